@@ -1,0 +1,76 @@
+# Pelagos. `make demo` runs the main job, `make test` installs what tests need and runs them all.
+# Everything is installed below .venvs/ from requirements/*.txt (pinned, with hashes).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENVS := $(CURDIR)/.venvs
+UV := $(VENVS)/tools/bin/uv
+BIN := $(VENVS)/control-plane/bin
+export PELAGOS_HOME ?= $(CURDIR)/.pelagos
+export PELAGOS_ENVIRONMENTS ?= $(VENVS)
+# Packages of other environments must not leak into ours.
+unexport PYTHONPATH VIRTUAL_ENV
+
+help: ## Show the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: install samples ## Run the main job end to end (KEEP=1 leaves it running).
+	@$(BIN)/pelagos demo $(if $(KEEP),--keep)
+
+install: $(VENVS)/.control-plane $(VENVS)/.pipelines $(VENVS)/.tracking $(VENVS)/.triton control-plane ## Install all environments and the embedded control plane.
+	@echo 'export PATH=$(BIN):$$PATH PELAGOS_HOME=$(PELAGOS_HOME) PELAGOS_ENVIRONMENTS=$(PELAGOS_ENVIRONMENTS)' > $(VENVS)/activate
+	@echo "Installed. To use it by hand:  source .venvs/activate && pelagos up"
+
+control-plane: $(VENVS)/.control-plane
+	@$(BIN)/pelagos control-plane install
+
+samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
+	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
+
+test: install $(VENVS)/.dev $(VENVS)/.pipelines-dev ## Run all tests and checks.
+	@tools/test.sh
+
+lint: $(VENVS)/.dev ## Run the linters only.
+	@tools/lint.sh
+
+generate: $(VENVS)/.control-plane $(VENVS)/.pipelines ## Regenerate everything that is generated and committed.
+	@tools/generate.sh
+
+bench: install $(VENVS)/.pipelines-dev samples ## Measure; writes docs/benchmarks.md.
+	@$(BIN)/python bench/run.py
+
+lock: $(UV) ## Resolve requirements/*.in anew.
+	@tools/lock.sh
+
+clean: ## Remove environments and state (the cache of the control-plane build stays).
+	rm -rf $(VENVS) $(PELAGOS_HOME)
+
+$(UV): requirements/tools.txt tools/bootstrap.sh
+	@PYTHON=$(PYTHON) tools/bootstrap.sh $(VENVS)/tools
+	@touch $@
+
+$(VENVS)/.control-plane: requirements/control-plane.txt pyproject.toml | $(UV)
+	@UV=$(UV) tools/environment.sh control-plane $(VENVS)/control-plane editable
+	@touch $@
+
+$(VENVS)/.dev: requirements/dev.txt $(VENVS)/.control-plane
+	@UV=$(UV) tools/environment.sh dev $(VENVS)/dev editable
+	@touch $@
+
+$(VENVS)/.pipelines: requirements/pipelines.txt pyproject.toml | $(UV)
+	@UV=$(UV) tools/environment.sh pipelines $(VENVS)/pipelines editable
+	@touch $@
+
+$(VENVS)/.pipelines-dev: requirements/pipelines-dev.txt $(VENVS)/.pipelines
+	@UV=$(UV) tools/environment.sh pipelines-dev $(VENVS)/pipelines-dev editable
+	@touch $@
+
+$(VENVS)/.tracking: requirements/tracking.txt | $(UV)
+	@UV=$(UV) tools/environment.sh tracking $(VENVS)/tracking
+	@touch $@
+
+$(VENVS)/.triton: requirements/triton.txt | $(UV)
+	@UV=$(UV) tools/environment.sh triton $(VENVS)/triton no-deps
+	@touch $@
+
+.PHONY: help demo install control-plane samples test lint generate bench lock clean
