@@ -1,0 +1,1 @@
+"""One module per outside system behind a port. Engines do not know each other; only wiring chooses them."""

@@ -1,0 +1,17 @@
+"""The two ways in which an outside system fails that reconcilers tell apart. Engines translate vendors' exceptions into these."""
+
+
+class OutageError(Exception):
+    """The system did not answer, or answered that it cannot now. Retried with backoff; nothing is given up."""
+
+    def __init__(self, system: str, message: str) -> None:
+        super().__init__(f"{system}: {message}")
+        self.system = system
+
+
+class RejectedError(Exception):
+    """The system understood and refused; asking again does not help until someone changes something."""
+
+    def __init__(self, system: str, message: str) -> None:
+        super().__init__(f"{system}: {message}")
+        self.system = system

@@ -1,0 +1,24 @@
+"""Objects: where dataset versions, model packages and reports live. Paths are relative to its root, with forward slashes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Objects(Protocol):
+    """Every method may raise OutageError."""
+
+    def uri(self, path: str) -> str:
+        """The path as pipelines and serving engines reach it."""
+
+    async def read_json(self, path: str) -> Mapping[str, Any] | None:
+        """A JSON object; None when it is not there. A file that is not a JSON object raises RejectedError."""
+
+    async def exists(self, path: str) -> bool:
+        """Whether there is a file or a folder."""
+
+    async def delete(self, path: str) -> None:
+        """Remove a file or a folder with all that is in it; no effect when it is gone."""

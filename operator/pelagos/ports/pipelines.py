@@ -1,0 +1,87 @@
+"""Pipelines: launches compiled flows and tells what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003 - part of public dataclasses
+from enum import Enum
+from typing import TYPE_CHECKING, Literal, NewType, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RunName = NewType("RunName", str)
+Flow = Literal["dataset-preparation", "training"]
+
+
+class RunState(Enum):
+    """Where a pipeline run is."""
+
+    PENDING = "Pending"
+    """Accepted, waiting for capacity."""
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    """A step ended with an error."""
+    INTERRUPTED = "Interrupted"
+    """The run's process is gone without an outcome: killed, machine restarted. It can be started again."""
+    CANCELED = "Canceled"
+
+
+FINISHED = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.INTERRUPTED, RunState.CANCELED})
+
+
+@dataclass(frozen=True)
+class RunResources:
+    """What the heavy steps of a run ask for."""
+
+    cpu: int = 2
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run to be. ``name`` identifies it for ever: same name, same inputs.
+
+    A finished, unsuccessful run is started again by a request with a higher ``attempt``; any other request for a known name
+    adopts the run as it is. ``retry_key`` changes when a person, or the world, gives reason to try again; it is kept with the
+    run, and ``attempts_with_key`` counts from its change.
+    """
+
+    name: RunName
+    flow: Flow
+    parameters: Mapping[str, str]
+    attempt: int = 1
+    retry_key: str = ""
+    resources: RunResources = RunResources()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """What the engine knows of a run. ``url`` is where a person can look: a page, or the path of the log."""
+
+    name: RunName
+    state: RunState
+    attempt: int
+    retry_key: str
+    attempts_with_key: int
+    message: str
+    url: str
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Pipelines(Protocol):
+    """Every method may raise OutageError; ``submit`` also RejectedError."""
+
+    async def find(self, name: RunName) -> PipelineRun | None:
+        """Tell what became of a run; None when it was never submitted or has been deleted."""
+
+    async def submit(self, request: RunRequest) -> PipelineRun:
+        """Make the run exist, exactly once per name and attempt; returns without waiting for it."""
+
+    async def cancel(self, name: RunName) -> None:
+        """End the run with all its processes, keep what it wrote. No effect on finished or unknown runs."""
+
+    async def delete(self, name: RunName) -> None:
+        """Cancel, and remove the engine's record and logs. No effect on unknown runs."""

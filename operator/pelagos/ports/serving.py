@@ -1,0 +1,82 @@
+"""Serving: keeps one endpoint per ModelService and proves that it answers right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - part of public dataclasses
+from enum import Enum
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ServiceWant:
+    """An endpoint to be; ``uid`` identifies it, ``model_name`` is what clients ask for. ``digest`` names all of this want.
+
+    ``max_queue_delay`` is in microseconds; ``confidence`` and ``iou`` are decimal strings in [0, 1].
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    model_name: str
+    package_uri: str
+    onnx_sha256: str
+    max_batch_size: int
+    max_queue_delay: int
+    instances: int
+    confidence: str
+    iou: str
+    cpu: int
+    digest: str
+
+
+class ServiceState(Enum):
+    """Where an endpoint is."""
+
+    STARTING = "Starting"
+    LOADED = "Loaded"
+    """The server says that the model is ready. Not yet a proof: see probe."""
+    LOAD_FAILED = "LoadFailed"
+    """The server runs and refuses the model."""
+    DEAD = "Dead"
+    """The server's process is gone."""
+
+
+@dataclass(frozen=True)
+class ServiceSeen:
+    """What runs for a ModelService. ``restarts`` counts deaths since the want last changed; urls are empty until known."""
+
+    digest: str
+    state: ServiceState
+    message: str
+    grpc_url: str
+    http_url: str
+    metrics_url: str
+    onnx_sha256: str
+    restarts: int
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Outcome of one real inference with a known answer; ``latency`` in seconds."""
+
+    correct: bool
+    message: str
+    latency: float
+
+
+class Serving(Protocol):
+    """Every method may raise OutageError; ``apply`` also RejectedError (package missing or altered)."""
+
+    async def observe(self, uid: str) -> ServiceSeen | None:
+        """Look at the endpoint; None when there is none."""
+
+    async def apply(self, want: ServiceWant) -> None:
+        """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""
+
+    async def probe(self, uid: str) -> ProbeResult:
+        """Send the package's probe image and compare with what the training framework answered."""
+
+    async def remove(self, uid: str, *, keep_files: bool = False) -> None:
+        """Stop the endpoint and leave no process; remove its files unless told to keep them. No effect when there is none."""

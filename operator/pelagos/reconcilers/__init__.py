@@ -1,0 +1,1 @@
+"""One module per kind: gather, decide, act, report. One place maps errors to conditions."""
