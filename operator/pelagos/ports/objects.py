@@ -14,6 +14,9 @@ class Objects(Protocol):
     def uri(self, path: str) -> str:
         """The path as pipelines and serving engines reach it."""
 
+    def path(self, uri: str) -> str | None:
+        """The reverse of ``uri``; None for a uri outside of this store."""
+
     async def read_json(self, path: str) -> Mapping[str, Any] | None:
         """A JSON object; None when it is not there. A file that is not a JSON object raises RejectedError."""
 

@@ -77,6 +77,9 @@ class Pipelines(Protocol):
     async def find(self, name: RunName) -> PipelineRun | None:
         """Tell what became of a run; None when it was never submitted or has been deleted."""
 
+    async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
+        """All runs whose label ``pelagos.dev/uid`` is ``uid``, finished ones too: what must go when their resource goes."""
+
     async def submit(self, request: RunRequest) -> PipelineRun:
         """Make the run exist, exactly once per name and attempt; returns without waiting for it."""
 

@@ -78,5 +78,8 @@ class Serving(Protocol):
     async def probe(self, uid: str) -> ProbeResult:
         """Send the package's probe image and compare with what the training framework answered."""
 
+    async def restart(self, uid: str) -> None:
+        """Kill a server that runs and does not answer right, so that ``apply`` starts it anew. No effect when there is none."""
+
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
         """Stop the endpoint and leave no process; remove its files unless told to keep them. No effect when there is none."""
