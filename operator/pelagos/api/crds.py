@@ -1,0 +1,69 @@
+"""Renders the CustomResourceDefinitions from the kinds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pelagos.api import kinds, meta, schemas
+
+
+def render(kind: kinds.Kind) -> dict[str, Any]:
+    """The CustomResourceDefinition of ``kind``."""
+    names = {
+        "kind": kind.kind,
+        "listKind": f"{kind.kind}List",
+        "plural": kind.plural,
+        "singular": kind.singular,
+        "shortNames": [kind.short],
+        "categories": [meta.CATEGORY],
+    }
+    version = {
+        "name": meta.VERSION,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": _schema(kind)},
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [_column(column) for column in kind.columns],
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": kind.crd, "labels": {"app.kubernetes.io/part-of": "pelagos"}},
+        "spec": {"group": meta.GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def _schema(kind: kinds.Kind) -> dict[str, Any]:
+    spec = schemas.structural(kind.spec)
+    rules = [{"rule": rule.cel, "message": rule.message} for rule in kind.spec.RULES]
+    if rules:
+        spec["x-kubernetes-validations"] = rules
+    for field in kind.frozen:
+        _freeze(spec["properties"][field], field)
+    return {
+        "type": "object",
+        "description": spec["description"],
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": "Version of the schema of this object."},
+            "kind": {"type": "string", "description": "Kind of this object."},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": schemas.structural(kind.status),
+        },
+    }
+
+
+def _freeze(schema: dict[str, Any], field: str) -> None:
+    schema["x-kubernetes-validations"] = [
+        {"rule": "self == oldSelf", "message": f"spec.{field} is immutable; create a new TrainingRun instead"},
+    ]
+
+
+def _column(column: meta.Column) -> dict[str, Any]:
+    out: dict[str, Any] = {"name": column.name, "type": column.type, "jsonPath": column.path}
+    if column.priority:
+        out["priority"] = column.priority
+    if column.description:
+        out["description"] = column.description
+    return out

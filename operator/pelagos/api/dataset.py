@@ -1,0 +1,190 @@
+"""Dataset: mutable intent, immutable versions. A version is the digest of its content and of the recipe that made it."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pelagos.api.meta import ApiModel, BaseSpec, BaseStatus, Column, Duration, RelativePath, Rule, stays_below_root
+
+
+class VolumeSource(ApiModel):
+    """A folder on the data volume."""
+
+    path: Annotated[RelativePath, Field(description="Folder on the data volume, relative to its root.")]
+
+
+class Source(ApiModel):
+    """Where images and labels come from; exactly one field is set."""
+
+    volume: Annotated[VolumeSource, Field(description="A folder on the data volume.")]
+
+
+class Duplicates(ApiModel):
+    """How exact and near duplicates are treated."""
+
+    max_distance: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=16,
+            description="Largest difference, in bits of a 64-bit perceptual hash, at which two images are near duplicates; "
+            "0: only images with equal content are duplicates.",
+        ),
+    ] = 0
+    action: Annotated[
+        Literal["KeepFirst", "Keep", "Fail"],
+        Field(description="KeepFirst drops all but the first; Keep keeps them in one split; Fail refuses the dataset."),
+    ] = "KeepFirst"
+
+
+class Cleaning(ApiModel):
+    """What is dropped before splitting."""
+
+    corrupt: Annotated[
+        Literal["Drop", "Fail"],
+        Field(description="Unreadable or truncated images are dropped, or refuse the dataset."),
+    ] = "Drop"
+    duplicates: Annotated[Duplicates, Field(description="Exact and near duplicates.")] = Duplicates()
+    min_side: Annotated[
+        int, Field(ge=1, le=4096, description="Images with a shorter side, in pixels, are dropped.")
+    ] = 16
+
+
+class Ratios(ApiModel):
+    """Percentages that add up to 100."""
+
+    train: Annotated[int, Field(ge=1, le=100, description="Percent of the images in the training split.")] = 70
+    validation: Annotated[int, Field(ge=0, le=100, description="Percent of the images in the validation split.")] = 15
+    test: Annotated[int, Field(ge=0, le=100, description="Percent of the images in the test split.")] = 15
+
+
+class Split(ApiModel):
+    """How images are divided between training, validation and test."""
+
+    policy: Annotated[
+        Literal["Random", "Stratified", "Grouped", "Provided"],
+        Field(
+            description="Stratified keeps the share of every class; Grouped keeps groups (for example organisms, hauls, sites) "
+            "whole, so that nothing leaks; Provided takes the splits that the source comes with."
+        ),
+    ] = "Stratified"
+    ratios: Annotated[Ratios, Field(description="Percentages that add up to 100.")] = Ratios()
+    seed: Annotated[
+        int, Field(ge=0, le=2147483647, description="Same seed and content, same split, on every machine.")
+    ] = 0
+
+
+class DatasetSpec(BaseSpec):
+    """An image collection and how to make versions of it that can be trained on."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!self.source.volume.path.startsWith('/') && !self.source.volume.path.split('/').exists(p, p == '..')",
+            message="spec.source.volume.path must be relative to the data volume and must not contain '..'",
+            field="spec.source.volume.path",
+            holds=lambda spec: stays_below_root(spec.source.volume.path),
+        ),
+        Rule(
+            cel="self.split.ratios.train + self.split.ratios.validation + self.split.ratios.test == 100",
+            message="spec.split.ratios: train, validation and test must add up to 100",
+            field="spec.split.ratios",
+            holds=lambda spec: spec.split.ratios.train + spec.split.ratios.validation + spec.split.ratios.test == 100,
+        ),
+    )
+
+    source: Annotated[Source, Field(description="Where images and labels come from; exactly one field is set.")]
+    refresh: Annotated[
+        Duration, Field(description="How often to look at the source again; new content is a new version.")
+    ] = "10m"
+    format: Annotated[
+        Literal["Auto", "ImageFolder", "Coco", "Yolo"],
+        Field(description="Layout of the source; Auto recognises it."),
+    ] = "Auto"
+    task: Annotated[Literal["Classification", "Detection"], Field(description="What models trained on it do.")]
+    cleaning: Annotated[Cleaning, Field(description="What is dropped before splitting.")] = Cleaning()
+    split: Annotated[Split, Field(description="How images are divided between training, validation and test.")] = (
+        Split()
+    )
+
+
+class ClassCount(ApiModel):
+    """One class of a version."""
+
+    name: Annotated[str, Field(description="Name of the class.")]
+    images: Annotated[int, Field(description="Images that show it.")]
+    annotations: Annotated[int, Field(description="Annotations of it.")]
+
+
+class SplitCount(ApiModel):
+    """One split of a version."""
+
+    images: Annotated[int, Field(description="Images in the split.")]
+
+
+class Splits(ApiModel):
+    """The splits of a version."""
+
+    train: Annotated[SplitCount | None, Field(description="Training split.")] = None
+    validation: Annotated[SplitCount | None, Field(description="Validation split.")] = None
+    test: Annotated[SplitCount | None, Field(description="Test split.")] = None
+
+
+class Quality(ApiModel):
+    """What cleaning found."""
+
+    found: Annotated[int, Field(description="Image files in the source.")]
+    corrupt: Annotated[int, Field(description="Unreadable or truncated images.")]
+    duplicates: Annotated[int, Field(description="Images with the same content as an earlier one.")]
+    near_duplicates: Annotated[int, Field(description="Images that look like an earlier one.")]
+    too_small: Annotated[int, Field(description="Images below cleaning.minSide.")]
+    leakage: Annotated[int, Field(description="Groups or kept duplicates in more than one split.")]
+
+
+class DatasetVersion(ApiModel):
+    """One immutable version."""
+
+    version: Annotated[str, Field(description="Digest of content and recipe.")]
+    created_at: Annotated[
+        str, Field(description="When the operator first saw it.", json_schema_extra={"format": "date-time"})
+    ]
+    images: Annotated[int, Field(description="Images in it.")]
+    reason: Annotated[str, Field(description="Why it was made.")]
+
+
+class PipelineRunStatus(ApiModel):
+    """The pipeline run that works, or worked, for this resource."""
+
+    id: Annotated[str, Field(description="Name of the run in the pipeline engine.")]
+    url: Annotated[str, Field(description="Where to look at it: a page, or the path of its log.")]
+
+
+class DatasetStatus(BaseStatus):
+    """The newest version, and the state of the one in preparation."""
+
+    version: Annotated[str | None, Field(description="Digest of the newest version.")] = None
+    uri: Annotated[str | None, Field(description="Folder of the newest version.")] = None
+    task: Annotated[str | None, Field(description="Task of the newest version.")] = None
+    images: Annotated[int | None, Field(description="Images in it.")] = None
+    annotations: Annotated[int | None, Field(description="Annotations in it.")] = None
+    classes: Annotated[list[ClassCount] | None, Field(description="Its classes.")] = None
+    splits: Annotated[Splits | None, Field(description="Its splits.")] = None
+    quality: Annotated[Quality | None, Field(description="What cleaning found.")] = None
+    warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of it.")] = None
+    versions: Annotated[list[DatasetVersion] | None, Field(description="Newest first, at most 10.")] = None
+    inputs_digest: Annotated[str | None, Field(description="Digest of source content and recipe last looked at.")] = (
+        None
+    )
+    pipeline_run: Annotated[PipelineRunStatus | None, Field(description="The preparation run.")] = None
+
+
+COLUMNS = (
+    Column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
+    Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
+    Column("Task", ".spec.task"),
+    Column("Images", ".status.images", "integer"),
+    Column("Version", ".status.version", priority=1),
+    Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
+    Column("Age", ".metadata.creationTimestamp", "date"),
+)

@@ -1,0 +1,110 @@
+"""What all kinds share: group and version, labels and annotations, conditions, and the base of spec and status types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable  # noqa: TC003 - dataclass field
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+GROUP = "pelagos.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+CATEGORY = "pelagos"
+
+FINALIZER = "pelagos.dev/finalizer"
+RETRY_ANNOTATION = "pelagos.dev/retry"
+"""Any new value retries a stalled resource."""
+UID_LABEL = "pelagos.dev/uid"
+FIELD_MANAGER = "pelagos-operator"
+
+Duration = Annotated[
+    str,
+    Field(pattern=r"^([0-9]+(ms|s|m|h|d))+$", max_length=32, examples=["30s", "10m", "4h"]),
+]
+Decimal = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(e-?[0-9]+)?$", max_length=16, examples=["0.5", "1e-3"])]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+RelativePath = Annotated[str, Field(min_length=1, max_length=1024)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ApiModel(BaseModel):
+    """Base of everything below spec and status: camelCase in YAML, unknown fields refused."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule across fields, once for servers that know CEL and once for those that do not; both say ``message``.
+
+    ``cel`` is evaluated on ``spec``; ``holds`` gets the parsed spec.
+    """
+
+    cel: str
+    message: str
+    field: str
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of ``kubectl get``; priority 1 shows it with ``-o wide`` only."""
+
+    name: str
+    path: str
+    type: Literal["string", "integer", "date"] = "string"
+    priority: int = 0
+    description: str = ""
+
+
+class Condition(ApiModel):
+    """One aspect of the resource's state. List-map by type."""
+
+    type: Annotated[str, Field(description="Name of the condition.", max_length=316)]
+    status: Annotated[Literal["True", "False", "Unknown"], Field(description="Whether it holds.")]
+    reason: Annotated[str, Field(description="Machine-readable cause, CamelCase.", max_length=1024)]
+    message: Annotated[
+        str, Field(description="Cause in words, with the next step where there is one.", max_length=32768)
+    ]
+    observed_generation: Annotated[int, Field(description="metadata.generation that this was derived from.")]
+    last_transition_time: Annotated[
+        str,
+        Field(description="When status last changed.", json_schema_extra={"format": "date-time"}),
+    ]
+
+
+class BaseStatus(ApiModel):
+    """What every status begins with."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+    observed_generation: Annotated[int | None, Field(description="metadata.generation that this status describes.")] = (
+        None
+    )
+    conditions: Annotated[
+        list[Condition],
+        Field(description="State in the form that kubectl wait, Flux and Argo CD read; Ready is the summary."),
+    ] = []
+
+
+class BaseSpec(ApiModel):
+    """What every spec ends with. ``RULES`` and ``COLUMNS`` are rendered into the CRD."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+    suspend: Annotated[
+        bool,
+        Field(description="True stops all work for this resource and ends what runs for it; false resumes."),
+    ] = False
+    deletion_policy: Annotated[
+        Literal["Retain", "Delete"],
+        Field(description="What becomes of the data and records outside of Kubernetes when this resource is deleted."),
+    ] = "Retain"
+
+
+def stays_below_root(path: str) -> bool:
+    """Whether a relative path cannot leave the folder it is resolved in."""
+    return not path.startswith("/") and ".." not in path.split("/")

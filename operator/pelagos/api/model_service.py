@@ -1,0 +1,136 @@
+"""ModelService: an endpoint that answers right, or says why not."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pelagos.api.meta import ApiModel, BaseSpec, BaseStatus, Column, Decimal, Duration, Name, Rule
+
+
+class TrainingRunRef(ApiModel):
+    """A TrainingRun in the same namespace."""
+
+    name: Annotated[Name, Field(description="Name of the TrainingRun.")]
+
+
+class RegistryRef(ApiModel):
+    """A registered model; exactly one of alias and version is set."""
+
+    model: Annotated[str, Field(min_length=1, max_length=200, description="Registered model.")]
+    alias: Annotated[str | None, Field(min_length=1, max_length=100, description="Alias, for example champion.")] = None
+    version: Annotated[str | None, Field(pattern=r"^[0-9]+$", max_length=10, description="Number of the version.")] = (
+        None
+    )
+
+
+class ModelSource(ApiModel):
+    """Which model is served; exactly one field is set."""
+
+    training_run_ref: Annotated[
+        TrainingRunRef | None, Field(description="The model of a TrainingRun that is Ready.")
+    ] = None
+    registry: Annotated[RegistryRef | None, Field(description="A registered model; a moved alias is followed.")] = None
+    uri: Annotated[
+        str | None, Field(min_length=1, max_length=2048, description="Folder of a model package in the object store.")
+    ] = None
+
+
+class Runtime(ApiModel):
+    """How the model is run."""
+
+    engine: Annotated[Literal["Triton"], Field(description="Inference server.")] = "Triton"
+    max_batch_size: Annotated[int, Field(ge=1, le=1024, description="Most images in one batch.")] = 8
+    max_queue_delay: Annotated[Duration, Field(description="Longest wait for a batch to fill.")] = "5ms"
+    instances: Annotated[int, Field(ge=1, le=64, description="Copies of the model in the server.")] = 1
+
+
+class ServiceResources(ApiModel):
+    """What one instance asks for."""
+
+    cpu: Annotated[int, Field(ge=1, le=1024, description="Processor cores of one instance.")] = 1
+
+
+class Thresholds(ApiModel):
+    """What counts as a detection."""
+
+    confidence: Annotated[Decimal, Field(description="Smallest confidence that is reported, in [0, 1].")] = "0.25"
+    iou: Annotated[
+        Decimal,
+        Field(description="Boxes of one class that overlap more than this (intersection over union) are merged."),
+    ] = "0.7"
+
+
+class ModelServiceSpec(BaseSpec):
+    """An endpoint for one model."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="[has(self.model.trainingRunRef), has(self.model.registry), has(self.model.uri)].filter(x, x).size() == 1",
+            message="spec.model: set exactly one of trainingRunRef, registry and uri",
+            field="spec.model",
+            holds=lambda spec: (
+                sum(x is not None for x in (spec.model.training_run_ref, spec.model.registry, spec.model.uri)) == 1
+            ),
+        ),
+        Rule(
+            cel="!has(self.model.registry) || (has(self.model.registry.alias) != has(self.model.registry.version))",
+            message="spec.model.registry: set exactly one of alias and version",
+            field="spec.model.registry",
+            holds=lambda spec: (
+                spec.model.registry is None
+                or (spec.model.registry.alias is None) != (spec.model.registry.version is None)
+            ),
+        ),
+        Rule(
+            cel="double(self.thresholds.confidence) <= 1.0 && double(self.thresholds.iou) <= 1.0",
+            message="spec.thresholds: confidence and iou must be at most 1",
+            field="spec.thresholds",
+            holds=lambda spec: float(spec.thresholds.confidence) <= 1 and float(spec.thresholds.iou) <= 1,
+        ),
+    )
+
+    model: Annotated[ModelSource, Field(description="Which model is served; exactly one field is set.")]
+    runtime: Annotated[Runtime, Field(description="How the model is run.")] = Runtime()
+    resources: Annotated[ServiceResources, Field(description="What one instance asks for.")] = ServiceResources()
+    thresholds: Annotated[Thresholds, Field(description="What counts as a detection.")] = Thresholds()
+
+
+class ServedModel(ApiModel):
+    """The model behind the endpoint."""
+
+    name: Annotated[str, Field(description="Name that clients ask for.")]
+    uri: Annotated[str, Field(description="Folder of the model package.")]
+    onnx_sha256: Annotated[str, Field(description="Digest of the ONNX graph.")]
+    source: Annotated[str, Field(description="Where it comes from, in words.")]
+
+
+class Endpoints(ApiModel):
+    """Addresses of the endpoint."""
+
+    grpc: Annotated[str, Field(description="host:port of the KServe v2 gRPC endpoint.")]
+    http: Annotated[str, Field(description="URL of the KServe v2 HTTP endpoint.")]
+    metrics: Annotated[str, Field(description="URL of the inference server's Prometheus metrics.")]
+
+
+class ModelServiceStatus(BaseStatus):
+    """Where the endpoint is and what stands behind it."""
+
+    url: Annotated[str | None, Field(description="gRPC address for pelagos predict and tritonclient.")] = None
+    endpoints: Annotated[Endpoints | None, Field(description="All addresses.")] = None
+    model: Annotated[ServedModel | None, Field(description="The model behind the endpoint.")] = None
+    restarts: Annotated[
+        int | None, Field(description="Deaths of the server since the model or its settings changed.")
+    ] = None
+
+
+COLUMNS = (
+    Column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
+    Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
+    Column("Model", ".status.model.name"),
+    Column("URL", ".status.url"),
+    Column("Source", ".status.model.source", priority=1),
+    Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
+    Column("Age", ".metadata.creationTimestamp", "date"),
+)

@@ -1,0 +1,71 @@
+"""Renders a pydantic type as a structural OpenAPI v3 schema, the dialect that the API server accepts in CRDs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Schema = dict[str, Any]
+
+_KEPT = frozenset(
+    {
+        "type", "description", "enum", "pattern", "format", "default", "minimum", "maximum", "minLength", "maxLength",
+        "minItems", "maxItems", "required", "x-kubernetes-preserve-unknown-fields",
+    }
+)  # fmt: skip
+
+
+def structural(model: type[BaseModel]) -> Schema:
+    """The structural schema of ``model``: references inlined, optional fields without null, defaults kept."""
+    schema = model.model_json_schema(by_alias=True, mode="validation")
+    return _convert(schema, schema.get("$defs", {}))
+
+
+def _convert(node: Schema, definitions: Schema) -> Schema:
+    node = _resolve(node, definitions)
+    out: Schema = {key: value for key, value in node.items() if key in _KEPT}
+    if "const" in node:
+        out["enum"] = [node["const"]]
+    if "enum" in out and "type" not in out:
+        out["type"] = "string"
+    if "default" in out:
+        out["default"] = _without_nulls(out["default"])
+        if out["default"] is None:
+            del out["default"]
+    if "properties" in node:
+        out["properties"] = {name: _convert(child, definitions) for name, child in node["properties"].items()}
+        _list_map_of_conditions(out)
+    elif isinstance(node.get("additionalProperties"), dict) and not out.get("x-kubernetes-preserve-unknown-fields"):
+        out["additionalProperties"] = _convert(node["additionalProperties"], definitions)
+    if "items" in node:
+        out["items"] = _convert(node["items"], definitions)
+    if out.get("type") == "integer":
+        out["format"] = "int64"
+    return out
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(child) for key, child in value.items() if child is not None}
+    return value
+
+
+def _resolve(node: Schema, definitions: Schema) -> Schema:
+    """Follow a reference or the one alternative that is not null; what stands beside it wins."""
+    while "$ref" in node or "anyOf" in node:
+        beside = {key: value for key, value in node.items() if key not in {"$ref", "anyOf"}}
+        if "$ref" in node:
+            target = definitions[cast("str", node["$ref"]).rsplit("/", 1)[1]]
+        else:
+            (target,) = (option for option in node["anyOf"] if option.get("type") != "null")
+        node = {**target, **beside}
+    return node
+
+
+def _list_map_of_conditions(schema: Schema) -> None:
+    conditions = schema["properties"].get("conditions")
+    if conditions is not None:
+        conditions["x-kubernetes-list-type"] = "map"
+        conditions["x-kubernetes-list-map-keys"] = ["type"]

@@ -1,0 +1,263 @@
+"""TrainingRun: immutable inputs, run to completion once. Gates and registration may change: they judge, they do not train."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pelagos.api.dataset import PipelineRunStatus
+from pelagos.api.meta import (
+    ApiModel,
+    BaseSpec,
+    BaseStatus,
+    Column,
+    Decimal,
+    Duration,
+    Name,
+    RelativePath,
+    Rule,
+    Sha256,
+    stays_below_root,
+)
+
+FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "resources", "tracking")
+"""Fields of spec that cannot change once the resource exists."""
+
+DETECTORS = frozenset({"yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"})
+CLASSIFIERS = frozenset({"mobilenet_v3_small", "mobilenet_v3_large"})
+
+
+class DatasetRef(ApiModel):
+    """The Dataset to train on, in the same namespace."""
+
+    name: Annotated[Name, Field(description="Name of the Dataset.")]
+    version: Annotated[
+        str,
+        Field(
+            pattern=r"^(latest|sha256:[0-9a-f]{64})$",
+            description="A version from its status, or latest: resolved once, then frozen in status.",
+        ),
+    ] = "latest"
+
+
+class Weights(ApiModel):
+    """A checkpoint to start from, on the data volume."""
+
+    path: Annotated[RelativePath, Field(description="File on the data volume, relative to its root.")]
+    sha256: Annotated[Sha256 | None, Field(description="Refuse the file when its digest differs.")] = None
+
+
+class Model(ApiModel):
+    """What is trained."""
+
+    architecture: Annotated[
+        Literal["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "mobilenet_v3_small", "mobilenet_v3_large"],
+        Field(description="yolov8* detects, mobilenet_v3_* classifies."),
+    ]
+    weights: Annotated[Weights | None, Field(description="A checkpoint to start from; none: random weights.")] = None
+
+
+class Hyperparameters(ApiModel):
+    """How it is trained."""
+
+    epochs: Annotated[int, Field(ge=1, le=10000, description="Passes over the training split.")] = 50
+    image_size: Annotated[
+        int | None,
+        Field(
+            ge=32,
+            le=4096,
+            description="Longest side of the model's input in pixels, a multiple of 32. Default: 640 to detect, 224 to classify.",
+        ),
+    ] = None
+    batch_size: Annotated[int, Field(ge=1, le=4096, description="Images in one step.")] = 16
+    learning_rate: Annotated[Decimal, Field(description="Initial learning rate.")] = "0.001"
+    weight_decay: Annotated[Decimal, Field(description="Weight decay.")] = "0.0005"
+    optimizer: Annotated[Literal["AdamW", "SGD"], Field(description="Optimiser.")] = "AdamW"
+    mosaic: Annotated[bool, Field(description="Mosaic augmentation (YOLO).")] = False
+
+
+class EarlyStopping(ApiModel):
+    """When to stop before the last epoch."""
+
+    patience: Annotated[int, Field(ge=1, le=10000, description="Epochs without improvement on the validation split.")]
+
+
+class Resources(ApiModel):
+    """What the training asks for."""
+
+    cpu: Annotated[int, Field(ge=1, le=1024, description="Processor cores.")] = 2
+
+
+class TrackingSpec(ApiModel):
+    """Where the run is tracked."""
+
+    experiment: Annotated[
+        str | None,
+        Field(min_length=1, max_length=250, description="MLflow experiment. Default: <namespace>/<dataset name>."),
+    ] = None
+
+
+class Gate(ApiModel):
+    """A condition on a metric of the test split."""
+
+    metric: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z]+/[^\s].*$",
+            max_length=250,
+            description="Name as in status.metrics, for example test/mAP50.",
+            examples=["test/mAP50"],
+        ),
+    ]
+    minimum: Annotated[Decimal, Field(description="Smallest value that passes.")]
+
+
+class Register(ApiModel):
+    """Where the model is registered when all gates pass."""
+
+    model: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_. ]*$", max_length=200, description="Registered model.")
+    ]
+    alias: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z][-A-Za-z0-9_]*$", max_length=100, description="Alias that is moved to the new version."
+        ),
+    ] = None
+
+
+class TrainingRunSpec(BaseSpec):
+    """One training. What decides its outcome is immutable; gates, register, deadline, suspend, deletionPolicy may change."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!has(self.hyperparameters.imageSize) || self.hyperparameters.imageSize % 32 == 0",
+            message="spec.hyperparameters.imageSize must be a multiple of 32",
+            field="spec.hyperparameters.imageSize",
+            holds=lambda spec: spec.hyperparameters.image_size is None or spec.hyperparameters.image_size % 32 == 0,
+        ),
+        Rule(
+            cel="!has(self.model.weights) || "
+            "(!self.model.weights.path.startsWith('/') && !self.model.weights.path.split('/').exists(p, p == '..'))",
+            message="spec.model.weights.path must be relative to the data volume and must not contain '..'",
+            field="spec.model.weights.path",
+            holds=lambda spec: spec.model.weights is None or stays_below_root(spec.model.weights.path),
+        ),
+        Rule(
+            cel="double(self.hyperparameters.learningRate) > 0.0 && double(self.hyperparameters.learningRate) <= 1.0",
+            message="spec.hyperparameters.learningRate must be above 0 and at most 1",
+            field="spec.hyperparameters.learningRate",
+            holds=lambda spec: 0 < float(spec.hyperparameters.learning_rate) <= 1,
+        ),
+    )
+
+    dataset_ref: Annotated[DatasetRef, Field(description="The Dataset to train on, in the same namespace.")]
+    model: Annotated[Model, Field(description="What is trained.")]
+    hyperparameters: Annotated[Hyperparameters, Field(description="How it is trained.")] = Hyperparameters()
+    early_stopping: Annotated[
+        EarlyStopping | None, Field(description="When to stop before the last epoch; none: never.")
+    ] = None
+    seeds: Annotated[
+        list[Annotated[int, Field(ge=0, le=2147483647)]],
+        Field(min_length=1, max_length=1, description="Seed of weights and data order."),
+    ] = [0]
+    resources: Annotated[Resources, Field(description="What the training asks for.")] = Resources()
+    deadline: Annotated[Duration, Field(description="The run is ended when it takes longer.")] = "24h"
+    tracking: Annotated[TrackingSpec, Field(description="Where the run is tracked.")] = TrackingSpec()
+    gates: Annotated[list[Gate], Field(max_length=32, description="All must pass for Ready and for registration.")] = []
+    register_: Annotated[
+        Register | None,
+        Field(alias="register", description="Where the model is registered when all gates pass; none: nowhere."),
+    ] = None
+
+
+class FrozenDataset(ApiModel):
+    """The version that was resolved once."""
+
+    name: Annotated[str, Field(description="Name of the Dataset.")]
+    version: Annotated[str, Field(description="Digest of the version.")]
+    uri: Annotated[str, Field(description="Folder of the version.")]
+    task: Annotated[str, Field(description="Task of the version.")]
+
+
+class TrackingStatus(ApiModel):
+    """The MLflow run."""
+
+    experiment: Annotated[str, Field(description="MLflow experiment.")]
+    run: Annotated[str, Field(description="MLflow run id.")]
+    url: Annotated[str, Field(description="The run's page.")]
+
+
+class Progress(ApiModel):
+    """How far the training is."""
+
+    epoch: Annotated[int, Field(description="Epochs done.")]
+    epochs: Annotated[int, Field(description="Epochs planned.")]
+    percent: Annotated[int, Field(description="Share of the epochs done.")]
+    eta: Annotated[
+        str | None,
+        Field(
+            description="When the training should end, from the pace so far.", json_schema_extra={"format": "date-time"}
+        ),
+    ] = None
+
+
+class GateStatus(ApiModel):
+    """Outcome of one gate."""
+
+    metric: Annotated[str, Field(description="Name of the metric.")]
+    value: Annotated[str | None, Field(description="Its value; absent when the run has no such metric.")] = None
+    minimum: Annotated[str, Field(description="Smallest value that passes.")]
+    passed: Annotated[bool, Field(description="Whether it passed.")]
+
+
+class ModelStatus(ApiModel):
+    """The trained model."""
+
+    uri: Annotated[str, Field(description="Folder of the model package.")]
+    onnx_sha256: Annotated[str, Field(description="Digest of the ONNX graph.")]
+    name: Annotated[str | None, Field(description="Registered model.")] = None
+    version: Annotated[str | None, Field(description="Registered version.")] = None
+
+
+class TrainingRunStatus(BaseStatus):
+    """Frozen inputs, progress, figures and the resulting model."""
+
+    inputs_digest: Annotated[str | None, Field(description="Digest of the frozen inputs; it keys the run.")] = None
+    inputs: Annotated[
+        dict[str, object] | None,
+        Field(
+            description="The frozen fields of spec as they were when the run was keyed.",
+            json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        ),
+    ] = None
+    dataset: Annotated[FrozenDataset | None, Field(description="The version that was resolved once.")] = None
+    pipeline_run: Annotated[PipelineRunStatus | None, Field(description="The training run in the pipeline engine.")] = (
+        None
+    )
+    tracking: Annotated[TrackingStatus | None, Field(description="The MLflow run.")] = None
+    progress: Annotated[Progress | None, Field(description="How far the training is.")] = None
+    metrics: Annotated[dict[str, str] | None, Field(description="Figures on the test split.")] = None
+    gates: Annotated[list[GateStatus] | None, Field(description="Outcome of the gates.")] = None
+    model: Annotated[ModelStatus | None, Field(description="The trained model.")] = None
+    started_at: Annotated[
+        str | None, Field(description="When the pipeline run started.", json_schema_extra={"format": "date-time"})
+    ] = None
+    finished_at: Annotated[
+        str | None, Field(description="When the pipeline run ended.", json_schema_extra={"format": "date-time"})
+    ] = None
+    headline: Annotated[str | None, Field(description="The figure that kubectl get shows.")] = None
+
+
+COLUMNS = (
+    Column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
+    Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
+    Column("Model", ".spec.model.architecture"),
+    Column("Progress", ".status.progress.percent", "integer", description="Percent of the epochs done."),
+    Column("Result", ".status.headline"),
+    Column("Registered", ".status.model.version", priority=1),
+    Column("Tracking", ".status.tracking.url", priority=1),
+    Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
+    Column("Age", ".metadata.creationTimestamp", "date"),
+)
