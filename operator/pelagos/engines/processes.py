@@ -1,0 +1,139 @@
+"""Operating-system processes that outlive the operator: start one detached, know it again later, end it with all its children.
+
+Used by the local engines. A process is known by its id together with its start time, so that a process id which the
+system has given to somebody else is not mistaken for it. Linux only: reads ``/proc``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_PROC = Path("/proc")
+_POLL_SECONDS = 0.05
+_KILL_SECONDS = 5.0
+"""After SIGKILL a process is gone at once, unless it sits in an uninterruptible system call; we do not wait longer for that."""
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """``started`` is the start time in clock ticks since the machine booted (``/proc/<pid>/stat``, field 22)."""
+
+    pid: int
+    started: int
+
+
+@dataclass(frozen=True)
+class _Stat:
+    state: str
+    group: int
+    session: int
+    started: int
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process still runs: a zombie has ended, only its exit status is kept."""
+        return self.state not in "ZX"
+
+
+def identify(pid: int) -> ProcessId | None:
+    """The identity of the process that now has this id; None when there is none, or only its zombie."""
+    stat = _stat(pid)
+    return ProcessId(pid=pid, started=stat.started) if stat is not None and stat.runs else None
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Whether this very process still runs. Collects the exit status of a child of ours that has ended."""
+    if identify(process.pid) == process:
+        return True
+    with contextlib.suppress(OSError):
+        os.waitpid(process.pid, os.WNOHANG)
+    return False
+
+
+def start_detached(command: Sequence[str | Path], *, environment: Mapping[str, str], output: Path) -> ProcessId:
+    """Start a process in a session and process group of its own, which lives on when we end.
+
+    Standard output and error are appended to ``output``, standard input is empty. Raises OSError when the program
+    cannot be started.
+    """
+    arguments = [str(part) for part in command]
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        pid = os.posix_spawn(
+            arguments[0],
+            arguments,
+            dict(environment),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, descriptor, 1),
+                (os.POSIX_SPAWN_DUP2, descriptor, 2),
+            ],
+            setsid=True,
+        )
+    finally:
+        os.close(descriptor)
+    # A process that has ended already is a zombie now, and still has its start time.
+    stat = _stat(pid)
+    return ProcessId(pid=pid, started=stat.started if stat else 0)
+
+
+async def kill_group(process: ProcessId, grace_seconds: float) -> None:
+    """End the process with its session and process group: SIGTERM, then SIGKILL for those left after ``grace_seconds``.
+
+    Returns when none is left. No effect when the process id belongs to somebody else by now. Also ends a group whose
+    leader has died before its children.
+    """
+    await _end(process, signal.SIGTERM, grace_seconds)
+    await _end(process, signal.SIGKILL, _KILL_SECONDS)
+    await asyncio.to_thread(is_alive, process)
+
+
+async def _end(process: ProcessId, sign: signal.Signals, seconds: float) -> None:
+    deadline = monotonic() + seconds
+    signalled: set[int] = set()
+    while members := await asyncio.to_thread(_members, process):
+        for pid in members - signalled:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sign)
+        signalled |= members  # later rounds reach children that were forked while we looked
+        if monotonic() >= deadline:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _members(leader: ProcessId) -> set[int]:
+    """Running processes of the leader's session or group.
+
+    The system does not reuse the id of a leader as long as its group or session has a member, so a process of this id
+    with another start time proves that no member of ours is left.
+    """
+    stat = _stat(leader.pid)
+    if stat is not None and stat.started != leader.started:
+        return set()
+    return {pid for pid, stat in _all() if stat.runs and leader.pid in (pid, stat.session, stat.group)}
+
+
+def _all() -> Iterator[tuple[int, _Stat]]:
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit() and (stat := _stat(int(entry.name))) is not None:
+            yield int(entry.name), stat
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The second field is the program's name in parentheses, which may hold blanks and parentheses itself.
+    fields = text.rpartition(")")[2].split()
+    return _Stat(state=fields[0], group=int(fields[2]), session=int(fields[3]), started=int(fields[19]))
