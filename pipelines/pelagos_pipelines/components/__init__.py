@@ -1,0 +1,8 @@
+"""Thin Kubeflow components, one per task. Flows chain them; their bodies import the task where they run and call it.
+
+A component's source is copied into the compiled pipeline, so it stands alone: imports are inside, and it may name nothing
+else of its module. The task's code comes from the image, or locally from the environment that runs it; nothing is installed.
+"""
+
+IMAGE = "ghcr.io/pelagos/trainer:0.1.0-python3.11"
+"""The image that holds the data plane. kfp.local warns of images without "python" in their name."""

@@ -1,0 +1,35 @@
+"""Compiles the flows for the control plane. Called by `python -m pelagos_pipelines.flows` and by the test that compares."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from kfp import compiler
+
+from pelagos_pipelines import contract
+from pelagos_pipelines.flows import preparation, training
+
+FOLDER = Path(__file__).parent.parent / "compiled"
+"""Committed, and installed with the package."""
+FLOWS = {"dataset-preparation": preparation.dataset_preparation, "training": training.training}
+
+
+def render() -> dict[str, str]:
+    """File names with their contents; the same on every machine."""
+    files = {f"{name}.yaml": _compiled(flow) for name, flow in FLOWS.items()}
+    return {**files, "contract.json": contract.json_schema()}
+
+
+def write(folder: Path) -> None:
+    """Write the files into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in render().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _compiled(flow: object) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "flow.yaml"
+        compiler.Compiler().compile(flow, str(path))
+        return path.read_text(encoding="utf-8")

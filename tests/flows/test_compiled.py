@@ -1,0 +1,99 @@
+"""What the control plane launches is what the flows say: the committed files are regenerated and compared."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from pelagos_pipelines.flows import compilation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PREPARATION = {"request", "data_root", "store", "report"}
+TRAINING = PREPARATION | {"workspace", "tracking_uri", "tracking_run"}
+
+
+def flow(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((compilation.FOLDER / f"{name}.yaml").read_text())
+    return document
+
+
+def test_the_committed_files_are_up_to_date() -> None:
+    committed = {path.name: path.read_text() for path in compilation.FOLDER.iterdir()}
+
+    assert compilation.render() == committed, "run `python -m pelagos_pipelines.flows` and commit what it writes"
+
+
+def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "HOME": str(tmp_path), "LANG": "C"}
+    command = [sys.executable, "-m", "pelagos_pipelines.flows", str(tmp_path / "compiled")]
+    subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+
+    assert {path.name: path.read_text() for path in (tmp_path / "compiled").iterdir()} == compilation.render()
+
+
+@pytest.mark.parametrize(("name", "want"), [("dataset-preparation", PREPARATION), ("training", TRAINING)])
+def test_parameters_are_those_of_the_contract_and_all_strings_without_default(name: str, want: set[str]) -> None:
+    parameters = flow(name)["root"]["inputDefinitions"]["parameters"]
+
+    assert parameters == {key: {"parameterType": "STRING"} for key in want}
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        ("dataset-preparation", {"prepare": []}),
+        ("training", {"train": [], "evaluate": ["train"], "export": ["evaluate"]}),
+    ],
+)
+def test_steps_form_a_straight_line_without_caching(name: str, want: dict[str, list[str]]) -> None:
+    tasks = flow(name)["root"]["dag"]["tasks"]
+
+    assert {step: task.get("dependentTasks", []) for step, task in tasks.items()} == want
+    assert all(task["cachingOptions"] == {} for task in tasks.values())
+    assert not any("triggerPolicy" in task or "retryPolicy" in task for task in tasks.values())
+
+
+@pytest.mark.parametrize("name", ["dataset-preparation", "training"])
+def test_every_step_hands_all_parameters_to_its_task(name: str) -> None:
+    document = flow(name)
+    parameters = list(document["root"]["inputDefinitions"]["parameters"])
+    for step, task in document["root"]["dag"]["tasks"].items():
+        given = {key: value["componentInputParameter"] for key, value in task["inputs"]["parameters"].items()}
+        assert given == {parameter: parameter for parameter in parameters}
+        source = ast.parse(document["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["command"][-1])
+        function = next(node for node in source.body if isinstance(node, ast.FunctionDef))
+        imported, call = function.body[-2:]
+        assert ast.unparse(imported) == f"from pelagos_pipelines.tasks.{step} import {step} as task"
+        assert ast.unparse(call) == f"task({', '.join(argument.arg for argument in function.args.args)})"
+        assert [argument.arg for argument in function.args.args][:4] == ["request", "data_root", "store", "report"]
+
+
+@pytest.mark.parametrize("name", ["dataset-preparation", "training"])
+def test_steps_have_limits_and_install_nothing_at_run_time(name: str) -> None:
+    for executor in flow(name)["deploymentSpec"]["executors"].values():
+        container = executor["container"]
+        assert {"resourceCpuLimit", "resourceMemoryLimit"} <= set(container["resources"])
+        assert "pip install" not in " ".join(container["command"])
+
+
+def test_only_training_asks_for_an_accelerator() -> None:
+    accelerators = {
+        step: executor["container"]["resources"].get("accelerator", {}).get("resourceType")
+        for name in ("dataset-preparation", "training")
+        for step, executor in flow(name)["deploymentSpec"]["executors"].items()
+    }
+
+    assert accelerators == {
+        "exec-prepare": None,
+        "exec-train": "nvidia.com/gpu",
+        "exec-evaluate": None,
+        "exec-export": None,
+    }
