@@ -150,6 +150,8 @@ class DatasetVersion(ApiModel):
         str, Field(description="When the operator first saw it.", json_schema_extra={"format": "date-time"})
     ]
     images: Annotated[int, Field(description="Images in it.")]
+    uri: Annotated[str, Field(description="Its folder.")]
+    task: Annotated[str, Field(description="Its task.")]
     reason: Annotated[str, Field(description="Why it was made.")]
 
 

@@ -1,0 +1,28 @@
+"""``python -m pelagos``: the operator process."""
+
+from __future__ import annotations
+
+import sys
+
+# kopf imports the official client where it is installed, for logging in; that alone would triple the operator's memory and
+# start-up time (measured: 101 against 43 MB, 2 against 0.5 s). We log in without it.
+sys.modules["kubernetes"] = None  # type: ignore[assignment]
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    import kopf
+
+    from pelagos.handlers import resources
+    from pelagos.observability import logs
+    from pelagos.settings import Settings
+
+    settings = Settings()
+    logs.configure()
+    resources.configure(settings)
+    scope = {"namespaces": [settings.namespace]} if settings.namespace else {"clusterwide": True}
+    kopf.run(standalone=True, memo=kopf.Memo(settings=settings), **scope)
+
+
+if __name__ == "__main__":
+    main()

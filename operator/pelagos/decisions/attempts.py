@@ -1,0 +1,96 @@
+"""When a pipeline run is started, started again, or given up. Shared by the kinds that run pipelines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pelagos.decisions.reports import Report
+from pelagos.decisions.verdicts import Stance, Verdict
+from pelagos.ports.pipelines import PipelineRun, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_FAILURES = 3
+"""A run whose step crashes is started this many times before a person is asked."""
+MAX_INTERRUPTIONS = 10
+"""A run whose process is killed from outside is started this many times."""
+POLL = 2.0
+"""Seconds between two looks at a run that is under way."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What to do about a run: ``attempt`` to submit (None: nothing), the verdict, and when to look again."""
+
+    verdict: Verdict
+    attempt: int | None = None
+    recheck_after: float | None = POLL
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the run has a result."""
+        return self.verdict.stance is Stance.DONE
+
+
+def judge(aspect: str, run: PipelineRun | None, report: Report, *, retry_key: str, now: datetime) -> Outcome:
+    """Decide about the pipeline run behind the condition ``aspect``."""
+    if run is None:
+        return Outcome(
+            Verdict(aspect, Stance.PROGRESSING, "Submitting", "the pipeline run is being submitted"), attempt=1
+        )
+    if run.state is RunState.PENDING:
+        return Outcome(Verdict(aspect, Stance.PROGRESSING, "Queued", "the pipeline run waits for capacity"))
+    if run.state is RunState.RUNNING:
+        return Outcome(Verdict(aspect, Stance.PROGRESSING, "Running", "the pipeline run is under way"))
+    if run.state is RunState.SUCCEEDED and report.result is not None:
+        return Outcome(Verdict(aspect, Stance.DONE, "Succeeded", "the pipeline run succeeded"), recheck_after=None)
+    return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
+
+
+def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key: str, now: datetime) -> Outcome:
+    next_attempt = run.attempt + 1
+    if run.retry_key != retry_key or run.state is RunState.CANCELED:
+        verdict = Verdict(
+            aspect, Stance.PROGRESSING, "Retrying", f"the pipeline run is started again (attempt {next_attempt})"
+        )
+        return Outcome(verdict, attempt=next_attempt)
+    if run.state is RunState.FAILED and report.failure is not None:
+        return Outcome(_refusal(aspect, report.failure), recheck_after=None)
+    limit = MAX_INTERRUPTIONS if run.state is RunState.INTERRUPTED else MAX_FAILURES
+    if run.attempts_with_key >= limit:
+        return Outcome(_given_up(aspect, run), recheck_after=None)
+    wait = _backoff(run, now)
+    verdict = Verdict(
+        aspect,
+        Stance.FAILING,
+        "PipelineInterrupted" if run.state is RunState.INTERRUPTED else "PipelineFailed",
+        f"{run.message or 'the pipeline run ended without a result'}; attempt {next_attempt} follows",
+    )
+    return Outcome(
+        verdict, attempt=None if wait > timedelta() else next_attempt, recheck_after=max(wait.total_seconds(), 1)
+    )
+
+
+def _backoff(run: PipelineRun, now: datetime) -> timedelta:
+    """Time left before the next attempt: 1, 4, 16, then 30 seconds after the last one ended."""
+    pause = timedelta(seconds=min(30, 4 ** max(run.attempts_with_key - 1, 0)))
+    return (run.finished_at or now) + pause - now
+
+
+def _refusal(aspect: str, failure: Mapping[str, object]) -> Verdict:
+    field = failure.get("field")
+    message = str(failure.get("message", ""))
+    return Verdict(
+        aspect, Stance.REFUSED, str(failure.get("reason", "Refused")), f"{field}: {message}" if field else message
+    )
+
+
+def _given_up(aspect: str, run: PipelineRun) -> Verdict:
+    message = (
+        f"the pipeline run failed {run.attempts_with_key} times, last: {run.message or 'no message'}. "
+        f"Its log is at {run.url}. Correct the cause, then set the annotation pelagos.dev/retry to a new value"
+    )
+    return Verdict(aspect, Stance.REFUSED, "PipelineFailed", message)

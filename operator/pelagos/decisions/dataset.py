@@ -1,0 +1,164 @@
+"""What must hold next for a Dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from pelagos.api.dataset import DatasetSpec
+from pelagos.decisions import attempts, digests, durations, judging, rules
+from pelagos.decisions.effects import CancelRun, Effect, SubmitRun
+from pelagos.decisions.reports import Report
+from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest
+from pelagos.ports.volumes import Fingerprint
+
+SOURCE_RESOLVED = "SourceResolved"
+PREPARED = "Prepared"
+CONDITIONS = (SOURCE_RESOLVED, PREPARED)
+
+KEPT_VERSIONS = 10
+SOURCE_POLL = 10.0
+"""Seconds between two looks at a source that is missing or refused: whoever corrects it need not tell us."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that is known about a Dataset, read once.
+
+    ``fingerprint`` is None when the source is missing; ``source_error`` says why it may not be read. ``run`` and ``report``
+    belong to the inputs seen now; ``superseded`` is the run for earlier inputs. ``history`` holds the versions published so far.
+    """
+
+    spec: DatasetSpec
+    namespace: str
+    name: str
+    uid: str
+    retry: str
+    fingerprint: Fingerprint | None
+    source_error: str | None
+    run: PipelineRun | None
+    report: Report
+    superseded: PipelineRun | None
+    history: tuple[Mapping[str, Any], ...]
+    data_root: str
+    store: str
+    report_folder: str
+    now: datetime
+
+
+def recipe(spec: DatasetSpec) -> dict[str, Any]:
+    """The request of the preparation pipeline: what decides the content of a version, and nothing else."""
+    return spec.model_dump(by_alias=True, mode="json", include={"source", "format", "task", "cleaning", "split"})
+
+
+def inputs_digest(spec: DatasetSpec, fingerprint: Fingerprint) -> str:
+    """Key of the one pipeline run for this recipe and source content."""
+    return digests.digest({"recipe": recipe(spec), "source": fingerprint.digest})
+
+
+def name_run(uid: str, digest: str) -> RunName:
+    """Name of that run."""
+    return digests.run_name("dataset", uid, digest)
+
+
+def decide(seen: Observed) -> Decision:
+    """Name what must hold next; touch nothing."""
+    old = seen.superseded
+    stale: tuple[Effect, ...] = (CancelRun(old.name),) if old is not None and old.state not in FINISHED else ()
+    broken = rules.violation(seen.spec)
+    if broken:
+        return _refuse(Verdict(SOURCE_RESOLVED, Stance.REFUSED, "InvalidSpec", broken), stale)
+    if seen.spec.suspend:
+        return _suspend(seen, stale)
+    if seen.source_error is not None:
+        return _refuse(Verdict(SOURCE_RESOLVED, Stance.REFUSED, "SourceRejected", seen.source_error), stale)
+    if seen.fingerprint is None:
+        return _refuse(_source_missing(seen), stale)
+    return _prepare(seen, seen.fingerprint, stale)
+
+
+def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]) -> Decision:
+    digest = inputs_digest(seen.spec, fingerprint)
+    resolved = Verdict(
+        SOURCE_RESOLVED, Stance.DONE, "Found", f"{fingerprint.files} files at {seen.spec.source.volume.path}"
+    )
+    outcome = attempts.judge(PREPARED, seen.run, seen.report, retry_key=seen.retry, now=seen.now)
+    effects: tuple[Effect, ...] = stale
+    if outcome.attempt is not None:
+        effects = (*stale, SubmitRun(_request(seen, digest, outcome.attempt)))
+    status: dict[str, Any] = {"inputsDigest": digest}
+    if seen.run is not None:
+        status["pipelineRun"] = {"id": seen.run.name, "url": seen.run.url}
+    if not outcome.succeeded or seen.report.result is None:
+        again = outcome.recheck_after or SOURCE_POLL
+        return Decision((resolved, outcome.verdict), effects, status, again)
+    result = seen.report.result
+    status |= {key: result[key] for key in ("version", "uri", "images", "annotations", "classes", "splits", "quality")}
+    status |= {"task": seen.spec.task, "warnings": result.get("warnings") or None, "versions": _history(seen, result)}
+    prepared = replace(outcome.verdict, reason="VersionReady", message=_describe(result))
+    ready = Verdict("Ready", Stance.DONE, "VersionReady", _describe(result))
+    return Decision((resolved, prepared), effects, status, durations.seconds(seen.spec.refresh), ready)
+
+
+def _request(seen: Observed, digest: str, attempt: int) -> RunRequest:
+    parameters = {
+        "request": json.dumps(recipe(seen.spec), sort_keys=True),
+        "data_root": seen.data_root,
+        "store": seen.store,
+        "report": seen.report_folder,
+    }
+    return RunRequest(
+        name=name_run(seen.uid, digest),
+        flow="dataset-preparation",
+        parameters=parameters,
+        attempt=attempt,
+        retry_key=seen.retry,
+        labels={"pelagos.dev/uid": seen.uid, "pelagos.dev/resource": f"dataset/{seen.namespace}/{seen.name}"},
+    )
+
+
+def _history(seen: Observed, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Versions newest first. Content that comes back moves to the front again."""
+    if seen.history and seen.history[0]["version"] == result["version"]:
+        return list(seen.history)
+    reason = "first version" if not seen.history else "the source or the recipe changed"
+    entry = {
+        "version": result["version"],
+        "createdAt": judging.timestamp(seen.now),
+        "images": result["images"],
+        "uri": result["uri"],
+        "task": seen.spec.task,
+        "reason": reason,
+    }
+    return [entry, *(old for old in seen.history if old["version"] != result["version"])][:KEPT_VERSIONS]
+
+
+def _describe(result: Any) -> str:
+    splits = ", ".join(f"{name} {count['images']}" for name, count in result["splits"].items())
+    return f"{result['images']} images in {len(result['classes'])} classes ({splits})"
+
+
+def _source_missing(seen: Observed) -> Verdict:
+    path = seen.spec.source.volume.path
+    message = (
+        f'spec.source.volume.path: "{path}" does not exist on the data volume ({seen.data_root}). '
+        "Put the images there, or correct the path; this is looked at again every few seconds"
+    )
+    return Verdict(SOURCE_RESOLVED, Stance.REFUSED, "SourceNotFound", message)
+
+
+def _refuse(verdict: Verdict, stale: tuple[Effect, ...]) -> Decision:
+    return Decision((verdict,), stale, recheck_after=SOURCE_POLL)
+
+
+def _suspend(seen: Observed, stale: tuple[Effect, ...]) -> Decision:
+    effects = stale
+    if seen.run is not None and seen.run.state not in FINISHED:
+        effects = (*stale, CancelRun(seen.run.name))
+    return Decision(
+        (Verdict(PREPARED, Stance.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on"),), effects
+    )

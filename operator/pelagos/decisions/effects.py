@@ -1,0 +1,76 @@
+"""What a decision may ask for. Each is one call of one port, idempotent by the name it carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pelagos.ports import pipelines, registry, serving, tracking
+
+
+@dataclass(frozen=True)
+class SubmitRun:
+    """Make a pipeline run exist."""
+
+    request: pipelines.RunRequest
+
+
+@dataclass(frozen=True)
+class CancelRun:
+    """End a pipeline run."""
+
+    name: pipelines.RunName
+
+
+@dataclass(frozen=True)
+class CreateTrackedRun:
+    """Make the tracked run exist."""
+
+    want: tracking.TrackedRunWant
+
+
+@dataclass(frozen=True)
+class SetOutcome:
+    """Say in the tracking server how the run stands."""
+
+    run_id: str
+    outcome: tracking.Outcome
+
+
+@dataclass(frozen=True)
+class RegisterModel:
+    """Make the model version exist."""
+
+    want: registry.ModelVersionWant
+
+
+@dataclass(frozen=True)
+class ApplyService:
+    """Make the endpoint exist as wanted."""
+
+    want: serving.ServiceWant
+
+
+@dataclass(frozen=True)
+class RestartService:
+    """Kill a server that answers wrong."""
+
+    uid: str
+
+
+@dataclass(frozen=True)
+class RemoveService:
+    """Stop the endpoint."""
+
+    uid: str
+
+
+Effect = (
+    SubmitRun
+    | CancelRun
+    | CreateTrackedRun
+    | SetOutcome
+    | RegisterModel
+    | ApplyService
+    | RestartService
+    | RemoveService
+)

@@ -1,0 +1,83 @@
+"""Figures of a training: gates, progress, and how they are written in status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pelagos.api.training_run import Gate
+from pelagos.decisions.verdicts import Stance, Verdict
+from pelagos.ports.pipelines import PipelineRun
+from pelagos.ports.tracking import TrackedRun
+
+REFUSED_POLL = 15.0
+"""Seconds between two looks at what a person must correct outside of Kubernetes."""
+EPOCH_METRIC = "progress/epoch"
+HEADLINES = ("test/mAP50", "test/accuracy")
+
+
+def figure(value: float) -> str:
+    """A metric with the precision that matters."""
+    return f"{value:.4f}"
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+    """The one figure that a table has room for."""
+    for name in HEADLINES:
+        if name in metrics:
+            return f"{name.removeprefix('test/')} {metrics[name]:.3f}"
+    return "no figure"
+
+
+def gates(wanted: Sequence[Gate], metrics: Mapping[str, float]) -> tuple[list[dict[str, Any]], Verdict]:
+    """Outcome of every gate, and the verdict about all of them."""
+    outcomes: list[dict[str, Any]] = []
+    failures: list[str] = []
+    reason = "GateFailed"
+    for number, gate in enumerate(wanted):
+        value = metrics.get(gate.metric)
+        passed = value is not None and value >= float(gate.minimum)
+        outcome: dict[str, Any] = {"metric": gate.metric, "minimum": gate.minimum, "passed": passed}
+        if value is not None:
+            outcome["value"] = figure(value)
+        outcomes.append(outcome)
+        if value is None:
+            reason = "GateMetricUnknown"
+            known = ", ".join(sorted(name for name in metrics if name.count("/") == 1))
+            failures.append(f"spec.gates[{number}].metric: the run has no metric {gate.metric}; it has {known}")
+        elif not passed:
+            failures.append(f"spec.gates[{number}]: {gate.metric} is {figure(value)}, the minimum is {gate.minimum}")
+    if not failures:
+        return outcomes, Verdict(
+            "GatesPassed", Stance.DONE, "GatesPassed", f"{len(outcomes)} of {len(outcomes)} passed"
+        )
+    message = "; ".join(failures) + ". Correct spec.gates, or train a better model as a new TrainingRun"
+    return outcomes, Verdict("GatesPassed", Stance.REFUSED, reason, message)
+
+
+def progress(tracked: TrackedRun | None, epochs: int, run: PipelineRun | None, now: datetime) -> dict[str, Any] | None:
+    """Epochs done, and when the last should be, from the tracked run's latest metrics."""
+    if tracked is None or run is None or EPOCH_METRIC not in tracked.metrics:
+        return None
+    done = int(tracked.metrics[EPOCH_METRIC])
+    out: dict[str, Any] = {"epoch": done, "epochs": epochs, "percent": min(100, done * 100 // epochs)}
+    pace = tracked.metrics.get("progress/seconds_per_epoch")
+    if pace and run.finished_at is None and done < epochs:
+        out["eta"] = timestamp(now + timedelta(seconds=pace * (epochs - done)))
+    return out
+
+
+def run_status(run: PipelineRun) -> dict[str, Any]:
+    """Where the pipeline run is, and when it ran."""
+    out: dict[str, Any] = {"pipelineRun": {"id": run.name, "url": run.url}}
+    if run.started_at is not None:
+        out["startedAt"] = timestamp(run.started_at)
+    if run.finished_at is not None:
+        out["finishedAt"] = timestamp(run.finished_at)
+    return out
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC, whole seconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,170 @@
+"""What must hold next for a ModelService."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from pelagos.api.model_service import ModelServiceSpec
+from pelagos.decisions import digests, durations, rules
+from pelagos.decisions.effects import ApplyService, Effect, RemoveService, RestartService
+from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
+
+MODEL_RESOLVED = "ModelResolved"
+MODEL_LOADED = "ModelLoaded"
+PROBED = "Probed"
+CONDITIONS = (MODEL_RESOLVED, MODEL_LOADED, PROBED)
+
+WATCH = 5.0
+"""Seconds between two looks at a running endpoint."""
+MODEL_POLL = 10.0
+LOAD_TIMEOUT = timedelta(seconds=120)
+PROBE_FAILURES = 3
+"""Wrong answers in a row after which the server is started anew."""
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model package; ``source`` says in words where it comes from."""
+
+    uri: str
+    onnx_sha256: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """Why there is no model to serve: ``refused`` when a person must change something."""
+
+    reason: str
+    message: str
+    refused: bool
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that is known about a ModelService, read once.
+
+    ``model`` is what spec names now; ``last_model`` what was served last, for when the reference has gone. ``probe`` is the
+    latest synthetic inference of the server as it runs now; None when none was made yet. ``wrong_probes`` counts
+    wrong ones in a row.
+    """
+
+    spec: ModelServiceSpec
+    namespace: str
+    name: str
+    uid: str
+    retry: str
+    model: ResolvedModel | Unresolved
+    last_model: ResolvedModel | None
+    service: ServiceSeen | None
+    probe: ProbeResult | None
+    wrong_probes: int
+    now: datetime
+
+
+def decide(seen: Observed) -> Decision:
+    """Name what must hold next; touch nothing."""
+    broken = rules.violation(seen.spec)
+    if broken:
+        return Decision((Verdict(MODEL_RESOLVED, Stance.REFUSED, "InvalidSpec", broken),))
+    if seen.spec.suspend:
+        effects: tuple[Effect, ...] = (RemoveService(seen.uid),) if seen.service else ()
+        return _suspended(effects)
+    if isinstance(seen.model, ResolvedModel):
+        return _serve(seen, seen.model, Verdict(MODEL_RESOLVED, Stance.DONE, "Resolved", seen.model.source))
+    stance = Stance.REFUSED if seen.model.refused else Stance.PROGRESSING
+    verdict = Verdict(MODEL_RESOLVED, stance, seen.model.reason, seen.model.message)
+    if seen.last_model is None or seen.service is None:
+        return Decision((verdict,), recheck_after=MODEL_POLL)
+    # What is served stays served while its reference is away: users of the endpoint come first.
+    kept = replace(verdict, stance=Stance.NOTED, message=f"{verdict.message}; the last model stays served")
+    return _serve(seen, seen.last_model, kept)
+
+
+def _suspended(effects: tuple[Effect, ...]) -> Decision:
+    paused = Verdict(MODEL_LOADED, Stance.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
+    return Decision((paused,), effects, {"url": None, "endpoints": None})
+
+
+def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
+    want = _want(seen, model)
+    status: dict[str, Any] = {
+        "model": {"name": want.model_name, "uri": model.uri, "onnxSha256": model.onnx_sha256, "source": model.source}
+    }
+    service = seen.service
+    if service is None or service.digest != want.digest:
+        loading = Verdict(MODEL_LOADED, Stance.PROGRESSING, "Starting", f"starting the server for {model.source}")
+        return Decision((resolved, loading), (ApplyService(want),), status, 1)
+    status["restarts"] = service.restarts
+    if service.grpc_url:
+        status["url"] = f"grpc://{service.grpc_url}"
+        status["endpoints"] = {"grpc": service.grpc_url, "http": service.http_url, "metrics": service.metrics_url}
+    if service.state is ServiceState.LOADED:
+        return _prove(seen, resolved, status)
+    verdict, effects, again = _not_loaded(seen, service, want)
+    return Decision((resolved, verdict), effects, status, again)
+
+
+def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tuple[Verdict, tuple[Effect, ...], float]:
+    if service.state is ServiceState.LOAD_FAILED:
+        message = f"the server refuses the model: {service.message}. Correct spec.model, then it is loaded anew"
+        return Verdict(MODEL_LOADED, Stance.REFUSED, "ModelLoadFailed", message), (), MODEL_POLL
+    if service.state is ServiceState.STARTING:
+        if seen.now - service.changed_at > LOAD_TIMEOUT:
+            verdict = Verdict(
+                MODEL_LOADED,
+                Stance.FAILING,
+                "LoadTimeout",
+                "the model did not load in time; the server is started anew",
+            )
+            return verdict, (RestartService(seen.uid),), 1
+        return (
+            Verdict(MODEL_LOADED, Stance.PROGRESSING, "Loading", service.message or "the model is being loaded"),
+            (),
+            1,
+        )
+    left = service.changed_at + timedelta(seconds=min(30, 2**service.restarts)) - seen.now
+    message = (
+        f"the server died ({service.message or 'no message'}; {service.restarts} restarts before); it is started again"
+    )
+    verdict = Verdict(MODEL_LOADED, Stance.FAILING, "ServerDied", message)
+    if left > timedelta():
+        return verdict, (), max(left.total_seconds(), 0.2)
+    return verdict, (ApplyService(want),), 1
+
+
+def _prove(seen: Observed, resolved: Verdict, status: dict[str, Any]) -> Decision:
+    loaded = Verdict(MODEL_LOADED, Stance.DONE, "Loaded", "the server has loaded the model")
+    probe = seen.probe
+    if probe is None:
+        probing = Verdict(PROBED, Stance.PROGRESSING, "Probing", "the first synthetic inference is under way")
+        return Decision((resolved, loaded, probing), (), status, 1)
+    if not probe.correct:
+        effects = (RestartService(seen.uid),) if seen.wrong_probes >= PROBE_FAILURES else ()
+        failing = Verdict(PROBED, Stance.FAILING, "ProbeFailed", f"the synthetic inference failed: {probe.message}")
+        return Decision((resolved, loaded, failing), effects, status, 2)
+    probed = Verdict(PROBED, Stance.DONE, "AnsweredRight", "a real inference gave the answer of the training framework")
+    ready = Verdict("Ready", Stance.DONE, "Serving", f"serving {status['model']['source']}")
+    return Decision((resolved, loaded, probed), (), status, WATCH, ready)
+
+
+def _want(seen: Observed, model: ResolvedModel) -> ServiceWant:
+    spec = seen.spec
+    fields: dict[str, Any] = {
+        "uid": seen.uid,
+        "namespace": seen.namespace,
+        "name": seen.name,
+        "model_name": seen.name,
+        "package_uri": model.uri,
+        "onnx_sha256": model.onnx_sha256,
+        "max_batch_size": spec.runtime.max_batch_size,
+        "max_queue_delay": durations.microseconds(spec.runtime.max_queue_delay),
+        "instances": spec.runtime.instances,
+        "confidence": spec.thresholds.confidence,
+        "iou": spec.thresholds.iou,
+        "cpu": spec.resources.cpu,
+    }
+    return ServiceWant(**fields, digest=digests.digest(fields | {"retry": seen.retry}))

@@ -1,0 +1,17 @@
+"""The outcome that a pipeline run left in its report folder, parsed; see docs/design/0001-data-plane-contract.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Report:
+    """At most one of ``result`` and ``failure`` is set; neither while the run goes on, or when it broke."""
+
+    result: Mapping[str, Any] | None = None
+    failure: Mapping[str, Any] | None = None

@@ -1,0 +1,52 @@
+"""The rules across fields, for API servers that do not know CEL; and which frozen fields were changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pelagos.api.meta import BaseSpec
+
+
+def violation(spec: BaseSpec) -> str | None:
+    """The message of the first rule that ``spec`` breaks, with the offending value; None when it keeps all."""
+    for rule in spec.RULES:
+        if not rule.holds(spec):
+            return f"{rule.message}; it is {_value(spec, rule.field)}"
+    return None
+
+
+def changed_frozen(frozen: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """In words, the first frozen field whose value differs from the frozen one; None when all are as they were."""
+    for name in sorted(set(frozen) | set(now)):
+        found = _difference(f"spec.{name}", frozen.get(name), now.get(name))
+        if found:
+            return found
+    return None
+
+
+def _difference(path: str, before: Any, after: Any) -> str | None:
+    if before == after:
+        return None
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(set(before) | set(after)):
+            found = _difference(f"{path}.{key}", before.get(key), after.get(key))
+            if found:
+                return found
+    return (
+        f"{path} is immutable: this run was made with {_text(before)}, and the resource now says {_text(after)}. "
+        "Set it back, or create a new TrainingRun under another name"
+    )
+
+
+def _text(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
+
+
+def _value(spec: BaseSpec, field: str) -> str:
+    node: Any = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
+    for part in field.split(".")[1:]:
+        node = node.get(part) if isinstance(node, dict) else None
+    return _text(node)

@@ -1,0 +1,339 @@
+"""What must hold next for a TrainingRun."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from pelagos.api.training_run import CLASSIFIERS, DETECTORS, FROZEN, TrainingRunSpec
+from pelagos.decisions import attempts, digests, durations, judging, rules
+from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, RegisterModel, SetOutcome, SubmitRun
+from pelagos.decisions.reports import Report
+from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.ports import registry, tracking
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
+
+DATASET_READY = "DatasetReady"
+TRACKED = "Tracked"
+EVALUATED = "Evaluated"
+GATES_PASSED = "GatesPassed"
+REGISTERED = "Registered"
+SUCCEEDED = "Succeeded"
+CONDITIONS = (DATASET_READY, TRACKED, EVALUATED, GATES_PASSED, REGISTERED, SUCCEEDED)
+
+DATASET_POLL = 15.0
+DIGEST_TAG = "pelagos.dev/inputs-digest"
+INPUTS_TAG = "pelagos.dev/inputs"
+DATASET_TAG = "pelagos.dev/dataset"
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """A version of a Dataset, as its status or our frozen record has it."""
+
+    name: str
+    version: str
+    uri: str
+    task: str
+
+    def as_status(self) -> dict[str, Any]:
+        """The form that is kept in status and in the tracked run."""
+        return {"name": self.name, "version": self.version, "uri": self.uri, "task": self.task}
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The inputs as they were when the run was keyed: the frozen fields of spec, and the dataset version."""
+
+    inputs: Mapping[str, Any]
+    dataset: DatasetVersion
+
+    @property
+    def digest(self) -> str:
+        """Key of the one run."""
+        return digests.digest({"inputs": self.inputs, "dataset": self.dataset.as_status()})
+
+
+@dataclass(frozen=True)
+class DatasetSeen:
+    """The referenced Dataset now. ``candidate`` is the version that spec asks for, when it is there to be used."""
+
+    exists: bool
+    ready: bool
+    message: str
+    candidate: DatasetVersion | None
+    known_versions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that is known about a TrainingRun, read once.
+
+    ``frozen`` comes from status or, when status was lost, from the tracked run's tags; None before the first freeze. ``tracked``
+    is None when there is none, or when ``tracking_outage`` says that it cannot be told. ``run`` and ``report`` belong to the
+    frozen inputs.
+    """
+
+    spec: TrainingRunSpec
+    namespace: str
+    name: str
+    uid: str
+    retry_key: str
+    dataset: DatasetSeen
+    frozen: Frozen | None
+    tracked: tracking.TrackedRun | None
+    tracking_outage: str | None
+    tracking_uri: str
+    run: PipelineRun | None
+    report: Report
+    version: registry.ModelVersion | None
+    registry_outage: str | None
+    paths: Mapping[str, str]
+    now: datetime
+
+
+def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
+    """The fields of spec that decide the outcome of training, without absent ones."""
+    dumped = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return {name: dumped[name] for name in FROZEN if name in dumped}
+
+
+def name_run(uid: str, frozen: Frozen) -> RunName:
+    """Name of the one pipeline run."""
+    return digests.run_name("training", uid, frozen.digest)
+
+
+def decide(seen: Observed) -> Decision:
+    """Name what must hold next; touch nothing."""
+    broken = rules.violation(seen.spec)
+    if broken is None and seen.frozen is not None:
+        broken = rules.changed_frozen(seen.frozen.inputs, inputs(seen.spec))
+        if broken:
+            return _refuse(seen, Verdict(DATASET_READY, Stance.REFUSED, "SpecImmutable", broken))
+    if broken:
+        return Decision((Verdict(DATASET_READY, Stance.REFUSED, "InvalidSpec", broken),))
+    if seen.spec.suspend and (seen.run is None or seen.run.state is not RunState.SUCCEEDED):
+        return _suspend(seen)
+    frozen = seen.frozen
+    if frozen is None:
+        verdict = _resolve(seen)
+        if verdict.stops or seen.dataset.candidate is None:
+            return Decision((verdict,), recheck_after=DATASET_POLL)
+        frozen = Frozen(inputs(seen.spec), seen.dataset.candidate)
+    resolved = Verdict(
+        DATASET_READY, Stance.DONE, "VersionFrozen", f"{frozen.dataset.name} at {frozen.dataset.version[:19]}"
+    )
+    return _track(seen, frozen, resolved)
+
+
+def _resolve(seen: Observed) -> Verdict:
+    reference = seen.spec.dataset_ref
+    if not seen.dataset.exists:
+        message = f'spec.datasetRef.name: there is no Dataset "{reference.name}" in namespace {seen.namespace} yet'
+        return Verdict(DATASET_READY, Stance.PROGRESSING, "DatasetNotFound", message)
+    if reference.version != "latest" and seen.dataset.candidate is None and seen.dataset.ready:
+        known = ", ".join(seen.dataset.known_versions) or "none"
+        message = f"spec.datasetRef.version: {reference.version} is not a version of {reference.name}; known: {known}"
+        return Verdict(DATASET_READY, Stance.REFUSED, "DatasetVersionUnknown", message)
+    if seen.dataset.candidate is None:
+        message = f"Dataset {reference.name} is not Ready: {seen.dataset.message}"
+        return Verdict(DATASET_READY, Stance.PROGRESSING, "DatasetNotReady", message)
+    return _task_fits(seen, seen.dataset.candidate)
+
+
+def _task_fits(seen: Observed, candidate: DatasetVersion) -> Verdict:
+    architecture = seen.spec.model.architecture
+    fitting = DETECTORS if candidate.task == "Detection" else CLASSIFIERS
+    if architecture not in fitting:
+        message = (
+            f"spec.model.architecture: {architecture} does not fit Dataset {candidate.name}, whose task is {candidate.task}; "
+            f"allowed: {', '.join(sorted(fitting))}. Create a new TrainingRun with one of them"
+        )
+        return Verdict(DATASET_READY, Stance.REFUSED, "TaskMismatch", message)
+    return Verdict(DATASET_READY, Stance.DONE, "VersionFrozen", "")
+
+
+def _track(seen: Observed, frozen: Frozen, resolved: Verdict) -> Decision:
+    status = _frozen_status(frozen)
+    if seen.tracked is None and seen.run is None:
+        if seen.tracking_outage is not None:
+            unknown = Verdict(TRACKED, Stance.UNKNOWN, "TrackingUnavailable", seen.tracking_outage)
+            return Decision((resolved, unknown), (), status, 5)
+        verdict = Verdict(TRACKED, Stance.PROGRESSING, "Creating", "the tracked run is being created")
+        return Decision((resolved, verdict), (CreateTrackedRun(_tracked_want(seen, frozen)),), status, 0)
+    if seen.tracked is None:
+        reason = "TrackingUnavailable" if seen.tracking_outage else "TrackedRunMissing"
+        tracked = Verdict(TRACKED, Stance.NOTED, reason, seen.tracking_outage or "the tracked run was deleted")
+    else:
+        tracked = Verdict(TRACKED, Stance.DONE, "RunCreated", f"MLflow run {seen.tracked.id}")
+        status["tracking"] = {"experiment": seen.tracked.experiment, "run": seen.tracked.id, "url": seen.tracked.url}
+    return _train(seen, frozen, (resolved, tracked), status)
+
+
+def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: dict[str, Any]) -> Decision:
+    outcome = attempts.judge(EVALUATED, seen.run, seen.report, retry_key=seen.retry_key, now=seen.now)
+    effects: list[Effect] = []
+    if seen.run is not None:
+        status |= judging.run_status(seen.run)
+    late = _deadline_exceeded(seen)
+    if late:
+        effects += [CancelRun(seen.run.name)] if seen.run and seen.run.state not in FINISHED else []
+        outcome = attempts.Outcome(Verdict(EVALUATED, Stance.REFUSED, "DeadlineExceeded", late), recheck_after=None)
+    if outcome.attempt is not None:
+        if seen.tracked is None:  # Without the id of the tracked run nothing can be launched.
+            return Decision((*before, outcome.verdict), (), status, 5)
+        effects.append(SubmitRun(_request(seen, frozen, seen.tracked.id, outcome.attempt)))
+    effects += _tracked_outcome(seen, outcome)
+    progress = judging.progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.now)
+    if progress:
+        status["progress"] = progress
+    if outcome.succeeded and seen.report.result is not None:
+        return _gates(seen, seen.report.result, (*before, outcome.verdict), effects, status)
+    verdict = _with_progress(outcome.verdict, progress)
+    verdicts = (*before, verdict, *_succeeded(verdict))
+    again = outcome.recheck_after if verdict.stance is not Stance.REFUSED else judging.REFUSED_POLL
+    return Decision(verdicts, tuple(effects), status, again)
+
+
+def _gates(
+    seen: Observed,
+    result: Mapping[str, Any],
+    before: tuple[Verdict, ...],
+    effects: list[Effect],
+    status: dict[str, Any],
+) -> Decision:
+    metrics: Mapping[str, float] = result["metrics"]
+    model = result["model"]
+    status["metrics"] = {name: judging.figure(value) for name, value in metrics.items() if name.count("/") == 1}
+    status["headline"] = judging.headline(metrics)
+    status["model"] = {"uri": model["uri"], "onnxSha256": model["onnxSha256"]}
+    evaluated = replace(before[-1], reason="Evaluated", message=f"on the test split: {status['headline']}")
+    status["gates"], gates = judging.gates(seen.spec.gates, metrics)
+    verdicts = (*before[:-1], evaluated, gates)
+    if gates.stops:
+        return Decision((*verdicts, *_succeeded(gates)), tuple(effects), status, judging.REFUSED_POLL)
+    return _register(seen, model, verdicts, effects, status)
+
+
+def _register(
+    seen: Observed, model: Mapping[str, Any], before: tuple[Verdict, ...], effects: list[Effect], status: dict[str, Any]
+) -> Decision:
+    done = Verdict(SUCCEEDED, Stance.DONE, "Completed", status["headline"])
+    ready = Verdict("Ready", Stance.DONE, "Completed", status["headline"])
+    if seen.spec.register_ is None:
+        unasked = Verdict(REGISTERED, Stance.NOTED, "NotRequested", "spec.register is not set")
+        return Decision((*before, unasked, done), tuple(effects), status, None, ready)
+    if seen.version is not None:
+        status["model"] |= {"name": seen.version.model, "version": seen.version.version}
+        message = f"{seen.version.model} version {seen.version.version}"
+        registered = Verdict(REGISTERED, Stance.DONE, "Registered", message)
+        return Decision((*before, registered, done), tuple(effects), status, None, ready)
+    if seen.registry_outage is not None or seen.tracked is None:
+        message = seen.registry_outage or "the tracked run is needed to register its model"
+        unknown = Verdict(REGISTERED, Stance.UNKNOWN, "RegistryUnavailable", message)
+        return Decision((*before, unknown), tuple(effects), status, 5)
+    want = registry.ModelVersionWant(
+        uid=seen.uid,
+        model=seen.spec.register_.model,
+        alias=seen.spec.register_.alias,
+        source=f"{seen.tracked.artifact_uri}/model",
+        run_id=seen.tracked.id,
+        tags={registry.PACKAGE_URI_TAG: model["uri"], registry.ONNX_SHA256_TAG: model["onnxSha256"]},
+    )
+    registering = Verdict(REGISTERED, Stance.PROGRESSING, "Registering", f"registering {want.model}")
+    return Decision((*before, registering), (*effects, RegisterModel(want)), status, 0)
+
+
+def _frozen_status(frozen: Frozen) -> dict[str, Any]:
+    return {"inputsDigest": frozen.digest, "inputs": dict(frozen.inputs), "dataset": frozen.dataset.as_status()}
+
+
+def _tracked_want(seen: Observed, frozen: Frozen) -> tracking.TrackedRunWant:
+    return tracking.TrackedRunWant(
+        uid=seen.uid,
+        experiment=seen.spec.tracking.experiment or f"{seen.namespace}/{frozen.dataset.name}",
+        name=seen.name,
+        tags={
+            DIGEST_TAG: frozen.digest,
+            INPUTS_TAG: json.dumps(frozen.inputs, sort_keys=True),
+            DATASET_TAG: json.dumps(frozen.dataset.as_status(), sort_keys=True),
+            "pelagos.dev/resource": f"trainingrun/{seen.namespace}/{seen.name}",
+        },
+    )
+
+
+def _request(seen: Observed, frozen: Frozen, tracked_id: str, attempt: int) -> RunRequest:
+    dataset = frozen.dataset
+    chosen = dict(frozen.inputs["hyperparameters"])
+    chosen.setdefault("imageSize", 640 if dataset.task == "Detection" else 224)
+    request = {
+        "dataset": {"name": dataset.name, "version": dataset.version, "uri": dataset.uri},
+        "task": dataset.task,
+        "model": frozen.inputs["model"],
+        "hyperparameters": chosen,
+        "earlyStopping": frozen.inputs.get("earlyStopping"),
+        "seed": frozen.inputs["seeds"][0],
+        "resources": frozen.inputs["resources"],
+    }
+    parameters = {"request": json.dumps(request, sort_keys=True), "tracking_run": tracked_id} | dict(seen.paths)
+    return RunRequest(
+        name=name_run(seen.uid, frozen),
+        flow="training",
+        parameters=parameters | {"tracking_uri": seen.tracking_uri},
+        attempt=attempt,
+        retry_key=seen.retry_key,
+        resources=RunResources(cpu=seen.spec.resources.cpu),
+        labels={"pelagos.dev/uid": seen.uid, "pelagos.dev/resource": f"trainingrun/{seen.namespace}/{seen.name}"},
+    )
+
+
+def _tracked_outcome(seen: Observed, outcome: attempts.Outcome) -> list[Effect]:
+    """The tracked run must tell the same as the pipeline run."""
+    if seen.tracked is None:
+        return []
+    want = tracking.Outcome.RUNNING
+    if outcome.succeeded:
+        want = tracking.Outcome.FINISHED
+    elif outcome.verdict.stance is Stance.REFUSED:
+        want = tracking.Outcome.KILLED if outcome.verdict.reason == "DeadlineExceeded" else tracking.Outcome.FAILED
+    return [] if seen.tracked.outcome is want else [SetOutcome(seen.tracked.id, want)]
+
+
+def _deadline_exceeded(seen: Observed) -> str | None:
+    if seen.run is None or seen.run.started_at is None or seen.run.state is RunState.SUCCEEDED:
+        return None
+    end = seen.run.finished_at or seen.now
+    allowed = durations.parse(seen.spec.deadline)
+    if end - seen.run.started_at < max(allowed, timedelta(seconds=1)):
+        return None
+    return f"spec.deadline: the run took longer than {seen.spec.deadline} and was ended. Raise it, and set pelagos.dev/retry"
+
+
+def _with_progress(verdict: Verdict, progress: Mapping[str, Any] | None) -> Verdict:
+    if progress and verdict.reason == "Running":
+        return replace(verdict, reason="Training", message=f"epoch {progress['epoch']} of {progress['epochs']}")
+    return verdict
+
+
+def _succeeded(cause: Verdict) -> tuple[Verdict, ...]:
+    """The bounded kind's own summary follows what stopped it."""
+    return (replace(cause, type=SUCCEEDED),)
+
+
+def _refuse(seen: Observed, verdict: Verdict) -> Decision:
+    status = _frozen_status(seen.frozen) if seen.frozen else {}
+    return Decision((verdict,), (), status)
+
+
+def _suspend(seen: Observed) -> Decision:
+    effects: list[Effect] = []
+    if seen.run is not None and seen.run.state not in FINISHED:
+        effects.append(CancelRun(seen.run.name))
+    if seen.tracked is not None and seen.tracked.outcome is tracking.Outcome.RUNNING:
+        effects.append(SetOutcome(seen.tracked.id, tracking.Outcome.KILLED))
+    status = _frozen_status(seen.frozen) if seen.frozen else {}
+    paused = Verdict(EVALUATED, Stance.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
+    return Decision((paused,), tuple(effects), status)

@@ -1,0 +1,72 @@
+"""What a decision consists of: verdicts about single aspects, effects to bring about, status fields, and when to look again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pelagos.decisions.effects import Effect
+
+
+class Stance(Enum):
+    """How an aspect stands, and what that means for the summary."""
+
+    DONE = "Done"
+    """Holds."""
+    PROGRESSING = "Progressing"
+    """On the way, by itself."""
+    FAILING = "Failing"
+    """Broken, and being healed without anybody's help."""
+    REFUSED = "Refused"
+    """A person must change something."""
+    UNKNOWN = "Unknown"
+    """Cannot be told now: a system does not answer."""
+    PAUSED = "Paused"
+    """Stopped because spec.suspend asks for it."""
+    NOTED = "Noted"
+    """Does not hold, and does not stand in the way of Ready."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One aspect: ``type`` of the condition, stance, reason (CamelCase) and message in words."""
+
+    type: str
+    stance: Stance
+    reason: str
+    message: str
+
+    @property
+    def stops(self) -> bool:
+        """Whether what follows this aspect cannot be judged yet."""
+        return self.stance not in {Stance.DONE, Stance.NOTED}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What must hold next.
+
+    ``status`` holds the fields to publish; a field that is not named stays as it is, None removes it. ``recheck_after`` is in
+    seconds; None: only when something changes.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    effects: tuple[Effect, ...] = ()
+    status: Mapping[str, Any] = field(default_factory=dict)
+    recheck_after: float | None = None
+    ready: Verdict | None = None
+    """The summary when everything is done; its reason and message show in kubectl get."""
+
+
+def summary(decision: Decision) -> Verdict:
+    """Ready: the first aspect that stands in the way, else the decision's own word."""
+    order = (Stance.PAUSED, Stance.REFUSED, Stance.FAILING, Stance.UNKNOWN, Stance.PROGRESSING)
+    for stance in order:
+        for verdict in decision.verdicts:
+            if verdict.stance is stance:
+                return Verdict("Ready", stance, verdict.reason, verdict.message)
+    return decision.ready or Verdict("Ready", Stance.DONE, "Ready", "")

@@ -1,0 +1,84 @@
+"""What kopf calls: start, stop, login, and every event of every kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+
+from pelagos import wiring
+from pelagos.api import kinds, meta
+from pelagos.ports.cluster import from_body
+from pelagos.settings import Settings
+
+
+@kopf.on.login()
+def login(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo | None:
+    """Log in as a pod, else with the kubeconfig."""
+    return _log_in(settings)
+
+
+def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+
+
+@kopf.on.startup()
+async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
+    """Set kopf up for watching only, and start reconciling."""
+    settings.posting.enabled = False
+    settings.networking.request_timeout = 30
+    # A watch can go silent without an error: end it every five minutes, from either side.
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 10
+    settings.queueing.idle_timeout = 1
+    memo.operator = await wiring.start(memo.settings, _credentials(settings))
+
+
+@kopf.on.cleanup()
+async def stop(memo: kopf.Memo, **_: Any) -> None:
+    """Stop reconciling; what runs outside goes on."""
+    await memo.operator.stop()
+
+
+def _watch(kind: kinds.Kind) -> None:
+    @kopf.on.event(meta.GROUP, meta.VERSION, kind.plural)
+    async def seen(event: Mapping[str, Any], body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+        resource = from_body(kind, body)
+        if event["type"] == "DELETED":
+            memo.operator.loop.gone(resource.key)
+        else:
+            memo.operator.loop.seen(resource)
+
+
+for _kind in kinds.KINDS:
+    _watch(_kind)
+
+
+def _credentials(settings: kopf.OperatorSettings) -> wiring.Credentials:
+    found = _log_in(settings)
+    if found is None:
+        raise kopf.PermanentError("neither a service account nor a kubeconfig tells how to reach the API server")
+    return wiring.Credentials(
+        server=found.server,
+        token=found.token,
+        ca_path=_text(found.ca_path),
+        ca_data=_text(found.ca_data),
+        certificate_path=_text(found.certificate_path),
+        private_key_path=_text(found.private_key_path),
+        insecure=bool(found.insecure),
+    )
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    return os.fsdecode(value)
+
+
+def configure(settings: Settings) -> None:
+    """Tell kopf where the kubeconfig is."""
+    if settings.kubeconfig is not None:
+        os.environ["KUBECONFIG"] = str(settings.kubeconfig)

@@ -1,0 +1,54 @@
+"""Serves /metrics, /healthz and /readyz of the operator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from pelagos.observability import metrics
+
+LONGEST_SILENCE = 15.0
+"""Seconds without a turn of the event loop after which the operator counts as dead."""
+
+
+class Server:
+    """Listens on one port. ``beat``: when the event loop last turned, in monotonic seconds; ``ready``: what is missing, or None."""
+
+    def __init__(self, beat: Callable[[], float], ready: Callable[[], str | None]) -> None:
+        self._beat = beat
+        self._ready = ready
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    async def start(self, address: str, port: int) -> None:
+        """Listen; with port 0 on any free one, told by ``port``."""
+        application = web.Application()
+        application.router.add_get("/metrics", self._metrics)
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
+        self._runner = web.AppRunner(application, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, address, port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        silent = time.monotonic() - self._beat()
+        if silent > LONGEST_SILENCE:
+            return web.Response(status=503, text=f"the event loop has not turned for {silent:.0f} s\n")
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        problem = self._ready()
+        return web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")

@@ -1,0 +1,73 @@
+"""Cluster: the API server, as far as reconcilers need it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pelagos.api.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Key:
+    """What names a resource among all."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A resource as the API server last showed it."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    version: str
+    deleting: bool
+    finalizers: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        """Its name among all."""
+        return Key(self.kind.kind, self.namespace, self.name)
+
+
+def from_body(kind: Kind, body: Mapping[str, Any]) -> Resource:
+    """The resource that the API server describes by ``body``."""
+    metadata = body["metadata"]
+    return Resource(
+        kind=kind,
+        namespace=metadata.get("namespace", ""),
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 1),
+        version=metadata.get("resourceVersion", ""),
+        deleting=bool(metadata.get("deletionTimestamp")),
+        finalizers=tuple(metadata.get("finalizers", ())),
+        annotations=dict(metadata.get("annotations", {})),
+        spec=dict(body.get("spec", {})),
+        status=dict(body.get("status", {})),
+    )
+
+
+class Cluster(Protocol):
+    """Every method may raise OutageError; a resource that is gone gives None."""
+
+    async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
+        """Merge ``patch`` into status; other fields are not touched."""
+
+    async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
+        """Set metadata.finalizers, unless somebody else changed the resource meanwhile (OutageError: look again)."""
+
+    async def post_event(
+        self, resource: Resource, *, severity: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None:
+        """Post a Kubernetes event about the resource."""

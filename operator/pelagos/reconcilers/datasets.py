@@ -1,0 +1,89 @@
+"""Gathers what is known about a Dataset, and cleans up after it."""
+
+from __future__ import annotations
+
+from pelagos.api import kinds, meta
+from pelagos.api.dataset import DatasetSpec
+from pelagos.decisions import dataset
+from pelagos.decisions.reports import Report
+from pelagos.decisions.verdicts import Decision
+from pelagos.ports.cluster import Resource
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.pipelines import PipelineRun, RunName
+from pelagos.reconcilers.world import World
+
+
+def store(resource: Resource) -> str:
+    """Folder of the versions of a Dataset in the object store."""
+    return f"datasets/{resource.namespace}/{resource.uid}"
+
+
+def report_folder(run_name: str) -> str:
+    """Folder in which a pipeline run leaves its outcome."""
+    return f"reports/{run_name}"
+
+
+async def read_report(world: World, run_name: str) -> Report:
+    """The outcome that a pipeline run left."""
+    folder = report_folder(run_name)
+    result = await world.objects.read_json(f"{folder}/result.json")
+    failure = None if result else await world.objects.read_json(f"{folder}/failure.json")
+    return Report(result=result, failure=failure)
+
+
+class DatasetReconciler:
+    """See driver.Reconciler."""
+
+    kind = kinds.DATASET
+    conditions = dataset.CONDITIONS
+
+    async def gather(self, resource: Resource, spec: DatasetSpec, world: World) -> dataset.Observed:
+        """Look at the source, at the run for its present content, and at the run's report."""
+        fingerprint, source_error = None, None
+        try:
+            fingerprint = await world.volumes.fingerprint(spec.source.volume.path)
+        except RejectedError as error:
+            source_error = f"spec.source.volume.path: {error}"
+        run, report, name = None, Report(), ""
+        if fingerprint is not None:
+            name = dataset.name_run(resource.uid, dataset.inputs_digest(spec, fingerprint))
+            run = await world.pipelines.find(name)
+        if run is not None:
+            report = await read_report(world, name)
+        return dataset.Observed(
+            spec=spec,
+            namespace=resource.namespace,
+            name=resource.name,
+            uid=resource.uid,
+            retry=resource.annotations.get(meta.RETRY_ANNOTATION, ""),
+            fingerprint=fingerprint,
+            source_error=source_error,
+            run=run,
+            report=report,
+            superseded=await _superseded(resource, name, world),
+            history=tuple(resource.status.get("versions") or ()),
+            data_root=world.volumes.root,
+            store=world.objects.uri(store(resource)),
+            report_folder=world.objects.uri(report_folder(name)) if name else "",
+            now=world.clock.now(),
+        )
+
+    def decide(self, seen: dataset.Observed) -> Decision:
+        """See decisions.dataset."""
+        return dataset.decide(seen)
+
+    async def clean_up(self, resource: Resource, world: World) -> None:
+        """End all runs; remove versions when told to."""
+        for run in await world.pipelines.find_owned(resource.uid):
+            await world.pipelines.delete(run.name)
+            await world.objects.delete(report_folder(run.name))
+        if resource.spec.get("deletionPolicy") == "Delete":
+            await world.objects.delete(store(resource))
+
+
+async def _superseded(resource: Resource, name: str, world: World) -> PipelineRun | None:
+    """The run for earlier content or an earlier recipe, of which status still tells."""
+    previous = (resource.status.get("pipelineRun") or {}).get("id")
+    if not previous or previous == name:
+        return None
+    return await world.pipelines.find(RunName(previous))

@@ -1,0 +1,158 @@
+"""One pass over one resource: finalizer, gather, decide, act, report. The only place that maps errors to conditions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pydantic
+
+from pelagos.api import meta
+from pelagos.api.kinds import Kind
+from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
+from pelagos.ports.cluster import Resource
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.reconcilers import acting, reporting
+from pelagos.reconcilers.world import World
+
+logger = logging.getLogger("pelagos.reconcile")
+
+OUTAGE_RETRY = 5.0
+REJECTED_RETRY = 15.0
+
+
+class Reconciler(Protocol):
+    """What differs between kinds."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind."""
+
+    @property
+    def conditions(self) -> Sequence[str]:
+        """Types of the conditions that this kind always has, beside Ready."""
+
+    async def gather(self, resource: Resource, spec: Any, world: World) -> Any:
+        """Read the world once."""
+
+    def decide(self, seen: Any) -> Decision:
+        """Name what must hold next."""
+
+    async def clean_up(self, resource: Resource, world: World) -> None:
+        """End and, where deletionPolicy says so, remove all that is outside of Kubernetes. May be called again."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Outcome of one pass: ``result`` is a metric label; ``recheck_after`` in seconds, None: only on change."""
+
+    result: str
+    recheck_after: float | None
+
+
+async def reconcile(reconciler: Reconciler, resource: Resource, world: World) -> Pass:
+    """Make one pass. Raises only what is a bug; the caller retries that with backoff."""
+    if resource.deleting:
+        return await _delete(reconciler, resource, world)
+    if meta.FINALIZER not in resource.finalizers:
+        # Before the first external effect, so that nothing can be left behind.
+        written = await world.cluster.set_finalizers(resource, (*resource.finalizers, meta.FINALIZER))
+        if written is None:
+            return Pass("gone", None)
+        world.cache.put(written)
+        resource = written
+    try:
+        decision = await _decide_and_act(reconciler, resource, world)
+    except OutageError as error:
+        decision = _outage(error)
+    except RejectedError as error:
+        decision = _rejected(error)
+    except Exception as error:
+        await _report(reconciler, resource, _bug(error), world)
+        raise
+    await _report(reconciler, resource, decision, world)
+    return Pass(summary(decision).stance.value.lower(), decision.recheck_after)
+
+
+async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: World) -> Decision:
+    try:
+        spec = reconciler.kind.spec.model_validate(resource.spec)
+    except pydantic.ValidationError as error:
+        return Decision((Verdict("Ready", Stance.REFUSED, "InvalidSpec", explain(error)),))
+    seen = await reconciler.gather(resource, spec, world)
+    decision = reconciler.decide(seen)
+    for effect in decision.effects:
+        await acting.act(effect, world)
+    return decision
+
+
+async def _report(reconciler: Reconciler, resource: Resource, decision: Decision, world: World) -> None:
+    status = reporting.new_status(
+        resource.status, decision, reconciler.conditions, generation=resource.generation, now=world.clock.now()
+    )
+    patch = reporting.merge_patch(resource.status, status)
+    if not patch:
+        return
+    written = await world.cluster.patch_status(resource, patch)
+    if written is not None:
+        world.cache.put(written)
+    await _announce(resource, status, world)
+
+
+async def _announce(resource: Resource, status: dict[str, Any], world: World) -> None:
+    """An event and a log line when Ready changes: on transitions only."""
+    before, after = reporting.ready_condition(resource.status), reporting.ready_condition(status)
+    if (before.get("status"), before.get("reason")) == (after["status"], after["reason"]):
+        return
+    stalled = any(condition["type"] == "Stalled" for condition in status["conditions"])
+    warns = stalled or after["status"] == "False"
+    logger.log(
+        logging.WARNING if warns else logging.INFO,
+        "%s: %s",
+        after["reason"],
+        after["message"],
+        extra={"kind": resource.kind.kind, "namespace": resource.namespace, "resource": resource.name},
+    )
+    await world.cluster.post_event(
+        resource, severity="Warning" if warns else "Normal", reason=after["reason"], message=after["message"]
+    )
+
+
+async def _delete(reconciler: Reconciler, resource: Resource, world: World) -> Pass:
+    if meta.FINALIZER not in resource.finalizers:
+        return Pass("gone", None)
+    try:
+        await reconciler.clean_up(resource, world)
+    except (OutageError, RejectedError) as error:
+        waiting = Verdict("Ready", Stance.FAILING, "DeletionBlocked", f"cleaning up waits: {error}")
+        await _report(reconciler, resource, Decision((waiting,)), world)
+        return Pass("failing", OUTAGE_RETRY)
+    left = tuple(name for name in resource.finalizers if name != meta.FINALIZER)
+    await world.cluster.set_finalizers(resource, left)
+    return Pass("deleted", None)
+
+
+def _outage(error: OutageError) -> Decision:
+    return Decision((Verdict("Ready", Stance.UNKNOWN, "SystemUnavailable", str(error)),), recheck_after=OUTAGE_RETRY)
+
+
+def _rejected(error: RejectedError) -> Decision:
+    return Decision((Verdict("Ready", Stance.REFUSED, "SystemRejected", str(error)),), recheck_after=REJECTED_RETRY)
+
+
+def _bug(error: Exception) -> Decision:
+    message = f"unexpected {type(error).__name__}: {error}. This is a fault of the operator; it tries again"
+    return Decision((Verdict("Ready", Stance.UNKNOWN, "InternalError", message),))
+
+
+def explain(error: pydantic.ValidationError) -> str:
+    """What is wrong with a spec: field, value, what is allowed."""
+    parts = []
+    for problem in error.errors(include_url=False)[:5]:
+        field = ".".join(["spec", *(str(part) for part in problem["loc"])])
+        text = problem["msg"][0].lower() + problem["msg"][1:]
+        value = "" if problem["type"] == "missing" else f" (it is {problem['input']!r})"
+        parts.append(f"{field}: {text}{value}")
+    return "; ".join(parts) + ". Correct the field and apply the resource again"

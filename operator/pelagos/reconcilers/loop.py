@@ -1,0 +1,148 @@
+"""Keeps every resource reconciled: one queue of keys, each at most once in it and never twice at work.
+
+kopf watches; this decides when to look again. Built like the work queues of client-go, because kopf's own handlers are driven by
+changes only, and keep their progress in annotations of users' objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Mapping
+
+from pelagos.observability import metrics
+from pelagos.ports.cluster import Key, Resource
+from pelagos.reconcilers import driver
+from pelagos.reconcilers.world import World
+
+logger = logging.getLogger("pelagos.loop")
+
+FIRST_BACKOFF = 1.0
+LONGEST_BACKOFF = 60.0
+GRACE = 3.0
+"""Seconds that passes under way are given when the operator stops."""
+
+
+class Loop:
+    """Takes what the watch saw; calls the kind's reconciler; comes back when asked to."""
+
+    def __init__(self, world: World, reconcilers: Mapping[str, driver.Reconciler], workers: int) -> None:
+        self._world = world
+        self._reconcilers = reconcilers
+        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._queued: set[Key] = set()
+        self._working: set[Key] = set()
+        self._again: set[Key] = set()
+        self._alarms: dict[Key, asyncio.TimerHandle] = {}
+        self._failures: dict[Key, int] = {}
+        self._workers = workers
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self.beat = time.monotonic()
+
+    def start(self) -> None:
+        """Start the workers."""
+        self._tasks = [asyncio.create_task(self._work(), name=f"reconcile-{number}") for number in range(self._workers)]
+        self._tasks.append(asyncio.create_task(self._heartbeat(), name="heartbeat"))
+
+    async def stop(self) -> None:
+        """Let passes that are under way end, then drop them: every crash point is harmless."""
+        for handle in self._alarms.values():
+            handle.cancel()
+        self._stopping = True
+        if self._working:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), GRACE)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def seen(self, resource: Resource) -> None:
+        """The watch showed a resource, new or changed."""
+        if self._world.cache.put(resource):
+            self.add(resource.key)
+            for key in self._world.cache.dependents(resource.key):
+                self.add(key)
+
+    def gone(self, key: Key) -> None:
+        """The watch showed that a resource is no more."""
+        self._world.cache.remove(key)
+        self._failures.pop(key, None)
+        alarm = self._alarms.pop(key, None)
+        if alarm is not None:
+            alarm.cancel()
+        for dependent in self._world.cache.dependents(key):
+            self.add(dependent)
+
+    def add(self, key: Key) -> None:
+        """Reconcile ``key`` soon; once, however often this is called before."""
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._ready.put_nowait(key)
+            metrics.QUEUE_DEPTH.set(len(self._queued))
+
+    def add_after(self, key: Key, delay: float) -> None:
+        """Reconcile ``key`` after ``delay`` seconds, unless something happens sooner."""
+        alarm = self._alarms.pop(key, None)
+        if alarm is not None:
+            alarm.cancel()
+        self._alarms[key] = asyncio.get_running_loop().call_later(delay, self._ring, key)
+
+    def _ring(self, key: Key) -> None:
+        self._alarms.pop(key, None)
+        self.add(key)
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._ready.get()
+            self._queued.discard(key)
+            if self._stopping:
+                return
+            self._working.add(key)
+            self._idle.clear()
+            metrics.QUEUE_DEPTH.set(len(self._queued))
+            try:
+                await self._pass(key)
+            finally:
+                self._working.discard(key)
+                if not self._working:
+                    self._idle.set()
+                if key in self._again:
+                    self._again.discard(key)
+                    self.add(key)
+
+    async def _pass(self, key: Key) -> None:
+        resource = self._world.cache.get(key)
+        if resource is None:
+            return
+        started = time.perf_counter()
+        result, delay = "error", None
+        try:
+            outcome = await driver.reconcile(self._reconcilers[key.kind], resource, self._world)
+            result, delay = outcome.result, outcome.recheck_after
+            self._failures.pop(key, None)
+        except Exception as error:
+            delay = self._backoff(key)
+            where = {"kind": key.kind, "namespace": key.namespace, "resource": key.name}
+            known = isinstance(error, driver.OutageError)
+            logger.error("the pass failed: %s; again in %.0f s", error, delay, exc_info=not known, extra=where)
+        metrics.RECONCILES.labels(key.kind, result).inc()
+        metrics.RECONCILE_SECONDS.labels(key.kind).observe(time.perf_counter() - started)
+        if delay is not None and self._world.cache.get(key) is not None:
+            self.add_after(key, delay)
+
+    def _backoff(self, key: Key) -> float:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
+
+    async def _heartbeat(self) -> None:
+        """Shows that the event loop turns; liveness looks at ``beat``."""
+        while True:
+            self.beat = time.monotonic()
+            await asyncio.sleep(1)

@@ -1,0 +1,124 @@
+"""Gathers what is known about a ModelService, and cleans up after it."""
+
+from __future__ import annotations
+
+from pelagos.api import kinds, meta
+from pelagos.api.model_service import ModelServiceSpec, RegistryRef
+from pelagos.decisions import model_service
+from pelagos.decisions.model_service import ResolvedModel, Unresolved
+from pelagos.decisions.verdicts import Decision
+from pelagos.ports import registry
+from pelagos.ports.cluster import Key, Resource
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.serving import ServiceState
+from pelagos.reconcilers import reporting
+from pelagos.reconcilers.world import World
+
+
+class ModelServiceReconciler:
+    """See driver.Reconciler."""
+
+    kind = kinds.MODEL_SERVICE
+    conditions = model_service.CONDITIONS
+
+    async def gather(self, resource: Resource, spec: ModelServiceSpec, world: World) -> model_service.Observed:
+        """Resolve the model, look at the endpoint, and probe it when it is loaded."""
+        service = await world.serving.observe(resource.uid)
+        probed = None
+        if service is not None and service.state is ServiceState.LOADED:
+            probed = await world.probes.look(resource.uid, service)
+        return model_service.Observed(
+            spec=spec,
+            namespace=resource.namespace,
+            name=resource.name,
+            uid=resource.uid,
+            retry=resource.annotations.get(meta.RETRY_ANNOTATION, ""),
+            model=await _resolve(resource, spec, world),
+            last_model=_last_model(resource),
+            service=service,
+            probe=probed.result if probed else None,
+            wrong_probes=probed.wrong if probed else 0,
+            now=world.clock.now(),
+        )
+
+    def decide(self, seen: model_service.Observed) -> Decision:
+        """See decisions.model_service."""
+        return model_service.decide(seen)
+
+    async def clean_up(self, resource: Resource, world: World) -> None:
+        """Stop the endpoint; its copy of the model stays when told to."""
+        await world.serving.remove(resource.uid, keep_files=resource.spec.get("deletionPolicy") == "Retain")
+        world.probes.forget(resource.uid)
+
+
+async def _resolve(resource: Resource, spec: ModelServiceSpec, world: World) -> ResolvedModel | Unresolved:
+    try:
+        if spec.model.training_run_ref is not None:
+            return _from_training_run(resource, spec.model.training_run_ref.name, world)
+        if spec.model.registry is not None:
+            return await _from_registry(spec.model.registry, world)
+        return await _from_uri(spec.model.uri or "", world)
+    except OutageError as error:
+        return Unresolved("RegistryUnavailable", str(error), refused=False)
+
+
+def _from_training_run(resource: Resource, name: str, world: World) -> ResolvedModel | Unresolved:
+    found = world.cache.get(Key(kinds.TRAINING_RUN.kind, resource.namespace, name))
+    if found is None or found.deleting:
+        message = (
+            f'spec.model.trainingRunRef.name: there is no TrainingRun "{name}" in namespace {resource.namespace} yet'
+        )
+        return Unresolved("TrainingRunNotFound", message, refused=False)
+    ready = reporting.ready_condition(found.status)
+    model = found.status.get("model")
+    if ready.get("status") != "True" or not model:
+        message = f"TrainingRun {name} is not Ready: {ready.get('message', 'it has no status yet')}"
+        return Unresolved("TrainingRunNotReady", message, refused=False)
+    return ResolvedModel(model["uri"], model["onnxSha256"], f"TrainingRun {name}")
+
+
+async def _from_registry(reference: RegistryRef, world: World) -> ResolvedModel | Unresolved:
+    try:
+        if reference.alias is not None:
+            wanted = f"alias {reference.alias}"
+            version = await world.registry.find_by_alias(reference.model, reference.alias)
+        else:
+            wanted = f"version {reference.version}"
+            version = await world.registry.find_by_version(reference.model, reference.version or "")
+    except RejectedError as error:
+        return Unresolved("RegistryRejected", f"spec.model.registry: {error}", refused=True)
+    if version is None:
+        message = (
+            f"spec.model.registry: the registry has no model {reference.model} with {wanted}. "
+            "Register one, or correct the name; this is looked at again every few seconds"
+        )
+        return Unresolved("ModelVersionNotFound", message, refused=True)
+    uri, sha256 = version.tags.get(registry.PACKAGE_URI_TAG), version.tags.get(registry.ONNX_SHA256_TAG)
+    if not uri or not sha256:
+        message = f"spec.model.registry: {version.model} version {version.version} was not registered by a TrainingRun"
+        return Unresolved("ModelPackageMissing", message, refused=True)
+    return ResolvedModel(uri, sha256, f"{version.model} version {version.version}")
+
+
+async def _from_uri(uri: str, world: World) -> ResolvedModel | Unresolved:
+    path = world.objects.path(uri)
+    if path is None:
+        root = world.objects.uri("")
+        return Unresolved(
+            "ModelPackageMissing", f"spec.model.uri: {uri} is not in the object store ({root})", refused=True
+        )
+    try:
+        package = await world.objects.read_json(f"{path}/package.json")
+    except RejectedError as error:
+        return Unresolved("ModelPackageMissing", f"spec.model.uri: {error}", refused=True)
+    if package is None or "onnxSha256" not in package:
+        message = f"spec.model.uri: there is no model package at {uri} (package.json is missing)"
+        return Unresolved("ModelPackageMissing", message, refused=True)
+    return ResolvedModel(uri, str(package["onnxSha256"]), f"package {uri.rstrip('/').rsplit('/', 1)[-1][:12]}")
+
+
+def _last_model(resource: Resource) -> ResolvedModel | None:
+    model = resource.status.get("model")
+    if not model:
+        return None
+    return ResolvedModel(model["uri"], model["onnxSha256"], model["source"])

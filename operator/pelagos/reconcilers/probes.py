@@ -1,0 +1,47 @@
+"""Remembers the latest synthetic inference of every endpoint, so that looking often does not mean probing often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pelagos.ports.clock import Clock
+from pelagos.ports.serving import ProbeResult, ServiceSeen, Serving
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A probe of one life of one server."""
+
+    identity: tuple[str, int, datetime]
+    result: ProbeResult
+    at: datetime
+    wrong: int
+
+
+class Probes:
+    """Probes at most once per ``interval``; a server that started anew, or answered wrong, is probed at once."""
+
+    def __init__(self, serving: Serving, clock: Clock, interval: timedelta) -> None:
+        self._serving = serving
+        self._clock = clock
+        self._interval = interval
+        self._latest: dict[str, Probed] = {}
+
+    async def look(self, uid: str, service: ServiceSeen) -> Probed:
+        """The latest probe of the server as it runs now."""
+        identity = (service.digest, service.restarts, service.changed_at)
+        known = self._latest.get(uid)
+        if known is not None and known.identity != identity:
+            known = None
+        if known is not None and known.result.correct and self._clock.now() - known.at < self._interval:
+            return known
+        result = await self._serving.probe(uid)
+        wrong = 0 if result.correct else (known.wrong if known else 0) + 1
+        probed = Probed(identity, result, self._clock.now(), wrong)
+        self._latest[uid] = probed
+        return probed
+
+    def forget(self, uid: str) -> None:
+        """The endpoint is gone."""
+        self._latest.pop(uid, None)
