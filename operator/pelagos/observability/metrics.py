@@ -68,8 +68,8 @@ class ResourceCollector(Collector):
         for (kind, state), number in sorted(tally.items()):
             ready.add_metric([kind, state], number)
         waiting = Tally(resource.kind.kind for resource in resources if _condition(resource, "Stalled") == "True")
-        for kind in KINDS:
-            stalled.add_metric([kind.kind], waiting[kind.kind])
+        for known in KINDS:
+            stalled.add_metric([known.kind], waiting[known.kind])
         for resource in resources:
             percent = (resource.status.get("progress") or {}).get("percent")
             if percent is not None and _condition(resource, "Ready") == "Unknown":

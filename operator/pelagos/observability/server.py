@@ -15,7 +15,7 @@ LONGEST_SILENCE = 15.0
 
 
 class Server:
-    """Listens on one port. ``beat``: when the event loop last turned, in monotonic seconds; ``ready``: what is missing, or None."""
+    """Listens on one port. ``beat``: when the event loop last turned (monotonic seconds); ``ready``: what is missing."""
 
     def __init__(self, beat: Callable[[], float], ready: Callable[[], str | None]) -> None:
         self._beat = beat

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from pelagos.observability import metrics
 from pelagos.ports.cluster import Key, Resource
+from pelagos.ports.errors import OutageError
 from pelagos.reconcilers import driver
 from pelagos.reconcilers.world import World
 
@@ -130,7 +131,7 @@ class Loop:
         except Exception as error:
             delay = self._backoff(key)
             where = {"kind": key.kind, "namespace": key.namespace, "resource": key.name}
-            known = isinstance(error, driver.OutageError)
+            known = isinstance(error, OutageError)
             logger.error("the pass failed: %s; again in %.0f s", error, delay, exc_info=not known, extra=where)
         metrics.RECONCILES.labels(key.kind, result).inc()
         metrics.RECONCILE_SECONDS.labels(key.kind).observe(time.perf_counter() - started)
@@ -139,7 +140,8 @@ class Loop:
 
     def _backoff(self, key: Key) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
+        pause = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (failures - 1))
+        return pause * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
 
     async def _heartbeat(self) -> None:
         """Shows that the event loop turns; liveness looks at ``beat``."""
