@@ -1,0 +1,141 @@
+"""Registry in MLflow. Called by the reconcilers of TrainingRuns (register) and ModelServices (find)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from pelagos.engines import mlflow_rest
+from pelagos.engines.mlflow_rest import AbsentError, ExistsError, MlflowRest
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.registry import ModelVersion, ModelVersionWant
+from pelagos.ports.tracking import UID_TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MANAGED_TAG = "pelagos.dev/managed"
+"""On models that we made: they go with their last version. A model that a person made stays."""
+ALIAS_PENDING_TAG = "pelagos.dev/alias-pending"
+"""On a version until its alias points to it: a crash between the two calls must not lose the alias."""
+
+
+class MlflowRegistry:
+    """Implements Registry."""
+
+    def __init__(self, rest: MlflowRest) -> None:
+        self._rest = rest
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def find_by_uid(self, model: str, uid: str) -> ModelVersion | None:
+        """The version that the resource ``uid`` registered; of several, the first."""
+        versions = await self._versions(model, uid)
+        return await self.find_by_version(model, versions[0]) if versions else None
+
+    async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
+        """The version that ``alias`` points to; None when model or alias is unknown."""
+        number = (await self._aliases(model)).get(alias)
+        return await self.find_by_version(model, number) if number else None
+
+    async def find_by_version(self, model: str, version: str) -> ModelVersion | None:
+        """The version by its number; None when unknown."""
+        try:
+            answer = await self._rest.get("model-versions/get", name=model, version=version)
+        except AbsentError:
+            return None
+        return _version(answer["model_version"])
+
+    async def register(self, want: ModelVersionWant) -> ModelVersion:
+        """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
+        async with self._lock(want.model):
+            versions = await self._versions(want.model, want.uid)
+            if not versions:
+                await self._create(want)
+                versions = await self._versions(want.model, want.uid)
+                for number in versions[1:]:
+                    await self._delete_version(want.model, number)
+            version = await self._get(want.model, versions[0])
+            if alias := version.tags.get(ALIAS_PENDING_TAG):
+                await self._point(version, alias)
+                version = await self._get(want.model, versions[0])
+            return version
+
+    async def delete_version(self, model: str, version: str) -> None:
+        """Delete the version, and a model that we made when it was the last; no effect when it is gone."""
+        async with self._lock(model):
+            await self._delete_version(model, version)
+            with contextlib.suppress(AbsentError):
+                found = (await self._rest.get("registered-models/get", name=model))["registered_model"]
+                managed = MANAGED_TAG in mlflow_rest.mapping(found.get("tags"))
+                if managed and not found.get("latest_versions"):
+                    await self._rest.delete("registered-models/delete", {"name": model})
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._rest.close()
+
+    def _lock(self, model: str) -> asyncio.Lock:
+        """Registering in a model and deleting it must not meet."""
+        return self._changing.setdefault(model, asyncio.Lock())
+
+    async def _create(self, want: ModelVersionWant) -> None:
+        with contextlib.suppress(ExistsError):
+            managed = mlflow_rest.pairs({MANAGED_TAG: "true"})
+            await self._rest.post("registered-models/create", {"name": want.model, "tags": managed})
+        tags = {**want.tags, UID_TAG: want.uid}
+        if want.alias:
+            tags[ALIAS_PENDING_TAG] = want.alias
+        body = {"name": want.model, "source": want.source, "run_id": want.run_id, "tags": mlflow_rest.pairs(tags)}
+        await self._rest.post("model-versions/create", body)
+
+    async def _point(self, version: ModelVersion, alias: str) -> None:
+        """Move the alias to the version, unless a newer version has taken it since a crash delayed us."""
+        present = (await self._aliases(version.model)).get(alias)
+        if present is None or int(present) < int(version.version):
+            body = {"name": version.model, "alias": alias, "version": version.version}
+            await self._rest.post("registered-models/alias", body)
+        tag = {"name": version.model, "version": version.version, "key": ALIAS_PENDING_TAG}
+        with contextlib.suppress(AbsentError):
+            await self._rest.delete("model-versions/delete-tag", tag)
+
+    async def _delete_version(self, model: str, version: str) -> None:
+        with contextlib.suppress(AbsentError):
+            await self._rest.delete("model-versions/delete", {"name": model, "version": version})
+
+    async def _get(self, model: str, number: str) -> ModelVersion:
+        version = await self.find_by_version(model, number)
+        if version is None:
+            raise RejectedError(
+                mlflow_rest.SYSTEM, f"version {number} of model {model!r} was deleted while it was made"
+            )
+        return version
+
+    async def _aliases(self, model: str) -> Mapping[str, str]:
+        try:
+            answer = await self._rest.get("registered-models/get", name=model)
+        except AbsentError:
+            return {}
+        return {item["alias"]: item["version"] for item in answer["registered_model"].get("aliases", ())}
+
+    async def _versions(self, model: str, uid: str) -> list[str]:
+        """Numbers of the model's versions that carry ``uid``, ascending.
+
+        The model's name is compared here: MLflow's filter language could not quote every name that MLflow allows.
+        """
+        search = {"filter": f"tags.`{UID_TAG}` = {mlflow_rest.quoted(uid)}"}
+        answer = await self._rest.get("model-versions/search", **search)
+        numbers = [found["version"] for found in answer.get("model_versions", ()) if found["name"] == model]
+        return sorted(numbers, key=int)
+
+
+def _version(found: dict[str, Any]) -> ModelVersion:
+    return ModelVersion(
+        model=found["name"],
+        version=found["version"],
+        source=found["source"],
+        run_id=found.get("run_id", ""),
+        aliases=tuple(sorted(found.get("aliases", ()))),
+        tags=mlflow_rest.mapping(found.get("tags")),
+    )

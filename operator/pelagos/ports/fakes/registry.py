@@ -1,0 +1,83 @@
+"""A model registry in memory. For tests of reconcilers; held to the same contract as MLflow's engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.registry import ModelVersion, ModelVersionWant
+from pelagos.ports.tracking import UID_TAG
+
+_FORBIDDEN = "/:"
+"""MLflow refuses these in names of models; so that no test relies on more, we do."""
+
+
+@dataclass
+class _Model:
+    versions: dict[str, ModelVersion] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+class RegistryFake:
+    """Implements Registry. ``outage`` makes every call fail; ``created`` counts the versions ever created."""
+
+    def __init__(self) -> None:
+        self.outage = False
+        self.created = 0
+        self._models: dict[str, _Model] = {}
+
+    async def find_by_uid(self, model: str, uid: str) -> ModelVersion | None:
+        """The version that the resource ``uid`` registered."""
+        found = self._model(model)
+        number = next((number for number, version in found.versions.items() if version.tags[UID_TAG] == uid), None)
+        return self._version(found, number)
+
+    async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
+        """The version that ``alias`` points to; None when model or alias is unknown."""
+        found = self._model(model)
+        return self._version(found, found.aliases.get(alias))
+
+    async def find_by_version(self, model: str, version: str) -> ModelVersion | None:
+        """The version by its number; None when unknown."""
+        return self._version(self._model(model), version)
+
+    async def register(self, want: ModelVersionWant) -> ModelVersion:
+        """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
+        if found := await self.find_by_uid(want.model, want.uid):
+            return found
+        if any(character in want.model for character in _FORBIDDEN) or not want.model.strip():
+            raise RejectedError("registry", f"Invalid model name {want.model!r}. Names cannot contain '/' or ':'.")
+        self.created += 1
+        model = self._models.setdefault(want.model, _Model())
+        number = str(max((int(known) for known in model.versions), default=0) + 1)
+        tags = {**want.tags, UID_TAG: want.uid}
+        version = ModelVersion(want.model, number, want.source, want.run_id, aliases=(), tags=tags)
+        model.versions[number] = version
+        if want.alias:
+            model.aliases[want.alias] = number
+        return await self.find_by_uid(want.model, want.uid) or version
+
+    async def delete_version(self, model: str, version: str) -> None:
+        """Delete the version, and the model when it was the last; no effect when it is gone."""
+        found = self._model(model)
+        found.versions.pop(version, None)
+        found.aliases = {alias: number for alias, number in found.aliases.items() if number != version}
+        if not found.versions:
+            self._models.pop(model, None)
+
+    def set_alias(self, model: str, alias: str, version: str) -> None:
+        """What a person does in the registry's pages."""
+        self._models[model].aliases[alias] = version
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def _model(self, name: str) -> _Model:
+        if self.outage:
+            raise OutageError("registry", "connection refused")
+        return self._models.get(name, _Model())
+
+    def _version(self, model: _Model, number: str | None) -> ModelVersion | None:
+        version = model.versions.get(number or "")
+        aliases = tuple(sorted(alias for alias, points_to in model.aliases.items() if points_to == number))
+        return replace(version, aliases=aliases) if version else None

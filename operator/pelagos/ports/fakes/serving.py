@@ -1,0 +1,128 @@
+"""An inference server in memory. For tests of reconcilers; held to the same contract as the engine of the local Triton server.
+
+A model is loaded as soon as it is applied, unless ``automatic`` is False: then ``finish_loading`` does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
+
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass
+class _Service:
+    want: ServiceWant
+    state: ServiceState
+    port: int
+    message: str = ""
+    restarts: int = 0
+    broken: bool = False
+    changed_at: datetime = _LONG_AGO
+
+
+class ServingFake:
+    """Implements Serving. ``outage`` makes every call fail; ``started`` counts the processes ever started.
+
+    ``missing`` holds uris of packages that apply refuses. ``now`` is the time that changes are stamped with.
+    """
+
+    def __init__(self, *, automatic: bool = True) -> None:
+        self.outage = False
+        self.started = 0
+        self.automatic = automatic
+        self.missing: set[str] = set()
+        self.now = _LONG_AGO
+        self._services: dict[str, _Service] = {}
+        self._failures: dict[str, str] = {}
+
+    async def observe(self, uid: str) -> ServiceSeen | None:
+        """Look at the endpoint; None when there is none."""
+        service = self._find(uid)
+        if service is None:
+            return None
+        runs = service.state is not ServiceState.DEAD
+        return ServiceSeen(
+            digest=service.want.digest,
+            state=service.state,
+            message=service.message,
+            grpc_url=f"127.0.0.1:{service.port}" if runs else "",
+            http_url=f"http://127.0.0.1:{service.port + 1}" if runs else "",
+            metrics_url=f"http://127.0.0.1:{service.port + 2}/metrics" if runs else "",
+            onnx_sha256=service.want.onnx_sha256,
+            restarts=service.restarts,
+            changed_at=service.changed_at,
+        )
+
+    async def apply(self, want: ServiceWant) -> None:
+        """Start the endpoint, change it to the want, or start it again when dead."""
+        service = self._find(want.uid)
+        if service is not None and service.want.digest == want.digest and service.state is not ServiceState.DEAD:
+            return
+        if want.package_uri in self.missing:
+            raise RejectedError("serving", f"model package {want.package_uri}: package.json is missing")
+        again = service.restarts + 1 if service is not None and service.want.digest == want.digest else 0
+        self.started += 1
+        port = 20000 + 3 * self.started
+        self._services[want.uid] = _Service(want, ServiceState.STARTING, port, restarts=again, changed_at=self.now)
+        if self.automatic:
+            self.finish_loading(want.uid)
+
+    async def probe(self, uid: str) -> ProbeResult:
+        """Whether the endpoint would answer right."""
+        service = self._find(uid)
+        if service is None or service.state is not ServiceState.LOADED:
+            return ProbeResult(correct=False, message="there is no loaded model", latency=0.0)
+        message = "Stub process is not healthy." if service.broken else ""
+        return ProbeResult(correct=not service.broken, message=message, latency=0.005)
+
+    async def restart(self, uid: str) -> None:
+        """Kill a server, so that ``apply`` starts it anew. No effect when there is none."""
+        if self._find(uid) is not None:
+            self.kill(uid)
+
+    async def remove(self, uid: str, *, keep_files: bool = False) -> None:
+        """Stop the endpoint. No effect when there is none."""
+        self._find(uid)
+        self._services.pop(uid, None)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def kill(self, uid: str) -> None:
+        """The server's process dies."""
+        self._change(uid, ServiceState.DEAD, "the server's process is gone")
+
+    def finish_loading(self, uid: str) -> None:
+        """The server has loaded the model, or refuses it when ``fail_load`` was called before."""
+        if uid in self._failures:
+            self._change(uid, ServiceState.LOAD_FAILED, self._failures[uid])
+        else:
+            self._change(uid, ServiceState.LOADED, "")
+
+    def fail_load(self, uid: str, message: str) -> None:
+        """The server refuses the model, now and whenever it is loaded again."""
+        self._failures[uid] = message
+        if uid in self._services:
+            self._change(uid, ServiceState.LOAD_FAILED, message)
+
+    def heal_load(self, uid: str) -> None:
+        """The reverse of ``fail_load``, from the next start on."""
+        self._failures.pop(uid, None)
+
+    def break_answers(self, uid: str) -> None:
+        """The server says that all is well and answers wrong, until it is started anew."""
+        self._services[uid].broken = True
+
+    def _change(self, uid: str, state: ServiceState, message: str) -> None:
+        service = self._services[uid]
+        service.state, service.message, service.changed_at = state, message, self.now
+
+    def _find(self, uid: str) -> _Service | None:
+        if self.outage:
+            raise OutageError("serving", "connection refused")
+        return self._services.get(uid)
