@@ -11,8 +11,11 @@ sys.modules["kubernetes"] = None  # type: ignore[assignment]
 
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
+    import functools
+
     import kopf
 
+    from pelagos import wiring
     from pelagos.handlers import resources
     from pelagos.observability import logs
     from pelagos.settings import Settings
@@ -21,7 +24,7 @@ def main() -> None:
     logs.configure()
     resources.configure(settings)
     scope = {"namespaces": [settings.namespace]} if settings.namespace else {"clusterwide": True}
-    kopf.run(standalone=True, memo=kopf.Memo(settings=settings), **scope)
+    kopf.run(standalone=True, memo=kopf.Memo(start=functools.partial(wiring.start, settings)), **scope)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
 
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-    """Set kopf up for watching only, and start reconciling."""
+    """Set kopf up for watching only, and start reconciling. ``memo.start`` builds the operator from credentials."""
     settings.posting.enabled = False
     settings.networking.request_timeout = 30
     # A watch can go silent without an error: end it every five minutes, from either side.
@@ -34,7 +34,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
     settings.queueing.idle_timeout = 1
-    memo.operator = await wiring.start(memo.settings, _credentials(settings))
+    memo.operator = await memo.start(_credentials(settings))
 
 
 @kopf.on.cleanup()

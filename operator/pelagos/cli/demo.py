@@ -1,0 +1,166 @@
+"""``pelagos demo``: the main job on one machine, from nothing to a prediction on a real image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from pelagos.api.kinds import DATASET, KINDS, MODEL_SERVICE, TRAINING_RUN
+from pelagos.cli import access, down, following, predict, up
+from pelagos.cli.following import Followed
+from pelagos.settings import Settings
+
+SAMPLES = Path(__file__).resolve().parents[3] / "manifests" / "samples"
+TIMEOUT = 900.0
+
+
+class DemoError(Exception):
+    """A step went wrong; the message says which and why."""
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
+    samples: Annotated[Path, typer.Option(help="Folder of the resources to apply.")] = SAMPLES,
+) -> None:
+    """Start everything, train and serve a detector of phytoplankton, and try it on an image it has never seen."""
+    settings = Settings()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    started = time.monotonic()
+    code = 0
+    try:
+        run(settings, samples, console)
+        console.print(f"\n[bold green]The main job works.[/] {time.monotonic() - started:.0f} s in all.")
+    except (DemoError, predict.PredictError) as error:
+        console.print(f"\n[bold red]The demo failed:[/] {error}", highlight=False)
+        console.print(f"Logs are in {settings.home / 'logs'} and {settings.home / 'runs'}.", highlight=False)
+        code = 1
+    except KeyboardInterrupt:
+        console.print("\nInterrupted.")
+        code = 130
+    if keep and code == 0:
+        console.print("Everything is left running; stop it with [bold]pelagos down[/].")
+    else:
+        console.print("Stopping everything ...")
+        down.take_down(settings, console)
+    raise typer.Exit(code)
+
+
+def run(settings: Settings, samples: Path, console: Console) -> None:
+    """All steps; raises DemoError at the first that goes wrong."""
+    _heading(console, 1, "Start etcd, kube-apiserver, MLflow and the operator")
+    up.bring_up(settings, console)
+    _heading(console, 2, f"kubectl apply -f {_short(samples)}")
+    resources = apply(settings, samples, console)
+    _heading(console, 3, "Follow the resources until all are Ready")
+    ending = following.follow(resources, access.fetcher(settings), console, timeout=TIMEOUT)
+    if ending.problem:
+        raise DemoError(ending.problem)
+    bodies = {resource.kind.kind: body for resource, body in ending.bodies.items()}
+    _heading(console, 4, "Send an image of the test split to the served model")
+    _try_model(settings, bodies, console)
+    _heading(console, 5, "What was measured on the test split, and where everything is")
+    console.print(_figures(bodies[TRAINING_RUN.kind]))
+    console.print(_places(settings, bodies))
+
+
+def apply(settings: Settings, samples: Path, console: Console) -> list[Followed]:
+    """Apply the sample files as a user would; returns the resources in them."""
+    files = sorted(samples.glob("*.yaml"))
+    if not files:
+        raise DemoError(f"there is no *.yaml in {samples}")
+    kubectl = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
+    if kubectl is None:
+        raise DemoError("kubectl is not there; run `make install`, which brings it")
+    command = [kubectl, f"--kubeconfig={access.kubeconfig(settings)}", "apply", "-f", str(samples)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    console.print(outcome.stdout.strip(), highlight=False)
+    if outcome.returncode != 0:
+        raise DemoError(f"kubectl apply: {outcome.stderr.strip()}")
+    kinds = {kind.kind: kind for kind in KINDS}
+    bodies = [body for file in files for body in yaml.safe_load_all(file.read_text(encoding="utf-8")) if body]
+    followed = [
+        Followed(kinds[body["kind"]], body["metadata"].get("namespace", "default"), body["metadata"]["name"])
+        for body in bodies
+    ]
+    return sorted(followed, key=lambda resource: KINDS.index(resource.kind))
+
+
+def _try_model(settings: Settings, bodies: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    service = bodies[MODEL_SERVICE.kind]["metadata"]
+    image = _unseen_image(bodies[DATASET.kind]["status"]["uri"], settings.home / "demo")
+    picture = settings.home / "demo" / "prediction.png"
+    prediction = predict.predict_file(settings, service["name"], image, namespace=service.get("namespace", "default"))
+    console.print(predict.table(prediction))
+    predict.draw(image, prediction, picture)
+    console.print(f"image      {image}\nannotated  {picture}", highlight=False)
+
+
+def _unseen_image(version_uri: str, folder: Path) -> Path:
+    """A copy, under its own name, of the image of the test split with the most annotations."""
+    version = Path(version_uri.removeprefix("file://"))
+    manifest = json.loads((version / "manifest.json").read_text(encoding="utf-8"))
+    unseen = [image for image in manifest["images"] if image["split"] == "test"]
+    if not unseen:
+        raise DemoError("the dataset has no test split")
+    chosen = min(unseen, key=lambda image: str(image["sha256"]))
+    blob = version.parent.parent / "blobs" / chosen["sha256"][:2] / chosen["sha256"][2:]
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / Path(chosen["path"]).name
+    shutil.copyfile(blob, target)
+    return target
+
+
+def _figures(training: Mapping[str, Any]) -> Table:
+    status = training["status"]
+    table = Table(title="Metrics on the test split", title_justify="left", box=None, padding=(0, 3, 0, 0))
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("gate")
+    gates = {gate["metric"]: gate for gate in status.get("gates", ())}
+    for name, value in sorted(status["metrics"].items()):
+        gate = gates.get(name)
+        table.add_row(name, value, f"[green]at least {gate['minimum']}: passed[/]" if gate else "")
+    return table
+
+
+def _places(settings: Settings, bodies: Mapping[str, Mapping[str, Any]]) -> Panel:
+    training, service = bodies[TRAINING_RUN.kind]["status"], bodies[MODEL_SERVICE.kind]["status"]
+    operator = json.loads((settings.home / "operator.json").read_text(encoding="utf-8"))
+    registered = training["model"]
+    rows = {
+        "kubectl": f"export KUBECONFIG={access.kubeconfig(settings)}",
+        "MLflow run": training["tracking"]["url"],
+        "registered model": f"{registered.get('name', 'none')} version {registered.get('version', '')}",
+        "Triton, gRPC": service["url"],
+        "Triton, metrics": service["endpoints"]["metrics"],
+        "operator, metrics": f"http://127.0.0.1:{operator['metrics_port']}/metrics",
+        "model package": registered["uri"],
+        "state and logs": str(settings.home),
+    }
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return Panel(table, title="Where everything is", title_align="left", expand=False)
+
+
+def _heading(console: Console, number: int, text: str) -> None:
+    console.print(f"\n[bold blue]{number}[/] [bold]{text}[/]", highlight=False)
+
+
+def _short(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
