@@ -1,0 +1,296 @@
+"""The port Pipelines on one machine: compiled flows run by kfp.local, each run in a detached process group of its own.
+
+Chosen by wiring for the embedded mode. The truth about a run is in its folder and in the lock that its runner holds
+(kfp_local_records); this module only keeps a queue in memory, which it can rebuild from the folders at any time. So the
+operator may end between any two steps, and a new one adopts all runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from pelagos.api.meta import UID_LABEL
+from pelagos.engines import kfp_local_records as records
+from pelagos.engines import processes
+from pelagos.engines.kfp_local_launch import Launcher
+from pelagos.engines.kfp_local_records import RunFolder
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+GRACE_SECONDS = 3.0
+"""Between SIGTERM and SIGKILL."""
+WARM_UP_BACKLOG = 4
+"""From this many waiting runs on, a fork server pays for itself."""
+_LOCK_SECONDS = 5.0
+"""A runner that has the lock and has not begun needs milliseconds for either beginning or going away."""
+_INTERRUPTED = "the processes of the run are gone without an outcome: killed, or the machine was restarted"
+
+
+class KfpLocal:
+    """Runs at most so many ``preparations`` and ``trainings`` at once; others wait, the oldest goes first."""
+
+    def __init__(self, *, home: Path, python: Path, compiled: Path, preparations: int = 2, trainings: int = 1) -> None:
+        self._runs = home / "runs"
+        self._home = home
+        self._launcher = Launcher(home=home, python=python, compiled=compiled)
+        self._capacity: dict[Flow, int] = {"dataset-preparation": preparations, "training": trainings}
+        self._waiting: dict[RunName, tuple[datetime, Flow]] = {}
+        self._running: dict[RunName, tuple[Flow, processes.ProcessId | None]] = {}
+        self._loaded = False
+        self._admission = asyncio.Lock()
+        self._submission = asyncio.Lock()
+        self._watches: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def find(self, name: RunName) -> PipelineRun | None:
+        """As in the port. Also starts waiting runs when there is room."""
+        look = await self._look(name)
+        if look is None:
+            self._forget(name)
+            return None
+        if await self._note(look):
+            look = await self._look(name)
+        return look.run() if look else None
+
+    async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
+        """As in the port."""
+        looks = [await self._look(folder.name) for folder in await _blocking(records.all_runs, self._runs)]
+        return tuple(look.run() for look in looks if look and look.stored.request.labels.get(UID_LABEL) == uid)
+
+    async def submit(self, request: RunRequest) -> PipelineRun:
+        """As in the port. Raises RejectedError for a name or a flow that cannot be run here."""
+        if not records.is_valid_name(request.name):
+            message = f"run name {request.name!r} must be 1 to 200 letters, digits, '.', '_' or '-', the first a letter or digit"
+            raise RejectedError("pipelines", message)
+        if not await _blocking(self._launcher.pipeline(request).is_file):
+            raise RejectedError("pipelines", f"there is no compiled flow {self._launcher.pipeline(request)}")
+        async with self._submission:
+            await self._request(request)
+        run = await self.find(request.name)
+        if run is None:
+            raise OutageError("pipelines", f"run {request.name} was deleted while it was being submitted")
+        return run
+
+    async def cancel(self, name: RunName) -> None:
+        """As in the port: SIGTERM to the run's whole session, SIGKILL to what is left after three seconds."""
+        look = await self._look(name)
+        if look is not None and look.state not in FINISHED:
+            await _blocking(self._folder(name).mark_canceled, look.stored.request.attempt)
+            look = await self._look(name)
+        if look is not None and not look.settled:
+            await self._settle(look)
+        self._forget(name)
+        await self._admit()
+
+    async def delete(self, name: RunName) -> None:
+        """As in the port."""
+        if not records.is_valid_name(name):
+            return
+        await self.cancel(name)
+        folder = self._folder(name)
+        await _blocking(folder.remove)
+        await _blocking(self._launcher.clear_temporary, folder)
+
+    async def interrupt_all(self) -> None:
+        """End the processes of all runs and the fork server; another engine finds the runs interrupted. For a shutdown."""
+        looks = [await self._look(folder.name) for folder in await _blocking(records.all_runs, self._runs)]
+        alive = {look.begun.process for look in looks if look and look.locked and look.begun}
+        started = {process for _, process in self._running.values()}
+        await self.close()
+        every = (alive | started | {await _blocking(self._launcher.server)}) - {None}
+        await asyncio.gather(*(processes.kill_group(process, GRACE_SECONDS) for process in every if process))
+
+    async def close(self) -> None:
+        """Stop watching; runs go on."""
+        for descriptor in list(self._watches):
+            self._unwatch(descriptor)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _request(self, request: RunRequest) -> None:
+        """Write the request down if it is new, or a further attempt of a run that has finished."""
+        look = await self._look(request.name)
+        attempts = 1
+        if look is not None and await self._note(look):
+            look = await self._look(request.name)
+        if look is not None:
+            if look.state not in FINISHED or request.attempt <= look.stored.request.attempt:
+                return
+            if look.stored.request.retry_key == request.retry_key:
+                attempts = look.stored.attempts_with_key + 1
+        stored = records.Stored(request, attempts, datetime.now(UTC))
+        await _blocking(self._folder(request.name).request, stored)
+
+    async def _note(self, look: records.Look) -> bool:
+        """Write down an end that nobody has, admit a waiting run, use room that a run left; True if that may have changed it."""
+        name = look.stored.request.name
+        changed = not look.settled
+        if changed:
+            await self._settle(look)
+        self._enlist(look)
+        if look.state is RunState.PENDING or (look.state in FINISHED and name in self._running):
+            await self._admit()
+            changed = True
+        return changed
+
+    def _enlist(self, look: records.Look) -> None:
+        """Count the run as waiting or running, whoever submitted it."""
+        name, flow = look.stored.request.name, look.stored.request.flow
+        if name in self._running:
+            return
+        if look.state is RunState.PENDING:
+            self._waiting[name] = (look.stored.submitted_at, flow)
+        elif look.state is RunState.RUNNING:
+            process = look.begun.process if look.begun else None
+            self._waiting.pop(name, None)
+            self._running[name] = (flow, process)
+            if process is not None:
+                self._watch(process)
+
+    async def _settle(self, look: records.Look) -> None:
+        """End what is left of an attempt that was canceled or has died, and write its end down."""
+        folder = self._folder(look.stored.request.name)
+        for _ in range(int(_LOCK_SECONDS / 0.05)):
+            if look.begun and look.begun.process:
+                grace = GRACE_SECONDS if look.canceled else 0
+                await processes.kill_group(look.begun.process, grace)
+            message = "the run was canceled" if look.canceled else _INTERRUPTED
+            with contextlib.suppress(FileNotFoundError):
+                if await asyncio.to_thread(folder.write_outcome, look.stored.request.attempt, look.state, message):
+                    break
+            await asyncio.sleep(0.05)
+            again = await self._look(folder.name)
+            if again is None or again.settled:
+                break
+            look = again
+        await _blocking(self._launcher.clear_temporary, folder)
+
+    async def _admit(self) -> None:
+        """Start waiting runs, the oldest first, as far as there is room."""
+        async with self._admission:
+            await self._load()
+            for name in list(self._running):
+                await self._check(name)
+            for flow, capacity in self._capacity.items():
+                room = capacity - sum(1 for running, _ in self._running.values() if running == flow)
+                queue = sorted((since, name) for name, (since, wanted) in self._waiting.items() if wanted == flow)
+                if len(queue) - room >= WARM_UP_BACKLOG and flow == "dataset-preparation":
+                    await _blocking(self._launcher.warm_up)
+                for _, name in queue[: max(room, 0)]:
+                    await self._start(name)
+
+    async def _load(self) -> None:
+        """Once, find what an earlier operator left."""
+        if self._loaded:
+            return
+        for folder in await _blocking(records.all_runs, self._runs):
+            try:
+                look = await self._look(folder.name)
+            except OutageError as error:
+                logger.warning("The record of pipeline run %s cannot be read; others go on: %s", folder.name, error)
+                continue
+            if look is not None:
+                self._enlist(look)
+        self._loaded = True
+
+    async def _check(self, name: RunName) -> None:
+        """Make room when a run that we count as running is not."""
+        look = await self._look(name)
+        if look is not None and not look.settled:
+            await self._settle(look)
+        if look is not None and look.state is RunState.RUNNING:
+            return
+        _, process = self._running[name]
+        if look is not None and look.state is RunState.PENDING:
+            if process is not None and processes.is_alive(process):
+                return
+            await self._judge_start(name)
+        self._forget(name)
+
+    async def _judge_start(self, name: RunName) -> None:
+        """The process that we started is gone. If the attempt has not begun by any other, it never will."""
+        folder = self._folder(name)
+        look = await self._look(name)
+        if look is not None and look.state is RunState.PENDING and not look.locked:
+            message = f"the runner process ended before the run began: {await _blocking(folder.tail)}"
+            await _blocking(folder.write_outcome, look.stored.request.attempt, RunState.FAILED, message)
+
+    async def _start(self, name: RunName) -> None:
+        self._waiting.pop(name, None)
+        look = await self._look(name)
+        if look is None or look.state is not RunState.PENDING:
+            return
+        if look.begun and look.begun.process:
+            # A child of an earlier attempt may have outlived its runner; two must not write to one workspace.
+            await processes.kill_group(look.begun.process, 0)
+        folder = self._folder(name)
+        process = await _blocking(self._launcher.start, folder, look.stored.request)
+        self._running[name] = (look.stored.request.flow, process)
+        self._watch(process)
+
+    def _watch(self, process: processes.ProcessId) -> None:
+        """Have the event loop tell us when the process ends, so that the next run starts at once."""
+        try:
+            descriptor = os.pidfd_open(process.pid)
+        except OSError:
+            self._wake()
+            return
+        self._watches.add(descriptor)
+        asyncio.get_running_loop().add_reader(descriptor, self._process_ended, descriptor, process)
+
+    def _process_ended(self, descriptor: int, process: processes.ProcessId) -> None:
+        self._unwatch(descriptor)
+        processes.is_alive(process)  # collects the exit status if it is a child of ours
+        self._wake()
+
+    def _unwatch(self, descriptor: int) -> None:
+        self._watches.remove(descriptor)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+
+    def _wake(self) -> None:
+        task = asyncio.create_task(self._admit_and_log())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _admit_and_log(self) -> None:
+        try:
+            await self._admit()
+        except OutageError as error:
+            logger.warning(
+                "Waiting pipeline runs were not started; the next look at one of them tries again: %s", error
+            )
+
+    def _forget(self, name: RunName) -> None:
+        self._waiting.pop(name, None)
+        self._running.pop(name, None)
+
+    def _folder(self, name: RunName) -> RunFolder:
+        return RunFolder(self._runs, name)
+
+    async def _look(self, name: RunName) -> records.Look | None:
+        if not records.is_valid_name(name):
+            return None
+        return await _blocking(self._folder(name).look)
+
+
+async def _blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what blocks off the event loop; what the file system refuses is an outage."""
+    try:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    except (OSError, ValueError, KeyError) as error:
+        raise OutageError("pipelines", f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,75 @@
+"""An object store in memory. For tests of reconcilers; held to the same contract as the engines."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pelagos.ports.errors import OutageError, RejectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = "fake://objects"
+
+
+class ObjectsFake:
+    """Implements Objects over ``files``: texts by path. ``outage`` makes every asynchronous call fail."""
+
+    def __init__(self) -> None:
+        self.outage = False
+        self.files: dict[str, str] = {}
+
+    def uri(self, path: str) -> str:
+        """The path below a made-up root."""
+        return f"{ROOT}/{_checked(path)}" if path else ROOT
+
+    def path(self, uri: str) -> str | None:
+        """The reverse of ``uri``."""
+        if uri == ROOT:
+            return ""
+        prefix = f"{ROOT}/"
+        return uri.removeprefix(prefix) if uri.startswith(prefix) and ".." not in uri.split("/") else None
+
+    async def read_json(self, path: str) -> Mapping[str, Any] | None:
+        """A JSON object; None when it is not there."""
+        self._answer()
+        text = self.files.get(_checked(path))
+        if text is None:
+            return None
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise RejectedError("objects", f"{path} is not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise RejectedError("objects", f"{path} must hold a JSON object, and holds a {type(document).__name__}")
+        return document
+
+    async def exists(self, path: str) -> bool:
+        """Whether there is a file or a folder."""
+        self._answer()
+        return bool(self._below(_checked(path)))
+
+    async def delete(self, path: str) -> None:
+        """Remove a file or a folder."""
+        self._answer()
+        for file in self._below(_checked(path)):
+            del self.files[file]
+
+    def put(self, path: str, document: object) -> None:
+        """Write a JSON document, as a pipeline would."""
+        self.files[_checked(path)] = json.dumps(document)
+
+    def _below(self, path: str) -> list[str]:
+        return [file for file in self.files if file == path or file.startswith(f"{path}/")]
+
+    def _answer(self) -> None:
+        if self.outage:
+            raise OutageError("objects", "the store does not answer")
+
+
+def _checked(path: str) -> str:
+    parts = path.split("/")
+    if not path or any(part in ("", ".", "..") for part in parts):
+        raise RejectedError("objects", f"{path!r} must be a relative path with forward slashes inside of the store")
+    return path

@@ -1,0 +1,142 @@
+"""A pipeline engine in memory whose runs are moved on by hand. For tests of reconcilers; keeps the engines' contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pelagos.api.meta import UID_LABEL
+from pelagos.ports.clock import Clock, SystemClock
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FLOWS: tuple[Flow, ...] = ("dataset-preparation", "training")
+
+
+@dataclass
+class FakeRun:
+    """A run and the request that made it."""
+
+    request: RunRequest
+    run: PipelineRun
+
+
+class PipelinesFake:
+    """Implements Pipelines. Runs stay PENDING until ``start``, or start by themselves as far as ``capacity`` goes.
+
+    ``outage`` makes every call of the port fail. ``submitted`` counts calls of submit, ``attempts_begun`` what started.
+    """
+
+    def __init__(self, *, clock: Clock | None = None, capacity: Mapping[Flow, int] | None = None) -> None:
+        self.outage = False
+        self.submitted = 0
+        self.attempts_begun = 0
+        self.runs: dict[RunName, FakeRun] = {}
+        self._clock = clock or SystemClock()
+        self._capacity = dict(capacity or {})
+
+    async def find(self, name: RunName) -> PipelineRun | None:
+        """Tell what became of a run."""
+        self._answer()
+        known = self.runs.get(name)
+        return known.run if known else None
+
+    async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
+        """All runs with the label."""
+        self._answer()
+        return tuple(known.run for known in self.runs.values() if known.request.labels.get(UID_LABEL) == uid)
+
+    async def submit(self, request: RunRequest) -> PipelineRun:
+        """Make the run exist, exactly once per name and attempt."""
+        self._answer()
+        self.submitted += 1
+        if request.flow not in FLOWS:
+            raise RejectedError("pipelines", f"there is no flow {request.flow}")
+        known = self.runs.get(request.name)
+        if known is None:
+            self._accept(request, attempts_with_key=1)
+        elif known.run.state in FINISHED and request.attempt > known.run.attempt:
+            same_key = known.run.retry_key == request.retry_key
+            self._accept(request, attempts_with_key=known.run.attempts_with_key + 1 if same_key else 1)
+        self._admit()
+        return self.runs[request.name].run
+
+    async def cancel(self, name: RunName) -> None:
+        """End the run."""
+        self._answer()
+        known = self.runs.get(name)
+        if known is not None and known.run.state not in FINISHED:
+            self._finish(name, RunState.CANCELED, "the run was canceled")
+
+    async def delete(self, name: RunName) -> None:
+        """Forget the run."""
+        self._answer()
+        self.runs.pop(name, None)
+        self._admit()
+
+    def start(self, name: RunName) -> None:
+        """Let a waiting run begin."""
+        self._expect(name, RunState.PENDING)
+        known = self.runs[name]
+        known.run = replace(known.run, state=RunState.RUNNING, started_at=self._clock.now())
+        self.attempts_begun += 1
+
+    def succeed(self, name: RunName) -> None:
+        """Let all steps of a run end well."""
+        self._begin(name)
+        self._finish(name, RunState.SUCCEEDED, "")
+
+    def fail(self, name: RunName, message: str) -> None:
+        """Let a step of a run end with an error."""
+        self._begin(name)
+        self._finish(name, RunState.FAILED, message)
+
+    def interrupt(self, name: RunName) -> None:
+        """Let the processes of a run vanish."""
+        self._begin(name)
+        self._finish(name, RunState.INTERRUPTED, "the processes of the run are gone without an outcome")
+
+    def _accept(self, request: RunRequest, *, attempts_with_key: int) -> None:
+        run = PipelineRun(
+            name=request.name,
+            state=RunState.PENDING,
+            attempt=request.attempt,
+            retry_key=request.retry_key,
+            attempts_with_key=attempts_with_key,
+            message="",
+            url=f"http://pipelines.fake/{request.name}",
+            started_at=None,
+            finished_at=None,
+        )
+        self.runs.pop(request.name, None)  # a further attempt queues behind the runs that wait already
+        self.runs[request.name] = FakeRun(request, run)
+
+    def _admit(self) -> None:
+        for flow, capacity in self._capacity.items():
+            runs = [known.run for known in self.runs.values() if known.request.flow == flow]
+            room = capacity - sum(1 for run in runs if run.state is RunState.RUNNING)
+            for run in [run for run in runs if run.state is RunState.PENDING][: max(room, 0)]:
+                self.start(run.name)
+
+    def _begin(self, name: RunName) -> None:
+        if self.runs[name].run.state is RunState.PENDING:
+            self.start(name)
+        self._expect(name, RunState.RUNNING)
+
+    def _finish(self, name: RunName, state: RunState, message: str) -> None:
+        known = self.runs[name]
+        known.run = replace(known.run, state=state, message=message, finished_at=self._clock.now())
+        self._admit()
+
+    def _expect(self, name: RunName, state: RunState) -> None:
+        if self.runs[name].run.state is not state:
+            raise AssertionError(
+                f"run {name} is {self.runs[name].run.state.value}, and should be {state.value} for this"
+            )
+
+    def _answer(self) -> None:
+        if self.outage:
+            raise OutageError("pipelines", "the engine does not answer")

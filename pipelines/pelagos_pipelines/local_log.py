@@ -1,0 +1,66 @@
+"""The log of a local pipeline run: plain text, bounded, complete at its end. Used by local_runner alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT = 4 * 1024 * 1024
+"""Bytes. A log that grows beyond is cut to its newer half: how a run ended is worth more than how it began."""
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_REMARK = "--- earlier lines were removed\n"
+
+
+class Log(io.TextIOBase):
+    """A text stream into a file, without terminal colours, and with each line of a progress bar on a line of its own."""
+
+    def __init__(self, path: Path, limit: int = LIMIT) -> None:
+        self._file = path.open("ab", buffering=0)
+        self._path = path
+        self._limit = limit
+        self._size = path.stat().st_size
+        self.last_line = ""
+        """The last line with anything on it; at most 500 characters."""
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Append; returns the number of characters taken."""
+        plain = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+        lines = [line for line in plain.splitlines() if line.strip()]
+        if lines:
+            self.last_line = lines[-1].strip()[:500]
+        data = plain.encode("utf-8", errors="backslashreplace")[-self._limit // 2 :]
+        if self._size + len(data) > self._limit:
+            self._drop_older_half()
+        self._file.write(data)
+        self._size += len(data)
+        return len(text)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+    def _drop_older_half(self) -> None:
+        newer = self._path.read_bytes()[-self._limit // 2 :]
+        kept = _REMARK.encode() + newer[newer.find(b"\n") + 1 :]
+        # In place, so that descriptors that others have to this file stay good; all of them append.
+        self._file.truncate(0)
+        self._file.write(kept)
+        self._size = len(kept)
+
+
+@contextlib.contextmanager
+def capture(path: Path) -> Iterator[Log]:
+    """Send what Python code prints, as output or as error, into the log."""
+    with Log(path) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        yield log

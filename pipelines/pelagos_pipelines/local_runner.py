@@ -1,0 +1,194 @@
+"""One pipeline run on this machine: executes a compiled flow with kfp.local and writes down how it ended.
+
+The control plane's local engine starts this as a detached process, directly or through local_fork_server. They share the
+run's folder and nothing else:
+
+- ``request.json``: what to run; written by the engine, complete before it starts us
+- ``lock``: made by the engine; locked by us (open-file-description lock) as long as we live
+- ``canceled.json``: the attempt that must not begin, or is being ended; written by the engine
+- ``process.json``: the attempt that has begun, and our process; written by us before anything else happens
+- ``outcome.json``: how that attempt ended; our last act, or the engine's when we died without it
+- ``log.txt``: what all attempts said; bounded
+
+An attempt begins at most once, however often somebody starts a process for it: whoever gets the lock looks first whether
+the attempt has begun. Times are ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pelagos_pipelines import local_log
+from pelagos_pipelines.contract import write_atomically
+
+NICENESS = 5
+"""Training leaves the processor to preparations, to serving and to the control plane."""
+_INTERRUPTIONS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL})
+"""Signals that come from outside; the others (a segmentation fault, say) are failures of the step itself."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the engine tells us: the run's folder, the attempt, the compiled flow, and a short path for temporary files."""
+
+    folder: Path
+    attempt: int
+    pipeline: Path
+    temporary: Path
+
+    @classmethod
+    def parse(cls, arguments: list[str]) -> Launch:
+        """From the command line, in the order of the fields."""
+        folder, attempt, pipeline, temporary = arguments
+        return cls(Path(folder), int(attempt), Path(pipeline), Path(temporary))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The process of a step that has ended; ``code`` as the shell reports it, ``last_line`` what it said last."""
+
+    name: str
+    code: int
+    last_line: str
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        number = self.code - 128 if self.code > 128 else -self.code
+        return signal.Signals(number) if number in set(signal.Signals) else None
+
+
+def run(launch: Launch) -> None:
+    """Make the attempt, unless it has begun, was canceled, or is not the one that is asked for now."""
+    lock = _lock(launch.folder / "lock")
+    if lock is None:
+        return
+    request = _read(launch.folder / "request.json")
+    if request is None or request["attempt"] != launch.attempt or _is_settled(launch):
+        return
+    _record_process(launch)
+    if request["flow"] == "training":
+        os.nice(NICENESS)
+    _prepare_environment(request, launch.temporary)
+    with local_log.capture(launch.folder / "log.txt") as log:
+        log.write(f"--- {request['name']}, attempt {launch.attempt}, {_now()}\n")
+        state, message = _execute(request["parameters"], launch, log)
+        log.write(f"--- {state} {_now()} {message}\n")
+    shutil.rmtree(launch.temporary, ignore_errors=True)
+    outcome = {"attempt": launch.attempt, "state": state, "message": message, "finishedAt": _now()}
+    write_atomically(launch.folder / "outcome.json", json.dumps(outcome, indent=2) + "\n")
+    os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """The lock's descriptor, which must stay open; None when another process has it, or the run was deleted."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _is_settled(launch: Launch) -> bool:
+    records = (_read(launch.folder / name) for name in ("process.json", "outcome.json", "canceled.json"))
+    return any(record is not None and record["attempt"] >= launch.attempt for record in records)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return document
+
+
+def _record_process(launch: Launch) -> None:
+    # The start time, and the boot that it counts from, tell us from a later process with the same id.
+    stat = Path("/proc/self/stat").read_text(encoding="utf-8")
+    process = {
+        "attempt": launch.attempt,
+        "pid": os.getpid(),
+        "started": int(stat.rpartition(")")[2].split()[19]),
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
+        "startedAt": _now(),
+    }
+    write_atomically(launch.folder / "process.json", json.dumps(process, indent=2) + "\n")
+
+
+def _prepare_environment(request: dict[str, Any], temporary: Path) -> None:
+    temporary.mkdir(parents=True, exist_ok=True)
+    os.environ["TMPDIR"] = str(temporary)
+    os.environ["OMP_NUM_THREADS"] = str(request["resources"]["cpu"])
+    os.environ["PYTHONUNBUFFERED"] = "1"
+
+
+def _execute(parameters: dict[str, str], launch: Launch, log: local_log.Log) -> tuple[str, str]:
+    steps: list[_Step] = []
+    try:
+        _run_flow(parameters, launch, steps, log)
+    except Exception as error:
+        return _judge(steps[-1] if steps else None, error)
+    return "Succeeded", ""
+
+
+def _run_flow(parameters: dict[str, str], launch: Launch, steps: list[_Step], log: local_log.Log) -> None:
+    from kfp import local
+    from kfp.components import load_component_from_file
+    from kfp.local import subprocess_task_handler
+
+    run_process = subprocess_task_handler.run_local_subprocess
+
+    def observed(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        code = int(run_process(full_command=full_command, env_vars=env_vars))
+        # kfp tells "failed" only; a step that was killed from outside can be started again, so the difference matters.
+        steps.append(_Step(full_command[full_command.index("--function_to_execute") + 1], code, log.last_line))
+        return code
+
+    subprocess_task_handler.run_local_subprocess = observed
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(launch.temporary / "outputs"),
+        workspace_root=str(launch.temporary / "workspace"),
+        raise_on_error=True,
+        enable_caching=False,
+    )
+    load_component_from_file(str(launch.pipeline))(**parameters)
+
+
+def _judge(step: _Step | None, error: Exception) -> tuple[str, str]:
+    """State and message of a run that did not succeed."""
+    if step is None or step.code == 0:
+        return "Failed", f"the pipeline could not be executed: {type(error).__name__}: {_one_line(str(error))}"
+    if step.signal is None:
+        return "Failed", f"step {step.name} ended with exit code {step.code}: {step.last_line}"
+    if step.signal not in _INTERRUPTIONS:
+        return "Failed", f"step {step.name} crashed with {step.signal.name}: {step.last_line}"
+    cause = "; if nobody did that, the machine ran out of memory" if step.signal is signal.SIGKILL else ""
+    return "Interrupted", f"step {step.name} was ended with {step.signal.name}{cause}"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()[:1000]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+if __name__ == "__main__":
+    run(Launch.parse(sys.argv[1:]))

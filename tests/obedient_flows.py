@@ -1,0 +1,49 @@
+"""Both flows with one step that obeys a test: `python obedient_flows.py FOLDER` compiles them, in the pipelines environment.
+
+The step notes facts about itself and that it began, then waits for the file ``succeed`` or ``fail``.
+"""
+
+import sys
+
+from kfp import compiler, dsl
+
+
+@dsl.component(base_image="example.org/python", packages_to_install=[], install_kfp_package=False)
+def work(folder: str) -> None:
+    import json
+    import os
+    import pathlib
+    import subprocess
+    import tempfile
+    import time
+
+    place = pathlib.Path(folder)
+    litter = tempfile.mkdtemp()
+    child = subprocess.Popen(["sleep", "600"])
+    facts = {
+        "environment": dict(os.environ),
+        "niceness": os.nice(0),
+        "pid": os.getpid(),
+        "child": child.pid,
+        "litter": litter,
+    }
+    (place / "facts.json").write_text(json.dumps(facts))
+    with (place / "begun").open("a") as file:
+        file.write("begun\n")
+    print("the step is at work")
+    while not (place / "succeed").exists():
+        if (place / "fail").exists():
+            child.kill()
+            raise ValueError((place / "fail").read_text())
+        time.sleep(0.02)
+    child.kill()
+
+
+if __name__ == "__main__":
+    for name in ("dataset-preparation", "training"):
+
+        @dsl.pipeline(name=name)
+        def flow(folder: str) -> None:
+            work(folder=folder)
+
+        compiler.Compiler().compile(flow, f"{sys.argv[1]}/{name}.yaml")

@@ -1,0 +1,174 @@
+"""The worlds in which the contract of the port Pipelines is tested: the shipped fake, and the local engine with real runs.
+
+In a world a test decides how a run goes on (``succeed``, ``fail``, ``interrupt``), and can ask how often work really began.
+In the real one, each run has a folder; its step notes there that it began, and obeys the files that the world puts there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pelagos.engines import kfp_local_records as records
+from pelagos.engines import processes
+from pelagos.engines.kfp_local import KfpLocal
+from pelagos.ports.fakes.pipelines import PipelinesFake
+from pelagos.ports.pipelines import Flow, PipelineRun, Pipelines, RunName, RunRequest, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PYTHON = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs")) / "pipelines/bin/python"
+SECONDS = 60.0
+"""A run that has not come so far by then never will, on the slowest machine too."""
+
+
+def compile_flows(folder: Path) -> Path:
+    """Compile both flows with a step that obeys its world."""
+    subprocess.run([PYTHON, Path(__file__).with_name("obedient_flows.py"), folder], check=True)
+    return folder
+
+
+async def until(condition: Callable[[], bool], what: str = "condition") -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true in {SECONDS} seconds"
+        await asyncio.sleep(0.02)
+
+
+class World(Protocol):
+    """See the module."""
+
+    engine: Pipelines
+
+    def request(self, name: str, flow: Flow = "dataset-preparation") -> RunRequest: ...
+    async def begin(self, name: str) -> None: ...
+    async def succeed(self, name: str) -> None: ...
+    async def fail(self, name: str, message: str) -> None: ...
+    async def interrupt(self, name: str) -> None: ...
+    async def restart_engine(self) -> None: ...
+    def begun(self, name: str) -> int: ...
+
+
+async def reach(world: World, name: str, *states: RunState) -> PipelineRun:
+    """Look until the run is in one of the states."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        run = await world.engine.find(RunName(name))
+        if run is not None and run.state in states:
+            return run
+        assert time.monotonic() < deadline, f"{name} should be {states}, and is {run}"
+        await asyncio.sleep(0.03)
+
+
+class FakeWorld:
+    """The shipped fake; restarting the operator means nothing to it."""
+
+    def __init__(self, capacity: int) -> None:
+        self._fake = PipelinesFake(capacity={"dataset-preparation": capacity, "training": capacity})
+        self.engine: Pipelines = self._fake
+
+    def request(self, name: str, flow: Flow = "dataset-preparation") -> RunRequest:
+        return RunRequest(RunName(name), flow, {})
+
+    async def begin(self, name: str) -> None:
+        assert self._fake.runs[RunName(name)].run.state is RunState.RUNNING
+
+    async def succeed(self, name: str) -> None:
+        self._fake.succeed(RunName(name))
+
+    async def fail(self, name: str, message: str) -> None:
+        self._fake.fail(RunName(name), message)
+
+    async def interrupt(self, name: str) -> None:
+        self._fake.interrupt(RunName(name))
+
+    async def restart_engine(self) -> None:
+        """The fake is the outside world itself."""
+
+    def begun(self, name: str) -> int:
+        return self._fake.attempts_begun
+
+
+class KfpLocalWorld:
+    """The local engine with real processes. ``server`` is the socket of a fork server to use, if any."""
+
+    def __init__(self, folder: Path, compiled: Path, capacity: int, server: Path | None = None) -> None:
+        self.home = folder / "home"
+        self.home.mkdir()
+        self._steps = folder / "steps"
+        self._steps.mkdir()
+        self._compiled = compiled
+        self._capacity = capacity
+        if server is not None:
+            (self.home / "fork-server.sock").symlink_to(server)
+        self.local = self.new_engine()
+        self.engine: Pipelines = self.local
+
+    def new_engine(self) -> KfpLocal:
+        return KfpLocal(
+            home=self.home,
+            python=PYTHON,
+            compiled=self._compiled,
+            preparations=self._capacity,
+            trainings=self._capacity,
+        )
+
+    def step(self, name: str) -> Path:
+        """Where the step of a run notes things and looks for orders."""
+        folder = self._steps / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def request(self, name: str, flow: Flow = "dataset-preparation") -> RunRequest:
+        return RunRequest(RunName(name), flow, {"folder": str(self.step(name))})
+
+    async def begin(self, name: str) -> None:
+        folder = records.RunFolder(self.home / "runs", RunName(name))
+
+        def begun() -> bool:
+            look = folder.look()
+            return look is not None and self.begun(name) >= look.stored.request.attempt
+
+        await until(begun, f"{name} beginning its work")
+
+    async def succeed(self, name: str) -> None:
+        await self.begin(name)
+        (self.step(name) / "succeed").touch()
+
+    async def fail(self, name: str, message: str) -> None:
+        await self.begin(name)
+        (self.step(name) / "fail").write_text(message)
+        await reach(self, name, RunState.FAILED)
+        (self.step(name) / "fail").unlink()
+
+    async def interrupt(self, name: str) -> None:
+        await self.begin(name)
+        os.killpg(self.process(name).pid, signal.SIGKILL)
+
+    def process(self, name: str) -> processes.ProcessId:
+        """The runner process of a run that has begun."""
+        look = records.RunFolder(self.home / "runs", RunName(name)).look()
+        assert look is not None
+        assert look.begun is not None
+        assert look.begun.process is not None
+        return look.begun.process
+
+    async def restart_engine(self) -> None:
+        await self.local.close()
+        self.local = self.new_engine()
+        self.engine = self.local
+
+    def begun(self, name: str) -> int:
+        file = self.step(name) / "begun"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+    async def close(self) -> None:
+        for run in records.all_runs(self.home / "runs"):
+            await self.local.delete(run.name)
+        await self.local.interrupt_all()
