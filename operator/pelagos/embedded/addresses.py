@@ -1,0 +1,56 @@
+"""Loopback ports of the embedded servers: chosen once, kept as long as nobody else takes them."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from typing import TYPE_CHECKING
+
+from pelagos.embedded.failures import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+HOST = "127.0.0.1"
+_FIRST, _LAST = 20000, 32000
+"""Below the range from which Linux takes the local ports of outgoing connections, so that none of those blocks a restart."""
+
+
+def choose(home: Path, names: Sequence[str], kept: Mapping[str, int]) -> dict[str, int]:
+    """A free port for each name: the kept one if still free, else one found from a place that depends on ``home``.
+
+    Starting from different places keeps two installations that start at the same time apart. Raises StartError.
+    """
+    chosen: dict[str, int] = {}
+    for name in names:
+        port = kept.get(name, 0)
+        chosen[name] = port if _usable(port, chosen) else _search(home, chosen)
+    return chosen
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: a port whose last connections are still fading away is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def _usable(port: int, chosen: Mapping[str, int]) -> bool:
+    return 0 < port < 65536 and port not in chosen.values() and is_free(port)
+
+
+def _search(home: Path, chosen: Mapping[str, int]) -> int:
+    size = _LAST - _FIRST
+    start = int.from_bytes(hashlib.sha256(str(home).encode()).digest()[:4], "big") % size
+    for step in range(size):
+        port = _FIRST + (start + step) % size
+        if _usable(port, chosen):
+            return port
+    raise StartError(f"No free port between {_FIRST} and {_LAST} on {HOST}. Stop some of the servers on this machine.")

@@ -1,0 +1,76 @@
+"""Where everything of one embedded installation lies below its home folder. Used by the supervisor and the command line."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+OWNER = "PELAGOS_SUPERVISED_HOME"
+"""Environment variable that every process below a supervisor carries, so that its leftovers are found again.
+
+Not PELAGOS_HOME: people export that in their shells, and their editors must survive `pelagos down`."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below ``home``, which is absolute."""
+
+    home: Path
+
+    @classmethod
+    def of(cls, home: Path) -> Layout:
+        """The layout of a home folder given by the user."""
+        return cls(Path(os.path.realpath(home.expanduser())))
+
+    @property
+    def lock(self) -> Path:
+        """Locked (flock) by the supervisor as long as it lives."""
+        return self.home / "lock"
+
+    @property
+    def state(self) -> Path:
+        """What the supervisor reports."""
+        return self.home / "state.json"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Full rights on the embedded API server; for its owner only."""
+        return self.home / "kubeconfig"
+
+    @property
+    def tokens(self) -> Path:
+        """The API server's static tokens."""
+        return self.home / "control-plane" / "tokens.csv"
+
+    @property
+    def certificates(self) -> Path:
+        """Serving certificate and service-account keys of the API server."""
+        return self.home / "control-plane" / "certificates"
+
+    @property
+    def etcd(self) -> Path:
+        """Data of etcd."""
+        return self.home / "etcd"
+
+    @property
+    def mlflow(self) -> Path:
+        """Database and artifacts of MLflow."""
+        return self.home / "mlflow"
+
+    @property
+    def logs(self) -> Path:
+        """One log per part."""
+        return self.home / "logs"
+
+    def log(self, part: str) -> Path:
+        """The log of one part."""
+        return self.logs / f"{part}.log"
+
+    def create(self) -> None:
+        """Make the folders. Raises OSError when that is impossible."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        for folder in (self.certificates.parent, self.etcd):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self.certificates, self.mlflow, self.logs):
+            folder.mkdir(exist_ok=True)

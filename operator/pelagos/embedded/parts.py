@@ -1,0 +1,174 @@
+"""The servers of the embedded mode: how each is started and how one sees that it works. Pure data for the supervisor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pelagos.embedded.addresses import HOST
+from pelagos.embedded.layout import OWNER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pelagos.embedded.binaries import Binaries
+    from pelagos.embedded.layout import Layout
+    from pelagos.settings import Settings
+
+PORTS = ("apiserver", "etcd", "etcd-peer", "mlflow", "operator")
+"""Names of the ports that an installation keeps."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One supervised server."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    """The complete environment."""
+    ports: tuple[int, ...]
+    """What it listens on; all must be free before it starts."""
+    url: str
+    """For people."""
+    ready: str
+    """Answers 200 when the part does its work."""
+    alive: str
+    """Answers 200 as long as a restart would not help."""
+    start_seconds: float
+    """Killed when not ready after this time. Generous: machines under load are slow."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    authority: Path | None = None
+    """Certificate to trust for https."""
+
+
+def etcd(layout: Layout, binaries: Binaries, ports: Mapping[str, int], *, durable: bool = True) -> Part:
+    """The store of the API server. ``durable=False`` skips fsync and suits tests alone."""
+    client, peer = f"http://{HOST}:{ports['etcd']}", f"http://{HOST}:{ports['etcd-peer']}"
+    command = [
+        str(binaries.etcd),
+        "--name=pelagos",
+        f"--data-dir={layout.etcd}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=pelagos={peer}",
+        "--log-level=warn",
+        "--logger=zap",
+    ]
+    if not durable:
+        command.append("--unsafe-no-fsync")
+    health = f"{client}/health"
+    return Part(
+        name="etcd",
+        command=tuple(command),
+        environment=_environment(layout),
+        ports=(ports["etcd"], ports["etcd-peer"]),
+        url=client,
+        ready=health,
+        alive=health,
+        start_seconds=60,
+    )
+
+
+def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], token: str) -> Part:
+    """The Kubernetes API server, on loopback with RBAC."""
+    url = f"https://{HOST}:{ports['apiserver']}"
+    keys = layout.certificates
+    command = (
+        str(binaries.kube_apiserver),
+        f"--etcd-servers=http://{HOST}:{ports['etcd']}",
+        f"--secure-port={ports['apiserver']}",
+        f"--bind-address={HOST}",
+        # Named, because without it the server looks for a default route and does not start on a machine that is offline.
+        f"--advertise-address={HOST}",
+        # Loopback is no valid endpoint for other nodes; there are none.
+        "--endpoint-reconciler-type=none",
+        f"--cert-dir={keys}",
+        "--service-cluster-ip-range=10.0.0.0/24",
+        f"--token-auth-file={layout.tokens}",
+        "--authorization-mode=RBAC",
+        f"--service-account-key-file={keys / 'sa.pub'}",
+        f"--service-account-signing-key-file={keys / 'sa.key'}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        # No controller makes service accounts here, so nothing may wait for them.
+        "--disable-admission-plugins=ServiceAccount",
+        "--profiling=false",
+    )
+    return Part(
+        name="apiserver",
+        command=command,
+        environment=_environment(layout),
+        ports=(ports["apiserver"],),
+        url=url,
+        ready=f"{url}/readyz",
+        # When etcd is away, restarting the API server does not bring it back.
+        alive=f"{url}/livez?exclude=etcd",
+        start_seconds=120,
+        headers={"Authorization": f"Bearer {token}"},
+        authority=keys / "apiserver.crt",
+    )
+
+
+def mlflow(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Part:
+    """The tracking server, from its own environment."""
+    url = f"http://{HOST}:{ports['mlflow']}"
+    command = (
+        str(settings.environments / "tracking" / "bin" / "mlflow"),
+        "server",
+        f"--backend-store-uri=sqlite:///{layout.mlflow / 'mlflow.db'}",
+        f"--artifacts-destination={layout.mlflow / 'artifacts'}",
+        "--serve-artifacts",
+        f"--host={HOST}",
+        f"--port={ports['mlflow']}",
+        "--workers=1",
+    )
+    return Part(
+        name="mlflow",
+        command=command,
+        # Job execution would start a runner and seven consumers, half a gigabyte that nothing here uses.
+        environment=_environment(
+            layout, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_DISABLE_TELEMETRY="true", PYTHONWARNINGS="ignore"
+        ),
+        ports=(ports["mlflow"],),
+        url=url,
+        ready=f"{url}/health",
+        alive=f"{url}/health",
+        start_seconds=300,
+    )
+
+
+def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Part:
+    """The operator, with the engines of this machine."""
+    url = f"http://{HOST}:{ports['operator']}"
+    tracking = f"http://{HOST}:{ports['mlflow']}"
+    return Part(
+        name="operator",
+        command=(sys.executable, "-m", "pelagos"),
+        environment=_environment(
+            layout,
+            PELAGOS_ENVIRONMENTS=str(settings.environments.absolute()),
+            PELAGOS_KUBECONFIG=str(layout.kubeconfig),
+            PELAGOS_TRACKING_URI=tracking,
+            PELAGOS_METRICS_PORT=str(ports["operator"]),
+            PELAGOS_LISTEN_ADDRESS=HOST,
+        ),
+        ports=(ports["operator"],),
+        url=f"{url}/metrics",
+        ready=f"{url}/readyz",
+        alive=f"{url}/healthz",
+        start_seconds=120,
+    )
+
+
+def _environment(layout: Layout, **more: str) -> dict[str, str]:
+    """Ours, with the home folder, and without what would lead another Python environment astray."""
+    inherited = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+    # HTTP clients of Python ask a proxy even for loopback unless told.
+    direct = ",".join(filter(None, (inherited.get("NO_PROXY") or inherited.get("no_proxy"), HOST, "localhost")))
+    ours = {"NO_PROXY": direct, "no_proxy": direct, "PELAGOS_HOME": str(layout.home), OWNER: str(layout.home)}
+    return {**inherited, **ours, **more}

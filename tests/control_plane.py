@@ -1,0 +1,169 @@
+"""A real etcd and kube-apiserver for tests: ``start_control_plane(folder)``. No controllers run, as in the embedded mode."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pelagos.embedded import addresses, binaries, credentials, parts, tether
+from pelagos.embedded.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+CRDS = Path(__file__).parents[1] / "manifests" / "crds"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+
+
+@dataclass
+class ControlPlane:
+    """A running API server and how to reach it. ``stop`` ends it; it also ends with the test process."""
+
+    layout: Layout
+    url: str
+    """``https://127.0.0.1:<port>``."""
+    token: str
+    """Bearer token with full rights."""
+    authority: Path
+    """Certificate to trust."""
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """For kubectl, kopf and client libraries."""
+        return self.layout.kubeconfig
+
+    def request(self, method: str, path: str, body: Any = None, *, kind: str = "application/json") -> Any:
+        """Call the API; returns the parsed answer. Raises urllib.error.HTTPError for answers of 400 and above."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind, "Accept": "application/json"}
+        request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=self._tls()) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            error.add_note(error.read().decode())
+            raise
+
+    def is_ready(self) -> bool:
+        """Whether the API server says so."""
+        request = urllib.request.Request(f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=5, context=self._tls()) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def apply_crds(self, files: Sequence[Path] | None = None) -> None:
+        """Create CustomResourceDefinitions (all of ours by default) and wait until they are served."""
+        collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        for file in files if files is not None else sorted(CRDS.glob("*.yaml")):
+            definition = yaml.safe_load(file.read_text(encoding="utf-8"))
+            self.request("POST", collection, definition)
+            spec = definition["spec"]
+            _wait_until(partial(self._serves, spec), f"{definition['metadata']['name']} is served")
+
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace; use one per test rather than one server per test."""
+        self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+
+    def kill(self, name: str, sign: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to ``etcd`` or ``apiserver``: its whole session."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.processes[name].pid, sign)
+
+    def stop(self) -> None:
+        """End both servers."""
+        for name in ("apiserver", "etcd"):
+            process = self.processes.pop(name, None)
+            if process is not None:
+                process.terminate()
+                try:
+                    process.wait(_STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()  # its tether's program dies with it
+                    process.wait()
+
+    def _serves(self, spec: dict[str, Any]) -> bool:
+        try:
+            self.request("GET", f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}")
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return False
+        return True
+
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.authority))
+
+
+def start_control_plane(folder: Path) -> ControlPlane:
+    """Start etcd and kube-apiserver with their state and logs in ``folder``; returns when ready, in 3 to 6 seconds.
+
+    Needs `make install` to have run. The namespace ``default`` exists afterwards.
+    """
+    layout = Layout.of(folder)
+    layout.create()
+    credentials.prepare(layout)
+    token = credentials.token(layout)
+    assert token is not None
+    found = binaries.require()
+    ports = addresses.choose(layout.home, parts.PORTS, {})
+    store = parts.etcd(layout, found, ports, durable=False)
+    server = parts.apiserver(layout, found, ports, token)
+    running = ControlPlane(layout=layout, url=server.url, token=token, authority=credentials.authority(layout))
+    try:
+        for part in (store, server):
+            running.processes[part.name] = _start(layout, part)
+        _wait_until(lambda: running.authority.exists() and running.is_ready(), "the API server is ready", running)
+        credentials.write_kubeconfig(layout, server.url)
+        _ensure_default_namespace(running)
+    except BaseException:
+        running.stop()
+        raise
+    return running
+
+
+def _start(layout: Layout, part: parts.Part) -> subprocess.Popen[bytes]:
+    with layout.log(part.name).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *part.command],
+            env=dict(part.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _ensure_default_namespace(running: ControlPlane) -> None:
+    try:
+        running.create_namespace("default")
+    except urllib.error.HTTPError as error:
+        if error.code != 409:
+            raise
+
+
+def _wait_until(condition: Callable[[], bool], what: str, running: ControlPlane | None = None) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not condition():
+        ended = [name for name, process in (running.processes if running else {}).items() if process.poll() is not None]
+        if ended or time.monotonic() > deadline:
+            logs = [running.layout.log(name).read_text()[-2000:] for name in ended] if running else []
+            raise RuntimeError(f"not true within {_START_SECONDS} s: {what}; ended: {ended}\n" + "\n".join(logs))
+        time.sleep(0.05)
