@@ -1,0 +1,132 @@
+"""Figures of an evaluation as PNG files, drawn off screen. Colours are those of Okabe and Ito, told apart by all eyes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Fonts are cached in the user's home otherwise, which a container may not have.
+os.environ.setdefault("MPLCONFIGDIR", os.path.join(os.environ.get("TMPDIR", "/tmp"), "matplotlib"))  # noqa: S108, PTH118
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", ":", "-.")
+NAMED_CURVES = 12
+"""Curves beyond these are drawn in grey: a legend with more entries is not read."""
+NUMBERED_CLASSES = 25
+DPI = 120
+BACKGROUND = "background"
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # labels are users' text
+}
+
+
+def confusion(matrix: Any, labels: Sequence[str], title: str, unit: str, folder: Path) -> None:
+    """Rows are true classes, columns predictions; colour is the share of the row, the number counts ``unit``.
+
+    A row named background has no colour: it holds what was found where nothing is, of which there are no shares.
+    """
+    count = len(labels)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shares[[label == BACKGROUND for label in labels]] = 0
+    side = min(max(4.5, 2.2 + 0.55 * count), 22)
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure, axes = plt.subplots(figsize=(side + 1.2, side))
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+        names = [shortened(label) for label in labels]
+        axes.set_xticks(range(count), names, rotation=45 if count > 3 else 0, ha="right" if count > 3 else "center")
+        axes.set_yticks(range(count), names)
+        axes.set(xlabel="predicted class", ylabel="true class")
+        axes.set_title(f"{title}\nnumbers count {unit}")
+        if count <= NUMBERED_CLASSES:
+            for row, column in np.argwhere(matrix > 0):
+                colour = "white" if shares[row, column] > 0.55 else "black"
+                axes.text(column, row, matrix[row, column], ha="center", va="center", color=colour)
+        save(figure, folder / "confusion-matrix.png")
+
+
+def precision_recall(
+    curves: Mapping[str, tuple[Any, Any]], areas: Mapping[str, float], condition: str, folder: Path
+) -> None:
+    """Precision over recall for every class that has one (``curves``: recall, precision) with its average precision."""
+    drawn = sorted((label for label in curves if np.isfinite(areas[label])), key=lambda label: -areas[label])
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8.5, 5.2))
+        for index, label in enumerate(drawn):
+            recall, precision = curves[label]
+            if index < NAMED_CURVES:
+                look = {
+                    "color": PALETTE[index % len(PALETTE)],
+                    "linestyle": STYLES[index // len(PALETTE)],
+                    "linewidth": 2,
+                }
+                axes.plot(recall, precision, label=f"{shortened(label)}  {areas[label]:.2f}", **look)
+            else:
+                axes.plot(recall, precision, color="0.75", linewidth=1, zorder=1)
+        mean = float(np.mean([areas[label] for label in drawn])) if drawn else 0.0
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), xlabel="recall", ylabel="precision")
+        axes.set_title(f"Precision and recall on the test split ({condition})")
+        if drawn:
+            heading = f"average precision, mean {mean:.2f}"
+            axes.legend(title=heading, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        save(figure, folder / "precision-recall.png")
+
+
+def learning_curves(epochs: Sequence[tuple[int, Mapping[str, float]]], folder: Path) -> None:
+    """Losses and validation metrics over epochs; ``epochs`` are (number, metrics)."""
+    losses = ("train/loss", "validation/loss")
+    names = sorted({name for _, metrics in epochs for name in metrics if name.startswith("validation/")})
+    parts = {"validation/loss", "validation/box", "validation/cls", "validation/dfl"}
+    with mpl.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
+        _lines(left, epochs, losses)
+        left.set(title="Loss", xlabel="epoch", ylabel="loss")
+        _lines(right, epochs, [name for name in names if name not in parts])
+        right.set(title="Validation metrics", xlabel="epoch", ylabel="metric", ylim=(-0.02, 1.02))
+        for axes in (left, right):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.legend(frameon=False)
+        save(figure, folder / "learning-curves.png")
+
+
+def _lines(axes: Any, epochs: Sequence[tuple[int, Mapping[str, float]]], names: Sequence[str]) -> None:
+    for index, name in enumerate(names):
+        points = [(number, metrics[name]) for number, metrics in epochs if name in metrics]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True),
+                label=name.replace("/", " "),
+                color=PALETTE[index % len(PALETTE)],
+                linestyle=STYLES[index % len(STYLES)],
+                marker="o",
+                markersize=3.5,
+                linewidth=1.8,
+            )
+
+
+def shortened(label: str, longest: int = 24) -> str:
+    """A label that fits beside an axis."""
+    return label if len(label) <= longest else f"{label[: longest - 1]}…"
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write and forget the figure: pyplot would keep it in memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    plt.close(figure)

@@ -1,0 +1,85 @@
+"""What the evaluation says about a model: metrics by name, and figures. Called by the evaluate task with predictions.
+
+Knows no training framework: a prediction is what serving.predictor says it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pelagos_pipelines.evaluation import classification, detection, examples, figures
+from pelagos_pipelines.evaluation.naming import metric_names
+from pelagos_pipelines.evaluation.truth import Sample
+from pelagos_pipelines.serving.predictor import Classification, Detections, Prediction
+
+DETECTION = {
+    "mAP50": "map50",
+    "mAP50-95": "map50_95",
+    "precision": "precision",
+    "recall": "recall",
+    "F1": "f1",
+    "IoU": "iou",
+}
+CLASSIFICATION = {"precision": "precision", "recall": "recall", "F1": "f1"}
+
+
+def evaluate(
+    samples: Sequence[Sample], found: Sequence[Prediction], labels: Sequence[str], folder: Path
+) -> dict[str, float]:
+    """Metrics of ``found`` on the test split, ``test/<metric>`` and ``test/<metric>/<class>``; figures go to ``folder``.
+
+    Classes without a true annotation in the split have no metrics of their own and do not enter the means.
+    """
+    if all(isinstance(prediction, Classification) for prediction in found):
+        return _classification(samples, [item for item in found if isinstance(item, Classification)], labels, folder)
+    return _detection(samples, [item for item in found if isinstance(item, Detections)], labels, folder)
+
+
+def _detection(
+    samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], folder: Path
+) -> dict[str, float]:
+    scores = detection.score(samples, found, len(labels))
+    confusion = detection.confusion(samples, found, len(labels), scores.confidence)
+    note = f"confidence ≥ {scores.confidence:.2f}, IoU ≥ 0.50"
+    figures.confusion(confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", "boxes", folder)
+    recall = np.linspace(0, 1, scores.curves.shape[1])
+    curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
+    figures.precision_recall(curves, dict(zip(labels, scores.map50, strict=True)), "IoU ≥ 0.50", folder)
+    examples.detections(samples, found, labels, scores.confidence, folder)
+    metrics = _named({name: getattr(scores, attribute) for name, attribute in DETECTION.items()}, labels)
+    means = {f"test/{name}": scores.mean(attribute) for name, attribute in DETECTION.items()}
+    return means | metrics | {"test/confidence": scores.confidence}
+
+
+def _classification(
+    samples: Sequence[Sample], found: Sequence[Classification], labels: Sequence[str], folder: Path
+) -> dict[str, float]:
+    truth = np.array([sample.class_ids[0] for sample in samples])
+    probabilities = np.stack([prediction.probabilities for prediction in found])
+    scores = classification.score(truth, probabilities.argmax(axis=1), len(labels))
+    figures.confusion(scores.confusion, labels, "Confusion on the test split", "images", folder)
+    curves, areas = {}, {}
+    for index, label in enumerate(labels):
+        if (truth == index).any():
+            precision, recall = classification.precision_recall(truth == index, probabilities[:, index])
+            curves[label] = recall, precision
+            areas[label] = float(-np.sum(np.diff(recall) * precision[:-1]))
+    figures.precision_recall(curves, areas, "one class against the others", folder)
+    examples.classifications(samples, found, labels, folder)
+    metrics = _named({name: getattr(scores, attribute) for name, attribute in CLASSIFICATION.items()}, labels)
+    means = {f"test/{name}": scores.macro(attribute) for name, attribute in CLASSIFICATION.items()}
+    return {"test/accuracy": scores.accuracy} | means | metrics
+
+
+def _named(values: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float]:
+    names = metric_names(labels)
+    return {
+        f"test/{metric}/{names[index]}": float(value)
+        for metric, per_class in values.items()
+        for index, value in enumerate(per_class)
+        if np.isfinite(value)
+    }

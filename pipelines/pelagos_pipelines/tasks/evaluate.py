@@ -1,0 +1,51 @@
+"""The step evaluate: the best checkpoint against the test split, in metrics and figures."""
+
+from __future__ import annotations
+
+import time
+
+from pelagos_pipelines.tasks import runs, train
+
+STEP = "evaluation"
+LOWEST_CONFIDENCE = 0.001
+"""Average precision integrates over all confidences; below this one, ultralytics and we leave detections out."""
+
+
+def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
+    request: str, data_root: str, store: str, report: str, workspace: str, tracking_uri: str, tracking_run: str
+) -> None:
+    """Measure and leave ``evaluation.json`` with the metrics; metrics and figures go to MLflow.
+
+    Raises:
+        RefusedError: the dataset version cannot be read; ``failure.json`` says why.
+        TrackingError: MLflow could not be reached.
+    """
+    with runs.reporting(report):
+        run = runs.parse(request, data_root, store, report, workspace, tracking_uri, tracking_run)
+        if not run.finished(STEP):
+            _evaluate(run)
+
+
+def _evaluate(run: runs.Run) -> None:
+    from pelagos_pipelines.evaluation import figures, truth
+    from pelagos_pipelines.evaluation import report as evaluation
+    from pelagos_pipelines.serving.predictor import Thresholds
+    from pelagos_pipelines.training.families import family_of
+    from pelagos_pipelines.training.journal import Journal
+    from pelagos_pipelines.training.tracking import Tracker
+
+    tracker = Tracker(run.tracking_uri, run.tracking_run)
+    known = truth.read(run.request)
+    samples = known.samples("test")
+    family = family_of(run.request.model.architecture)
+    pixels = (sample.pixels() for sample in samples)
+    found = list(family.predict(run.checkpoints / "best.pt", pixels, Thresholds(confidence=LOWEST_CONFIDENCE)))
+    metrics = evaluation.evaluate(samples, found, known.labels, run.figures)
+    trained = run.read(train.STEP)
+    epochs = Journal(run.history, tracker).epochs
+    figures.learning_curves([(epoch.number, epoch.metrics) for epoch in epochs], run.figures)
+    tracker.metrics(metrics, trained["epochs"], time.time())
+    for path in sorted(run.figures.glob("*.png")):
+        tracker.file(path, "figures")
+    tracker.flush()
+    run.finish(STEP, {"metrics": metrics})

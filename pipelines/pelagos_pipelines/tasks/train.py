@@ -1,0 +1,73 @@
+"""The step train: a dataset version to the checkpoint of the best epoch, tracked, from the last checkpoint if there is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pelagos_pipelines.tasks import runs
+
+if TYPE_CHECKING:
+    from pelagos_pipelines.training.tracking import Tracker
+
+STEP = "train"
+
+
+def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
+    request: str, data_root: str, store: str, report: str, workspace: str, tracking_uri: str, tracking_run: str
+) -> None:
+    """Train and leave ``train.json`` with the number of epochs and the metrics of the best one.
+
+    Raises:
+        RefusedError: a person must change the input; ``failure.json`` says what.
+        TrackingError: MLflow could not be reached; training is done and will not be repeated.
+    """
+    with runs.reporting(report):
+        run = runs.parse(request, data_root, store, report, workspace, tracking_uri, tracking_run)
+        if not run.finished(STEP):
+            _train(run)
+
+
+def _train(run: runs.Run) -> None:
+    from pelagos_pipelines.evaluation import truth
+    from pelagos_pipelines.training import checkpoints
+    from pelagos_pipelines.training.families import Job, family_of
+    from pelagos_pipelines.training.journal import Journal
+    from pelagos_pipelines.training.tracking import Tracker
+
+    known = truth.read(run.request)
+    start = None
+    if weights := run.request.model.weights:
+        start = checkpoints.take(weights, run.data_root, run.workspace / "start.pt")
+    run.checkpoints.mkdir(exist_ok=True)
+    tracker = Tracker(run.tracking_uri, run.tracking_run)
+    _describe(run, tracker)
+    journal = Journal(run.history, tracker)
+    family_of(run.request.model.architecture).train(Job(run.request, known, run.checkpoints, start), journal)
+    tracker.flush()
+    best = max(
+        journal.epochs,
+        key=lambda epoch: epoch.metrics.get("validation/mAP50-95", epoch.metrics.get("validation/F1", 0)),
+    )
+    run.finish(STEP, {"epochs": len(journal.epochs), "bestEpoch": best.number, "metrics": best.metrics})
+
+
+def _describe(run: runs.Run, tracker: Tracker) -> None:
+    """Parameters, environment and lineage: enough to repeat the run and to know what it used."""
+    from pelagos_pipelines.training import environment
+    from pelagos_pipelines.training.tracking import DatasetUse
+
+    dataset = run.request.dataset
+    parameters = run.request.hyperparameters.model_dump(by_alias=True) | {
+        "architecture": run.request.model.architecture,
+        "task": run.request.task.value,
+        "seed": run.request.seed,
+        "dataset": dataset.name,
+        "datasetVersion": dataset.version,
+        "earlyStoppingPatience": run.request.early_stopping.patience if run.request.early_stopping else "none",
+        "weights": (run.request.model.weights.path if run.request.model.weights else "none"),
+    }
+    listing = run.workspace / "packages.txt"
+    tags = environment.record(listing)
+    tracker.describe({name: str(value) for name, value in parameters.items()}, tags)
+    tracker.dataset(DatasetUse(dataset.name, dataset.version, dataset.uri, "training"))
+    tracker.file(listing, "environment")

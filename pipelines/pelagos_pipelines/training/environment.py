@@ -1,0 +1,45 @@
+"""The environment that a run was trained in, for its record in MLflow. Called by the train task."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from pelagos_pipelines.contract import write_atomically
+
+PREFIX = "pelagos.dev/environment."
+NAMED = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python", "onnx", "onnxruntime")
+
+
+def record(listing: Path) -> dict[str, str]:
+    """Tags that describe the environment; ``listing`` receives every installed package with its version, as pip freeze does."""
+    import torch
+
+    packages = sorted(
+        {f"{found.metadata['Name']}=={found.version}" for found in metadata.distributions()}, key=str.lower
+    )
+    text = "\n".join(packages) + "\n"
+    write_atomically(listing, text)
+    versions = dict(package.split("==", 1) for package in packages)
+    accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    facts = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": f"{_processor()}, {os.cpu_count()} cores",
+        "gpu": accelerator,
+        "packages.sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    facts |= {name: versions[name] for name in NAMED if name in versions}
+    return {f"{PREFIX}{name}": value for name, value in facts.items()}
+
+
+def _processor() -> str:
+    """The processor's name; platform.processor() knows none on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,67 @@
+"""What a model family must offer, and which family has an architecture.
+
+Tasks call families through this interface and never import a training framework themselves; a new family is one module
+and one line in `MODULES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from pelagos_pipelines.contract import TrainingRequest
+from pelagos_pipelines.evaluation.truth import Truth
+from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings, Thresholds
+from pelagos_pipelines.training.journal import Journal
+
+MODULES = {
+    **dict.fromkeys(("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"), "yolov8"),
+    **dict.fromkeys(("mobilenet_v3_small", "mobilenet_v3_large"), "mobilenet"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train on and where: ``folder`` keeps checkpoints; ``start`` is a user's checkpoint, copied there and verified."""
+
+    request: TrainingRequest
+    truth: Truth
+    folder: Path
+    start: Path | None
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch on the validation split; complete whenever it exists."""
+        return self.folder / "best.pt"
+
+
+class Family(Protocol):
+    """One model family. ``NAME`` is what a model package calls it."""
+
+    NAME: str
+
+    def train(self, job: Job, journal: Journal) -> None:
+        """Train to the end, from the last checkpoint in ``job.folder`` if there is one, and leave ``job.best``.
+
+        Raises:
+            RefusedError: TRAINING_DIVERGED, OUT_OF_MEMORY, CHECKPOINT_INVALID, UNTRUSTED_CHECKPOINT.
+        """
+        ...
+
+    def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
+        """Predictions of the training framework, in pixels of the originals, in order."""
+        ...
+
+    def export(self, checkpoint: Path, onnx: Path) -> Settings:
+        """Write the graph of the checkpoint to ``onnx`` and say what the predictor has to know about it."""
+        ...
+
+
+def family_of(architecture: str) -> Family:
+    """The family of an architecture; importing it loads its training framework, which takes seconds."""
+    module = import_module(f"pelagos_pipelines.training.{MODULES[architecture]}")
+    family: Family = module.FAMILY
+    return family

@@ -1,0 +1,51 @@
+"""The history of a training: one row per finished epoch, on disk before the checkpoint that holds the epoch.
+
+Families record into it; figures read it. A training that is started again drops rows that its checkpoint does not hold and
+sends the others again, because the process may have died between writing and sending them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pelagos_pipelines.contract import write_atomically
+from pelagos_pipelines.training.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Metrics of one epoch; ``number`` counts from 1, ``at`` is in seconds since the Unix epoch."""
+
+    number: int
+    at: float
+    metrics: dict[str, float]
+
+
+class Journal:
+    """Epochs so far."""
+
+    def __init__(self, path: Path, tracker: Tracker) -> None:
+        """Read what an earlier process recorded."""
+        self._path, self._tracker = path, tracker
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        self.epochs = [Epoch(**row) for row in rows]
+
+    def continue_after(self, epoch: int) -> None:
+        """Keep the rows up to ``epoch`` (0 for a fresh start) and send them again."""
+        self.epochs = [row for row in self.epochs if row.number <= epoch]
+        for row in self.epochs:
+            self._send(row)
+
+    def record(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Write and send the metrics of a finished epoch; call it before the epoch's checkpoint is written."""
+        row = Epoch(epoch, time.time(), dict(metrics))
+        self.epochs = [*(kept for kept in self.epochs if kept.number < epoch), row]
+        write_atomically(self._path, json.dumps([asdict(kept) for kept in self.epochs]) + "\n")
+        self._send(row)
+
+    def _send(self, row: Epoch) -> None:
+        self._tracker.metrics(row.metrics | {"progress/epoch": float(row.number)}, row.number, row.at)

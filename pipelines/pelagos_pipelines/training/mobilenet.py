@@ -1,0 +1,324 @@
+"""MobileNetV3 image classifiers (Howard et al. 2019, doi:10.1109/ICCV.2019.00140), built by torchvision, trained from scratch.
+
+Tasks use `FAMILY` through families.Family. Pixels come from serving.predictor, so that the server sees what training saw.
+An epoch depends on the seed, its number and the state before it alone: a training that was interrupted and continued ends
+with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pelagos_pipelines.contract import Hyperparameters, Reason, RefusedError
+from pelagos_pipelines.evaluation import classification
+from pelagos_pipelines.evaluation.truth import Sample
+from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings, Thresholds
+from pelagos_pipelines.training import checkpoints, memory
+from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.journal import Journal
+
+CACHE_BYTES = 2 * 1024**3
+WARM_UP = 0.1
+"""Fraction of all steps over which the learning rate rises from zero; it falls along a cosine afterwards."""
+HEAD = "classifier.3."
+"""The last layer, whose shape depends on the number of classes."""
+
+
+class Canvases:
+    """The images of a split as square canvases, decoded once and kept while they fit in ``CACHE_BYTES``."""
+
+    def __init__(self, samples: Sequence[Sample], size: int, threads: int) -> None:
+        """Decode all images now if they fit."""
+        self._samples, self._size, self._threads = samples, size, threads
+        self.labels = np.array([sample.class_ids[0] for sample in samples], np.int64)
+        fits = len(samples) * size * size * 3 <= CACHE_BYTES
+        self._all = self._decode(range(len(samples))) if fits else None
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self._samples)
+
+    def batch(self, indices: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Normalised images ``[n, 3, size, size]`` and labels ``[n]``."""
+        canvases = self._all[indices] if self._all is not None else self._decode(indices)
+        images = torch.from_numpy(predictor.normalise(canvases))
+        return images.to(device), torch.from_numpy(self.labels[indices]).to(device)
+
+    def _decode(self, indices: Sequence[int]) -> Any:
+        with ThreadPoolExecutor(self._threads) as pool:  # OpenCV releases the interpreter lock
+            return np.stack(list(pool.map(self._canvas, indices)))
+
+    def _canvas(self, index: int) -> Pixels:
+        return predictor.square(self._samples[index].pixels(), self._size)
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds; ``epoch`` counts finished epochs, ``best`` is the fitness at ``best_epoch``."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    best: tuple[float, float] = (-math.inf, -math.inf)
+    best_epoch: int = 0
+
+    def restore(self, path: Path, device: torch.device) -> None:
+        """Continue from our own checkpoint."""
+        content = torch.load(path, map_location=device, weights_only=True)
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.epoch, self.best, self.best_epoch = content["epoch"], tuple(content["best"]), content["bestEpoch"]
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint to continue from."""
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "best": list(self.best),
+            "bestEpoch": self.best_epoch,
+        }
+        checkpoints.save_atomically(content, path)
+
+
+class MobileNet:
+    """The family; see `families.Family` for the contract of its methods."""
+
+    NAME = "MobileNetV3"
+
+    def train(self, job: Job, journal: Journal) -> None:
+        """Train with cross entropy; the best epoch is the one with the highest macro F1 on validation, then the lowest loss."""
+        with memory.refusing(job.request.hyperparameters):
+            _Training(job, journal).run()
+
+    def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
+        """Class probabilities; ``thresholds`` does not apply to classification."""
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        model = _restored(content)
+        for image in images:
+            values = predictor.normalise(predictor.square(image, content["imageSize"])[None])
+            with torch.inference_mode():
+                probabilities = model(torch.from_numpy(values)).softmax(dim=1)[0].numpy()
+            yield predictor.Classification(image.shape[1], image.shape[0], probabilities)
+
+    def export(self, checkpoint: Path, onnx: Path) -> Settings:
+        """Export with softmax; the batch dimension is dynamic."""
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        size = content["imageSize"]
+        model = nn.Sequential(_restored(content), nn.Softmax(dim=1)).eval()
+        axes = {"image": {0: "batch"}, "probabilities": {0: "batch"}}
+        with warnings.catch_warnings():
+            # The newer exporter takes ten times as long for the same graph.
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            torch.onnx.export(
+                model,
+                (torch.zeros(2, 3, size, size),),
+                str(onnx),
+                input_names=["image"],
+                output_names=["probabilities"],
+                dynamic_axes=axes,
+                opset_version=17,
+                dynamo=False,
+            )
+        return Settings("Classification", tuple(content["labels"]), size, size)
+
+
+class _Training:
+    """One training: the loop over epochs and what it needs."""
+
+    def __init__(self, job: Job, journal: Journal) -> None:
+        self._job, self._journal = job, journal
+        self._parameters = job.request.hyperparameters
+        self._seed = job.request.seed % 2**31
+        threads = job.request.resources.cpu
+        torch.set_num_threads(threads)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(self._seed)
+        model = build(job.request.model.architecture, len(job.truth.labels))
+        self._last = job.folder / "last.pt"
+        if job.start and not self._last.exists():
+            _start_from(model, job.start, job.request.model.architecture)
+        model.to(self._device)
+        self._state = _State(model, _optimizer(model, self._parameters))
+        if self._last.exists():
+            self._state.restore(self._last, self._device)
+        journal.continue_after(self._state.epoch)
+        if not self._finished():
+            size = self._parameters.image_size
+            self._train, self._validation = (
+                Canvases(job.truth.samples(split), size, threads) for split in ("train", "validation")
+            )
+
+    def run(self) -> None:
+        """Train the epochs that are left."""
+        while not self._finished():
+            epoch = self._state.epoch + 1
+            loss = self._train_epoch(epoch)
+            metrics, fitness = self._validate()
+            self._journal.record(epoch, {"train/loss": loss, **metrics})
+            self._state.epoch = epoch
+            if fitness > self._state.best:
+                self._state.best, self._state.best_epoch = fitness, epoch
+                self._save_best()
+            self._state.save(self._last)
+
+    def _finished(self) -> bool:
+        stopping = self._job.request.early_stopping
+        waited = self._state.epoch - self._state.best_epoch
+        stopped = stopping is not None and self._state.epoch > 0 and waited >= stopping.patience
+        return self._state.epoch >= self._parameters.epochs or stopped
+
+    def _train_epoch(self, epoch: int) -> float:
+        """The mean loss over the images of the training split."""
+        generator = np.random.default_rng([self._seed, epoch])
+        torch.manual_seed(int(generator.integers(2**31)))
+        order = generator.permutation(len(self._train))
+        batches = _batches(order, self._parameters.batch_size)
+        self._state.model.train()
+        total = 0.0
+        for index, batch in enumerate(batches):
+            step = (epoch - 1) * len(batches) + index
+            self._set_rate(step / (self._parameters.epochs * len(batches)))
+            images, labels = self._train.batch(batch, self._device)
+            loss = self._step(_augmented(images), labels)
+            if not math.isfinite(loss):
+                raise RefusedError(
+                    Reason.TRAINING_DIVERGED,
+                    f"the loss became {loss} in epoch {epoch}; lower hyperparameters.learningRate,"
+                    f" now {self._parameters.learning_rate}",
+                    "hyperparameters.learningRate",
+                )
+            total += loss * len(batch)
+        return total / len(order)
+
+    def _step(self, images: Tensor, labels: Tensor) -> float:
+        with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
+            loss = functional.cross_entropy(self._state.model(images), labels)
+        self._state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._state.optimizer.step()
+        return float(loss)
+
+    def _set_rate(self, progress: float) -> None:
+        """Learning rate at ``progress`` in [0, 1) of the training; a function of progress alone, so it needs no state."""
+        rate = float(self._parameters.learning_rate)
+        if progress < WARM_UP:
+            rate *= (progress + 0.001) / WARM_UP
+        else:
+            rate *= 0.01 + 0.99 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
+        for group in self._state.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _validate(self) -> tuple[dict[str, float], tuple[float, float]]:
+        """Metrics of the validation split, and the fitness that chooses the best epoch."""
+        self._state.model.eval()
+        outputs = []
+        with torch.inference_mode():
+            for start in range(0, len(self._validation), 64):
+                images, _ = self._validation.batch(range(start, min(start + 64, len(self._validation))), self._device)
+                outputs.append(self._state.model(images).float().cpu())
+        logits = torch.cat(outputs)
+        loss = float(functional.cross_entropy(logits, torch.from_numpy(self._validation.labels)))
+        scores = classification.score(
+            self._validation.labels, logits.argmax(dim=1).numpy(), len(self._job.truth.labels)
+        )
+        metrics = {
+            "validation/loss": loss,
+            "validation/accuracy": scores.accuracy,
+            "validation/precision": scores.macro("precision"),
+            "validation/recall": scores.macro("recall"),
+            "validation/F1": scores.macro("f1"),
+        }
+        return metrics, (scores.macro("f1"), -loss)
+
+    def _save_best(self) -> None:
+        content = {
+            "architecture": self._job.request.model.architecture,
+            "labels": list(self._job.truth.labels),
+            "imageSize": self._parameters.image_size,
+            "model": self._state.model.state_dict(),
+        }
+        checkpoints.save_atomically(content, self._job.best)
+
+
+def build(architecture: str, classes: int) -> nn.Module:
+    """A network with random weights."""
+    model: nn.Module = torchvision.models.get_model(architecture, weights=None, num_classes=classes)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # torchvision's 0.01 suits a million steps; after a few hundred the running statistics would still be initial.
+            module.momentum = 0.1
+    return model
+
+
+def _restored(content: dict[str, Any]) -> nn.Module:
+    model = build(content["architecture"], len(content["labels"]))
+    model.load_state_dict(content["model"])
+    return model.eval()
+
+
+def _start_from(model: nn.Module, path: Path, architecture: str) -> None:
+    content = checkpoints.guarded(path, _weights)
+    wanted = model.state_dict()
+    model.load_state_dict(checkpoints.matching(content, wanted, HEAD, architecture), strict=False)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a state dict, or in a checkpoint that keeps one under ``model`` as ours do."""
+    content = checkpoints.tensors(path)
+    content = content.get("model", content)
+    return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+def _optimizer(model: nn.Module, parameters: Hyperparameters) -> torch.optim.Optimizer:
+    """Weight decay applies to matrices and filters; biases and normalisation layers go without."""
+    decayed = [weight for weight in model.parameters() if weight.ndim > 1]
+    plain = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": float(parameters.weight_decay)},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    rate = float(parameters.learning_rate)
+    if parameters.optimizer == "SGD":
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=rate)
+
+
+def _batches(order: Any, size: int) -> list[Any]:
+    """Batches of about ``size``, never of one image unless there is only one: batch normalisation needs two."""
+    count = max(min(math.ceil(len(order) / size), len(order) // 2), 1)
+    return list(np.array_split(order, count))
+
+
+def _augmented(images: Tensor) -> Tensor:
+    """Flips, rotation up to 15 degrees, scale 0.85 to 1.15 and contrast 0.8 to 1.2, drawn for each image.
+
+    Organisms under a microscope have no up or left, which makes flips safe.
+    """
+    count = len(images)
+    angle = (torch.rand(count) * 2 - 1) * math.radians(15)
+    scale = 0.85 + torch.rand(count) * 0.3
+    flips = torch.randint(0, 2, (2, count)) * 2 - 1
+    cosine, sine = angle.cos() * scale, angle.sin() * scale
+    rotation = torch.stack((cosine * flips[0], -sine * flips[0], sine * flips[1], cosine * flips[1]), dim=1)
+    matrix = torch.cat((rotation.view(count, 2, 2), torch.zeros(count, 2, 1)), dim=2).to(images.device)
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    contrast = (0.8 + torch.rand(count, 1, 1, 1) * 0.4).to(images.device)
+    return moved * contrast
+
+
+FAMILY = MobileNet()

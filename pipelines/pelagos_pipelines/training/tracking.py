@@ -1,0 +1,164 @@
+"""Parameters, metrics, lineage and files of a run to MLflow, without ever letting MLflow stop the run.
+
+Tasks create one Tracker each. Everything is queued and sent by a thread, in order, with retries; `flush` at the end of a task
+is the only call that waits. Sending the same metric twice (same step, time and value) leaves one point in MLflow, so an
+interrupted task may send its whole history again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 180.0
+LONGEST_PAUSE_SECONDS = 10.0
+# A dead server must cost seconds, not the minutes of the client's defaults; we retry ourselves.
+CLIENT_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+# The server refuses the content: sending it again cannot help.
+PERMANENT = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "BAD_REQUEST"})
+
+
+class TrackingError(Exception):
+    """MLflow did not take what a task had to tell it within the time that a task waits."""
+
+
+@dataclass(frozen=True)
+class DatasetUse:
+    """A dataset version as MLflow's lineage shows it; ``digest`` is at most 36 characters there, so it is shortened."""
+
+    name: str
+    digest: str
+    uri: str
+    context: str
+
+
+@dataclass(frozen=True)
+class _Message:
+    """What is sent, in words, and how."""
+
+    text: str
+    send: Callable[[MlflowClient], None]
+
+
+class Tracker:
+    """Sends to one existing MLflow run; with an empty ``uri`` it sends nothing."""
+
+    def __init__(self, uri: str, run: str, flush_seconds: float = FLUSH_SECONDS) -> None:
+        """Start the sending thread; nothing is sent yet and no connection is made."""
+        self._uri, self._run, self._flush_seconds = uri, run, flush_seconds
+        self._messages: queue.Queue[_Message] = queue.Queue()
+        self._refused: list[str] = []
+        self._last_error = ""
+        if uri:
+            threading.Thread(target=self._work, name="tracking", daemon=True).start()
+
+    def metrics(self, values: Mapping[str, float], step: int, at: float) -> None:
+        """Log metrics of one step, measured ``at`` (seconds since the epoch)."""
+
+        def send(client: MlflowClient) -> None:
+            from mlflow.entities import Metric
+
+            points = [Metric(name, value, int(at * 1000), step) for name, value in values.items()]
+            for start in range(0, len(points), 1000):  # the server's limit for one batch
+                client.log_batch(self._run, metrics=points[start : start + 1000])
+
+        self._put(f"metrics of step {step}", send)
+
+    def describe(self, parameters: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Log parameters (immutable in MLflow: the same value may be sent again) and tags."""
+
+        def send(client: MlflowClient) -> None:
+            from mlflow.entities import Param, RunTag
+
+            client.log_batch(
+                self._run,
+                params=[Param(name, value) for name, value in parameters.items()],
+                tags=[RunTag(name, value) for name, value in tags.items()],
+            )
+
+        self._put("parameters and tags", send)
+
+    def dataset(self, used: DatasetUse) -> None:
+        """Log that the run used a dataset version."""
+
+        def send(client: MlflowClient) -> None:
+            import json
+
+            from mlflow.entities import Dataset, DatasetInput, InputTag
+
+            source = json.dumps({"uri": used.uri})
+            dataset = Dataset(
+                used.name, used.digest[:36], "pelagos", source, "{}", json.dumps({"version": used.digest})
+            )
+            client.log_inputs(self._run, [DatasetInput(dataset, [InputTag("mlflow.data.context", used.context)])])
+
+        self._put(f"dataset {used.name}", send)
+
+    def file(self, path: Path, folder: str) -> None:
+        """Upload a file into ``folder`` of the run's artifacts; it must stay until `flush` has returned."""
+        self._put(f"artifact {folder}/{path.name}", lambda client: client.log_artifact(self._run, str(path), folder))
+
+    def flush(self) -> None:
+        """Wait until everything is sent.
+
+        Raises:
+            TrackingError: not sent within the bounded time, or refused by the server.
+        """
+        deadline = time.monotonic() + self._flush_seconds
+        while self._messages.unfinished_tasks and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if self._messages.unfinished_tasks:
+            raise TrackingError(
+                f"the tracking server {self._uri} did not take {self._messages.unfinished_tasks} messages of run {self._run}"
+                f" within {self._flush_seconds:.0f} s: {self._last_error}; nothing is lost: start the task again when it is back"
+            )
+        if self._refused:
+            raise TrackingError(
+                f"the tracking server {self._uri} refused for run {self._run}: {'; '.join(self._refused)}"
+            )
+
+    def _put(self, text: str, send: Callable[[MlflowClient], None]) -> None:
+        if self._uri:
+            self._messages.put(_Message(text, send))
+
+    def _work(self) -> None:
+        for name, value in CLIENT_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow.tracking import MlflowClient  # takes seconds: here it overlaps with the task's own start
+
+        client = MlflowClient(tracking_uri=self._uri)
+        while True:
+            message = self._messages.get()
+            self._deliver(client, message)
+            self._messages.task_done()
+
+    def _deliver(self, client: MlflowClient, message: _Message) -> None:
+        """Send until it is taken or refused for good."""
+        pause = 0.5
+        while True:
+            try:
+                return message.send(client)
+            except Exception as error:  # every kind of network trouble has its own class
+                if getattr(error, "error_code", "") in PERMANENT:
+                    self._refused.append(f"{message.text}: {error}")
+                    return None
+                self._last_error = f"{message.text}: {error}"
+                log.warning("tracking: %s not sent, will be tried again: %s", message.text, error)
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

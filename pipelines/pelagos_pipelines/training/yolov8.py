@@ -1,0 +1,197 @@
+"""YOLOv8 detectors (Jocher et al. 2023), built from ultralytics' architecture files, trained from scratch; nothing is downloaded.
+
+Tasks use `FAMILY` through families.Family. ultralytics is kept from the network, from installing packages, from executing
+what a checkpoint holds, and from reading any data.yaml but the one written here.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+# Read once, when ultralytics is imported: these lines must stay above the imports below.
+os.environ.update(ULTRALYTICS_SAFE_LOAD="1", YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
+os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="ultralytics-"))
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load
+from ultralytics.utils import SAFE_LOAD, SETTINGS
+from ultralytics.utils.torch_utils import strip_optimizer
+
+from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.serving.predictor import Detections, Pixels, Prediction, Settings, Thresholds
+from pelagos_pipelines.training import checkpoints, memory
+from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.journal import Journal
+from pelagos_pipelines.training.yolov8_trainer import Trainer
+
+STRIDE = 32
+HEAD = "model.22.cv3."
+"""The classification branch of the head, whose shapes depend on the number of classes."""
+OPSET = 17
+SHARED_MEMORY_BYTES = 1024**3
+"""Loader processes pass batches through /dev/shm; containers often have 64 MB of it, which would kill them."""
+
+if not SAFE_LOAD or not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+    raise ImportError("ultralytics was imported before safe loading was switched on, or torch is older than 2.6")
+# Its own integrations would report to servers of their choice, MLflow among them.
+SETTINGS.update({name: False for name, value in SETTINGS.items() if isinstance(value, bool)})
+
+
+class YoloV8:
+    """The family; see `families.Family` for the contract of its methods."""
+
+    NAME = "YOLOv8"
+
+    def train(self, job: Job, journal: Journal) -> None:
+        """Train with ultralytics' loss and augmentation; the best epoch is the one with the highest mAP50-95 on validation."""
+        last = job.folder / "weights" / "last.pt"
+        done, finished = _progress(last, job)
+        journal.continue_after(done)
+        if not finished:
+            # The weights of the start have served once there is a checkpoint of ours.
+            start = _start(job) if job.start and not done else None
+            with memory.refusing(job.request.hyperparameters):
+                Trainer(_arguments(job, last if done else None), job, journal, start).train()
+        partial = job.best.with_name(".best.partial.pt")
+        strip_optimizer(last.with_name("best.pt"), s=str(partial))
+        checkpoints.replace_durably(partial, job.best)
+
+    def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
+        """Detections as ``YOLO(checkpoint).predict`` gives them, image by image."""
+        model = YOLO(checkpoint)
+        for image in images:
+            found = model.predict(
+                image,
+                conf=thresholds.confidence,
+                iou=thresholds.iou,
+                max_det=thresholds.max_detections,
+                verbose=False,
+                save=False,
+            )[0].boxes.cpu()
+            yield Detections(
+                image.shape[1],
+                image.shape[0],
+                found.xyxy.numpy().astype(np.float32),
+                found.conf.numpy().astype(np.float32),
+                found.cls.numpy().astype(np.int32),
+            )
+
+    def export(self, checkpoint: Path, onnx: Path) -> Settings:
+        """Export the raw head; batch, height and width are dynamic."""
+        model = YOLO(checkpoint)
+        names = model.names
+        size = int(model.overrides["imgsz"])
+        written = model.export(format="onnx", dynamic=True, simplify=False, opset=OPSET, imgsz=size, verbose=False)
+        _without_date(Path(written), onnx)
+        return Settings("Detection", tuple(names[index] for index in range(len(names))), size, STRIDE)
+
+
+def _progress(last: Path, job: Job) -> tuple[int, bool]:
+    """How many epochs our last checkpoint has behind it, and whether the training is over with them."""
+    if not last.exists():
+        return 0, False
+    content, _ = torch_safe_load(last)
+    done = content["epoch"] + 1
+    stopping = job.request.early_stopping
+    waited = done - content["stopper"]["best_epoch"]
+    stopped = stopping is not None and waited >= stopping.patience
+    return done, stopped or done >= job.request.hyperparameters.epochs
+
+
+def _arguments(job: Job, last: Path | None) -> dict[str, Any]:
+    """What ultralytics is told; what it is not told keeps its published default."""
+    parameters = job.request.hyperparameters
+    stopping = job.request.early_stopping
+    on_accelerator = torch.cuda.is_available()
+    arguments = {
+        "model": f"{job.request.model.architecture}.yaml",
+        "data": str(_data(job)),
+        "project": str(job.folder.parent),
+        "name": job.folder.name,
+        "exist_ok": True,
+        "epochs": parameters.epochs,
+        "imgsz": parameters.image_size,
+        "batch": parameters.batch_size,
+        "nbs": parameters.batch_size,  # a batch is a step: no hidden accumulation up to 64 images
+        "lr0": float(parameters.learning_rate),
+        "weight_decay": float(parameters.weight_decay),
+        "optimizer": parameters.optimizer,
+        "mosaic": 1.0 if parameters.mosaic else 0.0,
+        "close_mosaic": parameters.epochs // 10 if parameters.mosaic else 0,
+        "patience": stopping.patience if stopping else 0,
+        "seed": job.request.seed % 2**31,
+        "deterministic": True,
+        "pretrained": False,
+        "plots": False,
+        "cache": "ram",  # ultralytics falls back to reading files when memory is short
+        "workers": _workers(job) if on_accelerator else 0,
+        "device": "0" if on_accelerator else "cpu",
+        # Its check of half precision would download a model; bfloat16 needs no check.
+        "amp": "bf16" if on_accelerator else False,
+    }
+    return arguments | ({"resume": str(last)} if last else {})
+
+
+def _workers(job: Job) -> int:
+    shared = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size only
+    roomy = shared.f_bavail * shared.f_frsize >= SHARED_MEMORY_BYTES
+    return min(job.request.resources.cpu, 8) if roomy else 0
+
+
+def _data(job: Job) -> Path:
+    """The YOLO view of the dataset version, and the only data.yaml that ultralytics gets to see."""
+    view = job.folder / "view"
+    versions.materialise(job.request.dataset.uri, "yolo", view)
+    path = job.folder / "data.yaml"
+    content = {
+        "path": str(view.resolve()),
+        "train": "images/train",
+        "val": "images/validation",
+        "names": dict(enumerate(job.truth.labels)),
+    }
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def _start(job: Job) -> dict[str, Tensor]:
+    """The tensors of the user's checkpoint that fit the architecture."""
+    assert job.start is not None
+    architecture = job.request.model.architecture
+    found = checkpoints.guarded(job.start, _weights)
+    wanted = DetectionModel(f"{architecture}.yaml", nc=len(job.truth.labels), verbose=False).state_dict()
+    return checkpoints.matching(found, wanted, HEAD, architecture)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint of ultralytics, whose module is rebuilt from an allow-list of classes, or in a state dict."""
+    content, _ = torch_safe_load(path, safe_only=True)
+    if not isinstance(content, dict):
+        raise TypeError(f"a checkpoint is a mapping, this is a {type(content).__name__}")
+    module = content.get("ema") or content.get("model")
+    state = module.float().state_dict() if isinstance(module, torch.nn.Module) else content
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+
+
+def _without_date(source: Path, target: Path) -> None:
+    """Move the graph without the time of export, so that the same weights give the same bytes."""
+    import onnx
+
+    graph = onnx.load(source)
+    kept = [entry for entry in graph.metadata_props if entry.key != "date"]
+    del graph.metadata_props[:]
+    graph.metadata_props.extend(kept)
+    partial = target.with_name(f".{target.name}.partial")
+    onnx.save(graph, partial)
+    source.unlink()
+    checkpoints.replace_durably(partial, target)
+
+
+FAMILY = YoloV8()

@@ -1,0 +1,118 @@
+"""ultralytics' detection trainer with our history, crash safety and refusals.
+
+Used by yolov8.py, which prepares the environment before ultralytics is imported.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from ultralytics.models.yolo.detect import DetectionTrainer
+
+from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.training import checkpoints, memory
+from pelagos_pipelines.training.journal import Journal
+
+if TYPE_CHECKING:
+    from pelagos_pipelines.training.families import Job
+
+NAMES = {
+    "metrics/precision(B)": "validation/precision",
+    "metrics/recall(B)": "validation/recall",
+    "metrics/mAP50(B)": "validation/mAP50",
+    "metrics/mAP50-95(B)": "validation/mAP50-95",
+    "lr/pg0": "train/learning-rate",
+}
+
+
+class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typed
+    """Trains one job; every override below says what it changes and why."""
+
+    def __init__(self, arguments: dict[str, Any], job: Job, journal: Journal, start: dict[str, Tensor] | None) -> None:
+        """``arguments`` are ultralytics' own; ``start`` are tensors to begin with."""
+        self._job, self._journal, self._start = job, journal, start
+        self._loaders_built = False
+        super().__init__(overrides=arguments)
+        self.add_callback("on_train_epoch_start", lambda _: self._seed_epoch())
+        self.add_callback("on_train_batch_end", lambda _: self._refuse_divergence())
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        """Begin with the user's tensors, if any; a continued training brings its own."""
+        model = super().get_model(cfg, weights, verbose=False)
+        if self._start:
+            model.load_state_dict(self._start, strict=False)
+        return model
+
+    def _setup_train(self) -> None:
+        """Use the processor cores of the request: ultralytics leaves one of two idle."""
+        torch.set_num_threads(self._job.request.resources.cpu)
+        super()._setup_train()
+
+    def _build_train_pipeline(self) -> None:
+        """Refuse instead of halving the batch: the inputs of a run are frozen. A second build means that memory ran out."""
+        if self._loaders_built:
+            raise memory.refusal(self._job.request.hyperparameters, MemoryError("accelerator out of memory"))
+        self._loaders_built = True
+        super()._build_train_pipeline()
+
+    def _seed_epoch(self) -> None:
+        """Shuffle and augment by seed and epoch alone, so that a continued training sees what an uninterrupted one sees."""
+        seed = (self.args.seed + 1_000_003 * (self.epoch + 1)) % 2**32
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        self.train_loader.generator.manual_seed(seed)
+
+    def _refuse_divergence(self) -> None:
+        if all(math.isfinite(value) for value in map(float, self.tloss.values())):
+            return
+        rate = self._job.request.hyperparameters.learning_rate
+        raise RefusedError(
+            Reason.TRAINING_DIVERGED,
+            f"the loss became NaN or infinite in epoch {self.epoch + 1}; lower hyperparameters.learningRate, now {rate}",
+            "hyperparameters.learningRate",
+        )
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Record the epoch in our history, which precedes the checkpoint, instead of a CSV file."""
+        parts = {name.removesuffix("_loss"): float(value) for name, value in self.tloss.items()}
+        row = {f"train/{name}": value for name, value in parts.items()} | {"train/loss": sum(parts.values())}
+        row |= {ours: float(metrics[theirs]) for theirs, ours in NAMES.items() if theirs in metrics}
+        losses = {
+            f"validation/{name[4:].removesuffix('_loss')}": float(value)
+            for name, value in metrics.items()
+            if name.startswith("val/")
+        }
+        self._journal.record(self.epoch + 1, row | losses | {"validation/loss": sum(losses.values())})
+
+    def read_results_csv(self) -> dict[str, Any]:
+        """Nothing: the history is ours."""
+        return {}
+
+    def save_model(self) -> bool:
+        """Write checkpoints so that a crash leaves whole ones. The best goes first: training an epoch again reproduces it."""
+        last: Path = self.wdir / "last.pt"
+        best: Path = self.wdir / "best.pt"
+        self.last, self.best = _partial(last), _partial(best)
+        try:
+            super().save_model()
+        finally:
+            written = [(self.best, best), (self.last, last)]
+            self.last, self.best = last, best
+        for partial, path in written:
+            if partial.exists():
+                checkpoints.replace_durably(partial, path)
+        return True
+
+    def final_eval(self) -> None:
+        """Nothing: the best epoch is validated already, and the test split is for the evaluation."""
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
