@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import util
@@ -52,15 +53,16 @@ class Operator:
 
     loop: Loop
     server: Server
-    cluster: KubernetesApi
-    rest: MlflowRest
+    resources: metrics.ResourceCollector
+    closing: Sequence[Callable[[], Awaitable[None]]]
 
     async def stop(self) -> None:
         """Stop reconciling and close connections. Pipelines and servers that run go on."""
         await self.loop.stop()
         await self.server.stop()
-        await self.rest.close()
-        await self.cluster.close()
+        metrics.REGISTRY.unregister(self.resources)
+        for close in self.closing:
+            await close()
 
 
 def compiled_flows() -> Path:
@@ -73,20 +75,30 @@ def compiled_flows() -> Path:
 
 async def start(settings: Settings, credentials: Credentials) -> Operator:
     """Build the world from settings and start reconciling."""
-    cluster = KubernetesApi(credentials.server, tls=_tls(credentials), token=credentials.token)
+    cluster = connect(credentials)
     rest = MlflowRest(settings.tracking_uri)
-    world = _world(settings, cluster, rest)
+    return await operate(settings, _world(settings, cluster, rest), closing=(rest.close, cluster.close))
+
+
+def connect(credentials: Credentials) -> KubernetesApi:
+    """The API server as a port."""
+    return KubernetesApi(credentials.server, tls=_tls(credentials), token=credentials.token)
+
+
+async def operate(settings: Settings, world: World, *, closing: Sequence[Callable[[], Awaitable[None]]]) -> Operator:
+    """Start reconciling in ``world``, and serve metrics."""
     reconcilers = {
         reconciler.kind.kind: reconciler
         for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler())
     }
     loop = Loop(world, reconcilers, settings.concurrent_reconciles)
     loop.start()
-    metrics.REGISTRY.register(metrics.ResourceCollector(world.cache.all))
+    resources = metrics.ResourceCollector(world.cache.all)
+    metrics.REGISTRY.register(resources)
     server = Server(beat=lambda: loop.beat, ready=lambda: None)
     await server.start(settings.listen_address, settings.metrics_port)
     _tell(settings.home, server.port)
-    return Operator(loop, server, cluster, rest)
+    return Operator(loop, server, resources, closing)
 
 
 def _world(settings: Settings, cluster: KubernetesApi, rest: MlflowRest) -> World:

@@ -1,0 +1,128 @@
+"""A Dataset on a real API server: from creation to Ready, through corrections, to deletion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sites import Site, condition, has_reason, is_ready
+
+SPEC: dict[str, Any] = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
+RESULT = {
+    "version": "sha256:" + "a" * 64,
+    "uri": "store/versions/a",
+    "images": 10,
+    "annotations": 20,
+    "classes": [{"name": "Akashiwo", "images": 10, "annotations": 20}],
+    "splits": {"train": {"images": 7}, "validation": {"images": 1}, "test": {"images": 2}},
+    "quality": {"found": 10, "corrupt": 0, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0},
+    "warnings": [],
+}
+
+
+def only_run(site: Site) -> Any:
+    (name,) = site.fakes.pipelines.runs
+    return name
+
+
+async def succeed(site: Site, name: Any) -> None:
+    site.fakes.objects.put(f"reports/{name}/result.json", RESULT)
+    site.fakes.pipelines.start(name)
+    site.fakes.pipelines.succeed(name)
+
+
+async def test_a_new_dataset_becomes_ready_with_one_run(site: Site) -> None:
+    site.fakes.volumes.put("plankton/1.png")
+    await site.create("Dataset", "plankton", SPEC)
+    await site.wait("Dataset", "plankton", has_reason("Queued"))
+
+    await succeed(site, only_run(site))
+
+    body = await site.wait("Dataset", "plankton", is_ready)
+    assert body["status"]["version"] == RESULT["version"]
+    assert body["status"]["splits"]["train"]["images"] == 7
+    assert site.fakes.pipelines.attempts_begun == 1
+
+
+async def test_the_api_server_keeps_every_field_of_status(site: Site) -> None:
+    site.fakes.volumes.put("plankton/1.png")
+    await site.create("Dataset", "plankton", SPEC)
+    await site.wait("Dataset", "plankton", has_reason("Queued"))
+    await succeed(site, only_run(site))
+
+    status = (await site.wait("Dataset", "plankton", is_ready))["status"]
+
+    assert {key: status[key] for key in RESULT if key != "warnings"} == {
+        key: RESULT[key] for key in RESULT if key != "warnings"
+    }
+    assert status["versions"][0]["uri"] == RESULT["uri"]
+
+
+async def test_a_missing_folder_stalls_and_heals_when_it_appears(site: Site) -> None:
+    await site.create("Dataset", "plankton", SPEC)
+    body = await site.wait("Dataset", "plankton", has_reason("SourceNotFound"))
+    assert condition(body, "Stalled")["status"] == "True"
+    assert '"plankton" does not exist' in condition(body, "Ready")["message"]
+
+    site.fakes.volumes.put("plankton/1.png")
+
+    await site.wait("Dataset", "plankton", has_reason("Queued"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "want"),
+    [
+        ({"source": {"volume": {"path": "/etc"}}, "task": "Detection"}, "spec.source.volume.path must be relative"),
+        ({**SPEC, "split": {"ratios": {"train": 70, "validation": 20, "test": 20}}}, "must add up to 100"),
+    ],
+    ids=["absolute path", "ratios above 100"],
+)
+async def test_a_rule_across_fields_is_told_by_the_operator(site: Site, spec: dict[str, Any], want: str) -> None:
+    await site.create("Dataset", "plankton", spec)
+
+    body = await site.wait("Dataset", "plankton", has_reason("InvalidSpec"))
+
+    assert want in condition(body, "Ready")["message"]
+    assert not site.fakes.pipelines.runs
+
+
+async def test_a_resync_of_an_unchanged_resource_writes_nothing(site: Site) -> None:
+    site.fakes.volumes.put("plankton/1.png")
+    await site.create("Dataset", "plankton", SPEC)
+    await site.wait("Dataset", "plankton", has_reason("Queued"))
+    await succeed(site, only_run(site))
+    before = await site.wait("Dataset", "plankton", is_ready)
+
+    await site.stop_operator()
+    await site.start_operator()
+    await site.create("Dataset", "other", SPEC)
+    await site.wait("Dataset", "other", has_reason("Queued"))
+
+    after = await site.get("Dataset", "plankton")
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+async def test_deletion_ends_the_run_and_leaves_no_finalizer(site: Site) -> None:
+    site.fakes.volumes.put("plankton/1.png")
+    await site.create("Dataset", "plankton", SPEC)
+    await site.wait("Dataset", "plankton", has_reason("Queued"))
+
+    await site.delete("Dataset", "plankton")
+
+    await site.wait_gone("Dataset", "plankton")
+    assert not site.fakes.pipelines.runs
+
+
+async def test_an_event_tells_every_transition_once(site: Site) -> None:
+    site.fakes.volumes.put("plankton/1.png")
+    await site.create("Dataset", "plankton", SPEC)
+    await site.wait("Dataset", "plankton", has_reason("Queued"))
+    await succeed(site, only_run(site))
+    await site.wait("Dataset", "plankton", is_ready)
+
+    events = (await site.call("GET", f"/api/v1/namespaces/{site.namespace}/events"))["items"]
+
+    reasons = [event["reason"] for event in events]
+    assert sorted(set(reasons)) == sorted(reasons)
+    assert {"Submitting", "VersionReady"} <= set(reasons)

@@ -1,0 +1,165 @@
+"""A site for integration tests: the operator as it is, with kopf, against a real API server; engines are the shipped fakes.
+
+Input: resources, created through the API server as a user would. Output: their status, events, and what the fakes were asked for.
+Not intercepted: the watch, finalizers, status patches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import kopf
+import pytest
+
+from control_plane import ControlPlane
+from pelagos import wiring
+from pelagos.api import meta
+from pelagos.api.kinds import KINDS
+from pelagos.handlers import resources
+from pelagos.ports.clock import SystemClock
+from pelagos.ports.fakes.objects import ObjectsFake
+from pelagos.ports.fakes.pipelines import PipelinesFake
+from pelagos.ports.fakes.registry import RegistryFake
+from pelagos.ports.fakes.serving import ServingFake
+from pelagos.ports.fakes.tracking import TrackingFake
+from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.probes import Probes
+from pelagos.reconcilers.world import World
+from pelagos.settings import Settings
+
+PLURALS = {kind.kind: kind.plural for kind in KINDS}
+
+
+@dataclass
+class Fakes:
+    """The outside world; it outlives operators."""
+
+    pipelines: PipelinesFake = field(default_factory=PipelinesFake)
+    tracking: TrackingFake = field(default_factory=TrackingFake)
+    registry: RegistryFake = field(default_factory=RegistryFake)
+    serving: ServingFake = field(default_factory=ServingFake)
+    objects: ObjectsFake = field(default_factory=ObjectsFake)
+    volumes: VolumesFake = field(default_factory=VolumesFake)
+
+
+@dataclass
+class Site:
+    """One namespace of the API server, with the operator watching it."""
+
+    plane: ControlPlane
+    namespace: str
+    home: Path
+    fakes: Fakes = field(default_factory=Fakes)
+    _stop: asyncio.Event | None = None
+    _task: asyncio.Task[None] | None = None
+
+    def path(self, kind: str, name: str = "") -> str:
+        """Path of a resource, or of all of a kind."""
+        base = f"/apis/{meta.API_VERSION}/namespaces/{self.namespace}/{PLURALS[kind]}"
+        return f"{base}/{name}" if name else base
+
+    async def call(self, method: str, path: str, body: Any = None, **named: Any) -> Any:
+        """Call the API server without holding up the operator, which runs in the same event loop."""
+        return await asyncio.to_thread(functools.partial(self.plane.request, method, path, body, **named))
+
+    async def create(self, kind: str, name: str, spec: Mapping[str, Any]) -> Any:
+        """Create a resource."""
+        body = {"apiVersion": meta.API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+        return await self.call("POST", self.path(kind), body)
+
+    async def get(self, kind: str, name: str) -> Any:
+        """Read a resource."""
+        return await self.call("GET", self.path(kind, name))
+
+    async def patch(self, kind: str, name: str, patch: Mapping[str, Any]) -> Any:
+        """Merge a patch into a resource."""
+        return await self.call("PATCH", self.path(kind, name), patch, kind="application/merge-patch+json")
+
+    async def delete(self, kind: str, name: str) -> None:
+        """Delete a resource; returns before it is gone."""
+        await self.call("DELETE", self.path(kind, name))
+
+    async def wait(
+        self, kind: str, name: str, holds: Callable[[Mapping[str, Any]], bool], *, seconds: float = 20
+    ) -> Mapping[str, Any]:
+        """Wait until ``holds`` of the resource; fails with its status."""
+        deadline = time.monotonic() + seconds
+        body: Mapping[str, Any] = {}
+        while time.monotonic() < deadline:
+            body = await self.get(kind, name)
+            if holds(body):
+                return body
+            await asyncio.sleep(0.1)
+        pytest.fail(f"{kind} {name} did not come so far: {body.get('status')}")
+
+    async def wait_gone(self, kind: str, name: str, *, seconds: float = 20) -> None:
+        """Wait until the resource is gone."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            names = [item["metadata"]["name"] for item in (await self.call("GET", self.path(kind)))["items"]]
+            if name not in names:
+                return
+            await asyncio.sleep(0.1)
+        pytest.fail(f"{kind} {name} is still there")
+
+    async def start_operator(self) -> None:
+        """Start an operator with an empty memory."""
+        self._stop, ready = asyncio.Event(), asyncio.Event()
+        settings = Settings(home=self.home, probe_interval=1, kubeconfig=self.plane.kubeconfig)
+        resources.configure(settings)
+        memo = kopf.Memo(start=functools.partial(self._operate, settings))
+        operator = kopf.operator(
+            memo=memo, namespaces=[self.namespace], standalone=True, stop_flag=self._stop, ready_flag=ready
+        )
+        self._task = asyncio.create_task(operator)
+        await asyncio.wait_for(ready.wait(), 20)
+
+    async def stop_operator(self) -> None:
+        """Stop it in order."""
+        if self._task is not None and self._stop is not None:
+            self._stop.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait_for(self._task, 20)
+            self._task = None
+
+    async def _operate(self, settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
+        cluster = wiring.connect(credentials)
+        clock, fakes = SystemClock(), self.fakes
+        world = World(
+            cluster=cluster,
+            pipelines=fakes.pipelines,
+            tracking=fakes.tracking,
+            registry=fakes.registry,
+            serving=fakes.serving,
+            objects=fakes.objects,
+            volumes=fakes.volumes,
+            clock=clock,
+            cache=Cache(),
+            probes=Probes(fakes.serving, clock, timedelta(seconds=settings.probe_interval)),
+        )
+        return await wiring.operate(settings, world, closing=(cluster.close,))
+
+
+def condition(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The condition of that type; empty when there is none."""
+    return next((entry for entry in body.get("status", {}).get("conditions", ()) if entry["type"] == name), {})
+
+
+def is_ready(body: Mapping[str, Any]) -> bool:
+    """Ready, and judged for the present generation."""
+    ready = condition(body, "Ready")
+    return ready.get("status") == "True" and ready["observedGeneration"] == body["metadata"]["generation"]
+
+
+def has_reason(reason: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether Ready carries this reason."""
+    return lambda body: condition(body, "Ready").get("reason") == reason
