@@ -105,6 +105,7 @@ def _build(folder: Path, report: Callable[[str], None]) -> Binaries:
             + "\nIt needs Debian 12 with its package sources in reach, and root or sudo without a password. "
             "Otherwise set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver."
         )
+    return found
 
 
 def _run_build(folder: Path, report: Callable[[str], None]) -> list[str]:

@@ -6,11 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-OWNER = "PELAGOS_SUPERVISED_HOME"
-"""Environment variable that every process below a supervisor carries, so that its leftovers are found again.
-
-Not PELAGOS_HOME: people export that in their shells, and their editors must survive `pelagos down`."""
-
 
 @dataclass(frozen=True)
 class Layout:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pelagos.embedded.addresses import HOST
-from pelagos.embedded.layout import OWNER
+from pelagos.engines import processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -170,5 +170,10 @@ def _environment(layout: Layout, **more: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
     # HTTP clients of Python ask a proxy even for loopback unless told.
     direct = ",".join(filter(None, (inherited.get("NO_PROXY") or inherited.get("no_proxy"), HOST, "localhost")))
-    ours = {"NO_PROXY": direct, "no_proxy": direct, "PELAGOS_HOME": str(layout.home), OWNER: str(layout.home)}
+    ours = {
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+        "PELAGOS_HOME": str(layout.home),
+        processes.INSTALLATION: str(layout.home),
+    }
     return {**inherited, **ours, **more}

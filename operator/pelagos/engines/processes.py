@@ -18,6 +18,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+INSTALLATION = "PELAGOS_SUPERVISED_HOME"
+"""Environment variable with the home folder of the supervisor that the operator runs under. Everything started here carries it
+on, so that `pelagos down` finds it even when no operator is left to say what it started. Not PELAGOS_HOME: people export that
+in their shells, and their editors must survive `pelagos down`."""
 _PROC = Path("/proc")
 _POLL_SECONDS = 0.05
 _KILL_SECONDS = 5.0
@@ -67,12 +71,13 @@ def start_detached(command: Sequence[str | Path], *, environment: Mapping[str, s
     cannot be started.
     """
     arguments = [str(part) for part in command]
+    inherited = {INSTALLATION: os.environ[INSTALLATION]} if INSTALLATION in os.environ else {}
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
         pid = os.posix_spawn(
             arguments[0],
             arguments,
-            dict(environment),
+            {**environment, **inherited},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, descriptor, 1),
