@@ -60,6 +60,7 @@ class Site:
     home: Path
     fakes: Fakes = field(default_factory=Fakes)
     _stop: asyncio.Event | None = None
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
 
     def path(self, kind: str, name: str = "") -> str:
@@ -114,6 +115,7 @@ class Site:
     async def start_operator(self) -> None:
         """Start an operator with an empty memory."""
         self._stop, ready = asyncio.Event(), asyncio.Event()
+        self._stopped.clear()
         settings = Settings(home=self.home, probe_interval=1, kubeconfig=self.plane.kubeconfig)
         resources.configure(settings)
         memo = kopf.Memo(start=functools.partial(self._operate, settings))
@@ -127,8 +129,11 @@ class Site:
         """Stop it in order."""
         if self._task is not None and self._stop is not None:
             self._stop.set()
+            await asyncio.wait_for(self._stopped.wait(), 20)
+            # kopf would now wait 5 seconds for every task of the event loop, and the test itself is one.
+            self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait_for(self._task, 20)
+                await self._task
             self._task = None
 
     async def _operate(self, settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
@@ -146,7 +151,10 @@ class Site:
             cache=Cache(),
             probes=Probes(fakes.serving, clock, timedelta(seconds=settings.probe_interval)),
         )
-        return await wiring.operate(settings, world, closing=(cluster.close,))
+        return await wiring.operate(settings, world, closing=(cluster.close, self._tell_stopped))
+
+    async def _tell_stopped(self) -> None:
+        self._stopped.set()
 
 
 def condition(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -65,7 +65,7 @@ class TrainingRunReconciler:
             report=report,
             version=version,
             registry_outage=registry_outage,
-            paths=_paths(resource, name, world),
+            paths=_paths(resource, name, world) if name else {},
             now=world.clock.now(),
         )
 
