@@ -16,7 +16,8 @@ import sys
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
-_ORPHANED = signal.SIGUSR1
+KILL = signal.SIGUSR1
+"""Ends the program and its workers at once. The system sends it when the supervisor dies; the supervisor may as well."""
 _FAILED_TO_START = 127
 
 
@@ -25,8 +26,8 @@ def main() -> NoReturn:
     supervisor, command = int(sys.argv[1]), sys.argv[2:]
     forwarded = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     # Blocked until the program is known, so that no signal falls into the gap.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {_ORPHANED, *forwarded})
-    _die_with_parent(_ORPHANED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {KILL, *forwarded})
+    _die_with_parent(KILL)
     if os.getppid() != supervisor:
         sys.exit(_FAILED_TO_START)
     tether = os.getpid()
@@ -53,7 +54,7 @@ def _become(command: list[str], tether: int) -> NoReturn:
 def _follow(program: int) -> NoReturn:
     with contextlib.suppress(OSError):
         os.setpgid(program, program)  # both sides do it: whoever comes first
-    awaited = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, _ORPHANED}
+    awaited = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, KILL}
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     while True:
         done, status = os.waitpid(program, os.WNOHANG)
@@ -62,7 +63,7 @@ def _follow(program: int) -> NoReturn:
             _signal_group(program, signal.SIGKILL)
             _end_alike(os.waitstatus_to_exitcode(status))
         received = signal.sigwait(awaited)
-        if received == _ORPHANED:
+        if received == KILL:
             _signal_group(program, signal.SIGKILL)
         elif received != signal.SIGCHLD:
             os.kill(program, received)

@@ -1,0 +1,218 @@
+"""Keeps one part running: starts it, sees that it works, starts it again when it ends or hangs. Used by the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import ssl
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from pelagos.embedded import addresses, logs, state, tether
+from pelagos.embedded.state import PartPhase, PartState
+from pelagos.engines import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pelagos.embedded.parts import Part
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All in seconds, but for ``misses``."""
+
+    first_pause: float = 1.0
+    """Before the first restart; doubles with each."""
+    longest_pause: float = 30.0
+    healthy: float = 60.0
+    """After running this long, the pauses begin anew."""
+    starting_period: float = 0.1
+    """Between two health checks while a part starts."""
+    period: float = 5.0
+    """Between two health checks later."""
+    timeout: float = 10.0
+    """Of one health check."""
+    misses: int = 3
+    """Failed checks in a row after which a part counts as hung."""
+    kill: float = 2.0
+    """Until a killed part must be gone."""
+
+
+class Child:
+    """One supervised part. ``changed`` is called with each new state."""
+
+    def __init__(self, part: Part, log: Path, timing: Timing, changed: Callable[[str, PartState], None]) -> None:
+        self.part = part
+        self.state = PartState(url=part.url, log=str(log))
+        self._log = log
+        self._timing = timing
+        self._changed = changed
+        self._process: asyncio.subprocess.Process | None = None
+        self._ready = asyncio.Event()
+        self._ready_since: float | None = None
+
+    async def run(self) -> None:
+        """Keep the part running until cancelled; then it may still run, see ``stop``."""
+        failures = 0
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+            while True:
+                reason = await self._live_once(session)
+                if self._ready_since is not None and monotonic() - self._ready_since >= self._timing.healthy:
+                    failures = 0
+                pause = min(self._timing.first_pause * 2**failures, self._timing.longest_pause)
+                failures += 1
+                self._note_end(reason, pause)
+                await asyncio.sleep(pause)
+                self._show(restarts=self.state.restarts + 1)
+
+    async def until_ready(self) -> None:
+        """Return when the part works."""
+        await self._ready.wait()
+
+    async def stop(self, grace: float) -> None:
+        """End the part: SIGTERM, and SIGKILL after ``grace`` seconds. Call after ``run`` is cancelled."""
+        await self._end(grace)
+        self._show(phase=PartPhase.STOPPED, pid=None, session=None, message="")
+
+    async def _live_once(self, session: aiohttp.ClientSession) -> str:
+        """From start to end; returns how it ended."""
+        self._ready.clear()
+        self._ready_since = None
+        busy = [port for port in self.part.ports if not addresses.is_free(port)]
+        if busy:
+            return f"another program uses port {busy[0]} of {addresses.HOST}"
+        try:
+            process = self._process = await self._start()
+        except OSError as error:
+            return f"could not be started: {error}"
+        ended = asyncio.create_task(process.wait())
+        watched = asyncio.create_task(self._watch(session, process.pid))
+        try:
+            await asyncio.wait({ended, watched}, return_when=asyncio.FIRST_COMPLETED)
+            # The process may end while it is being judged: its own end says more.
+            reason = watched.result() if not ended.done() else _describe(ended.result())
+        finally:
+            watched.cancel()
+            ended.cancel()
+            await asyncio.gather(watched, ended, return_exceptions=True)
+        await self._end(grace=0)
+        return reason
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        logs.rotate(self._log)
+        descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid())),
+                *self.part.command,
+                env=dict(self.part.environment),
+                cwd=self._log.parent,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                start_new_session=True,
+            )
+        finally:
+            os.close(descriptor)
+        self._show(phase=PartPhase.STARTING, pid=None, session=processes.identify(process.pid), message="")
+        return process
+
+    async def _watch(self, session: aiohttp.ClientSession, pid: int) -> str:
+        """Returns why the part must be ended."""
+        deadline = monotonic() + self.part.start_seconds
+        while not await self._answers(session, self.part.ready):
+            if monotonic() > deadline:
+                return f"was not ready within {self.part.start_seconds:.0f} s"
+            await asyncio.sleep(self._timing.starting_period)
+        self._ready_since = monotonic()
+        self._ready.set()
+        self._show(phase=PartPhase.READY, pid=_program(pid), message="")
+        return await self._watch_health(session)
+
+    async def _watch_health(self, session: aiohttp.ClientSession) -> str:
+        misses = 0
+        while misses < self._timing.misses:
+            await asyncio.sleep(self._timing.period)
+            logs.limit(self._log)
+            alive = await self._answers(session, self.part.alive)
+            misses = 0 if alive else misses + 1
+            ready = alive and (self.part.ready == self.part.alive or await self._answers(session, self.part.ready))
+            if ready:
+                self._show(phase=PartPhase.READY, message="")
+            else:
+                self._show(phase=PartPhase.UNREADY, message=f"{self.part.ready} does not answer 200")
+        return f"did not answer {misses} health checks in a row"
+
+    async def _answers(self, session: aiohttp.ClientSession, url: str) -> bool:
+        timeout = aiohttp.ClientTimeout(total=self._timing.timeout)
+        try:
+            trust = _context(self.part.authority) if self.part.authority else True
+            async with session.get(url, headers=self.part.headers, timeout=timeout, ssl=trust) as answer:
+                return answer.status == 200
+        except (OSError, aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def _end(self, grace: float) -> None:
+        """End what runs, with its workers."""
+        process, session = self._process, self.state.session
+        if process is None:
+            return
+        for sign, seconds in ((signal.SIGTERM, grace), (tether.KILL, self._timing.kill)):
+            if process.returncode is None and seconds > 0:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(sign)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), seconds)
+        if session is not None:
+            # A tether that cannot act, or workers of one that was killed.
+            await processes.kill_group(session, 0)
+        self._process = None
+
+    def _note_end(self, reason: str, pause: float) -> None:
+        _LOG.warning("%s: %s; it starts again in %.0f s", self.part.name, reason, pause)
+        self._ready.clear()
+        self._show(
+            phase=PartPhase.RESTARTING,
+            pid=None,
+            session=None,
+            last_exit=reason,
+            last_exit_at=state.now(),
+            message=f"starts again in {pause:.0f} s",
+        )
+
+    def _show(self, **changes: object) -> None:
+        new = replace(self.state, **changes)  # type: ignore[arg-type]
+        if new != self.state:
+            self.state = new
+            self._changed(self.part.name, new)
+
+
+def _describe(code: int) -> str:
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _context(authority: Path) -> ssl.SSLContext:
+    """Made anew each time: the server may have made itself a new certificate. Takes a tenth of a millisecond."""
+    return ssl.create_default_context(cafile=str(authority))
+
+
+def _program(tether_pid: int) -> int:
+    """The server's process id; its tether's where the system does not tell children."""
+    try:
+        children = Path(f"/proc/{tether_pid}/task/{tether_pid}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return tether_pid
+    return int(children[0]) if children else tether_pid

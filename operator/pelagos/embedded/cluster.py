@@ -1,0 +1,141 @@
+"""Brings a fresh API server to the state that Pelagos needs: the default namespace, and our resources. Called by the supervisor
+each time it starts; changes nothing that is right already. Speaks HTTPS itself: the client library costs a second to import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+import yaml
+
+import pelagos
+from pelagos.embedded.failures import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_PERIOD = 0.1
+_SERVED_SECONDS = 60.0
+_REQUEST_SECONDS = 30.0
+
+
+class ApiError(Exception):
+    """The API server refused; ``status`` is the HTTP code."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"the API server answered {status}: {message}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Api:
+    """The few requests that are needed. Methods raise ApiError, or what aiohttp raises when there is no answer."""
+
+    url: str
+    session: aiohttp.ClientSession
+
+    @classmethod
+    def connect(cls, url: str, token: str, authority: Path) -> Api:
+        """With a bearer token, trusting one certificate."""
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(authority)))
+        timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
+        headers = {"Authorization": f"Bearer {token}"}
+        return cls(url, aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        await self.session.close()
+
+    async def get(self, path: str) -> Any:
+        """The object at ``path``."""
+        return await self._request("GET", path)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Create an object."""
+        return await self._request("POST", path, body)
+
+    async def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Replace an object."""
+        return await self._request("PUT", path, body)
+
+    async def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        async with self.session.request(method, self.url + path, json=body) as answer:
+            content = await answer.json()
+            if answer.status >= 400:
+                raise ApiError(answer.status, str(content.get("message", content)))
+            return content
+
+
+def definitions() -> tuple[Path, ...]:
+    """Our CustomResourceDefinitions: in the installed package, or in the checkout that we run from. Raises StartError."""
+    package = Path(pelagos.__file__).resolve().parent
+    for folder in (package / "manifests" / "crds", package.parents[1] / "manifests" / "crds"):
+        if found := tuple(sorted(folder.glob("*.yaml"))):
+            return found
+    raise StartError(f"No CustomResourceDefinitions below {package} or {package.parents[1]}. Run `make generate`.")
+
+
+async def prepare(api: Api, files: Sequence[Path]) -> None:
+    """Make the default namespace and the resources in ``files``, and wait until they are served.
+
+    Raises ApiError, aiohttp.ClientError or OSError when the server goes away meanwhile; call again then.
+    """
+    await _create(api, "/api/v1/namespaces", {"metadata": {"name": "default"}})
+    contents = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
+    await asyncio.gather(*(_apply(api, definition) for definition in contents))
+    await asyncio.gather(*(_until_served(api, definition) for definition in contents))
+
+
+async def _create(api: Api, path: str, body: Mapping[str, Any]) -> bool:
+    """False when it is there already."""
+    try:
+        await api.post(path, body)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+        return False
+    return True
+
+
+async def _apply(api: Api, definition: Mapping[str, Any]) -> None:
+    """Create or replace. Not by server-side apply: old servers refuse fields there that they otherwise ignore (CEL rules)."""
+    if await _create(api, _DEFINITIONS, definition):
+        return
+    path = f"{_DEFINITIONS}/{definition['metadata']['name']}"
+    there = await api.get(path)
+    metadata = {**definition["metadata"], "resourceVersion": there["metadata"]["resourceVersion"]}
+    await api.put(path, {**definition, "metadata": metadata})
+
+
+async def _until_served(api: Api, definition: Mapping[str, Any]) -> None:
+    name, spec = definition["metadata"]["name"], definition["spec"]
+    deadline = asyncio.get_running_loop().time() + _SERVED_SECONDS
+    while not await _serves(api, name, spec):
+        if asyncio.get_running_loop().time() > deadline:
+            raise StartError(f"The API server does not serve {name} after {_SERVED_SECONDS:.0f} s; see its log.")
+        await asyncio.sleep(_PERIOD)
+
+
+async def _serves(api: Api, name: str, spec: Mapping[str, Any]) -> bool:
+    conditions = (await api.get(f"{_DEFINITIONS}/{name}")).get("status", {}).get("conditions", ())
+    if not any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions):
+        return False
+    try:  # the server answers 404 for a moment after it has established a resource
+        for version in spec["versions"]:
+            await api.get(f"/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}?limit=1")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return False
+    return True

@@ -1,0 +1,63 @@
+"""Finds and ends the detached processes of an installation: pipeline runs, fork server, Triton. Used when everything stops.
+
+They carry the installation's home folder in their environment (``processes.INSTALLATION``), so no record has to be right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from pelagos.engines import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_PROC = Path("/proc")
+_POLL_SECONDS = 0.05
+_KILL_SECONDS = 1.0
+
+
+def find(home: Path) -> set[int]:
+    """Process ids of everything that runs for the installation, but for the supervisor and what people started themselves."""
+    wanted = f"{processes.INSTALLATION}={home}".encode()
+    return {pid for pid in _process_ids() if _carries(pid, wanted)}
+
+
+async def end(home: Path, grace: float, *, spare: Collection[int] = ()) -> int:
+    """End them: SIGTERM, SIGKILL after ``grace`` seconds. Returns how many there were. ``spare``: process ids to leave alone."""
+    signalled: set[int] = set()
+    for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILL_SECONDS)):
+        signalled |= await _signal_all(home, sign, seconds, spare)
+    return len(signalled)
+
+
+async def _signal_all(home: Path, sign: signal.Signals, seconds: float, spare: Collection[int]) -> set[int]:
+    deadline = monotonic() + seconds
+    signalled: set[int] = set()
+    while left := await asyncio.to_thread(find, home) - set(spare):
+        for pid in left - signalled:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, sign)
+        signalled |= left  # later rounds reach what was forked while we looked
+        if monotonic() >= deadline:
+            break
+        await asyncio.sleep(_POLL_SECONDS)
+    return signalled
+
+
+def _process_ids() -> list[int]:
+    return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit() and int(entry.name) != os.getpid()]
+
+
+def _carries(pid: int, wanted: bytes) -> bool:
+    """Zombies have no environment any more; processes of others cannot be read."""
+    try:
+        return wanted in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False

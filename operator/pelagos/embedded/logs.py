@@ -1,0 +1,45 @@
+"""Keeps the logs of the parts from filling the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+ROTATE_BYTES = 10 * 2**20
+"""A log larger than this is put aside when its part starts."""
+LIMIT_BYTES = 50 * 2**20
+"""A log larger than this is put aside while its part runs."""
+_TAIL_BYTES = 64 * 1024
+
+
+def rotate(log: Path) -> None:
+    """Put a large log aside as ``<name>.1``; the one before is lost."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > ROTATE_BYTES:
+            log.replace(_old(log))
+
+
+def limit(log: Path) -> None:
+    """The same for a log that a running part appends to: copied, then emptied. What is written in between is lost."""
+    # On a full disk the copy fails; emptying the log is then all the more right.
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LIMIT_BYTES:
+            with contextlib.suppress(OSError):
+                shutil.copyfile(log, _old(log))
+            os.truncate(log, 0)
+
+
+def tail(log: Path, lines: int) -> list[str]:
+    """The last lines; empty when there is no log."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            return stream.read().decode(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def _old(log: Path) -> Path:
+    return log.with_name(f"{log.name}.1")

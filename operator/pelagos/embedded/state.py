@@ -1,0 +1,104 @@
+"""What a supervisor reports about itself and its parts, in ``state.json``. Written by the supervisor; read by the command line,
+and by the operator for its metrics.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from pelagos.embedded import files
+from pelagos.engines.processes import ProcessId
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Phase(enum.StrEnum):
+    """Of the whole installation."""
+
+    STARTING = "Starting"
+    READY = "Ready"
+    DEGRADED = "Degraded"
+    """Was ready; some part is not now."""
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    FAILED = "Failed"
+    """The supervisor gave up; ``message`` says why."""
+
+
+class PartPhase(enum.StrEnum):
+    """Of one part."""
+
+    WAITING = "Waiting"
+    """For other parts."""
+    STARTING = "Starting"
+    READY = "Ready"
+    UNREADY = "Unready"
+    """Alive, but not able to do its work now."""
+    RESTARTING = "Restarting"
+    """Ended; starts again after a pause."""
+    STOPPED = "Stopped"
+
+
+@dataclass(frozen=True)
+class PartState:
+    """One supervised server, as last seen."""
+
+    phase: PartPhase = PartPhase.WAITING
+    pid: int | None = None
+    """Of the server itself."""
+    session: ProcessId | None = None
+    """The session that the server and its workers run in."""
+    url: str = ""
+    log: str = ""
+    restarts: int = 0
+    """How often it was started again since the supervisor started."""
+    last_exit: str = ""
+    """How it ended the last time; empty if never."""
+    last_exit_at: str = ""
+    """RFC 3339."""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """The whole installation. The file outlives the supervisor: ports are kept for the next start."""
+
+    phase: Phase
+    supervisor: ProcessId
+    started_at: str = ""
+    kubeconfig: str = ""
+    message: str = ""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[str, PartState] = field(default_factory=dict)
+
+    def with_part(self, name: str, part: PartState) -> State:
+        """The same with another state of one part."""
+        return replace(self, parts={**self.parts, name: part})
+
+
+_ADAPTER = TypeAdapter(State)
+
+
+def now() -> str:
+    """The time for the fields that hold one."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def read(path: Path) -> State | None:
+    """The last report; None when there is none, or none that can be understood."""
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def write(path: Path, state: State) -> None:
+    """Replace the report. Raises OSError."""
+    files.write(path, _ADAPTER.dump_json(state, indent=1).decode() + "\n")
