@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines import processes
 from pelagos.engines.kfp_local import KfpLocal
+from pelagos.engines.kfp_local_launch import Launcher
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.pipelines import Flow, PipelineRun, Pipelines, RunName, RunRequest, RunState
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PYTHON = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs")) / "pipelines/bin/python"
-SECONDS = 60.0
+SECONDS = 30.0
 """A run that has not come so far by then never will, on the slowest machine too."""
 
 
@@ -105,6 +106,7 @@ class KfpLocalWorld:
         self._steps.mkdir()
         self._compiled = compiled
         self._capacity = capacity
+        self.python = PYTHON
         if server is not None:
             (self.home / "fork-server.sock").symlink_to(server)
         self.local = self.new_engine()
@@ -113,11 +115,19 @@ class KfpLocalWorld:
     def new_engine(self) -> KfpLocal:
         return KfpLocal(
             home=self.home,
-            python=PYTHON,
+            python=self.python,
             compiled=self._compiled,
             preparations=self._capacity,
             trainings=self._capacity,
         )
+
+    def launcher(self) -> Launcher:
+        """What the engine starts runners with."""
+        return Launcher(home=self.home, python=self.python, compiled=self._compiled)
+
+    def log(self, name: str) -> str:
+        """What the run has said so far."""
+        return records.RunFolder(self.home / "runs", RunName(name)).log.read_text()
 
     def step(self, name: str) -> Path:
         """Where the step of a run notes things and looks for orders."""

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pelagos_pipelines import local_log
+from pelagos_pipelines import local_log, local_steps
 from pelagos_pipelines.contract import write_atomically
 
 NICENESS = 5
@@ -52,20 +52,6 @@ class Launch:
         """From the command line, in the order of the fields."""
         folder, attempt, pipeline, temporary = arguments
         return cls(Path(folder), int(attempt), Path(pipeline), Path(temporary))
-
-
-@dataclass(frozen=True)
-class _Step:
-    """The process of a step that has ended; ``code`` as the shell reports it, ``last_line`` what it said last."""
-
-    name: str
-    code: int
-    last_line: str
-
-    @property
-    def signal(self) -> signal.Signals | None:
-        number = self.code - 128 if self.code > 128 else -self.code
-        return signal.Signals(number) if number in set(signal.Signals) else None
 
 
 def run(launch: Launch) -> None:
@@ -138,7 +124,7 @@ def _prepare_environment(request: dict[str, Any], temporary: Path) -> None:
 
 
 def _execute(parameters: dict[str, str], launch: Launch, log: local_log.Log) -> tuple[str, str]:
-    steps: list[_Step] = []
+    steps: list[local_steps.Step] = []
     try:
         _run_flow(parameters, launch, steps, log)
     except Exception as error:
@@ -146,18 +132,14 @@ def _execute(parameters: dict[str, str], launch: Launch, log: local_log.Log) -> 
     return "Succeeded", ""
 
 
-def _run_flow(parameters: dict[str, str], launch: Launch, steps: list[_Step], log: local_log.Log) -> None:
+def _run_flow(parameters: dict[str, str], launch: Launch, steps: list[local_steps.Step], log: local_log.Log) -> None:
     from kfp import local
     from kfp.components import load_component_from_file
     from kfp.local import subprocess_task_handler
 
-    run_process = subprocess_task_handler.run_local_subprocess
-
     def observed(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-        code = int(run_process(full_command=full_command, env_vars=env_vars))
-        # kfp tells "failed" only; a step that was killed from outside can be started again, so the difference matters.
-        steps.append(_Step(full_command[full_command.index("--function_to_execute") + 1], code, log.last_line))
-        return code
+        steps.append(local_steps.run(full_command, env_vars or {}, log))
+        return steps[-1].code
 
     subprocess_task_handler.run_local_subprocess = observed
     local.init(
@@ -170,14 +152,14 @@ def _run_flow(parameters: dict[str, str], launch: Launch, steps: list[_Step], lo
     load_component_from_file(str(launch.pipeline))(**parameters)
 
 
-def _judge(step: _Step | None, error: Exception) -> tuple[str, str]:
+def _judge(step: local_steps.Step | None, error: Exception) -> tuple[str, str]:
     """State and message of a run that did not succeed."""
     if step is None or step.code == 0:
         return "Failed", f"the pipeline could not be executed: {type(error).__name__}: {_one_line(str(error))}"
     if step.signal is None:
         return "Failed", f"step {step.name} ended with exit code {step.code}: {step.last_line}"
     if step.signal not in _INTERRUPTIONS:
-        return "Failed", f"step {step.name} crashed with {step.signal.name}: {step.last_line}"
+        return "Failed", f"step {step.name} crashed with {step.signal.name}"
     cause = "; if nobody did that, the machine ran out of memory" if step.signal is signal.SIGKILL else ""
     return "Interrupted", f"step {step.name} was ended with {step.signal.name}{cause}"
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pelagos.api.meta import UID_LABEL
@@ -24,6 +23,7 @@ from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunReq
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class KfpLocal:
                 return
             if look.stored.request.retry_key == request.retry_key:
                 attempts = look.stored.attempts_with_key + 1
-        stored = records.Stored(request, attempts, datetime.now(UTC))
+        stored = records.Stored(request, attempts, records.now())
         await _blocking(self._folder(request.name).request, stored)
 
     async def _note(self, look: records.Look) -> bool:

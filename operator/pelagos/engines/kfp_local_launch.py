@@ -34,7 +34,7 @@ _OFFLINE = {
     "YOLO_OFFLINE": "true",
 }
 """Libraries neither fetch nor install nor execute what users hand in."""
-_IDLE_SECONDS = 30
+IDLE_SECONDS = 30
 _CONNECT_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
 
@@ -67,7 +67,7 @@ class Launcher:
         server = self.server()
         if server is not None and processes.is_alive(server):
             return
-        command = [self._python, "-m", "pelagos_pipelines.local_fork_server", self._socket, str(_IDLE_SECONDS)]
+        command = [self._python, "-m", "pelagos_pipelines.local_fork_server", self._socket, str(IDLE_SECONDS)]
         log = self._home / "fork-server.log"
         log.unlink(missing_ok=True)
         server = processes.start_detached(command, environment=self._environment(), output=log)

@@ -156,7 +156,7 @@ class RunFolder:
 
     def mark_canceled(self, attempt: int) -> None:
         """Keep the attempt from beginning, and say why it ended if it has begun."""
-        self._write("canceled.json", {"attempt": attempt, "canceledAt": _now().isoformat()})
+        self._write("canceled.json", {"attempt": attempt, "canceledAt": now().isoformat()})
 
     def write_outcome(self, attempt: int, state: RunState, message: str) -> bool:
         """Write the end of an attempt whose runner is gone, unless it is known; False when a runner still has the lock."""
@@ -169,7 +169,7 @@ class RunFolder:
                     "attempt": attempt,
                     "state": state.value,
                     "message": message,
-                    "finishedAt": _now().isoformat(),
+                    "finishedAt": now().isoformat(),
                 }
                 self._write("outcome.json", document)
             return True
@@ -287,5 +287,6 @@ def _lock_request() -> bytes:
     return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """The time in UTC, for the records."""
     return datetime.now(UTC)

@@ -1,0 +1,99 @@
+"""The process of one step of a local pipeline run. Used by local_runner in place of kfp.local's own way to run one.
+
+kfp.local waits for the end of a step's output, for ever when a child of the step has outlived it; stops at output that is
+not UTF-8; and tells success from failure only, although a step that was killed from outside can be started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pelagos_pipelines.local_log import Log
+
+_PROC = Path("/proc")
+_SECONDS = 10.0
+"""For processes to go after SIGKILL."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step whose process has ended; ``code`` as the shell reports it, ``last_line`` what it said last."""
+
+    name: str
+    code: int
+    last_line: str
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        """The signal that ended it, if one did."""
+        number = self.code - 128 if self.code > 128 else -self.code
+        return signal.Signals(number) if number in set(signal.Signals) else None
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], log: Log) -> Step:
+    """Run a step to its end, its output going to the log. No process that it started is left."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="backslashreplace",
+        env={**os.environ, **environment},
+    ) as process:
+        assert process.stdout is not None
+        reader = threading.Thread(target=_copy, args=(process.stdout, log), daemon=True)
+        reader.start()
+        code = process.wait()
+        _end_others_of_our_session()
+        reader.join(_SECONDS)
+    return Step(command[command.index("--function_to_execute") + 1], code, log.last_line)
+
+
+def _copy(output: IO[str], log: Log) -> None:
+    for line in output:
+        log.write(line)
+
+
+def _end_others_of_our_session() -> None:
+    """The step is the only child that we have at a time, so whatever is left in our session stems from it."""
+    deadline = time.monotonic() + _SECONDS
+    while others := _others_of_our_session():
+        for pid in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.01)
+
+
+def _others_of_our_session() -> list[int]:
+    session, ourselves = os.getsid(0), os.getpid()
+    # A session that we do not lead, as in a shell, holds processes that are not ours.
+    if session != ourselves:
+        return []
+    return [
+        int(entry.name)
+        for entry in _PROC.iterdir()
+        if entry.name.isdigit() and int(entry.name) != ourselves and _runs_in(entry, session)
+    ]
+
+
+def _runs_in(entry: Path, session: int) -> bool:
+    try:
+        fields = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[0] not in "ZX" and int(fields[3]) == session

@@ -1,0 +1,27 @@
+"""The local engine with real kfp.local runs; nothing is intercepted. What a step does is decided by the test (obedient_flows)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import pipeline_worlds
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both flows, with a step that obeys the test."""
+    return pipeline_worlds.compile_flows(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture
+async def world(tmp_path: Path, compiled: Path) -> AsyncIterator[pipeline_worlds.KfpLocalWorld]:
+    """One run of each flow at once, started directly: no fork server is there."""
+    real = pipeline_worlds.KfpLocalWorld(tmp_path, compiled, capacity=1)
+    yield real
+    await real.close()

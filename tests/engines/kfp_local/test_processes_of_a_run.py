@@ -1,0 +1,216 @@
+"""What the processes of a run get, what they survive, and that none is left when the run has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pelagos.engines import kfp_local_records as records
+from pelagos.engines import processes
+from pelagos.ports.pipelines import RunName, RunResources, RunState
+from pipeline_worlds import PYTHON, reach, until
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pipeline_worlds import KfpLocalWorld
+
+NAME = RunName("train-1")
+OPERATOR = """
+import asyncio, sys
+from pathlib import Path
+from pelagos.engines.kfp_local import KfpLocal
+from pelagos.ports.pipelines import RunRequest
+home, python, compiled, step = map(Path, sys.argv[1:])
+async def main():
+    engine = KfpLocal(home=home, python=python, compiled=compiled)
+    await engine.submit(RunRequest("train-1", "training", {"folder": str(step)}))
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+async def begin(world: KfpLocalWorld) -> dict[str, Any]:
+    """Start a training; returns what its step noted about itself."""
+    await world.engine.submit(replace(world.request(NAME, "training"), resources=RunResources(cpu=3)))
+    await world.begin(NAME)
+    facts: dict[str, Any] = json.loads((world.step(NAME) / "facts.json").read_text())
+    return facts
+
+
+def alive(pid: int) -> bool:
+    return processes.identify(pid) is not None
+
+
+def exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+async def test_a_step_gets_its_threads_a_low_priority_and_no_secret(
+    world: KfpLocalWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:canary@proxy")
+    monkeypatch.setenv("PYTHONPATH", "/canary")
+    facts = await begin(world)
+
+    environment = facts["environment"]
+    assert "canary" not in json.dumps(environment)
+    assert environment["OMP_NUM_THREADS"] == "3"
+    assert environment["PYTHONUNBUFFERED"] == "1"
+    assert environment["ULTRALYTICS_SAFE_LOAD"] == "1"
+    assert environment["PATH"].split(":")[0] == str(PYTHON.parent)
+    assert facts["niceness"] == min(os.nice(0) + 5, 19)
+    assert facts["litter"].startswith(str(world.home / "tmp"))
+
+
+async def test_canceling_leaves_no_process_and_no_temporary_file_but_the_log(world: KfpLocalWorld) -> None:
+    facts = await begin(world)
+
+    await world.engine.cancel(NAME)
+
+    assert not alive(facts["pid"])
+    assert not alive(facts["child"])
+    assert not exists(facts["litter"])
+    await reach(world, NAME, RunState.CANCELED)
+    assert "the step is at work" in world.log(NAME)
+
+
+async def test_deleting_leaves_nothing(world: KfpLocalWorld) -> None:
+    facts = await begin(world)
+
+    await world.engine.delete(NAME)
+
+    assert not alive(facts["pid"])
+    assert not alive(facts["child"])
+    assert list((world.home / "runs").iterdir()) == []
+    assert list((world.home / "tmp").iterdir()) == []
+
+
+async def test_success_leaves_no_temporary_file(world: KfpLocalWorld) -> None:
+    facts = await begin(world)
+    await world.succeed(NAME)
+    await reach(world, NAME, RunState.SUCCEEDED)
+
+    assert not exists(facts["litter"])
+
+
+async def test_a_runner_killed_alone_interrupts_the_run_and_its_step_does_not_go_on(world: KfpLocalWorld) -> None:
+    facts = await begin(world)
+    os.kill(world.process(NAME).pid, signal.SIGKILL)
+
+    await reach(world, NAME, RunState.INTERRUPTED)
+
+    assert not alive(facts["pid"])
+    assert not alive(facts["child"])
+    assert not exists(facts["litter"])
+
+
+async def test_a_step_killed_from_outside_interrupts_the_run(world: KfpLocalWorld) -> None:
+    facts = await begin(world)
+    os.kill(facts["pid"], signal.SIGKILL)
+
+    run = await reach(world, NAME, RunState.INTERRUPTED)
+
+    assert "step work was ended with SIGKILL" in run.message
+    assert "memory" in run.message
+
+
+async def test_a_step_that_crashes_fails_the_run(world: KfpLocalWorld) -> None:
+    facts = await begin(world)
+    os.kill(facts["pid"], signal.SIGSEGV)
+
+    run = await reach(world, NAME, RunState.FAILED)
+
+    assert run.message == "step work crashed with SIGSEGV"
+
+
+async def test_a_run_survives_the_operators_sudden_death(world: KfpLocalWorld, compiled: Path) -> None:
+    arguments = [str(path) for path in (world.home, PYTHON, compiled, world.step(NAME))]
+    operator = await asyncio.create_subprocess_exec(sys.executable, "-c", OPERATOR, *arguments)
+    await world.begin(NAME)
+    operator.kill()
+    await operator.wait()
+
+    await reach(world, NAME, RunState.RUNNING)
+    await world.engine.submit(world.request(NAME, "training"))
+    await world.succeed(NAME)
+    await reach(world, NAME, RunState.SUCCEEDED)
+
+    assert world.begun(NAME) == 1
+
+
+async def test_a_request_that_an_operator_wrote_before_it_died_is_carried_out(world: KfpLocalWorld) -> None:
+    folder = records.RunFolder(world.home / "runs", NAME)
+    folder.request(records.Stored(world.request(NAME, "training"), 1, records.now()))
+
+    await world.engine.find(NAME)
+
+    await world.begin(NAME)
+
+
+async def test_an_attempt_begins_once_however_many_processes_are_started_for_it(world: KfpLocalWorld) -> None:
+    folder = records.RunFolder(world.home / "runs", NAME)
+    request = world.request(NAME, "training")
+    folder.request(records.Stored(request, 1, records.now()))
+    other = world.new_engine()
+    try:
+        await asyncio.gather(
+            world.engine.find(NAME), other.find(NAME), other.submit(request), world.engine.submit(request)
+        )
+        await world.succeed(NAME)
+        await reach(world, NAME, RunState.SUCCEEDED)
+        late = world.launcher().start(folder, request)
+        await until(lambda: not processes.is_alive(late), "the late runner's end")
+    finally:
+        await other.close()
+
+    assert world.begun(NAME) == 1
+    assert (await reach(world, NAME, RunState.SUCCEEDED)).attempt == 1
+
+
+async def test_a_process_of_an_earlier_boot_is_neither_waited_for_nor_killed(world: KfpLocalWorld) -> None:
+    folder = records.RunFolder(world.home / "runs", NAME)
+    folder.request(records.Stored(world.request(NAME, "training"), 1, records.now()))
+    bystander = processes.start_detached(["/bin/sleep", "600"], environment={}, output=folder.log)
+    document = {
+        "attempt": 1,
+        "pid": bystander.pid,
+        "started": bystander.started,
+        "boot": "x",
+        "startedAt": "2024-01-01T00:00:00+00:00",
+    }
+    (folder.path / "process.json").write_text(json.dumps(document))
+    try:
+        await reach(world, NAME, RunState.INTERRUPTED)
+        assert processes.is_alive(bystander)
+    finally:
+        await processes.kill_group(bystander, 0)
+
+
+async def test_ending_all_processes_interrupts_runs_so_that_they_can_go_on_later(world: KfpLocalWorld) -> None:
+    facts = await begin(world)
+
+    await world.new_engine().interrupt_all()
+
+    assert not alive(facts["pid"])
+    await reach(world, NAME, RunState.INTERRUPTED)
+
+
+async def test_a_runner_that_cannot_start_fails_the_run_and_says_why(world: KfpLocalWorld, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho 'no such interpreter' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    world.python = broken
+    await world.restart_engine()
+    await world.engine.submit(world.request(NAME, "training"))
+
+    run = await reach(world, NAME, RunState.FAILED)
+
+    assert "no such interpreter" in run.message
