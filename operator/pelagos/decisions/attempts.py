@@ -58,7 +58,7 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
         )
         return Outcome(verdict, attempt=next_attempt)
     if run.state is RunState.FAILED and report.failure is not None:
-        return Outcome(_refusal(aspect, report.failure), recheck_after=None)
+        return Outcome(_refusal(aspect, run, report.failure), recheck_after=None)
     limit = MAX_INTERRUPTIONS if run.state is RunState.INTERRUPTED else MAX_FAILURES
     if run.attempts_with_key >= limit:
         return Outcome(_given_up(aspect, run), recheck_after=None)
@@ -75,14 +75,18 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
 
 
 def _backoff(run: PipelineRun, now: datetime) -> timedelta:
-    """Time left before the next attempt: 1, 4, 16, then 30 seconds after the last one ended."""
+    """Time left before the next attempt: 1, 4, 16, then 30 seconds after the last one ended; none when nobody knows its end."""
+    if run.finished_at is None:
+        return timedelta()
     pause = timedelta(seconds=min(30, 4 ** max(run.attempts_with_key - 1, 0)))
-    return (run.finished_at or now) + pause - now
+    return min(run.finished_at + pause - now, pause)  # A clock that was set back must not stretch the pause.
 
 
-def _refusal(aspect: str, failure: Mapping[str, object]) -> Verdict:
+def _refusal(aspect: str, run: PipelineRun, failure: Mapping[str, object]) -> Verdict:
     field = failure.get("field")
-    message = str(failure.get("message", ""))
+    message = str(
+        failure.get("message") or f"the pipeline refused its inputs and did not say why; its log is at {run.url}"
+    )
     return Verdict(
         aspect, Stance.REFUSED, str(failure.get("reason", "Refused")), f"{field}: {message}" if field else message
     )

@@ -23,6 +23,8 @@ CONDITIONS = (SOURCE_RESOLVED, PREPARED)
 KEPT_VERSIONS = 10
 SOURCE_POLL = 10.0
 """Seconds between two looks at a source that is missing or refused: whoever corrects it need not tell us."""
+SHORTEST_REFRESH = 1.0
+"""Seconds between two looks at a source that is well, whatever spec.refresh says."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Observed:
     """All that is known about a Dataset, read once.
 
     ``fingerprint`` is None when the source is missing; ``source_error`` says why it may not be read. ``run`` and ``report``
-    belong to the inputs seen now; ``superseded`` is the run for earlier inputs. ``history`` holds the versions published so far.
+    belong to the inputs seen now; ``superseded`` are runs for earlier inputs that go on. ``history`` holds the versions
+    published so far.
     """
 
     spec: DatasetSpec
@@ -42,7 +45,7 @@ class Observed:
     source_error: str | None
     run: PipelineRun | None
     report: Report
-    superseded: PipelineRun | None
+    superseded: tuple[PipelineRun, ...]
     history: tuple[Mapping[str, Any], ...]
     data_root: str
     store: str
@@ -67,8 +70,7 @@ def name_run(uid: str, digest: str) -> RunName:
 
 def decide(seen: Observed) -> Decision:
     """Name what must hold next; touch nothing."""
-    old = seen.superseded
-    stale: tuple[Effect, ...] = (CancelRun(old.name),) if old is not None and old.state not in FINISHED else ()
+    stale: tuple[Effect, ...] = tuple(CancelRun(old.name) for old in seen.superseded)
     broken = rules.violation(seen.spec)
     if broken:
         return _refuse(Verdict(SOURCE_RESOLVED, Stance.REFUSED, "InvalidSpec", broken), stale)
@@ -101,7 +103,8 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
     status |= {"task": seen.spec.task, "warnings": result.get("warnings") or None, "versions": _history(seen, result)}
     prepared = replace(outcome.verdict, reason="VersionReady", message=_describe(result))
     ready = Verdict("Ready", Stance.DONE, "VersionReady", _describe(result))
-    return Decision((resolved, prepared), effects, status, durations.seconds(seen.spec.refresh), ready)
+    again = max(durations.seconds(seen.spec.refresh), SHORTEST_REFRESH)
+    return Decision((resolved, prepared), effects, status, again, ready)
 
 
 def _request(seen: Observed, digest: str, attempt: int) -> RunRequest:

@@ -9,7 +9,7 @@ from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.pipelines import PipelineRun, RunName
+from pelagos.ports.pipelines import FINISHED, PipelineRun
 from pelagos.reconcilers.world import World
 
 
@@ -44,9 +44,10 @@ class DatasetReconciler:
             fingerprint = await world.volumes.fingerprint(spec.source.volume.path)
         except RejectedError as error:
             source_error = f"spec.source.volume.path: {error}"
-        run, report, name = None, Report(), ""
+        run, report, name, digest = None, Report(), "", ""
         if fingerprint is not None:
-            name = dataset.name_run(resource.uid, dataset.inputs_digest(spec, fingerprint))
+            digest = dataset.inputs_digest(spec, fingerprint)
+            name = dataset.name_run(resource.uid, digest)
             run = await world.pipelines.find(name)
         if run is not None:
             report = await read_report(world, name)
@@ -60,7 +61,7 @@ class DatasetReconciler:
             source_error=source_error,
             run=run,
             report=report,
-            superseded=await _superseded(resource, name, world),
+            superseded=await _superseded(resource, name, digest, world),
             history=tuple(resource.status.get("versions") or ()),
             data_root=world.volumes.root,
             store=world.objects.uri(store(resource)),
@@ -81,9 +82,9 @@ class DatasetReconciler:
             await world.objects.delete(store(resource))
 
 
-async def _superseded(resource: Resource, name: str, world: World) -> PipelineRun | None:
-    """The run for earlier content or an earlier recipe, of which status still tells."""
-    previous = (resource.status.get("pipelineRun") or {}).get("id")
-    if not previous or previous == name:
-        return None
-    return await world.pipelines.find(RunName(previous))
+async def _superseded(resource: Resource, name: str, digest: str, world: World) -> tuple[PipelineRun, ...]:
+    """Runs under way for earlier content or an earlier recipe; looked for only when either has changed since the last pass."""
+    if resource.status.get("inputsDigest") in (None, digest):
+        return ()
+    owned = await world.pipelines.find_owned(resource.uid)
+    return tuple(run for run in owned if run.name != name and run.state not in FINISHED)

@@ -1,0 +1,142 @@
+"""When a pipeline run is started, started again, or given up."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from builders import NOW, make_run
+from pelagos.decisions import attempts
+from pelagos.decisions.attempts import MAX_FAILURES, MAX_INTERRUPTIONS, Outcome
+from pelagos.decisions.reports import Report
+from pelagos.decisions.verdicts import Stance
+from pelagos.ports.pipelines import PipelineRun, RunState
+
+UNDER_WAY = Report()
+RESULT = Report(result={"any": "result"})
+FAILURE = Report(failure={"reason": "TrainingDiverged", "message": "the loss became NaN", "field": "spec.model"})
+
+
+def judge(run: PipelineRun | None, report: Report = UNDER_WAY, *, retry_key: str = "", after: float = 0) -> Outcome:
+    return attempts.judge("Evaluated", run, report, retry_key=retry_key, now=NOW + timedelta(seconds=after))
+
+
+def test_without_a_run_the_first_attempt_is_submitted() -> None:
+    outcome = judge(None)
+
+    assert outcome.attempt == 1
+    assert (outcome.verdict.stance, outcome.verdict.reason) == (Stance.PROGRESSING, "Submitting")
+
+
+@pytest.mark.parametrize(("state", "want"), [(RunState.PENDING, "Queued"), (RunState.RUNNING, "Running")])
+def test_a_run_under_way_is_waited_for(state: RunState, want: str) -> None:
+    outcome = judge(make_run(state))
+
+    assert (outcome.verdict.stance, outcome.verdict.reason) == (Stance.PROGRESSING, want)
+    assert outcome.attempt is None
+    assert outcome.recheck_after == attempts.POLL
+
+
+@pytest.mark.parametrize("state", [RunState.PENDING, RunState.RUNNING])
+def test_a_new_retry_key_does_not_disturb_a_run_under_way(state: RunState) -> None:
+    assert judge(make_run(state), retry_key="2").attempt is None
+
+
+def test_a_run_that_left_a_result_succeeded() -> None:
+    outcome = judge(make_run(RunState.SUCCEEDED), RESULT)
+
+    assert outcome.succeeded
+    assert outcome.attempt is None
+
+
+def test_a_new_retry_key_does_not_repeat_a_success() -> None:
+    assert judge(make_run(RunState.SUCCEEDED), RESULT, retry_key="2").succeeded
+
+
+def test_a_run_that_claims_success_and_left_no_result_is_started_again() -> None:
+    outcome = judge(make_run(RunState.SUCCEEDED), after=1)
+
+    assert outcome.attempt == 2
+    assert "ended without a result" in outcome.verdict.message
+
+
+def test_a_refusal_is_not_tried_again_by_itself() -> None:
+    outcome = judge(make_run(RunState.FAILED), FAILURE, after=3600)
+
+    assert (outcome.verdict.stance, outcome.verdict.reason) == (Stance.REFUSED, "TrainingDiverged")
+    assert outcome.verdict.message == "spec.model: the loss became NaN"
+    assert (outcome.attempt, outcome.recheck_after) == (None, None)
+
+
+def test_a_refusal_that_gives_no_message_still_tells_where_to_look() -> None:
+    outcome = judge(make_run(RunState.FAILED), Report(failure={"reason": "DiskFull"}))
+
+    assert "http://pipelines/log" in outcome.verdict.message
+
+
+def test_a_new_retry_key_tries_a_refusal_again_at_once() -> None:
+    outcome = judge(make_run(RunState.FAILED), FAILURE, retry_key="2")
+
+    assert outcome.attempt == 2
+    assert outcome.verdict.reason == "Retrying"
+
+
+def test_a_canceled_run_is_started_again_at_once() -> None:
+    assert judge(make_run(RunState.CANCELED)).attempt == 2
+
+
+@pytest.mark.parametrize(
+    ("attempt", "pause"),
+    [(1, 1), (2, 4), (3, 16), (4, 30), (9, 30)],
+)
+def test_the_pause_between_attempts_grows(attempt: int, pause: int) -> None:
+    run = make_run(RunState.INTERRUPTED, attempt=attempt, attempts_with_key=attempt)
+
+    early, due = judge(run, after=pause - 0.5), judge(run, after=pause)
+
+    assert (early.attempt, early.recheck_after) == (None, 1)
+    assert due.attempt == attempt + 1
+
+
+def test_waiting_for_an_attempt_tells_the_cause_and_that_it_goes_on_by_itself() -> None:
+    outcome = judge(make_run(RunState.FAILED, message="step train exited with 137"))
+
+    assert (outcome.verdict.stance, outcome.verdict.reason) == (Stance.FAILING, "PipelineFailed")
+    assert outcome.verdict.message == "step train exited with 137; attempt 2 follows"
+
+
+def test_an_interruption_is_called_so() -> None:
+    assert judge(make_run(RunState.INTERRUPTED)).verdict.reason == "PipelineInterrupted"
+
+
+def test_the_end_of_a_run_that_no_engine_knows_the_time_of_is_not_waited_after() -> None:
+    assert judge(make_run(RunState.INTERRUPTED, finished_at=None)).attempt == 2
+
+
+def test_a_clock_that_was_set_back_does_not_stretch_the_pause() -> None:
+    outcome = judge(make_run(RunState.INTERRUPTED), after=-86400)
+
+    assert outcome.recheck_after == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("state", "limit"), [(RunState.FAILED, MAX_FAILURES), (RunState.INTERRUPTED, MAX_INTERRUPTIONS)]
+)
+def test_a_run_is_given_up_after_so_many_attempts_and_a_person_is_asked(state: RunState, limit: int) -> None:
+    last = make_run(state, attempt=limit, attempts_with_key=limit, message="out of memory")
+    before = make_run(state, attempt=limit - 1, attempts_with_key=limit - 1)
+
+    outcome = judge(last, after=3600)
+
+    assert judge(before, after=3600).attempt == limit
+    assert outcome.verdict.stance is Stance.REFUSED
+    assert outcome.attempt is None
+    for part in (str(limit), "out of memory", "http://pipelines/log", "pelagos.dev/retry"):
+        assert part in outcome.verdict.message
+
+
+def test_attempts_count_anew_from_a_new_retry_key() -> None:
+    run = make_run(RunState.FAILED, attempt=7, retry_key="2", attempts_with_key=1)
+
+    assert judge(run, retry_key="2", after=60).attempt == 8

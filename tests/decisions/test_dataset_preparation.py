@@ -1,0 +1,184 @@
+"""One pipeline run for every pair of recipe and source content; its result becomes the newest version."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import builders
+from builders import NOW, OTHER_VERSION, VERSION, make_dataset_observed, make_run, preparation_result
+from pelagos.decisions import dataset
+from pelagos.decisions.effects import SubmitRun
+from pelagos.decisions.reports import Report
+from pelagos.decisions.verdicts import Stance, summary
+from pelagos.ports.pipelines import RunRequest, RunState
+from pelagos.ports.volumes import Fingerprint
+from pelagos_pipelines import contract
+
+
+def prepared(**changes: Any) -> dataset.Observed:
+    usual: dict[str, Any] = {"run": make_run(RunState.SUCCEEDED), "report": Report(result=preparation_result())}
+    return make_dataset_observed(**usual | changes)
+
+
+def submitted(seen: dataset.Observed) -> RunRequest:
+    (effect,) = dataset.decide(seen).effects
+    assert isinstance(effect, SubmitRun)
+    return effect.request
+
+
+def entry(version: str) -> dict[str, Any]:
+    created = {"createdAt": "2026-02-01T00:00:00Z", "reason": "first version"}
+    return {"version": version, "images": 1, "uri": "/objects/old", "task": "Detection"} | created
+
+
+def test_new_content_is_submitted_once_under_a_name_made_of_uid_and_digest() -> None:
+    seen = make_dataset_observed()
+
+    request = submitted(seen)
+
+    digest = dataset.inputs_digest(seen.spec, Fingerprint("sha256:source", 12))
+    assert request.name == f"dataset-uid-1-{digest.removeprefix('sha256:')[:12]}"
+    assert (request.flow, request.attempt, request.labels["pelagos.dev/uid"]) == ("dataset-preparation", 1, "uid-1")
+    assert request.parameters.keys() == {"request", "data_root", "store", "report"}
+
+
+def test_the_request_is_one_that_the_data_plane_understands() -> None:
+    request = submitted(make_dataset_observed())
+
+    parsed = contract.PreparationRequest.model_validate_json(request.parameters["request"])
+
+    assert parsed.source.volume.path == "samples/frames"
+    assert parsed.split.ratios.train == 70
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"refresh": "1h"}, {"suspend": False}, {"deletionPolicy": "Delete"}],
+    ids=["refresh", "suspend", "deletionPolicy"],
+)
+def test_what_does_not_decide_the_content_does_not_make_a_new_run(spec: builders.Yaml) -> None:
+    usual = dataset.recipe(builders.dataset_spec())
+
+    assert dataset.recipe(builders.dataset_spec(**spec)) == usual
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"format": "Coco"}, {"task": "Classification"}, {"cleaning": {"minSide": 8}}, {"split": {"seed": 1}}],
+    ids=["format", "task", "cleaning", "split"],
+)
+def test_what_decides_the_content_makes_a_new_run(spec: builders.Yaml) -> None:
+    fingerprint = Fingerprint("sha256:source", 12)
+    usual = dataset.inputs_digest(builders.dataset_spec(), fingerprint)
+
+    assert dataset.inputs_digest(builders.dataset_spec(**spec), fingerprint) != usual
+
+
+def test_a_changed_source_makes_a_new_run() -> None:
+    spec = builders.dataset_spec()
+
+    digests = {dataset.inputs_digest(spec, Fingerprint(digest, 1)) for digest in ("sha256:a", "sha256:b")}
+
+    assert len(digests) == 2
+
+
+def test_the_same_parameters_are_sent_whenever_the_same_request_is_made() -> None:
+    first, again = submitted(make_dataset_observed()), submitted(make_dataset_observed(now=NOW + timedelta(days=9)))
+
+    assert first == again
+    assert json.loads(first.parameters["request"]) == dataset.recipe(builders.dataset_spec())
+
+
+def test_while_it_runs_the_last_version_stays_published() -> None:
+    decision = dataset.decide(make_dataset_observed(run=make_run(RunState.RUNNING), history=(entry(OTHER_VERSION),)))
+
+    assert builders.conditions(decision)["Prepared"] == ("Progressing", "Running")
+    assert decision.status.keys() == {"inputsDigest", "pipelineRun"}
+    assert decision.recheck_after == pytest.approx(2)
+
+
+def test_a_result_makes_it_ready_and_is_published() -> None:
+    decision = dataset.decide(prepared())
+
+    assert summary(decision).stance is Stance.DONE
+    assert summary(decision).message == "100 images in 1 classes (train 70, validation 15, test 15)"
+    assert decision.status["version"] == VERSION
+    assert decision.status["quality"]["duplicates"] == 2
+    assert decision.effects == ()
+
+
+def test_the_first_version_says_so() -> None:
+    (first,) = dataset.decide(prepared()).status["versions"]
+
+    assert first == {
+        "version": VERSION,
+        "createdAt": "2026-03-01T12:00:00Z",
+        "images": 100,
+        "uri": "/objects/v1",
+        "task": "Detection",
+        "reason": "first version",
+    }
+
+
+def test_versions_are_newest_first_and_bounded() -> None:
+    history = tuple(entry(f"sha256:{number:064x}") for number in range(dataset.KEPT_VERSIONS))
+
+    versions = dataset.decide(prepared(history=history)).status["versions"]
+
+    assert len(versions) == dataset.KEPT_VERSIONS
+    assert versions[0]["version"] == VERSION
+    assert versions[0]["reason"] == "the source or the recipe changed"
+    assert versions[1:] == list(history[:-1])
+
+
+def test_a_version_that_is_the_newest_already_is_not_written_anew() -> None:
+    history = (entry(VERSION), entry(OTHER_VERSION))
+
+    assert dataset.decide(prepared(history=history)).status["versions"] == list(history)
+
+
+def test_content_that_comes_back_moves_to_the_front() -> None:
+    versions = dataset.decide(prepared(history=(entry(OTHER_VERSION), entry(VERSION)))).status["versions"]
+
+    assert [version["version"] for version in versions] == [VERSION, OTHER_VERSION]
+
+
+@pytest.mark.parametrize(
+    ("refresh", "want"),
+    [("10m", 600.0), ("1h30m", 5400.0), ("0s", 1.0), ("5ms", 1.0)],
+)
+def test_the_source_is_looked_at_again_after_refresh_and_never_without_a_pause(refresh: str, want: float) -> None:
+    decision = dataset.decide(prepared(spec=builders.dataset_spec(refresh=refresh)))
+
+    assert decision.recheck_after == pytest.approx(want)
+
+
+@pytest.mark.parametrize(("warnings", "want"), [([], None), (["one class has 2 images"], ["one class has 2 images"])])
+def test_warnings_are_published_and_removed(warnings: list[str], want: list[str] | None) -> None:
+    decision = dataset.decide(prepared(report=Report(result=preparation_result(warnings=warnings))))
+
+    assert decision.status["warnings"] == want
+
+
+def test_a_refusal_of_the_data_plane_is_published_with_its_field_and_the_source_is_watched() -> None:
+    failure = {"reason": "FormatInvalid", "message": "row 3 of a.txt has 4 numbers", "field": "spec.format"}
+    seen = make_dataset_observed(run=make_run(RunState.FAILED), report=Report(failure=failure))
+
+    decision = dataset.decide(seen)
+
+    assert builders.conditions(decision)["Prepared"] == ("Refused", "FormatInvalid")
+    assert summary(decision).message == "spec.format: row 3 of a.txt has 4 numbers"
+    assert decision.recheck_after == dataset.SOURCE_POLL
+
+
+def test_the_retry_annotation_starts_a_refused_run_again() -> None:
+    failure = {"reason": "DiskFull", "message": "no space is left"}
+    seen = make_dataset_observed(retry="2", run=make_run(RunState.FAILED), report=Report(failure=failure))
+
+    request = submitted(seen)
+
+    assert (request.attempt, request.retry_key) == (2, "2")
