@@ -1,0 +1,88 @@
+"""Triton's ``config.pbtxt`` from a model package's ``triton/config.json`` and a service's settings. Pure.
+
+Called by the serving engines. The JSON follows Triton's ModelConfig message with the names of the .proto file
+(https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto); the output is the protobuf text format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pelagos.ports.serving import ServiceWant
+
+ENUMS = frozenset({"data_type", "format", "kind", "priority", "timeout_action"})
+"""Fields of ModelConfig whose JSON strings are names of enum values; the text format has them without quotes."""
+MAPS = frozenset({"cc_model_filenames", "input", "input_map", "inputs", "metric_tags", "output_map", "parameters"})
+"""Fields of ModelConfig that are maps when their JSON value is an object."""
+
+
+def for_service(config: Mapping[str, Any], want: ServiceWant) -> dict[str, Any]:
+    """The package's ModelConfig with what the service sets: name, batching, instances on the processor, thresholds.
+
+    All ``instances`` get ``cpu`` threads each.
+    """
+    settings = {"confidence": want.confidence, "iou": want.iou, "intra_op_threads": str(want.cpu)}
+    parameters = {name: {"string_value": value} for name, value in settings.items()}
+    batching = {**config.get("dynamic_batching", {}), "max_queue_delay_microseconds": want.max_queue_delay}
+    return {
+        **config,
+        "name": want.model_name,
+        "max_batch_size": want.max_batch_size,
+        "dynamic_batching": batching,
+        "instance_group": [{"kind": "KIND_CPU", "count": want.instances}],
+        "parameters": {**config.get("parameters", {}), **parameters},
+    }
+
+
+def render(config: Mapping[str, Any]) -> str:
+    """A ModelConfig in protobuf's text format. Raises ValueError for what a ModelConfig cannot hold."""
+    return "".join(f"{line}\n" for line in _message(config, ""))
+
+
+def _message(fields: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for name, value in fields.items():
+        if not name.isidentifier():
+            raise ValueError(f"{name!r} is no name of a field")
+        if isinstance(value, Mapping) and name in MAPS:
+            for key, item in value.items():
+                yield f"{indent}{name} {{"
+                yield f"{indent}  key: {quote(key)}"
+                yield from _field("value", item, indent + "  ")
+                yield f"{indent}}}"
+        else:
+            for item in value if isinstance(value, list) else [value]:
+                yield from _field(name, item, indent)
+
+
+def _field(name: str, value: Any, indent: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield f"{indent}{name} {{"
+        yield from _message(value, indent + "  ")
+        yield f"{indent}}}"
+    else:
+        yield f"{indent}{name}: {_scalar(name, value)}"
+
+
+def _scalar(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        if name not in ENUMS:
+            return quote(value)
+        if not value.isidentifier():
+            raise ValueError(f"{name}: {value!r} is no name of an enum value")
+        return value
+    if isinstance(value, bool | int | float):
+        return json.dumps(value, allow_nan=False)
+    raise ValueError(f"{name}: a ModelConfig holds no {type(value).__name__}")
+
+
+def quote(text: str) -> str:
+    """A string literal of the text format."""
+    return '"' + "".join(_ESCAPES.get(character, character) for character in text) + '"'
+
+
+_ESCAPES = {chr(code): f"\\{code:03o}" for code in (*range(32), 127)} | {'"': '\\"', "\\": "\\\\", "\n": "\\n"}

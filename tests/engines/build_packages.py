@@ -1,0 +1,94 @@
+"""Writes two tiny model packages with the real exporter: a detector and a classifier of colours that need no training.
+
+Run with the interpreter of the environment ``pipelines``: ``build_packages.py FOLDER``. Prints {task: [uri, sha256]}.
+The detector sees a 4 x 4 grid of cells and reports one box per cell whose mean red, green or blue is above the threshold.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from pelagos_pipelines.contract import Parity
+from pelagos_pipelines.export import package
+from pelagos_pipelines.serving import predictor
+
+SIDE, CELL = 64, 16
+LABELS = ("Ceratium", 'Größe "x"', "detritus")
+
+
+def detector() -> onnx.ModelProto:
+    centres = [(x + CELL / 2, y + CELL / 2) for y in range(0, SIDE, CELL) for x in range(0, SIDE, CELL)]
+    boxes = np.array([[x, y, CELL, CELL] for x, y in centres], np.float32).T[None]
+    constants = {"boxes": boxes, "shape": np.array([0, 3, -1]), "zero": np.float32(0)}
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["pooled"], kernel_shape=[CELL, CELL], strides=[CELL, CELL]),
+        helper.make_node("Reshape", ["pooled", "shape"], ["scores"]),
+        helper.make_node("ReduceMean", ["scores"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "boxes"], ["batch_boxes"]),
+        helper.make_node("Concat", ["batch_boxes", "scores"], ["output"], axis=1),
+    ]
+    return _model(nodes, constants, ["batch", 7, 16])
+
+
+def classifier() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Softmax", ["flat"], ["output"], axis=1),
+    ]
+    return _model(nodes, {}, ["batch", 3])
+
+
+def _model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], shape: list[object]) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model
+
+
+def image() -> np.ndarray:
+    """Four cells in clear colours on black, blue first."""
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    for index, (row, column, channel, value) in enumerate(
+        [(0, 1, 2, 230), (2, 0, 1, 200), (3, 3, 0, 180), (1, 2, 2, 140)]
+    ):
+        pixels[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL, channel] = value - index
+    return pixels
+
+
+def build(task: str, model: onnx.ModelProto, folder: Path) -> tuple[str, str]:
+    settings = predictor.Settings(task, LABELS, SIDE, SIDE)
+    graph = folder / f"{task}.onnx"
+    onnx.save(model, graph)
+    known = predictor.Predictor(graph, settings).predict([image()])[0]
+    content = package.Content(
+        family="colours",
+        architecture=f"colour {task.lower()}",
+        dataset={"name": "colours", "version": "sha256:0"},
+        settings=settings,
+        onnx=graph,
+        parity=Parity(images=1, boxes=0, scores=0),
+        probe=image(),
+        known=known,
+    )
+    uri, digest = package.write(content, folder)
+    return str(uri), digest
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    models = {"Detection": detector(), "Classification": classifier()}
+    print(json.dumps({task: build(task, model, target) for task, model in models.items()}))

@@ -1,0 +1,276 @@
+"""What every implementation of Serving promises, shown on the fake and on real Triton servers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import signal
+import uuid
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from pelagos.engines.triton_local import TritonLocal
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.fakes.serving import ServingFake
+from pelagos.ports.serving import ServiceSeen, ServiceState, ServiceWant
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from pelagos.ports.serving import Serving
+
+    MakeWant = Callable[..., ServiceWant]
+
+
+class World(Protocol):
+    """An implementation, and what happens to its servers."""
+
+    serving: Serving
+
+    async def kill(self, uid: str) -> None:
+        """The server dies."""
+
+    async def break_answers(self, uid: str) -> None:
+        """The server says that all is well and does not infer any more."""
+
+    def fail_load(self, want: ServiceWant) -> ServiceWant:
+        """A want whose model does not load."""
+
+    def missing(self, want: ServiceWant) -> ServiceWant:
+        """A want whose package is not there."""
+
+
+class FakeWorld:
+    def __init__(self) -> None:
+        self.fake = ServingFake()
+        self.serving: Serving = self.fake
+
+    async def kill(self, uid: str) -> None:
+        self.fake.kill(uid)
+
+    async def break_answers(self, uid: str) -> None:
+        self.fake.break_answers(uid)
+
+    def fail_load(self, want: ServiceWant) -> ServiceWant:
+        self.fake.fail_load(want.uid, "model.onnx: Protobuf parsing failed")
+        return want
+
+    def missing(self, want: ServiceWant) -> ServiceWant:
+        self.fake.missing.add(want.package_uri)
+        return want
+
+
+class TritonWorld:
+    def __init__(self, triton: TritonLocal, home: Path) -> None:
+        self.serving: Serving = triton
+        self.home = home
+
+    def pid(self, uid: str) -> int:
+        state = json.loads((self.home / "services" / uid / "state.json").read_text())
+        return int(state["process"]["pid"])
+
+    async def kill(self, uid: str) -> None:
+        os.kill(self.pid(uid), signal.SIGKILL)
+
+    async def break_answers(self, uid: str) -> None:
+        for stub in children(self.pid(uid)):
+            os.kill(stub, signal.SIGKILL)
+
+    def fail_load(self, want: ServiceWant) -> ServiceWant:
+        return altered(want, self.home / "broken", {"triton/1/model.onnx": b"no graph"})
+
+    def missing(self, want: ServiceWant) -> ServiceWant:
+        return ServiceWant(**{**vars(want), "package_uri": str(self.home / "nowhere")})
+
+
+def altered(want: ServiceWant, folder: Path, contents: dict[str, bytes]) -> ServiceWant:
+    """A consistent package with other contents, and the want for it."""
+    shutil.copytree(want.package_uri, folder)
+    description = json.loads((folder / "package.json").read_text())
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+        description["files"][name] = hashlib.sha256(content).hexdigest()
+    description["onnxSha256"] = description["files"]["triton/1/model.onnx"]
+    (folder / "package.json").write_text(json.dumps(description))
+    changes = {"package_uri": str(folder), "onnx_sha256": description["onnxSha256"], "digest": str(folder)}
+    return ServiceWant(**{**vars(want), **changes})
+
+
+def children(pid: int) -> list[int]:
+    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for text in lists for child in text.split()]
+
+
+SIDE_BY_SIDE = ("one", "two", "three")
+
+
+@pytest.fixture
+def uid() -> str:
+    return str(uuid.uuid4())
+
+
+@pytest.fixture(params=["fake", "triton"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path, uid: str) -> AsyncIterator[World]:
+    if request.param == "fake":
+        yield FakeWorld()
+        return
+    triton = TritonLocal(tmp_path, request.getfixturevalue("environments"))
+    yield TritonWorld(triton, tmp_path)
+    for service in {uid, *SIDE_BY_SIDE}:
+        await triton.remove(service)
+    await triton.close()
+
+
+async def settled(serving: Serving, uid: str, seconds: float = 60) -> ServiceSeen:
+    """What is seen when the server has loaded the model, refused it or died."""
+    deadline = monotonic() + seconds
+    while True:
+        seen = await serving.observe(uid)
+        assert seen is not None
+        if seen.state is not ServiceState.STARTING:
+            return seen
+        assert monotonic() < deadline, seen
+        await asyncio.sleep(0.1)
+
+
+async def test_an_endpoint_loads_its_model_and_answers_right(world: World, uid: str, make_want: MakeWant) -> None:
+    want = make_want(uid=uid)
+    assert await world.serving.observe(uid) is None
+    await world.serving.apply(want)
+    seen = await settled(world.serving, uid)
+    assert (seen.state, seen.digest, seen.restarts) == (ServiceState.LOADED, want.digest, 0)
+    assert seen.onnx_sha256 == want.onnx_sha256
+    assert seen.grpc_url.startswith("127.0.0.1:")
+    assert seen.http_url.startswith("http://127.0.0.1:")
+    assert seen.metrics_url.endswith("/metrics")
+    probe = await world.serving.probe(uid)
+    assert (probe.correct, probe.message) == (True, "")
+    assert 0 < probe.latency < 10
+
+
+async def test_applying_again_changes_nothing(world: World, uid: str, make_want: MakeWant) -> None:
+    want = make_want(uid=uid)
+    await asyncio.gather(world.serving.apply(want), world.serving.apply(want))
+    first = await settled(world.serving, uid)
+    await world.serving.apply(want)
+    second = await world.serving.observe(uid)
+    assert second == first
+    if isinstance(world, TritonWorld):
+        assert len(servers(world.home)) == 1
+
+
+async def test_a_model_that_does_not_load_says_why(world: World, uid: str, make_want: MakeWant) -> None:
+    await world.serving.apply(world.fail_load(make_want(uid=uid)))
+    seen = await settled(world.serving, uid)
+    assert seen.state is ServiceState.LOAD_FAILED
+    assert "Protobuf parsing failed" in seen.message
+    assert not (await world.serving.probe(uid)).correct
+
+
+async def test_a_package_that_is_missing_is_refused(world: World, uid: str, make_want: MakeWant) -> None:
+    want = world.missing(make_want(uid=uid))
+    with pytest.raises(RejectedError, match=r"package\.json"):
+        await world.serving.apply(want)
+    assert await world.serving.observe(uid) is None
+
+
+async def test_a_dead_server_is_started_again_and_counted(world: World, uid: str, make_want: MakeWant) -> None:
+    want = make_want(uid=uid)
+    await world.serving.apply(want)
+    await settled(world.serving, uid)
+    for deaths in (1, 2):
+        await world.kill(uid)
+        dead = await gone(world.serving, uid)
+        assert dead.state is ServiceState.DEAD
+        assert dead.message == "the server's process is gone"
+        assert not (await world.serving.probe(uid)).correct
+        await world.serving.apply(want)
+        seen = await settled(world.serving, uid)
+        assert (seen.state, seen.restarts) == (ServiceState.LOADED, deaths)
+    assert (await world.serving.probe(uid)).correct
+
+
+async def test_a_change_is_no_death(world: World, uid: str, make_want: MakeWant) -> None:
+    await world.serving.apply(make_want(uid=uid))
+    await settled(world.serving, uid)
+    changed = make_want(uid=uid, confidence="0.6", instances=2)
+    await world.serving.apply(changed)
+    seen = await settled(world.serving, uid)
+    assert (seen.state, seen.digest, seen.restarts) == (ServiceState.LOADED, changed.digest, 0)
+    assert (await world.serving.probe(uid)).correct
+
+
+async def test_a_server_that_answers_wrong_is_noticed_and_cured(world: World, uid: str, make_want: MakeWant) -> None:
+    want = make_want(uid=uid)
+    await world.serving.apply(want)
+    await settled(world.serving, uid)
+    await world.break_answers(uid)
+    seen = await world.serving.observe(uid)
+    assert seen is not None
+    assert seen.state is ServiceState.LOADED, "the server itself notices nothing, which is why there are probes"
+    probe = await world.serving.probe(uid)
+    assert not probe.correct
+    assert "not healthy" in probe.message
+    await world.serving.restart(uid)
+    assert (await gone(world.serving, uid)).state is ServiceState.DEAD
+    await world.serving.apply(want)
+    seen = await settled(world.serving, uid)
+    assert (seen.state, seen.restarts) == (ServiceState.LOADED, 1)
+    assert (await world.serving.probe(uid)).correct
+
+
+async def test_services_live_side_by_side(world: World, make_want: MakeWant) -> None:
+    wants = [
+        make_want("Detection", uid="one"),
+        make_want("Classification", uid="two", model_name="classifier"),
+        make_want("Detection", uid="three"),
+    ]
+    await asyncio.gather(*(world.serving.apply(want) for want in wants))
+    for want in wants:
+        assert (await settled(world.serving, want.uid)).state is ServiceState.LOADED
+    await world.serving.remove("one")
+    assert await world.serving.observe("one") is None
+    for want in wants[1:]:
+        assert (await world.serving.probe(want.uid)).correct
+
+
+async def test_what_is_removed_is_gone_and_can_come_back(world: World, uid: str, make_want: MakeWant) -> None:
+    await world.serving.remove(uid)
+    await world.serving.restart(uid)
+    for keep_files in (True, False):
+        await world.serving.apply(make_want(uid=uid))
+        assert (await settled(world.serving, uid)).restarts == 0
+        await world.serving.remove(uid, keep_files=keep_files)
+        await world.serving.remove(uid, keep_files=keep_files)
+        assert await world.serving.observe(uid) is None
+        assert not (await world.serving.probe(uid)).correct
+
+
+def servers(home: Path) -> list[int]:
+    """Processes that work for the services of this installation."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(home) in command and b"--model-repository=" in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+async def gone(serving: Serving, uid: str) -> ServiceSeen:
+    """A killed process needs a moment to be gone."""
+    for _ in range(50):
+        seen = await serving.observe(uid)
+        assert seen is not None
+        if seen.state is ServiceState.DEAD:
+            return seen
+        await asyncio.sleep(0.1)
+    raise AssertionError(seen)
