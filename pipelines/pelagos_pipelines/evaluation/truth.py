@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pelagos_pipelines.contract import SPLITS, Reason, RefusedError, Split, TrainingRequest
 from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.serving.predictor import Pixels

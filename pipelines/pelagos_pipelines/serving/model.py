@@ -15,7 +15,7 @@ import numpy as np
 import triton_python_backend_utils as backend
 
 sys.path.insert(0, str(Path(__file__).parent))
-import predictor
+import predictor  # type: ignore[import-not-found]
 
 
 class TritonPythonModel:

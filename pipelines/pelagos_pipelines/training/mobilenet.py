@@ -8,7 +8,6 @@ with the same weights as one that was not.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pelagos_pipelines.evaluation import classification
 from pelagos_pipelines.evaluation.truth import Sample
 from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings, Thresholds
-from pelagos_pipelines.training import checkpoints, memory
+from pelagos_pipelines.training import checkpoints, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.journal import Journal
 
@@ -120,19 +119,19 @@ class MobileNet:
         size = content["imageSize"]
         model = nn.Sequential(_restored(content), nn.Softmax(dim=1)).eval()
         axes = {"image": {0: "batch"}, "probabilities": {0: "batch"}}
-        with warnings.catch_warnings():
-            # The newer exporter takes ten times as long for the same graph.
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
+        written = onnx.with_name("exported.onnx")
+        with graphs.tracing():
             torch.onnx.export(
                 model,
                 (torch.zeros(2, 3, size, size),),
-                str(onnx),
+                str(written),
                 input_names=["image"],
                 output_names=["probabilities"],
                 dynamic_axes=axes,
-                opset_version=17,
+                opset_version=graphs.OPSET,
                 dynamo=False,
             )
+        graphs.settle(written, onnx)
         return Settings("Classification", tuple(content["labels"]), size, size)
 
 

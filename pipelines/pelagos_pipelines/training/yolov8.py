@@ -21,13 +21,14 @@ import torch
 import yaml
 from torch import Tensor
 from ultralytics import YOLO
+from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load
-from ultralytics.utils import SAFE_LOAD, SETTINGS
+from ultralytics.utils import SETTINGS
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.predictor import Detections, Pixels, Prediction, Settings, Thresholds
-from pelagos_pipelines.training import checkpoints, memory
+from pelagos_pipelines.training import checkpoints, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.yolov8_trainer import Trainer
@@ -35,12 +36,13 @@ from pelagos_pipelines.training.yolov8_trainer import Trainer
 STRIDE = 32
 HEAD = "model.22.cv3."
 """The classification branch of the head, whose shapes depend on the number of classes."""
-OPSET = 17
 SHARED_MEMORY_BYTES = 1024**3
 """Loader processes pass batches through /dev/shm; containers often have 64 MB of it, which would kill them."""
 
-if not SAFE_LOAD or not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-    raise ImportError("ultralytics was imported before safe loading was switched on, or torch is older than 2.6")
+# Holds also when something else imported ultralytics first; with an older torch it would load unsafely without a word.
+tasks.SAFE_LOAD = True
+if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+    raise ImportError("loading checkpoints safely needs torch 2.6 or newer")
 # Its own integrations would report to servers of their choice, MLflow among them.
 SETTINGS.update({name: False for name, value in SETTINGS.items() if isinstance(value, bool)})
 
@@ -89,8 +91,11 @@ class YoloV8:
         model = YOLO(checkpoint)
         names = model.names
         size = int(model.overrides["imgsz"])
-        written = model.export(format="onnx", dynamic=True, simplify=False, opset=OPSET, imgsz=size, verbose=False)
-        _without_date(Path(written), onnx)
+        with graphs.tracing():
+            written = model.export(
+                format="onnx", dynamic=True, simplify=False, opset=graphs.OPSET, imgsz=size, verbose=False
+            )
+        graphs.settle(Path(written), onnx)
         return Settings("Detection", tuple(names[index] for index in range(len(names))), size, STRIDE)
 
 
@@ -178,20 +183,6 @@ def _weights(path: Path) -> dict[str, Tensor]:
     module = content.get("ema") or content.get("model")
     state = module.float().state_dict() if isinstance(module, torch.nn.Module) else content
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-
-
-def _without_date(source: Path, target: Path) -> None:
-    """Move the graph without the time of export, so that the same weights give the same bytes."""
-    import onnx
-
-    graph = onnx.load(source)
-    kept = [entry for entry in graph.metadata_props if entry.key != "date"]
-    del graph.metadata_props[:]
-    graph.metadata_props.extend(kept)
-    partial = target.with_name(f".{target.name}.partial")
-    onnx.save(graph, partial)
-    source.unlink()
-    checkpoints.replace_durably(partial, target)
 
 
 FAMILY = YoloV8()

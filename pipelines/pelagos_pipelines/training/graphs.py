@@ -1,0 +1,40 @@
+"""ONNX graphs as families write them: by torch's TorchScript exporter, atomically, the same bytes for the same weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pelagos_pipelines.training import checkpoints
+
+OPSET = 17
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Let the TorchScript exporter work without its warnings.
+
+    It is deprecated, but the newer one takes ten times as long for the same graph and cannot export later families.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        yield
+
+
+def settle(written: Path, target: Path) -> None:
+    """Move a graph to its place without the time of export, which some frameworks put into it."""
+    import onnx
+
+    graph = onnx.load(written)
+    kept = [entry for entry in graph.metadata_props if entry.key != "date"]
+    del graph.metadata_props[:]
+    graph.metadata_props.extend(kept)
+    partial = target.with_name(f".{target.name}.partial")
+    onnx.save(graph, partial)
+    written.unlink()
+    checkpoints.replace_durably(partial, target)

@@ -1,0 +1,141 @@
+"""A real Triton process serving real model packages; nothing is replaced.
+
+Input: packages as `export.package` writes them. Output: what the server answers over HTTP. The server runs in its own
+environment with another numpy and OpenCV than the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+TRITON = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[2] / ".venvs")) / "triton"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server with an empty model repository."""
+
+    address: str
+    repository: Path
+
+    def load(self, package: Path, name: str, **parameters: str) -> None:
+        """Put a package into the repository and load it; ``parameters`` override those of the package."""
+        target = self.repository / name
+        shutil.copytree(package / "triton", target)
+        config = json.loads((target / "config.json").read_text()) | {"name": name}
+        config["parameters"] |= {key: {"string_value": value} for key, value in parameters.items()}
+        (target / "config.pbtxt").write_text("")
+        self._post(
+            f"/v2/repository/models/{name}/load", json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
+        )
+
+    def infer(self, name: str, images: Sequence[bytes]) -> dict[str, Any]:
+        """One request with ``images`` as its batch; arrays by output name."""
+        blob = b"".join(struct.pack("<I", len(image)) + image for image in images)
+        tensor = {
+            "name": "image",
+            "shape": [len(images), 1],
+            "datatype": "BYTES",
+            "parameters": {"binary_data_size": len(blob)},
+        }
+        header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": False}}).encode()
+        answer = self._post(f"/v2/models/{name}/infer", header + blob, len(header))
+        return {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in answer["outputs"]}
+
+    def _post(self, path: str, body: bytes, header: int | None = None) -> Any:
+        headers = {} if header is None else {"Inference-Header-Content-Length": str(header)}
+        request = urllib.request.Request(self.address + path, body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                raise RuntimeError(error.read().decode()) from None
+        return json.loads(text) if text else None
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def backend_folder(folder: Path, site: Path) -> Path:
+    """Where the server finds the Python backend: links into the wheel, which keeps the parts in several places."""
+    parts = site / "pytriton" / "tritonserver"
+    python = folder / "python"
+    python.mkdir(parents=True)
+    for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
+        (python / name).symlink_to(parts / "backends" / "python" / name)
+    stub = parts / "python_backend_stubs" / "3.11" / "triton_python_backend_stub"
+    (python / "triton_python_backend_stub").symlink_to(stub)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server, with one log beside its repository."""
+    folder = tmp_path_factory.mktemp("triton")
+    site = TRITON / "lib" / "python3.11" / "site-packages"
+    repository = folder / "models"
+    repository.mkdir()
+    http, grpc, metrics = free_port(), free_port(), free_port()
+    command = [
+        site / "pytriton" / "tritonserver" / "bin" / "tritonserver",
+        f"--model-repository={repository}",
+        f"--backend-directory={backend_folder(folder / 'backends', site)}",
+        f"--cache-directory={site / 'pytriton' / 'tritonserver' / 'caches'}",
+        *("--http-address=127.0.0.1", f"--http-port={http}"),
+        *("--grpc-address=127.0.0.1", f"--grpc-port={grpc}"),
+        *("--metrics-address=127.0.0.1", f"--metrics-port={metrics}"),
+        *("--allow-gpu-metrics=false", "--model-control-mode=explicit", "--exit-timeout-secs=3"),
+    ]
+    environment = {
+        "PATH": f"{TRITON / 'bin'}:{os.environ['PATH']}",
+        "LD_LIBRARY_PATH": str(site / "nvidia_pytriton.libs"),
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(part) for part in command], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        address = f"http://127.0.0.1:{http}"
+        wait_until_live(address, process, folder / "log")
+        yield Server(address, repository)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_until_live(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the server answers; say what it logged when it does not."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/v2/health/live", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"Triton did not start:\n{log.read_text(errors='replace')[-3000:]}")

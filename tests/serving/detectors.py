@@ -1,0 +1,77 @@
+"""A detector that finds dozens of boxes without training, for tests of everything that comes after training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving.predictor import Pixels
+from pelagos_pipelines.training import yolov8
+
+SIZE = 128
+SIZES = ((130, 100), (320, 240), (64, 200), (128, 128), (257, 33))
+"""Width and height of images whose canvases have different shapes."""
+LABELS = ("alga", "copepod", "Noctiluca scintillans")
+
+
+def make_image(width: int, height: int, seed: int) -> Pixels:
+    """Coloured clouds."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def make_checkpoint(path: Path) -> Path:
+    """YOLOv8n with random weights, scaled so that its scores spread over the whole of [0, 1]."""
+    torch.manual_seed(0)
+    model = yolov8.DetectionModel("yolov8n.yaml", nc=len(LABELS), verbose=False)
+    model.names = dict(enumerate(LABELS))
+    batches = [
+        torch.from_numpy(predictor.place(image, predictor.fit(image.shape[1], image.shape[0], SIZE, 32))[None])
+        .permute(0, 3, 1, 2)
+        .float()
+        / 255
+        for image in (make_image(*size, seed) for seed in range(2) for size in SIZES)
+    ]
+    settle_statistics(model, batches)
+    head = model.model[-1]
+    for branch in head.cv2:
+        scale_outputs(model, branch[-1], batches, mean=0.0, deviation=1.0)
+    for branch in head.cv3:
+        scale_outputs(model, branch[-1], batches, mean=-2.0, deviation=1.5)
+    torch.save({"epoch": -1, "model": model, "train_args": {"imgsz": SIZE, "task": "detect"}}, path)
+    return path
+
+
+def settle_statistics(model: nn.Module, batches: list[torch.Tensor]) -> None:
+    """Give normalisation layers the statistics of ``batches``, so that a deep random network keeps its signal."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # average over all batches
+    model.train()
+    with torch.no_grad():
+        for batch in batches:
+            model(batch)
+    for norm in norms:
+        norm.momentum = 0.03
+    model.eval()
+
+
+def scale_outputs(
+    model: nn.Module, layer: nn.Conv2d, batches: list[torch.Tensor], mean: float, deviation: float
+) -> None:
+    """Scale a last layer so that its outputs over ``batches`` have this mean and deviation: sigmoids do not saturate."""
+    seen: list[torch.Tensor] = []
+    nn.init.zeros_(layer.bias)
+    hook = layer.register_forward_hook(lambda _layer, _inputs, output: seen.append(output.flatten()))
+    with torch.no_grad():
+        for batch in batches:
+            model(batch)
+    hook.remove()
+    outputs = torch.cat(seen)
+    layer.weight.data *= deviation / outputs.std()
+    nn.init.constant_(layer.bias, float(mean - outputs.mean() * deviation / outputs.std()))

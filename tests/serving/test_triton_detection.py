@@ -1,0 +1,146 @@
+"""A detection package in a real Triton answers what ``YOLO(best.pt).predict(image)`` gives with its defaults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from ultralytics import YOLO
+
+from pelagos_pipelines.contract import Parity
+from pelagos_pipelines.export import package, parity
+from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving.predictor import Detections, Pixels, Thresholds
+from pelagos_pipelines.training import yolov8
+from serving.conftest import Server
+from serving.detectors import LABELS, SIZES, make_checkpoint, make_image
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("detector") / "best.pt")
+
+
+@pytest.fixture(scope="module")
+def packaged(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    onnx = checkpoint.with_name("model.onnx")
+    settings = yolov8.FAMILY.export(checkpoint, onnx)
+    probe = make_image(320, 240, 1)
+    (known,) = yolov8.FAMILY.predict(checkpoint, [probe], Thresholds())
+    content = package.Content(
+        family="YOLOv8",
+        architecture="yolov8n",
+        dataset={"name": "clouds", "version": "sha256:0"},
+        settings=settings,
+        onnx=onnx,
+        parity=Parity(images=1, boxes=0, scores=0),
+        probe=probe,
+        known=known,
+    )
+    return package.write(content, tmp_path_factory.mktemp("store"))[0]
+
+
+@pytest.fixture(scope="module")
+def served(triton: Server, packaged: Path) -> Server:
+    triton.load(packaged, "detector")
+    return triton
+
+
+def png(image: Pixels) -> bytes:
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def jpeg(image: Pixels) -> bytes:
+    return cv2.imencode(".jpg", image)[1].tobytes()
+
+
+def expect(checkpoint: Path, file: Path, data: bytes) -> Detections:
+    """What a user of ultralytics sees for the file."""
+    file.write_bytes(data)
+    found = YOLO(checkpoint).predict(file, verbose=False, save=False)[0]
+    height, width = found.orig_shape
+    boxes = found.boxes
+    return Detections(width, height, boxes.xyxy.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(np.int32))
+
+
+def assert_same(answer: dict[str, np.ndarray], row: int, want: Detections) -> None:
+    """Within 1 pixel and 0.01; boxes of almost equal scores may change places."""
+    count = int(answer["count"][row, 0])
+    got = Detections(
+        want.width,
+        want.height,
+        answer["boxes"][row, :count],
+        answer["scores"][row, :count],
+        answer["class_ids"][row, :count],
+    )
+    assert count == len(want.scores) > 0
+    assert (np.diff(got.scores) <= 0).all()
+    parity.compare([want], [got], Thresholds().confidence)
+
+
+@pytest.mark.parametrize("encode", [png, jpeg])
+@pytest.mark.parametrize("size", SIZES)
+def test_an_image_gives_the_boxes_of_the_training_framework(
+    served: Server, checkpoint: Path, tmp_path: Path, size: tuple[int, int], encode: object
+) -> None:
+    data = encode(make_image(*size, seed=0))
+    want = expect(checkpoint, tmp_path / ("image.png" if encode is png else "image.jpg"), data)
+    answer = served.infer("detector", [data])
+    assert_same(answer, 0, want)
+    rendered = json.loads(answer["prediction"][0, 0])
+    assert (rendered["task"], rendered["width"], rendered["height"]) == ("Detection", *size)
+    assert [found["classId"] for found in rendered["detections"]] == answer["class_ids"][0].tolist()
+    assert {found["label"] for found in rendered["detections"]} <= set(LABELS)
+
+
+def test_a_batch_of_mixed_sizes_answers_in_order(served: Server, checkpoint: Path, tmp_path: Path) -> None:
+    images = [png(make_image(*size, seed=1)) for size in SIZES]
+    answer = served.infer("detector", images)
+    for row, data in enumerate(images):
+        assert_same(answer, row, expect(checkpoint, tmp_path / f"{row}.png", data))
+
+
+def test_the_probe_is_answered_as_the_package_says(served: Server, packaged: Path) -> None:
+    answer = served.infer("detector", [(packaged / "probe.png").read_bytes()])
+    got, want = json.loads(answer["prediction"][0, 0]), json.loads((packaged / "probe.json").read_text())
+    assert len(got["detections"]) == len(want["detections"]) > 0
+    for ours, theirs in zip(got["detections"], want["detections"], strict=True):
+        assert ours["label"] == theirs["label"]
+        assert ours["score"] == pytest.approx(theirs["score"], abs=0.01)
+        assert ours["box"] == pytest.approx(theirs["box"], abs=1)
+
+
+def test_a_broken_image_gets_an_error_alone(served: Server) -> None:
+    good = png(make_image(100, 100, 1))
+    with pytest.raises(RuntimeError, match="neither JPEG nor PNG"):
+        served.infer("detector", [b"not an image"])
+    with pytest.raises(RuntimeError, match="truncated"):
+        served.infer("detector", [good, good[:-100]])
+    assert served.infer("detector", [good])["count"].shape == (1, 1)
+
+
+def test_thresholds_are_parameters_of_the_model(triton: Server, packaged: Path) -> None:
+    triton.load(packaged, "strict", confidence="0.5", max_detections="3")
+    data = png(make_image(130, 100, 0))
+    answer = triton.infer("strict", [data])
+    count = int(answer["count"][0, 0])
+    assert 0 < count <= 3
+    assert (answer["scores"][0, :count] > 0.5).all()
+
+
+def test_nothing_found_is_an_answer(triton: Server, packaged: Path) -> None:
+    triton.load(packaged, "never", confidence="1.0")
+    answer = triton.infer("never", [png(make_image(64, 64, 0))])
+    assert answer["count"].tolist() == [[0]]
+    assert json.loads(answer["prediction"][0, 0])["detections"] == []
+
+
+def test_the_predictor_gives_the_same_here_and_in_the_server(served: Server, packaged: Path) -> None:
+    """The server has numpy 1 and another OpenCV; this process has numpy 2."""
+    image = make_image(320, 240, 0)
+    (here,) = predictor.load(packaged / "triton" / "1").predict([image])
+    assert isinstance(here, Detections)
+    assert_same(served.infer("detector", [png(image)]), 0, here)
