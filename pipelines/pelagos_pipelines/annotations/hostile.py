@@ -1,0 +1,112 @@
+"""Checks of what users' files say: names, paths, sizes of files. Every reader takes names and paths through here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from pelagos_pipelines.contract import Reason, RefusedError
+
+MAX_CLASS_NAME = 200
+MAX_NAMED = 5
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_ROBOFLOW = re.compile(r"^(?P<original>.+)\.rf\.[0-9A-Za-z]{8,64}\.[A-Za-z]+$")
+
+
+def few(names: Iterable[str], limit: int = MAX_NAMED) -> str:
+    """At most ``limit`` names, and how many more there are."""
+    listed = list(names)
+    shown = ", ".join(printable(name) for name in listed[:limit])
+    more = len(listed) - limit
+    return shown if more <= 0 else f"{shown} and {more} more"
+
+
+def printable(name: str) -> str:
+    """The name without bytes that a terminal or a Kubernetes condition could not show."""
+    short = name if len(name) <= MAX_CLASS_NAME else f"{name[:MAX_CLASS_NAME]}…"
+    return short if short.isprintable() and _encodable(short) else ascii(short)
+
+
+def class_name(value: object, where: str) -> str:
+    """A class name that files, tables and metric names can carry.
+
+    Raises:
+        RefusedError: FORMAT_INVALID for anything but a non-empty text of at most 200 characters on one line.
+    """
+    if isinstance(value, str):
+        name = value.strip()
+        if name and len(name) <= MAX_CLASS_NAME and not _CONTROL.search(name) and _encodable(name):
+            return name
+    raise invalid(
+        f"{where} declares the class {printable(repr(value))}; a class name is text of 1 to {MAX_CLASS_NAME} characters"
+        " on one line: rename it"
+    )
+
+
+def relative(value: str, where: str) -> PurePosixPath:
+    """A path that stays below the folder it is relative to; a separator of Windows counts as one.
+
+    Raises:
+        RefusedError: FORMAT_INVALID for an absolute path, a drive, ``..``, or control characters.
+    """
+    path = PurePosixPath(value.replace("\\", "/"))
+    escapes = path.is_absolute() or ".." in path.parts or re.match(r"^[A-Za-z]:", value)
+    if escapes or not path.parts or _CONTROL.search(value) or not _encodable(value):
+        raise invalid(
+            f"{where} names the file {printable(repr(value))}; allowed are paths below the source's folder, without '..':"
+            " write the path relative to the annotation file"
+        )
+    return path
+
+
+def read_bytes(path: Path, name: str, limit: int) -> bytes:
+    """The content of a text file of the source.
+
+    Raises:
+        RefusedError: FORMAT_INVALID when it has more than ``limit`` bytes.
+    """
+    size = path.stat().st_size
+    if size > limit:
+        raise invalid(f"{printable(name)} has {size} bytes; at most {limit} are read: divide it")
+    return path.read_bytes()
+
+
+def read_text(path: Path, name: str, limit: int) -> str:
+    """The content of a UTF-8 text file of the source; a byte order mark is dropped.
+
+    Raises:
+        RefusedError: FORMAT_INVALID when it is too large or not UTF-8.
+    """
+    try:
+        return read_bytes(path, name, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise invalid(f"{printable(name)} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+
+
+def original_of(path: str) -> str | None:
+    """The image that Roboflow made this augmented copy of: its copies must stand in one split. None for other files."""
+    found = _ROBOFLOW.match(PurePosixPath(path).name)
+    return found["original"] if found else None
+
+
+def missing_images(orphans: Sequence[str]) -> RefusedError:
+    """The refusal of annotations without an image."""
+    return RefusedError(
+        Reason.LABEL_WITHOUT_IMAGE,
+        f"{len(orphans)} label files or annotation entries have no image: {few(orphans)}; add the images, or remove the labels",
+        "source",
+    )
+
+
+def invalid(message: str) -> RefusedError:
+    """The refusal of files that contradict their format."""
+    return RefusedError(Reason.FORMAT_INVALID, message, "format")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

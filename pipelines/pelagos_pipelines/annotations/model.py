@@ -1,0 +1,150 @@
+"""What every format is read into and written from: images, their class or their boxes, their group and split.
+
+Readers make it, preparation cleans and divides it, versions store it, writers make ready-to-train views of it.
+It knows no format, no place and no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Protocol, TypeAlias
+
+from pelagos_pipelines.contract import Split, Task
+
+SPLIT_NAMES: Mapping[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+"""Folder and file names by which tools mark splits; COCO and Roboflow add a year, as in ``train2017``."""
+
+READABLE = frozenset({".jpg", ".jpeg", ".png"})
+"""What training and serving decode."""
+CONVERTIBLE = frozenset({".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".heic", ".dng"})
+"""Images too, but of a kind that a person has to convert first: they must not go missing without a word."""
+
+Sizes: TypeAlias = Callable[[str], tuple[int, int] | None]
+"""Width and height of an image of the source in pixels, upright; None for a file that cannot be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A bounding box of the class ``label``: left, top, width and height in pixels of the original, upright image."""
+
+    label: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image. ``path`` is relative to the source, with forward slashes.
+
+    ``width`` and ``height`` are what the annotations were drawn on; None where the format does not say. ``label`` is the class
+    of a classified image; ``boxes`` belong to detection. ``group`` names what must not be cut by a split, such as a station.
+    """
+
+    path: str
+    width: int | None = None
+    height: int | None = None
+    group: str | None = None
+    split: Split | None = None
+    label: str | None = None
+    boxes: tuple[Box, ...] = ()
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The classes that the image shows."""
+        return frozenset({self.label} if self.label is not None else (box.label for box in self.boxes))
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All images of a source or of a version. The order of ``classes`` gives the class ids."""
+
+    task: Task
+    classes: tuple[str, ...]
+    images: tuple[ImageRecord, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The regular files below ``root``: sorted paths relative to it, with forward slashes. Nothing hidden, no way out."""
+
+    root: Path
+    files: tuple[str, ...]
+    known: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", frozenset(self.files))
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """The images that can be decoded, by their suffix in any case."""
+        return tuple(path for path in self.files if suffix(path) in READABLE)
+
+    @cached_property
+    def unreadable(self) -> tuple[str, ...]:
+        """The images of other kinds."""
+        return tuple(path for path in self.files if suffix(path) in CONVERTIBLE)
+
+    def path(self, relative: str) -> Path:
+        """Where a file of the tree lies."""
+        return self.root / relative
+
+
+class Format(Protocol):
+    """A module that reads and writes one layout. A new one is a new module, named in registry.FORMATS."""
+
+    NAME: str
+    """As in ``spec.format``."""
+    VIEW: str
+    """As materialise knows it."""
+    TASK: Task
+    LAYOUT: str
+    """In words, for the person whose files were not recognised."""
+
+    def recognises(self, tree: Tree) -> bool:
+        """Whether the files look like this layout; reads little."""
+
+    def read(self, tree: Tree, sizes: Sizes) -> Collection:
+        """The annotations.
+
+        Raises:
+            RefusedError: the files contradict the layout; the message names them.
+        """
+
+    def write(self, target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
+        """A view in the empty folder ``target``; ``blobs`` holds the bytes of every image by its path in the source."""
+
+
+def suffix(path: str) -> str:
+    """The file's suffix in lower case."""
+    return PurePosixPath(path).suffix.lower()
+
+
+def split_of(name: str) -> Split | None:
+    """The split that the name of a folder or file stands for, as in ``val``, ``Valid`` or ``train2017``."""
+    return SPLIT_NAMES.get(name.lower().rstrip("0123456789"))
+
+
+def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes that are used, in their declared order, and the ones that are not.
+
+    Exports often declare classes that nothing shows (Roboflow's category 0 is named after the project). A model would get
+    an output that nothing can teach, so they are left out.
+    """
+    used: set[str] = set()
+    for image in images:
+        used |= image.labels
+    ordered = tuple(dict.fromkeys(names))
+    return tuple(name for name in ordered if name in used), tuple(name for name in ordered if name not in used)
