@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
+
 from pelagos.api import kinds
 from pelagos.ports.cluster import Key, Resource
 
@@ -11,6 +14,9 @@ class Cache:
 
     def __init__(self) -> None:
         self._resources: dict[Key, Resource] = {}
+        self._dependents: dict[Key, set[Key]] = defaultdict(set)
+        self.on_change: Callable[[Key], None] = lambda _key: None
+        """Called with the key of a resource that was seen new, changed or gone, whoever changed it: us, too."""
 
     def get(self, key: Key) -> Resource | None:
         """The resource, as last seen."""
@@ -25,20 +31,46 @@ class Cache:
         known = self._resources.get(resource.key)
         if known is not None and known.uid == resource.uid and not _newer(resource.version, known.version):
             return False
+        self._unlink(known)
         self._resources[resource.key] = resource
+        reference = refers_to(resource)
+        if reference is not None:
+            self._dependents[reference].add(resource.key)
+        self.on_change(resource.key)
         return True
 
     def remove(self, key: Key) -> None:
         """Forget a resource that is gone."""
-        self._resources.pop(key, None)
+        self._unlink(self._resources.pop(key, None))
+        self.on_change(key)
 
     def dependents(self, key: Key) -> tuple[Key, ...]:
         """Resources that refer to ``key`` and must look again when it changes."""
-        return tuple(
-            resource.key
-            for resource in self._resources.values()
-            if resource.namespace == key.namespace and _refers(resource, key)
-        )
+        return tuple(self._dependents.get(key, ()))
+
+    def _unlink(self, resource: Resource | None) -> None:
+        reference = refers_to(resource) if resource is not None else None
+        if resource is None or reference is None:
+            return
+        self._dependents[reference].discard(resource.key)
+        if not self._dependents[reference]:
+            del self._dependents[reference]
+
+
+def refers_to(resource: Resource) -> Key | None:
+    """The other resource that this one is made from; None when there is none. Spec may be malformed."""
+    if resource.kind is kinds.TRAINING_RUN:
+        return _key(kinds.DATASET, resource.namespace, resource.spec.get("datasetRef"))
+    if resource.kind is kinds.MODEL_SERVICE:
+        model = resource.spec.get("model")
+        reference = model.get("trainingRunRef") if isinstance(model, dict) else None
+        return _key(kinds.TRAINING_RUN, resource.namespace, reference)
+    return None
+
+
+def _key(kind: kinds.Kind, namespace: str, reference: object) -> Key | None:
+    name = reference.get("name") if isinstance(reference, dict) else None
+    return Key(kind.kind, namespace, name) if isinstance(name, str) else None
 
 
 def _newer(one: str, other: str) -> bool:
@@ -46,16 +78,3 @@ def _newer(one: str, other: str) -> bool:
     if one.isdigit() and other.isdigit():
         return int(one) > int(other)
     return one != other
-
-
-def _refers(resource: Resource, key: Key) -> bool:
-    if key.kind == kinds.DATASET.kind and resource.kind is kinds.TRAINING_RUN:
-        return _name_in(resource.spec.get("datasetRef")) == key.name
-    if key.kind == kinds.TRAINING_RUN.kind and resource.kind is kinds.MODEL_SERVICE:
-        model = resource.spec.get("model")
-        return isinstance(model, dict) and _name_in(model.get("trainingRunRef")) == key.name
-    return False
-
-
-def _name_in(reference: object) -> object:
-    return reference.get("name") if isinstance(reference, dict) else None

@@ -44,6 +44,7 @@ class Loop:
         self._stopping = False
         self._idle = asyncio.Event()
         self.beat = time.monotonic()
+        world.cache.on_change = self._wake_dependents
 
     def start(self) -> None:
         """Start the workers."""
@@ -66,8 +67,6 @@ class Loop:
         """The watch showed a resource, new or changed."""
         if self._world.cache.put(resource):
             self.add(resource.key)
-            for key in self._world.cache.dependents(resource.key):
-                self.add(key)
 
     def gone(self, key: Key) -> None:
         """The watch showed that a resource is no more."""
@@ -76,6 +75,8 @@ class Loop:
         alarm = self._alarms.pop(key, None)
         if alarm is not None:
             alarm.cancel()
+
+    def _wake_dependents(self, key: Key) -> None:
         for dependent in self._world.cache.dependents(key):
             self.add(dependent)
 
