@@ -104,6 +104,21 @@ async def test_a_higher_attempt_starts_an_unsuccessful_run_again(world: World, e
     assert (run.attempt, world.begun(NAME)) == (2, 2)
 
 
+async def test_a_higher_attempt_starts_a_successful_run_again_too_since_its_result_may_have_been_lost(
+    world: World,
+) -> None:
+    request = world.request(NAME)
+    await world.engine.submit(request)
+    await world.succeed(NAME)
+    await reach(world, NAME, RunState.SUCCEEDED)
+
+    await world.engine.submit(replace(request, attempt=2))
+    await world.succeed(NAME)
+    run = await reach(world, NAME, RunState.SUCCEEDED)
+
+    assert (run.attempt, run.attempts_with_key, world.begun(NAME)) == (2, 2, 2)
+
+
 async def test_a_new_retry_key_counts_attempts_anew(world: World) -> None:
     request = world.request(NAME)
     await world.engine.submit(request)

@@ -8,7 +8,6 @@ operator may end between any two steps, and a new one adopts all runs.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -169,9 +168,8 @@ class KfpLocal:
                 grace = GRACE_SECONDS if look.canceled else 0
                 await processes.kill_group(look.begun.process, grace)
             message = "the run was canceled" if look.canceled else _INTERRUPTED
-            with contextlib.suppress(FileNotFoundError):
-                if await asyncio.to_thread(folder.write_outcome, look.stored.request.attempt, look.state, message):
-                    break
+            if await _blocking(folder.write_outcome, look.stored.request.attempt, look.state, message):
+                break
             await asyncio.sleep(0.05)
             again = await self._look(folder.name)
             if again is None or again.settled:

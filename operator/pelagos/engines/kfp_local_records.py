@@ -159,7 +159,12 @@ class RunFolder:
         self._write("canceled.json", {"attempt": attempt, "canceledAt": now().isoformat()})
 
     def write_outcome(self, attempt: int, state: RunState, message: str) -> bool:
-        """Write the end of an attempt whose runner is gone, unless it is known; False when a runner still has the lock."""
+        """Write the end of an attempt whose runner is gone, unless it is known; False when a runner still has the lock.
+
+        Nothing is left to be written, and so True, when the run has been deleted.
+        """
+        if not self.path.exists():
+            return True
         with self._lock() as locked:
             if not locked:
                 return False
