@@ -77,7 +77,30 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
     """Build the world from settings and start reconciling."""
     cluster = connect(credentials)
     rest = MlflowRest(settings.tracking_uri)
-    return await operate(settings, _world(settings, cluster, rest), closing=(rest.close, cluster.close))
+    pipelines = KfpLocal(
+        home=settings.home,
+        python=settings.environments / "pipelines" / "bin" / "python",
+        compiled=compiled_flows(),
+        preparations=settings.parallel_preparations,
+        trainings=settings.parallel_trainings,
+    )
+    triton = TritonLocal(settings.home, settings.environments)
+    serving = measured(triton, "triton")
+    public = settings.tracking_public_url or settings.tracking_uri
+    clock = SystemClock()
+    world = World(
+        cluster=measured(cluster, "kubernetes"),
+        pipelines=measured(pipelines, "kfp"),
+        tracking=measured(MlflowTracking(rest, public), "mlflow"),
+        registry=measured(MlflowRegistry(rest), "mlflow"),
+        serving=serving,
+        objects=measured(LocalObjects(settings.objects), "objects"),
+        volumes=measured(LocalVolumes(settings.data), "volumes"),
+        clock=clock,
+        cache=Cache(),
+        probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
+    )
+    return await operate(settings, world, closing=(pipelines.close, triton.close, rest.close, cluster.close))
 
 
 def connect(credentials: Credentials) -> KubernetesApi:
@@ -99,30 +122,6 @@ async def operate(settings: Settings, world: World, *, closing: Sequence[Callabl
     await server.start(settings.listen_address, settings.metrics_port)
     _tell(settings.home, server.port)
     return Operator(loop, server, resources, closing)
-
-
-def _world(settings: Settings, cluster: KubernetesApi, rest: MlflowRest) -> World:
-    clock = SystemClock()
-    pipelines = KfpLocal(
-        settings.home,
-        settings.environments / "pipelines" / "bin" / "python",
-        compiled_flows(),
-        capacity={"dataset-preparation": settings.parallel_preparations, "training": settings.parallel_trainings},
-    )
-    public = settings.tracking_public_url or settings.tracking_uri
-    serving = measured(TritonLocal(settings.home, settings.environments / "triton"), "triton")
-    return World(
-        cluster=measured(cluster, "kubernetes"),
-        pipelines=measured(pipelines, "kfp"),
-        tracking=measured(MlflowTracking(rest, public), "mlflow"),
-        registry=measured(MlflowRegistry(rest), "mlflow"),
-        serving=serving,
-        objects=measured(LocalObjects(settings.objects), "objects"),
-        volumes=measured(LocalVolumes(settings.data), "volumes"),
-        clock=clock,
-        cache=Cache(),
-        probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
-    )
 
 
 def _tls(credentials: Credentials) -> ssl.SSLContext | None:
