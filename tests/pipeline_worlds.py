@@ -113,13 +113,8 @@ class KfpLocalWorld:
         self.engine: Pipelines = self.local
 
     def new_engine(self) -> KfpLocal:
-        return KfpLocal(
-            home=self.home,
-            python=self.python,
-            compiled=self._compiled,
-            preparations=self._capacity,
-            trainings=self._capacity,
-        )
+        capacity: dict[Flow, int] = {"dataset-preparation": self._capacity, "training": self._capacity}
+        return KfpLocal(self.home, self.python, self._compiled, capacity=capacity)
 
     def launcher(self) -> Launcher:
         """What the engine starts runners with."""

@@ -25,8 +25,18 @@ class Log(io.TextIOBase):
         self._path = path
         self._limit = limit
         self._size = path.stat().st_size
-        self.last_line = ""
-        """The last line with anything on it; at most 500 characters."""
+        self._last_line = ""
+        self._exception = ""
+        self._in_traceback = False
+
+    @property
+    def last_words(self) -> str:
+        """The exception of the last traceback, or else the last line with anything on it; at most 500 characters."""
+        return self._exception or self._last_line
+
+    def forget_words(self) -> None:
+        """Let ``last_words`` be of what comes from now on."""
+        self._last_line = self._exception = ""
 
     def writable(self) -> bool:
         """Yes."""
@@ -35,9 +45,8 @@ class Log(io.TextIOBase):
     def write(self, text: str) -> int:
         """Append; returns the number of characters taken."""
         plain = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-        lines = [line for line in plain.splitlines() if line.strip()]
-        if lines:
-            self.last_line = lines[-1].strip()[:500]
+        for line in plain.splitlines():
+            self._listen(line)
         data = plain.encode("utf-8", errors="backslashreplace")[-self._limit // 2 :]
         if self._size + len(data) > self._limit:
             self._drop_older_half()
@@ -49,6 +58,16 @@ class Log(io.TextIOBase):
         """Close the file."""
         self._file.close()
         super().close()
+
+    def _listen(self, line: str) -> None:
+        if not line.strip():
+            return
+        self._last_line = line.strip()[:500]
+        if line.startswith("Traceback (most recent call last)"):
+            self._in_traceback = True
+        elif self._in_traceback and not line.startswith(" "):
+            # The lines that follow can be many: an exception's text is as long as its author likes.
+            self._exception, self._in_traceback = self._last_line, False
 
     def _drop_older_half(self) -> None:
         newer = self._path.read_bytes()[-self._limit // 2 :]

@@ -157,7 +157,7 @@ def _judge(step: local_steps.Step | None, error: Exception) -> tuple[str, str]:
     if step is None or step.code == 0:
         return "Failed", f"the pipeline could not be executed: {type(error).__name__}: {_one_line(str(error))}"
     if step.signal is None:
-        return "Failed", f"step {step.name} ended with exit code {step.code}: {step.last_line}"
+        return "Failed", f"step {step.name} ended with exit code {step.code}: {step.last_words}"
     if step.signal not in _INTERRUPTIONS:
         return "Failed", f"step {step.name} crashed with {step.signal.name}"
     cause = "; if nobody did that, the machine ran out of memory" if step.signal is signal.SIGKILL else ""

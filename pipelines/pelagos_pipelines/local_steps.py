@@ -28,11 +28,11 @@ _SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Step:
-    """A step whose process has ended; ``code`` as the shell reports it, ``last_line`` what it said last."""
+    """A step whose process has ended; ``code`` as the shell reports it, ``last_words`` what it said at last."""
 
     name: str
     code: int
-    last_line: str
+    last_words: str
 
     @property
     def signal(self) -> signal.Signals | None:
@@ -43,6 +43,7 @@ class Step:
 
 def run(command: Sequence[str], environment: Mapping[str, str], log: Log) -> Step:
     """Run a step to its end, its output going to the log. No process that it started is left."""
+    log.forget_words()
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -59,7 +60,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Log) -> Ste
         code = process.wait()
         _end_others_of_our_session()
         reader.join(_SECONDS)
-    return Step(command[command.index("--function_to_execute") + 1], code, log.last_line)
+    return Step(command[command.index("--function_to_execute") + 1], code, log.last_words)
 
 
 def _copy(output: IO[str], log: Log) -> None:

@@ -39,12 +39,31 @@ def test_beyond_its_limit_the_newer_half_is_kept_in_whole_lines(tmp_path: Path) 
     assert len(lines) > 40
 
 
-def test_the_last_line_with_anything_on_it_is_remembered(tmp_path: Path) -> None:
+def test_the_last_words_are_the_last_line_with_anything_on_it(tmp_path: Path) -> None:
     with Log(tmp_path / "log") as log:
-        log.write("ValueError: no images\n")
+        log.write("no images\n")
         log.write("\n  \n")
 
-        assert log.last_line == "ValueError: no images"
+        assert log.last_words == "no images"
+
+
+def test_the_last_words_are_the_exception_of_the_last_traceback(tmp_path: Path) -> None:
+    with Log(tmp_path / "log") as log:
+        for error in ("KeyError: 'a'", "app.ValidationError: 2 errors"):
+            log.write("Traceback (most recent call last):\n")
+            log.write('  File "x.py", line 1, in f\n    f()\n')
+            log.write(f"{error}\nfield a is missing\n  see the manual\n")
+
+        assert log.last_words == "app.ValidationError: 2 errors"
+
+
+def test_words_can_be_forgotten_before_the_next_step(tmp_path: Path) -> None:
+    with Log(tmp_path / "log") as log:
+        log.write("Traceback (most recent call last):\nKeyError: 'a'\n")
+        log.forget_words()
+        log.write("the next step\n")
+
+        assert log.last_words == "the next step"
 
 
 def test_text_that_is_no_unicode_is_kept_as_escapes(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pelagos.api.meta import UID_LABEL
@@ -21,7 +22,7 @@ from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+DEFAULT_CAPACITY: Mapping[Flow, int] = MappingProxyType({"dataset-preparation": 2, "training": 1})
 GRACE_SECONDS = 3.0
 """Between SIGTERM and SIGKILL."""
 WARM_UP_BACKLOG = 4
@@ -39,13 +41,17 @@ _INTERRUPTED = "the processes of the run are gone without an outcome: killed, or
 
 
 class KfpLocal:
-    """Runs at most so many ``preparations`` and ``trainings`` at once; others wait, the oldest goes first."""
+    """Keeps its state below ``home``; runs the ``compiled`` flows with the ``python`` of the pipelines environment.
 
-    def __init__(self, *, home: Path, python: Path, compiled: Path, preparations: int = 2, trainings: int = 1) -> None:
+    Of each flow, at most as many runs as its ``capacity`` go on at once; others wait, the oldest goes first.
+    """
+
+    def __init__(
+        self, home: Path, python: Path, compiled: Path, *, capacity: Mapping[Flow, int] = DEFAULT_CAPACITY
+    ) -> None:
         self._runs = home / "runs"
-        self._home = home
         self._launcher = Launcher(home=home, python=python, compiled=compiled)
-        self._capacity: dict[Flow, int] = {"dataset-preparation": preparations, "training": trainings}
+        self._capacity = dict(capacity)
         self._waiting: dict[RunName, tuple[datetime, Flow]] = {}
         self._running: dict[RunName, tuple[Flow, processes.ProcessId | None]] = {}
         self._loaded = False

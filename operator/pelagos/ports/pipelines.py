@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime  # noqa: TC003 - part of public dataclasses
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, NewType, Protocol
 
@@ -42,8 +42,8 @@ class RunResources:
 class RunRequest:
     """A run to be. ``name`` identifies it for ever: same name, same inputs.
 
-    A finished, unsuccessful run is started again by a request with a higher ``attempt``; any other request for a known name
-    adopts the run as it is. ``retry_key`` changes when a person, or the world, gives reason to try again; it is kept with the
+    A finished run is started again by a request with a higher ``attempt`` (a successful one too: its result may have been
+    lost); any other request for a known name adopts the run as it is. ``retry_key`` changes when a person, or the world, gives reason to try again; it is kept with the
     run, and ``attempts_with_key`` counts from its change.
     """
 

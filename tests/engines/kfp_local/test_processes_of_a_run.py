@@ -29,7 +29,7 @@ from pelagos.engines.kfp_local import KfpLocal
 from pelagos.ports.pipelines import RunRequest
 home, python, compiled, step = map(Path, sys.argv[1:])
 async def main():
-    engine = KfpLocal(home=home, python=python, compiled=compiled)
+    engine = KfpLocal(home, python, compiled)
     await engine.submit(RunRequest("train-1", "training", {"folder": str(step)}))
     await asyncio.sleep(600)
 asyncio.run(main())

@@ -25,7 +25,7 @@ from pelagos.engines.kfp_local import KfpLocal
 from pelagos.ports.pipelines import RunRequest, RunState
 home, python, compiled, steps = map(Path, sys.argv[1:5])
 async def main():
-    engine = KfpLocal(home=home, python=python, compiled=compiled)
+    engine = KfpLocal(home, python, compiled)
     left = set(sys.argv[5:])
     while left:
         for name in sorted(left):
