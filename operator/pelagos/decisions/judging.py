@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pelagos.api.training_run import Gate
@@ -14,6 +15,9 @@ from pelagos.ports.tracking import TrackedRun
 REFUSED_POLL = 15.0
 """Seconds between two looks at what a person must correct outside of Kubernetes."""
 EPOCH_METRIC = "progress/epoch"
+PACE_METRIC = "progress/seconds_per_epoch"
+MOST = 1e6
+"""Epochs, and seconds per epoch, beyond which a tracked figure makes no sense; anybody may write metrics."""
 HEADLINES = ("test/mAP50", "test/accuracy")
 
 
@@ -57,14 +61,21 @@ def gates(wanted: Sequence[Gate], metrics: Mapping[str, float]) -> tuple[list[di
 
 
 def progress(tracked: TrackedRun | None, epochs: int, run: PipelineRun | None, now: datetime) -> dict[str, Any] | None:
-    """Epochs done, and when the last should be, from the tracked run's latest metrics."""
-    if tracked is None or run is None or EPOCH_METRIC not in tracked.metrics:
+    """Epochs done, and when the last should be, from the tracked run's latest metrics.
+
+    The foretold end is in whole minutes, so that looking again does not mean writing again.
+    """
+    if tracked is None or run is None:
         return None
-    done = int(tracked.metrics[EPOCH_METRIC])
+    epoch = tracked.metrics.get(EPOCH_METRIC, math.nan)
+    if not 0 <= epoch <= MOST:
+        return None
+    done = int(epoch)
     out: dict[str, Any] = {"epoch": done, "epochs": epochs, "percent": min(100, done * 100 // epochs)}
-    pace = tracked.metrics.get("progress/seconds_per_epoch")
-    if pace and run.finished_at is None and done < epochs:
-        out["eta"] = timestamp(now + timedelta(seconds=pace * (epochs - done)))
+    pace = tracked.metrics.get(PACE_METRIC, math.nan)
+    if 0 < pace <= MOST and run.finished_at is None and done < epochs:
+        minutes = math.ceil((now.timestamp() + pace * (epochs - done)) / 60)
+        out["eta"] = timestamp(datetime.fromtimestamp(minutes * 60, UTC))
     return out
 
 

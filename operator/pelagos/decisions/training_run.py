@@ -25,6 +25,12 @@ SUCCEEDED = "Succeeded"
 CONDITIONS = (DATASET_READY, TRACKED, EVALUATED, GATES_PASSED, REGISTERED, SUCCEEDED)
 
 DATASET_POLL = 15.0
+OUTAGE_POLL = 5.0
+"""Seconds between two looks at a tracking server or registry that does not answer."""
+TRACKED_RUN_MISSING = (
+    "the tracked run was deleted, and the model is registered from it. "
+    "Restore the run in MLflow, or create a new TrainingRun"
+)
 DIGEST_TAG = "pelagos.dev/inputs-digest"
 INPUTS_TAG = "pelagos.dev/inputs"
 DATASET_TAG = "pelagos.dev/dataset"
@@ -101,6 +107,11 @@ def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
     return {name: dumped[name] for name in FROZEN if name in dumped}
 
 
+def _completed(frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """Frozen inputs with the defaults of fields that did not exist when they were frozen: an upgrade is no change."""
+    return inputs(TrainingRunSpec.model_validate(dict(frozen)))
+
+
 def name_run(uid: str, frozen: Frozen) -> RunName:
     """Name of the one pipeline run."""
     return digests.run_name("training", uid, frozen.digest)
@@ -110,12 +121,12 @@ def decide(seen: Observed) -> Decision:
     """Name what must hold next; touch nothing."""
     broken = rules.violation(seen.spec)
     if broken is None and seen.frozen is not None:
-        broken = rules.changed_frozen(seen.frozen.inputs, inputs(seen.spec))
+        broken = rules.changed_frozen(_completed(seen.frozen.inputs), inputs(seen.spec))
         if broken:
             return _refuse(seen, Verdict(DATASET_READY, Stance.REFUSED, "SpecImmutable", broken))
     if broken:
         return Decision((Verdict(DATASET_READY, Stance.REFUSED, "InvalidSpec", broken),))
-    if seen.spec.suspend and (seen.run is None or seen.run.state is not RunState.SUCCEEDED):
+    if seen.spec.suspend and seen.report.result is None:
         return _suspend(seen)
     frozen = seen.frozen
     if frozen is None:
@@ -161,7 +172,8 @@ def _track(seen: Observed, frozen: Frozen, resolved: Verdict) -> Decision:
     if seen.tracked is None and seen.run is None:
         if seen.tracking_outage is not None:
             unknown = Verdict(TRACKED, Stance.UNKNOWN, "TrackingUnavailable", seen.tracking_outage)
-            return Decision((resolved, unknown), (), status, 5)
+            # An earlier pass may have frozen other inputs in a tracked run that cannot be seen now.
+            return Decision((resolved, unknown), (), status if seen.frozen else {}, OUTAGE_POLL)
         verdict = Verdict(TRACKED, Stance.PROGRESSING, "Creating", "the tracked run is being created")
         return Decision((resolved, verdict), (CreateTrackedRun(_tracked_want(seen, frozen)),), status, 0)
     if seen.tracked is None:
@@ -184,7 +196,9 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
         outcome = attempts.Outcome(Verdict(EVALUATED, Stance.REFUSED, "DeadlineExceeded", late), recheck_after=None)
     if outcome.attempt is not None:
         if seen.tracked is None:  # Without the id of the tracked run nothing can be launched.
-            return Decision((*before, outcome.verdict), (), status, 5)
+            if seen.tracking_outage is not None:
+                return Decision((*before, outcome.verdict), (), status, OUTAGE_POLL)
+            return Decision((*before, outcome.verdict), (CreateTrackedRun(_tracked_want(seen, frozen)),), status, 0)
         effects.append(SubmitRun(_request(seen, frozen, seen.tracked.id, outcome.attempt)))
     effects += _tracked_outcome(seen, outcome)
     progress = judging.progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.now)
@@ -194,8 +208,8 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
         return _gates(seen, seen.report.result, (*before, outcome.verdict), effects, status)
     verdict = _with_progress(outcome.verdict, progress)
     verdicts = (*before, verdict, *_succeeded(verdict))
-    again = outcome.recheck_after if verdict.stance is not Stance.REFUSED else judging.REFUSED_POLL
-    return Decision(verdicts, tuple(effects), status, again)
+    pause = outcome.recheck_after if verdict.stance is not Stance.REFUSED else judging.REFUSED_POLL
+    return Decision(verdicts, tuple(effects), status, pause)
 
 
 def _gates(
@@ -205,7 +219,8 @@ def _gates(
     effects: list[Effect],
     status: dict[str, Any],
 ) -> Decision:
-    metrics: Mapping[str, float] = result["metrics"]
+    # JSON has no NaN: the data plane writes null for a figure that could not be computed.
+    metrics: Mapping[str, float] = {name: value for name, value in result["metrics"].items() if value is not None}
     model = result["model"]
     status["metrics"] = {name: judging.figure(value) for name, value in metrics.items() if name.count("/") == 1}
     status["headline"] = judging.headline(metrics)
@@ -223,18 +238,22 @@ def _register(
 ) -> Decision:
     done = Verdict(SUCCEEDED, Stance.DONE, "Completed", status["headline"])
     ready = Verdict("Ready", Stance.DONE, "Completed", status["headline"])
+    again = OUTAGE_POLL if seen.tracking_outage else None  # The tracked run has yet to be told how it ended.
     if seen.spec.register_ is None:
         unasked = Verdict(REGISTERED, Stance.NOTED, "NotRequested", "spec.register is not set")
-        return Decision((*before, unasked, done), tuple(effects), status, None, ready)
+        return Decision((*before, unasked, done), tuple(effects), status, again, ready)
     if seen.version is not None:
         status["model"] |= {"name": seen.version.model, "version": seen.version.version}
         message = f"{seen.version.model} version {seen.version.version}"
         registered = Verdict(REGISTERED, Stance.DONE, "Registered", message)
-        return Decision((*before, registered, done), tuple(effects), status, None, ready)
-    if seen.registry_outage is not None or seen.tracked is None:
-        message = seen.registry_outage or "the tracked run is needed to register its model"
-        unknown = Verdict(REGISTERED, Stance.UNKNOWN, "RegistryUnavailable", message)
-        return Decision((*before, unknown), tuple(effects), status, 5)
+        return Decision((*before, registered, done), tuple(effects), status, again, ready)
+    outage = seen.registry_outage or seen.tracking_outage
+    if outage is not None:
+        unknown = Verdict(REGISTERED, Stance.UNKNOWN, "RegistryUnavailable", outage)
+        return Decision((*before, unknown), tuple(effects), status, OUTAGE_POLL)
+    if seen.tracked is None:
+        lost = Verdict(REGISTERED, Stance.REFUSED, "TrackedRunMissing", TRACKED_RUN_MISSING)
+        return Decision((*before, lost, *_succeeded(lost)), tuple(effects), status, judging.REFUSED_POLL)
     want = registry.ModelVersionWant(
         uid=seen.uid,
         model=seen.spec.register_.model,
@@ -305,6 +324,8 @@ def _tracked_outcome(seen: Observed, outcome: attempts.Outcome) -> list[Effect]:
 def _deadline_exceeded(seen: Observed) -> str | None:
     if seen.run is None or seen.run.started_at is None or seen.run.state is RunState.SUCCEEDED:
         return None
+    if seen.run.state in FINISHED and seen.run.retry_key != seen.retry_key:
+        return None
     end = seen.run.finished_at or seen.now
     allowed = durations.parse(seen.spec.deadline)
     if end - seen.run.started_at < max(allowed, timedelta(seconds=1)):
@@ -319,8 +340,9 @@ def _with_progress(verdict: Verdict, progress: Mapping[str, Any] | None) -> Verd
 
 
 def _succeeded(cause: Verdict) -> tuple[Verdict, ...]:
-    """The bounded kind's own summary follows what stopped it."""
-    return (replace(cause, type=SUCCEEDED),)
+    """The bounded kind's own summary follows what stopped it; False only when a person must act."""
+    stance = Stance.PROGRESSING if cause.stance is Stance.FAILING else cause.stance
+    return (replace(cause, type=SUCCEEDED, stance=stance),)
 
 
 def _refuse(seen: Observed, verdict: Verdict) -> Decision:
@@ -336,4 +358,4 @@ def _suspend(seen: Observed) -> Decision:
         effects.append(SetOutcome(seen.tracked.id, tracking.Outcome.KILLED))
     status = _frozen_status(seen.frozen) if seen.frozen else {}
     paused = Verdict(EVALUATED, Stance.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
-    return Decision((paused,), tuple(effects), status)
+    return Decision((paused,), tuple(effects), status, OUTAGE_POLL if seen.tracking_outage else None)

@@ -1,0 +1,114 @@
+"""Gates judge the figures of the test split; a model that misses one is not Ready and not registered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import builders
+from builders import trained, training_result, training_run_spec
+from pelagos.decisions import training_run
+from pelagos.decisions.effects import RegisterModel
+from pelagos.decisions.reports import Report
+from pelagos.decisions.verdicts import Decision, Stance, summary
+
+
+def decide(*gates: tuple[str, str], **metrics: float | None) -> Decision:
+    spec = training_run_spec(gates=[{"metric": metric, "minimum": minimum} for metric, minimum in gates])
+    return training_run.decide(trained(spec=spec, report=Report(result=training_result(**metrics))))
+
+
+@pytest.mark.parametrize(
+    ("value", "passed"),
+    [(0.8, True), (0.5, True), (0.4999999, False), (0.0, False), (float("nan"), False)],
+    ids=["above", "equal", "just-below", "zero", "not-a-number"],
+)
+def test_a_gate_passes_from_its_minimum_on(value: float, passed: bool) -> None:
+    decision = decide(("test/mAP50", "0.5"), mAP50=value)
+
+    (gate,) = decision.status["gates"]
+    assert gate["passed"] is passed
+    assert builders.conditions(decision)["GatesPassed"][0] == ("Done" if passed else "Refused")
+
+
+def test_the_outcome_of_every_gate_is_published_with_its_value() -> None:
+    decision = decide(("test/mAP50", "0.5"), ("test/mAP50-95", "0.9"))
+
+    assert decision.status["gates"] == [
+        {"metric": "test/mAP50", "minimum": "0.5", "passed": True, "value": "0.8000"},
+        {"metric": "test/mAP50-95", "minimum": "0.9", "passed": False, "value": "0.4000"},
+    ]
+
+
+def test_a_missed_gate_names_the_gate_value_minimum_and_next_step() -> None:
+    decision = decide(("test/mAP50", "0.5"), ("test/mAP50-95", "0.9"))
+
+    assert summary(decision).reason == "GateFailed"
+    assert summary(decision).message == (
+        "spec.gates[1]: test/mAP50-95 is 0.4000, the minimum is 0.9. "
+        "Correct spec.gates, or train a better model as a new TrainingRun"
+    )
+
+
+def test_an_unknown_metric_lists_those_that_there_are() -> None:
+    decision = decide(("test/mAp50", "0.5"))
+
+    assert summary(decision).reason == "GateMetricUnknown"
+    assert summary(decision).message.startswith(
+        "spec.gates[0].metric: the run has no metric test/mAp50; it has test/mAP50, test/mAP50-95. "
+    )
+    assert decision.status["gates"] == [{"metric": "test/mAp50", "minimum": "0.5", "passed": False}]
+
+
+def test_a_metric_that_could_not_be_computed_is_like_one_that_is_not_there() -> None:
+    decision = decide(("test/mAP50", "0.5"), mAP50=None)
+
+    assert summary(decision).reason == "GateMetricUnknown"
+    assert decision.status["metrics"] == {"test/mAP50-95": "0.4000"}
+
+
+def test_a_gate_may_judge_a_single_class() -> None:
+    assert summary(decide(("test/mAP50/copepod", "0.7"))).stance is not Stance.REFUSED
+
+
+def test_every_missed_gate_is_told_at_once() -> None:
+    message = summary(decide(("test/mAP50", "0.9"), ("test/mAP50-95", "0.9"))).message
+
+    assert "spec.gates[0]" in message
+    assert "spec.gates[1]" in message
+
+
+def test_without_gates_every_model_passes() -> None:
+    assert builders.conditions(decide())["GatesPassed"] == ("Done", "GatesPassed")
+
+
+def test_a_missed_gate_registers_nothing_and_ends_the_run_as_failed() -> None:
+    decision = decide(("test/mAP50", "0.9"))
+
+    assert not any(isinstance(effect, RegisterModel) for effect in decision.effects)
+    assert builders.conditions(decision)["Succeeded"] == ("Refused", "GateFailed")
+    assert builders.conditions(decision)["Evaluated"] == ("Done", "Evaluated")
+
+
+def test_lowering_the_gate_of_a_finished_training_lets_it_pass() -> None:
+    assert summary(decide(("test/mAP50", "0.7"))).stance is not Stance.REFUSED
+
+
+def test_figures_model_and_headline_are_published() -> None:
+    status: Any = decide().status
+
+    assert status["metrics"] == {"test/mAP50": "0.8000", "test/mAP50-95": "0.4000"}
+    assert status["headline"] == "mAP50 0.800"
+    assert status["model"] == {"uri": "/objects/model", "onnxSha256": builders.ONNX}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "want"),
+    [({"test/accuracy": 0.91}, "accuracy 0.910"), ({"test/loss": 1.0}, "no figure")],
+)
+def test_the_headline_is_the_figure_that_a_table_has_room_for(metrics: dict[str, float], want: str) -> None:
+    result = training_result() | {"metrics": metrics}
+    decision = training_run.decide(trained(spec=training_run_spec(gates=[]), report=Report(result=result)))
+
+    assert decision.status["headline"] == want

@@ -1,0 +1,104 @@
+"""How far a training is, as its tracked run has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import pytest
+
+import builders
+from builders import NOW, make_run, make_tracked
+from pelagos.decisions import judging, training_run
+from pelagos.decisions.reports import Report
+from pelagos.ports.pipelines import RunState
+
+RUNNING = make_run(RunState.RUNNING)
+PACE = "progress/seconds_per_epoch"
+
+
+def progress(metrics: Mapping[str, float], *, epochs: int = 10, state: RunState = RunState.RUNNING) -> object:
+    return judging.progress(make_tracked(metrics=metrics), epochs, make_run(state), NOW)
+
+
+def test_there_is_none_before_the_first_epoch_ends() -> None:
+    assert progress({}) is None
+    assert judging.progress(None, 10, RUNNING, NOW) is None
+    assert judging.progress(make_tracked(metrics={"progress/epoch": 1.0}), 10, None, NOW) is None
+
+
+@pytest.mark.parametrize(("epoch", "epochs", "percent"), [(0, 10, 0), (1, 3, 33), (10, 10, 100), (12, 10, 100)])
+def test_it_counts_epochs(epoch: float, epochs: int, percent: int) -> None:
+    assert progress({"progress/epoch": epoch}, epochs=epochs) == {
+        "epoch": epoch,
+        "epochs": epochs,
+        "percent": percent,
+    }
+
+
+def test_the_end_is_foretold_from_the_pace_in_whole_minutes() -> None:
+    found = progress({"progress/epoch": 4, PACE: 25.0})
+
+    assert isinstance(found, dict)
+    assert found["eta"] == "2026-03-01T12:03:00Z"
+
+
+def test_a_look_a_second_later_says_the_same() -> None:
+    tracked = make_tracked(metrics={"progress/epoch": 4, PACE: 25.0})
+
+    looks = [judging.progress(tracked, 10, RUNNING, NOW + timedelta(seconds=later)) for later in (1, 2, 29)]
+
+    assert looks[0] == looks[1] == looks[2]
+
+
+def test_a_run_that_has_ended_foretells_nothing() -> None:
+    found = progress({"progress/epoch": 4, PACE: 25.0}, state=RunState.FAILED)
+
+    assert isinstance(found, dict)
+    assert "eta" not in found
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, -5.0])
+def test_figures_that_make_no_sense_are_left_out(value: float) -> None:
+    assert progress({"progress/epoch": 4, PACE: value}) == {"epoch": 4, "epochs": 10, "percent": 40}
+    assert progress({"progress/epoch": value}) is None
+
+
+def test_it_shows_in_the_reason_and_message() -> None:
+    seen = builders.make_training_observed(
+        frozen=builders.frozen_inputs(), tracked=make_tracked(metrics={"progress/epoch": 4}), run=RUNNING
+    )
+
+    decision = training_run.decide(seen)
+
+    assert builders.conditions(decision)["Evaluated"] == ("Progressing", "Training")
+    assert next(verdict for verdict in decision.verdicts if verdict.type == "Evaluated").message == "epoch 4 of 10"
+
+
+def test_while_an_interrupted_training_is_healed_it_has_not_failed_for_good() -> None:
+    seen = builders.make_training_observed(
+        frozen=builders.frozen_inputs(), tracked=make_tracked(), run=make_run(RunState.INTERRUPTED)
+    )
+
+    found = builders.conditions(training_run.decide(seen))
+
+    assert found["Evaluated"] == ("Failing", "PipelineInterrupted")
+    assert found["Succeeded"] == ("Progressing", "PipelineInterrupted")
+
+
+def test_a_refused_training_has_failed() -> None:
+    seen = builders.make_training_observed(
+        frozen=builders.frozen_inputs(),
+        tracked=make_tracked(),
+        run=make_run(RunState.FAILED),
+        report=Report(failure={"reason": "DiskFull", "message": "no space"}),
+    )
+
+    assert builders.conditions(training_run.decide(seen))["Succeeded"] == ("Refused", "DiskFull")
+
+
+def test_when_it_started_and_ended_is_published() -> None:
+    status = training_run.decide(builders.trained()).status
+
+    assert (status["startedAt"], status["finishedAt"]) == ("2026-03-01T11:59:00Z", "2026-03-01T12:00:00Z")
+    assert status["pipelineRun"]["url"] == "http://pipelines/log"

@@ -1,0 +1,70 @@
+"""A model that passes all gates is registered once, under the name and alias that spec gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import builders
+from builders import model_version, trained
+from pelagos.decisions import training_run
+from pelagos.decisions.effects import RegisterModel
+from pelagos.decisions.verdicts import Stance, summary
+
+
+def test_it_is_registered_with_its_package_digest_and_tracked_run() -> None:
+    decision = training_run.decide(trained())
+
+    (effect,) = decision.effects
+    assert isinstance(effect, RegisterModel)
+    want = effect.want
+    assert (want.uid, want.model, want.alias, want.run_id) == ("uid-2", "detector", "champion", "t1")
+    assert want.source == "mlflow-artifacts:/t1/artifacts/model"
+    assert want.tags == {"pelagos.dev/package-uri": "/objects/model", "pelagos.dev/onnx-sha256": builders.ONNX}
+    assert builders.conditions(decision)["Registered"] == ("Progressing", "Registering")
+    assert decision.recheck_after == 0
+
+
+def test_it_is_ready_only_once_it_is_registered() -> None:
+    before, after = training_run.decide(trained()), training_run.decide(trained(version=model_version()))
+
+    assert summary(before).stance is Stance.PROGRESSING
+    assert (summary(after).stance, summary(after).message) == (Stance.DONE, "mAP50 0.800")
+    assert builders.conditions(after)["Succeeded"] == ("Done", "Completed")
+    assert after.status["model"]["version"] == "3"
+    assert after.effects == ()
+
+
+def test_a_registered_model_is_not_registered_again() -> None:
+    assert training_run.decide(trained(version=model_version())).effects == ()
+
+
+def test_nobody_asked_for_registration() -> None:
+    decision = training_run.decide(trained(spec=builders.training_run_spec(register=None)))
+
+    assert builders.conditions(decision)["Registered"] == ("Noted", "NotRequested")
+    assert summary(decision).stance is Stance.DONE
+    assert decision.effects == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"registry_outage": "registry: refused"}, {"tracked": None, "tracking_outage": "tracking: refused"}],
+    ids=["registry", "tracking"],
+)
+def test_an_outage_makes_registration_unknown_and_is_looked_at_again(changes: dict[str, Any]) -> None:
+    decision = training_run.decide(trained(**changes))
+
+    assert builders.conditions(decision)["Registered"] == ("Unknown", "RegistryUnavailable")
+    assert summary(decision).stance is Stance.UNKNOWN
+    assert decision.status["model"]["onnxSha256"] == builders.ONNX
+    assert decision.recheck_after == 5
+
+
+def test_a_model_whose_tracked_run_was_deleted_cannot_be_registered_and_a_person_is_told() -> None:
+    decision = training_run.decide(trained(tracked=None))
+
+    assert builders.conditions(decision)["Registered"] == ("Refused", "TrackedRunMissing")
+    assert "Restore the run in MLflow" in summary(decision).message
+    assert decision.recheck_after is not None

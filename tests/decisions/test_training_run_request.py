@@ -1,0 +1,94 @@
+"""What a TrainingRun asks of the data plane is what the contract says, whole and in its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import builders
+from builders import dataset_seen, dataset_version, make_tracked, make_training_observed
+from pelagos.decisions import training_run
+from pelagos.decisions.effects import SubmitRun
+from pelagos.ports.pipelines import RunRequest
+from pelagos_pipelines import contract
+
+
+def submitted(task: str = "Detection", **spec: Any) -> RunRequest:
+    candidate = dataset_version(task=task)
+    parsed = builders.training_run_spec(**spec)
+    frozen = training_run.Frozen(training_run.inputs(parsed), candidate)
+    seen = make_training_observed(
+        spec=parsed, frozen=frozen, tracked=make_tracked(), dataset=dataset_seen(candidate=candidate)
+    )
+    (effect,) = training_run.decide(seen).effects
+    assert isinstance(effect, SubmitRun)
+    return effect.request
+
+
+def parsed(request: RunRequest) -> contract.TrainingRequest:
+    return contract.TrainingRequest.model_validate_json(request.parameters["request"])
+
+
+def test_every_field_of_spec_that_trains_arrives() -> None:
+    request = parsed(
+        submitted(
+            model={"weights": {"path": "checkpoints/plankton.pt", "sha256": "d4" * 32}},
+            hyperparameters={
+                "imageSize": 320,
+                "batchSize": 4,
+                "learningRate": "1e-3",
+                "optimizer": "SGD",
+                "mosaic": True,
+            },
+            earlyStopping={"patience": 5},
+            seeds=[7],
+            resources={"cpu": 3},
+        )
+    )
+
+    assert request.dataset == contract.DatasetInput(name="frames", version=builders.VERSION, uri="/objects/a1a1")
+    assert request.model.weights == contract.Weights(path="checkpoints/plankton.pt", sha256="d4" * 32)
+    assert (request.hyperparameters.epochs, request.hyperparameters.image_size) == (10, 320)
+    assert (request.hyperparameters.learning_rate, request.hyperparameters.optimizer) == ("1e-3", "SGD")
+    assert request.hyperparameters.mosaic
+    assert request.early_stopping == contract.EarlyStopping(patience=5)
+    assert (request.seed, request.resources.cpu, request.task) == (7, 3, contract.Task.DETECTION)
+
+
+@pytest.mark.parametrize(
+    ("task", "architecture", "want"),
+    [("Detection", "yolov8n", 640), ("Classification", "mobilenet_v3_small", 224)],
+)
+def test_the_size_of_images_follows_the_task_unless_spec_names_it(task: str, architecture: str, want: int) -> None:
+    request = parsed(submitted(task, model={"architecture": architecture}))
+
+    assert request.hyperparameters.image_size == want
+
+
+def test_parameters_are_those_of_the_flow() -> None:
+    request = submitted()
+
+    assert request.flow == "training"
+    assert request.parameters.keys() == {
+        *("request", "data_root", "store", "report", "workspace", "tracking_uri", "tracking_run"),
+    }
+    assert request.resources.cpu == 2
+
+
+def test_the_run_carries_the_uid_and_a_name_that_fits_into_a_label() -> None:
+    request = submitted()
+
+    assert request.labels == {"pelagos.dev/uid": "uid-2", "pelagos.dev/resource": "trainingrun/default/detector"}
+    name = training_run.name_run("123e4567-e89b-42d3-a456-426614174000", builders.frozen_inputs())
+    assert len(name) <= 63
+
+
+def test_the_key_depends_on_inputs_and_version_only() -> None:
+    usual = builders.frozen_inputs()
+    judged_otherwise = builders.frozen_inputs(gates=[], register=None, deadline="1h")
+    other_seed = builders.frozen_inputs(seeds=[1])
+    other_version = training_run.Frozen(usual.inputs, dataset_version(builders.OTHER_VERSION))
+
+    assert judged_otherwise.digest == usual.digest
+    assert len({usual.digest, other_seed.digest, other_version.digest}) == 3
