@@ -1,0 +1,151 @@
+"""Composed frames: several real organisms on a background with the brightness and the noise of the crops' own.
+
+Used by the composer. Everything is drawn from one generator, so a seed gives the same frames.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pelagos_pipelines.samples.organisms import Background, Organism
+
+SIDE = 384
+"""Pixels of a frame's side; at an input of 192 pixels the smallest organism still has about 30."""
+ORGANISMS = (2, 5)
+"""Least and most organisms of a frame."""
+EXTENT = (72.0, 170.0)
+"""Least and most pixels of an organism's longest side before it is jittered; real sizes between them are kept."""
+FEATHER = 2.5
+"""Pixels over which an organism fades into the frame, so that no edge of its crop shows."""
+ATTEMPTS = 40
+OVERLAP = 0.05
+"""Largest share of the smaller of two boxes that may be covered by the other."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An organism in a frame: left, top, width and height of its mask in pixels."""
+
+    name: str
+    label: str
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """``pixels`` is uint8 [SIDE, SIDE]."""
+
+    pixels: Any
+    placed: tuple[Placed, ...]
+
+
+def compose(organisms: Sequence[Organism], count: int, generator: np.random.Generator) -> Iterator[Frame]:
+    """``count`` frames in which classes, and the organisms of a class, take turns: rare ones are seen as often as others."""
+    turns = _turns(organisms, generator)
+    for _ in range(count):
+        wanted = int(generator.integers(ORGANISMS[0], ORGANISMS[1] + 1))
+        canvas = empty(organisms[int(generator.integers(len(organisms)))].background, generator)
+        yield _frame(canvas, [next(turns) for _ in range(wanted)], generator)
+
+
+def empty(background: Background, generator: np.random.Generator) -> Any:
+    """A frame without organisms as float32: the level, uneven illumination, and noise with the measured correlation."""
+    # White noise smoothed by a Gaussian of width s has the correlation exp(-1 / 4s^2) between neighbours.
+    width = 1 / (2 * np.sqrt(-np.log(background.correlation)))
+    noise = cv2.GaussianBlur(generator.normal(size=(SIDE, SIDE)).astype(np.float32), (0, 0), float(width))
+    uneven = cv2.resize(generator.normal(size=(3, 3)).astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    return background.level * (1 + 0.01 * uneven) + noise / noise.std() * background.noise
+
+
+def _turns(organisms: Sequence[Organism], generator: np.random.Generator) -> Iterator[Organism]:
+    by_label: dict[str, list[Organism]] = defaultdict(list)
+    for organism in organisms:
+        by_label[organism.label].append(organism)
+    within = {label: _shuffled(members, generator) for label, members in sorted(by_label.items())}
+    for label in _shuffled(list(within), generator):
+        yield next(within[label])
+
+
+def _shuffled(items: Sequence[Any], generator: np.random.Generator) -> Iterator[Any]:
+    """All items in random order, again and again."""
+    while True:
+        for index in generator.permutation(len(items)):
+            yield items[index]
+
+
+def _frame(canvas: Any, organisms: Sequence[Organism], generator: np.random.Generator) -> Frame:
+    placed: list[Placed] = []
+    for organism in organisms:
+        transmission, mask = _varied(organism, generator)
+        box = _box(mask)
+        place = _place(box, [other.box for other in placed], generator)
+        if place is None:
+            continue
+        _multiply(canvas, transmission, mask, (place[0] - box[0], place[1] - box[1]))
+        placed.append(Placed(organism.name, organism.label, (*place, box[2], box[3])))
+    return Frame(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), tuple(placed))
+
+
+def _varied(organism: Organism, generator: np.random.Generator) -> tuple[Any, Any]:
+    """Transmission and mask, turned by quarters, mirrored, scaled and made denser or fainter at random."""
+    _, _, width, height = _box(organism.mask)
+    natural = float(np.clip(max(width, height), *EXTENT)) / max(width, height)
+    scale = natural * generator.uniform(0.85, 1.15)
+    turns, mirrored, density = int(generator.integers(4)), bool(generator.integers(2)), generator.uniform(0.85, 1.15)
+    varied = []
+    for plane in (np.maximum(organism.transmission, 0.01) ** density, organism.mask):
+        turned = np.rot90(plane[:, ::-1] if mirrored else plane, turns)
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        varied.append(cv2.resize(np.ascontiguousarray(turned), None, fx=scale, fy=scale, interpolation=interpolation))
+    return varied[0], (varied[1] > 0.5).astype(np.uint8)
+
+
+def _box(mask: Any) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    left, top = int(columns[0]), int(rows[0])
+    return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
+
+
+def _place(
+    box: tuple[int, int, int, int], taken: Sequence[tuple[int, int, int, int]], generator: np.random.Generator
+) -> tuple[int, int] | None:
+    """Left and top where the box fits into the frame and hardly covers another; None if no try finds one."""
+    _, _, width, height = box
+    for _ in range(ATTEMPTS):
+        left, top = (int(generator.integers(0, SIDE - extent + 1)) for extent in (width, height))
+        if all(_covered((left, top, width, height), other) <= OVERLAP for other in taken):
+            return left, top
+    return None
+
+
+def _covered(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+    across = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    down = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    return max(across, 0) * max(down, 0) / min(one[2] * one[3], other[2] * other[3])
+
+
+def _multiply(canvas: Any, transmission: Any, mask: Any, offset: tuple[int, int]) -> None:
+    """Put the organism in front of the canvas; its crop begins at ``offset`` and may stick out of the frame."""
+    opacity = _opacity(mask)
+    left, top = offset
+    height, width = mask.shape
+    rows, columns = slice(max(top, 0), min(top + height, SIDE)), slice(max(left, 0), min(left + width, SIDE))
+    inside = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
+    canvas[rows, columns] *= 1 + opacity[inside] * (transmission[inside] - 1)
+
+
+def _opacity(mask: Any) -> Any:
+    """1 on the organism, fading to 0 around it and at the edges of the crop, where the camera's software cut it off."""
+    wide = cv2.dilate(mask, np.ones((5, 5), np.uint8)).astype(np.float32)
+    wide[[0, -1], :] = 0
+    wide[:, [0, -1]] = 0
+    soft = cv2.GaussianBlur(wide, (0, 0), FEATHER, borderType=cv2.BORDER_CONSTANT)
+    framed = cv2.copyMakeBorder(np.ones(mask.shape, np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    from_edge = cv2.distanceTransform(framed, cv2.DIST_C, 3)[1:-1, 1:-1] - 1
+    return soft * np.clip(from_edge / (2 * FEATHER), 0, 1)

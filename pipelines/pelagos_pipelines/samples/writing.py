@@ -1,0 +1,117 @@
+"""The sample folders on disk: the crops as they are, the composed frames with COCO annotations, and their README."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pelagos_pipelines.contract import SPLITS, Split
+from pelagos_pipelines.samples import frames, organisms
+from pelagos_pipelines.samples.wheel import EXPECTED, Crop
+
+SEED = 20
+FRAMES: Mapping[Split, int] = {"train": 320, "validation": 64, "test": 64}
+QUALITY = 92
+"""JPEG quality of the frames; the crops are JPEG, too."""
+
+README = """# Samples
+
+Phytoplankton of the Belgian part of the North Sea, imaged by a FlowCam.
+
+| folder | what it is |
+|---|---|
+| `phytoplankton-crops/` | **Real.** {crops} images in six classes, byte for byte as published. One folder per class. |
+| `phytoplankton-frames/` | **Composed.** {frames} frames of {side} x {side} pixels; each organism is cut out of a real crop. |
+
+## What is composed
+A FlowCam publishes crops, one organism each; the full frames of these crops are not published. The frames here stand in for them,
+so that detection can be tried. Real: the organisms' pixels. Made up: where an organism lies, which ones lie together, its quarter
+turn, mirroring, scale (85 to 115 %; organisms of less than 72 or more than 170 pixels are brought into that range) and density
+(85 to 115 %), and the background, which has the brightness, noise and noise correlation that were measured around the organisms.
+Every class appears about equally often. Boxes are the extent of the organism's mask and were not checked by a taxonomist.
+
+**Figures that a detector reaches on these frames say that the machinery works. They say nothing about real samples of water.**
+
+## Why test frames are honest
+Organisms were divided between training, validation and test, class by class, *before* frames were composed ({division}).
+`images[].group` names the part, `images[].organisms` the crops. No organism is in frames of two parts. Split by group:
+any other split would show test organisms to the training.
+
+## Source, licence, attribution
+Images: demonstration images of planktonclas 0.2.4, Wout Decrop, Flanders Marine Institute (VLIZ), within the project iMagine;
+Apache-2.0. Related publication: *Automated image classification workflow for phytoplankton monitoring*,
+doi:10.3389/fmars.2025.1699781. The frames derive from these images and are under the same licence. Composed with seed {seed}.
+"""
+
+
+def write(crops: Sequence[Crop], into: Path, sizes: Mapping[Split, int] = FRAMES) -> None:
+    """Write both collections and the README; ``sizes`` is the number of frames by split."""
+    log = logging.getLogger(__name__)
+    for crop in crops:
+        folder = into / "phytoplankton-crops" / crop.label
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / crop.name).write_bytes(crop.encoded)
+    log.info("wrote %d real images in %d classes", len(crops), len(EXPECTED))
+    divided = organisms.divide([organisms.cut_out(crop) for crop in crops], SEED)
+    folder = into / "phytoplankton-frames"
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    coco = _compose(divided, folder, sizes)
+    (folder / "annotations.json").write_text(json.dumps(coco, indent=1) + "\n", encoding="utf-8")
+    log.info("composed %d frames with %d organisms", len(coco["images"]), len(coco["annotations"]))
+    division = ", ".join(f"{len(divided[split])} {split}" for split in SPLITS)
+    text = README.format(crops=len(crops), frames=len(coco["images"]), side=frames.SIDE, division=division, seed=SEED)
+    (into / "README.md").write_text(text, encoding="utf-8")
+
+
+def _compose(divided: Mapping[Split, Sequence[organisms.Organism]], folder: Path, sizes: Mapping[Split, int]) -> Any:
+    ids = {label: index for index, label in enumerate(EXPECTED, start=1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, split in enumerate(SPLITS):
+        generator = np.random.default_rng([SEED, number])
+        for frame in frames.compose(divided[split], sizes[split], generator):
+            image = _image(frame, len(images) + 1, split)
+            Image.fromarray(frame.pixels).save(folder / image["file_name"], "JPEG", quality=QUALITY)
+            images.append(image)
+            annotations += [
+                _annotation(placed, len(annotations) + index, image["id"], ids[placed.label])
+                for index, placed in enumerate(frame.placed, start=1)
+            ]
+    return {
+        "info": {"description": "FlowCam frames composed from real organisms; see ../README.md", "version": "1"},
+        "licenses": [{"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": index, "name": label} for label, index in ids.items()],
+    }
+
+
+def _image(frame: frames.Frame, identifier: int, split: Split) -> dict[str, Any]:
+    return {
+        "id": identifier,
+        # The number says nothing about the split: only the group does.
+        "file_name": f"images/frame-{identifier:04d}.jpg",
+        "width": frames.SIDE,
+        "height": frames.SIDE,
+        "license": 1,
+        "group": f"organisms-{split}",
+        "organisms": [placed.name for placed in frame.placed],
+    }
+
+
+def _annotation(placed: frames.Placed, identifier: int, image: int, category: int) -> dict[str, Any]:
+    return {
+        "id": identifier,
+        "image_id": image,
+        "category_id": category,
+        "bbox": list(placed.box),
+        "area": placed.box[2] * placed.box[3],
+        "iscrowd": 0,
+        "organism": placed.name,
+    }
