@@ -1,0 +1,60 @@
+"""The formats that Pelagos reads, and the choice of one for a source. A new format is a module named in FORMATS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pelagos_pipelines.annotations import coco, imagefolder, yolo
+from pelagos_pipelines.annotations.hostile import few
+from pelagos_pipelines.annotations.model import Format, Tree
+from pelagos_pipelines.contract import Reason, RefusedError, Task
+
+FORMATS: Sequence[Format] = (imagefolder, coco, yolo)
+
+
+def choose(name: str, tree: Tree, task: Task) -> Format:
+    """The format of a source: the one that ``name`` says, or the only one that fits for Auto.
+
+    Raises:
+        RefusedError: FORMAT_NOT_RECOGNISED for Auto without one clear answer; TASK_MISMATCH when it carries other annotations.
+    """
+    chosen = detect(tree) if name == "Auto" else next(known for known in FORMATS if name == known.NAME)
+    if task is not chosen.TASK:
+        raise RefusedError(
+            Reason.TASK_MISMATCH,
+            f"task is {task.value}, but the source is in the format {chosen.NAME}, which carries annotations for"
+            f" {chosen.TASK.value}; set task to {chosen.TASK.value}, or name another source or format",
+            "task",
+        )
+    return chosen
+
+
+def detect(tree: Tree) -> Format:
+    """The only format that recognises the files.
+
+    Raises:
+        RefusedError: FORMAT_NOT_RECOGNISED when none does, or more than one.
+    """
+    fitting = [known for known in FORMATS if known.recognises(tree)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        found = f"the files fit more than one format ({', '.join(known.NAME for known in fitting)})"
+    else:
+        layouts = "; ".join(f"{known.NAME}: {known.LAYOUT}" for known in FORMATS)
+        found = f"the files fit no known format (found {few(tree.files)}). Known are {layouts}"
+    raise RefusedError(
+        Reason.FORMAT_NOT_RECOGNISED, f"format is Auto, but {found}; set format, or change the files' layout", "format"
+    )
+
+
+def of_view(view: str) -> Format:
+    """The format that writes a view.
+
+    Raises:
+        ValueError: there is no such view.
+    """
+    for known in FORMATS:
+        if view == known.VIEW:
+            return known
+    raise ValueError(f"there is no view {view!r}; there are {', '.join(known.VIEW for known in FORMATS)}")
