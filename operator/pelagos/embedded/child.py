@@ -55,7 +55,9 @@ class Child:
     def __init__(self, part: Part, log: Path, timing: Timing, changed: Callable[[str, PartState], None]) -> None:
         self.part = part
         self.state = PartState(url=part.url, log=str(log))
-        self._log = log
+        self.log = log
+        self.was_ready = False
+        """At least once since the supervisor started."""
         self._timing = timing
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
@@ -110,14 +112,14 @@ class Child:
         return reason
 
     async def _start(self) -> asyncio.subprocess.Process:
-        logs.rotate(self._log)
-        descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        logs.rotate(self.log)
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid())),
                 *self.part.command,
                 env=dict(self.part.environment),
-                cwd=self._log.parent,
+                cwd=self.log.parent,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=descriptor,
@@ -137,6 +139,7 @@ class Child:
             await asyncio.sleep(self._timing.starting_period)
         self._ready_since = monotonic()
         self._ready.set()
+        self.was_ready = True
         self._show(phase=PartPhase.READY, pid=_program(pid), message="")
         return await self._watch_health(session)
 
@@ -144,7 +147,7 @@ class Child:
         misses = 0
         while misses < self._timing.misses:
             await asyncio.sleep(self._timing.period)
-            logs.limit(self._log)
+            logs.limit(self.log)
             alive = await self._answers(session, self.part.alive)
             misses = 0 if alive else misses + 1
             ready = alive and (self.part.ready == self.part.alive or await self._answers(session, self.part.ready))

@@ -128,7 +128,8 @@ async def _until_served(api: Api, definition: Mapping[str, Any]) -> None:
 
 
 async def _serves(api: Api, name: str, spec: Mapping[str, Any]) -> bool:
-    conditions = (await api.get(f"{_DEFINITIONS}/{name}")).get("status", {}).get("conditions", ())
+    # A resource that was just made has conditions: null.
+    conditions = (await api.get(f"{_DEFINITIONS}/{name}")).get("status", {}).get("conditions") or ()
     if not any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions):
         return False
     try:  # the server answers 404 for a moment after it has established a resource

@@ -30,7 +30,7 @@ def find(home: Path) -> set[int]:
 
 
 async def end(home: Path, grace: float, *, spare: Collection[int] = ()) -> int:
-    """End them: SIGTERM, SIGKILL after ``grace`` seconds. Returns how many there were. ``spare``: process ids to leave alone."""
+    """End them: SIGTERM, SIGKILL after ``grace`` seconds. Returns how many there were. ``spare``: sessions to leave alone."""
     signalled: set[int] = set()
     for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILL_SECONDS)):
         signalled |= await _signal_all(home, sign, seconds, spare)
@@ -40,7 +40,7 @@ async def end(home: Path, grace: float, *, spare: Collection[int] = ()) -> int:
 async def _signal_all(home: Path, sign: signal.Signals, seconds: float, spare: Collection[int]) -> set[int]:
     deadline = monotonic() + seconds
     signalled: set[int] = set()
-    while left := await asyncio.to_thread(find, home) - set(spare):
+    while left := {pid for pid in await asyncio.to_thread(find, home) if _session(pid) not in spare}:
         for pid in left - signalled:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, sign)
@@ -49,6 +49,13 @@ async def _signal_all(home: Path, sign: signal.Signals, seconds: float, spare: C
             break
         await asyncio.sleep(_POLL_SECONDS)
     return signalled
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def _process_ids() -> list[int]:

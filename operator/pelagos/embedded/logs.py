@@ -12,6 +12,8 @@ ROTATE_BYTES = 10 * 2**20
 LIMIT_BYTES = 50 * 2**20
 """A log larger than this is put aside while its part runs."""
 _TAIL_BYTES = 64 * 1024
+_LINE_LENGTH = 300
+"""Structured logs hold stack traces in one line; for a message to people the beginning says enough."""
 
 
 def rotate(log: Path) -> None:
@@ -32,13 +34,14 @@ def limit(log: Path) -> None:
 
 
 def tail(log: Path, lines: int) -> list[str]:
-    """The last lines; empty when there is no log."""
+    """The last lines, long ones cut; empty when there is no log."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            return stream.read().decode(errors="replace").splitlines()[-lines:]
+            found = stream.read().decode(errors="replace").splitlines()[-lines:]
     except OSError:
         return []
+    return [line if len(line) <= _LINE_LENGTH else f"{line[:_LINE_LENGTH]} ..." for line in found]
 
 
 def _old(log: Path) -> Path:

@@ -161,7 +161,7 @@ def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Pa
         url=f"{url}/metrics",
         ready=f"{url}/readyz",
         alive=f"{url}/healthz",
-        start_seconds=120,
+        start_seconds=45,
     )
 
 

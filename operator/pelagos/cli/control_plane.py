@@ -1,0 +1,27 @@
+"""``pelagos control-plane``: the programs etcd and kube-apiserver."""
+
+from __future__ import annotations
+
+import typer
+
+from pelagos.cli import installed
+from pelagos.cli.up import install_control_plane
+from pelagos.embedded import binaries
+
+app = typer.Typer(no_args_is_help=True, help="The programs of the embedded Kubernetes API server.")
+
+
+@app.callback()
+def control_plane() -> None:
+    """The programs of the embedded Kubernetes API server."""
+
+
+@app.command()
+def install() -> None:
+    """Get etcd and kube-apiserver: from KUBEBUILDER_ASSETS, the cache, the envtest archive, or by building them once.
+
+    Prints where they are.
+    """
+    found = binaries.find() or install_control_plane(installed.progress_console())
+    console = installed.result_console()
+    console.print(f"etcd            {found.etcd}\nkube-apiserver  {found.kube_apiserver}")

@@ -1,0 +1,32 @@
+"""``pelagos down``: stop everything."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+
+from pelagos.cli import installed
+from pelagos.embedded import daemon
+from pelagos.embedded.layout import Layout
+from pelagos.settings import Settings
+
+
+def down() -> None:
+    """Stop Pelagos with its pipelines and model servers. State stays; `pelagos up` continues from it.
+
+    Exit code 0 also when nothing runs.
+    """
+    take_down(installed.settings(), installed.progress_console())
+
+
+def take_down(settings: Settings, console: Console) -> None:
+    """Stop everything, also what a killed supervisor left. Raises StartError when that is impossible."""
+    layout = Layout.of(settings.home)
+    began = time.monotonic()
+    with console.status("stopping ..."):
+        stopped = daemon.stop(layout)
+    if stopped:
+        console.print(f"Stopped in {time.monotonic() - began:.1f} s. State stays in {layout.home}.", highlight=False)
+    else:
+        console.print(f"Nothing runs with its state in {layout.home}.", highlight=False)

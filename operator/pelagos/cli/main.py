@@ -1,0 +1,44 @@
+"""The command `pelagos`. Progress and problems go to standard error, results to standard output; NO_COLOR is honoured."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from pelagos.cli import control_plane, demo, down, installed, predict, status, up
+from pelagos.embedded.failures import StartError
+
+
+class _App(typer.Typer):
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Failures that we can explain need no stack trace."""
+        try:
+            return super().__call__(*arguments, **options)
+        except StartError as error:
+            installed.progress_console().print(f"[bold red]Error:[/] {_plain(error)}", soft_wrap=True)
+            sys.exit(1)
+
+
+def _plain(error: StartError) -> str:
+    """Without markup: messages hold paths and log lines with brackets."""
+    return str(error).replace("[", r"\[")
+
+
+app = _App(
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    help="Image collections and image-analysis models of the aquatic sciences, as Kubernetes resources.",
+    epilog="State lies in the folder PELAGOS_HOME. The first steps: pelagos up, then kubectl apply -f your resources.",
+)
+app.command()(up.up)
+app.command()(down.down)
+app.command()(status.status)
+app.command()(demo.demo)
+app.command()(predict.predict)
+app.add_typer(control_plane.app, name="control-plane")
+
+
+if __name__ == "__main__":
+    app()

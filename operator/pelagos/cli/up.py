@@ -1,0 +1,162 @@
+"""``pelagos up``: start everything and wait until it works."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pelagos.cli import installed, progress
+from pelagos.embedded import binaries, daemon, installation, logs, preflight
+from pelagos.embedded.failures import StartError
+from pelagos.embedded.layout import Layout
+from pelagos.embedded.state import Phase, State
+from pelagos.engines import processes
+from pelagos.engines.processes import ProcessId
+from pelagos.settings import Settings
+
+_PERIOD = 0.15
+_LOG_LINES = 12
+
+
+def up(
+    foreground: Annotated[
+        bool, typer.Option("--foreground", "-f", help="Stay, show what happens, and stop everything on Ctrl-C.")
+    ] = False,
+) -> None:
+    """Start Pelagos on this machine: API server, MLflow and the operator. Continues where it was stopped.
+
+    Exit codes: 0 when all is ready, also when it was already; 1 when something failed; 130 after Ctrl-C, with all stopped.
+    """
+    settings = installed.settings()
+    console = installed.progress_console()
+    if foreground:
+        raise typer.Exit(_stay(settings, console))
+    bring_up(settings, console)
+    show_addresses(settings, installed.result_console())
+
+
+def bring_up(settings: Settings, console: Console) -> State:
+    """Start everything in the background, or find it running; returns when all is ready.
+
+    Raises StartError when that fails, and then has stopped what it started. Ctrl-C stops everything too.
+    """
+    layout = Layout.of(settings.home)
+    found = daemon.look(layout)
+    if found.runs:
+        return _join(layout, found, console)
+    prepare(settings, console)
+    if found.crashed:
+        console.print("The last supervisor was killed or the machine went down; continuing from its state.")
+    process = daemon.start(settings, layout)
+    try:
+        return _follow(layout, process, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted; stopping everything ...")
+        daemon.stop(layout)
+        raise typer.Exit(130) from None
+
+
+def prepare(settings: Settings, console: Console) -> None:
+    """Check what is needed, and install the control plane where it is missing. Raises StartError."""
+    preflight.check(Layout.of(settings.home), settings.environments)
+    if binaries.find() is None:
+        install_control_plane(console)
+
+
+def install_control_plane(console: Console) -> binaries.Binaries:
+    """Get etcd and kube-apiserver, showing each step. Raises StartError."""
+    console.print("Installing etcd and kube-apiserver")
+    began = time.monotonic()
+    with console.status("") as status:
+
+        def show(step: str) -> None:
+            console.print(f"  {time.monotonic() - began:4.0f} s  {step}")
+            status.update(f"{step} ...")
+
+        return binaries.install(show)
+
+
+def show_addresses(settings: Settings, console: Console) -> None:
+    """Print how to use what runs."""
+    layout = Layout.of(settings.home)
+    found = daemon.look(layout).state
+    urls = {name: part.url for name, part in found.parts.items()} if found else {}
+    rows = {
+        "kubectl": f"export KUBECONFIG={layout.kubeconfig}",
+        "MLflow": urls.get("mlflow", ""),
+        "metrics": urls.get("operator", ""),
+        "state": str(layout.home),
+        "logs": str(layout.logs),
+        "stop": "pelagos down",
+    }
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        grid.add_row(f"[bold]{name}[/]", value)
+    console.print("[bold green]Pelagos is ready.[/]")
+    console.print(grid)
+
+
+def _join(layout: Layout, found: daemon.Found, console: Console) -> State:
+    """Somebody else has started it."""
+    if found.state is None:
+        raise StartError(f"Pelagos runs with its state in {layout.home}, but its {layout.state.name} cannot be read.")
+    pid = found.state.supervisor.pid
+    console.print(f"Pelagos already runs with its state in {layout.home} (supervisor {pid}, {found.state.phase}).")
+    if found.state.phase is Phase.STARTING:
+        return _follow(layout, found.state.supervisor, console)
+    if found.state.phase is not Phase.READY:
+        console.print(progress.table(found.state))
+        raise StartError("It is not well. Look at its logs, or start anew: pelagos down && pelagos up")
+    return found.state
+
+
+def _follow(layout: Layout, process: ProcessId, console: Console) -> State:
+    """Show progress until all is ready. Raises StartError when the supervisor gives up; it has stopped everything then."""
+    with progress.Progress(console) as shown:
+        while True:
+            alive = processes.is_alive(process)
+            current = daemon.report(layout, process)
+            if current is not None:
+                shown.show(current)
+                if current.phase in {Phase.READY, Phase.DEGRADED}:
+                    return current
+            if not alive:
+                break
+            time.sleep(_PERIOD)
+    raise StartError(_reason(layout, current))
+
+
+def _reason(layout: Layout, last: State | None) -> str:
+    if last is not None and last.phase is Phase.FAILED:
+        return f"Pelagos could not start. {last.message}"
+    if last is not None and last.phase is Phase.STOPPED:
+        return "Pelagos was stopped while it started."
+    log = layout.log("supervisor")
+    lines = "\n".join(f"  {line}" for line in logs.tail(log, _LOG_LINES))
+    return f"The supervisor ended while it started. The end of {log}:\n{lines}"
+
+
+def _stay(settings: Settings, console: Console) -> int:
+    """Supervise in this process."""
+    layout = Layout.of(settings.home)
+    found = daemon.look(layout)
+    if found.runs:
+        pid = found.state.supervisor.pid if found.state else "unknown"
+        raise StartError(
+            f"Pelagos already runs with its state in {layout.home} (supervisor {pid}). Stop it: pelagos down"
+        )
+    prepare(settings, console)
+    handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(layout.log("supervisor"))]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
+    console.print(f"state and logs in {layout.home}; stop with Ctrl-C")
+    code = asyncio.run(
+        installation.run(settings, on_ready=lambda: show_addresses(settings, installed.result_console()))
+    )
+    console.print("Everything is stopped.")
+    return code

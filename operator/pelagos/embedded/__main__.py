@@ -1,0 +1,25 @@
+"""``python -m pelagos.embedded``: the supervisor, in the background after `pelagos up`. Its standard output is its log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from pelagos.embedded import installation
+from pelagos.embedded.failures import StartError
+from pelagos.settings import Settings
+
+
+def main() -> int:
+    """Run until stopped; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    try:
+        return asyncio.run(installation.run(Settings()))
+    except StartError as error:
+        logging.getLogger(__name__).error("%s", error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""Owns the parts of one installation from start to stop: what runs, in which order it ends, and what is reported about it.
+
+Knows nothing of what the parts are; ``installation`` says that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from dataclasses import dataclass, replace
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, TextIO
+
+from pelagos.embedded import leftovers, state
+from pelagos.embedded.child import Child, Timing
+from pelagos.embedded.failures import StartError
+from pelagos.embedded.state import PartPhase, Phase, State
+from pelagos.engines import processes
+from pelagos.engines.processes import ProcessId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pelagos.embedded.layout import Layout
+    from pelagos.embedded.parts import Part
+    from pelagos.embedded.state import PartState
+
+_LOG = logging.getLogger(__name__)
+_LOCK_SECONDS = 0.05
+
+
+class AlreadyRunningError(StartError):
+    """Another supervisor has this home folder."""
+
+
+@dataclass(frozen=True)
+class Grace:
+    """Seconds from SIGTERM to SIGKILL. The sum, with what killing takes, stays below the 10 seconds that stopping may take."""
+
+    operator: float = 2.5
+    detached: float = 2.0
+    server: float = 2.0
+    """Of API server and MLflow, which stop while the detached processes do."""
+    store: float = 1.5
+
+
+def lock(layout: Layout, patience: float = 1.0) -> TextIO:
+    """Become the one supervisor of this home folder, until the returned file is closed. Raises AlreadyRunningError.
+
+    ``patience``: seconds to try; whoever only asks ``is_locked`` holds the lock for a moment, too.
+    """
+    stream = layout.lock.open("a+")
+    deadline = monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if monotonic() >= deadline:
+                stream.close()
+                raise AlreadyRunningError(f"Pelagos already runs with its state in {layout.home}.") from None
+            sleep(_LOCK_SECONDS)
+        else:
+            return stream
+
+
+def is_locked(layout: Layout) -> bool:
+    """Whether a supervisor has this home folder."""
+    try:
+        lock(layout, patience=0).close()
+    except AlreadyRunningError:
+        return True
+    except OSError:
+        return False  # no such folder, or not ours
+    return False
+
+
+class Supervisor:
+    """Starts, watches and stops parts. Create it with the lock held, inside the event loop."""
+
+    def __init__(self, layout: Layout, ports: Mapping[str, int], timing: Timing | None = None) -> None:
+        self._layout = layout
+        self._timing = timing or Timing()
+        self._children: dict[str, Child] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        me = processes.identify(os.getpid()) or ProcessId(os.getpid(), 0)
+        self.state = State(Phase.STARTING, me, state.now(), str(layout.kubeconfig), ports=dict(ports))
+        self._publish(self.state)
+
+    async def end_earlier(self, before: State | None) -> None:
+        """End what an earlier supervisor that was killed left of its parts. Pipelines and Triton servers go on: the operator
+        finds them again."""
+        sessions = [part.session for part in before.parts.values() if part.session] if before else []
+        await asyncio.gather(*(processes.kill_group(session, 0) for session in sessions))
+
+    def start(self, part: Part) -> Child:
+        """Keep this part running from now on."""
+        child = Child(part, self._layout.log(part.name), self._timing, self._changed)
+        self._children[part.name] = child
+        self._tasks[part.name] = asyncio.create_task(child.run(), name=part.name)
+        return child
+
+    def use_ports(self, ports: Mapping[str, int]) -> None:
+        """Report the ports, which the next start will want again."""
+        self._publish(replace(self.state, ports=dict(ports)))
+
+    def announce(self, parts: Sequence[str]) -> None:
+        """Show parts that will be started later."""
+        for name in parts:
+            self._publish(self.state.with_part(name, state.PartState()))
+
+    def ready(self) -> None:
+        """From now on the installation counts as started: the phase follows its parts."""
+        self._publish(replace(self.state, phase=Phase.READY, message=""))
+        self._follow_parts()
+
+    def fail(self, message: str) -> None:
+        """Report why the start is given up."""
+        self._publish(replace(self.state, phase=Phase.FAILED, message=message))
+
+    async def stop(self, grace: Grace | None = None, *, first: str = "operator", last: str = "etcd") -> None:
+        """End everything: ``first``, then what it started and the other parts, then ``last``. Nothing is left afterwards."""
+        grace = grace or Grace()
+        failed = self.state.phase is Phase.FAILED
+        if not failed:
+            self._publish(replace(self.state, phase=Phase.STOPPING))
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._stop({first}, grace.operator)
+        others = self._children.keys() - {first, last}
+        spare = {child.state.session.pid for child in self._children.values() if child.state.session}
+        await asyncio.gather(
+            leftovers.end(self._layout.home, grace.detached, spare=spare), self._stop(others, grace.server)
+        )
+        await self._stop({last}, grace.store)
+        await leftovers.end(self._layout.home, 0)
+        if not failed:
+            self._publish(replace(self.state, phase=Phase.STOPPED))
+
+    async def _stop(self, names: set[str], grace: float) -> None:
+        await asyncio.gather(*(self._children[name].stop(grace) for name in names if name in self._children))
+
+    def _changed(self, name: str, part: PartState) -> None:
+        before = self.state.parts.get(name)
+        if before is None or before.phase is not part.phase:
+            _LOG.info("%s: %s%s", name, part.phase, f" ({part.message})" if part.message else "")
+        self._publish(self.state.with_part(name, part))
+        self._follow_parts()
+
+    def _follow_parts(self) -> None:
+        if self.state.phase not in {Phase.READY, Phase.DEGRADED}:
+            return
+        well = all(part.phase is PartPhase.READY for part in self.state.parts.values())
+        phase = Phase.READY if well else Phase.DEGRADED
+        if phase is not self.state.phase:
+            self._publish(replace(self.state, phase=phase))
+
+    def _publish(self, new: State) -> None:
+        self.state = new
+        try:
+            state.write(self._layout.state, new)
+        except OSError as error:
+            # A full disk must not end the servers; the next report may fit.
+            with contextlib.suppress(OSError):
+                _LOG.warning("cannot write %s: %s", self._layout.state, error.strerror)
