@@ -11,9 +11,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Annotated, TypeAlias
 
 import orjson
-from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from pelagos_pipelines.annotations import hostile, linking
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord, Sizes, Tree, declared, split_of, suffix
@@ -25,6 +26,8 @@ TASK = Task.DETECTION
 LAYOUT = "annotations*.json, instances_*.json or _annotations.coco.json with images, annotations and categories"
 MAX_BYTES = 1024**3
 _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", re.IGNORECASE)
+
+_Number: TypeAlias = Annotated[float, Field(strict=True)]
 
 
 class _Part(BaseModel):
@@ -42,7 +45,7 @@ class _Image(_Part):
 class _Annotation(_Part):
     image_id: StrictInt | StrictStr
     category_id: StrictInt
-    bbox: tuple[float, float, float, float]
+    bbox: tuple[_Number, _Number, _Number, _Number]
     iscrowd: StrictInt | StrictBool = 0
 
 
@@ -72,7 +75,7 @@ def recognises(tree: Tree) -> bool:
     return bool(tree.images) and bool(_files(tree))
 
 
-def read(tree: Tree, sizes: Sizes) -> Collection:  # noqa: ARG001 - one signature for all formats
+def read(tree: Tree, sizes: Sizes) -> Collection:
     """The boxes of all annotation files together; their categories are joined by name."""
     files = _files(tree) or [path for path in tree.files if suffix(path) == ".json"]
     if not files:
@@ -161,7 +164,9 @@ def _read_file(tree: Tree, path: str, content: _File, reading: _Reading) -> None
         if found is None:
             reading.orphans.append(entry.file_name)
         elif found in reading.images:
-            raise hostile.invalid(f"{where} lists {hostile.printable(found)}, which is listed before; list an image once")
+            raise hostile.invalid(
+                f"{where} lists {hostile.printable(found)}, which is listed before; list an image once"
+            )
         else:
             reading.images[found] = ImageRecord(
                 path=found,
@@ -173,9 +178,7 @@ def _read_file(tree: Tree, path: str, content: _File, reading: _Reading) -> None
             )
 
 
-def _boxes(
-    where: str, content: _File, categories: Mapping[int, str], reading: _Reading
-) -> dict[int | str, list[Box]]:
+def _boxes(where: str, content: _File, categories: Mapping[int, str], reading: _Reading) -> dict[int | str, list[Box]]:
     known = {entry.id for entry in content.images}
     if len(known) < len(content.images):
         raise hostile.invalid(f"{where} lists two images with one id; ids must be unique: export it again")
@@ -227,4 +230,3 @@ def _warnings(tree: Tree, reading: _Reading, unused: Iterable[str]) -> Iterable[
         yield f"{reading.crowds} annotations of crowds (iscrowd) are left out"
     if unused := list(unused):
         yield f"classes that no annotation uses are left out: {hostile.few(unused)}"
-

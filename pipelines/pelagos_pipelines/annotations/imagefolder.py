@@ -30,7 +30,7 @@ def recognises(tree: Tree) -> bool:
     return not any(suffix(path) in _LABEL_FILES for path in tree.files)
 
 
-def read(tree: Tree, sizes: Sizes) -> Collection:  # noqa: ARG001 - one signature for all formats
+def read(tree: Tree, sizes: Sizes) -> Collection:
     """The class of every image is the name of its folder."""
     depth = _class_depth(tree)
     stray = [path for path in tree.images if _part(path, depth) is None]

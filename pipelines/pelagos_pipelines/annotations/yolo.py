@@ -1,12 +1,13 @@
 """YOLO detection: data.yaml with the class names, images/ and labels/ with one text file per image. Layouts of ultralytics,
 Roboflow and Label Studio (which writes classes.txt instead).
 
-A row is ``class x y width height``, centre and size as fractions of the upright image; rows of polygons become their bounding box.
+A row is ``class x y width height``: centre and size as fractions of the upright image. Polygons become their bounding box.
 data.yaml is parsed by us and never handed to a framework: ultralytics executes its key ``download``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -80,7 +81,9 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     classes, unused = declared(settings.names, images)
     warnings = [*settings.warnings]
     if overlapping:
-        warnings.append(f"{len(overlapping)} images stand in more than one split of {settings.where}, which counts as in none")
+        warnings.append(
+            f"{len(overlapping)} images stand in more than one split of {settings.where}, which counts as in none"
+        )
     if unused:
         warnings.append(f"classes that no annotation uses are left out: {hostile.few(unused)}")
     return Collection(TASK, classes, tuple(images), tuple(warnings))
@@ -151,9 +154,13 @@ def _from_yaml(tree: Tree, path: str) -> _Settings:
     if not isinstance(content, dict):
         raise hostile.invalid(f"{where} is not a mapping; Yolo expects {LAYOUT}")
     if "download" in content:
-        raise hostile.invalid(f"{where} has the key download, which may hold a program; it is never executed: remove it")
+        raise hostile.invalid(
+            f"{where} has the key download, which may hold a program; it is never executed: remove it"
+        )
     names = _names(where, content)
-    splits = {SPLIT_NAMES[key]: _entries(where, key, content[key]) for key in ("train", "val", "test") if content.get(key)}
+    splits = {
+        SPLIT_NAMES[key]: _entries(where, key, content[key]) for key in ("train", "val", "test") if content.get(key)
+    }
     base, warnings = _base(where, content.get("path"))
     return _Settings(where, names, splits, base, warnings)
 
@@ -163,9 +170,13 @@ def _names(where: str, content: Mapping[Any, Any]) -> tuple[str, ...]:
     if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
-        raise hostile.invalid(f"{where}: names must be a list, or a mapping from 0, 1, 2, ... to class names: correct it")
+        raise hostile.invalid(
+            f"{where}: names must be a list, or a mapping from 0, 1, 2, ... to class names: correct it"
+        )
     if "nc" in content and content["nc"] != len(names):
-        raise hostile.invalid(f"{where}: nc is {hostile.printable(str(content['nc']))}, but there are {len(names)} names")
+        raise hostile.invalid(
+            f"{where}: nc is {hostile.printable(str(content['nc']))}, but there are {len(names)} names"
+        )
     return tuple(hostile.class_name(name, where) for name in names)
 
 
@@ -215,7 +226,9 @@ def _images_of(tree: Tree, settings: _Settings, entry: str) -> Iterable[str]:
         below = [path for path in tree.images if path.startswith(f"{candidate}/")]
         if below:
             return below
-    raise hostile.invalid(f"{settings.where} names {hostile.printable(entry)}, where there are no images; correct the path")
+    raise hostile.invalid(
+        f"{settings.where} names {hostile.printable(entry)}, where there are no images; correct the path"
+    )
 
 
 def _listed(tree: Tree, settings: _Settings, path: str) -> list[str]:
@@ -264,6 +277,8 @@ def _rows(text: str, file: str) -> Iterator[_Row]:
             row = _Row(where, int(columns[0]), tuple(float(column) for column in columns[1:]))
         except ValueError as error:
             raise hostile.invalid(f"{where}: {hostile.printable(line)!r} is not 'class x y width height'") from error
+        if not all(map(math.isfinite, row.values)):
+            raise hostile.invalid(f"{where}: {hostile.printable(line)!r} holds a value that is no number; correct it")
         polygon = len(columns) > _BOX_COLUMNS + 1 and len(columns) % 2 == 1
         if len(columns) != _BOX_COLUMNS and not polygon:
             raise hostile.invalid(

@@ -1,0 +1,1 @@
+"""From a collection as it was found to an immutable version: cleaning, splitting, storing."""

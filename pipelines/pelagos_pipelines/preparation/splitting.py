@@ -1,0 +1,257 @@
+"""Divide images into train, validation and test. Called by the task prepare after cleaning.
+
+The same seed and content give the same split on every machine: nothing depends on the order of files, on names or on a random
+number generator of a library. Images that must not be separated (kept duplicates; groups, for Grouped) form a *unit*, and
+units are assigned whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pelagos_pipelines.annotations.hostile import few
+from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.contract import SPLITS, Ratios, Reason, RefusedError, Split, SplitPolicy
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """Images that stay together. ``order`` is the seeded hash of their content."""
+
+    paths: tuple[str, ...]
+    labels: frozenset[str]
+    order: str
+
+    @property
+    def size(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class Divided:
+    """The images with their split. ``leakage`` counts groups and sets of duplicates that stand in more than one split."""
+
+    images: tuple[ImageRecord, ...]
+    leakage: int
+    warnings: tuple[str, ...]
+
+
+def divide(
+    images: Sequence[ImageRecord], digests: Mapping[str, str], repeats: Mapping[str, str], policy: SplitPolicy
+) -> Divided:
+    """Assign every image to a split. ``digests`` are the sha256 of images by path, ``repeats`` the kept duplicates.
+
+    Raises:
+        RefusedError: SPLIT_IMPOSSIBLE, or CLASS_MISSING_FROM_TRAIN.
+    """
+    warnings: list[str] = []
+    if policy.policy == "Provided":
+        splits = _provided(images)
+    else:
+        units = _units(images, digests, repeats, policy)
+        if policy.policy == "Grouped":
+            warnings += _ungrouped(images)
+        splits = _assign(units, policy)
+    divided = tuple(replace(image, split=splits[image.path]) for image in images)
+    _require_classes(divided, policy)
+    groups, copies = _leaking(divided, repeats)
+    if groups:
+        warnings.append(
+            f"{len(groups)} groups stand in more than one split: {few(groups)}; test metrics may be too good:"
+            " use split.policy Grouped"
+        )
+    if copies:
+        warnings.append(
+            f"{len(copies)} duplicates stand in another split than the image that they repeat: {few(copies)}"
+        )
+    missing = [split for split in SPLITS if split not in splits.values()]
+    if missing:
+        warnings.append(f"no images in the split {' and '.join(missing)}: such a version cannot be trained on")
+    return Divided(divided, len(groups) + len(copies), tuple(warnings))
+
+
+def shares(total: int, ratios: Ratios) -> dict[Split, int]:
+    """Whole numbers that add up to ``total``, by largest remainder; no wanted split goes empty while there is enough for all."""
+    wanted: dict[Split, int] = {split: getattr(ratios, split) for split in SPLITS if getattr(ratios, split) > 0}
+    whole = sum(wanted.values())
+    counts = {split: total * ratio // whole for split, ratio in wanted.items()}
+    by_remainder = sorted(wanted, key=lambda split: (-(total * wanted[split] % whole), SPLITS.index(split)))
+    for split in by_remainder[: total - sum(counts.values())]:
+        counts[split] += 1
+    if total >= len(wanted):
+        for split in wanted:
+            if counts[split] == 0:
+                counts[max(counts, key=lambda other: (counts[other], -SPLITS.index(other)))] -= 1
+                counts[split] = 1
+    return counts
+
+
+# --- units
+
+
+def _units(
+    images: Sequence[ImageRecord], digests: Mapping[str, str], repeats: Mapping[str, str], policy: SplitPolicy
+) -> list[_Unit]:
+    grouped = policy.policy == "Grouped"
+    if grouped and all(image.group is None for image in images):
+        raise RefusedError(
+            Reason.SPLIT_IMPOSSIBLE,
+            "split.policy is Grouped, but no image has a group (COCO: images[].group; ImageFolder: folders below the class);"
+            " add groups, or use Random or Stratified",
+            "split.policy",
+        )
+    parents = {image.path: image.path for image in images}
+    first_of_group: dict[str, str] = {}
+    for image in images:
+        if image.path in repeats:
+            _join(parents, image.path, repeats[image.path])
+        if grouped and image.group is not None:
+            _join(parents, image.path, first_of_group.setdefault(image.group, image.path))
+    members: dict[str, list[ImageRecord]] = defaultdict(list)
+    for image in images:
+        members[_root(parents, image.path)].append(image)
+    units = [_unit(together, digests, policy.seed) for together in members.values()]
+    # Two copies of one image make one unit, so orders differ; paths are named for units of images that show nothing alike.
+    return sorted(units, key=lambda unit: (unit.order, unit.paths))
+
+
+def _unit(images: Sequence[ImageRecord], digests: Mapping[str, str], seed: int) -> _Unit:
+    content = ",".join(sorted(digests[image.path] for image in images))
+    order = hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
+    labels = frozenset[str]().union(*(image.labels for image in images))
+    return _Unit(tuple(sorted(image.path for image in images)), labels, order)
+
+
+def _join(parents: dict[str, str], one: str, other: str) -> None:
+    parents[_root(parents, one)] = _root(parents, other)
+
+
+def _root(parents: dict[str, str], path: str) -> str:
+    while parents[path] != path:
+        parents[path] = parents[parents[path]]
+        path = parents[path]
+    return path
+
+
+# --- policies
+
+
+def _assign(units: Sequence[_Unit], policy: SplitPolicy) -> dict[str, Split]:
+    wanted = [split for split in SPLITS if getattr(policy.ratios, split) > 0]
+    if len(units) < len(wanted):
+        what = "groups" if policy.policy == "Grouped" else "distinct images"
+        raise RefusedError(
+            Reason.SPLIT_IMPOSSIBLE,
+            f"{len(units)} {what} cannot be divided into {len(wanted)} splits ({', '.join(wanted)}); add images, or set the"
+            " ratio of a split to 0",
+            "split.ratios",
+        )
+    if policy.policy == "Stratified":
+        chosen = _stratified(units, policy.ratios)
+    else:
+        ordered = sorted(units, key=lambda unit: -unit.size) if policy.policy == "Grouped" else units
+        chosen = _greedy(ordered, policy.ratios)
+    splits = {path: split for unit, split in chosen for path in unit.paths}
+    _require_splits(splits, wanted)
+    return splits
+
+
+def _greedy(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:
+    """Each unit to the split that lacks most images; the last ones go to splits that would stay empty.
+
+    With the largest units first this is the longest-processing-time rule, which keeps close to the ratios by image count.
+    """
+    lacking = shares(sum(unit.size for unit in units), ratios)
+    empty = set(lacking)
+    chosen = []
+    for index, unit in enumerate(units):
+        open_to = [split for split in lacking if split in empty] if len(units) - index <= len(empty) else list(lacking)
+        split = max(open_to, key=lambda name: (lacking[name], -SPLITS.index(name)))
+        lacking[split] -= unit.size
+        empty.discard(split)
+        chosen.append((unit, split))
+    return chosen
+
+
+def _stratified(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:
+    """Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, doi:10.1007/978-3-642-23808-6_10): rarest class first.
+
+    Works for one class per image and for many; images without any class are divided like a class of their own.
+    """
+    of_label: dict[str | None, list[_Unit]] = defaultdict(list)
+    for unit in units:
+        for label in unit.labels or {None}:
+            of_label[label].append(unit)
+    lacking = shares(sum(unit.size for unit in units), ratios)
+    lacking_of = {label: shares(sum(unit.size for unit in members), ratios) for label, members in of_label.items()}
+    left = {label: len(members) for label, members in of_label.items()}
+    chosen: dict[tuple[str, ...], tuple[_Unit, Split]] = {}
+    while left:
+        rarest = min(left, key=lambda label: (left[label], label or ""))
+        for unit in of_label[rarest]:
+            if unit.paths in chosen:
+                continue
+            split = max(lacking, key=lambda name: (lacking_of[rarest].get(name, 0), lacking[name], -SPLITS.index(name)))
+            chosen[unit.paths] = (unit, split)
+            lacking[split] -= unit.size
+            for label in unit.labels or {None}:
+                lacking_of[label][split] -= unit.size
+                if label in left:
+                    left[label] -= 1
+        del left[rarest]
+    return list(chosen.values())
+
+
+def _provided(images: Sequence[ImageRecord]) -> dict[str, Split]:
+    splits = {image.path: image.split for image in images if image.split is not None}
+    without = [image.path for image in images if image.split is None]
+    if without or "train" not in splits.values():
+        found = f"{len(without)} images stand in no split ({few(without)})" if without else "no image stands in train"
+        raise RefusedError(
+            Reason.SPLIT_IMPOSSIBLE,
+            f"split.policy is Provided, but {found}; name folders or files train, val and test, or use Stratified",
+            "split.policy",
+        )
+    return splits
+
+
+# --- checks
+
+
+def _require_splits(splits: Mapping[str, Split], wanted: Sequence[Split]) -> None:
+    empty = [split for split in wanted if split not in splits.values()]
+    if empty:
+        raise RefusedError(
+            Reason.SPLIT_IMPOSSIBLE,
+            f"the split {' and '.join(empty)} would be empty: there are {len(splits)} images, and duplicates and groups stay"
+            " together; add images, or change split.ratios",
+            "split.ratios",
+        )
+
+
+def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy) -> None:
+    shown = {split: {label for image in images if image.split == split for label in image.labels} for split in SPLITS}
+    missing = sorted(set().union(*shown.values()) - shown["train"])
+    if missing:
+        raise RefusedError(
+            Reason.CLASS_MISSING_FROM_TRAIN,
+            f"{len(missing)} classes have no image in train: {few(missing)}; a model cannot learn them: add images of them"
+            f" (policy {policy.policy}, seed {policy.seed}), or use Stratified",
+            "split",
+        )
+
+
+def _ungrouped(images: Sequence[ImageRecord]) -> list[str]:
+    without = [image.path for image in images if image.group is None]
+    return [f"{len(without)} images have no group and count as groups of one: {few(without)}"] if without else []
+
+
+def _leaking(images: Sequence[ImageRecord], repeats: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    splits = {image.path: image.split for image in images}
+    pairs = {(image.group, image.split) for image in images if image.group is not None}
+    counts = Counter(group for group, _ in pairs)
+    groups = sorted(group for group, count in counts.items() if count > 1)
+    return groups, sorted(path for path, first in repeats.items() if splits[path] != splits[first])

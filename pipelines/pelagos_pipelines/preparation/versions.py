@@ -1,0 +1,303 @@
+"""Dataset versions in a store: written once, named by their content, verified whenever they are read.
+
+The task prepare writes them; training makes views of them. The files are those of the contract (docs/design/0001): other
+code may read them, only this module writes them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pelagos_pipelines.annotations import registry
+from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord, Tree
+from pelagos_pipelines.contract import Reason, RefusedError, Task, write_atomically
+from pelagos_pipelines.preparation.integrity import Inspection
+
+SCHEMA_VERSION = 1
+MARKER = ".pelagos-view"
+_PARTIAL = ".partial-"
+_THREADS = 8
+"""Syncing waits for the disk, not for the processor; file systems write the journal for several files at once."""
+
+
+class SourceChangedError(Exception):
+    """A file of the source changed while a version was made of it. Trying again helps."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version on disk. ``collection`` has sizes and splits; ``blobs`` the file of every image by its path."""
+
+    digest: str
+    folder: Path
+    collection: Collection
+    blobs: Mapping[str, Path]
+
+
+@contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """Hold the store for one preparation and clear away what a killed one left. Released by the system when a process dies."""
+    (store / "versions").mkdir(parents=True, exist_ok=True)
+    with (store / ".lock").open("w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for left in (*(store / "versions").glob(f"{_PARTIAL}*"), *(store / "blobs").glob(f"*/{_PARTIAL}*")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+
+
+def source_digest(collection: Collection, inspections: Mapping[str, Inspection]) -> str:
+    """Digest of all images that were found and of their annotations, before cleaning."""
+    found = {image.path: inspections[image.path].sha256 for image in collection.images}
+    return _digest([found, [_annotation(image) for image in collection.images]])
+
+
+def write(
+    store: Path, tree: Tree, collection: Collection, inspections: Mapping[str, Inspection], recipe: Mapping[str, Any]
+) -> Version:
+    """Store a version, or find it there. The caller holds the store.
+
+    ``recipe`` must hold what decides the content, and nothing that names a machine, a path or a time.
+
+    Raises:
+        SourceChangedError: an image is not what it was when it was inspected.
+        OSError: the disk is full, among others; nothing half-written carries the version's name.
+    """
+    images = sorted(collection.images, key=lambda image: image.path)
+    manifest = {
+        "schemaVersion": SCHEMA_VERSION,
+        "task": collection.task.value,
+        "recipe": recipe,
+        "classes": list(collection.classes),
+        "images": [_entry(image, inspections[image.path]) for image in images],
+    }
+    annotations = {"schemaVersion": SCHEMA_VERSION, "images": [_annotation(image) for image in images]}
+    digest = _digest([manifest, annotations])
+    folder = store / "versions" / digest
+    _write_blobs(store, tree, [inspections[image.path] for image in images], [image.path for image in images])
+    if not _is_intact(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        _write_folder(folder, {"manifest": {**manifest, "digest": f"sha256:{digest}"}, "annotations": annotations})
+    return read(folder)
+
+
+def read(uri: str | Path) -> Version:
+    """The version at ``uri``, whose files agree with its digest and whose blobs are there in full size.
+
+    Raises:
+        RefusedError: DATASET_NOT_READABLE.
+    """
+    folder = Path(uri)
+    try:
+        manifest = orjson.loads((folder / "manifest.json").read_bytes())
+        annotations = orjson.loads((folder / "annotations.json").read_bytes())
+        stated = manifest.pop("digest").removeprefix("sha256:")
+        if _digest([manifest, annotations]) != stated or folder.resolve().name != stated:
+            raise _unreadable(folder, "its content does not match its digest")
+        version = _version(folder, stated, manifest, annotations)
+        sizes = {image["path"]: image["size"] for image in manifest["images"]}
+        _require_sizes(version, sizes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(folder, f"{type(error).__name__}: {error}") from error
+    return version
+
+
+def verify(version: Version) -> None:
+    """Read every blob.
+
+    Raises:
+        RefusedError: DATASET_NOT_READABLE when one is not what its name says.
+    """
+    files = sorted(set(version.blobs.values()))
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _THREADS)) as pool:
+        for file, digest in zip(files, pool.map(_sha256, files), strict=True):
+            if digest != file.parent.name + file.name:
+                raise _unreadable(version.folder, f"the image {file} is damaged")
+
+
+def materialise(version_uri: str | Path, view: str, target: Path) -> None:
+    """Make the view ``yolo``, ``coco`` or ``imagefolder`` in ``target``: hard links to verified blobs, annotations beside them.
+
+    Returns at once when the view is there already; begins anew when it is of another version or was interrupted.
+
+    Raises:
+        RefusedError: DATASET_NOT_READABLE; TASK_MISMATCH when the view cannot hold the version's annotations.
+        FileExistsError: ``target`` holds something else.
+        ValueError: there is no such view.
+    """
+    kind = registry.of_view(view)
+    wanted = f"{view} {Path(version_uri).resolve().name}\n"
+    marker = target / MARKER
+    if marker.exists():
+        if marker.read_text(encoding="utf-8") == wanted and Path(version_uri, "manifest.json").exists():
+            return
+        shutil.rmtree(target)
+    elif target.exists() and any(target.iterdir()):
+        raise FileExistsError(f"{target} holds other files; name a folder that is empty or does not exist")
+    version = read(version_uri)
+    if version.collection.task is not kind.TASK:
+        raise RefusedError(
+            Reason.TASK_MISMATCH,
+            f"the view {view} is for {kind.TASK.value}, the version for {version.collection.task.value}; choose another view",
+            "dataset.uri",
+        )
+    verify(version)
+    target.mkdir(parents=True, exist_ok=True)
+    marker.write_text("interrupted\n", encoding="utf-8")
+    kind.write(target, version.collection, version.blobs)
+    write_atomically(marker, wanted)
+
+
+# --- content
+
+
+def _entry(image: ImageRecord, inspection: Inspection) -> dict[str, Any]:
+    return {
+        "path": image.path,
+        "sha256": inspection.sha256,
+        "size": inspection.size,
+        "width": image.width,
+        "height": image.height,
+        "split": image.split,
+        "group": image.group,
+    }
+
+
+def _annotation(image: ImageRecord) -> dict[str, Any]:
+    if image.label is not None:
+        return {"path": image.path, "class": image.label}
+    boxes = [
+        {
+            "class": box.label,
+            "x": float(box.x),
+            "y": float(box.y),
+            "width": float(box.width),
+            "height": float(box.height),
+        }
+        for box in image.boxes
+    ]
+    return {"path": image.path, "boxes": boxes}
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _version(folder: Path, digest: str, manifest: Any, annotations: Any) -> Version:
+    blobs = folder.resolve().parent.parent / "blobs"
+    marks = {mark["path"]: mark for mark in annotations["images"]}
+    images = tuple(_record(entry, marks[entry["path"]]) for entry in manifest["images"])
+    files = {entry["path"]: _blob(blobs, entry["sha256"]) for entry in manifest["images"]}
+    return Version(digest, folder, Collection(Task(manifest["task"]), tuple(manifest["classes"]), images), files)
+
+
+def _record(entry: Any, mark: Any) -> ImageRecord:
+    boxes = (Box(box["class"], box["x"], box["y"], box["width"], box["height"]) for box in mark.get("boxes", ()))
+    return ImageRecord(
+        path=entry["path"],
+        width=entry["width"],
+        height=entry["height"],
+        group=entry["group"],
+        split=entry["split"],
+        label=mark.get("class"),
+        boxes=tuple(boxes),
+    )
+
+
+def _blob(blobs: Path, sha256: str) -> Path:
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ValueError(f"{sha256!r} is not a sha256")
+    return blobs / sha256[:2] / sha256[2:]
+
+
+def _require_sizes(version: Version, sizes: Mapping[str, int]) -> None:
+    for path, blob in version.blobs.items():
+        size = blob.stat().st_size
+        if size != sizes[path]:
+            raise _unreadable(version.folder, f"the image {path} has {size} bytes instead of {sizes[path]}")
+
+
+def _unreadable(folder: Path, why: str) -> RefusedError:
+    return RefusedError(
+        Reason.DATASET_NOT_READABLE,
+        f"the dataset version at {folder} is missing, incomplete or changed: {why}; prepare the dataset again",
+        "dataset.uri",
+    )
+
+
+# --- files
+
+
+def _is_intact(folder: Path) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        read(folder)
+    except RefusedError:
+        return False
+    return True
+
+
+def _write_blobs(store: Path, tree: Tree, inspections: Sequence[Inspection], paths: Sequence[str]) -> None:
+    sources = {item.sha256: tree.path(path) for item, path in zip(inspections, paths, strict=True)}
+    targets = {digest: _blob(store / "blobs", digest) for digest in sources}
+    for folder in {target.parent for target in targets.values()}:
+        folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(lambda digest: _write_blob(sources[digest], targets[digest], digest), sources))
+
+
+def _write_blob(source: Path, target: Path, digest: str) -> None:
+    """Copy, unless an undamaged copy is there. Never a link: the owner of the source may edit a file in place."""
+    if target.exists() and _sha256(target) == digest:
+        return
+    content = source.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise SourceChangedError(f"{source} changed while the version was made; try again")
+    partial = target.with_name(f"{_PARTIAL}{target.name}")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.chmod(0o444)
+    partial.replace(target)
+
+
+def _write_folder(folder: Path, files: Mapping[str, object]) -> None:
+    partial = folder.with_name(f"{_PARTIAL}{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        for name, content in files.items():
+            text = orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            write_atomically(partial / f"{name}.json", text.decode())
+        _sync_folder(partial)
+        partial.rename(folder)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk this gives room for the report
+        raise
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

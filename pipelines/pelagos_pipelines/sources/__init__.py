@@ -1,0 +1,1 @@
+"""Places that images and labels come from; one module each, named in registry.py."""

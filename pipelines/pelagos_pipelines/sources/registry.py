@@ -1,0 +1,32 @@
+"""The places that a Dataset may name, and the choice of one. A new place is a module with ``collect``, and an entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from pelagos_pipelines.annotations.model import Tree
+from pelagos_pipelines.contract import Source
+from pelagos_pipelines.sources import volume
+
+
+class Place(Protocol):
+    """Where files come from; ``source`` is the part of the request that belongs to the place."""
+
+    def collect(self, source: Any, data_root: Path) -> Tree:
+        """The files, on this machine.
+
+        Raises:
+            RefusedError: SOURCE_NOT_FOUND, SOURCE_EMPTY, or FORMAT_INVALID for files that no reader should see.
+        """
+
+
+PLACES: Mapping[str, Place] = {"volume": volume}
+"""By the field of ``spec.source``."""
+
+
+def collect(source: Source, data_root: Path) -> Tree:
+    """The files of the only field that is set."""
+    field = next(name for name in PLACES if getattr(source, name) is not None)
+    return PLACES[field].collect(getattr(source, field), data_root)

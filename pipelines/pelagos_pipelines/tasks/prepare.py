@@ -1,0 +1,119 @@
+"""The only step of dataset-preparation: a source in, an immutable version and a report out. Called by its component."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pelagos_pipelines import contract
+from pelagos_pipelines.annotations import registry
+from pelagos_pipelines.annotations.hostile import few, invalid
+from pelagos_pipelines.annotations.model import Collection, Tree
+from pelagos_pipelines.contract import (
+    SPLITS,
+    ClassCount,
+    PreparationRequest,
+    PreparationResult,
+    Quality,
+    RefusedError,
+    SplitCount,
+)
+from pelagos_pipelines.preparation import cleaning, integrity, splitting, versions
+from pelagos_pipelines.sources import registry as sources
+from pelagos_pipelines.tasks import runs
+
+
+def prepare(request: str, data_root: str, store: str, report: str) -> None:
+    """Make a version of the source below ``store`` and write ``result.json`` or ``failure.json`` into ``report``.
+
+    Args:
+        request: JSON of contract.PreparationRequest.
+        data_root: the data volume, in which the source's path is resolved.
+        store: the folder of the Dataset's versions and blobs.
+        report: the folder of this run; a result that stands there already is left as it is.
+
+    Raises:
+        RefusedError: the person who wrote the Dataset must change something; ``failure.json`` says what.
+    """
+    folder = Path(report)
+    if _is_finished(folder):
+        return
+    (folder / "failure.json").unlink(missing_ok=True)  # of an earlier attempt
+    with runs.reporting(report), versions.locked(Path(store)):
+        parsed = PreparationRequest.model_validate_json(request)
+        contract.report_result(folder, _prepare(parsed, Path(data_root), Path(store)))
+
+
+def _is_finished(report: Path) -> bool:
+    """Whether the result is there and the version that it names is, too."""
+    try:
+        result = PreparationResult.model_validate_json((report / "result.json").read_bytes())
+        versions.read(result.uri)
+    except (OSError, ValueError, RefusedError):
+        return False
+    return True
+
+
+def _prepare(request: PreparationRequest, data_root: Path, store: Path) -> PreparationResult:
+    tree = sources.collect(request.source, data_root)
+    _require_readable(tree)
+    reader = registry.choose(request.format, tree, request.task)
+    inspections = integrity.inspect_tree(tree, store / "inspections.json")
+    found = reader.read(tree, lambda path: _size(inspections[path]))
+    cleaned = cleaning.clean(found, inspections, request.cleaning)
+    digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
+    divided = splitting.divide(cleaned.collection.images, digests, cleaned.repeats, request.split)
+    version = versions.write(
+        store,
+        tree,
+        Collection(found.task, found.classes, divided.images),
+        inspections,
+        {
+            **request.model_dump(mode="json", by_alias=True, include={"task", "cleaning", "split"}),
+            "format": reader.NAME,
+            "sourceDigest": versions.source_digest(found, inspections),
+        },
+    )
+    return _result(version, cleaned, divided)
+
+
+def _size(inspection: integrity.Inspection) -> tuple[int, int] | None:
+    return None if inspection.problem is not None else (inspection.width, inspection.height)
+
+
+def _require_readable(tree: Tree) -> None:
+    if tree.unreadable:
+        raise invalid(
+            f"{len(tree.unreadable)} images are neither JPEG nor PNG, which is what training and serving read:"
+            f" {few(tree.unreadable)}; convert them to PNG, or move them out of the source"
+        )
+
+
+def _result(version: versions.Version, cleaned: cleaning.Cleaned, divided: splitting.Divided) -> PreparationResult:
+    images = version.collection.images
+    showing = Counter(label for image in images for label in image.labels)
+    marks = Counter(
+        label for image in images for label in ([image.label] if image.label else [b.label for b in image.boxes])
+    )
+    splits = Counter(image.split for image in images)
+    quality: dict[str, Any] = {
+        "found": cleaned.found,
+        "corrupt": cleaned.corrupt,
+        "duplicates": cleaned.duplicates,
+        "nearDuplicates": cleaned.near_duplicates,
+        "tooSmall": cleaned.too_small,
+        "leakage": divided.leakage,
+    }
+    return PreparationResult(
+        version=f"sha256:{version.digest}",
+        uri=str(version.folder.resolve()),
+        images=len(images),
+        annotations=marks.total(),
+        classes=[
+            ClassCount(name=name, images=showing[name], annotations=marks[name]) for name in version.collection.classes
+        ],
+        splits={split: SplitCount(images=splits[split]) for split in SPLITS},
+        quality=Quality.model_validate(quality),
+        warnings=[*cleaned.collection.warnings, *divided.warnings],
+    )
