@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from pelagos.engines import triton_local_probe
+from pelagos.engines import triton_inference
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.engines.triton_local_server import SECRET_HEADER, ServerFolder
 from pelagos.ports.errors import OutageError, RejectedError
@@ -179,15 +179,15 @@ async def test_settings_reach_the_model(triton: TritonLocal, tmp_path: Path, uid
     await triton.apply(want)
     seen = await settled(triton, uid)
     image = (Path(want.package_uri) / "probe.png").read_bytes()
-    answer, _ = await triton_local_probe.infer(seen.grpc_url, want.model_name, image)
+    answer, _ = await triton_inference.infer(seen.grpc_url, want.model_name, image, 10)
     assert [round(found["score"], 1) for found in answer["detections"]] == [0.9, 0.8]
 
 
 async def test_what_is_no_image_gets_an_error_that_says_so(triton: TritonLocal, uid: str, make_want: MakeWant) -> None:
     await triton.apply(make_want(uid=uid))
     seen = await settled(triton, uid)
-    with pytest.raises(triton_local_probe.InferenceError, match="neither JPEG nor PNG"):
-        await triton_local_probe.infer(seen.grpc_url, "detector", b"text")
+    with pytest.raises(triton_inference.InferenceError, match="neither JPEG nor PNG"):
+        await triton_inference.infer(seen.grpc_url, "detector", b"text", 10)
     assert (await triton.probe(uid)).correct
 
 

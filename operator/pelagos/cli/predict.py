@@ -1,0 +1,234 @@
+"""``pelagos predict``: send one image to a ModelService, print what it finds, and draw it. The demo uses the functions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pelagos.api import meta
+from pelagos.api.kinds import MODEL_SERVICE
+from pelagos.cli import access, installed, pictures
+from pelagos.engines import triton_inference
+from pelagos.settings import Settings
+
+MAX_BYTES = 64 * 1024 * 1024
+MAX_PIXELS = 100_000_000
+"""What the served models accept; asked here too, so that the answer comes before the upload."""
+TIMEOUT = 30.0
+_API_TIMEOUT = 10
+_BAR = 24
+
+
+class PredictError(Exception):
+    """There is no prediction; the message says why, in one line."""
+
+
+class Output(Enum):
+    """How the result is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a Ready service answers: ``host:port`` and the name of its model."""
+
+    address: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """``content`` is the answer in the JSON shape of the service contract; boxes are in pixels. ``latency`` in seconds."""
+
+    service: str
+    model: str
+    image: Path
+    content: Mapping[str, Any]
+    latency: float
+
+
+def predict(
+    service: Annotated[str, typer.Argument(help="Name of the ModelService.")],
+    image: Annotated[Path, typer.Argument(help="JPEG or PNG file.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the ModelService.")] = "default",
+    save: Annotated[Path | None, typer.Option(help="Write the image with what was found to this PNG or JPEG.")] = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="Format on standard output.")] = Output.TABLE,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.1)] = TIMEOUT,
+) -> None:
+    """Send an image to a ModelService and show what it finds in it."""
+    try:
+        if save is not None:
+            pictures.check_target(save)
+        found = predict_file(installed.settings(), service, image, namespace=namespace, timeout=timeout)
+        if save is not None:
+            draw(image, found, save)
+    except (PredictError, pictures.PictureError) as error:
+        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+        raise typer.Exit(1) from error
+    _print(found, output)
+
+
+def predict_file(
+    settings: Settings, service: str, image: Path, *, namespace: str = "default", timeout: float = TIMEOUT
+) -> Prediction:
+    """What a ModelService finds in an image file. Raises PredictError.
+
+    The API server is that of KUBECONFIG, or the embedded one.
+    """
+    data = read_image(image)
+    at = endpoint(settings, service, namespace)
+    try:
+        content, latency = asyncio.run(triton_inference.infer(at.address, at.model, data, timeout))
+    except triton_inference.InferenceError as error:
+        raise PredictError(f"ModelService {namespace}/{service} at {at.address}: {error}") from error
+    return Prediction(service, at.model, image, content, latency)
+
+
+def draw(image: Path, prediction: Prediction, target: Path) -> None:
+    """Write the image with what was found in it to ``target``. Raises pictures.PictureError."""
+    pictures.draw(image, prediction.content, target)
+
+
+def read_image(path: Path) -> bytes:
+    """The bytes of a JPEG or PNG. Raises PredictError for anything else."""
+    from PIL import Image
+
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise PredictError(f"{path} has {size / 2**20:.0f} MiB; at most {MAX_BYTES // 2**20} MiB are accepted")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            with Image.open(path) as image:
+                kind, (width, height) = image.format, image.size
+        data = path.read_bytes()
+    except Image.DecompressionBombError as error:
+        raise PredictError(f"{path} has too many pixels; at most {MAX_PIXELS} are accepted") from error
+    except Image.UnidentifiedImageError as error:
+        raise PredictError(f"{path} is not an image; send a JPEG or PNG") from error
+    except OSError as error:
+        raise PredictError(f"{path} cannot be read: {error.strerror or error}") from error
+    if kind not in ("JPEG", "MPO", "PNG"):
+        raise PredictError(f"{path} is a {kind}; convert it to JPEG or PNG")
+    if width * height > MAX_PIXELS:
+        raise PredictError(f"{path} has {width} x {height} pixels; at most {MAX_PIXELS} are accepted")
+    return data
+
+
+def endpoint(settings: Settings, service: str, namespace: str) -> Endpoint:
+    """Where the ModelService answers. Raises PredictError when it does not exist or is not Ready."""
+    from kubernetes.client.exceptions import ApiException
+    from kubernetes.config import ConfigException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        api = access.custom_objects(_kubeconfig(settings))
+        listed = api.list_namespaced_custom_object(
+            meta.GROUP, meta.VERSION, namespace, MODEL_SERVICE.plural, _request_timeout=_API_TIMEOUT
+        )
+    except (ConfigException, OSError) as error:
+        raise PredictError(f"there is no API server to ask: {error}. Run `pelagos up`, or set KUBECONFIG") from error
+    except HTTPError as error:
+        raise PredictError(
+            f"the API server does not answer: {error}. Does `pelagos status` say that it runs?"
+        ) from error
+    except ApiException as error:
+        raise PredictError(f"the API server refuses to list ModelServices: {error.status} {error.reason}") from error
+    services = {body["metadata"]["name"]: body for body in listed["items"]}
+    if service not in services:
+        others = f"there are {', '.join(sorted(services))}" if services else "there is none in this namespace"
+        raise PredictError(f"ModelService {namespace}/{service} not found; {others}")
+    return _endpoint(f"{namespace}/{service}", services[service].get("status", {}))
+
+
+def _kubeconfig(settings: Settings) -> Path | None:
+    import os
+
+    return None if os.environ.get("KUBECONFIG") else access.kubeconfig(settings)
+
+
+def _endpoint(name: str, status: Mapping[str, Any]) -> Endpoint:
+    ready = next((item for item in status.get("conditions", ()) if item["type"] == "Ready"), None)
+    if ready is None:
+        raise PredictError(f"ModelService {name} has no status yet; does the operator run?")
+    if ready["status"] != "True":
+        raise PredictError(f"ModelService {name} is not Ready: {ready['reason']}: {ready['message']}")
+    url = status.get("url") or ""
+    return Endpoint(address=url.removeprefix("grpc://"), model=status["model"]["name"])
+
+
+def table(prediction: Prediction) -> RenderableType:
+    """The prediction as a heading and a table: one row per detection, or per class."""
+    content = prediction.content
+    rows = _classes(content["classes"]) if content["task"] == "Classification" else _detections(content["detections"])
+    return Group(_heading(prediction), rows)
+
+
+def _classes(classes: list[Mapping[str, Any]]) -> Table:
+    found = _table("class", "probability")
+    found.add_column("")
+    for row in classes:
+        bar = "█" * round(row["probability"] * _BAR)
+        found.add_row(Text(row["label"]), f"{row['probability']:.4f}", bar)
+    return found
+
+
+def _detections(detections: list[Mapping[str, Any]]) -> Table:
+    found = _table("class", "score", "x1 [px]", "y1 [px]", "x2 [px]", "y2 [px]")
+    for row in detections:
+        found.add_row(Text(row["label"]), f"{row['score']:.3f}", *(f"{value:.1f}" for value in row["box"]))
+    return found
+
+
+def _table(name: str, *numbers: str) -> Table:
+    found = Table(box=None, padding=(0, 3, 0, 0))
+    found.add_column(name, style="bold")
+    for number in numbers:
+        found.add_column(Text(number), justify="right")
+    return found
+
+
+def _heading(prediction: Prediction) -> Text:
+    content = prediction.content
+    size = f"{content['width']} x {content['height']} px"
+    found = ""
+    if content["task"] == "Detection":
+        count = len(content["detections"])
+        found = f"{count} detection{'' if count == 1 else 's'}, "
+    return Text(
+        f"{prediction.image.name} ({size}): {found}{prediction.latency * 1000:.0f} ms from {prediction.service}"
+    )
+
+
+def _print(prediction: Prediction, output: Output) -> None:
+    if output is Output.TABLE:
+        installed.result_console().print(table(prediction))
+        return
+    content = {
+        "service": prediction.service,
+        "model": prediction.model,
+        "image": str(prediction.image),
+        "latencySeconds": round(prediction.latency, 4),
+        **prediction.content,
+    }
+    if output is Output.JSON:
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    sys.stdout.write(text)

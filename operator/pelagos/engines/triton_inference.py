@@ -1,0 +1,46 @@
+"""One inference by gRPC in the service contract of model packages. Called by the synthetic probe and by ``pelagos predict``.
+
+tritonclient is imported on first use only: gRPC and numpy would cost an idle operator tens of megabytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from time import monotonic
+from typing import Any
+
+
+class InferenceError(Exception):
+    """There was no answer, or it was an error."""
+
+
+async def infer(address: str, model: str, image: bytes, timeout: float) -> tuple[dict[str, Any], float]:
+    """The ``prediction`` for one encoded image, and the seconds that it took on an open connection."""
+    # The first import takes a second, in which the event loop must go on.
+    await asyncio.to_thread(importlib.import_module, "tritonclient.grpc.aio")
+    import numpy as np
+    from tritonclient.grpc import InferInput
+    from tritonclient.grpc.aio import InferenceServerClient
+    from tritonclient.utils import InferenceServerException
+
+    tensor = InferInput("image", [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[image]], dtype=np.object_))
+    try:
+        async with asyncio.timeout(timeout), InferenceServerClient(address) as client:
+            await client.is_server_live()  # opens the connection
+            begun = monotonic()
+            result = await client.infer(model, [tensor])
+            latency = monotonic() - begun
+    except TimeoutError as error:
+        raise InferenceError(f"no answer within {timeout:g} s") from error
+    except InferenceServerException as error:
+        raise InferenceError(f"the inference failed: {error.message() or error.status()}") from error
+    values = result.as_numpy("prediction")
+    if values is None or values.size != 1:
+        raise InferenceError("the answer holds no prediction")
+    try:
+        return json.loads(values.reshape(-1)[0]), latency
+    except ValueError as error:
+        raise InferenceError(f"the prediction is not JSON: {error}") from error

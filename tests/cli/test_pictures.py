@@ -1,0 +1,130 @@
+"""Annotated pictures: every box and label is where it belongs and can be read on any background."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pelagos.cli import pictures
+from pelagos.cli.pictures import PictureError
+
+
+def detection(box: list[float], class_id: int = 0, label: str = "Ceratium") -> dict[str, Any]:
+    return {"label": label, "classId": class_id, "score": 0.9, "box": box}
+
+
+def detections(*found: dict[str, Any]) -> dict[str, Any]:
+    return {"task": "Detection", "width": 0, "height": 0, "detections": list(found)}
+
+
+def classes(*probabilities: float) -> dict[str, Any]:
+    found = [{"label": f"class {i}", "classId": i, "probability": p} for i, p in enumerate(probabilities)]
+    return {"task": "Classification", "width": 0, "height": 0, "classes": found}
+
+
+def coloured(picture: Image.Image, colour: pictures.Colour) -> tuple[int, int, int, int] | None:
+    """The smallest rectangle around all pixels of a colour."""
+    width = picture.width
+    pixels = picture.tobytes()
+    hits = [i // 3 for i in range(0, len(pixels), 3) if tuple(pixels[i : i + 3]) == colour]
+    if not hits:
+        return None
+    columns, rows = [hit % width for hit in hits], [hit // width for hit in hits]
+    return min(columns), min(rows), max(columns), max(rows)
+
+
+@pytest.mark.parametrize("shade", [0, 128, 255], ids=["black", "grey", "white"])
+def test_a_box_is_framed_in_the_colour_of_its_class(shade: int) -> None:
+    image = Image.new("RGB", (800, 600), (shade,) * 3)
+    picture = pictures.render(image, detections(detection([200, 300, 400, 500], class_id=3)))
+    assert picture.size == (800, 600)
+    yellow = pictures.colour(3)
+    assert picture.getpixel((200, 400)) == picture.getpixel((400, 400)) == yellow
+    assert picture.getpixel((300, 500)) == yellow
+    assert picture.getpixel((300, 400)) == (shade,) * 3, "what is inside stays visible"
+    around = {picture.getpixel((x, 400)) for x in range(195, 206)}
+    assert (0, 0, 0) in around, "a dark line beside the colour shows it on a background of the same colour"
+
+
+def test_classes_have_colours_of_their_own() -> None:
+    assert len({pictures.colour(class_id) for class_id in range(60)}) == 60
+
+
+def test_small_pictures_are_enlarged_so_that_labels_can_be_read() -> None:
+    picture = pictures.render(Image.new("RGB", (50, 40), (255,) * 3), detections(detection([10, 20, 30, 36])))
+    assert picture.size == (512, 410)
+    left, _, right, bottom = coloured(picture, pictures.colour(0)) or (0, 0, 0, 0)
+    assert left == pytest.approx(10 * 10.24, abs=3)
+    assert right >= 30 * 10.24 - 3
+    assert bottom == pytest.approx(36 * 10.24, abs=3)
+
+
+def test_large_pictures_keep_their_size() -> None:
+    assert pictures.render(Image.new("RGB", (3000, 2000)), detections()).size == (3000, 2000)
+
+
+def test_labels_stay_inside_the_picture_and_apart() -> None:
+    boxes = [[0, 0, 60, 60], [740, 0, 800, 60], [0, 540, 60, 600], [300, 300, 400, 400], [305, 305, 405, 405]]
+    placed: list[pictures.Box] = []
+    for box in boxes:
+        x1, y1, x2, y2 = box
+        area = pictures._place((0, 0, 120, 14), (x1, y1, x2, y2), (800, 600), placed)
+        assert area[0] >= 0
+        assert area[1] >= 0
+        assert area[2] <= 800
+        assert area[3] <= 600
+        assert not any(pictures._overlap(area, other) for other in placed)
+        placed.append(area)
+
+
+def test_boxes_of_no_size_and_at_the_edge_do_no_harm() -> None:
+    image = Image.new("RGB", (600, 600))
+    pictures.render(
+        image, detections(detection([5, 5, 5, 5]), detection([0, 0, 600, 600]), detection([599, 599, 600, 600]))
+    )
+
+
+def test_the_most_probable_classes_stand_below_the_picture() -> None:
+    picture = pictures.render(Image.new("RGB", (600, 400), (255,) * 3), classes(0.5, 0.3, 0.1, 0.06, 0.03, 0.01))
+    assert picture.width == 600
+    assert picture.crop((0, 0, 600, 400)).getcolors() == [(600 * 400, (255, 255, 255))]
+    bars = [coloured(picture, pictures.colour(class_id)) for class_id in range(6)]
+    assert bars[5] is None, "five classes are shown"
+    lengths = [bar[2] - bar[0] for bar in bars[:2] if bar is not None]
+    assert lengths[0] / lengths[1] == pytest.approx(5 / 3, rel=0.05)
+
+
+def test_long_names_are_cut_short() -> None:
+    font = pictures._font(20)
+    assert pictures._shortened("Ceratium", font, 500) == "Ceratium"
+    short = pictures._shortened("Pseudo-nitzschia delicatissima " * 9, font, 200)
+    assert short.endswith("...")
+    assert font.getlength(short) <= 200
+
+
+def test_without_fonts_of_the_system_letters_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_FONTS", ())
+    assert pictures._writable("Größe, épine, µm, 藻", pictures._font(20)) == "Grosse, epine, ?m, ?"
+
+
+def test_pictures_are_turned_as_the_camera_says(tmp_path: Path) -> None:
+    """The server turns them too, so boxes are in pixels of the turned picture."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (800, 600), (255,) * 3).save(tmp_path / "turned.jpg", exif=exif)
+    pictures.draw(tmp_path / "turned.jpg", detections(detection([500, 700, 590, 790])), tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.size == (600, 800)
+        assert picture.getpixel((545, 790)) == pictures.colour(0)
+
+
+def test_a_picture_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "in.png")
+    with pytest.raises(PictureError, match=r"must end in \.png, \.jpg, \.jpeg"):
+        pictures.draw(tmp_path / "in.png", detections(), tmp_path / "out.tiff")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(PictureError, match="cannot be written: Is a directory"):
+        pictures.draw(tmp_path / "in.png", detections(), tmp_path / "folder.png")

@@ -1,0 +1,264 @@
+"""``pelagos predict``: from the name of a ModelService and a file to a table, to JSON and to a picture, or to one clear line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from model_packages import environments, make_want, packages
+from pelagos.cli import predict
+from pelagos.cli.main import app
+from pelagos.engines.triton_local import TritonLocal
+from pelagos.ports.serving import ServiceState, ServiceWant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["environments", "make_want", "packages"]
+
+
+class ApiServer:
+    """Answers the one request that predict makes, with ``services`` by namespace."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, list[dict[str, Any]]] = {}
+        self.status = 200
+        world = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                prefix = "/apis/pelagos.dev/v1alpha1/namespaces/"
+                namespace = self.path.removeprefix(prefix).removesuffix("/modelservices")
+                assert self.path == f"{prefix}{namespace}/modelservices"
+                body = json.dumps({"items": world.services.get(namespace, [])}).encode()
+                self.send_response(world.status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def add(self, name: str, status: dict[str, Any], namespace: str = "default") -> None:
+        self.services.setdefault(namespace, []).append({"metadata": {"name": name}, "status": status})
+
+
+def kubeconfig(path: Path, server: str) -> None:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path.write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    api = ApiServer()
+    thread = threading.Thread(target=api.server.serve_forever)
+    thread.start()
+    kubeconfig(tmp_path / "kubeconfig", api.url)
+    monkeypatch.setenv("PELAGOS_HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    yield api
+    api.server.shutdown()
+    thread.join()
+    api.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, packages: dict[str, tuple[str, str]], environments: Path
+) -> Iterator[dict[str, str]]:
+    """The gRPC addresses of a real detector and a real classifier."""
+    triton = TritonLocal(tmp_path_factory.mktemp("serving"), environments)
+
+    def want(task: str) -> ServiceWant:
+        uri, digest = packages[task]
+        return ServiceWant(
+            uid=task, namespace="default", name=task, model_name=task, package_uri=uri, onnx_sha256=digest,
+            max_batch_size=1, max_queue_delay=0, instances=1, confidence="0.25", iou="0.7", cpu=1, digest=task,
+        )  # fmt: skip
+
+    async def start() -> dict[str, str]:
+        addresses = {}
+        for task in packages:
+            await triton.apply(want(task))
+        for task in packages:
+            addresses[task] = await loaded(triton, task)
+        await triton.close()
+        return addresses
+
+    yield asyncio.run(start())
+    for task in packages:
+        asyncio.run(triton.remove(task))
+
+
+async def loaded(triton: TritonLocal, uid: str) -> str:
+    for _ in range(600):
+        seen = await triton.observe(uid)
+        assert seen is not None
+        if seen.state is ServiceState.LOADED:
+            return seen.grpc_url
+        await asyncio.sleep(0.1)
+    raise TimeoutError(seen)
+
+
+@pytest.fixture
+def image(packages: dict[str, tuple[str, str]]) -> Path:
+    return Path(packages["Detection"][0]) / "probe.png"
+
+
+def ready(address: str, model: str) -> dict[str, Any]:
+    condition = {"type": "Ready", "status": "True", "reason": "Serving", "message": ""}
+    return {"url": f"grpc://{address}", "model": {"name": model}, "conditions": [condition]}
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["predict", *(str(argument) for argument in arguments)])
+
+
+def test_detections_are_shown_as_a_table(api: ApiServer, served: dict[str, str], image: Path) -> None:
+    api.add("detector", ready(served["Detection"], "Detection"))
+    result = run("detector", image)
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines() if line.strip()]
+    assert lines[0][:8] == ["probe.png", "(64", "x", "64", "px):", "4", "detections,", lines[0][7]]
+    assert lines[2] == ["Ceratium", "0.902", "16.0", "0.0", "32.0", "16.0"]
+    assert lines[3] == ["Größe", '"x"', "0.780", "0.0", "32.0", "16.0", "48.0"]
+    assert len(lines) == 6
+
+
+def test_probabilities_are_shown_as_a_table(api: ApiServer, served: dict[str, str], image: Path) -> None:
+    api.add("classifier", ready(served["Classification"], "Classification"))
+    result = run("classifier", image)
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()[2:] if line.strip()]
+    assert sorted(row[0] for row in rows) == ["Ceratium", "Größe", "detritus"]
+    assert rows[0][0] == "detritus"
+
+
+@pytest.mark.parametrize(("output", "parse"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_programs_get_json_or_yaml(
+    api: ApiServer, served: dict[str, str], image: Path, output: str, parse: Callable[[str], dict[str, Any]]
+) -> None:
+    api.add("detector", ready(served["Detection"], "Detection"), namespace="bay")
+    result = run("detector", image, "--namespace", "bay", "-o", output)
+    assert result.exit_code == 0, result.output
+    content = parse(result.stdout)
+    assert content["task"] == "Detection"
+    assert content["detections"][0] == {
+        "label": "Ceratium", "classId": 0, "score": pytest.approx(0.902, abs=1e-3), "box": [16.0, 0.0, 32.0, 16.0]
+    }  # fmt: skip
+    assert (content["service"], content["model"], content["image"]) == ("detector", "Detection", str(image))
+    assert 0 < content["latencySeconds"] < 10
+
+
+def test_the_picture_is_saved(api: ApiServer, served: dict[str, str], image: Path, tmp_path: Path) -> None:
+    api.add("detector", ready(served["Detection"], "Detection"))
+    assert run("detector", image, "--save", tmp_path / "out.png").exit_code == 0
+    with Image.open(tmp_path / "out.png") as picture:
+        assert (picture.format, picture.size) == ("PNG", (512, 512))
+
+
+def failure(result: Result) -> str:
+    """The one line on standard error."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr.removeprefix("Error: ").strip()
+
+
+def test_a_service_that_does_not_exist(api: ApiServer, image: Path) -> None:
+    assert failure(run("x", image)) == "ModelService default/x not found; there is none in this namespace"
+    api.add("b", {})
+    api.add("a", {})
+    assert failure(run("x", image)) == "ModelService default/x not found; there are a, b"
+
+
+def test_a_service_that_is_not_ready(api: ApiServer, image: Path) -> None:
+    condition = {"type": "Ready", "status": "False", "reason": "ModelLoadFailed", "message": "model.onnx [1]: no graph"}
+    api.add("detector", {"conditions": [condition]})
+    api.add("new", {})
+    expected = "ModelService default/detector is not Ready: ModelLoadFailed: model.onnx [1]: no graph"
+    assert failure(run("detector", image)) == expected
+    assert failure(run("new", image)) == "ModelService default/new has no status yet; does the operator run?"
+
+
+def test_an_endpoint_that_does_not_answer(api: ApiServer, image: Path) -> None:
+    api.add("detector", ready("127.0.0.1:9", "detector"))
+    assert "ModelService default/detector at 127.0.0.1:9: the inference failed: " in failure(run("detector", image))
+
+
+def test_a_model_that_the_server_does_not_have(api: ApiServer, served: dict[str, str], image: Path) -> None:
+    api.add("detector", ready(served["Detection"], "other"))
+    assert "unknown model: 'other'" in failure(run("detector", image))
+
+
+def test_an_api_server_that_does_not_answer(api: ApiServer, image: Path, tmp_path: Path) -> None:
+    kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
+    assert failure(run("x", image)).startswith("the API server does not answer: ")
+    (tmp_path / "kubeconfig").unlink()
+    assert "Run `pelagos up`, or set KUBECONFIG" in failure(run("x", image))
+
+
+def test_an_api_server_that_refuses(api: ApiServer, image: Path) -> None:
+    api.status = 403
+    assert failure(run("x", image)) == "the API server refuses to list ModelServices: 403 Forbidden"
+
+
+def test_kubeconfig_comes_before_the_embedded_one(
+    api: ApiServer, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kubeconfig").rename(tmp_path / "mine")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "mine"))
+    assert "not found" in failure(run("x", image))
+
+
+def test_files_that_are_no_images_are_not_sent(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert failure(run("x", tmp_path / "none.png")) == f"{tmp_path}/none.png cannot be read: No such file or directory"
+    assert failure(run("x", tmp_path)) == f"{tmp_path} cannot be read: Is a directory"
+    text = tmp_path / "text.png"
+    text.write_text("text")
+    assert failure(run("x", text)) == f"{text} is not an image; send a JPEG or PNG"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.bmp")
+    assert failure(run("x", tmp_path / "a.bmp")) == f"{tmp_path}/a.bmp is a BMP; convert it to JPEG or PNG"
+    monkeypatch.setattr(predict, "MAX_PIXELS", 63)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert failure(run("x", tmp_path / "a.png")) == f"{tmp_path}/a.png has 8 x 8 pixels; at most 63 are accepted"
+
+
+def test_a_decompression_bomb_is_not_opened(api: ApiServer, tmp_path: Path) -> None:
+    """A few kilobytes that would be 3 GB in memory."""
+    bomb = tmp_path / "bomb.png"
+    small = tmp_path / "small.png"
+    Image.new("1", (8, 8)).save(small)
+    data = bytearray(small.read_bytes())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    bomb.write_bytes(data)
+    assert failure(run("x", bomb)) == f"{bomb} has too many pixels; at most 100000000 are accepted"
+
+
+def test_a_picture_that_cannot_be_written_is_noticed_before_the_prediction(image: Path, tmp_path: Path) -> None:
+    assert "must end in .png, .jpg, .jpeg" in failure(run("x", image, "--save", tmp_path / "out.gif"))
+    assert "does not exist" in failure(run("x", image, "--save", tmp_path / "none/out.png"))
