@@ -264,6 +264,7 @@ def make_service_observed(**changes: Any) -> model_service.Observed:
         retry="",
         model=MODEL,
         last_model=None,
+        last_reference=None,
         service=None,
         probe=None,
         wrong_probes=0,
@@ -272,7 +273,7 @@ def make_service_observed(**changes: Any) -> model_service.Observed:
     seen = replace(seen, **changes)
     served = seen.model if isinstance(seen.model, model_service.ResolvedModel) else seen.last_model
     if seen.service is not None and not seen.service.digest and served is not None:
-        seen = replace(seen, service=replace(seen.service, digest=model_service.want(seen, served).digest))
+        seen = replace(seen, service=replace(seen.service, digest=model_service.wanted(seen, served).digest))
     loaded = seen.service is not None and seen.service.state is ServiceState.LOADED
     _refuse(
         (seen.probe is not None and not loaded, "only a loaded model is probed"),

@@ -104,6 +104,7 @@ class ServedModel(ApiModel):
     uri: Annotated[str, Field(description="Folder of the model package.")]
     onnx_sha256: Annotated[str, Field(description="Digest of the ONNX graph.")]
     source: Annotated[str, Field(description="Where it comes from, in words.")]
+    reference: Annotated[str | None, Field(description="What spec.model named when it was resolved.")] = None
 
 
 class Endpoints(ApiModel):

@@ -47,9 +47,9 @@ class Unresolved:
 class Observed:
     """All that is known about a ModelService, read once.
 
-    ``model`` is what spec names now; ``last_model`` what was served last, for when the reference has gone. ``probe`` is the
-    latest synthetic inference of the server as it runs now; None when none was made yet. ``wrong_probes`` counts
-    wrong ones in a row.
+    ``model`` is what spec names now; ``last_model`` what was served last, for when the reference has gone, and
+    ``last_reference`` what spec named then. ``probe`` is the latest synthetic inference of the server as it runs now; None when
+    none was made yet. ``wrong_probes`` counts wrong ones in a row.
     """
 
     spec: ModelServiceSpec
@@ -59,10 +59,22 @@ class Observed:
     retry: str
     model: ResolvedModel | Unresolved
     last_model: ResolvedModel | None
+    last_reference: str | None
     service: ServiceSeen | None
     probe: ProbeResult | None
     wrong_probes: int
     now: datetime
+
+
+def reference(spec: ModelServiceSpec) -> str:
+    """What spec.model names, in one line: equal for equal references, whatever they lead to."""
+    if spec.model.training_run_ref is not None:
+        return f"TrainingRun {spec.model.training_run_ref.name}"
+    if spec.model.registry is not None:
+        chosen = spec.model.registry
+        which = f"alias {chosen.alias}" if chosen.alias is not None else f"version {chosen.version}"
+        return f"registered model {chosen.model} {which}"
+    return f"package {spec.model.uri}"
 
 
 def decide(seen: Observed) -> Decision:
@@ -80,7 +92,9 @@ def decide(seen: Observed) -> Decision:
     if seen.last_model is None or seen.service is None:
         return Decision((verdict,), recheck_after=MODEL_POLL)
     # What is served stays served while its reference is away: users of the endpoint come first.
-    kept = replace(verdict, stance=Stance.NOTED, message=f"{verdict.message}; the last model stays served")
+    kept = replace(verdict, message=f"{verdict.message}; the last model stays served")
+    if seen.last_reference == reference(seen.spec):
+        kept = replace(kept, stance=Stance.NOTED)
     return _serve(seen, seen.last_model, kept)
 
 
@@ -90,10 +104,10 @@ def _suspended(effects: tuple[Effect, ...]) -> Decision:
 
 
 def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
-    want = _want(seen, model)
-    status: dict[str, Any] = {
-        "model": {"name": want.model_name, "uri": model.uri, "onnxSha256": model.onnx_sha256, "source": model.source}
-    }
+    want = wanted(seen, model)
+    named = seen.last_reference if isinstance(seen.model, Unresolved) else reference(seen.spec)
+    served = {"name": want.model_name, "uri": model.uri, "onnxSha256": model.onnx_sha256, "source": model.source}
+    status: dict[str, Any] = {"model": served | {"reference": named}, "url": None, "endpoints": None}
     service = seen.service
     if service is None or service.digest != want.digest:
         loading = Verdict(MODEL_LOADED, Stance.PROGRESSING, "Starting", f"starting the server for {model.source}")
@@ -126,7 +140,8 @@ def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tupl
             (),
             1,
         )
-    left = service.changed_at + timedelta(seconds=min(30, 2**service.restarts)) - seen.now
+    pause = timedelta(seconds=min(30, 2**service.restarts))
+    left = min(service.changed_at + pause - seen.now, pause)  # A clock that was set back must not stretch the pause.
     message = (
         f"the server died ({service.message or 'no message'}; {service.restarts} restarts before); it is started again"
     )
@@ -151,7 +166,8 @@ def _prove(seen: Observed, resolved: Verdict, status: dict[str, Any]) -> Decisio
     return Decision((resolved, loaded, probed), (), status, WATCH, ready)
 
 
-def _want(seen: Observed, model: ResolvedModel) -> ServiceWant:
+def wanted(seen: Observed, model: ResolvedModel) -> ServiceWant:
+    """The endpoint that ``model`` and the settings in spec make."""
     spec = seen.spec
     fields: dict[str, Any] = {
         "uid": seen.uid,

@@ -35,6 +35,7 @@ class ModelServiceReconciler:
             retry=resource.annotations.get(meta.RETRY_ANNOTATION, ""),
             model=await _resolve(resource, spec, world),
             last_model=_last_model(resource),
+            last_reference=(resource.status.get("model") or {}).get("reference"),
             service=service,
             probe=probed.result if probed else None,
             wrong_probes=probed.wrong if probed else 0,

@@ -1,0 +1,215 @@
+"""An API server in memory. For tests of reconcilers; behaves as kube-apiserver does for a CRD with the status subresource.
+
+Defaults and prunes by the same schemas as the CRDs, bumps generation and resourceVersion, knows stale writes, and tells watchers.
+It does not refuse invalid specs: servers without CEL let those through, and reconcilers must cope.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pelagos.api import schemas
+from pelagos.api.kinds import Kind
+from pelagos.ports.cluster import Key, Resource, from_body
+from pelagos.ports.errors import OutageError
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event that was posted."""
+
+    key: Key
+    severity: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told about changes."""
+
+    seen: Callable[[Resource], None]
+    gone: Callable[[Key], None]
+
+
+class ClusterFake:
+    """Implements Cluster. ``outage`` makes every call fail; ``lagging`` holds news back until ``catch_up``.
+
+    ``status_patches`` and ``finalizer_writes`` count calls that changed something, ``events`` holds what was posted.
+    """
+
+    def __init__(self) -> None:
+        self.outage = False
+        self.lagging = False
+        self.status_patches = 0
+        self.finalizer_writes = 0
+        self.events: list[Event] = []
+        self._kinds: dict[str, Kind] = {}
+        self._bodies: dict[Key, Body] = {}
+        self._watchers: list[Watcher] = []
+        self._news: list[Key | Resource] = []
+        self._serial = 0
+
+    async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
+        """Merge ``patch`` into status; other fields are not touched."""
+        body = self._find(resource)
+        if body is None:
+            return None
+        merged = _merged(body.get("status", {}), patch)
+        status = _structured(schemas.structural(resource.kind.status), merged)
+        if status != merged:
+            raise AssertionError(f"the CRD of {resource.kind.kind} would drop a part of status: {merged} -> {status}")
+        if status != body.get("status", {}):
+            self.status_patches += 1
+            self._store(resource.key, {**body, "status": status})
+        return self.get(resource.key)
+
+    async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
+        """Set metadata.finalizers, unless somebody else changed the resource meanwhile."""
+        body = self._find(resource)
+        if body is None:
+            return None
+        metadata = body["metadata"]
+        if metadata["resourceVersion"] != resource.version:
+            raise OutageError("kubernetes", f"PATCH {resource.name}: 409 the object has been modified")
+        if metadata.get("deletionTimestamp") and set(finalizers) - set(metadata["finalizers"]):
+            raise OutageError("kubernetes", f"PATCH {resource.name}: 422 no new finalizers when it is being deleted")
+        self.finalizer_writes += 1
+        self._store(resource.key, {**body, "metadata": {**metadata, "finalizers": list(finalizers)}})
+        return self.get(resource.key) or from_body(resource.kind, {**body, "metadata": {**metadata, "finalizers": []}})
+
+    async def post_event(
+        self, resource: Resource, *, severity: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None:
+        """Post a Kubernetes event about the resource. One that cannot be posted is lost."""
+        if not self.outage:
+            self.events.append(Event(resource.key, severity, reason, message))
+
+    def get(self, key: Key) -> Resource | None:
+        """The resource as it is now."""
+        body = self._bodies.get(key)
+        return from_body(self._kinds[key.kind], copy.deepcopy(body)) if body is not None else None
+
+    def all(self) -> tuple[Resource, ...]:
+        """Every resource as it is now, in the order of creation."""
+        return tuple(found for key in self._bodies if (found := self.get(key)) is not None)
+
+    def create(self, kind: Kind, name: str, spec: Mapping[str, Any], *, namespace: str = "default") -> Resource:
+        """What a user does with ``kubectl create``."""
+        key = Key(kind.kind, namespace, name)
+        if key in self._bodies:
+            raise AssertionError(f"{key} exists already")
+        self._kinds[kind.kind] = kind
+        metadata = {"namespace": namespace, "name": name, "uid": f"uid-{self._serial + 1}", "generation": 1}
+        self._store(key, {"metadata": metadata, "spec": _structured(schemas.structural(kind.spec), dict(spec))})
+        return self._now(key)
+
+    def edit(self, key: Key, spec: Mapping[str, Any]) -> Resource:
+        """What a user does with ``kubectl patch``: merge ``spec``. Null removes a field, and its default comes back."""
+        body = self._bodies[key]
+        merged = _structured(schemas.structural(self._kinds[key.kind].spec), _merged(body["spec"], spec))
+        if merged != body["spec"]:
+            metadata = {**body["metadata"], "generation": body["metadata"]["generation"] + 1}
+            self._store(key, {**body, "metadata": metadata, "spec": merged})
+        return self._now(key)
+
+    def annotate(self, key: Key, name: str, value: str) -> Resource:
+        """What a user does with ``kubectl annotate --overwrite``."""
+        body = self._bodies[key]
+        annotations = {**body["metadata"].get("annotations", {}), name: value}
+        self._store(key, {**body, "metadata": {**body["metadata"], "annotations": annotations}})
+        return self._now(key)
+
+    def lose_status(self, key: Key) -> Resource:
+        """What a restore from a backup does: spec as it was, status empty."""
+        self._store(key, {name: part for name, part in self._bodies[key].items() if name != "status"})
+        return self._now(key)
+
+    def delete(self, key: Key) -> None:
+        """What a user does with ``kubectl delete --wait=false``."""
+        body = self._bodies[key]
+        metadata = body["metadata"]
+        if not metadata.get("deletionTimestamp"):
+            stamped = {"deletionTimestamp": "2026-01-01T00:00:00Z", "generation": metadata["generation"] + 1}
+            self._store(key, {**body, "metadata": {**metadata, **stamped}})
+
+    def watch(self, seen: Callable[[Resource], None], gone: Callable[[Key], None]) -> Watcher:
+        """List, then watch."""
+        watcher = Watcher(seen, gone)
+        self._watchers.append(watcher)
+        for resource in self.all():
+            seen(resource)
+        return watcher
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """The watcher's process has ended."""
+        self._watchers.remove(watcher)
+
+    def catch_up(self) -> None:
+        """Tell what was held back, and everything at once from now on."""
+        self.lagging = False
+        news, self._news = self._news, []
+        for item in news:
+            self._tell(item)
+
+    def _find(self, resource: Resource) -> Body | None:
+        if self.outage:
+            raise OutageError("kubernetes", "connection refused")
+        body = self._bodies.get(resource.key)
+        if body is not None and body["metadata"]["uid"] != resource.uid:
+            raise OutageError("kubernetes", f"PATCH {resource.name}: 409 the uid in the precondition differs")
+        return body
+
+    def _store(self, key: Key, body: Body) -> None:
+        self._serial += 1
+        metadata = {**body["metadata"], "resourceVersion": str(self._serial)}
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+            del self._bodies[key]
+            self._tell(key)
+        else:
+            self._bodies[key] = {**body, "metadata": metadata}
+            self._tell(self._now(key))
+
+    def _now(self, key: Key) -> Resource:
+        return from_body(self._kinds[key.kind], copy.deepcopy(self._bodies[key]))
+
+    def _tell(self, item: Key | Resource) -> None:
+        if self.lagging:
+            self._news.append(item)
+            return
+        for watcher in tuple(self._watchers):
+            if isinstance(item, Resource):
+                watcher.seen(item)
+            else:
+                watcher.gone(item)
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, Mapping):
+        return copy.deepcopy(patch)
+    result = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merged(result.get(name), value)
+    return result
+
+
+def _structured(schema: Mapping[str, Any], value: Any) -> Any:
+    """Prune what the schema does not know, and fill in defaults, as the API server does."""
+    if isinstance(value, list) and "items" in schema:
+        return [_structured(schema["items"], item) for item in value]
+    if not isinstance(value, dict) or schema.get("x-kubernetes-preserve-unknown-fields"):
+        return value
+    if "additionalProperties" in schema:
+        return {name: _structured(schema["additionalProperties"], item) for name, item in value.items()}
+    known = schema.get("properties", {})
+    filled = {name: copy.deepcopy(child["default"]) for name, child in known.items() if "default" in child} | value
+    return {name: _structured(known[name], item) for name, item in filled.items() if name in known}

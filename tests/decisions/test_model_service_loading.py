@@ -1,0 +1,102 @@
+"""From a want to a server that has loaded the model; servers that die, hang or refuse."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import builders
+from builders import NOW, make_service, make_service_observed
+from pelagos.decisions import model_service
+from pelagos.decisions.effects import ApplyService, RestartService
+from pelagos.decisions.verdicts import Decision, Stance, summary
+from pelagos.ports.serving import ServiceState
+
+
+def decide(state: ServiceState, *, ago: float = 0, **changes: Any) -> Decision:
+    service = make_service(state, changed_at=NOW - timedelta(seconds=ago), **changes)
+    return model_service.decide(make_service_observed(service=service))
+
+
+def kinds(decision: Decision) -> list[type]:
+    return [type(effect) for effect in decision.effects]
+
+
+def test_without_a_server_one_is_started_and_looked_at_soon() -> None:
+    decision = model_service.decide(make_service_observed())
+
+    assert kinds(decision) == [ApplyService]
+    assert builders.conditions(decision)["ModelLoaded"] == ("Progressing", "Starting")
+    assert decision.recheck_after == 1
+
+
+def test_a_server_for_an_earlier_want_is_changed() -> None:
+    decision = decide(ServiceState.LOADED, digest="sha256:earlier")
+
+    assert kinds(decision) == [ApplyService]
+    assert decision.status["url"] is None
+
+
+def test_loading_is_waited_for() -> None:
+    decision = decide(ServiceState.STARTING, ago=119, message="model.onnx is being read")
+
+    assert kinds(decision) == []
+    assert builders.conditions(decision)["ModelLoaded"] == ("Progressing", "Loading")
+    assert summary(decision).message == "model.onnx is being read"
+
+
+def test_a_server_that_does_not_come_up_in_time_is_started_anew() -> None:
+    decision = decide(ServiceState.STARTING, ago=121)
+
+    assert kinds(decision) == [RestartService]
+    assert builders.conditions(decision)["ModelLoaded"] == ("Failing", "LoadTimeout")
+
+
+def test_a_model_that_the_server_refuses_is_a_matter_for_a_person() -> None:
+    decision = decide(ServiceState.LOAD_FAILED, message="unsupported opset 99")
+
+    assert (summary(decision).stance, summary(decision).reason) == (Stance.REFUSED, "ModelLoadFailed")
+    assert "unsupported opset 99" in summary(decision).message
+    assert "spec.model" in summary(decision).message
+    assert kinds(decision) == []
+
+
+@pytest.mark.parametrize(("restarts", "pause"), [(0, 1), (1, 2), (3, 8), (5, 30), (400, 30)])
+def test_a_dead_server_is_started_again_after_a_growing_pause(restarts: int, pause: float) -> None:
+    early = decide(ServiceState.DEAD, ago=pause - 0.5, restarts=restarts)
+    due = decide(ServiceState.DEAD, ago=pause, restarts=restarts)
+
+    assert kinds(early) == []
+    assert early.recheck_after == pytest.approx(0.5)
+    assert kinds(due) == [ApplyService]
+
+
+def test_a_clock_that_was_set_back_does_not_stretch_the_pause() -> None:
+    assert decide(ServiceState.DEAD, ago=-86400).recheck_after == pytest.approx(1)
+
+
+def test_a_death_is_told_with_its_cause_and_heals_by_itself() -> None:
+    decision = decide(ServiceState.DEAD, message="signal 9", restarts=2)
+
+    assert (summary(decision).stance, summary(decision).reason) == (Stance.FAILING, "ServerDied")
+    assert summary(decision).message == "the server died (signal 9; 2 restarts before); it is started again"
+    assert decision.status["restarts"] == 2
+
+
+def test_the_address_of_a_dead_server_is_not_published() -> None:
+    status = decide(ServiceState.DEAD).status
+
+    assert (status["url"], status["endpoints"]) == (None, None)
+
+
+def test_the_addresses_are_published_as_soon_as_they_are_known() -> None:
+    status = decide(ServiceState.STARTING).status
+
+    assert status["url"] == "grpc://127.0.0.1:8001"
+    assert status["endpoints"] == {
+        "grpc": "127.0.0.1:8001",
+        "http": "http://127.0.0.1:8000",
+        "metrics": "http://127.0.0.1:8002/metrics",
+    }

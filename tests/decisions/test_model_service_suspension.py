@@ -1,0 +1,37 @@
+"""spec.suspend stops the endpoint; resuming starts it again."""
+
+from __future__ import annotations
+
+import builders
+from builders import RIGHT, make_service, make_service_observed
+from pelagos.decisions import model_service
+from pelagos.decisions.effects import RemoveService
+from pelagos.decisions.model_service import Unresolved
+from pelagos.decisions.verdicts import Stance, summary
+from pelagos.ports.serving import ServiceState
+
+SUSPENDED = builders.model_service_spec(suspend=True)
+
+
+def test_the_endpoint_is_stopped_and_its_address_taken_back() -> None:
+    seen = make_service_observed(spec=SUSPENDED, service=make_service(ServiceState.LOADED), probe=RIGHT)
+
+    decision = model_service.decide(seen)
+
+    assert decision.effects == (RemoveService("uid-3"),)
+    assert (decision.status["url"], decision.status["endpoints"]) == (None, None)
+    assert (summary(decision).stance, summary(decision).reason) == (Stance.PAUSED, "Suspended")
+
+
+def test_once_stopped_there_is_nothing_to_do() -> None:
+    decision = model_service.decide(make_service_observed(spec=SUSPENDED))
+
+    assert (decision.effects, decision.recheck_after) == ((), None)
+
+
+def test_a_model_that_is_not_there_does_not_matter_then() -> None:
+    decision = model_service.decide(
+        make_service_observed(spec=SUSPENDED, model=Unresolved("TrainingRunNotFound", "there is none", refused=False))
+    )
+
+    assert summary(decision).stance is Stance.PAUSED
