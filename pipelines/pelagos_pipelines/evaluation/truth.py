@@ -1,19 +1,20 @@
 """A dataset version as training and evaluation read it: images by split with their true classes and boxes.
 
-Tasks read it once and hand it to families and metrics. It knows the files of a version (contract 0001), no framework.
+Tasks read it once and hand it to families and metrics. It knows dataset versions, no framework.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.contract import SPLITS, Reason, RefusedError, Split, TrainingRequest
+from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.serving.predictor import Pixels
 
@@ -44,54 +45,50 @@ class Truth:
         return self.by_split.get(split, ())
 
 
-def read(request: TrainingRequest) -> Truth:
-    """Read the version that a training names.
+def read(request: TrainingRequest, *, check_content: bool = False) -> Truth:
+    """Read the version that a training names; with ``check_content``, hold every image against its sha256.
 
     Raises:
-        RefusedError: DATASET_NOT_READABLE when files are missing or malformed, TASK_MISMATCH, or SPLIT_IMPOSSIBLE when a split
-            that training cannot do without is empty.
+        RefusedError: DATASET_NOT_READABLE when the version is not intact or not the one of the request, TASK_MISMATCH, or
+            SPLIT_IMPOSSIBLE when a split is empty: training needs all of them.
     """
-    folder = Path(request.dataset.uri)
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        annotations = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
-        known = _join(folder, manifest, annotations)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    version = versions.read(request.dataset.uri)
+    if check_content:
+        versions.verify(version)
+    collection = version.collection
+    found = version.digest.removeprefix("sha256:")
+    if found != request.dataset.version.removeprefix("sha256:"):
         raise RefusedError(
             Reason.DATASET_NOT_READABLE,
-            f"version {request.dataset.version} of dataset {request.dataset.name!r} cannot be read at {folder}:"
-            f" {type(error).__name__}: {error}; prepare the dataset again",
+            f"{request.dataset.uri} holds version {found}, but the run is for {request.dataset.version};"
+            " name the folder of that version",
             "dataset.uri",
-        ) from error
-    for split in SPLITS:
-        if not known.samples(split):
+        )
+    if collection.task is not request.task:
+        raise RefusedError(
+            Reason.TASK_MISMATCH,
+            f"dataset {request.dataset.name!r} is annotated for {collection.task.value}, the architecture"
+            f" {request.model.architecture} needs {request.task.value}; name a dataset or an architecture of the same task",
+            "model.architecture",
+        )
+    ids = {label: index for index, label in enumerate(collection.classes)}
+    by_split: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
+    for image in collection.images:
+        if image.split is not None:
+            by_split[image.split].append(_sample(image, version.blobs[image.path], ids))
+    for split, samples in by_split.items():
+        if not samples:
             raise RefusedError(
                 Reason.SPLIT_IMPOSSIBLE,
                 f"dataset {request.dataset.name!r} has no images in the split {split!r}; training needs all of"
                 f" {', '.join(SPLITS)}: give each a share in the dataset's spec.split.ratios, or add images",
                 "dataset",
             )
-    return known
+    return Truth(collection.classes, {split: tuple(samples) for split, samples in by_split.items()})
 
 
-def _join(folder: Path, manifest: Any, annotations: Any) -> Truth:
-    labels = tuple(manifest["classes"])
-    ids = {label: index for index, label in enumerate(labels)}
-    marks = {image["path"]: image for image in annotations["images"]}
-    by_split: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
-    for image in manifest["images"]:
-        mark = marks[image["path"]]
-        if "class" in mark:
-            class_ids, boxes = [ids[mark["class"]]], []
-        else:
-            class_ids = [ids[box["class"]] for box in mark["boxes"]]
-            boxes = [_corners(box) for box in mark["boxes"]]
-        digest = image["sha256"]
-        file = folder / ".." / ".." / "blobs" / digest[:2] / digest[2:]
-        sample = Sample(image["path"], file, np.array(class_ids, int), np.array(boxes, float).reshape(-1, 4))
-        by_split[image["split"]].append(sample)
-    return Truth(labels, {split: tuple(samples) for split, samples in by_split.items()})
-
-
-def _corners(box: Any) -> tuple[float, float, float, float]:
-    return box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]
+def _sample(image: ImageRecord, file: Path, ids: Mapping[str, int]) -> Sample:
+    labels = [image.label] if image.label is not None else [box.label for box in image.boxes]
+    corners = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in image.boxes]
+    class_ids = np.array([ids[label] for label in labels], int)
+    return Sample(image.path, file, class_ids, np.array(corners, float).reshape(-1, 4))

@@ -80,6 +80,7 @@ def parse(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 @contextmanager
 def reporting(report: str) -> Iterator[None]:
     """Write ``failure.json`` for a refusal and pass it on. Anything else passes without: it is a bug or an outage."""
+    (Path(report) / "failure.json").unlink(missing_ok=True)  # of an earlier attempt
     try:
         yield
     except RefusedError as refused:

@@ -34,7 +34,7 @@ def _train(run: runs.Run) -> None:
     from pelagos_pipelines.training.journal import Journal
     from pelagos_pipelines.training.tracking import Tracker
 
-    known = truth.read(run.request)
+    known = truth.read(run.request, check_content=True)
     start = None
     if weights := run.request.model.weights:
         start = checkpoints.take(weights, run.data_root, run.workspace / "start.pt")

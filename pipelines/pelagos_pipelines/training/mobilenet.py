@@ -32,6 +32,7 @@ from pelagos_pipelines.training.journal import Journal
 CACHE_BYTES = 2 * 1024**3
 WARM_UP = 0.1
 """Fraction of all steps over which the learning rate rises from zero; it falls along a cosine afterwards."""
+STATISTICS_IMAGES = 512
 HEAD = "classifier.3."
 """The last layer, whose shape depends on the number of classes."""
 
@@ -166,6 +167,7 @@ class _Training:
         while not self._finished():
             epoch = self._state.epoch + 1
             loss = self._train_epoch(epoch)
+            self._settle_statistics()
             metrics, fitness = self._validate()
             self._journal.record(epoch, {"train/loss": loss, **metrics})
             self._state.epoch = epoch
@@ -209,7 +211,7 @@ class _Training:
         self._state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._state.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     def _set_rate(self, progress: float) -> None:
         """Learning rate at ``progress`` in [0, 1) of the training; a function of progress alone, so it needs no state."""
@@ -220,6 +222,26 @@ class _Training:
             rate *= 0.01 + 0.99 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
         for group in self._state.optimizer.param_groups:
             group["lr"] = rate
+
+    def _settle_statistics(self) -> None:
+        """Give batch normalisation the mean statistics of training images under the present weights.
+
+        The usual running averages need hundreds of steps to settle; small collections have fewer, and would be judged by a
+        network that works in training only (precise batch normalisation: Wu and Johnson 2021, arXiv:2105.07576).
+        """
+        norms = [module for module in self._state.model.modules() if isinstance(module, nn.BatchNorm2d)]
+        usual = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over the batches below
+        count = min(len(self._train), STATISTICS_IMAGES)
+        chosen = np.random.default_rng(self._seed).permutation(len(self._train))[:count]
+        self._state.model.train()
+        with torch.no_grad():
+            for batch in _batches(chosen, max(self._parameters.batch_size, 32)):
+                self._state.model(self._train.batch(batch, self._device)[0])
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.momentum = momentum
 
     def _validate(self) -> tuple[dict[str, float], tuple[float, float]]:
         """Metrics of the validation split, and the fitness that chooses the best epoch."""
@@ -256,10 +278,6 @@ class _Training:
 def build(architecture: str, classes: int) -> nn.Module:
     """A network with random weights."""
     model: nn.Module = torchvision.models.get_model(architecture, weights=None, num_classes=classes)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            # torchvision's 0.01 suits a million steps; after a few hundred the running statistics would still be initial.
-            module.momentum = 0.1
     return model
 
 

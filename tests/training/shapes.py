@@ -1,0 +1,82 @@
+"""Small synthetic image collections: coloured shapes on a noisy ground, as truth in memory with files on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pelagos_pipelines.contract import SPLITS, TrainingRequest
+from pelagos_pipelines.evaluation.truth import Sample, Truth
+from pelagos_pipelines.serving.predictor import Pixels
+
+CLASSES = ("disc", "square")
+COLOURS = ((40, 40, 200), (40, 160, 40))
+
+
+def draw(image: Pixels, class_id: int, x: int, y: int, side: int) -> None:
+    """A shape of the class in the square with the upper left corner ``x``, ``y``."""
+    if class_id == 0:
+        cv2.circle(image, (x + side // 2, y + side // 2), side // 2, COLOURS[0], -1)
+    else:
+        cv2.rectangle(image, (x, y), (x + side, y + side), COLOURS[1], -1)
+
+
+def make_image(
+    generator: np.random.Generator, width: int, height: int, shapes: list[tuple[int, int, int, int]]
+) -> Pixels:
+    """An image with ``shapes`` (class id, x, y, side) on noise."""
+    image = generator.integers(180, 220, (height, width, 3), np.uint8)
+    for shape in shapes:
+        draw(image, *shape)
+    return image
+
+
+def make_sample(folder: Path, name: str, seed: int, detection: bool) -> Sample:
+    """One image: a class in the middle, or one to three boxes."""
+    generator = np.random.default_rng(seed)
+    width, height = (96, 72) if detection else (48, 40)
+    count = int(generator.integers(1, 4)) if detection else 1
+    shapes = []
+    for number in range(count):
+        side = int(generator.integers(20, 30))
+        x = int(generator.integers(0, width - side)) if detection else 10
+        y = int(generator.integers(0, height - side)) if detection else 5
+        shapes.append(((seed + number) % 2, x, y, side))
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(file), make_image(generator, width, height, shapes))
+    ids = np.array([shape[0] for shape in shapes])
+    boxes = np.array([[x, y, x + side, y + side] for _, x, y, side in shapes], float)
+    return Sample(name, file, ids, boxes if detection else np.zeros((0, 4)))
+
+
+def make_truth(folder: Path, counts: tuple[int, int, int], detection: bool) -> Truth:
+    """A collection with so many images in train, validation and test."""
+    by_split = {}
+    for offset, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
+        names = [(f"{split}-{index}.png", 1000 * offset + index) for index in range(count)]
+        by_split[split] = tuple(make_sample(folder, name, seed, detection) for name, seed in names)
+    return Truth(CLASSES, by_split)
+
+
+def make_request(architecture: str, uri: str = "", **changes: object) -> TrainingRequest:
+    """A request for one epoch on tiny images; ``changes`` are hyperparameters, or fields of the request itself."""
+    hyperparameters = {"epochs": 1, "imageSize": 64, "batchSize": 4, "learningRate": "0.002"}
+    fields = {
+        name: value
+        for name, value in changes.items()
+        if name in TrainingRequest.model_fields or name == "earlyStopping"
+    }
+    hyperparameters |= {name: value for name, value in changes.items() if name not in fields}
+    return TrainingRequest.model_validate(
+        {
+            "dataset": {"name": "shapes", "version": "sha256:0", "uri": uri},
+            "task": "Detection" if architecture.startswith("yolo") else "Classification",
+            "model": {"architecture": architecture},
+            "hyperparameters": hyperparameters,
+            "resources": {"cpu": 1},
+            **fields,
+        }
+    )

@@ -1,0 +1,146 @@
+"""MobileNet training: it learns, continues after an interruption as if there had been none, and stops when it should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest
+from pelagos_pipelines.evaluation.truth import Truth
+from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.training import checkpoints, mobilenet
+from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.journal import Journal
+from pelagos_pipelines.training.tracking import Tracker
+from training.shapes import make_request, make_truth
+
+SMALL = "mobilenet_v3_small"
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    return make_truth(tmp_path_factory.mktemp("shapes"), (24, 8, 8), detection=False)
+
+
+def make_job(folder: Path, truth: Truth, request: TrainingRequest, start: Path | None = None) -> tuple[Job, Journal]:
+    folder.mkdir(exist_ok=True)
+    return Job(request, truth, folder, start), Journal(folder / "history.json", Tracker("", ""))
+
+
+def test_it_learns_to_tell_shapes_apart(tmp_path: Path, truth: Truth) -> None:
+    job, journal = make_job(tmp_path, truth, make_request(SMALL, epochs=8, imageSize=32, batchSize=6))
+    mobilenet.FAMILY.train(job, journal)
+    images = [sample.pixels() for sample in truth.samples("test")]
+    found = list(mobilenet.FAMILY.predict(job.best, images, predictor.Thresholds()))
+    guesses = [int(prediction.probabilities.argmax()) for prediction in found]
+    assert guesses == [int(sample.class_ids[0]) for sample in truth.samples("test")]
+    assert journal.epochs[-1].metrics["train/loss"] < journal.epochs[0].metrics["train/loss"]
+    assert {"validation/accuracy", "validation/F1", "validation/loss"} <= journal.epochs[0].metrics.keys()
+
+
+def test_a_killed_training_ends_with_the_same_weights(
+    tmp_path: Path, truth: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(SMALL, epochs=3, imageSize=32, batchSize=8)
+    whole, journal = make_job(tmp_path / "whole", truth, request)
+    mobilenet.FAMILY.train(whole, journal)
+
+    cut, first = make_job(tmp_path / "cut", truth, request)
+    save = checkpoints.save_atomically
+
+    def die_at_the_second_epoch(content: object, path: Path) -> None:
+        if path.name == "last.pt" and content["epoch"] == 2:
+            raise KeyboardInterrupt
+        save(content, path)
+
+    monkeypatch.setattr(checkpoints, "save_atomically", die_at_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        mobilenet.FAMILY.train(cut, first)
+    monkeypatch.undo()
+    assert [epoch.number for epoch in Journal(cut.folder / "history.json", Tracker("", "")).epochs] == [1, 2]
+
+    _, second = make_job(tmp_path / "cut", truth, request)
+    mobilenet.FAMILY.train(cut, second)
+    assert [epoch.number for epoch in second.epochs] == [1, 2, 3]
+    assert second.epochs[0].at == first.epochs[0].at, "the first epoch is not trained again"
+    weights = [torch.load(job.folder / "last.pt", weights_only=True)["model"] for job in (whole, cut)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert [epoch.metrics for epoch in second.epochs] == [epoch.metrics for epoch in journal.epochs]
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path, truth: Truth) -> None:
+    request = make_request(SMALL, imageSize=32)
+    job, journal = make_job(tmp_path, truth, request)
+    mobilenet.FAMILY.train(job, journal)
+    written = (job.folder / "last.pt").stat().st_mtime_ns
+    job, again = make_job(tmp_path, truth, request)
+    mobilenet.FAMILY.train(job, again)
+    assert (job.folder / "last.pt").stat().st_mtime_ns == written
+    assert again.epochs == journal.epochs
+
+
+def test_it_stops_when_validation_no_longer_improves(tmp_path: Path, truth: Truth) -> None:
+    request = make_request(SMALL, epochs=9, imageSize=32, batchSize=12, learningRate="0", earlyStopping={"patience": 2})
+    job, journal = make_job(tmp_path, truth, request)
+    mobilenet.FAMILY.train(job, journal)
+    fitness = [(row.metrics["validation/F1"], -row.metrics["validation/loss"]) for row in journal.epochs]
+    assert len(fitness) < 9
+    assert fitness.index(max(fitness)) == len(fitness) - 3
+
+
+def test_a_loss_that_is_no_number_is_refused(tmp_path: Path, truth: Truth) -> None:
+    request = make_request(SMALL, epochs=3, imageSize=32, optimizer="SGD", learningRate="1e30")
+    job, journal = make_job(tmp_path, truth, request)
+    with pytest.raises(RefusedError, match=r"lower hyperparameters.learningRate, now 1e30") as caught:
+        mobilenet.FAMILY.train(job, journal)
+    assert caught.value.failure.reason is Reason.TRAINING_DIVERGED
+
+
+def test_exhausted_memory_is_refused(tmp_path: Path, truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhaust(*_: object) -> None:
+        torch.empty(2**60)
+
+    monkeypatch.setattr(mobilenet, "_augmented", exhaust)
+    job, journal = make_job(tmp_path, truth, make_request(SMALL, imageSize=32))
+    with pytest.raises(RefusedError, match="batchSize 4 and imageSize 32") as caught:
+        mobilenet.FAMILY.train(job, journal)
+    assert caught.value.failure.reason is Reason.OUT_OF_MEMORY
+
+
+def test_it_starts_from_weights_with_other_classes(tmp_path: Path, truth: Truth) -> None:
+    start = tmp_path / "start.pt"
+    donor = mobilenet.build(SMALL, 7)
+    torch.save(donor.state_dict(), start)
+    request = make_request(SMALL, imageSize=32, learningRate="0")
+    job, journal = make_job(tmp_path, truth, request, start)
+    mobilenet.FAMILY.train(job, journal)
+    got = torch.load(job.best, weights_only=True)["model"]
+    assert torch.equal(got["features.0.0.weight"], donor.state_dict()["features.0.0.weight"])
+    assert got["classifier.3.weight"].shape[0] == 2
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path, truth: Truth) -> None:
+    start = tmp_path / "start.pt"
+    torch.save(mobilenet.build("mobilenet_v3_large", 2).state_dict(), start)
+    job, journal = make_job(tmp_path, truth, make_request(SMALL), start)
+    with pytest.raises(RefusedError, match=f"not one of {SMALL}") as caught:
+        mobilenet.FAMILY.train(job, journal)
+    assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID
+
+
+@pytest.mark.parametrize(("images", "size"), [(1, 4), (2, 1), (5, 4), (9, 4), (17, 16), (16, 16)])
+def test_no_batch_has_a_single_image(images: int, size: int) -> None:
+    batches = mobilenet._batches(np.arange(images), size)
+    assert sorted(np.concatenate(batches)) == list(range(images))
+    assert all(len(batch) > 1 for batch in batches) or images == 1

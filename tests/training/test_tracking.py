@@ -1,0 +1,125 @@
+"""Tracking never stops a training, and a tracking server that comes back has everything."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from pelagos_pipelines.training import tracking
+from pelagos_pipelines.training.journal import Journal
+from pelagos_pipelines.training.tracking import DatasetUse, Tracker, TrackingError
+from training.conftest import MlflowServer
+
+
+def new_run(server: MlflowServer) -> tuple[MlflowClient, str]:
+    client = MlflowClient(server.uri)
+    return client, client.create_run("0").info.run_id
+
+
+def history(client: MlflowClient, run: str, metric: str) -> list[tuple[int, float]]:
+    return sorted((point.step, point.value) for point in client.get_metric_history(run, metric))
+
+
+def test_everything_reaches_the_run(mlflow: MlflowServer, tmp_path: Path) -> None:
+    client, run = new_run(mlflow)
+    picture = tmp_path / "confusion.png"
+    picture.write_bytes(b"pixels")
+    tracker = Tracker(mlflow.uri, run)
+    tracker.describe({"epochs": "3"}, {"pelagos.dev/environment.python": "3.11"})
+    tracker.dataset(DatasetUse("plankton", f"sha256:{'a' * 64}", "/versions/a", "training"))
+    tracker.metrics({"train/loss": 0.5, "validation/mAP50/Noctiluca scintillans": 0.25}, 1, time.time())
+    tracker.file(picture, "figures")
+    tracker.flush()
+    found = client.get_run(run)
+    assert found.data.params == {"epochs": "3"}
+    assert found.data.tags["pelagos.dev/environment.python"] == "3.11"
+    assert found.data.metrics == {"train/loss": 0.5, "validation/mAP50/Noctiluca scintillans": 0.25}
+    assert [item.path for item in client.list_artifacts(run, "figures")] == ["figures/confusion.png"]
+    (used,) = found.inputs.dataset_inputs
+    assert used.dataset.name == "plankton"
+    assert f"sha256:{'a' * 64}" in used.dataset.profile
+
+
+def test_a_server_that_is_killed_and_comes_back_misses_nothing(mlflow: MlflowServer) -> None:
+    client, run = new_run(mlflow)
+    tracker = Tracker(mlflow.uri, run)
+    tracker.metrics({"train/loss": 1.0}, 1, time.time())
+    tracker.flush()
+    mlflow.kill()
+    try:
+        began = time.monotonic()
+        for step in range(2, 6):
+            tracker.metrics({"train/loss": 1.0 / step}, step, time.time())
+        assert time.monotonic() - began < 0.5, "training does not wait for the server"
+        time.sleep(1)
+    finally:
+        mlflow.start()
+    tracker.flush()
+    assert history(client, run, "train/loss") == [(step, 1.0 / step) for step in range(1, 6)]
+
+
+def test_a_history_that_is_sent_again_leaves_one_point_for_each_epoch(mlflow: MlflowServer, tmp_path: Path) -> None:
+    client, run = new_run(mlflow)
+    path = tmp_path / "history.json"
+    first = Tracker(mlflow.uri, run)
+    journal = Journal(path, first)
+    for epoch in (1, 2, 3):
+        journal.record(epoch, {"train/loss": 1.0 / epoch})
+    first.flush()
+    second = Tracker(mlflow.uri, run)
+    continued = Journal(path, second)
+    continued.continue_after(2)
+    continued.record(3, {"train/loss": 0.25})
+    second.flush()
+    assert history(client, run, "progress/epoch") == [(1, 1.0), (2, 2.0), (3, 3.0), (3, 3.0)]
+    assert history(client, run, "train/loss")[:2] == [(1, 1.0), (2, 0.5)]
+    assert client.get_run(run).data.metrics["train/loss"] == 0.25
+
+
+def test_what_the_server_refuses_is_told_at_the_end(mlflow: MlflowServer) -> None:
+    client, run = new_run(mlflow)
+    tracker = Tracker(mlflow.uri, run)
+    tracker.describe({"epochs": "3"}, {})
+    tracker.describe({"epochs": "4"}, {})
+    tracker.metrics({"train/loss": 0.5}, 1, time.time())
+    with pytest.raises(TrackingError, match=r"refused.*parameters and tags"):
+        tracker.flush()
+    assert client.get_run(run).data.metrics == {"train/loss": 0.5}
+
+
+def test_a_dead_server_ends_the_wait_with_its_name() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    tracker = Tracker(uri, "0" * 32, flush_seconds=1.5)
+    tracker.metrics({"train/loss": 0.5}, 1, time.time())
+    began = time.monotonic()
+    with pytest.raises(TrackingError, match=f"{uri} did not take 1 messages"):
+        tracker.flush()
+    assert time.monotonic() - began < 5
+
+
+def test_a_silent_server_does_not_hold_the_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        tracker = Tracker(f"http://127.0.0.1:{silent.getsockname()[1]}", "0" * 32, flush_seconds=1)
+        tracker.metrics({"train/loss": 0.5}, 1, time.time())
+        with pytest.raises(TrackingError, match="start the task again"):
+            tracker.flush()
+
+
+def test_without_an_address_nothing_is_sent() -> None:
+    tracker = Tracker("", "")
+    tracker.metrics({"train/loss": 0.5}, 1, time.time())
+    tracker.flush()
+
+
+def test_the_client_does_not_retry_for_minutes_by_itself() -> None:
+    assert tracking.CLIENT_ENVIRONMENT["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+    assert float(tracking.CLIENT_ENVIRONMENT["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 10
