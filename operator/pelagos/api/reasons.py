@@ -1,0 +1,121 @@
+"""Every reason that a condition can carry, with what it means and what to do. docs/reasons.md is generated from here.
+
+Reasons of the data plane (a source that is empty, a checkpoint that is not one) are in its contract and pass through unchanged;
+they stand here too, because people meet them in the same place. A test holds that none is used that is not documented.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["done", "under way", "being healed", "needs you", "cannot be told", "paused", "for information"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A reason: its name, in which state it leaves the resource, what it means, and what to do about it."""
+
+    name: str
+    state: State
+    meaning: str
+    remedy: str = ""
+
+
+ALL_KINDS = (
+    Reason("NotYetJudged", "under way", "What comes before this aspect is not done."),
+    Reason("InvalidSpec", "needs you", "A field, or fields together, have a value that is not allowed.", "Correct the field that the message names."),
+    Reason("Suspended", "paused", "spec.suspend is true.", "Set it to false to go on."),
+    Reason("Submitting", "under way", "The pipeline run is being submitted."),
+    Reason("Queued", "under way", "The pipeline run waits for capacity."),
+    Reason("Running", "under way", "The pipeline run is under way."),
+    Reason("Succeeded", "done", "The pipeline run succeeded."),
+    Reason("Retrying", "under way", "The pipeline run is started again, because you asked for it or because it was cancelled."),
+    Reason("PipelineInterrupted", "being healed", "The run's process was killed or the machine restarted; it is started again and goes on where it was."),
+    Reason(
+        "PipelineFailed",
+        "needs you",
+        "A step crashed without an explanation. It is tried three times; then the resource stalls.",
+        "Read the log that the message names, correct the cause, and set the annotation pelagos.dev/retry to a new value.",
+    ),
+    Reason("SystemUnavailable", "cannot be told", "A system that is needed does not answer. It is asked again every few seconds."),
+    Reason("SystemRejected", "needs you", "A system that is needed refused the request.", "Follow the message."),
+    Reason("InternalError", "cannot be told", "A fault of the operator. It tries again with growing pauses.", "Report it with the operator's log."),
+    Reason("DeletionBlocked", "being healed", "The resource is being deleted, and a system where it must clean up does not answer."),
+    Reason("DiskFull", "needs you", "No space is left where the result must be written. Nothing half-written stays.", "Free space, then set the annotation pelagos.dev/retry."),
+    Reason("Ready", "done", "All is as it should be."),
+)
+
+DATASET = (
+    Reason("Found", "done", "The source is there."),
+    Reason("VersionReady", "done", "The newest version can be trained on."),
+    Reason("SourceNotFound", "needs you", "The folder that the source names does not exist.", "Put the images there, or correct the path; it is looked at every few seconds."),
+    Reason("SourceRejected", "needs you", "The source may not be read: its path or a link in it leaves the data volume, or it holds too many files.", "Follow the message."),
+    Reason("SourceEmpty", "needs you", "The source holds no images.", "Put images there."),
+    Reason("FormatNotRecognised", "needs you", "format Auto found none, or more than one, of the known layouts.", "Name spec.format, or correct the layout."),
+    Reason("FormatInvalid", "needs you", "The files contradict the format: unreadable JSON, a label row that is not one.", "Correct the file and line that the message names."),
+    Reason("TaskMismatch", "needs you", "The source, or the Dataset of a TrainingRun, is for another task.", "Correct spec.task, or the architecture."),
+    Reason("CorruptImages", "needs you", "Images are unreadable or truncated, and cleaning.corrupt is Fail.", "Replace them, or set cleaning.corrupt to Drop."),
+    Reason("DuplicateImages", "needs you", "There are duplicates, and cleaning.duplicates.action is Fail.", "Remove them, or choose KeepFirst or Keep."),
+    Reason("NoImagesLeft", "needs you", "Cleaning removed every image.", "Relax spec.cleaning, or replace the images."),
+    Reason("AnnotationOutsideImage", "needs you", "A bounding box lies outside its image or has no area.", "Correct the annotations that the message names."),
+    Reason("UnknownClass", "needs you", "An annotation names a class that the source does not declare.", "Declare the class, or correct the annotation."),
+    Reason("LabelWithoutImage", "needs you", "A label file or annotation has no image.", "Add the image, or remove the label."),
+    Reason("ClassMissingFromTrain", "needs you", "A class has no image in the training split.", "Add images of it, or change spec.split."),
+    Reason("SplitImpossible", "needs you", "There are too few images or groups for the splits, or the source has none.", "Change spec.split, or add images."),
+)
+
+TRAINING_RUN = (
+    Reason("DatasetNotFound", "under way", "The Dataset does not exist yet.", "Create it."),
+    Reason("DatasetNotReady", "under way", "The Dataset is not Ready yet.", "See its own message."),
+    Reason("DatasetVersionUnknown", "needs you", "The Dataset has no such version.", "Name one of its status.versions in a new TrainingRun."),
+    Reason("VersionFrozen", "done", "The dataset version is resolved and will not change."),
+    Reason("SpecImmutable", "needs you", "A frozen field was changed after the run had been keyed. The run itself is not touched.", "Set it back, or create a new TrainingRun."),
+    Reason("Creating", "under way", "The MLflow run is being created."),
+    Reason("RunCreated", "done", "The MLflow run exists."),
+    Reason("TrackingUnavailable", "cannot be told", "MLflow does not answer. A training that runs goes on."),
+    Reason("TrackedRunMissing", "needs you", "The MLflow run was deleted before its model was registered.", "Restore it in MLflow, or create a new TrainingRun."),
+    Reason("Training", "under way", "Epochs are being trained; see status.progress."),
+    Reason("Evaluated", "done", "The model was measured on the test split."),
+    Reason("DeadlineExceeded", "needs you", "The run took longer than spec.deadline and was ended.", "Raise it, and set the annotation pelagos.dev/retry."),
+    Reason("DatasetNotReadable", "needs you", "The dataset version is missing or does not match its digest.", "Restore it, or create a new TrainingRun."),
+    Reason("CheckpointInvalid", "needs you", "model.weights is missing, is no checkpoint of this architecture, or has another sha256.", "Replace the file; that alone starts another attempt."),
+    Reason("UntrustedCheckpoint", "needs you", "The checkpoint holds code. It was not executed.", "Save the weights alone (a state_dict), and replace the file."),
+    Reason("TrainingDiverged", "needs you", "The loss became NaN or infinite.", "Lower the learning rate in a new TrainingRun."),
+    Reason("OutOfMemory", "needs you", "The accelerator or the machine ran out of memory.", "Lower batchSize or imageSize in a new TrainingRun, or free memory and set pelagos.dev/retry."),
+    Reason("ParityFailed", "needs you", "The exported model does not predict what the training framework predicts.", "Report it; such a model is never served."),
+    Reason("GatesPassed", "done", "All gates passed."),
+    Reason("GateFailed", "needs you", "A figure is below its gate.", "Correct spec.gates (nothing is trained again), or train a better model as a new TrainingRun."),
+    Reason("GateMetricUnknown", "needs you", "A gate names a metric that the run does not have.", "Use one of the metrics that the message lists."),
+    Reason("Registering", "under way", "The model is being registered."),
+    Reason("Registered", "done", "The model is registered."),
+    Reason("NotRequested", "for information", "spec.register is not set."),
+    Reason("RegistryUnavailable", "cannot be told", "The registry does not answer."),
+    Reason("Completed", "done", "Trained, measured and, where asked for, registered."),
+)
+
+MODEL_SERVICE = (
+    Reason("Resolved", "done", "It is clear which model is served."),
+    Reason("TrainingRunNotFound", "under way", "The TrainingRun does not exist yet. What is served already stays served.", "Create it."),
+    Reason("TrainingRunNotReady", "under way", "The TrainingRun is not Ready yet.", "See its own message."),
+    Reason("ModelVersionNotFound", "needs you", "The registry has no such model, alias or version.", "Register one, or correct the name; it is looked at every few seconds."),
+    Reason("ModelPackageMissing", "needs you", "There is no model package where the reference points to.", "Follow the message."),
+    Reason("RegistryRejected", "needs you", "The registry refused the look-up.", "Follow the message."),
+    Reason("Starting", "under way", "The server is being started."),
+    Reason("Loading", "under way", "The server loads the model."),
+    Reason("Loaded", "done", "The server has loaded the model."),
+    Reason("LoadTimeout", "being healed", "The model did not load within two minutes; the server is started anew."),
+    Reason("ModelLoadFailed", "needs you", "The server refuses the model.", "Correct spec.model; a new model is loaded by itself."),
+    Reason("ServerDied", "being healed", "The server's process is gone; it is started again with growing pauses."),
+    Reason("Probing", "under way", "The first synthetic inference is under way."),
+    Reason("ProbeFailed", "being healed", "The synthetic inference gave a wrong answer or none. After three in a row the server is started anew."),
+    Reason("AnsweredRight", "done", "A real inference gave the answer of the training framework."),
+    Reason("Serving", "done", "The endpoint answers right."),
+)
+
+TABLES = {"All kinds": ALL_KINDS, "Dataset": DATASET, "TrainingRun": TRAINING_RUN, "ModelService": MODEL_SERVICE}
+
+
+def documented() -> frozenset[str]:
+    """Names of all reasons."""
+    return frozenset(reason.name for table in TABLES.values() for reason in table)
