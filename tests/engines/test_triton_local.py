@@ -133,6 +133,26 @@ async def test_a_deleted_folder_does_not_hide_its_server(
     assert processes_of(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["served", "state.json"])
+async def test_what_was_deleted_below_a_server_is_made_again(
+    triton: TritonLocal, tmp_path: Path, uid: str, make_want: MakeWant, name: str
+) -> None:
+    want = make_want(uid=uid)
+    await triton.apply(want)
+    await settled(triton, uid)
+    path = service(tmp_path, uid) / name
+    path.rename(tmp_path / "lost")
+    assert await triton.observe(uid) is None
+    await triton.apply(want)
+    assert (await settled(triton, uid)).state is ServiceState.LOADED
+    assert (await triton.probe(uid)).correct
+    assert len([pid for pid in processes_of(tmp_path) if b"tritonserver" in program(pid)]) == 1
+
+
+def program(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+
+
 async def test_a_server_that_hangs_fails_its_probe_and_is_cured(
     tmp_path: Path, environments: Path, uid: str, make_want: MakeWant
 ) -> None:

@@ -74,7 +74,8 @@ class TritonLocal:
         folder = self._folder(want.uid)
         async with self._alone(want.uid):
             state = folder.read_state()
-            if state is not None and state.digest == want.digest and state.is_alive:
+            is_applied = state is not None and state.digest == want.digest and state.is_alive
+            if is_applied and triton_local_package.recorded(folder.served) == want:
                 return
             served = None
             if not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
