@@ -1,7 +1,8 @@
 """COCO detection: JSON files with images, annotations and categories. The layouts of COCO itself, CVAT and Roboflow.
 
-Boxes are x, y, width, height in pixels; category ids are any integers. ``images[].group`` is ours: what a split must not cut.
-The split comes from the name of the file (``instances_val2017.json``) or of its folder (``valid/_annotations.coco.json``).
+Boxes are x, y, width, height in pixels; category ids are any integers. ``images[].group`` (what a split must not cut) and
+``images[].split`` are ours. Elsewhere the split comes from the name of the file (``instances_val2017.json``) or of its folder
+(``valid/_annotations.coco.json``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from pelagos_pipelines.annotations import hostile, linking
-from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord, Sizes, Tree, declared, split_of, suffix
+from pelagos_pipelines.annotations.model import (
+    SPLIT_NAMES,
+    Box,
+    Collection,
+    ImageRecord,
+    Sizes,
+    Tree,
+    declared,
+    split_of,
+    suffix,
+)
 from pelagos_pipelines.contract import SPLITS, Reason, RefusedError, Split, Task
 
 NAME = "Coco"
@@ -40,12 +51,13 @@ class _Image(_Part):
     width: StrictInt | None = None
     height: StrictInt | None = None
     group: StrictStr | None = None
+    split: StrictStr | None = None
 
 
 class _Annotation(_Part):
     image_id: StrictInt | StrictStr
     category_id: StrictInt
-    bbox: tuple[_Number, _Number, _Number, _Number]
+    bbox: tuple[_Number, _Number, _Number, _Number] | tuple[()] = ()
     iscrowd: StrictInt | StrictBool = 0
 
 
@@ -68,6 +80,7 @@ class _Reading:
     images: dict[str, ImageRecord]
     orphans: list[str]
     crowds: int = 0
+    boxless: int = 0
 
 
 def recognises(tree: Tree) -> bool:
@@ -87,6 +100,8 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
         raise hostile.missing_images(reading.orphans)
     images = tuple(reading.images[path] for path in sorted(reading.images))
     classes, unused = declared(reading.names, images)
+    if not classes:
+        raise hostile.unannotated(LAYOUT)
     return Collection(TASK, classes, images, tuple(_warnings(tree, reading, unused)))
 
 
@@ -173,7 +188,7 @@ def _read_file(tree: Tree, path: str, content: _File, reading: _Reading) -> None
                 width=entry.width or None,
                 height=entry.height or None,
                 group=entry.group or hostile.original_of(found),
-                split=_split(path),
+                split=_split(path) if entry.split is None else _stated(entry.split, where),
                 boxes=tuple(boxes.get(entry.id, ())),
             )
 
@@ -191,6 +206,8 @@ def _boxes(where: str, content: _File, categories: Mapping[int, str], reading: _
             unknown[entry.category_id] += 1
         elif entry.iscrowd:
             reading.crowds += 1  # the box around a crowd is no object: COCO's own evaluation ignores it
+        elif not entry.bbox:
+            reading.boxless += 1  # a mask or key points alone
         else:
             boxes[entry.image_id].append(Box(categories[entry.category_id], *entry.bbox))
     if unknown:
@@ -222,11 +239,22 @@ def _split(path: str) -> Split | None:
     return next(filter(None, (split_of(word) for word in (*reversed(words), file.parent.name))), None)
 
 
+def _stated(name: str, where: str) -> Split:
+    split = split_of(name)
+    if split is None:
+        raise hostile.invalid(
+            f"{where} names the split {hostile.printable(name)!r}; allowed are {', '.join(SPLIT_NAMES)}: correct images[].split"
+        )
+    return split
+
+
 def _warnings(tree: Tree, reading: _Reading, unused: Iterable[str]) -> Iterable[str]:
     unlisted = [path for path in tree.images if path not in reading.images]
     if unlisted:
         yield f"{len(unlisted)} images are in no annotation file and are left out: {hostile.few(unlisted)}"
     if reading.crowds:
         yield f"{reading.crowds} annotations of crowds (iscrowd) are left out"
+    if reading.boxless:
+        yield f"{reading.boxless} annotations without a bounding box are left out"
     if unused := list(unused):
         yield f"classes that no annotation uses are left out: {hostile.few(unused)}"

@@ -99,6 +99,16 @@ def missing_images(orphans: Sequence[str]) -> RefusedError:
     )
 
 
+def unannotated(layout: str) -> RefusedError:
+    """The refusal of images of which none shows anything."""
+    return RefusedError(
+        Reason.TASK_MISMATCH,
+        f"no image has a bounding box, so there is nothing to learn for Detection; expected is {layout}: export the boxes too,"
+        " or set task to what the source is annotated for",
+        "task",
+    )
+
+
 def invalid(message: str) -> RefusedError:
     """The refusal of files that contradict their format."""
     return RefusedError(Reason.FORMAT_INVALID, message, "format")

@@ -79,6 +79,8 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
         record = ImageRecord(path=path, split=splits.get(path), group=hostile.original_of(path))
         images.append(_with_boxes(record, _rows(rows, file), settings.names, sizes(path)))
     classes, unused = declared(settings.names, images)
+    if not classes and any(map(sizes, tree.images)):
+        raise hostile.unannotated(LAYOUT)
     warnings = [*settings.warnings]
     if overlapping:
         warnings.append(
@@ -102,14 +104,17 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
         rows = "".join(_row(box, image, ids) for box in image.boxes)
         label = target / "labels" / image.split / PurePosixPath(names[image.path]).with_suffix(".txt")
         label.write_text(rows, encoding="ascii")
+    has_validation = any(image.split == "validation" for image in collection.images)
     content = {
         "path": str(target.resolve()),
         "train": "images/train",
-        "val": "images/validation",
+        "val": "images/validation" if has_validation else "images/train",  # ultralytics refuses an empty val
         "test": "images/test",
         "names": dict(enumerate(collection.classes)),
     }
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+    if not has_validation:
+        text = f"# The version has no validation images: val repeats train, and its metrics say nothing.\n{text}"
     (target / "data.yaml").write_text(text, encoding="utf-8")
 
 
@@ -257,7 +262,9 @@ def _label_path(image: str) -> str:
 
 
 def _label_files(tree: Tree) -> list[str]:
-    return [path for path in tree.files if suffix(path) == ".txt" and "labels" in PurePosixPath(path).parts[:-1]]
+    """All of them; labelling tools leave their class names beside the labels."""
+    files = [PurePosixPath(path) for path in tree.files if suffix(path) == ".txt"]
+    return [str(file) for file in files if "labels" in file.parts[:-1] and file.name != "classes.txt"]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import operator
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ from pelagos_pipelines.preparation.integrity import Inspection
 SCHEMA_VERSION = 1
 MARKER = ".pelagos-view"
 _PARTIAL = ".partial-"
+_ORDER = operator.attrgetter("label", "x", "y", "width", "height")
 _THREADS = 8
 """Syncing waits for the disk, not for the processor; file systems write the journal for several files at once."""
 
@@ -185,7 +187,7 @@ def _annotation(image: ImageRecord) -> dict[str, Any]:
             "width": float(box.width),
             "height": float(box.height),
         }
-        for box in image.boxes
+        for box in sorted(image.boxes, key=_ORDER)  # their order in a file says nothing
     ]
     return {"path": image.path, "boxes": boxes}
 
@@ -252,10 +254,12 @@ def _is_intact(folder: Path) -> bool:
 def _write_blobs(store: Path, tree: Tree, inspections: Sequence[Inspection], paths: Sequence[str]) -> None:
     sources = {item.sha256: tree.path(path) for item, path in zip(inspections, paths, strict=True)}
     targets = {digest: _blob(store / "blobs", digest) for digest in sources}
-    for folder in {target.parent for target in targets.values()}:
+    folders = [store / "blobs", *sorted({target.parent for target in targets.values()})]
+    for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(lambda digest: _write_blob(sources[digest], targets[digest], digest), sources))
+        list(pool.map(_sync_folder, folders))
 
 
 def _write_blob(source: Path, target: Path, digest: str) -> None:
@@ -266,12 +270,15 @@ def _write_blob(source: Path, target: Path, digest: str) -> None:
     if hashlib.sha256(content).hexdigest() != digest:
         raise SourceChangedError(f"{source} changed while the version was made; try again")
     partial = target.with_name(f"{_PARTIAL}{target.name}")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.chmod(0o444)
-    partial.replace(target)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(0o444)
+        partial.replace(target)
+    finally:  # what did not fit on a full disk must not keep it full
+        partial.unlink(missing_ok=True)
 
 
 def _write_folder(folder: Path, files: Mapping[str, object]) -> None:
