@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from rich.panel import Panel
 from rich.table import Table
 
 from pelagos.api.kinds import DATASET, KINDS, MODEL_SERVICE, TRAINING_RUN
-from pelagos.cli import access, down, following, predict, up
+from pelagos.cli import access, down, following, installed, pictures, predict, up
 from pelagos.cli.following import Followed
+from pelagos.embedded.failures import StartError
 from pelagos.settings import Settings
 
 SAMPLES = Path(__file__).resolve().parents[3] / "manifests" / "samples"
@@ -35,14 +37,15 @@ def demo(
     samples: Annotated[Path, typer.Option(help="Folder of the resources to apply.")] = SAMPLES,
 ) -> None:
     """Start everything, train and serve a detector of phytoplankton, and try it on an image it has never seen."""
-    settings = Settings()
+    settings = installed.settings()
     console = Console(width=None if sys.stdout.isatty() else 140)
     started = time.monotonic()
+    os.environ.pop("KUBECONFIG", None)  # The demo is about the embedded API server, whatever the user works with otherwise.
     code = 0
     try:
         run(settings, samples, console)
         console.print(f"\n[bold green]The main job works.[/] {time.monotonic() - started:.0f} s in all.")
-    except (DemoError, predict.PredictError) as error:
+    except (DemoError, StartError, predict.PredictError, pictures.PictureError) as error:
         console.print(f"\n[bold red]The demo failed:[/] {error}", highlight=False)
         console.print(f"Logs are in {settings.home / 'logs'} and {settings.home / 'runs'}.", highlight=False)
         code = 1
