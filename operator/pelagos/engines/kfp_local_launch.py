@@ -55,11 +55,11 @@ class Launcher:
         """Start a process that makes the attempt; returns before it has begun. Raises OSError."""
         arguments = [str(folder.path), str(request.attempt), str(self.pipeline(request)), str(self._temporary(folder))]
         environment = self._environment()
-        message = {"arguments": arguments, "environment": environment, "output": str(folder.log)}
+        message: dict[str, object] = {"arguments": arguments, "environment": environment, "output": str(folder.log)}
         pid = self._ask_server(message)
         if pid is not None:
             return processes.identify(pid) or processes.ProcessId(pid, 0)
-        command = [self._python, "-m", "pelagos_pipelines.local_runner", *arguments]
+        command: list[str | Path] = [self._python, "-m", "pelagos_pipelines.local_runner", *arguments]
         return processes.start_detached(command, environment=environment, output=folder.log)
 
     def warm_up(self) -> None:
@@ -67,7 +67,13 @@ class Launcher:
         server = self.server()
         if server is not None and processes.is_alive(server):
             return
-        command = [self._python, "-m", "pelagos_pipelines.local_fork_server", self._socket, str(IDLE_SECONDS)]
+        command: list[str | Path] = [
+            self._python,
+            "-m",
+            "pelagos_pipelines.local_fork_server",
+            self._socket,
+            str(IDLE_SECONDS),
+        ]
         log = self._home / "fork-server.log"
         log.unlink(missing_ok=True)
         server = processes.start_detached(command, environment=self._environment(), output=log)
