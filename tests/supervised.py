@@ -1,0 +1,67 @@
+"""Servers for tests of supervision: parts that run ``embedded/fake_server.py``, shortened times, and ways to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+from pelagos.embedded import addresses
+from pelagos.embedded.child import Timing
+from pelagos.embedded.layout import Layout
+from pelagos.embedded.parts import Part
+from pelagos.engines import processes
+
+QUICK = Timing(
+    first_pause=0.2, longest_pause=0.8, healthy=60, starting_period=0.02, period=0.1, timeout=0.3, misses=3, kill=2
+)
+FAKE = Path(__file__).parent / "embedded" / "fake_server.py"
+
+
+class FakeParts:
+    """Makes parts that run the fake server, and knows what they wrote."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def __call__(self, name: str, *behaviours: str, start_seconds: float = 20) -> Part:
+        port = addresses.choose(self.layout.home, [name], {})[name]
+        url = f"http://{addresses.HOST}:{port}"
+        return Part(
+            name=name,
+            command=(sys.executable, "-S", str(FAKE), str(port), f"pid={self._file(name, 'pid')}", *behaviours),
+            environment={**os.environ, processes.INSTALLATION: str(self.layout.home)},
+            ports=(port,),
+            url=url,
+            ready=f"{url}/ready",
+            alive=f"{url}/alive",
+            start_seconds=start_seconds,
+        )
+
+    def worker_file(self, name: str) -> str:
+        """For the behaviour ``worker``."""
+        return f"worker={self._file(name, 'worker')}"
+
+    def pids(self, name: str, what: str = "pid") -> list[int]:
+        """Process ids of all starts."""
+        file = self._file(name, what)
+        return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+    def _file(self, name: str, what: str) -> Path:
+        return self.layout.home / f"{name}.{what}"
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, zombies aside."""
+    return processes.identify(pid) is not None
+
+
+async def eventually(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    """Wait until it is true; fail the test when it does not become true."""
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, f"not true within {seconds} s: {what}"
+        await asyncio.sleep(0.02)
