@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pelagos.observability import metrics
 from pelagos.ports.clock import Clock
 from pelagos.ports.serving import ProbeResult, ServiceSeen, Serving
 
@@ -37,6 +38,9 @@ class Probes:
         if known is not None and known.result.correct and self._clock.now() - known.at < self._interval:
             return known
         result = await self._serving.probe(uid)
+        metrics.PROBES.labels("correct" if result.correct else "wrong").inc()
+        if result.correct:
+            metrics.PROBE_SECONDS.observe(result.latency)
         wrong = 0 if result.correct else (known.wrong if known else 0) + 1
         probed = Probed(identity, result, self._clock.now(), wrong)
         self._latest[uid] = probed
