@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ import numpy as np
 from pelagos_pipelines.contract import SPLITS, TrainingRequest
 from pelagos_pipelines.evaluation.truth import Sample, Truth
 from pelagos_pipelines.serving.predictor import Pixels
+from pelagos_pipelines.tasks.prepare import prepare
 
 CLASSES = ("disc", "square")
 COLOURS = ((40, 40, 200), (40, 160, 40))
@@ -61,7 +64,7 @@ def make_truth(folder: Path, counts: tuple[int, int, int], detection: bool) -> T
     return Truth(CLASSES, by_split)
 
 
-def make_request(architecture: str, uri: str = "", **changes: object) -> TrainingRequest:
+def make_request(architecture: str, uri: str = "", version: str = "sha256:0", **changes: object) -> TrainingRequest:
     """A request for one epoch on tiny images; ``changes`` are hyperparameters, or fields of the request itself."""
     hyperparameters = {"epochs": 1, "imageSize": 64, "batchSize": 4, "learningRate": "0.002"}
     fields = {
@@ -72,7 +75,7 @@ def make_request(architecture: str, uri: str = "", **changes: object) -> Trainin
     hyperparameters |= {name: value for name, value in changes.items() if name not in fields}
     return TrainingRequest.model_validate(
         {
-            "dataset": {"name": "shapes", "version": "sha256:0", "uri": uri},
+            "dataset": {"name": "shapes", "version": version, "uri": uri},
             "task": "Detection" if architecture.startswith("yolo") else "Classification",
             "model": {"architecture": architecture},
             "hyperparameters": hyperparameters,
@@ -80,3 +83,45 @@ def make_request(architecture: str, uri: str = "", **changes: object) -> Trainin
             **fields,
         }
     )
+
+
+def make_version(folder: Path, counts: tuple[int, int, int], detection: bool) -> tuple[str, str]:
+    """A dataset version made by the real preparation: its uri and version."""
+    truth = make_truth(folder / "drawn", counts, detection)
+    source = folder / "data" / "source"
+    for split in SPLITS:
+        for sample in truth.samples(split):
+            store_sample(source, split, sample, detection)
+    if detection:
+        (source / "data.yaml").write_text(
+            f"train: images/train\nval: images/validation\ntest: images/test\nnames: {list(CLASSES)}\n"
+        )
+    request = {
+        "source": {"volume": {"path": "source"}},
+        "task": "Detection" if detection else "Classification",
+        "split": {"policy": "Provided"},
+        "cleaning": {"duplicates": {"action": "Keep"}},
+    }
+    report = folder / "preparation"
+    prepare(json.dumps(request), str(folder / "data"), str(folder / "store"), str(report))
+    result = json.loads((report / "result.json").read_text())
+    return result["uri"], result["version"]
+
+
+def store_sample(source: Path, split: str, sample: Sample, detection: bool) -> None:
+    """One image of the source, in the YOLO layout or in a class folder."""
+    if not detection:
+        target = source / split / CLASSES[sample.class_ids[0]] / sample.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(sample.file, target)
+        return
+    image, label = source / "images" / split / sample.name, source / "labels" / split / f"{Path(sample.name).stem}.txt"
+    for path in (image, label):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(sample.file, image)
+    height, width = sample.pixels().shape[:2]
+    rows = [
+        f"{class_id} {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} {(x2 - x1) / width} {(y2 - y1) / height}\n"
+        for class_id, (x1, y1, x2, y2) in zip(sample.class_ids, sample.boxes, strict=True)
+    ]
+    label.write_text("".join(rows))

@@ -26,6 +26,7 @@ from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import SETTINGS
 from ultralytics.utils.torch_utils import strip_optimizer
 
+from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.predictor import Detections, Pixels, Prediction, Settings, Thresholds
 from pelagos_pipelines.training import checkpoints, graphs, memory
@@ -114,6 +115,12 @@ def _progress(last: Path, job: Job) -> tuple[int, bool]:
 def _arguments(job: Job, last: Path | None) -> dict[str, Any]:
     """What ultralytics is told; what it is not told keeps its published default."""
     parameters = job.request.hyperparameters
+    if not 0 <= float(parameters.learning_rate) <= 1:
+        raise RefusedError(
+            Reason.TRAINING_DIVERGED,
+            f"at the learning rate {parameters.learning_rate} the loss diverges; allowed are 0 to 1, usual 0.001 to 0.01",
+            "hyperparameters.learningRate",
+        )
     stopping = job.request.early_stopping
     on_accelerator = torch.cuda.is_available()
     arguments = {

@@ -1,0 +1,157 @@
+"""The steps train, evaluate and export as the pipeline calls them: parameters in, package, report and MLflow run out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+
+from pelagos_pipelines.contract import Reason, RefusedError, TrainingResult
+from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.tasks.evaluate import evaluate
+from pelagos_pipelines.tasks.export import export
+from pelagos_pipelines.tasks.train import train
+from training.conftest import MlflowServer
+from training.shapes import make_request, make_version
+
+ARCHITECTURES = ("yolov8n", "mobilenet_v3_small")
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folders of one training, and the parameters of its steps."""
+
+    folder: Path
+    uri: str = ""
+    run: str = ""
+
+    def parameters(self, request: str) -> tuple[str, str, str, str, str, str, str]:
+        names = ("data", "models", "report", "workspace")
+        data, store, report, workspace = (str(self.folder / name) for name in names)
+        return request, data, store, report, workspace, self.uri, self.run
+
+    def result(self) -> TrainingResult:
+        return TrainingResult.model_validate_json((self.folder / "report" / "result.json").read_text())
+
+    def failure(self) -> dict[str, str]:
+        return json.loads((self.folder / "report" / "failure.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
+    return {
+        name: make_version(tmp_path_factory.mktemp(name), (6, 3, 3), detection=name.startswith("yolo"))
+        for name in ARCHITECTURES
+    }
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_training_becomes_a_package_and_a_tracked_run(
+    architecture: str, versions: dict[str, tuple[str, str]], mlflow: MlflowServer, tmp_path: Path
+) -> None:
+    client = MlflowClient(mlflow.uri)
+    place = Place(tmp_path, mlflow.uri, client.create_run("0").info.run_id)
+    request = make_request(architecture, *versions[architecture], epochs=2)
+    parameters = place.parameters(request.model_dump_json(by_alias=True))
+    for step in (train, evaluate, export):
+        step(*parameters)
+        step(*parameters)
+
+    result = place.result()
+    assert result.epochs == 2
+    assert result.model.labels == ["disc", "square"]
+    assert result.model.parity.images == 3
+    assert result.model.parity.scores < 0.001
+    package = Path(result.model.uri)
+    described = json.loads((package / "package.json").read_text())
+    assert described["onnxSha256"] == package.name == result.model.onnx_sha256
+    assert described["dataset"] == {"name": "shapes", "version": versions[architecture][1]}
+    for name, digest in described["files"].items():
+        assert hashlib.sha256((package / name).read_bytes()).hexdigest() == digest
+    probe = predictor.decode((package / "probe.png").read_bytes())
+    (answer,) = predictor.load(package / "triton" / "1").predict([probe])
+    known = json.loads((package / "probe.json").read_text())
+    assert predictor.render(answer, result.model.labels).keys() == known.keys()
+
+    run = client.get_run(place.run)
+    headline = "test/mAP50" if architecture == "yolov8n" else "test/accuracy"
+    assert {headline, "test/F1", "test/precision", "test/recall"} <= result.metrics.keys()
+    assert {name: run.data.metrics[name] for name in result.metrics if name.startswith("test/")} == {
+        name: pytest.approx(value) for name, value in result.metrics.items() if name.startswith("test/")
+    }
+    assert run.data.metrics["progress/epoch"] == 2
+    assert run.data.params["architecture"] == architecture
+    assert run.data.params["datasetVersion"] == versions[architecture][1]
+    assert run.data.tags["pelagos.dev/onnx-sha256"] == package.name
+    assert len(run.data.tags["pelagos.dev/environment.packages.sha256"]) == 64
+    assert run.inputs.dataset_inputs[0].dataset.name == "shapes"
+    figures = {Path(item.path).name for item in client.list_artifacts(place.run, "figures")}
+    assert figures == {"confusion-matrix.png", "precision-recall.png", "examples.png", "learning-curves.png"}
+
+
+def test_an_untrusted_checkpoint_is_reported_and_not_executed(
+    versions: dict[str, tuple[str, str]], tmp_path: Path
+) -> None:
+    class Evil:
+        def __reduce__(self) -> object:
+            return os.mkdir, (str(tmp_path / "trace"),)
+
+    (tmp_path / "data").mkdir()
+    torch.save({"model": Evil()}, tmp_path / "data" / "evil.pt")
+    for number, architecture in enumerate(ARCHITECTURES):
+        place = Place(tmp_path / str(number))
+        (place.folder / "data").mkdir(parents=True)
+        (tmp_path / "data" / "evil.pt").rename(place.folder / "data" / "evil.pt")
+        model = {"architecture": architecture, "weights": {"path": "evil.pt"}}
+        request = make_request(architecture, *versions[architecture], model=model)
+        with pytest.raises(RefusedError):
+            train(*place.parameters(request.model_dump_json(by_alias=True)))
+        assert place.failure()["reason"] == Reason.UNTRUSTED_CHECKPOINT
+        (place.folder / "data" / "evil.pt").rename(tmp_path / "data" / "evil.pt")
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "words"),
+    [
+        ({"uri": "/nowhere"}, Reason.DATASET_NOT_READABLE, "/nowhere"),
+        ({"version": f"sha256:{'0' * 64}"}, Reason.DATASET_NOT_READABLE, "0000"),
+        ({"task": "Classification"}, Reason.TASK_MISMATCH, "annotated for Detection"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_is_reported(
+    changes: dict[str, str], reason: Reason, words: str, versions: dict[str, tuple[str, str]], tmp_path: Path
+) -> None:
+    uri, version = versions["yolov8n"]
+    task = {"task": changes["task"]} if "task" in changes else {}
+    request = make_request("yolov8n", changes.get("uri", uri), changes.get("version", version), **task)
+    place = Place(tmp_path)
+    with pytest.raises(RefusedError):
+        train(*place.parameters(request.model_dump_json(by_alias=True)))
+    assert place.failure()["reason"] == reason
+    assert words in place.failure()["message"]
+
+
+def test_an_empty_split_is_reported(tmp_path: Path) -> None:
+    uri, version = make_version(tmp_path / "dataset", (4, 2, 0), detection=False)
+    request = make_request("mobilenet_v3_small", uri, version)
+    place = Place(tmp_path)
+    with pytest.raises(RefusedError, match="no images in the split 'test'"):
+        train(*place.parameters(request.model_dump_json(by_alias=True)))
+    assert place.failure()["reason"] == Reason.SPLIT_IMPOSSIBLE
+
+
+def test_a_bug_leaves_no_failure(versions: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "failure.json").write_text("{}")
+    request = make_request("yolov8n", *versions["yolov8n"])
+    with pytest.raises(FileNotFoundError):
+        evaluate(*place.parameters(request.model_dump_json(by_alias=True)))
+    assert not (tmp_path / "report" / "failure.json").exists(), "that of an earlier attempt is gone"

@@ -1,0 +1,167 @@
+"""YOLO training through ultralytics: history, continuation, refusals, and nothing from the network."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest
+from pelagos_pipelines.evaluation import truth
+from pelagos_pipelines.serving.predictor import Detections, Thresholds
+from pelagos_pipelines.training import yolov8, yolov8_trainer
+from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.journal import Journal
+from pelagos_pipelines.training.tracking import Tracker
+from training.shapes import make_request, make_version
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return make_version(tmp_path_factory.mktemp("shapes"), (6, 3, 3), detection=True)
+
+
+def make_job(folder: Path, request: TrainingRequest, start: Path | None = None) -> tuple[Job, Journal]:
+    folder.mkdir(exist_ok=True)
+    return Job(request, truth.read(request), folder, start), Journal(folder / "history.json", Tracker("", ""))
+
+
+def test_an_epoch_leaves_history_a_checkpoint_and_predictions(tmp_path: Path, version: tuple[str, str]) -> None:
+    job, journal = make_job(tmp_path, make_request("yolov8n", *version))
+    yolov8.FAMILY.train(job, journal)
+    (epoch,) = journal.epochs
+    assert {"train/loss", "train/box", "train/cls", "train/dfl"} <= epoch.metrics.keys()
+    assert {"validation/loss", "validation/mAP50", "validation/mAP50-95", "validation/recall"} <= epoch.metrics.keys()
+    image = job.truth.samples("test")[0].pixels()
+    (found,) = yolov8.FAMILY.predict(job.best, [image], Thresholds(confidence=0.0001))
+    assert isinstance(found, Detections)
+    assert (found.width, found.height) == (96, 72)
+
+
+def test_the_same_seed_gives_the_same_training(tmp_path: Path, version: tuple[str, str]) -> None:
+    histories = []
+    for name in ("first", "second"):
+        job, journal = make_job(tmp_path / name, make_request("yolov8n", *version, seed=7))
+        yolov8.FAMILY.train(job, journal)
+        histories.append([epoch.metrics for epoch in journal.epochs])
+    assert histories[0] == histories[1]
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from pelagos_pipelines.contract import TrainingRequest
+from pelagos_pipelines.evaluation import truth
+from pelagos_pipelines.training import yolov8
+from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.journal import Journal
+from pelagos_pipelines.training.tracking import Tracker
+request, folder = TrainingRequest.model_validate_json(sys.argv[1]), Path(sys.argv[2])
+folder.mkdir(exist_ok=True)
+yolov8.FAMILY.train(Job(request, truth.read(request), folder, None), Journal(folder / "history.json", Tracker("", "")))
+"""
+
+
+def test_a_killed_training_continues_from_its_last_checkpoint(tmp_path: Path, version: tuple[str, str]) -> None:
+    request = make_request("yolov8n", *version, epochs=4)
+    folder = tmp_path / "job"
+    last = folder / "weights" / "last.pt"
+    command = [sys.executable, "-c", PROGRAM, request.model_dump_json(by_alias=True), str(folder)]
+    process = subprocess.Popen(command, start_new_session=True, env=dict(os.environ), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done, _ = yolov8._progress(last, make_job(folder, request)[0])
+    assert 1 <= done < 4, "killed in the middle"
+    job, journal = make_job(folder, request)
+    before = {epoch.number: epoch.at for epoch in journal.epochs}
+    yolov8.FAMILY.train(job, journal)
+    assert [epoch.number for epoch in journal.epochs] == [1, 2, 3, 4]
+    kept = [epoch for epoch in journal.epochs if epoch.number <= done]
+    assert [epoch.at for epoch in kept] == [before[epoch.number] for epoch in kept], (
+        "no finished epoch is trained again"
+    )
+    assert job.best.exists()
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path, version: tuple[str, str]) -> None:
+    request = make_request("yolov8n", *version, epochs=9, earlyStopping={"patience": 1})
+    job, journal = make_job(tmp_path, request)
+    yolov8.FAMILY.train(job, journal)
+    written = (tmp_path / "weights" / "last.pt").stat().st_mtime_ns
+    job, again = make_job(tmp_path, request)
+    yolov8.FAMILY.train(job, again)
+    assert again.epochs == journal.epochs
+    assert (tmp_path / "weights" / "last.pt").stat().st_mtime_ns == written
+
+
+def test_a_loss_that_is_no_number_is_refused(
+    tmp_path: Path, version: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = yolov8_trainer.Trainer.preprocess_batch
+
+    def spoil(self: yolov8_trainer.Trainer, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        spoilt = prepare(self, batch)
+        spoilt["img"] = spoilt["img"] * float("nan")
+        return spoilt
+
+    monkeypatch.setattr(yolov8_trainer.Trainer, "preprocess_batch", spoil)
+    with pytest.raises(RefusedError, match=r"NaN or infinite in epoch 1; .* now 0\.002") as caught:
+        yolov8.FAMILY.train(*make_job(tmp_path, make_request("yolov8n", *version, epochs=3)))
+    assert caught.value.failure.reason is Reason.TRAINING_DIVERGED
+
+
+def test_a_learning_rate_that_cannot_converge_is_refused(tmp_path: Path, version: tuple[str, str]) -> None:
+    with pytest.raises(RefusedError, match="allowed are 0 to 1") as caught:
+        yolov8.FAMILY.train(*make_job(tmp_path, make_request("yolov8n", *version, learningRate="5")))
+    assert caught.value.failure.field == "hyperparameters.learningRate"
+
+
+def test_exhausted_memory_is_refused_instead_of_changing_the_batch(
+    tmp_path: Path, version: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*_: object) -> None:
+        torch.empty(2**60)
+
+    def like_an_accelerator(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    for number, failure in enumerate((exhaust, like_an_accelerator)):
+        monkeypatch.setattr(yolov8_trainer.Trainer, "preprocess_batch", failure)
+        with pytest.raises(RefusedError, match="batchSize 4 and imageSize 64") as caught:
+            yolov8.FAMILY.train(*make_job(tmp_path / str(number), make_request("yolov8n", *version)))
+        assert caught.value.failure.reason is Reason.OUT_OF_MEMORY
+
+
+def test_it_starts_from_a_checkpoint_with_other_classes(tmp_path: Path, version: tuple[str, str]) -> None:
+    start = tmp_path / "start.pt"
+    donor = yolov8.DetectionModel("yolov8n.yaml", nc=80, verbose=False)
+    torch.save({"epoch": -1, "model": donor, "train_args": {}}, start)
+    job, _ = make_job(tmp_path / "job", make_request("yolov8n", *version), start)
+    found = yolov8._start(job)
+    assert torch.equal(found["model.0.conv.weight"], donor.state_dict()["model.0.conv.weight"])
+    assert "model.22.cv3.0.2.weight" not in found, "the classification branch depends on the classes"
+
+
+def test_a_checkpoint_of_another_size_is_refused(tmp_path: Path, version: tuple[str, str]) -> None:
+    start = tmp_path / "start.pt"
+    torch.save({"epoch": -1, "model": yolov8.DetectionModel("yolov8s.yaml", nc=2, verbose=False)}, start)
+    with pytest.raises(RefusedError, match="not one of yolov8n") as caught:
+        yolov8.FAMILY.train(*make_job(tmp_path / "job", make_request("yolov8n", *version), start))
+    assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID
