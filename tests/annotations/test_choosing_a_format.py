@@ -1,0 +1,62 @@
+"""Format Auto takes the one layout that fits, and says what it looked for when none or several do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from image_sources import coco, document, photo, read, text, tree_of
+from pelagos_pipelines.annotations import registry
+from pelagos_pipelines.contract import Reason, RefusedError, Task
+
+
+def _imagefolder(root: Path) -> None:
+    for name in ("cod", "eel"):
+        photo(root / name / "a.png")
+
+
+def _coco(root: Path) -> None:
+    photo(root / "a.png")
+    document(root / "annotations.json", coco({"a.png": [[0, 0, 5, 5]]}))
+
+
+def _yolo(root: Path) -> None:
+    photo(root / "images" / "a.png")
+    text(root / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
+    text(root / "data.yaml", "names: [cod]")
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(_imagefolder, "ImageFolder"), (_coco, "Coco"), (_yolo, "Yolo")],
+    ids=["ImageFolder", "Coco", "Yolo"],
+)
+def test_one_layout_fits(tmp_path: Path, make: Callable[[Path], None], name: str) -> None:
+    make(tmp_path)
+    assert name == registry.detect(tree_of(tmp_path)).NAME
+
+
+def test_none_fits(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    with pytest.raises(RefusedError, match=r"fit no known format \(found a\.png\).*instances_.*data\.yaml") as caught:
+        read(tmp_path)
+    assert caught.value.failure.reason is Reason.FORMAT_NOT_RECOGNISED
+    assert caught.value.failure.field == "format"
+
+
+def test_several_fit(tmp_path: Path) -> None:
+    _yolo(tmp_path)
+    _coco(tmp_path)
+    with pytest.raises(RefusedError, match=r"more than one format \(Coco, Yolo\); set format") as caught:
+        read(tmp_path)
+    assert caught.value.failure.reason is Reason.FORMAT_NOT_RECOGNISED
+    assert read(tmp_path, name="Coco").images[0].boxes
+
+
+def test_annotations_of_another_task(tmp_path: Path) -> None:
+    _imagefolder(tmp_path)
+    with pytest.raises(RefusedError, match="set task to Classification") as caught:
+        read(tmp_path, Task.DETECTION)
+    assert caught.value.failure.reason is Reason.TASK_MISMATCH

@@ -1,0 +1,111 @@
+"""COCO as its exporters write it: gaps between ids, one file per split, images beside the file or below images/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from image_sources import coco, document, photo, read
+from pelagos_pipelines.annotations.model import Box
+from pelagos_pipelines.contract import Reason, RefusedError
+
+
+def test_boxes_are_pixels_of_the_original_and_images_without_any_are_kept(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / "images" / name)
+    document(tmp_path / "annotations.json", coco({"a.png": [[1, 2.5, 10, 20]], "b.png": []}))
+    found = read(tmp_path)
+    assert found.classes == ("cod",)
+    assert [(image.path, image.boxes) for image in found.images] == [
+        ("images/a.png", (Box("cod", 1, 2.5, 10, 20),)),
+        ("images/b.png", ()),
+    ]
+
+
+@pytest.mark.parametrize("first", [0, 1, 4000])
+def test_category_ids_may_begin_anywhere_and_have_gaps(tmp_path: Path, first: int) -> None:
+    photo(tmp_path / "a.png")
+    categories = [{"id": first + 90, "name": "eel"}, {"id": first, "name": "cod"}, {"id": first + 3, "name": "unused"}]
+    content = coco({"a.png": [[0, 0, 5, 5], [5, 5, 5, 5]]}, categories=categories)
+    marks: Any = content["annotations"]
+    marks[0]["category_id"], marks[1]["category_id"] = first + 90, first
+    document(tmp_path / "annotations.json", content)
+    found = read(tmp_path)
+    assert found.classes == ("cod", "eel")
+    assert [box.label for box in found.images[0].boxes] == ["eel", "cod"]
+    assert found.warnings == ("classes that no annotation uses are left out: unused",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "images"),
+    [
+        ("annotations/instances_{}.json", "images/{}"),
+        ("annotations/instances_{}.json", "{}"),
+        ("{}/_annotations.coco.json", "{}"),
+    ],
+)
+@pytest.mark.parametrize("validation", ["val2017", "valid", "val"])
+def test_the_name_of_the_file_or_of_its_folder_is_the_split(
+    tmp_path: Path, labels: str, images: str, validation: str
+) -> None:
+    for split in ("train", validation, "test"):
+        photo(tmp_path / images.format(split) / f"{split}.png")
+        document(tmp_path / labels.format(split), coco({f"{split}.png": [[0, 0, 5, 5]]}))
+    splits = {Path(image.path).stem: image.split for image in read(tmp_path).images}
+    assert splits == {"train": "train", validation: "validation", "test": "test"}
+
+
+def test_groups_and_splits_of_images_are_honoured(tmp_path: Path) -> None:
+    content = coco({"a.png": [[0, 0, 5, 5]], "b.png": []})
+    images: Any = content["images"]
+    images[0] |= {"group": "dive-3", "split": "val"}
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name)
+    document(tmp_path / "annotations.json", content)
+    assert [(image.group, image.split) for image in read(tmp_path).images] == [("dive-3", "validation"), (None, None)]
+
+
+def test_a_split_that_is_none_is_refused(tmp_path: Path) -> None:
+    content = coco({"a.png": [[0, 0, 5, 5]]})
+    images: Any = content["images"]
+    images[0]["split"] = "tomorrow"
+    photo(tmp_path / "a.png")
+    document(tmp_path / "annotations.json", content)
+    with pytest.raises(RefusedError, match="names the split 'tomorrow'; allowed are train") as caught:
+        read(tmp_path)
+    assert caught.value.failure.reason is Reason.FORMAT_INVALID
+
+
+def test_masks_and_crowds_without_boxes_are_left_out_with_a_word(tmp_path: Path) -> None:
+    content = coco({"a.png": [[0, 0, 5, 5], [1, 1, 2, 2], [3, 3, 4, 4]]})
+    marks: Any = content["annotations"]
+    marks[1] = {"id": 1, "image_id": 10, "category_id": 7, "segmentation": [[1, 1, 5, 1, 5, 5]]}
+    marks[2]["iscrowd"] = 1
+    photo(tmp_path / "a.png")
+    document(tmp_path / "annotations.json", content)
+    found = read(tmp_path)
+    assert found.images[0].boxes == (Box("cod", 0, 0, 5, 5),)
+    assert set(found.warnings) == {
+        "1 annotations without a bounding box are left out",
+        "1 annotations of crowds (iscrowd) are left out",
+    }
+
+
+def test_a_source_with_masks_alone_is_of_another_task(tmp_path: Path) -> None:
+    marks = [{"id": 1, "image_id": 10, "category_id": 7, "segmentation": [[1, 1, 5, 1, 5, 5]], "bbox": []}]
+    photo(tmp_path / "a.png")
+    document(tmp_path / "annotations.json", coco({"a.png": []}, annotations=marks))
+    with pytest.raises(RefusedError, match="no image has a bounding box") as caught:
+        read(tmp_path)
+    assert caught.value.failure.reason is Reason.TASK_MISMATCH
+
+
+def test_images_that_no_file_lists_are_left_out_with_a_word(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name)
+    document(tmp_path / "annotations.json", coco({"a.png": [[0, 0, 5, 5]]}))
+    found = read(tmp_path)
+    assert [image.path for image in found.images] == ["a.png"]
+    assert found.warnings == ("1 images are in no annotation file and are left out: b.png",)

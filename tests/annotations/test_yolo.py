@@ -1,0 +1,87 @@
+"""YOLO as ultralytics, Roboflow and Label Studio write it. Fractions become pixels of the real image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from image_sources import photo, read, text
+from pelagos_pipelines.annotations.model import Box
+
+
+def test_fractions_become_pixels_and_an_image_without_labels_is_a_background(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod, eel]\n")
+    photo(tmp_path / "images" / "a.png", 200, 100)
+    photo(tmp_path / "images" / "b.png")
+    text(tmp_path / "labels" / "a.txt", "1 0.5 0.5 0.25 0.5\n\n0 0.1 0.2 0.1 0.2\n")
+    found = read(tmp_path)
+    assert found.classes == ("cod", "eel")
+    shown, background = found.images
+    assert shown.boxes[0] == Box("eel", 75, 25, 50, 50)
+    assert (shown.boxes[1].label, shown.boxes[1].x, shown.boxes[1].height) == (
+        "cod",
+        pytest.approx(10),
+        pytest.approx(20),
+    )
+    assert background.boxes == ()
+
+
+def test_polygons_become_their_bounding_box(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: {0: cod}\n")
+    photo(tmp_path / "images" / "a.png", 100, 100)
+    text(tmp_path / "labels" / "a.txt", "0 0.25 0.5 0.5 0.25 0.75 1\n")
+    assert read(tmp_path).images[0].boxes == (Box("cod", 25, 25, 50, 75),)
+
+
+@pytest.mark.parametrize(
+    ("settings", "layout"),
+    [
+        pytest.param("path: .\ntrain: images/train\nval: images/val\ntest: images/test", "images/{}", id="ultralytics"),
+        pytest.param("train: ../train/images\nval: ../val/images\ntest: ../test/images", "{}/images", id="roboflow"),
+        pytest.param("train: [images/train]\nval: [images/val]\ntest: [images/test]", "images/{}", id="lists"),
+        pytest.param("train: train.txt\nval: val.txt\ntest: test.txt", "images/{}", id="listings"),
+        pytest.param(
+            "path: /home/someone/fish\ntrain: images/train\nval: images/val\ntest: images/test",
+            "images/{}",
+            id="elsewhere",
+        ),
+    ],
+)
+def test_train_val_and_test_of_the_settings_are_the_splits(tmp_path: Path, settings: str, layout: str) -> None:
+    text(tmp_path / "data.yaml", f"{settings}\nnames: [cod]\n")
+    for split in ("train", "val", "test"):
+        photo(tmp_path / layout.format(split) / f"{split}.png")
+        labels = tmp_path / layout.replace("images", "labels").format(split)
+        text(labels / f"{split}.txt", "0 0.5 0.5 0.5 0.5")
+        if "txt" in settings:
+            text(tmp_path / f"{split}.txt", f"./images/{split}/{split}.png\n")
+    splits = {Path(image.path).stem: image.split for image in read(tmp_path).images}
+    assert splits == {"train": "train", "val": "validation", "test": "test"}
+
+
+def test_an_image_in_two_splits_counts_as_in_none(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: images\nval: images\n")
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
+    found = read(tmp_path)
+    assert found.images[0].split is None
+    assert "1 images stand in more than one split" in found.warnings[0]
+
+
+def test_class_names_may_stand_in_a_text_file_also_beside_the_labels(tmp_path: Path) -> None:
+    text(tmp_path / "classes.txt", "cod\neel\n")
+    text(tmp_path / "labels" / "classes.txt", "cod\neel\n")
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", "1 0.5 0.5 0.5 0.5")
+    found = read(tmp_path)
+    assert found.classes == ("eel",)
+    assert found.warnings == ("classes that no annotation uses are left out: cod",)
+
+
+def test_copies_that_roboflow_made_of_one_image_are_a_group(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\n")
+    for copy in ("0a1b2c3d4e5f60718293a4b5c6d7e8f9", "ffeeddccbbaa99887766554433221100"):
+        photo(tmp_path / "images" / f"dive_jpg.rf.{copy}.jpg")
+        text(tmp_path / "labels" / f"dive_jpg.rf.{copy}.txt", "0 0.5 0.5 0.5 0.5")
+    assert {image.group for image in read(tmp_path).images} == {"dive_jpg"}
