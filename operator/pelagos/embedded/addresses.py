@@ -24,8 +24,11 @@ def choose(home: Path, names: Sequence[str], kept: Mapping[str, int]) -> dict[st
     """
     chosen: dict[str, int] = {}
     for name in names:
-        port = kept.get(name, 0)
-        chosen[name] = port if _usable(port, chosen) else _search(home, chosen)
+        if _usable(port := kept.get(name, 0), chosen):
+            chosen[name] = port
+    for name in names:
+        if name not in chosen:
+            chosen[name] = _search(home, chosen)
     return chosen
 
 

@@ -114,8 +114,9 @@ async def _apply(api: Api, definition: Mapping[str, Any]) -> None:
         return
     path = f"{_DEFINITIONS}/{definition['metadata']['name']}"
     there = await api.get(path)
-    metadata = {**definition["metadata"], "resourceVersion": there["metadata"]["resourceVersion"]}
-    await api.put(path, {**definition, "metadata": metadata})
+    # All that we do not declare stays as it is; the server then sees that nothing changed, and writes nothing.
+    metadata = {**there["metadata"], "labels": definition["metadata"].get("labels", {})}
+    await api.put(path, {**there, "metadata": metadata, "spec": definition["spec"]})
 
 
 async def _until_served(api: Api, definition: Mapping[str, Any]) -> None:
