@@ -122,7 +122,7 @@ def _clip(box: Box, image: ImageRecord) -> Box | None:
         return box
     far = left < -OVERHANG or top < -OVERHANG or right > image.width + OVERHANG or bottom > image.height + OVERHANG
     left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, image.width), min(bottom, image.height)
-    if far or right <= left or bottom <= top:
+    if far or not (right > left and bottom > top):  # also when one is no number
         return None
     return Box(box.label, left, top, right - left, bottom - top)
 

@@ -1,0 +1,160 @@
+"""Kill, full disk, edits and rot: a version is there completely or not at all, and nothing damaged is used."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dataset_versions
+import image_sources
+from pelagos_pipelines.annotations.model import Collection
+from pelagos_pipelines.contract import Reason, RefusedError, Task
+from pelagos_pipelines.preparation import integrity, versions
+
+WRITER = """
+import sys, pathlib
+sys.path[:0] = {path!r}
+import dataset_versions
+from pelagos_pipelines.preparation import versions
+def slow(folder, files):
+    (folder.with_name(".partial-" + folder.name)).mkdir()
+    print("writing", flush=True)
+    sys.stdin.read()
+versions._write_folder = slow
+dataset_versions.write(pathlib.Path({store!r}), pathlib.Path({source!r}))
+"""
+
+
+def _leftovers(store: Path) -> list[Path]:
+    return [path for path in store.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
+
+
+def test_a_killed_writer_leaves_no_version_and_the_next_one_clears_up(tmp_path: Path) -> None:
+    source, store = dataset_versions.detection(tmp_path / "source"), tmp_path / "store"
+    script = WRITER.format(path=[str(Path(__file__).parents[1])], store=str(store), source=str(source))
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"writing\n"
+        writer.send_signal(signal.SIGKILL)
+    (left,) = (store / "versions").iterdir()
+    assert left.name.startswith(".partial-")
+    assert dataset_versions.write(store, source).folder.is_dir()
+    assert _leftovers(store) == []
+
+
+def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
+    script = (
+        "import pathlib, sys\nfrom pelagos_pipelines.preparation import versions\n"
+        f"with versions.locked(pathlib.Path({str(tmp_path)!r})): print('held', flush=True)"
+    )
+    with versions.locked(tmp_path):
+        waiting = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+        time.sleep(0.5)
+        assert waiting.poll() is None
+    assert waiting.communicate(timeout=20)[0] == b"held\n"
+
+
+@pytest.mark.parametrize("part", [pytest.param("/blobs/", id="images"), pytest.param("/versions/", id="manifest")])
+def test_a_full_disk_leaves_neither_a_version_nor_parts_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    source, store = dataset_versions.detection(tmp_path / "source"), tmp_path / "store"
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if part in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        dataset_versions.write(store, source)
+    assert not any((store / "versions").iterdir())
+    assert _leftovers(store) == []
+    monkeypatch.undo()
+    versions.verify(dataset_versions.write(store, source))
+
+
+def test_an_image_that_changes_while_the_version_is_made_stops_it(tmp_path: Path) -> None:
+    source, store = dataset_versions.detection(tmp_path / "source"), tmp_path / "store"
+    tree = image_sources.tree_of(source)
+    inspections = integrity.inspect_tree(tree, store / "inspections.json")
+    found = image_sources.read(source)
+    image_sources.photo(source / "images" / "3.png", 43, 30, seed=77)
+    with pytest.raises(versions.SourceChangedError, match=r"3\.png changed"), versions.locked(store):
+        versions.write(store, tree, Collection(Task.DETECTION, found.classes, found.images), inspections, {})
+    assert not any((store / "versions").iterdir())
+
+
+def test_editing_the_source_in_place_does_not_reach_the_version(tmp_path: Path) -> None:
+    source = dataset_versions.detection(tmp_path / "source")
+    version = dataset_versions.write(tmp_path / "store", source)
+    for file in (source / "images").iterdir():
+        with file.open("r+b") as opened:
+            opened.write(b"edited in place")
+    versions.verify(versions.read(version.folder))
+
+
+def _no_manifest(version: versions.Version) -> None:
+    (version.folder / "manifest.json").unlink()
+
+
+def _other_class(version: versions.Version) -> None:
+    file = version.folder / "manifest.json"
+    file.write_text(file.read_text().replace('"eel"', '"ling"'))
+
+
+def _moved_box(version: versions.Version) -> None:
+    file = version.folder / "annotations.json"
+    content: Any = json.loads(file.read_text())
+    content["images"][4]["boxes"][0]["x"] += 1
+    file.write_text(json.dumps(content))
+
+
+def _not_json(version: versions.Version) -> None:
+    (version.folder / "annotations.json").write_text("{")
+
+
+def _lost_blob(version: versions.Version) -> None:
+    version.blobs["images/3.png"].unlink()
+
+
+def _cut_blob(version: versions.Version) -> None:
+    blob = version.blobs["images/3.png"]
+    blob.chmod(0o644)
+    os.truncate(blob, 20)
+
+
+DAMAGES = [_no_manifest, _other_class, _moved_box, _not_json, _lost_blob, _cut_blob]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_version_is_refused_and_made_whole_by_preparing_again(tmp_path: Path, damage: Any) -> None:
+    source = dataset_versions.detection(tmp_path / "source")
+    version = dataset_versions.write(tmp_path / "store", source)
+    damage(version)
+    with pytest.raises(RefusedError, match="prepare the dataset again") as caught:
+        versions.read(version.folder)
+    assert caught.value.failure.reason is Reason.DATASET_NOT_READABLE
+    assert dataset_versions.write(tmp_path / "store", source) == version
+    versions.verify(versions.read(version.folder))
+
+
+def test_a_changed_byte_is_found_before_training_sees_it(tmp_path: Path) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source"))
+    blob = version.blobs["images/3.png"]
+    blob.chmod(0o644)
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 1
+    blob.write_bytes(content)
+    with pytest.raises(RefusedError, match="is damaged"):
+        versions.materialise(version.folder, "yolo", tmp_path / "view")
