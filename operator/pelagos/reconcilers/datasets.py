@@ -76,8 +76,9 @@ class DatasetReconciler:
     async def clean_up(self, resource: Resource, world: World) -> None:
         """End all runs; remove versions when told to."""
         for run in await world.pipelines.find_owned(resource.uid):
-            await world.pipelines.delete(run.name)
+            await world.pipelines.cancel(run.name)
             await world.objects.delete(report_folder(run.name))
+            await world.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
         if resource.spec.get("deletionPolicy") == "Delete":
             await world.objects.delete(store(resource))
 

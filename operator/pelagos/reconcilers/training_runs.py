@@ -76,9 +76,10 @@ class TrainingRunReconciler:
     async def clean_up(self, resource: Resource, world: World) -> None:
         """End the run everywhere; remove packages, registered version and tracked run when told to."""
         for run in await world.pipelines.find_owned(resource.uid):
-            await world.pipelines.delete(run.name)
+            await world.pipelines.cancel(run.name)
             await world.objects.delete(report_folder(run.name))
             await world.objects.delete(workspace(run.name))
+            await world.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
         tracked = await world.tracking.find_run(resource.uid)
         delete = resource.spec.get("deletionPolicy") == "Delete"
         if tracked is not None and not delete:

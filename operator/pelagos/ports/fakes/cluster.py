@@ -7,11 +7,12 @@ It does not refuse invalid specs: servers without CEL let those through, and rec
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pelagos.api import schemas
+from pelagos.api import meta, schemas
 from pelagos.api.kinds import Kind
 from pelagos.ports.cluster import Key, Resource, from_body
 from pelagos.ports.errors import OutageError
@@ -61,7 +62,7 @@ class ClusterFake:
         if body is None:
             return None
         merged = _merged(body.get("status", {}), patch)
-        status = _structured(schemas.structural(resource.kind.status), merged)
+        status = _structured(_schema(resource.kind.status), merged)
         if status != merged:
             raise AssertionError(f"the CRD of {resource.kind.kind} would drop a part of status: {merged} -> {status}")
         if status != body.get("status", {}):
@@ -106,13 +107,13 @@ class ClusterFake:
             raise AssertionError(f"{key} exists already")
         self._kinds[kind.kind] = kind
         metadata = {"namespace": namespace, "name": name, "uid": f"uid-{self._serial + 1}", "generation": 1}
-        self._store(key, {"metadata": metadata, "spec": _structured(schemas.structural(kind.spec), dict(spec))})
+        self._store(key, {"metadata": metadata, "spec": _structured(_schema(kind.spec), dict(spec))})
         return self._now(key)
 
     def edit(self, key: Key, spec: Mapping[str, Any]) -> Resource:
         """What a user does with ``kubectl patch``: merge ``spec``. Null removes a field, and its default comes back."""
         body = self._bodies[key]
-        merged = _structured(schemas.structural(self._kinds[key.kind].spec), _merged(body["spec"], spec))
+        merged = _structured(_schema(self._kinds[key.kind].spec), _merged(body["spec"], spec))
         if merged != body["spec"]:
             metadata = {**body["metadata"], "generation": body["metadata"]["generation"] + 1}
             self._store(key, {**body, "metadata": metadata, "spec": merged})
@@ -187,6 +188,11 @@ class ClusterFake:
                 watcher.seen(item)
             else:
                 watcher.gone(item)
+
+
+@functools.cache
+def _schema(model: type[meta.ApiModel]) -> schemas.Schema:
+    return schemas.structural(model)
 
 
 def _merged(target: Any, patch: Any) -> Any:

@@ -1,0 +1,20 @@
+"""A world in memory for every test. In: resources that users write. Out: status, events, and what the fakes were told to do.
+
+Time is virtual; nothing of the loop, the driver or the reconcilers is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import simulation
+from simulation import Simulation
+
+
+@pytest.fixture
+def world() -> Iterator[Simulation]:
+    """A world with images on its volume, no resource, and no operator yet."""
+    with simulation.simulation() as made:
+        yield made

@@ -1,0 +1,157 @@
+"""The operator may die, or lose its connection, at every call that it makes: nothing is done twice, nothing is left undone.
+
+A golden life of every story is recorded; then the story is told again with an accident at every one of its calls: before the call
+has its effect, and after it but before the operator learns of it. An operator that died is started again and remembers nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import pytest
+
+import simulation
+from pelagos.api import meta
+from simulation import DETECTOR, FRAMES, SERVICE, Accident, Simulation
+
+
+class Story(Protocol):
+    """Something that happens to a world, with what must be so in the end; returns how many calls the operator made for it."""
+
+    def __call__(self, world: Simulation, accident: Accident | None) -> int: ...
+
+
+def recover(world: Simulation, holds: Callable[[], bool]) -> int:
+    """Let the operator go on until something holds; start it again if it has died. Calls that it made in its last life."""
+    assert world.life is not None
+    while not holds():
+        if world.life.dead:
+            world.restart()
+        world.run_until(lambda: holds() or (world.life is not None and world.life.dead))
+    return len(world.life.calls)
+
+
+def become_ready(world: Simulation) -> None:
+    world.data_plane.seconds = 1.0
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(world.all_current)
+
+
+def check_exactly_once(world: Simulation, *, attempt: int = 1) -> None:
+    """The world outside is as if no accident had happened."""
+    for key, want in ((FRAMES, 1), (DETECTOR, attempt)):
+        found = world.cluster.get(key)
+        assert found is not None
+        owned = [run for run in world.pipelines.runs.values() if run.request.labels[meta.UID_LABEL] == found.uid]
+        assert [(run.run.attempt, run.run.state.value) for run in owned] == [(want, "Succeeded")], world.describe()
+    assert world.pipelines.attempts_begun == 1 + attempt
+    assert (world.tracking.created, world.registry.created, world.serving.started) == (1, 1, 1)
+    assert [run.outcome.value for run in world.tracking.runs.values()] == ["FINISHED"]
+
+
+def check_quiet(world: Simulation) -> None:
+    """Nobody writes once everything is as it should be."""
+    before = world.versions()
+    world.run(100)
+    assert world.versions() == before, world.describe()
+
+
+def from_nothing_to_ready(world: Simulation, accident: Accident | None) -> int:
+    world.data_plane.seconds = 1.0
+    simulation.apply_samples(world)
+    world.start(accident)
+    calls = recover(world, world.all_current)
+
+    check_exactly_once(world)
+    check_quiet(world)
+    return calls
+
+
+def suspended_in_training_and_resumed(world: Simulation, accident: Accident | None) -> int:
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(lambda: world.ready(DETECTOR).get("reason") == "Training")
+    world.restart(accident)
+    world.cluster.edit(DETECTOR, {"suspend": True})
+    recover(world, lambda: world.ready(DETECTOR).get("reason") == "Suspended")
+    assert all(run.outcome.value == "KILLED" for run in world.tracking.runs.values())
+    world.cluster.edit(DETECTOR, {"suspend": False})
+    calls = recover(world, world.all_current)
+
+    check_exactly_once(world, attempt=2)
+    check_quiet(world)
+    return calls
+
+
+def a_new_image_becomes_a_new_version(world: Simulation, accident: Accident | None) -> int:
+    become_ready(world)
+    before = world.cluster.get(FRAMES)
+    assert before is not None
+    world.restart(accident)
+    world.volumes.put("samples/frames/new.png", "another image")
+    world.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "look")
+    calls = recover(world, lambda: len(_versions(world)) == 2 and world.all_current())
+
+    assert _versions(world)[1] == _versions_of(before.status)[0]
+    assert world.pipelines.attempts_begun == 3
+    assert (world.tracking.created, world.registry.created, world.serving.started) == (1, 1, 1)
+    check_quiet(world)
+    return calls
+
+
+def everything_is_deleted_with_what_is_outside(world: Simulation, accident: Accident | None) -> int:
+    become_ready(world)
+    service = world.cluster.get(SERVICE)
+    assert service is not None
+    for key in (FRAMES, DETECTOR, SERVICE):
+        world.cluster.edit(key, {"deletionPolicy": "Delete"})
+    world.restart(accident)
+    for key in (FRAMES, DETECTOR, SERVICE):
+        world.cluster.delete(key)
+    calls = recover(world, lambda: not world.cluster.all())
+
+    world.run(100)
+    assert world.pipelines.runs == {}
+    assert world.tracking.runs == {}
+    assert world.ask(world.registry.find_by_version("detector", "1")) is None
+    assert world.ask(world.serving.observe(service.uid)) is None
+    assert world.objects.files == {}
+    return calls
+
+
+def _versions(world: Simulation) -> list[str]:
+    found = world.cluster.get(FRAMES)
+    assert found is not None
+    return _versions_of(found.status)
+
+
+def _versions_of(status: object) -> list[str]:
+    assert isinstance(status, dict)
+    return [entry["version"] for entry in status.get("versions", ())]
+
+
+STORIES: list[Story] = [
+    from_nothing_to_ready,
+    suspended_in_training_and_resumed,
+    a_new_image_becomes_a_new_version,
+    everything_is_deleted_with_what_is_outside,
+]
+
+
+@pytest.mark.parametrize("crashes", [True, False], ids=["crash", "lost-connection"])
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_an_accident_at_any_call_is_harmless(story: Story, crashes: bool) -> None:
+    with simulation.simulation() as world:
+        calls = story(world, None)
+    assert calls > 10, "the golden life makes too few calls to tell anything"
+
+    for after in (False, True):
+        for call in range(1, calls + 1):
+            with simulation.simulation() as world:
+                try:
+                    story(world, Accident(call, crashes=crashes, after=after))
+                except AssertionError as error:
+                    error.add_note(f"the accident happened at call {call}, {'after' if after else 'before'} its effect")
+                    raise

@@ -1,0 +1,467 @@
+"""The operator's loop and reconcilers over the shipped fakes, in virtual time: an hour passes in milliseconds.
+
+What users, the data plane and accidents do is in the hands of the test. What is outside of the operator's process outlives it:
+``restart`` begins a new life with an empty cache. Every status that is written is checked by an Auditor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import json
+import logging
+import re
+import selectors
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import kstatus
+from pelagos.api import kinds
+from pelagos.api.kinds import Kind
+from pelagos.ports.cluster import Key, Resource
+from pelagos.ports.errors import OutageError
+from pelagos.ports.fakes.cluster import ClusterFake, Watcher
+from pelagos.ports.fakes.objects import ObjectsFake
+from pelagos.ports.fakes.pipelines import FakeRun, PipelinesFake
+from pelagos.ports.fakes.registry import RegistryFake
+from pelagos.ports.fakes.serving import ServingFake
+from pelagos.ports.fakes.tracking import TrackingFake
+from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.pipelines import RunName, RunState
+from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.datasets import DatasetReconciler
+from pelagos.reconcilers.loop import Loop
+from pelagos.reconcilers.model_services import ModelServiceReconciler
+from pelagos.reconcilers.probes import Probes
+from pelagos.reconcilers.training_runs import TrainingRunReconciler
+from pelagos.reconcilers.world import World
+
+T = TypeVar("T")
+BEGIN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+FRAMES = Key("Dataset", "default", "frames")
+DETECTOR = Key("TrainingRun", "default", "detector")
+SERVICE = Key("ModelService", "default", "detector")
+RECONCILERS = {
+    reconciler.kind.kind: reconciler
+    for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler())
+}
+CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
+
+
+class CrashError(BaseException):
+    """The operator's process ends here; nothing in it may catch this."""
+
+
+class _Selector(selectors.SelectSelector):
+    """Instead of waiting, moves the time on."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise AssertionError("everything waits, and nothing will ever happen")
+        self.now += max(timeout, 0)
+        return super().select(0)
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop in which sleeping takes no time."""
+
+    def __init__(self) -> None:
+        self._virtual = _Selector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+class LoopClock:
+    """The wall clock that belongs to the virtual time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def now(self) -> datetime:
+        return BEGIN + timedelta(seconds=self._loop.time())
+
+
+@dataclass
+class Accident:
+    """What happens at the ``call``-th call of a port: ``crashes`` or an outage, before the effect or ``after`` it."""
+
+    call: int
+    crashes: bool
+    after: bool
+
+
+@dataclass
+class Life:
+    """One life of the operator's process: what it remembers, and the calls that it made."""
+
+    loop: Loop
+    watcher: Watcher
+    calls: list[str]
+    accident: Accident | None
+    dead: bool = False
+
+
+class Fragile:
+    """A port of a mortal operator: counts calls, and fails at the one that the accident names."""
+
+    def __init__(self, port: object, name: str, simulation: Simulation) -> None:
+        self._port = port
+        self._name = name
+        self._simulation = simulation
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._port, name)
+        if not inspect.iscoroutinefunction(member):
+            return member
+        label = f"{self._name}.{name}"
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            accident = self._simulation.note(label)
+            if accident is not None and not accident.after:
+                self._simulation.suffer(accident, label)
+            result = await member(*arguments, **named)
+            if accident is not None:
+                self._simulation.suffer(accident, label)
+            return result
+
+        return call
+
+
+@dataclass
+class DataPlane:
+    """What runs in pipeline steps, as far as the operator sees it: every run starts at once and takes ``seconds``.
+
+    ``failures`` and ``interruptions`` hold what becomes of the next runs of a flow; ``metrics`` what trainings report.
+    """
+
+    simulation: Simulation
+    seconds: float = 3.0
+    halted: bool = False
+    metrics: dict[str, float] = field(default_factory=lambda: {"test/mAP50": 0.8, "test/mAP50-95": 0.4})
+    failures: list[dict[str, str]] = field(default_factory=list)
+    interruptions: int = 0
+
+    async def work(self) -> None:
+        """Turn for ever."""
+        while True:
+            await asyncio.sleep(0.5)
+            if not self.halted:
+                for name, known in list(self.simulation.pipelines.runs.items()):
+                    self._advance(name, known)
+
+    def _advance(self, name: RunName, known: FakeRun) -> None:
+        if known.run.state is RunState.PENDING:
+            self.simulation.pipelines.start(name)
+        elif known.run.state is RunState.RUNNING and known.run.started_at is not None:
+            if known.run.started_at + timedelta(seconds=self.seconds) <= self.simulation.clock.now():
+                self._end(name, known)
+            elif known.request.flow == "training":
+                self._tell_progress(known)
+
+    def _end(self, name: RunName, known: FakeRun) -> None:
+        report = self._path(known, "report")
+        if self.interruptions:
+            self.interruptions -= 1
+            self.simulation.pipelines.interrupt(name)
+        elif self.failures:
+            self.simulation.objects.put(f"{report}/failure.json", self.failures.pop(0))
+            self.simulation.pipelines.fail(name, "a step ended with an error")
+        else:
+            self.simulation.objects.files.pop(f"{report}/failure.json", None)
+            result = self._train(known) if known.request.flow == "training" else self._prepare(known)
+            self.simulation.objects.put(f"{report}/result.json", result)
+            self.simulation.pipelines.succeed(name)
+
+    def _tell_progress(self, known: FakeRun) -> None:
+        tracked = self.simulation.tracking.runs.get(known.request.parameters["tracking_run"])
+        if tracked is not None:
+            progress = {"progress/epoch": 4.0, "progress/seconds_per_epoch": 0.3}
+            self.simulation.tracking.runs[tracked.id] = _with_metrics(tracked, progress)
+
+    def _prepare(self, known: FakeRun) -> dict[str, Any]:
+        request = json.loads(known.request.parameters["request"])
+        path = request["source"]["volume"]["path"]
+        files = {name: text for name, text in self.simulation.volumes.files.items() if name.startswith(path)}
+        digest = _sha256([request, sorted(files.items())])
+        uri = f"{known.request.parameters['store']}/versions/{digest}"
+        self.simulation.objects.put(f"{self._path(known, 'store')}/versions/{digest}/manifest.json", {})
+        splits = {name: {"images": len(files)} for name in ("train", "validation", "test")}
+        quality = {"found": len(files), "corrupt": 0, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0}
+        counts = {"images": len(files), "annotations": len(files)}
+        classes = [{"name": "copepod", **counts}]
+        result = {"version": f"sha256:{digest}", "uri": uri, **counts, "classes": classes, "splits": splits}
+        return result | {"quality": quality, "warnings": []}
+
+    def _train(self, known: FakeRun) -> dict[str, Any]:
+        onnx = _sha256([known.request.parameters["request"], self.metrics])
+        self.simulation.objects.put(f"{self._path(known, 'store')}/{onnx}/package.json", {"onnxSha256": onnx})
+        package = {"uri": f"{known.request.parameters['store']}/{onnx}", "onnxSha256": onnx}
+        return {"metrics": dict(self.metrics), "epochs": 10, "model": package}
+
+    def _path(self, known: FakeRun, parameter: str) -> str:
+        path = self.simulation.objects.path(known.request.parameters[parameter])
+        assert path is not None
+        return path
+
+
+class Auditor:
+    """Checks every status that is written against what every kind promises; see ``pelagos.api.meta``."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Key, list[Resource]] = {}
+        self.problems: list[str] = []
+        """Not raised where they are found: that is inside of the operator, which would take them for its own."""
+
+    def reasons(self, key: Key) -> list[str]:
+        """Reasons of Ready in the order in which they were seen, without repetitions."""
+        found = [_ready(resource)["reason"] for resource in self.seen[key] if resource.status]
+        return [reason for number, reason in enumerate(found) if number == 0 or found[number - 1] != reason]
+
+    def look(self, resource: Resource) -> None:
+        """Somebody wrote ``resource``."""
+        history = self.seen.setdefault(resource.key, [])
+        before = history[-1] if history and history[-1].uid == resource.uid else None
+        try:
+            if resource.status:
+                self._check(resource, before)
+        except (AssertionError, ValueError) as problem:
+            self.problems.append(f"{resource.key}: {problem}\n{resource.status}")
+        history.append(resource)
+
+    def forget(self, _key: Key) -> None:
+        """A resource is gone."""
+
+    def _check(self, resource: Resource, before: Resource | None) -> None:
+        status = resource.kind.status.model_validate(resource.status)
+        held = {condition.type: condition for condition in status.conditions}
+        assert len(held) == len(status.conditions), "two conditions of one type"
+        owned = RECONCILERS[resource.kind.kind].conditions
+        assert {"Ready", *owned} <= held.keys() <= {"Ready", "Reconciling", "Stalled", *owned}
+        assert status.observed_generation is not None
+        for condition in status.conditions:
+            assert CAMEL_CASE.fullmatch(condition.reason), condition
+            assert condition.message, condition
+            assert condition.observed_generation == status.observed_generation
+        assert all(held[name].status == "True" for name in ("Reconciling", "Stalled") if name in held)
+        assert not {"Reconciling", "Stalled"} <= held.keys()
+        self._check_kstatus(resource, held["Ready"].status, held.keys())
+        self._check_transitions(before, resource)
+
+    def _check_kstatus(self, resource: Resource, ready: str, held: Any) -> None:
+        found = kstatus.read(resource)
+        if found is kstatus.Kstatus.FAILED:
+            assert ready == "False"
+        if found is kstatus.Kstatus.CURRENT:
+            assert (ready, "Reconciling" in held, "Stalled" in held) == ("True", False, False)
+        if ready == "Unknown":
+            assert "Reconciling" in held
+
+    def _check_transitions(self, before: Resource | None, after: Resource) -> None:
+        known = {condition["type"]: condition for condition in (before.status.get("conditions", ()) if before else ())}
+        for condition in after.status["conditions"]:
+            old = known.get(condition["type"])
+            if old is not None and old["status"] == condition["status"]:
+                assert old["lastTransitionTime"] == condition["lastTransitionTime"], condition
+
+
+class Tracebacks(logging.Handler):
+    """Collects what the operator logs with a traceback: each is a bug."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.found.append(self.format(record))
+
+
+class Simulation:
+    """A world in memory, and the operator in it."""
+
+    def __init__(self) -> None:
+        self.event_loop = VirtualTimeLoop()
+        self.clock = LoopClock(self.event_loop)
+        self.cluster = ClusterFake()
+        self.pipelines = PipelinesFake(clock=self.clock)
+        self.tracking = TrackingFake()
+        self.registry = RegistryFake()
+        self.serving = ServingFake()
+        self.objects = ObjectsFake()
+        self.volumes = VolumesFake()
+        self.data_plane = DataPlane(self)
+        self.auditor = Auditor()
+        self.cluster.watch(self.auditor.look, self.auditor.forget)
+        self.tracebacks = Tracebacks()
+        logging.getLogger("pelagos").addHandler(self.tracebacks)
+        self.life: Life | None = None
+        self._working = self.event_loop.create_task(self.data_plane.work())
+
+    def start(self, accident: Accident | None = None, *, workers: int = 4) -> Life:
+        """Begin a life of the operator."""
+        return self.event_loop.run_until_complete(self._start(accident, workers))
+
+    async def _start(self, accident: Accident | None, workers: int) -> Life:
+        world = World(
+            clock=self.clock,
+            cache=Cache(),
+            probes=Probes(self.fragile("serving"), self.clock, timedelta(seconds=20)),
+            **{name: self.fragile(name) for name in PORTS},
+        )
+        loop = Loop(world, RECONCILERS, workers)
+        self.life = Life(loop, Watcher(loop.seen, loop.gone), [], accident)
+        loop.start()
+        self.life.watcher = self.cluster.watch(loop.seen, loop.gone)
+        return self.life
+
+    def fragile(self, name: str) -> Any:
+        """The port ``name`` as the operator has it."""
+        return Fragile(getattr(self, name), name, self)
+
+    def note(self, label: str) -> Accident | None:
+        """The operator calls a port; the accident that happens to this call."""
+        assert self.life is not None
+        if self.life.dead:
+            raise CrashError(label)
+        self.serving.now = self.clock.now()
+        self.life.calls.append(label)
+        accident = self.life.accident
+        return accident if accident is not None and accident.call == len(self.life.calls) else None
+
+    def suffer(self, accident: Accident, label: str) -> None:
+        """Let the accident happen."""
+        assert self.life is not None
+        if accident.crashes:
+            self.life.dead = True
+            self.cluster.unwatch(self.life.watcher)
+            raise CrashError(label)
+        raise OutageError(label.split(".", maxsplit=1)[0], "the reply was lost" if accident.after else "no route")
+
+    def stop(self) -> None:
+        """End the operator's life; the rest goes on."""
+        if self.life is not None:
+            self.event_loop.run_until_complete(self.life.loop.stop())
+            if not self.life.dead:
+                self.cluster.unwatch(self.life.watcher)
+            self.life = None
+
+    def restart(self, accident: Accident | None = None) -> Life:
+        """End this life and begin another, which remembers nothing."""
+        self.stop()
+        return self.start(accident)
+
+    def run(self, seconds: float = 0.0) -> None:
+        """Let time pass."""
+        self.event_loop.run_until_complete(asyncio.sleep(seconds))
+
+    def ask(self, answer: Coroutine[Any, Any, T]) -> T:
+        """What a port answers."""
+        return self.event_loop.run_until_complete(answer)
+
+    def run_until(self, holds: Callable[[], bool], *, within: float = 120.0) -> None:
+        """Let time pass until something holds."""
+        end = self.event_loop.time() + within
+        while not holds():
+            assert self.event_loop.time() < end, f"not within {within} s\n{self.describe()}"
+            self.run(0.25)
+
+    def close(self) -> None:
+        """End everything."""
+        self.stop()
+        self._working.cancel()
+        self.run()
+        self.event_loop.close()
+        logging.getLogger("pelagos").removeHandler(self.tracebacks)
+
+    def verify(self) -> None:
+        """Nothing that was written breaks a promise, and the operator met no bug of its own."""
+        assert not self.auditor.problems, "\n".join(self.auditor.problems)
+        assert not self.tracebacks.found, "\n".join(self.tracebacks.found)
+
+    def create(self, kind: Kind, name: str, spec: Any) -> Key:
+        """What a user does with ``kubectl create``."""
+        return self.cluster.create(kind, name, spec).key
+
+    def state(self, key: Key) -> kstatus.Kstatus:
+        """What kstatus makes of the resource now."""
+        found = self.cluster.get(key)
+        assert found is not None, f"{key} is gone"
+        return kstatus.read(found)
+
+    def ready(self, key: Key) -> dict[str, Any]:
+        """The Ready condition; empty without one."""
+        found = self.cluster.get(key)
+        assert found is not None, f"{key} is gone"
+        return _ready(found) if found.status else {}
+
+    def condition(self, key: Key, name: str) -> dict[str, Any]:
+        """A condition."""
+        found = self.cluster.get(key)
+        assert found is not None
+        return next(condition for condition in found.status["conditions"] if condition["type"] == name)
+
+    def all_current(self) -> bool:
+        """Whether every resource is as its user wants it."""
+        return all(
+            resource.status and kstatus.read(resource) is kstatus.Kstatus.CURRENT for resource in self.cluster.all()
+        )
+
+    def versions(self) -> dict[Key, str]:
+        """resourceVersion of everything: equal when nobody wrote."""
+        return {resource.key: resource.version for resource in self.cluster.all()}
+
+    def outages(self, happening: bool) -> None:
+        """All outside systems go away, or come back."""
+        for name in PORTS:
+            getattr(self, name).outage = happening
+
+    def describe(self) -> str:
+        """Ready of everything, for messages of failed tests."""
+        return "\n".join(f"{resource.key}: {self.ready(resource.key)}" for resource in self.cluster.all())
+
+
+PORTS = ("cluster", "pipelines", "tracking", "registry", "serving", "objects", "volumes")
+
+
+@contextmanager
+def simulation() -> Iterator[Simulation]:
+    """A world with images on its volume and no resource yet."""
+    world = Simulation()
+    for number in range(12):
+        world.volumes.put(f"samples/frames/{number}.png", f"image {number}")
+    try:
+        yield world
+        world.verify()
+    finally:
+        world.close()
+
+
+def apply_samples(world: Simulation, *, training: Any = None, service: Any = None, dataset: Any = None) -> None:
+    """What ``kubectl apply`` of the three usual files does; see ``builders`` for their specs."""
+    import builders
+
+    world.create(kinds.DATASET, "frames", builders.changed(builders.DATASET, dataset or {}))
+    world.create(kinds.TRAINING_RUN, "detector", builders.changed(builders.TRAINING_RUN, training or {}))
+    world.create(kinds.MODEL_SERVICE, "detector", builders.changed(builders.MODEL_SERVICE, service or {}))
+
+
+def _ready(resource: Resource) -> dict[str, Any]:
+    return next(dict(condition) for condition in resource.status["conditions"] if condition["type"] == "Ready")
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _with_metrics(tracked: Any, metrics: dict[str, float]) -> Any:
+    from dataclasses import replace
+
+    return replace(tracked, metrics={**tracked.metrics, **metrics})
