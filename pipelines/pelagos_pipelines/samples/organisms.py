@@ -87,13 +87,16 @@ def _mask(contrast: Any) -> Any:
 
 def _background(grey: Any, organism: Any, level: float) -> Background:
     """Noise is what remains when slow changes of illumination are taken away, measured outside of the organism."""
-    fine = grey - cv2.GaussianBlur(grey, (0, 0), 4.0)
     free = organism == 0
+    water = free.astype(np.float32)
+    # Averages of water alone: an organism nearby would darken them.
+    slow = cv2.GaussianBlur(grey * water, (0, 0), 4.0) / np.maximum(cv2.GaussianBlur(water, (0, 0), 4.0), 1e-6)
+    fine = grey - slow
+    # Debris that floats in some crops is no noise; grey levels are whole, so one level is the least spread.
+    free &= np.abs(fine) < 4 * max(float(np.median(np.abs(fine[free]))), 1.0)
     pairs = free[:, 1:] & free[:, :-1]
     if np.count_nonzero(pairs) < 50:
         return Background(level, 1.5, 0.5)
     left, right = fine[:, :-1][pairs], fine[:, 1:][pairs]
     correlation = float(np.mean(left * right) / max(float(np.var(fine[free])), 1e-6))
-    # The median does not mind the debris that floats in some crops; the factor makes it a standard deviation.
-    noise = 1.4826 * float(np.median(np.abs(fine[free])))
-    return Background(level, noise, min(max(correlation, 0.05), 0.9))
+    return Background(level, float(np.std(fine[free])), min(max(correlation, 0.05), 0.9))

@@ -1,0 +1,83 @@
+"""What tools/samples.sh leaves on the data volume: the crops as published, the frames with COCO annotations, and a README."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pelagos_pipelines.annotations import coco
+from pelagos_pipelines.contract import VolumeSource
+from pelagos_pipelines.samples import wheel as wheels
+from pelagos_pipelines.samples import writing
+from pelagos_pipelines.sources import volume
+
+
+@pytest.fixture(scope="module")
+def samples(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "samples"
+    writing.write(wheels.read(wheel), folder, {"train": 8, "validation": 3, "test": 3})
+    return folder
+
+
+def test_crops_are_byte_for_byte_as_published(wheel: Path, samples: Path) -> None:
+    crops = wheels.read(wheel)
+
+    written = {(file.parent.name, file.name): file.read_bytes() for file in samples.glob("phytoplankton-crops/*/*")}
+    assert written == {(crop.label, crop.name): crop.encoded for crop in crops}
+
+
+def test_frames_are_read_as_coco_with_groups_by_division_of_organisms(samples: Path) -> None:
+    tree = volume.collect(VolumeSource(path="samples/phytoplankton-frames"), samples.parent)
+
+    collection = coco.read(tree, lambda _: (384, 384))
+
+    assert len(collection.images) == 14
+    assert sorted(collection.classes) == sorted(wheels.EXPECTED)
+    groups = [image.group for image in collection.images]
+    assert {group: groups.count(group) for group in groups} == {
+        "organisms-train": 8,
+        "organisms-validation": 3,
+        "organisms-test": 3,
+    }
+
+
+def test_no_organism_is_in_frames_of_two_groups(samples: Path) -> None:
+    content = json.loads((samples / "phytoplankton-frames" / "annotations.json").read_text())
+
+    groups: dict[str, set[str]] = {}
+    for image in content["images"]:
+        for organism in image["organisms"]:
+            groups.setdefault(organism, set()).add(image["group"])
+    assert groups
+    assert all(len(found) == 1 for found in groups.values())
+
+
+def test_the_readme_says_what_is_composed(samples: Path) -> None:
+    text = (samples / "README.md").read_text()
+
+    for said in ("**Real.** 105 images", "**Composed.** 14 frames", "Apache-2.0", "VLIZ", "say nothing about real"):
+        assert said in text
+
+
+def test_the_command_says_what_is_wrong_with_a_wheel(tmp_path: Path) -> None:
+    (tmp_path / "w.whl").write_bytes(b"not a wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "pelagos_pipelines.samples",
+        "--wheel",
+        str(tmp_path / "w.whl"),
+        "--into",
+        str(tmp_path / "x"),
+    ]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "download it again" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()
