@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,11 @@ SIDE = 32
 """Side of the thumbnail that the perceptual hash sees."""
 KEPT = 8
 """The hash holds the signs of the 8 x 8 lowest frequencies."""
+LEAST_CONTRAST = 64
+"""In 16ths of a grey level, of the thumbnail: below it an image is plain."""
 _SCALE = 4096
+_GREY = [29, 150, 77]
+"""Shares of blue, green and red in grey (ITU-R BT.601), in 256ths."""
 MEMORY_VERSION = 1
 """Raised when an inspection of the same bytes would find something else."""
 MAX_THREADS = 4
@@ -89,41 +94,41 @@ def perceptual_hash(pixels: Pixels) -> int | None:
     import numpy as np
 
     thumbnail = _thumbnail(pixels)
-    if int(thumbnail.max()) - int(thumbnail.min()) < 2 * SIDE:  # less than a fiftieth of the grey scale
+    if int(thumbnail.max()) - int(thumbnail.min()) < LEAST_CONTRAST:
         return None
-    steps = np.arange(SIDE)
-    angles = np.pi * np.outer(np.arange(KEPT), 2 * steps + 1) / (2 * SIDE)
-    waves = np.rint(np.cos(angles) * _SCALE).astype(np.int64)
+    waves = _waves()
     spectrum = (waves @ thumbnail @ waves.T).ravel()
     above = spectrum > np.median(spectrum[1:])
     above[0] = False  # the mean brightness is no structure
     return int.from_bytes(np.packbits(above).tobytes(), "big")
 
 
+@cache
+def _waves() -> Any:
+    """The 8 lowest cosines over 32 steps, as integers."""
+    import numpy as np
+
+    angles = np.pi * np.outer(np.arange(KEPT), 2 * np.arange(SIDE) + 1) / (2 * SIDE)
+    return np.rint(np.cos(angles) * _SCALE).astype(np.int64)
+
+
 def _thumbnail(pixels: Pixels) -> Any:
-    """32 x 32 mean grey levels, times 16, as int64. Rounds by integer division only."""
+    """Mean grey levels in 16ths, int64 [32, 32]; every bin has at least one pixel, also of a smaller image."""
+    import cv2
     import numpy as np
 
-    grey = (
-        pixels.astype(np.int64) @ np.array([29, 150, 77], np.int64) if pixels.size < SIDE**4 else _reduced_grey(pixels)
+    step = max(1, min(pixels.shape[:2]) // (16 * SIDE))  # means of a large image do not need all of its pixels
+    # Sums modulo 2^32: their differences, which are sums within a bin, are exact.
+    total = cv2.integral(np.ascontiguousarray(pixels[::step, ::step])).view(np.uint32)
+    rows, columns = (np.arange(SIDE) * (side - 1) // SIDE for side in total.shape[:2])
+    below, right = (
+        np.maximum(np.append(starts[1:], side - 1), starts + 1)
+        for starts, side in zip((rows, columns), total.shape[:2], strict=True)
     )
-    for axis in (0, 1):
-        side = grey.shape[axis]
-        if side < SIDE:
-            grey = np.repeat(grey, -(-SIDE // side), axis)
-            side = grey.shape[axis]
-        edges = np.arange(SIDE) * side // SIDE
-        widths: Any = np.diff(np.append(edges, side)).reshape((-1, 1) if axis == 0 else (1, -1))
-        grey = np.add.reduceat(grey, edges, axis) // widths
-    return grey // 16
-
-
-def _reduced_grey(pixels: Pixels) -> Any:
-    """Every n-th pixel of a large image: 32 x 32 means of it do not need all of them."""
-    import numpy as np
-
-    step = min(pixels.shape[:2]) // (8 * SIDE) or 1
-    return pixels[::step, ::step].astype(np.int64) @ np.array([29, 150, 77], np.int64)
+    bottom, top = total[below], total[rows]
+    sums = bottom[:, right] - bottom[:, columns] - top[:, right] + top[:, columns]
+    area: Any = np.outer(below - rows, right - columns)
+    return sums.astype(np.int64) @ _GREY // area // 16
 
 
 def _ask_pillow(content: bytes) -> None:
