@@ -24,4 +24,4 @@ def install() -> None:
     """
     found = binaries.find() or install_control_plane(installed.progress_console())
     console = installed.result_console()
-    console.print(f"etcd            {found.etcd}\nkube-apiserver  {found.kube_apiserver}")
+    console.print(f"etcd            {found.etcd}\nkube-apiserver  {found.kube_apiserver}", markup=False, soft_wrap=True)

@@ -27,6 +27,8 @@ def take_down(settings: Settings, console: Console) -> None:
     with console.status("stopping ..."):
         stopped = daemon.stop(layout)
     if stopped:
-        console.print(f"Stopped in {time.monotonic() - began:.1f} s. State stays in {layout.home}.", highlight=False)
+        console.print(
+            f"Stopped in {time.monotonic() - began:.1f} s. State stays in {layout.home}.", markup=False, soft_wrap=True
+        )
     else:
-        console.print(f"Nothing runs with its state in {layout.home}.", highlight=False)
+        console.print(f"Nothing runs with its state in {layout.home}.", markup=False, soft_wrap=True)

@@ -23,5 +23,5 @@ def progress_console() -> Console:
 
 
 def result_console() -> Console:
-    """Where results go. Piped, lines keep their length."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    """Where results go. Piped, tables are as wide as they need."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 250)

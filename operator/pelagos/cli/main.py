@@ -37,6 +37,8 @@ app.command()(down.down)
 app.command()(status.status)
 app.command()(demo.demo)
 app.command()(predict.predict)
+app.command()(predict.predict)
+app.command()(demo.demo)
 app.add_typer(control_plane.app, name="control-plane")
 
 

@@ -71,7 +71,7 @@ class Progress:
                 NAMES.get(name, name),
                 Text(part.phase.lower(), style=style),
                 f"{self._since[name]:.1f} s" if part.phase is PartPhase.READY else "",
-                _trouble(part),
+                Text(_trouble(part)),
             )
         return table
 

@@ -30,9 +30,9 @@ def status(
     elif found.state is not None and found.runs:
         console.print(f"{found.state.phase}, supervisor {found.state.supervisor.pid}, since {found.state.started_at}")
         console.print(progress.table(found.state))
-        console.print(f"kubeconfig {layout.kubeconfig}\nlogs       {layout.logs}")
+        console.print(f"kubeconfig {layout.kubeconfig}\nlogs       {layout.logs}", markup=False, soft_wrap=True)
     else:
-        console.print(_absence(layout, found))
+        console.print(_absence(layout, found), markup=False, soft_wrap=True)
     raise typer.Exit(_code(found))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from pelagos.cli import installed, progress
 from pelagos.embedded import binaries, daemon, installation, logs, preflight
@@ -76,8 +76,8 @@ def install_control_plane(console: Console) -> binaries.Binaries:
     with console.status("") as status:
 
         def show(step: str) -> None:
-            console.print(f"  {time.monotonic() - began:4.0f} s  {step}")
-            status.update(f"{step} ...")
+            console.print(f"  {time.monotonic() - began:4.0f} s  {step}", markup=False)
+            status.update(Text(f"{step} ..."))
 
         return binaries.install(show)
 
@@ -95,11 +95,9 @@ def show_addresses(settings: Settings, console: Console) -> None:
         "logs": str(layout.logs),
         "stop": "pelagos down",
     }
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    for name, value in rows.items():
-        grid.add_row(f"[bold]{name}[/]", value)
     console.print("[bold green]Pelagos is ready.[/]")
-    console.print(grid)
+    for name, value in rows.items():
+        console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
 
 
 def _join(layout: Layout, found: daemon.Found, console: Console) -> State:
@@ -107,7 +105,8 @@ def _join(layout: Layout, found: daemon.Found, console: Console) -> State:
     if found.state is None:
         raise StartError(f"Pelagos runs with its state in {layout.home}, but its {layout.state.name} cannot be read.")
     pid = found.state.supervisor.pid
-    console.print(f"Pelagos already runs with its state in {layout.home} (supervisor {pid}, {found.state.phase}).")
+    words = f"Pelagos already runs with its state in {layout.home} (supervisor {pid}, {found.state.phase})."
+    console.print(words, markup=False, soft_wrap=True)
     if found.state.phase is Phase.STARTING:
         return _follow(layout, found.state.supervisor, console)
     if found.state.phase is not Phase.READY:
@@ -154,7 +153,7 @@ def _stay(settings: Settings, console: Console) -> int:
     prepare(settings, console)
     handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(layout.log("supervisor"))]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
-    console.print(f"state and logs in {layout.home}; stop with Ctrl-C")
+    console.print(f"state and logs in {layout.home}; stop with Ctrl-C", markup=False, soft_wrap=True)
     code = asyncio.run(
         installation.run(settings, on_ready=lambda: show_addresses(settings, installed.result_console()))
     )

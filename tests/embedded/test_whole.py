@@ -1,0 +1,190 @@
+"""`pelagos up` and `pelagos down` with everything real: etcd, kube-apiserver, MLflow and the operator, as users start them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pelagos.embedded import daemon, leftovers, state
+from pelagos.embedded.layout import Layout
+from pelagos.embedded.state import Phase, State
+from supervised import is_running
+
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(400)]
+
+ENVIRONMENTS = Path(__file__).parents[2] / ".venvs"
+KUBECTL = ENVIRONMENTS / "control-plane" / "bin" / "kubectl"
+PELAGOS = (str(ENVIRONMENTS / "control-plane" / "bin" / "python"), "-m", "pelagos.cli.main")
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One home folder and the commands on it."""
+
+    layout: Layout
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command and go on."""
+        environment = {
+            **os.environ,
+            "PELAGOS_HOME": str(self.layout.home),
+            "PELAGOS_ENVIRONMENTS": str(ENVIRONMENTS),
+            "NO_COLOR": "1",
+        }
+        return subprocess.Popen(
+            [*PELAGOS, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """kubectl with the embedded kubeconfig."""
+        command = [str(KUBECTL), f"--kubeconfig={self.layout.kubeconfig}", *arguments]
+        return subprocess.run(command, input=given, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def mlflow(self, call: str, body: dict[str, Any] | None = None) -> Any:
+        """MLflow's REST API."""
+        data = None if body is None else json.dumps(body).encode()
+        address = f"{self.state.parts['mlflow'].url}/api/2.0/mlflow/{call}"
+        request = urllib.request.Request(address, data=data, headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    @property
+    def state(self) -> State:
+        """What the supervisor reports."""
+        found = state.read(self.layout.state)
+        assert found is not None
+        return found
+
+    def wait_for(self, phase: Phase, seconds: float = 60) -> None:
+        """Until the installation is in this phase."""
+        deadline = time.monotonic() + seconds
+        while (found := state.read(self.layout.state)) is None or found.phase is not phase:
+            assert time.monotonic() < deadline, f"not {phase} within {seconds} s: {found}"
+            time.sleep(0.1)
+
+    @property
+    def processes(self) -> set[int]:
+        """All of its processes but the supervisor."""
+        return leftovers.find(self.layout.home)
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """Nothing of it runs afterwards."""
+    found = Installation(Layout.of(tmp_path / "home"))
+    yield found
+    with_supervisor = daemon.look(found.layout)
+    if with_supervisor.runs and with_supervisor.state is not None:
+        os.kill(with_supervisor.state.supervisor.pid, signal.SIGKILL)
+    asyncio.run(leftovers.end(found.layout.home, 0))
+
+
+def test_the_life_of_an_installation(installation: Installation) -> None:
+    """Started, used, found running, killed, started again with the same data and addresses, stopped, and stopped again."""
+    up = installation.run("up")
+    assert up.returncode == 0, up.stderr
+    assert f"export KUBECONFIG={installation.layout.kubeconfig}" in up.stdout
+    for name in ("etcd", "Kubernetes API server", "MLflow", "Pelagos operator"):
+        assert f"✔ {name}" in up.stderr
+    first = installation.state
+    config = yaml.safe_load(installation.layout.kubeconfig.read_text())
+    assert config["clusters"][0]["cluster"]["server"] == first.parts["apiserver"].url
+
+    installation.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
+    assert "datasets.pelagos.dev" in installation.kubectl("get", "crd", "-o", "name")
+    installation.mlflow("experiments/create", {"name": "kept"})
+    with urllib.request.urlopen(first.parts["operator"].url, timeout=10) as answer:
+        assert b"pelagos_" in answer.read()
+
+    again = installation.run("up")
+    assert again.returncode == 0
+    assert f"already runs with its state in {installation.layout.home}" in again.stderr
+    assert str(first.supervisor.pid) in again.stderr
+    assert installation.run("status").returncode == 0
+
+    os.kill(first.parts["etcd"].pid or 0, signal.SIGKILL)
+    installation.wait_for(Phase.DEGRADED)
+    assert installation.run("status").returncode == 1
+    installation.wait_for(Phase.READY)
+    assert 'answer: "42"' in installation.kubectl("get", "configmap", "kept", "-o", "yaml")
+
+    os.kill(first.supervisor.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while installation.processes:
+        assert time.monotonic() < deadline, "a killed supervisor leaves processes behind"
+        time.sleep(0.05)
+    status = installation.run("status")
+    assert status.returncode == 3
+    assert "ended without stopping" in status.stdout
+
+    assert installation.run("up").returncode == 0
+    assert installation.state.ports == first.ports
+    assert 'answer: "42"' in installation.kubectl("get", "configmap", "kept", "-o", "yaml")
+    assert installation.mlflow("experiments/get-by-name?experiment_name=kept")["experiment"]["name"] == "kept"
+
+    began = time.monotonic()
+    down = installation.run("down")
+    assert (down.returncode, time.monotonic() - began < 12) == (0, True)
+    assert installation.processes == set()
+    assert not is_running(installation.state.supervisor.pid)
+    assert "Nothing runs" in installation.run("down").stderr
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_supervisor_in_the_foreground_stops_on_signals(installation: Installation, sign: signal.Signals) -> None:
+    process = installation.start("up", "--foreground")
+    installation.wait_for(Phase.READY, 200)
+    assert len(installation.processes) >= 8  # four servers and their tethers
+
+    began = time.monotonic()
+    process.send_signal(sign)
+    out, err = process.communicate(timeout=15)
+
+    assert time.monotonic() - began < 10
+    assert process.returncode == 0, err
+    assert "Pelagos is ready" in out
+    assert "etcd: Ready" in err
+    assert installation.processes == set()
+    assert installation.state.phase is Phase.STOPPED
+
+
+def test_interrupting_the_start_stops_everything(installation: Installation) -> None:
+    process = installation.start("up")
+    installation.wait_for(Phase.STARTING)
+    while not installation.processes:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    assert installation.processes == set()
+    assert not is_running(installation.state.supervisor.pid)
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(installation: Installation) -> None:
+    """A folder is where the key of the service accounts belongs."""
+    installation.layout.create()
+    (installation.layout.certificates / "sa.pub").mkdir()
+    up = installation.run("up")
+    assert up.returncode == 1
+    assert "Pelagos could not start" in up.stderr
+    assert "sa.pub" in up.stderr
+    assert installation.processes == set()
+    assert "sa.pub" in installation.run("status").stdout
