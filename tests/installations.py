@@ -1,0 +1,155 @@
+"""A whole Pelagos installation for tests of the main job, driven as a user would: with `pelagos` and `kubectl`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENTS = Path(os.environ.get("PELAGOS_ENVIRONMENTS", ROOT / ".venvs"))
+BIN = Path(sys.executable).parent
+HEALING_SECONDS = 60.0
+"""After a part is back, everything must have converged within this time."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One home folder with everything that runs for it."""
+
+    home: Path
+
+    def environment(self) -> dict[str, str]:
+        """What the user's shell has set."""
+        variables = {
+            "PELAGOS_HOME": self.home,
+            "PELAGOS_ENVIRONMENTS": ENVIRONMENTS,
+            "KUBECONFIG": self.home / "kubeconfig",
+        }
+        return {**os.environ, **{name: str(value) for name, value in variables.items()}}
+
+    def run(self, *command: str | Path, text: str | None = None, check: bool = True) -> str:
+        """Run a program; fails with what it printed."""
+        done = subprocess.run(
+            [str(word) for word in command],
+            check=False,
+            input=text,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        if check and done.returncode != 0:
+            pytest.fail(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout + ("" if check else done.stderr)
+
+    def pelagos(self, *arguments: str | Path) -> str:
+        """Run `pelagos`."""
+        return self.run(BIN / "pelagos", *arguments)
+
+    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
+        """Run `kubectl`."""
+        return self.run(BIN / "kubectl", *arguments, text=text, check=check)
+
+    def apply(self, *resources: Mapping[str, Any]) -> str:
+        """`kubectl apply -f -`."""
+        return self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(resources))
+
+    def get(self, kind: str, name: str) -> Any:
+        """A resource."""
+        return json.loads(self.kubectl("get", kind, name, "-o", "json"))
+
+    def wait_ready(self, kind: str, name: str, seconds: int = 300) -> Any:
+        """`kubectl wait --for=condition=Ready`; fails with the status."""
+        said = self.kubectl("wait", "--for=condition=Ready", f"{kind}/{name}", f"--timeout={seconds}s", check=False)
+        body = self.get(kind, name)
+        if "condition met" not in said:
+            pytest.fail(f"{kind} {name} is not Ready: {json.dumps(body.get('status'), indent=1)}")
+        return body
+
+    def wait(self, what: str, holds: Callable[[], Any], seconds: float = HEALING_SECONDS) -> Any:
+        """Wait until ``holds`` gives something true; returns it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = holds()
+            if found:
+                return found
+            time.sleep(0.5)
+        return pytest.fail(f"not within {seconds:.0f} s: {what}\n{self.kubectl('get', 'pelagos', check=False)}")
+
+    def part(self, name: str) -> int:
+        """Process id of a supervised part; 0 while it has none."""
+        state = json.loads((self.home / "state.json").read_text(encoding="utf-8"))
+        return int(state["parts"][name]["pid"] or 0)
+
+    def processes(self, *words: str) -> list[int]:
+        """Processes of this installation whose command line holds all ``words``."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (folder / "environ").read_bytes()
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if f"={self.home}".encode() + b"\0" in environment + b"\0" and all(word in command for word in words):
+                found.append(int(folder.name))
+        return sorted(found)
+
+    def kill(self, process: int) -> None:
+        """kill -9."""
+        os.kill(process, signal.SIGKILL)
+
+    def tracked_runs(self) -> list[Mapping[str, Any]]:
+        """All runs in MLflow, of all experiments."""
+        import urllib.request
+
+        state = json.loads((self.home / "state.json").read_text(encoding="utf-8"))
+        base = state["parts"]["mlflow"]["url"]
+
+        def post(path: str, body: Mapping[str, Any]) -> Any:
+            request = urllib.request.Request(
+                f"{base}/api/2.0/mlflow/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return json.load(answer)
+
+        experiments = [
+            entry["experiment_id"] for entry in post("experiments/search", {"max_results": 100})["experiments"]
+        ]
+        return list(post("runs/search", {"experiment_ids": experiments, "max_results": 100}).get("runs", []))
+
+
+def dataset(name: str, path: str, task: str, **spec: Any) -> dict[str, Any]:
+    """A Dataset."""
+    return _resource("Dataset", name, {"source": {"volume": {"path": path}}, "task": task, **spec})
+
+
+def training(name: str, dataset_name: str, architecture: str, epochs: int, **spec: Any) -> dict[str, Any]:
+    """A TrainingRun small enough for a test."""
+    size = spec.pop("size", 64)
+    hyperparameters = {"epochs": epochs, "imageSize": size, "batchSize": 16, "learningRate": "0.002"}
+    base = {
+        "datasetRef": {"name": dataset_name},
+        "model": {"architecture": architecture},
+        "hyperparameters": hyperparameters,
+    }
+    return _resource("TrainingRun", name, {**base, **spec})
+
+
+def service(name: str, model: Mapping[str, Any], **spec: Any) -> dict[str, Any]:
+    """A ModelService."""
+    return _resource("ModelService", name, {"model": model, **spec})
+
+
+def _resource(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "pelagos.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": dict(spec)}
