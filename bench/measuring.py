@@ -1,0 +1,134 @@
+"""Processor time, memory and wall time of other processes, read from /proc. All measurements use it; it knows none of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_STOP_SECONDS = 20.0
+
+Sample = TypeVar("Sample")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What something cost: ``cpu`` is user and system time with all children; both in seconds."""
+
+    wall: float
+    cpu: float
+
+
+class MeasurementError(Exception):
+    """Something that was to be measured did not work; the message says what and where its log is."""
+
+
+def alternate(
+    candidates: Mapping[str, Callable[[], Sample]], repeats: int, say: Callable[[str], None]
+) -> dict[str, list[Sample]]:
+    """Run A/B/A/B: a machine that gets slower meanwhile slows all candidates alike."""
+    found: dict[str, list[Sample]] = {name: [] for name in candidates}
+    for repeat in range(1, repeats + 1):
+        for name, measure in candidates.items():
+            say(f"{name}, {repeat} of {repeats}")
+            found[name].append(measure())
+    return found
+
+
+def tree(root: int) -> list[int]:
+    """The process and all its descendants that live."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, waiting = [], [root]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        waiting += children.get(pid, [])
+    return found
+
+
+def cpu_seconds(root: int) -> float:
+    """User and system time of the process and its descendants so far, those that have ended and were waited for included."""
+    return sum(sum(map(int, fields[11:15])) for pid in tree(root) if (fields := _stat(pid))) / _TICKS
+
+
+def resident_bytes(root: int) -> int:
+    """Memory of the process and its descendants; pages that they share count for each."""
+    return sum(int(fields[21]) for pid in tree(root) if (fields := _stat(pid))) * _PAGE
+
+
+def run(command: Sequence[object], log: Path, environment: Mapping[str, str] | None = None) -> Usage:
+    """Run a command (texts and paths) to its end. Raises MeasurementError when it fails, with the end of its log."""
+    began = time.monotonic()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=None if environment is None else dict(environment),
+        )
+        # wait4 tells what this child and those that it waited for have used, exactly.
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.monotonic() - began
+    if process.returncode != 0:
+        raise MeasurementError(f"{command[0]} ended with {process.returncode}. The end of {log}:\n{_end_of(log)}")
+    return Usage(wall, used.ru_utime + used.ru_stime)
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[object], log: Path, environment: Mapping[str, str], cores: set[int]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process on these cores; it is ended with the context."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=dict(environment),
+        )
+    os.sched_setaffinity(process.pid, cores)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float, log: Path | None = None) -> None:
+    """Look every 50 ms. Raises MeasurementError after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            end = f" The end of {log}:\n{_end_of(log)}" if log else ""
+            raise MeasurementError(f"not true after {seconds:.0f} s: {what}.{end}")
+        time.sleep(0.05)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/<pid>/stat after the name: state, parent, ...; None when the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else "(no log)"

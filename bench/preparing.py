@@ -1,0 +1,69 @@
+"""The task prepare, against reading, hashing and decoding the same images. Called by run.py."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+from functools import partial
+from pathlib import Path
+
+from bench import measuring
+from bench.plan import Plan
+from bench.results import Cell, Section, middle
+
+SIDE = 320
+FRESH, LIMIT, AGAIN = "first version", "read + sha256 + decode", "unchanged source"
+
+
+def measure(plan: Plan) -> Section:
+    """See the module."""
+    number, repeats = plan.size(2000, 300), plan.size(3, 2)
+    images = plan.folder / "data" / "images"
+    drawing = [plan.python("pipelines"), plan.program("draw_images"), images, str(number), str(SIDE)]
+    measuring.run(drawing, plan.log("draw"))
+    numbers = itertools.count()
+    steps = {
+        FRESH: partial(_prepare, plan, number, numbers, fresh=True),
+        LIMIT: partial(_work, plan, "limit", Path("unused"), Path("unused")),
+        AGAIN: partial(_prepare, plan, number, numbers, fresh=False),
+    }
+    found = measuring.alternate(steps, repeats, plan.say)
+    size = sum(file.stat().st_size for file in images.rglob("*.jpg")) / number / 1000
+    rows = [_row(name, number, found[name], found[LIMIT]) for name in (FRESH, AGAIN, LIMIT)]
+    return Section(
+        title="Preparation",
+        reading=plan.reading(number=number, side=SIDE, bytes=size),
+        columns=["", "CPU ms per image", "images/s, wall", "CPU, ratio to the limit"],
+        rows=rows,
+        details={"number": number, "found": found},
+    )
+
+
+def _row(name: str, number: int, found: list[dict[str, float]], limit: list[dict[str, float]]) -> list[Cell]:
+    cpu = [item["cpu"] * 1000 / number for item in found]
+    least = middle([item["cpu"] * 1000 / number for item in limit])
+    return [name, cpu, [number / item["wall"] for item in found], middle(cpu) / least]
+
+
+def _prepare(plan: Plan, number: int, numbers: itertools.count[int], *, fresh: bool) -> dict[str, float]:
+    """A new store for a first version, the store of the last preparation otherwise."""
+    index = next(numbers)
+    latest = plan.folder / "store"
+    if fresh:
+        store = plan.folder / f"store-{index}"
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(store)
+    found = _work(plan, "prepare", latest.resolve(), plan.folder / f"report-{index}")
+    if found["images"] != number:
+        raise measuring.MeasurementError(f"the version holds {found['images']} images of {number}")
+    return found
+
+
+def _work(plan: Plan, what: str, store: Path, report: Path) -> dict[str, float]:
+    command = [plan.python("pipelines"), plan.program("prepare_images"), what, plan.folder / "data", store, report]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise measuring.MeasurementError(f"{what} of {store}:\n{done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found

@@ -1,0 +1,43 @@
+"""Calls one task of the pipelines, as its component does. Started by training.py.
+
+Run with the interpreter of the environment ``pipelines``: ``call_task.py TASK ARGUMENTS [FUNCTION FILE]``. ARGUMENTS is a JSON
+file; the seconds that FUNCTION of the task's module took are written to FILE.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def time_calls(module: ModuleType, function: str, file: Path) -> None:
+    """Have the function's seconds written down."""
+    original = getattr(module, function)
+
+    def timed(*arguments: Any) -> Any:
+        wall, cpu = time.monotonic(), time.process_time()
+        try:
+            return original(*arguments)
+        finally:
+            seconds = {"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu}
+            file.write_text(json.dumps(seconds), encoding="utf-8")
+
+    setattr(module, function, timed)
+
+
+def main() -> None:
+    """Call it."""
+    name, arguments, *rest = sys.argv[1:]
+    module = importlib.import_module(f"pelagos_pipelines.tasks.{name}")
+    if rest:
+        time_calls(module, rest[0], Path(rest[1]))
+    getattr(module, name)(**json.loads(Path(arguments).read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The operator as it is, with kopf and every port's measuring wrapper, over the shipped fakes. Started by operators.py.
+
+Pipeline runs succeed in the moment they are submitted, so what is measured is the operator alone. SIGUSR1 makes it look at every
+resource again, which is what a resync is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import signal
+from datetime import timedelta
+
+import kopf
+
+from pelagos import wiring
+from pelagos.handlers import resources
+from pelagos.observability import logs
+from pelagos.observability.measured import measured
+from pelagos.ports.clock import SystemClock
+from pelagos.ports.fakes.objects import ObjectsFake
+from pelagos.ports.fakes.pipelines import PipelinesFake
+from pelagos.ports.fakes.registry import RegistryFake
+from pelagos.ports.fakes.serving import ServingFake
+from pelagos.ports.fakes.tracking import TrackingFake
+from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.pipelines import PipelineRun, RunRequest
+from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.datasets import report_folder
+from pelagos.reconcilers.probes import Probes
+from pelagos.reconcilers.world import World
+from pelagos.settings import Settings
+
+CLASSES = ("Ceratium", "Chaetoceros", "Guinardia", "Phaeocystis", "Rhizosolenia", "Thalassiosira")
+RESULT = {
+    "version": "sha256:" + "a" * 64,
+    "uri": "/store/versions/" + "a" * 64,
+    "images": 600,
+    "annotations": 900,
+    "classes": [{"name": name, "images": 100, "annotations": 150} for name in CLASSES],
+    "splits": {"train": {"images": 420}, "validation": {"images": 90}, "test": {"images": 90}},
+    "quality": {"found": 600, "corrupt": 0, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0},
+    "warnings": [],
+}
+
+
+class Obliging(PipelinesFake):
+    """Every run succeeds at once and leaves its report."""
+
+    def __init__(self, objects: ObjectsFake) -> None:
+        super().__init__()
+        self._objects = objects
+
+    async def submit(self, request: RunRequest) -> PipelineRun:
+        """Accept, and be done."""
+        await super().submit(request)
+        self._objects.put(f"{report_folder(request.name)}/result.json", RESULT)
+        self.succeed(request.name)
+        return self.runs[request.name].run
+
+
+async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
+    """What wiring.start does, with fakes in the place of engines."""
+    cluster, clock, objects, volumes, serving = (
+        wiring.connect(credentials),
+        SystemClock(),
+        ObjectsFake(),
+        VolumesFake(),
+        ServingFake(),
+    )
+    volumes.put("plankton/1.png", "pixels")
+    world = World(
+        cluster=measured(cluster, "kubernetes"),
+        pipelines=measured(Obliging(objects), "kfp"),
+        tracking=measured(TrackingFake(), "mlflow"),
+        registry=measured(RegistryFake(), "mlflow"),
+        serving=measured(serving, "triton"),
+        objects=measured(objects, "objects"),
+        volumes=measured(volumes, "volumes"),
+        clock=clock,
+        cache=Cache(),
+        probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
+    )
+    operator = await wiring.operate(settings, world, closing=(cluster.close,))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _look_again, world, operator)
+    return operator
+
+
+def _look_again(world: World, operator: wiring.Operator) -> None:
+    for resource in world.cache.all():
+        operator.loop.add(resource.key)
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    settings = Settings()
+    assert settings.namespace is not None
+    logs.configure()
+    resources.configure(settings)
+    memo = kopf.Memo(start=functools.partial(start, settings))
+    kopf.run(standalone=True, memo=memo, namespaces=[settings.namespace])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""docs/benchmarks.md from results. Pure: the same results give the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.results import Cell, Record, Results, middle
+
+_HEAD = """# Benchmarks
+
+Written by `make bench`; do not edit by hand. `bench/run.py --only NAME` measures one part again, `--quick` tries everything with
+small sizes and writes to `build/bench` instead. All samples are in `bench/results.json`.
+
+How to read the tables: a cell is the median of the repeats, with their range in brackets. Peers and limits were measured in the
+same run, in turns (A, B, A, B) with ours. **CPU time is the primary figure** (user and system time with all children, from
+/proc or wait4); wall times depend on what else the machine does. Compare ratios, not absolute figures, with other machines.
+"""
+
+
+def render(results: Results, order: Mapping[str, object]) -> str:
+    """The whole page; sections in the order of ``order``."""
+    machine = "\n".join(f"| {name} | {value} |" for name, value in results.machine.items())
+    parts = [_HEAD, f"## Machine\n\n| | |\n|---|---|\n{machine}\n"]
+    parts += [_section(name, results.records[name]) for name in order if name in results.records]
+    return "\n".join(parts)
+
+
+def _section(name: str, record: Record) -> str:
+    section = record.section
+    measured = f"{record.date}, {record.seconds:.0f} s, load average at the start {record.load:.1f}"
+    lines = [
+        f"## {section.title}",
+        "",
+        section.reading.strip(),
+        "",
+        f"| {' | '.join(section.columns)} |",
+        f"|---|{'---:|' * (len(section.columns) - 1)}",
+        *(f"| {' | '.join(cell(value) for value in row)} |" for row in section.rows),
+        "",
+        f"`{record.command}` (part `{name}`), {measured}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def cell(value: Cell) -> str:
+    """A cell as Markdown: figures with three significant digits."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.replace("|", r"\|")
+    if isinstance(value, list):
+        if not value:
+            return ""
+        low, high = figure(min(value)), figure(max(value))
+        return figure(middle(value)) if low == high else f"{figure(middle(value))} ({low}–{high})"
+    return figure(value)
+
+
+def figure(value: float) -> str:
+    """Three significant digits, never in exponents; whole numbers stay whole."""
+    if value == round(value) and abs(value) < 1e6:
+        return f"{value:.0f}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    digits = 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    return f"{value:.{digits}f}"

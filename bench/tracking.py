@@ -1,0 +1,48 @@
+"""A real MLflow server for the trainings that are measured. Called by training.py."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from bench import measuring
+from bench.plan import Plan
+from pelagos.embedded import addresses, parts
+from pelagos.embedded.layout import Layout
+from pelagos.settings import Settings
+
+
+@contextlib.contextmanager
+def server(plan: Plan) -> Iterator[str]:
+    """The server as the embedded mode starts it; gives its address."""
+    layout = Layout.of(plan.folder / "tracking")
+    layout.create()
+    ports = addresses.choose(layout.home, parts.PORTS, {})
+    part = parts.mlflow(layout, Settings(home=layout.home, environments=plan.environments), ports)
+    log = plan.log("mlflow")
+    cores = os.sched_getaffinity(0)
+    with measuring.running(part.command, log, part.environment, cores):
+        measuring.wait_until(lambda: _answers(part.ready), "MLflow is ready", part.start_seconds, log)
+        yield part.url
+
+
+def create_run(address: str) -> str:
+    """The id of a new run, as the operator makes one."""
+    body = json.dumps({"experiment_id": "0", "start_time": 0}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}/api/2.0/mlflow/runs/create", body, headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        created: dict[str, Any] = json.load(answer)
+    return str(created["run"]["info"]["run_id"])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

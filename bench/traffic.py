@@ -1,0 +1,150 @@
+"""The users of an API server: creates Datasets in a burst, watches what becomes of them, counts requests. For operators.py.
+
+Input: a running API server and a namespace. Output: times (monotonic seconds) by name, and counts of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import ssl
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from bench.measuring import MeasurementError
+from control_plane import ControlPlane
+from pelagos.api import meta
+
+WRITERS = 16
+"""Requests at once: as many as the operator makes."""
+SPEC = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
+WRITES = frozenset({"PATCH", "PUT", "POST", "DELETE"})
+_LINE = re.compile(r"^apiserver_request_total\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass
+class Seen:
+    """When each Dataset was created, had a status for the first time, and was Ready."""
+
+    created: dict[str, float] = field(default_factory=dict)
+    first: dict[str, float] = field(default_factory=dict)
+    ready: dict[str, float] = field(default_factory=dict)
+
+    def take(self, body: Mapping[str, Any]) -> None:
+        """Note what a watch event shows."""
+        name, status, now = body["metadata"]["name"], body.get("status") or {}, time.monotonic()
+        if status:
+            self.first.setdefault(name, now)
+        if any(entry["type"] == "Ready" and entry["status"] == "True" for entry in status.get("conditions", ())):
+            self.ready.setdefault(name, now)
+
+
+class Traffic:
+    """One namespace of an API server."""
+
+    def __init__(self, plane: ControlPlane, namespace: str, session: aiohttp.ClientSession) -> None:
+        self._plane = plane
+        self._session = session
+        self._path = f"/apis/{meta.API_VERSION}/namespaces/{namespace}/datasets"
+        self.seen = Seen()
+
+    async def create(self, number: int) -> None:
+        """Create this many Datasets, as fast as the server takes them."""
+
+        async def one(name: str) -> None:
+            body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": {"name": name}, "spec": SPEC}
+            self.seen.created[name] = time.monotonic()
+            await self._call("POST", self._path, body)
+
+        await _all(one, number)
+
+    async def patch_status(self, number: int) -> float:
+        """Patch the status of every Dataset once; patches per second. The limit of any operator."""
+
+        async def one(name: str) -> None:
+            await self._call("PATCH", f"{self._path}/{name}/status", {"status": {"uri": "seen"}})
+
+        began = time.monotonic()
+        await _all(one, number)
+        return number / (time.monotonic() - began)
+
+    async def until(self, reached: Callable[[Seen], bool], what: str, seconds: float) -> None:
+        """Wait for what the watch shows. Raises MeasurementError."""
+        deadline = time.monotonic() + seconds
+        while not reached(self.seen):
+            if time.monotonic() > deadline:
+                raise MeasurementError(f"{what}: not after {seconds:.0f} s")
+            await asyncio.sleep(0.02)
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Note what happens for as long as the context lasts."""
+        task = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _watch(self) -> None:
+        url = f"{self._plane.url}{self._path}?watch=1"
+        async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=None)) as answer:
+            async for line in answer.content:
+                self.seen.take(json.loads(line)["object"])
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any]) -> None:
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Content-Type": kind}
+        url = self._plane.url + path
+        async with self._session.request(method, url, data=json.dumps(body), headers=headers) as answer:
+            if answer.status >= 400:
+                raise MeasurementError(f"{method} {path}: {answer.status} {await answer.text()}")
+            await answer.read()
+
+
+@contextlib.asynccontextmanager
+async def session(plane: ControlPlane) -> AsyncIterator[aiohttp.ClientSession]:
+    """Connections with full rights."""
+    tls = ssl.create_default_context(cafile=str(plane.authority))
+    connector = aiohttp.TCPConnector(ssl=tls, limit=WRITERS + 2)
+    headers = {"Authorization": f"Bearer {plane.token}"}
+    # A line of a watch holds a whole resource.
+    async with aiohttp.ClientSession(connector=connector, headers=headers, read_bufsize=2**20) as opened:
+        yield opened
+
+
+async def requests(plane: ControlPlane, opened: aiohttp.ClientSession) -> Counter[tuple[str, str, str]]:
+    """Requests so far by verb, resource and subresource: Datasets and events only, watches left out."""
+    async with opened.get(f"{plane.url}/metrics") as answer:
+        text = await answer.text()
+    return count_requests(text)
+
+
+def count_requests(text: str) -> Counter[tuple[str, str, str]]:
+    """From the text of /metrics of a kube-apiserver."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for match in _LINE.finditer(text):
+        labels = dict(_LABEL.findall(match["labels"]))
+        ours = labels.get("group") == meta.GROUP or labels.get("resource") == "events"
+        if ours and labels["verb"] != "WATCH":
+            found[labels["verb"], labels["resource"], labels.get("subresource", "")] += int(float(match["value"]))
+    return found
+
+
+async def _all(one: Callable[[str], Any], number: int) -> None:
+    names = iter(f"dataset-{index:05d}" for index in range(number))
+
+    async def work() -> None:
+        for name in names:
+            await one(name)
+
+    await asyncio.gather(*(work() for _ in range(WRITERS)))

@@ -1,0 +1,237 @@
+"""The training steps, against ultralytics' own command on the same images with the same arguments. Called by run.py."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import measuring, tracking
+from bench.measuring import Usage
+from bench.plan import Plan
+from bench.results import Cell, Section, middle
+
+OURS, BARE = "task train", "yolo train"
+ARCHITECTURE = "yolov8n"
+SIZE, BATCH = 96, 16
+HYPERPARAMETERS = {"imageSize": SIZE, "batchSize": BATCH, "learningRate": "0.002", "weightDecay": "0.0005"}
+_ENVIRONMENT = {
+    "ULTRALYTICS_SAFE_LOAD": "1",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_OFFLINE": "true",
+    "YOLO_VERBOSE": "false",
+    "MPLBACKEND": "Agg",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "sync", "vscode_msg", "openvino_msg")
+_FRAMEWORK = "import pelagos_pipelines.training.yolov8"
+_RUNNER = "from kfp import local; from kfp.components import load_component_from_file"
+_VIEW = """
+import sys
+from pathlib import Path
+from pelagos_pipelines.preparation import versions
+versions.materialise(sys.argv[1], "yolo", Path(sys.argv[2]))
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained on: the version, its YOLO view, and the address of MLflow."""
+
+    version: Mapping[str, Any]
+    view: Path
+    data: Path
+    mlflow: str
+    threads: int
+
+
+def measure(plan: Plan) -> Section:
+    """See the module."""
+    repeats, (short, long) = plan.size(3, 1), (plan.size(2, 1), plan.size(12, 3))
+    images = 64
+    with tracking.server(plan) as mlflow:
+        case = _prepare(plan, images, mlflow)
+        workspaces = (plan.folder / f"workspace-{number}" for number in itertools.count())
+        candidates = {
+            f"{name}, {epochs} epochs": partial(train, plan, case, epochs, workspaces)
+            for epochs in (short, long)
+            for name, train in ((OURS, _train), (BARE, _bare))
+        }
+        trained = measuring.alternate(candidates, repeats, plan.say)
+        around = measuring.alternate({"around": partial(_around, plan, case, workspaces)}, repeats, plan.say)["around"]
+    reading = plan.reading(
+        architecture=ARCHITECTURE, images=images, size=SIZE, batch=BATCH, threads=case.threads, ours=OURS, bare=BARE,
+        short=short, long=long,
+    )  # fmt: skip
+    rows = [*_trained_rows(trained, short, long), *_around_rows(around)]
+    details = {name: [vars(usage) for usage in usages] for name, usages in trained.items()}
+    return Section(
+        title="Training",
+        reading=reading,
+        columns=["", f"{OURS}, CPU s", f"{BARE}, CPU s", "ratio", f"{OURS}, wall s", f"{BARE}, wall s"],
+        rows=rows,
+        details=details | {"around": [{name: vars(usage) for name, usage in item.items()} for item in around]},
+    )
+
+
+def _prepare(plan: Plan, images: int, mlflow: str) -> Case:
+    """A dataset version of the first frames, by the real task."""
+    source = plan.data / "samples" / "phytoplankton-frames"
+    if not source.exists():
+        raise measuring.MeasurementError(f"{source} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
+    _copy_frames(source, plan.folder / "data" / "frames", images)
+    request = {
+        "source": {"volume": {"path": "frames"}},
+        "format": "Coco",
+        "task": "Detection",
+        "split": {"policy": "Random", "ratios": {"train": 70, "validation": 15, "test": 15}, "seed": 0},
+    }
+    report = plan.folder / "prepared"
+    arguments = {"request": json.dumps(request), "data_root": str(plan.folder / "data")}
+    _task(plan, "prepare", arguments | {"store": str(plan.folder / "store"), "report": str(report)})
+    version = json.loads((report / "result.json").read_text(encoding="utf-8"))
+    view = plan.folder / "view"
+    measuring.run([plan.python("pipelines"), "-c", _VIEW, version["uri"], view], plan.log("view"), _environment(plan))
+    names = {index: entry["name"] for index, entry in enumerate(version["classes"])}
+    data = plan.folder / "data.yaml"
+    content = {"path": str(plan.folder / "bare-view"), "train": "images/train", "val": "images/validation"}
+    data.write_text(json.dumps(content | {"names": names}), encoding="utf-8")  # JSON is YAML
+    settings = [plan.python("pipelines").with_name("yolo"), "settings", *(f"{name}=False" for name in _INTEGRATIONS)]
+    measuring.run(settings, plan.log("settings"), _environment(plan))
+    # As ultralytics counts.
+    return Case(version, view, data, mlflow, min(8, max(1, (os.cpu_count() or 1) - 1)))
+
+
+def _copy_frames(source: Path, target: Path, number: int) -> None:
+    content = json.loads((source / "annotations.json").read_text(encoding="utf-8"))
+    images = content["images"][:number]
+    chosen = {image["id"] for image in images}
+    marks = [mark for mark in content["annotations"] if mark["image_id"] in chosen]
+    (target / "images").mkdir(parents=True)
+    for image in images:
+        shutil.copyfile(source / image["file_name"], target / image["file_name"])
+    text = json.dumps(content | {"images": images, "annotations": marks})
+    (target / "annotations.json").write_text(text, encoding="utf-8")
+
+
+def _train(plan: Plan, case: Case, epochs: int, workspaces: Iterator[Path]) -> Usage:
+    return _task(plan, "train", _arguments(plan, case, epochs, next(workspaces)))
+
+
+def _bare(plan: Plan, case: Case, epochs: int, workspaces: Iterator[Path]) -> Usage:
+    folder = next(workspaces)
+    view = plan.folder / "bare-view"
+    shutil.rmtree(view, ignore_errors=True)
+    shutil.copytree(case.view, view)
+    command = [
+        plan.python("pipelines").with_name("yolo"),
+        *("detect", "train", f"model={ARCHITECTURE}.yaml", f"data={case.data}", f"project={folder}", "name=bare"),
+        *(f"epochs={epochs}", f"imgsz={SIZE}", f"batch={BATCH}", f"nbs={BATCH}", "lr0=0.002", "weight_decay=0.0005"),
+        *("optimizer=AdamW", "mosaic=0.0", "close_mosaic=0", "patience=0", "seed=0", "deterministic=True"),
+        *("pretrained=False", "plots=False", "cache=ram", "workers=0", "device=cpu", "amp=False", "verbose=False"),
+    ]
+    return measuring.run(command, plan.log("bare"), _environment(plan))
+
+
+def _around(plan: Plan, case: Case, workspaces: Iterator[Path]) -> dict[str, Usage]:
+    """The other steps after a training of one epoch, the machinery when there is nothing left to do, and imports."""
+    workspace = next(workspaces)
+    arguments = _arguments(plan, case, 1, workspace)
+    _task(plan, "train", arguments)
+    parts = workspace / "parts.json"
+    found = {"evaluate": _task(plan, "evaluate", arguments)}
+    found["export"] = _task(plan, "export", arguments, timed=("_prove", parts))
+    seconds = json.loads(parts.read_text(encoding="utf-8"))
+    found["of which parity"] = Usage(seconds["wall"], seconds["cpu"])
+    found["flow"] = _flow(plan, arguments, workspace / "run")
+    for name, code in (("kfp", _RUNNER), ("framework", _FRAMEWORK)):
+        found[name] = measuring.run([plan.python("pipelines"), "-c", code], plan.log(name), _environment(plan))
+    return found
+
+
+def _flow(plan: Plan, arguments: Mapping[str, str], folder: Path) -> Usage:
+    """The compiled flow as the engine runs it, over finished work."""
+    folder.mkdir()
+    (folder / "lock").touch()
+    request = {"name": "bench", "flow": "training", "attempt": 1, "parameters": arguments, "resources": {"cpu": 1}}
+    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    flow = plan.root / "pipelines" / "pelagos_pipelines" / "compiled" / "training.yaml"
+    command = [plan.python("pipelines"), "-m", "pelagos_pipelines.local_runner", folder, "1", flow, plan.folder / "t"]
+    used = measuring.run(command, plan.log("flow"), _environment(plan))
+    outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+    if outcome["state"] != "Succeeded":
+        raise measuring.MeasurementError(f"the flow {outcome['state']}: {outcome['message']}")
+    return used
+
+
+def _arguments(plan: Plan, case: Case, epochs: int, workspace: Path) -> dict[str, str]:
+    request = {
+        "dataset": {"name": "frames", "version": case.version["version"], "uri": case.version["uri"]},
+        "task": "Detection",
+        "model": {"architecture": ARCHITECTURE},
+        "hyperparameters": HYPERPARAMETERS | {"epochs": epochs, "optimizer": "AdamW"},
+        "resources": {"cpu": case.threads},
+    }
+    return {
+        "request": json.dumps(request),
+        "data_root": str(plan.folder / "data"),
+        "store": str(workspace / "store"),
+        "report": str(workspace / "report"),
+        "workspace": str(workspace),
+        "tracking_uri": case.mlflow,
+        "tracking_run": tracking.create_run(case.mlflow),
+    }
+
+
+def _task(plan: Plan, name: str, arguments: Mapping[str, str], timed: tuple[str, Path] | None = None) -> Usage:
+    """A task in a process of its own, as a pipeline starts it; ``timed`` names a function of it and the file for its seconds."""
+    file = plan.folder / "arguments.json"
+    file.write_text(json.dumps(dict(arguments)), encoding="utf-8")
+    command = [plan.python("pipelines"), plan.program("call_task"), name, file, *(timed or ())]
+    return measuring.run(command, plan.log(name), _environment(plan))
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    return kept | _ENVIRONMENT | {"YOLO_CONFIG_DIR": str(plan.folder / "ultralytics"), "TMPDIR": str(plan.folder)}
+
+
+def _trained_rows(trained: Mapping[str, list[Usage]], short: int, long: int) -> list[list[Cell]]:
+    slopes, fixed = {}, {}
+    for name in (OURS, BARE):
+        pairs = list(zip(trained[f"{name}, {short} epochs"], trained[f"{name}, {long} epochs"], strict=True))
+        slopes[name] = [
+            Usage((more.wall - less.wall) / (long - short), (more.cpu - less.cpu) / (long - short))
+            for less, more in pairs
+        ]
+        fixed[name] = [
+            Usage(less.wall - slope.wall * short, less.cpu - slope.cpu * short)
+            for (less, _), slope in zip(pairs, slopes[name], strict=True)
+        ]
+    whole = [
+        _row(f"{epochs} epochs", trained[f"{OURS}, {epochs} epochs"], trained[f"{BARE}, {epochs} epochs"])
+        for epochs in (short, long)
+    ]
+    return [*whole, _row("per epoch", slopes[OURS], slopes[BARE]), _row("fixed", fixed[OURS], fixed[BARE])]
+
+
+def _row(what: str, ours: list[Usage], bare: list[Usage]) -> list[Cell]:
+    cpu, other = [item.cpu for item in ours], [item.cpu for item in bare]
+    return [what, cpu, other, middle(cpu) / middle(other), [item.wall for item in ours], [item.wall for item in bare]]
+
+
+def _around_rows(found: list[dict[str, Usage]]) -> list[list[Cell]]:
+    machinery = [Usage(item["flow"].wall - item["kfp"].wall, item["flow"].cpu - item["kfp"].cpu) for item in found]
+    named = {name: [item[name] for item in found] for name in ("evaluate", "export", "of which parity")}
+    named |= {"import of the framework": [item["framework"] for item in found]}
+    named |= {"pipeline machinery of three steps": machinery, "import of kfp": [item["kfp"] for item in found]}
+    return [
+        [name, [item.cpu for item in usages], None, None, [item.wall for item in usages], None]
+        for name, usages in named.items()
+    ]
