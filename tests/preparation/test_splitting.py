@@ -1,0 +1,189 @@
+"""How each split policy divides images, on cases small enough to check by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from pelagos_pipelines.annotations.model import Box, ImageRecord
+from pelagos_pipelines.contract import Ratios, Reason, RefusedError, Split, SplitPolicy
+from pelagos_pipelines.preparation import splitting
+from pelagos_pipelines.preparation.splitting import Divided
+
+
+def _divide(
+    images: list[ImageRecord], policy: SplitPolicy | None = None, repeats: dict[str, str] | None = None
+) -> Divided:
+    digests = {image.path: f"content of {image.path}" for image in images}
+    return splitting.divide(images, digests, repeats or {}, policy or SplitPolicy())
+
+
+def _classified(counts: dict[str, int]) -> list[ImageRecord]:
+    return [ImageRecord(f"{label}/{i:03d}.png", label=label) for label, count in counts.items() for i in range(count)]
+
+
+def _grouped(counts: dict[str, int]) -> list[ImageRecord]:
+    return [
+        ImageRecord(f"{group}-{i:03d}.png", group=group, label="cod")
+        for group, count in counts.items()
+        for i in range(count)
+    ]
+
+
+def _counts(divided: Divided) -> dict[str, dict[Split | None, int]]:
+    labels = {image.label or "" for image in divided.images}
+    return {label: Counter(image.split for image in divided.images if image.label == label) for label in labels}
+
+
+def _group_of(divided: Divided, split: Split) -> set[str | None]:
+    return {image.group for image in divided.images if image.split == split}
+
+
+def test_stratified_divides_every_class_alike() -> None:
+    divided = _divide(_classified({"cod": 100, "eel": 20}))
+    assert _counts(divided) == {
+        "cod": {"train": 70, "validation": 15, "test": 15},
+        "eel": {"train": 14, "validation": 3, "test": 3},
+    }
+
+
+def test_stratified_shows_a_class_of_three_images_in_every_split() -> None:
+    divided = _divide(_classified({"cod": 100, "coelacanth": 3}))
+    assert _counts(divided)["coelacanth"] == {"train": 1, "validation": 1, "test": 1}
+
+
+def test_stratified_gives_the_only_image_of_a_class_to_train() -> None:
+    divided = _divide(_classified({"cod": 100, "coelacanth": 1}))
+    assert _counts(divided)["coelacanth"] == {"train": 1}
+
+
+def test_stratified_divides_images_of_several_classes_by_the_rarest() -> None:
+    cod, ray = Box("cod", 0, 0, 1, 1), Box("ray", 0, 0, 1, 1)
+    images = [ImageRecord(f"{i:03d}.png", boxes=(cod, ray) if i < 20 else (cod,)) for i in range(100)]
+    divided = _divide(images)
+    with_ray = Counter(image.split for image in divided.images if "ray" in image.labels)
+    assert with_ray == {"train": 14, "validation": 3, "test": 3}
+    assert Counter(image.split for image in divided.images) == {"train": 70, "validation": 15, "test": 15}
+
+
+def test_images_without_boxes_are_divided_like_a_class() -> None:
+    shown = [ImageRecord(f"{i:03d}.png", boxes=(Box("cod", 0, 0, 1, 1),)) for i in range(20)]
+    empty = [ImageRecord(f"empty-{i:03d}.png") for i in range(20)]
+    divided = _divide([*shown, *empty])
+    assert Counter(image.split for image in divided.images if not image.boxes) == {
+        "train": 14,
+        "validation": 3,
+        "test": 3,
+    }
+
+
+def test_another_seed_divides_otherwise() -> None:
+    images = _classified({"cod": 100})
+    first, same, other = (_divide(images, SplitPolicy(policy="Random", seed=seed)) for seed in (1, 1, 2))
+    assert first == same
+    assert first.images != other.images
+    assert _counts(first) == _counts(other)
+
+
+def test_a_renamed_image_stays_in_its_split() -> None:
+    before = [ImageRecord(f"{i:03d}.png", label="cod") for i in range(30)]
+    after = [ImageRecord(f"renamed-{29 - i:03d}.png", label="cod") for i in range(30)]
+    digests = [f"content {i}" for i in range(30)]
+    policy = SplitPolicy(policy="Random")
+    first = splitting.divide(
+        before, {image.path: digest for image, digest in zip(before, digests, strict=True)}, {}, policy
+    )
+    second = splitting.divide(
+        after, {image.path: digest for image, digest in zip(after, digests, strict=True)}, {}, policy
+    )
+    assert [image.split for image in first.images] == [image.split for image in second.images]
+
+
+def test_grouped_meets_the_ratios_by_images_not_by_groups() -> None:
+    divided = _divide(
+        _grouped({"pier": 320, "reef": 64, "buoy": 64}),
+        SplitPolicy(policy="Grouped", ratios=Ratios(train=72, validation=14, test=14)),
+    )
+    assert _group_of(divided, "train") == {"pier"}
+    assert _group_of(divided, "validation") | _group_of(divided, "test") == {"reef", "buoy"}
+    assert (divided.leakage, divided.warnings) == (0, ())
+
+
+def test_grouped_leaves_no_split_empty_when_groups_are_few_and_alike() -> None:
+    divided = _divide(_grouped({"pier": 10, "reef": 10, "buoy": 10}), SplitPolicy(policy="Grouped"))
+    assert Counter(image.split for image in divided.images) == {"train": 10, "validation": 10, "test": 10}
+
+
+def test_images_without_a_group_are_groups_of_one_and_named() -> None:
+    alone = ImageRecord("alone.png", label="cod")
+    divided = _divide([*_grouped({"pier": 10, "reef": 5, "buoy": 5}), alone], SplitPolicy(policy="Grouped"))
+    assert divided.warnings == ("1 images have no group and count as groups of one: alone.png",)
+
+
+def test_groups_that_another_policy_cuts_are_counted_as_leakage() -> None:
+    divided = _divide(_grouped({"pier": 20, "reef": 20, "buoy": 1}))
+    assert divided.leakage == 2
+    assert divided.warnings[0].startswith("2 groups stand in more than one split: pier, reef; ")
+
+
+def test_splits_that_the_source_provides_are_kept() -> None:
+    provided: list[Split] = ["train", "train", "validation", "test"]
+    images = [ImageRecord(f"{i}.png", label="cod", split=split) for i, split in enumerate(provided)]
+    assert [image.split for image in _divide(images, SplitPolicy(policy="Provided")).images] == provided
+
+
+def test_duplicates_across_provided_splits_are_counted_as_leakage() -> None:
+    images = [ImageRecord("a.png", label="cod", split="test"), ImageRecord("b.png", label="cod", split="train")]
+    divided = _divide(images, SplitPolicy(policy="Provided"), repeats={"b.png": "a.png"})
+    assert divided.leakage == 1
+    assert divided.warnings[0] == "1 duplicates stand in another split than the image that they repeat: b.png"
+
+
+def test_a_provided_split_that_is_missing_is_said() -> None:
+    images = [ImageRecord("a.png", label="cod", split="train"), ImageRecord("b.png", label="cod", split="validation")]
+    divided = _divide(images, SplitPolicy(policy="Provided"))
+    assert divided.warnings == ("no images in the split test: such a version cannot be trained on",)
+
+
+@pytest.mark.parametrize(
+    ("images", "policy", "words"),
+    [
+        (_classified({"cod": 2}), SplitPolicy(), r"^2 distinct images cannot be divided into 3 splits"),
+        (_classified({"cod": 9}), SplitPolicy(policy="Grouped"), r"no image has a group"),
+        (_grouped({"pier": 9, "reef": 9}), SplitPolicy(policy="Grouped"), r"^2 groups cannot be divided into 3 splits"),
+        (
+            _classified({"cod": 9}),
+            SplitPolicy(policy="Provided"),
+            r"9 images stand in no split \(cod/000\.png, .* and 4 more\)",
+        ),
+        (
+            [ImageRecord("a.png", label="cod", split="test")],
+            SplitPolicy(policy="Provided"),
+            r"but no image stands in train",
+        ),
+    ],
+)
+def test_an_impossible_split_is_refused_with_numbers(
+    images: list[ImageRecord], policy: SplitPolicy, words: str
+) -> None:
+    with pytest.raises(RefusedError, match=words) as caught:
+        _divide(images, policy)
+    assert caught.value.failure.reason is Reason.SPLIT_IMPOSSIBLE
+
+
+def test_a_class_that_train_would_not_see_is_refused_by_name() -> None:
+    images = [
+        ImageRecord("a.png", label="cod", split="train"),
+        ImageRecord("b.png", label="coelacanth", split="test"),
+    ]
+    with pytest.raises(RefusedError, match=r"^1 classes have no image in train: coelacanth; ") as caught:
+        _divide(images, SplitPolicy(policy="Provided"))
+    assert caught.value.failure.reason is Reason.CLASS_MISSING_FROM_TRAIN
+
+
+def test_two_splits_are_enough_when_the_third_is_not_wanted() -> None:
+    ratios = Ratios(train=50, validation=50, test=0)
+    divided = _divide(_classified({"cod": 2}), SplitPolicy(ratios=ratios))
+    assert Counter(image.split for image in divided.images) == {"train": 1, "validation": 1}
+    assert divided.warnings == ("no images in the split test: such a version cannot be trained on",)
