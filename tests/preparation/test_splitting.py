@@ -58,10 +58,11 @@ def test_stratified_gives_the_only_image_of_a_class_to_train() -> None:
     assert _counts(divided)["coelacanth"] == {"train": 1}
 
 
-def test_stratified_divides_images_of_several_classes_by_the_rarest() -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_stratified_divides_images_of_several_classes_by_the_rarest(seed: int) -> None:
     cod, ray = Box("cod", 0, 0, 1, 1), Box("ray", 0, 0, 1, 1)
     images = [ImageRecord(f"{i:03d}.png", boxes=(cod, ray) if i < 20 else (cod,)) for i in range(100)]
-    divided = _divide(images)
+    divided = _divide(images, SplitPolicy(seed=seed))
     with_ray = Counter(image.split for image in divided.images if "ray" in image.labels)
     assert with_ray == {"train": 14, "validation": 3, "test": 3}
     assert Counter(image.split for image in divided.images) == {"train": 70, "validation": 15, "test": 15}
