@@ -23,6 +23,9 @@ from pelagos_pipelines.preparation import cleaning, integrity, splitting, versio
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.tasks import runs
 
+REQUEST = ".request.json"
+"""Beside the result, the request that it answers."""
+
 
 def prepare(request: str, data_root: str, store: str, report: str) -> None:
     """Make a version of the source below ``store`` and write ``result.json`` or ``failure.json`` into ``report``.
@@ -37,17 +40,22 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         RefusedError: the person who wrote the Dataset must change something; ``failure.json`` says what.
     """
     folder = Path(report)
-    if _is_finished(folder):
+    parsed = PreparationRequest.model_validate_json(request)
+    asked = parsed.model_dump_json(by_alias=True)
+    if _is_finished(folder, asked):
         return
-    (folder / "failure.json").unlink(missing_ok=True)  # of an earlier attempt
+    (folder / "result.json").unlink(missing_ok=True)
     with runs.reporting(report), versions.locked(Path(store)):
-        parsed = PreparationRequest.model_validate_json(request)
-        contract.report_result(folder, _prepare(parsed, Path(data_root), Path(store)))
+        result = _prepare(parsed, Path(data_root), Path(store))
+        contract.write_atomically(folder / REQUEST, asked)
+        contract.report_result(folder, result)
 
 
-def _is_finished(report: Path) -> bool:
-    """Whether the result is there and the version that it names is, too."""
+def _is_finished(report: Path, asked: str) -> bool:
+    """Whether the result of this request is there and the version that it names is, too."""
     try:
+        if (report / REQUEST).read_text(encoding="utf-8") != asked:
+            return False
         result = PreparationResult.model_validate_json((report / "result.json").read_bytes())
         versions.read(result.uri)
     except (OSError, ValueError, RefusedError):

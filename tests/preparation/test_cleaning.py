@@ -1,0 +1,160 @@
+"""What is dropped, what is refused, and what the person who wrote the Dataset is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
+from pelagos_pipelines.contract import Cleaning, Reason, RefusedError, Task
+from pelagos_pipelines.preparation import cleaning
+from pelagos_pipelines.preparation.integrity import Inspection
+
+
+def image(name: str, *boxes: tuple[float, float, float, float], label: str | None = "cod") -> ImageRecord:
+    return ImageRecord(name, label=None if boxes else label, boxes=tuple(Box("cod", *box) for box in boxes))
+
+
+def whole(pixels: str, width: int = 100, height: int = 80, phash: int | None = None) -> Inspection:
+    return Inspection(pixels, 1, width, height, pixels, phash)
+
+
+def broken(name: str) -> Inspection:
+    return Inspection(name, 1, problem="it is truncated")
+
+
+def clean(images: list[ImageRecord], inspections: list[Inspection], **rules: Any) -> cleaning.Cleaned:
+    collection = Collection(Task.CLASSIFICATION, ("cod",), tuple(images))
+    seen = {record.path: inspection for record, inspection in zip(images, inspections, strict=True)}
+    return cleaning.clean(collection, seen, Cleaning.model_validate(rules))
+
+
+def kept(cleaned: cleaning.Cleaned) -> list[str]:
+    return [record.path for record in cleaned.collection.images]
+
+
+def refused(images: list[ImageRecord], inspections: list[Inspection], **rules: Any) -> tuple[Reason, str, str | None]:
+    with pytest.raises(RefusedError) as caught:
+        clean(images, inspections, **rules)
+    failure = caught.value.failure
+    return failure.reason, failure.message, failure.field
+
+
+class TestCorruptImages:
+    def test_are_dropped_counted_and_named(self) -> None:
+        done = clean([image("a"), image("b")], [whole("1"), broken("2")])
+
+        assert kept(done) == ["a"]
+        assert (done.found, done.corrupt) == (2, 1)
+        assert done.collection.warnings == ("1 unreadable images were dropped: b",)
+
+    def test_are_refused_when_they_should_fail(self) -> None:
+        names = [f"{n}.png" for n in range(7)]
+
+        reason, message, field = refused([image(n) for n in names], [broken(n) for n in names], corrupt="Fail")
+
+        assert (reason, field) == (Reason.CORRUPT_IMAGES, "cleaning.corrupt")
+        assert message.startswith("7 images cannot be read: 0.png (it is truncated), ")
+        assert "and 2 more; replace them, or set cleaning.corrupt to Drop" in message
+        assert "5.png" not in message
+
+
+class TestSmallImages:
+    def test_are_dropped_by_their_shorter_side(self) -> None:
+        done = clean([image("a"), image("b")], [whole("1", 100, 31), whole("2", 32, 32)], minSide=32)
+
+        assert kept(done) == ["b"]
+        assert done.too_small == 1
+
+    def test_nothing_left_says_which_limit_took_how_many(self) -> None:
+        reason, message, _ = refused([image("a"), image("b")], [whole("1", 9, 9), broken("2")], minSide=10)
+
+        assert reason is Reason.NO_IMAGES_LEFT
+        assert "of 2 images 1 are unreadable and 1 have a side below cleaning.minSide (10 pixels)" in message
+
+
+class TestDuplicates:
+    def test_keep_first_keeps_the_first_by_path(self) -> None:
+        done = clean([image("b"), image("a")], [whole("1"), whole("1")])
+
+        assert kept(done) == ["a"]
+        assert done.duplicates == 1
+        assert done.repeats == {}
+
+    def test_kept_ones_are_handed_on_so_that_no_split_parts_them(self) -> None:
+        done = clean([image("a"), image("b")], [whole("1"), whole("1")], duplicates={"action": "Keep"})
+
+        assert kept(done) == ["a", "b"]
+        assert done.repeats == {"b": "a"}
+
+    def test_near_ones_are_counted_apart(self) -> None:
+        images, inspections = [image("a"), image("b")], [whole("1", phash=0), whole("2", phash=3)]
+
+        done = clean(images, inspections, duplicates={"maxDistance": 2})
+
+        assert (kept(done), done.duplicates, done.near_duplicates) == (["a"], 0, 1)
+
+    def test_are_refused_when_they_should_fail(self) -> None:
+        reason, message, field = refused(
+            [image("a"), image("b")], [whole("1"), whole("1")], duplicates={"action": "Fail"}
+        )
+
+        assert (reason, field) == (Reason.DUPLICATE_IMAGES, "cleaning.duplicates.action")
+        assert message.startswith("1 duplicates and 0 near duplicates: b repeats a; remove them, or set")
+
+    def test_a_corrupt_image_repeats_nothing(self) -> None:
+        images, inspections = [image("a"), image("b"), image("c")], [broken("1"), broken("1"), whole("2")]
+
+        done = clean(images, inspections, duplicates={"action": "Fail"})
+
+        assert (kept(done), done.corrupt, done.duplicates) == (["c"], 2, 0)
+
+    def test_identical_images_with_different_classes_are_reported(self) -> None:
+        done = clean([image("cod/a"), image("eel/a", label="eel")], [whole("1"), whole("1")])
+
+        assert "identical images have different classes: eel/a and cod/a" in done.collection.warnings[0]
+
+
+class TestBoxes:
+    @pytest.mark.parametrize(
+        "box",
+        [
+            pytest.param((90, 10, 20, 10), id="over the right edge"),
+            pytest.param((-5, 10, 20, 10), id="over the left edge"),
+            pytest.param((10, 75, 10, 10), id="over the lower edge"),
+            pytest.param((10, 10, 0, 10), id="no width"),
+            pytest.param((10, 10, 10, -1), id="negative height"),
+            pytest.param((300, 300, 10, 10), id="elsewhere"),
+            pytest.param((100, 10, 1, 10), id="only its rounding lies outside"),
+            pytest.param((float("nan"), 10, 10, 10), id="not a number"),
+        ],
+    )
+    def test_outside_of_their_image_or_without_area_are_refused(self, box: tuple[float, float, float, float]) -> None:
+        reason, message, field = refused([image("a.png", box)], [whole("1")])
+
+        assert (reason, field) == (Reason.ANNOTATION_OUTSIDE_IMAGE, "source")
+        assert "a.png (cod: " in message
+
+    def test_on_the_edge_are_taken_as_they_are(self) -> None:
+        done = clean([image("a", (0, 0, 100, 80))], [whole("1")])
+
+        assert done.collection.images[0].boxes == (Box("cod", 0, 0, 100, 80),)
+        assert done.collection.warnings == ()
+
+    def test_over_the_edge_by_rounding_are_cut(self) -> None:
+        done = clean([image("a", (-0.5, 0, 100.9, 80.4))], [whole("1")])
+
+        assert done.collection.images[0].boxes == (Box("cod", 0, 0, 100, 80),)
+        assert "1 boxes exceeded their image" in done.collection.warnings[0]
+
+    def test_of_a_dropped_image_do_not_matter(self) -> None:
+        assert kept(clean([image("a"), image("b", (500, 500, 1, 1))], [whole("1"), broken("2")])) == ["a"]
+
+    def test_drawn_on_another_size_of_the_image_are_refused(self) -> None:
+        record = ImageRecord("a", width=80, height=100, boxes=(Box("cod", 1, 1, 5, 5),))
+
+        reason, message, _ = refused([record], [whole("1", 100, 80)])
+
+        assert reason is Reason.FORMAT_INVALID
+        assert "a is annotated as 80 x 100 pixels, but is 100 x 80" in message

@@ -1,0 +1,191 @@
+"""Whether an image can be used is found out by decoding all of it, and remembered by its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from image_sources import photo, tree_of
+from pelagos_pipelines.preparation import integrity
+from pelagos_pipelines.preparation.integrity import Inspection
+from pelagos_pipelines.serving import predictor
+
+
+def look_at(content: bytes) -> Inspection:
+    return integrity.inspect(content, hashlib.sha256(content).hexdigest())
+
+
+def encoded(suffix: str, **options: object) -> bytes:
+    noise = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, suffix, **options)
+    return file.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A few bytes that claim to be a large image."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
+def test_a_whole_image_is_measured(suffix: str) -> None:
+    content = encoded(suffix)
+
+    found = look_at(content)
+
+    assert found.problem is None
+    assert (found.width, found.height, found.size) == (64, 48, len(content))
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
+@pytest.mark.parametrize("share", [0.05, 0.4, 0.9, 0.99])
+def test_a_truncated_file_is_found_wherever_it_ends(suffix: str, share: float) -> None:
+    content = encoded(suffix)
+
+    assert look_at(content[: int(len(content) * share)]).problem is not None
+
+
+def test_pillows_verify_alone_would_not_find_a_truncated_jpeg() -> None:
+    """Why everything is decoded."""
+    content = encoded("JPEG")
+    cut = content[: int(len(content) * 0.4)]
+
+    with Image.open(io.BytesIO(cut)) as image:
+        image.verify()
+
+    assert look_at(cut).problem is not None
+
+
+def test_a_progressive_jpeg_is_decoded_to_its_end() -> None:
+    content = encoded("JPEG", progressive=True)
+
+    assert look_at(content).problem is None
+    assert look_at(content[: int(len(content) * 0.6)]).problem is not None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda whole: b"", id="nothing"),
+        pytest.param(lambda whole: b"<html>404</html>", id="an error page"),
+        pytest.param(lambda whole: whole[: len(whole) // 2] + bytes(len(whole) // 2), id="zeros, as after a power cut"),
+        pytest.param(lambda whole: b"GIF89a" + whole, id="another format under this name"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_words(damage: Callable[[bytes], bytes]) -> None:
+    assert look_at(damage(encoded("PNG"))).problem
+
+
+def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
+    problem = look_at(png_header(60_000, 60_000)).problem
+
+    assert problem is not None
+    assert "60000 x 60000 pixels" in problem
+    assert str(predictor.MAX_PIXELS) in problem
+
+
+def test_sizes_are_upright(tmp_path: Path) -> None:
+    content = photo(tmp_path / "turned.jpg", 40, 30, orientation=6).read_bytes()
+
+    found = look_at(content)
+
+    assert (found.width, found.height) == (30, 40)
+
+
+def test_one_picture_in_two_encodings_has_the_same_pixels() -> None:
+    packed, loose = encoded("PNG", compress_level=9), encoded("PNG", compress_level=0)
+
+    assert packed != loose
+    assert look_at(packed).pixels == look_at(loose).pixels
+
+
+def test_pictures_of_other_shape_have_other_pixels() -> None:
+    """Four white pixels in a row are not four white pixels in a square."""
+    row, square = (io.BytesIO(), io.BytesIO())
+    Image.new("RGB", (4, 1), "white").save(row, "PNG")
+    Image.new("RGB", (2, 2), "white").save(square, "PNG")
+
+    assert look_at(row.getvalue()).pixels != look_at(square.getvalue()).pixels
+
+
+class TestPerceptualHash:
+    def smooth(self, seed: int = 3) -> Image.Image:
+        coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+        return Image.fromarray(coarse).resize((240, 180), Image.Resampling.BICUBIC)
+
+    def hash_of(self, image: Image.Image, suffix: str = "PNG", **options: object) -> int:
+        file = io.BytesIO()
+        image.save(file, suffix, **options)
+        value = look_at(file.getvalue()).phash
+        assert value is not None
+        return value
+
+    def test_encoding_again_changes_few_bits(self) -> None:
+        distance = (self.hash_of(self.smooth()) ^ self.hash_of(self.smooth(), "JPEG", quality=60)).bit_count()
+
+        assert distance <= 4
+
+    def test_another_size_changes_few_bits(self) -> None:
+        distance = (self.hash_of(self.smooth()) ^ self.hash_of(self.smooth().resize((160, 120)))).bit_count()
+
+        assert distance <= 4
+
+    def test_other_pictures_differ_in_many_bits(self) -> None:
+        distances = [
+            (self.hash_of(self.smooth(3)) ^ self.hash_of(self.smooth(seed))).bit_count() for seed in range(4, 14)
+        ]
+
+        assert min(distances) > 16
+
+    def test_a_plain_picture_has_none(self) -> None:
+        file = io.BytesIO()
+        Image.new("RGB", (100, 100), (90, 90, 90)).save(file, "PNG")
+
+        assert look_at(file.getvalue()).phash is None
+
+
+class TestMemory:
+    def test_images_that_were_seen_are_not_decoded_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, memory = tmp_path / "source", tmp_path / "inspections.json"
+        photo(source / "1.png", seed=1)
+        first = integrity.inspect_tree(tree_of(source), memory)
+        photo(source / "2.png", seed=2)
+        decoded: list[str] = []
+        real = integrity.inspect
+
+        def count(content: bytes, digest: str) -> Inspection:
+            decoded.append(digest)
+            return real(content, digest)
+
+        monkeypatch.setattr(integrity, "inspect", count)
+
+        second = integrity.inspect_tree(tree_of(source), memory)
+
+        assert second["1.png"] == first["1.png"]
+        assert decoded == [second["2.png"].sha256]
+
+    @pytest.mark.parametrize("content", ["", "{", '{"version": 1}', '{"version": "x", "inspections": [[1]]}'])
+    def test_a_damaged_memory_costs_time_only(self, tmp_path: Path, content: str) -> None:
+        photo(tmp_path / "source" / "1.png")
+        memory = tmp_path / "inspections.json"
+        memory.write_text(content)
+
+        found = integrity.inspect_tree(tree_of(tmp_path / "source"), memory)
+
+        assert found["1.png"].problem is None
+        assert len(json.loads(memory.read_text())["inspections"]) == 1

@@ -1,0 +1,251 @@
+"""The task prepare: a source in, exactly one of result.json and failure.json out; started again, it does nothing twice."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from image_sources import coco, document, photo
+from pelagos_pipelines.contract import Failure, PreparationRequest, PreparationResult, Reason, RefusedError
+from pelagos_pipelines.preparation import splitting, versions
+from pelagos_pipelines.samples import wheel as wheels
+from pelagos_pipelines.samples import writing
+from pelagos_pipelines.tasks import prepare as task
+from sample_wheels import make_wheel
+
+
+class Place:
+    """A data volume, a store and report folders, below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.data, self.store, self.reports = root / "data", root / "store", root / "reports"
+        for label in ("cod", "eel"):
+            for number in range(3):
+                photo(self.data / "fish" / label / f"{number}.png", seed=ord(label[0]) * 10 + number)
+
+    def request(self, **changes: Any) -> str:
+        whole = {"source": {"volume": {"path": "fish"}}, "task": "Classification", **changes}
+        return json.dumps(whole)
+
+    def prepare(self, report: str = "r1", **changes: Any) -> PreparationResult:
+        task.prepare(self.request(**changes), str(self.data), str(self.store), str(self.reports / report))
+        return self.result(report)
+
+    def result(self, report: str = "r1") -> PreparationResult:
+        return PreparationResult.model_validate_json((self.reports / report / "result.json").read_bytes())
+
+    def failure(self, report: str = "r1") -> Failure:
+        return Failure.model_validate_json((self.reports / report / "failure.json").read_bytes())
+
+    def reported(self, report: str = "r1") -> list[str]:
+        return sorted(path.name for path in (self.reports / report).iterdir() if not path.name.startswith("."))
+
+    def times(self) -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in self.store.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_the_result_describes_the_version(place: Place) -> None:
+    photo(place.data / "fish" / "eel" / "copy.png", seed=ord("e") * 10)
+    (place.data / "fish" / "eel" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    photo(place.data / "fish" / "eel" / "tiny.png", 8, 8)
+
+    result = place.prepare(split={"ratios": {"train": 60, "validation": 20, "test": 20}})
+
+    assert place.reported() == ["result.json"]
+    assert result.uri == str((place.store / "versions" / result.version.removeprefix("sha256:")).resolve())
+    assert (result.images, result.annotations) == (6, 6)
+    assert [(c.name, c.images, c.annotations) for c in result.classes] == [("cod", 3, 3), ("eel", 3, 3)]
+    assert {split: count.images for split, count in result.splits.items()} == {"train": 2, "validation": 2, "test": 2}
+    quality = result.quality.model_dump()
+    assert quality == {
+        "found": 9,
+        "corrupt": 1,
+        "duplicates": 1,
+        "near_duplicates": 0,
+        "too_small": 1,
+        "leakage": 0,
+    }
+    assert len(versions.read(result.uri).collection.images) == 6
+
+
+def test_the_version_depends_on_content_and_recipe_alone(place: Place, tmp_path: Path) -> None:
+    elsewhere = Place(tmp_path / "another" / "machine")
+    (elsewhere.data / "fish").rename(elsewhere.data / "moved")
+
+    first = place.prepare()
+    other = elsewhere.prepare(source={"volume": {"path": "moved"}})
+
+    assert first.version == other.version
+    assert place.prepare("r2", split={"seed": 1}).version != first.version
+
+
+def test_started_again_it_returns_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.prepare()
+    before = place.times()
+    monkeypatch.setattr(task, "_prepare", lambda *_: pytest.fail("prepared again"))
+
+    place.prepare()
+
+    assert place.times() == before
+
+
+def test_a_version_that_was_deleted_is_made_again(place: Place) -> None:
+    version = place.prepare()
+    (Path(version.uri) / "annotations.json").unlink()
+
+    assert place.prepare() == version
+    assert versions.read(version.uri).digest in version.version
+
+
+def test_another_request_is_not_answered_by_an_old_result(place: Place) -> None:
+    first = place.prepare()
+
+    assert place.prepare(split={"seed": 7}).version != first.version
+
+
+def test_a_refusal_leaves_a_failure_and_no_result(place: Place) -> None:
+    with pytest.raises(RefusedError):
+        place.prepare(source={"volume": {"path": "birds"}})
+
+    assert place.reported() == ["failure.json"]
+    assert place.failure().reason is Reason.SOURCE_NOT_FOUND
+    assert place.failure().field == "source.volume.path"
+
+
+def test_a_refusal_after_a_result_replaces_it_and_the_other_way_round(place: Place) -> None:
+    place.prepare()
+    with pytest.raises(RefusedError):
+        place.prepare(source={"volume": {"path": "birds"}})
+    assert place.reported() == ["failure.json"]
+
+    place.prepare()
+
+    assert place.reported() == ["result.json"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_reported_as_such(place: Place, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    real = os.fsync
+
+    def full(descriptor: int) -> None:
+        file = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if file.is_relative_to(place.store / "versions"):
+            raise OSError(number, os.strerror(number), str(file))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RefusedError) as caught:
+        place.prepare()
+
+    assert caught.value.failure.reason is Reason.DISK_FULL
+    assert place.failure().message.startswith("no space is left to write")
+    assert list((place.store / "versions").glob("[0-9a-f]*")) == []
+
+
+def test_a_bug_or_an_outage_leaves_no_report(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the control plane tries again instead of blaming the user."""
+    monkeypatch.setattr(splitting, "divide", lambda *_: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        place.prepare()
+
+    assert not (place.reports / "r1").exists() or place.reported() == []
+
+
+def test_a_request_that_is_none_is_a_bug_of_the_caller(place: Place) -> None:
+    with pytest.raises(ValidationError):
+        place.prepare(sauce={})
+
+    assert not place.reports.exists()
+
+
+def test_two_at_once_into_one_store_agree(place: Place) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(place.prepare, ("a", "b", "c", "d")))
+
+    assert len({result.version for result in results}) == 1
+    assert len(list((place.store / "versions").iterdir())) == 1
+
+
+def test_after_a_kill_in_the_middle_the_next_attempt_finishes(place: Place) -> None:
+    code = (
+        "import os, sys; from pelagos_pipelines.preparation import versions;"
+        "versions._write_folder = lambda *_: os._exit(9);"
+        "from pelagos_pipelines.tasks.prepare import prepare; prepare(*sys.argv[1:])"
+    )
+    arguments = [place.request(), str(place.data), str(place.store), str(place.reports / "r1")]
+    killed = subprocess.run([sys.executable, "-c", code, *arguments], check=False)
+    assert killed.returncode == 9
+
+    result = place.prepare()
+
+    assert len(list((place.store / "versions").iterdir())) == 1
+    assert versions.read(result.uri).folder.exists()
+
+
+def test_detection_counts_boxes_and_the_images_that_show_them(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    boxes = {f"{n}.png": [[1.0, 1.0, 9.0, 9.0], [11.0, 1.0, 9.0, 9.0]] for n in range(4)} | {"empty.png": []}
+    for number, name in enumerate(boxes):
+        photo(place.data / "sea" / name, seed=number)
+    document(place.data / "sea" / "annotations.json", coco(boxes))
+
+    result = place.prepare(source={"volume": {"path": "sea"}}, task="Detection")
+
+    assert (result.images, result.annotations) == (5, 8)
+    assert [(c.name, c.images, c.annotations) for c in result.classes] == [("cod", 4, 8)]
+
+
+def test_composed_frames_are_split_as_their_organisms_were(tmp_path: Path) -> None:
+    """The samples' promise: by group, three groups become the three splits by their sizes alone."""
+    place = Place(tmp_path)
+    wheel = make_wheel(tmp_path / "planktonclas.whl")
+    writing.write(wheels.read(wheel), place.data / "samples", {"train": 20, "validation": 4, "test": 4})
+
+    result = place.prepare(
+        source={"volume": {"path": "samples/phytoplankton-frames"}},
+        task="Detection",
+        split={"policy": "Grouped", "ratios": {"train": 72, "validation": 14, "test": 14}, "seed": 42},
+    )
+
+    splits = Counter((image.group, image.split) for image in versions.read(result.uri).collection.images)
+    assert splits[("organisms-train", "train")] == 20
+    assert len(splits) == 3
+    assert result.quality.leakage == 0
+
+
+def test_importing_it_loads_no_framework() -> None:
+    """200 small preparations may start at once on two cores."""
+    code = "import sys, pelagos_pipelines.tasks.prepare; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert not {"torch", "torchvision", "cv2", "ultralytics", "mlflow", "kfp", "onnxruntime", "matplotlib"} & set(
+        loaded
+    )
+
+
+def test_every_default_of_a_request_is_in_the_recipe(place: Place) -> None:
+    """So that a version says how it was made even when defaults change later."""
+    result = place.prepare()
+
+    recipe = json.loads((Path(result.uri) / "manifest.json").read_bytes())["recipe"]
+    request = PreparationRequest.model_validate_json(place.request())
+    assert recipe["cleaning"] == request.cleaning.model_dump(mode="json", by_alias=True)
+    assert recipe["split"] == request.split.model_dump(mode="json", by_alias=True)
+    assert recipe["format"] == "ImageFolder"
+    assert "fish" not in json.dumps(recipe)
