@@ -18,7 +18,7 @@ demo: install samples ## Run the main job end to end (KEEP=1 leaves it running).
 	@$(BIN)/pelagos demo $(if $(KEEP),--keep)
 
 install: $(VENVS)/.control-plane $(VENVS)/.pipelines $(VENVS)/.tracking $(VENVS)/.triton control-plane ## Install all environments and the embedded control plane.
-	@echo 'export PATH=$(BIN):$$PATH PELAGOS_HOME=$(PELAGOS_HOME) PELAGOS_ENVIRONMENTS=$(PELAGOS_ENVIRONMENTS)' > $(VENVS)/activate
+	@echo 'export PATH="$(BIN):$$PATH" PELAGOS_HOME="$(PELAGOS_HOME)" PELAGOS_ENVIRONMENTS="$(PELAGOS_ENVIRONMENTS)"' > $(VENVS)/activate
 	@echo "Installed. To use it by hand:  source .venvs/activate && pelagos up"
 
 control-plane: $(VENVS)/.control-plane
@@ -27,7 +27,7 @@ control-plane: $(VENVS)/.control-plane
 samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
 	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
 
-test: install $(VENVS)/.dev $(VENVS)/.pipelines-dev ## Run all tests and checks.
+test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev ## Run all tests and checks.
 	@tools/test.sh
 
 lint: $(VENVS)/.dev ## Run the linters only.
@@ -42,8 +42,9 @@ bench: install $(VENVS)/.pipelines-dev samples ## Measure; writes docs/benchmark
 lock: $(UV) ## Resolve requirements/*.in anew.
 	@tools/lock.sh
 
-clean: ## Remove environments and state (the cache of the control-plane build stays).
-	rm -rf $(VENVS) $(PELAGOS_HOME)
+clean: ## Stop Pelagos; remove environments and .pelagos (neither the cached control plane nor a PELAGOS_HOME elsewhere).
+	@[ ! -x $(BIN)/pelagos ] || PELAGOS_HOME=$(CURDIR)/.pelagos $(BIN)/pelagos down
+	rm -rf $(VENVS) $(CURDIR)/.pelagos
 
 $(UV): requirements/tools.txt tools/bootstrap.sh
 	@PYTHON=$(PYTHON) tools/bootstrap.sh $(VENVS)/tools

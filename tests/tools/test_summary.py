@@ -1,0 +1,46 @@
+"""The last line of `make test` counts every test and check, and no failure is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUMMARY = Path(__file__).parents[2] / "tools" / "summary.py"
+
+
+def report(tests: int, failures: int = 0, errors: int = 0, skipped: int = 0) -> str:
+    numbers = f'tests="{tests}" failures="{failures}" errors="{errors}" skipped="{skipped}"'
+    return f"<testsuites><testsuite {numbers}/></testsuites>"
+
+
+def summarize(folder: Path, *, checks: str = "6 0", codes: tuple[int, int] = (0, 0)) -> tuple[str, int]:
+    (folder / "lint").write_text(checks)
+    for name, code in zip(("control-plane", "data-plane"), codes, strict=True):
+        (folder / f"{name}.code").write_text(f"{code}\n")
+    done = subprocess.run([sys.executable, SUMMARY, folder], capture_output=True, text=True, check=False)
+    return done.stdout.splitlines()[-1], done.returncode
+
+
+def test_both_runs_and_the_checks_are_added_up(tmp_path: Path) -> None:
+    (tmp_path / "control-plane.xml").write_text(report(10, skipped=1))
+    (tmp_path / "data-plane.xml").write_text(report(5))
+    assert summarize(tmp_path) == ("20 passed, 0 failed, 1 skipped", 0)
+
+
+def test_failures_and_errors_fail(tmp_path: Path) -> None:
+    (tmp_path / "control-plane.xml").write_text(report(10, failures=1, errors=2))
+    (tmp_path / "data-plane.xml").write_text(report(5))
+    assert summarize(tmp_path, checks="5 1", codes=(1, 0)) == ("17 passed, 4 failed, 0 skipped", 1)
+
+
+@pytest.mark.parametrize("code", [1, 2, 3, 137])
+def test_a_run_that_crashed_is_a_failure(tmp_path: Path, code: int) -> None:
+    (tmp_path / "data-plane.xml").write_text(report(5))
+    assert summarize(tmp_path, codes=(code, 0)) == ("11 passed, 1 failed, 0 skipped", 1)
+
+
+def test_a_run_without_any_test_is_none(tmp_path: Path) -> None:
+    assert summarize(tmp_path, codes=(5, 5)) == ("6 passed, 0 failed, 0 skipped", 0)

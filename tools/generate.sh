@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Regenerates everything that is generated and committed: compiled pipelines, CRDs, RBAC, reference pages.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
+"$environments/pipelines/bin/python" -m pelagos_pipelines.flows
+"$environments/control-plane/bin/python" -m pelagos.api.generate

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Runs the linters, all of them even when one fails. With an argument, writes "PASSED FAILED" into that file for tools/test.sh.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+bin=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/dev/bin
+passed=0 failed=()
+
+check() {
+  local name=$1
+  shift
+  echo "== $name"
+  if "$@"; then passed=$((passed + 1)); else failed+=("$name"); fi
+}
+
+check "ruff check" "$bin/ruff" check --quiet .
+check "ruff format" "$bin/ruff" format --check --quiet .
+check "types of the control plane" "$bin/mypy" -p pelagos
+check "types of the data plane" "$bin/mypy" -p pelagos_pipelines
+check "types of the tests" "$bin/mypy" tests bench
+check "import contracts" "$bin/lint-imports" --no-logo
+
+[ "$#" = 0 ] || echo "$passed ${#failed[@]}" >"$1"
+[ "${#failed[@]}" = 0 ] || { printf 'failed: %s\n' "${failed[@]}" >&2; exit 1; }

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs all checks and all tests; `make test` has installed what they need. Arguments go to pytest.
+# Ends with one plain line, "N passed, N failed, N skipped", in which each check counts like a test, and fails on any failure.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
+export PELAGOS_SAMPLES=${PELAGOS_SAMPLES:-${PELAGOS_HOME:-$PWD/.pelagos}/data/samples}
+# No test may reach the installation or the cluster that the user works with.
+unset PELAGOS_HOME KUBECONFIG
+
+# Tests of what runs inside pipelines and model servers: they need torch and run in the environment pipelines-dev. All other
+# folders below tests/ are about the control plane.
+data_plane=(annotations evaluation export flows preparation samples serving sources training)
+
+reports=$(mktemp -d)
+trap 'rm -rf "$reports"' EXIT
+control_plane=()
+for folder in tests/*/; do
+  name=$(basename "$folder")
+  [[ " ${data_plane[*]} " == *" $name "* || $name == __pycache__ ]] || control_plane+=("tests/$name")
+done
+present=()
+for name in "${data_plane[@]}"; do [ -d "tests/$name" ] && present+=("tests/$name"); done
+
+tools/lint.sh "$reports/lint"
+echo "== tests of the control plane"
+"$environments/dev/bin/pytest" -q --junitxml="$reports/control-plane.xml" "${control_plane[@]}" "$@"
+echo $? >"$reports/control-plane.code"
+echo "== tests of the data plane"
+"$environments/pipelines-dev/bin/pytest" -q --junitxml="$reports/data-plane.xml" "${present[@]}" "$@"
+echo $? >"$reports/data-plane.code"
+
+"$environments/dev/bin/python" tools/summary.py "$reports"
