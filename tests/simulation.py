@@ -299,7 +299,7 @@ class Simulation:
         self.volumes = VolumesFake()
         self.data_plane = DataPlane(self)
         self.auditor = Auditor()
-        self.cluster.watch(self.auditor.look, self.auditor.forget)
+        self.cluster.watch(Watcher(self.auditor.look, self.auditor.forget))
         self.tracebacks = Tracebacks()
         logging.getLogger("pelagos").addHandler(self.tracebacks)
         self.life: Life | None = None
@@ -317,9 +317,12 @@ class Simulation:
             **{name: self.fragile(name) for name in PORTS},
         )
         loop = Loop(world, RECONCILERS, workers)
-        self.life = Life(loop, Watcher(loop.seen, loop.gone), [], accident)
+        # As from a real server, the reply to a write is there before the watch tells of it.
+        soon = self.event_loop.call_soon
+        watcher = Watcher(lambda seen: void(soon(loop.seen, seen)), lambda gone: void(soon(loop.gone, gone)))
+        self.life = Life(loop, watcher, [], accident)
         loop.start()
-        self.life.watcher = self.cluster.watch(loop.seen, loop.gone)
+        self.cluster.watch(watcher)
         return self.life
 
     def fragile(self, name: str) -> Any:
@@ -451,6 +454,10 @@ def apply_samples(world: Simulation, *, training: Any = None, service: Any = Non
     world.create(kinds.DATASET, "frames", builders.changed(builders.DATASET, dataset or {}))
     world.create(kinds.TRAINING_RUN, "detector", builders.changed(builders.TRAINING_RUN, training or {}))
     world.create(kinds.MODEL_SERVICE, "detector", builders.changed(builders.MODEL_SERVICE, service or {}))
+
+
+def void(_result: object) -> None:
+    """Drop a result."""
 
 
 def _ready(resource: Resource) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def check_exactly_once(world: Simulation, *, attempt: int = 1) -> None:
         assert [(run.run.attempt, run.run.state.value) for run in owned] == [(want, "Succeeded")], world.describe()
     assert world.pipelines.attempts_begun == 1 + attempt
     assert (world.tracking.created, world.registry.created, world.serving.started) == (1, 1, 1)
-    assert [run.outcome.value for run in world.tracking.runs.values()] == ["FINISHED"]
+    assert _outcomes(world) == ["FINISHED"]
 
 
 def check_quiet(world: Simulation) -> None:
@@ -64,22 +64,24 @@ def from_nothing_to_ready(world: Simulation, accident: Accident | None) -> int:
     world.start(accident)
     calls = recover(world, world.all_current)
 
+    world.run(30)
     check_exactly_once(world)
     check_quiet(world)
     return calls
 
 
 def suspended_in_training_and_resumed(world: Simulation, accident: Accident | None) -> int:
+    world.data_plane.seconds = 15.0
     simulation.apply_samples(world)
     world.start()
     world.run_until(lambda: world.ready(DETECTOR).get("reason") == "Training")
     world.restart(accident)
     world.cluster.edit(DETECTOR, {"suspend": True})
-    recover(world, lambda: world.ready(DETECTOR).get("reason") == "Suspended")
-    assert all(run.outcome.value == "KILLED" for run in world.tracking.runs.values())
+    recover(world, lambda: world.ready(DETECTOR).get("reason") == "Suspended" and _outcomes(world) == ["KILLED"])
     world.cluster.edit(DETECTOR, {"suspend": False})
     calls = recover(world, world.all_current)
 
+    world.run(30)
     check_exactly_once(world, attempt=2)
     check_quiet(world)
     return calls
@@ -94,6 +96,7 @@ def a_new_image_becomes_a_new_version(world: Simulation, accident: Accident | No
     world.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "look")
     calls = recover(world, lambda: len(_versions(world)) == 2 and world.all_current())
 
+    world.run(30)
     assert _versions(world)[1] == _versions_of(before.status)[0]
     assert world.pipelines.attempts_begun == 3
     assert (world.tracking.created, world.registry.created, world.serving.started) == (1, 1, 1)
@@ -119,6 +122,10 @@ def everything_is_deleted_with_what_is_outside(world: Simulation, accident: Acci
     assert world.ask(world.serving.observe(service.uid)) is None
     assert world.objects.files == {}
     return calls
+
+
+def _outcomes(world: Simulation) -> list[str]:
+    return [run.outcome.value for run in world.tracking.runs.values()]
 
 
 def _versions(world: Simulation) -> list[str]:

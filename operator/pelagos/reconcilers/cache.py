@@ -39,6 +39,14 @@ class Cache:
         self.on_change(resource.key)
         return True
 
+    def put_written(self, before: Resource, after: Resource) -> None:
+        """Remember the reply to a write of ours to ``before``.
+
+        A reply that also brings another's change is left to the watch: it wakes the loop, which must not take that for old news.
+        """
+        if _intent(before) == _intent(after):
+            self.put(after)
+
     def remove(self, key: Key) -> None:
         """Forget a resource that is gone."""
         self._unlink(self._resources.pop(key, None))
@@ -71,6 +79,11 @@ def refers_to(resource: Resource) -> Key | None:
 def _key(kind: kinds.Kind, namespace: str, reference: object) -> Key | None:
     name = reference.get("name") if isinstance(reference, dict) else None
     return Key(kind.kind, namespace, name) if isinstance(name, str) else None
+
+
+def _intent(resource: Resource) -> tuple[object, ...]:
+    """What others change and reconcilers act on."""
+    return resource.uid, resource.generation, resource.deleting, resource.annotations
 
 
 def _newer(one: str, other: str) -> bool:

@@ -61,7 +61,7 @@ async def reconcile(reconciler: Reconciler, resource: Resource, world: World) ->
         written = await world.cluster.set_finalizers(resource, (*resource.finalizers, meta.FINALIZER))
         if written is None:
             return Pass("gone", None)
-        world.cache.put(written)
+        world.cache.put_written(resource, written)
         resource = written
     try:
         decision = await _decide_and_act(reconciler, resource, world)
@@ -96,8 +96,9 @@ async def _report(reconciler: Reconciler, resource: Resource, decision: Decision
     if not patch:
         return
     written = await world.cluster.patch_status(resource, patch)
-    if written is not None:
-        world.cache.put(written)
+    if written is None:
+        return
+    world.cache.put_written(resource, written)
     await _announce(resource, status, world)
 
 

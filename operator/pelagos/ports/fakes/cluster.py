@@ -139,13 +139,11 @@ class ClusterFake:
             stamped = {"deletionTimestamp": "2026-01-01T00:00:00Z", "generation": metadata["generation"] + 1}
             self._store(key, {**body, "metadata": {**metadata, **stamped}})
 
-    def watch(self, seen: Callable[[Resource], None], gone: Callable[[Key], None]) -> Watcher:
+    def watch(self, watcher: Watcher) -> None:
         """List, then watch."""
-        watcher = Watcher(seen, gone)
         self._watchers.append(watcher)
         for resource in self.all():
-            seen(resource)
-        return watcher
+            watcher.seen(resource)
 
     def unwatch(self, watcher: Watcher) -> None:
         """The watcher's process has ended."""

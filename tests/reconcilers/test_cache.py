@@ -1,0 +1,112 @@
+"""What the API server last showed: newer wins, another life of the same name always does, and dependents are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import builders
+from pelagos.api import kinds
+from pelagos.ports.cluster import Key, Resource
+from pelagos.reconcilers.cache import Cache
+
+
+def resource(kind: kinds.Kind = kinds.DATASET, version: str = "5", **changes: Any) -> Resource:
+    usual = Resource(kind, "default", "frames", uid="uid-1", generation=1, version=version, deleting=False)
+    return replace(usual, **changes)
+
+
+def test_what_is_new_is_remembered() -> None:
+    cache = Cache()
+
+    assert cache.put(resource())
+    assert cache.get(Key("Dataset", "default", "frames")) == resource()
+    assert cache.all() == (resource(),)
+
+
+@pytest.mark.parametrize(("version", "taken"), [("4", False), ("5", False), ("6", True), ("10", True)])
+def test_only_what_is_newer_replaces_what_is_known(version: str, taken: bool) -> None:
+    cache = Cache()
+    cache.put(resource())
+
+    assert cache.put(resource(version=version, generation=2)) is taken
+
+
+def test_versions_that_are_no_numbers_replace_each_other() -> None:
+    cache = Cache()
+    cache.put(resource(version="abc"))
+
+    assert not cache.put(resource(version="abc"))
+    assert cache.put(resource(version="abd"))
+
+
+def test_a_resource_that_was_made_anew_under_the_name_replaces_the_old_one() -> None:
+    cache = Cache()
+    cache.put(resource(version="9"))
+
+    assert cache.put(resource(version="8", uid="uid-2"))
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    cache = Cache()
+    cache.put(resource())
+
+    cache.remove(resource().key)
+    cache.remove(resource().key)
+
+    assert cache.get(resource().key) is None
+
+
+def test_the_reply_to_an_own_write_is_news() -> None:
+    cache = Cache()
+    cache.put(resource())
+
+    cache.put_written(resource(), resource(version="6", status={"conditions": []}))
+
+    found = cache.get(resource().key)
+    assert found is not None
+    assert found.version == "6"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"generation": 2}, {"deleting": True}, {"annotations": {"pelagos.dev/retry": "1"}}, {"uid": "uid-2"}],
+    ids=["spec", "deletion", "annotation", "another-life"],
+)
+def test_a_reply_that_brings_another_ones_change_is_left_to_the_watch_which_wakes_the_loop(change: Any) -> None:
+    cache = Cache()
+    cache.put(resource())
+
+    cache.put_written(resource(), resource(version="7", **change))
+
+    assert cache.put(resource(version="6", **change)), "the watch's news of the change must not look old"
+
+
+def referring(kind: kinds.Kind, name: str, spec: builders.Yaml, namespace: str = "default") -> Resource:
+    return resource(kind, name=name, uid=f"uid-{name}", spec=spec, namespace=namespace)
+
+
+def test_dependents_are_those_that_refer_to_a_resource_in_its_namespace() -> None:
+    cache = Cache()
+    for dependent in (
+        referring(kinds.TRAINING_RUN, "one", builders.TRAINING_RUN),
+        referring(kinds.TRAINING_RUN, "other", {"datasetRef": {"name": "others"}}),
+        referring(kinds.TRAINING_RUN, "elsewhere", builders.TRAINING_RUN, namespace="another"),
+        referring(kinds.MODEL_SERVICE, "service", builders.MODEL_SERVICE),
+        referring(kinds.MODEL_SERVICE, "by-uri", {"model": {"uri": "/objects/model"}}),
+    ):
+        cache.put(dependent)
+
+    assert cache.dependents(Key("Dataset", "default", "frames")) == (Key("TrainingRun", "default", "one"),)
+    assert cache.dependents(Key("TrainingRun", "default", "detector")) == (Key("ModelService", "default", "service"),)
+    assert cache.dependents(Key("ModelService", "default", "detector")) == ()
+
+
+@pytest.mark.parametrize("spec", [{}, {"datasetRef": "frames"}, {"datasetRef": None}, {"datasetRef": {"name": 7}}])
+def test_specs_of_any_shape_are_borne(spec: Any) -> None:
+    cache = Cache()
+    cache.put(referring(kinds.TRAINING_RUN, "odd", spec))
+
+    assert cache.dependents(Key("Dataset", "default", "frames")) == ()
