@@ -22,7 +22,9 @@ def custom_objects(config: Path | None) -> Any:
     from kubernetes import client
     from kubernetes import config as configuration
 
-    api = configuration.new_client_from_config(config_file=str(config or os.environ.get("KUBECONFIG") or "~/.kube/config"))
+    api = configuration.new_client_from_config(
+        config_file=str(config or os.environ.get("KUBECONFIG") or "~/.kube/config")
+    )
     return client.CustomObjectsApi(api)
 
 

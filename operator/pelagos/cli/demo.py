@@ -40,7 +40,8 @@ def demo(
     settings = installed.settings()
     console = Console(width=None if sys.stdout.isatty() else 140)
     started = time.monotonic()
-    os.environ.pop("KUBECONFIG", None)  # The demo is about the embedded API server, whatever the user works with otherwise.
+    # The demo is about the embedded API server, whatever the user works with otherwise.
+    os.environ.pop("KUBECONFIG", None)
     code = 0
     try:
         run(settings, samples, console)

@@ -110,10 +110,9 @@ def _activity(status: Mapping[str, Any]) -> RenderableType:
     ready: Mapping[str, Any] = next((entry for entry in status.get("conditions", ()) if entry["type"] == "Ready"), {})
     message = Text(str(ready.get("message") or ready.get("reason") or "waiting to be seen"))
     progress = status.get("progress")
-    if not progress or ready.get("status") == "True":
+    if not progress or ready.get("reason") != "Training":
         return message
-    bar = ProgressBar(total=100, completed=progress["percent"], width=30)
-    return Group(message, bar, Text(_epochs(progress), style="dim"))
+    return Group(Text(_epochs(progress)), ProgressBar(total=100, completed=progress["percent"], width=40))
 
 
 def _epochs(progress: Mapping[str, Any]) -> str:

@@ -18,11 +18,12 @@ from pelagos_pipelines.training.tracking import Tracker
 
 @dataclass(frozen=True)
 class Epoch:
-    """Metrics of one epoch; ``number`` counts from 1, ``at`` is in seconds since the Unix epoch."""
+    """Metrics of one epoch; ``number`` counts from 1, ``at`` is in seconds since the Unix epoch, ``seconds`` its duration."""
 
     number: int
     at: float
     metrics: dict[str, float]
+    seconds: float = 0.0
 
 
 class Journal:
@@ -33,6 +34,7 @@ class Journal:
         self._path, self._tracker = path, tracker
         rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         self.epochs = [Epoch(**row) for row in rows]
+        self._began = time.time()
 
     def continue_after(self, epoch: int) -> None:
         """Keep the rows up to ``epoch`` (0 for a fresh start) and send them again."""
@@ -42,10 +44,13 @@ class Journal:
 
     def record(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Write and send the metrics of a finished epoch; call it before the epoch's checkpoint is written."""
-        row = Epoch(epoch, time.time(), dict(metrics))
+        now = time.time()
+        row = Epoch(epoch, now, dict(metrics), round(now - self._began, 3))
+        self._began = now
         self.epochs = [*(kept for kept in self.epochs if kept.number < epoch), row]
         write_atomically(self._path, json.dumps([asdict(kept) for kept in self.epochs]) + "\n")
         self._send(row)
 
     def _send(self, row: Epoch) -> None:
-        self._tracker.metrics(row.metrics | {"progress/epoch": float(row.number)}, row.number, row.at)
+        progress = {"progress/epoch": float(row.number), "progress/seconds_per_epoch": row.seconds}
+        self._tracker.metrics(row.metrics | progress, row.number, row.at)
