@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pelagos_pipelines.samples.wheel import EXPECTED, FOLDER
+from pelagos_pipelines.samples.wheel import EXPECTED, FOLDER, LICENCE
 
 
 def encoded_crop(seed: int, width: int = 60, height: int = 80) -> bytes:
@@ -34,4 +34,5 @@ def make_wheel(path: Path, changed: Mapping[str, bytes | None] | None = None) ->
                 content = (changed or {}).get(f"{label}/{number}", encoded_crop(seed=len(label) * 100 + number))
                 if content is not None:
                     archive.writestr(f"{FOLDER}/{label}/crop-{label}-{number}.jpg", content)
+        archive.writestr(LICENCE, "Apache License")
     return path

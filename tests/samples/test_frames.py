@@ -15,7 +15,7 @@ from pelagos_pipelines.samples import wheel as wheels
 
 @pytest.fixture(scope="module")
 def composed(wheel: Path) -> list[frames.Frame]:
-    cut = [organisms.cut_out(crop) for crop in wheels.read(wheel)]
+    cut = [organisms.cut_out(crop) for crop in wheels.read(wheel).crops]
     return list(frames.compose(cut, 30, np.random.default_rng(3)))
 
 
@@ -67,7 +67,7 @@ def test_the_edge_of_a_crop_leaves_no_step_on_the_background() -> None:
 
 
 def test_the_same_seed_gives_the_same_frames(wheel: Path, composed: list[frames.Frame]) -> None:
-    cut = [organisms.cut_out(crop) for crop in wheels.read(wheel)]
+    cut = [organisms.cut_out(crop) for crop in wheels.read(wheel).crops]
 
     again = list(frames.compose(cut, 3, np.random.default_rng(3)))
 

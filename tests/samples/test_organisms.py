@@ -15,7 +15,7 @@ from pelagos_pipelines.samples import wheel as wheels
 
 @pytest.fixture(scope="module")
 def cut(wheel: Path) -> list[organisms.Organism]:
-    return [organisms.cut_out(crop) for crop in wheels.read(wheel)]
+    return [organisms.cut_out(crop) for crop in wheels.read(wheel).crops]
 
 
 def test_the_mask_covers_the_body_and_little_around_it(cut: list[organisms.Organism]) -> None:

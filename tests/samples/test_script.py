@@ -28,7 +28,12 @@ def test_the_folder_appears_complete_and_nothing_else_is_left(tmp_path: Path, wh
     done = run(target, f'while [ "$1" != --dest ]; do shift; done; mkdir -p "$2"; cp {wheel} "$2"')
 
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in target.iterdir()} == {"README.md", "phytoplankton-crops", "phytoplankton-frames"}
+    assert {path.name for path in target.iterdir()} == {
+        "LICENSE.txt",
+        "README.md",
+        "phytoplankton-crops",
+        "phytoplankton-frames",
+    }
     assert len(list((target / "phytoplankton-frames" / "images").iterdir())) == 448
     assert hidden(target.parent) == []
 

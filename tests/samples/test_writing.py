@@ -24,7 +24,7 @@ def samples(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_crops_are_byte_for_byte_as_published(wheel: Path, samples: Path) -> None:
-    crops = wheels.read(wheel)
+    crops = wheels.read(wheel).crops
 
     written = {(file.parent.name, file.name): file.read_bytes() for file in samples.glob("phytoplankton-crops/*/*")}
     assert written == {(crop.label, crop.name): crop.encoded for crop in crops}
@@ -54,6 +54,10 @@ def test_no_organism_is_in_frames_of_two_groups(samples: Path) -> None:
             groups.setdefault(organism, set()).add(image["group"])
     assert groups
     assert all(len(found) == 1 for found in groups.values())
+
+
+def test_the_licence_comes_along(samples: Path) -> None:
+    assert (samples / "LICENSE.txt").read_text() == "Apache License"
 
 
 def test_the_readme_says_what_is_composed(samples: Path) -> None:

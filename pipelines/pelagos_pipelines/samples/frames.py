@@ -15,11 +15,11 @@ import numpy as np
 
 from pelagos_pipelines.samples.organisms import Background, Organism
 
-SIDE = 384
-"""Pixels of a frame's side; at an input of 192 pixels the smallest organism still has about 30."""
-ORGANISMS = (2, 5)
+SIDE = 320
+"""Pixels of a frame's side; at an input of 192 pixels the longest side of the smallest organism still has about 33."""
+ORGANISMS = (3, 6)
 """Least and most organisms of a frame."""
-EXTENT = (72.0, 170.0)
+EXTENT = (64.0, 150.0)
 """Least and most pixels of an organism's longest side before it is jittered; real sizes between them are kept."""
 FEATHER = 2.5
 """Pixels over which an organism fades into the frame, so that no edge of its crop shows."""

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 FOLDER = PurePosixPath("planktonclas/resources/demo-images")
+LICENCE = "planktonclas-0.2.4.dist-info/licenses/LICENSE"
 EXPECTED: Mapping[str, int] = {
     "Actinoptychus": 14,
     "Bacillariophyceae": 16,
@@ -47,8 +48,16 @@ class Crop:
     pixels: Grey
 
 
-def read(wheel: Path) -> list[Crop]:
-    """All crops, sorted by class and name.
+@dataclass(frozen=True)
+class Content:
+    """What the samples are made of: the crops, sorted by class and name, and the text of their licence."""
+
+    crops: tuple[Crop, ...]
+    licence: bytes
+
+
+def read(wheel: Path) -> Content:
+    """The images and their licence.
 
     Raises:
         SamplesError: not a zip archive, an image that does not decode, or other numbers of images than were published.
@@ -56,13 +65,14 @@ def read(wheel: Path) -> list[Crop]:
     try:
         with zipfile.ZipFile(wheel) as archive:
             members = sorted(name for name in archive.namelist() if _is_image(name))
-            crops = [_crop(archive, name) for name in members]
-    except (OSError, zipfile.BadZipFile) as error:
+            crops = tuple(_crop(archive, name) for name in members)
+            licence = archive.read(LICENCE)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise SamplesError(f"{wheel} cannot be read as the planktonclas wheel: {error}; download it again") from error
     found = Counter(crop.label for crop in crops)
     if found != EXPECTED:
         raise SamplesError(f"{wheel} holds the images {dict(found)}, not {dict(EXPECTED)}; use planktonclas 0.2.4")
-    return crops
+    return Content(crops, licence)
 
 
 def _is_image(name: str) -> bool:

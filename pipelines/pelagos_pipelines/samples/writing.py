@@ -13,7 +13,7 @@ from PIL import Image
 
 from pelagos_pipelines.contract import SPLITS, Split
 from pelagos_pipelines.samples import frames, organisms
-from pelagos_pipelines.samples.wheel import EXPECTED, Crop
+from pelagos_pipelines.samples.wheel import EXPECTED, Content
 
 SEED = 20
 FRAMES: Mapping[Split, int] = {"train": 320, "validation": 64, "test": 64}
@@ -22,7 +22,7 @@ QUALITY = 92
 
 README = """# Samples
 
-Phytoplankton of the Belgian part of the North Sea, imaged by a FlowCam.
+Phytoplankton, imaged by a FlowCam, which photographs particles as they flow by.
 
 | folder | what it is |
 |---|---|
@@ -32,26 +32,30 @@ Phytoplankton of the Belgian part of the North Sea, imaged by a FlowCam.
 ## What is composed
 A FlowCam publishes crops, one organism each; the full frames of these crops are not published. The frames here stand in for them,
 so that detection can be tried. Real: the organisms' pixels. Made up: where an organism lies, which ones lie together, its quarter
-turn, mirroring, scale (85 to 115 %; organisms of less than 72 or more than 170 pixels are brought into that range) and density
-(85 to 115 %), and the background, which has the brightness, noise and noise correlation that were measured around the organisms.
+turn, mirroring, scale (85 to 115 %; organisms of less than {smallest:.0f} or more than {largest:.0f} pixels are brought into
+that range) and density (85 to 115 %), and the background, which has the brightness, noise and noise correlation that were
+measured around the organisms.
 Every class appears about equally often. Boxes are the extent of the organism's mask and were not checked by a taxonomist.
 
 **Figures that a detector reaches on these frames say that the machinery works. They say nothing about real samples of water.**
 
 ## Why test frames are honest
-Organisms were divided between training, validation and test, class by class, *before* frames were composed ({division}).
+Organisms were divided between training, validation and test, class by class, *before* frames were composed
+({division}).
 `images[].group` names the part, `images[].organisms` the crops. No organism is in frames of two parts. Split by group:
 any other split would show test organisms to the training.
 
 ## Source, licence, attribution
 Images: demonstration images of planktonclas 0.2.4, Wout Decrop, Flanders Marine Institute (VLIZ), within the project iMagine;
 Apache-2.0. Related publication: *Automated image classification workflow for phytoplankton monitoring*,
-doi:10.3389/fmars.2025.1699781. The frames derive from these images and are under the same licence. Composed with seed {seed}.
+doi:10.3389/fmars.2025.1699781. The frames derive from these images and are under the same licence (LICENSE.txt).
+Composed with seed {seed}.
 """
 
 
-def write(crops: Sequence[Crop], into: Path, sizes: Mapping[Split, int] = FRAMES) -> None:
-    """Write both collections and the README; ``sizes`` is the number of frames by split."""
+def write(content: Content, into: Path, sizes: Mapping[Split, int] = FRAMES) -> None:
+    """Write both collections, the licence and, last, the README; ``sizes`` is the number of frames by split."""
+    crops = content.crops
     log = logging.getLogger(__name__)
     for crop in crops:
         folder = into / "phytoplankton-crops" / crop.label
@@ -65,7 +69,10 @@ def write(crops: Sequence[Crop], into: Path, sizes: Mapping[Split, int] = FRAMES
     (folder / "annotations.json").write_text(json.dumps(coco, indent=1) + "\n", encoding="utf-8")
     log.info("composed %d frames with %d organisms", len(coco["images"]), len(coco["annotations"]))
     division = ", ".join(f"{len(divided[split])} {split}" for split in SPLITS)
-    text = README.format(crops=len(crops), frames=len(coco["images"]), side=frames.SIDE, division=division, seed=SEED)
+    smallest, largest = frames.EXTENT
+    made = {"crops": len(crops), "frames": len(coco["images"]), "side": frames.SIDE, "seed": SEED}
+    text = README.format(**made, division=division, smallest=smallest, largest=largest)
+    (into / "LICENSE.txt").write_bytes(content.licence)
     (into / "README.md").write_text(text, encoding="utf-8")
 
 
