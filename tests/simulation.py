@@ -32,8 +32,10 @@ from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.pipelines import RunName, RunState
+from pelagos.reconcilers import driver
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
+from pelagos.reconcilers.driver import Pass
 from pelagos.reconcilers.loop import Loop
 from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
@@ -102,6 +104,7 @@ class Accident:
 class Life:
     """One life of the operator's process: what it remembers, and the calls that it made."""
 
+    world: World
     loop: Loop
     watcher: Watcher
     calls: list[str]
@@ -307,9 +310,12 @@ class Simulation:
 
     def start(self, accident: Accident | None = None, *, workers: int = 4) -> Life:
         """Begin a life of the operator."""
-        return self.event_loop.run_until_complete(self._start(accident, workers))
+        life = self.prepare(accident, workers=workers)
+        self.event_loop.run_until_complete(self._start(life))
+        return life
 
-    async def _start(self, accident: Accident | None, workers: int) -> Life:
+    def prepare(self, accident: Accident | None = None, *, workers: int = 4) -> Life:
+        """Begin a life that nothing moves but ``make_pass``."""
         world = World(
             clock=self.clock,
             cache=Cache(),
@@ -320,10 +326,21 @@ class Simulation:
         # As from a real server, the reply to a write is there before the watch tells of it.
         soon = self.event_loop.call_soon
         watcher = Watcher(lambda seen: void(soon(loop.seen, seen)), lambda gone: void(soon(loop.gone, gone)))
-        self.life = Life(loop, watcher, [], accident)
-        loop.start()
-        self.cluster.watch(watcher)
+        self.life = Life(world, loop, watcher, [], accident)
         return self.life
+
+    async def _start(self, life: Life) -> None:
+        life.loop.start()
+        self.cluster.watch(life.watcher)
+
+    def make_pass(self, key: Key) -> Pass:
+        """One pass over the resource as it is now, without the loop."""
+        life = self.life or self.prepare()
+        for known in self.cluster.all():
+            life.world.cache.put(known)
+        found = life.world.cache.get(key)
+        assert found is not None
+        return self.ask(driver.reconcile(RECONCILERS[key.kind], found, life.world))
 
     def fragile(self, name: str) -> Any:
         """The port ``name`` as the operator has it."""

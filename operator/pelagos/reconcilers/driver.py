@@ -19,7 +19,6 @@ from pelagos.reconcilers.world import World
 
 logger = logging.getLogger("pelagos.reconcile")
 
-OUTAGE_RETRY = 5.0
 REJECTED_RETRY = 15.0
 
 
@@ -46,10 +45,14 @@ class Reconciler(Protocol):
 
 @dataclass(frozen=True)
 class Pass:
-    """Outcome of one pass: ``result`` is a metric label; ``recheck_after`` in seconds, None: only on change."""
+    """Outcome of one pass: ``result`` is a metric label; ``recheck_after`` in seconds, None: only on change.
+
+    After a pass that ``failed`` the loop comes back by itself, in growing pauses.
+    """
 
     result: str
     recheck_after: float | None
+    failed: bool = False
 
 
 async def reconcile(reconciler: Reconciler, resource: Resource, world: World) -> Pass:
@@ -66,7 +69,8 @@ async def reconcile(reconciler: Reconciler, resource: Resource, world: World) ->
     try:
         decision = await _decide_and_act(reconciler, resource, world)
     except OutageError as error:
-        decision = _outage(error)
+        await _report(reconciler, resource, _outage(error), world)
+        return Pass("unknown", None, failed=True)
     except RejectedError as error:
         decision = _rejected(error)
     except Exception as error:
@@ -129,18 +133,22 @@ async def _delete(reconciler: Reconciler, resource: Resource, world: World) -> P
     except (OutageError, RejectedError) as error:
         waiting = Verdict("Ready", Stance.FAILING, "DeletionBlocked", f"cleaning up waits: {error}")
         await _report(reconciler, resource, Decision((waiting,)), world)
-        return Pass("failing", OUTAGE_RETRY)
+        return Pass("failing", None, failed=True)
+    except Exception as error:
+        await _report(reconciler, resource, _bug(error), world)
+        raise
     left = tuple(name for name in resource.finalizers if name != meta.FINALIZER)
     await world.cluster.set_finalizers(resource, left)
     return Pass("deleted", None)
 
 
 def _outage(error: OutageError) -> Decision:
-    return Decision((Verdict("Ready", Stance.UNKNOWN, "SystemUnavailable", str(error)),), recheck_after=OUTAGE_RETRY)
+    return Decision((Verdict("Ready", Stance.UNKNOWN, "SystemUnavailable", str(error)),))
 
 
 def _rejected(error: RejectedError) -> Decision:
-    return Decision((Verdict("Ready", Stance.REFUSED, "SystemRejected", str(error)),), recheck_after=REJECTED_RETRY)
+    message = f"{error}. Correct the cause; it is looked at again every few seconds"
+    return Decision((Verdict("Ready", Stance.REFUSED, "SystemRejected", message),), recheck_after=REJECTED_RETRY)
 
 
 def _bug(error: Exception) -> Decision:

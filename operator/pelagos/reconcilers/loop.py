@@ -22,7 +22,7 @@ from pelagos.reconcilers.world import World
 logger = logging.getLogger("pelagos.loop")
 
 FIRST_BACKOFF = 1.0
-LONGEST_BACKOFF = 60.0
+LONGEST_BACKOFF = 30.0
 GRACE = 3.0
 """Seconds that passes under way are given when the operator stops."""
 
@@ -128,7 +128,10 @@ class Loop:
         try:
             outcome = await driver.reconcile(self._reconcilers[key.kind], resource, self._world)
             result, delay = outcome.result, outcome.recheck_after
-            self._failures.pop(key, None)
+            if outcome.failed:
+                delay = self._backoff(key)
+            else:
+                self._failures.pop(key, None)
         except Exception as error:
             delay = self._backoff(key)
             where = {"kind": key.kind, "namespace": key.namespace, "resource": key.name}

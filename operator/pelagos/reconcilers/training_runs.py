@@ -125,7 +125,10 @@ async def _retry_key(resource: Resource, spec: TrainingRunSpec, world: World) ->
     key = resource.annotations.get(meta.RETRY_ANNOTATION, "")
     if spec.model.weights is None:
         return key
-    fingerprint = await world.volumes.fingerprint(spec.model.weights.path)
+    try:
+        fingerprint = await world.volumes.fingerprint(spec.model.weights.path)
+    except RejectedError:  # Decisions and the data plane refuse such a path in words that help.
+        return f"{key}/rejected"
     return f"{key}/{fingerprint.digest if fingerprint else 'missing'}"
 
 

@@ -147,7 +147,7 @@ class ClusterFake:
 
     def unwatch(self, watcher: Watcher) -> None:
         """The watcher's process has ended."""
-        self._watchers.remove(watcher)
+        self._watchers = [known for known in self._watchers if known is not watcher]
 
     def catch_up(self) -> None:
         """Tell what was held back, and everything at once from now on."""

@@ -1,0 +1,288 @@
+"""One pass: finalizer, gather, decide, act, report. What it writes, when it writes nothing, and what errors become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import builders
+from kstatus import Kstatus
+from pelagos.api import kinds, meta
+from pelagos.ports.cluster import Key
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.reconcilers import driver
+from simulation import DETECTOR, FRAMES, SERVICE, Simulation
+
+
+@pytest.fixture
+def frames(world: Simulation) -> Key:
+    return world.create(kinds.DATASET, "frames", builders.DATASET)
+
+
+def calls_of_a_pass(world: Simulation, key: Key) -> list[str]:
+    world.prepare()
+    world.make_pass(key)
+    assert world.life is not None
+    return world.life.calls
+
+
+def test_the_finalizer_stands_before_the_first_external_effect(world: Simulation, frames: Key) -> None:
+    calls = calls_of_a_pass(world, frames)
+
+    assert calls[0] == "cluster.set_finalizers"
+    assert "pipelines.submit" in calls
+    found = world.cluster.get(frames)
+    assert found is not None
+    assert found.finalizers == (meta.FINALIZER,)
+
+
+def test_finalizers_of_others_are_kept(world: Simulation, frames: Key) -> None:
+    found = world.cluster.get(frames)
+    assert found is not None
+    world.ask(world.cluster.set_finalizers(found, ("others/finalizer",)))
+
+    world.make_pass(frames)
+
+    after = world.cluster.get(frames)
+    assert after is not None
+    assert after.finalizers == ("others/finalizer", meta.FINALIZER)
+
+
+def test_without_the_finalizer_there_is_no_effect(world: Simulation, frames: Key) -> None:
+    world.cluster.outage = True
+
+    with pytest.raises(OutageError):
+        world.make_pass(frames)
+
+    assert world.pipelines.runs == {}
+
+
+@pytest.mark.parametrize("key", [FRAMES, DETECTOR, SERVICE], ids=lambda key: key.kind)
+def test_a_pass_writes_status_once_and_an_unchanged_resync_not_at_all(world: Simulation, key: Key) -> None:
+    import simulation
+
+    simulation.apply_samples(world)
+
+    for _ in range(4):
+        before = world.cluster.status_patches
+        assert world.life is None or not world.life.calls[:0]
+        world.make_pass(key)
+        assert world.cluster.status_patches - before <= 1
+    quiet = world.versions()
+    world.make_pass(key)
+
+    assert world.versions() == quiet
+
+
+def test_the_first_status_has_every_condition_and_names_the_generation(world: Simulation, frames: Key) -> None:
+    world.make_pass(frames)
+
+    found = world.cluster.get(frames)
+    assert found is not None
+    assert [condition["type"] for condition in found.status["conditions"]] == [
+        *("Ready", "Reconciling", "SourceResolved", "Prepared"),
+    ]
+    assert found.status["observedGeneration"] == found.generation == 1
+
+
+def test_the_generation_that_was_looked_at_is_told_after_an_edit(world: Simulation, frames: Key) -> None:
+    world.make_pass(frames)
+    world.cluster.edit(frames, {"refresh": "1h"})
+    assert world.state(frames) is Kstatus.IN_PROGRESS
+
+    world.make_pass(frames)
+
+    found = world.cluster.get(frames)
+    assert found is not None
+    assert found.status["observedGeneration"] == found.generation == 2
+
+
+def test_what_users_own_is_never_written(world: Simulation, frames: Key) -> None:
+    before = world.cluster.get(frames)
+    for _ in range(3):
+        world.make_pass(frames)
+    after = world.cluster.get(frames)
+
+    assert before is not None
+    assert after is not None
+    assert (after.spec, after.annotations, after.generation) == (before.spec, before.annotations, before.generation)
+
+
+def test_a_resource_that_vanishes_meanwhile_is_borne_and_no_event_is_posted(world: Simulation, frames: Key) -> None:
+    world.make_pass(frames)
+    stale = world.cluster.get(frames)
+    assert stale is not None
+    world.ask(world.cluster.set_finalizers(stale, ()))
+    world.cluster.delete(frames)
+    events = len(world.cluster.events)
+    world.volumes.files.clear()
+
+    assert world.life is not None
+    world.ask(driver.reconcile(_reconciler(frames), stale, world.life.world))
+
+    assert len(world.cluster.events) == events
+
+
+def test_an_edit_during_a_pass_is_not_lost_though_the_reply_to_the_status_already_has_it(world: Simulation) -> None:
+    """A finished TrainingRun is looked at only when it changes: an edit that is taken for old news would wait for ever."""
+    import simulation
+
+    simulation.apply_samples(world)
+    life = world.start()
+    world.run_until(world.all_current)
+    patch_status = world.cluster.patch_status
+
+    async def edit_first(resource: Any, patch: Any) -> Any:
+        world.cluster.patch_status = patch_status  # type: ignore[method-assign]
+        world.cluster.edit(DETECTOR, {"gates": [{"metric": "test/mAP50", "minimum": "0.99"}]})
+        return await patch_status(resource, patch)
+
+    world.cluster.patch_status = edit_first  # type: ignore[method-assign]
+    world.cluster.edit(DETECTOR, {"gates": []})
+    world.run(2)
+
+    assert world.ready(DETECTOR)["reason"] == "GateFailed"
+    assert not life.dead
+
+
+@pytest.mark.parametrize(
+    ("spec", "wants"),
+    [
+        ({"task": "Detect"}, ["spec.task: input should be 'Classification' or 'Detection'", "(it is 'Detect')"]),
+        ({"task": None}, ["spec.task: field required"]),
+        ({"refresh": "soon"}, ["spec.refresh: ", "(it is 'soon')"]),
+        ({"split": {"ratios": {"train": 900}}}, ["spec.split.ratios.train: input should be less than or equal to 100"]),
+        ({"split": {"ratios": {"train": 71}}}, ["spec.split.ratios: train, validation and test must add up to 100"]),
+    ],
+)
+def test_an_invalid_spec_is_refused_with_field_value_and_what_is_allowed(
+    world: Simulation, spec: builders.Yaml, wants: list[str]
+) -> None:
+    key = world.create(kinds.DATASET, "frames", builders.changed(builders.DATASET, spec))
+
+    outcome = world.make_pass(key)
+
+    assert (outcome.result, world.ready(key)["reason"], world.state(key)) == ("refused", "InvalidSpec", Kstatus.FAILED)
+    for want in wants:
+        assert want in world.ready(key)["message"]
+
+
+def test_several_faults_are_told_at_once(world: Simulation) -> None:
+    spec = builders.changed(builders.DATASET, {"task": "Detect", "format": "Csv"})
+    key = world.create(kinds.DATASET, "frames", spec)
+
+    world.make_pass(key)
+
+    assert "spec.task" in world.ready(key)["message"]
+    assert "spec.format" in world.ready(key)["message"]
+    assert world.ready(key)["message"].endswith("Correct the field and apply the resource again")
+
+
+def test_a_field_that_is_not_known_is_refused(world: Simulation) -> None:
+    """The API server would drop it; an older CRD, or a newer operator, may let it through."""
+    with pytest.raises(Exception, match="extra_forbidden") as caught:
+        kinds.DATASET.spec.model_validate({**builders.DATASET, "tsak": "Detection"})
+
+    assert "spec.tsak: extra inputs are not permitted" in driver.explain(caught.value)  # type: ignore[arg-type]
+
+
+def test_correcting_an_invalid_spec_goes_on(world: Simulation) -> None:
+    key = world.create(kinds.DATASET, "frames", builders.changed(builders.DATASET, {"task": "Detect"}))
+    world.start()
+    world.run(1)
+
+    world.cluster.edit(key, {"task": "Detection"})
+
+    world.run_until(world.all_current)
+
+
+@pytest.mark.parametrize("system", ["pipelines", "objects", "volumes"])
+def test_an_outage_makes_ready_unknown_and_is_tried_again(world: Simulation, frames: Key, system: str) -> None:
+    world.make_pass(frames)
+    getattr(world, system).outage = True
+
+    outcome = world.make_pass(frames)
+
+    assert (world.ready(frames)["status"], world.ready(frames)["reason"]) == ("Unknown", "SystemUnavailable")
+    assert system in world.ready(frames)["message"]
+    assert world.state(frames) is Kstatus.IN_PROGRESS
+    assert outcome == driver.Pass("unknown", None, failed=True)
+
+
+def test_after_an_outage_all_is_as_before(world: Simulation) -> None:
+    import simulation
+
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(world.all_current)
+
+    world.outages(True)
+    world.run(120)
+    world.outages(False)
+
+    world.run_until(world.all_current, within=90)
+    assert (world.pipelines.attempts_begun, world.tracking.created, world.serving.started) == (2, 1, 1)
+
+
+def test_a_refusal_of_another_system_stalls_and_is_looked_at_again(world: Simulation, frames: Key) -> None:
+    async def refuse(*_: Any) -> Any:
+        raise RejectedError("pipelines", "there is no flow dataset-preparation")
+
+    setattr(world.pipelines, "submit", refuse)  # noqa: B010
+
+    outcome = world.make_pass(frames)
+
+    assert (outcome.result, outcome.recheck_after) == ("refused", driver.REJECTED_RETRY)
+    assert (world.ready(frames)["reason"], world.state(frames)) == ("SystemRejected", Kstatus.FAILED)
+    assert world.ready(frames)["message"].startswith("pipelines: there is no flow dataset-preparation. ")
+    assert "looked at again" in world.ready(frames)["message"]
+
+
+@pytest.mark.parametrize("deleting", [False, True])
+def test_a_bug_is_told_and_passed_on(world: Simulation, frames: Key, deleting: bool) -> None:
+    world.make_pass(frames)
+    if deleting:
+        world.cluster.delete(frames)
+
+    async def fail(*_: Any) -> Any:
+        raise ZeroDivisionError("division by zero")
+
+    for call in ("find", "find_owned"):
+        setattr(world.pipelines, call, fail)
+
+    with pytest.raises(ZeroDivisionError):
+        world.make_pass(frames)
+
+    assert (world.ready(frames)["status"], world.ready(frames)["reason"]) == ("Unknown", "InternalError")
+    assert "unexpected ZeroDivisionError: division by zero" in world.ready(frames)["message"]
+
+
+def test_a_change_of_ready_is_an_event_and_a_change_of_message_is_none(world: Simulation, frames: Key) -> None:
+    world.make_pass(frames)
+    world.volumes.files.clear()
+    world.make_pass(frames)
+    posted = [(event.severity, event.reason) for event in world.cluster.events]
+
+    world.cluster.edit(frames, {"source": {"volume": {"path": "elsewhere"}}})
+    world.make_pass(frames)
+
+    assert posted == [("Normal", "Submitting"), ("Warning", "SourceNotFound")]
+    assert [(event.severity, event.reason) for event in world.cluster.events] == posted
+    assert "elsewhere" in world.ready(frames)["message"]
+
+
+def test_weights_that_leave_the_volume_are_refused_in_the_words_of_the_rule(world: Simulation) -> None:
+    spec = builders.changed(builders.TRAINING_RUN, {"model": {"weights": {"path": "../secret.pt"}}})
+    key = world.create(kinds.TRAINING_RUN, "detector", spec)
+
+    world.make_pass(key)
+
+    assert world.ready(key)["reason"] == "InvalidSpec"
+    assert world.ready(key)["message"].startswith("spec.model.weights.path must be relative to the data volume")
+
+
+def _reconciler(key: Key) -> driver.Reconciler:
+    from simulation import RECONCILERS
+
+    return RECONCILERS[key.kind]
