@@ -56,14 +56,18 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def cpu_seconds(root: int) -> float:
-    """User and system time of the process and its descendants so far, those that have ended and were waited for included."""
-    return sum(sum(map(int, fields[11:15])) for pid in tree(root) if (fields := _stat(pid))) / _TICKS
+def cpu_seconds(root: int, *, alone: bool = False) -> float:
+    """User and system time of the process and its descendants so far, those that have ended and were waited for included.
+
+    ``alone`` leaves out all descendants.
+    """
+    last = 13 if alone else 15
+    return sum(sum(map(int, fields[11:last])) for pid in _chosen(root, alone) if (fields := _stat(pid))) / _TICKS
 
 
-def resident_bytes(root: int) -> int:
-    """Memory of the process and its descendants; pages that they share count for each."""
-    return sum(int(fields[21]) for pid in tree(root) if (fields := _stat(pid))) * _PAGE
+def resident_bytes(root: int, *, alone: bool = False) -> int:
+    """Memory of the process and, unless ``alone``, its descendants; pages that they share count for each."""
+    return sum(int(fields[21]) for pid in _chosen(root, alone) if (fields := _stat(pid))) * _PAGE
 
 
 def run(command: Sequence[object], log: Path, environment: Mapping[str, str] | None = None) -> Usage:
@@ -119,6 +123,10 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float, log: Pa
             end = f" The end of {log}:\n{_end_of(log)}" if log else ""
             raise MeasurementError(f"not true after {seconds:.0f} s: {what}.{end}")
         time.sleep(0.05)
+
+
+def _chosen(root: int, alone: bool) -> list[int]:
+    return [root] if alone else tree(root)
 
 
 def _stat(pid: int) -> list[str] | None:

@@ -25,7 +25,7 @@ def measure(plan: Plan) -> Section:
     numbers = itertools.count()
     steps = {
         FRESH: partial(_prepare, plan, number, numbers, fresh=True),
-        LIMIT: partial(_work, plan, "limit", Path("unused"), Path("unused")),
+        LIMIT: partial(work, plan, "limit", _source(plan), Path("unused"), Path("unused")),
         AGAIN: partial(_prepare, plan, number, numbers, fresh=False),
     }
     found = measuring.alternate(steps, repeats, plan.say)
@@ -54,16 +54,22 @@ def _prepare(plan: Plan, number: int, numbers: itertools.count[int], *, fresh: b
         store = plan.folder / f"store-{index}"
         latest.unlink(missing_ok=True)
         latest.symlink_to(store)
-    found = _work(plan, "prepare", latest.resolve(), plan.folder / f"report-{index}")
+    found = work(plan, "prepare", _source(plan), latest.resolve(), plan.folder / f"report-{index}")
     if found["images"] != number:
         raise measuring.MeasurementError(f"the version holds {found['images']} images of {number}")
     return found
 
 
-def _work(plan: Plan, what: str, store: Path, report: Path) -> dict[str, float]:
-    command = [plan.python("pipelines"), plan.program("prepare_images"), what, plan.folder / "data", store, report]
+def work(plan: Plan, what: str, source: tuple[str, Path], store: Path, report: Path) -> dict[str, float]:
+    """Seconds of the task prepare, or of its limit, for a path in a data volume, in a process of its own."""
+    path, data = source
+    command = [plan.python("pipelines"), plan.program("prepare_images"), what, path, data, store, report]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise measuring.MeasurementError(f"{what} of {store}:\n{done.stderr[-2000:]}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def _source(plan: Plan) -> tuple[str, Path]:
+    return "images", plan.folder / "data"

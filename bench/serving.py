@@ -1,8 +1,203 @@
-"""."""
+"""A served model, against its predictor called in process: JPEG in, boxes out. Called by run.py."""
 
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import clients, measuring
+from bench.clients import Answers
 from bench.plan import Plan
-from bench.results import Section
+from bench.results import Cell, Section, middle
+from pelagos.api.model_service import Runtime
+from pelagos.decisions import durations
+from pelagos.engines.triton_local import TritonLocal
+from pelagos.ports.serving import ServiceState, ServiceWant
+
+SIZE = 192
+IMAGES = 32
+THREADS = 1
+CONCURRENCY = (1, 4)
+HERE = "in process"
+_LOAD_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A loaded model in a Triton server of its own."""
+
+    name: str
+    uid: str
+    address: str
+    process: int
+
+
+class Here:
+    """The process that predicts without a server."""
+
+    def __init__(self, plan: Plan, version: Path, images: Path) -> None:
+        command = [plan.python("triton"), plan.program("predict_here"), version, str(THREADS), images]
+        self._process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=plan.log("here").open("wb"),
+            text=True,
+        )
+
+    def measure(self, batch: int, number: int) -> Answers:
+        """``number`` images in batches; the latency is that of a call."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{batch} {number}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise measuring.MeasurementError("the predictor ended in its process; it needs the environment triton")
+        found: dict[str, Any] = json.loads(line)
+        return Answers(
+            found["seconds"], found["wall"], found["cpu"], client=0.0, images=found["images"], boxes=found["detections"]
+        )
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
 
 
 def measure(plan: Plan) -> Section:
-    raise RuntimeError
+    """See the module."""
+    number, repeats = plan.size(400, 60), plan.size(5, 2)
+    images = _images(plan)
+    package = _package(plan, images)
+    default = durations.microseconds(Runtime().max_queue_delay)
+    wants = {f"Triton, queue delay {delay / 1000:g} ms": _want(package, delay) for delay in (default, 0)}
+    here = Here(plan, Path(package["uri"]) / "triton" / "1", images)
+    try:
+        endpoints = {name: asyncio.run(_start(plan, want)) for name, want in wants.items()}
+        encoded = [path.read_bytes() for path in sorted(images.iterdir())]
+        candidates: dict[str, Callable[[], Answers]] = {}
+        for at_once in CONCURRENCY:
+            candidates[f"{HERE}, {at_once}"] = partial(here.measure, at_once, number)
+            for name, endpoint in endpoints.items():
+                ask = partial(clients.ask, endpoint.address, endpoint.name, encoded, at_once, number)
+                candidates[f"{name}, {at_once}"] = partial(_served, endpoint, ask)
+        for warm_up in candidates.values():
+            warm_up()
+        found = measuring.alternate(candidates, repeats, plan.say)
+    finally:
+        here.close()
+        for want in wants.values():
+            asyncio.run(_remove(plan, want))
+    return _section(plan, number, found)
+
+
+def _images(plan: Plan) -> Path:
+    source = plan.data / "samples" / "phytoplankton-frames" / "images"
+    if not source.exists():
+        raise measuring.MeasurementError(f"{source} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
+    folder = plan.folder / "images"
+    folder.mkdir()
+    for path in sorted(source.glob("*.jpg"))[:IMAGES]:
+        shutil.copyfile(path, folder / path.name)
+    return folder
+
+
+def _package(plan: Plan, images: Path) -> dict[str, str]:
+    image = min(images.iterdir())
+    command = [plan.python("pipelines"), plan.program("make_package"), plan.folder / "package", SIZE, image]
+    environment = os.environ | {
+        "PYTHONPATH": str(plan.root / "tests"),
+        "YOLO_CONFIG_DIR": str(plan.folder / "ultralytics"),
+    }
+    plan.say("export")
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        raise measuring.MeasurementError(f"the package was not made:\n{done.stderr[-2000:]}")
+    made: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return made
+
+
+def _want(package: dict[str, str], delay: int) -> ServiceWant:
+    """The want of a service with the defaults of ModelService, but for threads and ``delay`` (microseconds)."""
+    return ServiceWant(
+        uid=f"bench-{delay}",
+        namespace="default",
+        name=f"bench-{delay}",
+        model_name="detector",
+        package_uri=package["uri"],
+        onnx_sha256=package["sha256"],
+        max_batch_size=Runtime().max_batch_size,
+        max_queue_delay=delay,
+        instances=Runtime().instances,
+        confidence="0.25",
+        iou="0.7",
+        cpu=THREADS,
+        digest=f"bench-{delay}",
+    )
+
+
+async def _start(plan: Plan, want: ServiceWant) -> Endpoint:
+    triton = TritonLocal(plan.folder / "home", plan.environments)
+    plan.say(f"start Triton with a queue delay of {want.max_queue_delay} µs")
+    try:
+        await triton.apply(want)
+        async with asyncio.timeout(_LOAD_SECONDS):
+            while (seen := await triton.observe(want.uid)) is None or seen.state is ServiceState.STARTING:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        probed = await triton.probe(want.uid)
+    finally:
+        await triton.close()
+    if not probed.correct:
+        raise measuring.MeasurementError(f"the served model answers wrong: {probed.message} {seen.message}")
+    state = json.loads((plan.folder / "home" / "services" / want.uid / "state.json").read_text(encoding="utf-8"))
+    return Endpoint(want.model_name, want.uid, seen.grpc_url, state["process"]["pid"])
+
+
+async def _remove(plan: Plan, want: ServiceWant) -> None:
+    triton = TritonLocal(plan.folder / "home", plan.environments)
+    await triton.remove(want.uid)
+    await triton.close()
+
+
+def _served(endpoint: Endpoint, ask: Callable[[], Answers]) -> Answers:
+    """With the processor time of the server and its model process."""
+    cpu = measuring.cpu_seconds(endpoint.process)
+    answers = ask()
+    return answers.costing(measuring.cpu_seconds(endpoint.process) - cpu)
+
+
+def _section(plan: Plan, number: int, found: dict[str, list[Answers]]) -> Section:
+    boxes = found[f"{HERE}, 1"][0]
+    return Section(
+        title="Serving",
+        reading=plan.reading(
+            size=SIZE, number=number, threads=THREADS, images=IMAGES, boxes=f"{boxes.boxes / boxes.images:.0f}"
+        ),
+        columns=["", "p50 ms", "p95 ms", "images/s", "CPU ms per image", "client CPU ms per image", "images/s, ratio"],
+        rows=[_row(name, answers, found[f"{HERE}, {name[-1]}"]) for name, answers in found.items()],
+        details={name: [vars(item) | {"seconds": None} for item in answers] for name, answers in found.items()},
+    )
+
+
+def _row(name: str, found: list[Answers], limit: list[Answers]) -> list[Cell]:
+    rate = [item.images / item.wall for item in found]
+    client = [item.client * 1000 / item.images for item in found]
+    return [
+        f"{name} at a time",
+        [item.percentile(50) for item in found],
+        [item.percentile(95) for item in found],
+        rate,
+        [item.cpu * 1000 / item.images for item in found],
+        client if any(client) else None,
+        middle(rate) / middle([item.images / item.wall for item in limit]),
+    ]

@@ -1,7 +1,8 @@
 """One look at a source: by the task prepare, or by the least that any preparation does. Started by preparing.py.
 
-Run with the interpreter of the environment ``pipelines``: ``prepare_images.py prepare|limit DATA STORE REPORT``; prints seconds
-as JSON. Imports are done before the clock starts: they are the pipeline's start, not the preparation's speed.
+Run with the interpreter of the environment ``pipelines``: ``prepare_images.py prepare|limit PATH DATA STORE REPORT``, with PATH
+in DATA; prints seconds as JSON. Imports are done before the clock starts: they are the pipeline's start, not the preparation's
+speed.
 """
 
 from __future__ import annotations
@@ -21,12 +22,10 @@ import numpy as np
 from pelagos_pipelines.preparation import integrity
 from pelagos_pipelines.tasks.prepare import prepare
 
-REQUEST = {"source": {"volume": {"path": "images"}}, "format": "ImageFolder", "task": "Classification"}
-
 
 def limit(data: Path) -> int:
     """Read, hash and decode every image, with as many threads as the preparation has."""
-    files = sorted((data / "images").rglob("*.jpg"))
+    files = sorted(data.rglob("*.jpg"))
     with ThreadPoolExecutor(min(os.cpu_count() or 1, integrity.MAX_THREADS)) as pool:
         return sum(pool.map(_decode, files))
 
@@ -39,10 +38,11 @@ def _decode(file: Path) -> int:
 
 def main() -> None:
     """Measure."""
-    what, (data, store, report) = sys.argv[1], map(Path, sys.argv[2:5])
+    what, path, (data, store, report) = sys.argv[1], sys.argv[2], map(Path, sys.argv[3:6])
+    request = {"source": {"volume": {"path": path}}, "format": "ImageFolder", "task": "Classification"}
     works: dict[str, Callable[[], object]] = {
-        "prepare": lambda: prepare(json.dumps(REQUEST), str(data), str(store), str(report)),
-        "limit": lambda: limit(data),
+        "prepare": lambda: prepare(json.dumps(request), str(data), str(store), str(report)),
+        "limit": lambda: limit(data / path),
     }
     wall, cpu = time.monotonic(), time.process_time()
     works[what]()

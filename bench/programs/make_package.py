@@ -1,0 +1,62 @@
+"""Makes a model package with the real exporter: YOLOv8n with random weights that find boxes. Started by serving.py.
+
+Run with the interpreter of the environment ``pipelines`` and the folder ``tests`` on PYTHONPATH, whose detector this is:
+``make_package.py FOLDER IMAGE_SIZE IMAGE``. Prints the package's folder and the sha256 of its graph as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from pelagos_pipelines.contract import Parity
+from pelagos_pipelines.export import package
+from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving.predictor import Pixels, Thresholds
+from pelagos_pipelines.training import yolov8
+from serving import detectors
+
+BOXES = 20
+
+
+def make_checkpoint(path: Path, size: int, image: Pixels) -> Path:
+    """The tests' detector for another image size, made less sure of itself until it finds at most ``BOXES`` in the image."""
+    detectors.make_checkpoint(path)
+    content = torch.load(path, weights_only=False)  # written a moment ago, by us
+    content["train_args"]["imgsz"] = size
+    torch.save(content, path)
+    while len(next(yolov8.FAMILY.predict(path, [image], Thresholds())).scores) > BOXES:
+        for branch in content["model"].model[-1].cv3:
+            branch[-1].bias.data -= 0.25
+        torch.save(content, path)
+    return path
+
+
+def main() -> None:
+    """Make it."""
+    folder, size, image = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    folder.mkdir(parents=True)
+    probe = predictor.decode(image.read_bytes())
+    checkpoint = make_checkpoint(folder / "best.pt", size, probe)
+    graph = folder / "model.onnx"
+    settings = yolov8.FAMILY.export(checkpoint, graph)
+    (known,) = predictor.Predictor(graph, settings).predict([probe])
+    content = package.Content(
+        family="YOLOv8",
+        architecture="yolov8n",
+        dataset={"name": "none", "version": "sha256:0"},
+        settings=settings,
+        onnx=graph,
+        parity=Parity(images=1, boxes=0, scores=0),
+        probe=probe,
+        known=known,
+    )
+    uri, digest = package.write(content, folder / "store")
+    print(json.dumps({"uri": str(uri), "sha256": digest}))
+
+
+if __name__ == "__main__":
+    main()

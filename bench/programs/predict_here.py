@@ -1,0 +1,51 @@
+"""The predictor of a package in this process: what a server adds nothing to. Started by serving.py.
+
+Run with the interpreter of the environment ``triton``, the same that Triton's backend has:
+``predict_here.py VERSION THREADS IMAGES``. Reads lines ``BATCH NUMBER`` and answers each with a line of JSON: seconds of each
+call, processor seconds, and detections found.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def measure(folder: Path, threads: int, images: Path) -> None:
+    """Answer lines until there are no more."""
+    # The package's own copy, as Triton's backend imports it: this environment has no pelagos_pipelines.
+    sys.path.insert(0, str(folder))
+    predictor = importlib.import_module("predictor")
+    model = predictor.load(folder, threads=threads)
+    encoded = [path.read_bytes() for path in sorted(images.iterdir())]
+
+    def answer(batch: list[bytes]) -> int:
+        """JPEGs in, JSON out; the number of detections."""
+        found = model.predict([predictor.decode(data) for data in batch], predictor.Thresholds())
+        texts = [json.dumps(predictor.render(item, model.settings.labels)) for item in found]
+        return sum(len(item.scores) for item, text in zip(found, texts, strict=True) if text)
+
+    for line in sys.stdin:
+        size, number = map(int, line.split())
+        batches = [[encoded[index % len(encoded)] for index in range(at, at + size)] for at in range(0, number, size)]
+        print(json.dumps(call(answer, batches)), flush=True)
+
+
+def call(answer: Callable[[list[bytes]], int], batches: list[list[bytes]]) -> dict[str, object]:
+    """Seconds of each call, and of all together."""
+    seconds, detections = [], 0
+    wall, cpu = time.monotonic(), time.process_time()
+    for batch in batches:
+        began = time.monotonic()
+        detections += answer(batch)
+        seconds.append(time.monotonic() - began)
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    return {"seconds": seconds, "wall": wall, "cpu": cpu, "images": sum(map(len, batches)), "detections": detections}
+
+
+if __name__ == "__main__":
+    measure(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
