@@ -25,11 +25,11 @@ def make_image(width: int, height: int, seed: int) -> Pixels:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def make_checkpoint(path: Path) -> Path:
+def make_checkpoint(path: Path, labels: tuple[str, ...] = LABELS) -> Path:
     """YOLOv8n with random weights, scaled so that its scores spread over the whole of [0, 1]."""
     torch.manual_seed(0)
-    model = yolov8.DetectionModel("yolov8n.yaml", nc=len(LABELS), verbose=False)
-    model.names = dict(enumerate(LABELS))
+    model = yolov8.DetectionModel("yolov8n.yaml", nc=len(labels), verbose=False)
+    model.names = dict(enumerate(labels))
     batches = [
         torch.from_numpy(predictor.place(image, predictor.fit(image.shape[1], image.shape[0], SIZE, 32))[None])
         .permute(0, 3, 1, 2)
@@ -41,6 +41,8 @@ def make_checkpoint(path: Path) -> Path:
     head = model.model[-1]
     for branch in head.cv2:
         scale_outputs(model, branch[-1], batches, mean=0.0, deviation=1.0)
+        # The sides of a box are distributions over 16 distances: prefer short ones, or all boxes would exceed the image.
+        branch[-1].bias.data -= 2.0 * torch.arange(16).repeat(4)
     for branch in head.cv3:
         scale_outputs(model, branch[-1], batches, mean=-2.0, deviation=1.5)
     torch.save({"epoch": -1, "model": model, "train_args": {"imgsz": SIZE, "task": "detect"}}, path)

@@ -5,12 +5,12 @@ Called by the export task with predictions of both sides for the same images, in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from pelagos_pipelines.contract import Parity, Reason, RefusedError
-from pelagos_pipelines.evaluation import detection
 from pelagos_pipelines.serving.predictor import Classification, Detections, Prediction
 
 BOX_TOLERANCE = 1.0
@@ -44,22 +44,33 @@ def compare(expected: Sequence[Prediction], served: Sequence[Prediction], confid
 
 
 def _distance(theirs: Detections, ours: Detections, confidence: float, number: int) -> tuple[float, float]:
-    """Largest difference of box coordinates in pixels and of scores, over detections matched within their class."""
+    """Largest difference of box coordinates in pixels and of scores, over detections paired within their class."""
     boxes, scores = 0.0, 0.0
-    matched: tuple[set[int], set[int]] = (set(), set())
+    paired: tuple[set[int], set[int]] = (set(), set())
     for class_id in set(theirs.class_ids.tolist()) | set(ours.class_ids.tolist()):
         left, right = np.flatnonzero(theirs.class_ids == class_id), np.flatnonzero(ours.class_ids == class_id)
-        for row, column in detection.match(theirs.boxes[left], ours.boxes[right], 0.5):
-            first, second = int(left[row]), int(right[column])
-            boxes = max(boxes, float(np.abs(theirs.boxes[first] - ours.boxes[second]).max()))
-            scores = max(scores, float(abs(theirs.scores[first] - ours.scores[second])))
-            matched[0].add(first)
-            matched[1].add(second)
-    for side, found, seen in (("training", theirs, matched[0]), ("exported", ours, matched[1])):
+        apart: Any = np.abs(theirs.boxes[left][:, None] - ours.boxes[right][None]).max(axis=2)
+        differ: Any = np.abs(theirs.scores[left][:, None] - ours.scores[right][None])
+        for row, column in _pairs(apart / BOX_TOLERANCE + differ / SCORE_TOLERANCE):
+            boxes, scores = max(boxes, float(apart[row, column])), max(scores, float(differ[row, column]))
+            paired[0].add(int(left[row]))
+            paired[1].add(int(right[column]))
+    for side, found, seen in (("training", theirs, paired[0]), ("exported", ours, paired[1])):
         alone = [i for i, score in enumerate(found.scores) if i not in seen and score > confidence + SCORE_TOLERANCE]
         if alone:
             raise _failed(f"image {number}: the {side} model alone finds {len(alone)} of {len(found.scores)} boxes")
     return boxes, scores
+
+
+def _pairs(distances: Any) -> Iterator[tuple[int, int]]:
+    """Rows and columns of a matrix, nearest first, each once. Overlap would not do: a box cut off at the border has none."""
+    rows, columns = set(range(distances.shape[0])), set(range(distances.shape[1]))
+    for place in np.argsort(distances, axis=None, kind="stable"):
+        row, column = divmod(int(place), distances.shape[1])
+        if row in rows and column in columns:
+            rows.discard(row)
+            columns.discard(column)
+            yield row, column
 
 
 def _failed(difference: str) -> RefusedError:

@@ -1,0 +1,124 @@
+"""Detection metrics agree with hand-made cases, and with ultralytics' own metrics for the same predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ultralytics.utils.metrics import ap_per_class, box_iou
+
+from pelagos_pipelines.evaluation import detection
+from pelagos_pipelines.evaluation.truth import Sample
+from pelagos_pipelines.serving.predictor import Detections
+
+CLASSES = 3
+
+
+def make_sample(boxes: list[list[float]], class_ids: list[int]) -> Sample:
+    return Sample("image", Path("image"), np.array(class_ids, int), np.array(boxes, float).reshape(-1, 4))
+
+
+def make_found(boxes: list[list[float]], scores: list[float], class_ids: list[int]) -> Detections:
+    return Detections(
+        640,
+        480,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(scores, np.float32),
+        np.array(class_ids, np.int32),
+    )
+
+
+def test_perfect_predictions_score_one() -> None:
+    samples = [make_sample([[0, 0, 10, 10], [20, 20, 40, 60]], [0, 2]), make_sample([], [])]
+    found = [make_found([[20, 20, 40, 60], [0, 0, 10, 10]], [0.9, 0.8], [2, 0]), make_found([], [], [])]
+    scores = detection.score(samples, found, CLASSES)
+    for metric in ("map50", "map50_95", "precision", "recall", "f1", "iou"):
+        assert scores.mean(metric) == pytest.approx(1)
+        assert np.isnan(getattr(scores, metric)[1]), "a class without truth has no metric"
+
+
+def test_nothing_found_scores_zero() -> None:
+    scores = detection.score([make_sample([[0, 0, 10, 10]], [0])], [make_found([], [], [])], CLASSES)
+    assert scores.mean("map50") == scores.mean("recall") == scores.mean("f1") == scores.mean("iou") == 0
+
+
+def test_half_found_and_one_invented() -> None:
+    samples = [make_sample([[0, 0, 10, 10], [50, 50, 60, 60]], [0, 0])]
+    found = [make_found([[0, 0, 10, 8], [100, 100, 120, 120]], [0.9, 0.8], [0, 0])]
+    scores = detection.score(samples, found, 1)
+    assert scores.mean("recall") == 0.5
+    assert scores.mean("precision") == 1, "at the confidence with the best F1 the invented box is left out"
+    assert 0.8 < scores.confidence <= 0.9
+    assert scores.mean("iou") == pytest.approx(0.8)
+    assert scores.mean("map50") == pytest.approx(51 / 101), "precision 1 up to recall 0.5"
+
+
+def test_a_box_of_another_class_is_a_confusion() -> None:
+    samples = [make_sample([[0, 0, 10, 10], [50, 50, 60, 60]], [0, 1])]
+    found = [make_found([[0, 0, 10, 9], [200, 200, 220, 220], [0, 0, 9, 9]], [0.9, 0.8, 0.1], [2, 1, 0])]
+    matrix = detection.confusion(samples, found, CLASSES, confidence=0.5)
+    want = np.zeros((4, 4), int)
+    want[0, 2] = 1  # class 0 taken for class 2
+    want[1, 3] = 1  # class 1 not found
+    want[3, 1] = 1  # class 1 found where nothing is
+    assert np.array_equal(matrix, want)
+
+
+def make_noisy(images: int, seed: int) -> tuple[list[Sample], list[Detections]]:
+    """Random truth, and predictions that miss, move, confuse and invent boxes."""
+    generator = np.random.default_rng(seed)
+    samples, found = [], []
+    for _ in range(images):
+        count = int(generator.integers(0, 8))
+        corners = generator.uniform(0, 400, (count, 2))
+        truth = np.concatenate((corners, corners + generator.uniform(20, 120, (count, 2))), axis=1)
+        ids = generator.integers(0, CLASSES, count)
+        kept = generator.random(count) < 0.85
+        moved = truth[kept] + generator.normal(0, 6, (int(kept.sum()), 4))
+        guessed = np.where(generator.random(kept.sum()) < 0.9, ids[kept], generator.integers(0, CLASSES, kept.sum()))
+        extra = int(generator.integers(0, 4))
+        spots = generator.uniform(0, 400, (extra, 2))
+        boxes = np.concatenate((moved, np.concatenate((spots, spots + 60), axis=1)))
+        scores = np.concatenate((generator.beta(5, 2, len(moved)), generator.beta(2, 5, extra)))
+        classes = np.concatenate((guessed, generator.integers(0, CLASSES, extra)))
+        order = np.argsort(-scores)
+        samples.append(Sample("image", Path("image"), ids, truth))
+        found.append(make_found(boxes[order].tolist(), scores[order].tolist(), classes[order].tolist()))
+    return samples, found
+
+
+def reference(samples: list[Sample], found: list[Detections]) -> dict[str, np.ndarray]:
+    """Metrics of ultralytics, matched as its validator does: greedily by IoU within a class, for ten IoU thresholds."""
+    right, scores, guessed, truth = [], [], [], []
+    for sample, predicted in zip(samples, found, strict=True):
+        correct = np.zeros((len(predicted.scores), 10), bool)
+        overlap = box_iou(torch.tensor(sample.boxes).float(), torch.tensor(predicted.boxes)).numpy()
+        overlap *= sample.class_ids[:, None] == predicted.class_ids[None]
+        for column, threshold in enumerate(np.linspace(0.5, 0.95, 10)):
+            pairs = np.array(np.nonzero(overlap >= threshold)).T
+            if len(pairs):
+                pairs = pairs[overlap[pairs[:, 0], pairs[:, 1]].argsort()[::-1]]
+                pairs = pairs[np.unique(pairs[:, 1], return_index=True)[1]]
+                pairs = pairs[np.unique(pairs[:, 0], return_index=True)[1]]
+                correct[pairs[:, 1], column] = True
+        right.append(correct)
+        scores.append(predicted.scores)
+        guessed.append(predicted.class_ids)
+        truth.append(sample.class_ids)
+    joined = [np.concatenate(parts) for parts in (right, scores, guessed, truth)]
+    _, _, precision, recall, f1, ap, *_ = ap_per_class(*joined)
+    return {"precision": precision, "recall": recall, "f1": f1, "map50": ap[:, 0], "map50_95": ap.mean(axis=1)}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_metrics_are_those_of_ultralytics(seed: int) -> None:
+    """Both interpolate and smooth a little differently, hence the tolerances."""
+    samples, found = make_noisy(120, seed)
+    got, want = detection.score(samples, found, CLASSES), reference(samples, found)
+    np.testing.assert_allclose(got.map50, want["map50"], atol=0.015)
+    np.testing.assert_allclose(got.map50_95, want["map50_95"], atol=0.015)
+    np.testing.assert_allclose(got.mean("f1"), want["f1"].mean(), atol=0.01)
+    np.testing.assert_allclose(got.precision, want["precision"], atol=0.06)
+    np.testing.assert_allclose(got.recall, want["recall"], atol=0.06)

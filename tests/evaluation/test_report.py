@@ -1,0 +1,80 @@
+"""A report names its metrics as the contract says and leaves readable figures, whatever the classes are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pelagos_pipelines.evaluation import figures, report
+from pelagos_pipelines.evaluation.truth import Sample
+from pelagos_pipelines.serving.predictor import Classification, Detections
+
+LABELS = ("Noctiluca scintillans", "$x_1$ & <b>", "never seen")
+
+
+def make_samples(folder: Path, count: int) -> list[Sample]:
+    samples = []
+    for index in range(count):
+        file = folder / f"{index}.png"
+        cv2.imwrite(str(file), np.full((40, 60, 3), 30 * index % 255, np.uint8))
+        samples.append(Sample(file.name, file, np.array([index % 2]), np.array([[5, 5, 25, 30]], float)))
+    return samples
+
+
+def pictures(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: cv2.imread(str(path)).shape[1::-1] for path in folder.glob("*.png")}
+
+
+def test_detection(tmp_path: Path) -> None:
+    samples = make_samples(tmp_path, 5)
+    boxes = np.array([[5, 5, 25, 30], [30, 5, 50, 20]], np.float32)
+    found = [
+        Detections(60, 40, boxes, np.array([0.9, 0.2], np.float32), np.array([index % 2, 2], np.int32))
+        for index in range(5)
+    ]
+    metrics = report.evaluate(samples, found, LABELS, tmp_path / "figures")
+    assert metrics["test/mAP50"] == metrics["test/F1"] == metrics["test/IoU"] == pytest.approx(1)
+    assert metrics["test/mAP50-95/Noctiluca scintillans"] == pytest.approx(1)
+    assert metrics["test/recall/_x_1_ _ _b_"] == 1
+    assert not any("never seen" in name for name in metrics)
+    assert all(np.isfinite(value) for value in metrics.values())
+    sizes = pictures(tmp_path / "figures")
+    assert sizes.keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
+    assert all(min(size) > 300 for size in sizes.values())
+
+
+def test_classification(tmp_path: Path) -> None:
+    samples = make_samples(tmp_path, 4)
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1]], np.float32)
+    found = [Classification(60, 40, row) for row in probabilities]
+    metrics = report.evaluate(samples, found, LABELS, tmp_path / "figures")
+    assert metrics["test/accuracy"] == 0.75
+    assert metrics["test/recall/Noctiluca scintillans"] == 0.5
+    assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
+
+
+def test_a_detector_that_finds_nothing_is_reported_too(tmp_path: Path) -> None:
+    empty = Detections(60, 40, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+    metrics = report.evaluate(make_samples(tmp_path, 2), [empty, empty], LABELS, tmp_path / "figures")
+    assert metrics["test/mAP50"] == metrics["test/recall"] == 0
+
+
+def test_many_classes_still_make_a_figure(tmp_path: Path) -> None:
+    count = 60
+    figures.confusion(
+        np.eye(count, dtype=int), [f"species {index}" for index in range(count)], "title", "images", tmp_path
+    )
+    curves = {f"species {index}": (np.array([0, 1]), np.array([1, index / count])) for index in range(count)}
+    figures.precision_recall(curves, dict.fromkeys(curves, 0.5), "condition", tmp_path)
+    assert pictures(tmp_path).keys() == {"confusion-matrix.png", "precision-recall.png"}
+
+
+def test_learning_curves(tmp_path: Path) -> None:
+    epochs = [
+        (number, {"train/loss": 1 / number, "validation/loss": 2 / number, "validation/F1": 0.5}) for number in (1, 2)
+    ]
+    figures.learning_curves(epochs, tmp_path)
+    assert pictures(tmp_path).keys() == {"learning-curves.png"}

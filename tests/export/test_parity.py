@@ -1,0 +1,69 @@
+"""Parity holds within a pixel and a hundredth, and says what differs when it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.export import parity
+from pelagos_pipelines.serving.predictor import Classification, Detections, Prediction
+
+
+def make_detections(boxes: list[list[float]], scores: list[float], class_ids: list[int]) -> Detections:
+    return Detections(100, 80, np.array(boxes, np.float32), np.array(scores, np.float32), np.array(class_ids, np.int32))
+
+
+BASE = make_detections([[10, 10, 30, 30], [50, 50, 70, 70]], [0.9, 0.6], [0, 1])
+
+
+def refusal(expected: Prediction, served: Prediction) -> str:
+    with pytest.raises(RefusedError) as caught:
+        parity.compare([expected], [served], 0.25)
+    assert caught.value.failure.reason is Reason.PARITY_FAILED
+    return caught.value.failure.message
+
+
+def test_small_differences_are_measured() -> None:
+    served = make_detections([[50, 50.5, 70, 70], [10, 10, 30, 30]], [0.6, 0.895], [1, 0])
+    got = parity.compare([BASE, BASE], [BASE, served], 0.25)
+    assert got.images == 2
+    assert got.boxes == pytest.approx(0.5)
+    assert got.scores == pytest.approx(0.005, abs=1e-6)
+
+
+def test_a_moved_box_fails() -> None:
+    served = make_detections([[10, 10, 32, 30], [50, 50, 70, 70]], [0.9, 0.6], [0, 1])
+    assert "boxes differ by up to 2.000 pixels" in refusal(BASE, served)
+
+
+def test_another_score_fails() -> None:
+    served = make_detections([[10, 10, 30, 30], [50, 50, 70, 70]], [0.9, 0.57], [0, 1])
+    assert "scores by up to 0.0300" in refusal(BASE, served)
+
+
+def test_another_class_fails() -> None:
+    served = make_detections([[10, 10, 30, 30], [50, 50, 70, 70]], [0.9, 0.6], [0, 0])
+    assert "the training model alone finds 1 of 2 boxes" in refusal(BASE, served)
+
+
+def test_an_extra_box_fails() -> None:
+    fewer = make_detections([[10, 10, 30, 30]], [0.9], [0])
+    assert "the exported model alone finds 1 of 2 boxes" in refusal(fewer, BASE)
+
+
+def test_a_box_at_the_threshold_may_be_missing() -> None:
+    wavering = make_detections([[10, 10, 30, 30], [50, 50, 70, 70], [0, 0, 9, 9]], [0.9, 0.6, 0.2501], [0, 1, 0])
+    assert parity.compare([wavering], [BASE], 0.25).boxes == 0
+
+
+def test_probabilities_are_compared() -> None:
+    first, near, far = (
+        Classification(9, 9, np.array(row, np.float32)) for row in ((0.9, 0.1), (0.895, 0.105), (0.8, 0.2))
+    )
+    assert parity.compare([first], [near], 0.25).scores == pytest.approx(0.005, abs=1e-6)
+    assert "scores by up to 0.1000" in refusal(first, far)
+
+
+def test_another_kind_of_answer_fails() -> None:
+    assert "one side classifies" in refusal(BASE, Classification(9, 9, np.array([1.0], np.float32)))

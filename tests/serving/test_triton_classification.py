@@ -1,0 +1,75 @@
+"""A classification package in a real Triton answers what the training framework gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pelagos_pipelines.contract import Parity
+from pelagos_pipelines.export import package
+from pelagos_pipelines.serving.predictor import Classification, Thresholds
+from pelagos_pipelines.training import mobilenet
+from serving.conftest import Server
+from serving.detectors import SIZES, make_image
+
+LABELS = ("Acantharia", "Bacillariophyta", "Copepoda")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights with a last layer so steep that probabilities differ between images."""
+    torch.manual_seed(0)
+    model = mobilenet.build("mobilenet_v3_small", len(LABELS))
+    torch.nn.init.normal_(model.classifier[3].weight, std=40)
+    path = tmp_path_factory.mktemp("classifier") / "best.pt"
+    content = {
+        "architecture": "mobilenet_v3_small",
+        "labels": list(LABELS),
+        "imageSize": 64,
+        "model": model.state_dict(),
+    }
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(triton: Server, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    onnx = checkpoint.with_name("model.onnx")
+    settings = mobilenet.FAMILY.export(checkpoint, onnx)
+    probe = make_image(60, 40, 0)
+    (known,) = mobilenet.FAMILY.predict(checkpoint, [probe], Thresholds())
+    parity = Parity(images=1, boxes=0, scores=0)
+    content = package.Content("MobileNetV3", "mobilenet_v3_small", {}, settings, onnx, parity, probe, known)
+    folder, _ = package.write(content, tmp_path_factory.mktemp("store"))
+    triton.load(folder, "classifier")
+    return triton
+
+
+def test_probabilities_are_those_of_the_training_framework(served: Server, checkpoint: Path) -> None:
+    images = [make_image(*size, seed=3) for size in SIZES]
+    answer = served.infer("classifier", [cv2.imencode(".png", image)[1].tobytes() for image in images])
+    want = np.stack(
+        [
+            found.probabilities
+            for found in mobilenet.FAMILY.predict(checkpoint, images, Thresholds())
+            if isinstance(found, Classification)
+        ]
+    )
+    assert np.ptp(want, axis=0).max() > 0.1, "the images are told apart"
+    np.testing.assert_allclose(answer["probabilities"], want, atol=0.01)
+    for row, size in enumerate(SIZES):
+        rendered = json.loads(answer["prediction"][row, 0])
+        assert (rendered["task"], rendered["width"], rendered["height"]) == ("Classification", *size)
+        assert [item["classId"] for item in rendered["classes"]] == np.argsort(-want[row]).tolist()
+
+
+def test_a_broken_image_gets_an_error_alone(served: Server) -> None:
+    with pytest.raises(RuntimeError, match="neither JPEG nor PNG"):
+        served.infer("classifier", [b"GIF89a"])
+    good = cv2.imencode(".jpg", make_image(60, 40, 1))[1].tobytes()
+    assert served.infer("classifier", [good])["probabilities"].shape == (1, 3)
