@@ -110,3 +110,11 @@ def test_specs_of_any_shape_are_borne(spec: Any) -> None:
     cache.put(referring(kinds.TRAINING_RUN, "odd", spec))
 
     assert cache.dependents(Key("Dataset", "default", "frames")) == ()
+
+
+def test_the_reply_to_a_write_does_not_bring_back_what_has_gone_meanwhile() -> None:
+    cache = Cache()
+
+    cache.put_written(resource(), resource(version="6"))
+
+    assert cache.all() == ()

@@ -43,8 +43,9 @@ class Cache:
         """Remember the reply to a write of ours to ``before``.
 
         A reply that also brings another's change is left to the watch: it wakes the loop, which must not take that for old news.
+        A resource that the watch has seen go meanwhile stays gone.
         """
-        if _intent(before) == _intent(after):
+        if before.key in self._resources and _intent(before) == _intent(after):
             self.put(after)
 
     def remove(self, key: Key) -> None:

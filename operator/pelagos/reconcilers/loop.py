@@ -72,9 +72,7 @@ class Loop:
         """The watch showed that a resource is no more."""
         self._world.cache.remove(key)
         self._failures.pop(key, None)
-        alarm = self._alarms.pop(key, None)
-        if alarm is not None:
-            alarm.cancel()
+        self._silence(key)
 
     def _wake_dependents(self, key: Key) -> None:
         for dependent in self._world.cache.dependents(key):
@@ -91,10 +89,13 @@ class Loop:
 
     def add_after(self, key: Key, delay: float) -> None:
         """Reconcile ``key`` after ``delay`` seconds, unless something happens sooner."""
+        self._silence(key)
+        self._alarms[key] = asyncio.get_running_loop().call_later(delay, self._ring, key)
+
+    def _silence(self, key: Key) -> None:
         alarm = self._alarms.pop(key, None)
         if alarm is not None:
             alarm.cancel()
-        self._alarms[key] = asyncio.get_running_loop().call_later(delay, self._ring, key)
 
     def _ring(self, key: Key) -> None:
         self._alarms.pop(key, None)
@@ -104,6 +105,7 @@ class Loop:
         while True:
             key = await self._ready.get()
             self._queued.discard(key)
+            self._silence(key)
             if self._stopping:
                 return
             self._working.add(key)
@@ -144,7 +146,9 @@ class Loop:
 
     def _backoff(self, key: Key) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        pause = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (failures - 1))
+        pause = min(
+            LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 16)
+        )  # An outage of hours must not overflow.
         return pause * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
 
     async def _heartbeat(self) -> None:
