@@ -144,6 +144,7 @@ def _start(layout: Layout, part: parts.Part) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *part.command],
             env=dict(part.environment),
+            cwd=part.folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -28,12 +28,14 @@ class FakeParts:
         self.layout = layout
 
     def __call__(self, name: str, *behaviours: str, start_seconds: float = 20) -> Part:
-        port = addresses.choose(self.layout.home, [name], {})[name]
+        # Searched from another place for each name: the servers do not listen yet, so the same port would seem free again.
+        port = addresses.choose(self.layout.home / name, [name], {})[name]
         url = f"http://{addresses.HOST}:{port}"
         return Part(
             name=name,
             command=(sys.executable, "-S", str(FAKE), str(port), f"pid={self._file(name, 'pid')}", *behaviours),
             environment={**os.environ, processes.INSTALLATION: str(self.layout.home)},
+            folder=self.layout.home,
             ports=(port,),
             url=url,
             ready=f"{url}/ready",

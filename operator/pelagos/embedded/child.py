@@ -113,13 +113,15 @@ class Child:
 
     async def _start(self) -> asyncio.subprocess.Process:
         logs.rotate(self.log)
+        for socket in self.part.sockets:
+            socket.unlink(missing_ok=True)
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid())),
                 *self.part.command,
                 env=dict(self.part.environment),
-                cwd=self.log.parent,
+                cwd=self.part.folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=descriptor,

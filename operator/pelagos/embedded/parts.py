@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from pelagos.embedded.layout import Layout
     from pelagos.settings import Settings
 
-PORTS = ("apiserver", "etcd", "etcd-peer", "mlflow", "operator")
+PORTS = ("apiserver", "etcd", "mlflow", "operator")
 """Names of the ports that an installation keeps."""
+_STORE, _PEER = "unix://client:1", "unix://peer:1"
+"""Sockets in the working folder of etcd and API server, which is closed to other users: etcd knows no passwords, and whoever
+reaches it is an administrator. Relative, because the path of a socket may have 107 bytes only."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Part:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     """The complete environment."""
+    folder: Path
+    """What it runs in."""
     ports: tuple[int, ...]
     """What it listens on; all must be free before it starts."""
     url: str
@@ -40,38 +45,43 @@ class Part:
     """Answers 200 as long as a restart would not help."""
     start_seconds: float
     """Killed when not ready after this time. Generous: machines under load are slow."""
+    sockets: tuple[Path, ...] = ()
+    """Removed before it starts: a server that was killed leaves them, and they would be in the way."""
     headers: Mapping[str, str] = field(default_factory=dict)
     authority: Path | None = None
     """Certificate to trust for https."""
 
 
 def etcd(layout: Layout, binaries: Binaries, ports: Mapping[str, int], *, durable: bool = True) -> Part:
-    """The store of the API server. ``durable=False`` skips fsync and suits tests alone."""
-    client, peer = f"http://{HOST}:{ports['etcd']}", f"http://{HOST}:{ports['etcd-peer']}"
+    """The store of the API server. Its port serves health and metrics only. ``durable=False`` skips fsync, for tests alone."""
+    url = f"http://{HOST}:{ports['etcd']}"
     command = [
         str(binaries.etcd),
         "--name=pelagos",
-        f"--data-dir={layout.etcd}",
-        f"--listen-client-urls={client}",
-        f"--advertise-client-urls={client}",
-        f"--listen-peer-urls={peer}",
-        f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster=pelagos={peer}",
+        f"--data-dir={layout.etcd / 'data'}",
+        f"--listen-client-urls={_STORE}",
+        f"--advertise-client-urls={_STORE}",
+        f"--listen-peer-urls={_PEER}",
+        f"--initial-advertise-peer-urls={_PEER}",
+        f"--initial-cluster=pelagos={_PEER}",
+        f"--listen-metrics-urls={url}",
         "--log-level=warn",
         "--logger=zap",
     ]
     if not durable:
         command.append("--unsafe-no-fsync")
-    health = f"{client}/health"
+    health = f"{url}/health"
     return Part(
         name="etcd",
         command=tuple(command),
         environment=_environment(layout),
-        ports=(ports["etcd"], ports["etcd-peer"]),
-        url=client,
+        folder=layout.etcd,
+        ports=(ports["etcd"],),
+        url=f"{url}/metrics",
         ready=health,
         alive=health,
         start_seconds=60,
+        sockets=tuple(layout.etcd / address.removeprefix("unix://") for address in (_STORE, _PEER)),
     )
 
 
@@ -81,7 +91,7 @@ def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], toke
     keys = layout.certificates
     command = (
         str(binaries.kube_apiserver),
-        f"--etcd-servers=http://{HOST}:{ports['etcd']}",
+        f"--etcd-servers={_STORE}",
         f"--secure-port={ports['apiserver']}",
         f"--bind-address={HOST}",
         # Named, because without it the server looks for a default route and does not start on a machine that is offline.
@@ -103,6 +113,7 @@ def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], toke
         name="apiserver",
         command=command,
         environment=_environment(layout),
+        folder=layout.etcd,
         ports=(ports["apiserver"],),
         url=url,
         ready=f"{url}/readyz",
@@ -134,6 +145,7 @@ def mlflow(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Part
         environment=_environment(
             layout, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_DISABLE_TELEMETRY="true", PYTHONWARNINGS="ignore"
         ),
+        folder=layout.mlflow,
         ports=(ports["mlflow"],),
         url=url,
         ready=f"{url}/health",
@@ -157,6 +169,7 @@ def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Pa
             PELAGOS_METRICS_PORT=str(ports["operator"]),
             PELAGOS_LISTEN_ADDRESS=HOST,
         ),
+        folder=layout.home,
         ports=(ports["operator"],),
         url=f"{url}/metrics",
         ready=f"{url}/readyz",
