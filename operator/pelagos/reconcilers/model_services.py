@@ -48,7 +48,7 @@ class ModelServiceReconciler:
 
     async def clean_up(self, resource: Resource, world: World) -> None:
         """Stop the endpoint; its copy of the model stays when told to."""
-        await world.serving.remove(resource.uid, keep_files=resource.spec.get("deletionPolicy") == "Retain")
+        await world.serving.remove(resource.uid, keep_files=resource.spec.get("deletionPolicy") != "Delete")
         world.probes.forget(resource.uid)
 
 

@@ -88,8 +88,10 @@ class TrainingRunReconciler:
             await self._delete_records(resource, tracked, world)
 
     async def _delete_records(self, resource: Resource, tracked: TrackedRun | None, world: World) -> None:
-        model = (resource.spec.get("register") or {}).get("model") or (resource.status.get("model") or {}).get("name")
-        if model:
+        register = resource.spec.get("register")
+        named = register.get("model") if isinstance(register, dict) else None  # Invalid resources must go, too.
+        model = named or (resource.status.get("model") or {}).get("name")
+        if isinstance(model, str):
             version = await world.registry.find_by_uid(model, resource.uid)
             if version is not None:
                 await world.registry.delete_version(version.model, version.version)

@@ -1,0 +1,187 @@
+"""Deletion in any order, with what is outside kept or removed as deletionPolicy says, and never for ever in the way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+
+import builders
+import simulation
+from kstatus import Kstatus
+from pelagos.api import kinds
+from pelagos.ports.cluster import Key
+from pelagos.ports.pipelines import FINISHED
+from simulation import DETECTOR, FRAMES, SERVICE, Simulation
+
+KEYS = (FRAMES, DETECTOR, SERVICE)
+
+
+def ready(world: Simulation, policy: str) -> None:
+    simulation.apply_samples(
+        world,
+        dataset={"deletionPolicy": policy},
+        training={"deletionPolicy": policy},
+        service={"deletionPolicy": policy},
+    )
+    world.start()
+    world.run_until(world.all_current)
+
+
+def delete(world: Simulation, *keys: Key) -> None:
+    for key in keys:
+        world.cluster.delete(key)
+        world.run(1)
+
+
+def gone(world: Simulation) -> bool:
+    return not world.cluster.all()
+
+
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+@pytest.mark.parametrize("order", list(permutations(KEYS)), ids=lambda order: "-".join(key.kind for key in order))
+def test_any_order_works(world: Simulation, order: tuple[Key, ...], policy: str) -> None:
+    ready(world, policy)
+
+    delete(world, *order)
+
+    world.run_until(lambda: gone(world), within=10)
+    assert world.pipelines.runs == {}
+
+
+def test_delete_removes_everything_outside(world: Simulation) -> None:
+    ready(world, "Delete")
+
+    delete(world, *KEYS)
+
+    assert gone(world)
+    assert world.tracking.runs == {}
+    assert world.ask(world.registry.find_by_version("detector", "1")) is None
+    assert world.objects.files == {}
+
+
+def test_retain_keeps_versions_packages_records_and_models_and_ends_what_runs(world: Simulation) -> None:
+    ready(world, "Retain")
+    service = world.cluster.get(SERVICE)
+    assert service is not None
+    results = {path for path in world.objects.files if not path.startswith("reports/")}
+
+    delete(world, *KEYS)
+
+    assert gone(world)
+    assert set(world.objects.files) == results
+    assert [run.outcome.value for run in world.tracking.runs.values()] == ["FINISHED"]
+    assert world.ask(world.registry.find_by_version("detector", "1")) is not None
+    assert world.ask(world.serving.observe(service.uid)) is None
+
+
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+def test_a_run_under_way_is_ended_in_the_pipeline_engine_and_the_tracking_server(
+    world: Simulation, policy: str
+) -> None:
+    simulation.apply_samples(world, training={"deletionPolicy": policy})
+    world.start()
+    world.run_until(lambda: world.ready(DETECTOR).get("reason") == "Training")
+
+    delete(world, DETECTOR)
+
+    assert world.cluster.get(DETECTOR) is None
+    assert all(run.run.state in FINISHED for run in world.pipelines.runs.values())
+    assert [run.outcome.value for run in world.tracking.runs.values()] == (["KILLED"] if policy == "Retain" else [])
+
+
+def test_a_dataset_may_go_while_a_training_uses_its_version(world: Simulation) -> None:
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(lambda: world.ready(DETECTOR).get("reason") == "Training")
+
+    delete(world, FRAMES)
+
+    world.run_until(lambda: world.ready(DETECTOR)["status"] == "True")
+
+
+@pytest.mark.parametrize("system", ["pipelines", "objects", "tracking", "registry"])
+def test_an_outage_holds_deletion_up_and_says_so_and_its_end_lets_it_go_on(world: Simulation, system: str) -> None:
+    ready(world, "Delete")
+    getattr(world, system).outage = True
+
+    world.cluster.delete(DETECTOR)
+    world.run(20)
+
+    assert world.ready(DETECTOR)["reason"] == "DeletionBlocked"
+    assert system in world.ready(DETECTOR)["message"]
+    assert world.state(DETECTOR) is Kstatus.TERMINATING
+    getattr(world, system).outage = False
+    world.run_until(lambda: world.cluster.get(DETECTOR) is None, within=40)
+
+
+def test_deletion_while_the_operator_is_away_is_made_up_for(world: Simulation) -> None:
+    ready(world, "Delete")
+    world.stop()
+    for key in KEYS:
+        world.cluster.delete(key)
+    assert len(world.cluster.all()) == 3
+
+    world.start()
+
+    world.run_until(lambda: gone(world), within=10)
+    assert world.objects.files == {}
+
+
+def test_what_was_never_reconciled_goes_at_once(world: Simulation) -> None:
+    simulation.apply_samples(world)
+    for key in KEYS:
+        world.cluster.delete(key)
+
+    assert gone(world)
+
+
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+def test_invalid_resources_can_be_deleted(world: Simulation, policy: str) -> None:
+    simulation.apply_samples(
+        world,
+        dataset={"task": "Detect", "deletionPolicy": policy},
+        training={"register": "wrong", "model": {"architecture": "none"}, "deletionPolicy": policy},
+        service={"model": None, "deletionPolicy": policy},
+    )
+    world.start()
+    world.run(5)
+    assert {world.ready(key)["reason"] for key in KEYS} == {"InvalidSpec"}
+
+    delete(world, *KEYS)
+
+    world.run_until(lambda: gone(world), within=10)
+
+
+def test_a_namesake_that_is_made_at_once_is_another_resource(world: Simulation) -> None:
+    ready(world, "Retain")
+    delete(world, DETECTOR)
+    first = {run.tags["pelagos.dev/uid"] for run in world.tracking.runs.values()}
+
+    world.create(kinds.TRAINING_RUN, "detector", builders.TRAINING_RUN)
+    world.run_until(world.all_current)
+
+    assert len(world.tracking.runs) == 2
+    assert {run.tags["pelagos.dev/uid"] for run in world.tracking.runs.values()} > first
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("Retain", True), ("Delete", False), (None, True)])
+def test_files_of_an_endpoint_are_kept_unless_spec_says_delete(
+    world: Simulation, monkeypatch: pytest.MonkeyPatch, policy: str | None, kept: bool
+) -> None:
+    asked: list[bool] = []
+
+    async def remove(_uid: str, *, keep_files: bool = False) -> None:
+        asked.append(keep_files)
+
+    monkeypatch.setattr(world.serving, "remove", remove)
+    ready(world, "Retain")
+    found, life = world.cluster.get(SERVICE), world.life
+    assert found is not None
+    assert life is not None
+    spec = {**found.spec, "deletionPolicy": policy} if policy else {"model": found.spec["model"]}
+
+    world.ask(simulation.RECONCILERS["ModelService"].clean_up(replace(found, spec=spec), life.world))
+
+    assert asked == [kept]
