@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -112,13 +113,15 @@ async def test_a_killed_supervisor_takes_parts_and_their_workers_along(layout: L
 
 
 async def test_the_next_supervisor_ends_what_a_killed_one_left(layout: Layout, fake: FakeParts) -> None:
-    """Workers whose tether was killed together with the supervisor."""
+    """Workers whose tether was killed together with the supervisor. What the operator started lives on."""
     first = Supervisor(layout, {}, QUICK)
     child = first.start(fake("mlflow", fake.worker_file("mlflow")))
     await child.until_ready()
     assert child.state.session is not None
     before = state.read(layout.state)
     worker = fake.pids("mlflow", "worker")[0]
+    marked = {**os.environ, processes.INSTALLATION: str(layout.home)}
+    training = processes.start_detached(_SLEEP, environment=marked, output=layout.log("run"))
     for task in first._tasks.values():  # a supervisor that does nothing any more
         task.cancel()
     os.kill(child.state.session.pid, signal.SIGKILL)
@@ -128,6 +131,9 @@ async def test_the_next_supervisor_ends_what_a_killed_one_left(layout: Layout, f
     await Supervisor(layout, {}, QUICK).end_earlier(before)
 
     assert not is_running(worker)
+    assert processes.is_alive(training)
+    assert await asyncio.to_thread(daemon.stop, layout)
+    assert not processes.is_alive(training)
 
 
 def _sleep(environment: dict[str, str]) -> subprocess.Popen[bytes]:

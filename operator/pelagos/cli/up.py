@@ -103,7 +103,7 @@ def show_addresses(settings: Settings, console: Console) -> None:
 def _join(layout: Layout, found: daemon.Found, console: Console) -> State:
     """Somebody else has started it."""
     if found.state is None:
-        raise StartError(f"Pelagos runs with its state in {layout.home}, but its {layout.state.name} cannot be read.")
+        raise StartError(f"Pelagos runs with its state in {layout.home}, but {layout.state} cannot be read. Try again.")
     pid = found.state.supervisor.pid
     words = f"Pelagos already runs with its state in {layout.home} (supervisor {pid}, {found.state.phase})."
     console.print(words, markup=False, soft_wrap=True)
@@ -128,6 +128,9 @@ def _follow(layout: Layout, process: ProcessId, console: Console) -> State:
             if not alive:
                 break
             time.sleep(_PERIOD)
+    found = daemon.look(layout)
+    if current is None and found.runs:
+        return _join(layout, found, console)  # somebody else was a moment earlier
     raise StartError(_reason(layout, current))
 
 
