@@ -96,10 +96,20 @@ class Traffic:
                 await task
 
     async def _watch(self) -> None:
-        url = f"{self._plane.url}{self._path}?watch=1"
-        async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=None)) as answer:
-            async for line in answer.content:
-                self.seen.take(json.loads(line)["object"])
+        """List and watch, again and again: the server ends a watch whose reader is slow for a moment."""
+        url = self._plane.url + self._path
+        while True:
+            async with self._session.get(url) as answer:
+                listed = await answer.json()
+            for body in listed["items"]:
+                self.seen.take(body)
+            follow = f"{url}?watch=1&resourceVersion={listed['metadata']['resourceVersion']}"
+            async with self._session.get(follow, timeout=aiohttp.ClientTimeout(total=None)) as answer:
+                async for line in answer.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        break
+                    self.seen.take(event["object"])
 
     async def _call(self, method: str, path: str, body: Mapping[str, Any]) -> None:
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"

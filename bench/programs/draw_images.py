@@ -10,18 +10,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 CLASSES = ("Ceratium", "Chaetoceros", "Guinardia", "Rhizosolenia")
 QUALITY = 90
 
 
-def draw(side: int, generator: np.random.Generator) -> np.ndarray:
+def draw(side: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
     """One image: grey noise and an ellipse."""
     noise = generator.normal(170, 12, (side, side, 3)).astype(np.uint8)
     centre = tuple(int(value) for value in generator.integers(side // 4, 3 * side // 4, 2))
     axes = tuple(int(value) for value in generator.integers(side // 10, side // 3, 2))
     colour = tuple(int(value) for value in generator.integers(20, 120, 3))
-    return cv2.ellipse(noise, centre, axes, float(generator.uniform(0, 180)), 0, 360, colour, -1)
+    cv2.ellipse(noise, centre, axes, float(generator.uniform(0, 180)), 0, 360, colour, -1)
+    return noise
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import torch
 from pelagos_pipelines.contract import Parity
 from pelagos_pipelines.export import package
 from pelagos_pipelines.serving import predictor
-from pelagos_pipelines.serving.predictor import Pixels, Thresholds
+from pelagos_pipelines.serving.predictor import Detections, Pixels, Thresholds
 from pelagos_pipelines.training import yolov8
 from serving import detectors
 
@@ -28,11 +28,17 @@ def make_checkpoint(path: Path, size: int, image: Pixels) -> Path:
     content = torch.load(path, weights_only=False)  # written a moment ago, by us
     content["train_args"]["imgsz"] = size
     torch.save(content, path)
-    while len(next(yolov8.FAMILY.predict(path, [image], Thresholds())).scores) > BOXES:
+    while _boxes(path, image) > BOXES:
         for branch in content["model"].model[-1].cv3:
             branch[-1].bias.data -= 0.25
         torch.save(content, path)
     return path
+
+
+def _boxes(checkpoint: Path, image: Pixels) -> int:
+    (found,) = yolov8.FAMILY.predict(checkpoint, [image], Thresholds())
+    assert isinstance(found, Detections)
+    return len(found.scores)
 
 
 def main() -> None:
