@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import selectors
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -236,7 +237,8 @@ class Auditor:
             if resource.status:
                 self._check(resource, before)
         except (AssertionError, ValueError) as problem:
-            self.problems.append(f"{resource.key}: {problem}\n{resource.status}")
+            where = "".join(traceback.format_tb(problem.__traceback__)[-1:])
+            self.problems.append(f"{resource.key}: {problem}\n{where}{resource.status}")
         history.append(resource)
 
     def forget(self, _key: Key) -> None:
