@@ -141,7 +141,9 @@ class Weights(Strict):
 class Model(Strict):
     """Architecture and, optionally, the checkpoint to start from."""
 
-    architecture: Literal["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "mobilenet_v3_small", "mobilenet_v3_large"]
+    architecture: Literal[
+        "yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "mobilenet_v3_small", "mobilenet_v3_large"
+    ]
     weights: Weights | None = None
 
 
