@@ -78,11 +78,10 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
     cluster = connect(credentials)
     rest = MlflowRest(settings.tracking_uri)
     pipelines = KfpLocal(
-        home=settings.home,
-        python=settings.environments / "pipelines" / "bin" / "python",
-        compiled=compiled_flows(),
-        preparations=settings.parallel_preparations,
-        trainings=settings.parallel_trainings,
+        settings.home,
+        settings.environments / "pipelines" / "bin" / "python",
+        compiled_flows(),
+        capacity={"dataset-preparation": settings.parallel_preparations, "training": settings.parallel_trainings},
     )
     triton = TritonLocal(settings.home, settings.environments)
     serving = measured(triton, "triton")

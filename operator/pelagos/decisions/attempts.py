@@ -88,7 +88,10 @@ def _refusal(aspect: str, run: PipelineRun, failure: Mapping[str, object]) -> Ve
         failure.get("message") or f"the pipeline refused its inputs and did not say why; its log is at {run.url}"
     )
     return Verdict(
-        aspect, Stance.REFUSED, str(failure.get("reason", "PipelineFailed")), f"{field}: {message}" if field else message
+        aspect,
+        Stance.REFUSED,
+        str(failure.get("reason", "PipelineFailed")),
+        f"{field}: {message}" if field else message,
     )
 
 
