@@ -120,6 +120,8 @@ def _prepare_environment(request: dict[str, Any], temporary: Path) -> None:
     temporary.mkdir(parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(temporary)
     os.environ["OMP_NUM_THREADS"] = str(request["resources"]["cpu"])
+    # Threads that wait must sleep, not spin: beside other programs, spinning made trainings two to four times slower (measured).
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ["PYTHONUNBUFFERED"] = "1"
 
 
