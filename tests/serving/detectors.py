@@ -64,7 +64,7 @@ def settle_statistics(model: nn.Module, batches: list[torch.Tensor]) -> None:
 
 
 def scale_outputs(
-    model: nn.Module, layer: nn.Conv2d, batches: list[torch.Tensor], mean: float, deviation: float
+    model: nn.Module, layer: nn.Conv2d | nn.Linear, batches: list[torch.Tensor], mean: float, deviation: float
 ) -> None:
     """Scale a last layer so that its outputs over ``batches`` have this mean and deviation: sigmoids do not saturate."""
     seen: list[torch.Tensor] = []

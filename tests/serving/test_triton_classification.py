@@ -12,20 +12,24 @@ import torch
 
 from pelagos_pipelines.contract import Parity
 from pelagos_pipelines.export import package
+from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.serving.predictor import Classification, Thresholds
 from pelagos_pipelines.training import mobilenet
 from serving.conftest import Server
-from serving.detectors import SIZES, make_image
+from serving.detectors import SIZES, make_image, scale_outputs, settle_statistics
 
 LABELS = ("Acantharia", "Bacillariophyta", "Copepoda")
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights with a last layer so steep that probabilities differ between images."""
+    """Random weights, scaled so that images are told apart."""
     torch.manual_seed(0)
     model = mobilenet.build("mobilenet_v3_small", len(LABELS))
-    torch.nn.init.normal_(model.classifier[3].weight, std=40)
+    canvases = np.stack([predictor.square(make_image(*size, seed), 64) for seed in range(4) for size in SIZES])
+    batches = [torch.from_numpy(predictor.normalise(canvases))]
+    settle_statistics(model, batches)
+    scale_outputs(model, model.classifier[3], batches, mean=0.0, deviation=1.0)
     path = tmp_path_factory.mktemp("classifier") / "best.pt"
     content = {
         "architecture": "mobilenet_v3_small",

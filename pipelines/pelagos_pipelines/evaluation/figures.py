@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-# Fonts are cached in the user's home otherwise, which a container may not have.
-os.environ.setdefault("MPLCONFIGDIR", os.path.join(os.environ.get("TMPDIR", "/tmp"), "matplotlib"))  # noqa: S108, PTH118
 
 import matplotlib as mpl
 import numpy as np
@@ -76,7 +72,9 @@ def precision_recall(
                     "linestyle": STYLES[index // len(PALETTE)],
                     "linewidth": 2,
                 }
-                axes.plot(recall, precision, label=f"{shortened(label)}  {areas[label]:.2f}", **look)
+                axes.plot(
+                    recall, precision, label=f"{shortened(label)}  {areas[label]:.2f}", drawstyle="steps-post", **look
+                )
             else:
                 axes.plot(recall, precision, color="0.75", linewidth=1, zorder=1)
         mean = float(np.mean([areas[label] for label in drawn])) if drawn else 0.0
