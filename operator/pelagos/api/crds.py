@@ -36,10 +36,13 @@ def render(kind: kinds.Kind) -> dict[str, Any]:
 def _schema(kind: kinds.Kind) -> dict[str, Any]:
     spec = schemas.structural(kind.spec)
     rules = [{"rule": rule.cel, "message": rule.message} for rule in kind.spec.RULES]
-    if rules:
-        spec["x-kubernetes-validations"] = rules
     for field in kind.frozen:
-        _freeze(spec["properties"][field], field)
+        schema = spec["properties"][field]
+        schema["x-kubernetes-validations"] = [{"rule": "self == oldSelf", "message": _immutable(field)}]
+        if field not in spec["required"] and "default" not in schema:
+            # A rule on a field is not evaluated when the field comes or goes.
+            rules.append({"rule": f"has(self.{field}) == has(oldSelf.{field})", "message": _immutable(field)})
+    spec["x-kubernetes-validations"] = rules
     return {
         "type": "object",
         "description": spec["description"],
@@ -54,10 +57,8 @@ def _schema(kind: kinds.Kind) -> dict[str, Any]:
     }
 
 
-def _freeze(schema: dict[str, Any], field: str) -> None:
-    schema["x-kubernetes-validations"] = [
-        {"rule": "self == oldSelf", "message": f"spec.{field} is immutable; create a new TrainingRun instead"},
-    ]
+def _immutable(field: str) -> str:
+    return f"spec.{field} is immutable; create a new TrainingRun instead"
 
 
 def _column(column: meta.Column) -> dict[str, Any]:

@@ -150,6 +150,12 @@ class TrainingRunSpec(BaseSpec):
             field="spec.hyperparameters.learningRate",
             holds=lambda spec: 0 < float(spec.hyperparameters.learning_rate) <= 1,
         ),
+        Rule(
+            cel="double(self.hyperparameters.weightDecay) <= 1.0",
+            message="spec.hyperparameters.weightDecay must be at most 1",
+            field="spec.hyperparameters.weightDecay",
+            holds=lambda spec: float(spec.hyperparameters.weight_decay) <= 1,
+        ),
     )
 
     dataset_ref: Annotated[DatasetRef, Field(description="The Dataset to train on, in the same namespace.")]

@@ -1,0 +1,108 @@
+"""Rules across fields: the verdict of each on specs that keep it and specs that just break it.
+
+Every rule is written twice, in CEL for servers that know it and in Python for the others. ``CASES`` is what both must agree on.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+import builders
+from pelagos.api import kinds
+from pelagos.api.kinds import Kind
+from pelagos.decisions import rules
+
+CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
+    (kinds.DATASET, {}, None),
+    (kinds.DATASET, {"source": {"volume": {"path": "a/b..c/..d"}}}, None),
+    (kinds.DATASET, {"source": {"volume": {"path": "."}}}, None),
+    (kinds.DATASET, {"source": {"volume": {"path": ".."}}}, "spec.source.volume.path"),
+    (kinds.DATASET, {"source": {"volume": {"path": "a/../b"}}}, "spec.source.volume.path"),
+    (kinds.DATASET, {"source": {"volume": {"path": "a/.."}}}, "spec.source.volume.path"),
+    (kinds.DATASET, {"source": {"volume": {"path": "/a"}}}, "spec.source.volume.path"),
+    (kinds.DATASET, {"split": {"ratios": {"train": 100, "validation": 0, "test": 0}}}, None),
+    (kinds.DATASET, {"split": {"ratios": {"train": 69}}}, "spec.split.ratios"),
+    (kinds.DATASET, {"split": {"ratios": {"train": 71}}}, "spec.split.ratios"),
+    (kinds.TRAINING_RUN, {}, None),
+    (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 32}}, None),
+    (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 33}}, "spec.hyperparameters.imageSize"),
+    (kinds.TRAINING_RUN, {"model": {"weights": {"path": "checkpoints/a.pt"}}}, None),
+    (kinds.TRAINING_RUN, {"model": {"weights": {"path": "../a.pt"}}}, "spec.model.weights.path"),
+    (kinds.TRAINING_RUN, {"model": {"weights": {"path": "/a.pt"}}}, "spec.model.weights.path"),
+    (kinds.TRAINING_RUN, {"hyperparameters": {"learningRate": "1"}}, None),
+    (kinds.TRAINING_RUN, {"hyperparameters": {"learningRate": "1e-3"}}, None),
+    (kinds.TRAINING_RUN, {"hyperparameters": {"learningRate": "1.001"}}, "spec.hyperparameters.learningRate"),
+    (kinds.TRAINING_RUN, {"hyperparameters": {"learningRate": "0.0"}}, "spec.hyperparameters.learningRate"),
+    (kinds.TRAINING_RUN, {"hyperparameters": {"weightDecay": "0"}}, None),
+    (kinds.TRAINING_RUN, {"hyperparameters": {"weightDecay": "1.5"}}, "spec.hyperparameters.weightDecay"),
+    (kinds.MODEL_SERVICE, {}, None),
+    (kinds.MODEL_SERVICE, {"model": {"trainingRunRef": None}}, "spec.model"),
+    (kinds.MODEL_SERVICE, {"model": {"uri": "/objects/model"}}, "spec.model"),
+    (kinds.MODEL_SERVICE, {"model": {"trainingRunRef": None, "uri": "/objects/model"}}, None),
+    (kinds.MODEL_SERVICE, {"model": {"trainingRunRef": None, "registry": {"model": "m", "alias": "a"}}}, None),
+    (kinds.MODEL_SERVICE, {"model": {"trainingRunRef": None, "registry": {"model": "m", "version": "3"}}}, None),
+    (kinds.MODEL_SERVICE, {"model": {"trainingRunRef": None, "registry": {"model": "m"}}}, "spec.model.registry"),
+    (
+        kinds.MODEL_SERVICE,
+        {"model": {"trainingRunRef": None, "registry": {"model": "m", "alias": "a", "version": "3"}}},
+        "spec.model.registry",
+    ),
+    (kinds.MODEL_SERVICE, {"thresholds": {"confidence": "1", "iou": "1.0"}}, None),
+    (kinds.MODEL_SERVICE, {"thresholds": {"confidence": "1.01"}}, "spec.thresholds"),
+    (kinds.MODEL_SERVICE, {"thresholds": {"iou": "2"}}, "spec.thresholds"),
+]
+BASES = {"Dataset": builders.DATASET, "TrainingRun": builders.TRAINING_RUN, "ModelService": builders.MODEL_SERVICE}
+
+
+def parsed(kind: Kind, changes: builders.Yaml) -> Any:
+    return kind.spec.model_validate(builders.changed(BASES[kind.kind], changes))
+
+
+@pytest.mark.parametrize(("kind", "changes", "want"), CASES)
+def test_the_first_rule_that_is_broken_names_its_field_and_the_value(
+    kind: Kind, changes: builders.Yaml, want: str | None
+) -> None:
+    found = rules.violation(parsed(kind, changes))
+
+    if want is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.startswith(want)
+        assert "; it is " in found
+
+
+def test_every_rule_is_kept_by_one_case_and_broken_by_another() -> None:
+    for kind in kinds.KINDS:
+        for rule in kind.spec.RULES:
+            verdicts = {rule.holds(parsed(kind, changes)) for known, changes, _ in CASES if known is kind}
+            assert verdicts == {True, False}, rule.message
+
+
+@pytest.mark.parametrize(("kind", "changes", "want"), CASES)
+def test_no_spec_breaks_two_rules_at_once(kind: Kind, changes: builders.Yaml, want: str | None) -> None:
+    """So that servers that know CEL and the operator name the same field."""
+    broken = [rule.field for rule in kind.spec.RULES if not rule.holds(parsed(kind, changes))]
+
+    assert broken == ([want] if want else [])
+
+
+def test_rules_in_cel_speak_of_fields_that_there_are() -> None:
+    for kind in kinds.KINDS:
+        for rule in kind.spec.RULES:
+            for path in re.findall(r"self((?:\.[a-z][A-Za-z0-9]*)+)", rule.cel):
+                model: Any = kind.spec
+                for name in path.split(".")[1:]:
+                    if name in {"startsWith", "split"}:
+                        break
+                    fields = {field.alias or key: field for key, field in model.model_fields.items()}
+                    assert name in fields, f"{rule.cel}: {path}"
+                    model = _model(fields[name].annotation)
+
+
+def _model(annotation: Any) -> Any:
+    options = [option for option in getattr(annotation, "__args__", ()) if option is not type(None)]
+    return options[0] if options else annotation
