@@ -1,0 +1,88 @@
+"""Names of metrics: one prefix, base units, and no label that grows with the number of resources."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from prometheus_client import Metric
+
+from pelagos.observability import metrics
+
+BOUNDED = {
+    "kind": "the three kinds",
+    "result": "stances of a summary, and error, gone, deleted",
+    "ready": "True, False, Unknown",
+    "system": "the systems behind ports",
+    "operation": "methods of ports",
+    "outcome": "correct, wrong",
+    "le": "buckets",
+}
+GROWING = {"pelagos_training_progress_ratio": {"namespace", "name"}}
+"""Bounded by the trainings that run at once, not by the number of resources: finished ones are not shown."""
+TYPES_WITH_UNIT = {
+    "histogram": ("_seconds",),
+    "counter": ("",),
+    "gauge": ("_depth", "_resources", "_stalled", "_ratio"),
+}
+
+
+def collected() -> list[Metric]:
+    own = [found for found in metrics.REGISTRY.collect() if not found.name.startswith("process_")]
+    return own + list(metrics.ResourceCollector(lambda: ()).collect())
+
+
+METRICS = [pytest.param(metric, id=metric.name) for metric in collected()]
+
+
+def labels(metric: Metric) -> set[str]:
+    """Label names of a metric, also of one that has no sample yet."""
+    names = {name for sample in metric.samples for name in sample.labels}
+    declared = next((item for item in vars(metrics).values() if getattr(item, "_name", None) == metric.name), None)
+    return names | set(getattr(declared, "_labelnames", ()))
+
+
+def test_there_are_metrics() -> None:
+    assert len(METRICS) >= 10
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_prefix_is_ours_and_the_words_are_in_snake_case(metric: Metric) -> None:
+    assert re.fullmatch(r"pelagos(_[a-z]+)+", metric.name)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_units_are_base_units_at_the_end(metric: Metric) -> None:
+    assert metric.name.endswith(TYPES_WITH_UNIT[metric.type])
+    for unit in ("milliseconds", "minutes", "hours", "percent", "bytes_", "_ms", "_kb"):
+        assert unit not in metric.name
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_it_is_described(metric: Metric) -> None:
+    assert metric.documentation.endswith(".")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_labels_are_bounded(metric: Metric) -> None:
+    assert labels(metric) <= BOUNDED.keys() | GROWING.get(metric.name, set())
+
+
+def test_names_are_distinct() -> None:
+    names = [metric.name for metric in collected()]
+
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, item in vars(metrics).items() if name.isupper() and getattr(item, "_name", None)]
+)
+def test_every_metric_is_fed(name: str) -> None:
+    """A metric that nothing feeds is a promise that dashboards rely on in vain."""
+    from pathlib import Path
+
+    import pelagos
+
+    sources = [path.read_text(encoding="utf-8") for path in Path(pelagos.__file__).parent.rglob("*.py")]
+
+    assert any(re.search(rf"\b{name}\b\s*\.", source) for source in sources)

@@ -1,0 +1,94 @@
+"""/metrics, /healthz and /readyz over real HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pelagos.observability import server
+from pelagos.observability.server import Server
+
+
+@dataclass
+class Vitals:
+    """What the server asks the operator for."""
+
+    beat: float
+    problem: str | None = None
+
+
+@pytest.fixture
+def vitals() -> Vitals:
+    return Vitals(beat=time.monotonic())
+
+
+@pytest.fixture
+async def running(vitals: Vitals) -> AsyncIterator[Server]:
+    made = Server(lambda: vitals.beat, lambda: vitals.problem)
+    await made.start("127.0.0.1", 0)
+    yield made
+    await made.stop()
+
+
+async def get(running: Server, path: str) -> tuple[int, str, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{running.port}{path}") as answer,
+    ):
+        return answer.status, await answer.text(), answer.headers["Content-Type"]
+
+
+async def test_metrics_are_in_prometheus_text_format(running: Server) -> None:
+    status, text, content_type = await get(running, "/metrics")
+
+    names = {family.name for family in text_string_to_metric_families(text)}
+    assert status == 200
+    assert content_type.startswith("text/plain; version=")
+    assert {"pelagos_queue_depth", "pelagos_reconciles", "process_resident_memory_bytes"} <= names
+
+
+async def test_a_loop_that_turns_is_alive(running: Server) -> None:
+    assert (await get(running, "/healthz"))[:2] == (200, "ok\n")
+
+
+async def test_a_loop_that_stands_still_is_dead(running: Server, vitals: Vitals) -> None:
+    vitals.beat -= server.LONGEST_SILENCE + 1
+
+    status, text, _ = await get(running, "/healthz")
+
+    assert status == 503
+    assert text == "the event loop has not turned for 16 s\n"
+
+
+async def test_readiness_tells_what_is_missing(running: Server, vitals: Vitals) -> None:
+    assert (await get(running, "/readyz"))[:2] == (200, "ok\n")
+
+    vitals.problem = "the CRDs are not installed"
+
+    assert (await get(running, "/readyz"))[:2] == (503, "the CRDs are not installed\n")
+
+
+async def test_other_paths_are_not_there(running: Server) -> None:
+    assert (await get(running, "/"))[0] == 404
+
+
+async def test_a_free_port_is_told_and_given_back(vitals: Vitals) -> None:
+    first = Server(lambda: vitals.beat, lambda: None)
+    await first.start("127.0.0.1", 0)
+    port = first.port
+    await first.stop()
+
+    again = Server(lambda: vitals.beat, lambda: None)
+    await again.start("127.0.0.1", port)
+
+    assert again.port == port > 0
+    await again.stop()
+
+
+async def test_a_server_that_never_started_can_be_stopped(vitals: Vitals) -> None:
+    await Server(lambda: vitals.beat, lambda: None).stop()
