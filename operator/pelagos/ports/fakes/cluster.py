@@ -61,10 +61,10 @@ class ClusterFake:
         body = self._find(resource)
         if body is None:
             return None
-        merged = _merged(body.get("status", {}), patch)
-        status = _structured(_schema(resource.kind.status), merged)
-        if status != merged:
-            raise AssertionError(f"the CRD of {resource.kind.kind} would drop a part of status: {merged} -> {status}")
+        whole = merged(body.get("status", {}), patch)
+        status = _structured(_schema(resource.kind.status), whole)
+        if status != whole:
+            raise AssertionError(f"the CRD of {resource.kind.kind} would drop a part of status: {whole} -> {status}")
         if status != body.get("status", {}):
             self.status_patches += 1
             self._store(resource.key, {**body, "status": status})
@@ -113,10 +113,10 @@ class ClusterFake:
     def edit(self, key: Key, spec: Mapping[str, Any]) -> Resource:
         """What a user does with ``kubectl patch``: merge ``spec``. Null removes a field, and its default comes back."""
         body = self._bodies[key]
-        merged = _structured(_schema(self._kinds[key.kind].spec), _merged(body["spec"], spec))
-        if merged != body["spec"]:
+        edited = _structured(_schema(self._kinds[key.kind].spec), merged(body["spec"], spec))
+        if edited != body["spec"]:
             metadata = {**body["metadata"], "generation": body["metadata"]["generation"] + 1}
-            self._store(key, {**body, "metadata": metadata, "spec": merged})
+            self._store(key, {**body, "metadata": metadata, "spec": edited})
         return self._now(key)
 
     def annotate(self, key: Key, name: str, value: str) -> Resource:
@@ -193,8 +193,8 @@ def _schema(model: type[meta.ApiModel]) -> schemas.Schema:
     return schemas.structural(model)
 
 
-def _merged(target: Any, patch: Any) -> Any:
-    """RFC 7396."""
+def merged(target: Any, patch: Any) -> Any:
+    """``target`` after the JSON merge patch (RFC 7396)."""
     if not isinstance(patch, Mapping):
         return copy.deepcopy(patch)
     result = dict(target) if isinstance(target, Mapping) else {}
@@ -202,7 +202,7 @@ def _merged(target: Any, patch: Any) -> Any:
         if value is None:
             result.pop(name, None)
         else:
-            result[name] = _merged(result.get(name), value)
+            result[name] = merged(result.get(name), value)
     return result
 
 
