@@ -8,7 +8,9 @@ import sys
 from kfp import compiler, dsl
 
 
-@dsl.component(base_image="example.org/python", packages_to_install=[], install_kfp_package=False)
+@dsl.component(  # type: ignore[untyped-decorator]
+    base_image="example.org/python", packages_to_install=[], install_kfp_package=False
+)
 def work(folder: str) -> None:
     import json
     import os
@@ -42,7 +44,7 @@ def work(folder: str) -> None:
 if __name__ == "__main__":
     for name in ("dataset-preparation", "training"):
 
-        @dsl.pipeline(name=name)
+        @dsl.pipeline(name=name)  # type: ignore[untyped-decorator]
         def flow(folder: str) -> None:
             work(folder=folder)
 

@@ -61,7 +61,7 @@ def _model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], shape:
 
 def image() -> np.ndarray:
     """Four cells in clear colours on black, blue first."""
-    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    pixels: np.ndarray = np.zeros((SIDE, SIDE, 3), np.uint8)
     for index, (row, column, channel, value) in enumerate(
         [(0, 1, 2, 230), (2, 0, 1, 200), (3, 3, 0, 180), (1, 2, 2, 140)]
     ):

@@ -11,7 +11,7 @@ from ultralytics.utils.metrics import ap_per_class, box_iou
 
 from pelagos_pipelines.evaluation import detection
 from pelagos_pipelines.evaluation.truth import Sample
-from pelagos_pipelines.serving.predictor import Detections
+from pelagos_pipelines.serving.predictor import Detections, Pixels
 
 CLASSES = 3
 
@@ -59,7 +59,7 @@ def test_a_box_of_another_class_is_a_confusion() -> None:
     samples = [make_sample([[0, 0, 10, 10], [50, 50, 60, 60]], [0, 1])]
     found = [make_found([[0, 0, 10, 9], [200, 200, 220, 220], [0, 0, 9, 9]], [0.9, 0.8, 0.1], [2, 1, 0])]
     matrix = detection.confusion(samples, found, CLASSES, confidence=0.5)
-    want = np.zeros((4, 4), int)
+    want: Pixels = np.zeros((4, 4), int)
     want[0, 2] = 1  # class 0 taken for class 2
     want[1, 3] = 1  # class 1 not found
     want[3, 1] = 1  # class 1 found where nothing is
@@ -93,7 +93,7 @@ def reference(samples: list[Sample], found: list[Detections]) -> dict[str, np.nd
     """Metrics of ultralytics, matched as its validator does: greedily by IoU within a class, for ten IoU thresholds."""
     right, scores, guessed, truth = [], [], [], []
     for sample, predicted in zip(samples, found, strict=True):
-        correct = np.zeros((len(predicted.scores), 10), bool)
+        correct: Pixels = np.zeros((len(predicted.scores), 10), bool)
         overlap = box_iou(torch.tensor(sample.boxes).float(), torch.tensor(predicted.boxes)).numpy()
         overlap *= sample.class_ids[:, None] == predicted.class_ids[None]
         for column, threshold in enumerate(np.linspace(0.5, 0.95, 10)):

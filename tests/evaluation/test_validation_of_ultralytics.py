@@ -15,7 +15,7 @@ from ultralytics import YOLO
 
 from pelagos_pipelines.evaluation import detection
 from pelagos_pipelines.evaluation.truth import Sample
-from pelagos_pipelines.serving.predictor import Thresholds
+from pelagos_pipelines.serving.predictor import Detections, Thresholds
 from pelagos_pipelines.training import yolov8
 from serving.detectors import SIZE, make_checkpoint, make_image
 
@@ -28,6 +28,7 @@ def make_collection(folder: Path, checkpoint: Path) -> list[Sample]:
     images = [make_image(SIZE, SIZE, seed) for seed in range(8)]
     samples = []
     for index, found in enumerate(yolov8.FAMILY.predict(checkpoint, images, Thresholds(confidence=0.35))):
+        assert isinstance(found, Detections)
         chosen = generator.random(len(found.scores)) < 0.7
         limits = np.array([found.width, found.height] * 2)
         sides = np.tile(found.boxes[chosen][:, 2:] - found.boxes[chosen][:, :2], 2)
@@ -72,7 +73,8 @@ def test_map_is_that_of_its_validation(tmp_path: Path) -> None:
         device="cpu",
     )
     pixels = [sample.pixels() for sample in samples]
-    found = list(yolov8.FAMILY.predict(checkpoint, pixels, Thresholds(confidence=0.001)))
+    predictions = yolov8.FAMILY.predict(checkpoint, pixels, Thresholds(confidence=0.001))
+    found = [prediction for prediction in predictions if isinstance(prediction, Detections)]
     got = detection.score(samples, found, len(LABELS))
     assert want.box.map50 > 0.3, "the comparison means something"
     assert abs(got.mean("map50") - want.box.map50) < 0.03

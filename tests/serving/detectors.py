@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
+from ultralytics.nn.tasks import DetectionModel
 
 from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.serving.predictor import Pixels
-from pelagos_pipelines.training import yolov8
 
 SIZE = 128
 SIZES = ((130, 100), (320, 240), (64, 200), (128, 128), (257, 33))
@@ -28,7 +28,7 @@ def make_image(width: int, height: int, seed: int) -> Pixels:
 def make_checkpoint(path: Path, labels: tuple[str, ...] = LABELS) -> Path:
     """YOLOv8n with random weights, scaled so that its scores spread over the whole of [0, 1]."""
     torch.manual_seed(0)
-    model = yolov8.DetectionModel("yolov8n.yaml", nc=len(labels), verbose=False)
+    model = DetectionModel("yolov8n.yaml", nc=len(labels), verbose=False)
     model.names = dict(enumerate(labels))
     batches = [
         torch.from_numpy(predictor.place(image, predictor.fit(image.shape[1], image.shape[0], SIZE, 32))[None])

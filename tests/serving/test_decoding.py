@@ -15,7 +15,7 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
 
 
 def encoded(suffix: str, image: predictor.Pixels = IMAGE) -> bytes:
-    return cv2.imencode(suffix, image)[1].tobytes()
+    return bytes(cv2.imencode(suffix, image)[1].tobytes())
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:

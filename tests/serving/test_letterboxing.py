@@ -21,7 +21,7 @@ def test_the_canvas_is_that_of_ultralytics(width: int, height: int) -> None:
 
 
 def test_a_classifier_sees_a_square_with_the_whole_image() -> None:
-    image = np.full((50, 200, 3), 255, np.uint8)
+    image: predictor.Pixels = np.full((50, 200, 3), 255, np.uint8)
     canvas = predictor.square(image, 64)
     assert canvas.shape == (64, 64, 3)
     assert (canvas[24:40] == 255).all()
@@ -29,6 +29,6 @@ def test_a_classifier_sees_a_square_with_the_whole_image() -> None:
 
 
 def test_a_thin_organism_survives_shrinking() -> None:
-    image = np.full((1000, 1000, 3), 200, np.uint8)
+    image: predictor.Pixels = np.full((1000, 1000, 3), 200, np.uint8)
     cv2.line(image, (0, 500), (999, 500), (0, 0, 0), 3)
     assert predictor.square(image, 64)[30:34].min() < 180

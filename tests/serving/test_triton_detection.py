@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -50,11 +51,11 @@ def served(triton: Server, packaged: Path) -> Server:
 
 
 def png(image: Pixels) -> bytes:
-    return cv2.imencode(".png", image)[1].tobytes()
+    return bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def jpeg(image: Pixels) -> bytes:
-    return cv2.imencode(".jpg", image)[1].tobytes()
+    return bytes(cv2.imencode(".jpg", image)[1].tobytes())
 
 
 def expect(checkpoint: Path, file: Path, data: bytes) -> Detections:
@@ -84,7 +85,7 @@ def assert_same(answer: dict[str, np.ndarray], row: int, want: Detections) -> No
 @pytest.mark.parametrize("encode", [png, jpeg])
 @pytest.mark.parametrize("size", SIZES)
 def test_an_image_gives_the_boxes_of_the_training_framework(
-    served: Server, checkpoint: Path, tmp_path: Path, size: tuple[int, int], encode: object
+    served: Server, checkpoint: Path, tmp_path: Path, size: tuple[int, int], encode: Callable[[Pixels], bytes]
 ) -> None:
     data = encode(make_image(*size, seed=0))
     want = expect(checkpoint, tmp_path / ("image.png" if encode is png else "image.jpg"), data)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,11 +23,11 @@ class Evil:
     def __init__(self, trace: Path) -> None:
         self._trace = trace
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self._trace),)
 
 
-def refusal(path: Path, loader: object) -> RefusedError:
+def refusal(path: Path, loader: Any) -> RefusedError:
     with pytest.raises(RefusedError) as caught:
         checkpoints.guarded(path, loader)
     return caught.value
@@ -36,7 +37,7 @@ def refusal(path: Path, loader: object) -> RefusedError:
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_code_in_a_checkpoint_is_named_and_not_executed(
-    tmp_path: Path, loader: object, zipped: bool, protocol: int
+    tmp_path: Path, loader: Any, zipped: bool, protocol: int
 ) -> None:
     trace, path = tmp_path / "trace", tmp_path / "evil.pt"
     torch.save({"model": Evil(trace)}, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
@@ -47,7 +48,7 @@ def test_code_in_a_checkpoint_is_named_and_not_executed(
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_a_bare_pickle_with_code_is_untrusted(tmp_path: Path, loader: object) -> None:
+def test_a_bare_pickle_with_code_is_untrusted(tmp_path: Path, loader: Any) -> None:
     trace, path = tmp_path / "trace", tmp_path / "evil.pt"
     path.write_bytes(pickle.dumps(Evil(trace)))
     assert refusal(path, loader).failure.reason is Reason.UNTRUSTED_CHECKPOINT
@@ -58,7 +59,7 @@ def test_a_bare_pickle_with_code_is_untrusted(tmp_path: Path, loader: object) ->
 @pytest.mark.parametrize(
     "content", [b"", b"not a checkpoint", b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK\x03\x04" + bytes(99)]
 )
-def test_another_file_is_no_checkpoint(tmp_path: Path, loader: object, content: bytes) -> None:
+def test_another_file_is_no_checkpoint(tmp_path: Path, loader: Any, content: bytes) -> None:
     path = tmp_path / "picture.pt"
     path.write_bytes(content)
     got = refusal(path, loader)
@@ -67,7 +68,7 @@ def test_another_file_is_no_checkpoint(tmp_path: Path, loader: object, content: 
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_a_truncated_checkpoint_is_invalid(tmp_path: Path, loader: object) -> None:
+def test_a_truncated_checkpoint_is_invalid(tmp_path: Path, loader: Any) -> None:
     path = tmp_path / "cut.pt"
     torch.save({"weight": torch.zeros(1000)}, path)
     path.write_bytes(path.read_bytes()[:2000])
@@ -75,10 +76,10 @@ def test_a_truncated_checkpoint_is_invalid(tmp_path: Path, loader: object) -> No
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_tensors_of_another_architecture_are_refused(tmp_path: Path, loader: object) -> None:
+def test_tensors_of_another_architecture_are_refused(tmp_path: Path, loader: Any) -> None:
     path = tmp_path / "other.pt"
     torch.save({"weight": torch.zeros(10)}, path)
-    found = checkpoints.guarded(path, loader)
+    found: Any = checkpoints.guarded(path, loader)
     with pytest.raises(RefusedError, match=r"not one of yolov8n.*features") as caught:
         checkpoints.matching(found, {"features.0.weight": torch.zeros(3)}, "head.", "yolov8n")
     assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,8 @@ class Place:
         return TrainingResult.model_validate_json((self.folder / "report" / "result.json").read_text())
 
     def failure(self) -> dict[str, str]:
-        return json.loads((self.folder / "report" / "failure.json").read_text())
+        failure: dict[str, str] = json.loads((self.folder / "report" / "failure.json").read_text())
+        return failure
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def test_an_untrusted_checkpoint_is_reported_and_not_executed(
     versions: dict[str, tuple[str, str]], tmp_path: Path
 ) -> None:
     class Evil:
-        def __reduce__(self) -> object:
+        def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(tmp_path / "trace"),)
 
     (tmp_path / "data").mkdir()

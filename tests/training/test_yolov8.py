@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ultralytics.nn.tasks import DetectionModel
 
 from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest
 from pelagos_pipelines.evaluation import truth
@@ -117,7 +118,7 @@ def test_a_loss_that_is_no_number_is_refused(
     prepare = yolov8_trainer.Trainer.preprocess_batch
 
     def spoil(self: yolov8_trainer.Trainer, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        spoilt = prepare(self, batch)
+        spoilt: dict[str, torch.Tensor] = prepare(self, batch)
         spoilt["img"] = spoilt["img"] * float("nan")
         return spoilt
 
@@ -151,7 +152,7 @@ def test_exhausted_memory_is_refused_instead_of_changing_the_batch(
 
 def test_it_starts_from_a_checkpoint_with_other_classes(tmp_path: Path, version: tuple[str, str]) -> None:
     start = tmp_path / "start.pt"
-    donor = yolov8.DetectionModel("yolov8n.yaml", nc=80, verbose=False)
+    donor = DetectionModel("yolov8n.yaml", nc=80, verbose=False)
     torch.save({"epoch": -1, "model": donor, "train_args": {}}, start)
     job, _ = make_job(tmp_path / "job", make_request("yolov8n", *version), start)
     found = yolov8._start(job)
@@ -161,7 +162,7 @@ def test_it_starts_from_a_checkpoint_with_other_classes(tmp_path: Path, version:
 
 def test_a_checkpoint_of_another_size_is_refused(tmp_path: Path, version: tuple[str, str]) -> None:
     start = tmp_path / "start.pt"
-    torch.save({"epoch": -1, "model": yolov8.DetectionModel("yolov8s.yaml", nc=2, verbose=False)}, start)
+    torch.save({"epoch": -1, "model": DetectionModel("yolov8s.yaml", nc=2, verbose=False)}, start)
     with pytest.raises(RefusedError, match="not one of yolov8n") as caught:
         yolov8.FAMILY.train(*make_job(tmp_path / "job", make_request("yolov8n", *version), start))
     assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID
