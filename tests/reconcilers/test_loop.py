@@ -271,3 +271,24 @@ def test_the_heartbeat_shows_that_the_event_loop_turns(world: Simulation) -> Non
         stage.run(2)
 
         assert stage.loop.beat > before
+
+
+def test_in_a_burst_every_new_resource_gets_a_status_before_anybody_gets_a_second_look(world: Simulation) -> None:
+    with scene(world, workers=2) as stage:
+        stage.scripted.takes = 60.0
+        keys = [world.create(kinds.DATASET, f"plankton-{number}", builders.DATASET) for number in range(20)]
+        for key in keys:
+            stage.show(key)
+
+        stage.run(1.0)
+
+        reasons = [entry["reason"] for key in keys[:-2] for entry in conditions(world, key) if entry["type"] == "Ready"]
+        assert reasons.count("Accepted") >= len(keys) - 4
+        stage.run(60.0 * 20)
+        assert {key for key, *_ in stage.scripted.passes} == set(keys)
+
+
+def conditions(world: Simulation, key: Key) -> list[dict[str, Any]]:
+    found = world.cluster.get(key)
+    assert found is not None
+    return list(found.status.get("conditions", ()))

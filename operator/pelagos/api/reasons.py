@@ -23,6 +23,7 @@ class Reason:
 
 
 ALL_KINDS = (
+    Reason("Accepted", "under way", "The resource was seen and waits for its first pass, behind others."),
     Reason("NotYetJudged", "under way", "What comes before this aspect is not done."),
     Reason(
         "InvalidSpec",

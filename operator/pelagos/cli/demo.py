@@ -133,7 +133,8 @@ def _figures(training: Mapping[str, Any]) -> Table:
     table.add_column("value", justify="right")
     table.add_column("gate")
     gates = {gate["metric"]: gate for gate in status.get("gates", ())}
-    for name, value in sorted(status["metrics"].items()):
+    measured = {name: value for name, value in status["metrics"].items() if name.startswith("test/")}
+    for name, value in sorted(measured.items()):
         gate = gates.get(name)
         table.add_row(name, value, f"[green]at least {gate['minimum']}: passed[/]" if gate else "")
     return table

@@ -22,6 +22,9 @@ logger = logging.getLogger("pelagos.reconcile")
 REJECTED_RETRY = 15.0
 
 
+_ACCEPTED = Decision((Verdict("Ready", Stance.PROGRESSING, "Accepted", "seen, and waiting for its first pass"),))
+
+
 class Reconciler(Protocol):
     """What differs between kinds."""
 
@@ -80,6 +83,12 @@ async def reconcile(reconciler: Reconciler, resource: Resource, world: World) ->
     return Pass(summary(decision).stance.value.lower(), decision.recheck_after)
 
 
+async def greet(reconciler: Reconciler, resource: Resource, world: World) -> Pass:
+    """Give a new resource its first status at once, when others stand before it; its first real pass follows."""
+    await _report(reconciler, resource, _ACCEPTED, world, announce=False)
+    return Pass("accepted", 0)
+
+
 async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: World) -> Decision:
     try:
         spec = reconciler.kind.spec.model_validate(resource.spec)
@@ -92,7 +101,9 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: Wor
     return decision
 
 
-async def _report(reconciler: Reconciler, resource: Resource, decision: Decision, world: World) -> None:
+async def _report(
+    reconciler: Reconciler, resource: Resource, decision: Decision, world: World, *, announce: bool = True
+) -> None:
     status = reporting.new_status(
         resource.status, decision, reconciler.conditions, generation=resource.generation, now=world.clock.now()
     )
@@ -103,7 +114,8 @@ async def _report(reconciler: Reconciler, resource: Resource, decision: Decision
     if written is None:
         return
     world.cache.put_written(resource, written)
-    await _announce(resource, status, world)
+    if announce:
+        await _announce(resource, status, world)
 
 
 async def _announce(resource: Resource, status: dict[str, Any], world: World) -> None:

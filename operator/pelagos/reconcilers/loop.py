@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import time
@@ -33,7 +34,8 @@ class Loop:
     def __init__(self, world: World, reconcilers: Mapping[str, driver.Reconciler], workers: int) -> None:
         self._world = world
         self._reconcilers = reconcilers
-        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._ready: asyncio.PriorityQueue[tuple[int, int, Key]] = asyncio.PriorityQueue()
+        self._order = itertools.count()
         self._queued: set[Key] = set()
         self._working: set[Key] = set()
         self._again: set[Key] = set()
@@ -84,8 +86,13 @@ class Loop:
             self._again.add(key)
         elif key not in self._queued:
             self._queued.add(key)
-            self._ready.put_nowait(key)
+            # New resources go first, so that a burst keeps nobody waiting for a sign of life.
+            self._ready.put_nowait((0 if self._is_new(key) else 1, next(self._order), key))
             metrics.QUEUE_DEPTH.set(len(self._queued))
+
+    def _is_new(self, key: Key) -> bool:
+        resource = self._world.cache.get(key)
+        return resource is not None and not resource.status.get("conditions") and not resource.deleting
 
     def add_after(self, key: Key, delay: float) -> None:
         """Reconcile ``key`` after ``delay`` seconds, unless something happens sooner."""
@@ -103,7 +110,7 @@ class Loop:
 
     async def _work(self) -> None:
         while True:
-            key = await self._ready.get()
+            _, _, key = await self._ready.get()
             self._queued.discard(key)
             self._silence(key)
             if self._stopping:
@@ -128,7 +135,9 @@ class Loop:
         started = time.perf_counter()
         result, delay = "error", None
         try:
-            outcome = await driver.reconcile(self._reconcilers[key.kind], resource, self._world)
+            crowded = self._is_new(key) and len(self._queued) >= self._workers
+            make = driver.greet if crowded else driver.reconcile
+            outcome = await make(self._reconcilers[key.kind], resource, self._world)
             result, delay = outcome.result, outcome.recheck_after
             if outcome.failed:
                 delay = self._backoff(key)
@@ -146,9 +155,8 @@ class Loop:
 
     def _backoff(self, key: Key) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        pause = min(
-            LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 16)
-        )  # An outage of hours must not overflow.
+        doublings = min(failures - 1, 16)  # An outage of hours must not overflow.
+        pause = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0**doublings)
         return pause * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
 
     async def _heartbeat(self) -> None:
