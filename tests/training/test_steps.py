@@ -140,6 +140,26 @@ def test_a_dataset_that_does_not_fit_is_reported(
     assert words in place.failure()["message"]
 
 
+def test_an_architecture_of_another_task_is_reported(versions: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    request = make_request("mobilenet_v3_small", *versions["yolov8n"], task="Detection")
+    place = Place(tmp_path)
+    with pytest.raises(RefusedError, match="name one of yolov8n"):
+        train(*place.parameters(request.model_dump_json(by_alias=True)))
+    assert place.failure()["reason"] == Reason.TASK_MISMATCH
+    assert place.failure()["field"] == "model.architecture"
+
+
+def test_a_full_disk_is_reported(versions: dict[str, tuple[str, str]], tmp_path: Path) -> None:
+    request = make_request("mobilenet_v3_small", *versions["mobilenet_v3_small"], imageSize=32)
+    place = Place(tmp_path)
+    (tmp_path / "workspace" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "workspace" / "checkpoints" / ".last.pt.partial").symlink_to("/dev/full")
+    with pytest.raises(RefusedError, match="no space is left"):
+        train(*place.parameters(request.model_dump_json(by_alias=True)))
+    assert place.failure()["reason"] == Reason.DISK_FULL
+    assert not (tmp_path / "workspace" / "train.json").exists()
+
+
 def test_an_empty_split_is_reported(tmp_path: Path) -> None:
     uri, version = make_version(tmp_path / "dataset", (4, 2, 0), detection=False)
     request = make_request("mobilenet_v3_small", uri, version)

@@ -34,10 +34,10 @@ def _evaluate(run: runs.Run) -> None:
     from pelagos_pipelines.training.journal import Journal
     from pelagos_pipelines.training.tracking import Tracker
 
+    family = family_of(run.request)
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     known = truth.read(run.request)
     samples = known.samples("test")
-    family = family_of(run.request.model.architecture)
     pixels = (sample.pixels() for sample in samples)
     found = list(family.predict(run.checkpoints / "best.pt", pixels, Thresholds(confidence=LOWEST_CONFIDENCE)))
     metrics = evaluation.evaluate(samples, found, known.labels, run.figures)

@@ -40,8 +40,8 @@ def _export(run: runs.Run) -> None:
     from pelagos_pipelines.training.families import family_of
     from pelagos_pipelines.training.tracking import Tracker
 
+    family = family_of(run.request)
     tracker = Tracker(run.tracking_uri, run.tracking_run)
-    family = family_of(run.request.model.architecture)
     onnx = run.workspace / "model.onnx"
     settings = family.export(run.checkpoints / "best.pt", onnx)
     samples = truth.read(run.request).samples("test")

@@ -35,6 +35,7 @@ def _train(run: runs.Run) -> None:
     from pelagos_pipelines.training.tracking import Tracker
 
     known = truth.read(run.request, check_content=True)
+    family = family_of(run.request)
     start = None
     if weights := run.request.model.weights:
         start = checkpoints.take(weights, run.data_root, run.workspace / "start.pt")
@@ -42,7 +43,7 @@ def _train(run: runs.Run) -> None:
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     _describe(run, tracker)
     journal = Journal(run.history, tracker)
-    family_of(run.request.model.architecture).train(Job(run.request, known, run.checkpoints, start), journal)
+    family.train(Job(run.request, known, run.checkpoints, start), journal)
     tracker.flush()
     best = max(
         journal.epochs,

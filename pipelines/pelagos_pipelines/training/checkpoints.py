@@ -139,8 +139,11 @@ def save_atomically(content: Any, path: Path) -> None:
     """Write with torch.save so that a crash leaves the old file or the new one."""
     import torch
 
+    # torch.save to a file reports a full disk as an error of its zip writer; writing bytes reports it as what it is.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     partial = path.with_name(f".{path.name}.partial")
-    torch.save(content, partial)
+    partial.write_bytes(buffer.getbuffer())
     replace_durably(partial, path)
 
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from pelagos_pipelines.contract import TrainingRequest
+from pelagos_pipelines.contract import Reason, RefusedError, Task, TrainingRequest
 from pelagos_pipelines.evaluation.truth import Truth
 from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings, Thresholds
 from pelagos_pipelines.training.journal import Journal
@@ -39,9 +39,10 @@ class Job:
 
 
 class Family(Protocol):
-    """One model family. ``NAME`` is what a model package calls it."""
+    """One model family. ``NAME`` is what a model package calls it, ``TASK`` what its models do."""
 
     NAME: str
+    TASK: Task
 
     def train(self, job: Job, journal: Journal) -> None:
         """Train to the end, from the last checkpoint in ``job.folder`` if there is one, and leave ``job.best``.
@@ -60,8 +61,20 @@ class Family(Protocol):
         ...
 
 
-def family_of(architecture: str) -> Family:
-    """The family of an architecture; importing it loads its training framework, which takes seconds."""
+def family_of(request: TrainingRequest) -> Family:
+    """The family of the request's architecture; importing it loads its training framework, which takes seconds.
+
+    Raises:
+        RefusedError: TASK_MISMATCH when the architecture is for another task than the request.
+    """
+    architecture = request.model.architecture
     module = import_module(f"pelagos_pipelines.training.{MODULES[architecture]}")
     family: Family = module.FAMILY
+    if family.TASK is not request.task:
+        raise RefusedError(
+            Reason.TASK_MISMATCH,
+            f"{architecture} is for {family.TASK.value}, the dataset is for {request.task.value};"
+            f" name one of {', '.join(name for name, other in MODULES.items() if other != MODULES[architecture])}",
+            "model.architecture",
+        )
     return family

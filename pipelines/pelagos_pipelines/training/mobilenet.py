@@ -20,7 +20,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pelagos_pipelines.contract import Hyperparameters, Reason, RefusedError
+from pelagos_pipelines.contract import Hyperparameters, Reason, RefusedError, Task
 from pelagos_pipelines.evaluation import classification
 from pelagos_pipelines.evaluation.truth import Sample
 from pelagos_pipelines.serving import predictor
@@ -98,6 +98,7 @@ class MobileNet:
     """The family; see `families.Family` for the contract of its methods."""
 
     NAME = "MobileNetV3"
+    TASK = Task.CLASSIFICATION
 
     def train(self, job: Job, journal: Journal) -> None:
         """Train with cross entropy; the best epoch is the one with the highest macro F1 on validation, then the lowest loss."""

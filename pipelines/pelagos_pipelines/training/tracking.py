@@ -60,7 +60,10 @@ class Tracker:
     """Sends to one existing MLflow run; with an empty ``uri`` it sends nothing."""
 
     def __init__(self, uri: str, run: str, flush_seconds: float = FLUSH_SECONDS) -> None:
-        """Start the sending thread; nothing is sent yet and no connection is made."""
+        """Start the sending thread; nothing is sent yet and no connection is made.
+
+        Import the training framework before: two threads that import large packages at once can trip over each other.
+        """
         self._uri, self._run, self._flush_seconds = uri, run, flush_seconds
         self._messages: queue.Queue[_Message] = queue.Queue()
         self._refused: list[str] = []

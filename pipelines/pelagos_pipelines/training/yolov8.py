@@ -26,7 +26,7 @@ from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import SETTINGS
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.contract import Reason, RefusedError, Task
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.predictor import Detections, Pixels, Prediction, Settings, Thresholds
 from pelagos_pipelines.training import checkpoints, graphs, memory
@@ -52,6 +52,7 @@ class YoloV8:
     """The family; see `families.Family` for the contract of its methods."""
 
     NAME = "YOLOv8"
+    TASK = Task.DETECTION
 
     def train(self, job: Job, journal: Journal) -> None:
         """Train with ultralytics' loss and augmentation; the best epoch is the one with the highest mAP50-95 on validation."""
