@@ -102,6 +102,7 @@ async def _from_registry(reference: RegistryRef, world: World) -> ResolvedModel 
 
 
 async def _from_uri(uri: str, world: World) -> ResolvedModel | Unresolved:
+    uri = uri.rstrip("/")
     path = world.objects.path(uri)
     if path is None:
         root = world.objects.uri("")
@@ -115,7 +116,7 @@ async def _from_uri(uri: str, world: World) -> ResolvedModel | Unresolved:
     if package is None or "onnxSha256" not in package:
         message = f"spec.model.uri: there is no model package at {uri} (package.json is missing)"
         return Unresolved("ModelPackageMissing", message, refused=True)
-    return ResolvedModel(uri, str(package["onnxSha256"]), f"package {uri.rstrip('/').rsplit('/', 1)[-1][:12]}")
+    return ResolvedModel(uri, str(package["onnxSha256"]), f"package {uri.rsplit('/', 1)[-1][:12]}")
 
 
 def _last_model(resource: Resource) -> ResolvedModel | None:
