@@ -50,7 +50,7 @@ class Rest:
 
 def measure(plan: Plan) -> Section:
     """See the module."""
-    repeats, seconds = plan.size(5, 2), plan.size(10.0, 4.0)
+    repeats, seconds = plan.size(5, 2), plan.size(20.0, 4.0)
     if not (plan.data / PATH).exists():
         raise measuring.MeasurementError(f"{plan.data / PATH} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
     plan.say("pelagos up")
@@ -79,14 +79,14 @@ def measure(plan: Plan) -> Section:
 def _rows(followed: list[Followed], alone: list[float], rest: Rest, around: tuple[float, float]) -> list[list[Cell]]:
     spans: dict[str, list[float]] = {
         "`kubectl apply` to Ready": [item.ready for item in followed],
-        "— the task prepare alone": alone,
-        "— **platform overhead**: the rest": [item.ready - task for item, task in zip(followed, alone, strict=True)],
-        "of the overhead: `kubectl apply`": [item.applied for item in followed],
-        "of the overhead: until the pipeline run begins": [item.begun for item in followed],
-        "of the overhead: the run without the task": [
-            item.run - task for item, task in zip(followed, alone, strict=True)
+        "the task prepare alone": alone,
+        "**platform overhead**: the difference": [
+            item.ready - task for item, task in zip(followed, alone, strict=True)
         ],
-        "of the overhead: from the run's end to Ready": [item.noticed for item in followed],
+        "... `kubectl apply` itself": [item.applied for item in followed],
+        "... until the pipeline run begins": [item.begun for item in followed],
+        "... the run without the task": [item.run - task for item, task in zip(followed, alone, strict=True)],
+        "... from the run's end to Ready": [item.noticed for item in followed],
         "CPU of the operator for it, without the run": [item.operator for item in followed],
         "`pelagos up`, first start": [around[0]],
         "`pelagos down`": [around[1]],

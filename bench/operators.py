@@ -60,7 +60,7 @@ class Found:
 
 def measure(plan: Plan) -> Section:
     """See the module."""
-    number, repeats = plan.size(500, 60), plan.size(3, 2)
+    number, repeats = plan.size(500, 60), plan.size(5, 2)
     own, others = cores()
     plane = start_control_plane(plan.folder / "plane")
     try:
@@ -138,7 +138,7 @@ async def _observe(plane: ControlPlane, namespace: str, pid: int, number: int, h
 
 
 async def _idle(pid: int) -> float:
-    seconds = 4.0
+    seconds = 2.0
     cpu = measuring.cpu_seconds(pid)
     await asyncio.sleep(seconds)
     return (measuring.cpu_seconds(pid) - cpu) / seconds

@@ -76,7 +76,7 @@ class Here:
 
 def measure(plan: Plan) -> Section:
     """See the module."""
-    number, repeats = plan.size(400, 60), plan.size(5, 2)
+    number, repeats = plan.size(400, 40), plan.size(5, 1)
     images = _images(plan)
     package = _package(plan, images)
     default = durations.microseconds(Runtime().max_queue_delay)
