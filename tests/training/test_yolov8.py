@@ -53,6 +53,16 @@ def test_an_epoch_leaves_history_a_checkpoint_and_predictions(tmp_path: Path, ve
     assert (found.width, found.height) == (96, 72)
 
 
+def test_mosaic_is_closed_before_the_end(tmp_path: Path, version: tuple[str, str]) -> None:
+    request = make_request("yolov8n", *version, epochs=10, mosaic=True, imageSize=32, batchSize=3)
+    arguments = yolov8._arguments(make_job(tmp_path, request)[0], None)
+    assert (arguments["mosaic"], arguments["close_mosaic"]) == (1.0, 1)
+    request = make_request("yolov8n", *version, mosaic=True)
+    job, journal = make_job(tmp_path / "job", request)
+    yolov8.FAMILY.train(job, journal)
+    assert len(journal.epochs) == 1
+
+
 def test_the_same_seed_gives_the_same_training(tmp_path: Path, version: tuple[str, str]) -> None:
     histories = []
     for name in ("first", "second"):

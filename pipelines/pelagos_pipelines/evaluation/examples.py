@@ -102,7 +102,7 @@ def _draw(axes: Any, sample: Sample, found: Detections, labels: Sequence[str]) -
         text = f"{figures.shortened(labels[found.class_ids[index]], 14)} {found.scores[index]:.2f}"
         ground = {"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
         # Near the upper and the right edge the text goes inside, where it is not cut off.
-        below, left = y1 < 0.08 * found.height, x1 > 0.75 * found.width
+        below, left = y1 < 0.08 * found.height, x1 > 0.6 * found.width
         place = {"va": "top" if below else "bottom", "ha": "right" if left else "left"}
         axes.text(x2 if left else x1, y1, text, fontsize=7, bbox=ground, clip_on=True, **place)
 
