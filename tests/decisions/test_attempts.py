@@ -35,7 +35,18 @@ def test_a_run_under_way_is_waited_for(state: RunState, want: str) -> None:
 
     assert (outcome.verdict.stance, outcome.verdict.reason) == (Stance.PROGRESSING, want)
     assert outcome.attempt is None
-    assert outcome.recheck_after == attempts.POLL
+    assert outcome.recheck_after is not None
+    assert attempts.FIRST_POLL <= outcome.recheck_after <= attempts.POLL
+
+
+def test_a_young_run_is_looked_at_more_often_than_an_old_one() -> None:
+    run = make_run(RunState.RUNNING)
+    assert run.started_at is not None
+    age = (NOW - run.started_at).total_seconds()
+
+    pauses = [judge(run, after=seconds - age).recheck_after for seconds in (0, 5, 3600)]
+
+    assert pauses == [attempts.FIRST_POLL, 1.0, attempts.POLL]
 
 
 @pytest.mark.parametrize("state", [RunState.PENDING, RunState.RUNNING])

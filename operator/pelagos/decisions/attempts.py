@@ -17,6 +17,7 @@ MAX_FAILURES = 3
 """A run whose step crashes is started this many times before a person is asked."""
 MAX_INTERRUPTIONS = 10
 """A run whose process is killed from outside is started this many times."""
+FIRST_POLL = 0.3
 POLL = 2.0
 """Seconds between two looks at a run that is under way."""
 
@@ -39,15 +40,25 @@ def judge(aspect: str, run: PipelineRun | None, report: Report, *, retry_key: st
     """Decide about the pipeline run behind the condition ``aspect``."""
     if run is None:
         return Outcome(
-            Verdict(aspect, Stance.PROGRESSING, "Submitting", "the pipeline run is being submitted"), attempt=1
+            Verdict(aspect, Stance.PROGRESSING, "Submitting", "the pipeline run is being submitted"),
+            attempt=1,
+            recheck_after=FIRST_POLL,
         )
     if run.state is RunState.PENDING:
         return Outcome(Verdict(aspect, Stance.PROGRESSING, "Queued", "the pipeline run waits for capacity"))
     if run.state is RunState.RUNNING:
-        return Outcome(Verdict(aspect, Stance.PROGRESSING, "Running", "the pipeline run is under way"))
+        running = Verdict(aspect, Stance.PROGRESSING, "Running", "the pipeline run is under way")
+        return Outcome(running, recheck_after=_poll(run, now))
     if run.state is RunState.SUCCEEDED and report.result is not None:
         return Outcome(Verdict(aspect, Stance.DONE, "Succeeded", "the pipeline run succeeded"), recheck_after=None)
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
+
+
+def _poll(run: PipelineRun, now: datetime) -> float:
+    """A run that began a moment ago may end in a moment: look often at first, then every POLL seconds."""
+    if run.started_at is None:
+        return POLL
+    return min(POLL, max(FIRST_POLL, 0.2 * (now - run.started_at).total_seconds()))
 
 
 def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key: str, now: datetime) -> Outcome:

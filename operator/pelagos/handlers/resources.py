@@ -34,6 +34,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
     settings.queueing.idle_timeout = 1
+    settings.persistence.diffbase_storage = _NoDiffs()
     memo.operator = await memo.start(_credentials(settings))
 
 
@@ -41,6 +42,21 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
 async def stop(memo: kopf.Memo, **_: Any) -> None:
     """Stop reconciling; what runs outside goes on."""
     await memo.operator.stop()
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf copies every object at every event to find out what changed; we look at the world instead."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Nothing is worth comparing."""
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """Nothing was stored."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is stored."""
 
 
 def _watch(kind: kinds.Kind) -> None:
