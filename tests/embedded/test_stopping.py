@@ -142,3 +142,17 @@ def _sleep(environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 def _start(layout: Layout) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", _SUPERVISE, str(layout.home), str(Path(supervised.__file__).parent)])
+
+
+async def test_a_child_that_was_given_another_environment_is_ended_with_its_session(layout: Layout) -> None:
+    marked = {**os.environ, processes.INSTALLATION: str(layout.home)}
+    program = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', 'import time; time.sleep(600)'], env={})"
+    )
+    runner = processes.start_detached([sys.executable, "-c", program], environment=marked, output=layout.log("run"))
+    await eventually(lambda: len(leftovers.find(layout.home)) == 2, "runner and child are found")
+
+    assert await leftovers.end(layout.home, 2) == 2
+
+    assert not processes.is_alive(runner)
+    assert leftovers.find(layout.home) == set()

@@ -26,7 +26,11 @@ _KILL_SECONDS = 1.0
 def find(home: Path) -> set[int]:
     """Process ids of everything that runs for the installation, but for the supervisor and what people started themselves."""
     wanted = f"{processes.INSTALLATION}={home}".encode()
-    return {pid for pid in _process_ids() if _carries(pid, wanted)}
+    pids = _process_ids()
+    carriers = {pid for pid in pids if _carries(pid, wanted)}
+    # A program may give its children another environment; they stay in the session that its leader was given.
+    sessions = {session for pid in carriers if (session := _session(pid)) is not None and session in carriers}
+    return carriers | {pid for pid in pids if _session(pid) in sessions}
 
 
 async def end(home: Path, grace: float, *, spare: Collection[int] = ()) -> int:

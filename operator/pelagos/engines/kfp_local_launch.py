@@ -106,6 +106,9 @@ class Launcher:
         passed_on = {
             key: value for key, value in os.environ.items() if key in _PASSED_ON or key.startswith(_PASSED_ON_PREFIXES)
         }
+        # Runs of the fork server do not inherit it from the operator.
+        if processes.INSTALLATION in os.environ:
+            passed_on[processes.INSTALLATION] = os.environ[processes.INSTALLATION]
         cache = self._home / "cache"
         own = {
             "PATH": f"{self._python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
