@@ -132,9 +132,13 @@ def _say_changes(
 ) -> None:
     for resource in resources:
         ready = condition(bodies.get(resource), "Ready")
-        line = f"{ready.get('reason', 'Waiting')}: {ready.get('message', '')}"
-        if said.get(resource) != line:
-            said[resource] = line
+        reason = str(ready.get("reason", "Waiting"))
+        progress = (bodies.get(resource, {}).get("status") or {}).get("progress")
+        line = f"{reason}: {_epochs(progress) if reason == 'Training' and progress else ready.get('message', '')}"
+        # Who waits for another repeats what that one says: once is enough.
+        news = reason if reason.endswith("NotReady") else f"{reason} {ready.get('message')}"
+        if said.get(resource) != news:
+            said[resource] = news
             console.print(
                 f"[{elapsed:5.0f} s] {resource.kind.kind} {resource.name}: {line}", markup=False, highlight=False
             )
