@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import builders
+import simulation
 from kstatus import Kstatus
 from pelagos.api import kinds, meta
-from pelagos.ports.cluster import Key
+from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.reconcilers import driver
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation
@@ -60,13 +62,10 @@ def test_without_the_finalizer_there_is_no_effect(world: Simulation, frames: Key
 
 @pytest.mark.parametrize("key", [FRAMES, DETECTOR, SERVICE], ids=lambda key: key.kind)
 def test_a_pass_writes_status_once_and_an_unchanged_resync_not_at_all(world: Simulation, key: Key) -> None:
-    import simulation
-
     simulation.apply_samples(world)
 
     for _ in range(4):
         before = world.cluster.status_patches
-        assert world.life is None or not world.life.calls[:0]
         world.make_pass(key)
         assert world.cluster.status_patches - before <= 1
     quiet = world.versions()
@@ -124,26 +123,46 @@ def test_a_resource_that_vanishes_meanwhile_is_borne_and_no_event_is_posted(worl
     assert len(world.cluster.events) == events
 
 
-def test_an_edit_during_a_pass_is_not_lost_though_the_reply_to_the_status_already_has_it(world: Simulation) -> None:
-    """A finished TrainingRun is looked at only when it changes: an edit that is taken for old news would wait for ever."""
-    import simulation
+EDITS: dict[str, tuple[Callable[[Simulation], object], Callable[[Simulation], bool]]] = {
+    "spec": (
+        lambda world: world.cluster.edit(DETECTOR, {"gates": [{"metric": "test/mAP50", "minimum": "0.99"}]}),
+        lambda world: world.ready(DETECTOR)["reason"] == "GateFailed",
+    ),
+    "suspension": (
+        lambda world: world.cluster.edit(SERVICE, {"suspend": True}),
+        lambda world: world.ready(SERVICE)["reason"] == "Suspended",
+    ),
+    "deletion": (
+        lambda world: world.cluster.delete(DETECTOR),
+        lambda world: world.cluster.get(DETECTOR) is None,
+    ),
+}
 
+
+@pytest.mark.parametrize(("edit", "holds"), EDITS.values(), ids=EDITS)
+def test_an_edit_during_a_pass_is_not_lost_though_the_reply_to_the_status_already_has_it(
+    world: Simulation,
+    monkeypatch: pytest.MonkeyPatch,
+    edit: Callable[[Simulation], object],
+    holds: Callable[[Simulation], bool],
+) -> None:
+    """A finished TrainingRun is looked at only when it changes: an edit that is taken for old news would wait for ever."""
     simulation.apply_samples(world)
-    life = world.start()
+    world.start()
     world.run_until(world.all_current)
     patch_status = world.cluster.patch_status
+    edited: list[object] = []
 
-    async def edit_first(resource: Any, patch: Any) -> Any:
-        world.cluster.patch_status = patch_status  # type: ignore[method-assign]
-        world.cluster.edit(DETECTOR, {"gates": [{"metric": "test/mAP50", "minimum": "0.99"}]})
+    async def edit_first(resource: Resource, patch: Any) -> Any:
+        if not edited:
+            edited.append(edit(world))
         return await patch_status(resource, patch)
 
-    world.cluster.patch_status = edit_first  # type: ignore[method-assign]
+    monkeypatch.setattr(world.cluster, "patch_status", edit_first)
     world.cluster.edit(DETECTOR, {"gates": []})
-    world.run(2)
-
-    assert world.ready(DETECTOR)["reason"] == "GateFailed"
-    assert not life.dead
+    world.cluster.edit(SERVICE, {"thresholds": {"iou": "0.6"}})
+    world.run(0.1)
+    world.run_until(lambda: holds(world), within=2)
 
 
 @pytest.mark.parametrize(
@@ -211,8 +230,6 @@ def test_an_outage_makes_ready_unknown_and_is_tried_again(world: Simulation, fra
 
 
 def test_after_an_outage_all_is_as_before(world: Simulation) -> None:
-    import simulation
-
     simulation.apply_samples(world)
     world.start()
     world.run_until(world.all_current)
@@ -283,6 +300,4 @@ def test_weights_that_leave_the_volume_are_refused_in_the_words_of_the_rule(worl
 
 
 def _reconciler(key: Key) -> driver.Reconciler:
-    from simulation import RECONCILERS
-
-    return RECONCILERS[key.kind]
+    return simulation.RECONCILERS[key.kind]

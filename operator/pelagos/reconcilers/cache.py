@@ -39,14 +39,10 @@ class Cache:
         self.on_change(resource.key)
         return True
 
-    def put_written(self, before: Resource, after: Resource) -> None:
-        """Remember the reply to a write of ours to ``before``.
-
-        A reply that also brings another's change is left to the watch: it wakes the loop, which must not take that for old news.
-        A resource that the watch has seen go meanwhile stays gone.
-        """
-        if before.key in self._resources and _intent(before) == _intent(after):
-            self.put(after)
+    def put_written(self, reply: Resource) -> None:
+        """Remember the reply to a write of ours; a resource that the watch has seen go meanwhile stays gone."""
+        if reply.key in self._resources:
+            self.put(reply)
 
     def remove(self, key: Key) -> None:
         """Forget a resource that is gone."""
@@ -82,7 +78,7 @@ def _key(kind: kinds.Kind, namespace: str, reference: object) -> Key | None:
     return Key(kind.kind, namespace, name) if isinstance(name, str) else None
 
 
-def _intent(resource: Resource) -> tuple[object, ...]:
+def intent(resource: Resource) -> tuple[object, ...]:
     """What others change and reconcilers act on."""
     return resource.uid, resource.generation, resource.deleting, resource.annotations
 

@@ -67,7 +67,7 @@ async def reconcile(reconciler: Reconciler, resource: Resource, world: World) ->
         written = await world.cluster.set_finalizers(resource, (*resource.finalizers, meta.FINALIZER))
         if written is None:
             return Pass("gone", None)
-        world.cache.put_written(resource, written)
+        world.cache.put_written(written)
         resource = written
     try:
         decision = await _decide_and_act(reconciler, resource, world)
@@ -113,7 +113,7 @@ async def _report(
     written = await world.cluster.patch_status(resource, patch)
     if written is None:
         return
-    world.cache.put_written(resource, written)
+    world.cache.put_written(written)
     if announce:
         await _announce(resource, status, world)
 

@@ -18,6 +18,7 @@ from pelagos.observability import metrics
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError
 from pelagos.reconcilers import driver
+from pelagos.reconcilers.cache import intent
 from pelagos.reconcilers.world import World
 
 logger = logging.getLogger("pelagos.loop")
@@ -150,7 +151,11 @@ class Loop:
             logger.error("the pass failed: %s; again in %.0f s", error, delay, exc_info=not known, extra=where)
         metrics.RECONCILES.labels(key.kind, result).inc()
         metrics.RECONCILE_SECONDS.labels(key.kind).observe(time.perf_counter() - started)
-        if delay is not None and self._world.cache.get(key) is not None:
+        latest = self._world.cache.get(key)
+        if latest is not None and intent(latest) != intent(resource):
+            # The reply to our write brought what somebody else changed meanwhile; the watch's news of it will look old.
+            self.add(key)
+        elif latest is not None and delay is not None:
             self.add_after(key, delay)
 
     def _backoff(self, key: Key) -> float:
