@@ -1,7 +1,7 @@
 """The operator's loop and reconcilers over the shipped fakes, in virtual time: an hour passes in milliseconds.
 
 What users, the data plane and accidents do is in the hands of the test. What is outside of the operator's process outlives it:
-``restart`` begins a new life with an empty cache. Every status that is written is checked by an Auditor.
+``restart`` begins a new life with an empty cache. Every status that is written is audited.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ import hashlib
 import inspect
 import json
 import logging
-import re
 import selectors
-import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import auditing
 import kstatus
 from pelagos.api import kinds
 from pelagos.api.kinds import Kind
-from pelagos.ports.cluster import Key, Resource
+from pelagos.ports.cluster import Key
 from pelagos.ports.errors import OutageError
 from pelagos.ports.fakes.cluster import ClusterFake, Watcher
 from pelagos.ports.fakes.objects import ObjectsFake
@@ -52,7 +51,6 @@ RECONCILERS = {
     reconciler.kind.kind: reconciler
     for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler())
 }
-CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
 
 
 class CrashError(BaseException):
@@ -216,79 +214,6 @@ class DataPlane:
         return path
 
 
-class Auditor:
-    """Checks every status that is written against what every kind promises; see ``pelagos.api.meta``."""
-
-    def __init__(self) -> None:
-        self.seen: dict[Key, list[Resource]] = {}
-        self.problems: list[str] = []
-        """Not raised where they are found: that is inside of the operator, which would take them for its own."""
-
-    def reasons(self, key: Key) -> list[str]:
-        """Reasons of Ready in the order in which they were seen, without repetitions."""
-        found = [_ready(resource)["reason"] for resource in self.seen[key] if resource.status]
-        return [reason for number, reason in enumerate(found) if number == 0 or found[number - 1] != reason]
-
-    def look(self, resource: Resource) -> None:
-        """Somebody wrote ``resource``."""
-        history = self.seen.setdefault(resource.key, [])
-        before = history[-1] if history and history[-1].uid == resource.uid else None
-        try:
-            if resource.status:
-                self._check(resource, before)
-        except (AssertionError, ValueError) as problem:
-            where = "".join(traceback.format_tb(problem.__traceback__)[-1:])
-            self.problems.append(f"{resource.key}: {problem}\n{where}{resource.status}")
-        history.append(resource)
-
-    def forget(self, _key: Key) -> None:
-        """A resource is gone."""
-
-    def _check(self, resource: Resource, before: Resource | None) -> None:
-        status = resource.kind.status.model_validate(resource.status)
-        held = {condition.type: condition for condition in status.conditions}
-        assert len(held) == len(status.conditions), "two conditions of one type"
-        owned = RECONCILERS[resource.kind.kind].conditions
-        assert {"Ready", *owned} <= held.keys() <= {"Ready", "Reconciling", "Stalled", *owned}
-        assert status.observed_generation is not None
-        for condition in status.conditions:
-            assert CAMEL_CASE.fullmatch(condition.reason), condition
-            assert condition.message, condition
-            assert condition.observed_generation == status.observed_generation
-        assert all(held[name].status == "True" for name in ("Reconciling", "Stalled") if name in held)
-        assert not {"Reconciling", "Stalled"} <= held.keys()
-        self._check_kstatus(resource, held["Ready"].status, held.keys())
-        self._check_transitions(before, resource)
-
-    def _check_kstatus(self, resource: Resource, ready: str, held: Any) -> None:
-        found = kstatus.read(resource)
-        if found is kstatus.Kstatus.FAILED:
-            assert ready == "False"
-        if found is kstatus.Kstatus.CURRENT:
-            assert (ready, "Reconciling" in held, "Stalled" in held) == ("True", False, False)
-        if ready == "Unknown":
-            assert "Reconciling" in held
-
-    def _check_transitions(self, before: Resource | None, after: Resource) -> None:
-        known = {condition["type"]: condition for condition in (before.status.get("conditions", ()) if before else ())}
-        for condition in after.status["conditions"]:
-            old = known.get(condition["type"])
-            if old is not None and old["status"] == condition["status"]:
-                assert old["lastTransitionTime"] == condition["lastTransitionTime"], condition
-
-
-class Tracebacks(logging.Handler):
-    """Collects what the operator logs with a traceback: each is a bug."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
-            self.found.append(self.format(record))
-
-
 class Simulation:
     """A world in memory, and the operator in it."""
 
@@ -303,9 +228,9 @@ class Simulation:
         self.objects = ObjectsFake()
         self.volumes = VolumesFake()
         self.data_plane = DataPlane(self)
-        self.auditor = Auditor()
+        self.auditor = auditing.Auditor({kind: known.conditions for kind, known in RECONCILERS.items()})
         self.cluster.watch(Watcher(self.auditor.look, self.auditor.forget))
-        self.tracebacks = Tracebacks()
+        self.tracebacks = auditing.Tracebacks()
         logging.getLogger("pelagos").addHandler(self.tracebacks)
         self.life: Life | None = None
         self._working = self.event_loop.create_task(self.data_plane.work())
@@ -422,7 +347,7 @@ class Simulation:
         """The Ready condition; empty without one."""
         found = self.cluster.get(key)
         assert found is not None, f"{key} is gone"
-        return _ready(found) if found.status else {}
+        return auditing.ready_condition(found) if found.status else {}
 
     def condition(self, key: Key, name: str) -> dict[str, Any]:
         """A condition."""
@@ -477,10 +402,6 @@ def apply_samples(world: Simulation, *, training: Any = None, service: Any = Non
 
 def void(_result: object) -> None:
     """Drop a result."""
-
-
-def _ready(resource: Resource) -> dict[str, Any]:
-    return next(dict(condition) for condition in resource.status["conditions"] if condition["type"] == "Ready")
 
 
 def _sha256(value: Any) -> str:
