@@ -143,14 +143,16 @@ async def test_a_model_that_a_person_made_stays(rest: MlflowRest) -> None:
     assert (await rest.get("registered-models/get", name=asked.model))["registered_model"]["name"] == asked.model
 
 
-async def test_a_crash_before_the_alias_was_set_is_made_good(rest: MlflowRest) -> None:
+@pytest.mark.parametrize("look", ["register", "find"])
+async def test_a_crash_before_the_alias_was_set_is_made_good(rest: MlflowRest, look: str) -> None:
     registry = MlflowRegistry(rest)
     asked = want()
     tags = {UID_TAG: asked.uid, ALIAS_PENDING_TAG: "champion"}
     await rest.post("registered-models/create", {"name": asked.model})
     body = {"name": asked.model, "source": asked.source, "run_id": asked.run_id, "tags": pairs(tags)}
     await rest.post("model-versions/create", body)
-    made = await registry.register(asked)
+    made = await (registry.register(asked) if look == "register" else registry.find_by_uid(asked.model, asked.uid))
+    assert made is not None
     assert made.aliases == ("champion",)
     assert made.tags == {UID_TAG: asked.uid}
 

@@ -30,9 +30,12 @@ class MlflowRegistry:
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def find_by_uid(self, model: str, uid: str) -> ModelVersion | None:
-        """The version that the resource ``uid`` registered; of several, the first."""
+        """The version that the resource ``uid`` registered; of several, the first.
+
+        Finishes a registration that a crash interrupted before its alias was moved: nobody would register again what is found.
+        """
         versions = await self._versions(model, uid)
-        return await self.find_by_version(model, versions[0]) if versions else None
+        return await self._finished(model, versions[0]) if versions else None
 
     async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
         """The version that ``alias`` points to; None when model or alias is unknown."""
@@ -56,11 +59,7 @@ class MlflowRegistry:
                 versions = await self._versions(want.model, want.uid)
                 for number in versions[1:]:
                     await self._delete_version(want.model, number)
-            version = await self._get(want.model, versions[0])
-            if alias := version.tags.get(ALIAS_PENDING_TAG):
-                await self._point(version, alias)
-                version = await self._get(want.model, versions[0])
-            return version
+            return await self._finished(want.model, versions[0])
 
     async def delete_version(self, model: str, version: str) -> None:
         """Delete the version, and a model that we made when it was the last; no effect when it is gone."""
@@ -99,6 +98,14 @@ class MlflowRegistry:
         tag = {"name": version.model, "version": version.version, "key": ALIAS_PENDING_TAG}
         with contextlib.suppress(AbsentError):
             await self._rest.delete("model-versions/delete-tag", tag)
+
+    async def _finished(self, model: str, number: str) -> ModelVersion:
+        """The version, after its alias points to it."""
+        version = await self._get(model, number)
+        if alias := version.tags.get(ALIAS_PENDING_TAG):
+            await self._point(version, alias)
+            version = await self._get(model, number)
+        return version
 
     async def _delete_version(self, model: str, version: str) -> None:
         with contextlib.suppress(AbsentError):
