@@ -68,3 +68,11 @@ def test_a_model_whose_tracked_run_was_deleted_cannot_be_registered_and_a_person
     assert builders.conditions(decision)["Registered"] == ("Refused", "TrackedRunMissing")
     assert "Restore the run in MLflow" in summary(decision).message
     assert decision.recheck_after is not None
+
+
+def test_a_registered_model_keeps_its_published_version_through_an_outage() -> None:
+    published = {"uri": "store/models/m", "onnxSha256": builders.ONNX, "name": "plankton", "version": "3"}
+
+    decision = training_run.decide(trained(registry_outage="registry: refused", published=published))
+
+    assert decision.status["model"] == published

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from typing import Annotated
 
@@ -54,6 +55,8 @@ def bring_up(settings: Settings, console: Console) -> State:
     if found.crashed:
         console.print("The last supervisor was killed or the machine went down; continuing from its state.")
     process = daemon.start(settings, layout)
+    # Shells start background commands with SIGINT ignored; whoever sends it all the same means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _follow(layout, process, console)
     except KeyboardInterrupt:

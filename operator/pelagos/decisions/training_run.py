@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -99,6 +99,8 @@ class Observed:
     registry_outage: str | None
     paths: Mapping[str, str]
     now: datetime
+    published: Mapping[str, Any] = field(default_factory=dict)
+    """The model as status has it: a record for when the registry does not answer."""
 
 
 def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
@@ -250,6 +252,9 @@ def _register(
     outage = seen.registry_outage or seen.tracking_outage
     if outage is not None:
         unknown = Verdict(REGISTERED, Stance.UNKNOWN, "RegistryUnavailable", outage)
+        if seen.published.get("onnxSha256") == model["onnxSha256"]:
+            # Its name and version cannot be seen now, and have not changed.
+            status["model"] = dict(seen.published)
         return Decision((*before, unknown), tuple(effects), status, OUTAGE_POLL)
     if seen.tracked is None:
         lost = Verdict(REGISTERED, Stance.REFUSED, "TrackedRunMissing", TRACKED_RUN_MISSING)

@@ -67,6 +67,7 @@ class TrainingRunReconciler:
             registry_outage=registry_outage,
             paths=_paths(resource, name, world) if name else {},
             now=world.clock.now(),
+            published=resource.status.get("model") or {},
         )
 
     def decide(self, seen: training_run.Observed) -> Decision:

@@ -88,6 +88,7 @@ def _crop(archive: zipfile.ZipFile, member: str) -> Crop:
     try:
         with Image.open(io.BytesIO(encoded), formats=("JPEG",)) as image:
             pixels = np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ImportError, Image.DecompressionBombError) as error:
+        # ImportError: where ultralytics is loaded, it wraps Image.open and looks for further plugins.
         raise SamplesError(f"{member} does not decode: {error}; download the wheel again") from error
     return Crop(path.parent.name, path.name, encoded, pixels)
