@@ -22,6 +22,8 @@ from pelagos.decisions import durations
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.ports.serving import ServiceState, ServiceWant
 
+WAITING = 5_000
+"""A queue delay in microseconds, as people choose it to fill batches."""
 SIZE = 192
 IMAGES = 32
 THREADS = 1
@@ -80,7 +82,7 @@ def measure(plan: Plan) -> Section:
     images = _images(plan)
     package = _package(plan, images)
     default = durations.microseconds(Runtime().max_queue_delay)
-    wants = {f"Triton, queue delay {delay / 1000:g} ms": _want(package, delay) for delay in (default, 0)}
+    wants = {f"Triton, queue delay {delay / 1000:g} ms": _want(package, delay) for delay in (default, WAITING)}
     here = Here(plan, Path(package["uri"]) / "triton" / "1", images)
     try:
         endpoints = {name: asyncio.run(_start(plan, want)) for name, want in wants.items()}
