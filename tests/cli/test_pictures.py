@@ -82,9 +82,11 @@ def test_labels_stay_inside_the_picture_and_apart() -> None:
 
 def test_boxes_of_no_size_and_at_the_edge_do_no_harm() -> None:
     image = Image.new("RGB", (600, 600))
-    pictures.render(
+    picture = pictures.render(
         image, detections(detection([5, 5, 5, 5]), detection([0, 0, 600, 600]), detection([599, 599, 600, 600]))
     )
+
+    assert picture.size == (600, 600)
 
 
 def test_the_most_probable_classes_stand_below_the_picture() -> None:

@@ -131,6 +131,8 @@ async def test_changes_to_a_run_that_is_gone_have_no_effect(world: World) -> Non
         await world.tracking.delete_run(identity)
         await world.tracking.set_outcome(identity, Outcome.KILLED)
 
+    assert await world.tracking.find_run(run.tags[UID_TAG]) is None
+
 
 async def test_two_creators_agree_on_the_oldest_run(mlflow_uri: str) -> None:
     """Two operators, or one that was restarted while its request was under way."""

@@ -112,7 +112,9 @@ def test_where_there_are_no_hard_links_files_are_copied(
 def test_a_file_uri_is_a_folder(want: ServiceWant, tmp_path: Path) -> None:
     target = tmp_path / "with space"
     Path(want.package_uri).rename(target)
-    install(ServiceWant(**{**vars(want), "package_uri": target.as_uri()}), tmp_path)
+    served = install(ServiceWant(**{**vars(want), "package_uri": target.as_uri()}), tmp_path)
+
+    assert (served / "repository/detector/1/model.onnx").is_file()
 
 
 def test_what_is_served_is_used_again_until_it_is_altered(want: ServiceWant, tmp_path: Path) -> None:

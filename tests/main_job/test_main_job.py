@@ -123,7 +123,8 @@ def test_applying_the_same_resources_again_changes_nothing(served: Installation)
 
 def test_the_sample_resources_are_accepted_by_the_api_server(served: Installation) -> None:
     for folder in ("manifests/samples", "manifests/samples/classification"):
-        served.kubectl("apply", "--dry-run=server", "-f", str(ROOT / folder))
+        said = served.kubectl("apply", "--dry-run=server", "-f", str(ROOT / folder))
+        assert said.count("(server dry run)") == 3
 
 
 def test_metrics_tell_of_resources_and_probes(served: Installation) -> None:
