@@ -22,8 +22,10 @@ from pelagos.engines.mlflow_tracking import MlflowTracking
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.observability import metrics
 from pelagos.observability.measured import measured
+from pelagos.observability.resources import ResourceCollector
 from pelagos.observability.server import Server
 from pelagos.ports.clock import SystemClock
+from pelagos.ports.tenants import OneTenant
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
 from pelagos.reconcilers.loop import Loop
@@ -53,12 +55,13 @@ class Operator:
 
     loop: Loop
     server: Server
-    resources: metrics.ResourceCollector
+    resources: ResourceCollector
     closing: Sequence[Callable[[], Awaitable[None]]]
 
     async def stop(self) -> None:
         """Stop reconciling and close connections. Pipelines and servers that run go on."""
         await self.loop.stop()
+        metrics.leads(leading=False)
         await self.server.stop()
         metrics.REGISTRY.unregister(self.resources)
         for close in self.closing:
@@ -95,6 +98,7 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
         serving=serving,
         objects=measured(LocalObjects(settings.objects), "objects"),
         volumes=measured(LocalVolumes(settings.data), "volumes"),
+        tenants=OneTenant(),
         clock=clock,
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
@@ -115,7 +119,8 @@ async def operate(settings: Settings, world: World, *, closing: Sequence[Callabl
     }
     loop = Loop(world, reconcilers, settings.concurrent_reconciles)
     loop.start()
-    resources = metrics.ResourceCollector(world.cache.all)
+    metrics.leads(leading=True)
+    resources = metrics.resource_collector(world.cache.all)
     metrics.REGISTRY.register(resources)
     server = Server(beat=lambda: loop.beat, ready=lambda: None)
     await server.start(settings.listen_address, settings.metrics_port)

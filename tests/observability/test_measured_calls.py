@@ -9,7 +9,7 @@ import pytest
 
 from pelagos.observability import metrics
 from pelagos.observability.measured import measured
-from pelagos.ports.errors import OutageError
+from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.fakes.volumes import VolumesFake
 
 CALLS = "pelagos_outbound_call_duration_seconds_count"
@@ -53,6 +53,19 @@ async def test_failures_are_counted_timed_and_passed_on() -> None:
         await measured(volumes, "test").fingerprint("a")
 
     assert (calls(), errors()) == (1, 1)
+
+
+async def test_a_refusal_is_counted_as_such_and_not_as_a_failure() -> None:
+    class Strict:
+        async def ask(self) -> None:
+            raise RejectedError("test", "no such model")
+
+    errors, refusals = Difference(ERRORS, "ask"), Difference("pelagos_outbound_call_rejections_total", "ask")
+
+    with pytest.raises(RejectedError):
+        await measured(Strict(), "test").ask()
+
+    assert (errors(), refusals()) == (0, 1)
 
 
 async def test_what_is_no_call_passes_through_as_it_is_now() -> None:

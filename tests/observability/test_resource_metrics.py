@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from pelagos.api import kinds
-from pelagos.observability.metrics import ResourceCollector
+from pelagos.observability import resources as resource_metrics
+from pelagos.observability.resources import Probe, ResourceCollector
 from pelagos.ports.cluster import Resource
 
 Make = Callable[..., Resource]
@@ -71,3 +74,150 @@ def test_what_is_asked_later_is_counted_then() -> None:
     resources.append(Resource(kinds.DATASET, "default", "new", "uid", 1, "1", deleting=False))
 
     assert found.get_sample_value("pelagos_resources", {"kind": "Dataset", "ready": "Unknown"}) == 1
+
+
+def values(found: CollectorRegistry, name: str) -> dict[tuple[str, ...], float]:
+    return {
+        tuple(sample.labels.values()): sample.value
+        for metric in found.collect()
+        for sample in metric.samples
+        if sample.name == name
+    }
+
+
+def test_reasons_are_counted_by_kind(resource: Make) -> None:
+    conditions = [{"type": "Ready", "status": "Unknown", "reason": "Queued"}]
+    waits = [replace(resource(kinds.DATASET, name), status={"conditions": conditions}) for name in "ab"]
+
+    found = values(registry([*waits, resource(kinds.MODEL_SERVICE, "new")]), "pelagos_resource_reasons")
+
+    assert found == {("Dataset", "Queued"): 2, ("ModelService", "None"): 1}
+
+
+def test_a_resource_that_waits_for_a_person_is_named_with_since_when(resource: Make) -> None:
+    stalled = {
+        "type": "Stalled",
+        "status": "True",
+        "reason": "SourceEmpty",
+        "lastTransitionTime": "2026-01-01T00:01:00Z",
+    }
+    waits = replace(resource(kinds.DATASET, "empty"), status={"conditions": [stalled]})
+
+    found = values(registry([waits, resource(kinds.DATASET, "fine")]), "pelagos_resource_stalled_timestamp_seconds")
+
+    assert found == {("Dataset", "default", "empty", "SourceEmpty"): 1767225660}
+
+
+def test_a_time_that_cannot_be_read_ends_no_scrape(resource: Make) -> None:
+    waits = resource(kinds.DATASET, "odd", conditions={"Stalled": "True"})
+
+    found = values(registry([waits]), "pelagos_resource_stalled_timestamp_seconds")
+
+    assert found == {("Dataset", "default", "odd", "None"): 0}
+
+
+class Training:
+    """A TrainingRun that is watched while it runs."""
+
+    started = "2026-01-01T00:00:00Z"
+    began = 1767225600.0
+
+    def __init__(self, resource: Make) -> None:
+        self._resource = resource
+        self._found: list[Resource] = []
+        self._time = 0.0
+        self._registry = CollectorRegistry()
+        self._registry.register(ResourceCollector(lambda: self._found, now=lambda: self.began + self._time))
+
+    def seen(self, at: float, ready: str = "Unknown", **status: Any) -> float | None:
+        """The time of its last progress, in seconds after its start."""
+        self._time = at
+        made = {"startedAt": self.started, **status}
+        self._found[:] = [self._resource(kinds.TRAINING_RUN, "run", conditions={"Ready": ready}, **made)]
+        labels = {"namespace": "default", "name": "run"}
+        found = self._registry.get_sample_value("pelagos_training_last_progress_timestamp_seconds", labels)
+        return None if found is None else found - self.began
+
+
+def test_progress_is_counted_from_the_start_and_from_every_epoch(resource: Make) -> None:
+    training = Training(resource)
+
+    assert training.seen(50) == 0
+    assert training.seen(100, progress={"epoch": 1, "percent": 10}) == 100
+    assert training.seen(150, progress={"epoch": 1, "percent": 10}) == 100
+    assert training.seen(200, progress={"epoch": 2, "percent": 20}) == 200
+
+
+def test_a_training_first_seen_in_its_middle_counts_from_then(resource: Make) -> None:
+    assert Training(resource).seen(5000, progress={"epoch": 7, "percent": 70}) == 5000
+
+
+def test_a_tracking_server_that_is_away_is_no_progress(resource: Make) -> None:
+    training = Training(resource)
+    training.seen(100, progress={"epoch": 1, "percent": 10})
+
+    assert training.seen(200) == 100
+    assert training.seen(300, progress={"epoch": 1, "percent": 10}) == 100
+
+
+def test_a_training_that_has_ended_or_has_not_begun_tells_nothing(resource: Make) -> None:
+    training = Training(resource)
+
+    assert training.seen(100, ready="True") is None
+    assert training.seen(100, finishedAt="2026-01-01T00:00:09Z") is None
+    assert training.seen(100, startedAt=None) is None
+
+
+def test_failed_gates_are_named_and_all_are_counted(resource: Make) -> None:
+    gates = [{"metric": "a", "passed": False}, {"metric": "b", "passed": True}, {"metric": "c", "passed": False}]
+    found = registry(
+        [
+            resource(kinds.TRAINING_RUN, "poor", gates=gates),
+            resource(kinds.TRAINING_RUN, "good", gates=[{"metric": "a", "passed": True}]),
+        ]
+    )
+
+    assert values(found, "pelagos_training_failed_gates") == {("default", "poor"): 2}
+    assert values(found, "pelagos_training_gates") == {("passed",): 2, ("failed",): 2}
+
+
+def test_a_service_tells_whether_it_is_ready_and_of_its_last_probe(resource: Make) -> None:
+    services = [
+        resource(kinds.MODEL_SERVICE, "good", conditions={"Ready": "True"}),
+        resource(kinds.MODEL_SERVICE, "new", conditions={"Ready": "Unknown"}),
+        replace(resource(kinds.MODEL_SERVICE, "asleep"), spec={"suspend": True}),
+    ]
+    probes = {"uid-good": Probe(True, 0.02, 100.0), "uid-asleep": Probe(False, None, 90.0)}
+    found = CollectorRegistry()
+    found.register(ResourceCollector(lambda: services, probes))
+
+    assert values(found, "pelagos_service_ready") == {("default", "good"): 1, ("default", "new"): 0}
+    assert values(found, "pelagos_service_probe_correct") == {("default", "good"): 1}
+    assert values(found, "pelagos_service_probe_duration_seconds") == {("default", "good"): 0.02}
+    assert values(found, "pelagos_service_probe_timestamp_seconds") == {("default", "good"): 100}
+
+
+def test_a_probe_that_never_was_answered_right_has_no_latency(resource: Make) -> None:
+    services = [resource(kinds.MODEL_SERVICE, "bad", conditions={"Ready": "False"})]
+    found = CollectorRegistry()
+    found.register(ResourceCollector(lambda: services, {"uid-bad": Probe(False, None, 100.0)}))
+
+    assert values(found, "pelagos_service_probe_correct") == {("default", "bad"): 0}
+    assert values(found, "pelagos_service_probe_duration_seconds") == {}
+
+
+def test_metrics_name_a_bounded_number_of_resources_and_count_the_rest(resource: Make) -> None:
+    number = resource_metrics.MOST_NAMED + 3
+    services = [resource(kinds.MODEL_SERVICE, f"s{n:04}", conditions={"Ready": "True"}) for n in range(number)]
+
+    found = registry(services)
+
+    assert len(values(found, "pelagos_service_ready")) == resource_metrics.MOST_NAMED
+    assert values(found, "pelagos_resources_unnamed") == {(): 3}
+    assert values(found, "pelagos_resources") == {("ModelService", "True"): number}
+
+
+def test_what_is_told_is_what_is_declared(resource: Make) -> None:
+    told = [metric.name for metric in ResourceCollector(lambda: ()).collect()]
+
+    assert told == [family.name for family in resource_metrics.FAMILIES]

@@ -10,6 +10,7 @@ import kopf
 
 from pelagos import wiring
 from pelagos.api import kinds, meta
+from pelagos.observability import metrics
 from pelagos.ports.cluster import from_body
 from pelagos.settings import Settings
 
@@ -62,6 +63,7 @@ class _NoDiffs(kopf.DiffBaseStorage):
 def _watch(kind: kinds.Kind) -> None:
     @kopf.on.event(meta.GROUP, meta.VERSION, kind.plural)
     async def seen(event: Mapping[str, Any], body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+        metrics.watch_seen(kind.kind)
         resource = from_body(kind, body)
         if event["type"] == "DELETED":
             memo.operator.loop.gone(resource.key)

@@ -1,18 +1,20 @@
-"""Prometheus metrics of the operator: one prefix, base units, no label that grows with the number of resources."""
+"""Prometheus metrics of the operator: one prefix, base units. Fed while it works; resources.py tells of the resources themselves.
+
+No label here grows with the number of resources; which do there, and how far, is said there.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import metadata
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-from pelagos.api.kinds import KINDS
+from pelagos.observability.resources import Probe, ResourceCollector
 from pelagos.ports.cluster import Resource
+from pelagos.ports.errors import RejectedError
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -39,6 +41,12 @@ CALL_ERRORS = Counter(
     ["system", "operation"],
     registry=REGISTRY,
 )
+CALL_REJECTIONS = Counter(
+    "pelagos_outbound_call_rejections_total",
+    "Calls that another system answered with a refusal: what was asked for must change, and the system works.",
+    ["system", "operation"],
+    registry=REGISTRY,
+)
 PROBE_SECONDS = Histogram(
     "pelagos_model_probe_duration_seconds",
     "Latency of the synthetic inference of served models.",
@@ -48,40 +56,47 @@ PROBE_SECONDS = Histogram(
 PROBES = Counter("pelagos_model_probes_total", "Synthetic inferences by outcome.", ["outcome"], registry=REGISTRY)
 
 
-class ResourceCollector(Collector):
-    """Counts resources when Prometheus asks, not at every pass."""
+LEADER = Gauge("pelagos_leader", "Whether this operator leads (1) or waits for its turn (0).", registry=REGISTRY)
+WATCH_SEEN = Gauge(
+    "pelagos_watch_last_event_timestamp_seconds",
+    "When the API server last said something on the watch of a kind.",
+    ["kind"],
+    registry=REGISTRY,
+)
+BUILD = Gauge("pelagos_build_info", "Version of the operator; always 1.", ["version"], registry=REGISTRY)
+BUILD.labels(metadata.version("pelagos")).set(1)
 
-    def __init__(self, resources: Callable[[], Iterable[Resource]]) -> None:
-        self._resources = resources
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Resources by kind and Ready, stalled ones by kind, and the progress of trainings under way."""
-        ready = GaugeMetricFamily(
-            "pelagos_resources", "Resources by kind and state of Ready.", labels=["kind", "ready"]
-        )
-        stalled = GaugeMetricFamily("pelagos_resources_stalled", "Resources that wait for a person.", labels=["kind"])
-        progress = GaugeMetricFamily(
-            "pelagos_training_progress_ratio", "Share of the epochs done.", labels=["namespace", "name"]
-        )
-        resources = tuple(self._resources())
-        tally = Tally((resource.kind.kind, _condition(resource, "Ready")) for resource in resources)
-        for (kind, state), number in sorted(tally.items()):
-            ready.add_metric([kind, state], number)
-        waiting = Tally(resource.kind.kind for resource in resources if _condition(resource, "Stalled") == "True")
-        for known in KINDS:
-            stalled.add_metric([known.kind], waiting[known.kind])
-        for resource in resources:
-            percent = (resource.status.get("progress") or {}).get("percent")
-            if percent is not None and _condition(resource, "Ready") == "Unknown":
-                progress.add_metric([resource.namespace, resource.name], percent / 100)
-        yield from (ready, stalled, progress)
+_probes: dict[str, Probe] = {}
 
 
-def _condition(resource: Resource, name: str) -> str:
-    for condition in resource.status.get("conditions", ()):
-        if condition.get("type") == name:
-            return str(condition.get("status"))
-    return "Unknown"
+def watch_seen(kind: str) -> None:
+    """The API server said something on the watch of ``kind``: a list, an event, or a bookmark."""
+    WATCH_SEEN.labels(kind).set_to_current_time()
+
+
+def leads(*, leading: bool) -> None:
+    """This operator leads, or no longer does. One that needs no lease leads from its start."""
+    LEADER.set(leading)
+
+
+def probed(uid: str, *, correct: bool, latency: float) -> None:
+    """A synthetic inference of a served model was answered; ``latency`` in seconds."""
+    PROBES.labels("correct" if correct else "wrong").inc()
+    if correct:
+        PROBE_SECONDS.observe(latency)
+    before = _probes.get(uid)
+    last = latency if correct else before.latency if before else None
+    _probes[uid] = Probe(correct, last, time.time())
+
+
+def forget_probe(uid: str) -> None:
+    """The endpoint is gone."""
+    _probes.pop(uid, None)
+
+
+def resource_collector(resources: Callable[[], Iterable[Resource]]) -> ResourceCollector:
+    """What tells of the resources and of their last probes."""
+    return ResourceCollector(resources, _probes)
 
 
 @contextmanager
@@ -90,6 +105,9 @@ def timed(system: str, operation: str) -> Iterator[None]:
     started = time.perf_counter()
     try:
         yield
+    except RejectedError:
+        CALL_REJECTIONS.labels(system, operation).inc()
+        raise
     except Exception:
         CALL_ERRORS.labels(system, operation).inc()
         raise

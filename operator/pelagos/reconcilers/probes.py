@@ -38,9 +38,7 @@ class Probes:
         if known is not None and known.result.correct and self._clock.now() - known.at < self._interval:
             return known
         result = await self._serving.probe(uid)
-        metrics.PROBES.labels("correct" if result.correct else "wrong").inc()
-        if result.correct:
-            metrics.PROBE_SECONDS.observe(result.latency)
+        metrics.probed(uid, correct=result.correct, latency=result.latency)
         wrong = 0 if result.correct else (known.wrong if known else 0) + 1
         probed = Probed(identity, result, self._clock.now(), wrong)
         self._latest[uid] = probed
@@ -49,3 +47,4 @@ class Probes:
     def forget(self, uid: str) -> None:
         """The endpoint is gone."""
         self._latest.pop(uid, None)
+        metrics.forget_probe(uid)

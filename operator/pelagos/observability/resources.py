@@ -1,0 +1,227 @@
+"""What Prometheus is told of the resources themselves: counted when it asks, not at every pass. Registered by wiring.
+
+Metrics that name resources stay few: only what an alert must name is told, only while it holds, and of at most ``MOST_NAMED``
+resources each. All else about single resources comes from kube-state-metrics (manifests/monitoring).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from pelagos.api import kinds
+from pelagos.ports.cluster import Resource
+
+MOST_NAMED = 500
+"""Most resources that one metric names; the rest is counted by pelagos_resources_unnamed."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """A metric as it is declared: what documentation is made from."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...] = ()
+    type: str = "gauge"
+
+
+NAMED = ("namespace", "name")
+READY = Family("pelagos_resources", "Resources by kind and state of Ready.", ("kind", "ready"))
+REASONS = Family("pelagos_resource_reasons", "Resources by kind and reason of Ready.", ("kind", "reason"))
+STALLED = Family("pelagos_resources_stalled", "Resources that wait for a person.", ("kind",))
+STALLED_SINCE = Family(
+    "pelagos_resource_stalled_timestamp_seconds",
+    "When a resource came to wait for a person; only of those that wait.",
+    ("kind", *NAMED, "reason"),
+)
+PROGRESS = Family("pelagos_training_progress_ratio", "Share of the epochs done, of trainings under way.", NAMED)
+LAST_PROGRESS = Family(
+    "pelagos_training_last_progress_timestamp_seconds",
+    "When a training that runs began or was last seen to end an epoch.",
+    NAMED,
+)
+GATES = Family("pelagos_training_gates", "Gates that were judged, by outcome, of all TrainingRuns.", ("outcome",))
+FAILED_GATES = Family(
+    "pelagos_training_failed_gates", "Gates that a trained model does not pass; only where there are some.", NAMED
+)
+SERVICE_READY = Family(
+    "pelagos_service_ready", "Whether a ModelService is Ready (1) or not (0); not of suspended ones.", NAMED
+)
+PROBE_CORRECT = Family(
+    "pelagos_service_probe_correct", "Whether the last synthetic inference was answered right (1) or not (0).", NAMED
+)
+PROBE_SECONDS = Family(
+    "pelagos_service_probe_duration_seconds", "Latency of the last synthetic inference answered right.", NAMED
+)
+PROBE_TIME = Family("pelagos_service_probe_timestamp_seconds", "When the last synthetic inference was made.", NAMED)
+UNNAMED = Family(
+    "pelagos_resources_unnamed", "Resources that metrics should name and do not, because there are too many."
+)
+FAMILIES = (
+    READY,
+    REASONS,
+    STALLED,
+    STALLED_SINCE,
+    PROGRESS,
+    LAST_PROGRESS,
+    GATES,
+    FAILED_GATES,
+    SERVICE_READY,
+    PROBE_CORRECT,
+    PROBE_SECONDS,
+    PROBE_TIME,
+    UNNAMED,
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The last synthetic inference of an endpoint: ``latency`` of the last right answer in seconds, ``at`` in Unix time."""
+
+    correct: bool
+    latency: float | None
+    at: float
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    started: str
+    epoch: int | None
+    since: float
+
+
+class ResourceCollector(Collector):
+    """Tells of the resources that ``resources`` gives; ``probes`` holds the last probe by uid; ``now`` is Unix time."""
+
+    def __init__(
+        self,
+        resources: Callable[[], Iterable[Resource]],
+        probes: Mapping[str, Probe] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._resources = resources
+        self._probes: Mapping[str, Probe] = {} if probes is None else probes
+        self._now = now
+        self._epochs: dict[str, _Epoch] = {}
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """The metrics without samples."""
+        yield from (_Samples(family).gauge for family in FAMILIES)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """All metrics of all resources as they are now."""
+        resources = sorted(self._resources(), key=lambda resource: (resource.namespace, resource.name))
+        samples = {family: _Samples(family) for family in FAMILIES}
+        _count(resources, samples)
+        running: dict[str, _Epoch] = {}
+        for resource in resources:
+            _stalled(resource, samples)
+            if resource.kind is kinds.TRAINING_RUN:
+                self._training(resource, samples, running)
+            elif resource.kind is kinds.MODEL_SERVICE:
+                self._service(resource, samples)
+        self._epochs = running
+        samples[UNNAMED].add((), max(sample.left_out for sample in samples.values()))
+        yield from (sample.gauge for sample in samples.values())
+
+    def _training(self, resource: Resource, samples: Mapping[Family, _Samples], running: dict[str, _Epoch]) -> None:
+        name = (resource.namespace, resource.name)
+        progress = resource.status.get("progress") or {}
+        under_way = _condition(resource, "Ready").get("status") == "Unknown"
+        if under_way and progress.get("percent") is not None:
+            samples[PROGRESS].add(name, progress["percent"] / 100)
+        failed = sum(1 for gate in resource.status.get("gates") or () if not gate.get("passed"))
+        if failed:
+            samples[FAILED_GATES].add(name, failed)
+        started = resource.status.get("startedAt")
+        if under_way and started and not resource.status.get("finishedAt"):
+            epoch = running[resource.uid] = self._epoch(resource.uid, started, progress.get("epoch"))
+            samples[LAST_PROGRESS].add(name, epoch.since)
+
+    def _epoch(self, uid: str, started: str, epoch: int | None) -> _Epoch:
+        """Since when the training is in its epoch. What is first seen in mid-training counts from now: nobody saw it before."""
+        known = self._epochs.get(uid)
+        if known is None or known.started != started:
+            return _Epoch(started, epoch, _unix(started) if epoch is None else self._now())
+        if epoch is None or epoch == known.epoch:  # A tracking server that is away tells no epoch; that is no progress.
+            return known
+        return _Epoch(started, epoch, self._now())
+
+    def _service(self, resource: Resource, samples: Mapping[Family, _Samples]) -> None:
+        if resource.spec.get("suspend"):
+            return
+        name = (resource.namespace, resource.name)
+        samples[SERVICE_READY].add(name, _condition(resource, "Ready").get("status") == "True")
+        probe = self._probes.get(resource.uid)
+        if probe is None:
+            return
+        samples[PROBE_CORRECT].add(name, probe.correct)
+        samples[PROBE_TIME].add(name, probe.at)
+        if probe.latency is not None:
+            samples[PROBE_SECONDS].add(name, probe.latency)
+
+
+class _Samples:
+    """The samples of one metric; one that names resources takes no more than MOST_NAMED."""
+
+    def __init__(self, family: Family) -> None:
+        self.gauge = GaugeMetricFamily(family.name, family.documentation, labels=family.labels)
+        self.left_out = 0
+        self._bounded = "name" in family.labels
+
+    def add(self, labels: tuple[str, ...], value: float) -> None:
+        if self._bounded and len(self.gauge.samples) >= MOST_NAMED:
+            self.left_out += 1
+        else:
+            self.gauge.add_metric(labels, value)
+
+
+def _count(resources: Iterable[Resource], samples: Mapping[Family, _Samples]) -> None:
+    states: Tally[tuple[str, str]] = Tally()
+    reasons: Tally[tuple[str, str]] = Tally()
+    waiting: Tally[str] = Tally()
+    gates: Tally[str] = Tally()
+    for resource in resources:
+        kind, ready = resource.kind.kind, _condition(resource, "Ready")
+        states[kind, str(ready.get("status", "Unknown"))] += 1
+        reasons[kind, str(ready.get("reason", "None"))] += 1
+        waiting[kind] += _condition(resource, "Stalled").get("status") == "True"
+        gates.update("passed" if gate.get("passed") else "failed" for gate in resource.status.get("gates") or ())
+    for labels, number in sorted(states.items()):
+        samples[READY].add(labels, number)
+    for labels, number in sorted(reasons.items()):
+        samples[REASONS].add(labels, number)
+    for known in kinds.KINDS:
+        samples[STALLED].add((known.kind,), waiting[known.kind])
+    for outcome in ("passed", "failed"):
+        samples[GATES].add((outcome,), gates[outcome])
+
+
+def _stalled(resource: Resource, samples: Mapping[Family, _Samples]) -> None:
+    stalled = _condition(resource, "Stalled")
+    if stalled.get("status") == "True":
+        labels = (resource.kind.kind, resource.namespace, resource.name, str(stalled.get("reason", "None")))
+        samples[STALLED_SINCE].add(labels, _unix(str(stalled.get("lastTransitionTime", ""))))
+
+
+def _condition(resource: Resource, name: str) -> Mapping[str, Any]:
+    for condition in resource.status.get("conditions", ()):
+        if condition.get("type") == name:
+            return condition  # type: ignore[no-any-return]
+    return {}
+
+
+def _unix(text: str) -> float:
+    """Unix time of an RFC 3339 timestamp; 0 for what is none, since a scrape must not fail of one resource."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,66 @@
+"""What the operator says of itself: who leads, when the watch last spoke, how probes went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from pelagos.api import kinds
+from pelagos.observability import metrics
+from pelagos.ports.cluster import Resource
+
+
+@pytest.fixture
+def uid() -> Iterator[str]:
+    yield "probed-uid"
+    metrics.forget_probe("probed-uid")
+
+
+def told(uid: str, name: str) -> float | None:
+    """A value as it is told of the ModelService with this uid."""
+    service = Resource(kinds.MODEL_SERVICE, "default", "one", uid, 1, "1", deleting=False)
+    registry = CollectorRegistry()
+    registry.register(metrics.resource_collector(lambda: (service,)))
+    return registry.get_sample_value(name, {"namespace": "default", "name": "one"})
+
+
+def test_leading_is_one_and_waiting_is_zero() -> None:
+    for leading, want in ((True, 1), (False, 0)):
+        metrics.leads(leading=leading)
+        assert metrics.REGISTRY.get_sample_value("pelagos_leader") == want
+
+
+def test_the_watch_of_a_kind_is_stamped_with_the_time() -> None:
+    before = time.time()
+
+    metrics.watch_seen("Dataset")
+
+    seen = metrics.REGISTRY.get_sample_value("pelagos_watch_last_event_timestamp_seconds", {"kind": "Dataset"})
+    assert seen is not None
+    assert before <= seen <= time.time()
+
+
+def test_a_wrong_answer_keeps_the_latency_of_the_last_right_one(uid: str) -> None:
+    metrics.probed(uid, correct=True, latency=0.25)
+    metrics.probed(uid, correct=False, latency=9.0)
+
+    assert told(uid, "pelagos_service_probe_correct") == 0
+    assert told(uid, "pelagos_service_probe_duration_seconds") == 0.25
+
+
+def test_a_service_that_is_gone_is_forgotten(uid: str) -> None:
+    metrics.probed(uid, correct=True, latency=0.25)
+    metrics.forget_probe(uid)
+
+    assert told(uid, "pelagos_service_probe_correct") is None
+
+
+def test_the_version_is_told() -> None:
+    (metric,) = [metric for metric in metrics.REGISTRY.collect() if metric.name == "pelagos_build_info"]
+
+    ((sample),) = metric.samples
+    assert sample.value == 1
+    assert sample.labels["version"][0].isdigit()
