@@ -27,7 +27,7 @@ control-plane: $(VENVS)/.control-plane
 samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
 	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
 
-test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus ## Run all tests and checks.
+test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.object-storage ## Run all tests and checks.
 	@tools/test.sh
 
 lint: $(VENVS)/.dev ## Run the linters only.
@@ -72,6 +72,10 @@ $(VENVS)/.tracking: requirements/tracking.txt | $(UV)
 
 $(VENVS)/.triton: requirements/triton.txt | $(UV)
 	@UV=$(UV) tools/environment.sh triton $(VENVS)/triton no-deps
+	@touch $@
+
+$(VENVS)/.object-storage: requirements/object-storage.txt | $(UV)
+	@UV=$(UV) tools/environment.sh object-storage $(VENVS)/object-storage
 	@touch $@
 
 $(VENVS)/.prometheus: tools/prometheus.sh

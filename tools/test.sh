@@ -10,7 +10,7 @@ unset PELAGOS_HOME KUBECONFIG
 
 # Tests of what runs inside pipelines and model servers: they need torch and run in the environment pipelines-dev. All other
 # folders below tests/ are about the control plane.
-data_plane=(annotations evaluation export flows preparation samples serving sources training)
+data_plane=(annotations evaluation export flows preparation samples serving sources storage training)
 
 reports=$(mktemp -d)
 trap 'rm -rf "$reports"' EXIT
