@@ -29,6 +29,7 @@ from pelagos.ports.fakes.objects import ObjectsFake
 from pelagos.ports.fakes.pipelines import FakeRun, PipelinesFake
 from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
+from pelagos.ports.fakes.tenants import TenantsFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.pipelines import RunName, RunState
@@ -227,6 +228,7 @@ class Simulation:
         self.serving = ServingFake()
         self.objects = ObjectsFake()
         self.volumes = VolumesFake()
+        self.tenants = TenantsFake()
         self.data_plane = DataPlane(self)
         self.auditor = auditing.Auditor({kind: known.conditions for kind, known in RECONCILERS.items()})
         self.cluster.watch(Watcher(self.auditor.look, self.auditor.forget))
@@ -375,7 +377,7 @@ class Simulation:
         return "\n".join(f"{resource.key}: {self.ready(resource.key)}" for resource in self.cluster.all())
 
 
-PORTS = ("cluster", "pipelines", "tracking", "registry", "serving", "objects", "volumes")
+PORTS = ("cluster", "pipelines", "tracking", "registry", "serving", "objects", "volumes", "tenants")
 
 
 @contextmanager

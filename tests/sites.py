@@ -31,6 +31,7 @@ from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.tenants import OneTenant
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.world import World
@@ -147,6 +148,7 @@ class Site:
             serving=fakes.serving,
             objects=fakes.objects,
             volumes=fakes.volumes,
+            tenants=OneTenant(),
             clock=clock,
             cache=Cache(),
             probes=Probes(fakes.serving, clock, timedelta(seconds=settings.probe_interval)),

@@ -25,6 +25,7 @@ from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.pipelines import PipelineRun, RunRequest
+from pelagos.ports.tenants import OneTenant, Tenant
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import report_folder
 from pelagos.reconcilers.probes import Probes
@@ -54,7 +55,7 @@ class Obliging(PipelinesFake):
     async def submit(self, request: RunRequest) -> PipelineRun:
         """Accept, and be done."""
         await super().submit(request)
-        self._objects.put(f"{report_folder(request.name)}/result.json", RESULT)
+        self._objects.put(f"{report_folder(request.name, Tenant())}/result.json", RESULT)
         self.succeed(request.name)
         return self.runs[request.name].run
 
@@ -77,6 +78,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         serving=measured(serving, "triton"),
         objects=measured(objects, "objects"),
         volumes=measured(volumes, "volumes"),
+        tenants=OneTenant(),
         clock=clock,
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -40,6 +41,65 @@ class Settings(BaseSettings):
     """Reconciles at once."""
     probe_interval: int = 20
     """Seconds between two synthetic inferences of a ready service."""
+
+    pipelines_engine: Literal["local", "kubeflow"] = "local"
+    """What runs pipelines: processes of this machine, or a Kubeflow Pipelines server."""
+    serving_engine: Literal["local", "kserve", "deployment"] = "local"
+    """What serves models: Triton processes of this machine, KServe InferenceServices, or plain Deployments."""
+    trainer_image: str = "ghcr.io/pelagos/trainer:0.1.0"
+    """Image of pipeline steps."""
+    serving_image: str = "ghcr.io/pelagos/serving:0.1.0"
+    """Image of model servers."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    """Of both."""
+
+    kubeflow_url: str = ""
+    """The Kubeflow Pipelines API, for example http://ml-pipeline.kubeflow:8888."""
+    kubeflow_public_url: str = ""
+    """The same as people's browsers reach it, for links in status; empty: kubeflow_url."""
+    kubeflow_namespace: str = ""
+    """Namespace of all pipeline runs, for a single-user server; empty: each resource's own (multi-user server)."""
+    kubeflow_token_file: Path | None = None
+    """Service-account token for it (audience pipelines.kubeflow.org); read anew when it changes."""
+    kubeflow_ca_file: Path | None = None
+    """Certificate authority of it; None: the system's."""
+
+    objects_uri: str = ""
+    """Object storage for versions, packages and reports, as s3://bucket/prefix; empty: the folder objects_root."""
+    data_uri: str = ""
+    """Object storage that holds the data volume, as s3://bucket/prefix; empty: the folder data_root."""
+    objects_claim: str = ""
+    """PersistentVolumeClaim behind objects_root, which steps and model servers mount at the same path."""
+    data_claim: str = ""
+    """PersistentVolumeClaim behind data_root, likewise."""
+    s3_endpoint: str = ""
+    """URL of the S3-compatible service; empty: that of AWS. Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
+    s3_region: str = "us-east-1"
+    """Region of the buckets."""
+    s3_ca_file: Path | None = None
+    """Certificate authority of it; None: the system's."""
+    objects_secret: str = ""
+    """Secret with the S3 credentials in the namespaces of resources, for steps and model servers; pelagos-config overrides it."""
+
+    tracking_username_file: Path | None = None
+    """User of the MLflow server (basic auth), mounted from a Secret; read anew at every call."""
+    tracking_password_file: Path | None = None
+    """Password, likewise."""
+    tracking_token_file: Path | None = None
+    """Bearer token, instead of user and password."""
+    tracking_ca_file: Path | None = None
+    """Certificate authority of the MLflow server; None: the system's."""
+    tracking_secret: str = ""
+    """Secret with MLflow credentials in the namespaces of resources, for steps; pelagos-config overrides it."""
+
+    leader_election: bool = False
+    """Whether a Lease decides which of several operators acts; on a cluster always."""
+    lease_name: str = "pelagos-operator"
+    """Its name."""
+    lease_namespace: str = ""
+    """Its namespace; empty: the pod's own."""
+    lease_seconds: int = 12
+    """How long a leader that is gone keeps the Lease."""
 
     @property
     def data(self) -> Path:

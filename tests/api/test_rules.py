@@ -53,6 +53,17 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.MODEL_SERVICE, {"thresholds": {"confidence": "1", "iou": "1.0"}}, None),
     (kinds.MODEL_SERVICE, {"thresholds": {"confidence": "1.01"}}, "spec.thresholds"),
     (kinds.MODEL_SERVICE, {"thresholds": {"iou": "2"}}, "spec.thresholds"),
+    (kinds.MODEL_SERVICE, {"scaling": {"min": 2, "max": 2, "target": {"cpu": 60}}}, None),
+    (kinds.MODEL_SERVICE, {"scaling": {"min": 3, "max": 2}}, "spec.scaling"),
+    (kinds.MODEL_SERVICE, {"scaling": {"min": 0}}, "spec.scaling"),
+    (kinds.MODEL_SERVICE, {"scaling": {"min": 0, "deploymentMode": "Knative"}}, None),
+    (kinds.MODEL_SERVICE, {"scaling": {"deploymentMode": "Knative", "target": {"concurrency": 4}}}, None),
+    (kinds.MODEL_SERVICE, {"scaling": {"target": {"concurrency": 4}}}, "spec.scaling"),
+    (
+        kinds.MODEL_SERVICE,
+        {"scaling": {"deploymentMode": "Knative", "target": {"concurrency": 4, "cpu": 5}}},
+        "spec.scaling",
+    ),
 ]
 BASES = {"Dataset": builders.DATASET, "TrainingRun": builders.TRAINING_RUN, "ModelService": builders.MODEL_SERVICE}
 

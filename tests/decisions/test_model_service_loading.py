@@ -85,6 +85,24 @@ def test_a_death_is_told_with_its_cause_and_heals_by_itself() -> None:
     assert decision.status["restarts"] == 2
 
 
+def test_a_cluster_that_has_no_room_is_told_in_its_own_words_and_nothing_is_started_anew() -> None:
+    decision = decide(
+        ServiceState.WAITING, ago=86400, message="0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    )
+
+    assert (summary(decision).stance, summary(decision).reason) == (Stance.FAILING, "WaitingForCluster")
+    assert "Insufficient nvidia.com/gpu" in summary(decision).message
+    assert kinds(decision) == []
+
+
+def test_a_service_that_is_scaled_to_zero_is_ready_and_says_so() -> None:
+    decision = decide(ServiceState.IDLE, replicas=0)
+
+    assert (summary(decision).stance, summary(decision).reason) == (Stance.DONE, "ScaledToZero")
+    assert decision.status["replicas"] == 0
+    assert decision.status["url"] == "grpc://127.0.0.1:8001"
+
+
 def test_the_address_of_a_dead_server_is_not_published() -> None:
     status = decide(ServiceState.DEAD).status
 

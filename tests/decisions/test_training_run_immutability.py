@@ -19,7 +19,6 @@ from pelagos.ports.pipelines import RunState
         ({"datasetRef": {"name": "other"}}, "spec.datasetRef.name", "'frames'", "'other'"),
         ({"earlyStopping": {"patience": 3}}, "spec.earlyStopping", "nothing", "{'patience': 3}"),
         ({"seeds": [1]}, "spec.seeds", "[0]", "[1]"),
-        ({"resources": {"cpu": 4}}, "spec.resources.cpu", "2", "4"),
         ({"tracking": {"experiment": "mine"}}, "spec.tracking.experiment", "nothing", "'mine'"),
         ({"hyperparameters": {"imageSize": 320}}, "spec.hyperparameters.imageSize", "nothing", "320"),
     ],
@@ -56,6 +55,7 @@ def test_a_removed_field_is_a_change() -> None:
         {"gates": []},
         {"register": {"model": "another"}},
         {"deadline": "2h"},
+        {"resources": {"cpu": 4, "memory": "64Gi", "gpus": 1}},
         {"suspend": True},
         {"deletionPolicy": "Delete"},
     ],
@@ -79,6 +79,16 @@ def test_a_run_that_an_earlier_operator_froze_before_a_field_existed_is_not_take
     now = frozen_inputs()
     older = {name: value for name, value in now.inputs["hyperparameters"].items() if name != "mosaic"}
     frozen = training_run.Frozen({**now.inputs, "hyperparameters": older}, now.dataset)
+
+    decision = training_run.decide(make_training_observed(frozen=frozen))
+
+    assert builders.conditions(decision)["DatasetReady"] == ("Done", "VersionFrozen")
+    assert decision.status["inputsDigest"] == frozen.digest
+
+
+def test_a_run_that_an_earlier_operator_froze_with_its_resources_goes_on_under_its_key() -> None:
+    now = frozen_inputs()
+    frozen = training_run.Frozen({**now.inputs, "resources": {"cpu": 4}}, now.dataset)
 
     decision = training_run.decide(make_training_observed(frozen=frozen))
 

@@ -9,8 +9,10 @@ import pytest
 import builders
 from builders import dataset_seen, dataset_version, make_tracked, make_training_observed
 from pelagos.decisions import training_run
-from pelagos.decisions.effects import SubmitRun
+from pelagos.decisions.effects import CreateTrackedRun, SubmitRun
 from pelagos.ports.pipelines import RunRequest
+from pelagos.ports.placement import Placement, Toleration
+from pelagos.ports.tenants import Tenant
 from pelagos_pipelines import contract
 
 
@@ -74,6 +76,54 @@ def test_parameters_are_those_of_the_flow() -> None:
         *("request", "data_root", "store", "report", "workspace", "tracking_uri", "tracking_run"),
     }
     assert request.resources.cpu == 2
+
+
+def test_the_cluster_is_asked_for_the_resources_in_spec() -> None:
+    tolerations = [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    asked = {
+        "gpus": 2,
+        "gpuProduct": "NVIDIA-L4",
+        "memory": "32Gi",
+        "sharedMemory": "8Gi",
+        "nodeSelector": {"zone": "a"},
+    }
+
+    request = submitted(resources={**asked, "tolerations": tolerations, "queue": "gpu-queue"}, deadline="1h")
+
+    assert request.namespace == "default"
+    assert request.resources.placement == Placement(
+        memory="32Gi",
+        gpus=2,
+        gpu_product="NVIDIA-L4",
+        shared_memory="8Gi",
+        node_selector={"zone": "a"},
+        tolerations=(Toleration("gpu", "Exists", "", "NoSchedule"),),
+        queue="gpu-queue",
+    )
+    assert request.resources.time_limit == 3600 + training_run.DEADLINE_GRACE
+
+
+def test_the_conventions_of_the_namespace_reach_the_run() -> None:
+    tenant = Tenant(experiment_prefix="reef/", queue="team-queue", service_account="trainer")
+    frozen = builders.frozen_inputs()
+    first = training_run.decide(make_training_observed(tenant=tenant, frozen=frozen)).effects
+    second = training_run.decide(make_training_observed(tenant=tenant, frozen=frozen, tracked=make_tracked())).effects
+
+    (created,), (effect,) = first, second
+    assert isinstance(created, CreateTrackedRun)
+    assert created.want.experiment == "reef/default/frames"
+    assert isinstance(effect, SubmitRun)
+    assert effect.request.tenant == tenant
+    assert effect.request.resources.placement.queue == "team-queue"
+
+
+def test_other_resources_are_a_reason_to_try_again_and_the_usual_ones_are_none() -> None:
+    keys = [
+        training_run.resources_key(builders.training_run_spec(resources=each)) for each in ({}, {"cpu": 2}, {"cpu": 4})
+    ]
+
+    assert keys[:2] == ["", ""]
+    assert keys[2]
 
 
 def test_the_run_carries_the_uid_and_a_name_that_fits_into_a_label() -> None:

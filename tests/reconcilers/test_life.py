@@ -99,7 +99,7 @@ def test_what_is_ready_is_not_written_again(ready: Simulation) -> None:
     ready.run(3600)
 
     assert ready.versions() == before
-    assert {call.split(".")[0] for call in ready.life.calls} == {"volumes", "pipelines", "objects", "serving"}
+    assert {call.split(".")[0] for call in ready.life.calls} == {"tenants", "volumes", "pipelines", "objects", "serving"}
 
 
 def test_an_operator_that_starts_again_finds_all_as_it_was(ready: Simulation) -> None:
@@ -305,7 +305,7 @@ def test_a_preparation_that_was_submitted_just_before_a_crash_is_ended_when_the_
     world.data_plane.seconds = 600
     world.stop()
     world.cluster.edit(FRAMES, {"split": {"seed": 1}})
-    calls = ("volumes.fingerprint", "pipelines.find", "pipelines.find_owned", "pipelines.submit")
+    calls = ("tenants.find", "volumes.fingerprint", "pipelines.find", "pipelines.find_owned", "pipelines.submit")
     world.start(simulation.Accident(len(calls), crashes=True, after=True))
     world.run(5)
     assert world.life is not None

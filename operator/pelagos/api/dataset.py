@@ -6,7 +6,18 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pelagos.api.meta import ApiModel, BaseSpec, BaseStatus, Column, Duration, RelativePath, Rule, stays_below_root
+from pelagos.api.meta import (
+    ApiModel,
+    BaseSpec,
+    BaseStatus,
+    Column,
+    Duration,
+    Name,
+    PlacementSpec,
+    RelativePath,
+    Rule,
+    stays_below_root,
+)
 
 
 class VolumeSource(ApiModel):
@@ -76,6 +87,15 @@ class Split(ApiModel):
     ] = 0
 
 
+class PreparationResources(PlacementSpec):
+    """What the preparation asks for."""
+
+    cpu: Annotated[int, Field(ge=1, le=1024, description="Processor cores.")] = 2
+    queue: Annotated[
+        Name | None, Field(description="Kueue LocalQueue. Default: that of the namespace's pelagos-config.")
+    ] = None
+
+
 class DatasetSpec(BaseSpec):
     """An image collection and how to make versions of it that can be trained on."""
 
@@ -107,6 +127,9 @@ class DatasetSpec(BaseSpec):
     split: Annotated[Split, Field(description="How images are divided between training, validation and test.")] = (
         Split()
     )
+    resources: Annotated[
+        PreparationResources, Field(description="What the preparation asks for; no part of a version's digest.")
+    ] = PreparationResources()
 
 
 class ClassCount(ApiModel):

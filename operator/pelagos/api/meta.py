@@ -27,6 +27,11 @@ Duration = Annotated[
 Decimal = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(e-?[0-9]+)?$", max_length=16, examples=["0.5", "1e-3"])]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 RelativePath = Annotated[str, Field(min_length=1, max_length=1024)]
+Quantity = Annotated[
+    str,
+    Field(pattern=r"^[1-9][0-9]*(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=16, examples=["512Mi", "16Gi"]),
+]
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -34,6 +39,50 @@ class ApiModel(BaseModel):
     """Base of everything below spec and status: camelCase in YAML, unknown fields refused."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class TolerationSpec(ApiModel):
+    """A taint that pods may run beside, as in Kubernetes."""
+
+    key: Annotated[str | None, Field(max_length=316, description="Key of the taint; none: every key.")] = None
+    operator: Annotated[
+        Literal["Equal", "Exists"], Field(description="Exists: any value of the taint is tolerated.")
+    ] = "Equal"
+    value: Annotated[LabelValue | None, Field(description="Value of the taint.")] = None
+    effect: Annotated[
+        Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None,
+        Field(description="Effect of the taint; none: every effect."),
+    ] = None
+
+
+class PlacementSpec(ApiModel):
+    """Where on a cluster pods may run, and what they may use. On one machine it has no effect."""
+
+    memory: Annotated[
+        Quantity | None, Field(description="Memory, for example 16Gi. Default: 16Gi to train, 4Gi otherwise.")
+    ] = None
+    node_selector: Annotated[
+        dict[str, LabelValue], Field(max_length=32, description="Labels that a node must have.")
+    ] = {}
+    tolerations: Annotated[
+        list[TolerationSpec], Field(max_length=32, description="Taints that pods may run beside.")
+    ] = []
+
+
+class GpuPlacementSpec(PlacementSpec):
+    """The same, with GPUs."""
+
+    gpus: Annotated[
+        int, Field(ge=0, le=64, description="GPUs (nvidia.com/gpu). On one machine a GPU is used when there is one.")
+    ] = 0
+    gpu_product: Annotated[
+        LabelValue | None,
+        Field(
+            min_length=1,
+            description="Kind of GPU, as in the node label nvidia.com/gpu.product.",
+            examples=["NVIDIA-A100-SXM4-40GB"],
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

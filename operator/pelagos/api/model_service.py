@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pelagos.api.meta import ApiModel, BaseSpec, BaseStatus, Column, Decimal, Duration, Name, Rule
+from pelagos.api.meta import ApiModel, BaseSpec, BaseStatus, Column, Decimal, Duration, GpuPlacementSpec, Name, Rule
 
 
 class TrainingRunRef(ApiModel):
@@ -51,10 +51,42 @@ class Runtime(ApiModel):
     instances: Annotated[int, Field(ge=1, le=64, description="Copies of the model in the server.")] = 1
 
 
-class ServiceResources(ApiModel):
+class ServiceResources(GpuPlacementSpec):
     """What one instance asks for."""
 
     cpu: Annotated[int, Field(ge=1, le=1024, description="Processor cores of one instance.")] = 1
+
+
+class ScalingTarget(ApiModel):
+    """What a replica should bear; at most one field is set."""
+
+    concurrency: Annotated[
+        int | None, Field(ge=1, le=10000, description="Requests at once per replica (deploymentMode Knative).")
+    ] = None
+    cpu: Annotated[
+        int | None,
+        Field(
+            ge=1, le=1000, description="Percent of the requested processor time (deploymentMode Standard). Default: 80."
+        ),
+    ] = None
+
+
+class ScalingSpec(ApiModel):
+    """Replicas on a cluster. On one machine there is always one."""
+
+    deployment_mode: Annotated[
+        Literal["Standard", "Knative"],
+        Field(
+            description="Standard: a Deployment; Knative: scales by requests, down to zero, and needs KServe with Knative."
+        ),
+    ] = "Standard"
+    min: Annotated[
+        int, Field(ge=0, le=1000, description="Fewest replicas; 0 (deploymentMode Knative only) stops when idle.")
+    ] = 1
+    max: Annotated[int, Field(ge=1, le=1000, description="Most replicas.")] = 1
+    target: Annotated[ScalingTarget, Field(description="What a replica should bear; at most one field is set.")] = (
+        ScalingTarget()
+    )
 
 
 class Thresholds(ApiModel):
@@ -94,11 +126,34 @@ class ModelServiceSpec(BaseSpec):
             field="spec.thresholds",
             holds=lambda spec: float(spec.thresholds.confidence) <= 1 and float(spec.thresholds.iou) <= 1,
         ),
+        Rule(
+            cel="self.scaling.min <= self.scaling.max",
+            message="spec.scaling.min must not be above spec.scaling.max",
+            field="spec.scaling",
+            holds=lambda spec: spec.scaling.min <= spec.scaling.max,
+        ),
+        Rule(
+            cel="self.scaling.min > 0 || self.scaling.deploymentMode == 'Knative'",
+            message="spec.scaling.min may be 0 with spec.scaling.deploymentMode Knative only",
+            field="spec.scaling",
+            holds=lambda spec: spec.scaling.min > 0 or spec.scaling.deployment_mode == "Knative",
+        ),
+        Rule(
+            cel="!has(self.scaling.target.concurrency) || "
+            "(self.scaling.deploymentMode == 'Knative' && !has(self.scaling.target.cpu))",
+            message="spec.scaling.target.concurrency goes with spec.scaling.deploymentMode Knative, and without target.cpu",
+            field="spec.scaling",
+            holds=lambda spec: (
+                spec.scaling.target.concurrency is None
+                or (spec.scaling.deployment_mode == "Knative" and spec.scaling.target.cpu is None)
+            ),
+        ),
     )
 
     model: Annotated[ModelSource, Field(description="Which model is served; exactly one field is set.")]
     runtime: Annotated[Runtime, Field(description="How the model is run.")] = Runtime()
     resources: Annotated[ServiceResources, Field(description="What one instance asks for.")] = ServiceResources()
+    scaling: Annotated[ScalingSpec, Field(description="Replicas on a cluster.")] = ScalingSpec()
     thresholds: Annotated[Thresholds, Field(description="What counts as a detection.")] = Thresholds()
 
 
@@ -129,6 +184,7 @@ class ModelServiceStatus(BaseStatus):
     restarts: Annotated[
         int | None, Field(description="Deaths of the server since the model or its settings changed.")
     ] = None
+    replicas: Annotated[int | None, Field(description="Replicas that are ready.")] = None
 
 
 COLUMNS = (
@@ -136,6 +192,7 @@ COLUMNS = (
     Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
     Column("Model", ".status.model.name"),
     Column("URL", ".status.url"),
+    Column("Replicas", ".status.replicas", "integer", priority=1),
     Column("Source", ".status.model.source", priority=1),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
     Column("Age", ".metadata.creationTimestamp", "date"),

@@ -278,6 +278,13 @@ MODEL_SERVICE = (
         "The server refuses the model.",
         "Correct spec.model; a new model is loaded by itself.",
     ),
+    Reason(
+        "WaitingForCluster",
+        "being healed",
+        "The cluster cannot start the server yet: its image is missing, no node has room, or a quota is used up.",
+        "Follow the message: it is the cluster's own.",
+    ),
+    Reason("ScaledToZero", "done", "Idle: no replica runs, and the next request starts one."),
     Reason("ServerDied", "being healed", "The server's process is gone; it is started again with growing pauses."),
     Reason("Probing", "under way", "The first synthetic inference is under way."),
     Reason(

@@ -14,15 +14,17 @@ from pelagos.api.meta import (
     Column,
     Decimal,
     Duration,
+    GpuPlacementSpec,
     Name,
+    Quantity,
     RelativePath,
     Rule,
     Sha256,
     stays_below_root,
 )
 
-FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "resources", "tracking")
-"""Fields of spec that cannot change once the resource exists."""
+FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "tracking")
+"""Fields of spec that decide the outcome: they cannot change once the resource exists."""
 
 DETECTORS = frozenset({"yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"})
 CLASSIFIERS = frozenset({"mobilenet_v3_small", "mobilenet_v3_large"})
@@ -83,10 +85,17 @@ class EarlyStopping(ApiModel):
     patience: Annotated[int, Field(ge=1, le=10000, description="Epochs without improvement on the validation split.")]
 
 
-class Resources(ApiModel):
+class Resources(GpuPlacementSpec):
     """What the training asks for."""
 
     cpu: Annotated[int, Field(ge=1, le=1024, description="Processor cores.")] = 2
+    shared_memory: Annotated[
+        Quantity | None,
+        Field(description="Size of /dev/shm, through which data loaders hand over images. Default: 2Gi."),
+    ] = None
+    queue: Annotated[
+        Name | None, Field(description="Kueue LocalQueue. Default: that of the namespace's pelagos-config.")
+    ] = None
 
 
 class TrackingSpec(ApiModel):
@@ -128,7 +137,7 @@ class Register(ApiModel):
 
 
 class TrainingRunSpec(BaseSpec):
-    """One training. What decides its outcome is immutable; gates, register, deadline, suspend, deletionPolicy may change."""
+    """One training. What decides its outcome is immutable; gates, register, resources, deadline and suspend may change."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -168,7 +177,9 @@ class TrainingRunSpec(BaseSpec):
         list[Annotated[int, Field(ge=0, le=2147483647)]],
         Field(min_length=1, max_length=1, description="Seed of weights and data order."),
     ] = [0]
-    resources: Annotated[Resources, Field(description="What the training asks for.")] = Resources()
+    resources: Annotated[
+        Resources, Field(description="What the training asks for; changing it tries a failed run again.")
+    ] = Resources()
     deadline: Annotated[Duration, Field(description="The run is ended when it takes longer.")] = "24h"
     tracking: Annotated[TrackingSpec, Field(description="Where the run is tracked.")] = TrackingSpec()
     gates: Annotated[list[Gate], Field(max_length=32, description="All must pass for Ready and for registration.")] = []

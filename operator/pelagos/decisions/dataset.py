@@ -11,9 +11,11 @@ from typing import Any
 from pelagos.api.dataset import DatasetSpec
 from pelagos.decisions import attempts, digests, durations, judging, rules
 from pelagos.decisions.effects import CancelRun, Effect, SubmitRun
+from pelagos.decisions.placing import place
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import Decision, Stance, Verdict
-from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources
+from pelagos.ports.tenants import Tenant
 from pelagos.ports.volumes import Fingerprint
 
 SOURCE_RESOLVED = "SourceResolved"
@@ -23,6 +25,8 @@ CONDITIONS = (SOURCE_RESOLVED, PREPARED)
 KEPT_VERSIONS = 10
 SOURCE_POLL = 10.0
 """Seconds between two looks at a source that is missing or refused: whoever corrects it need not tell us."""
+TIME_LIMIT = 24 * 3600
+"""Seconds after which a cluster ends a preparation by itself."""
 SHORTEST_REFRESH = 1.0
 """Seconds between two looks at a source that is well, whatever spec.refresh says."""
 
@@ -51,6 +55,7 @@ class Observed:
     store: str
     report_folder: str
     now: datetime
+    tenant: Tenant = Tenant()
 
 
 def recipe(spec: DatasetSpec) -> dict[str, Any]:
@@ -120,6 +125,11 @@ def _request(seen: Observed, digest: str, attempt: int) -> RunRequest:
         parameters=parameters,
         attempt=attempt,
         retry_key=seen.retry,
+        resources=RunResources(
+            cpu=seen.spec.resources.cpu, placement=place(seen.spec.resources, seen.tenant.queue), time_limit=TIME_LIMIT
+        ),
+        namespace=seen.namespace,
+        tenant=seen.tenant,
         labels={"pelagos.dev/uid": seen.uid, "pelagos.dev/resource": f"dataset/{seen.namespace}/{seen.name}"},
     )
 

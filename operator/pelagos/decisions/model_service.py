@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from pelagos.api.model_service import ModelServiceSpec
 from pelagos.decisions import digests, durations, rules
 from pelagos.decisions.effects import ApplyService, Effect, RemoveService, RestartService
+from pelagos.decisions.placing import place
 from pelagos.decisions.verdicts import Decision, Stance, Verdict
-from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
+from pelagos.ports.serving import ProbeResult, Scaling, ServiceSeen, ServiceState, ServiceWant
+from pelagos.ports.tenants import Tenant
 
 MODEL_RESOLVED = "ModelResolved"
 MODEL_LOADED = "ModelLoaded"
@@ -64,6 +66,7 @@ class Observed:
     probe: ProbeResult | None
     wrong_probes: int
     now: datetime
+    tenant: Tenant = Tenant()
 
 
 def reference(spec: ModelServiceSpec) -> str:
@@ -112,10 +115,12 @@ def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
     if service is None or service.digest != want.digest:
         loading = Verdict(MODEL_LOADED, Stance.PROGRESSING, "Starting", f"starting the server for {model.source}")
         return Decision((resolved, loading), (ApplyService(want),), status, 1)
-    status["restarts"] = service.restarts
+    status |= {"restarts": service.restarts, "replicas": service.replicas}
     if service.grpc_url:
         status["url"] = f"grpc://{service.grpc_url}"
         status["endpoints"] = {"grpc": service.grpc_url, "http": service.http_url, "metrics": service.metrics_url}
+    if service.state is ServiceState.IDLE:
+        return _idle(resolved, status)
     if service.state is ServiceState.LOADED:
         return _prove(seen, resolved, status)
     verdict, effects, again = _not_loaded(seen, service, want)
@@ -126,6 +131,10 @@ def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tupl
     if service.state is ServiceState.LOAD_FAILED:
         message = f"the server refuses the model: {service.message}. Correct spec.model, then it is loaded anew"
         return Verdict(MODEL_LOADED, Stance.REFUSED, "ModelLoadFailed", message), (), MODEL_POLL
+    if service.state is ServiceState.WAITING:
+        # Only the cluster, or a person, can make room; starting it anew would change nothing.
+        waiting = Verdict(MODEL_LOADED, Stance.FAILING, "WaitingForCluster", service.message)
+        return waiting, (), WATCH
     if service.state is ServiceState.STARTING:
         if seen.now - service.changed_at > LOAD_TIMEOUT:
             verdict = Verdict(
@@ -149,6 +158,13 @@ def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tupl
     if left > timedelta():
         return verdict, (), max(left.total_seconds(), 0.2)
     return verdict, (ApplyService(want),), 1
+
+
+def _idle(resolved: Verdict, status: dict[str, Any]) -> Decision:
+    """Scaled to zero by the cluster, which was asked for: it was proven before, and the next request starts it."""
+    loaded = Verdict(MODEL_LOADED, Stance.NOTED, "ScaledToZero", "no replica runs; the next request starts one")
+    ready = Verdict("Ready", Stance.DONE, "ScaledToZero", "idle; the next request starts a replica")
+    return Decision((resolved, loaded), (), status, WATCH, ready)
 
 
 def _prove(seen: Observed, resolved: Verdict, status: dict[str, Any]) -> Decision:
@@ -183,4 +199,18 @@ def wanted(seen: Observed, model: ResolvedModel) -> ServiceWant:
         "iou": spec.thresholds.iou,
         "cpu": spec.resources.cpu,
     }
-    return ServiceWant(**fields, digest=digests.digest(fields | {"retry": seen.retry}))
+    scaling = Scaling(
+        mode=spec.scaling.deployment_mode,
+        minimum=spec.scaling.min,
+        maximum=spec.scaling.max,
+        concurrency=spec.scaling.target.concurrency or 0,
+        cpu=spec.scaling.target.cpu or 0,
+    )
+    placement = place(spec.resources)
+    named = fields | {"retry": seen.retry} | _unusual(scaling, placement, seen.tenant)
+    return ServiceWant(**fields, digest=digests.digest(named), scaling=scaling, placement=placement, tenant=seen.tenant)
+
+
+def _unusual(*values: Any) -> dict[str, Any]:
+    """What differs from the defaults, by the name of its type: an upgrade that adds a setting restarts no server."""
+    return {type(value).__name__: asdict(value) for value in values if value != type(value)()}

@@ -11,10 +11,12 @@ from typing import Any
 from pelagos.api.training_run import CLASSIFIERS, DETECTORS, FROZEN, TrainingRunSpec
 from pelagos.decisions import attempts, digests, durations, judging, rules
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, RegisterModel, SetOutcome, SubmitRun
+from pelagos.decisions.placing import place
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import Decision, Stance, Verdict
 from pelagos.ports import registry, tracking
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
+from pelagos.ports.tenants import Tenant
 
 DATASET_READY = "DatasetReady"
 TRACKED = "Tracked"
@@ -27,6 +29,8 @@ CONDITIONS = (DATASET_READY, TRACKED, EVALUATED, GATES_PASSED, REGISTERED, SUCCE
 DATASET_POLL = 15.0
 OUTAGE_POLL = 5.0
 """Seconds between two looks at a tracking server or registry that does not answer."""
+DEADLINE_GRACE = 600
+"""Seconds after spec.deadline when a cluster ends a run by itself: the operator, which says why, comes first."""
 TRACKED_RUN_MISSING = (
     "the tracked run was deleted, and the model is registered from it. "
     "Restore the run in MLflow, or create a new TrainingRun"
@@ -101,6 +105,7 @@ class Observed:
     now: datetime
     published: Mapping[str, Any] = field(default_factory=dict)
     """The model as status has it: a record for when the registry does not answer."""
+    tenant: Tenant = Tenant()
 
 
 def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
@@ -117,6 +122,12 @@ def _completed(frozen: Mapping[str, Any]) -> dict[str, Any]:
 def name_run(uid: str, frozen: Frozen) -> RunName:
     """Name of the one pipeline run."""
     return digests.run_name("training", uid, frozen.digest)
+
+
+def resources_key(spec: TrainingRunSpec) -> str:
+    """Names spec.resources; empty for the usual ones, so that runs of earlier releases are not tried again."""
+    asked = spec.resources.model_dump(by_alias=True, mode="json", exclude_defaults=True)
+    return f"+{digests.digest(asked)[7:19]}" if asked else ""
 
 
 def decide(seen: Observed) -> Decision:
@@ -278,7 +289,8 @@ def _frozen_status(frozen: Frozen) -> dict[str, Any]:
 def _tracked_want(seen: Observed, frozen: Frozen) -> tracking.TrackedRunWant:
     return tracking.TrackedRunWant(
         uid=seen.uid,
-        experiment=seen.spec.tracking.experiment or f"{seen.namespace}/{frozen.dataset.name}",
+        experiment=seen.tenant.experiment_prefix
+        + (seen.spec.tracking.experiment or f"{seen.namespace}/{frozen.dataset.name}"),
         name=seen.name,
         tags={
             DIGEST_TAG: frozen.digest,
@@ -300,7 +312,7 @@ def _request(seen: Observed, frozen: Frozen, tracked_id: str, attempt: int) -> R
         "hyperparameters": chosen,
         "earlyStopping": frozen.inputs.get("earlyStopping"),
         "seed": frozen.inputs["seeds"][0],
-        "resources": frozen.inputs["resources"],
+        "resources": {"cpu": seen.spec.resources.cpu},
     }
     parameters = {"request": json.dumps(request, sort_keys=True), "tracking_run": tracked_id} | dict(seen.paths)
     return RunRequest(
@@ -309,7 +321,13 @@ def _request(seen: Observed, frozen: Frozen, tracked_id: str, attempt: int) -> R
         parameters=parameters | {"tracking_uri": seen.tracking_uri},
         attempt=attempt,
         retry_key=seen.retry_key,
-        resources=RunResources(cpu=seen.spec.resources.cpu),
+        resources=RunResources(
+            cpu=seen.spec.resources.cpu,
+            placement=place(seen.spec.resources, seen.tenant.queue),
+            time_limit=int(durations.seconds(seen.spec.deadline)) + DEADLINE_GRACE,
+        ),
+        namespace=seen.namespace,
+        tenant=seen.tenant,
         labels={"pelagos.dev/uid": seen.uid, "pelagos.dev/resource": f"trainingrun/{seen.namespace}/{seen.name}"},
     )
 

@@ -48,6 +48,16 @@ class LocalObjects:
         except OSError as error:
             raise OutageError("objects", str(error)) from error
 
+    async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
+        """The content of a file; None when it is not there. Raises RejectedError for one of more than ``limit`` bytes."""
+        location = self._location(path)
+        try:
+            return await asyncio.to_thread(self._read_bytes, location, limit)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise OutageError("objects", str(error)) from error
+
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""
         location = self._location(path)
@@ -72,12 +82,16 @@ class LocalObjects:
             raise RejectedError("objects", f"{path!r} must be a relative path with forward slashes inside of the store")
         return self._root / path
 
-    def _read_json(self, location: Path) -> Mapping[str, Any]:
+    def _read_bytes(self, location: Path, limit: int) -> bytes:
         self._refuse_escape(location)
-        if location.stat().st_size > LARGEST_JSON:
-            raise RejectedError("objects", f"{location} is larger than {LARGEST_JSON} bytes")
+        if location.stat().st_size > limit:
+            raise RejectedError("objects", f"{location} is larger than {limit} bytes")
+        return location.read_bytes()
+
+    def _read_json(self, location: Path) -> Mapping[str, Any]:
+        content = self._read_bytes(location, LARGEST_JSON)
         try:
-            document = json.loads(location.read_bytes())
+            document = json.loads(content)
         except ValueError as error:
             raise RejectedError("objects", f"{location} is not JSON: {error}") from error
         if not isinstance(document, dict):

@@ -16,6 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pydantic import TypeAdapter
+
 from pelagos.engines import triton_config
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import ServiceWant
@@ -52,8 +54,8 @@ def install(prepared: Path, served: Path) -> None:
 def recorded(served: Path) -> ServiceWant | None:
     """The want that ``served`` was made for; None when there is none."""
     try:
-        return ServiceWant(**json.loads((served / "want.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return TypeAdapter(ServiceWant).validate_json((served / "want.json").read_bytes())
+    except (OSError, ValueError):
         return None
 
 

@@ -20,6 +20,9 @@ class Objects(Protocol):
     async def read_json(self, path: str) -> Mapping[str, Any] | None:
         """A JSON object; None when it is not there. A file that is not a JSON object raises RejectedError."""
 
+    async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
+        """The content of a file; None when it is not there. One of more than ``limit`` bytes raises RejectedError."""
+
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""
 

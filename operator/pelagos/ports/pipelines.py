@@ -7,6 +7,9 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, NewType, Protocol
 
+from pelagos.ports.placement import Placement
+from pelagos.ports.tenants import Tenant
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,6 +39,9 @@ class RunResources:
     """What the heavy steps of a run ask for."""
 
     cpu: int = 2
+    placement: Placement = Placement()
+    time_limit: int = 0
+    """Seconds after which a cluster ends the run by itself, should the operator be away; 0: never."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,9 @@ class RunRequest:
     retry_key: str = ""
     resources: RunResources = RunResources()
     labels: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = ""
+    """Of the resource that it is for: where a cluster runs its steps."""
+    tenant: Tenant = Tenant()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
+
+from pelagos.ports.placement import Placement
+from pelagos.ports.tenants import Tenant
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Replicas between ``minimum`` and ``maximum``; one machine always has one.
+
+    ``concurrency`` is requests at once per replica, ``cpu`` percent of the requested processor time; 0: not a target.
+    """
+
+    mode: Literal["Standard", "Knative"] = "Standard"
+    minimum: int = 1
+    maximum: int = 1
+    concurrency: int = 0
+    cpu: int = 0
 
 
 @dataclass(frozen=True)
@@ -28,6 +45,9 @@ class ServiceWant:
     iou: str
     cpu: int
     digest: str
+    placement: Placement = Placement()
+    scaling: Scaling = Scaling()
+    tenant: Tenant = Tenant()
 
 
 class ServiceState(Enum):
@@ -40,6 +60,10 @@ class ServiceState(Enum):
     """The server runs and refuses the model."""
     DEAD = "Dead"
     """The server's process is gone."""
+    WAITING = "Waiting"
+    """The cluster cannot place it yet: image missing, no node fits, quota used up. ``message`` says which."""
+    IDLE = "Idle"
+    """Scaled to zero; the next request starts it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +79,8 @@ class ServiceSeen:
     onnx_sha256: str
     restarts: int
     changed_at: datetime
+    replicas: int = 1
+    """Ready ones."""
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,33 @@ from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import FINISHED, PipelineRun
+from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers.world import World
 
 
-def store(resource: Resource) -> str:
+def store(resource: Resource, tenant: Tenant) -> str:
     """Folder of the versions of a Dataset in the object store."""
-    return f"datasets/{resource.namespace}/{resource.uid}"
+    return below(tenant, f"datasets/{resource.namespace}/{resource.uid}")
 
 
-def report_folder(run_name: str) -> str:
+def report_folder(run_name: str, tenant: Tenant) -> str:
     """Folder in which a pipeline run leaves its outcome."""
-    return f"reports/{run_name}"
+    return below(tenant, f"reports/{run_name}")
 
 
-async def read_report(world: World, run_name: str) -> Report:
+def below(tenant: Tenant, path: str) -> str:
+    """The path in the part of the store, or of the data volume, that is the tenant's."""
+    return f"{tenant.storage_prefix}/{path}" if tenant.storage_prefix else path
+
+
+def data_root(tenant: Tenant, world: World) -> str:
+    """Where pipelines find the tenant's part of the data volume."""
+    return "/".join(part for part in (world.volumes.root.rstrip("/"), tenant.storage_prefix) if part)
+
+
+async def read_report(world: World, run_name: str, tenant: Tenant) -> Report:
     """The outcome that a pipeline run left."""
-    folder = report_folder(run_name)
+    folder = report_folder(run_name, tenant)
     result = await world.objects.read_json(f"{folder}/result.json")
     failure = None if result else await world.objects.read_json(f"{folder}/failure.json")
     return Report(result=result, failure=failure)
@@ -39,9 +50,10 @@ class DatasetReconciler:
 
     async def gather(self, resource: Resource, spec: DatasetSpec, world: World) -> dataset.Observed:
         """Look at the source, at the run for its present content, and at the run's report."""
+        tenant = await world.tenants.find(resource.namespace)
         fingerprint, source_error = None, None
         try:
-            fingerprint = await world.volumes.fingerprint(spec.source.volume.path)
+            fingerprint = await world.volumes.fingerprint(below(tenant, spec.source.volume.path))
         except RejectedError as error:
             source_error = f"spec.source.volume.path: {error}"
         run, report, name, digest = None, Report(), "", ""
@@ -50,7 +62,7 @@ class DatasetReconciler:
             name = dataset.name_run(resource.uid, digest)
             run = await world.pipelines.find(name)
         if run is not None:
-            report = await read_report(world, name)
+            report = await read_report(world, name, tenant)
         return dataset.Observed(
             spec=spec,
             namespace=resource.namespace,
@@ -63,10 +75,11 @@ class DatasetReconciler:
             report=report,
             superseded=await _superseded(resource, name, digest, world),
             history=tuple(resource.status.get("versions") or ()),
-            data_root=world.volumes.root,
-            store=world.objects.uri(store(resource)),
-            report_folder=world.objects.uri(report_folder(name)) if name else "",
+            data_root=data_root(tenant, world),
+            store=world.objects.uri(store(resource, tenant)),
+            report_folder=world.objects.uri(report_folder(name, tenant)) if name else "",
             now=world.clock.now(),
+            tenant=tenant,
         )
 
     def decide(self, seen: dataset.Observed) -> Decision:
@@ -75,12 +88,13 @@ class DatasetReconciler:
 
     async def clean_up(self, resource: Resource, world: World) -> None:
         """End all runs; remove versions when told to."""
+        tenant = await world.tenants.find(resource.namespace)
         for run in await world.pipelines.find_owned(resource.uid):
             await world.pipelines.cancel(run.name)
-            await world.objects.delete(report_folder(run.name))
+            await world.objects.delete(report_folder(run.name, tenant))
             await world.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
         if resource.spec.get("deletionPolicy") == "Delete":
-            await world.objects.delete(store(resource))
+            await world.objects.delete(store(resource, tenant))
 
 
 async def _superseded(resource: Resource, name: str, digest: str, world: World) -> tuple[PipelineRun, ...]:

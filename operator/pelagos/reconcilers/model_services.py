@@ -40,6 +40,7 @@ class ModelServiceReconciler:
             probe=probed.result if probed else None,
             wrong_probes=probed.wrong if probed else 0,
             now=world.clock.now(),
+            tenant=await world.tenants.find(resource.namespace),
         )
 
     def decide(self, seen: model_service.Observed) -> Decision:

@@ -15,20 +15,21 @@ from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.registry import ModelVersion
+from pelagos.ports.tenants import Tenant
 from pelagos.ports.tracking import Outcome, TrackedRun
 from pelagos.reconcilers import reporting
-from pelagos.reconcilers.datasets import read_report, report_folder
+from pelagos.reconcilers.datasets import below, data_root, read_report, report_folder
 from pelagos.reconcilers.world import World
 
 
-def store(resource: Resource) -> str:
+def store(resource: Resource, tenant: Tenant) -> str:
     """Folder of the model packages of a TrainingRun in the object store."""
-    return f"models/{resource.namespace}/{resource.uid}"
+    return below(tenant, f"models/{resource.namespace}/{resource.uid}")
 
 
-def workspace(run_name: str) -> str:
+def workspace(run_name: str, tenant: Tenant) -> str:
     """Folder of checkpoints."""
-    return f"workspaces/{run_name}"
+    return below(tenant, f"workspaces/{run_name}")
 
 
 class TrainingRunReconciler:
@@ -39,6 +40,7 @@ class TrainingRunReconciler:
 
     async def gather(self, resource: Resource, spec: TrainingRunSpec, world: World) -> training_run.Observed:
         """Look at the Dataset, the tracked run, the pipeline run with its report, and the registered version."""
+        tenant = await world.tenants.find(resource.namespace)
         tracked, tracking_outage = await _tracked(resource, world)
         dataset = _dataset(resource, spec, world)
         frozen = _frozen(resource, tracked)
@@ -48,14 +50,14 @@ class TrainingRunReconciler:
             name = training_run.name_run(resource.uid, keyed)
             run = await world.pipelines.find(name)
         if run is not None:
-            report = await read_report(world, name)
+            report = await read_report(world, name, tenant)
         version, registry_outage = await _version(resource, spec, world) if report.result else (None, None)
         return training_run.Observed(
             spec=spec,
             namespace=resource.namespace,
             name=resource.name,
             uid=resource.uid,
-            retry_key=await _retry_key(resource, spec, world),
+            retry_key=await _retry_key(resource, spec, tenant, world),
             dataset=dataset,
             frozen=frozen,
             tracked=tracked,
@@ -65,9 +67,10 @@ class TrainingRunReconciler:
             report=report,
             version=version,
             registry_outage=registry_outage,
-            paths=_paths(resource, name, world) if name else {},
+            paths=_paths(resource, name, tenant, world) if name else {},
             now=world.clock.now(),
             published=resource.status.get("model") or {},
+            tenant=tenant,
         )
 
     def decide(self, seen: training_run.Observed) -> Decision:
@@ -76,10 +79,11 @@ class TrainingRunReconciler:
 
     async def clean_up(self, resource: Resource, world: World) -> None:
         """End the run everywhere; remove packages, registered version and tracked run when told to."""
+        tenant = await world.tenants.find(resource.namespace)
         for run in await world.pipelines.find_owned(resource.uid):
             await world.pipelines.cancel(run.name)
-            await world.objects.delete(report_folder(run.name))
-            await world.objects.delete(workspace(run.name))
+            await world.objects.delete(report_folder(run.name, tenant))
+            await world.objects.delete(workspace(run.name, tenant))
             await world.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
         tracked = await world.tracking.find_run(resource.uid)
         delete = resource.spec.get("deletionPolicy") == "Delete"
@@ -87,6 +91,7 @@ class TrainingRunReconciler:
             await _end_tracked(tracked, world)
         if delete:
             await self._delete_records(resource, tracked, world)
+            await world.objects.delete(store(resource, tenant))
 
     async def _delete_records(self, resource: Resource, tracked: TrackedRun | None, world: World) -> None:
         register = resource.spec.get("register")
@@ -98,7 +103,6 @@ class TrainingRunReconciler:
                 await world.registry.delete_version(version.model, version.version)
         if tracked is not None:
             await world.tracking.delete_run(tracked.id)
-        await world.objects.delete(store(resource))
 
 
 async def _tracked(resource: Resource, world: World) -> tuple[TrackedRun | None, str | None]:
@@ -123,13 +127,13 @@ async def _version(resource: Resource, spec: TrainingRunSpec, world: World) -> t
         return None, str(error)
 
 
-async def _retry_key(resource: Resource, spec: TrainingRunSpec, world: World) -> str:
-    """Changes when a person asks for another try, or when the checkpoint that was refused has been replaced."""
-    key = resource.annotations.get(meta.RETRY_ANNOTATION, "")
+async def _retry_key(resource: Resource, spec: TrainingRunSpec, tenant: Tenant, world: World) -> str:
+    """Changes when a person asks for another try, gives it other resources, or replaces the checkpoint that was refused."""
+    key = resource.annotations.get(meta.RETRY_ANNOTATION, "") + training_run.resources_key(spec)
     if spec.model.weights is None:
         return key
     try:
-        fingerprint = await world.volumes.fingerprint(spec.model.weights.path)
+        fingerprint = await world.volumes.fingerprint(below(tenant, spec.model.weights.path))
     except RejectedError:  # Decisions and the data plane refuse such a path in words that help.
         return f"{key}/rejected"
     return f"{key}/{fingerprint.digest if fingerprint else 'missing'}"
@@ -171,10 +175,10 @@ def _frozen(resource: Resource, tracked: TrackedRun | None) -> Frozen | None:
     return Frozen(inputs, DatasetVersion(dataset["name"], dataset["version"], dataset["uri"], dataset["task"]))
 
 
-def _paths(resource: Resource, name: str, world: World) -> dict[str, str]:
+def _paths(resource: Resource, name: str, tenant: Tenant, world: World) -> dict[str, str]:
     return {
-        "data_root": world.volumes.root,
-        "store": world.objects.uri(store(resource)),
-        "report": world.objects.uri(report_folder(name)),
-        "workspace": world.objects.uri(workspace(name)),
+        "data_root": data_root(tenant, world),
+        "store": world.objects.uri(store(resource, tenant)),
+        "report": world.objects.uri(report_folder(name, tenant)),
+        "workspace": world.objects.uri(workspace(name, tenant)),
     }

@@ -10,6 +10,7 @@ from pelagos.ports.objects import Objects
 from pelagos.ports.pipelines import Pipelines
 from pelagos.ports.registry import Registry
 from pelagos.ports.serving import Serving
+from pelagos.ports.tenants import Tenants
 from pelagos.ports.tracking import Tracking
 from pelagos.ports.volumes import Volumes
 from pelagos.reconcilers.cache import Cache
@@ -27,6 +28,7 @@ class World:
     serving: Serving
     objects: Objects
     volumes: Volumes
+    tenants: Tenants
     clock: Clock
     cache: Cache
     probes: Probes

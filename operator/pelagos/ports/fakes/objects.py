@@ -45,6 +45,17 @@ class ObjectsFake:
             raise RejectedError("objects", f"{path} must hold a JSON object, and holds a {type(document).__name__}")
         return document
 
+    async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
+        """The content of a file; None when it is not there."""
+        self._answer()
+        text = self.files.get(_checked(path))
+        if text is None:
+            return None
+        content = text.encode()
+        if len(content) > limit:
+            raise RejectedError("objects", f"{path} is larger than {limit} bytes")
+        return content
+
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""
         self._answer()

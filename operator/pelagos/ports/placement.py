@@ -1,0 +1,36 @@
+"""Where on a cluster pods may run, and what they may use. For requests of pipelines and of serving; ignored on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+GPU_RESOURCE = "nvidia.com/gpu"
+GPU_PRODUCT_LABEL = "nvidia.com/gpu.product"
+"""Node label that NVIDIA's GPU feature discovery writes."""
+
+
+@dataclass(frozen=True)
+class Toleration:
+    """As in Kubernetes; empty fields are absent."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """``memory`` and ``shared_memory`` are Kubernetes quantities, empty: the engine's default."""
+
+    memory: str = ""
+    gpus: int = 0
+    gpu_product: str = ""
+    """Value of the node label ``nvidia.com/gpu.product``; empty: any."""
+    shared_memory: str = ""
+    """Size of /dev/shm; empty: the container runtime's default."""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    queue: str = ""
+    """Kueue LocalQueue; empty: none."""

@@ -1,0 +1,45 @@
+"""Tenants: a namespace is a tenant; its ConfigMap `pelagos-config` holds conventions that its resources share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """Conventions of one namespace; empty fields leave the installation's defaults. Secrets are names in the same namespace."""
+
+    experiment_prefix: str = ""
+    """Put before the names of MLflow experiments."""
+    storage_prefix: str = ""
+    """Folder below the data and object roots, without slashes at its ends; the tenant's credentials need no more."""
+    queue: str = ""
+    """Kueue LocalQueue of pipelines that name none."""
+    service_account: str = ""
+    """Of pipeline steps and model servers."""
+    tracking_secret: str = ""
+    """Secret with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."""
+    objects_secret: str = ""
+    """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
+    data_claim: str = ""
+    """PersistentVolumeClaim that holds the data volume, where it is no object storage."""
+    objects_claim: str = ""
+    """PersistentVolumeClaim that holds the objects, where they are in no object storage."""
+    image_pull_secrets: tuple[str, ...] = ()
+
+
+class OneTenant:
+    """Implements Tenants where namespaces have no conventions of their own: on one machine."""
+
+    async def find(self, namespace: str) -> Tenant:
+        """The installation's conventions."""
+        del namespace
+        return Tenant()
+
+
+class Tenants(Protocol):
+    """May raise OutageError; RejectedError for a ConfigMap that cannot be used, which names key, value and what is allowed."""
+
+    async def find(self, namespace: str) -> Tenant:
+        """The conventions of a namespace; those of the installation when it has none of its own."""
