@@ -20,7 +20,7 @@ from rich.text import Text
 
 from pelagos.api import meta
 from pelagos.api.kinds import MODEL_SERVICE
-from pelagos.cli import access, installed, pictures
+from pelagos.cli import access, forwarding, installed, pictures
 from pelagos.engines import triton_inference
 from pelagos.settings import Settings
 
@@ -89,13 +89,14 @@ def predict_file(
 ) -> Prediction:
     """What a ModelService finds in an image file. Raises PredictError.
 
-    The API server is that of KUBECONFIG, or the embedded one.
+    The API server is that of KUBECONFIG, or the embedded one. An endpoint inside a cluster is reached by forwarding its port.
     """
     data = read_image(image)
     at = endpoint(settings, service, namespace)
     try:
-        content, latency = asyncio.run(triton_inference.infer(at.address, at.model, data, timeout))
-    except triton_inference.InferenceError as error:
+        with forwarding.reachable(at.address, _kubeconfig(settings)) as address:
+            content, latency = asyncio.run(triton_inference.infer(address, at.model, data, timeout))
+    except (triton_inference.InferenceError, forwarding.ForwardingError) as error:
         raise PredictError(f"ModelService {namespace}/{service} at {at.address}: {error}") from error
     return Prediction(service, at.model, image, content, latency)
 

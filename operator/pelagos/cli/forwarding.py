@@ -1,0 +1,80 @@
+"""Reaches a Service of a cluster from outside of it, by `kubectl port-forward`. Used by ``pelagos predict``.
+
+Model servers have addresses that only pods can resolve; whoever may forward ports to them may try them from a laptop.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FORWARDING = re.compile(r"Forwarding from (127\.0\.0\.1:\d+) ->")
+_GRACE = 5.0
+
+
+class ForwardingError(Exception):
+    """The Service cannot be reached; the message says why, in one line, and what to do."""
+
+
+@contextmanager
+def reachable(address: str, config: Path | None) -> Iterator[str]:
+    """``host:port`` that answers from here for as long as the context lasts.
+
+    ``address`` itself, unless its host is a Service's name (``<service>.<namespace>.svc``) that does not resolve here.
+    ``config`` is the kubeconfig, None: KUBECONFIG or the user's default. Raises ForwardingError.
+    """
+    host, _, port = address.rpartition(":")
+    parts = host.split(".")
+    if len(parts) < 3 or parts[2] != "svc" or _resolves(host):
+        yield address
+        return
+    process = _start(parts[0], parts[1], port, config)
+    try:
+        yield _local(process, f"--namespace {parts[1]} port-forward service/{parts[0]} {port}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
+
+
+def _start(service: str, namespace: str, port: str, config: Path | None) -> subprocess.Popen[str]:
+    beside = Path(sys.executable).with_name("kubectl")
+    kubectl = str(beside) if beside.exists() else shutil.which("kubectl")
+    if kubectl is None:
+        raise ForwardingError(
+            f"{service}.{namespace} is inside the cluster, and there is no kubectl to forward its port"
+        )
+    environment = {**os.environ, **({"KUBECONFIG": str(config)} if config else {})}
+    command = [kubectl, "--namespace", namespace, "port-forward", f"service/{service}", f":{port}"]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+    )
+
+
+def _local(process: subprocess.Popen[str], by_hand: str) -> str:
+    said = ""
+    for line in process.stdout or ():
+        if found := _FORWARDING.search(line):
+            return found[1]
+        said = line.strip()
+    raise ForwardingError(f"its port cannot be forwarded: {said or 'kubectl ended'}. Try: kubectl {by_hand}")
