@@ -11,7 +11,8 @@ from pelagos_pipelines.components import training as components
 def training(  # noqa: PLR0913, PLR0917 - as in the contract
     request: str, data_root: str, store: str, report: str, workspace: str, tracking_uri: str, tracking_run: str
 ) -> None:
-    """Parameters as in the contract between control plane and data plane."""
+    """Parameters as in the contract between control plane and data plane. Where steps run, and with how many GPUs, is not said
+    here: the control plane writes that into every run."""
     parameters = {
         "request": request,
         "data_root": data_root,
@@ -22,7 +23,7 @@ def training(  # noqa: PLR0913, PLR0917 - as in the contract
         "tracking_run": tracking_run,
     }
     train = components.train(**parameters)
-    train.set_cpu_limit("4").set_memory_limit("16Gi").set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(1)
+    train.set_cpu_limit("4").set_memory_limit("16Gi")
     evaluate = components.evaluate(**parameters).after(train)
     export = components.export(**parameters).after(evaluate)
     for task in (evaluate, export):
