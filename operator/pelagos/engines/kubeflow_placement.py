@@ -1,0 +1,269 @@
+"""What a run on a Kubeflow Pipelines server carries besides its flow: where its pods run, what they get, who owns them.
+
+Pure. Used by the engine kubeflow, which sends the result as the ``pipeline_spec`` of a new run. The compiled flow is kept as
+it is but for each executor's container (image, resources, environment) and the part ``platforms.kubernetes``, written in the
+form that kfp-kubernetes gives it; a test compiles the same flows with kfp-kubernetes and compares. What that form has no
+words for is left to the cluster: fsGroup, automountServiceAccountToken, priority classes (a namespace's defaults, or a policy).
+Seccomp profile and dropped capabilities are the server's own defaults.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pelagos.api.meta import GROUP
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pelagos.ports.pipelines import RunRequest
+
+Struct = dict[str, Any]
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+RUN_ANNOTATION = f"{GROUP}/run"
+ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
+RETRY_KEY_ANNOTATION = f"{GROUP}/retry-key"
+ATTEMPTS_WITH_KEY_ANNOTATION = f"{GROUP}/attempts-with-key"
+GPU_STEPS = frozenset({"train", "evaluate"})
+"""Steps that compute on the GPU; the others must not hold one idle."""
+USER = 10001
+"""User and group of the trainer image."""
+SHARED_MEMORY = "shared-memory"
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_UNITS = {"": 1, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_BINARY_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MPLBACKEND": "Agg",
+    "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 - of a pod of its own
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "PYTHONUNBUFFERED": "1",
+    "ULTRALYTICS_SAFE_LOAD": "1",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_OFFLINE": "true",
+}
+"""Libraries neither fetch nor install nor execute what users hand in."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A PersistentVolumeClaim at an absolute path. An empty claim is no mount."""
+
+    claim: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all runs of an installation have in common. Names of Secrets and claims are those in the namespace of the run."""
+
+    image: str
+    image_pull_policy: str = "IfNotPresent"
+    data: Mount = Mount("", "")
+    objects: Mount = Mount("", "")
+    object_storage: bool = False
+    """Whether data or objects are in S3-compatible storage."""
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    objects_secret: str = ""
+    tracking_secret: str = ""
+
+
+@dataclass(frozen=True)
+class Count:
+    """Which attempt of a run this is; ``with_key`` counts those with the request's retry key."""
+
+    attempt: int
+    with_key: int
+
+
+def place(documents: Sequence[Struct], request: RunRequest, surroundings: Surroundings, count: Count) -> Struct:
+    """The ``pipeline_spec`` of a run: ``{"pipeline_spec": ..., "platform_spec": ...}``.
+
+    ``documents`` is the compiled flow: its IR and, if it has one, its platform part. Raises RejectedError for claims that
+    cannot be mounted.
+    """
+    spec = copy.deepcopy(documents[0])
+    executors: Struct = spec["deploymentSpec"]["executors"]
+    platform: Struct = copy.deepcopy(documents[1]) if len(documents) > 1 else {}
+    kubernetes = platform.setdefault("platforms", {}).setdefault("kubernetes", {}).setdefault("deploymentSpec", {})
+    configured: Struct = kubernetes.setdefault("executors", {})
+    for label, executor in executors.items():
+        gpus = request.resources.placement.gpus if label.removeprefix("exec-") in GPU_STEPS else 0
+        _fill_container(executor["container"], request, surroundings, gpus)
+        configured[label] = configured.get(label, {}) | _pod(request, surroundings, count, gpus)
+    return {"pipeline_spec": spec, "platform_spec": platform}
+
+
+def read_count(struct: Struct) -> tuple[Count, str] | None:
+    """The reverse of ``place``: count and retry key of a run, from its ``pipeline_spec``; None when it is not one of ours."""
+    for config in _configured(struct).values():
+        notes = config.get("podMetadata", {}).get("annotations", {})
+        if ATTEMPT_ANNOTATION in notes:
+            count = Count(int(notes[ATTEMPT_ANNOTATION]), int(notes.get(ATTEMPTS_WITH_KEY_ANNOTATION, 1)))
+            return count, str(notes.get(RETRY_KEY_ANNOTATION, ""))
+    return None
+
+
+def read_time_limit(struct: Struct) -> int:
+    """Seconds after which the cluster ends each step of a run; 0: never."""
+    limits = [int(config.get("activeDeadlineSeconds", 0)) for config in _configured(struct).values()]
+    return max(limits) if limits and min(limits) > 0 else 0
+
+
+def read_queue(struct: Struct) -> str:
+    """The Kueue LocalQueue of a run's pods; "" for none."""
+    for config in _configured(struct).values():
+        return str(config.get("podMetadata", {}).get("labels", {}).get(QUEUE_LABEL, ""))
+    return ""
+
+
+def _configured(struct: Struct) -> Struct:
+    platforms = struct.get("platform_spec", {}).get("platforms", {})
+    executors: Struct = platforms.get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
+    return executors
+
+
+def _fill_container(container: Struct, request: RunRequest, surroundings: Surroundings, gpus: int) -> None:
+    container["image"] = surroundings.image
+    resources = container.setdefault("resources", {})
+    cpu = str(request.resources.cpu)
+    memory = request.resources.placement.memory or resources.get("resourceMemoryLimit", "")
+    for bound in ("Request", "Limit"):
+        resources |= {f"resourceCpu{bound}": cpu, f"cpu{bound}": float(cpu)}
+        if memory:
+            resources |= {f"resourceMemory{bound}": memory, f"memory{bound}": gigabytes(memory)}
+    resources.pop("accelerator", None)
+    if gpus:
+        kind, number = GPU_RESOURCE, str(gpus)
+        resources["accelerator"] = {"type": kind, "count": number, "resourceType": kind, "resourceCount": number}
+    variables = {variable["name"]: variable["value"] for variable in container.get("env", [])}
+    variables |= _environment(request, surroundings, gpus)
+    container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _environment(request: RunRequest, surroundings: Surroundings, gpus: int) -> dict[str, str]:
+    variables = _ENVIRONMENT | {"OMP_NUM_THREADS": str(request.resources.cpu)}
+    if not gpus:
+        # Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none.
+        variables["NVIDIA_VISIBLE_DEVICES"] = "void"
+    if surroundings.object_storage:
+        settings = {"AWS_ENDPOINT_URL": surroundings.s3_endpoint, "AWS_REGION": surroundings.s3_region}
+        variables |= {name: value for name, value in settings.items() if value}
+    return variables
+
+
+def _pod(request: RunRequest, surroundings: Surroundings, count: Count, gpus: int) -> Struct:
+    placement = request.resources.placement
+    config: Struct = {
+        "imagePullPolicy": surroundings.image_pull_policy,
+        "podMetadata": {"labels": _labels(request), "annotations": _annotations(request, count)},
+        "securityContext": {"runAsUser": str(USER), "runAsGroup": str(USER), "runAsNonRoot": True},
+    }
+    lists = {
+        "imagePullSecret": [_named("secretName", name) for name in request.tenant.image_pull_secrets],
+        "pvcMount": _mounts(request, surroundings),
+        "secretAsEnv": _secrets(request, surroundings),
+        "tolerations": [
+            _toleration(each.key, each.operator, each.value, each.effect) for each in placement.tolerations
+        ],
+        "emptyDirMounts": _shared_memory(placement.shared_memory),
+    }
+    config |= {key: value for key, value in lists.items() if value}
+    selector = dict(placement.node_selector)
+    if gpus and placement.gpu_product:
+        selector[GPU_PRODUCT_LABEL] = placement.gpu_product
+    if selector:
+        config["nodeSelector"] = {"labels": selector}
+    if request.resources.time_limit > 0:
+        config["activeDeadlineSeconds"] = str(request.resources.time_limit)
+    return config
+
+
+def _labels(request: RunRequest) -> dict[str, str]:
+    own = {
+        "app.kubernetes.io/name": "pelagos-pipeline-step",
+        "app.kubernetes.io/instance": request.name[:63].rstrip("-_."),
+        "app.kubernetes.io/component": request.flow,
+        "app.kubernetes.io/part-of": "pelagos",
+        "app.kubernetes.io/managed-by": "pelagos-operator",
+    }
+    given = {key: value for key, value in request.labels.items() if _LABEL_VALUE.fullmatch(value)}
+    queue = request.resources.placement.queue or request.tenant.queue
+    return given | own | ({QUEUE_LABEL: queue} if queue else {})
+
+
+def _annotations(request: RunRequest, count: Count) -> dict[str, str]:
+    """What a run must tell of itself later, and labels that Kubernetes does not take as such."""
+    given = {key: value for key, value in request.labels.items() if not _LABEL_VALUE.fullmatch(value)}
+    return given | {
+        RUN_ANNOTATION: request.name,
+        ATTEMPT_ANNOTATION: str(count.attempt),
+        ATTEMPTS_WITH_KEY_ANNOTATION: str(count.with_key),
+        RETRY_KEY_ANNOTATION: request.retry_key,
+    }
+
+
+def _mounts(request: RunRequest, surroundings: Surroundings) -> list[Struct]:
+    data = request.tenant.data_claim or surroundings.data.claim
+    objects = request.tenant.objects_claim or surroundings.objects.claim
+    mounts = [(data, surroundings.data.path), (objects, surroundings.objects.path)]
+    used = [(claim, path) for claim, path in mounts if claim and path]
+    if len(used) == 2 and data == objects:
+        message = (
+            f"dataClaim and objectsClaim are both {data!r}; a pod of a pipeline mounts a claim once. Use two claims: "
+            "PELAGOS_DATA_CLAIM and PELAGOS_OBJECTS_CLAIM, or dataClaim and objectsClaim in the namespace's pelagos-config"
+        )
+        raise RejectedError("pipelines", message)
+    return [
+        {"mountPath": path, "constant": claim, "pvcNameParameter": {"runtimeValue": {"constant": claim}}}
+        for claim, path in used
+    ]
+
+
+def _secrets(request: RunRequest, surroundings: Surroundings) -> list[Struct]:
+    secrets = []
+    objects = request.tenant.objects_secret or surroundings.objects_secret
+    if surroundings.object_storage and objects:
+        secrets.append(_secret(objects, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), optional=False))
+    tracking = request.tenant.tracking_secret or surroundings.tracking_secret
+    if tracking:
+        # It holds either a user with a password or a token, so each key may be missing.
+        keys = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+        secrets.append(_secret(tracking, keys, optional=True))
+    return secrets
+
+
+def _secret(name: str, keys: Sequence[str], *, optional: bool) -> Struct:
+    variables = [{"secretKey": key, "envVar": key} for key in keys]
+    return _named("secretName", name) | {"keyToEnv": variables, "optional": optional}
+
+
+def _named(field: str, name: str) -> Struct:
+    """A reference in both forms: servers before 2.5 read the constant, later ones the parameter."""
+    return {field: name, f"{field}Parameter": {"runtimeValue": {"constant": name}}}
+
+
+def _toleration(key: str, operator: str, value: str, effect: str) -> Struct:
+    fields = {"key": key, "operator": operator, "value": value, "effect": effect}
+    return {field: given for field, given in fields.items() if given}
+
+
+def _shared_memory(size: str) -> list[Struct]:
+    if not size:
+        return []
+    return [{"volumeName": SHARED_MEMORY, "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": size}]  # noqa: S108
+
+
+def gigabytes(quantity: str) -> float:
+    """A Kubernetes quantity in units of 10^9 bytes, as older servers want it."""
+    unit = quantity.lstrip("0123456789.")
+    factors: Mapping[str, float] = _BINARY_UNITS if unit in _BINARY_UNITS else _UNITS
+    return float(quantity.removesuffix(unit)) * factors[unit] / 1e9
