@@ -83,8 +83,8 @@ def _claims(task: dsl.PipelineTask, _gpu: bool) -> None:
 def _secrets(task: dsl.PipelineTask, _gpu: bool) -> None:
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     kubernetes.use_secret_as_env(task, "s3", {key: key for key in keys})
-    keys = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-    kubernetes.use_secret_as_env(task, "reef-mlflow", {key: key for key in keys}, optional=True)
+    either = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+    kubernetes.use_secret_as_env(task, "reef-mlflow", {key: key for key in either}, optional=True)
 
 
 SETTINGS = {
@@ -152,7 +152,7 @@ SETTINGS = {
 def compiled_by_kfp(setting: Setting, folder: Path) -> Any:
     """The training flow with the setting on each of its steps, compiled and read as ``kfp.Client`` does."""
 
-    @dsl.pipeline(
+    @dsl.pipeline(  # type: ignore[untyped-decorator]
         name="training",
         description="Train on a dataset version, measure on its test split, export and prove the model.",
     )
@@ -240,7 +240,7 @@ def test_a_setting_is_written_as_kfp_kubernetes_writes_it(name: str, tmp_path: P
 
 
 def test_a_preparation_is_placed_as_well(tmp_path: Path) -> None:
-    @dsl.pipeline(
+    @dsl.pipeline(  # type: ignore[untyped-decorator]
         name="dataset-preparation", description="Turn a source of images and labels into an immutable dataset version."
     )
     def flow(request: str, data_root: str, store: str, report: str) -> None:
