@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
-# Builds kube-apiserver from Debian's own `kubernetes` source package, for machines where the official
-# envtest archive cannot be reached. Called by pelagos.embedded.binaries; usable by hand:
+# Builds programs of Kubernetes from Debian's own `kubernetes` source package, for machines where the official
+# envtest archive cannot be reached. Called by pelagos.embedded.binaries for kube-apiserver, which is all that the
+# embedded mode needs, and by the tests' cluster for the parts of a node; usable by hand:
 #
-#   build_control_plane.sh DESTINATION_FOLDER
+#   build_control_plane.sh DESTINATION_FOLDER [PROGRAM...]
 #
-# Leaves DESTINATION_FOLDER/kube-apiserver (and a link to Debian's etcd); a broken build leaves nothing there.
+# PROGRAM is kube-apiserver (the default), kube-controller-manager, kube-scheduler, kubelet or kube-proxy. Leaves
+# DESTINATION_FOLDER/PROGRAM (and a link to Debian's etcd); a broken build leaves no half program there.
 # Lines that begin with "::" are progress for the caller.
 set -euo pipefail
 
 destination=$1
+shift
+programs=("${@:-kube-apiserver}")
+for program in "${programs[@]}"; do
+  [[ $program =~ ^(kube-apiserver|kube-controller-manager|kube-scheduler|kubelet|kube-proxy)$ ]] ||
+    { echo "cannot build '$program': not a program of the control plane or a node" >&2; exit 2; }
+done
 version=v1.20.2
 work=$(mktemp -d "${TMPDIR:-/tmp}/pelagos-control-plane.XXXXXX")
 trap 'chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"' EXIT
@@ -18,6 +26,8 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 echo ":: installing the Go compiler and etcd from Debian's packages"
 export DEBIAN_FRONTEND=noninteractive
 packages=(golang-go etcd-server rsync jq make golang-github-modern-go-reflect2-dev dpkg-dev)
+# The kubelet alone is linked against the C library.
+[[ " ${programs[*]} " != *" kubelet "* ]] || packages+=(gcc libc6-dev)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -66,14 +76,17 @@ export GOPATH="$work/gopath" GO111MODULE=off GOFLAGS= CGO_ENABLED=0 GOCACHE="$wo
 export KUBE_GIT_TREE_STATE=archive KUBE_GIT_VERSION=$version KUBE_GIT_MAJOR=1 KUBE_GIT_MINOR=20 KUBE_GIT_COMMIT=debian
 make generated_files >"$work/generate.log" 2>&1 || { tail -n 40 "$work/generate.log" >&2; exit 1; }
 
-echo ":: compiling kube-apiserver (about 3 minutes)"
 package=k8s.io/kubernetes/vendor/k8s.io/component-base/version
-go build -trimpath -ldflags "-s -w -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=20" \
-  -o "$work/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver
-
-echo ":: installing"
 mkdir -p "$destination"
-install -m 0755 "$work/kube-apiserver" "$destination/.kube-apiserver.new"
-mv "$destination/.kube-apiserver.new" "$destination/kube-apiserver"
+for program in "${programs[@]}"; do
+  echo ":: compiling $program (up to 3 minutes)"
+  cgo=0
+  [ "$program" != kubelet ] || cgo=1
+  CGO_ENABLED=$cgo go build -trimpath \
+    -ldflags "-s -w -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=20" \
+    -o "$work/$program" "k8s.io/kubernetes/cmd/$program"
+  install -m 0755 "$work/$program" "$destination/.$program.new"
+  mv "$destination/.$program.new" "$destination/$program"
+done
 ln -sf "$(command -v etcd)" "$destination/etcd"
 echo ":: done"
