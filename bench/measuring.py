@@ -70,6 +70,14 @@ def resident_bytes(root: int, *, alone: bool = False) -> int:
     return sum(int(fields[21]) for pid in _chosen(root, alone) if (fields := _stat(pid))) * _PAGE
 
 
+def pin(root: int, cores: set[int]) -> None:
+    """Keep the process and its descendants, with all threads that they have and will start, on these cores."""
+    for pid in tree(root):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), cores)
+
+
 def run(command: Sequence[object], log: Path, environment: Mapping[str, str] | None = None) -> Usage:
     """Run a command (texts and paths) to its end. Raises MeasurementError when it fails, with the end of its log."""
     began = time.monotonic()

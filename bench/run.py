@@ -18,12 +18,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import installation, machine, operators, preparing, rendering, results, serving, training
+from bench import installation, machine, operators, preparing, rendering, results, scale, serving, training
 from bench.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASUREMENTS = {
     "operator": operators.measure,
+    "scale": scale.measure,
     "training": training.measure,
     "serving": serving.measure,
     "preparation": preparing.measure,

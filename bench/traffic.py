@@ -58,19 +58,24 @@ class Traffic:
 
     async def create(self, number: int) -> None:
         """Create this many Datasets, as fast as the server takes them."""
+        await _all(self.create_one, number)
 
-        async def one(name: str) -> None:
-            body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": {"name": name}, "spec": SPEC}
-            self.seen.created[name] = time.monotonic()
-            await self._call("POST", self._path, body)
+    async def create_one(self, name: str) -> None:
+        """Create a Dataset."""
+        body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": {"name": name}, "spec": SPEC}
+        self.seen.created[name] = time.monotonic()
+        await self._call("POST", self._path, body)
 
-        await _all(one, number)
+    async def read_status(self, name: str) -> dict[str, Any]:
+        """The status of a Dataset."""
+        async with self._session.get(f"{self._plane.url}{self._path}/{name}") as answer:
+            return dict((await answer.json())["status"])
 
-    async def patch_status(self, number: int) -> float:
+    async def patch_status(self, number: int, status: Mapping[str, Any]) -> float:
         """Patch the status of every Dataset once; patches per second. The limit of any operator."""
 
         async def one(name: str) -> None:
-            await self._call("PATCH", f"{self._path}/{name}/status", {"status": {"uri": "seen"}})
+            await self._call("PATCH", f"{self._path}/{name}/status", {"status": status})
 
         began = time.monotonic()
         await _all(one, number)

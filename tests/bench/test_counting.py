@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from bench import measuring, traffic
+from bench import fleet, measuring, traffic
 
 METRICS = """
 # TYPE apiserver_request_total counter
@@ -51,3 +53,21 @@ def test_this_process_is_the_root_of_its_tree() -> None:
     assert os.getpid() in measuring.tree(os.getpid())
     assert measuring.resident_bytes(os.getpid()) > 10**6
     assert measuring.cpu_seconds(os.getpid(), alone=True) > 0
+
+
+def test_creations_by_users_are_no_writes_of_the_operator() -> None:
+    made = traffic.count_requests(METRICS) + Counter({("POST", "datasets", ""): 3, ("GET", "datasets", ""): 5})
+    assert fleet.writes(made) == {"PATCH datasets/status": 7, "POST events": 4}
+    assert fleet.patches(fleet.writes(made)) == 7
+
+
+def test_a_process_stays_on_its_cores_with_all_threads() -> None:
+    code = "import threading, sys; threading.Thread(target=sys.stdin.read).start(); print('up', flush=True)"
+    core = min(os.sched_getaffinity(0))
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        measuring.pin(process.pid, {core})
+        threads = [int(entry.name) for entry in Path(f"/proc/{process.pid}/task").iterdir()]
+        assert len(threads) == 2
+        assert [os.sched_getaffinity(thread) for thread in threads] == [{core}, {core}]

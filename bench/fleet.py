@@ -1,0 +1,181 @@
+"""An operator process on a real API server, and what both have used. Shared by operators.py and scale.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from bench import measuring, traffic
+from bench.plan import Plan
+from control_plane import ControlPlane, start_control_plane
+
+OURS, FLOOR = "Pelagos", "kopf alone"
+PROGRAMS = {OURS: "operator_with_fakes", FLOOR: "operator_of_kopf_alone"}
+EARLY = "early"
+"""A Dataset that is there before the operator."""
+SETTLE_SECONDS = 1.5
+_WITHOUT_CLIENT = (
+    "import runpy, sys; sys.modules['kubernetes'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+)
+"""kopf imports the official client where it is installed, for logging in. Pelagos goes without, so the peer does, too."""
+_PASSES = re.compile(r'^pelagos_reconciles_total\{kind="Dataset",[^}]*\} (\S+)$', re.MULTILINE)
+_KNOWN = re.compile(r'^pelagos_resources\{kind="Dataset",[^}]*\} (\S+)$', re.MULTILINE)
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A process that was started at ``began`` (monotonic seconds)."""
+
+    pid: int
+    namespace: str
+    home: Path
+    log: Path
+    began: float
+
+    def passes(self) -> int:
+        """Passes over Datasets so far."""
+        return self._count(_PASSES)
+
+    def known(self) -> int:
+        """Datasets that it has seen."""
+        return self._count(_KNOWN)
+
+    def until(self, number: int, *, passes: bool = False, seconds: float = 180) -> float:
+        """Wait until it knows this many Datasets, or has made this many passes; the time when it was so.
+
+        Raises MeasurementError.
+        """
+        tell = self.passes if passes else self.known
+        measuring.wait_until(lambda: tell() >= number, f"{number} Datasets are seen", seconds, self.log)
+        return time.monotonic()
+
+    def _count(self, line: re.Pattern[str]) -> int:
+        try:
+            port = json.loads((self.home / "operator.json").read_text(encoding="utf-8"))["metrics_port"]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                return int(sum(float(value) for value in line.findall(answer.read().decode())))
+        except OSError:
+            return 0
+
+
+@contextlib.contextmanager
+def plane(plan: Plan) -> Iterator[ControlPlane]:
+    """An API server with our kinds."""
+    started = start_control_plane(plan.folder / "plane")
+    try:
+        started.apply_crds()
+        yield started
+    finally:
+        started.stop()
+
+
+def namespace(known: ControlPlane) -> str:
+    """A namespace of its own."""
+    name = f"bench-{next(_numbers)}"
+    known.create_namespace(name)
+    return name
+
+
+@contextlib.contextmanager
+def operating(plan: Plan, known: ControlPlane, name: str, where: str, cores: set[int]) -> Iterator[Operator]:
+    """One of PROGRAMS watches a namespace; it is ended with the context."""
+    home = plan.folder / f"{where}-{next(_numbers)}"
+    environment = {
+        **os.environ,
+        "PELAGOS_HOME": str(home),
+        "PELAGOS_KUBECONFIG": str(known.kubeconfig),
+        "PELAGOS_NAMESPACE": where,
+    }
+    command = [plan.python("control-plane"), "-c", _WITHOUT_CLIENT, plan.program(PROGRAMS[name])]
+    log = plan.log(home.name)
+    began = time.monotonic()
+    with measuring.running(command, log, environment, cores) as process:
+        yield Operator(process.pid, where, home, log, began)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An operator at work in a namespace, with its users. ``start``: seconds until a Dataset that waited had a status."""
+
+    plane: ControlPlane
+    session: aiohttp.ClientSession
+    users: traffic.Traffic
+    operator: Operator
+    start: float
+
+    async def settle(self) -> Counter[tuple[str, str, str]]:
+        """Requests that the API server has had, once what is under way has ended."""
+        await asyncio.sleep(SETTLE_SECONDS)
+        return await traffic.requests(self.plane, self.session)
+
+    def reset(self) -> traffic.Seen:
+        """Forget what was seen so far."""
+        self.users.seen = traffic.Seen()
+        return self.users.seen
+
+
+@contextlib.asynccontextmanager
+async def staged(plan: Plan, known: ControlPlane, name: str, cores: set[int]) -> AsyncIterator[Stage]:
+    """One of PROGRAMS in a namespace of its own, in which one Dataset, EARLY, waited for it."""
+    where = namespace(known)
+    async with traffic.session(known) as session:
+        users = traffic.Traffic(known, where, session)
+        async with users.watching():
+            await users.create_one(EARLY)
+            with operating(plan, known, name, where, cores) as operator:
+                await users.until(lambda seen: EARLY in seen.first, f"{name} has started", 60)
+                yield Stage(known, session, users, operator, users.seen.first[EARLY] - operator.began)
+
+
+def cpu_of(known: ControlPlane) -> float:
+    """Processor seconds of the API server and etcd."""
+    return sum(measuring.cpu_seconds(process.pid) for process in known.processes.values())
+
+
+def writes(made: Counter[tuple[str, str, str]]) -> dict[str, int]:
+    """Writes of the operator: POST of Datasets is what users do."""
+    found: Counter[str] = Counter()
+    for (verb, resource, subresource), number in made.items():
+        if verb in traffic.WRITES and (verb, resource) != ("POST", "datasets"):
+            found[f"{verb} {resource}{'/' if subresource else ''}{subresource}"] += number
+    return dict(found)
+
+
+def patches(made: dict[str, int]) -> int:
+    """Those among the writes that are no events."""
+    return sum(number for what, number in made.items() if "events" not in what)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the API server takes from WRITERS writers without an operator, per second."""
+
+    creations: float
+    patches: float
+    """Of one short field of status."""
+    whole_patches: float
+    """Of a status as Pelagos writes it."""
+
+
+async def limit(known: ControlPlane, number: int, status: dict[str, object]) -> Limit:
+    """Measure; ``status`` is one that Pelagos has written."""
+    async with traffic.session(known) as session:
+        users = traffic.Traffic(known, namespace(known), session)
+        began = time.monotonic()
+        await users.create(number)
+        created = number / (time.monotonic() - began)
+        short = await users.patch_status(number, {"uri": "seen"})
+        return Limit(created, short, await users.patch_status(number, status))
