@@ -11,6 +11,7 @@ import pydantic
 
 from pelagos.api import meta
 from pelagos.api.kinds import Kind
+from pelagos.decisions import effects
 from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError
@@ -58,8 +59,12 @@ class Pass:
     failed: bool = False
 
 
-async def reconcile(reconciler: Reconciler, resource: Resource, world: World) -> Pass:
-    """Make one pass. Raises only what is a bug; the caller retries that with backoff."""
+async def reconcile(reconciler: Reconciler, resource: Resource, world: World, *, greeted: bool = False) -> Pass:
+    """Make one pass. Raises only what is a bug; the caller retries that with backoff.
+
+    A resource that was ``greeted`` has a status for the time being: its first pass does not tell that a run is being submitted,
+    but what has become of the run right after.
+    """
     if resource.deleting:
         return await _delete(reconciler, resource, world)
     if meta.FINALIZER not in resource.finalizers:
@@ -70,7 +75,7 @@ async def reconcile(reconciler: Reconciler, resource: Resource, world: World) ->
         world.cache.put_written(written)
         resource = written
     try:
-        decision = await _decide_and_act(reconciler, resource, world)
+        decision = await _decide_and_act(reconciler, resource, world, again=greeted)
     except OutageError as error:
         await _report(reconciler, resource, _outage(error), world)
         return Pass("unknown", None, failed=True)
@@ -89,7 +94,7 @@ async def greet(reconciler: Reconciler, resource: Resource, world: World) -> Pas
     return Pass("accepted", 0)
 
 
-async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: World) -> Decision:
+async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: World, *, again: bool) -> Decision:
     try:
         spec = reconciler.kind.spec.model_validate(resource.spec)
     except pydantic.ValidationError as error:
@@ -98,6 +103,10 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: Wor
     decision = reconciler.decide(seen)
     for effect in decision.effects:
         await acting.act(effect, world)
+    if again and any(isinstance(effect, effects.SubmitRun) for effect in decision.effects):
+        # As if the operator had died before it could report, and were back: that must be harmless anyway.
+        later = reconciler.decide(await reconciler.gather(resource, spec, world))
+        return decision if later.effects else later
     return decision
 
 

@@ -40,6 +40,7 @@ class Loop:
         self._queued: set[Key] = set()
         self._working: set[Key] = set()
         self._again: set[Key] = set()
+        self._greeted: set[Key] = set()
         self._alarms: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
         self._workers = workers
@@ -75,6 +76,7 @@ class Loop:
         """The watch showed that a resource is no more."""
         self._world.cache.remove(key)
         self._failures.pop(key, None)
+        self._greeted.discard(key)
         self._silence(key)
 
     def _wake_dependents(self, key: Key) -> None:
@@ -136,9 +138,7 @@ class Loop:
         started = time.perf_counter()
         result, delay = "error", None
         try:
-            crowded = self._is_new(key) and len(self._queued) >= self._workers
-            make = driver.greet if crowded else driver.reconcile
-            outcome = await make(self._reconcilers[key.kind], resource, self._world)
+            outcome = await self._reconcile(key, resource)
             result, delay = outcome.result, outcome.recheck_after
             if outcome.failed:
                 delay = self._backoff(key)
@@ -157,6 +157,15 @@ class Loop:
             self.add(key)
         elif latest is not None and delay is not None:
             self.add_after(key, delay)
+
+    async def _reconcile(self, key: Key, resource: Resource) -> driver.Pass:
+        reconciler = self._reconcilers[key.kind]
+        if self._is_new(key) and len(self._queued) >= self._workers:
+            self._greeted.add(key)
+            return await driver.greet(reconciler, resource, self._world)
+        greeted = key in self._greeted
+        self._greeted.discard(key)
+        return await driver.reconcile(reconciler, resource, self._world, greeted=greeted)
 
     def _backoff(self, key: Key) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
