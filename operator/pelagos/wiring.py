@@ -6,14 +6,17 @@ import base64
 import json
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import util
 from pathlib import Path
 
+from pelagos.api import kinds
+from pelagos.engines import leases, served_kinds
 from pelagos.engines.kfp_local import KfpLocal
 from pelagos.engines.kubernetes_api import KubernetesApi
+from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.engines.local_objects import LocalObjects
 from pelagos.engines.local_volumes import LocalVolumes
 from pelagos.engines.mlflow_registry import MlflowRegistry
@@ -22,18 +25,25 @@ from pelagos.engines.mlflow_tracking import MlflowTracking
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.observability import metrics
 from pelagos.observability.measured import measured
+from pelagos.observability.readiness import Check, Readiness
 from pelagos.observability.resources import ResourceCollector
 from pelagos.observability.server import Server
+from pelagos.observability.watches import WATCHES
 from pelagos.ports.clock import SystemClock
+from pelagos.ports.leadership import Leadership, Sole
 from pelagos.ports.tenants import OneTenant
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
+from pelagos.reconcilers.fencing import fenced_world
 from pelagos.reconcilers.loop import Loop
 from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.training_runs import TrainingRunReconciler
 from pelagos.reconcilers.world import World
 from pelagos.settings import Settings
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod finds its token, its namespace and the certificate of the API server."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,24 @@ class Credentials:
     certificate_path: str | None = None
     private_key_path: str | None = None
     insecure: bool = False
+    token_file: Path | None = None
+    """Where ``token`` came from and its successors will come."""
+
+
+@dataclass(frozen=True)
+class Oversight:
+    """What the operator asks before it acts: who leads, and by name, whether what it needs is there.
+
+    It begins only when the checks named in ``vital`` pass.
+    """
+
+    leadership: Leadership = field(default_factory=Sole)
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    vital: frozenset[str] = frozenset()
+
+
+KINDS_CHECK = "kinds"
+SCHEMA_CHECK = "schema"
 
 
 @dataclass
@@ -56,12 +84,31 @@ class Operator:
     loop: Loop
     server: Server
     resources: ResourceCollector
+    leadership: Leadership
+    readiness: Readiness
     closing: Sequence[Callable[[], Awaitable[None]]]
 
-    async def stop(self) -> None:
-        """Stop reconciling and close connections. Pipelines and servers that run go on."""
-        await self.loop.stop()
+    async def begin(self) -> None:
+        """Wait until the API server serves our kinds; then seek leadership, and reconcile when it is ours."""
+        await self.readiness.until_vital()
+        WATCHES.expect(kind.kind for kind in kinds.KINDS)
+        await self.leadership.start(self._lead, self._follow)
+
+    def _lead(self) -> None:
+        metrics.leads(leading=True)
+        self.loop.lead()
+
+    def _follow(self) -> None:
         metrics.leads(leading=False)
+        self.loop.follow()
+
+    async def stop(self) -> None:
+        """Stop reconciling, give leadership up and close connections. Pipelines and servers that run go on."""
+        await self.loop.stop()
+        await self.leadership.stop()
+        metrics.leads(leading=False)
+        WATCHES.forget()
+        await self.readiness.stop()
         await self.server.stop()
         metrics.REGISTRY.unregister(self.resources)
         for close in self.closing:
@@ -78,7 +125,7 @@ def compiled_flows() -> Path:
 
 async def start(settings: Settings, credentials: Credentials) -> Operator:
     """Build the world from settings and start reconciling."""
-    cluster = connect(credentials)
+    cluster, api = connect(credentials), rest_client(credentials)
     rest = MlflowRest(settings.tracking_uri)
     pipelines = KfpLocal(
         settings.home,
@@ -103,29 +150,70 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
     )
-    return await operate(settings, world, closing=(pipelines.close, triton.close, rest.close, cluster.close))
+    closing = (pipelines.close, triton.close, rest.close, cluster.close, api.close)
+    return await operate(settings, world, closing=closing, oversight=oversee(settings, api, {}))
 
 
 def connect(credentials: Credentials) -> KubernetesApi:
     """The API server as a port."""
-    return KubernetesApi(credentials.server, tls=_tls(credentials), token=credentials.token)
+    return KubernetesApi(
+        credentials.server, tls=_tls(credentials), token=credentials.token, token_file=credentials.token_file
+    )
 
 
-async def operate(settings: Settings, world: World, *, closing: Sequence[Callable[[], Awaitable[None]]]) -> Operator:
-    """Start reconciling in ``world``, and serve metrics."""
+async def operate(
+    settings: Settings,
+    world: World,
+    *,
+    closing: Sequence[Callable[[], Awaitable[None]]],
+    oversight: Oversight = Oversight(),
+) -> Operator:
+    """Make an operator for ``world`` that serves metrics and is about to ``begin``."""
+    world = fenced_world(world, oversight.leadership)
     reconcilers = {
         reconciler.kind.kind: reconciler
         for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler())
     }
     loop = Loop(world, reconcilers, settings.concurrent_reconciles)
-    loop.start()
-    metrics.leads(leading=True)
+    loop.start(leading=False)
+    readiness = Readiness(oversight.checks, vital=oversight.vital)
+    readiness.start()
     resources = metrics.resource_collector(world.cache.all)
     metrics.REGISTRY.register(resources)
-    server = Server(beat=lambda: loop.beat, ready=lambda: None)
+    server = Server(
+        beat=lambda: loop.beat,
+        ready=readiness.problem,
+        standing=lambda: oversight.leadership.standing,
+        silent=lambda: WATCHES.problem(readiness.well_since(KINDS_CHECK)),
+    )
     await server.start(settings.listen_address, settings.metrics_port)
     _tell(settings.home, server.port)
-    return Operator(loop, server, resources, closing)
+    return Operator(loop, server, resources, oversight.leadership, readiness, closing)
+
+
+def oversee(settings: Settings, rest: KubernetesRest, more: Mapping[str, Check]) -> Oversight:
+    """Leadership by settings, and the checks of the API server beside ``more``."""
+    leadership: Leadership = field(default_factory=Sole)
+    if settings.leader_election:
+        place = leases.Place(settings.lease_namespace or own_namespace(), settings.lease_name, settings.lease_seconds)
+        leadership = leases.LeaseLeadership(rest, place, leases.new_identity())
+    checks = {
+        KINDS_CHECK: lambda: served_kinds.missing(rest),
+        SCHEMA_CHECK: lambda: served_kinds.outdated(rest),
+    }
+    return Oversight(leadership, {**checks, **more}, vital=frozenset(checks))
+
+
+def rest_client(credentials: Credentials) -> KubernetesRest:
+    """The API server, where the status of its answers tells something."""
+    token_file = credentials.token_file
+    return KubernetesRest(credentials.server, tls=_tls(credentials), token=credentials.token, token_file=token_file)
+
+
+def own_namespace() -> str:
+    """The namespace of this pod; outside of a pod ``default``."""
+    told = SERVICE_ACCOUNT / "namespace"
+    return told.read_text(encoding="utf-8").strip() if told.exists() else "default"
 
 
 def _tls(credentials: Credentials) -> ssl.SSLContext | None:

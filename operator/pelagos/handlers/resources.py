@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import kopf
 
 from pelagos import wiring
 from pelagos.api import kinds, meta
-from pelagos.observability import metrics
+from pelagos.handlers import listening
 from pelagos.ports.cluster import from_body
 from pelagos.settings import Settings
 
 
 @kopf.on.login()
-def login(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo | None:
+async def login(settings: kopf.OperatorSettings, **_: Any) -> kopf.AiohttpSession | None:
     """Log in as a pod, else with the kubeconfig."""
-    return _log_in(settings)
+    found = _log_in(settings)
+    return listening.session(found) if found else None
 
 
 def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
@@ -28,15 +31,32 @@ def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
     """Set kopf up for watching only, and start reconciling. ``memo.start`` builds the operator from credentials."""
+    watch_only(settings)
+    memo.operator = await memo.start(_credentials(settings))
+    try:
+        await memo.operator.begin()
+    except asyncio.CancelledError:  # Told to stop while it waits for our kinds: kopf does not clean up then.
+        await memo.operator.stop()
+        raise
+
+
+def watch_only(settings: kopf.OperatorSettings) -> None:
+    """What of kopf we need: watches that neither go silent nor end, and nothing that writes."""
     settings.posting.enabled = False
     settings.networking.request_timeout = 30
+    settings.networking.enforce_retry_after = True
     # A watch can go silent without an error: end it every five minutes, from either side.
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
+    settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 1
+    # Our kinds are there before kopf begins; looking for more would need leave to list all definitions and namespaces.
+    settings.scanning.disabled = True
+    settings.process.ultimate_exiting_timeout = 20
+    # Not ours: kopf takes away the one that it is told here wherever no handler of its own needs it.
+    settings.persistence.finalizer = f"{meta.GROUP}/kopf"
     settings.persistence.diffbase_storage = _NoDiffs()
-    memo.operator = await memo.start(_credentials(settings))
 
 
 @kopf.on.cleanup()
@@ -63,7 +83,6 @@ class _NoDiffs(kopf.DiffBaseStorage):
 def _watch(kind: kinds.Kind) -> None:
     @kopf.on.event(meta.GROUP, meta.VERSION, kind.plural)
     async def seen(event: Mapping[str, Any], body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
-        metrics.watch_seen(kind.kind)
         resource = from_body(kind, body)
         if event["type"] == "DELETED":
             memo.operator.loop.gone(resource.key)
@@ -87,7 +106,14 @@ def _credentials(settings: kopf.OperatorSettings) -> wiring.Credentials:
         certificate_path=_text(found.certificate_path),
         private_key_path=_text(found.private_key_path),
         insecure=bool(found.insecure),
+        token_file=_token_file(found),
     )
+
+
+def _token_file(found: kopf.ConnectionInfo) -> Path | None:
+    """Where a pod's token is renewed; None when the token is from elsewhere."""
+    file = wiring.SERVICE_ACCOUNT / "token"
+    return file if file.exists() and file.read_text(encoding="utf-8").strip() == found.token else None
 
 
 def _text(value: Any) -> str | None:

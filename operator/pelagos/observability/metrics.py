@@ -47,6 +47,12 @@ CALL_REJECTIONS = Counter(
     ["system", "operation"],
     registry=REGISTRY,
 )
+FENCED = Counter(
+    "pelagos_fenced_calls_total",
+    "Changes that were refused because this operator does not lead.",
+    ["system", "operation"],
+    registry=REGISTRY,
+)
 PROBE_SECONDS = Histogram(
     "pelagos_model_probe_duration_seconds",
     "Latency of the synthetic inference of served models.",

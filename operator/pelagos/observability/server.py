@@ -15,11 +15,24 @@ LONGEST_SILENCE = 15.0
 
 
 class Server:
-    """Listens on one port. ``beat``: when the event loop last turned (monotonic seconds); ``ready``: what is missing."""
+    """Listens on one port. ``beat``: when the event loop last turned (monotonic seconds); ``ready``: what is missing;
 
-    def __init__(self, beat: Callable[[], float], ready: Callable[[], str | None]) -> None:
+    ``standing``: whether this operator leads, in words; ``silent``: a watch that says nothing any more.
+    An operator that stands by is ready: it would do its work at once.
+    """
+
+    def __init__(
+        self,
+        beat: Callable[[], float],
+        ready: Callable[[], str | None],
+        *,
+        standing: Callable[[], str] = lambda: "",
+        silent: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._beat = beat
         self._ready = ready
+        self._standing = standing
+        self._silent = silent
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -47,8 +60,11 @@ class Server:
         silent = time.monotonic() - self._beat()
         if silent > LONGEST_SILENCE:
             return web.Response(status=503, text=f"the event loop has not turned for {silent:.0f} s\n")
-        return web.Response(text="ok\n")
+        watch = self._silent()
+        return web.Response(status=503, text=f"{watch}\n") if watch else web.Response(text="ok\n")
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        problem = self._ready()
-        return web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")
+        problem, standing = self._ready(), self._standing()
+        if problem:
+            return web.Response(status=503, text=f"{problem}\n")
+        return web.Response(text=f"ok: {standing}\n" if standing else "ok\n")

@@ -45,15 +45,34 @@ class Loop:
         self._failures: dict[Key, int] = {}
         self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
+        self._leading = asyncio.Event()
         self._stopping = False
         self._idle = asyncio.Event()
         self.beat = time.monotonic()
         world.cache.on_change = self._wake_dependents
 
-    def start(self) -> None:
-        """Start the workers."""
-        self._tasks = [asyncio.create_task(self._work(), name=f"reconcile-{number}") for number in range(self._workers)]
-        self._tasks.append(asyncio.create_task(self._heartbeat(), name="heartbeat"))
+    def start(self, *, leading: bool = True) -> None:
+        """Start the workers; unless ``leading``, they wait for ``lead`` while the queue fills."""
+        if leading:
+            self._leading.set()
+        self._tasks = [asyncio.create_task(self._heartbeat(), name="heartbeat"), *self._new_workers()]
+
+    def lead(self) -> None:
+        """Look at every resource: what is known of them may be from another operator's time."""
+        self._leading.set()
+        for resource in self._world.cache.all():
+            self.add(resource.key)
+
+    def follow(self) -> None:
+        """Drop all passes, also those under way, until told to lead: another operator acts."""
+        self._leading.clear()
+        beat, *workers = self._tasks
+        for task in workers:
+            task.cancel()
+        self._tasks = [beat, *self._new_workers()]
+
+    def _new_workers(self) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(self._work(), name=f"reconcile-{number}") for number in range(self._workers)]
 
     async def stop(self) -> None:
         """Let passes that are under way end, then drop them: every crash point is harmless."""
@@ -113,6 +132,7 @@ class Loop:
 
     async def _work(self) -> None:
         while True:
+            await self._leading.wait()
             _, _, key = await self._ready.get()
             self._queued.discard(key)
             self._silence(key)

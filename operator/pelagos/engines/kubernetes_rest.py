@@ -1,0 +1,88 @@
+"""The Kubernetes API by aiohttp: one request in, status and JSON out. Used where an answer's status tells something.
+
+The official client would add more to the operator's memory than all the rest together, and would block threads.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from pelagos.ports.errors import OutageError
+
+SYSTEM = "kubernetes"
+TIMEOUT = 10.0
+_TOO_MANY = 429
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the API server said; ``body`` is empty when that was no JSON object."""
+
+    status: int
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def message(self) -> str:
+        """The server's own words about a failure."""
+        return str(self.body.get("message") or self.status)
+
+
+class KubernetesRest:
+    """One API server. ``token_file`` is read anew at every call: tokens of service accounts expire."""
+
+    def __init__(
+        self, server: str, *, tls: ssl.SSLContext | None, token: str | None = None, token_file: Path | None = None
+    ) -> None:
+        self.server = server.rstrip("/")
+        self._tls = tls
+        self._token = token
+        self._token_file = token_file
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, path: str, *, timeout: float = TIMEOUT) -> Answer:
+        """Read. Raises OutageError when there is no answer within ``timeout`` seconds, or one that says "not now"."""
+        return await self.ask("GET", path, timeout=timeout)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        content: str = "application/json",
+        timeout: float = TIMEOUT,
+    ) -> Answer:
+        """Call. Refusals (400 to 428) are answers; everything that may be different in a moment raises OutageError."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        limit = aiohttp.ClientTimeout(total=timeout)
+        headers = self._headers() | ({"Content-Type": content} if body is not None else {})
+        try:
+            async with self._session.request(
+                method, self.server + path, json=body, headers=headers, ssl=self._tls or True, timeout=limit
+            ) as answer:
+                found = await answer.json(content_type=None)
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+            raise OutageError(SYSTEM, f"{method} {path}: {error or type(error).__name__}") from error
+        told = Answer(status, found if isinstance(found, dict) else {})
+        if status >= 500 or status == _TOO_MANY:
+            raise OutageError(SYSTEM, f"{method} {path}: {status} {told.message}")
+        return told
+
+    def _headers(self) -> dict[str, str]:
+        token = self._token_file.read_text(encoding="utf-8").strip() if self._token_file else self._token
+        accept = {"Accept": "application/json"}
+        return accept | ({"Authorization": f"Bearer {token}"} if token else {})

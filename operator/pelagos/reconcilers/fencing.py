@@ -1,0 +1,62 @@
+"""Wraps every port so that what changes something is refused unless this operator leads at that very moment.
+
+Reading needs no leadership: it keeps the caches of an operator that stands by warm. A call that began while the operator led may
+end later; that is harmless, because everything outside is named from uid and inputs, and looked up before it is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, TypeVar, cast
+
+from pelagos.observability import metrics
+from pelagos.ports.leadership import Leadership, NotLeadingError
+from pelagos.reconcilers.world import World
+
+Port = TypeVar("Port")
+
+CHANGES: dict[str, frozenset[str]] = {
+    "cluster": frozenset({"patch_status", "set_finalizers", "post_event"}),
+    "pipelines": frozenset({"submit", "cancel", "delete"}),
+    "tracking": frozenset({"create_run", "set_outcome", "delete_run"}),
+    "registry": frozenset({"register", "delete_version"}),
+    "serving": frozenset({"apply", "restart", "remove"}),
+    "objects": frozenset({"delete"}),
+    "volumes": frozenset(),
+    "tenants": frozenset(),
+}
+"""Methods that change something, by the name of the port in World. A test holds that every method was thought of."""
+
+
+class _Fenced:
+    def __init__(self, port: object, system: str, leadership: Leadership) -> None:
+        self._port = port
+        self._system = system
+        self._leadership = leadership
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._port, name)
+        if name not in CHANGES[self._system]:
+            return member
+
+        @functools.wraps(member)
+        async def call(*arguments: Any, **named: Any) -> Any:
+            if not self._leadership.leads:
+                metrics.FENCED.labels(self._system, name).inc()
+                raise NotLeadingError(f"{self._system}.{name}")
+            return await member(*arguments, **named)
+
+        setattr(self, name, call)
+        return call
+
+
+def fenced(port: Port, system: str, leadership: Leadership) -> Port:
+    """``port`` with its changing methods refused (NotLeadingError) while ``leadership`` does not hold."""
+    return cast("Port", _Fenced(port, system, leadership))
+
+
+def fenced_world(world: World, leadership: Leadership) -> World:
+    """The world with every port fenced."""
+    ports: dict[str, Any] = {name: fenced(getattr(world, name), name, leadership) for name in CHANGES}
+    return dataclasses.replace(world, **ports)
