@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pelagos.engines.triton_local_probe import compare
+from pelagos.engines.model_probe import compare
 from pelagos.ports.serving import ServiceWant
 
 PACKAGE = {"confidence": 0.25, "iou": 0.7, "maxDetections": 300}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from pelagos.engines import triton_local_package, triton_local_probe
+from pelagos.engines import model_probe, triton_local_package
 from pelagos.engines.triton_local_server import HOST, SECRET_HEADER, SYSTEM, ServerFolder, State, taken_ports
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
@@ -38,7 +38,7 @@ class TritonLocal:
     ``probe_timeout`` is in seconds.
     """
 
-    def __init__(self, home: Path, environments: Path, *, probe_timeout: float = triton_local_probe.TIMEOUT) -> None:
+    def __init__(self, home: Path, environments: Path, *, probe_timeout: float = model_probe.TIMEOUT) -> None:
         self._probe_timeout = probe_timeout
         self._services = home.absolute() / "services"
         self._backends = home.absolute() / "triton-backends"
@@ -96,8 +96,8 @@ class TritonLocal:
         want = triton_local_package.recorded(folder.served)
         if state is None or want is None or not state.is_alive:
             return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
-        package = folder.served / "package"
-        return await triton_local_probe.probe(f"{HOST}:{state.ports.grpc}", want, package, self._probe_timeout)
+        known = model_probe.read(folder.served / "package")
+        return await model_probe.probe(f"{HOST}:{state.ports.grpc}", want, known, self._probe_timeout)
 
     async def restart(self, uid: str) -> None:
         """Kill a server that runs and does not answer right, so that ``apply`` starts it anew. No effect when there is none."""

@@ -1,8 +1,10 @@
-"""The synthetic inference of a service, and the judgement of its answer. Called by triton_local."""
+"""The synthetic inference of a service, and the judgement of its answer. Called by all serving engines."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from pelagos.engines import triton_inference
 from pelagos.ports.serving import ProbeResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pelagos.ports.serving import ServiceWant
@@ -26,15 +28,23 @@ MARGIN = 0.02
 """Detections this close above the threshold may or may not be reported, so they are not asked for."""
 
 
-async def probe(address: str, want: ServiceWant, package: Path, timeout: float = TIMEOUT) -> ProbeResult:
+@dataclass(frozen=True)
+class Known:
+    """From a model package: an encoded image, what the training framework predicts for it, and with which thresholds."""
+
+    image: bytes
+    expected: Mapping[str, Any]
+    thresholds: Mapping[str, Any]
+
+
+async def probe(address: str, want: ServiceWant, known: Known, timeout: float = TIMEOUT) -> ProbeResult:
     """Send the package's probe image by gRPC, as clients do, and compare the answer with the known one."""
-    description, expected, image = _read(package)
     begun = monotonic()
     try:
-        answer, latency = await triton_inference.infer(address, want.model_name, image, timeout)
+        answer, latency = await triton_inference.infer(address, want.model_name, known.image, timeout)
     except triton_inference.InferenceError as error:
         return ProbeResult(correct=False, message=str(error), latency=monotonic() - begun)
-    difference = compare(expected, answer, description.get("thresholds", {}), want)
+    difference = compare(known.expected, answer, known.thresholds, want)
     return ProbeResult(correct=difference is None, message=difference or "", latency=latency)
 
 
@@ -113,7 +123,8 @@ def _words(found: Found) -> str:
     return f"{found['label']} with score {found['score']:.3f} at [{corners}]"
 
 
-def _read(package: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+def read(package: Path) -> Known:
+    """What a package in a folder of this machine knows. Raises OSError or ValueError."""
     description = json.loads((package / "package.json").read_text(encoding="utf-8"))
     expected = json.loads((package / "probe.json").read_text(encoding="utf-8"))
-    return description, expected, (package / "probe.png").read_bytes()
+    return Known((package / "probe.png").read_bytes(), expected, description.get("thresholds", {}))
