@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from pelagos.engines.local_objects import LocalObjects
+from pelagos.engines.s3 import Service
+from pelagos.engines.s3_objects import S3Objects
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.objects import ObjectsFake
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from object_storage import ObjectStorage
     from pelagos.ports.objects import Objects
 
 
@@ -49,8 +52,21 @@ class FolderStore:
         file.write_text(text)
 
 
-@pytest.fixture(params=["fake", "folder"])
+class BucketStore:
+    """A prefix of a bucket; pipelines write keys."""
+
+    def __init__(self, storage: ObjectStorage, bucket: str) -> None:
+        self._storage, self._bucket = storage, bucket
+        self.objects: Objects = S3Objects(f"s3://{bucket}/a/prefix", Service(storage.url))
+
+    def write(self, path: str, text: str) -> None:
+        self._storage.put(self._bucket, f"a/prefix/{path}", text)
+
+
+@pytest.fixture(params=["fake", "folder", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "s3":
+        return BucketStore(request.getfixturevalue("object_storage"), request.getfixturevalue("bucket"))
     return FakeStore() if request.param == "fake" else FolderStore(tmp_path)
 
 
@@ -74,6 +90,15 @@ async def test_what_is_not_a_json_object_is_rejected_by_name(store: Store, text:
 
     with pytest.raises(RejectedError, match=r"reports/a/result\.json"):
         await store.objects.read_json("reports/a/result.json")
+
+
+async def test_bytes_are_read_up_to_a_limit(store: Store) -> None:
+    store.write("packages/a/probe.png", "12345")
+
+    assert await store.objects.read_bytes("packages/a/probe.png", limit=5) == b"12345"
+    assert await store.objects.read_bytes("packages/a/absent.png", limit=5) is None
+    with pytest.raises(RejectedError, match=r"packages/a/probe\.png is larger than 4 bytes"):
+        await store.objects.read_bytes("packages/a/probe.png", limit=4)
 
 
 async def test_a_folder_is_deleted_with_all_that_is_in_it_and_nothing_else(store: Store) -> None:

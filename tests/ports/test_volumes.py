@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from pelagos.engines.local_volumes import LocalVolumes
+from pelagos.engines.s3 import Service
+from pelagos.engines.s3_volumes import S3Volumes
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.volumes import Fingerprint
@@ -14,6 +16,7 @@ from pelagos.ports.volumes import Fingerprint
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from object_storage import ObjectStorage
     from pelagos.ports.volumes import Volumes
 
 
@@ -56,9 +59,29 @@ class FolderVolume:
         (self._root / path).unlink()
 
 
-@pytest.fixture(params=["fake", "folder"])
+class BucketVolume:
+    """A prefix of a bucket."""
+
+    def __init__(self, storage: ObjectStorage, bucket: str) -> None:
+        self._storage, self._bucket = storage, bucket
+        self.volumes: Volumes = S3Volumes(f"s3://{bucket}/data", Service(storage.url))
+
+    def write(self, path: str, text: str = "") -> None:
+        self._storage.put(self._bucket, f"data/{path}", text)
+
+    def remove(self, path: str) -> None:
+        self._storage.remove(self._bucket, f"data/{path}")
+
+
+def make_volume(request: pytest.FixtureRequest, folder: Path) -> Volume:
+    if request.param == "s3":
+        return BucketVolume(request.getfixturevalue("object_storage"), request.getfixturevalue("bucket"))
+    return FakeVolume() if request.param == "fake" else FolderVolume(folder)
+
+
+@pytest.fixture(params=["fake", "folder", "s3"])
 def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Volume:
-    made: Volume = FakeVolume() if request.param == "fake" else FolderVolume(tmp_path)
+    made = make_volume(request, tmp_path)
     for number in (1, 2):
         made.write(f"samples/a/{number}.png", "image")
     made.write("other/3.png", "image")

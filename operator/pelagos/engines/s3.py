@@ -1,0 +1,302 @@
+"""One prefix of a bucket of S3-compatible storage, over obstore. Used by s3_objects and s3_volumes.
+
+Vendors' messages are long and quote what they were sent, so that errors are worded here. The connection is made at the first
+call and again when credentials or the certificate authority have changed: both are rotated while the operator runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+import os
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pelagos.ports.errors import OutageError, RejectedError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Store
+
+    from pelagos.settings import Settings
+
+SCHEME = "s3://"
+TIMEOUT = 20.0
+"""Seconds for one request. A page of a listing and the largest report take far less."""
+CONNECT_TIMEOUT = 3.0
+RETRIES = 2
+"""Of one request; the reconcilers come back by themselves."""
+AT_ONCE = 16
+"""Requests under way; more would only wait in the service."""
+PAGE = 1000
+"""Keys of one answer to a listing, and of one request to delete: what S3 allows."""
+_NATIVE = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+"""Variables of a platform that hands out credentials itself; obstore knows them."""
+_NOT_NOW = frozenset({"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "ExpiredToken"})
+"""Refusals that pass by themselves, or once credentials that are rotated have arrived."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """How an S3-compatible service is reached. ``endpoint`` is empty for AWS."""
+
+    endpoint: str = ""
+    region: str = "us-east-1"
+    ca_file: Path | None = None
+    timeout: float = TIMEOUT
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Service:
+        """That of the installation."""
+        endpoint = settings.s3_endpoint or os.environ.get("AWS_ENDPOINT_URL", "")
+        return cls(endpoint, settings.s3_region, settings.s3_ca_file)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object: ``path`` below the prefix of the bucket, ``size`` in bytes."""
+
+    path: str
+    size: int
+    etag: str
+
+
+class Prefix:
+    """All objects of a bucket below a prefix. ``system`` names it in errors. Safe for concurrent use.
+
+    Every method may raise OutageError, and RejectedError when the service refuses in a way that lasts.
+    """
+
+    def __init__(self, system: str, uri: str, service: Service) -> None:
+        self.uri = uri.rstrip("/")
+        self._bucket, self._prefix = _parse(system, uri)
+        self._system, self._service = system, service
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._connected: tuple[object, S3Store] | None = None
+
+    async def get(self, path: str, limit: int) -> bytes | None:
+        """The content of an object; None when it is not there. RejectedError for one of more than ``limit`` bytes."""
+        import obstore
+
+        store = self._store()
+        async with self._free:
+            with self._failing(f"reading {path}"):
+                try:
+                    found = await obstore.get_async(store, path)
+                except FileNotFoundError as error:
+                    self._require_bucket(error)
+                    return None
+                if found.meta["size"] > limit:
+                    raise RejectedError(self._system, f"{self.uri}/{path} is larger than {limit} bytes")
+                content = bytes(await found.bytes_async())
+        if len(content) != found.meta["size"]:
+            raise OutageError(self._system, f"{self.uri}/{path}: the answer ended early")
+        return content
+
+    async def find(self, path: str) -> Entry | None:
+        """The object of exactly this name."""
+        import obstore
+
+        store = self._store()
+        async with self._free:
+            with self._failing(f"looking for {path}"):
+                try:
+                    found = await obstore.head_async(store, path)
+                except FileNotFoundError:
+                    return None
+        return Entry(path, found["size"], found["e_tag"] or "")
+
+    async def pages(self, path: str) -> AsyncIterator[Sequence[Entry]]:
+        """Objects below the folder ``path`` ("" is the prefix itself), at most ``PAGE`` at a time."""
+        import obstore
+
+        store = self._store()
+        with self._failing(f"listing {path or 'the prefix'}"):
+            stream = obstore.list(store, path or None, chunk_size=PAGE)
+        while True:
+            async with self._free:
+                with self._failing(f"listing {path or 'the prefix'}"):
+                    try:
+                        page = await stream.__anext__()
+                    except StopAsyncIteration:
+                        return
+            yield [Entry(found["path"], found["size"], found["e_tag"] or "") for found in page]
+
+    async def delete(self, paths: Sequence[str]) -> None:
+        """Remove objects, at most ``PAGE``; no effect on those that are gone."""
+        import obstore
+
+        store = self._store()
+        async with self._free:
+            with self._failing("deleting"):
+                try:
+                    await obstore.delete_async(store, list(paths))
+                except FileNotFoundError as error:
+                    self._require_bucket(error)
+
+    def _store(self) -> S3Store:
+        """A client, with the credentials and the certificate authority of this moment."""
+        credentials = _credentials(self._system)
+        authority = self._authority()
+        key = (tuple(credentials.items()), authority)
+        if self._connected is None or self._connected[0] != key:
+            self._connected = (key, self._connect(credentials, authority))
+        return self._connected[1]
+
+    def _connect(self, credentials: dict[str, str], authority: bytes) -> S3Store:
+        from obstore.store import S3Store
+
+        service = self._service
+        config: S3Config = {"region": service.region, **credentials}  # type: ignore[typeddict-item]
+        if service.endpoint:
+            config["endpoint"] = service.endpoint
+        client: ClientConfig = {
+            "allow_http": service.endpoint.startswith("http://"),
+            "timeout": timedelta(seconds=service.timeout),
+            "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT),
+        }
+        if authority:
+            client["root_certificate"] = authority
+        retries: RetryConfig = {
+            "max_retries": RETRIES,
+            "retry_timeout": timedelta(seconds=service.timeout),
+            "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2)},
+        }
+        prefix = self._prefix or None
+        return S3Store(self._bucket, prefix=prefix, config=config, client_options=client, retry_config=retries)
+
+    def _authority(self) -> bytes:
+        file = self._service.ca_file
+        if file is None:
+            return b""
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            message = f"the certificate authority {file} cannot be read: {reason}; correct PELAGOS_S3_CA_FILE"
+            raise RejectedError(self._system, message) from error
+
+    @contextmanager
+    def _failing(self, doing: str) -> Iterator[None]:
+        """Turn what obstore raises into our two kinds of errors."""
+        from obstore import exceptions
+
+        try:
+            yield
+        except exceptions.InvalidPathError as error:
+            raise RejectedError(self._system, f"{self._where}: {_odd_name(str(error))}") from None
+        except (exceptions.BaseError, ValueError, OSError) as error:
+            raise self._worded(doing, str(error)) from None
+
+    def _require_bucket(self, error: FileNotFoundError) -> None:
+        """An absent bucket is no absent object."""
+        if "NoSuchBucket" in str(error):
+            raise self._worded("reading", str(error)) from None
+
+    def _worded(self, doing: str, text: str) -> OutageError | RejectedError:
+        status, code = _status(text), _code(text)
+        said = " ".join(part for part in (f"HTTP {status}" if status else "", code) if part)
+        if code == "NoSuchBucket" or (status == 404 and not code):
+            message = "there is no such bucket; create it, or correct PELAGOS_OBJECTS_URI or PELAGOS_DATA_URI"
+        elif code in _NOT_NOW:
+            return OutageError(self._system, f"{self._where}: {doing}: {said}")
+        elif status in (401, 403):
+            message = (
+                f"access is refused ({said}) while {doing}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the operator,"
+                " and what they allow in this bucket"
+            )
+        elif status in (301, 307, 400):
+            message = f"the service does not understand ({said}) while {doing}; check PELAGOS_S3_ENDPOINT and PELAGOS_S3_REGION"
+        else:
+            return OutageError(self._system, f"{self._where}: {doing}: {said or _network(text)}")
+        return RejectedError(self._system, f"{self._where}: {message}")
+
+    @property
+    def _where(self) -> str:
+        return f"{SCHEME}{self._bucket} at {self._service.endpoint or 'AWS'}"
+
+
+def checked_path(system: str, path: str) -> str:
+    """A relative path with forward slashes; RejectedError for anything else."""
+    if not path or any(part in ("", ".", "..") for part in path.split("/")) or not path.isprintable():
+        raise RejectedError(system, f"{path!r} must be a relative path with forward slashes inside of the store")
+    return path
+
+
+def _parse(system: str, uri: str) -> tuple[str, str]:
+    """Bucket and prefix of ``s3://bucket/prefix``."""
+    found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*?))?/?", uri)
+    prefix = (found.group(2) or "") if found else ""
+    if found is None or (prefix and any(part in ("", ".", "..") for part in prefix.split("/"))):
+        raise RejectedError(system, f"{uri!r} must be s3://bucket/prefix, for example s3://pelagos/objects")
+    return found.group(1), prefix
+
+
+def _credentials(system: str) -> dict[str, str]:
+    """Of the environment, or of the file that AWS_SHARED_CREDENTIALS_FILE names; empty where the platform hands them out."""
+    names = {
+        "access_key_id": "AWS_ACCESS_KEY_ID",
+        "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+        "session_token": "AWS_SESSION_TOKEN",
+    }
+    found = {option: os.environ[name] for option, name in names.items() if os.environ.get(name)}
+    file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
+    if file and "access_key_id" not in found:
+        found = _profile(system, Path(file), {option: name.lower() for option, name in names.items()})
+    if not {"access_key_id", "secret_access_key"} <= found.keys() and not any(map(os.environ.get, _NATIVE)):
+        raise RejectedError(
+            system,
+            "there are no credentials for the object storage; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
+            " or AWS_SHARED_CREDENTIALS_FILE, in the environment of the operator",
+        )
+    return found
+
+
+def _profile(system: str, file: Path, names: dict[str, str]) -> dict[str, str]:
+    parser = configparser.ConfigParser(interpolation=None, default_section="-")
+    profile = os.environ.get("AWS_PROFILE", "default")
+    try:
+        parser.read_string(file.read_text(encoding="utf-8"))
+        section = parser[profile]
+    except (OSError, UnicodeDecodeError, configparser.Error, KeyError) as error:
+        # Without the error's own words: a parser quotes the line that it stumbles over.
+        message = f"AWS_SHARED_CREDENTIALS_FILE {file} has no readable profile {profile!r} ({type(error).__name__})"
+        raise RejectedError(system, message) from None
+    return {option: section[name] for option, name in names.items() if section.get(name)}
+
+
+def _status(text: str) -> int | None:
+    found = re.search(r"status code: (\d{3})", text)
+    return int(found.group(1)) if found else None
+
+
+def _code(text: str) -> str:
+    found = re.search(r"<Code>(\w{1,60})</Code>", text)
+    return found.group(1) if found else ""
+
+
+def _odd_name(text: str) -> str:
+    found = re.search(r'Path "([^"]{1,200})', text)
+    name = f" {found.group(1)!r}" if found else ""
+    return (
+        f"the object{name} has a name that is no path (an empty part, '..' or a control character); rename or remove it"
+    )
+
+
+def _network(text: str) -> str:
+    """What went wrong on the way, without what was sent."""
+    if "timed out" in text or "Timeout" in text:
+        return "no answer in time"
+    if "InvalidCertificate" in text or "certificate" in text.lower():
+        return "its TLS certificate is not trusted; name its certificate authority in PELAGOS_S3_CA_FILE"
+    if "kind: Connect" in text:
+        return "no connection"
+    return "the connection broke"

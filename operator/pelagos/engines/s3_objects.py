@@ -1,0 +1,81 @@
+"""The port Objects on S3-compatible storage. A uri is ``s3://bucket/prefix/path``, as pipelines and serving engines open it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pelagos.engines.s3 import Prefix, Service, checked_path
+from pelagos.ports.errors import RejectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pelagos.settings import Settings
+
+SYSTEM = "objects"
+LARGEST_JSON = 64 * 1024 * 1024
+"""Bytes. Reports and manifests are far smaller; a larger file is not one of ours."""
+
+
+class S3Objects:
+    """Objects below ``uri``. A folder is there when a key below it is; there are no folders of their own."""
+
+    def __init__(self, uri: str, service: Service) -> None:
+        """Make no connection. Raises RejectedError for what is no s3:// uri."""
+        self._prefix = Prefix(SYSTEM, uri, service)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> S3Objects:
+        """The store that ``objects_uri`` names."""
+        return cls(settings.objects_uri, Service.from_settings(settings))
+
+    def uri(self, path: str) -> str:
+        """The path below the store's uri; of "", the store's own. Raises RejectedError for a path that leaves the store."""
+        return f"{self._prefix.uri}/{checked_path(SYSTEM, path)}" if path else self._prefix.uri
+
+    def path(self, uri: str) -> str | None:
+        """The reverse of ``uri``."""
+        if uri == self._prefix.uri:
+            return ""
+        path = uri.removeprefix(f"{self._prefix.uri}/")
+        try:
+            return checked_path(SYSTEM, path) if path != uri else None
+        except RejectedError:
+            return None
+
+    async def read_json(self, path: str) -> Mapping[str, Any] | None:
+        """A JSON object; None when it is not there. Raises RejectedError for what is not one."""
+        content = await self.read_bytes(path, limit=LARGEST_JSON)
+        if content is None:
+            return None
+        where = f"{self._prefix.uri}/{path}"
+        try:
+            document = json.loads(content)
+        except ValueError as error:
+            raise RejectedError(SYSTEM, f"{where} is not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise RejectedError(SYSTEM, f"{where} must hold a JSON object, and holds a {type(document).__name__}")
+        return document
+
+    async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
+        """The content of a file; None when it is not there. Raises RejectedError for one of more than ``limit`` bytes."""
+        return await self._prefix.get(checked_path(SYSTEM, path), limit)
+
+    async def exists(self, path: str) -> bool:
+        """Whether there is a file or a folder."""
+        if await self._prefix.find(checked_path(SYSTEM, path)) is not None:
+            return True
+        async for page in self._prefix.pages(path):
+            if page:
+                return True
+        return False
+
+    async def delete(self, path: str) -> None:
+        """Remove a file or a folder with all that is in it; no effect when it is gone.
+
+        Page by page: after an interruption the next call goes on with what is left.
+        """
+        await self._prefix.delete([checked_path(SYSTEM, path)])
+        async for page in self._prefix.pages(path):
+            await self._prefix.delete([entry.path for entry in page])
