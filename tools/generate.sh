@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Regenerates everything that is generated and committed: compiled pipelines, CRDs, RBAC, reference pages.
+# Regenerates everything that is generated and committed: compiled pipelines, CRDs, RBAC, reference pages, alerts, dashboards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
 "$environments/pipelines/bin/python" -m pelagos_pipelines.flows
+"$environments/control-plane/bin/python" -m pelagos.observability.monitoring.generate
+# After the others: the Helm chart holds copies.
 "$environments/control-plane/bin/python" -m pelagos.api.generate

@@ -1,0 +1,211 @@
+"""The values of an installation: what the Helm chart's values.yaml and values.schema.json are rendered from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Url = Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$", max_length=2048)]
+S3Uri = Annotated[str, Field(pattern=r"^(s3://[^\s]+)?$", max_length=2048)]
+ObjectName = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
+AnyMap = dict[str, Any]
+
+
+class Part(BaseModel):
+    """Base of all parts: camelCase in YAML, unknown keys refused."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class Image(Part):
+    """The operator's image."""
+
+    repository: Annotated[str, Field(min_length=1, description="Image of the operator.")] = "ghcr.io/pelagos/operator"
+    tag: Annotated[str, Field(description="Its tag; empty: the version of the chart.")] = ""
+    digest: Annotated[
+        str, Field(pattern=r"^(sha256:[0-9a-f]{64})?$", description="Its digest (sha256:...); wins over the tag.")
+    ] = ""
+    pull_policy: Annotated[
+        Literal["Always", "IfNotPresent", "Never"], Field(description="Pull policy of all images.")
+    ] = "IfNotPresent"
+    pull_secrets: Annotated[
+        list[AnyMap], Field(description="Secrets with credentials for the registry, as [{name: ...}].")
+    ] = []
+
+
+class Engines(Part):
+    """What does the work."""
+
+    serving: Annotated[
+        Literal["deployment", "kserve"],
+        Field(description="deployment: plain Deployments of Triton; kserve: InferenceServices of an installed KServe."),
+    ] = "deployment"
+    trainer_image: Annotated[str, Field(min_length=1, description="Image of pipeline steps.")] = (
+        "ghcr.io/pelagos/trainer:0.1.0"
+    )
+    serving_image: Annotated[str, Field(min_length=1, description="Image of model servers.")] = (
+        "ghcr.io/pelagos/serving:0.1.0"
+    )
+
+
+class Scope(Part):
+    """Which namespaces are watched."""
+
+    kind: Annotated[
+        Literal["Cluster", "Namespace"],
+        Field(description="Cluster: all namespaces, by a ClusterRole. Namespace: one namespace, by a Role in it."),
+    ] = "Cluster"
+    namespace: Annotated[
+        ObjectName, Field(description="The namespace that is watched with kind Namespace; empty: the operator's own.")
+    ] = ""
+
+
+class Kubeflow(Part):
+    """The Kubeflow Pipelines server."""
+
+    url: Annotated[Url, Field(description="Its API.")] = "http://ml-pipeline.kubeflow:8888"
+    public_url: Annotated[Url, Field(description="The same as browsers reach it, for links; empty: url.")] = ""
+    namespace: Annotated[
+        ObjectName,
+        Field(description="Namespace of all runs on a single-user server; empty: each resource's own (multi-user)."),
+    ] = ""
+    token: Annotated[
+        bool, Field(description="Whether the operator logs in with a projected service-account token.")
+    ] = False
+    token_audience: Annotated[str, Field(min_length=1, description="Audience of this token.")] = (
+        "pipelines.kubeflow.org"  # noqa: S105
+    )
+    ca: Annotated[
+        ObjectName, Field(description="ConfigMap with the certificate authority, key ca.crt; empty: the system's.")
+    ] = ""
+
+
+class Tracking(Part):
+    """The MLflow server."""
+
+    url: Annotated[Url, Field(description="Its address inside the cluster.")] = "http://mlflow.mlflow:5000"
+    public_url: Annotated[Url, Field(description="The same as browsers reach it, for links; empty: url.")] = ""
+    auth: Annotated[
+        Literal["None", "Basic", "Token"],
+        Field(description="How the operator logs in. Basic: keys username and password of secret; Token: key token."),
+    ] = "None"
+    secret: Annotated[ObjectName, Field(description="Secret in the operator's namespace with these keys.")] = (
+        "pelagos-tracking"  # noqa: S105
+    )
+    tenant_secret: Annotated[
+        ObjectName,
+        Field(description="Secret in the namespaces of resources with MLFLOW_TRACKING_* keys, for pipeline steps."),
+    ] = ""
+    ca: Annotated[
+        ObjectName, Field(description="ConfigMap with the certificate authority, key ca.crt; empty: the system's.")
+    ] = ""
+
+
+class Storage(Part):
+    """Where dataset versions, model packages and reports lie, and where the data volume is."""
+
+    objects: Annotated[
+        S3Uri, Field(description="Versions, packages and reports, as s3://bucket/prefix; empty: objectsClaim.")
+    ] = "s3://pelagos/objects"
+    data: Annotated[S3Uri, Field(description="The data volume, as s3://bucket/prefix; empty: dataClaim.")] = (
+        "s3://pelagos/data"
+    )
+    objects_claim: Annotated[
+        ObjectName, Field(description="PersistentVolumeClaim instead, mounted at /pelagos/objects in every pod.")
+    ] = ""
+    data_claim: Annotated[
+        ObjectName, Field(description="PersistentVolumeClaim instead, mounted at /pelagos/data in every pod.")
+    ] = ""
+    endpoint: Annotated[Url, Field(description="The S3-compatible service; empty: that of AWS.")] = ""
+    region: Annotated[str, Field(min_length=1, description="Region of the buckets.")] = "us-east-1"
+    secret: Annotated[
+        ObjectName,
+        Field(description="Secret in the operator's namespace with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
+    ] = "pelagos-s3"  # noqa: S105
+    tenant_secret: Annotated[
+        ObjectName, Field(description="Secret with the same keys in the namespaces of resources.")
+    ] = "pelagos-s3"  # noqa: S105
+    ca: Annotated[
+        ObjectName, Field(description="ConfigMap with the certificate authority, key ca.crt; empty: the system's.")
+    ] = ""
+
+
+class Operator(Part):
+    """The operator's own pod."""
+
+    concurrent_reconciles: Annotated[int, Field(ge=1, le=256, description="Reconciles at once.")] = 16
+    probe_interval: Annotated[int, Field(ge=1, le=3600, description="Seconds between two probes of a service.")] = 20
+    lease_seconds: Annotated[int, Field(ge=6, le=60, description="How long a leader that is gone keeps the Lease.")] = (
+        12
+    )
+    resources: Annotated[AnyMap, Field(description="Requests and limits.")] = {
+        "requests": {"cpu": "100m", "memory": "128Mi"},
+        "limits": {"cpu": "1", "memory": "512Mi"},
+    }
+    priority_class_name: Annotated[str, Field(description="PriorityClass of the pod; empty: the default.")] = ""
+    node_selector: Annotated[AnyMap, Field(description="Labels that its node must have.")] = {}
+    tolerations: Annotated[list[AnyMap], Field(description="Taints that it may run beside.")] = []
+    affinity: Annotated[AnyMap, Field(description="Affinity of the pod.")] = {}
+    pod_annotations: Annotated[AnyMap, Field(description="Annotations of the pod.")] = {}
+
+
+class NetworkPolicies(Part):
+    """Who may talk to whom, on clusters that enforce it."""
+
+    enabled: Annotated[bool, Field(description="Whether NetworkPolicies are made.")] = False
+    api_server: Annotated[
+        str, Field(min_length=1, description="Addresses of the API server, as CIDR; narrow it where you know it.")
+    ] = "0.0.0.0/0"
+    outside: Annotated[
+        str,
+        Field(min_length=1, description="Addresses that the operator may reach on 443: MLflow, S3 or KFP outside."),
+    ] = "0.0.0.0/0"
+    monitoring_namespace: Annotated[ObjectName, Field(min_length=1, description="Where Prometheus runs.")] = (
+        "monitoring"
+    )
+
+
+class Monitoring(Part):
+    """For clusters with the Prometheus operator."""
+
+    enabled: Annotated[
+        bool, Field(description="Whether monitors, alert rules and dashboards are made (monitoring.coreos.com).")
+    ] = False
+
+
+class Tenant(Part):
+    """A namespace for one group of people, with its conventions and limits."""
+
+    namespace: Annotated[ObjectName, Field(min_length=1, description="The namespace; it is made.")]
+    experiment_prefix: Annotated[str, Field(description="Put before the names of MLflow experiments.")] = ""
+    storage_prefix: Annotated[str, Field(description="Folder of the tenant below the roots of data and objects.")] = ""
+    queue: Annotated[str, Field(description="Kueue LocalQueue of pipelines that name none.")] = ""
+    quota: Annotated[AnyMap, Field(description="ResourceQuota (spec.hard); empty: none.")] = {}
+
+
+class Values(Part):
+    """All values."""
+
+    image: Annotated[Image, Field(description="The operator's image.")] = Image()
+    create_namespace: Annotated[
+        bool,
+        Field(description="Whether the operator's namespace is one of the objects. With Helm: --create-namespace."),
+    ] = False
+    scope: Annotated[Scope, Field(description="Which namespaces are watched.")] = Scope()
+    engines: Annotated[Engines, Field(description="What does the work.")] = Engines()
+    kubeflow: Annotated[Kubeflow, Field(description="The Kubeflow Pipelines server.")] = Kubeflow()
+    tracking: Annotated[Tracking, Field(description="The MLflow server.")] = Tracking()
+    storage: Annotated[Storage, Field(description="Where data and results lie.")] = Storage()
+    operator: Annotated[Operator, Field(description="The operator's pod.")] = Operator()
+    network_policies: Annotated[NetworkPolicies, Field(description="Who may talk to whom.")] = NetworkPolicies()
+    monitoring: Annotated[Monitoring, Field(description="For the Prometheus operator.")] = Monitoring()
+    tenants: Annotated[
+        list[Tenant], Field(description="Namespaces of tenants, with conventions, quota and a service account.")
+    ] = []
+
+
+def plain(values: Values) -> dict[str, Any]:
+    """As Helm sees them: every key present, in camelCase."""
+    return values.model_dump(by_alias=True)

@@ -1,0 +1,79 @@
+"""The installations that are committed as kustomize overlays, each with the values that give the same objects with Helm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pelagos.api.installation.values import Values
+
+NAMESPACE = "pelagos-system"
+VERSION = "0.1.0"
+Scope = Literal["cluster", "namespace"]
+Changes = Mapping[str, Any]
+
+
+def values(*changes: Changes) -> Values:
+    """The values of the kustomize base, with changes."""
+    merged: dict[str, Any] = {"createNamespace": True}
+    for change in changes:
+        merged = _merge(merged, change)
+    return Values.model_validate(merged)
+
+
+def _merge(old: Mapping[str, Any], new: Changes) -> dict[str, Any]:
+    found = dict(old)
+    for key, value in new.items():
+        inner = found.get(key)
+        found[key] = _merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return found
+
+
+COMPONENTS: dict[str, Changes] = {
+    "kserve": {"engines": {"serving": "kserve"}},
+    "gpu": {
+        "engines": {
+            "trainerImage": "ghcr.io/pelagos/trainer:0.1.0-cuda",
+            "servingImage": "ghcr.io/pelagos/serving:0.1.0-cuda",
+        }
+    },
+    "single-namespace": {"scope": {"kind": "Namespace"}},
+    "networkpolicies": {"networkPolicies": {"enabled": True}},
+    "monitoring": {"monitoring": {"enabled": True}},
+    "kubeflow-token": {"kubeflow": {"token": True}},
+    "tracking-basic-auth": {"tracking": {"auth": "Basic", "tenantSecret": "pelagos-tracking"}},
+    "tracking-token": {"tracking": {"auth": "Token", "tenantSecret": "pelagos-tracking"}},
+    "claims": {"storage": {"objects": "", "data": "", "objectsClaim": "pelagos-objects", "dataClaim": "pelagos-data"}},
+}
+"""Changes of values, each a component; they combine."""
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A whole installation: its scope, its serving engine's role, and components."""
+
+    name: str
+    components: tuple[str, ...] = ()
+    scope: Scope = "cluster"
+
+    @property
+    def serving(self) -> str:
+        """The engine that serves models."""
+        return "kserve" if "kserve" in self.components else "deployment"
+
+    @property
+    def values(self) -> Values:
+        """The values that say the same."""
+        return values(*(COMPONENTS[name] for name in self.components))
+
+
+OVERLAYS = (
+    Overlay("cluster"),
+    Overlay("triton-only"),
+    Overlay("kserve", ("kserve",)),
+    Overlay("gpu", ("gpu",)),
+    Overlay("single-namespace", ("single-namespace",), scope="namespace"),
+    Overlay("networkpolicies", ("networkpolicies",)),
+    Overlay("monitoring", ("monitoring",)),
+)

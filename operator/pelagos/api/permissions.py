@@ -1,0 +1,104 @@
+"""Every right that the operator uses, and why: the source of its roles. Nothing is granted that a trace of its requests lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from pelagos.api import kinds, meta
+
+
+class Feature(Enum):
+    """What needs a right; each is a role of its own."""
+
+    CORE = "core"
+    KSERVE = "kserve"
+    DEPLOYMENT = "deployment"
+
+
+class Where(Enum):
+    """Whose objects a right is about."""
+
+    OWN = "the operator's namespace"
+    TENANTS = "the namespaces that are watched"
+    CLUSTER = "objects without a namespace; only when all namespaces are watched"
+
+
+@dataclass(frozen=True)
+class Permission:
+    """Verbs on resources of an API group; ``names`` limits it to objects with these names. ``why`` ends up beside the rule."""
+
+    group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    why: str
+    feature: Feature = Feature.CORE
+    where: Where = Where.TENANTS
+    names: tuple[str, ...] = ()
+
+    @property
+    def rule(self) -> dict[str, list[str]]:
+        """As a rule of a Role."""
+        found = {"apiGroups": [self.group], "resources": list(self.resources), "verbs": list(self.verbs)}
+        return found | ({"resourceNames": list(self.names)} if self.names else {})
+
+
+_OURS = tuple(kind.plural for kind in kinds.KINDS)
+_APPLY = ("get", "list", "watch", "create", "patch", "delete")
+
+PERMISSIONS = (
+    Permission(meta.GROUP, _OURS, ("list", "watch", "patch"), "See resources, and set their finalizer."),
+    Permission(
+        meta.GROUP, tuple(f"{plural}/status" for plural in _OURS), ("patch",), "Report what is true of resources."
+    ),
+    Permission("", ("events",), ("create",), "Tell of transitions."),
+    Permission("", ("configmaps",), ("get",), "Read the conventions of a tenant.", names=("pelagos-config",)),
+    Permission(
+        "coordination.k8s.io", ("leases",), ("create",), "Ask for leadership for the first time.", where=Where.OWN
+    ),
+    Permission(
+        "coordination.k8s.io",
+        ("leases",),
+        ("get", "update"),
+        "Hold leadership.",
+        where=Where.OWN,
+        names=("pelagos-operator",),
+    ),
+    Permission(
+        "apiextensions.k8s.io",
+        ("customresourcedefinitions",),
+        ("get",),
+        "See at start whether the definitions are those of this operator.",
+        where=Where.CLUSTER,
+        names=tuple(kind.crd for kind in kinds.KINDS),
+    ),
+    Permission("serving.kserve.io", ("inferenceservices",), _APPLY, "Serve models by KServe.", feature=Feature.KSERVE),
+    Permission("apps", ("deployments",), _APPLY, "Serve models by plain Deployments.", feature=Feature.DEPLOYMENT),
+    Permission("", ("services",), _APPLY, "Give model servers an address.", feature=Feature.DEPLOYMENT),
+    Permission(
+        "autoscaling", ("horizontalpodautoscalers",), _APPLY, "Scale model servers.", feature=Feature.DEPLOYMENT
+    ),
+    Permission(
+        "policy",
+        ("poddisruptionbudgets",),
+        _APPLY,
+        "Keep a replica while nodes are drained.",
+        feature=Feature.DEPLOYMENT,
+    ),
+    Permission(
+        "networking.k8s.io",
+        ("networkpolicies",),
+        _APPLY,
+        "Close model servers to strangers.",
+        feature=Feature.DEPLOYMENT,
+    ),
+    Permission("", ("pods",), ("list",), "Say why a model server does not start.", feature=Feature.DEPLOYMENT),
+    Permission("", ("pods",), ("list",), "Say why a model server does not start.", feature=Feature.KSERVE),
+)
+
+
+def of(feature: Feature, places: Iterable[Where]) -> tuple[Permission, ...]:
+    """The rights of a feature about objects in these places."""
+    wanted = frozenset(places)
+    return tuple(right for right in PERMISSIONS if right.feature is feature and right.where in wanted)

@@ -1,0 +1,130 @@
+"""Renders what is below manifests/ with the tools that people use: kubectl's kustomize, and Helm's template engine.
+
+Helm itself comes from no package registry; tools/helm-template is built from the libraries that it is made of.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pelagos.api.installation import kustomize as writing
+from pelagos.api.installation.nodes import Context
+
+Body = dict[str, Any]
+
+ROOT = Path(__file__).parents[1]
+MANIFESTS = ROOT / "manifests"
+CHART = MANIFESTS / "charts" / "pelagos"
+OVERLAYS = tuple(sorted(path.name for path in (MANIFESTS / "overlays").iterdir()))
+MANAGED_BY = "app.kubernetes.io/managed-by"
+_SOURCE = ROOT / "tools" / "helm-template"
+_NOT_HERE = 3
+
+
+def kubectl() -> str:
+    """The program: from our environment, else the machine's."""
+    ours = Path(sys.executable).with_name("kubectl")
+    return str(ours) if ours.exists() else "kubectl"
+
+
+def kustomize(folder: Path) -> list[Body]:
+    """The objects of a kustomization."""
+    done = subprocess.run(
+        [kubectl(), "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return documents(done.stdout)
+
+
+def helm(values: Mapping[str, Any], *, namespace: str, release: str = "pelagos", chart: Path = CHART) -> list[Body]:
+    """The objects of our chart, without its definitions. Raises CalledProcessError for what the templates refuse."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(dict(values), file)
+        file.flush()
+        command = [str(helm_template()), str(chart), release, namespace, file.name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return documents(done.stdout)
+
+
+@functools.cache
+def helm_template() -> Path:
+    """The template engine, built once for each state of its source. Skips the test where it cannot be built."""
+    digest = hashlib.sha256((_SOURCE / "main.go").read_bytes()).hexdigest()[:16]
+    program = Path(os.environ.get("PELAGOS_ENVIRONMENTS", ROOT / ".venvs")) / "helm-template" / digest
+    if not program.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+            built = Path(folder, "helm-template")
+            done = subprocess.run([str(_SOURCE / "build.sh"), str(built)], capture_output=True, text=True, check=False)
+            if done.returncode == _NOT_HERE:
+                pytest.skip(f"Helm charts cannot be rendered here: {done.stderr.strip()}")
+            assert done.returncode == 0, done.stderr
+            built.replace(program)
+    return program
+
+
+def documents(text: str) -> list[Body]:
+    """The YAML documents that are not empty."""
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def by_identity(bodies: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str, str], Any]:
+    """Objects in a form that can be compared: the order of objects, and of lists that are maps, has no meaning."""
+    listed = list(bodies)
+    found = {writing.identity(body): _sorted(body) for body in listed}
+    assert len(found) == len(listed), "two objects are the same one"
+    return found
+
+
+def without_definitions(bodies: Iterable[Body]) -> list[Body]:
+    """All but the CustomResourceDefinitions."""
+    return [body for body in bodies if body["kind"] != "CustomResourceDefinition"]
+
+
+def monitoring(context: Context) -> list[Body]:
+    """The objects of manifests/monitoring as an installation has them."""
+    folder = MANIFESTS / "monitoring"
+    listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
+    bodies = [body for name in listed for body in documents((folder / name).read_text())]
+    added = {
+        "app.kubernetes.io/instance": context.name,
+        "app.kubernetes.io/version": context.version,
+        MANAGED_BY: context.service,
+    }
+    for body in bodies:
+        if not body["kind"].startswith("Cluster"):
+            body["metadata"]["namespace"] = context.namespace
+        body["metadata"]["labels"] |= added
+    return bodies
+
+
+def managed_by_nobody(bodies: Iterable[Body]) -> list[Body]:
+    """Without the one label that names the tool."""
+    return [_without_label(body) for body in bodies]
+
+
+def _without_label(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_label(value) for key, value in node.items() if key != MANAGED_BY}
+    return [_without_label(item) for item in node] if isinstance(node, list) else node
+
+
+def _sorted(node: Any, key: str = "") -> Any:
+    if isinstance(node, Mapping):
+        return {name: _sorted(child, name) for name, child in node.items()}
+    if isinstance(node, list):
+        items = [_sorted(item) for item in node]
+        by = writing.MERGE_KEYS.get(key)
+        return sorted(items, key=lambda item: str(item[by])) if by else items
+    return node
