@@ -1,0 +1,149 @@
+"""The dashboard of image collections; it needs kube-state-metrics. In: dashboards.py."""
+
+from __future__ import annotations
+
+from pelagos.observability.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
+
+DATA = Dashboard(
+    "data",
+    "Pelagos / Data",
+    "Image collections: their versions, classes, splits, and what cleaning found. Needs kube-state-metrics.",
+    (
+        Row(
+            "At a glance",
+            (
+                Panel(
+                    "Datasets",
+                    "Image collections.",
+                    (Query("count(pelagos_dataset_created_timestamp_seconds{" + HERE + "})"),),
+                    "stat",
+                    width=6,
+                ),
+                Panel(
+                    "Images",
+                    "In the newest versions.",
+                    (Query("sum(pelagos_dataset_images{" + HERE + "})"),),
+                    "stat",
+                    width=6,
+                ),
+                Panel(
+                    "Annotations",
+                    "In the newest versions.",
+                    (Query("sum(pelagos_dataset_annotations{" + HERE + "})"),),
+                    "stat",
+                    width=6,
+                ),
+                Panel(
+                    "Not Ready",
+                    "Datasets that cannot be trained on as they are now.",
+                    (
+                        Query(
+                            'sum(pelagos_dataset_condition{type="Ready",status="True",' + HERE + "} == bool 0)",
+                            "not Ready",
+                        ),
+                    ),
+                    "stat",
+                    width=6,
+                    steps=((1, "orange"),),
+                ),
+            ),
+            height=4,
+        ),
+        Row(
+            "Versions",
+            (
+                Panel(
+                    "Images",
+                    "In the newest version of each Dataset.",
+                    (Query("pelagos_dataset_images{" + HERE + "}", "{{namespace}}/{{name}}"),),
+                ),
+                Panel(
+                    "Images by split",
+                    "Of the newest versions.",
+                    (Query("sum by (name, split) (pelagos_dataset_split_images{" + HERE + "})", "{{name}} {{split}}"),),
+                    "bargauge",
+                ),
+                Panel(
+                    "Versions kept",
+                    "At most 10 are listed.",
+                    (
+                        Query(
+                            "count by (namespace, name) (pelagos_dataset_version_images{" + HERE + "})",
+                            "{{namespace}}/{{name}}",
+                        ),
+                    ),
+                    "bargauge",
+                ),
+            ),
+        ),
+        Row(
+            "Content",
+            (
+                Panel(
+                    "Images by class",
+                    "The 20 smallest classes: what is rare is learned badly.",
+                    (Query("sort(bottomk(20, pelagos_dataset_class_images{" + HERE + "}))", "{{name}} {{class}}"),),
+                    "bargauge",
+                ),
+                Panel(
+                    "Imbalance",
+                    "Images of the largest class for one of the smallest.",
+                    (
+                        Query(
+                            "max by (namespace, name) (pelagos_dataset_class_images{" + HERE + "})"
+                            " / min by (namespace, name) (pelagos_dataset_class_images{" + HERE + "})",
+                            "{{namespace}}/{{name}}",
+                        ),
+                    ),
+                    "bargauge",
+                    "none",
+                ),
+                Panel(
+                    "What cleaning found",
+                    "Images that were dropped or looked at, and leaks between splits.",
+                    (
+                        Query(
+                            'sum by (finding) (pelagos_dataset_quality_findings{finding!="found",' + HERE + "})",
+                            "{{finding}}",
+                        ),
+                    ),
+                    "bargauge",
+                ),
+            ),
+        ),
+        Row(
+            "Conditions",
+            (
+                Panel(
+                    "Conditions that do not hold",
+                    "Of each Dataset.",
+                    (
+                        Query(
+                            'pelagos_dataset_condition{status=~"False|Unknown",type!~"Reconciling|Stalled",'
+                            + HERE
+                            + "} == 1"
+                        ),
+                    ),
+                    "table",
+                    "none",
+                    width=12,
+                    columns=("namespace", "name", "type", "status", "reason"),
+                ),
+                Panel(
+                    "Calls to storage, 95 %",
+                    "Duration by system and operation.",
+                    (
+                        Query(
+                            "histogram_quantile(0.95, sum by (system, operation, le) (rate("
+                            f'pelagos_outbound_call_duration_seconds_bucket{{system=~"objects|volumes"}}{SOON})))',
+                            "{{system}} {{operation}}",
+                        ),
+                    ),
+                    unit="s",
+                    width=12,
+                ),
+            ),
+        ),
+    ),
+    "pelagos_dataset_created_timestamp_seconds",
+)

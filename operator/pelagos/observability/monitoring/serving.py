@@ -1,0 +1,176 @@
+"""The dashboard of services: whether they answer right, how fast, and what is left of the error budget. In: dashboards.py."""
+
+from __future__ import annotations
+
+from pelagos.observability.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
+
+SERVING = Dashboard(
+    "serving",
+    "Pelagos / Serving",
+    "Whether services answer right, how fast, and how much of the error budget is left.",
+    (
+        Row(
+            "At a glance",
+            (
+                Panel(
+                    "Services Ready",
+                    "Share of the services that are not suspended.",
+                    (Query("avg(pelagos_service_ready{" + HERE + "})"),),
+                    "stat",
+                    "percentunit",
+                    width=6,
+                    below="red",
+                    steps=((1, "green"),),
+                ),
+                Panel(
+                    "Answering wrong",
+                    "Services whose last synthetic inference was wrong.",
+                    (Query("count(pelagos_service_probe_correct{" + HERE + "} == 0) or vector(0)"),),
+                    "stat",
+                    width=6,
+                    steps=((1, "red"),),
+                ),
+                Panel(
+                    "Error budget left",
+                    "Of 0.5 % failed requests in 30 days; the model that has least.",
+                    (Query("min(pelagos:inference_budget:remaining_ratio{" + HERE + "})"),),
+                    "stat",
+                    "percentunit",
+                    width=6,
+                    below="red",
+                    steps=((0.1, "orange"), (0.5, "green")),
+                ),
+                Panel(
+                    "Requests",
+                    "To all models.",
+                    (Query("sum(rate(nv_inference_request_success{" + HERE + "}" + SOON + "))"),),
+                    "stat",
+                    "reqps",
+                    width=6,
+                ),
+            ),
+            height=4,
+        ),
+        Row(
+            "Synthetic inference",
+            (
+                Panel(
+                    "Answered right",
+                    "1: the last synthetic inference gave the known answer.",
+                    (Query("pelagos_service_probe_correct{" + HERE + "}", "{{namespace}}/{{name}}"),),
+                    unit="none",
+                    most=1,
+                ),
+                Panel(
+                    "Latency",
+                    "Of the last one answered right, by service.",
+                    (Query("pelagos_service_probe_duration_seconds{" + HERE + "}", "{{namespace}}/{{name}}"),),
+                    unit="s",
+                    steps=((0.5, "red"),),
+                ),
+                Panel(
+                    "Wrong or slower than 0.5 s",
+                    "Share of the synthetic inferences, in windows of 5 min and 1 h; 1 % is the objective.",
+                    (
+                        Query("pelagos:probe_bad:ratio_rate5m", "5 min"),
+                        Query("pelagos:probe_bad:ratio_rate1h", "1 h"),
+                    ),
+                    unit="percentunit",
+                    steps=((0.144, "red"),),
+                    most=1,
+                ),
+            ),
+        ),
+        Row(
+            "Requests",
+            (
+                Panel(
+                    "Requests",
+                    "Answered, by model.",
+                    (
+                        Query(
+                            "sum by (namespace, model) (rate(nv_inference_request_success{" + HERE + "}" + SOON + "))",
+                            "{{namespace}}/{{model}}",
+                        ),
+                    ),
+                    unit="reqps",
+                ),
+                Panel(
+                    "Failed requests",
+                    "Share of the requests, by model, over 5 min; 0.5 % is the objective.",
+                    (Query("pelagos:inference_errors:ratio_rate5m{" + HERE + "}", "{{namespace}}/{{model}}"),),
+                    unit="percentunit",
+                    steps=((0.072, "red"),),
+                    most=1,
+                ),
+                Panel(
+                    "Mean time of a request",
+                    "By model, queueing included.",
+                    (
+                        Query(
+                            "sum by (namespace, model) (rate(nv_inference_request_duration_us{"
+                            + HERE
+                            + "}"
+                            + SOON
+                            + "))"
+                            " / sum by (namespace, model) (rate(nv_inference_request_success{"
+                            + HERE
+                            + "}"
+                            + SOON
+                            + "))"
+                            " / 1e6",
+                            "{{namespace}}/{{model}}",
+                        ),
+                    ),
+                    unit="s",
+                    steps=((1, "red"),),
+                ),
+            ),
+        ),
+        Row(
+            "Inference server",
+            (
+                Panel(
+                    "Images in a batch",
+                    "Mean, by model.",
+                    (
+                        Query(
+                            "sum by (namespace, model) (rate(nv_inference_count{" + HERE + "}" + SOON + "))"
+                            " / sum by (namespace, model) (rate(nv_inference_exec_count{" + HERE + "}" + SOON + "))",
+                            "{{namespace}}/{{model}}",
+                        ),
+                    ),
+                    unit="none",
+                ),
+                Panel(
+                    "Time in the queue",
+                    "Mean, by model.",
+                    (
+                        Query(
+                            "sum by (namespace, model) (rate(nv_inference_queue_duration_us{" + HERE + "}" + SOON + "))"
+                            " / sum by (namespace, model) (rate(nv_inference_request_success{"
+                            + HERE
+                            + "}"
+                            + SOON
+                            + "))"
+                            " / 1e6",
+                            "{{namespace}}/{{model}}",
+                        ),
+                    ),
+                    unit="s",
+                ),
+                Panel(
+                    "Waiting requests",
+                    "In the servers, by model.",
+                    (
+                        Query(
+                            "sum by (namespace, model) (nv_inference_pending_request_count{" + HERE + "})",
+                            "{{namespace}}/{{model}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
+    "pelagos_service_ready",
+)

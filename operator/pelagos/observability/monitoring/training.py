@@ -1,0 +1,148 @@
+"""The dashboard of trainings: those under way, what came out, and which gates refused a model. In: dashboards.py."""
+
+from __future__ import annotations
+
+from pelagos.observability.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
+
+TRAINING = Dashboard(
+    "training",
+    "Pelagos / Training",
+    "Trainings under way, what came out of them, and which gates refused a model.",
+    (
+        Row(
+            "At a glance",
+            (
+                Panel(
+                    "Under way",
+                    "TrainingRuns whose pipeline runs.",
+                    (Query("count(pelagos_training_last_progress_timestamp_seconds{" + HERE + "}) or vector(0)"),),
+                    "stat",
+                    width=6,
+                ),
+                Panel(
+                    "Queued",
+                    "TrainingRuns that wait for capacity.",
+                    (Query('sum(pelagos_resource_reasons{kind="TrainingRun",reason="Queued"}) or vector(0)'),),
+                    "stat",
+                    width=6,
+                ),
+                Panel(
+                    "Gates passed",
+                    "Of all gates that were judged.",
+                    (
+                        Query(
+                            'sum(pelagos_training_gates{outcome="passed"}) / (sum(pelagos_training_gates) > 0)',
+                            "passed",
+                        ),
+                    ),
+                    "stat",
+                    "percentunit",
+                    width=6,
+                    below="orange",
+                    steps=((0.9, "green"),),
+                ),
+                Panel(
+                    "Models refused by gates",
+                    "TrainingRuns with a gate that was not passed.",
+                    (Query("count(pelagos_training_failed_gates{" + HERE + "}) or vector(0)"),),
+                    "stat",
+                    width=6,
+                    steps=((1, "red"),),
+                ),
+            ),
+            height=4,
+        ),
+        Row(
+            "Under way",
+            (
+                Panel(
+                    "Progress",
+                    "Share of the epochs done.",
+                    (Query("pelagos_training_progress_ratio{" + HERE + "}", "{{namespace}}/{{name}}"),),
+                    unit="percentunit",
+                    width=12,
+                    most=1,
+                ),
+                Panel(
+                    "Time since the last epoch ended",
+                    "An hour without progress raises an alert.",
+                    (
+                        Query(
+                            "time() - pelagos_training_last_progress_timestamp_seconds{" + HERE + "}",
+                            "{{namespace}}/{{name}}",
+                        ),
+                    ),
+                    unit="s",
+                    width=12,
+                    steps=((3600, "red"),),
+                ),
+            ),
+        ),
+        Row(
+            "What came out (kube-state-metrics)",
+            (
+                Panel(
+                    "Figures on the test split",
+                    "Of each TrainingRun; figures of single classes are left out.",
+                    (
+                        Query(
+                            'sort_desc(pelagos_trainingrun_metric{metric=~"test/[^/]+",' + HERE + "})",
+                            "{{name}} {{metric}}",
+                        ),
+                    ),
+                    "bargauge",
+                    "none",
+                ),
+                Panel(
+                    "Gates",
+                    "Value of each gate that was judged; 1 has passed.",
+                    (Query("pelagos_trainingrun_gate_passed{" + HERE + "}"),),
+                    "table",
+                    "none",
+                    columns=("namespace", "name", "metric", "minimum"),
+                    value="Passed",
+                ),
+                Panel(
+                    "Duration",
+                    "Of trainings that have ended.",
+                    (
+                        Query(
+                            "pelagos_trainingrun_finished_timestamp_seconds{" + HERE + "}"
+                            " - pelagos_trainingrun_started_timestamp_seconds{" + HERE + "}"
+                        ),
+                    ),
+                    "table",
+                    "s",
+                    columns=("namespace", "name"),
+                    value="Took",
+                ),
+            ),
+        ),
+        Row(
+            "Pipelines and tracking",
+            (
+                Panel(
+                    "TrainingRuns by reason",
+                    "What their condition Ready says.",
+                    (Query('sum by (reason) (pelagos_resource_reasons{kind="TrainingRun"})', "{{reason}}"),),
+                    width=12,
+                    stacked=True,
+                ),
+                Panel(
+                    "Calls to pipelines and tracking, 95 %",
+                    "Duration by system.",
+                    (
+                        Query(
+                            "histogram_quantile(0.95, sum by (system, le) (rate("
+                            f'pelagos_outbound_call_duration_seconds_bucket{{system=~"kfp|mlflow"}}{SOON})))',
+                            "{{system}}",
+                        ),
+                    ),
+                    unit="s",
+                    width=12,
+                ),
+            ),
+        ),
+    ),
+    "pelagos_training_last_progress_timestamp_seconds",
+)

@@ -1,0 +1,348 @@
+"""When each alert fires, what it then says, and when it does not. Times in minutes; series in promtool's notation, one a minute.
+
+Every case runs in a promtool unit test of its own, in which time starts at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is scraped, and what fires at ``at`` minutes: ``says`` is None when nothing should."""
+
+    title: str
+    alert: str
+    series: Mapping[str, str]
+    at: int
+    says: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+RUN = {"namespace": "plankton", "name": "detector"}
+RUN_LABELS = 'namespace="plankton",name="detector"'
+MODEL = {"namespace": "plankton", "model": "detector"}
+MODEL_LABELS = 'namespace="plankton",model="detector"'
+INSTANCE = 'job="pelagos",instance="a",namespace="pelagos-system"'
+STALLED = "pelagos_resource_stalled_timestamp_seconds"
+FAILURES = f'nv_inference_request_failure{{{MODEL_LABELS},reason="BACKEND"}}'
+SUCCESSES = f"nv_inference_request_success{{{MODEL_LABELS}}}"
+PROBES = 'pelagos_model_probes_total{outcome="correct"}'
+FAST_PROBES = 'pelagos_model_probe_duration_seconds_bucket{le="0.5"}'
+PROBE_SLO = {"slo": "probe"}
+INFERENCE_SLO = {"slo": "inference"}
+
+CASES = (
+    Case(
+        "nothing is scraped",
+        "PelagosOperatorDown",
+        {},
+        6,
+        "No metrics of an operator have been scraped for 5 minutes. Nothing is reconciled; what is served goes on.",
+    ),
+    Case("one operator is scraped", "PelagosOperatorDown", {'pelagos_build_info{version="1"}': "1x20"}, 20),
+    Case("a short restart", "PelagosOperatorDown", {'pelagos_build_info{version="1"}': "1x10 stale _x3 1x20"}, 14),
+    Case(
+        "all operators wait",
+        "PelagosNoLeader",
+        {f"pelagos_leader{{{INSTANCE}}}": "0x10"},
+        3,
+        "Operators run in pelagos-system, and none of them has held the lease for 2 minutes. Nothing is reconciled.",
+        {"job": "pelagos", "namespace": "pelagos-system"},
+    ),
+    Case(
+        "one leads and one waits",
+        "PelagosNoLeader",
+        {
+            f"pelagos_leader{{{INSTANCE}}}": "0x10",
+            'pelagos_leader{job="pelagos",instance="b",namespace="pelagos-system"}': "1x10",
+        },
+        10,
+    ),
+    Case("leadership moves within a minute", "PelagosNoLeader", {f"pelagos_leader{{{INSTANCE}}}": "1x5 0 1x10"}, 8),
+    Case(
+        "two lead",
+        "PelagosSeveralLeaders",
+        {
+            f"pelagos_leader{{{INSTANCE}}}": "1x10",
+            'pelagos_leader{job="pelagos",instance="b",namespace="pelagos-system"}': "1x10",
+        },
+        3,
+        "2 operators in pelagos-system say that they lead. Only one may.",
+        {"job": "pelagos", "namespace": "pelagos-system"},
+    ),
+    Case(
+        "two installations have a leader each",
+        "PelagosSeveralLeaders",
+        {
+            f"pelagos_leader{{{INSTANCE}}}": "1x10",
+            'pelagos_leader{job="pelagos",instance="b",namespace="other"}': "1x10",
+        },
+        10,
+    ),
+    Case(
+        "a watch is silent",
+        "PelagosWatchStale",
+        {
+            'pelagos_watch_last_event_timestamp_seconds{job="pelagos",instance="a",kind="Dataset"}': "0x30",
+            'pelagos_leader{job="pelagos",instance="a"}': "1x30",
+        },
+        15,
+        "The API server has said nothing on the watch of Dataset for 15m 0s; changes go unseen.",
+        {"job": "pelagos", "instance": "a", "kind": "Dataset"},
+    ),
+    Case(
+        "bookmarks come every minute",
+        "PelagosWatchStale",
+        {
+            'pelagos_watch_last_event_timestamp_seconds{job="pelagos",instance="a",kind="Dataset"}': "0+60x30",
+            'pelagos_leader{job="pelagos",instance="a"}': "1x30",
+        },
+        30,
+    ),
+    Case(
+        "an operator that does not lead watches nothing",
+        "PelagosWatchStale",
+        {
+            'pelagos_watch_last_event_timestamp_seconds{job="pelagos",instance="a",kind="Dataset"}': "0x30",
+            'pelagos_leader{job="pelagos",instance="a"}': "0x30",
+        },
+        30,
+    ),
+    Case(
+        "three of four calls fail",
+        "PelagosOutboundFailing",
+        {
+            'pelagos_outbound_call_errors_total{system="mlflow",operation="find_run"}': "0+45x30",
+            'pelagos_outbound_call_duration_seconds_count{system="mlflow",operation="find_run"}': "0+60x30",
+        },
+        10,
+        "75% of the operator's calls to mlflow failed in the last 5 minutes.",
+        {"system": "mlflow"},
+    ),
+    Case(
+        "one operation of three fails",
+        "PelagosOutboundFailing",
+        {
+            'pelagos_outbound_call_errors_total{system="mlflow",operation="find_run"}': "0+20x30",
+            'pelagos_outbound_call_duration_seconds_count{system="mlflow",operation="find_run"}': "0+20x30",
+            'pelagos_outbound_call_duration_seconds_count{system="mlflow",operation="find_by_uid"}': "0+40x30",
+        },
+        30,
+    ),
+    Case(
+        "passes raise",
+        "PelagosReconcileErrors",
+        {'pelagos_reconciles_total{kind="Dataset",result="error"}': "0+1x60"},
+        30,
+        "The operator has met unexpected errors with Dataset resources for 15 minutes. This is a fault of the operator.",
+        {"kind": "Dataset"},
+    ),
+    Case(
+        "a resource says InternalError",
+        "PelagosReconcileErrors",
+        {'pelagos_resource_reasons{kind="ModelService",reason="InternalError"}': "1x60"},
+        16,
+        "The operator has met unexpected errors with ModelService resources for 15 minutes. This is a fault of the operator.",
+        {"kind": "ModelService"},
+    ),
+    Case(
+        "passes meet outages",
+        "PelagosReconcileErrors",
+        {'pelagos_reconciles_total{kind="Dataset",result="unknown"}': "0+1x60"},
+        60,
+    ),
+    Case(
+        "more wait than are worked off",
+        "PelagosQueueBacklog",
+        {"pelagos_queue_depth": "300x30"},
+        16,
+        "300 resources have been waiting for a pass for 15 minutes; the operator cannot keep up.",
+    ),
+    Case("a burst is worked off", "PelagosQueueBacklog", {"pelagos_queue_depth": "900x10 0x30"}, 16),
+    Case(
+        "too many to name",
+        "PelagosResourcesUnnamed",
+        {"pelagos_resources_unnamed": "12x30"},
+        16,
+        "12 resources are left out of metrics that name resources, so alerts about single ones may be missing.",
+    ),
+    Case("all are named", "PelagosResourcesUnnamed", {"pelagos_resources_unnamed": "0x30"}, 30),
+    Case(
+        "a source is empty",
+        "PelagosResourceStalled",
+        {f'{STALLED}{{kind="Dataset",{RUN_LABELS},reason="SourceEmpty"}}': "0x30"},
+        20,
+        "It has been Stalled with reason SourceEmpty for 20m 0s. Its condition Ready says what to do.",
+        {**RUN, "kind": "Dataset", "reason": "SourceEmpty"},
+    ),
+    Case(
+        "a gate has an alert of its own",
+        "PelagosResourceStalled",
+        {f'{STALLED}{{kind="TrainingRun",{RUN_LABELS},reason="GateFailed"}}': "0x60"},
+        60,
+    ),
+    Case(
+        "somebody corrects it soon",
+        "PelagosResourceStalled",
+        {f'{STALLED}{{kind="Dataset",{RUN_LABELS},reason="SourceEmpty"}}': "0x10 stale"},
+        17,
+    ),
+    Case(
+        "no epoch ends",
+        "PelagosTrainingWithoutProgress",
+        {f"pelagos_training_last_progress_timestamp_seconds{{{RUN_LABELS}}}": "0x100"},
+        75,
+        "It runs, and has not ended an epoch for 1h 15m 0s.",
+        RUN,
+    ),
+    Case(
+        "epochs take 50 minutes",
+        "PelagosTrainingWithoutProgress",
+        {f"pelagos_training_last_progress_timestamp_seconds{{{RUN_LABELS}}}": "0x49 3000x49 6000x49"},
+        148,
+    ),
+    Case(
+        "two gates fail",
+        "PelagosGateFailed",
+        {
+            f"pelagos_training_failed_gates{{{RUN_LABELS}}}": "2x30",
+            f'{STALLED}{{kind="TrainingRun",{RUN_LABELS},reason="GateFailed"}}': "0x30",
+        },
+        5,
+        "2 gates failed; the model is neither registered nor served.",
+        RUN,
+    ),
+    Case(
+        "they failed more than a day ago",
+        "PelagosGateFailed",
+        {
+            f"pelagos_training_failed_gates{{{RUN_LABELS}}}": "2x1500",
+            f'{STALLED}{{kind="TrainingRun",{RUN_LABELS},reason="GateFailed"}}': "0x1500",
+        },
+        1450,
+    ),
+    Case(
+        "a probe is answered wrong",
+        "PelagosModelProbeFailing",
+        {f"pelagos_service_probe_correct{{{RUN_LABELS}}}": "1x10 0x10"},
+        14,
+        "Its synthetic inference, whose right answer is known, has failed for 2 minutes.",
+        RUN,
+    ),
+    Case(
+        "one wrong answer",
+        "PelagosModelProbeFailing",
+        {f"pelagos_service_probe_correct{{{RUN_LABELS}}}": "1x10 0 1x10"},
+        13,
+    ),
+    Case(
+        "a service is lost",
+        "PelagosModelServiceDown",
+        {f"pelagos_service_ready{{{RUN_LABELS}}}": "1x10 0x20"},
+        17,
+        "It was Ready within the last day and has not been for 5 minutes.",
+        RUN,
+    ),
+    Case(
+        "a service has never been Ready",
+        "PelagosModelServiceDown",
+        {f"pelagos_service_ready{{{RUN_LABELS}}}": "0x60"},
+        60,
+    ),
+    Case(
+        "a service waits for a person",
+        "PelagosModelServiceDown",
+        {
+            f"pelagos_service_ready{{{RUN_LABELS}}}": "1x10 0x50",
+            f'{STALLED}{{kind="ModelService",{RUN_LABELS},reason="ModelLoadFailed"}}': "_x10 660x50",
+        },
+        60,
+    ),
+    Case(
+        "requests take two seconds",
+        "PelagosInferenceSlow",
+        {f"nv_inference_request_duration_us{{{MODEL_LABELS}}}": "0+120000000x30", SUCCESSES: "0+60x30"},
+        15,
+        "An inference takes 2s on average, queueing included.",
+        MODEL,
+    ),
+    Case(
+        "requests take half a second",
+        "PelagosInferenceSlow",
+        {f"nv_inference_request_duration_us{{{MODEL_LABELS}}}": "0+30000000x30", SUCCESSES: "0+60x30"},
+        30,
+    ),
+    Case(
+        "one probe in three is bad",
+        "PelagosLatencyBudgetBurn",
+        {PROBES: "0+3x120", FAST_PROBES: "0+2x120"},
+        10,
+        "33.33% of the synthetic inferences were wrong or slower than 0.5 s; 1 % is the objective.",
+        {"severity": "critical", **PROBE_SLO},
+    ),
+    Case(
+        "one probe in ten is bad",
+        "PelagosLatencyBudgetBurn",
+        {PROBES: "0+10x120", FAST_PROBES: "0+9x120"},
+        60,
+        "10% of the synthetic inferences were wrong or slower than 0.5 s; 1 % is the objective.",
+        {"severity": "warning", **PROBE_SLO},
+    ),
+    Case(
+        "one probe in a hundred is bad",
+        "PelagosLatencyBudgetBurn",
+        {PROBES: "0+100x120", FAST_PROBES: "0+99x120"},
+        120,
+    ),
+    Case(
+        "it was bad, and is over",
+        "PelagosLatencyBudgetBurn",
+        {PROBES: "0+3x120", FAST_PROBES: "0+2x20 43+3x100"},
+        60,
+    ),
+    Case(
+        "one request in ten fails",
+        "PelagosErrorBudgetBurn",
+        {FAILURES: "0+10x120", SUCCESSES: "0+90x120"},
+        10,
+        "10% of the requests failed; 0.5 % is the objective.",
+        {"severity": "critical", **MODEL, **INFERENCE_SLO},
+    ),
+    Case(
+        "one request in twenty fails",
+        "PelagosErrorBudgetBurn",
+        {FAILURES: "0+5x120", SUCCESSES: "0+95x120"},
+        60,
+        "5% of the requests failed; 0.5 % is the objective.",
+        {"severity": "warning", **MODEL, **INFERENCE_SLO},
+    ),
+    Case(
+        "clients give up",
+        "PelagosErrorBudgetBurn",
+        {f'nv_inference_request_failure{{{MODEL_LABELS},reason="CANCELED"}}': "0+50x120", SUCCESSES: "0+50x120"},
+        60,
+    ),
+    Case(
+        "nothing has ever failed",
+        "PelagosErrorBudgetBurn",
+        {SUCCESSES: "0+50x120"},
+        60,
+    ),
+    Case(
+        "six requests in a thousand fail",
+        "PelagosErrorBudgetSpent",
+        {FAILURES: "0+6x120", SUCCESSES: "0+994x120"},
+        60,
+        "-20% of the 30 days' error budget is left.",
+        {**MODEL, **INFERENCE_SLO},
+    ),
+    Case(
+        "one request in a thousand fails",
+        "PelagosErrorBudgetSpent",
+        {FAILURES: "0+1x120", SUCCESSES: "0+999x120"},
+        60,
+    ),
+)
