@@ -18,6 +18,7 @@ check "types of the control plane" "$bin/mypy" -p pelagos
 check "types of the data plane" "$bin/mypy" -p pelagos_pipelines
 check "types of the tests" "$bin/mypy" tests bench
 check "import contracts" "$bin/lint-imports" --no-logo
+check "Dockerfiles" "$bin/hadolint" images/*/Dockerfile
 
 [ "$#" = 0 ] || echo "$passed ${#failed[@]}" >"$1"
 [ "${#failed[@]}" = 0 ] || { printf 'failed: %s\n' "${failed[@]}" >&2; exit 1; }

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Writes one CycloneDX bill of materials for each image, from the locked requirements it is built from.
+#   sbom.sh [FOLDER [IMAGE...]]        default: build/sbom, all images
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=${1:-build/sbom}
+images=("${@:2}")
+bin=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/dev/bin
+mkdir -p "$folder"
+for image in operator=control-plane serving=triton trainer=pipelines; do
+  [[ ${#images[@]} = 0 || " ${images[*]} " == *" ${image%%=*} "* ]] || continue
+  # The lock names no dependencies between packages, and the tool says so with a warning.
+  PYTHONWARNINGS=ignore "$bin/cyclonedx-py" requirements "requirements/${image#*=}.txt" --pyproject pyproject.toml --spec-version 1.6 \
+    --short-PURLs --output-reproducible --output-file "$folder/${image%%=*}.cdx.json"
+  echo "$folder/${image%%=*}.cdx.json"
+done
