@@ -1,6 +1,6 @@
 """What the pods of a model server tell: which are ready, how often they died, and in the cluster's own words what is wrong. Pure.
 
-Called by triton_deployment and kserve with pods as the API server shows them. The listed chain of checks reads as the specification.
+Called by triton_deployment and kserve with pods as the API server shows them. The chain of checks reads as the specification.
 """
 
 from __future__ import annotations

@@ -1,0 +1,131 @@
+"""Serving through KServe: one InferenceService for each ModelService. Called by the reconciler of ModelServices.
+
+See model_server_engine for what it shares with triton_deployment. What KServe says is weighed, not believed: its ``Ready`` has
+been True above crashing pods (kserve/kserve issues 1859 and 2037), and its ``status.observedGeneration`` is that of the Deployment
+below, not of the InferenceService (PropagateRawStatus), so it tells nothing about our change. The proof that a change has arrived
+is that ready pods carry its digest, that no others are left, and that the server itself names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pelagos.engines import kserve_objects, model_server, model_server_pods, model_server_talk
+from pelagos.engines.kserve_objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, KNATIVE, RUNTIME, RUNTIMES
+from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
+from pelagos.engines.model_server_engine import ClusterServing, Piece, Told, Urls, View
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.objects import Objects
+from pelagos.ports.serving import ServiceState, ServiceWant
+
+if TYPE_CHECKING:
+    from pelagos.settings import Settings
+
+SYSTEM = "KServe"
+NO_KSERVE = "this cluster has no InferenceServices (serving.kserve.io/v1beta1): install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
+NO_RUNTIME = f"there is no runtime {RUNTIME}: kubectl apply -f manifests/kserve/clusterservingruntime.yaml"
+_INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecognized", "InvalidPredictorSpec"})
+
+
+class Kserve(ClusterServing):
+    """Implements Serving. See ClusterServing."""
+
+    main = INFERENCE_SERVICES
+
+    @classmethod
+    def from_settings(cls, settings: Settings, cluster: KubernetesObjects, objects: Objects) -> Kserve:
+        """The engine that ``settings`` describe."""
+        return cls(cluster, objects, model_server.options(settings, objects.uri("")))
+
+    async def build(self, want: ServiceWant, config: str) -> list[Piece]:
+        """See ClusterServing."""
+        if not await self._cluster.serves(INFERENCE_SERVICES):
+            raise RejectedError(SYSTEM, NO_KSERVE)
+        if not await self._has_runtime(want.namespace):
+            raise RejectedError(SYSTEM, NO_RUNTIME)
+        return [(INFERENCE_SERVICES, kserve_objects.inference_service(want, config, self._options))]
+
+    async def kinds(self) -> Sequence[Collection]:
+        """See ClusterServing. What KServe makes of it goes with it."""
+        return (INFERENCE_SERVICES,)
+
+    async def told(self, view: View) -> Told:
+        """See ClusterServing."""
+        status = view.main.get("status") or {}
+        conditions = {each["type"]: each for each in status.get("conditions") or ()}
+        if not conditions:
+            return Told(done=False, message="KServe has not taken it up yet; is its controller running?")
+        failure = _failure(status, view)
+        if failure is not None:
+            return failure
+        if conditions.get("Stopped", {}).get("status") == "True":
+            message = "it was stopped by the annotation serving.kserve.io/stop of the InferenceService; remove it"
+            return Told(done=False, state=ServiceState.WAITING, message=message)
+        if conditions.get("Ready", {}).get("status") != "True":
+            return _not_ready(conditions)
+        if _may_idle(view.want) and not [pod for pod in view.pods if not model_server_pods.is_ending(pod)]:
+            return Told(done=True, state=ServiceState.IDLE)
+        return Told(done=True)
+
+    def service_name(self, main: Body) -> str:
+        """See ClusterServing."""
+        return kserve_objects.predictor_name(main["metadata"]["name"])
+
+    def urls(self, main: Body, service: Body | None) -> Urls:
+        """See ClusterServing. Knative's gateway tells services apart by their host, and gives them one port."""
+        status = main.get("status") or {}
+        predictor = (status.get("components") or {}).get("predictor") or {}
+        url = str(predictor.get("grpcUrl") or predictor.get("url") or "")
+        if (main["metadata"].get("annotations") or {}).get("serving.kserve.io/deploymentMode") == KNATIVE:
+            host = url.rsplit("://", maxsplit=1)[-1].rstrip("/")
+            return Urls(grpc=host if ":" in host else f"{host}:80", http=url) if host else Urls()
+        if service is None:
+            return Urls()
+        host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
+        http, grpc, metrics = (model_server_talk.port(service, port) for _, port in model_server.PORTS)
+        return Urls(
+            grpc=f"{host}:{grpc}" if grpc else "",
+            http=f"http://{host}:{http}" if http else "",
+            metrics=f"http://{host}:{metrics}/metrics" if metrics else "",
+        )
+
+    def restarting(self, view: View, count: str) -> dict[str, Any]:
+        """See ClusterServing. KServe hands annotations of an InferenceService on to its pods."""
+        return {"metadata": {"annotations": {model_server.RESTARTS_ANNOTATION: count}}}
+
+    async def _has_runtime(self, namespace: str) -> bool:
+        if await self._cluster.get(RUNTIMES, namespace, RUNTIME) is not None:
+            return True
+        try:
+            return await self._cluster.get(CLUSTER_RUNTIMES, "", RUNTIME) is not None
+        except RejectedError:
+            # An operator of one namespace may not look at what belongs to all. KServe will tell.
+            return True
+
+
+def _failure(status: Mapping[str, Any], view: View) -> Told | None:
+    """What KServe refuses itself. What it says of a container that ended is told better by the pods, as long as there are any."""
+    model = status.get("modelStatus") or {}
+    info = model.get("lastFailureInfo") or {}
+    reason, message = str(info.get("reason", "")), str(info.get("message", ""))
+    if model.get("transitionStatus") == "InvalidSpec" and reason in _INVALID:
+        remedy = f". {NO_RUNTIME}" if reason == "RuntimeNotRecognized" else ""
+        return Told(done=False, state=ServiceState.LOAD_FAILED, message=f"{reason}: {message}{remedy}")
+    target = (model.get("states") or {}).get("targetModelState")
+    if target == "FailedToLoad" and not view.pods:
+        message = model_server_pods.why(info) if info else "KServe gives no reason"
+        return Told(done=False, state=ServiceState.LOAD_FAILED, message=message)
+    return None
+
+
+def _not_ready(conditions: Mapping[str, Any]) -> Told:
+    predictor, ready = conditions.get("PredictorReady", {}), conditions.get("Ready", {})
+    message = str(predictor.get("message") or ready.get("message") or "")
+    if predictor.get("reason") == "FailedCreate":
+        return Told(done=False, state=ServiceState.WAITING, message=f"no pod can be made: {message}")
+    return Told(done=False, message=f"KServe: {message}" if message else "")
+
+
+def _may_idle(want: ServiceWant) -> bool:
+    return want.scaling.mode == KNATIVE and want.scaling.minimum == 0

@@ -1,0 +1,173 @@
+"""The objects of an endpoint on a cluster without KServe: from a want to Deployment, Service, policies and autoscaler. Pure.
+
+Called by triton_deployment. A rolling update loses no request: a new pod takes over only when the server says that the model is
+ready, an old one goes on listening while routes to it are taken away, and then finishes what it has begun.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from pelagos.api import meta
+from pelagos.engines import model_server
+from pelagos.engines.kubernetes_objects import Collection
+from pelagos.engines.model_server import Options
+from pelagos.ports.serving import ServiceWant
+
+DEPLOYMENTS = Collection("apps/v1", "Deployment", "deployments")
+AUTOSCALERS = Collection("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+"""Version 1 can all that is needed here, and every server has it."""
+POLICIES = Collection("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+BUDGETS = Collection("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+OLD_BUDGETS = Collection("policy/v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
+"""Of servers before Kubernetes 1.21."""
+LONGEST_NAME = 63
+CPU_TARGET = 80
+PYTHON = "python3"
+STORAGE_PORTS = (80, 443, 9000)
+"""Of object storages; the last is that of MinIO's pods, which rules see behind a Service with another port."""
+
+
+def name_of(want: ServiceWant) -> str:
+    """Name of all objects of an endpoint."""
+    return model_server.object_name(want.name, LONGEST_NAME)
+
+
+def deployment(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
+    """The servers. Without ``replicas`` where an autoscaler decides about them."""
+    name = name_of(want)
+    spec: dict[str, Any] = {
+        "revisionHistoryLimit": 2,
+        "progressDeadlineSeconds": 900,
+        "selector": {"matchLabels": selector(want)},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "template": {
+            "metadata": {
+                "labels": model_server.labels(want, name),
+                "annotations": {
+                    model_server.DIGEST_ANNOTATION: want.digest,
+                    "prometheus.io/scrape": "true",
+                    "prometheus.io/port": str(model_server.METRICS),
+                    "prometheus.io/path": "/metrics",
+                },
+            },
+            "spec": pod(want, config, given),
+        },
+    }
+    if not is_scaled(want):
+        spec["replicas"] = want.scaling.minimum
+    metadata = model_server.metadata(want, name, model_server.record(want))
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+def pod(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
+    """One server: the package comes from a volume, or from object storage by an init container."""
+    volumes, mounts = model_server.scratch(want)
+    server = model_server.container(want, config, given) | {
+        "name": "server",
+        "command": [PYTHON, "-m", "pelagos_pipelines.serving.entrypoint"],
+        "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in model_server.PORTS],
+    }
+    models: dict[str, Any] = {"name": "models", "mountPath": model_server.MODELS, "readOnly": True}
+    made = model_server.pod(want)
+    if model_server.is_remote(want):
+        volumes.append({"name": "models", "emptyDir": {}})
+        made["initContainers"] = [_fetching(want, given, mounts)]
+    else:
+        claim, path = model_server.claim_path(want, given)
+        volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+        models["subPath"] = path
+    server["volumeMounts"] = [*mounts, models]
+    return made | {"containers": [server], "volumes": volumes}
+
+
+def _fetching(want: ServiceWant, given: Options, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    made = model_server.storage_environment(want, given)
+    made["env"] = [*made["env"], *model_server.environment(want, "")[:3]]
+    return made | {
+        "name": "fetch",
+        "image": given.image,
+        "imagePullPolicy": given.pull_policy,
+        "command": [PYTHON, "-m", "pelagos_pipelines.serving.fetch"],
+        "resources": model_server.resources(want, with_gpus=False),
+        "securityContext": model_server.container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [*mounts, {"name": "models", "mountPath": model_server.MODELS}],
+    }
+
+
+def service(want: ServiceWant) -> dict[str, Any]:
+    """What clients reach."""
+    ports = [{"name": name, "port": port, "targetPort": port, "protocol": "TCP"} for name, port in model_server.PORTS]
+    spec = {"type": "ClusterIP", "selector": selector(want), "ports": ports}
+    metadata = model_server.metadata(want, name_of(want))
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def budget(want: ServiceWant, kind: Collection) -> dict[str, Any]:
+    """Of several servers at most one is taken away at a time; a single one does not keep its node from being drained."""
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": selector(want)}}
+    metadata = model_server.metadata(want, name_of(want))
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
+
+
+def autoscaler(want: ServiceWant) -> dict[str, Any]:
+    """Replicas by processor time."""
+    name = name_of(want)
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+        "minReplicas": want.scaling.minimum,
+        "maxReplicas": want.scaling.maximum,
+        "targetCPUUtilizationPercentage": want.scaling.cpu or CPU_TARGET,
+    }
+    metadata = model_server.metadata(want, name)
+    return {"apiVersion": AUTOSCALERS.api_version, "kind": AUTOSCALERS.kind, "metadata": metadata, "spec": spec}
+
+
+def network_policy(want: ServiceWant, given: Options) -> dict[str, Any]:
+    """Requests come from the same namespace and the operator, metrics are read by Prometheus; out go name look-ups and storage.
+
+    Where an object storage is cannot be said as a selector, so its ports are open where the package comes from one; a server that
+    mounts its package needs nothing.
+    """
+    requests = [{"port": port, "protocol": "TCP"} for _, port in model_server.PORTS]
+    anywhere: dict[str, Any] = {}
+    operator = {
+        "namespaceSelector": anywhere,
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": meta.FIELD_MANAGER}},
+    }
+    prometheus = {
+        "namespaceSelector": anywhere,
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}},
+    }
+    ingress = [
+        {"from": [{"podSelector": anywhere}, operator], "ports": requests},
+        {"from": [prometheus], "ports": [{"port": model_server.METRICS, "protocol": "TCP"}]},
+    ]
+    lookups = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    ports = sorted({*STORAGE_PORTS, *_own_port(given)})
+    storage = {"ports": [{"port": port, "protocol": "TCP"} for port in ports]}
+    spec = {
+        "podSelector": {"matchLabels": selector(want)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": ingress,
+        "egress": [lookups, storage] if model_server.is_remote(want) else [],
+    }
+    metadata = model_server.metadata(want, name_of(want))
+    return {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "metadata": metadata, "spec": spec}
+
+
+def _own_port(given: Options) -> tuple[int, ...]:
+    port = urlsplit(given.s3_endpoint).port
+    return (port,) if port else ()
+
+
+def selector(want: ServiceWant) -> dict[str, str]:
+    """Labels of the pods. They never change while an endpoint lives."""
+    return {meta.UID_LABEL: want.uid, "app.kubernetes.io/name": "pelagos-model-server"}
+
+
+def is_scaled(want: ServiceWant) -> bool:
+    """Whether an autoscaler decides how many servers there are."""
+    return want.scaling.maximum > want.scaling.minimum
