@@ -1,0 +1,170 @@
+"""What every object of an installation keeps to: labels, schemas of Kubernetes, least privilege, settings that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+
+import rendering
+from pelagos.api import permissions
+from pelagos.api.installation import chart, tree, variants
+from pelagos.api.installation.values import Values, plain
+from pelagos.settings import Settings
+from value_sets import SETS
+
+RECOMMENDED = {f"app.kubernetes.io/{name}" for name in ("instance", "version", "component", "part-of", "managed-by")}
+NEWEST, OLDEST = "1.37", "1.25"
+FORBIDDEN_VERBS = {"*", "escalate", "bind", "impersonate", "deletecollection"}
+NAMES = sorted(SETS)
+
+
+def deployment(name: str) -> dict[str, Any]:
+    (found,) = (body for body in tree.objects(SETS[name]) if body["kind"] == "Deployment")
+    return found
+
+
+def environment(name: str) -> dict[str, Any]:
+    container = deployment(name)["spec"]["template"]["spec"]["containers"][0]
+    return {entry["name"]: entry.get("value") for entry in container["env"]}
+
+
+def rules() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in NAMES:
+        for body in tree.objects(SETS[name]):
+            for rule in body.get("rules", ()):
+                yield f"{name}: {body['metadata']['name']}", rule
+
+
+@pytest.mark.parametrize("overlay", rendering.OVERLAYS)
+def test_every_object_has_the_recommended_labels(overlay: str) -> None:
+    for body in rendering.without_definitions(rendering.kustomize(rendering.MANIFESTS / "overlays" / overlay)):
+        assert body["metadata"]["labels"].keys() >= RECOMMENDED, body["metadata"]
+
+
+@pytest.mark.parametrize("version", [NEWEST, OLDEST])
+@pytest.mark.parametrize("name", ["everything", "networkpolicies", "single-namespace"])
+def test_every_object_keeps_to_the_schema_of_kubernetes(name: str, version: str) -> None:
+    for body in tree.objects(SETS[name]):
+        kubernetes_validate.validate(body, version, strict=True)
+
+
+def test_no_right_is_wider_than_it_has_to_be() -> None:
+    for where, rule in rules():
+        assert not FORBIDDEN_VERBS & set(rule["verbs"]), where
+        assert "*" not in rule["apiGroups"] + rule["resources"], where
+        assert "secrets" not in rule["resources"], where
+        assert "rbac.authorization.k8s.io" not in rule["apiGroups"], where
+
+
+def test_what_has_a_known_name_is_granted_by_name() -> None:
+    named = {resource for _, rule in rules() if "resourceNames" in rule for resource in rule["resources"]}
+
+    assert named >= {"configmaps", "leases", "customresourcedefinitions"}
+
+
+def test_a_right_of_one_namespace_reaches_nothing_outside() -> None:
+    for body in tree.objects(SETS["single-namespace"]):
+        assert not body["kind"].startswith("Cluster")
+
+
+def test_every_right_says_why_and_is_granted_to_someone() -> None:
+    granted = [rule for _, rule in rules()]
+    for right in permissions.PERMISSIONS:
+        assert right.why.endswith(".")
+        assert right.rule in granted
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_of_the_pod_exists_and_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {f"PELAGOS_{field.upper()}" for field in Settings.model_fields}
+    found = environment(name)
+    ours = {key: value for key, value in found.items() if key.startswith("PELAGOS_")}
+
+    assert ours.keys() <= known
+    for key, value in ours.items():
+        monkeypatch.setenv(key, value or "pelagos-system")
+    settings = Settings()
+    assert settings.pipelines_engine == "kubeflow"
+    assert settings.leader_election
+    assert settings.serving_engine == SETS[name].engines.serving
+    assert (settings.namespace is None) == (SETS[name].scope.kind == "Cluster")
+
+
+def test_the_operator_runs_alone_and_is_replaced_before_it_is_started_anew() -> None:
+    spec = deployment("cluster")["spec"]
+
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    # The Lease is released within the grace period; a lease that expires is slower than this is a fail-over.
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > SETS["cluster"].operator.lease_seconds
+
+
+def test_only_the_operators_own_pod_gets_a_token() -> None:
+    bodies = tree.objects(SETS["everything"])
+
+    assert all(not body["automountServiceAccountToken"] for body in bodies if body["kind"] == "ServiceAccount")
+    assert deployment("everything")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+
+
+def test_the_token_for_kubeflow_is_for_nobody_else() -> None:
+    volumes = deployment("everything")["spec"]["template"]["spec"]["volumes"]
+    (projected,) = (volume["projected"] for volume in volumes if "projected" in volume)
+
+    (source,) = projected["sources"]
+    assert source["serviceAccountToken"]["audience"] == "pipelines.kubeflow.org"
+
+
+def test_mounted_files_are_those_that_the_settings_name() -> None:
+    container = deployment("everything")["spec"]["template"]["spec"]["containers"][0]
+    folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+    files = [value for value in environment("everything").values() if str(value).startswith("/etc/pelagos/")]
+
+    assert len(files) == 5
+    assert {str(Path(file).parent) for file in files} <= folders
+
+
+def test_the_values_of_the_chart_are_valid_and_complete() -> None:
+    values = rendering.documents((rendering.CHART / "values.yaml").read_text())[0]
+
+    jsonschema.validate(values, chart.schema())
+    assert values == plain(Values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_schema_takes_what_the_types_take(name: str) -> None:
+    jsonschema.validate(plain(SETS[name]), chart.schema())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"typo": 1}, "typo"),
+        ({"engines": {"serving": "local"}}, "local"),
+        ({"kubeflow": {"url": "ml-pipeline:8888"}}, "ml-pipeline:8888"),
+        ({"storage": {"objects": ""}}, ""),
+        ({"operator": {"leaseSeconds": 1}}, "1"),
+        ({"image": {"digest": "latest"}}, "latest"),
+        ({"tenants": [{}]}, "namespace"),
+    ],
+)
+def test_the_schema_refuses_mistakes(change: dict[str, Any], named: str) -> None:
+    values = variants._merge(plain(Values()), change)
+
+    with pytest.raises(jsonschema.ValidationError) as refused:
+        jsonschema.validate(values, json.loads((rendering.CHART / "values.schema.json").read_text()))
+    assert named in str(refused.value)
+
+
+def test_every_value_is_described_in_a_sentence() -> None:
+    lines = (rendering.CHART / "values.yaml").read_text().splitlines()
+    keys = [number for number, line in enumerate(lines) if re.match(r" {0,2}[a-z]\w*:", line) and lines[number - 1 :]]
+
+    described = [number for number in keys if lines[number - 1].strip().startswith("#")]
+    # What lies deeper are Kubernetes' own fields.
+    assert [lines[number] for number in keys if number not in described] == []

@@ -1,0 +1,44 @@
+"""Values of installations that tests render: those of the overlays, and one that sets all that can be set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pelagos.api.installation import variants
+from pelagos.api.installation.values import Values
+
+EVERYTHING: Mapping[str, Any] = {
+    "image": {"digest": "sha256:" + "a1" * 32, "pullPolicy": "Always", "pullSecrets": [{"name": "registry"}]},
+    "scope": {"kind": "Namespace", "namespace": "marine-lab"},
+    "engines": {"serving": "kserve", "trainerImage": "registry.example/trainer@sha256:" + "b2" * 32},
+    "kubeflow": {
+        "url": "https://kubeflow.example/pipeline",
+        "publicUrl": "https://kubeflow.example",
+        "namespace": "runs",
+        "token": True,
+        "ca": "kubeflow-ca",
+    },
+    "tracking": {"url": "https://mlflow.example", "auth": "Token", "tenantSecret": "mlflow", "ca": "mlflow-ca"},
+    "storage": {"objects": "s3://b/o", "data": "", "dataClaim": "images", "endpoint": "https://s3.example", "ca": "ca"},
+    "operator": {
+        "concurrentReconciles": 64,
+        "priorityClassName": "system-cluster-critical",
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "podAnnotations": {"example.org/note": "a: b"},
+    },
+    "networkPolicies": {"enabled": True, "apiServer": "10.1.2.3/32", "monitoringNamespace": "prometheus"},
+    "monitoring": {"enabled": True},
+    "tenants": [
+        {"namespace": "marine-lab", "experimentPrefix": "marine/", "queue": "gpus", "quota": {"requests.cpu": "8"}},
+        {"namespace": "plankton"},
+    ],
+}
+SETS: dict[str, Values] = {overlay.name: overlay.values for overlay in variants.OVERLAYS} | {
+    "defaults of Helm": Values(),
+    "claims": variants.values(variants.COMPONENTS["claims"]),
+    "basic auth": variants.values(variants.COMPONENTS["tracking-basic-auth"]),
+    "everything": Values.model_validate(EVERYTHING),
+}
