@@ -1,4 +1,4 @@
-"""The worlds in which the contract of the port Pipelines is tested: the shipped fake, and the local engine with real runs.
+"""The worlds in which the contract of the port Pipelines is tested: the shipped fake, and the engines with real runs.
 
 In a world a test decides how a run goes on (``succeed``, ``fail``, ``interrupt``), and can ask how often work really began.
 In the real one, each run has a folder; its step notes there that it began, and obeys the files that the world puts there.
@@ -14,10 +14,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from kfp_stand_in.processes import Processes
+from kfp_stand_in.server import StandIn
+from kfp_stand_in.swagger import Swagger
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines import processes
 from pelagos.engines.kfp_local import KfpLocal
 from pelagos.engines.kfp_local_launch import Launcher
+from pelagos.engines.kubeflow import Kubeflow, Patience, Site
+from pelagos.engines.kubeflow_placement import Surroundings
+from pelagos.engines.kubeflow_rest import KubeflowRest
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.pipelines import Flow, PipelineRun, Pipelines, RunName, RunRequest, RunState
 
@@ -177,3 +183,61 @@ class KfpLocalWorld:
         for run in records.all_runs(self.home / "runs"):
             await self.local.delete(run.name)
         await self.local.interrupt_all()
+
+
+class KubeflowWorld:
+    """The cluster's engine with a stand-in for its server, which runs steps as processes; `start` starts that."""
+
+    def __init__(self, folder: Path, compiled: Path, capacity: int) -> None:
+        self._steps = folder / "steps"
+        self._steps.mkdir()
+        self.processes = Processes(folder / "logs", PYTHON)
+        limits = {"dataset-preparation": capacity, "training": capacity}
+        self.server = StandIn(Swagger.load(), self.processes, capacity=limits)
+        self.site = Site(
+            compiled, Surroundings(image="example.org/trainer"), namespace="kubeflow", patience=Patience(poll=0.05)
+        )
+        self.kubeflow: Kubeflow
+        self.engine: Pipelines
+
+    async def start(self) -> KubeflowWorld:
+        await self.server.start()
+        await self.restart_engine()
+        return self
+
+    def request(self, name: str, flow: Flow = "dataset-preparation") -> RunRequest:
+        folder = self._steps / name
+        folder.mkdir(exist_ok=True)
+        return RunRequest(RunName(name), flow, {"folder": str(folder)})
+
+    async def begin(self, name: str) -> None:
+        runs = [run for run in self.server.store.runs.values() if run.name.rpartition("-a")[0] == name]
+        await until(lambda: self.begun(name) >= len(runs), f"{name} beginning its work")
+
+    async def succeed(self, name: str) -> None:
+        await self.begin(name)
+        (self._steps / name / "succeed").touch()
+
+    async def fail(self, name: str, message: str) -> None:
+        await self.begin(name)
+        (self._steps / name / "fail").write_text(message)
+        await reach(self, name, RunState.FAILED)
+        (self._steps / name / "fail").unlink()
+
+    async def interrupt(self, name: str) -> None:
+        await self.begin(name)
+        run = next(run for run in self.server.store.runs.values() if run.name == f"{name}-a1")
+        self.processes.kill(run.identifier)
+
+    async def restart_engine(self) -> None:
+        self.kubeflow = Kubeflow(KubeflowRest(self.server.url), self.site)
+        self.engine = self.kubeflow
+
+    def begun(self, name: str) -> int:
+        file = self._steps / name / "begun"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+    async def close(self) -> None:
+        await self.kubeflow.close()
+        await self.server.stop()
+        assert self.server.violations == []

@@ -1,4 +1,5 @@
-"""The world of a contract test is the shipped fake, and then the real engine: real kfp.local runs in real processes."""
+"""The world of a contract test is the shipped fake, and then each engine, whose runs are real processes: those of kfp.local, and
+those that a stand-in for a Kubeflow Pipelines server starts."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pipeline_worlds
+from kfp_stand_in.swagger import DESCRIPTION
 from object_storage import bucket, object_storage
 from pelagos.engines import processes
 
@@ -40,11 +42,18 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.kill(server.pid, 15)
 
 
-@pytest.fixture(params=["fake", "kfp_local"])
+@pytest.fixture(params=["fake", "kfp_local", "kubeflow"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[pipeline_worlds.World]:
     """Two runs of each flow at once."""
     if request.param == "fake":
         yield pipeline_worlds.FakeWorld(capacity=2)
+        return
+    if request.param == "kubeflow":
+        if not DESCRIPTION.exists():
+            pytest.skip(f"the published description of the Kubeflow Pipelines API is not at {DESCRIPTION}")
+        cluster = pipeline_worlds.KubeflowWorld(tmp_path, request.getfixturevalue("compiled"), capacity=2)
+        yield await cluster.start()
+        await cluster.close()
         return
     server = request.getfixturevalue("fork_server")
     await pipeline_worlds.until(server.exists, "the fork server's start")

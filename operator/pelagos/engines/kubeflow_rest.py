@@ -1,0 +1,273 @@
+"""The Kubeflow Pipelines API (v2beta1): one request in, its JSON or an error of our own out. Used by the engine kubeflow.
+
+The official generated client (kfp-server-api) knows paths and parameters; it is imported at the first call, runs in threads, and
+every request has a time limit. Its models are not used: they turn an answer that is no answer, such as the login page of a
+proxy, into an empty object, and an empty list of runs would have us start a run twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import ssl
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from pelagos.ports.errors import OutageError, RejectedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+Struct = dict[str, Any]
+
+SYSTEM = "Kubeflow Pipelines"
+TIMEOUT = 10.0
+"""Seconds for a connection, and again for each part of an answer; an answer as a whole may take three times as long."""
+CONCURRENCY = 8
+"""Requests at once; more wait. A server that does not answer must not use up the threads of the whole operator."""
+PAGE_SIZE = 100
+LONGEST_HOLD = 60.0
+"""Seconds. A server that asks to be left alone for longer is asked again then."""
+_MAYBE_LATER = frozenset({408, 425, 429, 499})
+_DENIED = frozenset({401, 403})
+
+
+class AbsentError(RejectedError):
+    """The server knows no such run or experiment."""
+
+
+class ExistsError(RejectedError):
+    """The server has one of this name already."""
+
+
+class DeniedError(OutageError):
+    """The server does not know us, or does not let us; a person must do something, and then it goes on by itself."""
+
+
+class BrokenError(OutageError):
+    """The server failed at this very request (a status of 500 and above)."""
+
+
+class KubeflowRest:
+    """A connection to one server. Safe for concurrent use within one event loop.
+
+    ``token_file`` is read at every request, so that a token that was renewed is used at once.
+    """
+
+    def __init__(
+        self, url: str, *, token_file: Path | None = None, ca_file: Path | None = None, timeout: float = TIMEOUT
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._token_file = token_file
+        self._ca_file = ca_file
+        self._timeout = timeout
+        self._room = asyncio.Semaphore(CONCURRENCY)
+        self._held_until = 0.0
+        self._client: Any = None
+        self._making = threading.Lock()
+
+    async def experiments(self, namespace: str, name: str) -> AsyncIterator[Struct]:
+        """Experiments of this name: at most one, but servers have had several."""
+        listed = {"filter": _equals(name)} | _given(namespace=namespace)
+        async for experiment in self._all("experiment", "list_experiments", "experiments", listed):
+            yield experiment
+
+    async def create_experiment(self, namespace: str, name: str, description: str) -> Struct:
+        """Raises ExistsError."""
+        body = {"display_name": name, "description": description} | _given(namespace=namespace)
+        return await self._call("experiment", "create_experiment", experiment=body)
+
+    async def delete_experiment(self, identifier: str) -> None:
+        """Without its runs. Raises AbsentError."""
+        await self._call("experiment", "delete_experiment", experiment_id=identifier)
+
+    async def runs(self, *, experiment: str = "", namespace: str = "", part: str = "") -> AsyncIterator[Struct]:
+        """Runs of an experiment, else of a namespace, whose display name has ``part`` in it; the oldest first."""
+        listed = {"sort_by": "created_at asc"} | ({"filter": _contains(part)} if part else {})
+        listed |= _given(experiment_id=experiment) or _given(namespace=namespace)
+        async for run in self._all("run", "list_runs", "runs", listed):
+            yield run
+
+    async def create_run(self, body: Mapping[str, Any]) -> Struct:
+        """The run as the server took it."""
+        return await self._call("run", "create_run", run=dict(body))
+
+    async def get_run(self, identifier: str) -> Struct:
+        """Raises AbsentError."""
+        return await self._call("run", "get_run", run_id=identifier)
+
+    async def terminate_run(self, identifier: str) -> None:
+        """Ask for an end; it comes later. Raises AbsentError; RejectedError for a run that has ended or is being ended."""
+        await self._call("run", "terminate_run", run_id=identifier)
+
+    async def delete_run(self, identifier: str) -> None:
+        """Raises AbsentError."""
+        await self._call("run", "delete_run", run_id=identifier)
+
+    async def is_healthy(self) -> Struct:
+        """What the server says of itself, for example ``{"multi_user": true}``."""
+        return await self._call("healthz", "get_healthz")
+
+    async def _all(self, service: str, operation: str, key: str, arguments: Mapping[str, Any]) -> AsyncIterator[Struct]:
+        token = ""
+        while True:
+            page = await self._call(service, operation, page_size=PAGE_SIZE, **arguments, **_given(page_token=token))
+            for item in page.get(key) or []:
+                yield item
+            token = page.get("next_page_token") or ""
+            if not token:
+                return
+
+    async def _call(self, service: str, operation: str, **arguments: Any) -> Struct:
+        waiting = self._held_until - monotonic()
+        if waiting > 0:
+            raise OutageError(SYSTEM, f"{self.url} asked to be left alone; {waiting:.0f} seconds are left")
+        try:
+            return await self._in_thread(service, operation, arguments)
+        except DeniedError:
+            if self._token_file is None:
+                raise
+            # The token may have been renewed between our reading it and the server's looking at it.
+            return await self._in_thread(service, operation, arguments)
+
+    async def _in_thread(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Struct:
+        async with self._room:
+            try:
+                async with asyncio.timeout(3 * self._timeout):
+                    return await asyncio.to_thread(self._request, service, operation, arguments)
+            except TimeoutError:
+                raise OutageError(SYSTEM, f"{self.url} {operation}: no answer within {3 * self._timeout:g} s") from None
+
+    def _request(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Struct:
+        import kfp_server_api
+        import urllib3
+
+        what = f"{self.url} {operation}"
+        try:
+            answer = self._method(service, operation)(
+                **arguments, _preload_content=False, _request_timeout=(self._timeout, self._timeout)
+            )
+            content = answer.data
+        except kfp_server_api.ApiException as error:
+            raise self._translate(error, what) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise OutageError(SYSTEM, f"{what}: {_in_one_line(str(error)) or type(error).__name__}") from error
+        except (AttributeError, ValueError) as error:
+            # The generated client fails so on a broken TLS handshake and on an error that is no text.
+            raise OutageError(SYSTEM, f"{what}: the answer cannot be read ({type(error).__name__})") from error
+        return _document(content, what)
+
+    def _method(self, service: str, operation: str) -> Callable[..., Any]:
+        import kfp_server_api
+
+        with self._making:
+            if self._client is None:
+                self._client = kfp_server_api.ApiClient(self._configuration())
+        api = getattr(kfp_server_api, f"{service.capitalize()}ServiceApi")(self._client)
+        method: Callable[..., Any] = getattr(api, f"{service}_service_{operation}")
+        return method
+
+    def _configuration(self) -> Any:
+        import kfp_server_api
+
+        configuration = kfp_server_api.Configuration(host=self.url)
+        configuration.retries = False  # a repeated request would go on beyond our time limit, and follow redirections
+        configuration.connection_pool_maxsize = CONCURRENCY
+        configuration.ssl_ca_cert = str(self._ca_file) if self._ca_file else ssl.get_default_verify_paths().cafile
+        if self._token_file is not None:
+            configuration.api_key["authorization"] = ""
+            configuration.api_key_prefix["authorization"] = "Bearer"
+            configuration.refresh_api_key_hook = self._read_token
+        # Its messages hold whole requests, and with them what users wrote.
+        logging.getLogger("kfp_server_api").setLevel(logging.WARNING)
+        return configuration
+
+    def _read_token(self, configuration: Any) -> None:
+        if self._token_file is not None:
+            configuration.api_key["authorization"] = self._token_file.read_text(encoding="utf-8").strip()
+
+    def _translate(self, error: Any, what: str) -> Exception:
+        status = error.status
+        text = f"{what}: HTTP {status} {_words(error.body) or error.reason or ''}".rstrip()
+        if status in _DENIED:
+            return DeniedError(SYSTEM, f"{text}. {self._remedy(status)}")
+        if status == 404:
+            return AbsentError(SYSTEM, text)
+        if status == 409:
+            return ExistsError(SYSTEM, text)
+        if status >= 500:
+            self._hold(error.headers)
+            return BrokenError(SYSTEM, text)
+        if status in _MAYBE_LATER or status < 400:
+            self._hold(error.headers)
+            sent_away = (
+                " (an answer from something before the server, such as a login page)" if 300 <= status < 400 else ""
+            )
+            return OutageError(SYSTEM, text + sent_away)
+        return RejectedError(SYSTEM, text)
+
+    def _remedy(self, status: int) -> str:
+        if status == 403:
+            return (
+                "Give the operator's service account the role kubeflow-pipelines-edit in that namespace, and check "
+                "PELAGOS_KUBEFLOW_NAMESPACE"
+            )
+        if self._token_file is None:
+            return "Set PELAGOS_KUBEFLOW_TOKEN_FILE to a projected service-account token with the audience pipelines.kubeflow.org"
+        return f"Check that the token in {self._token_file} is renewed and has the audience pipelines.kubeflow.org"
+
+    def _hold(self, headers: Mapping[str, str] | None) -> None:
+        """Leave the server alone for as long as it asks."""
+        seconds = (headers or {}).get("Retry-After", "")
+        if seconds.isdigit():
+            self._held_until = monotonic() + min(float(seconds), LONGEST_HOLD)
+
+
+def _document(content: bytes, what: str) -> Struct:
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        start = _in_one_line(content[:80].decode(errors="replace"))
+        message = (
+            f"{what}: this is no answer of a Kubeflow Pipelines server but {start!r}; is there a login page before it?"
+        )
+        raise OutageError(SYSTEM, message)
+    return body
+
+
+def _words(body: str | bytes | None) -> str:
+    """What an error says, without the wrapping that the server puts around it."""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else body or ""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return _in_one_line(text)
+    if not isinstance(document, dict):
+        return _in_one_line(text)
+    return _in_one_line(str(document.get("message") or document.get("error") or ""))
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())[:500]
+
+
+def _given(**values: str) -> dict[str, str]:
+    return {key: value for key, value in values.items() if value}
+
+
+def _equals(name: str) -> str:
+    return _filter("EQUALS", name)
+
+
+def _contains(part: str) -> str:
+    return _filter("IS_SUBSTRING", part)
+
+
+def _filter(operation: str, value: str) -> str:
+    predicate = {"operation": operation, "key": "display_name", "string_value": value}
+    return json.dumps({"predicates": [predicate]})
