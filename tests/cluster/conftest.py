@@ -1,0 +1,72 @@
+"""One real cluster of one node for all tests in this folder (harness/cluster.py); images are built once, offline.
+
+Skipped where no node can run (tools/node/supported.sh says why). Nothing is intercepted: the programs are Kubernetes',
+Docker's and ours. Tests use a namespace of their own each.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from cluster.harness import machine
+from cluster.harness.cluster import Cluster
+
+_SECONDS = 900
+"""For one test with what it makes for all: starting the cluster and building an image without any cache take minutes."""
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster, ready for pods."""
+    require_node()
+    running = Cluster.start(tmp_path_factory.mktemp("cluster"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def operator_image(cluster: Cluster) -> str:
+    """The operator's image, built from this tree."""
+    return cluster.images.build("operator")
+
+
+@pytest.fixture(scope="session")
+def serving_image(cluster: Cluster) -> str:
+    """The model server's image for CPUs, with the Triton of a wheel."""
+    return cluster.images.build("serving")
+
+
+@pytest.fixture(scope="session")
+def trainer_image(cluster: Cluster) -> str:
+    """The trainer's image without its environment, which pods mount from this machine: see harness/trainer.py."""
+    return cluster.images.build("trainer")
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace that goes away with all its pods."""
+    name = f"test-{next(_numbers)}"
+    cluster.create_namespace(name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def require_node() -> None:
+    """Skip where no node can run; fail where one could and was not installed."""
+    if reason := machine.unsupported():
+        pytest.skip(f"no Kubernetes node can run on this machine: {reason}")
+    if missing := machine.not_installed():
+        pytest.fail(missing)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test waits for the cluster."""
+    for item in items:
+        if "/tests/cluster/" in item.path.as_posix():
+            item.add_marker(pytest.mark.timeout(_SECONDS))

@@ -1,0 +1,295 @@
+"""A real Kubernetes 1.20 of one node: ``Cluster.start(folder)``. See tests/cluster/conftest.py for the fixture.
+
+API server (RBAC, Node authorizer, all default admission plug-ins and an audit log of every request), controller manager,
+scheduler, kubelet, kube-proxy, a container engine and cluster DNS, all in network, process and mount namespaces of their own
+(namespaces.py): the machine's network, files and container engines stay as they are, and nothing in the cluster reaches
+beyond it. From outside, only what `forward` opens on loopback can be reached; the API server is forwarded from the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from typing import IO, TYPE_CHECKING, Any
+
+import yaml
+
+from cluster.harness import certificates, forwarder, machine, servers
+from cluster.harness.images import Images
+from cluster.harness.namespaces import Node, wait_until
+from pelagos.embedded import tether
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_START_SECONDS = 120.0
+_SLOTS = 3
+"""Container engines with kept images; more clusters at a time than these wait for one."""
+
+
+@dataclass
+class Cluster:
+    """A running cluster. ``stop`` ends it; it also ends with the test process."""
+
+    node: Node
+    keys: certificates.Credentials
+    images: Images
+    slot: IO[str]
+    kubeconfig: Path
+    """The administrator's, for kubectl, kopf and client libraries outside of the cluster."""
+    forwards: dict[tuple[str, int], tuple[subprocess.Popen[str], int]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, folder: Path) -> Cluster:
+        """Start everything, with state and logs in ``folder``; returns when the node is Ready, after 15 to 40 seconds.
+
+        Raises TimeoutError or RuntimeError with the logs when a part does not start; nothing runs then.
+        """
+        folder.chmod(0o755)  # pods of other users have volumes in it
+        slot, data = _take_slot()
+        node = Node.start(folder, servers.SERVICES)
+        keys = certificates.make(folder / "keys", ("127.0.0.1", servers.HOST, servers.FIRST_SERVICE))
+        running = cls(node, keys, Images(node), slot, folder / "kubeconfig")
+        try:
+            running._start_parts(data)
+        except BaseException:
+            running.stop()
+            raise
+        return running
+
+    @property
+    def folder(self) -> Path:
+        """State and logs."""
+        return self.node.folder
+
+    @property
+    def audit_log(self) -> Path:
+        """Who asked the API server for what: one JSON object a line (audit.k8s.io/v1 Event, level Metadata)."""
+        return self.folder / "audit.log"
+
+    def kubectl(self, *arguments: str | Path, text: str | None = None, check: bool = True, seconds: float = 180) -> str:
+        """Run kubectl as the administrator; returns what it printed. Raises AssertionError when it fails and ``check``."""
+        command = [str(machine.kubectl()), f"--kubeconfig={self.kubeconfig}", *map(str, arguments)]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=seconds)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    def apply(self, *resources: Mapping[str, Any]) -> None:
+        """`kubectl apply`."""
+        self.kubectl("apply", "--filename=-", text=yaml.safe_dump_all(resources))
+
+    def get(self, kind: str, name: str, namespace: str = "default") -> Any:
+        """A resource."""
+        return json.loads(self.kubectl("get", kind, name, f"--namespace={namespace}", "--output=json"))
+
+    def wait_for(self, condition: str, what: str, namespace: str = "default", seconds: int = 120) -> None:
+        """`kubectl wait --for=condition=...`; raises AssertionError with the state of the namespace's pods."""
+        said = self.kubectl(
+            *("wait", f"--for=condition={condition}", what, f"--namespace={namespace}", f"--timeout={seconds}s"),
+            check=False,
+            seconds=seconds + 30,
+        )
+        if "condition met" not in said:
+            raise AssertionError(f"{said}\n{self.describe(namespace)}")
+
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = _START_SECONDS) -> None:
+        """Wait; raises TimeoutError when ``condition`` stays false, RuntimeError when a part of the cluster has ended."""
+
+        def holds() -> bool:
+            if ended := self.node.ended():
+                raise RuntimeError(f"{ended} ended:\n{self.node.log(ended[0]).read_text()[-3000:]}")
+            return condition()
+
+        wait_until(holds, what, seconds)
+
+    def describe(self, namespace: str) -> str:
+        """Pods, events and last log lines of a namespace, for messages about failures."""
+        scope = f"--namespace={namespace}"
+        pods = self.kubectl("get", "pods", scope, "--output=name", check=False).split()
+        texts = [self.kubectl("describe", "pods", scope, check=False)]
+        texts += [self.kubectl("logs", pod, scope, "--all-containers", "--tail=30", check=False) for pod in pods]
+        return "\n".join(texts)
+
+    def create_namespace(self, name: str) -> None:
+        """Create a namespace; returns when pods can be made in it."""
+        self.kubectl("create", "namespace", name)
+        self.wait(lambda: self._has_service_account(name), f"namespace {name} has its service account", 30)
+
+    def create_volume(self, claim: str, folder: Path, namespace: str = "default", user: int = 10001) -> None:
+        """Make a folder of this machine a bound PersistentVolumeClaim (ReadWriteMany); ``user`` may write in it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chown(folder, user, user)
+        name = f"{namespace}-{claim}"
+        size = {"storage": "10Gi"}
+        common = {"storageClassName": "", "accessModes": ["ReadWriteMany"]}
+        self.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": name},
+                "spec": {
+                    **common,
+                    "capacity": size,
+                    "hostPath": {"path": str(folder), "type": "Directory"},
+                    "claimRef": {"namespace": namespace, "name": claim},
+                    "persistentVolumeReclaimPolicy": "Retain",
+                },
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": claim, "namespace": namespace},
+                "spec": {**common, "resources": {"requests": size}, "volumeName": name},
+            },
+        )
+        self.wait(lambda: self.get("pvc", claim, namespace)["status"].get("phase") == "Bound", f"{claim} is bound", 30)
+
+    def load_image(self, archive: Path) -> str:
+        """Bring an image that `docker save` wrote into the node."""
+        return self.images.load(archive)
+
+    def forward(self, host: str, port: int) -> int:
+        """Open a port on loopback for an address inside: of a pod, a Service or the node. Returns the port."""
+        known = self.forwards.get((host, port))
+        if known is None:
+            command = [sys.executable, "-I", "-S", forwarder.__file__, str(self.node.network), host, str(port)]
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            assert process.stdout is not None
+            known = self.forwards[host, port] = (process, int(process.stdout.readline()))
+        return known[1]
+
+    def forward_service(self, name: str, port: int, namespace: str = "default") -> int:
+        """Open a port on loopback for a Service."""
+        return self.forward(self.get("service", name, namespace)["spec"]["clusterIP"], port)
+
+    def drain(self, seconds: int = 60) -> None:
+        """Evict all pods, as before maintenance of the node."""
+        limits = (f"--timeout={seconds}s", "--force", "--ignore-daemonsets", "--delete-emptydir-data")
+        self.kubectl("drain", servers.NODE, *limits, seconds=seconds + 30)
+
+    def uncordon(self) -> None:
+        """Let pods onto the node again."""
+        self.kubectl("uncordon", servers.NODE)
+
+    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
+        """A kubeconfig for use outside, with the token of a service account."""
+
+        def find() -> str:
+            secrets = self.get("serviceaccount", name, namespace).get("secrets") or [{}]
+            return str(secrets[0].get("name", ""))
+
+        self.wait(lambda: bool(find()), f"service account {name} has a token", 30)
+        token = self.kubectl(
+            *(
+                "get",
+                "secret",
+                find(),
+                f"--namespace={namespace}",
+                "--output=go-template={{.data.token | base64decode}}",
+            )
+        )
+        return self.keys.write_kubeconfig(
+            self.folder / f"{namespace}-{name}.kubeconfig", self._server(), token, namespace
+        )
+
+    def stop(self) -> None:
+        """End everything and give the machine back as it was; images are kept."""
+        for process, _ in self.forwards.values():
+            process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+        self.forwards.clear()
+        if "docker" in self.node.parts:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.node.signal("kubelet", SIGKILL)
+                self._remove_containers()
+                self.node.signal("docker", SIGTERM)
+                self.node.parts["docker"].wait(10)
+        self.node.stop()
+        self.slot.close()
+
+    def _start_parts(self, data: Path) -> None:
+        node, keys = self.node, self.keys
+        node.spawn("docker", servers.container_engine(self.folder, data, node.control_group))
+        node.spawn("etcd", servers.etcd(self.folder))
+        self.wait(lambda: bool(self.images.docker("info", "--format={{.ID}}", check=False).strip()), "dockerd answers")
+        node.spawn("apiserver", servers.apiserver(self.folder, keys))
+        self._remove_containers()
+        self.images.prepare()
+        self.forward(servers.HOST, 6443)
+        keys.write_kubeconfig(self.kubeconfig, self._server(), keys.token("admin"))
+        self.wait(lambda: self.kubectl("get", "--raw=/readyz", check=False) == "ok", "the API server is ready")
+        self._let_the_parts_in()
+        node.spawn("controller-manager", servers.controller_manager(keys))
+        node.spawn("scheduler", servers.scheduler(keys))
+        node.spawn("proxy", servers.proxy(keys))
+        node.spawn("names", servers.names(self.folder, keys))
+        node.spawn("kubelet", servers.kubelet(self.folder, keys, node.control_group))
+        self.wait(self._node_is_ready, "the node is Ready")
+        self.wait(lambda: self._has_service_account("default"), "the namespace default has its service account")
+
+    def _let_the_parts_in(self) -> None:
+        rules = [{"apiGroups": [""], "resources": ["services", "endpoints"], "verbs": ["list", "watch"]}]
+        metadata = {"name": "test-cluster-dns"}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "test-cluster-dns"}
+        user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "test-cluster-dns"}
+        version = "rbac.authorization.k8s.io/v1"
+        self.apply(
+            {"apiVersion": version, "kind": "ClusterRole", "metadata": metadata, "rules": rules},
+            {
+                "apiVersion": version,
+                "kind": "ClusterRoleBinding",
+                "metadata": metadata,
+                "roleRef": role,
+                "subjects": [user],
+            },
+        )
+
+    def _remove_containers(self) -> None:
+        """Those of this run, or those that a killed run left in the engine's folder."""
+        if found := self.images.docker("ps", "--all", "--quiet", check=False).split():
+            self.images.docker("rm", "--force", "--volumes", *found, check=False)
+
+    def _node_is_ready(self) -> bool:
+        said = self.kubectl("get", "nodes", "--output=json", check=False)
+        with contextlib.suppress(json.JSONDecodeError):
+            conditions = [entry for item in json.loads(said)["items"] for entry in item["status"].get("conditions", ())]
+            return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+        return False
+
+    def _has_service_account(self, namespace: str) -> bool:
+        return "default" in self.kubectl("get", "serviceaccounts", f"--namespace={namespace}", "--output=name")
+
+    def _server(self) -> str:
+        return f"https://127.0.0.1:{self.forward(servers.HOST, 6443)}"
+
+
+def _take_slot() -> tuple[IO[str], Path]:
+    """A container engine's folder that no other cluster uses; waits when all are taken. Closing the file frees it."""
+    machine.cache().mkdir(parents=True, exist_ok=True)
+    while True:
+        for number in range(_SLOTS):
+            lock = (machine.cache() / f"slot-{number}.lock").open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            return lock, machine.cache() / f"engine-{number}"
+        time.sleep(1)

@@ -1,0 +1,65 @@
+"""Makes an address inside the node reachable on this machine's loopback: ``forwarder.py NETWORK HOST PORT``.
+
+Runs as a script of its own. It listens outside, prints its port, then moves into the node's network and connects from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import socket
+import sys
+from pathlib import Path
+
+_CLONE_NEWNET = 0x40000000
+
+
+def enter_network(path: Path) -> None:
+    """Move this process into a network namespace."""
+    descriptor = os.open(path, os.O_RDONLY)
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), f"cannot enter {path}")
+    os.close(descriptor)
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Everything from one side to the other, then the end of it."""
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+
+
+async def serve(listener: socket.socket, host: str, port: int) -> None:
+    """Forward connections until killed."""
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(host, port)
+        except OSError:
+            writer.transport.abort()
+            return
+        try:
+            await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+        finally:
+            far_writer.close()
+            writer.close()
+
+    server = await asyncio.start_server(forward, sock=listener)
+    await server.serve_forever()
+
+
+def main() -> None:
+    """Run until killed."""
+    network, host, port = sys.argv[1:]
+    listener = socket.create_server(("127.0.0.1", 0))
+    enter_network(Path(network))
+    print(listener.getsockname()[1], flush=True)
+    asyncio.run(serve(listener, host, int(port)))
+
+
+if __name__ == "__main__":
+    main()

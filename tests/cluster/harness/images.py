@@ -1,0 +1,111 @@
+"""The container engine of the node: imports, builds and inspects images. Nothing is fetched while an image is built.
+
+Base: a small Debian (tools/node/base_image.sh). Wheels: what requirements/*.txt lock, fetched once with this machine's own
+package index by the `pip` that installs everything else, and handed to the build as an image that holds nothing but them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.harness import machine, servers
+
+if TYPE_CHECKING:
+    from cluster.harness.namespaces import Node
+
+IMAGES = {"operator": ("", "control-plane"), "serving": ("cpu", "triton"), "trainer": ("runtime", "")}
+"""Folder below images/ -> (target of its Dockerfile, locked requirements that it needs). The trainer's environment of several
+gigabytes is left out: see trainer.py."""
+_REPOSITORY = "pelagos-test"
+_SOURCES = ("--no-binary=kfp-server-api",)
+"""Published as source alone, which needs setuptools."""
+# The shell reacts to SIGTERM at once; `sleep` as the first process of a container would not.
+_PAUSE = 'FROM {base}\nCMD ["sh", "-c", "trap \'exit 0\' TERM; while :; do sleep 3600 & wait $!; done"]\n'
+_BUILD_BASE = "FROM {base}\nRUN python3 -m venv /opt/pip && ln -s /opt/pip/bin/pip /usr/local/bin/pip\n"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images in the node's container engine; they are kept for the next run."""
+
+    node: Node
+
+    def docker(self, *arguments: str | Path, text: str | None = None, check: bool = True) -> str:
+        """Run Debian's docker client; returns what it printed."""
+        return self.node.run("docker", f"--host={servers.DOCKER}", *arguments, text=text, check=check).stdout
+
+    def has(self, tag: str) -> bool:
+        """Whether an image is there."""
+        return bool(self.docker("image", "ls", "--quiet", tag).strip())
+
+    def inspect(self, tag: str) -> Any:
+        """Everything about an image."""
+        return json.loads(self.docker("image", "inspect", tag))[0]
+
+    def load(self, archive: Path) -> str:
+        """Load what `docker save` wrote; returns what the engine says, with the tags."""
+        return self.docker("load", "--quiet", f"--input={archive}")
+
+    def prepare(self) -> None:
+        """What every node needs: the base image and the image that holds a pod's network."""
+        if not self.has(self.base()):
+            self.docker("import", machine.base_archive(), self.base())
+        self.docker("build", "--quiet", f"--tag={servers.PAUSE}", "-", text=_PAUSE.format(base=self.base()))
+
+    def base(self) -> str:
+        """The small Debian with Python 3.11: has sh, python3, libpython3.11; no pip."""
+        recipe = machine.base_archive().with_name(f"{machine.base_archive().name}.recipe")
+        return f"{_REPOSITORY}/base:{_digest(recipe)}"
+
+    def build(self, name: str) -> str:
+        """Build one of IMAGES offline, from this tree, the base and locked wheels; returns the tag."""
+        target, wheels = IMAGES[name]
+        build_base = f"{_REPOSITORY}/build-base:{self.base().partition(':')[2]}"
+        self.docker("build", "--quiet", f"--tag={build_base}", "-", text=_BUILD_BASE.format(base=self.base()))
+        given = {"BASE": self.base(), "BUILD_BASE": build_base, "WHEELS": self._wheels(wheels), "PIP_NO_INDEX": "1"}
+        tag = f"{_REPOSITORY}/{name}:test"
+        self.docker(
+            *("build", "--quiet", "--network=none", f"--tag={tag}", *([f"--target={target}"] if target else [])),
+            *(f"--build-arg={key}={value}" for key, value in given.items()),
+            *(f"--file={machine.ROOT / 'images' / name / 'Dockerfile'}", machine.ROOT),
+        )
+        return tag
+
+    def _wheels(self, name: str) -> str:
+        """The image with the wheels of a locked file; `scratch` for none."""
+        if not name:
+            return "scratch"
+        file = machine.ROOT / "requirements" / f"{name}.txt"
+        tag = f"{_REPOSITORY}/wheels:{name}-{_digest(file)}"
+        if not self.has(tag):
+            with tempfile.TemporaryDirectory(prefix="pelagos-wheels-") as folder:
+                tree, archive = Path(folder, "tree"), Path(folder, "wheels.tar")
+                tree.mkdir()
+                _download(file, tree)
+                subprocess.run(["tar", "-cf", archive, "-C", tree, "."], check=True)
+                self.docker("import", archive, tag)
+        return tag
+
+
+def _download(requirements: Path, folder: Path) -> None:
+    locked = ("--require-hashes", "--no-deps", "--only-binary=:all:", *_SOURCES, f"--requirement={requirements}")
+    _pip("download", *locked, f"--dest={folder}")
+    if list(folder.glob("*.tar.gz")):
+        _pip("download", "--only-binary=:all:", f"--dest={folder}", "setuptools", "wheel")
+
+
+def _pip(*arguments: str) -> None:
+    command = [str(machine.ENVIRONMENTS / "tools" / "bin" / "pip"), *arguments, "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr[-3000:]}")
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]

@@ -1,0 +1,177 @@
+"""The node's Linux namespaces: own network, processes, file system mounts. Everything in them ends with their first process.
+
+Used by cluster.py. That first process (tools/node/init.sh) is tethered to the test process, so nothing survives a kill -9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.harness import machine
+from pelagos.embedded import tether
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_GROUP_PREFIX = "pelagos-node-"
+_START_SECONDS = 20.0
+
+
+@dataclass
+class Node:
+    """Running namespaces."""
+
+    folder: Path
+    """State and logs of everything that runs inside."""
+    holder: subprocess.Popen[bytes]
+    init: int
+    """The first process, as the machine numbers it."""
+    parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    control_group: str = f"{_GROUP_PREFIX}{os.getpid()}"
+
+    @classmethod
+    def start(cls, folder: Path, services: str) -> Node:
+        """Make the namespaces; ``services`` is the address range of Services, which must not leave the node."""
+        _remove_control_groups_of_the_dead()
+        unshare = ("unshare", "--fork", "--pid", "--mount", "--net", "--uts", "--ipc", "--kill-child")
+        command = [*unshare, "bash", machine.TOOLS / "init.sh", folder, services]
+        log = folder / "init.log"
+        holder = _tethered([str(word) for word in command], {**os.environ}, log)
+        number = folder / "init.pid"
+        try:
+            wait_until(lambda: number.exists() or holder.poll() is not None, "the namespaces are made", _START_SECONDS)
+            if not number.exists():
+                raise RuntimeError(f"no namespaces: {log.read_text()}")
+        except BaseException:
+            holder.kill()
+            holder.wait()
+            raise
+        node = cls(folder, holder, int(number.read_text()))
+        for controller in _controllers():
+            (controller / node.control_group).mkdir(exist_ok=True)
+        return node
+
+    @property
+    def network(self) -> Path:
+        """The network namespace."""
+        return Path(f"/proc/{self.init}/ns/net")
+
+    def enter(self, *command: str | Path) -> list[str]:
+        """The command line that runs ``command`` inside."""
+        return ["nsenter", "--target", str(self.init), "--all", *map(str, command)]
+
+    def run(
+        self, *command: str | Path, check: bool = True, text: str | None = None, seconds: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program inside to its end; raises AssertionError with its output when it fails."""
+        done = subprocess.run(
+            self.enter(*command),
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+            env=self.environment(),
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def spawn(self, name: str, command: Sequence[str | Path]) -> None:
+        """Start a part inside; its log is ``<folder>/<name>.log``."""
+        # The number that the part has inside, for `signal`.
+        shell = ("sh", "-c", 'echo $$ >"$0" && exec "$@"', f"/run/pids/{name}")
+        self.parts[name] = _tethered(self.enter(*shell, *command), self.environment(), self.log(name))
+
+    def log(self, name: str) -> Path:
+        """What a part has said."""
+        return self.folder / f"{name}.log"
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a part."""
+        self.run("sh", "-c", f'kill -{int(number)} "$(cat /run/pids/{name})"', check=False)
+
+    def ended(self) -> list[str]:
+        """Parts that run no more."""
+        return [name for name, process in self.parts.items() if process.poll() is not None]
+
+    def environment(self) -> Mapping[str, str]:
+        """For everything inside: no proxies, no Python environments of the outside."""
+        system = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {"PATH": system, "HOME": str(self.folder), "LANG": "C.UTF-8", "DOCKER_BUILDKIT": "1"}
+
+    def stop(self) -> None:
+        """End everything inside."""
+        self.holder.kill()  # the tether's program dies with it, and with that one the namespaces
+        self.holder.wait()
+        for process in self.parts.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()
+        for controller in _controllers():
+            _remove_control_group(controller / self.control_group)
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None:
+    """Raises TimeoutError when ``condition`` stays false."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+def _tethered(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *command],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _controllers() -> list[Path]:
+    """Mounted control group hierarchies of version 1."""
+    return [
+        path
+        for path in sorted(_CONTROL_GROUPS.iterdir())
+        if (path / "cgroup.procs").exists() and path.name != "unified"
+    ]
+
+
+def _remove_control_group(folder: Path) -> None:
+    if not folder.exists():
+        return
+    for path, _, _ in os.walk(folder, topdown=False):
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            try:
+                Path(path).rmdir()
+            except FileNotFoundError:
+                break
+            except OSError:  # its processes are still dying
+                time.sleep(0.05)
+            else:
+                break
+
+
+def _remove_control_groups_of_the_dead() -> None:
+    for controller in _controllers():
+        for folder in controller.glob(f"{_GROUP_PREFIX}*"):
+            if not Path(f"/proc/{folder.name.removeprefix(_GROUP_PREFIX)}").exists():
+                _remove_control_group(folder)
