@@ -83,9 +83,12 @@ class ControlPlane:
         self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
     def kill(self, name: str, sign: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to ``etcd`` or ``apiserver``: its whole session."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.processes[name].pid, sign)
+        """Send a signal to ``etcd`` or ``apiserver``: to the program and to the tether that holds it."""
+        tether_id = self.processes[name].pid
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            for program in Path(f"/proc/{tether_id}/task/{tether_id}/children").read_text(encoding="ascii").split():
+                os.killpg(int(program), sign)  # a group of its own
+            os.killpg(tether_id, sign)
 
     def stop(self) -> None:
         """End both servers."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from pelagos.cli import control_plane, demo, down, installed, predict, status, up
+from pelagos.cli import control_plane, demo, down, installed, operate, predict, status, up
 from pelagos.embedded.failures import StartError
 
 
@@ -39,6 +39,7 @@ app.command()(demo.demo)
 app.command()(predict.predict)
 app.command()(predict.predict)
 app.command()(demo.demo)
+app.command()(operate.operator)
 app.add_typer(control_plane.app, name="control-plane")
 
 

@@ -113,6 +113,7 @@ class LeaseLeadership:
 
     async def _run(self) -> None:
         while True:
+            self._tell()  # Before trying anew: after a pause, others may have led meanwhile.
             try:
                 await self._attempt()
             except OutageError as error:

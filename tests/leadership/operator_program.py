@@ -1,0 +1,113 @@
+"""The operator as it is, with kopf and a Lease, over a pipeline engine that two of them share. See test_two_operators.py.
+
+Every change to the outside is written to a journal, with who made it and when: that is what leadership must keep in one hand.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import kopf
+
+from pelagos import wiring
+from pelagos.handlers import resources
+from pelagos.observability import logs
+from pelagos.observability.measured import measured
+from pelagos.ports.clock import SystemClock
+from pelagos.ports.fakes.objects import ObjectsFake
+from pelagos.ports.fakes.registry import RegistryFake
+from pelagos.ports.fakes.serving import ServingFake
+from pelagos.ports.fakes.tracking import TrackingFake
+from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.leadership import monotonic
+from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest, RunState
+from pelagos.ports.tenants import OneTenant
+from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.probes import Probes
+from pelagos.reconcilers.world import World
+from pelagos.settings import Settings
+
+
+class SharedPipelines:
+    """Implements Pipelines in a folder: runs that only ever run. While the file ``stall`` is there, looking takes long."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def find(self, name: RunName) -> PipelineRun | None:
+        """A run; blocks the whole process when told to, as a page fault or a garbage collection would."""
+        if (self._folder / "stall").exists():
+            (self._folder / f"stalling-{os.getpid()}").touch()
+            time.sleep(0.5)  # noqa: ASYNC251 - that is the point
+        if not (self._folder / name).exists():
+            return None
+        return PipelineRun(name, RunState.RUNNING, 1, "", 1, "", "", None, None)
+
+    async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
+        """None: nothing is cleaned up here."""
+        del uid
+        return ()
+
+    async def submit(self, request: RunRequest) -> PipelineRun:
+        """Make the run exist."""
+        self._note("submit", request.name)
+        (self._folder / request.name).touch()
+        return PipelineRun(request.name, RunState.PENDING, 1, "", 1, "", "", None, None)
+
+    async def cancel(self, name: RunName) -> None:
+        """Only noted."""
+        self._note("cancel", name)
+
+    async def delete(self, name: RunName) -> None:
+        """Only noted."""
+        self._note("delete", name)
+
+    def _note(self, call: str, name: str) -> None:
+        entry = {"pid": os.getpid(), "at": monotonic(), "call": call, "name": name}
+        with (self._folder / "journal.jsonl").open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(entry) + "\n")
+
+
+async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
+    """What wiring.start does, with these engines."""
+    cluster, api, serving, clock = (
+        wiring.connect(credentials),
+        wiring.rest_client(credentials),
+        ServingFake(),
+        SystemClock(),
+    )
+    volumes = VolumesFake()
+    volumes.put("plankton/1.png", "pixels")
+    world = World(
+        cluster=measured(cluster, "kubernetes"),
+        pipelines=measured(SharedPipelines(Path(os.environ["SHARED_FOLDER"])), "kfp"),
+        tracking=TrackingFake(),
+        registry=RegistryFake(),
+        serving=serving,
+        objects=ObjectsFake(),
+        volumes=volumes,
+        tenants=OneTenant(),
+        clock=clock,
+        cache=Cache(),
+        probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
+    )
+    closing = (cluster.close, api.close)
+    return await wiring.operate(settings, world, closing=closing, oversight=wiring.oversee(settings, api, {}))
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    settings = Settings()
+    assert settings.namespace is not None
+    logs.configure()
+    resources.configure(settings)
+    kopf.run(standalone=True, memo=kopf.Memo(start=functools.partial(start, settings)), namespaces=[settings.namespace])
+
+
+if __name__ == "__main__":
+    main()
