@@ -1,0 +1,90 @@
+"""The engine kubeflow with a stand-in for its server, in which nothing runs: tests move steps on by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from kfp_stand_in.by_hand import ByHand
+from kfp_stand_in.server import StandIn
+from kfp_stand_in.store import Run
+from pelagos.engines.kubeflow import Kubeflow, Patience, Site
+from pelagos.engines.kubeflow_rest import KubeflowRest
+from pelagos.ports.clock import FakeClock
+from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest
+
+COMPILED = Path(__file__).parents[1] / "pipelines" / "pelagos_pipelines" / "compiled"
+UID = "3c9a8f4e-0000-4000-8000-000000000001"
+NAME = RunName(f"dataset-{UID}-0123456789ab")
+PATIENCE = Patience(end=1.0, unconfirmed=3.0, poll=0.02)
+SECONDS = 15.0
+
+
+def make_request(name: str = NAME, **changes: Any) -> RunRequest:
+    """A preparation of the resource reef/frames."""
+    request = RunRequest(
+        RunName(name),
+        "dataset-preparation",
+        {"request": "{}", "data_root": "/data", "store": "/store", "report": "/report"},
+        labels={"pelagos.dev/uid": UID, "pelagos.dev/resource": "dataset/reef/frames"},
+        namespace="reef",
+    )
+    return replace(request, **changes)
+
+
+@dataclass
+class Cluster:
+    """The engine, its server, and its steps. ``namespaces`` is what the operator's cache would tell of resources."""
+
+    server: StandIn
+    hand: ByHand
+    site: Site
+    namespaces: dict[str, str]
+    clock: FakeClock
+    engine: Kubeflow = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = self.new_engine()
+
+    def new_engine(self, **connection: Any) -> Kubeflow:
+        """As a new operator makes it: it remembers nothing."""
+        self.clock.set(datetime.now(UTC))
+        return Kubeflow(KubeflowRest(self.server.url, **connection), self.site, clock=self.clock)
+
+    def runs(self, name: str = NAME) -> list[Run]:
+        """All runs of a name that the server has, the oldest first."""
+        return [run for run in self.server.store.runs.values() if run.name.rpartition("-a")[0] == name]
+
+    async def until(self, condition: Callable[[], bool], what: str = "condition") -> None:
+        """Wait for something in the server."""
+        deadline = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} did not come true in {SECONDS} s"
+            await asyncio.sleep(0.01)
+
+    async def begin(self, run: Run) -> None:
+        """Wait for the run's step, and let it begin."""
+        await self.until(lambda: run.identifier in self.hand.alive, f"{run.name} begins")
+        self.hand.tell(run.identifier, "RUNNING")
+
+    async def finish(self, run: Run, message: str = "") -> None:
+        """Let the run's only step end; with a message, in failure."""
+        await self.begin(run)
+        self.hand.finish(run.identifier, message)
+        await self.until(lambda: run.state in {"SUCCEEDED", "FAILED"}, f"{run.name} ends")
+
+    async def find(self, name: str = NAME) -> PipelineRun:
+        """A run that must be there, looked at now."""
+        self.clock.set(datetime.now(UTC))
+        run = await self.engine.find(RunName(name))
+        assert run is not None
+        return run
+
+    def later(self, **passed: float) -> None:
+        """Move the operator's clock on from now."""
+        self.clock.set(datetime.now(UTC) + timedelta(**passed))
