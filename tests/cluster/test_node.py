@@ -58,7 +58,7 @@ def test_the_node_is_ready_and_of_the_version_that_was_built(cluster: Cluster) -
 
 
 def test_a_pod_reaches_the_api_server_by_name_with_its_own_token(cluster: Cluster, namespace: str) -> None:
-    assert json.loads(run_python(cluster, namespace, _API))["gitVersion"] == "v1.20.2"
+    assert json.loads(run_python(cluster, namespace, _API))["platform"].startswith("linux/")
 
 
 @pytest.mark.parametrize("host", ["web", "web.{namespace}.svc.cluster.local", "{address}"])
