@@ -76,7 +76,7 @@ def helm_template() -> Path:
 
 def documents(text: str) -> list[Body]:
     """The YAML documents that are not empty."""
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
 
 
 def by_identity(bodies: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str, str], Any]:

@@ -52,6 +52,8 @@ def test_every_object_has_the_recommended_labels(overlay: str) -> None:
 @pytest.mark.parametrize("name", ["everything", "networkpolicies", "single-namespace"])
 def test_every_object_keeps_to_the_schema_of_kubernetes(name: str, version: str) -> None:
     for body in tree.objects(SETS[name]):
+        if "kserve" in body["apiVersion"]:
+            continue
         kubernetes_validate.validate(body, version, strict=True)
 
 

@@ -72,6 +72,7 @@ def test_the_chart_brings_the_same_definitions() -> None:
     [
         ("kserve", "gpu", "networkpolicies", "kubeflow-token", "tracking-token"),
         ("gpu", "claims", "tracking-basic-auth", "single-namespace"),
+        ("single-namespace", "kserve-single-namespace", "networkpolicies"),
         ("tracking-token", "claims", "networkpolicies", "kserve"),
     ],
     ids="+".join,

@@ -45,7 +45,9 @@ class Permission:
 
 
 _OURS = tuple(kind.plural for kind in kinds.KINDS)
-_APPLY = ("get", "list", "watch", "create", "patch", "delete")
+_APPLY = ("get", "list", "create", "patch", "delete")
+"""Objects that we make: an apply is a patch, and a creation where there is nothing yet."""
+_PODS = ("list", "delete")
 
 PERMISSIONS = (
     Permission(meta.GROUP, _OURS, ("list", "watch", "patch"), "See resources, and set their finalizer."),
@@ -74,6 +76,27 @@ PERMISSIONS = (
         names=tuple(kind.crd for kind in kinds.KINDS),
     ),
     Permission("serving.kserve.io", ("inferenceservices",), _APPLY, "Serve models by KServe.", feature=Feature.KSERVE),
+    Permission(
+        "serving.kserve.io",
+        ("servingruntimes",),
+        ("get",),
+        "See whether the namespace has our runtime.",
+        feature=Feature.KSERVE,
+        names=("pelagos-triton",),
+    ),
+    Permission(
+        "serving.kserve.io",
+        ("clusterservingruntimes",),
+        ("get",),
+        "See whether all namespaces have our runtime.",
+        feature=Feature.KSERVE,
+        where=Where.CLUSTER,
+        names=("pelagos-triton",),
+    ),
+    Permission("", ("services",), ("get",), "Learn the address of model servers.", feature=Feature.KSERVE),
+    Permission(
+        "", ("pods",), _PODS, "Say why a model server does not start, and start it anew.", feature=Feature.KSERVE
+    ),
     Permission("apps", ("deployments",), _APPLY, "Serve models by plain Deployments.", feature=Feature.DEPLOYMENT),
     Permission("", ("services",), _APPLY, "Give model servers an address.", feature=Feature.DEPLOYMENT),
     Permission(
@@ -93,8 +116,9 @@ PERMISSIONS = (
         "Close model servers to strangers.",
         feature=Feature.DEPLOYMENT,
     ),
-    Permission("", ("pods",), ("list",), "Say why a model server does not start.", feature=Feature.DEPLOYMENT),
-    Permission("", ("pods",), ("list",), "Say why a model server does not start.", feature=Feature.KSERVE),
+    Permission(
+        "", ("pods",), _PODS, "Say why a model server does not start, and start it anew.", feature=Feature.DEPLOYMENT
+    ),
 )
 
 

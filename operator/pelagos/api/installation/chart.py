@@ -11,17 +11,9 @@ import yaml
 from pydantic import BaseModel
 
 from pelagos.api.installation import helm
-from pelagos.api.installation.objects import network, operator, roles, tenants
+from pelagos.api.installation.objects import network, operator, roles, serving, tenants
 from pelagos.api.installation.values import Values
 
-TEMPLATES: dict[str, list[Any]] = {
-    "namespace": [operator.namespace()],
-    "operator": [operator.service_account(), operator.service(), operator.deployment()],
-    "roles": roles.roles(),
-    "networkpolicies": network.policies(),
-    "tenants": [tenants.tenants()],
-}
-"""The objects of each template file."""
 FILES = "files/monitoring"
 """Folder of the chart with the objects for the Prometheus operator."""
 _MONITORING = f"""\
@@ -49,9 +41,21 @@ Pelagos {{ .Chart.AppVersion }} is installed in the namespace {{ .Release.Namesp
 """
 
 
+def templates() -> dict[str, list[Any]]:
+    """The objects of each template file."""
+    return {
+        "namespace": [operator.namespace()],
+        "operator": [operator.service_account(), operator.service(), operator.deployment()],
+        "roles": roles.roles(),
+        "kserve": serving.runtimes(),
+        "networkpolicies": network.policies(),
+        "tenants": [tenants.tenants()],
+    }
+
+
 def files(version: str) -> dict[str, str]:
     """Every file of the chart but the definitions and the monitoring objects, by its path in the chart."""
-    texts = {f"templates/{name}.yaml": helm.template(bodies) for name, bodies in TEMPLATES.items()}
+    texts = {f"templates/{name}.yaml": helm.template(bodies) for name, bodies in templates().items()}
     return texts | {
         "templates/monitoring.yaml": _MONITORING,
         "templates/NOTES.txt": _NOTES,

@@ -10,7 +10,7 @@ import yaml
 
 from pelagos.api import crds, kinds
 from pelagos.api.installation import chart, editing, kustomize, nodes, variants
-from pelagos.api.installation.objects import network, operator, roles, tenants
+from pelagos.api.installation.objects import network, operator, roles, serving, tenants
 from pelagos.api.installation.values import Values, plain
 from pelagos.api.installation.variants import Overlay, Scope
 from pelagos.api.permissions import Feature
@@ -33,7 +33,7 @@ _LABELS = {
     "app.kubernetes.io/version": variants.VERSION,
     "app.kubernetes.io/managed-by": "kustomize",
 }
-_BESIDE = {"monitoring": ("../../monitoring",)}
+_BESIDE = {"monitoring": ("objects",)}
 """Objects that a component brings besides ours."""
 _MANIFESTS = Path(__file__).parents[4] / "manifests"
 
@@ -45,7 +45,7 @@ def context(values: Values, *, namespace: str = variants.NAMESPACE, service: str
 
 def objects(values: Values, **where: str) -> list[dict[str, Any]]:
     """All objects of an installation with these values, without those of monitoring/ and kserve/."""
-    listed = [node for bodies in chart.TEMPLATES.values() for node in bodies]
+    listed = [node for bodies in chart.templates().values() for node in bodies]
     return _evaluated(listed, values, **where)
 
 
@@ -99,13 +99,16 @@ def _roles() -> dict[str, str]:
 
 
 def _components() -> dict[str, str]:
-    listed = [*(node for nodes_ in _BASE.values() for node in nodes_), *network.policies()]
-    before = _evaluated(listed, variants.values())
+    base = [node for listed in _BASE.values() for node in listed]
+    listed = [*base, *network.policies(), *serving.runtimes()]
     found: dict[str, str] = {}
     for name, changes in variants.COMPONENTS.items():
-        after = _evaluated(listed, variants.values(changes))
+        beneath = variants.BENEATH.get(name, {})
+        before, after = (_evaluated(listed, variants.values(beneath, *more)) for more in ((), (changes,)))
         found |= _below(f"components/{name}", kustomize.component(before, after, resources=_BESIDE.get(name, ())))
-    return found
+    # The monitoring objects name no namespace; a transformer of its own, because one for all would take ours for theirs.
+    beside = kustomize.kustomization(namespace=variants.NAMESPACE, resources=["../../../monitoring"])
+    return found | {"components/monitoring/objects/kustomization.yaml": beside}
 
 
 def _overlays() -> dict[str, str]:
@@ -115,8 +118,6 @@ def _overlays() -> dict[str, str]:
 def _overlay(overlay: Overlay) -> str:
     rbac = [f"../../rbac/{overlay.scope}/{feature}" for feature in ("core", overlay.serving)]
     return kustomize.kustomization(
-        # Both for what has neither; renaming the namespace here renames it everywhere.
-        namespace=variants.NAMESPACE,
         labels=[{"pairs": _LABELS, "includeTemplates": False}],
         resources=["../../crds", "../../base", *rbac],
         components=[f"../../components/{name}" for name in overlay.components],

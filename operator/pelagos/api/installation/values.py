@@ -42,12 +42,12 @@ class Engines(Part):
         Literal["deployment", "kserve"],
         Field(description="deployment: plain Deployments of Triton; kserve: InferenceServices of an installed KServe."),
     ] = "deployment"
-    trainer_image: Annotated[str, Field(min_length=1, description="Image of pipeline steps.")] = (
-        "ghcr.io/pelagos/trainer:0.1.0"
-    )
-    serving_image: Annotated[str, Field(min_length=1, description="Image of model servers.")] = (
-        "ghcr.io/pelagos/serving:0.1.0"
-    )
+    trainer_image: Annotated[
+        str, Field(min_length=1, description="Image of pipeline steps; without -cpu: with CUDA.")
+    ] = "ghcr.io/pelagos/trainer:0.1.0-cpu"
+    serving_image: Annotated[
+        str, Field(min_length=1, description="Image of model servers; without -cpu: with CUDA.")
+    ] = "ghcr.io/pelagos/serving:0.1.0-cpu"
 
 
 class Scope(Part):

@@ -32,10 +32,11 @@ def _merge(old: Mapping[str, Any], new: Changes) -> dict[str, Any]:
 
 COMPONENTS: dict[str, Changes] = {
     "kserve": {"engines": {"serving": "kserve"}},
+    "kserve-single-namespace": {"engines": {"serving": "kserve"}},
     "gpu": {
         "engines": {
-            "trainerImage": "ghcr.io/pelagos/trainer:0.1.0-cuda",
-            "servingImage": "ghcr.io/pelagos/serving:0.1.0-cuda",
+            "trainerImage": "ghcr.io/pelagos/trainer:0.1.0",
+            "servingImage": "ghcr.io/pelagos/serving:0.1.0",
         }
     },
     "single-namespace": {"scope": {"kind": "Namespace"}},
@@ -47,6 +48,8 @@ COMPONENTS: dict[str, Changes] = {
     "claims": {"storage": {"objects": "", "data": "", "objectsClaim": "pelagos-objects", "dataClaim": "pelagos-data"}},
 }
 """Changes of values, each a component; they combine."""
+BENEATH: dict[str, Changes] = {"kserve-single-namespace": COMPONENTS["single-namespace"]}
+"""What a component takes as given."""
 
 
 @dataclass(frozen=True)

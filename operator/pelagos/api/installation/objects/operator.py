@@ -22,6 +22,7 @@ from pelagos.api.installation.nodes import (
 )
 from pelagos.api.installation.objects import common
 
+_HOME = "/var/lib/pelagos"
 MOUNTS = "/etc/pelagos"
 """Folder of credentials and certificates."""
 OBJECTS_FOLDER, DATA_FOLDER = "/pelagos/objects", "/pelagos/data"
@@ -140,7 +141,7 @@ def _environment() -> list[Any]:
     """Settings stand in the pod itself, so that the operator starts anew when one changes."""
     own = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
     fixed = {
-        "PELAGOS_HOME": "/tmp/pelagos",  # noqa: S108 (an emptyDir of the pod)
+        "PELAGOS_HOME": _HOME,
         "PELAGOS_LISTEN_ADDRESS": "0.0.0.0",  # noqa: S104 (probes and Prometheus come from outside of the pod)
         "PELAGOS_METRICS_PORT": str(common.METRICS_PORT),
         "PELAGOS_LEADER_ELECTION": "true",
@@ -250,6 +251,7 @@ def _mounted() -> list[tuple[Condition, str, dict[str, Any]]]:
 def _volumes() -> list[Any]:
     claims = ((_OBJECTS_ON_CLAIM, "objects", "storage.objectsClaim"), (_DATA_ON_CLAIM, "data", "storage.dataClaim"))
     return [
+        {"name": "home", "emptyDir": {"sizeLimit": "1Gi"}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
         *(When(condition, {"name": name} | source) for condition, name, source in _mounted()),
         *(
@@ -261,6 +263,7 @@ def _volumes() -> list[Any]:
 
 def _mounts() -> list[Any]:
     return [
+        {"name": "home", "mountPath": _HOME},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (an emptyDir)
         *(
             When(condition, {"name": name, "mountPath": f"{MOUNTS}/{name}", "readOnly": True})

@@ -6,13 +6,13 @@ from typing import Any
 
 from pelagos.api import permissions
 from pelagos.api.installation.nodes import Condition, Equal, Not, Release, Value, When
-from pelagos.api.installation.objects import common
+from pelagos.api.installation.objects import common, serving
 from pelagos.api.permissions import Feature, Where
 
 RBAC = "rbac.authorization.k8s.io"
 _CONDITIONS: dict[Feature, Condition | None] = {
     Feature.CORE: None,
-    Feature.KSERVE: Equal(Value("engines.serving"), "kserve"),
+    Feature.KSERVE: serving.BY_KSERVE,
     Feature.DEPLOYMENT: Equal(Value("engines.serving"), "deployment"),
 }
 
