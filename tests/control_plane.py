@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,7 @@ class ControlPlane:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind, "Accept": "application/json"}
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30, context=self._tls()) as answer:
+            with urllib.request.urlopen(request, timeout=30, context=self.tls()) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             error.add_note(error.read().decode())
@@ -64,7 +64,7 @@ class ControlPlane:
         """Whether the API server says so."""
         request = urllib.request.Request(f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.token}"})
         try:
-            with urllib.request.urlopen(request, timeout=5, context=self._tls()) as answer:
+            with urllib.request.urlopen(request, timeout=5, context=self.tls()) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -111,12 +111,15 @@ class ControlPlane:
             return False
         return True
 
-    def _tls(self) -> ssl.SSLContext:
+    def tls(self) -> ssl.SSLContext:
+        """Trusts the server's certificate."""
         return ssl.create_default_context(cafile=str(self.authority))
 
 
-def start_control_plane(folder: Path) -> ControlPlane:
+def start_control_plane(folder: Path, options: Sequence[str] = ()) -> ControlPlane:
     """Start etcd and kube-apiserver with their state and logs in ``folder``; returns when ready, in 3 to 6 seconds.
+
+    ``options`` are more flags of kube-apiserver; the last of two wins.
 
     Needs `make install` to have run. The namespace ``default`` exists afterwards.
     """
@@ -129,6 +132,7 @@ def start_control_plane(folder: Path) -> ControlPlane:
     ports = addresses.choose(layout.home, parts.PORTS, {})
     store = parts.etcd(layout, found, ports, durable=False)
     server = parts.apiserver(layout, found, ports, token)
+    server = replace(server, command=(*server.command, *options))
     running = ControlPlane(layout=layout, url=server.url, token=token, authority=credentials.authority(layout))
     try:
         for part in (store, server):
