@@ -34,6 +34,24 @@ def test_only_what_is_newer_replaces_what_is_known(version: str, taken: bool) ->
     assert cache.put(resource(version=version, generation=2)) is taken
 
 
+@pytest.mark.parametrize(
+    ("uid", "version", "news"),
+    [
+        ("uid-1", "4", False),
+        ("uid-1", "5", False),
+        ("uid-1", "6", True),
+        ("uid-2", "4", True),
+    ],
+)
+def test_what_is_no_news_is_told_before_the_resource_is_built(uid: str, version: str, news: bool) -> None:
+    cache = Cache()
+    assert cache.is_news(resource().key, "uid-1", "5")
+    cache.put(resource())
+
+    assert cache.is_news(resource().key, uid, version) is news
+    assert cache.put(resource(uid=uid, version=version)) is news
+
+
 def test_versions_that_are_no_numbers_replace_each_other() -> None:
     cache = Cache()
     cache.put(resource(version="abc"))

@@ -99,7 +99,13 @@ def test_what_is_ready_is_not_written_again(ready: Simulation) -> None:
     ready.run(3600)
 
     assert ready.versions() == before
-    assert {call.split(".")[0] for call in ready.life.calls} == {"tenants", "volumes", "pipelines", "objects", "serving"}
+    assert {call.split(".")[0] for call in ready.life.calls} == {
+        "tenants",
+        "volumes",
+        "pipelines",
+        "objects",
+        "serving",
+    }
 
 
 def test_an_operator_that_starts_again_finds_all_as_it_was(ready: Simulation) -> None:

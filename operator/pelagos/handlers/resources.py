@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import kopf
 from pelagos import wiring
 from pelagos.api import kinds, meta
 from pelagos.handlers import listening
-from pelagos.ports.cluster import from_body
+from pelagos.ports.cluster import from_body, identity
 from pelagos.settings import Settings
 
 
@@ -57,6 +56,7 @@ def watch_only(settings: kopf.OperatorSettings) -> None:
     # Not ours: kopf takes away the one that it is told here wherever no handler of its own needs it.
     settings.persistence.finalizer = f"{meta.GROUP}/kopf"
     settings.persistence.diffbase_storage = _NoDiffs()
+    settings.persistence.progress_storage = _NoProgress()
 
 
 @kopf.on.cleanup()
@@ -80,10 +80,22 @@ class _NoDiffs(kopf.DiffBaseStorage):
         """Nothing is stored."""
 
 
+class _NoProgress(kopf.StatusProgressStorage):
+    """Nor need kopf take its own traces out of what it has not copied."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """There are none."""
+        return essence
+
+
 def _watch(kind: kinds.Kind) -> None:
-    @kopf.on.event(meta.GROUP, meta.VERSION, kind.plural)
-    async def seen(event: Mapping[str, Any], body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
-        resource = from_body(kind, body)
+    def is_news(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> bool:
+        """Most of what a watch tells are our own writes, known from the replies; kopf need not set a handler up for them."""
+        return event["type"] == "DELETED" or memo.operator.loop.is_news(*identity(kind, event["object"]))
+
+    @kopf.on.event(meta.GROUP, meta.VERSION, kind.plural, when=is_news)
+    async def seen(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> None:
+        resource = from_body(kind, event["object"])
         if event["type"] == "DELETED":
             memo.operator.loop.gone(resource.key)
         else:

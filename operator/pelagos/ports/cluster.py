@@ -58,6 +58,13 @@ def from_body(kind: Kind, body: Mapping[str, Any]) -> Resource:
     )
 
 
+def identity(kind: Kind, body: Mapping[str, Any]) -> tuple[Key, str, str]:
+    """Key, uid and resourceVersion of the resource that the API server describes by ``body``."""
+    metadata = body["metadata"]
+    key = Key(kind.kind, metadata.get("namespace", ""), metadata["name"])
+    return key, metadata["uid"], metadata.get("resourceVersion", "")
+
+
 class Cluster(Protocol):
     """Every method may raise OutageError; a resource that is gone gives None."""
 

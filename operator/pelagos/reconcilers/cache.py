@@ -26,12 +26,16 @@ class Cache:
         """All resources."""
         return tuple(self._resources.values())
 
+    def is_news(self, key: Key, uid: str, version: str) -> bool:
+        """Whether a resource of this uid and resourceVersion is neither known already nor older than what is known."""
+        known = self._resources.get(key)
+        return known is None or known.uid != uid or _newer(version, known.version)
+
     def put(self, resource: Resource) -> bool:
         """Remember what was seen; False when it is known already or older than what is known."""
-        known = self._resources.get(resource.key)
-        if known is not None and known.uid == resource.uid and not _newer(resource.version, known.version):
+        if not self.is_news(resource.key, resource.uid, resource.version):
             return False
-        self._unlink(known)
+        self._unlink(self._resources.get(resource.key))
         self._resources[resource.key] = resource
         reference = refers_to(resource)
         if reference is not None:

@@ -86,6 +86,10 @@ class Loop:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def is_news(self, key: Key, uid: str, version: str) -> bool:
+        """Whether the watch need show us this."""
+        return self._world.cache.is_news(key, uid, version)
+
     def seen(self, resource: Resource) -> None:
         """The watch showed a resource, new or changed."""
         if self._world.cache.put(resource):
