@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ class StandIn:
             "RunService_UnarchiveRun": self._unarchive_run,
         }
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
+    async def start(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> str:
         """Listen; returns the URL."""
         application = web.Application(client_max_size=LARGEST_REQUEST)
         application.router.add_route("*", "/stand-in/faults", self._switch)
@@ -65,10 +66,10 @@ class StandIn:
         application.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(application)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
+        site = web.TCPSite(self._runner, host, port, ssl_context=tls)
         await site.start()
         bound = self._runner.addresses[0]
-        self.url = f"http://{bound[0]}:{bound[1]}"
+        self.url = f"{'https' if tls else 'http'}://{bound[0]}:{bound[1]}"
         return self.url
 
     async def stop(self) -> None:

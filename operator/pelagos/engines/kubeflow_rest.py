@@ -31,6 +31,9 @@ CONCURRENCY = 8
 PAGE_SIZE = 100
 LONGEST_HOLD = 60.0
 """Seconds. A server that asks to be left alone for longer is asked again then."""
+LARGEST_ANSWER = 1 << 30
+"""Bytes, counted in full parts."""
+_PART = 1 << 18
 _MAYBE_LATER = frozenset({408, 425, 429, 499})
 _DENIED = frozenset({401, 403})
 
@@ -136,28 +139,31 @@ class KubeflowRest:
     async def _in_thread(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Struct:
         async with self._room:
             try:
-                async with asyncio.timeout(3 * self._timeout):
+                # The thread keeps the time by itself; this is for a look-up of the name, which cannot be interrupted.
+                async with asyncio.timeout(4 * self._timeout):
                     return await asyncio.to_thread(self._request, service, operation, arguments)
             except TimeoutError:
-                raise OutageError(SYSTEM, f"{self.url} {operation}: no answer within {3 * self._timeout:g} s") from None
+                raise OutageError(SYSTEM, f"{self.url} {operation}: no answer within {4 * self._timeout:g} s") from None
 
     def _request(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Struct:
         import kfp_server_api
         import urllib3
 
         what = f"{self.url} {operation}"
+        deadline = monotonic() + 3 * self._timeout
         try:
             answer = self._method(service, operation)(
                 **arguments, _preload_content=False, _request_timeout=(self._timeout, self._timeout)
             )
-            content = answer.data
+            content = _read(answer, deadline)
         except kfp_server_api.ApiException as error:
             raise self._translate(error, what) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise OutageError(SYSTEM, f"{what}: {_in_one_line(str(error)) or type(error).__name__}") from error
         except (AttributeError, ValueError) as error:
-            # The generated client fails so on a broken TLS handshake and on an error that is no text.
-            raise OutageError(SYSTEM, f"{what}: the answer cannot be read ({type(error).__name__})") from error
+            # So the generated client fails over errors without text: it tries to decode that of a broken TLS handshake.
+            reason = getattr(error.__context__, "reason", "") or f"the answer cannot be read ({type(error).__name__})"
+            raise OutageError(SYSTEM, f"{what}: {_in_one_line(str(reason))}") from error
         return _document(content, what)
 
     def _method(self, service: str, operation: str) -> Callable[..., Any]:
@@ -224,6 +230,18 @@ class KubeflowRest:
         seconds = (headers or {}).get("Retry-After", "")
         if seconds.isdigit():
             self._held_until = monotonic() + min(float(seconds), LONGEST_HOLD)
+
+
+def _read(answer: Any, deadline: float) -> bytes:
+    """All of an answer; each part of it may come in time, and the whole never end."""
+    parts = []
+    while part := answer.read1(_PART):
+        parts.append(part)
+        if monotonic() > deadline or len(parts) * _PART > LARGEST_ANSWER:
+            answer.close()
+            raise TimeoutError("the answer did not come to an end")
+    answer.release_conn()
+    return b"".join(parts)
 
 
 def _document(content: bytes, what: str) -> Struct:
