@@ -54,6 +54,21 @@ def test_a_new_retry_key_does_not_disturb_a_run_under_way(state: RunState) -> No
     assert judge(make_run(state), retry_key="2").attempt is None
 
 
+def test_what_a_run_waits_for_is_told_in_the_words_of_the_cluster() -> None:
+    message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+
+    assert judge(make_run(RunState.PENDING, message=message)).verdict.message == f"the pipeline run waits: {message}"
+    assert judge(make_run(RunState.RUNNING, message=message)).verdict.message.endswith(message)
+
+
+def test_a_run_that_cannot_be_placed_is_withdrawn_when_something_else_is_asked_for() -> None:
+    stuck = make_run(RunState.PENDING, message="0/3 nodes are available")
+
+    assert not judge(stuck).withdraw
+    assert judge(stuck, retry_key="other resources").withdraw
+    assert judge(stuck, retry_key="other resources").attempt is None
+
+
 def test_a_run_that_left_a_result_succeeded() -> None:
     outcome = judge(make_run(RunState.SUCCEEDED), RESULT)
 

@@ -9,8 +9,8 @@ import pytest
 import builders
 from builders import dataset_seen, dataset_version, make_tracked, make_training_observed
 from pelagos.decisions import training_run
-from pelagos.decisions.effects import CreateTrackedRun, SubmitRun
-from pelagos.ports.pipelines import RunRequest
+from pelagos.decisions.effects import CancelRun, CreateTrackedRun, SubmitRun
+from pelagos.ports.pipelines import RunRequest, RunState
 from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.tenants import Tenant
 from pelagos_pipelines import contract
@@ -124,6 +124,17 @@ def test_other_resources_are_a_reason_to_try_again_and_the_usual_ones_are_none()
 
     assert keys[:2] == ["", ""]
     assert keys[2]
+
+
+def test_a_run_that_waits_in_vain_is_ended_so_that_it_can_have_other_resources() -> None:
+    run = builders.make_run(RunState.PENDING, message="Unschedulable: 0/1 nodes are available")
+    seen = make_training_observed(
+        frozen=builders.frozen_inputs(), tracked=make_tracked(), run=run, retry_key="other resources"
+    )
+
+    (effect,) = training_run.decide(seen).effects
+
+    assert isinstance(effect, CancelRun)
 
 
 def test_the_run_carries_the_uid_and_a_name_that_fits_into_a_label() -> None:

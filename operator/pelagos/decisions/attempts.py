@@ -24,11 +24,15 @@ POLL = 2.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What to do about a run: ``attempt`` to submit (None: nothing), the verdict, and when to look again."""
+    """What to do about a run: ``attempt`` to submit (None: nothing), the verdict, and when to look again.
+
+    A run to ``withdraw`` is canceled, and submitted anew when it is.
+    """
 
     verdict: Verdict
     attempt: int | None = None
     recheck_after: float | None = POLL
+    withdraw: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -45,9 +49,13 @@ def judge(aspect: str, run: PipelineRun | None, report: Report, *, retry_key: st
             recheck_after=FIRST_POLL,
         )
     if run.state is RunState.PENDING:
-        return Outcome(Verdict(aspect, Stance.PROGRESSING, "Queued", "the pipeline run waits for capacity"))
+        waiting = f"the pipeline run waits: {run.message}" if run.message else "the pipeline run waits for capacity"
+        # What the cluster cannot place as it is may be possible now that somebody asks for something else.
+        withdraw = bool(run.message) and run.retry_key != retry_key
+        return Outcome(Verdict(aspect, Stance.PROGRESSING, "Queued", waiting), withdraw=withdraw)
     if run.state is RunState.RUNNING:
-        running = Verdict(aspect, Stance.PROGRESSING, "Running", "the pipeline run is under way")
+        message = f"the pipeline run is under way: {run.message}" if run.message else "the pipeline run is under way"
+        running = Verdict(aspect, Stance.PROGRESSING, "Running", message)
         return Outcome(running, recheck_after=_poll(run, now))
     if run.state is RunState.SUCCEEDED and report.result is not None:
         return Outcome(Verdict(aspect, Stance.DONE, "Succeeded", "the pipeline run succeeded"), recheck_after=None)

@@ -97,6 +97,8 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
     effects: tuple[Effect, ...] = stale
     if outcome.attempt is not None:
         effects = (*stale, SubmitRun(_request(seen, digest, outcome.attempt)))
+    if outcome.withdraw and seen.run is not None:
+        effects = (*stale, CancelRun(seen.run.name))
     status: dict[str, Any] = {"inputsDigest": digest}
     if seen.run is not None:
         status["pipelineRun"] = {"id": seen.run.name, "url": seen.run.url}

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pelagos.api.model_service import ModelServiceSpec
-from pelagos.decisions import digests, durations, rules
+from pelagos.decisions import digests, durations, limits, rules
 from pelagos.decisions.effects import ApplyService, Effect, RemoveService, RestartService
 from pelagos.decisions.placing import place
 from pelagos.decisions.verdicts import Decision, Stance, Verdict
@@ -85,6 +85,11 @@ def decide(seen: Observed) -> Decision:
     broken = rules.violation(seen.spec)
     if broken:
         return Decision((Verdict(MODEL_RESOLVED, Stance.REFUSED, "InvalidSpec", broken),))
+    excess = limits.exceeded(seen.spec.resources.gpus, seen.tenant)
+    if excess and seen.service is None:  # What serves was allowed when it began.
+        return Decision(
+            (Verdict(MODEL_RESOLVED, Stance.REFUSED, "GpuLimitExceeded", excess),), recheck_after=MODEL_POLL
+        )
     if seen.spec.suspend:
         effects: tuple[Effect, ...] = (RemoveService(seen.uid),) if seen.service else ()
         return _suspended(effects)
@@ -207,8 +212,18 @@ def wanted(seen: Observed, model: ResolvedModel) -> ServiceWant:
         cpu=spec.scaling.target.cpu or 0,
     )
     placement = place(spec.resources)
-    named = fields | {"retry": seen.retry} | _unusual(scaling, placement, seen.tenant)
+    named = fields | {"retry": seen.retry} | _unusual(scaling, placement, _of_servers(seen.tenant))
     return ServiceWant(**fields, digest=digests.digest(named), scaling=scaling, placement=placement, tenant=seen.tenant)
+
+
+def _of_servers(tenant: Tenant) -> Tenant:
+    """What of a tenant's conventions a model server has; a change of the others restarts none."""
+    return Tenant(
+        service_account=tenant.service_account,
+        objects_secret=tenant.objects_secret,
+        objects_claim=tenant.objects_claim,
+        image_pull_secrets=tenant.image_pull_secrets,
+    )
 
 
 def _unusual(*values: Any) -> dict[str, Any]:

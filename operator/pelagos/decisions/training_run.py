@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pelagos.api.training_run import CLASSIFIERS, DETECTORS, FROZEN, TrainingRunSpec
-from pelagos.decisions import attempts, digests, durations, judging, rules
+from pelagos.decisions import attempts, digests, durations, judging, limits, rules
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, RegisterModel, SetOutcome, SubmitRun
 from pelagos.decisions.placing import place
 from pelagos.decisions.reports import Report
@@ -139,6 +139,11 @@ def decide(seen: Observed) -> Decision:
             return _refuse(seen, Verdict(DATASET_READY, Stance.REFUSED, "SpecImmutable", broken))
     if broken:
         return Decision((Verdict(DATASET_READY, Stance.REFUSED, "InvalidSpec", broken),))
+    excess = limits.exceeded(seen.spec.resources.gpus, seen.tenant)
+    if excess and seen.run is None:  # What runs was allowed when it began.
+        return Decision(
+            (Verdict(DATASET_READY, Stance.REFUSED, "GpuLimitExceeded", excess),), recheck_after=DATASET_POLL
+        )
     if seen.spec.suspend and seen.report.result is None:
         return _suspend(seen)
     frozen = seen.frozen
@@ -213,6 +218,8 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
                 return Decision((*before, outcome.verdict), (), status, OUTAGE_POLL)
             return Decision((*before, outcome.verdict), (CreateTrackedRun(_tracked_want(seen, frozen)),), status, 0)
         effects.append(SubmitRun(_request(seen, frozen, seen.tracked.id, outcome.attempt)))
+    if outcome.withdraw and seen.run is not None:
+        effects.append(CancelRun(seen.run.name))
     effects += _tracked_outcome(seen, outcome)
     progress = judging.progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.now)
     if progress:
