@@ -138,7 +138,9 @@ def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tupl
         return Verdict(MODEL_LOADED, Stance.REFUSED, "ModelLoadFailed", message), (), MODEL_POLL
     if service.state is ServiceState.WAITING:
         # Only the cluster, or a person, can make room; starting it anew would change nothing.
-        waiting = Verdict(MODEL_LOADED, Stance.FAILING, "WaitingForCluster", service.message)
+        waiting = Verdict(
+            MODEL_LOADED, Stance.FAILING, "WaitingForCluster", service.message or "no node has taken it yet"
+        )
         return waiting, (), WATCH
     if service.state is ServiceState.STARTING:
         if seen.now - service.changed_at > LOAD_TIMEOUT:
