@@ -59,6 +59,7 @@ class Site:
     plane: ControlPlane
     namespace: str
     home: Path
+    watch_selector: str = ""
     fakes: Fakes = field(default_factory=Fakes)
     _stop: asyncio.Event | None = None
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
@@ -119,7 +120,7 @@ class Site:
         self._stopped.clear()
         settings = Settings(home=self.home, probe_interval=1, kubeconfig=self.plane.kubeconfig)
         resources.configure(settings)
-        memo = kopf.Memo(start=functools.partial(self._operate, settings))
+        memo = kopf.Memo(start=functools.partial(self._operate, settings), watch_selector=self.watch_selector)
         operator = kopf.operator(
             memo=memo, namespaces=[self.namespace], standalone=True, stop_flag=self._stop, ready_flag=ready
         )

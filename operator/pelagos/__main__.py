@@ -24,7 +24,8 @@ def main() -> None:
     logs.configure()
     resources.configure(settings)
     scope = {"namespaces": [settings.namespace]} if settings.namespace else {"clusterwide": True}
-    kopf.run(standalone=True, memo=kopf.Memo(start=functools.partial(wiring.start, settings)), **scope)
+    memo = kopf.Memo(start=functools.partial(wiring.start, settings), watch_selector=settings.watch_selector)
+    kopf.run(standalone=True, memo=memo, **scope)
 
 
 if __name__ == "__main__":

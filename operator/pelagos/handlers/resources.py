@@ -30,7 +30,7 @@ def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
     """Set kopf up for watching only, and start reconciling. ``memo.start`` builds the operator from credentials."""
-    watch_only(settings)
+    watch_only(settings, memo.get("watch_selector", ""))
     memo.operator = await memo.start(_credentials(settings))
     try:
         await memo.operator.begin()
@@ -39,8 +39,10 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
         raise
 
 
-def watch_only(settings: kopf.OperatorSettings) -> None:
+def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
     """What of kopf we need: watches that neither go silent nor end, and nothing that writes."""
+    if selector:
+        settings.watching.label_selectors[meta.GROUP, kopf.EVERYTHING] = selector
     settings.posting.enabled = False
     settings.networking.request_timeout = 30
     settings.networking.enforce_retry_after = True

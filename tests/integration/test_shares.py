@@ -1,0 +1,76 @@
+"""An operator with a label selector looks after its share of the resources, and after no other; labels move them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control_plane import ControlPlane
+from pelagos.api import meta
+from sites import Site, has_reason, is_ready
+
+SPEC: dict[str, Any] = {"source": {"volume": {"path": "nowhere"}}, "task": "Detection"}
+LABEL = "pelagos.dev/share"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+async def site(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Site]:
+    namespace = f"share-{next(_numbers)}"
+    plane.create_namespace(namespace)
+    made = Site(plane, namespace, tmp_path, watch_selector=f"{LABEL} in (north)")
+    await made.start_operator()
+    yield made
+    await made.stop_operator()
+
+
+async def create(site: Site, name: str, share: str | None) -> None:
+    metadata = {"name": name, "labels": {LABEL: share} if share else {}}
+    body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": metadata, "spec": SPEC}
+    await site.call("POST", site.path("Dataset"), body)
+
+
+async def move(site: Site, name: str, share: str) -> None:
+    await site.patch("Dataset", name, {"metadata": {"labels": {LABEL: share}}})
+
+
+async def test_only_the_share_is_looked_after(site: Site) -> None:
+    await create(site, "others", "south")
+    await create(site, "nobodys", None)
+    await create(site, "ours", "north")
+
+    await site.wait("Dataset", "ours", has_reason("SourceNotFound"))
+
+    for name in ("others", "nobodys"):
+        body = await site.get("Dataset", name)
+        assert "status" not in body
+        assert "finalizers" not in body["metadata"]
+
+
+async def test_what_is_given_a_label_is_taken_over(site: Site) -> None:
+    await create(site, "plankton", "south")
+
+    await move(site, "plankton", "north")
+
+    await site.wait("Dataset", "plankton", has_reason("SourceNotFound"))
+
+
+async def test_what_leaves_the_share_is_let_go_as_it_is(site: Site) -> None:
+    await create(site, "plankton", "north")
+    await site.wait("Dataset", "plankton", has_reason("SourceNotFound"))
+    await move(site, "plankton", "south")
+    await create(site, "last", "north")
+    await site.wait("Dataset", "last", has_reason("SourceNotFound"))  # The watch has told of the move by now.
+
+    await site.patch("Dataset", "plankton", {"spec": {"suspend": True}})
+    await site.patch("Dataset", "last", {"spec": {"suspend": True}})
+    await site.wait("Dataset", "last", has_reason("Suspended"))
+
+    left = await site.get("Dataset", "plankton")
+    assert left["metadata"]["finalizers"] == [meta.FINALIZER]
+    assert not is_ready(left)
+    assert has_reason("SourceNotFound")(left)
