@@ -1,0 +1,141 @@
+"""Runs are in their resource's namespace on a server of many users, and in the one namespace of a server of a single user."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeflow_worlds import COMPILED, NAME, UID, Cluster, make_request
+from pelagos.engines import kubeflow
+from pelagos.engines.kubeflow import Kubeflow
+from pelagos.engines.kubeflow_placement import Mount
+from pelagos.engines.kubeflow_rest import KubeflowRest
+from pelagos.ports.errors import OutageError
+from pelagos.ports.pipelines import RunName, RunState
+from pelagos.ports.tenants import Tenant
+from pelagos.settings import Settings
+
+multi_user = pytest.mark.parametrize("cluster", [True], indirect=True, ids=["multi-user"])
+
+
+@multi_user
+async def test_a_run_is_in_the_namespace_of_its_resource(cluster: Cluster) -> None:
+    await cluster.engine.submit(make_request())
+
+    assert [run.experiment.namespace for run in cluster.runs()] == ["reef"]
+    assert (await cluster.find()).state is RunState.PENDING
+
+
+@multi_user
+async def test_a_new_operator_finds_runs_by_the_namespaces_of_their_resources(cluster: Cluster) -> None:
+    await cluster.engine.submit(make_request())
+    engine = cluster.new_engine()
+    assert await engine.find(NAME) is None, "where nobody knows the resource, its run cannot be found"
+
+    cluster.namespaces[UID] = "reef"
+
+    found = await engine.find(NAME)
+    assert found is not None
+    assert [run.name for run in await engine.find_owned(UID)] == [NAME]
+    await engine.delete(NAME)
+    assert cluster.runs() == []
+
+
+@multi_user
+async def test_owned_runs_of_a_namespace_that_is_not_known_are_an_outage_rather_than_none(cluster: Cluster) -> None:
+    with pytest.raises(OutageError, match="namespace"):
+        await cluster.new_engine().find_owned(UID)
+
+
+@multi_user
+async def test_the_same_resource_name_in_two_namespaces_is_two_runs(cluster: Cluster) -> None:
+    other = UID.replace("3c9a", "ffff")
+    name = RunName(NAME.replace("3c9a", "ffff"))
+    labels = {"pelagos.dev/uid": other, "pelagos.dev/resource": "dataset/kelp/frames"}
+    await cluster.engine.submit(make_request())
+    await cluster.engine.submit(make_request(name, namespace="kelp", labels=labels))
+
+    assert {run.experiment.namespace for run in cluster.server.store.runs.values()} == {"reef", "kelp"}
+    assert [run.name for run in await cluster.engine.find_owned(other)] == [name]
+
+
+@multi_user
+async def test_a_namespace_that_we_may_not_use_is_an_outage_that_names_the_role(cluster: Cluster) -> None:
+    cluster.server.faults.forbidden_namespaces = ["reef"]
+
+    with pytest.raises(OutageError, match=r"403 .*reef.*kubeflow-pipelines-edit"):
+        await cluster.engine.submit(make_request())
+
+    cluster.server.faults.forbidden_namespaces = []
+    await cluster.engine.submit(make_request())
+    assert len(cluster.runs()) == 1
+
+
+async def test_a_server_of_a_single_user_is_never_told_a_namespace(cluster: Cluster) -> None:
+    await cluster.engine.submit(make_request())
+    await cluster.new_engine().find_owned(UID)
+
+    assert [run.experiment.namespace for run in cluster.runs()] == [""]
+    assert cluster.server.violations == []
+
+
+async def test_a_single_user_without_its_namespace_is_an_outage_that_names_the_setting(cluster: Cluster) -> None:
+    engine = Kubeflow(KubeflowRest(cluster.server.url), replace(cluster.site, namespace=""))
+
+    with pytest.raises(OutageError, match="set PELAGOS_KUBEFLOW_NAMESPACE"):
+        await engine.submit(make_request())
+
+
+async def test_what_people_see_of_a_run_names_the_resource(cluster: Cluster) -> None:
+    tenant = Tenant(service_account="reef-runner")
+    await cluster.engine.submit(make_request(tenant=tenant, attempt=3))
+
+    run = cluster.runs()[0]
+    assert run.description == "dataset/reef/frames, attempt 3, started by Pelagos"
+    assert (run.experiment.name, run.experiment.description) == (f"pelagos.{UID}", "dataset/reef/frames")
+    assert run.service_account == "reef-runner"
+    assert (await cluster.find()).url == f"https://kubeflow.example.org/#/runs/details/{run.identifier}"
+
+
+def make_settings(**values: Any) -> Settings:
+    return Settings(kubeflow_url="http://ml-pipeline.kubeflow:8888", trainer_image="example.org/t:1", **values)
+
+
+def test_settings_describe_the_surroundings_of_steps() -> None:
+    folders = {"data_root": Path("/mnt/data"), "objects_root": Path("/mnt/objects")}
+    claims = {"data_claim": "data", "objects_claim": "objects"}
+    mounted = kubeflow.surroundings(make_settings(**folders, **claims, image_pull_policy="Never"))
+    stored = kubeflow.surroundings(
+        make_settings(
+            **folders,
+            **claims,
+            data_uri="s3://b/d",
+            objects_uri="s3://b/o",
+            s3_endpoint="http://minio:9000",
+            objects_secret="s3",
+        )
+    )
+
+    assert (mounted.data, mounted.objects) == (Mount("data", "/mnt/data"), Mount("objects", "/mnt/objects"))
+    assert (mounted.image, mounted.image_pull_policy, mounted.object_storage) == ("example.org/t:1", "Never", False)
+    assert (stored.data, stored.objects, stored.object_storage) == (Mount("", ""), Mount("", ""), True)
+    assert (stored.s3_endpoint, stored.s3_region, stored.objects_secret) == ("http://minio:9000", "us-east-1", "s3")
+
+
+async def test_settings_make_an_engine(cluster: Cluster) -> None:
+    settings = make_settings(kubeflow_namespace="kubeflow").model_copy(update={"kubeflow_url": cluster.server.url})
+    engine = kubeflow.from_settings(settings, COMPILED)
+
+    run = await engine.submit(make_request())
+
+    assert run.url.startswith(f"{cluster.server.url}/#/runs/details/")
+    container = cluster.runs()[0].struct["pipeline_spec"]["deploymentSpec"]["executors"]["exec-prepare"]["container"]
+    assert container["image"] == "example.org/t:1"
+
+
+def test_settings_without_the_servers_address_are_refused() -> None:
+    with pytest.raises(ValueError, match="PELAGOS_KUBEFLOW_URL"):
+        kubeflow.from_settings(Settings(), COMPILED)
