@@ -1,4 +1,4 @@
-"""The one place that chooses engines: from settings to a running operator."""
+"""From settings to a running operator. `choosing` knows the engines."""
 
 from __future__ import annotations
 
@@ -9,20 +9,13 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib import util
 from pathlib import Path
 
+from pelagos import choosing
 from pelagos.api import kinds
 from pelagos.engines import leases, served_kinds
-from pelagos.engines.kfp_local import KfpLocal
 from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.local_objects import LocalObjects
-from pelagos.engines.local_volumes import LocalVolumes
-from pelagos.engines.mlflow_registry import MlflowRegistry
-from pelagos.engines.mlflow_rest import MlflowRest
-from pelagos.engines.mlflow_tracking import MlflowTracking
-from pelagos.engines.triton_local import TritonLocal
 from pelagos.observability import metrics
 from pelagos.observability.measured import measured
 from pelagos.observability.readiness import Check, Readiness
@@ -31,7 +24,6 @@ from pelagos.observability.server import Server
 from pelagos.observability.watches import WATCHES
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.leadership import Leadership, Sole
-from pelagos.ports.tenants import OneTenant
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
 from pelagos.reconcilers.fencing import fenced_world
@@ -115,43 +107,27 @@ class Operator:
             await close()
 
 
-def compiled_flows() -> Path:
-    """Folder of the compiled pipelines. Found without importing the data plane."""
-    spec = util.find_spec("pelagos_pipelines")
-    if spec is None or spec.submodule_search_locations is None:
-        raise FileNotFoundError("the package pelagos_pipelines, which holds the compiled pipelines, is not installed")
-    return Path(next(iter(spec.submodule_search_locations))) / "compiled"
-
-
 async def start(settings: Settings, credentials: Credentials) -> Operator:
     """Build the world from settings and start reconciling."""
     cluster, api = connect(credentials), rest_client(credentials)
-    rest = MlflowRest(settings.tracking_uri)
-    pipelines = KfpLocal(
-        settings.home,
-        settings.environments / "pipelines" / "bin" / "python",
-        compiled_flows(),
-        capacity={"dataset-preparation": settings.parallel_preparations, "training": settings.parallel_trainings},
-    )
-    triton = TritonLocal(settings.home, settings.environments)
-    serving = measured(triton, "triton")
-    public = settings.tracking_public_url or settings.tracking_uri
-    clock = SystemClock()
+    cache, clock = Cache(), SystemClock()
+    engines = choosing.choose(settings, api, cache.namespace_of)
+    serving = measured(engines.serving, engines.systems["serving"])
     world = World(
         cluster=measured(cluster, "kubernetes"),
-        pipelines=measured(pipelines, "kfp"),
-        tracking=measured(MlflowTracking(rest, public), "mlflow"),
-        registry=measured(MlflowRegistry(rest), "mlflow"),
+        pipelines=measured(engines.pipelines, engines.systems["pipelines"]),
+        tracking=measured(engines.tracking, "mlflow"),
+        registry=measured(engines.registry, "mlflow"),
         serving=serving,
-        objects=measured(LocalObjects(settings.objects), "objects"),
-        volumes=measured(LocalVolumes(settings.data), "volumes"),
-        tenants=OneTenant(),
+        objects=measured(engines.objects, engines.systems["objects"]),
+        volumes=measured(engines.volumes, engines.systems["volumes"]),
+        tenants=engines.tenants,
         clock=clock,
-        cache=Cache(),
+        cache=cache,
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
     )
-    closing = (pipelines.close, triton.close, rest.close, cluster.close, api.close)
-    return await operate(settings, world, closing=closing, oversight=oversee(settings, api, {}))
+    closing = (*engines.closing, cluster.close, api.close)
+    return await operate(settings, world, closing=closing, oversight=oversee(settings, api, engines.checks))
 
 
 def connect(credentials: Credentials) -> KubernetesApi:
@@ -193,7 +169,7 @@ async def operate(
 
 def oversee(settings: Settings, rest: KubernetesRest, more: Mapping[str, Check]) -> Oversight:
     """Leadership by settings, and the checks of the API server beside ``more``."""
-    leadership: Leadership = field(default_factory=Sole)
+    leadership: Leadership = Sole()
     if settings.leader_election:
         place = leases.Place(settings.lease_namespace or own_namespace(), settings.lease_name, settings.lease_seconds)
         leadership = leases.LeaseLeadership(rest, place, leases.new_identity())

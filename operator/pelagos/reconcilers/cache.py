@@ -22,6 +22,10 @@ class Cache:
         """The resource, as last seen."""
         return self._resources.get(key)
 
+    def namespace_of(self, uid: str) -> str | None:
+        """The namespace of the resource ``uid``; None when it is not known."""
+        return next((found.namespace for found in self._resources.values() if found.uid == uid), None)
+
     def all(self) -> tuple[Resource, ...]:
         """All resources."""
         return tuple(self._resources.values())

@@ -1,0 +1,195 @@
+"""Chooses engines: from settings to what stands behind each port. Called by wiring; nothing else knows all engines.
+
+An engine is imported when it is chosen: an operator starts as fast, and stays as small, as what it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.mlflow_registry import MlflowRegistry
+from pelagos.engines.mlflow_rest import MlflowRest
+from pelagos.engines.mlflow_tracking import MlflowTracking
+from pelagos.observability.readiness import Check
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.objects import Objects
+from pelagos.ports.pipelines import Pipelines
+from pelagos.ports.registry import Registry
+from pelagos.ports.serving import Serving
+from pelagos.ports.tenants import OneTenant, Tenant, Tenants
+from pelagos.ports.tracking import Tracking
+from pelagos.ports.volumes import Volumes
+from pelagos.settings import Settings
+
+if TYPE_CHECKING:
+    from pelagos.engines.kfp_local import KfpLocal
+    from pelagos.engines.kserve import Kserve
+    from pelagos.engines.kubeflow import Kubeflow
+    from pelagos.engines.triton_deployment import TritonDeployment
+    from pelagos.engines.triton_local import TritonLocal
+
+Close = Callable[[], Awaitable[None]]
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""The uid of no resource: asking for what belongs to it shows that a system answers, and that we may ask."""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What stands behind the ports. ``systems`` names each in metrics; ``checks`` tell whether those outside answer."""
+
+    pipelines: Pipelines
+    serving: Serving
+    objects: Objects
+    volumes: Volumes
+    tracking: Tracking
+    registry: Registry
+    tenants: Tenants
+    systems: Mapping[str, str]
+    closing: tuple[Close, ...]
+    checks: Mapping[str, Check] = field(default_factory=dict)
+
+
+def choose(settings: Settings, api: KubernetesRest, namespace_of: Callable[[str], str | None]) -> Engines:
+    """The engines that ``settings`` name; ``namespace_of`` tells a resource's namespace by its uid, None when unknown.
+
+    Raises ValueError for settings that contradict each other, with the setting to change.
+    """
+    _check(settings)
+    objects, volumes = _objects(settings), _volumes(settings)
+    pipelines = _pipelines(settings, namespace_of)
+    serving = _serving(settings, api, objects)
+    rest = MlflowRest(settings.tracking_uri)
+    registry = MlflowRegistry(rest)
+    on_cluster = is_on_cluster(settings)
+    return Engines(
+        pipelines=pipelines,
+        serving=serving,
+        objects=objects,
+        volumes=volumes,
+        tracking=MlflowTracking(rest, settings.tracking_public_url or settings.tracking_uri),
+        registry=registry,
+        tenants=_tenants(settings, api),
+        systems={
+            "pipelines": "kfp",
+            "serving": "triton" if settings.serving_engine == "local" else settings.serving_engine,
+            "objects": "s3" if settings.objects_uri else "objects",
+            "volumes": "s3" if settings.data_uri else "volumes",
+        },
+        closing=(pipelines.close, serving.close, rest.close),
+        checks=_checks(pipelines, serving, objects, registry) if on_cluster else {},
+    )
+
+
+def is_on_cluster(settings: Settings) -> bool:
+    """Whether anything runs elsewhere than on this machine."""
+    return settings.pipelines_engine != "local" or settings.serving_engine != "local"
+
+
+def compiled_flows() -> Path:
+    """Folder of the compiled pipelines. Found without importing the data plane."""
+    spec = util.find_spec("pelagos_pipelines")
+    if spec is None or spec.submodule_search_locations is None:
+        raise FileNotFoundError("the package pelagos_pipelines, which holds the compiled pipelines, is not installed")
+    return Path(next(iter(spec.submodule_search_locations))) / "compiled"
+
+
+def _check(settings: Settings) -> None:
+    if settings.serving_engine == "kserve" and not (settings.objects_uri or settings.objects_claim):
+        raise ValueError(
+            "PELAGOS_SERVING_ENGINE is kserve: KServe fetches models by itself, so they must be in object storage "
+            "(PELAGOS_OBJECTS_URI=s3://bucket/prefix) or on a claim (PELAGOS_OBJECTS_CLAIM)"
+        )
+    if is_on_cluster(settings) and not settings.tracking_uri:
+        raise ValueError(
+            "PELAGOS_TRACKING_URI must be the address of the MLflow server, for example http://mlflow:5000"
+        )
+
+
+def _objects(settings: Settings) -> Objects:
+    if settings.objects_uri:
+        from pelagos.engines.s3_objects import S3Objects
+
+        return S3Objects.from_settings(settings)
+    from pelagos.engines.local_objects import LocalObjects
+
+    return LocalObjects(settings.objects)
+
+
+def _volumes(settings: Settings) -> Volumes:
+    if settings.data_uri:
+        from pelagos.engines.s3_volumes import S3Volumes
+
+        return S3Volumes.from_settings(settings)
+    from pelagos.engines.local_volumes import LocalVolumes
+
+    return LocalVolumes(settings.data)
+
+
+def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
+    if not is_on_cluster(settings):
+        return OneTenant()
+    from pelagos.engines.kubernetes_tenants import KubernetesTenants
+
+    usual = Tenant(
+        tracking_secret=settings.tracking_secret,
+        objects_secret=settings.objects_secret,
+        data_claim=settings.data_claim,
+        objects_claim=settings.objects_claim,
+    )
+    return KubernetesTenants(api, usual)
+
+
+def _pipelines(settings: Settings, namespace_of: Callable[[str], str | None]) -> KfpLocal | Kubeflow:
+    if settings.pipelines_engine == "kubeflow":
+        from pelagos.engines import kubeflow
+
+        return kubeflow.from_settings(settings, compiled_flows(), namespace_of)
+    from pelagos.engines.kfp_local import KfpLocal
+
+    return KfpLocal(
+        settings.home,
+        settings.environments / "pipelines" / "bin" / "python",
+        compiled_flows(),
+        capacity={"dataset-preparation": settings.parallel_preparations, "training": settings.parallel_trainings},
+    )
+
+
+def _serving(settings: Settings, api: KubernetesRest, objects: Objects) -> TritonLocal | TritonDeployment | Kserve:
+    if settings.serving_engine == "local":
+        from pelagos.engines.triton_local import TritonLocal
+
+        return TritonLocal(settings.home, settings.environments)
+    from pelagos.engines.kubernetes_objects import KubernetesObjects
+
+    if settings.serving_engine == "kserve":
+        from pelagos.engines.kserve import Kserve
+
+        return Kserve.from_settings(settings, KubernetesObjects(api), objects)
+    from pelagos.engines.triton_deployment import TritonDeployment
+
+    return TritonDeployment.from_settings(settings, KubernetesObjects(api), objects)
+
+
+def _checks(pipelines: Pipelines, serving: Serving, objects: Objects, registry: Registry) -> dict[str, Check]:
+    return {
+        "pipelines": _answering(lambda: pipelines.find_owned(NOBODY)),
+        "serving": _answering(lambda: serving.observe(NOBODY)),
+        "objects": _answering(lambda: objects.exists(NOBODY)),
+        "tracking": _answering(lambda: registry.find_by_version(NOBODY, "1")),
+    }
+
+
+def _answering(ask: Callable[[], Awaitable[object]]) -> Check:
+    async def check() -> str | None:
+        try:
+            await ask()
+        except (OutageError, RejectedError) as error:
+            return str(error)
+        return None
+
+    return check
