@@ -31,7 +31,7 @@ from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
-from pelagos.ports.tenants import OneTenant
+from pelagos.ports.tenants import OneTenant, Tenants
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.world import World
@@ -61,6 +61,7 @@ class Site:
     home: Path
     watch_selector: str = ""
     fakes: Fakes = field(default_factory=Fakes)
+    make_tenants: Callable[[wiring.Credentials], Tenants] = lambda _credentials: OneTenant()
     _stop: asyncio.Event | None = None
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
@@ -149,7 +150,7 @@ class Site:
             serving=fakes.serving,
             objects=fakes.objects,
             volumes=fakes.volumes,
-            tenants=OneTenant(),
+            tenants=self.make_tenants(credentials),
             clock=clock,
             cache=Cache(),
             probes=Probes(fakes.serving, clock, timedelta(seconds=settings.probe_interval)),

@@ -10,10 +10,11 @@ import builders
 from pelagos.api import kinds
 from pelagos.ports.cluster import Key
 from pelagos.ports.registry import ModelVersionWant
+from pelagos.ports.tenants import Tenant
 from simulation import SERVICE, Simulation
 
 ONNX = builders.ONNX
-URI = "fake://objects/models/mine"
+URI = "fake://objects/models/default/mine"
 
 
 def serve(world: Simulation, model: builders.Yaml) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def test_a_registry_that_is_away_is_waited_for(world: Simulation) -> None:
 
 
 def test_a_package_is_found_by_its_uri(world: Simulation) -> None:
-    world.objects.put("models/mine/package.json", {"onnxSha256": ONNX})
+    world.objects.put("models/default/mine/package.json", {"onnxSha256": ONNX})
 
     assert serve(world, {"uri": URI})["message"] == "package mine"
 
@@ -113,7 +114,7 @@ def test_a_package_is_found_by_its_uri(world: Simulation) -> None:
 )
 def test_a_uri_that_leads_nowhere_is_refused(world: Simulation, uri: str, content: str | None, words: str) -> None:
     if content is not None:
-        world.objects.files["models/mine/package.json"] = content
+        world.objects.files["models/default/mine/package.json"] = content
 
     found = serve(world, {"uri": uri})
 
@@ -123,15 +124,65 @@ def test_a_uri_that_leads_nowhere_is_refused(world: Simulation, uri: str, conten
 
 
 def test_a_uri_with_a_slash_at_its_end_is_the_same_package(world: Simulation) -> None:
-    world.objects.put("models/mine/package.json", {"onnxSha256": ONNX})
+    world.objects.put("models/default/mine/package.json", {"onnxSha256": ONNX})
 
     assert serve(world, {"uri": f"{URI}/"})["message"] == "package mine"
 
 
 def test_a_package_that_the_server_refuses_stalls_the_service_and_is_looked_at_again(world: Simulation) -> None:
-    world.objects.put("models/mine/package.json", {"onnxSha256": ONNX})
+    world.objects.put("models/default/mine/package.json", {"onnxSha256": ONNX})
     world.serving.missing.add(URI)
 
     serve(world, {"uri": URI})
 
     assert world.ready(Key("ModelService", "default", "detector"))["reason"] == "SystemRejected"
+
+
+STRANGE = [
+    "fake://objects/models/other/uid/package",
+    "fake://objects/models/default-2/uid",
+    "fake://objects/models/default",
+    "fake://objects/models",
+    "fake://objects/datasets/default/uid",
+    "fake://objects/models/default//uid",
+    "fake://objects/models/default/./uid",
+]
+
+
+@pytest.mark.parametrize("uri", STRANGE)
+def test_a_package_of_another_namespace_is_not_served_nor_even_read(world: Simulation, uri: str) -> None:
+    world.objects.files[f"{uri.removeprefix('fake://objects/')}/package.json"] = f'{{"onnxSha256": "{ONNX}"}}'
+
+    found = serve(world, {"uri": uri})
+
+    assert (found["status"], found["reason"]) == ("False", "ModelOutsideNamespace")
+    assert "is not below fake://objects/models/default, where the packages of this namespace are" in found["message"]
+    resource = world.cluster.get(SERVICE)
+    assert resource is not None
+    assert "model" not in resource.status
+
+
+@pytest.mark.parametrize("uri", ["fake://objects/models/default/../other/uid", "/etc", "s3://other/models/default/uid"])
+def test_a_uri_that_leads_up_or_elsewhere_is_refused(world: Simulation, uri: str) -> None:
+    assert serve(world, {"uri": uri})["status"] == "False"
+
+
+@pytest.mark.parametrize("uri", [*STRANGE, "/models/default/mine", "fake://objects/models/default/../other/uid"])
+def test_a_tag_in_the_registry_opens_no_other_namespace(world: Simulation, uri: str) -> None:
+    register(world, **{**PACKAGE, "pelagos.dev/package-uri": uri})
+
+    found = serve(world, {"registry": {"model": "plankton", "alias": "champion"}})
+
+    assert (found["status"], found["reason"]) == ("False", "ModelOutsideNamespace")
+    assert found["message"].startswith("spec.model.registry: plankton version 1: ")
+
+
+def test_a_prefix_of_the_tenant_moves_the_folder_of_its_packages(world: Simulation) -> None:
+    world.tenants.known["default"] = Tenant(storage_prefix="institute/plankton")
+    world.objects.put("institute/plankton/models/default/mine/package.json", {"onnxSha256": ONNX})
+    world.objects.put("models/default/mine/package.json", {"onnxSha256": ONNX})
+
+    assert serve(world, {"uri": URI})["reason"] == "ModelOutsideNamespace"
+    world.cluster.edit(SERVICE, {"model": {"uri": "fake://objects/institute/plankton/models/default/mine"}})
+    world.make_pass(SERVICE)
+    assert world.condition(SERVICE, "ModelResolved")["status"] == "True"

@@ -31,6 +31,12 @@ ALL_KINDS = (
         "A field, or fields together, have a value that is not allowed.",
         "Correct the field that the message names.",
     ),
+    Reason(
+        "GpuLimitExceeded",
+        "needs you",
+        "More GPUs are asked for than the namespace's pelagos-config allows (maxGpus). What runs already goes on.",
+        "Ask for fewer in spec.resources.gpus, or have the limit raised; it is looked at every few seconds.",
+    ),
     Reason("Suspended", "paused", "spec.suspend is true.", "Set it to false to go on."),
     Reason("Submitting", "under way", "The pipeline run is being submitted."),
     Reason("Queued", "under way", "The pipeline run waits for capacity."),
@@ -74,6 +80,12 @@ ALL_KINDS = (
         "needs you",
         "No space is left where the result must be written. Nothing half-written stays.",
         "Free space, then set the annotation pelagos.dev/retry.",
+    ),
+    Reason(
+        "StorageRefused",
+        "needs you",
+        "The object storage refuses a step's credentials or the name of an object, or has no such bucket.",
+        "Correct what the message names, then set the annotation pelagos.dev/retry.",
     ),
     Reason("Ready", "done", "All is as it should be."),
 )
@@ -266,6 +278,12 @@ MODEL_SERVICE = (
         "needs you",
         "There is no model package where the reference points to.",
         "Follow the message.",
+    ),
+    Reason(
+        "ModelOutsideNamespace",
+        "needs you",
+        "spec.model leads to a package of another namespace. Only packages that runs of the same namespace made are served.",
+        "Train or register the model in this namespace, or name a package below the folder in the message.",
     ),
     Reason("RegistryRejected", "needs you", "The registry refused the look-up.", "Follow the message."),
     Reason("Starting", "under way", "The server is being started."),

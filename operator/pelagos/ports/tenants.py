@@ -27,6 +27,8 @@ class Tenant:
     objects_claim: str = ""
     """PersistentVolumeClaim that holds the objects, where they are in no object storage."""
     image_pull_secrets: tuple[str, ...] = ()
+    max_gpus: int | None = None
+    """Most GPUs that one resource may ask for; None: any number."""
 
 
 class OneTenant:

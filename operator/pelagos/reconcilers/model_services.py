@@ -11,7 +11,9 @@ from pelagos.ports import registry
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ServiceState
+from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import reporting
+from pelagos.reconcilers.datasets import below
 from pelagos.reconcilers.world import World
 
 
@@ -23,6 +25,7 @@ class ModelServiceReconciler:
 
     async def gather(self, resource: Resource, spec: ModelServiceSpec, world: World) -> model_service.Observed:
         """Resolve the model, look at the endpoint, and probe it when it is loaded."""
+        tenant = await world.tenants.find(resource.namespace)
         service = await world.serving.observe(resource.uid)
         probed = None
         if service is not None and service.state is ServiceState.LOADED:
@@ -33,14 +36,14 @@ class ModelServiceReconciler:
             name=resource.name,
             uid=resource.uid,
             retry=resource.annotations.get(meta.RETRY_ANNOTATION, ""),
-            model=await _resolve(resource, spec, world),
+            model=await _resolve(resource, spec, tenant, world),
             last_model=_last_model(resource),
             last_reference=(resource.status.get("model") or {}).get("reference"),
             service=service,
             probe=probed.result if probed else None,
             wrong_probes=probed.wrong if probed else 0,
             now=world.clock.now(),
-            tenant=await world.tenants.find(resource.namespace),
+            tenant=tenant,
         )
 
     def decide(self, seen: model_service.Observed) -> Decision:
@@ -53,15 +56,37 @@ class ModelServiceReconciler:
         world.probes.forget(resource.uid)
 
 
-async def _resolve(resource: Resource, spec: ModelServiceSpec, world: World) -> ResolvedModel | Unresolved:
+async def _resolve(
+    resource: Resource, spec: ModelServiceSpec, tenant: Tenant, world: World
+) -> ResolvedModel | Unresolved:
     try:
         if spec.model.training_run_ref is not None:
             return _from_training_run(resource, spec.model.training_run_ref.name, world)
+        folder = packages(resource.namespace, tenant)
         if spec.model.registry is not None:
-            return await _from_registry(spec.model.registry, world)
-        return await _from_uri(spec.model.uri or "", world)
+            return await _from_registry(spec.model.registry, folder, world)
+        return await _from_uri(spec.model.uri or "", folder, world)
     except OutageError as error:
         return Unresolved("RegistryUnavailable", str(error), refused=False)
+
+
+def packages(namespace: str, tenant: Tenant) -> str:
+    """Folder of the model packages of a namespace in the object store: all that its services may serve."""
+    return below(tenant, f"models/{namespace}")
+
+
+def _stranger(field: str, uri: str, folder: str, world: World) -> Unresolved:
+    """A package of somebody else. What lies there is not looked at, and not told."""
+    message = (
+        f"{field}: {uri} is not below {world.objects.uri(folder)}, where the packages of this namespace are. "
+        "A service serves models of its own namespace only: train the model there, or name a package of it"
+    )
+    return Unresolved("ModelOutsideNamespace", message, refused=True)
+
+
+def _is_below(path: str | None, folder: str) -> bool:
+    """Whether a path in the store is inside of a folder; no path has parts that lead up, or none."""
+    return path is not None and path.startswith(f"{folder}/") and not {"", ".", ".."} & set(path.split("/"))
 
 
 def _from_training_run(resource: Resource, name: str, world: World) -> ResolvedModel | Unresolved:
@@ -79,7 +104,7 @@ def _from_training_run(resource: Resource, name: str, world: World) -> ResolvedM
     return ResolvedModel(model["uri"], model["onnxSha256"], f"TrainingRun {name}")
 
 
-async def _from_registry(reference: RegistryRef, world: World) -> ResolvedModel | Unresolved:
+async def _from_registry(reference: RegistryRef, folder: str, world: World) -> ResolvedModel | Unresolved:
     try:
         if reference.alias is not None:
             wanted = f"alias {reference.alias}"
@@ -99,10 +124,14 @@ async def _from_registry(reference: RegistryRef, world: World) -> ResolvedModel 
     if not uri or not sha256:
         message = f"spec.model.registry: {version.model} version {version.version} was not registered by a TrainingRun"
         return Unresolved("ModelPackageMissing", message, refused=True)
+    if not _is_below(world.objects.path(uri), folder):
+        # Tags of a registry can be written by whoever may write there; they must not open other namespaces.
+        found = f"spec.model.registry: {version.model} version {version.version}"
+        return _stranger(found, uri, folder, world)
     return ResolvedModel(uri, sha256, f"{version.model} version {version.version}")
 
 
-async def _from_uri(uri: str, world: World) -> ResolvedModel | Unresolved:
+async def _from_uri(uri: str, folder: str, world: World) -> ResolvedModel | Unresolved:
     uri = uri.rstrip("/")
     path = world.objects.path(uri)
     if path is None:
@@ -110,6 +139,8 @@ async def _from_uri(uri: str, world: World) -> ResolvedModel | Unresolved:
         return Unresolved(
             "ModelPackageMissing", f"spec.model.uri: {uri} is not in the object store ({root})", refused=True
         )
+    if not _is_below(path, folder):
+        return _stranger("spec.model.uri", uri, folder, world)
     try:
         package = await world.objects.read_json(f"{path}/package.json")
     except RejectedError as error:

@@ -1,0 +1,86 @@
+"""The ConfigMap ``pelagos-config``: what the resources of a namespace share. Its keys, and which values they may have.
+
+Judged twice by the same patterns: by the operator when it reads one, and by a ValidatingAdmissionPolicy when one is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CONFIG_MAP = "pelagos-config"
+
+_NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+_SEGMENT = r"[A-Za-z0-9][-A-Za-z0-9_.]*"
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One key. ``pattern`` must match the whole value, in Python and in RE2; an empty value means: as the installation has it."""
+
+    key: str
+    pattern: str
+    longest: int
+    allowed: str
+    meaning: str
+
+    def accepts(self, value: str) -> bool:
+        """Whether the value may be used."""
+        return not value or (len(value) <= self.longest and re.fullmatch(self.pattern, value) is not None)
+
+
+def _named(key: str, what: str, meaning: str) -> Convention:
+    return Convention(key, _NAME, 253, f"the name of a {what} in the same namespace", meaning)
+
+
+CONVENTIONS = (
+    Convention(
+        "experimentPrefix",
+        r"[A-Za-z0-9][-A-Za-z0-9_. /]*",
+        100,
+        "letters, digits and - _ . / or space, beginning with a letter or digit",
+        "Put before the names of MLflow experiments.",
+    ),
+    Convention(
+        "storagePrefix",
+        rf"{_SEGMENT}(/{_SEGMENT})*",
+        200,
+        "folders separated by /, each of letters, digits and - _ . and beginning with a letter or digit",
+        "Folder of the namespace below the roots of data and objects.",
+    ),
+    _named("queue", "Kueue LocalQueue", "Queue of pipelines that name none."),
+    _named("serviceAccount", "ServiceAccount", "Identity of pipeline steps and model servers."),
+    _named("trackingSecret", "Secret", "Credentials of MLflow for pipeline steps."),
+    _named("objectsSecret", "Secret", "Credentials of the object storage."),
+    _named("dataClaim", "PersistentVolumeClaim", "Claim that holds the data volume."),
+    _named("objectsClaim", "PersistentVolumeClaim", "Claim that holds the objects."),
+    Convention(
+        "imagePullSecrets",
+        rf"{_NAME}([ ,]+{_NAME})*",
+        1000,
+        "names of Secrets in the same namespace, separated by commas",
+        "Credentials of image registries.",
+    ),
+    Convention(
+        "maxGpus",
+        r"[0-9]{1,4}",
+        4,
+        "a whole number from 0 to 9999",
+        "Most GPUs that one resource may ask for.",
+    ),
+)
+KEYS = tuple(convention.key for convention in CONVENTIONS)
+
+
+def problem(data: Mapping[str, str]) -> str | None:
+    """The first thing that is wrong with the ConfigMap's data: key, value, what is allowed; None when nothing is."""
+    known = {convention.key: convention for convention in CONVENTIONS}
+    for key, value in sorted(data.items()):
+        if key not in known:
+            return f"{key} is not a key that is known; allowed are {', '.join(KEYS)}"
+        if not known[key].accepts(value):
+            return (
+                f"{key} is {value[:100]!r}; allowed is {known[key].allowed} (at most {known[key].longest} characters)"
+            )
+    return None

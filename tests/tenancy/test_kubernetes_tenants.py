@@ -1,0 +1,158 @@
+"""Reading conventions from a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from control_plane import ControlPlane
+from pelagos.engines.kubernetes_rest import Answer, KubernetesRest
+from pelagos.engines.kubernetes_tenants import KubernetesTenants
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.tenants import Tenant
+from pelagos.wiring import Credentials, rest_client
+
+DEFAULTS = Tenant(tracking_secret="mlflow", objects_secret="s3", data_claim="data", objects_claim="objects")
+
+
+@dataclass
+class Clock:
+    """Seconds that the test lets pass."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def trusting(plane: ControlPlane) -> ssl.SSLContext:
+    """Trust in the API server's certificate."""
+    return ssl.create_default_context(cafile=str(plane.authority))
+
+
+class Counting(KubernetesRest):
+    """Counts what is really asked."""
+
+    asked = 0
+
+    async def get(self, path: str, *, timeout: float = 10.0) -> Answer:
+        self.asked += 1
+        return await super().get(path, timeout=timeout)
+
+
+async def test_a_namespace_without_conventions_has_those_of_the_installation(
+    api: KubernetesRest, namespace: str
+) -> None:
+    assert await KubernetesTenants(api, DEFAULTS).find(namespace) == DEFAULTS
+
+
+async def test_a_namespace_that_does_not_exist_has_those_of_the_installation(api: KubernetesRest) -> None:
+    assert await KubernetesTenants(api, DEFAULTS).find("no-such-namespace") == DEFAULTS
+
+
+async def test_keys_take_the_place_of_defaults(api: KubernetesRest, namespace: str, agree: Callable[..., None]) -> None:
+    given = {
+        "experimentPrefix": "institute/",
+        "storagePrefix": "institute/plankton",
+        "queue": "gpu",
+        "serviceAccount": "workload",
+        "trackingSecret": "own-mlflow",
+        "objectsClaim": "",
+        "imagePullSecrets": "one, two",
+        "maxGpus": "4",
+    }
+    agree(namespace, given)
+
+    assert await KubernetesTenants(api, DEFAULTS).find(namespace) == Tenant(
+        experiment_prefix="institute/",
+        storage_prefix="institute/plankton",
+        queue="gpu",
+        service_account="workload",
+        tracking_secret="own-mlflow",
+        objects_secret="s3",
+        data_claim="data",
+        objects_claim="objects",
+        image_pull_secrets=("one", "two"),
+        max_gpus=4,
+    )
+
+
+async def test_one_tenant_does_not_see_the_conventions_of_another(
+    api: KubernetesRest, namespace: str, plane: ControlPlane, agree: Callable[..., None]
+) -> None:
+    agree(namespace, {"storagePrefix": "institute"})
+    plane.create_namespace(f"{namespace}-other")
+    tenants = KubernetesTenants(api, DEFAULTS)
+
+    assert (await tenants.find(namespace)).storage_prefix == "institute"
+    assert (await tenants.find(f"{namespace}-other")).storage_prefix == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"data": {"storagePrefix": "../other"}}, "storagePrefix is '../other'; allowed is"),
+        ({"data": {"colour": "blue"}}, "colour is not a key that is known"),
+        ({"data": {}, "binaryData": {"queue": "Z3B1"}}, "queue is in binaryData, which is not read"),
+    ],
+)
+async def test_what_cannot_be_used_is_refused_in_words(
+    api: KubernetesRest, namespace: str, agree: Callable[..., None], content: dict[str, Any], words: str
+) -> None:
+    agree(namespace, **content)
+
+    with pytest.raises(RejectedError) as caught:
+        await KubernetesTenants(api, DEFAULTS).find(namespace)
+
+    assert f"ConfigMap pelagos-config of namespace {namespace}: {words}" in str(caught.value)
+
+
+async def test_an_answer_is_good_for_half_a_minute(
+    plane: ControlPlane, namespace: str, agree: Callable[..., None]
+) -> None:
+    api, clock = Counting(plane.url, tls=trusting(plane), token=plane.token), Clock()
+    tenants = KubernetesTenants(api, DEFAULTS, clock=clock)
+    await asyncio.gather(*(tenants.find(namespace) for _ in range(20)))
+    agree(namespace, {"queue": "gpu"})
+    clock.now = 29.9
+    before = await tenants.find(namespace)
+    clock.now = 30.1
+
+    assert before.queue == ""
+    assert (await tenants.find(namespace)).queue == "gpu"
+    assert api.asked == 2
+    await api.close()
+
+
+async def test_a_refusal_is_forgotten_as_well(api: KubernetesRest, namespace: str, agree: Callable[..., None]) -> None:
+    clock = Clock()
+    tenants = KubernetesTenants(api, DEFAULTS, clock=clock)
+    agree(namespace, {"queue": "GPU"})
+    with pytest.raises(RejectedError):
+        await tenants.find(namespace)
+
+    agree(namespace, {"queue": "gpu"})
+    clock.now = 31
+
+    assert (await tenants.find(namespace)).queue == "gpu"
+
+
+async def test_who_may_not_read_it_is_told_so(plane: ControlPlane, namespace: str) -> None:
+    stranger = rest_client(Credentials(plane.url, None, str(plane.authority), None))
+
+    with pytest.raises(RejectedError, match="the operator may not read the ConfigMap pelagos-config"):
+        await KubernetesTenants(stranger, DEFAULTS).find(namespace)
+    await stranger.close()
+
+
+async def test_an_api_server_that_is_away_is_an_outage(plane: ControlPlane, namespace: str) -> None:
+    nowhere = KubernetesRest("https://127.0.0.1:9", tls=trusting(plane), token=plane.token)
+
+    with pytest.raises(OutageError):
+        await KubernetesTenants(nowhere, DEFAULTS).find(namespace)
+    await nowhere.close()

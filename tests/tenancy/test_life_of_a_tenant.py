@@ -1,0 +1,78 @@
+"""A tenant's conventions in the life of its resources: the operator with kopf, a real API server, fakes beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from control_plane import ControlPlane
+from pelagos.engines.kubernetes_tenants import KubernetesTenants
+from pelagos.ports.tenants import Tenant
+from pelagos.wiring import Credentials, rest_client
+from sites import Site, condition, has_reason
+
+SPEC = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
+
+
+@pytest.fixture
+async def site(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Site]:
+    """An operator that reads conventions from the API server, and forgets them soon."""
+
+    def make(credentials: object) -> KubernetesTenants:
+        del credentials
+        return KubernetesTenants(client, Tenant(), kept=0.5)
+
+    client = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
+    made = Site(plane, namespace, tmp_path, make_tenants=make)
+    yield made
+    await made.stop_operator()
+    await client.close()
+
+
+async def test_the_prefix_of_the_storage_leads_every_path_that_a_run_gets(
+    site: Site, agree: Callable[..., None]
+) -> None:
+    agree(site.namespace, {"storagePrefix": "institute"})
+    site.fakes.volumes.put("institute/plankton/1.png")
+    await site.start_operator()
+
+    await site.create("Dataset", "plankton", SPEC)
+    await site.wait("Dataset", "plankton", has_reason("Queued"))
+
+    (run,) = site.fakes.pipelines.runs.values()
+    given = run.request.parameters
+    assert given["data_root"].endswith("/institute")
+    for name in ("store", "report"):
+        assert given[name].startswith("fake://objects/institute/")
+    assert run.request.tenant.storage_prefix == "institute"
+
+
+async def test_images_of_another_tenant_are_not_found(site: Site, agree: Callable[..., None]) -> None:
+    agree(site.namespace, {"storagePrefix": "institute"})
+    site.fakes.volumes.put("plankton/1.png")
+    site.fakes.volumes.put("other/plankton/1.png")
+    await site.start_operator()
+
+    await site.create("Dataset", "plankton", SPEC)
+
+    await site.wait("Dataset", "plankton", has_reason("SourceNotFound"))
+    assert not site.fakes.pipelines.runs
+
+
+async def test_bad_conventions_stall_what_the_namespace_holds_until_they_are_corrected(
+    site: Site, agree: Callable[..., None]
+) -> None:
+    agree(site.namespace, {"storagePrefix": "../other"})
+    site.fakes.volumes.put("institute/plankton/1.png")
+    await site.start_operator()
+
+    await site.create("Dataset", "plankton", SPEC)
+    body = await site.wait("Dataset", "plankton", lambda found: condition(found, "Stalled").get("status") == "True")
+    message = condition(body, "Ready")["message"]
+    assert f"ConfigMap pelagos-config of namespace {site.namespace}: storagePrefix is '../other'" in message
+    assert not site.fakes.pipelines.runs
+
+    agree(site.namespace, {"storagePrefix": "institute"})
+    await site.wait("Dataset", "plankton", has_reason("Queued"), seconds=40)
