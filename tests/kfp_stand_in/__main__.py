@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import signal
 import tempfile
 from pathlib import Path
@@ -35,6 +36,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     pods.add_argument("--server", help="the Kubernetes API; none: that of the cluster which this runs in")
     pods.add_argument("--token-file", type=Path)
     pods.add_argument("--ca-file", type=Path)
+    pods.add_argument("--extra", type=Path, help="JSON with env, volumes and volumeMounts that every pod gets")
     return parser.parse_args(arguments)
 
 
@@ -42,9 +44,9 @@ def backend(chosen: argparse.Namespace) -> Backend:
     """What runs the steps."""
     if chosen.backend == "processes":
         return Processes(chosen.folder or Path(tempfile.mkdtemp(prefix="kfp-stand-in-")), chosen.python)
-    if chosen.server:
-        return Kubernetes(Connection(chosen.server, chosen.token_file, chosen.ca_file), chosen.namespace)
-    return Kubernetes(Connection.in_cluster(), chosen.namespace)
+    there = Connection(chosen.server, chosen.token_file, chosen.ca_file) if chosen.server else Connection.in_cluster()
+    extra = json.loads(chosen.extra.read_text()) if chosen.extra else None
+    return Kubernetes(there, chosen.namespace, extra)
 
 
 async def serve(chosen: argparse.Namespace) -> None:

@@ -47,11 +47,15 @@ class Connection:
 
 
 class Kubernetes:
-    """Pods of runs without a namespace are made in ``namespace``. Pods that ended are kept until their run is forgotten."""
+    """Pods of runs without a namespace are made in ``namespace``. Pods that ended are kept until their run is forgotten.
 
-    def __init__(self, connection: Connection, namespace: str) -> None:
+    ``extra`` is added to every pod, see `pods.extend`.
+    """
+
+    def __init__(self, connection: Connection, namespace: str, extra: Struct | None = None) -> None:
         self._connection = connection
         self._namespace = namespace
+        self._extra = extra or {}
         self._session: aiohttp.ClientSession | None = None
         self._places: dict[str, str] = {}
 
@@ -83,8 +87,9 @@ class Kubernetes:
 
     async def _create(self, pod: Pod, namespace: str, tell: Tell) -> Outcome | None:
         """As Argo does, try again for as long as the namespace's quota is used up; give up for any other refusal."""
+        manifest = pods.extend(pods.render(pod, namespace), self._extra)
         while True:
-            status, body = await self._ask("POST", f"/api/v1/namespaces/{namespace}/pods", pods.render(pod, namespace))
+            status, body = await self._ask("POST", f"/api/v1/namespaces/{namespace}/pods", manifest)
             if status in (201, 409):
                 return None
             message = str(body.get("message", body))

@@ -58,6 +58,16 @@ def render(pod: Pod, namespace: str) -> Struct:
     }
 
 
+def extend(manifest: Struct, extra: Struct) -> Struct:
+    """The manifest with further ``env``, ``volumes`` and ``volumeMounts``: what a test's image needs from its node."""
+    spec = manifest["spec"]
+    container = spec["containers"][0]
+    container["env"] = [*container["env"], *extra.get("env", [])]
+    container["volumeMounts"] = [*container["volumeMounts"], *extra.get("volumeMounts", [])]
+    spec["volumes"] = [*spec["volumes"], *extra.get("volumes", [])]
+    return manifest
+
+
 def judge(status: Struct) -> Outcome | tuple[str, str]:
     """How a pod's step ended; for one that goes on, its state and what keeps it."""
     phase = status.get("phase", "Pending")

@@ -1,0 +1,312 @@
+"""The stand-in as a cluster's server: steps become pods that a real API server takes, and what becomes of pods reaches the
+operator in words. No node runs here: tests say how pods go on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control_plane import ControlPlane
+from kfp_stand_in.kubernetes import Connection, Kubernetes
+from kfp_stand_in.server import StandIn
+from kfp_stand_in.swagger import Swagger
+from kubeflow_worlds import COMPILED, NAME, make_request
+from pelagos.engines.kubeflow import Kubeflow, Patience, Site
+from pelagos.engines.kubeflow_placement import Mount, Surroundings
+from pelagos.engines.kubeflow_rest import KubeflowRest
+from pelagos.ports.errors import OutageError
+from pelagos.ports.pipelines import PipelineRun, RunRequest, RunResources, RunState
+from pelagos.ports.placement import Placement, Toleration
+from pelagos.ports.tenants import Tenant
+
+SECONDS = 20.0
+PARAMETERS = ("request", "data_root", "store", "report", "workspace", "tracking_uri", "tracking_run")
+SURROUNDINGS = Surroundings(
+    image="registry.example.org/trainer:7",
+    data=Mount("data", "/var/pelagos/data"),
+    objects=Mount("objects", "/var/pelagos/objects"),
+    object_storage=True,
+    s3_endpoint="http://minio:9000",
+    s3_region="us-east-1",
+    objects_secret="s3",
+    tracking_secret="mlflow",
+)
+_numbers = itertools.count(1)
+
+
+@dataclass
+class PodCluster:
+    """The engine, its server, and an API server that keeps the pods."""
+
+    plane: ControlPlane
+    namespace: str
+    server: StandIn
+    engine: Kubeflow
+
+    def pods(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.plane.request("GET", f"/api/v1/namespaces/{self.namespace}/pods")["items"]
+        return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+    async def pod(self, number: int = 0) -> dict[str, Any]:
+        """The pod of a step that must come."""
+        deadline = time.monotonic() + SECONDS
+        while len(self.pods()) <= number:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        return self.pods()[number]
+
+    def become(self, pod: Mapping[str, Any], **status: Any) -> None:
+        """What a node or a scheduler would write."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/status"
+        self.plane.request("PATCH", path, {"status": status}, kind="application/strategic-merge-patch+json")
+
+    async def reach(self, *states: RunState, words: str = "") -> PipelineRun:
+        """Look until the run is in one of the states and says the words."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            run = await self.engine.find(NAME)
+            if run is not None and run.state in states and words in run.message:
+                return run
+            assert time.monotonic() < deadline, f"should be {states} with {words!r}, and is {run}"
+            await asyncio.sleep(0.1)
+
+
+def connection(plane: ControlPlane, folder: Path) -> Connection:
+    token = folder / "token"
+    token.write_text(plane.token)
+    return Connection(plane.url, token, plane.authority)
+
+
+@pytest.fixture
+async def pods(plane: ControlPlane, swagger: Swagger, tmp_path: Path) -> AsyncIterator[PodCluster]:
+    namespace = f"reef-{next(_numbers)}"
+    plane.create_namespace(namespace)
+    server = StandIn(swagger, Kubernetes(connection(plane, tmp_path), namespace))
+    await server.start()
+    site = Site(COMPILED, SURROUNDINGS, namespace=namespace, patience=Patience(end=5, poll=0.1))
+    yield PodCluster(plane, namespace, server, Kubeflow(KubeflowRest(server.url), site))
+    await server.stop()
+    assert server.violations == []
+
+
+def training() -> RunRequest:
+    placement = Placement(
+        memory="24Gi",
+        gpus=2,
+        gpu_product="NVIDIA-A10",
+        shared_memory="8Gi",
+        node_selector={"zone": "a"},
+        tolerations=(Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),),
+        queue="reef",
+    )
+    tenant = Tenant(service_account="reef-runner", image_pull_secrets=("registry",))
+    resources = RunResources(cpu=6, placement=placement, time_limit=3600)
+    return make_request(flow="training", parameters=dict.fromkeys(PARAMETERS, "x"), resources=resources, tenant=tenant)
+
+
+async def test_a_step_becomes_the_pod_that_was_asked_for(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+
+    pod = await pods.pod()
+    (container,) = pod["spec"]["containers"]
+    assert container["image"] == "registry.example.org/trainer:7"
+    assert container["resources"] == {
+        "requests": {"cpu": "6", "memory": "24Gi", "nvidia.com/gpu": "2"},
+        "limits": {"cpu": "6", "memory": "24Gi", "nvidia.com/gpu": "2"},
+    }
+    assert pod["spec"]["nodeSelector"] == {"zone": "a", "nvidia.com/gpu.product": "NVIDIA-A10"}
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["spec"]["tolerations"]
+    assert pod["spec"]["activeDeadlineSeconds"] == 3600
+    assert pod["spec"]["serviceAccountName"] == "reef-runner"
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    assert (
+        pod["metadata"]["labels"].items()
+        >= {
+            "kueue.x-k8s.io/queue-name": "reef",
+            "pelagos.dev/uid": training().labels["pelagos.dev/uid"],
+            "app.kubernetes.io/managed-by": "pelagos-operator",
+            "app.kubernetes.io/component": "training",
+        }.items()
+    )
+    security = container["securityContext"]
+    assert (security["runAsUser"], security["runAsNonRoot"], security["allowPrivilegeEscalation"]) == (
+        10001,
+        True,
+        False,
+    )
+
+
+async def test_a_step_has_its_volumes_and_its_secrets_and_no_secret_in_the_open(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+
+    pod = await pods.pod()
+    (container,) = pod["spec"]["containers"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume.pop("name"): volume for volume in pod["spec"]["volumes"]}
+    assert volumes[mounts["/var/pelagos/data"]] == {"persistentVolumeClaim": {"claimName": "data"}}
+    assert volumes[mounts["/var/pelagos/objects"]] == {"persistentVolumeClaim": {"claimName": "objects"}}
+    assert volumes[mounts["/dev/shm"]] == {"emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
+    plain = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
+    secret = {
+        variable["name"]: variable["valueFrom"]["secretKeyRef"]
+        for variable in container["env"]
+        if "valueFrom" in variable
+    }
+    assert plain.items() >= {"AWS_ENDPOINT_URL": "http://minio:9000", "ULTRALYTICS_SAFE_LOAD": "1"}.items()
+    assert secret["AWS_SECRET_ACCESS_KEY"] == {"name": "s3", "key": "AWS_SECRET_ACCESS_KEY", "optional": False}
+    assert secret["MLFLOW_TRACKING_TOKEN"] == {"name": "mlflow", "key": "MLFLOW_TRACKING_TOKEN", "optional": True}
+
+
+async def test_steps_follow_each_other_and_the_last_holds_no_gpu(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+    for number in range(3):
+        pod = await pods.pod(number)
+        pods.become(pod, phase="Running")
+        await pods.reach(RunState.RUNNING)
+        pods.become(pod, phase="Succeeded")
+
+    run = await pods.reach(RunState.SUCCEEDED)
+    assert run.started_at is not None
+    gpus = {}
+    for pod in pods.pods():
+        (container,) = pod["spec"]["containers"]
+        gpus[container["args"][-1]] = container["resources"]["limits"].get("nvidia.com/gpu", "0")
+    assert gpus == {"train": "2", "evaluate": "2", "export": "0"}
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+}
+
+
+def container_status(**state: Any) -> list[dict[str, Any]]:
+    common = {"name": "main", "ready": False, "restartCount": 0, "image": "x", "imageID": "x"}
+    return [common | {"state": state}]
+
+
+async def test_a_pod_without_a_node_waits_and_says_for_what(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+    pods.become(await pods.pod(), phase="Pending", conditions=[UNSCHEDULABLE])
+
+    run = await pods.reach(RunState.PENDING, words="Insufficient nvidia.com/gpu")
+    assert "in the queue reef" in run.message
+
+
+async def test_an_image_that_cannot_be_pulled_is_told(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+    waiting = container_status(waiting={"reason": "ImagePullBackOff", "message": "Back-off pulling image"})
+    pods.become(await pods.pod(), phase="Pending", containerStatuses=waiting)
+
+    await pods.reach(RunState.PENDING, words="ImagePullBackOff: Back-off pulling image")
+
+
+async def test_a_quota_that_is_used_up_is_told_and_waited_for(pods: PodCluster) -> None:
+    quotas = f"/api/v1/namespaces/{pods.namespace}/resourcequotas"
+    pods.plane.request(
+        "POST", quotas, {"metadata": {"name": "gpus"}, "spec": {"hard": {"requests.nvidia.com/gpu": "1"}}}
+    )
+    status = {"hard": {"requests.nvidia.com/gpu": "1"}, "used": {"requests.nvidia.com/gpu": "0"}}
+    pods.plane.request("PATCH", f"{quotas}/gpus/status", {"status": status}, kind="application/merge-patch+json")
+    await asyncio.sleep(1.0)  # until admission has seen it
+
+    await pods.engine.submit(training())
+    run = await pods.reach(RunState.PENDING, words="exceeded quota")
+    assert "waits for the namespace's quota" in run.message
+
+    pods.plane.request("DELETE", f"{quotas}/gpus")
+    await pods.pod()
+
+
+@pytest.mark.parametrize(
+    ("status", "want", "words"),
+    [
+        (
+            {"reason": "Evicted", "message": "The node was low on resource: memory."},
+            RunState.INTERRUPTED,
+            "the pod of step train is gone without an outcome: Evicted: The node was low on resource: memory.",
+        ),
+        (
+            {"containerStatuses": container_status(terminated={"reason": "OOMKilled", "exitCode": 137})},
+            RunState.FAILED,
+            "ran out of memory",
+        ),
+        (
+            {"reason": "DeadlineExceeded", "message": "Pod was active on the node longer than the specified deadline"},
+            RunState.FAILED,
+            "DeadlineExceeded",
+        ),
+        (
+            {
+                "containerStatuses": container_status(
+                    terminated={"reason": "Error", "exitCode": 1, "message": "ValueError: the nets were empty\n"}
+                )
+            },
+            RunState.FAILED,
+            "step train failed: Error (exit code 1): ValueError: the nets were empty",
+        ),
+    ],
+    ids=["evicted", "out-of-memory", "deadline", "error"],
+)
+async def test_how_a_pod_ended_is_told(pods: PodCluster, status: dict[str, Any], want: RunState, words: str) -> None:
+    await pods.engine.submit(training())
+    pods.become(await pods.pod(), phase="Failed", **status)
+
+    await pods.reach(want, words=words)
+
+
+async def test_a_pod_that_somebody_deletes_is_an_interruption(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+    pod = await pods.pod()
+    pods.plane.request("DELETE", f"/api/v1/namespaces/{pods.namespace}/pods/{pod['metadata']['name']}")
+
+    await pods.reach(RunState.INTERRUPTED, words="pod deleted")
+
+
+async def test_canceling_deletes_the_pod_and_deleting_what_is_left(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+    await pods.pod()
+    await pods.engine.cancel(NAME)
+    assert pods.pods() == []
+    assert (await pods.reach(RunState.CANCELED)).finished_at is not None
+
+    await pods.engine.submit(replace(training(), attempt=2))
+    pods.become(await pods.pod(), phase="Failed", reason="Evicted")
+    await pods.reach(RunState.INTERRUPTED)
+    await pods.engine.delete(NAME)
+    assert pods.pods() == []
+
+
+async def test_a_pod_whose_node_does_not_answer_keeps_the_run_from_ending(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+    pod = await pods.pod()
+    path = f"/api/v1/namespaces/{pods.namespace}/pods/{pod['metadata']['name']}"
+    binding = {"metadata": {"name": pod["metadata"]["name"]}, "target": {"kind": "Node", "name": "gone"}}
+    pods.plane.request("POST", f"{path}/binding", binding)
+    pods.become(pod, phase="Running")
+    await pods.reach(RunState.RUNNING)
+
+    with pytest.raises(OutageError, match="still being ended"):
+        await pods.engine.cancel(NAME)
+
+    pods.plane.request("DELETE", path, {"gracePeriodSeconds": 0})  # as the node's controller does after a while
+    await pods.engine.cancel(NAME)
+    assert (await pods.reach(RunState.CANCELED)).message == "the run was canceled"
+
+
+async def test_a_pod_that_the_cluster_refuses_fails_the_run_in_the_clusters_words(pods: PodCluster) -> None:
+    wrong = replace(training().resources, placement=Placement(node_selector={"zone": "not a label value!"}))
+    await pods.engine.submit(replace(training(), resources=wrong))
+
+    run = await pods.reach(RunState.FAILED)
+
+    assert "nodeSelector" in run.message
