@@ -101,8 +101,7 @@ def controller_manager(keys: Credentials) -> list[str | Path]:
         *(
             "--leader-elect=false",
             "--bind-address=127.0.0.1",
-            "--node-monitor-grace-period=20s",
-            "--pod-eviction-timeout=20s",
+            "--pvclaimbinder-sync-period=1s",
         ),
     ]
 
