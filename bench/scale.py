@@ -101,7 +101,7 @@ async def _burst(stage: fleet.Stage, number: int) -> _Burst:
     rss = measuring.resident_bytes(operator.pid)
     cpu, plane_cpu, began = measuring.cpu_seconds(operator.pid), fleet.cpu_of(stage.plane), time.monotonic()
     await users.create(number)
-    await users.until(lambda seen: len(seen.ready) >= number, "all are Ready", 60 + number / 10)
+    await users.until(lambda seen: len(seen.ready) >= number, "all are Ready", 120 + number / 5)
     after = await stage.settle()
     cpu, plane_cpu = measuring.cpu_seconds(operator.pid) - cpu, fleet.cpu_of(stage.plane) - plane_cpu
     full_rss, done = measuring.resident_bytes(operator.pid), operator.passes()
