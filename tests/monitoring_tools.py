@@ -147,6 +147,10 @@ class Prometheus:
         wanted = {"alertname": alert, **labels}.items()
         return any(wanted <= found.items() for found in self.firing())
 
+    def is_silent(self, alert: str) -> bool:
+        """Whether no alert of this name fires."""
+        return not self.fires(alert)
+
     def _is_ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:

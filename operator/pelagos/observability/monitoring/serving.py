@@ -32,8 +32,8 @@ SERVING = Dashboard(
                 ),
                 Panel(
                     "Error budget left",
-                    "Of 0.5 % failed requests in 30 days; the model that has least.",
-                    (Query("min(pelagos:inference_budget:remaining_ratio{" + HERE + "})"),),
+                    "Of 0.5 % failed requests in 30 days, of the model that has least; 0 when it is overspent.",
+                    (Query("clamp_min(min(pelagos:inference_budget:remaining_ratio{" + HERE + "}), 0)"),),
                     "stat",
                     "percentunit",
                     width=6,

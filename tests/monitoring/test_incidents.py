@@ -1,0 +1,426 @@
+"""Real incidents, seen by a real Prometheus with the shipped rules, whose times are divided by 100.
+
+First all is well; then many things go wrong at once, each is told, and every query of every dashboard gives data; then the causes
+are taken away, and the alerts end; last, the watch goes silent and the operator goes away. All on one site, in this order.
+With PELAGOS_DASHBOARD_DATA set, what the panels show is written into that file (tools/dashboard_pictures.sh).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import json
+import math
+import os
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import yaml
+
+from control_plane import start_control_plane
+from monitored_sites import BROKEN, MODEL, REFUSED, MonitoredSite, StateMetrics, Triton, repeat
+from monitoring_tools import Prometheus, Promtool, free_port, shortened
+from pelagos.api.kinds import KINDS
+from pelagos.observability.monitoring.dashboards import DASHBOARDS
+from pelagos.observability.monitoring.panels import Dashboard, Panel
+from pelagos.ports.pipelines import RunName
+from sites import has_reason, is_ready
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    # Stopping kopf within a test's own event loop drops its watch connections unclosed; that is no fault of ours.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+DIVISOR = 100
+SOON = 60.0
+CLASSES = {"Akashiwo": 420, "Ceratium": 311, "Chaetoceros": 188, "Guinardia": 94, "Thalassiosira": 37}
+SERVICES = ("plankton", "zooplankton", "benthos")
+
+
+@dataclass
+class Stage:
+    """Everything that runs."""
+
+    site: MonitoredSite
+    triton: Triton
+    state: StateMetrics
+    prometheus: Prometheus
+    operator_port: int
+    request: int = 20
+    """Milliseconds that each request takes; every third breaks the model when ``failing``."""
+    failing: bool = False
+    uids: dict[str, str] = field(default_factory=dict)
+    began: float = field(default_factory=time.time)
+    _numbers: Any = field(default_factory=itertools.count)
+
+    async def until(self, what: str, holds: Callable[[], bool], seconds: float = SOON) -> None:
+        """Wait until ``holds``, asked in a thread; fails with what fires."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if await asyncio.to_thread(holds):
+                return
+            await asyncio.sleep(0.3)
+        firing = await asyncio.to_thread(self.prometheus.firing)
+        pytest.fail(f"not within {seconds:.0f} s: {what}; firing: {firing}")
+
+    async def firing(self) -> set[str]:
+        """Names of the alerts that fire."""
+        return {alert["alertname"] for alert in await asyncio.to_thread(self.prometheus.firing)}
+
+    async def send(self, session: aiohttp.ClientSession) -> None:
+        """One request to the model, as a client."""
+        fails = self.failing and next(self._numbers) % 3 == 0
+        await self.triton.ask(session, BROKEN if fails else self.request)
+
+    def run(self, kind: str, uid: str) -> RunName:
+        """Name of the pipeline run of a resource."""
+        runs = self.site.real.pipelines.runs
+        (name,) = [name for name, run in runs.items() if name.startswith(kind) and uid in run.request.labels.values()]
+        return name
+
+    async def create(self, kind: str, name: str, spec: Mapping[str, Any]) -> None:
+        """Create a resource and remember its uid."""
+        body = await self.site.create(kind, name, spec)
+        self.uids[name] = body["metadata"]["uid"]
+
+
+def prepared(number: int, images: int) -> dict[str, Any]:
+    """Result of a preparation."""
+    shares = {name: 1 + images * share // 1000 for name, share in CLASSES.items()}
+    classes = [{"name": name, "images": share, "annotations": 2 * share} for name, share in shares.items()]
+    parts = {"train": images * 7 // 10, "validation": images * 15 // 100, "test": images * 15 // 100}
+    return {
+        "version": f"sha256:{number:064x}",
+        "uri": f"store/versions/{number}",
+        "images": images,
+        "annotations": 2 * images,
+        "classes": classes,
+        "splits": {name: {"images": share} for name, share in parts.items()},
+        "quality": {
+            "found": images + 9,
+            "corrupt": 3,
+            "duplicates": 4,
+            "nearDuplicates": 1,
+            "tooSmall": 1,
+            "leakage": 0,
+        },
+    }
+
+
+def trained(figure: float) -> dict[str, Any]:
+    """Result of a training."""
+    return {
+        "metrics": {"test/mAP50": figure, "test/recall": figure + 0.1},
+        "epochs": 10,
+        "model": {"uri": "store/models/m", "onnxSha256": "b" * 64, "task": "Detection", "labels": list(CLASSES)},
+    }
+
+
+async def prepare(stage: Stage, name: str, number: int, images: int) -> None:
+    """A Dataset with a version."""
+    site = stage.site
+    site.volumes.put(f"{name}/1.png", "pixels")
+    await stage.create("Dataset", name, {"source": {"volume": {"path": name}}, "task": "Detection"})
+    await site.wait("Dataset", name, has_reason("Queued"))
+    run = stage.run("dataset", stage.uids[name])
+    site.real.objects.put(f"reports/{run}/result.json", prepared(number, images))
+    site.real.pipelines.succeed(run)
+    await site.wait("Dataset", name, is_ready)
+
+
+async def launch(stage: Stage, name: str) -> RunName:
+    """A TrainingRun whose pipeline runs; returns the name of the pipeline run."""
+    spec = {
+        "datasetRef": {"name": "plankton"},
+        "model": {"architecture": "yolov8n"},
+        "hyperparameters": {"epochs": 10, "imageSize": 64},
+        "gates": [{"metric": "test/mAP50", "minimum": "0.5"}, {"metric": "test/recall", "minimum": "0.4"}],
+        "register": {"model": f"{name}-detector", "alias": "champion"},
+    }
+    await stage.create("TrainingRun", name, spec)
+    await stage.site.wait("TrainingRun", name, has_reason("Queued"))
+    run = stage.run("training", stage.uids[name])
+    stage.site.real.pipelines.start(run)
+    return run
+
+
+async def finish(stage: Stage, run: RunName, figure: float) -> None:
+    """The training's pipeline ends well, after a while."""
+    await asyncio.sleep(2)
+    stage.site.real.objects.put(f"reports/{run}/result.json", trained(figure))
+    stage.site.real.pipelines.succeed(run)
+
+
+async def epochs(stage: Stage, name: str, last: int) -> None:
+    """A training ends epochs up to ``last``, one every second and a half."""
+    tracked = await stage.site.real.tracking.find_run(stage.uids[name])
+    assert tracked is not None
+    for epoch in range(1, last + 1):
+        await stage.site.real.tracking.log_metric(tracked.id, "progress/epoch", epoch)
+        await asyncio.sleep(1.5)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory, rules_file: Path) -> AsyncIterator[Stage]:
+    """The site with everything around it; all is well after a few seconds."""
+    folder = tmp_path_factory.mktemp("monitored")
+    text = await asyncio.to_thread(rules_file.read_text, encoding="utf-8")
+    plane = await asyncio.to_thread(start_control_plane, folder / "plane")
+    port = free_port()
+    before = os.environ.get("PELAGOS_METRICS_PORT")
+    os.environ["PELAGOS_METRICS_PORT"] = str(port)
+    site = MonitoredSite(plane, "plankton", folder / "home")
+    triton, state, prometheus = Triton(folder / "triton"), StateMetrics(site), Prometheus(folder / "prometheus")
+    made = Stage(site, triton, state, prometheus, port)
+    try:
+        await asyncio.to_thread(plane.apply_crds)
+        await asyncio.to_thread(plane.create_namespace, site.namespace)
+        await site.start_operator()
+        await asyncio.gather(triton.start(), state.start())
+        rules = shortened(yaml.safe_load(text), DIVISOR)
+        targets: dict[str, dict[str, Any]] = {
+            "pelagos-operator": {"targets": [f"127.0.0.1:{port}"]},
+            "pelagos-model-servers": {
+                "targets": [f"127.0.0.1:{triton.metrics_port}"],
+                "labels": {"namespace": "plankton"},
+            },
+            "kube-state-metrics": {"targets": [f"127.0.0.1:{state.port}"]},
+        }
+        await asyncio.to_thread(prometheus.start, rules, targets)
+        async with _surroundings(made):
+            yield made
+    finally:
+        if before is None:
+            os.environ.pop("PELAGOS_METRICS_PORT")
+        await site.stop_operator()
+        await asyncio.gather(triton.stop(), state.stop(), *map(asyncio.to_thread, (prometheus.stop, plane.stop)))
+
+
+@contextlib.asynccontextmanager
+async def _surroundings(stage: Stage) -> AsyncIterator[None]:
+    """Clients that send requests, and a cluster that is busy."""
+    site = stage.site
+    async with aiohttp.ClientSession() as session:
+        tasks = [
+            asyncio.create_task(repeat(lambda: stage.send(session), 0.1, lambda: False)),
+            asyncio.create_task(repeat(site.touch_all, 1, lambda: site.frozen)),
+            asyncio.create_task(repeat(stage.state.look, 1, lambda: site.frozen)),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def well(stage: Stage) -> Stage:
+    """Datasets, a trained model and services that answer right; a training under way."""
+    await prepare(stage, "plankton", 1, 1000)
+    await prepare(stage, "benthos", 2, 340)
+    await finish(stage, await launch(stage, "good"), 0.71)
+    await stage.site.wait("TrainingRun", "good", is_ready)
+    for name in SERVICES:
+        await stage.create("ModelService", f"{name}-service", {"model": {"trainingRunRef": {"name": "good"}}})
+    for name in SERVICES:
+        await stage.site.wait("ModelService", f"{name}-service", is_ready)
+    await launch(stage, "stuck")
+    await epochs(stage, "stuck", 4)
+    return stage
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def incidents(well: Stage) -> Stage:
+    """Everything goes wrong at once."""
+    site, real = well.site, well.site.real
+    await well.create("Dataset", "empty", {"source": {"volume": {"path": "nowhere"}}, "task": "Detection"})
+    site.volumes.cursed.add("cursed")
+    await well.create("Dataset", "cursed", {"source": {"volume": {"path": "cursed"}}, "task": "Detection"})
+    await finish(well, await launch(well, "poor"), 0.31)
+    await site.wait("TrainingRun", "poor", has_reason("GateFailed"))
+    site.serving.wrong.add(well.uids["plankton-service"])
+    site.serving.slow.add(well.uids["benthos-service"])
+    site.serving.loading.add(well.uids["zooplankton-service"])
+    site.serving.kill(well.uids["zooplankton-service"])
+    real.tracking.outage = real.registry.outage = True
+    well.failing = True
+    return well
+
+
+async def test_nothing_fires_while_all_is_well(well: Stage) -> None:
+    await asyncio.sleep(5)
+
+    assert await well.firing() == set()
+
+
+async def test_promtool_finds_no_fault_in_the_scrape(well: Stage, promtool: Promtool) -> None:
+    def scrape() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{well.operator_port}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    text = await asyncio.to_thread(scrape)
+
+    assert (await asyncio.to_thread(promtool, "check", "metrics", text=text)).strip() == ""
+
+
+async def test_a_request_that_the_model_refuses_is_no_failure_of_the_service(well: Stage) -> None:
+    """An image that cannot be decoded is answered so; bad clients must not spend the budget. Measured with Triton 2.51."""
+    failures = "sum(nv_inference_request_failure)"
+
+    async with aiohttp.ClientSession() as session:
+        answered = [await well.triton.ask(session, REFUSED) for _ in range(5)]
+    await asyncio.sleep(1.5)  # two scrapes
+
+    assert not any(answered)
+    (found,) = await asyncio.to_thread(well.prometheus.query, failures)
+    assert found["value"][1] == "0"
+
+
+INCIDENTS = {
+    "PelagosResourceStalled": {"kind": "Dataset", "name": "empty", "reason": "SourceNotFound"},
+    "PelagosReconcileErrors": {"kind": "Dataset"},
+    "PelagosGateFailed": {"namespace": "plankton", "name": "poor"},
+    "PelagosTrainingWithoutProgress": {"namespace": "plankton", "name": "stuck"},
+    "PelagosModelProbeFailing": {"namespace": "plankton", "name": "plankton-service", "severity": "critical"},
+    "PelagosModelServiceDown": {"namespace": "plankton", "name": "zooplankton-service"},
+    "PelagosOutboundFailing": {"system": "mlflow"},
+    "PelagosLatencyBudgetBurn": {"severity": "critical"},
+    "PelagosErrorBudgetBurn": {"namespace": "plankton", "model": MODEL, "severity": "critical"},
+    "PelagosErrorBudgetSpent": {"namespace": "plankton", "model": MODEL},
+}
+
+
+@pytest.mark.parametrize("alert", INCIDENTS)
+async def test_an_incident_is_told(incidents: Stage, alert: str) -> None:
+    labels = INCIDENTS[alert]
+
+    await incidents.until(f"{alert} {labels}", lambda: incidents.prometheus.fires(alert, **labels))
+
+
+async def test_nothing_else_is_told(incidents: Stage) -> None:
+    # A service that answers wrong is no longer Ready, too.
+    assert await incidents.firing() - INCIDENTS.keys() == set()
+    firing = await asyncio.to_thread(incidents.prometheus.firing)
+    about = {(alert["alertname"], alert["name"]) for alert in firing if "name" in alert}
+    assert about == {
+        ("PelagosResourceStalled", "empty"),
+        ("PelagosGateFailed", "poor"),
+        ("PelagosTrainingWithoutProgress", "stuck"),
+        ("PelagosModelProbeFailing", "plankton-service"),
+        ("PelagosModelServiceDown", "plankton-service"),
+        ("PelagosModelServiceDown", "zooplankton-service"),
+    }
+
+
+QUERIES = [
+    pytest.param(panel, query.expression, id=f"{board.name}: {panel.title}")
+    for board in DASHBOARDS
+    for panel in board.panels()
+    for query in panel.queries
+]
+
+
+def filled(expression: str) -> str:
+    """What Grafana makes of an expression here."""
+    return expression.replace("$__rate_interval", "5s").replace("$namespace", ".*")
+
+
+@pytest.mark.parametrize(("panel", "expression"), QUERIES)
+async def test_a_query_of_a_dashboard_gives_data(incidents: Stage, panel: Panel, expression: str) -> None:
+    found = await asyncio.to_thread(incidents.prometheus.query, filled(expression))
+
+    assert found, expression
+    assert not all(math.isnan(float(series["value"][1])) for series in found), found
+    for query in panel.queries:
+        for label in query.legend.replace("}}", "{{").split("{{")[1::2]:
+            assert all(label in series["metric"] for series in found), f"{label} is in the legend and in no series"
+    for column in panel.columns:
+        assert all(column in series["metric"] for series in found), f"{column} is a column and no label"
+
+
+@pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board.name)
+async def test_the_namespaces_of_a_dashboard_are_found(incidents: Stage, board: Dashboard) -> None:
+    ask = incidents.prometheus.ask
+    parameters = {"match[]": board.namespaces, "start": str(incidents.began)}
+
+    assert await asyncio.to_thread(lambda: ask("label/namespace/values", **parameters)) == ["plankton"]
+
+
+async def test_alerts_end_when_their_causes_are_gone(incidents: Stage) -> None:
+    site, real = incidents.site, incidents.site.real
+    real.tracking.outage = real.registry.outage = False
+    incidents.failing = False
+    site.volumes.cursed.clear()
+    for path in ("nowhere", "cursed"):
+        site.volumes.put(f"{path}/1.png", "pixels")
+    for faults in (site.serving.wrong, site.serving.slow, site.serving.loading):
+        faults.clear()
+    site.serving.finish_loading(incidents.uids["zooplankton-service"])
+    await finish(incidents, incidents.run("training", incidents.uids["stuck"]), 0.68)
+    # A gate that asked too much is corrected; nothing is trained again.
+    lower = [{"metric": "test/mAP50", "minimum": "0.3"}, {"metric": "test/recall", "minimum": "0.4"}]
+    await site.patch("TrainingRun", "poor", {"spec": {"gates": lower}})
+
+    # What is spent of a month's budget stays spent.
+    for alert in INCIDENTS.keys() - {"PelagosErrorBudgetSpent"}:
+        await incidents.until(f"{alert} ends", functools.partial(incidents.prometheus.is_silent, alert))
+    assert await incidents.firing() <= {"PelagosErrorBudgetSpent"}
+
+
+async def test_what_was_seen_can_be_drawn(incidents: Stage) -> None:
+    end = time.time()
+
+    drawn = await asyncio.to_thread(_drawn, incidents.prometheus, incidents.began, end)
+
+    assert all(panel["series"] for board in drawn["dashboards"] for panel in board["panels"])
+    if target := os.environ.get("PELAGOS_DASHBOARD_DATA"):
+        await asyncio.to_thread(Path(target).write_text, json.dumps(drawn), encoding="utf-8")
+
+
+def _drawn(prometheus: Prometheus, start: float, end: float) -> dict[str, Any]:
+    """All panels with their data: over time, or as they were at the height of the incidents."""
+    incidents = prometheus.query_range("count(ALERTS{alertstate='firing'})", start, end, 0.5)
+    height = max(incidents[0]["values"], key=lambda point: (float(point[1]), point[0]))[0]
+    boards = []
+    for board in DASHBOARDS:
+        panels = []
+        for panel in board.panels():
+            series = []
+            for query in panel.queries:
+                asked = filled(query.expression)
+                if panel.form == "timeseries":
+                    found = prometheus.query_range(asked, start, end, 0.5)
+                else:
+                    found = prometheus.ask("query", query=asked, time=str(height))["result"]
+                series += [{**entry, "legend": query.legend} for entry in found]
+            panels.append({"title": panel.title, "series": series})
+        boards.append({"name": board.name, "panels": panels})
+    return {"start": start, "end": end, "at": height, "dashboards": boards}
+
+
+async def test_a_silent_watch_is_told(incidents: Stage) -> None:
+    fires = incidents.prometheus.fires
+    with incidents.site.api_server_stands_still():
+        for kind in KINDS:
+            silent = functools.partial(fires, "PelagosWatchStale", kind=kind.kind)
+            await incidents.until(f"silence of {kind.kind}", silent)
+
+    await incidents.until("the watch speaks", lambda: not fires("PelagosWatchStale"))
+
+
+async def test_an_operator_that_is_gone_is_told(incidents: Stage) -> None:
+    await incidents.site.stop_operator()
+    await incidents.until("the operator is missed", lambda: incidents.prometheus.fires("PelagosOperatorDown"))
+
+    await incidents.site.start_operator()
+    await incidents.until("it is back", lambda: not incidents.prometheus.fires("PelagosOperatorDown"))
