@@ -13,6 +13,9 @@ import pytest
 
 from cluster.harness import machine
 from cluster.harness.cluster import Cluster
+from cluster.platform.services import Platform
+from cluster.platform.site import make_tenant
+from kfp_stand_in import swagger
 
 _SECONDS = 900
 """For one test with what it makes for all: starting the cluster and building an image without any cache take minutes."""
@@ -43,6 +46,18 @@ def serving_image(cluster: Cluster) -> str:
 def trainer_image(cluster: Cluster) -> str:
     """The trainer's image without its environment, which pods mount from this machine: see harness/trainer.py."""
     return cluster.images.build("trainer")
+
+
+@pytest.fixture(scope="session")
+def platform(cluster: Cluster) -> Platform:
+    """MLflow, object storage and the pipeline server in the cluster, and a tenant."""
+    if not swagger.DESCRIPTION.exists():
+        pytest.skip(
+            "the published description of the Kubeflow Pipelines API is not beside this checkout (shared/schemas)"
+        )
+    running = Platform.start(cluster)
+    make_tenant(cluster)
+    return running
 
 
 _numbers = itertools.count(1)

@@ -71,6 +71,11 @@ class Cluster:
         return self.node.folder
 
     @property
+    def server(self) -> str:
+        """The API server as it is reached from outside."""
+        return f"https://127.0.0.1:{self.forward(servers.HOST, 6443)}"
+
+    @property
     def audit_log(self) -> Path:
         """Who asked the API server for what: one JSON object a line (audit.k8s.io/v1 Event, level Metadata)."""
         return self.folder / "audit.log"
@@ -203,9 +208,7 @@ class Cluster:
                 "--output=go-template={{.data.token | base64decode}}",
             )
         )
-        return self.keys.write_kubeconfig(
-            self.folder / f"{namespace}-{name}.kubeconfig", self._server(), token, namespace
-        )
+        return self.keys.write_kubeconfig(self.folder / f"{namespace}-{name}.kubeconfig", self.server, token, namespace)
 
     def stop(self) -> None:
         """End everything and give the machine back as it was; images are kept."""
@@ -233,7 +236,7 @@ class Cluster:
         self._remove_containers()
         self.images.prepare()
         self.forward(servers.HOST, 6443)
-        keys.write_kubeconfig(self.kubeconfig, self._server(), keys.token("admin"))
+        keys.write_kubeconfig(self.kubeconfig, self.server, keys.token("admin"))
         self.wait(lambda: self.kubectl("get", "--raw=/readyz", check=False) == "ok", "the API server is ready")
         self._let_the_parts_in()
         node.spawn("controller-manager", servers.controller_manager(keys))
@@ -275,9 +278,6 @@ class Cluster:
 
     def _has_service_account(self, namespace: str) -> bool:
         return "default" in self.kubectl("get", "serviceaccounts", f"--namespace={namespace}", "--output=name")
-
-    def _server(self) -> str:
-        return f"https://127.0.0.1:{self.forward(servers.HOST, 6443)}"
 
 
 def _take_slot() -> tuple[IO[str], Path]:

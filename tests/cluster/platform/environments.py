@@ -1,0 +1,73 @@
+"""Python environments of this machine inside of pods: mounted read-only at the paths that they have here.
+
+Copying them into images would take gigabytes and minutes. Used for everything but the operator and the model servers, whose
+images are built for real.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.harness import machine, pods
+from cluster.harness.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """Environments by name, and folders with code or data. ``path`` entries that are code go onto Python's path."""
+
+    environments: tuple[str, ...]
+    code: tuple[Path, ...] = ()
+    data: tuple[Path, ...] = ()
+
+    def folders(self) -> list[Path]:
+        """All folders, in the order of Python's path."""
+        packages = [machine.ENVIRONMENTS / name / "lib/python3.11/site-packages" for name in self.environments]
+        return [*self.code, *packages, *self.data]
+
+    def variables(self) -> list[dict[str, str]]:
+        """`env` of the container."""
+        path = [folder for folder in self.folders() if folder not in self.data]
+        return [{"name": "PYTHONPATH", "value": ":".join(map(str, path))}]
+
+    def mounts(self) -> list[dict[str, Any]]:
+        """`volumeMounts` of the container."""
+        names = enumerate(self.folders())
+        return [{"name": f"host-{number}", "mountPath": str(folder), "readOnly": True} for number, folder in names]
+
+    def volumes(self) -> list[dict[str, Any]]:
+        """`volumes` of the pod."""
+        return [
+            {"name": f"host-{number}", "hostPath": {"path": str(folder.resolve(strict=True)), "type": "Directory"}}
+            for number, folder in enumerate(self.folders())
+        ]
+
+    def as_extra(self) -> dict[str, Any]:
+        """What a pod that somebody else describes needs besides."""
+        return {"env": self.variables(), "volumeMounts": self.mounts(), "volumes": self.volumes()}
+
+
+TRAINER = Mounted(("pipelines",), code=(machine.ROOT / "pipelines",))
+"""What pipeline steps need in the trainer's image without its environment (target `runtime`)."""
+
+
+def serve(
+    cluster: Cluster, name: str, namespace: str, port: int, command: tuple[str, ...], mounted: Mounted, **variables: str
+) -> None:
+    """A Deployment and a Service that run Python ``command`` on the small Debian; returns when it listens."""
+    scratch = {"name": "scratch", "mountPath": "/tmp"}
+    container = pods.container(
+        cluster.images.base(),
+        *("python3", *command),
+        env=[
+            *mounted.variables(),
+            *({"name": key, "value": value} for key, value in {"HOME": "/tmp", **variables}.items()),
+        ],
+        volumeMounts=[*mounted.mounts(), scratch],
+        readinessProbe={"tcpSocket": {"port": port}, "periodSeconds": 1},
+    )
+    spec = pods.spec(container, volumes=[*mounted.volumes(), {"name": "scratch", "emptyDir": {}}])
+    cluster.apply(pods.deployment(name, namespace, spec), pods.service(name, namespace, port))
+    cluster.wait_for("Available", f"deployment/{name}", namespace, seconds=240)

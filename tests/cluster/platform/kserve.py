@@ -1,0 +1,47 @@
+"""KServe on the test cluster: its definitions, and the stand-in for its controller, which runs beside the test."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from types import TracebackType
+from typing import Self
+
+from cluster.harness.cluster import Cluster
+from kserve_stand_in import schemas
+from kserve_stand_in.controller import Controller
+from pelagos.engines.kubernetes_rest import KubernetesRest
+
+
+class Kserve:
+    """Works as long as the context lasts. What it makes of InferenceServices, the cluster runs."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        for definition in sorted(schemas.MINIMAL.glob("*.yaml")):
+            cluster.kubectl("apply", "--filename", definition)
+        trusted = ssl.create_default_context(cafile=str(cluster.keys.authority))
+        rest = KubernetesRest(cluster.server, tls=trusted, token=cluster.keys.token("admin"))
+        self.controller = Controller(rest, schemas.validator("inferenceservices", "v1beta1"), seconds=0.5)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._work, name="kserve-stand-in", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(30)
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._task = self._loop.create_task(self.controller.run())
+        try:
+            self._loop.run_until_complete(self._task)
+        except asyncio.CancelledError:
+            self._loop.run_until_complete(self.controller.rest.close())
+        finally:
+            self._loop.close()

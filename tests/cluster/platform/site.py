@@ -1,0 +1,179 @@
+"""Pelagos on the test cluster: installed as a user would, with `kubectl apply -k` of an overlay and a patch with addresses."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.harness import machine
+from cluster.harness.cluster import Cluster
+from cluster.platform import services
+
+SYSTEM = "pelagos-system"
+TENANT = "bay"
+OPERATOR = "pelagos-operator"
+HEALING_SECONDS = 60.0
+"""After what was broken is right again, everything must have converged within this time."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """An installed operator and one tenant's namespace."""
+
+    cluster: Cluster
+    folder: Path
+    """The kustomization that was applied."""
+
+    @classmethod
+    def install(
+        cls,
+        cluster: Cluster,
+        folder: Path,
+        *,
+        overlay: str,
+        components: tuple[str, ...] = (),
+        images: Mapping[str, str],
+        **settings: str,
+    ) -> Site:
+        """Apply ``manifests/overlays/<overlay>`` with components, our images and the addresses of the platform."""
+        folder.mkdir(parents=True)
+        usual = {
+            "PELAGOS_TRAINER_IMAGE": images["trainer"],
+            "PELAGOS_SERVING_IMAGE": images["serving"],
+            "PELAGOS_KUBEFLOW_URL": services.PIPELINES,
+            "PELAGOS_TRACKING_URI": services.MLFLOW,
+            "PELAGOS_PROBE_INTERVAL": "5",
+        }
+        _write_kustomization(folder, overlay, components, images["operator"], {**usual, **settings})
+        site = cls(cluster, folder)
+        site.apply_manifests()
+        site.await_operator()
+        return site
+
+    def apply_manifests(self) -> str:
+        """`kubectl apply -k`; kubectl 1.37 knows no CEL rules of a server of 1.20, so it does not validate."""
+        return self.cluster.kubectl("apply", "--validate=false", "-k", self.folder)
+
+    def await_operator(self) -> None:
+        """Until the operator leads."""
+        self.cluster.wait_for("Available", f"deployment/{OPERATOR}", SYSTEM, seconds=180)
+
+    def uninstall(self) -> None:
+        """As docs/installing.md says: resources first, then the rest."""
+        self.kubectl("delete", "datasets,trainingruns,modelservices", "--all", "--timeout=120s")
+        self.cluster.kubectl("delete", "-k", self.folder, "--timeout=120s", seconds=180)
+
+    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
+        """kubectl in the tenant's namespace."""
+        return self.cluster.kubectl(f"--namespace={TENANT}", *arguments, text=text, check=check)
+
+    def apply(self, *resources: Mapping[str, Any]) -> str:
+        """`kubectl apply -f -` in the tenant's namespace."""
+        return self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(resources))
+
+    def get(self, kind: str, name: str) -> Any:
+        """A resource of the tenant."""
+        return json.loads(self.kubectl("get", kind, name, "-o", "json"))
+
+    def ready(self, kind: str, name: str) -> Mapping[str, str]:
+        """The Ready condition; empty without one."""
+        conditions = self.get(kind, name).get("status", {}).get("conditions", [])
+        return next((each for each in conditions if each["type"] == "Ready"), {})
+
+    def wait_ready(self, kind: str, name: str, seconds: int = 300) -> Any:
+        """`kubectl wait --for=condition=Ready`; fails with all that is known."""
+        said = self.cluster.kubectl(
+            *("wait", f"--namespace={TENANT}", "--for=condition=Ready", f"{kind}/{name}", f"--timeout={seconds}s"),
+            check=False,
+            seconds=seconds + 30,
+        )
+        body = self.get(kind, name)
+        if "condition met" not in said:
+            pytest.fail(f"{kind} {name} is not Ready: {json.dumps(body.get('status'), indent=1)}\n{self.describe()}")
+        return body
+
+    def wait(self, what: str, holds: Callable[[], Any], seconds: float = HEALING_SECONDS) -> Any:
+        """Wait until ``holds`` gives something true; returns it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := holds():
+                return found
+            time.sleep(0.5)
+        return pytest.fail(f"not within {seconds:.0f} s: {what}\n{self.describe()}")
+
+    def pods(self, selector: str = "") -> list[Any]:
+        """Pods of the tenant."""
+        chosen = [f"--selector={selector}"] if selector else []
+        return list(json.loads(self.kubectl("get", "pods", "-o", "json", *chosen))["items"])
+
+    def describe(self) -> str:
+        """The state of everything, for messages about failures."""
+        parts = [
+            self.kubectl("get", "pelagos", "-o", "wide", check=False),
+            self.kubectl("get", "pods", "-o", "wide", check=False),
+            self.cluster.describe(TENANT)[-6000:],
+            self.cluster.kubectl("logs", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", "--tail=40", check=False),
+        ]
+        return "\n".join(parts)
+
+    def pelagos(self, *arguments: str | Path) -> str:
+        """The command line, as on a user's own machine."""
+        import subprocess
+
+        environment = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig), "PELAGOS_HOME": str(self.folder)}
+        command = [str(machine.ENVIRONMENTS / "control-plane/bin/pelagos"), *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode != 0:
+            pytest.fail(
+                f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}\n{self.describe()}"
+            )
+        return done.stdout
+
+
+def make_tenant(cluster: Cluster) -> None:
+    """The namespace of a team, with its credentials for the object storage."""
+    cluster.create_namespace(TENANT)
+    give_storage_credentials(cluster, TENANT)
+
+
+def give_storage_credentials(cluster: Cluster, namespace: str) -> None:
+    """The Secret that the default settings name."""
+    metadata = {"name": "pelagos-s3", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": services.CREDENTIALS})
+
+
+def _write_kustomization(
+    folder: Path, overlay: str, components: tuple[str, ...], image: str, settings: Mapping[str, str]
+) -> None:
+    manifests = os.path.relpath((machine.ROOT / "manifests").resolve(), folder.resolve())
+    name, _, tag = image.partition(":")
+    container: dict[str, Any] = {
+        "name": "operator",
+        "env": [{"name": key, "value": value} for key, value in settings.items()],
+    }
+    # Two model servers of one core each must fit beside it while one takes the other's place.
+    container["resources"] = {"requests": {"cpu": "0"}}
+    patch = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": OPERATOR, "namespace": SYSTEM},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
+    (folder / "patch.yaml").write_text(yaml.safe_dump(patch))
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{manifests}/overlays/{overlay}"],
+        "components": [f"{manifests}/components/{each}" for each in components],
+        "images": [{"name": "ghcr.io/pelagos/operator", "newName": name, "newTag": tag}],
+        "patches": [{"path": "patch.yaml"}],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))

@@ -1,0 +1,174 @@
+"""What clusters do to work: no room, no image, no memory, no quota, evictions. Each has a truthful status, and heals.
+
+One small training of crops is enough for all; the installation is that of clusters without KServe, with objects in S3.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.harness import machine, servers
+from cluster.platform import services
+from cluster.platform.services import Platform
+from cluster.platform.site import OPERATOR, SYSTEM, Site, give_storage_credentials
+from installations import dataset, service, training
+
+SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
+CROPS = dataset("crops", "samples/phytoplankton-crops", "Classification", resources={"cpu": 1})
+
+
+def small_training(name: str, epochs: int = 1, **resources: Any) -> dict[str, Any]:
+    """A training of seconds."""
+    asked = {"cpu": 1, "memory": "2Gi", "sharedMemory": "256Mi", **resources}
+    return training(name, "crops", "mobilenet_v3_small", epochs, resources=asked)
+
+
+@pytest.fixture(scope="module")
+def site(
+    platform: Platform,
+    tmp_path_factory: pytest.TempPathFactory,
+    operator_image: str,
+    serving_image: str,
+    trainer_image: str,
+) -> Iterator[Site]:
+    """Pelagos, and a Dataset that is Ready."""
+    cluster = platform.cluster
+    platform.upload(SAMPLES / "phytoplankton-crops", "data/samples/phytoplankton-crops")
+    cluster.create_namespace(SYSTEM)
+    give_storage_credentials(cluster, SYSTEM)
+    installed = Site.install(
+        cluster,
+        tmp_path_factory.mktemp("site") / "kustomization",
+        overlay="triton-only",
+        images={"operator": operator_image, "serving": serving_image, "trainer": trainer_image},
+        PELAGOS_S3_ENDPOINT=services.STORAGE,
+    )
+    installed.apply(CROPS)
+    installed.wait_ready("dataset", "crops", 300)
+    yield installed
+    installed.uninstall()
+
+
+def message_with(site: Site, kind: str, name: str, *words: str) -> Mapping[str, str]:
+    """Wait until Ready is not True and says all ``words``."""
+
+    def told() -> Mapping[str, str] | None:
+        ready = site.ready(kind, name)
+        return ready if ready.get("status") != "True" and all(word in ready["message"] for word in words) else None
+
+    found: Mapping[str, str] = site.wait(f"{kind} {name} says {words}", told, 120)
+    return found
+
+
+def patch(site: Site, kind: str, name: str, spec: Mapping[str, Any]) -> None:
+    site.kubectl("patch", f"{kind}/{name}", "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def delete(site: Site, *resources: str) -> None:
+    site.kubectl("delete", *resources, "--timeout=120s")
+
+
+def test_a_training_that_no_node_can_take_says_what_is_missing_and_takes_less(site: Site) -> None:
+    site.apply(small_training("greedy", gpus=8))
+
+    told = message_with(site, "trainingrun", "greedy", "nvidia.com/gpu")
+    assert told["reason"] == "Queued"
+
+    patch(site, "trainingrun", "greedy", {"resources": {"gpus": 0}})
+    site.wait_ready("trainingrun", "greedy", 240)
+    delete(site, "trainingrun/greedy")
+
+
+def test_a_training_that_runs_out_of_memory_says_so_and_goes_on_with_more(site: Site) -> None:
+    site.apply(small_training("hungry", memory="96Mi", sharedMemory="16Mi"))
+
+    told = message_with(site, "trainingrun", "hungry", "memory", "spec.resources.memory")
+    assert told["reason"].startswith("Pipeline")
+
+    patch(site, "trainingrun", "hungry", {"resources": {"memory": "2Gi"}})
+    site.wait_ready("trainingrun", "hungry", 300)
+    delete(site, "trainingrun/hungry")
+
+
+def test_a_quota_that_is_used_up_is_named_and_waited_for(site: Site) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": "bay"},
+        "spec": {"hard": {"pods": "0"}},
+    }
+    site.cluster.apply(quota)
+    site.apply(small_training("patient"))
+
+    message_with(site, "trainingrun", "patient", "exceeded quota")
+
+    site.kubectl("delete", "resourcequota/none")
+    site.wait_ready("trainingrun", "patient", 240)
+    delete(site, "trainingrun/patient")
+
+
+def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site: Site, platform: Platform) -> None:
+    site.apply(small_training("evicted", epochs=12))
+    site.wait("it trains", lambda: site.get("trainingrun", "evicted")["status"].get("progress"), 240)
+    (pod,) = [each for each in site.pods() if each["status"]["phase"] == "Running"]
+    eviction = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": pod["metadata"]["name"]}}
+
+    path = f"/api/v1/namespaces/bay/pods/{pod['metadata']['name']}/eviction"
+    site.cluster.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(eviction))
+
+    status = site.wait_ready("trainingrun", "evicted", 400)["status"]
+    (tracked,) = [run for run in platform.tracked_runs() if run["info"]["run_id"] == status["tracking"]["run"]]
+    assert tracked["info"]["status"] == "FINISHED"
+    assert platform.epochs(status["tracking"]["run"]) == list(range(1, 13))
+    attempts = {run["display_name"].rpartition("-a")[2] for run in platform.pipeline_runs() if run["state"] != ""}
+    assert attempts >= {"1", "2"}
+    delete(site, "trainingrun/evicted")
+
+
+def test_an_operator_that_is_killed_while_a_training_runs_adopts_it(site: Site, platform: Platform) -> None:
+    site.apply(small_training("adopted", epochs=12))
+    site.wait("it trains", lambda: site.get("trainingrun", "adopted")["status"].get("progress"), 240)
+    known = {run["run_id"] for run in platform.pipeline_runs()}
+
+    site.cluster.kubectl(
+        "delete", "pods", f"--namespace={SYSTEM}", "--all", "--grace-period=0", "--force", "--wait=false"
+    )
+
+    status = site.wait_ready("trainingrun", "adopted", 400)["status"]
+    assert {run["run_id"] for run in platform.pipeline_runs()} == known
+    assert platform.epochs(status["tracking"]["run"]) == list(range(1, 13))
+
+
+def test_an_image_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site: Site) -> None:
+    """The model that test_an_operator_that_is_killed_... trained is served from an image that comes late."""
+    cluster = site.cluster
+    late, there = "pelagos-test/serving:late", "pelagos-test/serving:test"
+    variable = f"PELAGOS_SERVING_IMAGE={late}"
+    cluster.kubectl("set", "env", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", variable)
+    cluster.kubectl("rollout", "status", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", "--timeout=120s")
+    site.apply(service("late", {"trainingRunRef": {"name": "adopted"}}, resources={"cpu": 1, "memory": "1Gi"}))
+
+    told = message_with(site, "modelservice", "late", late)
+    assert told["reason"] == "WaitingForCluster"
+
+    cluster.images.docker("tag", there, late)
+    site.wait_ready("modelservice", "late", 400)
+    cluster.images.docker("rmi", late)
+
+
+def test_a_drained_node_interrupts_everything_and_everything_comes_back(site: Site) -> None:
+    site.wait_ready("modelservice", "late", 60)
+    site.cluster.drain()
+    nodes = site.cluster.kubectl("get", "nodes", "-o", "wide")
+    assert "SchedulingDisabled" in nodes, f"{servers.NODE} takes pods: {nodes}"
+
+    site.cluster.uncordon()
+
+    site.await_operator()
+    site.wait_ready("modelservice", "late", 300)

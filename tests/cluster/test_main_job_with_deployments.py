@@ -1,0 +1,240 @@
+"""The main job on a real cluster: pipelines on a Kubeflow server, objects in S3, models served by Deployments.
+
+The operator is a pod under its own ServiceAccount; pipeline steps and model servers are pods with real images and real
+programs. What is no original is said in platform/services.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.harness import machine
+from cluster.platform import services
+from cluster.platform.services import BUCKET, Platform
+from cluster.platform.site import SYSTEM, TENANT, Site, give_storage_credentials
+from installations import dataset, service, training
+from pelagos.engines import triton_inference
+
+SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
+FRAMES = "samples/phytoplankton-frames"
+GROUPED = {"policy": "Grouped", "ratios": {"train": 72, "validation": 14, "test": 14}}
+RESOURCES = (
+    dataset(
+        "frames", FRAMES, "Detection", split=GROUPED, resources={"cpu": 1, "memory": "2Gi"}, deletionPolicy="Delete"
+    ),
+    training(
+        "detector",
+        "frames",
+        "yolov8n",
+        2,
+        size=96,
+        resources={"cpu": 2, "memory": "4Gi", "sharedMemory": "256Mi"},
+        gates=[{"metric": "test/mAP50", "minimum": "0"}],
+        register={"model": "detector", "alias": "champion"},
+        deletionPolicy="Delete",
+    ),
+    service(
+        "detector",
+        {"trainingRunRef": {"name": "detector"}},
+        thresholds={"confidence": "0.01"},
+        resources={"cpu": 1, "memory": "1Gi"},
+        deletionPolicy="Delete",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def site(
+    platform: Platform,
+    tmp_path_factory: pytest.TempPathFactory,
+    operator_image: str,
+    serving_image: str,
+    trainer_image: str,
+) -> Iterator[Site]:
+    """Pelagos from the overlay for clusters without KServe."""
+    cluster = platform.cluster
+    platform.upload(SAMPLES, "data/samples")
+    cluster.kubectl("create", "namespace", SYSTEM)
+    give_storage_credentials(cluster, SYSTEM)
+    installed = Site.install(
+        cluster,
+        tmp_path_factory.mktemp("site") / "kustomization",
+        overlay="triton-only",
+        images={"operator": operator_image, "serving": serving_image, "trainer": trainer_image},
+        PELAGOS_S3_ENDPOINT=services.STORAGE,
+    )
+    yield installed
+    installed.uninstall()
+
+
+@pytest.fixture(scope="module")
+def served(site: Site) -> Site:
+    """The three resources, Ready."""
+    site.apply(*RESOURCES)
+    site.wait_ready("modelservice", "detector", 900)
+    return site
+
+
+def test_all_conditions_of_the_three_resources_hold(served: Site) -> None:
+    for kind, name in (("dataset", "frames"), ("trainingrun", "detector"), ("modelservice", "detector")):
+        conditions = {each["type"]: each["status"] for each in served.get(kind, name)["status"]["conditions"]}
+        assert set(conditions.values()) == {"True"}, f"{kind}: {conditions}"
+
+
+def probe_image(served: Site, platform: Platform, folder: Path) -> tuple[Path, Any]:
+    """The package's own example and the training framework's answer."""
+    uri = served.get("modelservice", "detector")["status"]["model"]["uri"]
+    key = uri.removeprefix(f"s3://{BUCKET}/")
+    image = folder / "probe.png"
+    image.write_bytes(platform.storage().get(BUCKET, f"{key}/probe.png"))
+    return image, json.loads(platform.storage().get(BUCKET, f"{key}/probe.json"))
+
+
+def test_a_user_outside_gets_the_answer_of_the_training_framework(
+    served: Site, platform: Platform, tmp_path: Path
+) -> None:
+    image, known = probe_image(served, platform, tmp_path)
+
+    got = json.loads(served.pelagos("predict", "detector", image, "--namespace", TENANT, "-o", "json"))
+
+    sure = [each for each in known["detections"] if each["score"] > 0.05]
+    found = got["detections"]
+    for want in sure:
+        assert any(
+            each["classId"] == want["classId"]
+            and each["box"] == pytest.approx(want["box"], abs=1)
+            and each["score"] == pytest.approx(want["score"], abs=0.01)
+            for each in found
+        ), want
+
+
+def test_one_pipeline_run_and_one_tracked_run_were_made(served: Site, platform: Platform) -> None:
+    names = [run["display_name"] for run in platform.pipeline_runs()]
+    assert len(names) == len(set(names)) == 2
+
+    (tracked,) = platform.tracked_runs()
+    assert tracked["info"]["status"] == "FINISHED"
+    assert tracked["info"]["run_id"] == served.get("trainingrun", "detector")["status"]["tracking"]["run"]
+
+
+def test_applying_everything_again_changes_nothing(served: Site) -> None:
+    said = served.apply(*RESOURCES)
+    assert [line.rsplit(" ", 1)[1] for line in said.splitlines()] == ["unchanged"] * 3
+
+    said = served.apply_manifests()
+    assert {line.rsplit(" ", 1)[1] for line in said.splitlines()} == {"unchanged"}, said
+
+
+def test_new_settings_are_rolled_out_without_a_failed_request(served: Site, platform: Platform, tmp_path: Path) -> None:
+    image, _ = probe_image(served, platform, tmp_path)
+    before = served.pods("pelagos.dev/uid=" + served.get("modelservice", "detector")["metadata"]["uid"])
+    client = Client(served, image.read_bytes())
+    with client:
+        served.kubectl("patch", "modelservice/detector", "--type=merge", "-p", '{"spec":{"thresholds":{"iou":"0.6"}}}')
+        served.wait(
+            "another pod serves, alone",
+            lambda: (pods := served_pods(served)) and not {name(pod) for pod in pods} & {name(pod) for pod in before},
+            240,
+        )
+        served.wait_ready("modelservice", "detector", 120)
+
+    assert client.failures == []
+    assert client.answers > 10
+
+
+class Client(threading.Thread):
+    """Asks one question after another, each on a connection of its own, as long as the context lasts."""
+
+    def __init__(self, site: Site, image: bytes) -> None:
+        super().__init__(daemon=True)
+        host, _, port = site.get("modelservice", "detector")["status"]["endpoints"]["grpc"].rpartition(":")
+        self._port = site.cluster.forward_service(host.split(".")[0], int(port), TENANT)
+        self._image = image
+        self._ends = threading.Event()
+        self.answers = 0
+        self.failures: list[str] = []
+
+    def __enter__(self) -> Client:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._ends.is_set():
+            try:
+                asyncio.run(triton_inference.infer(f"127.0.0.1:{self._port}", "detector", self._image, 20))
+                self.answers += 1
+            except triton_inference.InferenceError as error:
+                self.failures.append(f"{time.strftime('%X')} {error}")
+            time.sleep(0.1)
+
+
+def served_pods(site: Site) -> list[Any]:
+    """Pods of the model server that are not on their way out."""
+    pods = site.pods("pelagos.dev/uid=" + site.get("modelservice", "detector")["metadata"]["uid"])
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def name(pod: Any) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def test_an_operator_that_is_killed_finds_all_as_it_was(served: Site, platform: Platform) -> None:
+    runs = len(platform.pipeline_runs())
+    versions = [served.get(kind, name)["metadata"]["resourceVersion"] for kind, name in THREE]
+    served.cluster.kubectl(
+        "delete", "pods", f"--namespace={SYSTEM}", "--all", "--grace-period=0", "--force", "--wait=false"
+    )
+    time.sleep(2)
+
+    served.await_operator()
+    served.wait_ready("modelservice", "detector", 60)
+
+    assert [served.get(kind, name)["metadata"]["resourceVersion"] for kind, name in THREE[:2]] == versions[:2]
+    assert len(platform.pipeline_runs()) == runs
+
+
+THREE = (("dataset", "frames"), ("trainingrun", "detector"), ("modelservice", "detector"))
+
+
+def test_a_drained_node_takes_the_service_down_and_up_again(served: Site) -> None:
+    served.cluster.kubectl("cordon", "node1")
+    try:
+        (pod,) = served_pods(served)
+        served.kubectl("delete", f"pod/{name(pod)}", "--grace-period=1")
+        said = served.wait(
+            "the status tells that the pod has no node",
+            lambda: (
+                (ready := served.ready("modelservice", "detector")).get("status") != "True"
+                and "unschedulable" in ready.get("message", "")
+                and ready
+            ),
+            60,
+        )
+        assert said["reason"] == "WaitingForCluster"
+    finally:
+        served.cluster.uncordon()
+    served.wait_ready("modelservice", "detector", 120)
+
+
+def test_the_deletion_of_the_three_resources_leaves_nothing(served: Site, platform: Platform) -> None:
+    served.kubectl("delete", "modelservice/detector", "trainingrun/detector", "dataset/frames", "--timeout=120s")
+
+    served.wait("no pod is left", lambda: not served.pods(), 60)
+    left = served.kubectl("get", "deployments,services,hpa,pdb,networkpolicies,configmaps", "-o", "name").split()
+    assert [each for each in left if "kube-root-ca" not in each] == []
+    assert platform.storage().keys(BUCKET, "objects/") == []
+    assert platform.pipeline_runs() == []
+    assert platform.tracked_runs() == []

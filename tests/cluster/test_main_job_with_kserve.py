@@ -1,0 +1,146 @@
+"""The main job on a real cluster: pipelines on a Kubeflow server, objects and data on claims, models served through KServe.
+
+As in test_main_job_with_deployments.py; besides, KServe's controller is a stand-in (platform/kserve.py). Its Deployments,
+and the Triton in them, are real.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.harness import machine
+from cluster.platform.kserve import Kserve
+from cluster.platform.services import Platform
+from cluster.platform.site import SYSTEM, TENANT, Site
+from installations import dataset, service, training
+from kserve_stand_in import schemas
+
+SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
+RESOURCES = (
+    dataset("crops", "samples/phytoplankton-crops", "Classification", resources={"cpu": 1}, deletionPolicy="Delete"),
+    training(
+        "classifier",
+        "crops",
+        "mobilenet_v3_small",
+        2,
+        resources={"cpu": 2, "memory": "4Gi", "sharedMemory": "256Mi"},
+        gates=[{"metric": "test/accuracy", "minimum": "0"}],
+        register={"model": "classifier", "alias": "champion"},
+        deletionPolicy="Delete",
+    ),
+    service(
+        "classifier",
+        {"registry": {"model": "classifier", "alias": "champion"}},
+        resources={"cpu": 1, "memory": "1Gi"},
+        deletionPolicy="Delete",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def kserve(platform: Platform) -> Iterator[Kserve]:
+    """KServe."""
+    if not schemas.is_here():
+        pytest.skip("KServe's definitions are not beside this checkout (shared/schemas)")
+    with Kserve(platform.cluster) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(
+    kserve: Kserve,
+    platform: Platform,
+    tmp_path_factory: pytest.TempPathFactory,
+    operator_image: str,
+    serving_image: str,
+    trainer_image: str,
+) -> Iterator[Site]:
+    """Pelagos from the overlay for KServe, with everything on claims."""
+    cluster = platform.cluster
+    volumes = cluster.folder / "volumes"
+    cluster.create_namespace(SYSTEM)
+    for namespace in (SYSTEM, TENANT):
+        cluster.create_volume("pelagos-data", volumes / "data", namespace)
+        cluster.create_volume("pelagos-objects", volumes / "objects", namespace)
+    shutil.copytree(SAMPLES, volumes / "data" / "samples")
+    installed = Site.install(
+        cluster,
+        tmp_path_factory.mktemp("site") / "kustomization",
+        overlay="kserve",
+        components=("claims",),
+        images={"operator": operator_image, "serving": serving_image, "trainer": trainer_image},
+    )
+    yield installed
+    installed.uninstall()
+
+
+@pytest.fixture(scope="module")
+def served(site: Site) -> Site:
+    """The three resources, Ready."""
+    site.apply(*RESOURCES)
+    site.wait_ready("modelservice", "classifier", 900)
+    return site
+
+
+def test_all_conditions_of_the_three_resources_hold(served: Site) -> None:
+    for kind, name in (("dataset", "crops"), ("trainingrun", "classifier"), ("modelservice", "classifier")):
+        conditions = {each["type"]: each["status"] for each in served.get(kind, name)["status"]["conditions"]}
+        assert set(conditions.values()) == {"True"}, f"{kind}: {conditions}"
+
+
+def test_kserve_found_nothing_wrong_with_what_it_was_given(served: Site, kserve: Kserve) -> None:
+    (inference,) = json.loads(served.kubectl("get", "inferenceservices", "-o", "json"))["items"]
+
+    assert kserve.controller.errors == []
+    assert inference["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Standard"
+    assert inference["spec"]["predictor"]["model"]["storageUri"].startswith("pvc://pelagos-objects/")
+
+
+def test_a_user_outside_gets_an_answer(served: Site) -> None:
+    image = next(Path(served.cluster.folder, "volumes/data/samples/phytoplankton-crops").rglob("*.png"))
+
+    got = json.loads(served.pelagos("predict", "classifier", image, "--namespace", TENANT, "-o", "json"))
+
+    assert sum(each["probability"] for each in got["classes"]) == pytest.approx(1, abs=1e-3)
+    assert len(got["classes"]) == len(served.get("dataset", "crops")["status"]["classes"])
+
+
+def test_an_inference_service_that_is_deleted_behind_our_back_comes_back(served: Site) -> None:
+    before = json.loads(served.kubectl("get", "inferenceservices", "-o", "json"))["items"][0]["metadata"]["uid"]
+
+    served.kubectl("delete", "inferenceservices", "--all", "--wait=true")
+    served.wait("it is made again", lambda: served.kubectl("get", "inferenceservices", "-o", "name"), 60)
+    served.wait_ready("modelservice", "classifier", 180)
+
+    after = json.loads(served.kubectl("get", "inferenceservices", "-o", "json"))["items"][0]["metadata"]["uid"]
+    assert after != before
+
+
+def test_kserve_that_calls_a_crashing_server_ready_is_not_believed(served: Site, kserve: Kserve) -> None:
+    name = json.loads(served.kubectl("get", "inferenceservices", "-o", "json"))["items"][0]["metadata"]["name"]
+    kserve.controller.faults.ready_while_crashing.add(name)
+    served.cluster.kubectl("cordon", "node1")
+    try:
+        served.kubectl("delete", "pods", "--selector=serving.kserve.io/inferenceservice", "--grace-period=1")
+        served.wait(
+            "the service is not Ready", lambda: served.ready("modelservice", "classifier").get("status") != "True", 60
+        )
+    finally:
+        served.cluster.uncordon()
+        kserve.controller.faults.ready_while_crashing.clear()
+    served.wait_ready("modelservice", "classifier", 180)
+
+
+def test_the_deletion_of_the_three_resources_leaves_nothing(served: Site) -> None:
+    served.kubectl("delete", "modelservice/classifier", "trainingrun/classifier", "dataset/crops", "--timeout=120s")
+
+    served.wait("no pod is left", lambda: not served.pods(), 90)
+    assert served.kubectl("get", "inferenceservices", "-o", "name") == ""
+    objects = served.cluster.folder / "volumes" / "objects"
+    assert [path for path in objects.rglob("*") if path.is_file()] == []

@@ -1,0 +1,234 @@
+"""Pipeline runs on a real node: the engine kubeflow, a stand-in for its server outside of the cluster, and real pods of the
+trainer's image. What schedulers, kubelets and container engines do to pods reaches the operator as a truthful state."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import pipeline_worlds
+from cluster.harness import trainer
+from cluster.harness.cluster import Cluster
+from kfp_stand_in.kubernetes import Connection, Kubernetes
+from kfp_stand_in.server import StandIn
+from kfp_stand_in.swagger import DESCRIPTION, Swagger
+from kubeflow_worlds import COMPILED, NAME, make_request
+from pelagos.engines.kubeflow import Kubeflow, Patience, Site
+from pelagos.engines.kubeflow_placement import Mount, Surroundings
+from pelagos.engines.kubeflow_rest import KubeflowRest
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunRequest, RunResources, RunState
+from pelagos.ports.placement import Placement
+
+SECONDS = 180.0
+
+
+@dataclass
+class Pipelines:
+    """The engine and where its steps run. ``folder`` is the data volume, of this machine and of every pod."""
+
+    cluster: Cluster
+    namespace: str
+    server: StandIn
+    engine: Kubeflow
+    folder: Path
+
+    def obedient(self, **changes: Any) -> RunRequest:
+        """A run whose step waits for a file."""
+        return make_request(parameters={"folder": str(self.folder)}, **changes)
+
+    async def begun(self) -> None:
+        """The step is at work."""
+        deadline = time.monotonic() + SECONDS
+        while not (self.folder / "begun").exists():
+            run = await self.engine.find(NAME)
+            if run is None or run.state in FINISHED or time.monotonic() > deadline:
+                raise AssertionError(f"should begin, and is {run}\n{self.cluster.describe(self.namespace)}")
+            await asyncio.sleep(0.2)
+
+    async def reach(self, *states: RunState, words: str = "") -> PipelineRun:
+        """Look until the run is in one of the states and says the words."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            run = await self.engine.find(NAME)
+            if run is not None and run.state in states and words in run.message:
+                return run
+            if time.monotonic() > deadline:
+                raise AssertionError(f"should be {states}, and is {run}\n{self.cluster.describe(self.namespace)}")
+            await asyncio.sleep(0.3)
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Pods of steps."""
+        said = self.cluster.kubectl("get", "pods", f"--namespace={self.namespace}", "--output=json")
+        found: list[dict[str, Any]] = json.loads(said)["items"]
+        return found
+
+
+def _connection(cluster: Cluster, namespace: str, folder: Path) -> Connection:
+    """With the rights of KFP's own controllers: pods of the namespace."""
+    account = f"--serviceaccount={namespace}:default"
+    cluster.kubectl("create", "rolebinding", "steps", "--clusterrole=admin", account, f"--namespace={namespace}")
+    config = yaml.safe_load(cluster.service_account_kubeconfig(namespace, "default").read_text())
+    server = config["clusters"][0]["cluster"]
+    token, authority = folder / "token", folder / "authority.pem"
+    token.write_text(config["users"][0]["user"]["token"])
+    if "certificate-authority" in server:
+        authority = Path(server["certificate-authority"])
+    else:
+        authority.write_bytes(base64.b64decode(server["certificate-authority-data"]))
+    return Connection(server["server"], token, authority)
+
+
+def _create_volumes(cluster: Cluster, namespace: str, folder: Path) -> None:
+    folder.chmod(0o755)
+    for name in ("data", "objects"):
+        cluster.create_volume(name, folder / name, namespace)
+
+
+@pytest.fixture
+async def pipelines(
+    cluster: Cluster, namespace: str, trainer_image: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Pipelines]:
+    """With the obedient flows; parametrize indirectly with False for the real ones."""
+    if not DESCRIPTION.exists():
+        pytest.skip(f"the published description of the Kubeflow Pipelines API is not at {DESCRIPTION}")
+    compiled = COMPILED
+    if getattr(request, "param", True):
+        compiled = tmp_path / "compiled"
+        compiled.mkdir()
+        pipeline_worlds.compile_flows(compiled)
+    data, objects = tmp_path / "data", tmp_path / "objects"
+    _create_volumes(cluster, namespace, tmp_path)
+    extra = {"env": trainer.variables(), "volumes": trainer.volumes(), "volumeMounts": trainer.mounts()}
+    server = StandIn(Swagger.load(), Kubernetes(_connection(cluster, namespace, tmp_path), namespace, extra))
+    await server.start()
+    surroundings = Surroundings(
+        image=trainer_image,
+        image_pull_policy="Never",
+        data=Mount("data", str(data)),
+        objects=Mount("objects", str(objects)),
+        tracking_secret="mlflow",
+    )
+    site = Site(compiled, surroundings, namespace=namespace, patience=Patience(end=60))
+    yield Pipelines(cluster, namespace, server, Kubeflow(KubeflowRest(server.url), site), data)
+    await server.stop()
+    assert server.violations == []
+
+
+def _sized(request: RunRequest, *, time_limit: int = 0, **placement: Any) -> RunRequest:
+    return replace(request, resources=RunResources(cpu=1, time_limit=time_limit, placement=Placement(**placement)))
+
+
+async def test_a_step_runs_restricted_with_what_it_was_given(pipelines: Pipelines) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mlflow", "namespace": pipelines.namespace}}
+    pipelines.cluster.apply({**secret, "stringData": {"MLFLOW_TRACKING_TOKEN": "canary"}})
+    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi", shared_memory="96Mi"))
+    await pipelines.begun()
+    assert (await pipelines.reach(RunState.RUNNING)).started_at is not None
+    (pod,) = pipelines.pods()
+    execute = ("exec", pod["metadata"]["name"], f"--namespace={pipelines.namespace}", "--")
+
+    assert pipelines.cluster.kubectl(*execute, "id", "-u") == "10001\n"
+    assert "96M" in pipelines.cluster.kubectl(*execute, "df", "-h", "/dev/shm")
+    facts = json.loads((pipelines.folder / "facts.json").read_text())
+    assert facts["environment"].items() >= {"MLFLOW_TRACKING_TOKEN": "canary", "OMP_NUM_THREADS": "1"}.items()
+    assert "MLFLOW_TRACKING_USERNAME" not in facts["environment"]
+
+    (pipelines.folder / "succeed").touch()
+    run = await pipelines.reach(RunState.SUCCEEDED)
+    assert run.finished_at is not None
+    assert "canary" not in json.dumps([run.document() for run in pipelines.server.store.runs.values()])
+    await pipelines.engine.delete(NAME)
+    assert pipelines.pods() == []
+
+
+async def test_canceling_ends_the_processes_of_the_step(pipelines: Pipelines) -> None:
+    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi"))
+    await pipelines.begun()
+
+    await pipelines.engine.cancel(NAME)
+
+    assert (await pipelines.reach(RunState.CANCELED)).finished_at is not None
+    assert pipelines.pods() == []
+
+
+async def test_a_step_that_raises_fails_the_run_with_its_words(pipelines: Pipelines) -> None:
+    (pipelines.folder / "fail").write_text("the nets were empty")
+    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi"))
+
+    await pipelines.reach(RunState.FAILED, words="ValueError: the nets were empty")
+
+
+async def test_a_node_that_is_drained_interrupts_the_run_and_the_next_attempt_goes_on(pipelines: Pipelines) -> None:
+    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi"))
+    await pipelines.begun()
+    pipelines.cluster.drain()
+    try:
+        run = await pipelines.reach(RunState.INTERRUPTED)
+        assert "gone without an outcome" in run.message
+        again = replace(_sized(pipelines.obedient(), memory="512Mi"), attempt=2)
+        assert (await pipelines.engine.submit(again)).attempt == 2
+        await pipelines.reach(RunState.PENDING, words="nodes are available")
+    finally:
+        pipelines.cluster.uncordon()
+
+    (pipelines.folder / "succeed").touch()
+    assert (await pipelines.reach(RunState.SUCCEEDED)).attempt == 2
+
+
+async def test_too_little_memory_names_the_field(pipelines: Pipelines) -> None:
+    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="16Mi"))
+
+    await pipelines.reach(RunState.FAILED, words="spec.resources.memory")
+
+
+async def test_the_cluster_ends_a_run_at_its_time_limit_by_itself(pipelines: Pipelines) -> None:
+    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi", time_limit=15))
+    await pipelines.begun()
+
+    await pipelines.reach(RunState.FAILED, words="DeadlineExceeded")
+
+
+@pytest.mark.parametrize("pipelines", [False], indirect=True, ids=["real-flow"])
+async def test_a_gpu_that_no_node_has_is_waited_for_and_named(pipelines: Pipelines) -> None:
+    names = ("request", "data_root", "store", "report", "workspace", "tracking_uri", "tracking_run")
+    request = make_request(flow="training", parameters=dict.fromkeys(names, "x"))
+    await pipelines.engine.submit(_sized(request, gpus=1, memory="512Mi"))
+
+    await pipelines.reach(RunState.PENDING, words="Insufficient nvidia.com/gpu")
+
+
+@pytest.mark.parametrize("pipelines", [False], indirect=True, ids=["real-flow"])
+async def test_a_dataset_version_is_prepared_on_volumes(pipelines: Pipelines) -> None:
+    for number in range(24):
+        _draw(pipelines.folder / "samples" / "frames" / ("cod", "eel", "ray")[number % 3] / f"{number}.png", number)
+    objects = pipelines.folder.parent / "objects"
+    recipe = {"source": {"volume": {"path": "samples/frames"}}, "format": "ImageFolder", "task": "Classification"}
+    parameters = {
+        "request": json.dumps(recipe),
+        "data_root": str(pipelines.folder),
+        "store": str(objects / "reef"),
+        "report": str(objects / "reports" / NAME),
+    }
+    await pipelines.engine.submit(_sized(make_request(parameters=parameters), memory="2Gi"))
+
+    await pipelines.reach(RunState.SUCCEEDED)
+    result = json.loads((objects / "reports" / NAME / "result.json").read_text())
+    assert (result["images"], [each["name"] for each in result["classes"]]) == (24, ["cod", "eel", "ray"])
+    assert list(objects.glob("reef/*/manifest.json"))
+
+
+def _draw(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).save(path)
