@@ -27,8 +27,17 @@ control-plane: $(VENVS)/.control-plane
 samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
 	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
 
-test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.object-storage ## Run all tests and checks.
+test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.object-storage cluster-node ## Run all tests and checks.
 	@tools/test.sh
+
+test-cluster: install $(VENVS)/.dev cluster-node ## Run the tests on a real Kubernetes of one node (needs root on Debian 12).
+	@$(VENVS)/dev/bin/pytest tests/cluster
+
+cluster-node:
+	@tools/node/install.sh
+
+sbom: $(VENVS)/.dev ## Write a bill of materials for each image to build/sbom.
+	@tools/sbom.sh
 
 lint: $(VENVS)/.dev ## Run the linters only.
 	@tools/lint.sh
@@ -82,4 +91,4 @@ $(VENVS)/.prometheus: tools/prometheus.sh
 	@tools/prometheus.sh $(VENVS)/prometheus
 	@touch $@
 
-.PHONY: help demo install control-plane samples test lint generate bench lock clean
+.PHONY: help demo install control-plane samples test test-cluster cluster-node sbom lint generate bench lock clean

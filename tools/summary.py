@@ -33,8 +33,8 @@ def count_checks(report: Path) -> Counter[str]:
 def main(folder: Path) -> int:
     """Print the sum; returns the exit code."""
     counts = count_checks(folder / "lint")
-    for name in ("control-plane", "data-plane"):
-        counts += count_tests(folder / f"{name}.xml", int((folder / f"{name}.code").read_text(encoding="utf-8")))
+    for code in sorted(folder.glob("*.code")):
+        counts += count_tests(code.with_suffix(".xml"), int(code.read_text(encoding="utf-8")))
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return 1 if counts["failed"] else 0
 

@@ -9,7 +9,7 @@ export PELAGOS_SAMPLES=${PELAGOS_SAMPLES:-${PELAGOS_HOME:-$PWD/.pelagos}/data/sa
 unset PELAGOS_HOME KUBECONFIG
 
 # Tests of what runs inside pipelines and model servers: they need torch and run in the environment pipelines-dev. All other
-# folders below tests/ are about the control plane.
+# folders below tests/ are about the control plane; those on a real cluster run by themselves, so that it disturbs no others.
 data_plane=(annotations evaluation export flows preparation samples serving sources storage training)
 
 reports=$(mktemp -d)
@@ -17,7 +17,7 @@ trap 'rm -rf "$reports"' EXIT
 control_plane=()
 for folder in tests/*/; do
   name=$(basename "$folder")
-  [[ " ${data_plane[*]} " == *" $name "* || $name == __pycache__ ]] || control_plane+=("tests/$name")
+  [[ " ${data_plane[*]} " == *" $name "* || $name == cluster || $name == __pycache__ ]] || control_plane+=("tests/$name")
 done
 present=()
 for name in "${data_plane[@]}"; do [ -d "tests/$name" ] && present+=("tests/$name"); done
@@ -29,5 +29,8 @@ echo $? >"$reports/control-plane.code"
 echo "== tests of the data plane"
 "$environments/pipelines-dev/bin/pytest" -q --junitxml="$reports/data-plane.xml" "${present[@]}" "$@"
 echo $? >"$reports/data-plane.code"
+echo "== tests on a real cluster"
+"$environments/dev/bin/pytest" -q --junitxml="$reports/cluster.xml" tests/cluster "$@"
+echo $? >"$reports/cluster.code"
 
 "$environments/dev/bin/python" tools/summary.py "$reports"
