@@ -20,13 +20,13 @@ from cluster.platform.site import OPERATOR, SYSTEM, Site, give_storage_credentia
 from installations import dataset, service, training
 
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
-CROPS = dataset("crops", "samples/phytoplankton-crops", "Classification", resources={"cpu": 1})
+CROPS = dataset("crops", "samples/phytoplankton-crops", "Classification", resources={"cpu": 1}, deletionPolicy="Delete")
 
 
 def small_training(name: str, epochs: int = 1, **resources: Any) -> dict[str, Any]:
     """A training of seconds."""
     asked = {"cpu": 1, "memory": "2Gi", "sharedMemory": "256Mi", **resources}
-    return training(name, "crops", "mobilenet_v3_small", epochs, resources=asked)
+    return training(name, "crops", "mobilenet_v3_small", epochs, resources=asked, deletionPolicy="Delete")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site:
     status = site.wait_ready("trainingrun", "evicted", 400)["status"]
     (tracked,) = [run for run in platform.tracked_runs() if run["info"]["run_id"] == status["tracking"]["run"]]
     assert tracked["info"]["status"] == "FINISHED"
-    assert platform.epochs(status["tracking"]["run"]) == list(range(1, 13))
+    assert platform.epochs(status["pipelineRun"]["id"]) == list(range(1, 13))
     attempts = {run["display_name"].rpartition("-a")[2] for run in platform.pipeline_runs() if run["state"] != ""}
     assert attempts >= {"1", "2"}
     delete(site, "trainingrun/evicted")
@@ -142,7 +142,7 @@ def test_an_operator_that_is_killed_while_a_training_runs_adopts_it(site: Site, 
 
     status = site.wait_ready("trainingrun", "adopted", 400)["status"]
     assert {run["run_id"] for run in platform.pipeline_runs()} == known
-    assert platform.epochs(status["tracking"]["run"]) == list(range(1, 13))
+    assert platform.epochs(status["pipelineRun"]["id"]) == list(range(1, 13))
 
 
 def test_an_image_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site: Site) -> None:

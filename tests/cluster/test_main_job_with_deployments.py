@@ -63,7 +63,7 @@ def site(
     """Pelagos from the overlay for clusters without KServe."""
     cluster = platform.cluster
     platform.upload(SAMPLES, "data/samples")
-    cluster.kubectl("create", "namespace", SYSTEM)
+    cluster.create_namespace(SYSTEM)
     give_storage_credentials(cluster, SYSTEM)
     installed = Site.install(
         cluster,

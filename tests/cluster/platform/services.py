@@ -65,6 +65,11 @@ class Platform:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/apis/v2beta1/runs?page_size=200", timeout=20) as answer:
             return list(json.load(answer).get("runs", []))
 
+    def epochs(self, pipeline_run: str) -> list[int]:
+        """Numbers of the epochs that a training did, in the order of their ends."""
+        content = self.storage().get(BUCKET, f"objects/workspaces/{pipeline_run}/history.json")
+        return [row["number"] for row in sorted(json.loads(content), key=lambda row: row["at"])]
+
     def _mlflow(self, path: str, body: Mapping[str, Any]) -> Any:
         port = self.cluster.forward_service("mlflow", 5000, NAMESPACE)
         request = urllib.request.Request(
