@@ -6,6 +6,7 @@ Nothing is pinned: operator, API server, etcd and users share all cores, as in t
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -58,7 +59,15 @@ def measure(plan: Plan) -> Section:
             for repeat in range(repeats.get(number, 1)):
                 plan.say(f"{number} Datasets, {repeat + 1} of {repeats.get(number, 1)}")
                 found.append(asyncio.run(_observe(plan, plane, number)))
+    _draw(plan, found)
     return _section(plan, sizes, found)
+
+
+def _draw(plan: Plan, found: list[Found]) -> None:
+    picture = plan.folder / "scaling.png" if plan.quick else plan.root / "docs" / "images" / "scaling.png"
+    data = plan.folder / "found.json"
+    data.write_text(json.dumps([asdict(item) for item in found]), encoding="utf-8")
+    measuring.run([plan.python("pipelines"), plan.program("draw_scale"), data, picture], plan.log("draw"))
 
 
 async def _observe(plan: Plan, plane: ControlPlane, number: int) -> Found:
