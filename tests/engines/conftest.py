@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from control_plane import ControlPlane, start_control_plane
+from kserve_stand_in import schemas
 from model_packages import ENVIRONMENTS, environments, make_want, packages
+from serving_clusters import install_kserve
 
 __all__ = ["environments", "make_want", "mlflow_uri", "packages"]
 
@@ -59,3 +62,13 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.3)
     raise TimeoutError(log.read_text())
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """An API server for the engines that serve on a cluster; with KServe's kinds where their schemas are."""
+    running = start_control_plane(tmp_path_factory.mktemp("plane"))
+    if schemas.is_here():
+        install_kserve(running)
+    yield running
+    running.stop()

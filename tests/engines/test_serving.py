@@ -1,4 +1,7 @@
-"""What every implementation of Serving promises, shown on the fake and on real Triton servers."""
+"""What every implementation of Serving promises, shown on the fake and on real Triton servers.
+
+On a cluster the API server and Triton are real; nodes and KServe are the stand-ins of tests/kserve_stand_in.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from kserve_stand_in import schemas
+from kserve_stand_in.nodes import PODS
+from pelagos.api import meta
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.serving import ServiceSeen, ServiceState, ServiceWant
+from serving_clusters import ServingCluster, serving_cluster, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -29,9 +36,14 @@ if TYPE_CHECKING:
 
 
 class World(Protocol):
-    """An implementation, and what happens to its servers."""
+    """An implementation, and what happens to its servers.
+
+    ``host`` is how addresses begin that clients are told, ``death`` what is said of a server that was killed.
+    """
 
     serving: Serving
+    host: str
+    death: str
 
     async def kill(self, uid: str) -> None:
         """The server dies."""
@@ -47,6 +59,9 @@ class World(Protocol):
 
 
 class FakeWorld:
+    host = "127.0.0.1"
+    death = "the server's process is gone"
+
     def __init__(self) -> None:
         self.fake = ServingFake()
         self.serving: Serving = self.fake
@@ -67,6 +82,9 @@ class FakeWorld:
 
 
 class TritonWorld:
+    host = "127.0.0.1"
+    death = "the server's process is gone"
+
     def __init__(self, triton: TritonLocal, home: Path) -> None:
         self.serving: Serving = triton
         self.home = home
@@ -80,6 +98,35 @@ class TritonWorld:
 
     async def break_answers(self, uid: str) -> None:
         for stub in children(self.pid(uid)):
+            os.kill(stub, signal.SIGKILL)
+
+    def fail_load(self, want: ServiceWant) -> ServiceWant:
+        return altered(want, self.home / "broken", {"triton/1/model.onnx": b"no graph"})
+
+    def missing(self, want: ServiceWant) -> ServiceWant:
+        return ServiceWant(**{**vars(want), "package_uri": str(self.home / "nowhere")})
+
+
+class ClusterWorld:
+    host = "detector"
+    death = "killed (signal 9)"
+
+    def __init__(self, site: ServingCluster, home: Path) -> None:
+        self.serving: Serving = site.serving
+        self.site = site
+        self.home = home
+
+    async def _pid(self, uid: str) -> int:
+        (pod,) = await self.site.cluster.list(PODS, "", {meta.UID_LABEL: uid})
+        process = self.site.node.running[pod["metadata"]["name"]].process
+        assert process is not None
+        return process.pid
+
+    async def kill(self, uid: str) -> None:
+        os.killpg(await self._pid(uid), signal.SIGKILL)
+
+    async def break_answers(self, uid: str) -> None:
+        for stub in children(await self._pid(uid)):
             os.kill(stub, signal.SIGKILL)
 
     def fail_load(self, want: ServiceWant) -> ServiceWant:
@@ -115,10 +162,20 @@ def uid() -> str:
     return str(uuid.uuid4())
 
 
-@pytest.fixture(params=["fake", "triton"])
+@pytest.fixture(params=["fake", "triton", "deployment", "kserve"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path, uid: str) -> AsyncIterator[World]:
     if request.param == "fake":
         yield FakeWorld()
+        return
+    if request.param == "kserve" and not schemas.is_here():
+        pytest.skip(schemas.ABSENT)
+    if request.param in ("deployment", "kserve"):
+        # Packages and what tests make of them are below the folder of all tests.
+        root = tmp_path.parent
+        async with serving_cluster(request.getfixturevalue("plane"), request.param, root, tmp_path) as site:
+            yield ClusterWorld(site, tmp_path)
+            for service in {uid, *SIDE_BY_SIDE}:
+                await site.serving.remove(service)
         return
     triton = TritonLocal(tmp_path, request.getfixturevalue("environments"))
     yield TritonWorld(triton, tmp_path)
@@ -146,8 +203,8 @@ async def test_an_endpoint_loads_its_model_and_answers_right(world: World, uid: 
     seen = await settled(world.serving, uid)
     assert (seen.state, seen.digest, seen.restarts) == (ServiceState.LOADED, want.digest, 0)
     assert seen.onnx_sha256 == want.onnx_sha256
-    assert seen.grpc_url.startswith("127.0.0.1:")
-    assert seen.http_url.startswith("http://127.0.0.1:")
+    assert seen.grpc_url.startswith(world.host)
+    assert seen.http_url.startswith(f"http://{world.host}")
     assert seen.metrics_url.endswith("/metrics")
     probe = await world.serving.probe(uid)
     assert (probe.correct, probe.message) == (True, "")
@@ -188,10 +245,10 @@ async def test_a_dead_server_is_started_again_and_counted(world: World, uid: str
         await world.kill(uid)
         dead = await gone(world.serving, uid)
         assert dead.state is ServiceState.DEAD
-        assert dead.message == "the server's process is gone"
+        assert world.death in dead.message
         assert not (await world.serving.probe(uid)).correct
         await world.serving.apply(want)
-        seen = await settled(world.serving, uid)
+        seen = await until(world.serving, uid, ServiceState.LOADED)
         assert (seen.state, seen.restarts) == (ServiceState.LOADED, deaths)
     assert (await world.serving.probe(uid)).correct
 
@@ -218,18 +275,19 @@ async def test_a_server_that_answers_wrong_is_noticed_and_cured(world: World, ui
     assert not probe.correct
     assert "not healthy" in probe.message
     await world.serving.restart(uid)
-    assert (await gone(world.serving, uid)).state is ServiceState.DEAD
+    # Dead here, and replaced already where a cluster does that by itself.
+    await until(world.serving, uid, ServiceState.DEAD, ServiceState.STARTING, seconds=5)
     await world.serving.apply(want)
-    seen = await settled(world.serving, uid)
+    seen = await until(world.serving, uid, ServiceState.LOADED)
     assert (seen.state, seen.restarts) == (ServiceState.LOADED, 1)
     assert (await world.serving.probe(uid)).correct
 
 
 async def test_services_live_side_by_side(world: World, make_want: MakeWant) -> None:
     wants = [
-        make_want("Detection", uid="one"),
-        make_want("Classification", uid="two", model_name="classifier"),
-        make_want("Detection", uid="three"),
+        make_want("Detection", uid="one", name="one"),
+        make_want("Classification", uid="two", name="two", model_name="classifier"),
+        make_want("Detection", uid="three", name="three"),
     ]
     await asyncio.gather(*(world.serving.apply(want) for want in wants))
     for want in wants:

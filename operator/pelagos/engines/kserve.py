@@ -1,9 +1,9 @@
 """Serving through KServe: one InferenceService for each ModelService. Called by the reconciler of ModelServices.
 
 See model_server_engine for what it shares with triton_deployment. What KServe says is weighed, not believed: its ``Ready`` has
-been True above crashing pods (kserve/kserve issues 1859 and 2037), and its ``status.observedGeneration`` is that of the Deployment
-below, not of the InferenceService (PropagateRawStatus), so it tells nothing about our change. The proof that a change has arrived
-is that ready pods carry its digest, that no others are left, and that the server itself names it.
+been True above crashing pods (kserve/kserve issues 1859 and 2037), and its ``status.observedGeneration`` is that of the
+Deployment below, not of the InferenceService (PropagateRawStatus), so it tells nothing about our change. The proof that a change
+has arrived is that ready pods carry its digest, that no others are left, and that the server itself names it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 SYSTEM = "KServe"
-NO_KSERVE = "this cluster has no InferenceServices (serving.kserve.io/v1beta1): install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
+NO_KSERVE = (
+    f"this cluster has no {kserve_objects.API_VERSION}: install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
+)
 NO_RUNTIME = f"there is no runtime {RUNTIME}: kubectl apply -f manifests/kserve/clusterservingruntime.yaml"
 _INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecognized", "InvalidPredictorSpec"})
 

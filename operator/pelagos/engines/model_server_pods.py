@@ -32,6 +32,8 @@ _CANNOT_BEGIN = frozenset({"CreateContainerConfigError", "CreateContainerError",
 _REFUSED_BY_SERVER = re.compile(
     r"failed to load '[^']*' version \d+: (?:Internal: |Invalid argument: )?(.*?)(?:\\n|\"?$)", re.M
 )
+_NO_GPU = "CudaDriverHelper"
+"""In the one error line that Triton writes on every machine without a GPU."""
 _SIGNALS = {137: "killed (signal 9)", 139: "crashed (signal 11)", 143: "ended (signal 15)"}
 
 
@@ -172,8 +174,11 @@ def why(terminated: Mapping[str, Any]) -> str:
     if terminated.get("reason") == "OOMKilled":
         return "out of memory; raise spec.resources.memory"
     code = int(terminated.get("exitCode", 0))
-    last_line = message.splitlines()[-1].removeprefix("pelagos: ") if message else ""
-    return last_line[:500] or _SIGNALS.get(code, f"exit code {code}")
+    if code in _SIGNALS:
+        # What it logged before has nothing to do with it.
+        return _SIGNALS[code]
+    lines = [line for line in message.splitlines() if line.strip() and _NO_GPU not in line]
+    return lines[-1].removeprefix("pelagos: ")[:500] if lines else f"exit code {code}"
 
 
 def _end(pod: Pod, terminated: Mapping[str, Any]) -> Problem:

@@ -1,0 +1,230 @@
+"""What only KServe brings: its statuses that cannot be trusted, its runtime, and objects that others may touch.
+
+The API server and Triton are real. KServe's controller and the nodes are stand-ins; every InferenceService is compared with the
+published schema.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from control_plane import ControlPlane
+from kserve_stand_in import schemas
+from pelagos.engines import kserve, model_server_pods
+from pelagos.engines.kserve_objects import INFERENCE_SERVICES, inference_service
+from pelagos.engines.kubernetes_objects import Body, Collection
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.placement import Placement, Toleration
+from pelagos.ports.serving import Scaling, ServiceState, ServiceWant
+from pelagos.ports.tenants import Tenant
+from serving_clusters import (
+    RUNTIME,
+    RUNTIMES,
+    ServingCluster,
+    inference_service_validator,
+    options,
+    serving_cluster,
+    until,
+)
+
+pytestmark = pytest.mark.skipif(not schemas.is_here(), reason=schemas.ABSENT)
+
+MakeWant = Callable[..., ServiceWant]
+UID = "uid-of-kserve"
+
+
+@pytest.fixture
+async def site(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[ServingCluster]:
+    async with serving_cluster(plane, "kserve", tmp_path.parent, tmp_path) as made:
+        yield made
+
+
+async def found(site: ServingCluster) -> Body:
+    (service,) = await site.all(INFERENCE_SERVICES, UID)
+    return service
+
+
+async def test_ready_alone_is_not_believed(site: ServingCluster, make_want: MakeWant) -> None:
+    """KServe says Ready while the server dies again and again."""
+    assert site.kserve is not None
+    site.kserve.faults.ready_while_crashing.add("detector")
+    want = site.in_namespace(make_want(uid=UID))
+    (site.root / "crashing").mkdir(exist_ok=True)
+    await site.serving.apply(replace(want, model_name="../not/a/folder"))
+    seen = await until(site.serving, UID, ServiceState.DEAD, ServiceState.LOAD_FAILED, ServiceState.LOADED)
+    conditions = {each["type"]: each["status"] for each in (await found(site))["status"]["conditions"]}
+    assert conditions["Ready"] == "True"
+    assert seen.state is ServiceState.LOAD_FAILED
+    assert "cannot be the name of a folder" in seen.message
+    assert seen.replicas == 0
+
+
+async def test_a_status_that_is_late_hides_no_roll_out(site: ServingCluster, make_want: MakeWant) -> None:
+    """KServe has not looked at a change yet: all that it says is about the version before."""
+    assert site.kserve is not None
+    want = site.in_namespace(make_want(uid=UID))
+    await site.serving.apply(want)
+    before = await until(site.serving, UID, ServiceState.LOADED)
+    site.kserve.faults.ignored.add("detector")
+    changed = replace(want, confidence="0.6", digest="changed")
+    await site.serving.apply(changed)
+    for _ in range(5):
+        seen = await site.serving.observe(UID)
+        assert seen is not None
+        assert (seen.digest, seen.state) == ("changed", ServiceState.STARTING)
+        assert "the old version stays served" in seen.message
+        assert seen.grpc_url == before.grpc_url
+        await asyncio.sleep(0.2)
+    site.kserve.faults.ignored.clear()
+    assert (await until(site.serving, UID, ServiceState.LOADED)).digest == "changed"
+    assert (await site.serving.probe(UID)).correct
+
+
+async def test_a_service_that_kserve_never_finds_ready_is_not(site: ServingCluster, make_want: MakeWant) -> None:
+    assert site.kserve is not None
+    site.kserve.faults.stuck.add("detector")
+    await site.serving.apply(site.in_namespace(make_want(uid=UID)))
+    async with asyncio.timeout(60):
+        while not [pod for pod in await site.pods(UID) if model_server_pods.is_ready(pod)]:
+            await asyncio.sleep(0.2)  # noqa: ASYNC110 - only the API server knows
+    seen = await site.serving.observe(UID)
+    assert seen is not None
+    assert (seen.state, seen.message) == (ServiceState.STARTING, "KServe: predictor is not ready")
+
+
+async def test_what_is_deleted_behind_our_back_is_made_again(site: ServingCluster, make_want: MakeWant) -> None:
+    want = site.in_namespace(make_want(uid=UID))
+    await site.serving.apply(want)
+    await until(site.serving, UID, ServiceState.LOADED)
+    await site.cluster.delete(INFERENCE_SERVICES, await found(site))
+    assert await site.serving.observe(UID) is None
+    await site.serving.apply(want)
+    assert (await until(site.serving, UID, ServiceState.LOADED)).restarts == 0
+
+
+async def test_what_is_as_wanted_is_not_written_and_what_was_changed_is_put_right(
+    site: ServingCluster, make_want: MakeWant
+) -> None:
+    want = site.in_namespace(make_want(uid=UID), scaling=Scaling(minimum=1, maximum=3))
+    await site.serving.apply(want)
+    await until(site.serving, UID, ServiceState.LOADED)
+    version = (await found(site))["metadata"]["resourceVersion"]
+    for _ in range(3):
+        await site.serving.apply(want)
+    assert (await found(site))["metadata"]["resourceVersion"] == version
+    # What others add is theirs.
+    await site.cluster.patch(
+        INFERENCE_SERVICES, site.namespace, "detector", {"metadata": {"annotations": {"note": "mine"}}}
+    )
+    seen = await site.serving.observe(UID)
+    assert seen is not None
+    assert seen.digest == want.digest
+    # What is ours is not.
+    patch = {"spec": {"predictor": {"maxReplicas": 1}}}
+    await site.cluster.patch(INFERENCE_SERVICES, site.namespace, "detector", patch)
+    seen = await site.serving.observe(UID)
+    assert seen is not None
+    assert seen.digest == ""
+    await site.serving.apply(want)
+    service = await found(site)
+    assert service["spec"]["predictor"]["maxReplicas"] == 3
+    assert service["metadata"]["annotations"]["note"] == "mine"
+    seen = await site.serving.observe(UID)
+    assert seen is not None
+    assert seen.digest == want.digest
+
+
+async def test_a_runtime_that_is_missing_is_said_with_the_command_that_helps(
+    site: ServingCluster, plane: ControlPlane, make_want: MakeWant
+) -> None:
+    want = site.in_namespace(make_want(uid=UID))
+    plane.request("DELETE", f"{RUNTIMES}/pelagos-triton")
+    try:
+        with pytest.raises(RejectedError, match=r"kubectl apply -f manifests/kserve/clusterservingruntime\.yaml"):
+            await site.serving.apply(want)
+        assert await site.serving.observe(UID) is None
+    finally:
+        plane.request("POST", RUNTIMES, yaml.safe_load(RUNTIME.read_text(encoding="utf-8")))
+    await site.serving.apply(want)
+    # It goes while the service is there: KServe refuses, and its reason is passed on.
+    plane.request("DELETE", f"{RUNTIMES}/pelagos-triton")
+    try:
+        seen = await until(site.serving, UID, ServiceState.LOAD_FAILED)
+        assert "RuntimeNotRecognized: Waiting for runtime to become available" in seen.message
+    finally:
+        plane.request("POST", RUNTIMES, yaml.safe_load(RUNTIME.read_text(encoding="utf-8")))
+
+
+async def test_a_cluster_without_kserve_is_said_to_be_one(
+    site: ServingCluster, make_want: MakeWant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = Collection("serving.kserve.io/v9", "InferenceService", "inferenceservices")
+    monkeypatch.setattr(kserve, "INFERENCE_SERVICES", absent)
+    monkeypatch.setattr(kserve.Kserve, "main", absent)
+    assert await site.serving.observe(UID) is None
+    with pytest.raises(RejectedError, match=r"install KServe, or set PELAGOS_SERVING_ENGINE=deployment"):
+        await site.serving.apply(site.in_namespace(make_want(uid=UID)))
+    await site.serving.remove(UID)
+
+
+async def test_an_inference_service_of_somebody_else_is_left_alone(site: ServingCluster, make_want: MakeWant) -> None:
+    assert site.kserve is not None
+    site.kserve.faults.ignored.add("detector")
+    body = {
+        "apiVersion": INFERENCE_SERVICES.api_version,
+        "kind": "InferenceService",
+        "metadata": {"name": "detector", "namespace": site.namespace},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "onnx"}}}},
+    }
+    await site.rest.ask("POST", INFERENCE_SERVICES.path(site.namespace), body)
+    want = site.in_namespace(make_want(uid=UID))
+    with pytest.raises(RejectedError, match=r"already a InferenceService detector .* rename the ModelService"):
+        await site.serving.apply(want)
+    ours = {"metadata": {"labels": {"pelagos.dev/uid": "earlier"}}}
+    await site.cluster.patch(INFERENCE_SERVICES, site.namespace, "detector", ours)
+    with pytest.raises(OutageError, match=r"an earlier ModelService is still being deleted"):
+        await site.serving.apply(want)
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_everything_that_can_be_asked_for_is_allowed_by_the_published_schema(make_want: MakeWant, mode: str) -> None:
+    placement = Placement(
+        memory="8Gi", gpus=2, gpu_product="NVIDIA-L4", shared_memory="1Gi", node_selector={"zone": "a"},
+        tolerations=(Toleration("a", "Exists", "", "NoExecute"),),
+    )  # fmt: skip
+    tenant = Tenant(service_account="lab", image_pull_secrets=("registry",), objects_secret="s3")
+    scaling = (
+        Scaling(mode="Knative", minimum=0, maximum=9, concurrency=4)
+        if mode == "Knative"
+        else Scaling(minimum=2, maximum=9)
+    )
+    want = replace(
+        make_want(), package_uri="s3://bucket/p/1", placement=placement, tenant=tenant, scaling=scaling, name="x" * 200
+    )
+    made = inference_service(want, "name: 'x'", options(Path("/objects")))
+    inference_service_validator()(made)
+    predictor = made["spec"]["predictor"]
+    assert made["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == mode
+    assert predictor["model"]["storageUri"] == "s3://bucket/p/1"
+    assert predictor["minReplicas"] == (0 if mode == "Knative" else 2)
+    assert predictor["automountServiceAccountToken"] is False
+    assert len(f"{made['metadata']['name']}-predictor-{want.namespace}") <= 63
+    # Knative refuses a Service that asks for these.
+    assert ("lifecycle" in predictor["model"]) == (mode == "Standard")
+    assert ("terminationGracePeriodSeconds" in predictor) == (mode == "Standard")
+
+
+@pytest.mark.parametrize(
+    ("file", "plural"), [("clusterservingruntime", "clusterservingruntimes"), ("servingruntime", "servingruntimes")]
+)
+def test_our_runtimes_are_allowed_by_the_published_schema(file: str, plural: str) -> None:
+    body = yaml.safe_load((RUNTIME.parent / f"{file}.yaml").read_text(encoding="utf-8"))
+    schemas.validator(plural, "v1alpha1")(body)
+    (container,) = body["spec"]["containers"]
+    assert container["command"] == ["python3", "-m", "pelagos_pipelines.serving.entrypoint"]

@@ -1,0 +1,165 @@
+"""Whether an object still is as it was applied, and what objects of model servers are like."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pelagos.engines import kserve_objects, model_server, triton_deployment_objects
+from pelagos.engines.kubernetes_objects import holds, quantity
+from pelagos.engines.model_server import Options
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.placement import Placement, Toleration
+from pelagos.ports.serving import Scaling, ServiceWant
+from pelagos.ports.tenants import Tenant
+
+WANT = ServiceWant(
+    uid="0f", namespace="lab", name="detector", model_name="detector", package_uri="/objects/packages/ab", onnx_sha256="ab",
+    max_batch_size=4, max_queue_delay=0, instances=2, confidence="0.25", iou="0.7", cpu=2, digest="sha256:1",
+)  # fmt: skip
+GIVEN = Options(image="serving:1", objects_root="/objects", objects_claim="objects", s3_endpoint="http://minio.s3:9900")
+REMOTE = replace(WANT, package_uri="s3://bucket/packages/ab")
+
+
+@pytest.mark.parametrize(
+    ("live", "want"),
+    [
+        ({"a": 1, "added": 2}, {"a": 1}),
+        ({"limits": {"memory": "1Gi", "cpu": "1500m"}}, {"limits": {"memory": "1024Mi", "cpu": "1.5"}}),
+        ({"env": [{"name": "Z"}, {"name": "A", "value": "1"}]}, {"env": [{"name": "A", "value": "1"}]}),
+        ({}, {"nodeSelector": {}}),
+        ({"emptyDir": {}}, {"emptyDir": {}}),
+    ],
+)
+def test_what_others_added_or_wrote_in_another_way_is_no_difference(live: Any, want: Any) -> None:
+    assert holds(live, want)
+
+
+@pytest.mark.parametrize(
+    ("live", "want"),
+    [
+        (None, {"a": 1}),
+        ({"a": 2}, {"a": 1}),
+        ({"a": True}, {"a": False}),
+        ({"env": [{"name": "A", "value": "1Gi"}]}, {"env": [{"name": "A", "value": "1024Mi"}]}),
+        ({"limits": {"memory": "1G"}}, {"limits": {"memory": "1Gi"}}),
+        ({"command": ["a", "b"]}, {"command": ["a"]}),
+        ({"tolerations": [{"key": "a"}]}, {"tolerations": [{"key": "b"}]}),
+        ({}, {"replicas": 0}),
+        ({}, {"automountServiceAccountToken": False}),
+    ],
+)
+def test_what_was_changed_or_taken_away_is_a_difference(live: Any, want: Any) -> None:
+    assert not holds(live, want)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1", 1), ("500m", 0.5), ("4Gi", 4 * 2**30), ("2k", 2000), ("1.5", 1.5), ("x", None), (None, None)],
+)
+def test_quantities(text: str | None, number: float | None) -> None:
+    found = quantity(text)
+    assert (None if found is None else float(found)) == number
+
+
+@pytest.mark.parametrize("name", ["detector", "a.b", "9-lives", "x" * 253, "a" * 63, "a" * 62 + ".b"])
+def test_names_are_labels_and_differ_when_resources_do(name: str) -> None:
+    made = model_server.object_name(name, 53)
+    assert re.fullmatch(r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?", made)
+    assert made == model_server.object_name(name, 53)
+    assert made != model_server.object_name(f"{name}b", 53)
+    assert made != model_server.object_name(name.replace(".", "-") + "-", 53)
+
+
+def test_an_allowed_name_stays_as_it_is() -> None:
+    assert model_server.object_name("detector-2", 53) == "detector-2"
+
+
+@pytest.mark.parametrize("want", [WANT, REMOTE], ids=["claim", "s3"])
+def test_pods_are_allowed_by_the_restricted_pod_security_level(want: ServiceWant) -> None:
+    spec = triton_deployment_objects.pod(want, "name: 'x'", GIVEN)
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [*spec["containers"], *spec.get("initContainers", [])]:
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+    assert {kind for volume in spec["volumes"] for kind in volume} <= {"name", "emptyDir", "persistentVolumeClaim"}
+
+
+def test_a_package_on_a_claim_is_mounted_read_only_and_alone() -> None:
+    spec = triton_deployment_objects.pod(WANT, "", GIVEN)
+    assert "initContainers" not in spec
+    mount = next(each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "models")
+    assert mount == {"name": "models", "mountPath": "/mnt/models", "readOnly": True, "subPath": "packages/ab"}
+
+
+def test_credentials_of_the_storage_reach_only_what_fetches_the_package() -> None:
+    want = replace(REMOTE, tenant=Tenant(objects_secret="s3-of-the-lab"))
+    spec = triton_deployment_objects.pod(want, "", replace(GIVEN, objects_secret="shared"))
+    (fetch,) = spec["initContainers"]
+    assert fetch["envFrom"] == [{"secretRef": {"name": "s3-of-the-lab"}}]
+    assert "envFrom" not in spec["containers"][0]
+    assert {"name": "AWS_ENDPOINT_URL", "value": "http://minio.s3:9900"} in fetch["env"]
+
+
+def test_a_folder_that_no_pod_can_reach_is_refused_with_the_settings_that_help() -> None:
+    with pytest.raises(RejectedError, match=r"PELAGOS_OBJECTS_URI .* PELAGOS_OBJECTS_CLAIM"):
+        triton_deployment_objects.pod(WANT, "", replace(GIVEN, objects_claim=""))
+    with pytest.raises(RejectedError, match=r"not below /objects"):
+        kserve_objects.inference_service(replace(WANT, package_uri="/else/where"), "", GIVEN)
+
+
+def test_gpus_are_asked_for_with_the_nodes_that_have_them() -> None:
+    placement = Placement(memory="16Gi", gpus=1, gpu_product="NVIDIA-L4", node_selector={"zone": "a"})
+    spec = triton_deployment_objects.pod(replace(WANT, placement=placement), "", GIVEN)
+    resources = spec["containers"][0]["resources"]
+    assert resources["limits"] == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"} == resources["requests"]
+    assert spec["nodeSelector"] == {"zone": "a", "nvidia.com/gpu.product": "NVIDIA-L4"}
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def test_a_toleration_of_the_user_for_gpus_is_not_doubled() -> None:
+    own = Toleration("nvidia.com/gpu", "Equal", "present", "NoSchedule")
+    made = model_server.tolerations(Placement(gpus=1, tolerations=(own,)))
+    assert made == [{"key": "nvidia.com/gpu", "operator": "Equal", "value": "present", "effect": "NoSchedule"}]
+
+
+def test_an_autoscaler_alone_decides_about_replicas() -> None:
+    fixed = triton_deployment_objects.deployment(replace(WANT, scaling=Scaling(minimum=2, maximum=2)), "", GIVEN)
+    assert fixed["spec"]["replicas"] == 2
+    scaled = triton_deployment_objects.deployment(replace(WANT, scaling=Scaling(minimum=2, maximum=5)), "", GIVEN)
+    assert "replicas" not in scaled["spec"]
+
+
+def test_a_server_that_mounts_its_package_may_call_nobody() -> None:
+    assert triton_deployment_objects.network_policy(WANT, GIVEN)["spec"]["egress"] == []
+    lookups, storage = triton_deployment_objects.network_policy(REMOTE, GIVEN)["spec"]["egress"]
+    assert {each["port"] for each in lookups["ports"]} == {53}
+    assert {each["port"] for each in storage["ports"]} == {80, 443, 9000, 9900}
+
+
+def test_the_digest_alone_changes_the_pods() -> None:
+    one, other = (
+        triton_deployment_objects.deployment(replace(WANT, digest=digest), "", GIVEN) for digest in ("1", "2")
+    )
+    assert one["spec"]["template"] != other["spec"]["template"]
+    assert one["spec"]["selector"] == other["spec"]["selector"]
+
+
+def test_the_want_is_known_again_from_what_was_made_for_it() -> None:
+    want = replace(WANT, scaling=Scaling(maximum=3), placement=Placement(tolerations=(Toleration("a"),)))
+    made = triton_deployment_objects.deployment(want, "", GIVEN)
+    assert model_server.recorded(made) == want
+    assert model_server.recorded({"metadata": {"annotations": {"pelagos.dev/want": "{"}}}) is None
+
+
+def test_restarts_are_forgotten_with_the_want_that_they_were_for() -> None:
+    annotations = {"pelagos.dev/restarts": "3 old digest", "pelagos.dev/digest": "old digest"}
+    assert model_server.restarts({"metadata": {"annotations": annotations}}) == 3
+    assert model_server.restarts({"metadata": {"annotations": annotations | {"pelagos.dev/digest": "new"}}}) == 0

@@ -1,0 +1,159 @@
+"""What is said of pods that do not serve: the cluster's own words, and who must act."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pelagos.engines import model_server_pods
+from pelagos.ports.serving import ServiceState
+
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+REFUSED = """2026-11-24T06:32:23Z E 1507 server.cc:241] "CudaDriverHelper has not been initialized."
+2026-11-24T06:32:24Z E 1507 model_lifecycle.cc:642] "failed to load 'detector' version 1: Internal: InvalidProtobuf: \
+[ONNXRuntimeError] : 7 : Load model from /tmp/x/model.onnx failed:Protobuf parsing failed.\\n\\nAt:\\n  /x.py(753): create\\n"
+error: creating server: Internal - failed to load all models
+"""
+
+
+def pod(*, age: float = 5, name: str = "detector-1", **status: Any) -> dict[str, Any]:
+    created = (NOW - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    metadata = {"name": name, "uid": name, "creationTimestamp": created}
+    return {"metadata": metadata, "spec": {"nodeName": "node-1"}, "status": {"phase": "Pending"} | status}
+
+
+def container(**state: Any) -> dict[str, Any]:
+    return {"name": "server", "image": "pelagos/serving:1", "ready": False, "restartCount": 0} | state
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"state": {"waiting": {"reason": reason} | ({"message": message} if message else {})}}
+
+
+def crashed(**last: Any) -> dict[str, Any]:
+    return waiting("CrashLoopBackOff", "back-off") | {
+        "lastState": {"terminated": {"reason": "Error", "exitCode": 1} | last}
+    }
+
+
+def unschedulable(message: str) -> dict[str, Any]:
+    return {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "words"),
+    [
+        (
+            {"conditions": [unschedulable("0/3 nodes: insufficient nvidia.com/gpu")]},
+            "Waiting",
+            "insufficient nvidia.com/gpu",
+        ),
+        ({"containerStatuses": [container(**waiting("ImagePullBackOff", "not found"))]}, "Waiting", "not found"),
+        ({"initContainerStatuses": [container(**waiting("ErrImagePull", "no host"))]}, "Waiting", "no host"),
+        (
+            {"containerStatuses": [container(**waiting("CreateContainerConfigError", 'secret "s3" not found'))]},
+            "Waiting",
+            'secret "s3" not found',
+        ),
+        (
+            {"containerStatuses": [container(**crashed(exitCode=137, message="E some older line"))]},
+            "Dead",
+            "killed (signal 9)",
+        ),
+        ({"containerStatuses": [container(**crashed(exitCode=139))]}, "Dead", "crashed (signal 11)"),
+        (
+            {"containerStatuses": [container(**crashed(exitCode=137, reason="OOMKilled"))]},
+            "Dead",
+            "raise spec.resources.memory",
+        ),
+        ({"containerStatuses": [container(**crashed(exitCode=3))]}, "Dead", "exit code 3"),
+        (
+            {"containerStatuses": [container(**crashed(message=REFUSED))]},
+            "LoadFailed",
+            "InvalidProtobuf: [ONNXRuntimeError] : 7 : Load model from /tmp/x/model.onnx failed:Protobuf parsing failed.",
+        ),
+        (
+            {
+                "initContainerStatuses": [
+                    container(**crashed(exitCode=65, message="pelagos: model.onnx has been altered"))
+                ]
+            },
+            "LoadFailed",
+            "model.onnx has been altered",
+        ),
+        (
+            {"initContainerStatuses": [container(**crashed(exitCode=75, message="pelagos: s3://b: timeout"))]},
+            "Dead",
+            "s3://b: timeout",
+        ),
+        (
+            {
+                "containerStatuses": [
+                    container(state={"terminated": {"exitCode": 1, "reason": "Error", "message": "oh"}})
+                ]
+            },
+            "Dead",
+            "oh",
+        ),
+    ],
+)
+def test_a_pod_that_does_not_serve_says_why(status: dict[str, Any], state: str, words: str) -> None:
+    found = model_server_pods.problem([pod(**status)], NOW)
+    assert found is not None
+    assert found.state is ServiceState(state)
+    assert words in found.message
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"containerStatuses": [container(**waiting("ContainerCreating"))]},
+        {"containerStatuses": [container(state={"running": {}})], "phase": "Running"},
+        {
+            "initContainerStatuses": [container(state={"terminated": {"exitCode": 0, "reason": "Completed"}})],
+            "containerStatuses": [container(**waiting("PodInitializing"))],
+        },
+    ],
+)
+def test_a_pod_that_starts_has_no_problem(status: dict[str, Any]) -> None:
+    assert model_server_pods.problem([pod(**status)], NOW) is None
+
+
+def test_a_pod_that_is_being_created_for_long_waits_for_something() -> None:
+    status: dict[str, Any] = {"containerStatuses": [container(**waiting("ContainerCreating"))]}
+    found = model_server_pods.problem([pod(age=45, **status)], NOW)
+    assert found is not None
+    assert found.state is ServiceState.WAITING
+    assert "on node node-1 is being created since 2026-05-01T11:59:15Z" in found.message
+
+
+def test_a_server_that_runs_again_after_it_refused_its_model_will_refuse_it_again() -> None:
+    again = container(
+        state={"running": {}}, lastState={"terminated": {"exitCode": 1, "reason": "Error", "message": REFUSED}}
+    )
+    found = model_server_pods.problem([pod(phase="Running", containerStatuses=[again])], NOW)
+    assert found is not None
+    assert found.state is ServiceState.LOAD_FAILED
+
+
+def test_an_evicted_pod_matters_only_when_it_was_not_replaced() -> None:
+    gone = pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
+    found = model_server_pods.problem([gone], NOW)
+    assert found is not None
+    assert (found.state, "low on resource: memory" in found.message) == (ServiceState.DEAD, True)
+    assert model_server_pods.problem([gone, pod(name="detector-2")], NOW) is None
+
+
+def test_deaths_are_those_of_servers_not_of_what_fetches_packages() -> None:
+    counted = pod(containerStatuses=[container(restartCount=2)], initContainerStatuses=[container(restartCount=5)])
+    assert model_server_pods.deaths([counted, pod(name="detector-2")]) == 2
+
+
+def test_a_pod_that_ends_is_not_ready_any_more() -> None:
+    ready = pod(phase="Running", conditions=[{"type": "Ready", "status": "True"}])
+    assert model_server_pods.is_ready(ready)
+    ready["metadata"]["deletionTimestamp"] = "2026-05-01T12:00:00Z"
+    assert not model_server_pods.is_ready(ready)

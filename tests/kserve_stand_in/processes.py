@@ -1,0 +1,221 @@
+"""The containers of pods as processes of this machine. Called by nodes.
+
+A container's command, arguments and environment are used as they stand in the pod; only what names places differs: the
+interpreter, the folders behind volumes, the address to listen on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from loopback import free_address
+
+PORTS = (8080, 9000, 8002)
+_LOG_KEPT = 2048
+_LINES_KEPT = 80
+_LONGEST_PAUSE = 4.0
+_SHOWN = 0.5
+"""Seconds for which a container that has ended is shown as such before the pause begins."""
+
+
+@dataclass(frozen=True)
+class Containers:
+    """Starts the containers of pods."""
+
+    claims: Mapping[str, Path]
+    environments: Path
+    folder: Path
+
+    def start(self, pod: Mapping[str, Any], secrets: Mapping[str, Mapping[str, str]]) -> Running:
+        """The pod's processes, init containers first."""
+        spec, name = pod["spec"], pod["metadata"]["name"]
+        home = self.folder / name
+        home.mkdir(parents=True, exist_ok=True)
+        address = free_address(PORTS)
+        steps = [
+            Step(each, self._command(each), self._environment(each, spec, home, address, secrets), is_init)
+            for is_init, kind in ((True, "initContainers"), (False, "containers"))
+            for each in spec.get(kind) or ()
+        ]
+        return Running(name, address, home / "log", steps)
+
+    def _command(self, container: Mapping[str, Any]) -> list[str]:
+        command = [*(container.get("command") or ()), *(container.get("args") or ())]
+        return [sys.executable if part == "python3" else part for part in command]
+
+    def _environment(
+        self,
+        container: Mapping[str, Any],
+        spec: Mapping[str, Any],
+        home: Path,
+        address: str,
+        secrets: Mapping[str, Mapping[str, str]],
+    ) -> dict[str, str]:
+        values: dict[str, str] = {}
+        for source in container.get("envFrom") or ():
+            values |= secrets[source["secretRef"]["name"]]
+        values |= {each["name"]: each.get("value", "") for each in container.get("env") or ()}
+        places = {each["mountPath"]: self._place(each, spec, home) for each in container.get("volumeMounts") or ()}
+        values = {name: str(places.get(value, value)) for name, value in values.items()}
+        return {
+            "PATH": os.environ["PATH"],
+            "TMPDIR": str(places.get("/tmp", home)),
+            **values,
+            "PELAGOS_TRITON_HOME": str(self.environments / "triton"),
+            "PELAGOS_LISTEN_ADDRESS": address,
+        }
+
+    def _place(self, mount: Mapping[str, Any], spec: Mapping[str, Any], home: Path) -> Path:
+        volume = next(each for each in spec["volumes"] if each["name"] == mount["name"])
+        if "persistentVolumeClaim" in volume:
+            return self.claims[volume["persistentVolumeClaim"]["claimName"]] / str(mount.get("subPath", ""))
+        place = home / str(volume["name"])
+        place.mkdir(exist_ok=True)
+        return place
+
+
+@dataclass(frozen=True)
+class Step:
+    """One container."""
+
+    container: Mapping[str, Any]
+    command: list[str]
+    environment: dict[str, str]
+    is_init: bool
+
+
+@dataclass
+class Running:
+    """A pod on this machine."""
+
+    name: str
+    address: str
+    log: Path
+    steps: list[Step]
+    current: int = 0
+    restarts: list[int] = field(default_factory=list)
+    process: subprocess.Popen[bytes] | None = None
+    last: dict[str, Any] | None = None
+    ended_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.restarts = [0 for _ in self.steps]
+        self._begin()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its server's process runs."""
+        return self._is_serving and self.process is not None and self.process.poll() is None
+
+    @property
+    def _is_serving(self) -> bool:
+        return not self.steps[self.current].is_init
+
+    def kill(self) -> None:
+        """As the kernel does."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """As a kubelet does: ask, wait, kill."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.terminate()
+        for _ in range(100):
+            if self.process.poll() is not None:
+                break
+            await asyncio.sleep(0.05)
+        self.kill()
+        await asyncio.to_thread(self.process.wait)
+
+    def step(self) -> None:
+        """Notice what ended; begin what comes next."""
+        if self.process is None:
+            pause = min(_LONGEST_PAUSE, 2.0 ** (self.restarts[self.current] - 1))
+            if monotonic() - self.ended_at > _SHOWN + pause:
+                self.restarts[self.current] += 1
+                self._begin()
+            return
+        code = self.process.poll()
+        if code is None:
+            return
+        if self.steps[self.current].is_init and code == 0:
+            self.current += 1
+            self.last = None
+            self._begin()
+            return
+        # What a killed server leaves behind must not go on with its memory.
+        self.kill_group()
+        self.process, self.ended_at = None, monotonic()
+        self.last = {
+            "exitCode": code if code >= 0 else 128 - code,
+            "reason": "Completed" if code == 0 else "Error",
+            "message": self._tail() if code else "",
+        }
+
+    def kill_group(self) -> None:
+        """All processes of the container end with its first one."""
+        if self.process is not None:
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+    def status(self, *, ready: bool) -> dict[str, Any]:
+        """Of the pod."""
+        conditions = [
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Initialized", "status": "True" if self._is_serving else "False"},
+            {"type": "Ready", "status": "True" if ready else "False"},
+        ]
+        states = [self._container(index, ready=ready) for index in range(len(self.steps))]
+        return {
+            "phase": "Running" if self._is_serving else "Pending",
+            "podIP": self.address,
+            "podIPs": [{"ip": self.address}],
+            "conditions": conditions,
+            "initContainerStatuses": [state for state, step in zip(states, self.steps, strict=True) if step.is_init],
+            "containerStatuses": [state for state, step in zip(states, self.steps, strict=True) if not step.is_init],
+        }
+
+    def _container(self, index: int, *, ready: bool) -> dict[str, Any]:
+        container = self.steps[index].container
+        made = {
+            "name": container["name"],
+            "image": container["image"],
+            "imageID": "",
+            "restartCount": self.restarts[index],
+        }
+        if index < self.current:
+            return made | {"ready": True, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+        if index > self.current:
+            return made | {"ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
+        last = {"lastState": {"terminated": self.last}} if self.last else {}
+        if self.process is not None:
+            return made | {"ready": ready, "state": {"running": {}}} | last
+        if monotonic() - self.ended_at < _SHOWN:
+            return made | {"ready": False, "state": {"terminated": self.last}}
+        waiting = {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}
+        return made | {"ready": False, "state": {"waiting": waiting}} | last
+
+    def _begin(self) -> None:
+        step = self.steps[self.current]
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                step.command, env=step.environment, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def _tail(self) -> str:
+        """As much as a kubelet keeps with FallbackToLogsOnError."""
+        lines = self.log.read_bytes().splitlines(keepends=True)[-_LINES_KEPT:]
+        return b"".join(lines)[-_LOG_KEPT:].decode(errors="replace")

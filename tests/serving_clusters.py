@@ -1,0 +1,138 @@
+"""Engines that serve on a cluster, against a real API server; nodes and KServe are stand-ins that run real Triton servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from control_plane import ControlPlane
+from kserve_stand_in import schemas
+from kserve_stand_in.controller import Controller
+from kserve_stand_in.nodes import PODS, Node
+from model_packages import ENVIRONMENTS
+from pelagos.api import meta
+from pelagos.engines.kserve import Kserve
+from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.local_objects import LocalObjects
+from pelagos.engines.model_server import Options
+from pelagos.engines.model_server_engine import ClusterServing
+from pelagos.engines.triton_deployment import TritonDeployment
+from pelagos.ports.serving import ServiceSeen, ServiceState, ServiceWant, Serving
+
+CLAIM = "objects"
+RUNTIME = Path(__file__).parents[1] / "manifests/kserve/clusterservingruntime.yaml"
+RUNTIMES = "/apis/serving.kserve.io/v1alpha1/clusterservingruntimes"
+_numbers = itertools.count(1)
+
+
+@dataclass
+class ServingCluster:
+    """``root`` is the folder of the object store, and what the claim ``objects`` holds; ``namespace`` is new for each test."""
+
+    plane: ControlPlane
+    root: Path
+    namespace: str
+    rest: KubernetesRest
+    cluster: KubernetesObjects
+    node: Node
+    kserve: Controller | None
+    serving: ClusterServing
+
+    async def pods(self, uid: str) -> list[Body]:
+        """All of a service that are not ending."""
+        found = await self.cluster.list(PODS, self.namespace, {meta.UID_LABEL: uid})
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    async def all(self, kind: Collection, uid: str) -> list[Body]:
+        """All objects of a kind that carry the uid."""
+        return await self.cluster.list(kind, self.namespace, {meta.UID_LABEL: uid})
+
+    def in_namespace(self, want: ServiceWant, **changes: Any) -> ServiceWant:
+        """The want, for this test's namespace."""
+        return replace(want, namespace=self.namespace, **changes)
+
+
+def options(root: Path, **changes: Any) -> Options:
+    """Of an installation whose objects are on the claim ``objects``."""
+    fields: dict[str, Any] = {
+        "image": "pelagos/serving:test",
+        "objects_root": str(root),
+        "objects_claim": CLAIM,
+        "reach": "pod",
+    }
+    return Options(**(fields | changes))
+
+
+@contextlib.asynccontextmanager
+async def serving_cluster(plane: ControlPlane, engine: str, root: Path, folder: Path) -> AsyncIterator[ServingCluster]:
+    """A namespace with stand-ins for what the API server lacks, and the engine ``kserve`` or ``deployment``."""
+    namespace = f"serving-{next(_numbers)}"
+    plane.create_namespace(namespace)
+    rest = KubernetesRest(plane.url, tls=plane.tls(), token=plane.token)
+    cluster = KubernetesObjects(rest)
+    node = Node(rest, {CLAIM: root}, ENVIRONMENTS, folder / "node")
+    controller = Controller(rest, validate=inference_service_validator()) if engine == "kserve" else None
+    kind = Kserve if engine == "kserve" else TritonDeployment
+    serving = kind(cluster, LocalObjects(root), options(root))
+    tasks = [asyncio.create_task(part.run()) for part in (node, controller) if part is not None]
+    try:
+        yield ServingCluster(plane, root, namespace, rest, cluster, node, controller, serving)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await node.stop()
+        await clear(rest, namespace)
+        await serving.close()
+        await cluster.close()
+    errors = controller.errors if controller is not None else []
+    assert errors == [], errors
+    failed = [task.exception() for task in tasks if not task.cancelled()]
+    assert failed == []
+
+
+async def clear(rest: KubernetesRest, namespace: str) -> None:
+    """Leave nothing for the stand-ins of the next test."""
+    for path in (
+        "/apis/serving.kserve.io/v1beta1/namespaces/{}/inferenceservices",
+        "/apis/apps/v1/namespaces/{}/deployments",
+        "/api/v1/namespaces/{}/pods",
+    ):
+        await rest.ask("DELETE", path.format(namespace), {"gracePeriodSeconds": 0})
+
+
+def install_kserve(plane: ControlPlane) -> None:
+    """The kinds of KServe, and our runtime."""
+    plane.apply_crds(sorted(schemas.MINIMAL.glob("*.yaml")))
+    plane.request("POST", RUNTIMES, yaml.safe_load(RUNTIME.read_text(encoding="utf-8")))
+
+
+_validators: dict[str, Any] = {}
+
+
+def inference_service_validator() -> Any:
+    """Made once: the schema is two megabytes."""
+    if "isvc" not in _validators:
+        _validators["isvc"] = schemas.validator("inferenceservices", "v1beta1")
+    return _validators["isvc"]
+
+
+async def until(serving: Serving, uid: str, *states: ServiceState, seconds: float = 60) -> ServiceSeen:
+    """What is seen when the endpoint is in one of ``states``."""
+    seen = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while seen is None or seen.state not in states:
+                await asyncio.sleep(0.1)
+                seen = await serving.observe(uid)
+    assert seen is not None
+    assert seen.state in states, seen
+    return seen
