@@ -1,0 +1,179 @@
+"""Our manifests on a real API server, as a person applies them; and the operator under the identity that they give it.
+
+No controller runs: nothing makes pods of the Deployment, and namespaces stay until ``finalize`` lets them go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import audit_rbac
+import rendering
+from control_plane import ControlPlane, start_control_plane
+from pelagos.api import kinds, meta
+
+SYSTEM = "pelagos-system"
+ACCOUNT = "pelagos-operator"
+USER = f"system:serviceaccount:{SYSTEM}:{ACCOUNT}"
+PROGRAM = Path(__file__).parent / "manifests" / "operator_program.py"
+# kubectl asks servers without server-side validation for their schema, and that of 1.20 knows no CEL rules.
+APPLY = ("apply", "--validate=false")
+_VOLATILE = {
+    "events",
+    "leases",
+    "endpoints",
+    "endpointslices",
+    "apiservices",
+    "flowschemas",
+    "prioritylevelconfigurations",
+}
+
+
+@dataclass
+class Site:
+    """An API server that writes an audit log of what service accounts do."""
+
+    plane: ControlPlane
+    log: Path
+
+    def kubectl(self, *arguments: str, text: str | None = None, code: int = 0) -> str:
+        """Run kubectl as an administrator; fails when it does not end with ``code``."""
+        command = [
+            rendering.kubectl(),
+            "--kubeconfig",
+            str(self.plane.kubeconfig),
+            "--cache-dir",
+            str(self.log.with_name("cache")),
+            *arguments,
+        ]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def apply(self, folder: Path) -> list[str]:
+        """Apply a kustomization; what became of each object, in kubectl's words."""
+        return self.kubectl(*APPLY, "-k", str(folder)).splitlines()
+
+    def everything(self) -> dict[str, str]:
+        """The version of every object that a person could list, by its path; without what only tells of the passing time."""
+        listed = self.kubectl("api-resources", "--verbs=list", "--output=name").split()
+        names = [name for name in listed if name.split(".")[0] not in _VOLATILE]
+        found = json.loads(self.kubectl("get", ",".join(names), "--all-namespaces", "--output=json"))
+        return {
+            _path(body["metadata"], body["kind"]): body["metadata"].get("resourceVersion", "")
+            for body in found["items"]
+        }
+
+    def finalize(self, namespace: str) -> None:
+        """What the namespace controller does: what others left in it goes (the operator's Lease), and then the namespace."""
+        self.plane.request("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")
+        with contextlib.suppress(urllib.error.HTTPError):
+            body = self.plane.request("GET", f"/api/v1/namespaces/{namespace}")
+            self.plane.request("PUT", f"/api/v1/namespaces/{namespace}/finalize", body | {"spec": {"finalizers": []}})
+
+    def token(self, name: str = ACCOUNT, namespace: str = SYSTEM) -> str:
+        """A token of a service account, by TokenRequest as a kubelet does."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+        answer = self.plane.request("POST", path, body)
+        return str(answer["status"]["token"])
+
+    def acts(self) -> audit_rbac.Trace:
+        """What the operator's service account has done so far."""
+        return audit_rbac.trace(self.log.read_text(encoding="utf-8").splitlines(), USER)
+
+    @contextlib.contextmanager
+    def operator(self, home: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The operator as a process, under the identity of its service account."""
+        home.mkdir(parents=True, exist_ok=True)
+        kubeconfig = home / "kubeconfig"
+        told = yaml.safe_load(self.plane.kubeconfig.read_text(encoding="utf-8"))
+        told["users"][0]["user"] = {"token": self.token()}
+        kubeconfig.write_text(yaml.safe_dump(told), encoding="utf-8")
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PELAGOS_")},
+            "PELAGOS_HOME": str(home),
+            "PELAGOS_KUBECONFIG": str(kubeconfig),
+            "PELAGOS_LEADER_ELECTION": "true",
+            "PELAGOS_LEASE_NAMESPACE": SYSTEM,
+            **settings,
+        }
+        with (home / "operator.log").open("wb") as log:
+            process = subprocess.Popen([sys.executable, str(PROGRAM)], env=environment, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    def read(self, kind: str, name: str, namespace: str = "default") -> Mapping[str, Any]:
+        """One of our resources."""
+        found: Mapping[str, Any] = self.plane.request("GET", f"{collection(kind, namespace)}/{name}")
+        return found
+
+    def create(self, body: Mapping[str, Any], namespace: str) -> None:
+        """Create one of our resources."""
+        self.plane.request("POST", collection(body["kind"], namespace), body)
+
+    def remove(self, folder: Path) -> None:
+        """Uninstall as docs/installing.md says, and wait until it is done."""
+        self.kubectl("delete", "-k", str(folder), "--wait=false", "--ignore-not-found")
+        self.finalize(SYSTEM)
+        deadline = time.monotonic() + 60
+        while left := [name for name in self.everything() if "pelagos" in name]:
+            assert time.monotonic() < deadline, f"still there: {left}"
+
+    def until(
+        self,
+        kind: str,
+        name: str,
+        holds: Callable[[Mapping[str, Any]], bool],
+        home: Path,
+        *,
+        namespace: str = "default",
+    ) -> Mapping[str, Any]:
+        """A resource when ``holds`` is true of it; fails with its status and the end of the operator's log."""
+        deadline = time.monotonic() + 60
+        while not holds(body := self.read(kind, name, namespace)):
+            if time.monotonic() > deadline:
+                said = (home / "operator.log").read_text(encoding="utf-8")[-3000:]
+                pytest.fail(f"{kind} {name} did not come so far: {body.get('status')}\n{said}")
+            time.sleep(0.2)
+        return body
+
+
+@contextlib.contextmanager
+def site(folder: Path) -> Iterator[Site]:
+    """A fresh API server with nothing of ours."""
+    folder.mkdir(parents=True, exist_ok=True)
+    policy, log = folder / "audit-policy.yaml", folder / "audit.log"
+    log.touch()
+    policy.write_text(yaml.safe_dump(audit_rbac.POLICY), encoding="utf-8")
+    running = start_control_plane(folder / "plane", (f"--audit-policy-file={policy}", f"--audit-log-path={log}"))
+    try:
+        yield Site(running, log)
+    finally:
+        running.stop()
+
+
+def collection(kind: str, namespace: str = "default") -> str:
+    """Path of all resources of one of our kinds."""
+    plural = next(known.plural for known in kinds.KINDS if known.kind == kind)
+    return f"/apis/{meta.API_VERSION}/namespaces/{namespace}/{plural}"
+
+
+def _path(metadata: Mapping[str, Any], kind: str) -> str:
+    return "/".join((kind, metadata.get("namespace", ""), metadata["name"]))

@@ -1,0 +1,16 @@
+"""One real API server for the tests that need one; each leaves it as it was. See tests/installed.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import installed
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[installed.Site]:
+    """An API server with nothing of ours."""
+    with installed.site(tmp_path_factory.mktemp("site")) as running:
+        yield running

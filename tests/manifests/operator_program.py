@@ -1,0 +1,63 @@
+"""The operator as it is, with kopf, a Lease and the tenants' conventions, over the shipped fakes; for all namespaces or one."""
+
+from __future__ import annotations
+
+import functools
+from datetime import timedelta
+
+import kopf
+
+from pelagos import wiring
+from pelagos.engines.kubernetes_tenants import KubernetesTenants
+from pelagos.handlers import resources
+from pelagos.observability import logs
+from pelagos.ports.clock import SystemClock
+from pelagos.ports.fakes.objects import ObjectsFake
+from pelagos.ports.fakes.pipelines import PipelinesFake
+from pelagos.ports.fakes.registry import RegistryFake
+from pelagos.ports.fakes.serving import ServingFake
+from pelagos.ports.fakes.tracking import TrackingFake
+from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.tenants import Tenant
+from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.probes import Probes
+from pelagos.reconcilers.world import World
+from pelagos.settings import Settings
+
+
+async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
+    """What wiring.start does, with fakes for all but Kubernetes."""
+    cluster, api = wiring.connect(credentials), wiring.rest_client(credentials)
+    serving, clock, volumes = ServingFake(), SystemClock(), VolumesFake()
+    volumes.put("plankton/1.png", "pixels")
+    world = World(
+        cluster=cluster,
+        pipelines=PipelinesFake(),
+        tracking=TrackingFake(),
+        registry=RegistryFake(),
+        serving=serving,
+        objects=ObjectsFake(),
+        volumes=volumes,
+        tenants=KubernetesTenants(api, Tenant()),
+        clock=clock,
+        cache=Cache(),
+        probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
+    )
+    closing = (cluster.close, api.close)
+    return await wiring.operate(settings, world, closing=closing, oversight=wiring.oversee(settings, api, {}))
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    settings = Settings()
+    logs.configure()
+    resources.configure(settings)
+    memo = kopf.Memo(start=functools.partial(start, settings))
+    if settings.namespace:
+        kopf.run(standalone=True, memo=memo, namespaces=[settings.namespace])
+    else:
+        kopf.run(standalone=True, memo=memo, clusterwide=True)
+
+
+if __name__ == "__main__":
+    main()

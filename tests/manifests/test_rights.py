@@ -1,0 +1,129 @@
+"""The operator under its own service account can do all that it has to, and leaves no right unused, by the audit log."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import audit_rbac
+import rendering
+from audit_rbac import Act, Grant, Trace
+from installed import SYSTEM, USER, Site
+from pelagos.api.permissions import Feature
+
+OVERLAYS = rendering.MANIFESTS / "overlays"
+SPECS: Mapping[str, Mapping[str, Any]] = {
+    "Dataset": {"source": {"volume": {"path": "plankton"}}, "task": "Detection"},
+    "TrainingRun": {"datasetRef": {"name": "plankton"}, "model": {"architecture": "yolov8n"}},
+    "ModelService": {"model": {"trainingRunRef": {"name": "plankton"}}},
+}
+
+
+def given(overlay: str, *, serving: bool) -> frozenset[Grant]:
+    """What the overlay's roles grant to the operator: those of its serving engine, or all the others."""
+    names = {f"pelagos-operator-{feature.value}" for feature in (Feature.KSERVE, Feature.DEPLOYMENT)}
+    roles = [body for body in rendering.kustomize(OVERLAYS / overlay) if "rbac.authorization" in body["apiVersion"]]
+    chosen = [body for body in roles if (body["metadata"]["name"] in names) == serving]
+    return audit_rbac.grants(chosen, USER)
+
+
+@pytest.mark.parametrize(("overlay", "namespace"), [("cluster", "default"), ("single-namespace", SYSTEM)])
+def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
+    site: Site, overlay: str, namespace: str, tmp_path: Path
+) -> None:
+    site.apply(OVERLAYS / overlay)
+    settings = {} if overlay == "cluster" else {"PELAGOS_NAMESPACE": SYSTEM}
+    before = len(site.log.read_text().splitlines())
+    try:
+        with site.operator(tmp_path, **settings):
+            for kind, spec in SPECS.items():
+                body = {
+                    "apiVersion": "pelagos.dev/v1alpha1",
+                    "kind": kind,
+                    "metadata": {"name": "plankton"},
+                    "spec": spec,
+                }
+                site.create(body, namespace)
+            for kind in SPECS:
+                site.until(kind, "plankton", is_judged, tmp_path, namespace=namespace)
+            site.kubectl("delete", "modelservices,trainingruns,datasets", "--all", "--all-namespaces", "--timeout=60s")
+    finally:
+        site.remove(OVERLAYS / overlay)
+
+    seen = audit_rbac.trace(site.log.read_text().splitlines()[before:], USER)
+    if overlay == "single-namespace":
+        seen = without_schema_check(seen)
+    assert audit_rbac.problems(seen, given(overlay, serving=False)) == []
+
+
+def is_judged(body: Mapping[str, Any]) -> bool:
+    conditions = body.get("status", {}).get("conditions", ())
+    return any(condition["type"] == "Ready" for condition in conditions)
+
+
+def without_schema_check(seen: Trace) -> Trace:
+    """The operator asks for its definitions and goes on when it may not see them: no Role of a namespace can allow it."""
+    asked = {act for act in seen.forbidden if act.resource == "customresourcedefinitions" and act.verb == "get"}
+    assert len(asked) == 3
+    return dataclasses.replace(seen, forbidden=seen.forbidden - asked)
+
+
+ROLE = {
+    "kind": "Role",
+    "metadata": {"name": "r", "namespace": "a"},
+    "rules": [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": ["one"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["create", "patch"]},
+    ],
+}
+BINDING = {
+    "kind": "RoleBinding",
+    "metadata": {"name": "r", "namespace": "a"},
+    "roleRef": {"kind": "Role", "name": "r"},
+    "subjects": [{"kind": "ServiceAccount", "name": "pelagos-operator", "namespace": SYSTEM}],
+}
+
+
+def line(verb: str, resource: str, *, code: int = 200, user: str = USER, **reference: str) -> str:
+    event = {
+        "verb": verb,
+        "user": {"username": user},
+        "objectRef": {"resource": resource, "namespace": "a"} | reference,
+        "responseStatus": {"code": code},
+    }
+    return json.dumps(event)
+
+
+def test_what_is_granted_and_used_is_no_problem() -> None:
+    lines = [line("get", "configmaps", name="one"), line("patch", "deployments", apiGroup="apps", name="x", code=201)]
+
+    seen = audit_rbac.trace(lines, USER)
+
+    assert audit_rbac.problems(seen, audit_rbac.grants([ROLE, BINDING], USER)) == []
+
+
+@pytest.mark.parametrize(
+    ("act", "problem"),
+    [
+        (line("get", "configmaps", name="two"), "not granted: Act(group='', resource='configmaps', verb='get'"),
+        (line("get", "configmaps", name="one", namespace="b"), "not granted: Act(group='', resource='configmaps'"),
+        (line("list", "secrets", code=403), "forbidden: Act(group='', resource='secrets', verb='list'"),
+        (line("patch", "deployments", apiGroup="apps"), "never used: Grant(group='apps', resource='deployments', verb='create'"),
+        (line("get", "configmaps", name="one", user="somebody"), "never used: Grant(group='', resource='configmaps'"),
+    ],
+)  # fmt: skip
+def test_a_difference_is_a_problem(act: str, problem: str) -> None:
+    found = audit_rbac.problems(audit_rbac.trace([act], USER), audit_rbac.grants([ROLE, BINDING], USER))
+
+    assert any(each.startswith(problem) for each in found), found
+
+
+def test_a_request_about_a_subresource_is_another_right() -> None:
+    seen = audit_rbac.trace([line("patch", "datasets", subresource="status", name="x", apiGroup="pelagos.dev")], USER)
+
+    assert seen.done == {Act("pelagos.dev", "datasets/status", "patch", "a", "x")}
