@@ -25,7 +25,6 @@ RUN = {"namespace": "plankton", "name": "detector"}
 RUN_LABELS = 'namespace="plankton",name="detector"'
 MODEL = {"namespace": "plankton", "model": "detector"}
 MODEL_LABELS = 'namespace="plankton",model="detector"'
-INSTANCE = 'job="pelagos",instance="a",namespace="pelagos-system"'
 STALLED = "pelagos_resource_stalled_timestamp_seconds"
 FAILURES = f'nv_inference_request_failure{{{MODEL_LABELS},reason="BACKEND"}}'
 SUCCESSES = f"nv_inference_request_success{{{MODEL_LABELS}}}"
@@ -33,6 +32,11 @@ PROBES = 'pelagos_model_probes_total{outcome="correct"}'
 FAST_PROBES = 'pelagos_model_probe_duration_seconds_bucket{le="0.5"}'
 PROBE_SLO = {"slo": "probe"}
 INFERENCE_SLO = {"slo": "inference"}
+
+
+def _leader(instance: str, *, namespace: str = "pelagos-system", lease: str = "pelagos") -> str:
+    return f'pelagos_leader{{job="pelagos",instance="{instance}",namespace="{namespace}",lease="{lease}"}}'
+
 
 CASES = (
     Case(
@@ -47,39 +51,31 @@ CASES = (
     Case(
         "all operators wait",
         "PelagosNoLeader",
-        {f"pelagos_leader{{{INSTANCE}}}": "0x10"},
+        {_leader("a"): "0x10"},
         3,
-        "Operators run in pelagos-system, and none of them has held the lease for 2 minutes. Nothing is reconciled.",
-        {"job": "pelagos", "namespace": "pelagos-system"},
+        "Operators run in pelagos-system, and none of them has held the lease pelagos for 2 minutes. Nothing is reconciled.",
+        {"lease": "pelagos", "namespace": "pelagos-system"},
     ),
-    Case(
-        "one leads and one waits",
-        "PelagosNoLeader",
-        {
-            f"pelagos_leader{{{INSTANCE}}}": "0x10",
-            'pelagos_leader{job="pelagos",instance="b",namespace="pelagos-system"}': "1x10",
-        },
-        10,
-    ),
-    Case("leadership moves within a minute", "PelagosNoLeader", {f"pelagos_leader{{{INSTANCE}}}": "1x5 0 1x10"}, 8),
+    Case("one leads and one waits", "PelagosNoLeader", {_leader("a"): "0x10", _leader("b"): "1x10"}, 10),
+    Case("leadership moves within a minute", "PelagosNoLeader", {_leader("a"): "1x5 0 1x10"}, 8),
     Case(
         "two lead",
         "PelagosSeveralLeaders",
-        {
-            f"pelagos_leader{{{INSTANCE}}}": "1x10",
-            'pelagos_leader{job="pelagos",instance="b",namespace="pelagos-system"}': "1x10",
-        },
+        {_leader("a"): "1x10", _leader("b"): "1x10"},
         3,
-        "2 operators in pelagos-system say that they lead. Only one may.",
-        {"job": "pelagos", "namespace": "pelagos-system"},
+        "2 operators in pelagos-system say that they hold the lease pelagos. Only one may.",
+        {"lease": "pelagos", "namespace": "pelagos-system"},
     ),
     Case(
         "two installations have a leader each",
         "PelagosSeveralLeaders",
-        {
-            f"pelagos_leader{{{INSTANCE}}}": "1x10",
-            'pelagos_leader{job="pelagos",instance="b",namespace="other"}': "1x10",
-        },
+        {_leader("a"): "1x10", _leader("b", namespace="other"): "1x10"},
+        10,
+    ),
+    Case(
+        "two operators share a cluster, each with a lease of its own",
+        "PelagosSeveralLeaders",
+        {_leader("a", lease="east"): "1x10", _leader("b", lease="west"): "1x10"},
         10,
     ),
     Case(

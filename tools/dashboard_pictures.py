@@ -110,8 +110,10 @@ def _lines(axes: Axes, panel: dict[str, Any], series: list[dict[str, Any]], seen
     drawn = [(named(entry), *_points(entry, start)) for entry in series]
     if defaults["custom"]["stacking"]["mode"] == "normal":
         times = sorted({time for _, found, _ in drawn for time in found})
+        known = [dict(zip(found, values, strict=True)) for _, found, values in drawn]
+        # Where one has a gap, the others go on.
         layers = [
-            [dict(zip(found, values, strict=True)).get(time, 0.0) for time in times] for _, found, values in drawn
+            [0.0 if math.isnan(layer.get(time, 0.0)) else layer.get(time, 0.0) for time in times] for layer in known
         ]
         axes.stackplot(times, layers, labels=[name for name, _, _ in drawn], colors=LINES, alpha=0.55, linewidth=0)
     else:

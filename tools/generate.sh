@@ -4,6 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
 "$environments/pipelines/bin/python" -m pelagos_pipelines.flows
-"$environments/control-plane/bin/python" -m pelagos.observability.monitoring.generate
 # After the others: the Helm chart holds copies.
+"$environments/control-plane/bin/python" -m pelagos.observability.monitoring.generate
 "$environments/control-plane/bin/python" -m pelagos.api.generate

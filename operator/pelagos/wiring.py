@@ -156,6 +156,7 @@ async def operate(
     readiness.start()
     resources = metrics.resource_collector(world.cache.all)
     metrics.REGISTRY.register(resources)
+    metrics.competes(settings.lease_name if settings.leader_election else "")
     server = Server(
         beat=lambda: loop.beat,
         ready=readiness.problem,

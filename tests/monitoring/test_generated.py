@@ -11,7 +11,9 @@ import yaml
 
 from installations import BIN
 from monitoring_tools import MANIFESTS, ROOT
+from pelagos.engines import model_server
 from pelagos.observability.monitoring import documents, generate
+from pelagos.ports.serving import ServiceWant
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,19 @@ def test_monitors_scrape_the_port_that_is_named_metrics(built: list[dict[str, An
     assert operator["port"] == servers["port"] == "metrics"
     assert operator["honorLabels"] is True
     assert kinds["PodMonitor"]["namespaceSelector"] == {"any": True}
+
+
+def test_monitors_select_what_is_labelled_and_its_port_exists(built: list[dict[str, Any]]) -> None:
+    selectors = {
+        entry["kind"]: entry["spec"]["selector"]["matchLabels"] for entry in built if "Monitor" in entry["kind"]
+    }
+    service = yaml.safe_load((ROOT / "manifests" / "base" / "service.yaml").read_text(encoding="utf-8"))
+    want = ServiceWant("u", "n", "s", "m", "p", "o", 1, 0, 1, "0.2", "0.7", 1, "d")
+
+    assert selectors["ServiceMonitor"].items() <= service["metadata"]["labels"].items()
+    assert [port["name"] for port in service["spec"]["ports"]] == ["metrics"]
+    assert selectors["PodMonitor"].items() <= model_server.labels(want, "s").items()
+    assert "metrics" in [name for name, _ in model_server.PORTS]
 
 
 def test_kube_state_metrics_may_read_exactly_our_kinds(built: list[dict[str, Any]]) -> None:

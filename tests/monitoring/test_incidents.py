@@ -390,7 +390,7 @@ async def test_what_was_seen_can_be_drawn(incidents: Stage) -> None:
 def _drawn(prometheus: Prometheus, start: float, end: float) -> dict[str, Any]:
     """All panels with their data: over time, or as they were at the height of the incidents."""
     incidents = prometheus.query_range("count(ALERTS{alertstate='firing'})", start, end, 0.5)
-    height = max(incidents[0]["values"], key=lambda point: (float(point[1]), point[0]))[0]
+    height = max(incidents[0]["values"], key=lambda point: (float(point[1]), -point[0]))[0]
     boards = []
     for board in DASHBOARDS:
         panels = []

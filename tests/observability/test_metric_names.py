@@ -18,6 +18,7 @@ BOUNDED = {
     "outcome": "correct, wrong; passed, failed",
     "reason": "the reasons of conditions, all documented",
     "version": "one",
+    "lease": "one",
     "le": "buckets",
 }
 GROWING = {"namespace", "name"}

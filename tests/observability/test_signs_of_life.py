@@ -19,6 +19,13 @@ def uid() -> Iterator[str]:
     metrics.forget_probe("probed-uid")
 
 
+@pytest.fixture
+def lease() -> Iterator[str]:
+    metrics.competes("east")
+    yield "east"
+    metrics.competes("")
+
+
 def told(uid: str, name: str) -> float | None:
     """A value as it is told of the ModelService with this uid."""
     service = Resource(kinds.MODEL_SERVICE, "default", "one", uid, 1, "1", deleting=False)
@@ -27,10 +34,20 @@ def told(uid: str, name: str) -> float | None:
     return registry.get_sample_value(name, {"namespace": "default", "name": "one"})
 
 
-def test_leading_is_one_and_waiting_is_zero() -> None:
+def test_leading_is_one_and_waiting_is_zero(lease: str) -> None:
+    assert metrics.REGISTRY.get_sample_value("pelagos_leader", {"lease": lease}) == 0
     for leading, want in ((True, 1), (False, 0)):
         metrics.leads(leading=leading)
-        assert metrics.REGISTRY.get_sample_value("pelagos_leader") == want
+        assert metrics.REGISTRY.get_sample_value("pelagos_leader", {"lease": "east"}) == want
+
+
+def test_only_one_lease_is_told_of(lease: str) -> None:
+    metrics.leads(leading=True)
+    metrics.competes("west")
+
+    (metric,) = [metric for metric in metrics.REGISTRY.collect() if metric.name == "pelagos_leader"]
+    assert [(sample.labels, sample.value) for sample in metric.samples] == [({"lease": "west"}, 0)]
+    assert lease == "east"
 
 
 def test_the_watch_of_a_kind_is_stamped_with_the_time() -> None:

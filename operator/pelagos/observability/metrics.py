@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -62,7 +63,12 @@ PROBE_SECONDS = Histogram(
 PROBES = Counter("pelagos_model_probes_total", "Synthetic inferences by outcome.", ["outcome"], registry=REGISTRY)
 
 
-LEADER = Gauge("pelagos_leader", "Whether this operator leads (1) or waits for its turn (0).", registry=REGISTRY)
+LEADER = Gauge(
+    "pelagos_leader",
+    "Whether this operator leads (1) or waits for its turn (0), by the lease that it needs; none: it needs none.",
+    ["lease"],
+    registry=REGISTRY,
+)
 WATCH_SEEN = Gauge(
     "pelagos_watch_last_event_timestamp_seconds",
     "When the API server last said something on the watch of a kind.",
@@ -80,9 +86,24 @@ def watch_seen(kind: str) -> None:
     WATCH_SEEN.labels(kind).set_to_current_time()
 
 
+@dataclass
+class _Standing:
+    lease: str = ""
+
+
+_standing = _Standing()
+
+
+def competes(lease: str) -> None:
+    """This operator leads while it holds ``lease``; empty: it needs none. Operators that share a cluster have one each."""
+    LEADER.clear()
+    _standing.lease = lease
+    leads(leading=False)
+
+
 def leads(*, leading: bool) -> None:
     """This operator leads, or no longer does. One that needs no lease leads from its start."""
-    LEADER.set(leading)
+    LEADER.labels(_standing.lease).set(leading)
 
 
 def probed(uid: str, *, correct: bool, latency: float) -> None:
