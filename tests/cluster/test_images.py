@@ -173,3 +173,19 @@ def test_every_dockerfile_says_what_is_copied(cluster: Cluster) -> None:
     """An allow list beside each: nothing from a work folder gets into an image by accident."""
     for file in Path(machine.ROOT, "images").glob("*/Dockerfile"):
         assert "*" in (file.parent / "Dockerfile.dockerignore").read_text().splitlines()
+
+
+@pytest.mark.parametrize("program", ["pelagos-serve", "pelagos-fetch"])
+def test_what_the_model_server_lacks_is_said_in_words(cluster: Cluster, serving_image: str, program: str) -> None:
+    said = run(cluster, serving_image, f"{program} 2>&1; echo $?")
+    assert "PELAGOS_" in said
+    assert "Traceback" not in said
+    assert not said.endswith("\n0\n")
+
+
+def test_the_command_line_and_the_resource_definitions_are_in_the_operator(
+    cluster: Cluster, operator_image: str
+) -> None:
+    assert "Usage" in run(cluster, operator_image, "pelagos --help")
+    script = "from pelagos.embedded import cluster; print(len(cluster.definitions()))"
+    assert run(cluster, operator_image, f'python3 -c "{script}"') == "3\n"
