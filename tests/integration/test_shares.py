@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import builders
 from control_plane import ControlPlane
 from pelagos.api import meta
 from sites import Site, has_reason, is_ready
@@ -18,20 +21,27 @@ LABEL = "pelagos.dev/share"
 _numbers = itertools.count(1)
 
 
-@pytest.fixture
-async def site(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Site]:
+@contextlib.asynccontextmanager
+async def operating(plane: ControlPlane, home: Path, selector: str) -> AsyncIterator[Site]:
     namespace = f"share-{next(_numbers)}"
     plane.create_namespace(namespace)
-    made = Site(plane, namespace, tmp_path, watch_selector=f"{LABEL} in (north)")
+    made = Site(plane, namespace, home, watch_selector=selector)
     await made.start_operator()
     yield made
     await made.stop_operator()
+    gc.collect()  # kopf's unclosed connections, which conftest lets pass: now, not after the last test
 
 
-async def create(site: Site, name: str, share: str | None) -> None:
+@pytest.fixture
+async def site(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Site]:
+    async with operating(plane, tmp_path, f"{LABEL}=north") as made:
+        yield made
+
+
+async def create(site: Site, name: str, share: str | None, kind: str = "Dataset", spec: Any = SPEC) -> None:
     metadata = {"name": name, "labels": {LABEL: share} if share else {}}
-    body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": metadata, "spec": SPEC}
-    await site.call("POST", site.path("Dataset"), body)
+    body = {"apiVersion": meta.API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+    await site.call("POST", site.path(kind), body)
 
 
 async def move(site: Site, name: str, share: str) -> None:
@@ -49,6 +59,23 @@ async def test_only_the_share_is_looked_after(site: Site) -> None:
         body = await site.get("Dataset", name)
         assert "status" not in body
         assert "finalizers" not in body["metadata"]
+
+
+async def test_an_operator_for_the_rest_takes_what_has_no_label(plane: ControlPlane, tmp_path: Path) -> None:
+    async with operating(plane, tmp_path, f"{LABEL} notin (north, south)") as site:
+        await create(site, "others", "south")
+        await create(site, "nobodys", None)
+
+        await site.wait("Dataset", "nobodys", has_reason("SourceNotFound"))
+
+        assert "status" not in await site.get("Dataset", "others")
+
+
+async def test_a_training_run_whose_dataset_is_in_another_share_says_so(site: Site) -> None:
+    await create(site, "frames", "south")
+    await create(site, "detector", "north", "TrainingRun", builders.TRAINING_RUN)
+
+    await site.wait("TrainingRun", "detector", has_reason("DatasetNotFound"))
 
 
 async def test_what_is_given_a_label_is_taken_over(site: Site) -> None:
