@@ -8,6 +8,7 @@ command and environment, each pod on a loopback address of its own, since ports 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import itertools
@@ -27,6 +28,7 @@ from pelagos.engines.triton_deployment_objects import DEPLOYMENTS
 from pelagos.ports.errors import OutageError, RejectedError
 
 PODS = Collection("v1", "Pod", "pods")
+SECRETS = Collection("v1", "Secret", "secrets")
 HASH = "pod-template-hash"
 NODE = "stand-in"
 TICK = 0.15
@@ -170,7 +172,8 @@ class Node:
             await self._patch_status(PODS, pod, trouble)
             return
         if running is None:
-            running = self.running[name] = await asyncio.to_thread(self.containers.start, pod, await self._secrets(pod))
+            # Not in a thread: one that is cancelled would start a process that nobody knows of.
+            running = self.running[name] = self.containers.start(pod, await self._secrets(pod))
         running.step()
         status = running.status(ready=await _answers(running, pod, session))
         await self._patch_status(PODS, pod, status)
@@ -191,7 +194,19 @@ class Node:
         return None
 
     async def _secrets(self, pod: Body) -> dict[str, dict[str, str]]:
-        return {}
+        """Of the Secrets that the pod's containers take their environment from."""
+        spec = pod["spec"]
+        sources = [
+            source
+            for each in (*spec.get("initContainers", ()), *spec["containers"])
+            for source in each.get("envFrom", ())
+        ]
+        found = {}
+        for name in {source["secretRef"]["name"] for source in sources}:
+            secret = await self.cluster.get(SECRETS, pod["metadata"]["namespace"], name)
+            data = (secret or {}).get("data") or {}
+            found[name] = {key: base64.b64decode(value).decode() for key, value in data.items()}
+        return found
 
     async def _patch_status(self, kind: Collection, body: Body, status: Mapping[str, Any]) -> None:
         """Write when something differs."""

@@ -57,7 +57,10 @@ def _bring(uri: str, target: Path) -> None:
     if "://" in uri:
         from pelagos_pipelines import storage
 
-        storage.fetch(uri, target)
+        try:
+            storage.fetch(uri, target)
+        except storage.StorageRefusedError as error:
+            raise RefusedError(str(error)) from error
         return
     source = Path(uri)
     if not source.is_absolute():

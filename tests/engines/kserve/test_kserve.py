@@ -91,8 +91,8 @@ async def test_a_service_that_kserve_never_finds_ready_is_not(site: ServingClust
     site.kserve.faults.stuck.add("detector")
     await site.serving.apply(site.in_namespace(make_want(uid=UID)))
     async with asyncio.timeout(60):
-        while not [pod for pod in await site.pods(UID) if model_server_pods.is_ready(pod)]:
-            await asyncio.sleep(0.2)  # noqa: ASYNC110 - only the API server knows
+        while not [pod for pod in await site.pods(UID) if model_server_pods.is_ready(pod)]:  # noqa: ASYNC110 - others decide
+            await asyncio.sleep(0.2)
     seen = await site.serving.observe(UID)
     assert seen is not None
     assert (seen.state, seen.message) == (ServiceState.STARTING, "KServe: predictor is not ready")
