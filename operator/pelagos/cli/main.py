@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from pelagos.cli import control_plane, demo, down, installed, operate, predict, status, up
+from pelagos.cli import control_plane, demo, doctor, down, installed, operate, predict, status, up
 from pelagos.embedded.failures import StartError
 
 
@@ -37,8 +37,7 @@ app.command()(down.down)
 app.command()(status.status)
 app.command()(demo.demo)
 app.command()(predict.predict)
-app.command()(predict.predict)
-app.command()(demo.demo)
+app.command()(doctor.doctor)
 app.command()(operate.operator)
 app.add_typer(control_plane.app, name="control-plane")
 

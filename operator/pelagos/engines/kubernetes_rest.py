@@ -5,6 +5,7 @@ The official client would add more to the operator's memory than all the rest to
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,11 +74,10 @@ class KubernetesRest:
             async with self._session.request(
                 method, self.server + path, json=body, headers=headers, ssl=self._tls or True, timeout=limit
             ) as answer:
-                found = await answer.json(content_type=None)
-                status = answer.status
+                status, found = answer.status, _parsed(await answer.text(), answer.status)
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             raise OutageError(SYSTEM, f"{method} {path}: {error or type(error).__name__}") from error
-        told = Answer(status, found if isinstance(found, dict) else {})
+        told = Answer(status, found)
         if status >= 500 or status == _TOO_MANY:
             raise OutageError(SYSTEM, f"{method} {path}: {status} {told.message}")
         return told
@@ -86,3 +86,14 @@ class KubernetesRest:
         token = self._token_file.read_text(encoding="utf-8").strip() if self._token_file else self._token
         accept = {"Accept": "application/json"}
         return accept | ({"Authorization": f"Bearer {token}"} if token else {})
+
+
+def _parsed(text: str, status: int) -> dict[str, Any]:
+    """A JSON object; of what else a refusal says, the beginning as its message: paths that are not served answer in words."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        if status < 400:
+            raise
+        return {"message": text.strip()[:200]}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,184 @@
+"""The API server: version, our kinds, rights, who leads, and what checks resources before they are stored."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from pelagos.api import permissions
+from pelagos.api.admission import POLICIES
+from pelagos.api.permissions import Feature, Permission, Where
+from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, note, ok, warning
+from pelagos.engines import served_kinds
+
+OLDEST = (1, 20)
+OLDEST_WITH_CEL = (1, 25)
+ACCOUNT = "pelagos-operator"
+_REQUESTS_AT_ONCE = 8
+
+
+async def version(patient: Patient) -> Iterable[Finding]:
+    """Old enough servers lack what we need."""
+    answer = await patient.api.get("/version")
+    if answer.status != 200:
+        return [hidden("version", answer)]
+    told = str(answer.body.get("gitVersion", "unknown"))
+    found = re.match(r"v?(\d+)\.(\d+)", told)
+    number = (int(found[1]), int(found[2])) if found else (0, 0)
+    if number == (0, 0):
+        return [note("version", f"{told} at {patient.api.server}: built without a version")]
+    if number < OLDEST:
+        return [failure("version", f"{told} at {patient.api.server}", "Use Kubernetes 1.20 or newer.")]
+    if number < OLDEST_WITH_CEL:
+        message = (
+            f"{told} at {patient.api.server}; it does not know CEL, so the operator itself checks rules across fields"
+        )
+        return [ok("version", message)]
+    return [ok("version", f"{told} at {patient.api.server}")]
+
+
+async def kinds(patient: Patient) -> Iterable[Finding]:
+    """Served, and in a schema that fits."""
+    lacking = await served_kinds.missing(patient.api)
+    if lacking:
+        return [failure("kinds", lacking, served_kinds.REMEDY)]
+    outdated = await served_kinds.outdated(patient.api)
+    if outdated:
+        return [failure("kinds", outdated, served_kinds.REMEDY)]
+    return [ok("kinds", "Dataset, TrainingRun and ModelService are served in this version's schema")]
+
+
+async def rights(patient: Patient) -> Iterable[Finding]:
+    """Every verb that the operator needs, asked of the API server for the operator's own account where that is known."""
+    account = await _account(patient)
+    room = asyncio.Semaphore(_REQUESTS_AT_ONCE)
+    wanted = [(right, resource, verb, name) for right in _needed(patient) for resource, verb, name in _single(right)]
+
+    async def ask(right: Permission, resource: str, verb: str, name: str) -> bool | None:
+        async with room:
+            return await _allowed(patient, account, right, (resource, verb, name))
+
+    answers = await asyncio.gather(*(ask(*each) for each in wanted))
+    who = account or "whoever runs this command"
+    if None in answers:
+        return [note("rights", f"cannot be asked for {who}", "Run `pelagos doctor` in the operator's pod.")]
+    denied: dict[Permission, list[str]] = {}
+    for (right, resource, verb, _), allowed in zip(wanted, answers, strict=True):
+        if not allowed:
+            denied.setdefault(right, []).append(f"{verb} {resource}")
+    if not denied:
+        return [ok("rights", f"{who} has all {len(wanted)} that are needed")]
+    return [
+        failure(
+            "rights",
+            f"{who} may not {', '.join(lacking)} ({right.group or 'core'}): {right.why}",
+            "Apply the roles: kubectl apply -k manifests/overlays/cluster (or the overlay that you installed)",
+        )
+        for right, lacking in denied.items()
+    ]
+
+
+def _needed(patient: Patient) -> Iterator[Permission]:
+    features = {Feature.CORE}
+    if patient.settings.serving_engine == "kserve":
+        features.add(Feature.KSERVE)
+    if patient.settings.serving_engine == "deployment":
+        features.add(Feature.DEPLOYMENT)
+    for right in permissions.PERMISSIONS:
+        if right.feature in features and not (patient.settings.namespace and right.where is Where.CLUSTER):
+            if right.where is Where.OWN and not patient.settings.leader_election:
+                continue
+            yield right
+
+
+def _single(right: Permission) -> Iterator[tuple[str, str, str]]:
+    for resource in right.resources:
+        for verb in right.verbs:
+            for name in right.names or ("",):
+                yield resource, verb, name
+
+
+async def _allowed(patient: Patient, account: str, right: Permission, what: tuple[str, str, str]) -> bool | None:
+    resource, verb, name = what
+    plural, _, part = resource.partition("/")
+    attributes = {"group": right.group, "resource": plural, "verb": verb, "subresource": part, "name": name}
+    if right.where is Where.OWN:
+        attributes["namespace"] = patient.home
+    elif right.where is Where.TENANTS and patient.settings.namespace:
+        attributes["namespace"] = patient.settings.namespace
+    kind = "SubjectAccessReview" if account else "SelfSubjectAccessReview"
+    spec: dict[str, Any] = {"resourceAttributes": attributes} | ({"user": account} if account else {})
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
+    answer = await patient.api.ask("POST", f"/apis/authorization.k8s.io/v1/{kind.lower()}s", body)
+    return bool(answer.body.get("status", {}).get("allowed")) if answer.status == 201 else None
+
+
+async def _account(patient: Patient) -> str:
+    """The operator's account, when there is one and we are somebody else who sees it."""
+    answer = await patient.api.get(f"/api/v1/namespaces/{patient.home}/serviceaccounts/{ACCOUNT}")
+    return f"system:serviceaccount:{patient.home}:{ACCOUNT}" if answer.status == 200 else ""
+
+
+async def leadership(patient: Patient) -> Iterable[Finding]:
+    """Who holds the Lease, and since when it was renewed."""
+    if not patient.settings.leader_election:
+        return [note("leader", "one operator, which needs no Lease (PELAGOS_LEADER_ELECTION)")]
+    name = patient.settings.lease_name
+    where = f"Lease {patient.home}/{name}"
+    answer = await patient.api.get(f"/apis/coordination.k8s.io/v1/namespaces/{patient.home}/leases/{name}")
+    if answer.status == 404:
+        return [warning("leader", f"there is no {where}: no operator has led yet", _LOOK.format(home=patient.home))]
+    if answer.status != 200:
+        return [hidden("leader", answer)]
+    spec = answer.body.get("spec", {})
+    holder = spec.get("holderIdentity")
+    if not holder:
+        return [warning("leader", f"nobody holds the {where}", _LOOK.format(home=patient.home))]
+    age = _age(str(spec.get("renewTime") or ""))
+    if age is not None and age > 3 * patient.settings.lease_seconds:
+        message = f"{holder} has not renewed the {where} for {age:.0f} s"
+        return [warning("leader", message, _LOOK.format(home=patient.home))]
+    return [ok("leader", f"{holder}")]
+
+
+_LOOK = "See why the operator does not run: kubectl -n {home} describe pods"
+
+
+def _age(time: str) -> float | None:
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
+    except ValueError:
+        return None
+
+
+async def admission(patient: Patient) -> Iterable[Finding]:
+    """Policies that refuse what the operator would otherwise refuse later."""
+    group = await patient.api.get("/apis/admissionregistration.k8s.io/v1")
+    served = {entry.get("name") for entry in group.body.get("resources", ())}
+    if "validatingadmissionpolicies" not in served:
+        return [
+            note("admission", "this server knows no admission policies (1.30 does); the operator says the same later")
+        ]
+    root = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    answers = {name: await patient.api.get(f"{root}/{name}") for name in POLICIES}
+    lacking = [name for name, answer in answers.items() if answer.status == 404]
+    if lacking:
+        remedy = "kubectl apply -k manifests/admission"
+        return [note("admission", f"not installed: {', '.join(lacking)}; the operator says the same later", remedy)]
+    refused = next((answer for answer in answers.values() if answer.status != 200), None)
+    return [hidden("admission", refused) if refused else ok("admission", f"policies {', '.join(POLICIES)}")]
+
+
+SECTION = Section(
+    "API server",
+    (
+        ("version", version),
+        ("kinds", kinds),
+        ("rights", rights),
+        ("leader", leadership),
+        ("admission", admission),
+    ),
+)

@@ -1,0 +1,275 @@
+"""What does the work: pipelines, serving, MLflow, storage. Asked directly, and through the engine that the operator uses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from pelagos import choosing
+from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, note, ok, warning
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.settings import Settings
+
+OLDEST_MLFLOW = (3, 16, 1)
+"""Older servers have known holes: a default password, and files and jobs that need none."""
+RUNTIME = "pelagos-triton"
+NOBODY = "pelagos-doctor"
+"""A name that nothing has."""
+_TIMEOUT = aiohttp.ClientTimeout(total=8)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server said over HTTP."""
+
+    status: int
+    text: str
+
+
+async def fetch(url: str, *, ca: Path | None = None, headers: Mapping[str, str] | None = None) -> Reply:
+    """GET. Raises OutageError when nothing answers."""
+    tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca)) if ca else True
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+            session.get(url, ssl=tls, headers=headers, allow_redirects=False) as answer,
+        ):
+            return Reply(answer.status, (await answer.text(errors="replace"))[:2000])
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise OutageError(url, f"no answer: {error or type(error).__name__}") from error
+
+
+async def settings(patient: Patient) -> Iterable[Finding]:
+    """Settings that contradict each other, and which engines they choose."""
+    given = patient.settings
+    try:
+        engines = choosing.choose(given, patient.api, lambda _uid: None)
+    except (ValueError, FileNotFoundError) as error:
+        return [failure("settings", str(error), "Change the setting, and start the operator anew.")]
+    for close in engines.closing:
+        await close()
+    return [ok("settings", f"pipelines: {given.pipelines_engine}, serving: {given.serving_engine}")]
+
+
+async def pipelines(patient: Patient) -> Iterable[Finding]:
+    """The Kubeflow Pipelines server, or the environment of local pipelines."""
+    given = patient.settings
+    if given.pipelines_engine == "local":
+        return [_environment("pipelines", given, Path("pipelines/bin/python"))]
+    subject, url = "pipelines", given.kubeflow_url.rstrip("/")
+    if not url:
+        return [
+            failure(subject, "PELAGOS_KUBEFLOW_URL is empty", "Set it, for example to http://ml-pipeline.kubeflow:8888")
+        ]
+    reply = await fetch(
+        f"{url}/apis/v2beta1/healthz", ca=given.kubeflow_ca_file, headers=_token(given.kubeflow_token_file)
+    )
+    if reply.status != 200:
+        remedy = (
+            "Correct PELAGOS_KUBEFLOW_URL, or the token (PELAGOS_KUBEFLOW_TOKEN_FILE; audience pipelines.kubeflow.org)."
+        )
+        return [failure(subject, f"{url} answers {reply.status}: {_first(reply.text)}", remedy)]
+    findings = [ok(subject, f"Kubeflow Pipelines (v2beta1) at {url}")]
+    many = '"multi_user":true' in reply.text.replace(" ", "")
+    if many and given.kubeflow_namespace:
+        message = f"the server is multi-user, and all runs go to namespace {given.kubeflow_namespace}"
+        findings.append(
+            warning(subject, message, "Leave PELAGOS_KUBEFLOW_NAMESPACE empty: then runs go to their tenants.")
+        )
+    if not many and not given.kubeflow_namespace:
+        message = "the server is single-user, and PELAGOS_KUBEFLOW_NAMESPACE is empty"
+        findings.append(warning(subject, message, "Set it to the namespace in which that server runs pipelines."))
+    return findings
+
+
+def _token(file: Path | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {file.read_text(encoding='utf-8').strip()}"} if file and file.exists() else {}
+
+
+def _environment(subject: str, given: Settings, program: Path) -> Finding:
+    path = given.environments / program
+    if os.access(path, os.X_OK):
+        return ok(subject, f"on this machine, with {path}")
+    return failure(subject, f"on this machine, and {path} is missing", "make install")
+
+
+async def serving(patient: Patient) -> Iterable[Finding]:
+    """KServe with our runtime, or what plain Deployments need, or the local Triton."""
+    engine = patient.settings.serving_engine
+    if engine == "local":
+        return [_environment("serving", patient.settings, Path("triton/bin/python"))]
+    return await _kserve(patient) if engine == "kserve" else await _deployments(patient)
+
+
+async def _kserve(patient: Patient) -> list[Finding]:
+    group = await patient.api.get("/apis/serving.kserve.io/v1beta1")
+    if group.status != 200 or not any(
+        kind.get("name") == "inferenceservices" for kind in group.body.get("resources", ())
+    ):
+        remedy = "Install KServe, or set PELAGOS_SERVING_ENGINE=deployment, which needs nothing."
+        return [failure("serving", "KServe is not installed: InferenceService (v1beta1) is not served", remedy)]
+    findings = [ok("serving", f"KServe {await _kserve_version(patient)}")]
+    wide = await patient.api.get(f"/apis/serving.kserve.io/v1alpha1/clusterservingruntimes/{RUNTIME}")
+    if wide.status == 200:
+        return [*findings, ok("runtime", f"ClusterServingRuntime {RUNTIME}")]
+    for namespace in patient.tenants:
+        own = await patient.api.get(
+            f"/apis/serving.kserve.io/v1alpha1/namespaces/{namespace}/servingruntimes/{RUNTIME}"
+        )
+        if own.status == 404:
+            remedy = "kubectl apply -k manifests/overlays/kserve"
+            findings.append(
+                failure("runtime", f"neither the cluster nor {namespace} has the runtime {RUNTIME}", remedy)
+            )
+        elif own.status == 200:
+            findings.append(ok("runtime", f"ServingRuntime {namespace}/{RUNTIME}"))
+        else:
+            findings.append(hidden("runtime", own))
+    if not patient.tenants:
+        findings.append(
+            note("runtime", f"no ClusterServingRuntime {RUNTIME}", "kubectl apply -k manifests/overlays/kserve")
+        )
+    return findings
+
+
+async def _kserve_version(patient: Patient) -> str:
+    found = await patient.api.get("/apis/apps/v1/namespaces/kserve/deployments/kserve-controller-manager")
+    containers = found.body.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ())
+    images = [str(container.get("image")) for container in containers]
+    return next(
+        (image.rsplit(":", 1)[1] for image in images if "kserve-controller" in image and ":" in image), "(v1beta1)"
+    )
+
+
+async def _deployments(patient: Patient) -> list[Finding]:
+    groups = {str(group.get("name")) for group in (await patient.api.get("/apis")).body.get("groups", ())}
+    lacking = {"apps", "autoscaling", "policy", "networking.k8s.io"} - groups
+    if lacking:
+        return [
+            failure("serving", f"the API server does not serve {', '.join(sorted(lacking))}", "Use a whole Kubernetes.")
+        ]
+    findings = [ok("serving", "plain Deployments")]
+    if "metrics.k8s.io" not in groups:
+        message = "metrics.k8s.io is not served: model servers keep spec.scaling.min replicas"
+        findings.append(warning("scaling", message, "Install the metrics server of the cluster."))
+    else:
+        findings.append(ok("scaling", "metrics.k8s.io is served"))
+    return findings
+
+
+async def tracking(patient: Patient) -> Iterable[Finding]:
+    """MLflow: there, new enough, closed to strangers, and open to us."""
+    url, ca = patient.settings.tracking_uri.rstrip("/"), patient.settings.tracking_ca_file
+    if not url:
+        return [
+            failure("tracking", "PELAGOS_TRACKING_URI is empty", "Set it, for example to http://mlflow.mlflow:5000")
+        ]
+    version = await fetch(f"{url}/version", ca=ca)
+    if version.status == 403:
+        remedy = "Allow this name: mlflow server --allowed-hosts (MLFLOW_SERVER_ALLOWED_HOSTS)."
+        return [failure("tracking", f"{url} answers 403: {_first(version.text)}", remedy)]
+    if version.status != 200:
+        return [
+            failure("tracking", f"{url}/version answers {version.status}", "See whether PELAGOS_TRACKING_URI is right.")
+        ]
+    findings = [_mlflow_version(url, version.text.strip())]
+    stranger = await fetch(f"{url}/api/2.0/mlflow/experiments/search?max_results=1", ca=ca)
+    if stranger.status == 200 and patient.on_cluster:
+        remedy = "Start it with --app-name basic-auth, and give PELAGOS_TRACKING_USERNAME_FILE and _PASSWORD_FILE."
+        findings.append(warning("tracking", "everybody who reaches it may read and write", remedy))
+    elif stranger.status == 200:
+        findings.append(ok("tracking", "open to everybody on this machine"))
+    else:
+        findings.append(ok("tracking", f"closed to strangers ({stranger.status})"))
+    return [*findings, await _tracking_as_operator(patient)]
+
+
+def _mlflow_version(url: str, told: str) -> Finding:
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", told)
+    if found is None:
+        return failure("tracking", f"{url} says that it is {_first(told)!r}", "Is this MLflow?")
+    if tuple(map(int, found.groups())) < OLDEST_MLFLOW:
+        oldest = ".".join(map(str, OLDEST_MLFLOW))
+        return warning(
+            "tracking", f"MLflow {told} at {url}; versions before {oldest} have known holes", f"Update to {oldest}."
+        )
+    return ok("tracking", f"MLflow {told} at {url}")
+
+
+async def _tracking_as_operator(patient: Patient) -> Finding:
+    problem = await _through_engine(patient, lambda engines: engines.registry.find_by_version(NOBODY, "1"))
+    if problem:
+        return failure(
+            "tracking", f"the operator is refused: {problem}", "Correct its credentials (PELAGOS_TRACKING_..._FILE)."
+        )
+    return ok("tracking", "the operator may use it")
+
+
+async def objects(patient: Patient) -> Iterable[Finding]:
+    """Where versions, packages and reports live."""
+    given = patient.settings
+    if given.objects_uri:
+        problem = await _through_engine(patient, lambda engines: engines.objects.exists(NOBODY))
+        where = f"{given.objects_uri} at {given.s3_endpoint or 'AWS'}"
+        remedy = "Correct PELAGOS_OBJECTS_URI, PELAGOS_S3_ENDPOINT or the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)."
+        return [failure("objects", problem, remedy) if problem else ok("objects", where)]
+    return [await asyncio.to_thread(_folder, "objects", given.objects, True)]
+
+
+async def data(patient: Patient) -> Iterable[Finding]:
+    """Where users put images."""
+    given = patient.settings
+    if given.data_uri:
+        return [ok("data", given.data_uri)]
+    return [await asyncio.to_thread(_folder, "data", given.data, False)]
+
+
+def _folder(subject: str, path: Path, written: bool) -> Finding:
+    where = path if path.exists() else next(parent for parent in path.parents if parent.exists())
+    if not os.access(where, os.W_OK if written else os.R_OK):
+        return failure(
+            subject, f"the folder {path} may not be {'written' if written else 'read'}", f"Give leave: chown {path}"
+        )
+    free = os.statvfs(where)
+    gigabytes = free.f_bavail * free.f_frsize / 1e9
+    if written and gigabytes < 1:
+        return warning(subject, f"the folder {path} has {gigabytes:.1f} GB left", "Free space.")
+    return ok(subject, f"the folder {path}, {gigabytes:.0f} GB free")
+
+
+async def _through_engine(patient: Patient, ask: Callable[[choosing.Engines], Awaitable[object]]) -> str | None:
+    """What the operator's own engine is told."""
+    engines = choosing.choose(patient.settings, patient.api, lambda _uid: None)
+    try:
+        await ask(engines)
+    except (OutageError, RejectedError) as error:
+        return str(error)
+    finally:
+        for close in engines.closing:
+            await close()
+    return None
+
+
+def _first(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[0][:120] if lines else "nothing"
+
+
+SECTION = Section(
+    "Engines",
+    (
+        ("settings", settings),
+        ("pipelines", pipelines),
+        ("serving", serving),
+        ("tracking", tracking),
+        ("objects", objects),
+        ("data", data),
+    ),
+)

@@ -1,0 +1,70 @@
+"""What a cluster offers: GPUs, storage classes, and operators of others that ours can use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, cast
+
+from pelagos.cli.diagnosis.findings import Finding, Patient, Section, hidden, items, note, ok, warning
+from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
+
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+
+async def gpus(patient: Patient) -> Iterable[Finding]:
+    """How many there are, and of which kind."""
+    if not patient.on_cluster:
+        return []
+    answer = await patient.api.get("/api/v1/nodes?limit=2000")
+    if answer.status != 200:
+        return [hidden("GPUs", answer)]
+    nodes = [cast("dict[str, Any]", node) for node in items(answer)]
+    count: Counter[str] = Counter()
+    for node in nodes:
+        number = int((node.get("status", {}).get("allocatable") or {}).get(GPU_RESOURCE, 0))
+        if number:
+            labels = node["metadata"].get("labels") or {}
+            count[labels.get(GPU_PRODUCT_LABEL, "")] += number
+    if not count:
+        message = f"none of {len(nodes)} nodes offers {GPU_RESOURCE}: resources that ask for GPUs will wait"
+        return [warning("GPUs", message, "Install NVIDIA's device plugin or GPU operator, or ask for no GPUs.")]
+    if "" in count:
+        message = f"{count['']} of {count.total()} GPUs are on nodes without the label {GPU_PRODUCT_LABEL}"
+        return [warning("GPUs", message, "Install GPU feature discovery; without it gpuProduct finds no node.")]
+    return [ok("GPUs", ", ".join(f"{number} {product}" for product, number in sorted(count.items())))]
+
+
+async def storage_classes(patient: Patient) -> Iterable[Finding]:
+    """Where claims come from."""
+    if not patient.on_cluster or not (patient.settings.data_claim or patient.settings.objects_claim):
+        return []
+    answer = await patient.api.get("/apis/storage.k8s.io/v1/storageclasses")
+    if answer.status != 200:
+        return [hidden("storage classes", answer)]
+    classes = [cast("dict[str, Any]", found)["metadata"] for found in items(answer)]
+    usual = [found["name"] for found in classes if (found.get("annotations") or {}).get(_DEFAULT_CLASS) == "true"]
+    if not classes:
+        return [
+            warning("storage classes", "there are none: claims must be bound by hand", "Install a storage provisioner.")
+        ]
+    names = ", ".join(str(found["name"]) for found in classes)
+    return [ok("storage classes", f"{names} (default: {', '.join(usual) or 'none'})")]
+
+
+async def others(patient: Patient) -> Iterable[Finding]:
+    """Optional operators."""
+    if not patient.on_cluster:
+        return []
+    groups = {str(group.get("name")) for group in (await patient.api.get("/apis")).body.get("groups", ())}
+    findings = []
+    for subject, group, use in (
+        ("Kueue", "kueue.x-k8s.io", "trainings can wait in queues"),
+        ("Prometheus operator", "monitoring.coreos.com", "manifests/overlays/monitoring can be applied"),
+    ):
+        there = group in groups
+        findings.append(ok(subject, use) if there else note(subject, f"not installed ({group}); with it, {use}"))
+    return findings
+
+
+SECTION = Section("Cluster", (("GPUs", gpus), ("storage classes", storage_classes), ("others", others)))

@@ -1,0 +1,186 @@
+"""``pelagos doctor``: looks at everything that Pelagos needs, says what is missing and how to fix it, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from pelagos.cli import installed
+from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
+from pelagos.cli.diagnosis.findings import Finding, Patient, Section, State, examine, failure
+from pelagos.embedded.failures import StartError
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.ports.errors import OutageError
+from pelagos.settings import Settings
+from pelagos.wiring import SERVICE_ACCOUNT, Credentials, own_namespace, rest_client
+
+HOME = "pelagos-system"
+SECTIONS = (control_plane.SECTION, engines.SECTION, tenants.SECTION, nodes.SECTION)
+_MARKS = {
+    State.OK: ("✔", "green"),
+    State.NOTE: ("·", "dim"),
+    State.WARNING: ("!", "yellow"),
+    State.FAILURE: ("✘", "bold red"),
+}
+
+
+class Output(Enum):
+    """How the findings are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def doctor(
+    output: Annotated[Output, typer.Option("-o", "--output", help="How the findings are printed.")] = Output.TEXT,
+    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Look at this tenant only.")] = "",
+    operator_namespace: Annotated[str, typer.Option(help="Namespace of the operator.")] = "",
+    context: Annotated[str, typer.Option(help="Context of the kubeconfig.")] = "",
+) -> None:
+    """Check the installation that is found: in a pod, by the kubeconfig, or the embedded one. Nothing is changed.
+
+    Settings are those of the environment (PELAGOS_...): on a cluster, run it in the operator's pod,
+    kubectl -n pelagos-system exec deploy/pelagos-operator -- pelagos doctor.
+
+    Exit codes: 0 when nothing fails (warnings may be there), 1 when something does.
+    """
+    settings = _completed(installed.settings())
+    api = rest_client(_credentials(settings, context))
+    found = asyncio.run(_examine(settings, api, namespace or settings.namespace, operator_namespace))
+    if output is Output.JSON:
+        sys.stdout.write(json.dumps(_document(api.server, found), indent=2) + "\n")
+    else:
+        _show(installed.result_console(), api.server, found)
+    raise typer.Exit(1 if _count(found, State.FAILURE) else 0)
+
+
+Diagnosis = list[tuple[Section, list[Finding]]]
+
+
+async def _examine(settings: Settings, api: KubernetesRest, only: str | None, home: str) -> Diagnosis:
+    own = home or settings.lease_namespace or (own_namespace() if SERVICE_ACCOUNT.exists() else HOME)
+    try:
+        try:
+            await api.get("/version", timeout=5)
+            seen = await tenants.namespaces(api, only)
+        except OutageError as error:
+            reached = failure(
+                "server", str(error), "See whether the server runs, and whether the kubeconfig is the right one."
+            )
+            return [(control_plane.SECTION, [reached])]
+        patient = Patient(settings, api, own, seen)
+        return list(zip(SECTIONS, await asyncio.gather(*(examine(each, patient) for each in SECTIONS)), strict=True))
+    finally:
+        await api.close()
+
+
+def _completed(settings: Settings) -> Settings:
+    """Of the embedded mode, the settings that its supervisor gives the operator."""
+    state = settings.home / "state.json"
+    if settings.tracking_uri or settings.pipelines_engine != "local" or not state.exists():
+        return settings
+    parts = json.loads(state.read_text(encoding="utf-8")).get("parts", {})
+    url = parts.get("mlflow", {}).get("url", "")
+    kubeconfig = settings.kubeconfig or settings.home / "kubeconfig"
+    return settings.model_copy(update={"tracking_uri": url, "kubeconfig": kubeconfig})
+
+
+def _credentials(settings: Settings, context: str) -> Credentials:
+    """As a pod, else by the kubeconfig: PELAGOS_KUBECONFIG, KUBECONFIG, or the user's own. Raises StartError."""
+    host, token = os.environ.get("KUBERNETES_SERVICE_HOST"), SERVICE_ACCOUNT / "token"
+    if host and token.exists() and settings.kubeconfig is None:
+        port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+        authority = str(SERVICE_ACCOUNT / "ca.crt")
+        return Credentials(f"https://{host}:{port}", None, authority, None, token_file=token)
+    return _from_kubeconfig(settings, context)
+
+
+def _from_kubeconfig(settings: Settings, context: str) -> Credentials:
+    from kubernetes import client, config
+    from kubernetes.config.config_exception import ConfigException
+
+    given = settings.kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config"
+    found: Any = client.Configuration()
+    try:
+        config.load_kube_config(config_file=str(given), context=context or None, client_configuration=found)
+    except (ConfigException, OSError) as error:
+        hint = "Start the embedded mode (pelagos up), or name a kubeconfig: export KUBECONFIG=..."
+        raise StartError(f"no cluster is known: {error}. {hint}") from error
+    bearer = str(found.auth_settings().get("BearerToken", {}).get("value") or "")
+    return Credentials(
+        server=found.host,
+        token=bearer.removeprefix("Bearer ") or None,
+        ca_path=found.ssl_ca_cert,
+        ca_data=None,
+        certificate_path=found.cert_file,
+        private_key_path=found.key_file,
+        insecure=not found.verify_ssl,
+    )
+
+
+def _count(found: Diagnosis, state: State) -> int:
+    return sum(finding.state is state for _, findings in found for finding in findings)
+
+
+def _document(server: str, found: Diagnosis) -> dict[str, Any]:
+    listed = [
+        {
+            "section": section.title,
+            "subject": finding.subject,
+            "state": finding.state.value,
+            "message": finding.message,
+            "remedy": finding.remedy,
+        }
+        for section, findings in found
+        for finding in findings
+    ]
+    return {"server": server, "failures": _count(found, State.FAILURE), "findings": listed}
+
+
+def _show(console: Console, server: str, found: Diagnosis) -> None:
+    console.print(Text.assemble("Pelagos at ", (server, "bold")), soft_wrap=True)
+    for section, findings in found:
+        if findings:
+            console.print(Text(f"\n{section.title}", "bold"))
+            _list(console, findings)
+    failures, warnings = _count(found, State.FAILURE), _count(found, State.WARNING)
+    style = "bold red" if failures else "yellow" if warnings else "green"
+    console.print(Text(f"\n{_number(failures, 'failure')}, {_number(warnings, 'warning')}", style))
+
+
+def _list(console: Console, findings: list[Finding]) -> None:
+    """One line for each, and one for what to do; on a terminal folded below the message."""
+    width = max(len(finding.subject) for finding in findings)
+    room = console.width - width - 6 if console.is_terminal else None
+    before = ""
+    for finding in findings:
+        mark, style = _MARKS[finding.state]
+        subject = finding.subject if finding.subject != before else ""
+        before = finding.subject
+        told = _folded(Text(finding.message, _plain(finding)), console, room)
+        remedy = _folded(Text(f"→ {finding.remedy}", "cyan"), console, room) if finding.remedy else []
+        for number, line in enumerate([*told, *remedy]):
+            first = ((f"  {mark} ", style), f"{subject:<{width}}  ")
+            lead = first if number == 0 else (" " * (width + 6),)
+            console.print(Text.assemble(*lead, line), soft_wrap=True)
+
+
+def _folded(text: Text, console: Console, room: int | None) -> list[Text]:
+    return list(text.wrap(console, max(room, 20))) if room is not None else [text]
+
+
+def _plain(finding: Finding) -> str:
+    return "dim" if finding.state is State.NOTE else ""
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"

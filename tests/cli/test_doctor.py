@@ -1,0 +1,347 @@
+"""`pelagos doctor` against a real API server, with servers that answer like Kubeflow Pipelines and MLflow, well or badly.
+
+In: what is installed. Out: findings with what to do, the exit code, and JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from typer.testing import CliRunner, Result
+
+from control_plane import ControlPlane, start_control_plane
+from pelagos.api.admission import POLICIES
+from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
+from pelagos.cli.diagnosis.findings import Finding, Patient, Section, State, examine
+from pelagos.cli.main import app
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.settings import Settings
+from pelagos.wiring import Credentials, rest_client
+
+Serve = Callable[[dict[str, tuple[int, str]]], Any]
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """An API server with our kinds."""
+    running = start_control_plane(tmp_path_factory.mktemp("plane"))
+    running.apply_crds()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def api(plane: ControlPlane) -> AsyncIterator[KubernetesRest]:
+    made = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Starts a server that answers paths with a status and a text; everything else is not found."""
+    runners: list[web.AppRunner] = []
+
+    async def start(answers: dict[str, tuple[int, str]]) -> str:
+        async def answer(request: web.Request) -> web.Response:
+            status, text = answers.get(request.path, (404, "not found"))
+            return web.Response(status=status, text=text)
+
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", answer)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        runners.append(runner)
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+def on_cluster(tmp_path: Path, **more: Any) -> Settings:
+    given = {"home": tmp_path, "pipelines_engine": "kubeflow", "serving_engine": "deployment", "leader_election": True}
+    return Settings(**{**given, "kubeflow_url": "http://127.0.0.1:9", "tracking_uri": "http://127.0.0.1:9", **more})
+
+
+async def look(section: Section, subject: str, patient: Patient) -> list[Finding]:
+    """Findings of one check."""
+    return [finding for finding in await examine(section, patient) if finding.subject == subject]
+
+
+def states(findings: list[Finding]) -> list[State]:
+    return [finding.state for finding in findings]
+
+
+async def test_kinds_rights_and_leader_of_a_fresh_cluster(api: KubernetesRest, tmp_path: Path) -> None:
+    patient = Patient(on_cluster(tmp_path), api, "pelagos-system")
+
+    assert states(await look(control_plane.SECTION, "kinds", patient)) == [State.OK]
+    (rights,) = await look(control_plane.SECTION, "rights", patient)
+    assert rights.state is State.OK
+    assert "whoever runs this command has all" in rights.message
+    (leader,) = await look(control_plane.SECTION, "leader", patient)
+    assert leader.message == "there is no Lease pelagos-system/pelagos-operator: no operator has led yet"
+
+
+async def test_rights_that_the_operators_account_lacks_are_named_with_why(
+    api: KubernetesRest, plane: ControlPlane, tmp_path: Path
+) -> None:
+    plane.create_namespace("powerless")
+    plane.request("POST", "/api/v1/namespaces/powerless/serviceaccounts", {"metadata": {"name": "pelagos-operator"}})
+
+    findings = await look(control_plane.SECTION, "rights", Patient(on_cluster(tmp_path), api, "powerless"))
+
+    assert set(states(findings)) == {State.FAILURE}
+    first = findings[0].message
+    assert first.startswith("system:serviceaccount:powerless:pelagos-operator may not list datasets, watch datasets")
+    assert first.endswith("(pelagos.dev): See resources, and set their finalizer.")
+    assert any("create leases" in finding.message for finding in findings)
+    assert "kubectl apply -k manifests/overlays/cluster" in findings[0].remedy
+
+
+async def test_a_leader_that_does_not_renew_is_a_warning(
+    api: KubernetesRest, plane: ControlPlane, tmp_path: Path
+) -> None:
+    plane.create_namespace("stale")
+    spec = {"holderIdentity": "gone", "leaseDurationSeconds": 12, "renewTime": "2020-01-01T00:00:00.000000Z"}
+    body = {"metadata": {"name": "pelagos-operator"}, "spec": spec}
+    plane.request("POST", "/apis/coordination.k8s.io/v1/namespaces/stale/leases", body)
+
+    (leader,) = await look(control_plane.SECTION, "leader", Patient(on_cluster(tmp_path), api, "stale"))
+
+    assert leader.state is State.WARNING
+    assert leader.message.startswith("gone has not renewed the Lease stale/pelagos-operator for ")
+
+
+async def test_a_server_without_admission_policies_is_no_problem(api: KubernetesRest, tmp_path: Path) -> None:
+    (admission,) = await look(control_plane.SECTION, "admission", Patient(on_cluster(tmp_path), api, "default"))
+
+    assert admission.state is State.NOTE
+    assert len(POLICIES) == 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "namespace", "wanted", "words"),
+    [
+        ({"/apis/v2beta1/healthz": (200, '{"multi_user": true}')}, "", [State.OK], "Kubeflow Pipelines (v2beta1)"),
+        ({"/apis/v2beta1/healthz": (200, "{}")}, "kubeflow", [State.OK], "Kubeflow Pipelines (v2beta1)"),
+        ({"/apis/v2beta1/healthz": (200, "{}")}, "", [State.OK, State.WARNING], "single-user"),
+        ({"/apis/v2beta1/healthz": (200, '{"multi_user":true}')}, "one", [State.OK, State.WARNING], "multi-user"),
+        ({"/apis/v2beta1/healthz": (401, "who?")}, "", [State.FAILURE], "answers 401: who?"),
+        ({}, "", [State.FAILURE], "answers 404"),
+    ],
+)
+async def test_the_pipelines_server(  # noqa: PLR0917 - fixtures and parameters
+    api: KubernetesRest,
+    serve: Serve,
+    tmp_path: Path,
+    answers: dict[str, tuple[int, str]],
+    namespace: str,
+    wanted: list[State],
+    words: str,
+) -> None:
+    url = await serve(answers)
+    settings = on_cluster(tmp_path, kubeflow_url=url, kubeflow_namespace=namespace)
+
+    findings = await look(engines.SECTION, "pipelines", Patient(settings, api, "default"))
+
+    assert states(findings) == wanted
+    assert words in " ".join(finding.message for finding in findings)
+    assert all(finding.remedy for finding in findings if finding.state is not State.OK)
+
+
+async def test_a_server_that_is_not_there_fails_in_bounded_time(api: KubernetesRest, tmp_path: Path) -> None:
+    patient = Patient(on_cluster(tmp_path), api, "default")
+
+    for subject in ("pipelines", "tracking"):
+        (finding,) = await look(engines.SECTION, subject, patient)
+        assert finding.state is State.FAILURE
+        assert "http://127.0.0.1:9" in finding.message
+
+
+SEARCH = "/api/2.0/mlflow/experiments/search"
+
+
+@pytest.mark.parametrize(
+    ("answers", "wanted", "words"),
+    [
+        (
+            {"/version": (200, "3.17.2"), SEARCH: (401, ""), "/api/2.0/mlflow/model-versions/get": (404, "{}")},
+            State.OK,
+            "MLflow 3.17.2",
+        ),
+        (
+            {"/version": (200, "3.17.2"), SEARCH: (200, "{}")},
+            State.WARNING,
+            "everybody who reaches it may read and write",
+        ),
+        ({"/version": (200, "3.9.0"), SEARCH: (401, "")}, State.WARNING, "versions before 3.16.1 have known holes"),
+        ({"/version": (403, "Invalid Host header")}, State.FAILURE, "answers 403: Invalid Host header"),
+        ({"/version": (200, "<html>")}, State.FAILURE, "says that it is '<html>'"),
+    ],
+)
+async def test_the_tracking_server(
+    api: KubernetesRest,
+    serve: Serve,
+    tmp_path: Path,
+    answers: dict[str, tuple[int, str]],
+    wanted: State,
+    words: str,
+) -> None:
+    settings = on_cluster(tmp_path, tracking_uri=await serve(answers))
+
+    findings = await look(engines.SECTION, "tracking", Patient(settings, api, "default"))
+
+    (told,) = [finding for finding in findings if words in finding.message]
+    assert told.state is wanted
+
+
+async def test_without_kserve_the_other_engine_is_named(api: KubernetesRest, tmp_path: Path) -> None:
+    settings = on_cluster(tmp_path, serving_engine="kserve", objects_uri="s3://bucket/prefix")
+
+    (finding,) = await look(engines.SECTION, "serving", Patient(settings, api, "default"))
+
+    assert finding.state is State.FAILURE
+    assert "PELAGOS_SERVING_ENGINE=deployment" in finding.remedy
+
+
+async def test_settings_that_contradict_each_other_are_told(api: KubernetesRest, tmp_path: Path) -> None:
+    patient = Patient(on_cluster(tmp_path, serving_engine="kserve"), api, "default")
+
+    (finding,) = await look(engines.SECTION, "settings", patient)
+
+    assert finding.state is State.FAILURE
+    assert "PELAGOS_OBJECTS_URI" in finding.message
+
+
+async def test_without_the_metrics_server_scaling_is_a_warning(api: KubernetesRest, tmp_path: Path) -> None:
+    (finding,) = await look(engines.SECTION, "scaling", Patient(on_cluster(tmp_path), api, "default"))
+
+    assert finding.state is State.WARNING
+
+
+def put(plane: ControlPlane, path: str, body: dict[str, Any]) -> None:
+    try:
+        plane.request("POST", path, body)
+    except urllib.error.HTTPError as error:
+        raise AssertionError(error.__notes__) from error
+
+
+async def test_what_a_tenant_names_and_does_not_have(api: KubernetesRest, plane: ControlPlane, tmp_path: Path) -> None:
+    plane.create_namespace("poor")
+    core = "/api/v1/namespaces/poor"
+    data = {"serviceAccount": "nobody", "queue": "gpu", "objectsClaim": "objects", "trackingSecret": "mlflow"}
+    put(plane, f"{core}/configmaps", {"metadata": {"name": "pelagos-config"}, "data": data})
+    put(plane, f"{core}/secrets", {"metadata": {"name": "mlflow"}, "stringData": {"user": "one"}})
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    put(plane, f"{core}/persistentvolumeclaims", {"metadata": {"name": "objects"}, "spec": claim})
+    settings = on_cluster(tmp_path, objects_secret="s3")
+
+    findings = await examine(tenants.SECTION, Patient(settings, api, "pelagos-system", ("poor",)))
+
+    told = {finding.message: finding for finding in findings}
+    assert "the Secret mlflow has the keys user" in told
+    assert told["the Secret mlflow has the keys user"].remedy.startswith("Put in MLFLOW_TRACKING_PASSWORD")
+    assert "the Secret s3 does not exist" in told
+    assert "the PersistentVolumeClaim objects is Pending, not Bound" in told
+    assert "the ServiceAccount nobody does not exist" in told
+    assert "the queue gpu is named, and Kueue is not installed" in told
+    assert "admits pods of level privileged; ours need no more than restricted" in told
+    assert states(findings).count(State.FAILURE) == 5
+
+
+async def test_bad_conventions_of_a_tenant_are_told(api: KubernetesRest, plane: ControlPlane, tmp_path: Path) -> None:
+    plane.create_namespace("wrong")
+    body = {"metadata": {"name": "pelagos-config"}, "data": {"storagePrefix": "../other"}}
+    put(plane, "/api/v1/namespaces/wrong/configmaps", body)
+
+    (finding,) = await examine(tenants.SECTION, Patient(on_cluster(tmp_path), api, "default", ("wrong",)))
+
+    assert finding.state is State.FAILURE
+    assert "storagePrefix is '../other'; allowed is" in finding.message
+
+
+async def test_gpus_are_counted_by_product(api: KubernetesRest, plane: ControlPlane, tmp_path: Path) -> None:
+    patient = Patient(on_cluster(tmp_path), api, "default")
+    (none,) = await look(nodes.SECTION, "GPUs", patient)
+    assert none.state is State.WARNING
+
+    for name, gpus in (("one", "4"), ("two", "2")):
+        labels = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB"}
+        put(plane, "/api/v1/nodes", {"metadata": {"name": name, "labels": labels}})
+        status = {"status": {"allocatable": {"nvidia.com/gpu": gpus}, "capacity": {"nvidia.com/gpu": gpus}}}
+        plane.request("PATCH", f"/api/v1/nodes/{name}/status", status, kind="application/merge-patch+json")
+
+    (found,) = await look(nodes.SECTION, "GPUs", patient)
+    assert (found.state, found.message) == (State.OK, "6 NVIDIA-A100-SXM4-40GB")
+
+
+async def test_a_check_that_breaks_spoils_no_other(api: KubernetesRest, tmp_path: Path) -> None:
+    async def broken(patient: Patient) -> list[Finding]:
+        raise KeyError(patient.home)
+
+    async def fine(patient: Patient) -> list[Finding]:
+        return [Finding("fine", State.OK, patient.home)]
+
+    patient = Patient(on_cluster(tmp_path), api, "default")
+    found = await examine(Section("Both", (("broken", broken), ("fine", fine))), patient)
+
+    assert [(finding.subject, finding.state) for finding in found] == [("broken", State.FAILURE), ("fine", State.OK)]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, kubeconfig: Path, home: Path, *arguments: str) -> Result:
+    monkeypatch.setenv("PELAGOS_HOME", str(home))
+    monkeypatch.setenv("PELAGOS_KUBECONFIG", str(kubeconfig))
+    return CliRunner().invoke(app, ["doctor", *arguments])
+
+
+def test_the_command_tells_failures_and_their_remedies(
+    plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run(monkeypatch, plane.kubeconfig, tmp_path)
+
+    assert found.exit_code == 1
+    assert "✘ tracking" in found.stdout
+    assert "→ Set it, for example to http://mlflow.mlflow:5000" in found.stdout
+    assert "✔ kinds" in found.stdout
+    assert found.stdout.rstrip().splitlines()[-1].split(",")[0].endswith(("failure", "failures"))
+
+
+def test_json_is_for_programs(plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run(monkeypatch, plane.kubeconfig, tmp_path, "-o", "json")
+
+    document = json.loads(found.stdout)
+    assert document["server"] == plane.url
+    failing = [each for each in document["findings"] if each["state"] == "failure"]
+    assert document["failures"] == len(failing) > 0
+    assert all(each["remedy"] for each in failing)
+    assert found.exit_code == 1
+
+
+def test_a_server_that_is_away_is_one_finding(
+    plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = plane.kubeconfig.read_text(encoding="utf-8").replace(plane.url, "https://127.0.0.1:9")
+    elsewhere = tmp_path / "kubeconfig"
+    elsewhere.write_text(text, encoding="utf-8")
+
+    found = run(monkeypatch, elsewhere, tmp_path)
+
+    assert found.exit_code == 1
+    assert "✘ server" in found.stdout
+    assert "1 failure, no warnings" in found.stdout
+
+
+def test_without_any_cluster_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run(monkeypatch, tmp_path / "none", tmp_path)
+
+    assert found.exit_code == 1
+    assert "no cluster is known" in str(found.exception)
