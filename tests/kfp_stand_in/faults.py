@@ -39,5 +39,7 @@ class Faults:
     """Runs cannot be ended, and stay as they are: their workflows were deleted behind the server's back."""
     lying_deletion: bool = False
     """A deletion is answered with success, and does nothing."""
+    orphaning_deletion: bool = False
+    """A deletion forgets the run, and leaves its workflow with all its pods."""
     canceled_is_failed: bool = False
     """A run that was ended is called failed."""

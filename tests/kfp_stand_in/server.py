@@ -238,7 +238,8 @@ class StandIn:
     async def _delete_run(self, operation: Operation, _query: Mapping[str, str], _body: Any) -> Struct:
         run = self._run(operation)
         if not self.faults.lying_deletion:
-            await self.execution.forget(run)
+            if not self.faults.orphaning_deletion:
+                await self.execution.forget(run)
             self.store.runs.pop(run.identifier, None)
         return {}
 

@@ -121,6 +121,16 @@ async def test_deleting_ends_the_steps_first_and_takes_all_attempts_and_the_expe
     assert await cluster.engine.find_owned(UID) == ()
 
 
+async def test_a_deletion_that_forgets_the_pods_leaves_none_since_they_were_ended_before(cluster: Cluster) -> None:
+    cluster.server.faults.orphaning_deletion = True
+    await cluster.engine.submit(make_request())
+    await cluster.begin(cluster.runs()[0])
+
+    await cluster.engine.delete(NAME)
+
+    assert cluster.hand.alive == {}
+
+
 async def test_deleting_one_run_leaves_the_others_of_its_resource(cluster: Cluster) -> None:
     other = RunName(f"dataset-{UID}-ba9876543210")
     await cluster.engine.submit(make_request())
