@@ -218,14 +218,21 @@ class Cluster:
             if process.stdout:
                 process.stdout.close()
         self.forwards.clear()
-        if "docker" in self.node.parts:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.node.signal("kubelet", SIGKILL)
-                self._remove_containers()
-                self.node.signal("docker", SIGTERM)
-                self.node.parts["docker"].wait(10)
-        self.node.stop()
-        self.slot.close()
+        try:
+            if "docker" in self.node.parts and "docker" not in self.node.ended():
+                self._stop_containers()
+        finally:
+            self.node.stop()
+            self.slot.close()
+
+    def _stop_containers(self) -> None:
+        """In order, so that the container engine's folder is sound for the next run."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.node.signal("kubelet", SIGKILL)
+            self._remove_containers()
+            self.images.prune()
+            self.node.signal("docker", SIGTERM)
+            self.node.parts["docker"].wait(10)
 
     def _start_parts(self, data: Path) -> None:
         node, keys = self.node, self.keys

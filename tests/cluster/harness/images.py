@@ -58,6 +58,15 @@ class Images:
             self.docker("import", machine.base_archive(), self.base())
         self.docker("build", "--quiet", f"--tag={servers.PAUSE}", "-", text=_PAUSE.format(base=self.base()))
 
+    def prune(self) -> None:
+        """Remove what newer builds have replaced; what they may use again is kept."""
+        for tag in self.docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", f"{_REPOSITORY}/wheels").split():
+            name, _, digest = tag.rpartition(":")[2].rpartition("-")
+            lock = _lock(name)
+            if not lock.exists() or digest != _digest(lock):
+                self.docker("rmi", tag, check=False)
+        self.docker("image", "prune", "--force", check=False)
+
     def base(self) -> str:
         """The small Debian with Python 3.11: has sh, python3, libpython3.11; no pip."""
         recipe = machine.base_archive().with_name(f"{machine.base_archive().name}.recipe")
@@ -81,7 +90,7 @@ class Images:
         """The image with the wheels of a locked file; `scratch` for none."""
         if not name:
             return "scratch"
-        file = machine.ROOT / "requirements" / f"{name}.txt"
+        file = _lock(name)
         tag = f"{_REPOSITORY}/wheels:{name}-{_digest(file)}"
         if not self.has(tag):
             with tempfile.TemporaryDirectory(prefix="pelagos-wheels-") as folder:
@@ -105,6 +114,10 @@ def _pip(*arguments: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}: {done.stderr[-3000:]}")
+
+
+def _lock(name: str) -> Path:
+    return machine.ROOT / "requirements" / f"{name}.txt"
 
 
 def _digest(file: Path) -> str:

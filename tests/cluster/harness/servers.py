@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,8 @@ AUDIT_POLICY = {
 def container_engine(folder: Path, data: Path, group: str) -> list[str | Path]:
     """dockerd with everything of its own. Pods reach what runs in the node, and nothing beyond."""
     configuration = folder / "dockerd.json"
-    configuration.write_text("{}")
+    # What builds leave behind is kept for the next build, up to this size.
+    configuration.write_text(json.dumps({"builder": {"gc": {"enabled": True, "defaultKeepStorage": "3GB"}}}))
     return [
         "dockerd",
         f"--config-file={configuration}",
