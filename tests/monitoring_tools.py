@@ -82,7 +82,7 @@ def shortened(rules: Mapping[str, Any], divisor: int) -> dict[str, Any]:
 
 @dataclass
 class Prometheus:
-    """A real Prometheus that scrapes every half second. It ends with the test process at the latest."""
+    """A real Prometheus that scrapes every second. It ends with the test process at the latest."""
 
     folder: Path
     url: str = ""
@@ -95,7 +95,7 @@ class Prometheus:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "rules.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
         jobs = [{"job_name": job, "honor_labels": True, "static_configs": [found]} for job, found in targets.items()]
-        times = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+        times = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         config = {"global": times, "rule_files": ["rules.yaml"], "scrape_configs": jobs}
         (self.folder / "prometheus.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         command = [

@@ -154,7 +154,7 @@ def _points(entry: dict[str, Any], start: float) -> tuple[list[float], list[floa
     times: list[float] = []
     values: list[float] = []
     for time, value in entry["values"]:
-        if times and time - start - times[-1] > 1.2:
+        if times and time - start - times[-1] > 2.2:
             times.append(times[-1] + 0.5)
             values.append(math.nan)
         times.append(time - start)
