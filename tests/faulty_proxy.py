@@ -42,6 +42,8 @@ class Proxy:
     target: str
     url: str = ""
     fault: Callable[[str, str], Fault | None] = lambda method, path: None
+    authorization: str = ""
+    """What the header Authorization must be, when it is not empty; other requests get 401 and their own header quoted."""
     seen: list[tuple[str, str]] = field(default_factory=list)
     """Every request, in order."""
 
@@ -83,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         proxy.seen.append((self.command, self.path))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = proxy.fault(self.command, self.path)
+        if proxy.authorization and self.headers.get("Authorization") != proxy.authorization:
+            fault = Fault("answer", 401, f"Unauthorized {self.headers.get('Authorization')}")
         if fault is None or fault.kind in {"cut", "lose"}:
             self._pass_on(body, fault)
         elif fault.kind == "answer":

@@ -255,6 +255,8 @@ class Reason(StrEnum):
     """The exported model does not predict what the training framework predicts."""
     DISK_FULL = "DiskFull"
     """No space is left where the result must be written."""
+    STORAGE_REFUSED = "StorageRefused"
+    """The object storage refuses the credentials or the name, or has no such bucket."""
 
 
 class Failure(Strict):
@@ -291,7 +293,12 @@ def report_result(folder: Path, result: BaseModel) -> None:
 
 def report_failure(folder: Path, failure: Failure) -> None:
     """Write ``failure.json``."""
-    write_atomically(folder / "failure.json", failure.model_dump_json(by_alias=True, indent=2) + "\n")
+    write_atomically(folder / "failure.json", rendered(failure).decode())
+
+
+def rendered(failure: Failure) -> bytes:
+    """The content of ``failure.json``."""
+    return (failure.model_dump_json(by_alias=True, indent=2) + "\n").encode()
 
 
 def json_schema() -> str:

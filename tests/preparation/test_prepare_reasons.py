@@ -27,6 +27,7 @@ ELSEWHERE = {
     Reason.OUT_OF_MEMORY,
     Reason.PARITY_FAILED,
     Reason.DISK_FULL,
+    Reason.STORAGE_REFUSED,
 }
 """Reasons of reading versions and of training; the full disk has a test of its own below."""
 

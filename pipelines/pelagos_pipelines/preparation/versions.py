@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from pelagos_pipelines.preparation.integrity import Inspection
 
 SCHEMA_VERSION = 1
 MARKER = ".pelagos-view"
+HELD = ".held.json"
+"""In a version that was brought from object storage: the splits whose images were brought with it."""
 _PARTIAL = ".partial-"
 _ORDER = operator.attrgetter("label", "x", "y", "width", "height")
 _THREADS = 8
@@ -46,6 +48,12 @@ class Version:
     folder: Path
     collection: Collection
     blobs: Mapping[str, Path]
+    held: frozenset[str] | None = None
+    """The splits whose blobs are here; None: all."""
+
+    def holds(self, image: ImageRecord) -> bool:
+        """Whether the image's blob must be here."""
+        return self.held is None or image.split in self.held
 
 
 @contextmanager
@@ -121,7 +129,7 @@ def verify(version: Version) -> None:
     Raises:
         RefusedError: DATASET_NOT_READABLE when one is not what its name says.
     """
-    files = sorted(set(version.blobs.values()))
+    files = sorted({version.blobs[image.path] for image in version.collection.images if version.holds(image)})
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _THREADS)) as pool:
         for file, digest in zip(files, pool.map(_sha256, files), strict=True):
             if digest != file.parent.name + file.name:
@@ -157,7 +165,8 @@ def materialise(version_uri: str | Path, view: str, target: Path) -> None:
     verify(version)
     target.mkdir(parents=True, exist_ok=True)
     marker.write_text("interrupted\n", encoding="utf-8")
-    kind.write(target, version.collection, version.blobs)
+    images = tuple(image for image in version.collection.images if version.holds(image))
+    kind.write(target, replace(version.collection, images=images), version.blobs)
     write_atomically(marker, wanted)
 
 
@@ -200,8 +209,12 @@ def _version(folder: Path, digest: str, manifest: Any, annotations: Any) -> Vers
     blobs = folder.resolve().parent.parent / "blobs"
     marks = {mark["path"]: mark for mark in annotations["images"]}
     images = tuple(_record(entry, marks[entry["path"]]) for entry in manifest["images"])
-    files = {entry["path"]: _blob(blobs, entry["sha256"]) for entry in manifest["images"]}
-    return Version(digest, folder, Collection(Task(manifest["task"]), tuple(manifest["classes"]), images), files)
+    files = {entry["path"]: blob(blobs, entry["sha256"]) for entry in manifest["images"]}
+    held = folder / HELD
+    splits = frozenset(orjson.loads(held.read_bytes())) if held.exists() else None
+    return Version(
+        digest, folder, Collection(Task(manifest["task"]), tuple(manifest["classes"]), images), files, splits
+    )
 
 
 def _record(entry: Any, mark: Any) -> ImageRecord:
@@ -217,17 +230,18 @@ def _record(entry: Any, mark: Any) -> ImageRecord:
     )
 
 
-def _blob(blobs: Path, sha256: str) -> Path:
+def blob(blobs: Path, sha256: str) -> Path:
+    """Where a blob is in the folder ``blobs`` of a store. ValueError for what is no sha256."""
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(f"{sha256!r} is not a sha256")
     return blobs / sha256[:2] / sha256[2:]
 
 
 def _require_sizes(version: Version, sizes: Mapping[str, int]) -> None:
-    for path, blob in version.blobs.items():
-        size = blob.stat().st_size
-        if size != sizes[path]:
-            raise _unreadable(version.folder, f"the image {path} has {size} bytes instead of {sizes[path]}")
+    for image in filter(version.holds, version.collection.images):
+        size = version.blobs[image.path].stat().st_size
+        if size != sizes[image.path]:
+            raise _unreadable(version.folder, f"the image {image.path} has {size} bytes instead of {sizes[image.path]}")
 
 
 def _unreadable(folder: Path, why: str) -> RefusedError:
@@ -253,7 +267,7 @@ def _is_intact(folder: Path) -> bool:
 
 def _write_blobs(store: Path, tree: Tree, inspections: Sequence[Inspection], paths: Sequence[str]) -> None:
     sources = {item.sha256: tree.path(path) for item, path in zip(inspections, paths, strict=True)}
-    targets = {digest: _blob(store / "blobs", digest) for digest in sources}
+    targets = {digest: blob(store / "blobs", digest) for digest in sources}
     folders = [store / "blobs", *sorted({target.parent for target in targets.values()})]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)

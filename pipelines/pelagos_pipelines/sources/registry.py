@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from pelagos_pipelines import storage
 from pelagos_pipelines.annotations.model import Tree
 from pelagos_pipelines.contract import Source
 from pelagos_pipelines.sources import volume
@@ -24,6 +25,18 @@ class Place(Protocol):
 
 PLACES: Mapping[str, Place] = {"volume": volume}
 """By the field of ``spec.source``."""
+
+
+def bring(source: Source, data_root: str, scratch: Path) -> Path:
+    """The data volume as a folder, with what the source names in it; a copy below ``scratch`` where it is on object storage.
+
+    Raises:
+        RefusedError: see volume.bring.
+        StorageError, StorageRefusedError: see storage.errors.
+    """
+    if not storage.is_remote(data_root):
+        return Path(data_root)
+    return volume.bring(source.volume, data_root, scratch)
 
 
 def collect(source: Source, data_root: Path) -> Tree:

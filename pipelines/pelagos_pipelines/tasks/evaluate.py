@@ -20,8 +20,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         RefusedError: the dataset version cannot be read; ``failure.json`` says why.
         TrackingError: MLflow could not be reached.
     """
-    with runs.reporting(report):
-        run = runs.parse(request, data_root, store, report, workspace, tracking_uri, tracking_run)
+    with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
         if not run.finished(STEP):
             _evaluate(run)
 
@@ -36,7 +35,7 @@ def _evaluate(run: runs.Run) -> None:
 
     family = family_of(run.request)
     tracker = Tracker(run.tracking_uri, run.tracking_run)
-    known = truth.read(run.request)
+    known = truth.read(run.with_dataset("test"))
     samples = known.samples("test")
     pixels = (sample.pixels() for sample in samples)
     found = list(family.predict(run.checkpoints / "best.pt", pixels, Thresholds(confidence=LOWEST_CONFIDENCE)))

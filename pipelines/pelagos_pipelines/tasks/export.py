@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pelagos_pipelines import contract
@@ -28,8 +29,7 @@ def export(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         RefusedError: PARITY_FAILED, DISK_FULL; ``failure.json`` says what differs.
         TrackingError: MLflow could not be reached.
     """
-    with runs.reporting(report):
-        run = runs.parse(request, data_root, store, report, workspace, tracking_uri, tracking_run)
+    with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
         if not (run.report / "result.json").exists():
             _export(run)
 
@@ -44,7 +44,7 @@ def _export(run: runs.Run) -> None:
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     onnx = run.workspace / "model.onnx"
     settings = family.export(run.checkpoints / "best.pt", onnx)
-    samples = truth.read(run.request).samples("test")
+    samples = truth.read(run.with_dataset("test")).samples("test")
     images = [sample.pixels() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
     parity = _prove(run, family, settings, images)
     probe, known = _probe(run, family, images)
@@ -61,16 +61,17 @@ def _export(run: runs.Run) -> None:
         ),
         run.store,
     )
+    uri = _publish(run, folder)
     trained, metrics = run.read(train.STEP), run.read(evaluate.STEP)["metrics"]
     parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
     tracker.metrics(parities, trained["epochs"], time.time())
-    tracker.describe({}, {"pelagos.dev/onnx-sha256": digest, "pelagos.dev/package": str(folder)})
+    tracker.describe({}, {"pelagos.dev/onnx-sha256": digest, "pelagos.dev/package": uri})
     for path in (folder / "package.json", folder / "triton" / "1" / "model.onnx"):
         tracker.file(path, "model")
     tracker.flush()
     model = ModelPackage.model_validate(
         {
-            "uri": str(folder),
+            "uri": uri,
             "onnxSha256": digest,
             "task": run.request.task,
             "labels": list(settings.labels),
@@ -80,6 +81,17 @@ def _export(run: runs.Run) -> None:
     validation = {name: value for name, value in trained["metrics"].items() if name.startswith("validation/")}
     result = TrainingResult(metrics=validation | metrics, epochs=trained["epochs"], model=model)
     contract.report_result(run.report, result)
+    run.places.report.push(lambda path: not path.endswith(".partial"), lambda path: int(path == "result.json"))
+
+
+def _publish(run: runs.Run, folder: Path) -> str:
+    """The uri of the package; on object storage it is there once its description is, which is written last."""
+    store = run.places.store
+    uri = store.kept_as(folder)
+    if store.bucket is None or store.bucket.find(f"{folder.name}/package.json") is None:
+        run.confirm()
+        store.push(lambda path: not path.startswith("."), lambda path: int(path.endswith("/package.json")))
+    return uri
 
 
 def _prove(run: runs.Run, family: Family, settings: Settings, images: Sequence[Pixels]) -> Parity:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pelagos_pipelines import contract
+from pelagos_pipelines import contract, storage
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.hostile import few, invalid
 from pelagos_pipelines.annotations.model import Collection, Tree
@@ -19,12 +21,17 @@ from pelagos_pipelines.contract import (
     RefusedError,
     SplitCount,
 )
-from pelagos_pipelines.preparation import cleaning, integrity, splitting, versions
+from pelagos_pipelines.preparation import cleaning, integrity, published, splitting, versions
 from pelagos_pipelines.sources import registry as sources
+from pelagos_pipelines.storage import Place
 from pelagos_pipelines.tasks import runs
 
 REQUEST = ".request.json"
 """Beside the result, the request that it answers."""
+INSPECTIONS = "inspections.json"
+"""In the store, what is known of images by their content."""
+LEASE = ".lease.json"
+"""In a store on object storage: who may prepare there."""
 
 
 def prepare(request: str, data_root: str, store: str, report: str) -> None:
@@ -39,35 +46,56 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
     Raises:
         RefusedError: the person who wrote the Dataset must change something; ``failure.json`` says what.
     """
-    folder = Path(report)
     parsed = PreparationRequest.model_validate_json(request)
     asked = parsed.model_dump_json(by_alias=True)
-    if _is_finished(folder, asked):
-        return
-    (folder / "result.json").unlink(missing_ok=True)
-    with runs.reporting(report), versions.locked(Path(store)):
-        result = _prepare(parsed, Path(data_root), Path(store))
-        contract.write_atomically(folder / REQUEST, asked)
-        contract.report_result(folder, result)
+    with runs.scratch_for(report) as scratch, runs.reporting(report, scratch) as place:
+        place.pull()
+        if _is_finished(place.folder, asked, scratch):
+            return
+        place.remove("result.json")
+        kept = Place(store, scratch / "store")
+        with _held(kept):
+            result = _prepare(parsed, sources.bring(parsed.source, data_root, scratch / "data"), kept)
+            contract.write_atomically(place.folder / REQUEST, asked)
+            contract.report_result(place.folder, result)
+            place.push(lambda path: path in {REQUEST, "result.json"}, lambda path: int(path == "result.json"))
 
 
-def _is_finished(report: Path, asked: str) -> bool:
+def _is_finished(report: Path, asked: str, scratch: Path) -> bool:
     """Whether the result of this request is there and the version that it names is, too."""
     try:
         if (report / REQUEST).read_text(encoding="utf-8") != asked:
             return False
         result = PreparationResult.model_validate_json((report / "result.json").read_bytes())
-        versions.read(result.uri)
+        if storage.is_remote(result.uri):
+            published.require_complete(result.uri, scratch / "finished")
+        else:
+            versions.read(result.uri)
     except (OSError, ValueError, RefusedError):
         return False
     return True
 
 
-def _prepare(request: PreparationRequest, data_root: Path, store: Path) -> PreparationResult:
+@contextmanager
+def _held(store: Place) -> Iterator[None]:
+    """Hold the store for one preparation, on object storage by a lease."""
+    with ExitStack() as held:
+        held.enter_context(versions.locked(store.folder))
+        if store.bucket is not None:
+            lease = storage.Lease(store.bucket, LEASE)
+            lease.wait()
+            held.callback(lease.release)
+            held.enter_context(lease.renewed())
+            store.pull(lambda path: path == INSPECTIONS)
+        yield
+
+
+def _prepare(request: PreparationRequest, data_root: Path, kept: Place) -> PreparationResult:
+    store = kept.folder
     tree = sources.collect(request.source, data_root)
     _require_readable(tree)
     reader = registry.choose(request.format, tree, request.task)
-    inspections = integrity.inspect_tree(tree, store / "inspections.json")
+    inspections = integrity.inspect_tree(tree, store / INSPECTIONS)
     found = reader.read(tree, lambda path: _size(inspections[path]))
     cleaned = cleaning.clean(found, inspections, request.cleaning)
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
@@ -83,7 +111,16 @@ def _prepare(request: PreparationRequest, data_root: Path, store: Path) -> Prepa
             "sourceDigest": versions.source_digest(found, inspections),
         },
     )
-    return _result(version, cleaned, divided)
+    return _result(version, _publish(version, kept), cleaned, divided)
+
+
+def _publish(version: versions.Version, kept: Place) -> str:
+    """The uri of the version."""
+    if kept.bucket is None:
+        return str(version.folder.resolve())
+    uri = published.publish(version, kept.bucket)
+    kept.push(lambda path: path == INSPECTIONS)
+    return uri
 
 
 def _size(inspection: integrity.Inspection) -> tuple[int, int] | None:
@@ -98,7 +135,9 @@ def _require_readable(tree: Tree) -> None:
         )
 
 
-def _result(version: versions.Version, cleaned: cleaning.Cleaned, divided: splitting.Divided) -> PreparationResult:
+def _result(
+    version: versions.Version, uri: str, cleaned: cleaning.Cleaned, divided: splitting.Divided
+) -> PreparationResult:
     images = version.collection.images
     showing = Counter(label for image in images for label in image.labels)
     marks = Counter(
@@ -115,7 +154,7 @@ def _result(version: versions.Version, cleaned: cleaning.Cleaned, divided: split
     }
     return PreparationResult(
         version=f"sha256:{version.digest}",
-        uri=str(version.folder.resolve()),
+        uri=uri,
         images=len(images),
         annotations=marks.total(),
         classes=[

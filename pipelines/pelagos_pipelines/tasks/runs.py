@@ -1,23 +1,48 @@
 """What the steps of a training share: their parameters, their state in the workspace, and how a refusal is reported.
 
-Used by train, evaluate and export. It must import fast: a step that has nothing to do returns before a framework loads.
+Used by train, evaluate and export; prepare reports with it. It must import fast: a step that has nothing to do returns before a
+framework loads.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pelagos_pipelines import contract
-from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest, write_atomically
+from pelagos_pipelines import contract, storage
+from pelagos_pipelines.contract import Reason, RefusedError, Split, TrainingRequest, write_atomically
+from pelagos_pipelines.storage import Lease, Place
+
+log = logging.getLogger(__name__)
+
+
+LEASE = ".lease.json"
+HISTORY = "history.json"
+_REBUILT = ("ultralytics/", "checkpoints/view/", "checkpoints/data.yaml", "start.pt")
+"""What a step makes anew from other things, and need not be kept."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a training keeps what it reads and writes."""
+
+    data_root: str
+    store: Place
+    report: Place
+    workspace: Place
+    scratch: Path
+    lease: Lease | None
+    """On the workspace, when it is on object storage."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +50,55 @@ class Run:
     """The parameters of a step, parsed."""
 
     request: TrainingRequest
-    data_root: Path
-    store: Path
-    report: Path
-    workspace: Path
+    places: Places
     tracking_uri: str
     tracking_run: str
+
+    @property
+    def store(self) -> Path:
+        """The folder for model packages."""
+        return self.places.store.folder
+
+    @property
+    def report(self) -> Path:
+        """The folder of the outcome."""
+        return self.places.report.folder
+
+    @property
+    def workspace(self) -> Path:
+        """The folder for what steps leave to each other, and to themselves for a second start."""
+        return self.places.workspace.folder
+
+    def with_dataset(self, *splits: Split) -> TrainingRequest:
+        """The request with its dataset version on this machine; from object storage come the images of ``splits`` alone.
+
+        Raises:
+            RefusedError: DATASET_NOT_READABLE.
+        """
+        dataset = self.request.dataset
+        if not storage.is_remote(dataset.uri):
+            return self.request
+        from pelagos_pipelines.preparation import published
+
+        folder = published.bring(dataset.uri, self.places.scratch / "dataset", splits)
+        return self.request.model_copy(update={"dataset": dataset.model_copy(update={"uri": str(folder)})})
+
+    def keep(self) -> None:
+        """Bring the workspace to safety, unless another process has taken it over."""
+        self.confirm()
+        self.places.workspace.push(_is_kept, _rank)
+
+    def confirm(self) -> None:
+        """Raise TakenOverError when this process was left behind and another one works in the workspace."""
+        if self.places.lease is not None:
+            self.places.lease.confirm()
+
+    def keep_epoch(self) -> None:
+        """Likewise, in the middle of a training, which goes on when the storage is away: later epochs bring this one along."""
+        try:
+            self.keep()
+        except storage.StorageError as error:
+            log.warning("the epoch is on this machine only, will be tried again after the next: %s", error)
 
     def finished(self, step: str) -> bool:
         """Whether the step has left its state."""
@@ -43,6 +111,7 @@ class Run:
     def finish(self, step: str, state: dict[str, Any]) -> None:
         """Leave the state of the step, which marks it as finished."""
         write_atomically(self._state(step), json.dumps(state, indent=2, ensure_ascii=False) + "\n")
+        self.keep()
 
     @property
     def checkpoints(self) -> Path:
@@ -52,7 +121,7 @@ class Run:
     @property
     def history(self) -> Path:
         """Metrics by epoch."""
-        return self.workspace / "history.json"
+        return self.workspace / HISTORY
 
     @property
     def figures(self) -> Path:
@@ -63,30 +132,82 @@ class Run:
         return self.workspace / f"{step}.json"
 
 
-def parse(  # noqa: PLR0913, PLR0917 - the parameters of the contract
+@contextmanager
+def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
     request: str, data_root: str, store: str, report: str, workspace: str, tracking_uri: str, tracking_run: str
-) -> Run:
-    """The run; the environment is set up for the frameworks that the step will import."""
+) -> Iterator[Run]:
+    """The run, with its workspace and report on this machine; the environment is set up for the frameworks of the step.
+
+    Raises:
+        RefusedError: see `reporting`, which this is, too.
+        StorageError, TakenOverError: see storage.errors.
+    """
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    folder = Path(workspace)
-    folder.mkdir(parents=True, exist_ok=True)
+    with scratch_for(workspace) as scratch, reporting(report, scratch) as reported:
+        places = Places(
+            data_root=data_root,
+            store=Place(store, scratch / "store"),
+            report=reported,
+            workspace=_workspace(workspace, scratch),
+            scratch=scratch,
+            lease=None,
+        )
+        if places.workspace.bucket is not None:
+            places = replace(places, lease=Lease(places.workspace.bucket, LEASE))
+        _prepare_environment(places.workspace.folder)
+        yield _started(Run(TrainingRequest.model_validate_json(request), places, tracking_uri, tracking_run))
+
+
+def _workspace(uri: str, scratch: Path) -> Place:
+    place = Place(uri, scratch / "workspace")
+    place.folder.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _started(run: Run) -> Run:
+    """Take the workspace, so that a process that was left behind somewhere stops writing to it; then read what is there."""
+    if run.places.lease is not None:
+        run.places.lease.take()
+    run.places.workspace.pull(_is_kept)
+    run.places.report.pull()
+    return run
+
+
+def _prepare_environment(workspace: Path) -> None:
     # A pod's user has no home to write to, and two runs must not share settings.
-    os.environ["YOLO_CONFIG_DIR"] = str(folder / "ultralytics")
+    os.environ["YOLO_CONFIG_DIR"] = str(workspace / "ultralytics")
     # Threads of torch wait for each other by spinning, which on a busy machine makes a step take ten times as long.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    parsed = TrainingRequest.model_validate_json(request)
-    return Run(parsed, Path(data_root), Path(store), Path(report), folder, tracking_uri, tracking_run)
 
 
 @contextmanager
-def reporting(report: str) -> Iterator[None]:
-    """Write ``failure.json`` for a refusal and pass it on. Anything else passes without: it is a bug or an outage."""
-    (Path(report) / "failure.json").unlink(missing_ok=True)  # of an earlier attempt
+def scratch_for(uri: str) -> Iterator[Path]:
+    """A folder of the place ``uri`` for copies of what is on object storage, removed afterwards.
+
+    It has the same name on every machine, since checkpoints of training frameworks hold paths.
+    """
+    folder = storage.scratch() / hashlib.sha256(uri.encode()).hexdigest()[:16]
     try:
-        yield
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def reporting(report: str, scratch: Path) -> Iterator[Place]:
+    """Write ``failure.json`` for a refusal and pass it on. Anything else passes without: it is a bug or an outage."""
+    place: Place | None = None
+    try:
+        place = Place(report, scratch / "report")
+        place.remove("failure.json")  # of an earlier attempt
+        yield place
     except RefusedError as refused:
-        contract.report_failure(Path(report), refused.failure)
+        _report(place, refused)
         raise
+    except storage.StorageRefusedError as error:
+        by_storage = RefusedError(Reason.STORAGE_REFUSED, str(error))
+        _report(place, by_storage)
+        raise by_storage from error
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
@@ -94,5 +215,31 @@ def reporting(report: str) -> Iterator[None]:
             Reason.DISK_FULL,
             f"no space is left to write {error.filename or 'a result'}; free space on the volume, then retry",
         )
-        contract.report_failure(Path(report), full.failure)
+        _report(place, full)
         raise full from error
+
+
+def _report(place: Place | None, refused: RefusedError) -> None:
+    if place is None:  # the report's own storage refuses us: the log is all there is
+        log.error("%s", refused.failure.message)
+    elif place.bucket is None:
+        contract.report_failure(place.folder, refused.failure)
+    else:
+        log.error("%s", refused.failure.message)
+        try:
+            place.write("failure.json", contract.rendered(refused.failure))
+        except (storage.StorageError, storage.StorageRefusedError) as error:
+            log.error("this could not be reported: %s", error)
+
+
+def _is_kept(path: str) -> bool:
+    return not path.startswith(_REBUILT) and not path.endswith(".partial") and path != LEASE
+
+
+def _rank(path: str) -> int:
+    """The order of writing: history before the checkpoints that hold its epochs, as on a disk; states of finished steps last."""
+    if path == HISTORY:
+        return 0
+    if path.endswith("last.pt"):  # what a training goes on from
+        return 2
+    return 3 if path.endswith(".json") and "/" not in path else 1

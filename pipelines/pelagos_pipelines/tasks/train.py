@@ -21,8 +21,7 @@ def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         RefusedError: a person must change the input; ``failure.json`` says what.
         TrackingError: MLflow could not be reached; training is done and will not be repeated.
     """
-    with runs.reporting(report):
-        run = runs.parse(request, data_root, store, report, workspace, tracking_uri, tracking_run)
+    with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
         if not run.finished(STEP):
             _train(run)
 
@@ -34,16 +33,18 @@ def _train(run: runs.Run) -> None:
     from pelagos_pipelines.training.journal import Journal
     from pelagos_pipelines.training.tracking import Tracker
 
-    known = truth.read(run.request, check_content=True)
-    family = family_of(run.request)
+    request = run.with_dataset("train", "validation")
+    known = truth.read(request, check_content=True)
+    family = family_of(request)
     start = None
     if weights := run.request.model.weights:
-        start = checkpoints.take(weights, run.data_root, run.workspace / "start.pt")
+        data_root = checkpoints.bring(weights, run.places.data_root, run.places.scratch / "data")
+        start = checkpoints.take(weights, data_root, run.workspace / "start.pt")
     run.checkpoints.mkdir(exist_ok=True)
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     _describe(run, tracker)
-    journal = Journal(run.history, tracker)
-    family.train(Job(run.request, known, run.checkpoints, start), journal)
+    journal = Journal(run.history, tracker, run.keep_epoch)
+    family.train(Job(request, known, run.checkpoints, start), journal)
     tracker.flush()
     best = max(
         journal.epochs,

@@ -5,6 +5,7 @@ Family modules call this before they look into a file. It may know torch's safe 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pelagos_pipelines import storage
 from pelagos_pipelines.contract import Reason, RefusedError, Weights
 
 FIELD = "model.weights.path"
@@ -46,6 +48,22 @@ def take(weights: Weights, data_root: Path, target: Path) -> Path:
             "model.weights.sha256",
         )
     return target
+
+
+def bring(weights: Weights, data_root: str, scratch: Path) -> Path:
+    """The data volume as a folder: for one on object storage, ``scratch`` with the user's checkpoint alone, if it is there.
+
+    Raises:
+        StorageError, StorageRefusedError: see storage.errors.
+    """
+    if not storage.is_remote(data_root):
+        return Path(data_root)
+    scratch.mkdir(parents=True, exist_ok=True)
+    parts = weights.path.split("/")
+    if weights.path.isprintable() and not any(part in ("", ".", "..") for part in parts):
+        with contextlib.suppress(FileNotFoundError):
+            storage.Bucket(data_root).download(weights.path, scratch / weights.path)
+    return scratch
 
 
 def guarded(path: Path, load: Callable[[Path], Loaded]) -> Loaded:

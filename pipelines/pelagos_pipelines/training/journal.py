@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,9 +29,9 @@ class Epoch:
 class Journal:
     """Epochs so far."""
 
-    def __init__(self, path: Path, tracker: Tracker) -> None:
-        """Read what an earlier process recorded."""
-        self._path, self._tracker = path, tracker
+    def __init__(self, path: Path, tracker: Tracker, keep: Callable[[], None] = lambda: None) -> None:
+        """Read what an earlier process recorded. ``keep`` brings history and checkpoints to safety after every epoch."""
+        self._path, self._tracker, self._keep = path, tracker, keep
         rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         self.epochs = [Epoch(**row) for row in rows]
         self._began = time.time()
@@ -50,6 +50,10 @@ class Journal:
         self.epochs = [*(kept for kept in self.epochs if kept.number < epoch), row]
         write_atomically(self._path, json.dumps([asdict(kept) for kept in self.epochs]) + "\n")
         self._send(row)
+
+    def keep(self) -> None:
+        """Call it after the epoch's checkpoint is written: what a pod has on its disk goes with the pod."""
+        self._keep()
 
     def _send(self, row: Epoch) -> None:
         progress = {"progress/epoch": float(row.number), "progress/seconds_per_epoch": row.seconds}

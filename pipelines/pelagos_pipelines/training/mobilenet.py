@@ -176,6 +176,7 @@ class _Training:
                 self._state.best, self._state.best_epoch = fitness, epoch
                 self._save_best()
             self._state.save(self._last)
+            self._journal.keep()
 
     def _finished(self) -> bool:
         stopping = self._job.request.early_stopping

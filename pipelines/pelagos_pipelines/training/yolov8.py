@@ -150,7 +150,8 @@ def _arguments(job: Job, last: Path | None) -> dict[str, Any]:
         # Its check of half precision would download a model; bfloat16 needs no check.
         "amp": "bf16" if on_accelerator else False,
     }
-    return arguments | ({"resume": str(last)} if last else {})
+    # The checkpoint remembers the folder of the machine where it was written.
+    return arguments | ({"resume": str(last), "save_dir": str(job.folder)} if last else {})
 
 
 def _workers(job: Job) -> int:

@@ -108,6 +108,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         for partial, path in written:
             if partial.exists():
                 checkpoints.replace_durably(partial, path)
+        self._journal.keep()
         return True
 
     def final_eval(self) -> None:

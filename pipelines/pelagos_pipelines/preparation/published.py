@@ -1,0 +1,178 @@
+"""Dataset versions on object storage: published after preparation, and brought to the disk of a step that reads one.
+
+The layout is that of a store in a folder (versions.py). Blobs are there before the version that names them, and a version is
+there when its manifest.json is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pelagos_pipelines import storage
+from pelagos_pipelines.contract import Reason, RefusedError, write_atomically
+from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.preparation.versions import Version
+from pelagos_pipelines.storage import buckets, places
+from pelagos_pipelines.storage.buckets import Bucket, Object
+
+_FILES = ("annotations.json", "manifest.json")
+"""In the order in which they are written."""
+
+
+def publish(version: Version, store: Bucket) -> str:
+    """Write the version below the store; blobs that are there already are left alone. Returns its uri.
+
+    Raises:
+        StorageError, StorageRefusedError: see storage.errors; a version that is half there has no manifest.json.
+    """
+    present = {entry.path: entry for entry in store.list("blobs")}
+    files = {f"blobs/{file.parent.name}/{file.name}": file for file in version.blobs.values()}
+    by_content = any(path in present and _has_md5(file, present[path]) for path, file in files.items())
+    missing = [path for path, file in files.items() if not _is_there(file, present.get(path), by_content)]
+    buckets.at_once(lambda path: store.upload(files[path], path), missing)
+    for name in _FILES:
+        store.upload(version.folder / name, f"versions/{version.digest}/{name}")
+    return f"{store.uri}/versions/{version.digest}"
+
+
+def bring(uri: str, scratch: Path, splits: Collection[str]) -> Path:
+    """The folder of a version on this machine, with the images of ``splits``, each held against its sha256.
+
+    Blobs are kept between steps that share a disk; an interrupted download goes on with what is missing.
+
+    Raises:
+        RefusedError: DATASET_NOT_READABLE when it is not there, incomplete or damaged.
+        StorageError, StorageRefusedError: see storage.errors.
+        OSError: the disk is full; known before the first image is brought.
+    """
+    store, digest = _store_of(uri)
+    folder = scratch / "versions" / digest
+    cache = storage.scratch() / "blobs"
+    _bring_files(store, digest, folder, uri)
+    write_atomically(folder / versions.HELD, json.dumps(sorted(splits)))
+    cache.mkdir(parents=True, exist_ok=True)
+    (scratch / "blobs").unlink(missing_ok=True)
+    (scratch / "blobs").symlink_to(cache, target_is_directory=True)
+    wanted = {
+        entry["sha256"]: Object(_key(entry["sha256"]), entry["size"], "")
+        for entry in _entries(folder, uri)
+        if entry["split"] in splits
+    }
+    missing = {sha256: found for sha256, found in wanted.items() if not _is_cached(cache, sha256, found.size)}
+    places.require_room(cache, missing.values())
+    buckets.at_once(lambda sha256: _bring_blob(store, sha256, cache, uri), missing)
+    _require_intact(folder, uri)
+    return folder
+
+
+def require_complete(uri: str, scratch: Path) -> None:
+    """Whether the version is there with all of its blobs, by digest of its files and sizes of blobs.
+
+    Raises:
+        RefusedError: DATASET_NOT_READABLE when it is not.
+        StorageError, StorageRefusedError: see storage.errors.
+    """
+    store, digest = _store_of(uri)
+    folder = scratch / "versions" / digest
+    _bring_files(store, digest, folder, uri)
+    write_atomically(folder / versions.HELD, "[]")
+    _require_intact(folder, uri)
+    present = {entry.path: entry.size for entry in store.list("blobs")}
+    for entry in _entries(folder, uri):
+        if present.get(_key(entry["sha256"])) != entry["size"]:
+            raise _unreadable(uri, f"the image {entry['path']} is missing or has another size")
+
+
+def _store_of(uri: str) -> tuple[Bucket, str]:
+    found = re.fullmatch(r"(s3://.+)/versions/([0-9a-f]{64})/?", uri)
+    if found is None:
+        raise _unreadable(uri, "it does not end in versions/ and a sha256")
+    return Bucket(found.group(1)), found.group(2)
+
+
+def _require_intact(folder: Path, uri: str) -> None:
+    try:
+        versions.read(folder)
+    except RefusedError as error:  # in the words of its readers, who do not know the copy
+        message = error.failure.message.replace(str(folder), uri)
+        raise RefusedError(error.failure.reason, message, error.failure.field) from error
+
+
+def _bring_files(store: Bucket, digest: str, folder: Path, uri: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        for name in _FILES:
+            store.download(f"versions/{digest}/{name}", folder / name)
+    except FileNotFoundError as error:
+        raise _unreadable(uri, "manifest.json or annotations.json is not there") from error
+
+
+def _entries(folder: Path, uri: str) -> Iterable[Mapping[str, Any]]:
+    """Of the manifest; only the fields that are used here are checked, `versions.read` checks all."""
+    try:
+        entries = orjson.loads((folder / "manifest.json").read_bytes())["images"]
+        for entry in entries:
+            versions.blob(folder, entry["sha256"])
+            if not isinstance(entry["size"], int) or not isinstance(entry["path"], str):
+                raise TypeError("size or path")
+            entry["split"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(uri, f"manifest.json is not one: {type(error).__name__}: {error}") from error
+    found: list[Mapping[str, Any]] = entries
+    return found
+
+
+def _bring_blob(store: Bucket, sha256: str, cache: Path, uri: str) -> None:
+    try:
+        file = versions.blob(cache, sha256)
+        store.download(_key(sha256), file, sha256=sha256)
+        file.chmod(0o444)  # views are links to it
+    except FileNotFoundError as error:
+        raise _unreadable(uri, f"the image {_key(sha256)} is not there") from error
+    except storage.ChangedError as error:
+        raise _unreadable(uri, f"an image is damaged: {error}") from error
+
+
+def _is_cached(cache: Path, sha256: str, size: int) -> bool:
+    """Blobs get their names after they were verified; a size tells what a full disk or a person did to one."""
+    file = versions.blob(cache, sha256)
+    return file.exists() and file.stat().st_size == size
+
+
+def _is_there(file: Path, present: Object | None, by_content: bool) -> bool:
+    if present is None or present.size != file.stat().st_size:
+        return False
+    return not by_content or not _is_md5(present.etag) or _has_md5(file, present)
+
+
+def _has_md5(file: Path, present: Object) -> bool:
+    """Whether the ETag is the MD5 of the content, as for what was written in one request without a key service."""
+    if not _is_md5(present.etag):
+        return False
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False))
+    return digest.hexdigest() == present.etag.strip('"')
+
+
+def _is_md5(etag: str) -> bool:
+    return re.fullmatch(r'"?[0-9a-f]{32}"?', etag) is not None
+
+
+def _key(sha256: str) -> str:
+    return versions.blob(Path("blobs"), sha256).as_posix()
+
+
+def _unreadable(uri: str, why: str) -> RefusedError:
+    return RefusedError(
+        Reason.DATASET_NOT_READABLE,
+        f"the dataset version at {uri} is missing, incomplete or changed: {why}; prepare the dataset again",
+        "dataset.uri",
+    )

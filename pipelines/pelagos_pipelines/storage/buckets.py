@@ -1,0 +1,258 @@
+"""One prefix of a bucket of S3-compatible storage, over obstore: read, write, list, and conditional writes.
+
+Used by places, leases and the modules that know what is stored. Service and credentials come from the environment
+(AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN). Every method may raise
+the errors of storage.errors; bodies that break off are fetched again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
+
+from pelagos_pipelines.storage.errors import ChangedError, StorageError, StorageRefusedError, worded
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, S3Config, S3Store
+
+SCHEME = "s3://"
+AT_ONCE = 8
+"""Transfers at once."""
+TRIES = 4
+"""Of a download whose body breaks off; requests are tried again below that."""
+READ_TIMEOUT = 30.0
+"""Seconds without a byte."""
+REQUEST_TIMEOUT = 3600.0
+"""Seconds for one object: a large one takes its time."""
+RETRIES = 6
+RETRY_TIMEOUT = 90.0
+"""Seconds after which a request is not tried again."""
+_CHUNK = 1 << 20
+
+Given = TypeVar("Given")
+
+
+@dataclass(frozen=True)
+class Object:
+    """What a listing says of an object: ``path`` below the prefix, ``size`` in bytes."""
+
+    path: str
+    size: int
+    etag: str
+
+
+def is_remote(uri: str) -> bool:
+    """Whether it is object storage; everything else is a folder. StorageRefusedError for another scheme."""
+    if uri.startswith(SCHEME):
+        return True
+    if "://" in uri:
+        raise StorageRefusedError(f"{uri!r} must be an absolute path or s3://bucket/prefix")
+    return False
+
+
+def parse(uri: str) -> tuple[str, str]:
+    """Bucket and prefix of ``s3://bucket/prefix``. StorageRefusedError when it is not one."""
+    found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*?))?/?", uri)
+    prefix = (found.group(2) or "") if found else ""
+    if found is None or (prefix and any(part in ("", ".", "..") for part in prefix.split("/"))):
+        raise StorageRefusedError(f"{uri!r} must be s3://bucket/prefix")
+    return found.group(1), prefix
+
+
+class Bucket:
+    """All objects of a bucket below the prefix that ``uri`` names. Safe for use by several threads."""
+
+    def __init__(self, uri: str) -> None:
+        """Make no connection. StorageRefusedError for what is no s3:// uri, and without credentials."""
+        self.uri = uri.rstrip("/")
+        self._store = _connect(*parse(uri))
+
+    def list(self, folder: str = "") -> Sequence[Object]:
+        """Everything below ``folder``, sorted by path."""
+        import obstore
+
+        found: list[Object] = []
+        with worded(self.uri, f"listing {folder or 'it'}"):
+            for page in obstore.list(self._store, folder or None, chunk_size=1000):
+                found += [Object(entry["path"], entry["size"], entry["e_tag"] or "") for entry in page]
+        return sorted(found, key=lambda entry: entry.path)
+
+    def find(self, path: str) -> Object | None:
+        """The object of exactly this name."""
+        import obstore
+
+        with worded(self.uri, f"looking for {path}"):
+            try:
+                found = obstore.head(self._store, path)
+            except FileNotFoundError:
+                return None
+        return Object(path, found["size"], found["e_tag"] or "")
+
+    def read(self, path: str) -> tuple[bytes, str] | None:
+        """Content and ETag; None when it is not there. For small objects."""
+        import obstore
+
+        def once() -> tuple[bytes, str] | None:
+            with worded(self.uri, f"reading {path}"):
+                try:
+                    found = obstore.get(self._store, path)
+                except FileNotFoundError as error:
+                    if "NoSuchBucket" in str(error):
+                        raise
+                    return None
+                content = bytes(found.bytes())
+            if len(content) != found.meta["size"]:
+                raise StorageError(f"{self.uri}/{path}: the answer ended early")
+            return content, found.meta["e_tag"] or ""
+
+        return _trying(once)
+
+    def download(self, path: str, target: Path, *, etag: str = "", sha256: str = "") -> None:
+        """Write the object to ``target``, whole or not at all.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            ChangedError: it is not the one with ``etag``, or its content not the one with ``sha256``.
+            OSError: the disk is full, among others.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{uuid4().hex}.partial")
+        try:
+            _trying(lambda: self._download(path, partial, etag, sha256))
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _download(self, path: str, partial: Path, etag: str, sha256: str) -> None:
+        import obstore
+
+        digest, size = hashlib.sha256(), 0
+        with worded(self.uri, f"reading {path}"):
+            found = obstore.get(self._store, path, options={"if_match": etag} if etag else None)
+            with partial.open("wb") as file:
+                for chunk in found.stream(_CHUNK):
+                    digest.update(chunk)
+                    size += file.write(chunk)
+        if size != found.meta["size"]:
+            raise StorageError(f"{self.uri}/{path}: the answer ended early")
+        if sha256 and digest.hexdigest() != sha256:
+            raise ChangedError(f"{self.uri}/{path}: its content has sha256 {digest.hexdigest()} instead of {sha256}")
+
+    def upload(self, file: Path, path: str) -> None:
+        """Write a file; readers see the old object or the new one."""
+        import obstore
+
+        with worded(self.uri, f"writing {path}"):
+            obstore.put(self._store, path, file)
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write bytes; readers see the old object or the new one."""
+        import obstore
+
+        with worded(self.uri, f"writing {path}"):
+            obstore.put(self._store, path, content)
+
+    def write_if(self, path: str, content: bytes, etag: str) -> str | None:
+        """Write only over the object with ``etag``, or with "" only where there is none: the new ETag, None when it is not so."""
+        import obstore
+        from obstore import exceptions
+
+        with worded(self.uri, f"writing {path}"):
+            try:
+                written = obstore.put(self._store, path, content, mode={"e_tag": etag} if etag else "create")
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                return None
+        return written["e_tag"] or ""
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove objects; no effect on those that are gone."""
+        import obstore
+
+        if listed := list(paths):
+            with worded(self.uri, "removing"), contextlib.suppress(FileNotFoundError):
+                obstore.delete(self._store, listed)
+
+
+def at_once(work: Callable[[Given], None], items: Iterable[Given]) -> None:
+    """Do ``work`` for all items, several at once; the first error ends it."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _trying(once: Callable[[], Given]) -> Given:
+    """Again when a body broke off; an object that changed stays changed."""
+    for left in reversed(range(TRIES)):
+        try:
+            return once()
+        except ChangedError:
+            raise
+        except StorageError:
+            if not left:
+                raise
+            time.sleep(0.2 * (TRIES - left))
+    raise AssertionError("unreachable")
+
+
+def _connect(bucket: str, prefix: str) -> S3Store:
+    from obstore.store import S3Store
+
+    _require_credentials()
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    config: S3Config = {"region": region}
+    if endpoint:
+        config["endpoint"] = endpoint
+    client: ClientConfig = {
+        "allow_http": endpoint.startswith("http://"),
+        "timeout": timedelta(seconds=REQUEST_TIMEOUT),
+        "read_timeout": timedelta(seconds=READ_TIMEOUT),
+        "connect_timeout": timedelta(seconds=5),
+    }
+    if authority := os.environ.get("AWS_CA_BUNDLE"):
+        try:
+            client["root_certificate"] = Path(authority).read_bytes()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise StorageRefusedError(f"AWS_CA_BUNDLE {authority} cannot be read: {reason}") from error
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        config=config,
+        client_options=client,
+        retry_config={
+            "max_retries": RETRIES,
+            "retry_timeout": timedelta(seconds=RETRY_TIMEOUT),
+            "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10)},
+        },
+    )
+
+
+def _require_credentials() -> None:
+    """Without any, obstore would wait for the metadata service of a cloud that is not there."""
+    own = all(os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    platform = (
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    )
+    if not own and not any(os.environ.get(name) for name in platform):
+        raise StorageRefusedError(
+            "there are no credentials for the object storage; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come from the Secret"
+            " that PELAGOS_OBJECTS_SECRET, or objectsSecret in the namespace's pelagos-config, names"
+        )

@@ -1,0 +1,341 @@
+# ruff: noqa: PLR0917 - the arguments of tests are fixtures
+"""Whole pipelines with every parameter on object storage; the one that is killed is a process on a disk of its own.
+
+What comes out is compared with the same steps on folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faulty_proxy import Fault, Proxy
+from object_storage import ObjectStorage
+from pelagos_pipelines.contract import SPLITS, PreparationResult, Reason, RefusedError, TrainingResult
+from pelagos_pipelines.tasks.evaluate import evaluate
+from pelagos_pipelines.tasks.export import export
+from pelagos_pipelines.tasks.prepare import prepare
+from pelagos_pipelines.tasks.train import train
+from training.shapes import make_request, make_truth, store_sample
+
+PREPARATION = {
+    "source": {"volume": {"path": "samples/shapes"}},
+    "split": {"policy": "Provided"},
+    "cleaning": {"duplicates": {"action": "Keep"}},
+}
+EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one installation keeps everything: folders, or prefixes of a bucket."""
+
+    root: str
+
+    def at(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def prepare(self, detection: bool) -> None:
+        request = PREPARATION | {"task": "Detection" if detection else "Classification"}
+        prepare(json.dumps(request), self.at("data"), self.at("datasets/uid"), self.at("reports/preparation"))
+
+    def training(self, request: str) -> list[str]:
+        places = (self.at(name) for name in ("data", "models", "reports/training", "workspaces/training"))
+        return [request, *places, "", ""]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Callable[[bool], Path]:
+    """A folder with a source."""
+
+    def make(detection: bool) -> Path:
+        folder = tmp_path / "folder" / "data" / "samples" / "shapes"
+        truth = make_truth(tmp_path / "drawn", (6, 3, 3), detection)
+        for split in SPLITS:
+            for sample in truth.samples(split):
+                store_sample(folder, split, sample, detection)
+        if detection:
+            names = "train: images/train\nval: images/validation\ntest: images/test\nnames: [disc, square]\n"
+            (folder / "data.yaml").write_text(names)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def upload(object_storage: ObjectStorage, bucket: str) -> Callable[[Path], None]:
+    """Puts the source into the bucket, as a console would: with objects that stand for folders."""
+
+    def put(folder: Path) -> None:
+        object_storage.put(bucket, "a/tenant/data/samples/shapes/", "")
+        for file in folder.rglob("*"):
+            if file.is_file():
+                key = f"a/tenant/data/samples/shapes/{file.relative_to(folder).as_posix()}"
+                object_storage.put(bucket, key, file.read_bytes())
+
+    return put
+
+
+def start_training(disk: Path, parameters: list[str]) -> subprocess.Popen[bytes]:
+    """The step train as a process that can be killed, on a machine with an empty disk."""
+    disk.mkdir()
+    program = "import json, sys; from pelagos_pipelines.tasks.train import train; train(*json.loads(sys.argv[1]))"
+    with (disk / "log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", program, json.dumps(parameters)],
+            env=os.environ | {"TMPDIR": str(disk)},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def left_in(scratch: Path) -> set[str]:
+    """What steps that have ended left on the disk."""
+    return {path.name for path in (scratch / "pelagos").iterdir()} if (scratch / "pelagos").exists() else set()
+
+
+def read(storage: ObjectStorage, bucket: str, name: str) -> Any:
+    return json.loads(storage.get(bucket, f"a/tenant/{name}"))
+
+
+@pytest.fixture
+def holding(proxy: Proxy) -> Iterator[list[str]]:
+    """Requests to write the history a second time are held until the test ends; their paths."""
+    held: list[str] = []
+    seen: list[str] = []
+
+    def second(method: str, path: str) -> Fault | None:
+        if method == "PUT" and path.endswith("workspaces/training/history.json"):
+            seen.append(path)
+            if len(seen) == 2:
+                held.append(path)
+                return Fault("hang", seconds=20)
+        return None
+
+    proxy.fault = second
+    yield held
+    proxy.fault = lambda method, path: None
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "yolov8n"])
+def test_a_killed_training_goes_on_from_its_last_epoch_on_another_machine(
+    architecture: str,
+    source: Callable[[bool], Path],
+    upload: Callable[[Path], None],
+    bucket: str,
+    object_storage: ObjectStorage,
+    holding: list[str],
+    tmp_path: Path,
+    scratch: Path,
+) -> None:
+    detection = architecture.startswith("yolo")
+    folder = source(detection)
+    upload(folder)
+    here, there = Site(str(tmp_path / "folder")), Site(f"s3://{bucket}/a/tenant")
+    here.prepare(detection)
+    there.prepare(detection)
+    prepared = PreparationResult.model_validate(read(object_storage, bucket, "reports/preparation/result.json"))
+    alike = PreparationResult.model_validate_json(Path(here.at("reports/preparation/result.json")).read_text())
+    assert prepared.uri == f"s3://{bucket}/a/tenant/datasets/uid/versions/{prepared.version.removeprefix('sha256:')}"
+    assert prepared == alike.model_copy(update={"uri": prepared.uri})
+
+    request = make_request(architecture, prepared.uri, prepared.version, epochs=EPOCHS).model_dump_json(by_alias=True)
+    training = start_training(tmp_path / "first", there.training(request))
+    try:
+        while not holding:
+            assert training.poll() is None, (tmp_path / "first" / "log").read_text()
+            time.sleep(0.05)
+    finally:
+        os.killpg(training.pid, signal.SIGKILL)
+        training.wait(10)
+    (saved,) = read(object_storage, bucket, "workspaces/training/history.json")
+
+    for step in (train, evaluate, export, export):  # on another disk, see the fixture scratch
+        step(*there.training(request))
+    history = read(object_storage, bucket, "workspaces/training/history.json")
+    assert [row["number"] for row in history] == [1, 2, 3]
+    assert history[0] == saved, "the first epoch was not trained again"
+
+    local = make_request(architecture, alike.uri, alike.version, epochs=EPOCHS).model_dump_json(by_alias=True)
+    for step in (train, evaluate, export):
+        step(*here.training(local))
+    result = TrainingResult.model_validate(read(object_storage, bucket, "reports/training/result.json"))
+    expected = TrainingResult.model_validate_json(Path(here.at("reports/training/result.json")).read_text())
+    package = f"a/tenant/models/{result.model.onnx_sha256}"
+    assert result.model.uri == f"s3://{bucket}/{package}"
+    assert result == expected.model_copy(update={"model": expected.model.model_copy(update={"uri": result.model.uri})})
+    for file in Path(expected.model.uri).rglob("*"):
+        if file.is_file():
+            assert object_storage.get(bucket, f"{package}/{file.relative_to(expected.model.uri)}") == file.read_bytes()
+    assert left_in(scratch) == {"blobs"}, "only what the next step can use again stays on the disk"
+    assert not [key for key in object_storage.keys(bucket) if "view" in key or key.endswith(".partial")]
+
+
+def test_preparing_again_sends_what_is_new_alone(
+    source: Callable[[bool], Path], upload: Callable[[Path], None], bucket: str, proxy: Proxy
+) -> None:
+    folder = source(False)
+    upload(folder)
+    site = Site(f"s3://{bucket}/a/tenant")
+    site.prepare(False)
+    assert proxy.count("PUT", "/blobs/") == 12
+    manifest = next(path for method, path in proxy.seen if method == "PUT" and path.endswith("manifest.json"))
+    written = [path for method, path in proxy.seen if method == "PUT" and ".lease" not in path]
+    assert written.index(manifest) > max(written.index(path) for path in written if "/blobs/" in path)
+    assert written[-1].endswith("reports/preparation/result.json")
+
+    before = len(proxy.seen)
+    site.prepare(False)
+    assert not [path for method, path in proxy.seen[before:] if method == "PUT"], "the result is there: nothing to do"
+    assert not [path for method, path in proxy.seen[before:] if "/data/" in path]
+
+    new = next((folder / "train").rglob("*.png"))
+    new.write_bytes(new.read_bytes() + b"\0")
+    upload(folder)
+    request = PREPARATION | {"task": "Classification"}
+    parameters = (site.at("data"), site.at("datasets/uid"), site.at("reports/second"))
+    prepare(json.dumps(request), *parameters)
+    assert proxy.count("PUT", "/blobs/") == 13
+
+
+def test_a_damaged_blob_is_refused_by_training_and_healed_by_preparing_again(
+    source: Callable[[bool], Path],
+    upload: Callable[[Path], None],
+    bucket: str,
+    object_storage: ObjectStorage,
+    tmp_path: Path,
+) -> None:
+    upload(source(False))
+    site = Site(f"s3://{bucket}/a/tenant")
+    site.prepare(False)
+    prepared = read(object_storage, bucket, "reports/preparation/result.json")
+    blobs = object_storage.keys(bucket, "a/tenant/datasets/uid/blobs/")
+    intact = {blob: object_storage.get(bucket, blob) for blob in blobs}
+    for blob, content in intact.items():
+        object_storage.put(bucket, blob, bytes([content[0] ^ 1]) + content[1:])
+        break
+    from pelagos_pipelines.preparation import published
+
+    with pytest.raises(RefusedError, match="an image is damaged") as caught:
+        published.bring(prepared["uri"], tmp_path / "scratch", SPLITS)
+    assert caught.value.failure.reason is Reason.DATASET_NOT_READABLE
+    assert prepared["uri"] in caught.value.failure.message
+    request = json.dumps(PREPARATION | {"task": "Classification"})
+    prepare(request, site.at("data"), site.at("datasets/uid"), site.at("reports/second"))
+    assert {blob: object_storage.get(bucket, blob) for blob in blobs} == intact
+
+
+def test_only_images_of_the_splits_are_brought_and_only_once(
+    source: Callable[[bool], Path],
+    upload: Callable[[Path], None],
+    bucket: str,
+    object_storage: ObjectStorage,
+    proxy: Proxy,
+    tmp_path: Path,
+) -> None:
+    upload(source(False))
+    Site(f"s3://{bucket}/a/tenant").prepare(False)
+    prepared = read(object_storage, bucket, "reports/preparation/result.json")
+    from pelagos_pipelines.preparation import published, versions
+
+    before = proxy.count("GET", "/blobs/")
+    folder = published.bring(prepared["uri"], tmp_path / "one", ("test",))
+    assert proxy.count("GET", "/blobs/") - before == 3
+    versions.verify(versions.read(folder))
+    published.bring(prepared["uri"], tmp_path / "two", ("test", "validation"))
+    assert proxy.count("GET", "/blobs/") - before == 6
+
+    object_storage.remove(bucket, object_storage.keys(bucket, "a/tenant/datasets/uid/versions/")[-1])
+    with pytest.raises(RefusedError, match=r"s3://.* is missing, incomplete or changed"):
+        published.bring(prepared["uri"], tmp_path / "three", ("test",))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "words"),
+    [
+        ({"data": "s3://no-such-bucket/data"}, Reason.STORAGE_REFUSED, "there is no such bucket"),
+        ({"store": "s3://no-such-bucket/data"}, Reason.STORAGE_REFUSED, "there is no such bucket"),
+        ({"path": "samples/absent"}, Reason.SOURCE_NOT_FOUND, "'samples/absent' is not a folder"),
+        ({"path": "samples/../../.."}, Reason.SOURCE_NOT_FOUND, "is not a folder"),
+        ({"key": "a/tenant/data/samples/shapes/train//x.png"}, Reason.STORAGE_REFUSED, "rename or remove it"),
+        ({"key": f"a/tenant/data/samples/shapes/{'n' * 256}"}, Reason.FORMAT_INVALID, "no folder can hold"),
+    ],
+)
+def test_what_a_person_must_correct_is_reported_beside_the_result(
+    change: dict[str, str],
+    reason: Reason,
+    words: str,
+    source: Callable[[bool], Path],
+    upload: Callable[[Path], None],
+    bucket: str,
+    object_storage: ObjectStorage,
+) -> None:
+    upload(source(False))
+    if key := change.get("key"):
+        object_storage.put(bucket, key, "x")
+    site = Site(f"s3://{bucket}/a/tenant")
+    path = change.get("path", "samples/shapes")
+    request = PREPARATION | {"task": "Classification", "source": {"volume": {"path": path}}}
+    data, store = change.get("data", site.at("data")), change.get("store", site.at("datasets/uid"))
+    with pytest.raises(RefusedError):
+        prepare(json.dumps(request), data, store, site.at("reports/preparation"))
+    failure = read(object_storage, bucket, "reports/preparation/failure.json")
+    assert failure["reason"] == reason
+    assert words in failure["message"]
+    assert not [key for key in object_storage.keys(bucket) if key.endswith(("manifest.json", "result.json"))]
+
+
+def test_a_full_disk_is_reported_although_nothing_can_be_written_here(
+    source: Callable[[bool], Path],
+    upload: Callable[[Path], None],
+    bucket: str,
+    object_storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import shutil
+
+    upload(source(False))
+    real = shutil.disk_usage
+
+    def full(path: object) -> Any:
+        return real(str(path))._replace(free=100)
+
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    site = Site(f"s3://{bucket}/a/tenant")
+    with pytest.raises(RefusedError, match="no space is left"):
+        site.prepare(False)
+    failure = read(object_storage, bucket, "reports/preparation/failure.json")
+    assert failure["reason"] == Reason.DISK_FULL
+    monkeypatch.setattr(shutil, "disk_usage", real)
+    site.prepare(False)
+    assert "a/tenant/reports/preparation/failure.json" not in object_storage.keys(bucket)
+
+
+def test_checkpoints_of_users_come_from_the_data_prefix(
+    bucket: str, object_storage: ObjectStorage, tmp_path: Path
+) -> None:
+    from pelagos_pipelines.contract import Weights
+    from pelagos_pipelines.training import checkpoints
+
+    object_storage.put(bucket, "data/weights/start.pt", b"tensors")
+    root = f"s3://{bucket}/data"
+    weights = Weights(path="weights/start.pt")
+    folder = checkpoints.bring(weights, root, tmp_path / "scratch")
+    assert checkpoints.take(weights, folder, tmp_path / "start.pt").read_bytes() == b"tensors"
+    for path in ("weights/absent.pt", "../data/weights/start.pt", "/etc/passwd", "weights//start.pt"):
+        wrong = Weights(path=path)
+        with pytest.raises(RefusedError) as caught:
+            checkpoints.take(wrong, checkpoints.bring(wrong, root, tmp_path / "other"), tmp_path / "wrong.pt")
+        assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID
