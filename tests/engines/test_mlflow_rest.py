@@ -11,11 +11,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from pelagos.engines.mlflow_rest import AbsentError, ExistsError, MlflowRest, quoted
+from pelagos.engines.mlflow_rest import AbsentError, Access, ExistsError, MlflowRest, quoted
 from pelagos.ports.errors import OutageError, RejectedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     Serve = Callable[[Callable[[web.Request], Awaitable[web.Response]]], Awaitable[str]]
 
@@ -93,23 +94,51 @@ async def test_a_server_that_hangs_is_an_outage(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("credentials", "header"),
+    ("names", "header"),
     [
-        ({"username": "ada", "password": "sécret"}, "Basic YWRhOnPDqWNyZXQ="),
-        ({"token": "abc"}, "Bearer abc"),
-        ({}, None),
+        (("username", "password"), "Basic YWRhOnPDqWNyZXQ="),
+        (("token", "username"), "Bearer abc"),
+        ((), None),
     ],
 )
-async def test_credentials_are_sent(serve: Serve, credentials: dict[str, str], header: str | None) -> None:
+async def test_credentials_are_sent(serve: Serve, tmp_path: Path, names: tuple[str, ...], header: str | None) -> None:
     seen = []
 
     async def record(request: web.Request) -> web.Response:
         seen.append(request.headers.get("Authorization"))
         return web.json_response({})
 
-    rest = MlflowRest(await serve(record), **credentials)  # type: ignore[arg-type]
+    rest = MlflowRest(await serve(record), access=write_access(tmp_path, *names))
     await rest.get("runs/get", run_id="1")
     assert seen == [header]
+    await rest.close()
+
+
+def write_access(folder: Path, *names: str) -> Access:
+    """Files as they are mounted from a Secret."""
+    contents = {"username": "ada\n", "password": "sécret\n", "token": "abc\n"}
+    for name in names:
+        (folder / name).write_text(contents[name])
+    return Access(**{f"{name}_file": folder / name for name in names})
+
+
+async def test_a_credential_that_cannot_be_read_is_named_by_its_setting(tmp_path: Path) -> None:
+    rest = MlflowRest("http://127.0.0.1:9", access=write_access(tmp_path, "username", "password"))
+    for content, words in (
+        (b"", "is empty"),
+        (b"two\nlines", "is not one"),
+        (b"\xff", "UnicodeDecodeError"),
+        (None, "No such"),
+    ):
+        (tmp_path / "password").unlink()
+        if content is not None:
+            (tmp_path / "password").write_bytes(content)
+        with pytest.raises(
+            RejectedError, match=rf"password .*{words}.*; correct PELAGOS_TRACKING_PASSWORD_FILE"
+        ) as caught:
+            await rest.get("runs/get", run_id="1")
+        assert "lines" not in str(caught.value)
+        (tmp_path / "password").touch()
     await rest.close()
 
 

@@ -6,7 +6,10 @@ client blocks for minutes when the server is away. API: https://mlflow.org/docs/
 
 from __future__ import annotations
 
+import base64
 import json
+import ssl
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,9 @@ from pelagos.ports.errors import OutageError, RejectedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pelagos.settings import Settings
 
     Observe = Callable[[str, str, float, str | None], None]
     """Told of every call: system, operation, seconds, and "outage", "rejected" or None."""
@@ -34,31 +40,65 @@ class ExistsError(RejectedError):
     """MLflow has one of this name already."""
 
 
-class MlflowRest:
-    """A connection to one MLflow server. Safe for concurrent use within one event loop.
+@dataclass(frozen=True)
+class Access:
+    """What a server wants to see. Files are read at every call, because Secrets are rotated while the operator runs.
 
-    ``token`` is sent as bearer token, ``username`` and ``password`` as basic authentication; neither appears in messages.
+    The token is sent as bearer token, user and password as basic authentication; none of them appears in messages.
     """
 
+    username_file: Path | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Access:
+        """That of the installation."""
+        return cls(
+            settings.tracking_username_file,
+            settings.tracking_password_file,
+            settings.tracking_token_file,
+            settings.tracking_ca_file,
+        )
+
+    def authorization(self) -> str:
+        """The header; empty when nothing is configured. Raises RejectedError for a file that is missing or empty."""
+        if self.token_file:
+            return f"Bearer {_secret(self.token_file, 'PELAGOS_TRACKING_TOKEN_FILE')}"
+        if self.username_file is None:
+            return ""
+        username = _secret(self.username_file, "PELAGOS_TRACKING_USERNAME_FILE")
+        password = _secret(self.password_file, "PELAGOS_TRACKING_PASSWORD_FILE") if self.password_file else ""
+        return aiohttp.encode_basic_auth(username, password, "utf-8")
+
+    @property
+    def remedy(self) -> str:
+        """What to look at when the server does not accept it."""
+        if self.token_file:
+            return "check the token in PELAGOS_TRACKING_TOKEN_FILE: it may have expired"
+        if self.username_file:
+            return "check PELAGOS_TRACKING_USERNAME_FILE and PELAGOS_TRACKING_PASSWORD_FILE, and what that user may do"
+        return "set PELAGOS_TRACKING_TOKEN_FILE, or PELAGOS_TRACKING_USERNAME_FILE and PELAGOS_TRACKING_PASSWORD_FILE"
+
+
+class MlflowRest:
+    """A connection to one MLflow server. Safe for concurrent use within one event loop."""
+
     def __init__(
-        self,
-        uri: str,
-        *,
-        username: str | None = None,
-        password: str | None = None,
-        token: str | None = None,
-        observe: Observe | None = None,
-        timeout: float = TIMEOUT,
+        self, uri: str, *, access: Access | None = None, observe: Observe | None = None, timeout: float = TIMEOUT
     ) -> None:
         self.uri = uri.rstrip("/")
-        self._headers = {}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-        elif username:
-            self._headers["Authorization"] = aiohttp.encode_basic_auth(username, password or "", "utf-8")
+        self._access = access or Access()
         self._observe = observe
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
+        self._trusted: tuple[tuple[int, int], ssl.SSLContext] | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, observe: Observe | None = None) -> MlflowRest:
+        """The server that ``tracking_uri`` names."""
+        return cls(settings.tracking_uri, access=Access.from_settings(settings), observe=observe)
 
     async def get(self, operation: str, **parameters: str) -> dict[str, Any]:
         """Read. Raises OutageError, AbsentError or RejectedError."""
@@ -98,16 +138,68 @@ class MlflowRest:
     async def _call(self, method: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         if self._session is None:
             # Created here and not in the constructor, because a session belongs to the loop that runs.
-            self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
-        url = f"{self.uri}/api/2.0/mlflow/{operation}"
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        url, what = f"{self.uri}/api/2.0/mlflow/{operation}", f"{self.uri} {operation}"
+        authorization = self._access.authorization()
+        arguments |= {"headers": {"Authorization": authorization} if authorization else {}, "ssl": self._tls()}
         try:
             async with self._session.request(method, url, allow_redirects=False, **arguments) as response:
-                return _answer(response.status, await response.read(), f"{self.uri} {operation}")
+                content = await response.read()
+                if response.status in {401, 403}:
+                    said = _scrubbed(content, authorization)
+                    message = f"{what}: HTTP {response.status} {said}".rstrip()
+                    raise RejectedError(SYSTEM, f"{message}; {self._access.remedy}")
+                return _answer(response.status, content, what)
         except TimeoutError:
             seconds = self._timeout.total
             raise OutageError(SYSTEM, f"{self.uri} {operation}: no answer within {seconds:g} s") from None
+        except aiohttp.ClientConnectorCertificateError:
+            message = "its TLS certificate is not trusted; name its certificate authority in PELAGOS_TRACKING_CA_FILE"
+            raise OutageError(SYSTEM, f"{what}: {message}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise OutageError(SYSTEM, f"{self.uri} {operation}: {error or type(error).__name__}") from error
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        """Whom to trust; made anew when the file has changed."""
+        file = self._access.ca_file
+        if file is None:
+            return True
+        try:
+            seen = file.stat()
+            stamp = (seen.st_mtime_ns, seen.st_ino)
+            if self._trusted is None or self._trusted[0] != stamp:
+                self._trusted = (stamp, ssl.create_default_context(cafile=str(file)))
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or type(error).__name__
+            message = f"the certificate authority {file} cannot be used: {reason}; correct PELAGOS_TRACKING_CA_FILE"
+            raise RejectedError(SYSTEM, message) from error
+        return self._trusted[1]
+
+
+def _secret(file: Path, setting: str) -> str:
+    """The content of a mounted Secret, in one line. What is in it appears in no error."""
+    try:
+        content = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise RejectedError(SYSTEM, f"{file} cannot be read: {reason}; correct {setting}") from None
+    if not content or not content.isprintable():
+        raise RejectedError(
+            SYSTEM, f"{file} must hold one line and is {'empty' if not content else 'not one'}; correct {setting}"
+        )
+    return content
+
+
+def _scrubbed(content: bytes, authorization: str) -> str:
+    """The beginning of an answer, without what we sent: some proxies quote it."""
+    text = content[:400].decode(errors="replace")
+    _, _, sent = authorization.partition(" ")
+    secrets = [sent]
+    if authorization.startswith("Basic "):
+        secrets.append(base64.b64decode(sent).decode().partition(":")[2])
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return " ".join(text.split())[:200]
 
 
 def quoted(value: str) -> str:
