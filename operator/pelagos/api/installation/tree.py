@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pelagos.api import crds, kinds
-from pelagos.api.installation import chart, editing, kustomize, nodes, variants
+from pelagos.api.installation import argocd, chart, editing, kustomize, nodes, variants
 from pelagos.api.installation.objects import network, operator, roles, serving, tenants
 from pelagos.api.installation.values import Values, plain
 from pelagos.api.installation.variants import Overlay, Scope
@@ -53,6 +53,7 @@ def files() -> dict[str, str]:
     """Content of every file by its path below manifests/."""
     found = _base() | _roles() | _components() | _overlays() | _tenant() | _chart()
     found |= {f"schemas/{name}": text for name, text in editing.files().items()}
+    found["argocd/argocd-cm.yaml"] = argocd.patch()
     names = [f"{kind.crd}.yaml" for kind in kinds.KINDS]
     found["crds/kustomization.yml"] = kustomize.kustomization(resources=names)
     return {name: text if name.endswith((".json", ".txt")) else _headed(name, text) for name, text in found.items()}

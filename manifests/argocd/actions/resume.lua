@@ -1,0 +1,3 @@
+-- Goes on where it was stopped.
+obj.spec.suspend = false
+return obj

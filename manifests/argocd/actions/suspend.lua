@@ -1,0 +1,3 @@
+-- Stops all work for the resource.
+obj.spec.suspend = true
+return obj
