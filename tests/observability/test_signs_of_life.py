@@ -68,6 +68,11 @@ def test_a_wrong_answer_keeps_the_latency_of_the_last_right_one(uid: str) -> Non
     assert told(uid, "pelagos_service_probe_duration_seconds") == 0.25
 
 
+@pytest.mark.parametrize("outcome", ["correct", "wrong"])
+def test_outcomes_are_told_before_they_happen(outcome: str) -> None:
+    assert metrics.REGISTRY.get_sample_value("pelagos_model_probes_total", {"outcome": outcome}) is not None
+
+
 def test_a_service_that_is_gone_is_forgotten(uid: str) -> None:
     metrics.probed(uid, correct=True, latency=0.25)
     metrics.forget_probe(uid)

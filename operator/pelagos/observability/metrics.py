@@ -61,6 +61,8 @@ PROBE_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 PROBES = Counter("pelagos_model_probes_total", "Synthetic inferences by outcome.", ["outcome"], registry=REGISTRY)
+for _outcome in ("correct", "wrong"):
+    PROBES.labels(_outcome)  # From 0 on, like the histogram: a ratio of both is wrong where one begins later.
 
 
 LEADER = Gauge(
