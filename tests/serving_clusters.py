@@ -25,6 +25,7 @@ from pelagos.engines.local_objects import LocalObjects
 from pelagos.engines.model_server import Options
 from pelagos.engines.model_server_engine import ClusterServing
 from pelagos.engines.triton_deployment import TritonDeployment
+from pelagos.ports.objects import Objects
 from pelagos.ports.serving import ServiceSeen, ServiceState, ServiceWant, Serving
 
 CLAIM = "objects"
@@ -72,8 +73,18 @@ def options(root: Path, **changes: Any) -> Options:
 
 
 @contextlib.asynccontextmanager
-async def serving_cluster(plane: ControlPlane, engine: str, root: Path, folder: Path) -> AsyncIterator[ServingCluster]:
-    """A namespace with stand-ins for what the API server lacks, and the engine ``kserve`` or ``deployment``."""
+async def serving_cluster(
+    plane: ControlPlane,
+    engine: str,
+    root: Path,
+    folder: Path,
+    given: Options | None = None,
+    objects: Objects | None = None,
+) -> AsyncIterator[ServingCluster]:
+    """A namespace with stand-ins for what the API server lacks, and the engine ``kserve`` or ``deployment``.
+
+    The objects are those of the folder ``root``, unless ``objects`` are given with the options for them.
+    """
     namespace = f"serving-{next(_numbers)}"
     plane.create_namespace(namespace)
     rest = KubernetesRest(plane.url, tls=plane.tls(), token=plane.token)
@@ -81,7 +92,7 @@ async def serving_cluster(plane: ControlPlane, engine: str, root: Path, folder: 
     node = Node(rest, {CLAIM: root}, ENVIRONMENTS, folder / "node")
     controller = Controller(rest, validate=inference_service_validator()) if engine == "kserve" else None
     kind = Kserve if engine == "kserve" else TritonDeployment
-    serving = kind(cluster, LocalObjects(root), options(root))
+    serving = kind(cluster, objects or LocalObjects(root), given or options(root))
     tasks = [asyncio.create_task(part.run()) for part in (node, controller) if part is not None]
     try:
         yield ServingCluster(plane, root, namespace, rest, cluster, node, controller, serving)

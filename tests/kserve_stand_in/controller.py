@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kserve_stand_in.nodes import PODS, now
+from kserve_stand_in.nodes import PODS, SECRETS, now
 from pelagos.engines.kserve_objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, RUNTIMES
 from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes_rest import KubernetesRest
@@ -24,6 +24,7 @@ from pelagos.engines.triton_deployment_objects import DEPLOYMENTS
 from pelagos.ports.errors import OutageError, RejectedError
 
 SERVICES = Collection("v1", "Service", "services")
+ACCOUNTS = Collection("v1", "ServiceAccount", "serviceaccounts")
 OWNER = "kserve-controller-manager"
 CONTAINER = "kserve-container"
 _MODEL_FIELDS = frozenset({"modelFormat", "runtime", "storageUri", "protocolVersion", "storage"})
@@ -91,7 +92,7 @@ class Controller:
             model = {"transitionStatus": "InvalidSpec", "states": states, "lastFailureInfo": info}
             await self._report(service, {"modelStatus": model, "conditions": _conditions("False", "", info["message"])})
             return
-        deployment = _deployment(service, runtime)
+        deployment = _deployment(service, runtime, await self._credentials(service))
         live = await self.cluster.apply(DEPLOYMENTS, deployment, owner=OWNER)
         await self.cluster.apply(SERVICES, _service(service, deployment), owner=OWNER)
         labels = {"app": deployment["spec"]["selector"]["matchLabels"]["app"]}
@@ -101,6 +102,24 @@ class Controller:
     async def _runtime(self, namespace: str, name: str) -> Body | None:
         found = await self.cluster.get(RUNTIMES, namespace, name)
         return found if found is not None else await self.cluster.get(CLUSTER_RUNTIMES, "", name)
+
+    async def _credentials(self, service: Body) -> list[dict[str, Any]]:
+        """What the storage initializer is given: of the Secrets of the ServiceAccount, those with keys of an S3 storage."""
+        namespace, predictor = service["metadata"]["namespace"], service["spec"]["predictor"]
+        account = await self.cluster.get(ACCOUNTS, namespace, predictor.get("serviceAccountName", "default"))
+        made: list[dict[str, Any]] = []
+        for reference in (account or {}).get("secrets") or ():
+            secret = await self.cluster.get(SECRETS, namespace, reference["name"])
+            annotations = (secret or {}).get("metadata", {}).get("annotations") or {}
+            if "serving.kserve.io/s3-endpoint" not in annotations:
+                continue
+            scheme = "http" if annotations.get("serving.kserve.io/s3-usehttps") == "0" else "https"
+            url = f"{scheme}://{annotations['serving.kserve.io/s3-endpoint']}"
+            made.append({"name": "AWS_ENDPOINT_URL", "value": url})
+            for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                source = {"secretKeyRef": {"name": reference["name"], "key": key}}
+                made.append({"name": key, "valueFrom": source})
+        return made
 
     def _status(self, service: Body, deployment: Body, pods: Sequence[Body]) -> dict[str, Any]:
         name = service["metadata"]["name"]
@@ -131,7 +150,7 @@ class Controller:
         )
 
 
-def _deployment(service: Body, runtime: Body) -> dict[str, Any]:
+def _deployment(service: Body, runtime: Body, credentials: Sequence[Body]) -> dict[str, Any]:
     """What buildPredictorResources and createRawDefaultDeployment make."""
     metadata, predictor = service["metadata"], service["spec"]["predictor"]
     name = f"{metadata['name']}-predictor"
@@ -153,7 +172,7 @@ def _deployment(service: Body, runtime: Body) -> dict[str, Any]:
         "selector": {"matchLabels": {"app": app}},
         "template": {
             "metadata": {"labels": labels, "annotations": annotations},
-            "spec": _pod(predictor, runtime),
+            "spec": _pod(predictor, runtime, credentials),
         },
         "strategy": predictor.get("deploymentStrategy") or {"type": "RollingUpdate"},
     }
@@ -161,7 +180,7 @@ def _deployment(service: Body, runtime: Body) -> dict[str, Any]:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": made, "spec": spec}
 
 
-def _pod(predictor: Body, runtime: Body) -> dict[str, Any]:
+def _pod(predictor: Body, runtime: Body, credentials: Sequence[Body]) -> dict[str, Any]:
     model = predictor["model"]
     base = next(each for each in runtime["spec"]["containers"] if each["name"] == CONTAINER)
     container = {
@@ -178,8 +197,29 @@ def _pod(predictor: Body, runtime: Body) -> dict[str, Any]:
         volumes.append({"name": "kserve-pvc-source", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
         mounts.append({"name": "kserve-pvc-source", "mountPath": "/mnt/models", "subPath": path, "readOnly": True})
     else:
-        raise RejectedError("KServe stand-in", f"{model['storageUri']}: storage initializers need a real node")
+        volumes.append({"name": "kserve-provision-location", "emptyDir": {}})
+        models = {"name": "kserve-provision-location", "mountPath": "/mnt/models"}
+        pod["initContainers"] = [
+            _storage_initializer(container | {"storageUri": model["storageUri"]}, [*mounts, models], credentials)
+        ]
+        mounts.append(models | {"readOnly": True})
     return pod | {"containers": [container | {"volumeMounts": mounts}], "volumes": volumes}
+
+
+def _storage_initializer(container: Body, mounts: Sequence[Body], credentials: Sequence[Body]) -> dict[str, Any]:
+    """KServe's own image is not here; ours brings the same files into the same folder."""
+    sources = [{"name": "PELAGOS_PACKAGE_URI", "value": container["storageUri"]}]
+    return {
+        "name": "storage-initializer",
+        "image": container["image"],
+        "imagePullPolicy": container.get("imagePullPolicy", "IfNotPresent"),
+        "command": ["python3", "-m", "pelagos_pipelines.serving.fetch"],
+        "env": [*container["env"], *sources, *credentials],
+        "resources": {"requests": {"cpu": "100m", "memory": "100Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
+        "securityContext": container["securityContext"],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": list(mounts),
+    }
 
 
 def _service(service: Body, deployment: Body) -> dict[str, Any]:

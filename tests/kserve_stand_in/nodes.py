@@ -196,13 +196,12 @@ class Node:
     async def _secrets(self, pod: Body) -> dict[str, dict[str, str]]:
         """Of the Secrets that the pod's containers take their environment from."""
         spec = pod["spec"]
-        sources = [
-            source
-            for each in (*spec.get("initContainers", ()), *spec["containers"])
-            for source in each.get("envFrom", ())
-        ]
+        containers = [*spec.get("initContainers", ()), *spec["containers"]]
+        names = {source["secretRef"]["name"] for each in containers for source in each.get("envFrom", ())}
+        values = [value.get("valueFrom", {}) for each in containers for value in each.get("env", ())]
+        names |= {value["secretKeyRef"]["name"] for value in values if "secretKeyRef" in value}
         found = {}
-        for name in {source["secretRef"]["name"] for source in sources}:
+        for name in names:
             secret = await self.cluster.get(SECRETS, pod["metadata"]["namespace"], name)
             data = (secret or {}).get("data") or {}
             found[name] = {key: base64.b64decode(value).decode() for key, value in data.items()}

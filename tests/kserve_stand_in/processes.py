@@ -63,7 +63,9 @@ class Containers:
         values: dict[str, str] = {}
         for source in container.get("envFrom") or ():
             values |= secrets[source["secretRef"]["name"]]
-        values |= {each["name"]: each.get("value", "") for each in container.get("env") or ()}
+        for each in container.get("env") or ():
+            key = each.get("valueFrom", {}).get("secretKeyRef")
+            values[each["name"]] = secrets[key["name"]][key["key"]] if key else each.get("value", "")
         places = {each["mountPath"]: self._place(each, spec, home) for each in container.get("volumeMounts") or ()}
         values = {name: str(places.get(value, value)) for name, value in values.items()}
         return {

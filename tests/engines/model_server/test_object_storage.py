@@ -1,0 +1,93 @@
+"""A package that is on S3-compatible storage gets into the pod, with the tenant's own credentials and no others.
+
+API server, storage (moto) and Triton are real processes; nodes and KServe are stand-ins.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from control_plane import ControlPlane
+from kserve_stand_in import schemas
+from object_storage import ObjectStorage, bucket, object_storage
+from pelagos.engines.s3 import Service
+from pelagos.engines.s3_objects import S3Objects
+from pelagos.ports.serving import ServiceState, ServiceWant
+from pelagos.ports.tenants import Tenant
+from serving_clusters import ServingCluster, options, serving_cluster, until
+
+__all__ = ["bucket", "object_storage"]
+
+MakeWant = Callable[..., ServiceWant]
+UID = "uid-on-s3"
+
+
+@pytest.fixture(params=["deployment", "kserve"])
+async def site(
+    request: pytest.FixtureRequest, plane: ControlPlane, bucket: str, object_storage: ObjectStorage, tmp_path: Path
+) -> AsyncIterator[ServingCluster]:
+    if request.param == "kserve" and not schemas.is_here():
+        pytest.skip(schemas.ABSENT)
+    root = f"s3://{bucket}/objects"
+    given = options(
+        Path("/"), objects_root=root, objects_claim="", s3_endpoint=object_storage.url, s3_region="us-east-1"
+    )
+    objects = S3Objects(root, Service(object_storage.url))
+    async with serving_cluster(plane, request.param, tmp_path.parent, tmp_path, given, objects) as made:
+        yield made
+
+
+def give_credentials(site: ServingCluster, storage: ObjectStorage, secret_key: str) -> None:
+    """A Secret for both engines; KServe looks for it by the ServiceAccount, and for the endpoint on the Secret."""
+    values = {"AWS_ACCESS_KEY_ID": storage.access[0], "AWS_SECRET_ACCESS_KEY": secret_key}
+    endpoint = {
+        "serving.kserve.io/s3-endpoint": storage.url.removeprefix("http://"),
+        "serving.kserve.io/s3-usehttps": "0",
+    }
+    core = f"/api/v1/namespaces/{site.namespace}"
+    metadata = {"name": "s3-of-the-lab", "annotations": endpoint}
+    data = {name: base64.b64encode(value.encode()).decode() for name, value in values.items()}
+    site.plane.request("POST", f"{core}/secrets", {"metadata": metadata, "data": data})
+    account = {"metadata": {"name": "lab"}, "secrets": [{"name": "s3-of-the-lab"}]}
+    site.plane.request("POST", f"{core}/serviceaccounts", account)
+
+
+def put(storage: ObjectStorage, bucket: str, package: Path) -> None:
+    for path in package.rglob("*"):
+        if path.is_file():
+            storage.put(bucket, f"objects/packages/1/{path.relative_to(package).as_posix()}", path.read_bytes())
+
+
+def wanted(site: ServingCluster, want: ServiceWant, bucket: str) -> ServiceWant:
+    tenant = Tenant(objects_secret="s3-of-the-lab", service_account="lab")
+    return replace(site.in_namespace(want), package_uri=f"s3://{bucket}/objects/packages/1", tenant=tenant)
+
+
+async def test_a_package_on_object_storage_is_served(
+    site: ServingCluster, bucket: str, object_storage: ObjectStorage, make_want: MakeWant
+) -> None:
+    want = make_want(uid=UID)
+    put(object_storage, bucket, Path(want.package_uri))
+    give_credentials(site, object_storage, object_storage.access[1])
+    await site.serving.apply(wanted(site, want, bucket))
+    seen = await until(site.serving, UID, ServiceState.LOADED, ServiceState.DEAD, ServiceState.LOAD_FAILED)
+    assert (seen.state, seen.message) == (ServiceState.LOADED, "")
+    assert (await site.serving.probe(UID)).correct
+
+
+async def test_a_graph_that_was_altered_on_the_storage_is_not_served(
+    site: ServingCluster, bucket: str, object_storage: ObjectStorage, make_want: MakeWant
+) -> None:
+    want = make_want(uid=UID)
+    put(object_storage, bucket, Path(want.package_uri))
+    object_storage.put(bucket, "objects/packages/1/triton/1/model.onnx", b"something else")
+    give_credentials(site, object_storage, object_storage.access[1])
+    await site.serving.apply(wanted(site, want, bucket))
+    seen = await until(site.serving, UID, ServiceState.LOADED, ServiceState.DEAD, ServiceState.LOAD_FAILED)
+    assert seen.state is ServiceState.LOAD_FAILED
+    assert "triton/1/model.onnx has been altered" in seen.message

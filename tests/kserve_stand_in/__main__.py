@@ -1,0 +1,66 @@
+"""``python -m kserve_stand_in``, from the folder tests: stands in for KServe on a cluster that a kubeconfig leads to.
+
+With ``--claim NAME=FOLDER`` the pods run as processes of this machine, for an API server without nodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import ssl
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kserve_stand_in import schemas
+from kserve_stand_in.controller import Controller
+from kserve_stand_in.nodes import Node
+from model_packages import ENVIRONMENTS
+from pelagos.engines.kubernetes_rest import KubernetesRest
+
+
+def connect(kubeconfig: Path) -> KubernetesRest:
+    """By the token of the current context."""
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    context = _named(config["contexts"], config["current-context"])["context"]
+    cluster = _named(config["clusters"], context["cluster"])["cluster"]
+    user = _named(config["users"], context["user"])["user"]
+    data = cluster.get("certificate-authority-data")
+    tls = ssl.create_default_context(
+        cafile=cluster.get("certificate-authority"), cadata=base64.b64decode(data).decode() if data else None
+    )
+    return KubernetesRest(cluster["server"], tls=tls, token=user["token"])
+
+
+def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next(entry for entry in entries if entry["name"] == name)
+
+
+async def work(kubeconfig: Path, claims: dict[str, Path]) -> None:
+    """Run the controller, and the node when there are folders for its claims."""
+    rest = connect(kubeconfig)
+    validate = schemas.validator("inferenceservices", "v1beta1") if schemas.is_here() else lambda body: None
+    controller = Controller(rest, validate)
+    if not claims:
+        await controller.run()
+        return
+    with tempfile.TemporaryDirectory(prefix="kserve-stand-in-") as folder:
+        node = Node(rest, claims, ENVIRONMENTS, Path(folder))
+        try:
+            await asyncio.gather(controller.run(), node.run())
+        finally:
+            await node.stop()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="kserve_stand_in", description=__doc__)
+    parser.add_argument("--kubeconfig", type=Path, required=True)
+    parser.add_argument("--claim", action="append", default=[], metavar="NAME=FOLDER")
+    given = parser.parse_args()
+    folders = dict(each.split("=", 1) for each in given.claim)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(work(given.kubeconfig, {name: Path(folder) for name, folder in folders.items()}))
