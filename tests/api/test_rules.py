@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import builders
+import cel
 from pelagos.api import kinds
 from pelagos.api.kinds import Kind
 from pelagos.decisions import rules
@@ -84,6 +85,15 @@ def test_the_first_rule_that_is_broken_names_its_field_and_the_value(
         assert found is not None
         assert found.startswith(want)
         assert "; it is " in found
+
+
+@pytest.mark.parametrize(("kind", "changes", "want"), CASES)
+def test_cel_says_of_every_case_what_the_operator_says(kind: Kind, changes: builders.Yaml, want: str | None) -> None:
+    spec = parsed(kind, changes).model_dump(by_alias=True, mode="json", exclude_none=True)
+
+    broken = [rule.field for rule in kind.spec.RULES if not bool(cel.evaluate(rule.cel, self=spec))]
+
+    assert broken == ([want] if want else [])
 
 
 def test_every_rule_is_kept_by_one_case_and_broken_by_another() -> None:

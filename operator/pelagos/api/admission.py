@@ -19,7 +19,7 @@ Struct = dict[str, Any]
 _IS_OURS = {
     "name": "is-pelagos-config",
     # The name of the request is empty when a whole collection is deleted.
-    "expression": f"(object != null ? object : oldObject).metadata.name == '{conventions.CONFIG_MAP}'",
+    "expression": f"(request.operation == 'DELETE' ? oldObject : object).metadata.name == '{conventions.CONFIG_MAP}'",
 }
 _GPUS = "{0}.spec.resources.gpus"
 _NO_LIMIT = "!has(params.data) || !('maxGpus' in params.data) || !params.data['maxGpus'].matches('^[0-9]{1,4}$')"
@@ -133,7 +133,7 @@ def _gpu_limit() -> Struct:
         "matchConstraints": _matching(meta.GROUP, meta.VERSION, plurals, ["CREATE", "UPDATE"]),
         "variables": [
             {"name": "gpus", "expression": new},
-            {"name": "before", "expression": f"oldObject == null ? 0 : {old}"},
+            {"name": "before", "expression": f"request.operation == 'CREATE' ? 0 : {old}"},
         ],
         "validations": [
             {

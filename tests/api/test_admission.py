@@ -1,0 +1,173 @@
+"""Admission policies: valid, committed, and of one mind with the operator about every case."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+import builders
+import cel
+from pelagos.api import admission, conventions, generate, kinds
+from pelagos.decisions import limits
+from pelagos.ports.tenants import Tenant
+
+ROOT = Path(__file__).parents[2]
+OBJECTS = admission.rendered()
+BY_NAME = {body["metadata"]["name"]: body for body in OBJECTS if body["kind"] == "ValidatingAdmissionPolicy"}
+DATA: list[dict[str, str]] = [
+    {},
+    {"queue": ""},
+    {"queue": "gpu-queue", "serviceAccount": "workload", "dataClaim": "data"},
+    {"experimentPrefix": "institute/plankton "},
+    {"experimentPrefix": "/institute"},
+    {"storagePrefix": "institute/plankton.v2"},
+    {"storagePrefix": "/institute"},
+    {"storagePrefix": "institute/"},
+    {"storagePrefix": "institute/../other"},
+    {"storagePrefix": "institute\n"},
+    {"storagePrefix": "a\nb"},
+    {"storagePrefix": "a" * 200},
+    {"storagePrefix": "a" * 201},
+    {"queue": "GPU"},
+    {"objectsSecret": "s3.example", "trackingSecret": "-"},
+    {"imagePullSecrets": "one, two three"},
+    {"imagePullSecrets": "one;two"},
+    {"maxGpus": "0"},
+    {"maxGpus": "-1"},
+    {"maxGpus": "12345"},
+    {"colour": "blue"},
+]
+
+
+def config_map(**content: Any) -> dict[str, Any]:
+    return {"metadata": {"name": conventions.CONFIG_MAP, "namespace": "default"}, **content}
+
+
+def test_the_committed_files_are_up_to_date() -> None:
+    files = {name: text for name, text in generate.rendered().items() if name.startswith("manifests/admission/")}
+
+    assert {path.name for path in (ROOT / "manifests/admission").iterdir()} == {Path(name).name for name in files}
+    for name, text in files.items():
+        assert (ROOT / name).read_text(encoding="utf-8") == text, "run `make generate` and commit what it writes"
+        assert list(yaml.safe_load_all(text)) == admission.files()[Path(name).name]
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.33"])
+@pytest.mark.parametrize("body", OBJECTS, ids=lambda body: f"{body['kind']}-{body['metadata']['name']}")
+def test_policies_and_bindings_are_valid_for_servers_that_know_them(body: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(body, version, strict=True)
+
+
+def test_every_policy_is_bound_and_refuses() -> None:
+    bound = {
+        body["spec"]["policyName"]: body["spec"]["validationActions"]
+        for body in OBJECTS
+        if body["kind"] == "ValidatingAdmissionPolicyBinding"
+    }
+
+    assert bound == {name: ["Deny"] for name in admission.POLICIES}
+    assert BY_NAME.keys() == set(admission.POLICIES)
+    assert {body["spec"]["failurePolicy"] for body in BY_NAME.values()} == {"Fail"}
+
+
+@pytest.mark.parametrize("data", DATA, ids=str)
+def test_conventions_are_refused_when_written_exactly_when_the_operator_would_refuse_them(data: dict[str, str]) -> None:
+    refused = cel.violated(BY_NAME[admission.VALUES], object=config_map(data=data))
+
+    assert bool(refused) is (conventions.problem(data) is not None)
+    for key in data:
+        if refused and key in conventions.KEYS and len(data) == 1:
+            assert refused[0].startswith(f"pelagos-config: {key}: allowed is ")
+
+
+def test_the_cases_say_yes_and_no_to_every_key() -> None:
+    for key in ("experimentPrefix", "storagePrefix", "queue", "imagePullSecrets", "maxGpus"):
+        verdicts = {conventions.problem({key: data[key]}) is None for data in DATA if key in data}
+        assert verdicts == {True, False}, key
+
+
+def test_binary_data_is_refused_and_no_data_is_not() -> None:
+    policy = BY_NAME[admission.VALUES]
+
+    assert cel.violated(policy, object=config_map(binaryData={"queue": "Z3B1"})) != []
+    assert cel.violated(policy, object=config_map()) == []
+
+
+def test_other_config_maps_are_left_alone() -> None:
+    other = {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "..."}}
+
+    assert cel.violated(BY_NAME[admission.VALUES], object=other) == []
+    assert not any(
+        bool(cel.evaluate(condition["expression"], object=other, oldObject=None, request={"operation": "CREATE"}))
+        for condition in BY_NAME[admission.AUTHORITY]["spec"]["matchConditions"][:1]
+    )
+
+
+def test_who_may_choose_conventions_is_asked_also_when_they_are_deleted() -> None:
+    spec = BY_NAME[admission.AUTHORITY]["spec"]
+    ours, no_controller = (condition["expression"] for condition in spec["matchConditions"])
+
+    assert spec["matchConstraints"]["resourceRules"][0]["operations"] == ["CREATE", "UPDATE", "DELETE"]
+    assert cel.evaluate(ours, object=None, oldObject=config_map(), request={"operation": "DELETE"})
+    user = {"username": "somebody"}
+    controller = {"username": "system:serviceaccount:kube-system:namespace-controller"}
+    assert cel.evaluate(no_controller, request={"operation": "DELETE", "userInfo": user})
+    assert not cel.evaluate(no_controller, request={"operation": "DELETE", "userInfo": controller})
+    assert cel.evaluate(no_controller, request={"operation": "UPDATE", "userInfo": controller})
+
+
+def resource(gpus: int | None) -> dict[str, Any]:
+    return {"spec": {"resources": {} if gpus is None else {"gpus": gpus}}}
+
+
+@pytest.mark.parametrize("limit", ["", "0", "2", "9999"])
+@pytest.mark.parametrize("gpus", [None, 0, 1, 2, 3])
+def test_gpus_of_a_new_resource_are_judged_as_the_operator_does(gpus: int | None, limit: str) -> None:
+    tenant = Tenant(max_gpus=int(limit) if limit else None)
+    want = limits.exceeded(gpus or 0, tenant)
+
+    params = config_map(data={"maxGpus": limit})
+    found = cel.violated(BY_NAME[admission.GPU_LIMIT], object=resource(gpus), params=params)
+
+    assert found == ([want] if want else [])
+
+
+@pytest.mark.parametrize(("before", "after", "refused"), [(4, 4, False), (4, 3, False), (4, 5, True), (1, 3, True)])
+def test_a_resource_from_before_the_limit_can_be_changed_but_not_grow(before: int, after: int, refused: bool) -> None:
+    found = cel.violated(
+        BY_NAME[admission.GPU_LIMIT],
+        object=resource(after),
+        oldObject=resource(before),
+        params=config_map(data={"maxGpus": "2"}),
+    )
+
+    assert bool(found) is refused
+
+
+def test_without_conventions_or_with_unreadable_ones_there_is_no_limit() -> None:
+    for params in (config_map(), config_map(data={}), config_map(data={"maxGpus": "many"})):
+        assert cel.violated(BY_NAME[admission.GPU_LIMIT], object=resource(64), params=params) == []
+
+
+def test_the_limit_is_about_the_kinds_that_ask_for_gpus() -> None:
+    (rule,) = BY_NAME[admission.GPU_LIMIT]["spec"]["matchConstraints"]["resourceRules"]
+
+    asking = [kind.plural for kind in kinds.KINDS if _asks_for_gpus(kind)]
+    assert sorted(rule["resources"]) == sorted(asking)
+
+
+def _asks_for_gpus(kind: kinds.Kind) -> bool:
+    base = {"Dataset": builders.DATASET, "TrainingRun": builders.TRAINING_RUN, "ModelService": builders.MODEL_SERVICE}
+    spec = kind.spec.model_validate(base[kind.kind])
+    return hasattr(getattr(spec, "resources", None), "gpus")
+
+
+def test_patterns_mean_the_same_in_both_languages() -> None:
+    """RE2 knows neither look-around nor back-references."""
+    for convention in conventions.CONVENTIONS:
+        assert not re.search(r"\(\?|\\[0-9]", convention.pattern), convention.key

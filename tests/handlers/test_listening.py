@@ -1,0 +1,81 @@
+"""What is heard of a real API server: lists, events and bookmarks of our kinds, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import kopf
+import pytest
+
+from control_plane import ControlPlane
+from pelagos.api import meta
+from pelagos.handlers import listening
+from pelagos.observability.watches import Watches
+
+
+class Heard(Watches):
+    """Keeps everything that is heard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[str] = []
+
+    def heard(self, kind: str) -> None:
+        self.all.append(kind)
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """In place of the process's own."""
+    made = Heard()
+    monkeypatch.setattr(listening, "WATCHES", made)
+    return made
+
+
+@pytest.fixture
+async def session(bare: ControlPlane) -> AsyncIterator[aiohttp.ClientSession]:
+    """As kopf gets it."""
+    bare.apply_crds()
+    found = kopf.ConnectionInfo(server=bare.url, ca_path=str(bare.authority), token=bare.token)
+    made = listening.session(found).aiohttp_session
+    yield made
+    await made.close()
+
+
+async def test_lists_and_whatever_comes_on_a_watch_are_heard(
+    bare: ControlPlane, session: aiohttp.ClientSession, heard: Heard
+) -> None:
+    root = f"{bare.url}/apis/{meta.API_VERSION}"
+    async with session.get(f"{root}/datasets") as answer:
+        version = (await answer.json())["metadata"]["resourceVersion"]
+    assert heard.all == ["Dataset"]
+
+    query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": "5", "resourceVersion": version}
+    async with session.get(f"{root}/datasets", params=query) as watch:
+        assert heard.all == ["Dataset"] * 2, "the watch itself was answered"
+        await asyncio.to_thread(create, bare)
+        lines = [chunk async for chunk in watch.content.iter_chunked(2**20)]
+
+    assert b"ADDED" in b"".join(lines)
+    assert heard.all == ["Dataset"] * (2 + len(lines))
+
+
+def create(plane: ControlPlane) -> None:
+    spec = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
+    body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": {"name": "one"}, "spec": spec}
+    plane.request("POST", f"/apis/{meta.API_VERSION}/namespaces/default/datasets", body)
+
+
+async def test_other_kinds_and_refusals_are_not_heard(
+    bare: ControlPlane, session: aiohttp.ClientSession, heard: Heard
+) -> None:
+    for path in ("/api/v1/namespaces", f"/apis/{meta.API_VERSION}", f"/apis/{meta.API_VERSION}/nonsense"):
+        async with session.get(bare.url + path) as answer:
+            await answer.read()
+    stranger = {"Authorization": "Bearer wrong"}
+    async with session.get(f"{bare.url}/apis/{meta.API_VERSION}/datasets", headers=stranger) as refused:
+        assert refused.status == 401
+
+    assert heard.all == []
