@@ -19,6 +19,7 @@ from typing import Any
 import kopf
 import pytest
 
+import kstatus
 from control_plane import ControlPlane
 from pelagos import wiring
 from pelagos.api import meta
@@ -82,7 +83,9 @@ class Site:
 
     async def get(self, kind: str, name: str) -> Any:
         """Read a resource."""
-        return await self.call("GET", self.path(kind, name))
+        body = await self.call("GET", self.path(kind, name))
+        assert not kstatus.contradiction(body)
+        return body
 
     async def patch(self, kind: str, name: str, patch: Mapping[str, Any]) -> Any:
         """Merge a patch into a resource."""

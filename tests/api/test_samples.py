@@ -11,7 +11,12 @@ import yaml
 from pelagos.api import kinds, meta
 from pelagos.decisions import rules
 
-SAMPLES = sorted((Path(__file__).parents[2] / "manifests/samples").rglob("*.yaml"))
+SAMPLES = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "manifests/samples").rglob("*.yaml")
+    if "gitops" not in path.parts or path.parent.parent.name == "tenants"
+)
+"""Files with resources of ours; the rest of the sample repository is of other kinds: tests/gitops."""
 KINDS = {kind.kind: kind for kind in kinds.KINDS}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,13 +52,29 @@ def test_applying_twice_changes_nothing_and_uninstalling_leaves_nothing(site: Si
 
 
 @pytest.mark.usefixtures("others")
-def test_resources_are_deleted_before_the_operator(site: Site, tmp_path: Path) -> None:
+def test_what_is_applied_stays_as_it_was_applied_and_goes_without_a_trace(site: Site, tmp_path: Path) -> None:
     before = site.everything()
     folder = OVERLAYS / "cluster"
     site.apply(folder)
     with site.operator(tmp_path):
         site.kubectl("apply", "-f", "-", text=DATASET)
-        site.until("Dataset", "plankton", lambda body: bool(body["metadata"].get("finalizers")), tmp_path)
+        body = site.until("Dataset", "plankton", lambda body: bool(body.get("status", {}).get("conditions")), tmp_path)
+
+        # The operator has written status and finalizer: nothing that Git owns.
+        assert body["metadata"]["finalizers"]
+        assert owners_of_spec(body) == {"kubectl-client-side-apply"}
+        assert site.kubectl("diff", "-f", "-", text=DATASET) == ""
+        assert site.kubectl("apply", "-f", "-", text=DATASET).strip().endswith("unchanged")
         uninstall(site, folder)
 
     assert site.everything().keys() == before.keys()
+
+
+def owners_of_spec(body: Mapping[str, Any]) -> set[str]:
+    """Who set fields of spec, labels or annotations."""
+    found = set()
+    for entry in body["metadata"]["managedFields"]:
+        fields = entry["fieldsV1"]
+        if "f:spec" in fields or {"f:labels", "f:annotations"} & fields.get("f:metadata", {}).keys():
+            found.add(entry["manager"])
+    return found

@@ -1,0 +1,110 @@
+"""The sample of a GitOps repository builds, holds valid objects, and its parts lead to each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+
+import pod_security
+import rendering
+from pelagos.api import kinds, meta
+from pelagos.api.installation import editing
+
+SAMPLES = rendering.MANIFESTS / "samples"
+REPOSITORY = SAMPLES / "gitops"
+SCHEMAS = {kind.kind: editing.schema(kind) for kind in kinds.KINDS}
+LINE = "# yaml-language-server: $schema="
+FOLDERS = ("platform", "tenants/marine-lab")
+OF_EVERY_APPLICATION = {"project", "source", "destination", "syncPolicy"}
+OF_EVERY_KUSTOMIZATION = {"interval", "path", "prune", "sourceRef"}
+OURS = sorted(
+    path
+    for path in SAMPLES.rglob("*.yaml")
+    if any(body.get("apiVersion") == meta.API_VERSION for body in rendering.documents(path.read_text()))
+)
+
+
+def read(path: str) -> list[dict[str, Any]]:
+    return [body for file in sorted(REPOSITORY.glob(path)) for body in rendering.documents(file.read_text())]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_builds_to_valid_objects(folder: str) -> None:
+    for body in rendering.kustomize(REPOSITORY / folder):
+        if body["apiVersion"] == meta.API_VERSION:
+            jsonschema.validate(body, SCHEMAS[body["kind"]])
+        else:
+            kubernetes_validate.validate(body, "1.37", strict=True)
+        for metadata, pod in pod_security.templates(body):
+            assert pod_security.violations(metadata, pod) == []
+
+
+def test_all_of_a_tenant_is_in_its_namespace() -> None:
+    bodies = rendering.kustomize(REPOSITORY / "tenants/marine-lab")
+
+    assert {body["metadata"].get("namespace", body["metadata"]["name"]) for body in bodies} == {"marine-lab"}
+    assert {kind.kind for kind in kinds.KINDS} <= {body["kind"] for body in bodies}
+
+
+def test_settings_of_the_cluster_reach_the_operator() -> None:
+    (deployment,) = (body for body in rendering.kustomize(REPOSITORY / "platform") if body["kind"] == "Deployment")
+    environment = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+
+    assert {"name": "PELAGOS_OBJECTS_URI", "value": "s3://science/pelagos"} in environment
+    assert {"name": "PELAGOS_TRACKING_USERNAME_FILE", "value": "/etc/pelagos/tracking/username"} in environment
+    assert len({entry["name"] for entry in environment}) == len(environment)
+
+
+def test_applications_lead_to_folders_and_come_in_waves() -> None:
+    applications = read("argocd/**/*.yaml")
+    waves = {
+        body["metadata"]["name"]: int(body["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave", 0))
+        for body in applications
+    }
+
+    assert waves["pelagos-platform"] < waves["marine-lab"]
+    for body in applications:
+        assert (body["apiVersion"], body["kind"]) == ("argoproj.io/v1alpha1", "Application")
+        assert body["spec"].keys() >= OF_EVERY_APPLICATION
+        assert (REPOSITORY / body["spec"]["source"]["path"]).is_dir()
+        assert set(body["spec"]["destination"]) == {"server", "namespace"}
+
+
+def test_flux_waits_for_folders_in_their_order() -> None:
+    found = {body["metadata"]["name"]: body for body in read("flux/*.yaml")}
+    sources = {name for name, body in found.items() if body["kind"] == "GitRepository"}
+    layers = {name: body["spec"] for name, body in found.items() if body["kind"] == "Kustomization"}
+
+    assert layers["marine-lab"]["dependsOn"] == [{"name": "pelagos-platform"}]
+    for spec in layers.values():
+        assert spec.keys() >= OF_EVERY_KUSTOMIZATION
+        assert spec["wait"] is True
+        assert spec["sourceRef"]["name"] in sources
+        assert (REPOSITORY / spec["path"]).is_dir()
+    expressions = layers["marine-lab"]["healthCheckExprs"]
+    assert {entry["kind"] for entry in expressions} == {kind.kind for kind in kinds.KINDS}
+    assert {entry["apiVersion"] for entry in expressions} == {meta.API_VERSION}
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_editors_know_the_schema_of_a_sample(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(LINE)
+    schema = json.loads((path.parent / first.removeprefix(LINE)).read_text(encoding="utf-8"))
+
+    for body in rendering.documents(path.read_text(encoding="utf-8")):
+        assert schema["title"] == body["kind"]
+        jsonschema.validate(body, schema)
+
+
+def test_the_schema_refuses_what_an_api_server_would_only_drop() -> None:
+    body = rendering.documents((SAMPLES / "dataset.yaml").read_text())[0]
+    body["spec"]["sourcce"] = {}
+
+    with pytest.raises(jsonschema.ValidationError, match="sourcce"):
+        jsonschema.validate(body, SCHEMAS["Dataset"])
