@@ -15,12 +15,16 @@ def main() -> None:
 
     import kopf
 
-    from pelagos import wiring
+    from pelagos import choosing, wiring
     from pelagos.handlers import resources
     from pelagos.observability import logs
     from pelagos.settings import Settings
 
-    settings = Settings()
+    try:
+        settings = Settings()
+        choosing.check(settings)
+    except ValueError as error:  # Nothing that trying again would change; the Pod shows it as its last message.
+        sys.exit(f"The operator's settings are wrong. {error}")
     logs.configure()
     resources.configure(settings)
     scope = {"namespaces": [settings.namespace]} if settings.namespace else {"clusterwide": True}

@@ -59,11 +59,11 @@ def choose(settings: Settings, api: KubernetesRest, namespace_of: Callable[[str]
 
     Raises ValueError for settings that contradict each other, with the setting to change.
     """
-    _check(settings)
+    check(settings)
     objects, volumes = _objects(settings), _volumes(settings)
     pipelines = _pipelines(settings, namespace_of)
     serving = _serving(settings, api, objects)
-    rest = MlflowRest(settings.tracking_uri)
+    rest = MlflowRest.from_settings(settings)
     registry = MlflowRegistry(rest)
     on_cluster = is_on_cluster(settings)
     return Engines(
@@ -98,7 +98,13 @@ def compiled_flows() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "compiled"
 
 
-def _check(settings: Settings) -> None:
+def check(settings: Settings) -> None:
+    """Raises ValueError for settings that contradict each other, with the setting to change."""
+    if settings.pipelines_engine == "kubeflow" and not settings.kubeflow_url:
+        raise ValueError(
+            "PELAGOS_PIPELINES_ENGINE is kubeflow: PELAGOS_KUBEFLOW_URL must be the address of the Kubeflow Pipelines API, "
+            "for example http://ml-pipeline.kubeflow:8888"
+        )
     if settings.serving_engine == "kserve" and not (settings.objects_uri or settings.objects_claim):
         raise ValueError(
             "PELAGOS_SERVING_ENGINE is kserve: KServe fetches models by itself, so they must be in object storage "
