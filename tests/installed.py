@@ -59,7 +59,9 @@ class Site:
             str(self.log.with_name("cache")),
             *arguments,
         ]
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=120, check=False, cwd=rendering.ROOT
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
@@ -132,8 +134,12 @@ class Site:
         """Uninstall as docs/installing.md says, and wait until it is done."""
         self.kubectl("delete", "-k", str(folder), "--wait=false", "--ignore-not-found")
         self.finalize(SYSTEM)
+        self.until_gone("pelagos")
+
+    def until_gone(self, *words: str) -> None:
+        """Wait until no object's path holds one of the words."""
         deadline = time.monotonic() + 60
-        while left := [name for name in self.everything() if "pelagos" in name]:
+        while left := [name for name in self.everything() if any(word in name for word in words)]:
             assert time.monotonic() < deadline, f"still there: {left}"
 
     def until(

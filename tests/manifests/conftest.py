@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 import installed
+from model_packages import environments, make_want, packages
+
+__all__ = ["environments", "make_want", "packages"]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,92 @@
+"""The commands of docs/installing.md and docs/gitops.md, run in their order as they stand there, on a real API server."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+import yaml
+
+import rendering
+from installed import SYSTEM, Site
+from pelagos.api.installation import variants
+
+INSTALLING = (rendering.ROOT / "docs/installing.md").read_text(encoding="utf-8")
+GITOPS = (rendering.ROOT / "docs/gitops.md").read_text(encoding="utf-8")
+COMMAND = re.compile(r"^\$ (.+)$", re.M)
+NOT_HERE = {
+    "kubectl rollout status": "no kubelet runs pods",
+    "helm ": "Helm comes from no registry; the chart's objects are tested",
+    "python tests/audit_rbac.py": "tests/manifests/test_rights.py does it",
+    "kubectl kustomize": "its output belongs to the command before",
+}
+TENANT = "marine-lab"
+
+
+def commands(page: str) -> list[str]:
+    return [command for command in COMMAND.findall(page) if not command.startswith(tuple(NOT_HERE))]
+
+
+def run(site: Site, command: str) -> None:
+    program, *arguments = shlex.split(command)
+    assert program == "kubectl"
+    if arguments[0] == "apply":
+        arguments.append("--validate=false")  # see installed.APPLY
+    if arguments[:2] == ["delete", "-k"]:
+        arguments.append("--wait=false")  # no controller ends namespaces
+    site.kubectl(*arguments)
+
+
+def test_installing_and_uninstalling_as_the_page_says(site: Site) -> None:
+    before = site.everything()
+
+    for command in commands(INSTALLING):
+        run(site, command)
+
+    # What the namespace controller deletes with the two namespaces, which an administrator made.
+    site.kubectl("delete", "secret", "pelagos-s3", "--namespace", SYSTEM, "--ignore-not-found")
+    for namespace in (SYSTEM, TENANT):
+        site.finalize(namespace)
+    site.until_gone("pelagos", TENANT)
+    assert site.everything().keys() == before.keys()
+
+
+def test_argocd_takes_the_patch(site: Site) -> None:
+    before = {"resource.customizations.health.other": "kept"}
+    site.kubectl("create", "namespace", "argocd")
+    site.kubectl(
+        "create",
+        "configmap",
+        "argocd-cm",
+        "--namespace",
+        "argocd",
+        *(f"--from-literal={k}={v}" for k, v in before.items()),
+    )
+
+    for command in commands(GITOPS):
+        run(site, command)
+
+    data = yaml.safe_load(site.kubectl("get", "configmap", "argocd-cm", "--namespace", "argocd", "--output=yaml"))[
+        "data"
+    ]
+    patch = yaml.safe_load((rendering.MANIFESTS / "argocd/argocd-cm.yaml").read_text())["data"]
+    assert data == before | patch
+    site.kubectl("delete", "configmap", "argocd-cm", "--namespace", "argocd")
+    site.kubectl("delete", "namespace", "argocd", "--wait=false")
+    site.finalize("argocd")
+
+
+@pytest.mark.parametrize("overlay", variants.OVERLAYS, ids=lambda overlay: overlay.name)
+def test_the_page_names_every_overlay(overlay: variants.Overlay) -> None:
+    assert f"| `{overlay.name}` |" in INSTALLING
+
+
+@pytest.mark.parametrize("component", variants.COMPONENTS)
+def test_the_page_names_every_component(component: str) -> None:
+    assert component in INSTALLING
+
+
+def test_the_paths_of_the_page_exist() -> None:
+    for path in re.findall(r"`?((?:manifests|operator|tests)/[\w./-]+)", INSTALLING + GITOPS):
+        assert (rendering.ROOT / path.rstrip(".")).exists(), path

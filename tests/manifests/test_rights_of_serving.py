@@ -1,0 +1,85 @@
+"""Each engine that serves on a cluster, under the operator's service account, uses all rights of its role and needs no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import audit_rbac
+import rendering
+from installed import USER, Site
+from pelagos.api import meta
+from pelagos.engines import model_server
+from pelagos.engines.kserve import Kserve
+from pelagos.engines.kubernetes_objects import KubernetesObjects
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.local_objects import LocalObjects
+from pelagos.engines.model_server_engine import ClusterServing
+from pelagos.engines.triton_deployment import TritonDeployment
+from pelagos.ports.serving import Scaling, ServiceWant
+
+if TYPE_CHECKING:
+    from model_packages import MakeWant
+
+OVERLAYS = rendering.MANIFESTS / "overlays"
+ENGINES: dict[str, tuple[type[ClusterServing], str]] = {
+    "deployment": (TritonDeployment, "cluster"),
+    "kserve": (Kserve, "kserve"),
+}
+
+
+def add_pod(site: Site, want: ServiceWant) -> None:
+    """What a controller would make; nothing runs it."""
+    metadata = {
+        "name": f"pod-of-{want.name}",
+        "labels": {meta.UID_LABEL: want.uid},
+        "annotations": {model_server.DIGEST_ANNOTATION: want.digest},
+    }
+    body = {"metadata": metadata, "spec": {"containers": [{"name": "server", "image": "none"}]}}
+    site.plane.request("POST", f"/api/v1/namespaces/{want.namespace}/pods", body)
+
+
+async def live(
+    engine: ClusterServing, again: ClusterServing, site: Site, want: ServiceWant, other: ServiceWant
+) -> None:
+    """All that happens to an endpoint: made, changed, looked at by another life of the operator, started anew, removed."""
+    await engine.apply(want)
+    await engine.apply(other)
+    add_pod(site, other)
+    assert await again.observe(other.uid) is not None
+    await again.restart(other.uid)
+    await again.remove(other.uid)
+    assert await again.observe(other.uid) is None
+
+
+@pytest.mark.parametrize("name", ENGINES)
+async def test_a_serving_engine_uses_all_of_its_rights_and_needs_no_other(
+    site: Site, name: str, make_want: MakeWant, tmp_path: Path
+) -> None:
+    kind, overlay = ENGINES[name]
+    site.kubectl("apply", "-f", str(Path(__file__).with_name("kinds_of_others.yaml")))
+    site.apply(OVERLAYS / overlay)
+    before = len(site.log.read_text().splitlines())
+    cluster = KubernetesObjects(KubernetesRest(site.plane.url, tls=site.plane.tls(), token=site.token()))
+    want = make_want(scaling=Scaling(minimum=1, maximum=3, cpu=80))
+    options = model_server.Options(image="none", objects_root=str(tmp_path), objects_claim="objects")
+    engines = [kind(cluster, LocalObjects(Path(want.package_uri).parent), options) for _ in range(2)]
+    try:
+        await live(engines[0], engines[1], site, want, make_want(scaling=Scaling()))
+    finally:
+        for engine in engines:
+            await engine.close()
+        await cluster.close()
+        site.remove(OVERLAYS / overlay)
+
+    seen = audit_rbac.trace(site.log.read_text().splitlines()[before:], USER)
+    assert audit_rbac.problems(seen, granted(overlay, f"pelagos-operator-{name}")) == []
+
+
+def granted(overlay: str, role: str) -> frozenset[audit_rbac.Grant]:
+    bodies = rendering.kustomize(OVERLAYS / overlay)
+    return audit_rbac.grants(
+        [body for body in bodies if "rbac" in body["apiVersion"] and body["metadata"]["name"] == role], USER
+    )
