@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.engines.mlflow_registry import MlflowRegistry
@@ -183,11 +183,19 @@ def _serving(settings: Settings, api: KubernetesRest, objects: Objects) -> Trito
 
 def _checks(pipelines: Pipelines, serving: Serving, objects: Objects, registry: Registry) -> dict[str, Check]:
     return {
-        "pipelines": _answering(lambda: pipelines.find_owned(NOBODY)),
+        # A Kubeflow server looks runs up in a namespace, and nobody's resource has none.
+        "pipelines": _answering(
+            pipelines.answers if isinstance(pipelines, _Asked) else lambda: pipelines.find_owned(NOBODY)
+        ),
         "serving": _answering(lambda: serving.observe(NOBODY)),
         "objects": _answering(lambda: objects.exists(NOBODY)),
         "tracking": _answering(lambda: registry.find_by_version(NOBODY, "1")),
     }
+
+
+@runtime_checkable
+class _Asked(Protocol):
+    async def answers(self) -> None: ...
 
 
 def _answering(ask: Callable[[], Awaitable[object]]) -> Check:

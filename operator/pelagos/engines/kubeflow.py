@@ -114,14 +114,20 @@ class Kubeflow:
         if experiment is None:
             return ()
         latest: dict[str, Struct] = {}
-        async for run in self._rest.runs(experiment=experiment):
-            identity = kubeflow_runs.identity(run)
-            if identity is None:
-                continue
-            known = latest.get(identity[0])
-            if known is None or _newness(run) < _newness(known):
-                latest[identity[0]] = run
+        try:
+            async for run in self._rest.runs(experiment=experiment):
+                name, _ = kubeflow_runs.identity(run) or ("", 0)
+                known = latest.get(name)
+                if name and (known is None or _newness(run) < _newness(known)):
+                    latest[name] = run
+        except AbsentError:  # somebody deleted the experiment, and a server shows no runs without one
+            self._experiments.pop(uid, None)
+            return ()
         return tuple(self._read(run) for run in latest.values())
+
+    async def answers(self) -> None:
+        """Ask the server whether it is well; raises OutageError or RejectedError when it is not."""
+        await self._rest.is_healthy()
 
     async def submit(self, request: RunRequest) -> PipelineRun:
         """As in the port. Raises RejectedError for a name, a flow or parameters that cannot be run."""

@@ -89,7 +89,9 @@ def grant_everything(cluster: Cluster, namespace: str) -> None:
 
 def _start_storage(cluster: Cluster) -> None:
     command = ("-c", "from moto.server import main; main(['-H', '0.0.0.0', '-p', '9000'])")
-    serve(cluster, "storage", NAMESPACE, 9000, command, Mounted(("object-storage",)))
+    # moto would take the first part of the Service's name for a bucket.
+    settings = {"S3_IGNORE_SUBDOMAIN_BUCKETNAME": "true"}
+    serve(cluster, "storage", NAMESPACE, 9000, command, Mounted(("object-storage",)), **settings)
 
 
 def _start_mlflow(cluster: Cluster) -> None:
