@@ -58,6 +58,25 @@ def test_a_run_that_ends_at_once_costs_three_writes_in_a_burst(
     assert [event.reason for event in world.cluster.events].count("VersionReady") == SIZE
 
 
+def test_a_run_that_cannot_be_looked_at_right_after_is_told_as_submitted(
+    world: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = world.pipelines.submit
+
+    async def submit_and_vanish(request: RunRequest) -> PipelineRun:
+        run = await submit(request)
+        world.pipelines.outage = True
+        world.event_loop.call_soon(setattr, world.pipelines, "outage", False)
+        return run
+
+    monkeypatch.setattr(world.pipelines, "submit", submit_and_vanish)
+    first, *_ = burst(world)
+    world.start(workers=1)
+    world.run_until(world.all_current)
+
+    assert world.auditor.reasons(first)[:2] == ["Accepted", "Submitting"]
+
+
 def test_the_inputs_of_a_greeted_dataset_are_known_so_that_a_change_ends_the_run(world: Simulation) -> None:
     world.data_plane.seconds = 30
     burst(world)

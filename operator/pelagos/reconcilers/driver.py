@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,8 +106,9 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: Wor
         await acting.act(effect, world)
     if again and any(isinstance(effect, effects.SubmitRun) for effect in decision.effects):
         # As if the operator had died before it could report, and were back: that must be harmless anyway.
-        later = reconciler.decide(await reconciler.gather(resource, spec, world))
-        return decision if later.effects else later
+        with contextlib.suppress(OutageError, RejectedError):
+            later = reconciler.decide(await reconciler.gather(resource, spec, world))
+            return decision if later.effects else later
     return decision
 
 
