@@ -176,7 +176,7 @@ def oversee(settings: Settings, rest: KubernetesRest, more: Mapping[str, Check])
         leadership = leases.LeaseLeadership(rest, place, leases.new_identity())
     checks = {
         KINDS_CHECK: lambda: served_kinds.missing(rest),
-        SCHEMA_CHECK: lambda: served_kinds.outdated(rest),
+        SCHEMA_CHECK: served_kinds.Schemas(rest).outdated,
     }
     return Oversight(leadership, {**checks, **more}, vital=frozenset(checks))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pelagos.api import crds, kinds, meta
 from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.ports.leadership import monotonic
 
 REMEDY = "kubectl apply --server-side -f manifests/crds"
+GOOD_FOR = 600.0
+"""Seconds between two looks at schemas that fit."""
 _SHOWN = 6
 """Missing fields that are named."""
 
@@ -49,6 +52,24 @@ async def outdated(api: KubernetesRest) -> str | None:
             named = ", ".join(lacking[:_SHOWN]) + (" and others" if len(lacking) > _SHOWN else "")
             return f"{kind.crd} is of another version of Pelagos: its schema lacks {named}. Update it: {REMEDY}"
     return None
+
+
+class Schemas:
+    """Asks whether the served schemas fit, and seldom again once they do: definitions are large, and seldom change."""
+
+    def __init__(self, api: KubernetesRest, *, clock: Callable[[], float] = monotonic) -> None:
+        self._api = api
+        self._clock = clock
+        self._good_until = float("-inf")
+
+    async def outdated(self) -> str | None:
+        """See ``outdated``; the answer that all is well is good for ten minutes."""
+        if self._clock() < self._good_until:
+            return None
+        problem = await outdated(self._api)
+        if problem is None:
+            self._good_until = self._clock() + GOOD_FOR
+        return problem
 
 
 def lacking_fields(kind: kinds.Kind, definition: Mapping[str, Any]) -> list[str]:
