@@ -200,7 +200,7 @@ class StandIn:
             steps.resolve(body["pipeline_spec"], parameters)
         except (ValueError, KeyError) as error:
             raise RequestError(400, f"Invalid input error: {error}") from error
-        account = body.get("service_account", "pipeline-runner")
+        account = body.get("service_account", "default-editor" if self.multi_user else "pipeline-runner")
         run = Run(
             body["display_name"], body.get("description", ""), experiment, body["pipeline_spec"], parameters, account
         )

@@ -93,6 +93,7 @@ async def test_an_experiment_that_was_deleted_behind_our_back_is_made_again(clus
     cluster.server.store.runs.clear()
     cluster.server.store.experiments.clear()
 
+    assert await cluster.engine.find_owned(UID) == ()
     assert await cluster.engine.find(NAME) is None
     await cluster.engine.submit(make_request())
 
