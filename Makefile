@@ -30,7 +30,7 @@ samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the sa
 test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.object-storage cluster-node ## Run all tests and checks.
 	@tools/test.sh
 
-test-cluster: install $(VENVS)/.dev cluster-node ## Run the tests on a real Kubernetes of one node (needs root on Debian 12).
+test-cluster: install samples $(VENVS)/.dev $(VENVS)/.object-storage cluster-node ## Run the tests on a real Kubernetes of one node (needs root on Debian 12).
 	@$(VENVS)/dev/bin/pytest tests/cluster
 
 cluster-node:
