@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -108,6 +109,7 @@ class Running:
     process: subprocess.Popen[bytes] | None = None
     last: dict[str, Any] | None = None
     ended_at: float = 0.0
+    started_at: str = ""
 
     def __post_init__(self) -> None:
         self.restarts = [0 for _ in self.steps]
@@ -204,7 +206,7 @@ class Running:
             return made | {"ready": False, "state": {"waiting": {"reason": "PodInitializing"}}}
         last = {"lastState": {"terminated": self.last}} if self.last else {}
         if self.process is not None:
-            return made | {"ready": ready, "state": {"running": {}}} | last
+            return made | {"ready": ready, "state": {"running": {"startedAt": self.started_at}}} | last
         if monotonic() - self.ended_at < _SHOWN:
             return made | {"ready": False, "state": {"terminated": self.last}}
         waiting = {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}
@@ -212,6 +214,7 @@ class Running:
 
     def _begin(self) -> None:
         step = self.steps[self.current]
+        self.started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 step.command, env=step.environment, stdout=output, stderr=output, start_new_session=True

@@ -188,8 +188,8 @@ class ClusterServing(ABC):
         """Replace all pods. A single one, which may be the only one that fits, is ended first. No effect when there is none."""
         async with self._locks[uid]:
             view = await self._view(uid)
-            if view is None or (view.old_ready and not view.current):
-                # The replacement that was asked for before has not begun yet.
+            if view is None or (view.old_ready and not view.current) or (view.current and not view.ready):
+                # What shall replace it was asked for before and has not begun yet, or starts now: its probes watch it.
                 return
             count = f"{model_server.restarts(view.main) + 1} {view.want.digest}"
             await self._cluster.patch(self.main, *self._places[uid], self.restarting(view, count))

@@ -18,6 +18,8 @@ from pelagos.ports.serving import ServiceState
 Pod = Mapping[str, Any]
 PATIENCE = timedelta(seconds=30)
 """A pod that is being created for longer than this waits for something: its image, a volume, a node."""
+LOADING_PATIENCE = timedelta(seconds=100)
+"""Large models take longer to be fetched and loaded, and starting them anew would not make them faster."""
 _IMAGE = frozenset(
     {
         "ErrImagePull",
@@ -161,8 +163,19 @@ def slow(pod: Pod, now: datetime) -> Problem | None:
     return None
 
 
+def long_unready(pod: Pod, now: datetime) -> Problem | None:
+    """It runs for long and does not serve yet, or not any more. Its probes end it when that lasts; nobody else should."""
+    for each in _all_containers(pod):
+        since = ((each.get("state") or {}).get("running") or {}).get("startedAt")
+        if since and not is_ready(pod) and now - datetime.fromisoformat(since) > LOADING_PATIENCE:
+            doing = "brings the package" if each in _init_containers(pod) else "loads the model, or does not answer"
+            message = f"pod {name(pod)} {doing} since {since}; the cluster starts it anew when that lasts"
+            return Problem(ServiceState.WAITING, message)
+    return None
+
+
 Check = Callable[[Pod, datetime], Problem | None]
-CHECKS: tuple[Check, ...] = (unplaceable, without_image, misconfigured, ended, starting_again, slow)
+CHECKS: tuple[Check, ...] = (unplaceable, without_image, misconfigured, ended, starting_again, slow, long_unready)
 
 
 def why(terminated: Mapping[str, Any]) -> str:

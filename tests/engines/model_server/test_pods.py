@@ -130,6 +130,20 @@ def test_a_pod_that_is_being_created_for_long_waits_for_something() -> None:
     assert "on node node-1 is being created since 2026-05-01T11:59:15Z" in found.message
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"), [("containerStatuses", "loads the model"), ("initContainerStatuses", "brings the package")]
+)
+def test_a_pod_that_loads_for_long_is_left_to_its_probes(kind: str, words: str) -> None:
+    running: dict[str, Any] = {kind: [container(state={"running": {"startedAt": "2026-05-01T11:57:00Z"}})]}
+    found = model_server_pods.problem([pod(age=300, **running)], NOW)
+    assert found is not None
+    assert found.state is ServiceState.WAITING
+    assert f"{words}" in found.message
+    assert model_server_pods.problem([pod(age=300, **running)], NOW - timedelta(seconds=90)) is None
+    ready = pod(age=300, conditions=[{"type": "Ready", "status": "True"}], **running)
+    assert model_server_pods.problem([ready], NOW) is None
+
+
 def test_a_server_that_runs_again_after_it_refused_its_model_will_refuse_it_again() -> None:
     again = container(
         state={"running": {}}, lastState={"terminated": {"exitCode": 1, "reason": "Error", "message": REFUSED}}

@@ -1,0 +1,109 @@
+"""How KServe's statuses are read, by recorded shapes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from pelagos.engines.kserve import Kserve
+from pelagos.engines.kubernetes_objects import KubernetesObjects
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.model_server import Options
+from pelagos.engines.model_server_engine import View
+from pelagos.ports.fakes.objects import ObjectsFake
+from pelagos.ports.serving import Scaling, ServiceState, ServiceWant
+
+WANT = ServiceWant(
+    uid="0f", namespace="lab", name="detector", model_name="detector", package_uri="/objects/ab", onnx_sha256="ab",
+    max_batch_size=4, max_queue_delay=0, instances=1, confidence="0.25", iou="0.7", cpu=1, digest="sha256:1",
+)  # fmt: skip
+KNATIVE = replace(WANT, scaling=Scaling(mode="Knative", minimum=0, maximum=2))
+POD = {"metadata": {"name": "detector-1", "uid": "1"}, "status": {"phase": "Running"}}
+ENGINE = Kserve(
+    KubernetesObjects(KubernetesRest("http://127.0.0.1:1", tls=None)),
+    ObjectsFake(),
+    Options(image="i", objects_root="/objects"),
+)
+
+
+def condition(kind: str, status: str, **more: str) -> dict[str, str]:
+    return {"type": kind, "status": status} | more
+
+
+def view(want: ServiceWant, pods: list[dict[str, Any]], *conditions: dict[str, str], **status: Any) -> View:
+    metadata = {"name": "detector", "namespace": "lab", "annotations": {}}
+    return View({"metadata": metadata, "status": status | {"conditions": list(conditions)}}, want, cast("Any", pods))
+
+
+READY = condition("Ready", "True")
+NO_QUOTA = condition("PredictorReady", "False", message="quota", reason="FailedCreate")
+FAILED = {
+    "states": {"targetModelState": "FailedToLoad", "activeModelState": ""},
+    "transitionStatus": "BlockedByFailedLoad",
+}
+
+
+@pytest.mark.parametrize(
+    ("seen", "done", "state", "words"),
+    [
+        (view(WANT, []), False, "Starting", "KServe has not taken it up yet"),
+        (view(WANT, [POD], READY), True, "Starting", ""),
+        (view(KNATIVE, [], READY), True, "Idle", ""),
+        (view(KNATIVE, [POD], READY), True, "Starting", ""),
+        (view(WANT, [], READY), True, "Starting", ""),
+        (
+            view(WANT, [], READY | {"status": "False"}, NO_QUOTA),
+            False,
+            "Waiting",
+            "no pod can be made: quota",
+        ),
+        (
+            view(WANT, [], condition("Ready", "False"), condition("Stopped", "True")),
+            False,
+            "Waiting",
+            "serving.kserve.io/stop",
+        ),
+        (
+            view(
+                WANT, [], condition("Ready", "False"),
+                modelStatus=FAILED | {"lastFailureInfo": {"reason": "ModelLoadFailed", "message": "no such key", "exitCode": 1}},
+            ),
+            False,
+            "LoadFailed",
+            "no such key",
+        ),
+        # Pods tell better, and of the present.
+        (view(WANT, [POD], condition("Ready", "False", message="m"), modelStatus=FAILED), False, "Starting", "KServe: m"),
+        (
+            view(
+                WANT, [POD], READY,
+                modelStatus={
+                    "transitionStatus": "InvalidSpec",
+                    "lastFailureInfo": {"reason": "RuntimeDisabled", "message": "Specified runtime is disabled"},
+                },
+            ),
+            False,
+            "LoadFailed",
+            "RuntimeDisabled: Specified runtime is disabled",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_kserve_tells(seen: View, done: bool, state: str, words: str) -> None:
+    told = await ENGINE.told(seen)
+    assert (told.done, told.state) == (done, ServiceState(state))
+    assert words in told.message
+
+
+@pytest.mark.parametrize(
+    ("predictor", "grpc"),
+    [
+        ({"url": "http://detector-predictor.lab.svc.cluster.local"}, "detector-predictor.lab.svc.cluster.local:80"),
+        ({}, ""),
+    ],
+)
+def test_knatives_gateway_is_told_by_its_host(predictor: dict[str, str], grpc: str) -> None:
+    annotations = {"serving.kserve.io/deploymentMode": "Knative"}
+    main = {"metadata": {"annotations": annotations}, "status": {"components": {"predictor": predictor}}}
+    assert ENGINE.urls(main, None).grpc == grpc
