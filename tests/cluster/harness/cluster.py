@@ -54,9 +54,13 @@ class Cluster:
         Raises TimeoutError or RuntimeError with the logs when a part does not start; nothing runs then.
         """
         folder.chmod(0o755)  # pods of other users have volumes in it
-        slot, data = _take_slot()
-        node = Node.start(folder, servers.SERVICES)
         keys = certificates.make(folder / "keys", ("127.0.0.1", servers.HOST, servers.FIRST_SERVICE))
+        slot, data = _take_slot()
+        try:
+            node = Node.start(folder, servers.SERVICES)
+        except BaseException:
+            slot.close()
+            raise
         running = cls(node, keys, Images(node), slot, folder / "kubeconfig")
         try:
             running._start_parts(data)

@@ -6,6 +6,7 @@ Used by cluster.py. That first process (tools/node/init.sh) is tethered to the t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _GROUP_PREFIX = "pelagos-node-"
 _START_SECONDS = 20.0
+_numbers = itertools.count(1)
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Node:
     init: int
     """The first process, as the machine numbers it."""
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    control_group: str = f"{_GROUP_PREFIX}{os.getpid()}"
+    control_group: str = field(default_factory=lambda: f"{_GROUP_PREFIX}{os.getpid()}-{next(_numbers)}")
 
     @classmethod
     def start(cls, folder: Path, services: str) -> Node:
@@ -173,5 +175,6 @@ def _remove_control_group(folder: Path) -> None:
 def _remove_control_groups_of_the_dead() -> None:
     for controller in _controllers():
         for folder in controller.glob(f"{_GROUP_PREFIX}*"):
-            if not Path(f"/proc/{folder.name.removeprefix(_GROUP_PREFIX)}").exists():
+            process = folder.name.removeprefix(_GROUP_PREFIX).partition("-")[0]
+            if not Path(f"/proc/{process}").exists():
                 _remove_control_group(folder)
