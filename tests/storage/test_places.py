@@ -10,7 +10,16 @@ import pytest
 
 from faulty_proxy import Fault, Proxy
 from object_storage import ObjectStorage
-from pelagos_pipelines.storage import Bucket, Lease, Place, StorageError, TakenOverError, buckets, leases
+from pelagos_pipelines.storage import (
+    Bucket,
+    Lease,
+    Place,
+    StorageError,
+    StorageRefusedError,
+    TakenOverError,
+    buckets,
+    leases,
+)
 
 
 def everything(path: str) -> bool:
@@ -99,6 +108,12 @@ def test_a_renewal_whose_answer_was_lost_is_still_ours(proxy: Proxy, bucket: str
     proxy.fail(Fault("lose"), times=1, method="PUT")
     lease.confirm()
     lease.confirm()
+
+
+def test_a_service_without_conditional_writes_is_refused(proxy: Proxy, bucket: str) -> None:
+    proxy.fail(Fault("answer", 501, "NotImplemented"), method="PUT")
+    with pytest.raises(StorageRefusedError, match="no conditional writes"):
+        Lease(Bucket(f"s3://{bucket}"), ".lease.json").take()
 
 
 def test_a_lease_is_waited_for_until_it_is_released(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

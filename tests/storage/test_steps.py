@@ -74,10 +74,11 @@ def source(tmp_path: Path) -> Callable[[bool], Path]:
 
 @pytest.fixture
 def upload(object_storage: ObjectStorage, bucket: str) -> Callable[[Path], None]:
-    """Puts the source into the bucket, as a console would: with objects that stand for folders."""
+    """Puts the source into the bucket, as consoles and desktops do: with objects that stand for folders, and with their own."""
 
     def put(folder: Path) -> None:
-        object_storage.put(bucket, "a/tenant/data/samples/shapes/", "")
+        for name in ("", "train/", ".DS_Store", "__MACOSX/train/disc/x.png", "train/disc/.hidden.png"):
+            object_storage.put(bucket, f"a/tenant/data/samples/shapes/{name}", "" if name.endswith("/") else "no data")
         for file in folder.rglob("*"):
             if file.is_file():
                 key = f"a/tenant/data/samples/shapes/{file.relative_to(folder).as_posix()}"

@@ -45,7 +45,7 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 command, env=environment, stdout=output, stderr=output, start_new_session=True
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=2):

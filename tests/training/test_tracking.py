@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from faulty_proxy import Authority, make_authority, proxied
 from pelagos_pipelines.training import tracking
 from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.tracking import DatasetUse, Tracker, TrackingError
@@ -123,3 +124,69 @@ def test_without_an_address_nothing_is_sent() -> None:
 def test_the_client_does_not_retry_for_minutes_by_itself() -> None:
     assert tracking.CLIENT_ENVIRONMENT["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
     assert float(tracking.CLIENT_ENVIRONMENT["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 10
+
+
+CREDENTIALS = {
+    "basic": ({"USERNAME": "ada", "PASSWORD": "CANARYpassword"}, "Basic YWRhOkNBTkFSWXBhc3N3b3Jk"),
+    "token": ({"TOKEN": "CANARYtoken"}, "Bearer CANARYtoken"),
+}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return make_authority(tmp_path / "authority")
+
+
+@pytest.mark.parametrize("kind", CREDENTIALS)
+def test_credentials_and_authority_come_from_the_environment(
+    kind: str, mlflow: MlflowServer, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, run = new_run(mlflow)
+    variables, header = CREDENTIALS[kind]
+    for name, value in variables.items():
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(authority.file))
+    picture = tmp_path / "curves.png"
+    picture.write_bytes(b"pixels")
+    with proxied(mlflow.uri, authority.server) as proxy:
+        proxy.authorization = header
+        tracker = Tracker(proxy.url, run)
+        tracker.metrics({"train/loss": 1.0}, 1, time.time())
+        tracker.file(picture, "figures")
+        tracker.flush()
+        assert proxy.seen
+    assert history(client, run, "train/loss") == [(1, 1.0)]
+    assert [item.path for item in client.list_artifacts(run, "figures")] == ["figures/curves.png"]
+    found = client.get_run(run)
+    assert "CANARY" not in f"{found.data.params} {found.data.tags}"
+
+
+@pytest.mark.parametrize("kind", CREDENTIALS)
+def test_refused_credentials_are_told_at_once_and_never_quoted(
+    kind: str, mlflow: MlflowServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, run = new_run(mlflow)
+    for name, value in CREDENTIALS[kind][0].items():
+        monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
+    with proxied(mlflow.uri) as proxy:
+        proxy.authorization = "another"
+        tracker = Tracker(proxy.url, run, flush_seconds=60)
+        tracker.metrics({"train/loss": 1.0}, 1, time.time())
+        with pytest.raises(
+            TrackingError, match=r"refused for run .*MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME"
+        ) as e:
+            tracker.flush()
+    assert "***" in str(e.value), "the proxy quoted them"
+    assert "CANARY" not in str(e.value) + caplog.text
+    assert "YWRhOkNB" not in str(e.value) + caplog.text
+
+
+def test_an_unknown_authority_is_told_with_the_variable_that_names_it(
+    mlflow: MlflowServer, authority: Authority
+) -> None:
+    _, run = new_run(mlflow)
+    with proxied(mlflow.uri, authority.server) as proxy:
+        tracker = Tracker(proxy.url, run, flush_seconds=15)
+        tracker.metrics({"train/loss": 1.0}, 1, time.time())
+        with pytest.raises(TrackingError, match="certificate authority in MLFLOW_TRACKING_SERVER_CERT_PATH"):
+            tracker.flush()

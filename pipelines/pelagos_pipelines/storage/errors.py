@@ -61,6 +61,10 @@ def _refused(where: str, doing: str, text: str) -> StorageError | StorageRefused
             f"{where}: access is refused ({said}) while {doing}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the Secret"
             " that this step gets, and what they allow in this bucket"
         )
+    if status == "501":
+        return StorageRefusedError(
+            f"{where}: the service has no conditional writes ({said}), which keep two steps apart; use one that has"
+        )
     if status in {"301", "307", "400"}:
         return StorageRefusedError(
             f"{where}: the service does not understand ({said}) while {doing}; check AWS_ENDPOINT_URL and AWS_REGION"

@@ -1,8 +1,7 @@
 """Who may write to a place on object storage: an object that only its holder renews, by conditional writes.
 
 No clocks are compared: who waits watches the object, and takes it over when it has not changed for ``TTL`` seconds of its own
-time. A service without conditional writes is used without a lease; all that is written there is named by its content or
-replaced whole, so that two writers cost work and spoil nothing.
+time. The service must know conditional writes (If-None-Match, If-Match), and is refused when it says that it does not.
 """
 
 from __future__ import annotations
@@ -45,6 +44,8 @@ class Lease:
         """Take it when nobody holds it, or its holder has shown no sign of life for ``TTL`` seconds."""
         holder, etag = self._seen()
         since = time.monotonic()
+        if holder:
+            log.info("%s is held by another process; waiting until it ends or shows no sign of life", self._bucket.uri)
         while True:
             free = not holder or time.monotonic() - since >= TTL
             if free and self._claim(etag):

@@ -3,10 +3,14 @@
 Tasks create one Tracker each. Everything is queued and sent by a thread, in order, with retries; `flush` at the end of a task
 is the only call that waits. Sending the same metric twice (same step, time and value) leaves one point in MLflow, so an
 interrupted task may send its whole history again.
+
+Credentials and the certificate authority come from the environment, as mlflow itself reads it: MLFLOW_TRACKING_USERNAME and
+MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; MLFLOW_TRACKING_SERVER_CERT_PATH.
 """
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import queue
@@ -31,7 +35,16 @@ CLIENT_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 # The server refuses the content: sending it again cannot help.
-PERMANENT = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "BAD_REQUEST"})
+PERMANENT = frozenset(
+    {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "UNAUTHENTICATED", "BAD_REQUEST"}
+)
+HINTS = {
+    "UNAUTHENTICATED": "check MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, in the Secret"
+    " that this step gets",
+    "PERMISSION_DENIED": "check what the user of MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN may do",
+    "CERTIFICATE_VERIFY_FAILED": "name the server's certificate authority in MLFLOW_TRACKING_SERVER_CERT_PATH",
+}
+"""What to do about a failure whose code or text holds the key."""
 
 
 class TrackingError(Exception):
@@ -159,9 +172,22 @@ class Tracker:
                 return message.send(client)
             except Exception as error:  # every kind of network trouble has its own class
                 if getattr(error, "error_code", "") in PERMANENT:
-                    self._refused.append(f"{message.text}: {error}")
+                    self._refused.append(f"{message.text}: {worded(error)}")
                     return None
-                self._last_error = f"{message.text}: {error}"
-                log.warning("tracking: %s not sent, will be tried again: %s", message.text, error)
+                self._last_error = f"{message.text}: {worded(error)}"
+                log.warning("tracking: %s not sent, will be tried again: %s", message.text, worded(error))
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def worded(error: Exception) -> str:
+    """What went wrong and what to look at, without credentials: some proxies quote what they were sent."""
+    username, password, token = (
+        os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD", "TOKEN")
+    )
+    text = str(error)
+    basic = base64.b64encode(f"{username}:{password}".encode()).decode() if password else ""
+    for secret in filter(None, (password, token, basic)):
+        text = text.replace(secret, "***")
+    kind = f"{getattr(error, 'error_code', '')} {text}"
+    return "; ".join([text, *(hint for key, hint in HINTS.items() if key in kind)])
