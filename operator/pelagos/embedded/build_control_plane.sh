@@ -76,15 +76,19 @@ export GOPATH="$work/gopath" GO111MODULE=off GOFLAGS= CGO_ENABLED=0 GOCACHE="$wo
 export KUBE_GIT_TREE_STATE=archive KUBE_GIT_VERSION=$version KUBE_GIT_MAJOR=1 KUBE_GIT_MINOR=20 KUBE_GIT_COMMIT=debian
 make generated_files >"$work/generate.log" 2>&1 || { tail -n 40 "$work/generate.log" >&2; exit 1; }
 
-package=k8s.io/kubernetes/vendor/k8s.io/component-base/version
+# The programs tell their version from the one package, and the API server answers with that of the other.
+flags="-s -w"
+for package in component-base/version client-go/pkg/version; do
+  for value in gitVersion=$version gitMajor=1 gitMinor=20; do
+    flags+=" -X k8s.io/kubernetes/vendor/k8s.io/$package.$value"
+  done
+done
 mkdir -p "$destination"
 for program in "${programs[@]}"; do
   echo ":: compiling $program (up to 3 minutes)"
   cgo=0
   [ "$program" != kubelet ] || cgo=1
-  CGO_ENABLED=$cgo go build -trimpath \
-    -ldflags "-s -w -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=20" \
-    -o "$work/$program" "k8s.io/kubernetes/cmd/$program"
+  CGO_ENABLED=$cgo go build -trimpath -ldflags "$flags" -o "$work/$program" "k8s.io/kubernetes/cmd/$program"
   install -m 0755 "$work/$program" "$destination/.$program.new"
   mv "$destination/.$program.new" "$destination/$program"
 done
