@@ -73,6 +73,25 @@ async def test_readiness_tells_what_is_missing(running: Server, vitals: Vitals) 
     assert (await get(running, "/readyz"))[:2] == (503, "the CRDs are not installed\n")
 
 
+async def test_who_leads_is_told_by_an_operator_that_is_ready(vitals: Vitals) -> None:
+    made = Server(lambda: vitals.beat, lambda: vitals.problem, standing=lambda: "standby; the other leads")
+    await made.start("127.0.0.1", 0)
+
+    assert (await get(made, "/readyz"))[:2] == (200, "ok: standby; the other leads\n")
+    vitals.problem = "tracking: no answer"
+    assert (await get(made, "/readyz"))[:2] == (503, "tracking: no answer\n")
+    await made.stop()
+
+
+async def test_a_watch_that_is_silent_is_a_reason_to_start_anew(vitals: Vitals) -> None:
+    made = Server(lambda: vitals.beat, lambda: None, silent=lambda: "the watch of Dataset has been silent")
+    await made.start("127.0.0.1", 0)
+
+    assert (await get(made, "/healthz"))[:2] == (503, "the watch of Dataset has been silent\n")
+    assert (await get(made, "/readyz"))[0] == 200
+    await made.stop()
+
+
 async def test_other_paths_are_not_there(running: Server) -> None:
     assert (await get(running, "/"))[0] == 404
 
