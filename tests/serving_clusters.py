@@ -136,7 +136,7 @@ def inference_service_validator() -> Any:
     return _validators["isvc"]
 
 
-async def until(serving: Serving, uid: str, *states: ServiceState, seconds: float = 60) -> ServiceSeen:
+async def until(serving: Serving, uid: str, *states: ServiceState, seconds: float = 120) -> ServiceSeen:
     """What is seen when the endpoint is in one of ``states``."""
     seen = None
     with contextlib.suppress(TimeoutError):

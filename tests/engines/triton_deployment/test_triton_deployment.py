@@ -111,7 +111,7 @@ async def test_what_the_cluster_cannot_do_now_is_said_in_its_words_and_heals(
 ) -> None:
     setattr(site.node.faults, fault, words)
     await site.serving.apply(site.in_namespace(make_want(uid=UID)))
-    seen = await until(site.serving, UID, ServiceState.WAITING, seconds=20)
+    seen = await until(site.serving, UID, ServiceState.WAITING, seconds=60)
     assert words in seen.message
     setattr(site.node.faults, fault, "")
     if fault == "unplaceable":
@@ -129,7 +129,7 @@ async def test_a_version_that_does_not_start_leaves_the_old_one_served(
     before = await until(site.serving, UID, ServiceState.LOADED)
     site.node.faults.quota = "exceeded quota"
     await site.serving.apply(replace(want, confidence="0.6", digest="next"))
-    seen = await until(site.serving, UID, ServiceState.WAITING, seconds=20)
+    seen = await until(site.serving, UID, ServiceState.WAITING, seconds=60)
     assert (seen.digest, seen.replicas) == ("next", 0)
     assert seen.message == "no pod can be made: exceeded quota; the old version stays served"
     assert seen.grpc_url == before.grpc_url

@@ -1,0 +1,60 @@
+"""The stand-in as a program of its own: what a developer starts beside an API server to see KServe's side of a ModelService."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from control_plane import ControlPlane
+from kserve_stand_in import schemas
+from pelagos.engines.kserve import Kserve
+from pelagos.engines.kubernetes_objects import KubernetesObjects
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.local_objects import LocalObjects
+from pelagos.ports.serving import ServiceState, ServiceWant
+from serving_clusters import CLAIM, clear, options, until
+
+pytestmark = pytest.mark.skipif(not schemas.is_here(), reason=schemas.ABSENT)
+UID = "uid-of-stand-in"
+
+
+@pytest.fixture
+def program(plane: ControlPlane, tmp_path: Path) -> Iterator[None]:
+    command: list[str] = [
+        sys.executable,
+        "-m",
+        "kserve_stand_in",
+        "--kubeconfig",
+        str(plane.kubeconfig),
+        "--claim",
+        f"{CLAIM}={tmp_path.parent}",
+    ]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=log, stderr=log)
+    yield
+    process.send_signal(2)
+    assert process.wait(30) == 0, (tmp_path / "log").read_text()
+
+
+async def test_an_inference_service_is_served_by_the_program(
+    plane: ControlPlane, program: None, tmp_path: Path, make_want: Callable[..., ServiceWant]
+) -> None:
+    plane.create_namespace("stand-in")
+    rest = KubernetesRest(plane.url, tls=plane.tls(), token=plane.token)
+    serving = Kserve(KubernetesObjects(rest), LocalObjects(tmp_path.parent), options(tmp_path.parent))
+    try:
+        await serving.apply(replace(make_want(uid=UID), namespace="stand-in"))
+        # The program reads two megabytes of schemas first.
+        seen = await until(serving, UID, ServiceState.LOADED, seconds=180)
+        assert seen.http_url == "http://detector-predictor.stand-in.svc:80"
+        assert (await serving.probe(UID)).correct
+        await serving.remove(UID)
+    finally:
+        await clear(rest, "stand-in")
+        await serving.close()
+        await rest.close()
