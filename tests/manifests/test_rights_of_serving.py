@@ -31,14 +31,17 @@ ENGINES: dict[str, tuple[type[ClusterServing], str]] = {
 
 
 def add_pod(site: Site, want: ServiceWant) -> None:
-    """What a controller would make; nothing runs it."""
+    """What a controller would make, and a kubelet would find ready; nothing runs it."""
     metadata = {
         "name": f"pod-of-{want.name}",
         "labels": {meta.UID_LABEL: want.uid},
         "annotations": {model_server.DIGEST_ANNOTATION: want.digest},
     }
     body = {"metadata": metadata, "spec": {"containers": [{"name": "server", "image": "none"}]}}
-    site.plane.request("POST", f"/api/v1/namespaces/{want.namespace}/pods", body)
+    pods = f"/api/v1/namespaces/{want.namespace}/pods"
+    site.plane.request("POST", pods, body)
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    site.plane.request("PATCH", f"{pods}/{metadata['name']}/status", ready, kind="application/merge-patch+json")
 
 
 async def live(
@@ -56,7 +59,7 @@ async def live(
 
 @pytest.mark.parametrize("name", ENGINES)
 async def test_a_serving_engine_uses_all_of_its_rights_and_needs_no_other(
-    site: Site, name: str, make_want: MakeWant, tmp_path: Path
+    site: Site, name: str, make_want: MakeWant
 ) -> None:
     kind, overlay = ENGINES[name]
     site.kubectl("apply", "-f", str(Path(__file__).with_name("kinds_of_others.yaml")))
@@ -64,11 +67,13 @@ async def test_a_serving_engine_uses_all_of_its_rights_and_needs_no_other(
     before = len(site.log.read_text().splitlines())
     cluster = KubernetesObjects(KubernetesRest(site.plane.url, tls=site.plane.tls(), token=site.token()))
     want = make_want(scaling=Scaling(minimum=1, maximum=3, cpu=80))
-    options = model_server.Options(image="none", objects_root=str(tmp_path), objects_claim="objects")
-    engines = [kind(cluster, LocalObjects(Path(want.package_uri).parent), options) for _ in range(2)]
+    root = Path(want.package_uri).parent
+    options = model_server.Options(image="none", objects_root=str(root), objects_claim="objects")
+    engines = [kind(cluster, LocalObjects(root), options) for _ in range(2)]
     try:
         await live(engines[0], engines[1], site, want, make_want(scaling=Scaling()))
     finally:
+        site.kubectl("delete", "pods", "--all", "--namespace", want.namespace)
         for engine in engines:
             await engine.close()
         await cluster.close()
