@@ -139,8 +139,13 @@ class Site:
 
 
 def make_tenant(cluster: Cluster) -> None:
-    """The namespace of a team, with its credentials for the object storage."""
+    """The namespace of a team as `manifests/tenant` makes it, with credentials for the object storage."""
+    folder = cluster.folder / "tenant"
+    folder.mkdir()
+    base = os.path.relpath((machine.ROOT / "manifests/tenant/base").resolve(), folder.resolve())
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": TENANT, "resources": [base]}))
     cluster.create_namespace(TENANT)
+    cluster.kubectl("apply", "-k", folder)
     give_storage_credentials(cluster, TENANT)
 
 
