@@ -85,8 +85,7 @@ def _failure(status: Struct) -> str:
         ended = container.get("state", {}).get("terminated", {})
         if ended.get("exitCode"):
             message = f"{ended.get('reason', 'Error')} (exit code {ended['exitCode']})"
-            words = " ".join(str(ended.get("message", "")).split()[-100:])
-            return f"{message}: {words}" if words else message
+            return f"{message}: {ended['message']}" if ended.get("message") else message
     return str(status.get("message", "pod failed"))
 
 

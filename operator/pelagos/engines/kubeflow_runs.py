@@ -48,6 +48,8 @@ _GONE = re.compile(
 """What pods say that were ended from outside; the step itself did nothing wrong."""
 _DEEPEST = 8
 """Groups around a pod."""
+_LONGEST = 1000
+"""Characters of what a pod said that are told."""
 _QUOTA = re.compile(r"exceeded quota", re.IGNORECASE)
 
 
@@ -236,8 +238,13 @@ def _said(thing: Struct) -> str:
     history = [entry.get("error") for entry in reversed(thing.get("state_history") or [])]
     for error in (thing.get("error"), *history):
         if error and error.get("message"):
-            return " ".join(str(error["message"]).split())[:1000]
+            return _shortened(" ".join(str(error["message"]).split()))
     return ""
+
+
+def _shortened(words: str) -> str:
+    """The beginning says what ended, and the end of a traceback why."""
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST // 4]} ... {words[-_LONGEST * 3 // 4 :]}"
 
 
 def _history(run: Struct) -> list[str]:

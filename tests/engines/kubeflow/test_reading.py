@@ -94,6 +94,15 @@ def test_the_error_is_that_of_the_pod_and_names_its_step() -> None:
     assert run.message == "step train failed: Error (exit code 1): ValueError: the nets were empty"
 
 
+def test_of_a_long_error_the_beginning_and_the_end_are_told() -> None:
+    words = "Error (exit code 1): Traceback\n" + "  File x.py\n" * 1000 + "ValueError: the nets were empty\n"
+    message = read(make_run("FAILED", executor("FAILED", words))).message
+
+    assert message.startswith("step train failed: Error (exit code 1): Traceback")
+    assert message.endswith("ValueError: the nets were empty")
+    assert len(message) < 1100
+
+
 def test_of_several_errors_the_first_counts() -> None:
     late = task("export", "FAILED", "Error (exit code 1): late", end_time=time(1))
     early = task("evaluate", "FAILED", "Error (exit code 1): early", end_time=time(2))
