@@ -5,6 +5,7 @@ In: what is installed. Out: findings with what to do, the exit code, and JSON.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.error
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,6 +42,7 @@ async def api(plane: ControlPlane) -> AsyncIterator[KubernetesRest]:
     made = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
     yield made
     await made.close()
+    await asyncio.sleep(0.05)  # TLS connections end a moment after their session
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ In: signals, accidents of the API server, Leases as others might write them. Out
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 
@@ -40,3 +41,11 @@ async def api(plane: ControlPlane) -> AsyncIterator[KubernetesRest]:
     made = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
     yield made
     await made.close()
+    await asyncio.sleep(0.05)  # TLS connections end a moment after their session
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Candidates that crash drop the request that they are in, with its connection; that is what a crash does."""
+    for item in items:
+        if item.path.name == "test_lease.py":
+            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))

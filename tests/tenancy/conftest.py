@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -52,6 +53,7 @@ async def api(plane: ControlPlane) -> AsyncIterator[KubernetesRest]:
     made = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
     yield made
     await made.close()
+    await asyncio.sleep(0.05)  # TLS connections end a moment after their session
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
