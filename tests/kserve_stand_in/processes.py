@@ -7,6 +7,7 @@ interpreter, the folders behind volumes, the address to listen on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from time import monotonic
 from typing import Any
 
 from loopback import free_address
+from pelagos_pipelines.serving import entrypoint
 
 PORTS = (8080, 9000, 8002)
 _LOG_KEPT = 2048
@@ -141,6 +143,9 @@ class Running:
             await asyncio.sleep(0.05)
         self.kill()
         await asyncio.to_thread(self.process.wait)
+        # A node takes a pod's memory away; here it is the machine's.
+        with contextlib.suppress(entrypoint.RefusedError):
+            entrypoint.free_shared_memory(entrypoint.read(self.steps[-1].environment))
 
     def step(self) -> None:
         """Notice what ended; begin what comes next."""
