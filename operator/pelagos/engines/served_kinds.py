@@ -9,7 +9,7 @@ from pelagos.api import crds, kinds, meta
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.ports.leadership import monotonic
 
-REMEDY = "kubectl apply --server-side -f manifests/crds"
+REMEDY = "kubectl apply --server-side -k manifests/crds"
 GOOD_FOR = 600.0
 """Seconds between two looks at schemas that fit."""
 _SHOWN = 6
