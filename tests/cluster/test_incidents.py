@@ -16,7 +16,7 @@ import pytest
 from cluster.harness import machine, servers
 from cluster.platform import services
 from cluster.platform.services import Platform
-from cluster.platform.site import OPERATOR, SYSTEM, Site, give_storage_credentials
+from cluster.platform.site import OPERATOR, SYSTEM, TENANT, Site, give_storage_credentials
 from installations import dataset, service, training
 
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
@@ -126,7 +126,7 @@ def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site:
     (tracked,) = [run for run in platform.tracked_runs() if run["info"]["run_id"] == status["tracking"]["run"]]
     assert tracked["info"]["status"] == "FINISHED"
     assert platform.epochs(status["pipelineRun"]["id"]) == list(range(1, 13))
-    attempts = {run["display_name"].rpartition("-a")[2] for run in platform.pipeline_runs() if run["state"] != ""}
+    attempts = {run["display_name"].rpartition("-a")[2] for run in platform.pipeline_runs(TENANT) if run["state"] != ""}
     assert attempts >= {"1", "2"}
     delete(site, "trainingrun/evicted")
 
@@ -134,14 +134,14 @@ def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site:
 def test_an_operator_that_is_killed_while_a_training_runs_adopts_it(site: Site, platform: Platform) -> None:
     site.apply(small_training("adopted", epochs=12))
     site.wait("it trains", lambda: site.get("trainingrun", "adopted")["status"].get("progress"), 240)
-    known = {run["run_id"] for run in platform.pipeline_runs()}
+    known = {run["run_id"] for run in platform.pipeline_runs(TENANT)}
 
     site.cluster.kubectl(
         "delete", "pods", f"--namespace={SYSTEM}", "--all", "--grace-period=0", "--force", "--wait=false"
     )
 
     status = site.wait_ready("trainingrun", "adopted", 400)["status"]
-    assert {run["run_id"] for run in platform.pipeline_runs()} == known
+    assert {run["run_id"] for run in platform.pipeline_runs(TENANT)} == known
     assert platform.epochs(status["pipelineRun"]["id"]) == list(range(1, 13))
 
 

@@ -118,7 +118,7 @@ def test_a_user_outside_gets_the_answer_of_the_training_framework(
 
 
 def test_one_pipeline_run_and_one_tracked_run_were_made(served: Site, platform: Platform) -> None:
-    names = [run["display_name"] for run in platform.pipeline_runs()]
+    names = [run["display_name"] for run in platform.pipeline_runs(TENANT)]
     assert len(names) == len(set(names)) == 2
 
     (tracked,) = platform.tracked_runs()
@@ -130,8 +130,9 @@ def test_applying_everything_again_changes_nothing(served: Site) -> None:
     said = served.apply(*RESOURCES)
     assert [line.rsplit(" ", 1)[1] for line in said.splitlines()] == ["unchanged"] * 3
 
-    said = served.apply_manifests()
-    assert {line.rsplit(" ", 1)[1] for line in said.splitlines()} == {"unchanged"}, said
+    # A server of 1.20 drops the CEL rules of our definitions, so kubectl sees a difference there each time.
+    said = [line for line in served.apply_manifests().splitlines() if "customresourcedefinition" not in line]
+    assert {line.rsplit(" ", 1)[1] for line in said} == {"unchanged"}, said
 
 
 def test_new_settings_are_rolled_out_without_a_failed_request(served: Site, platform: Platform, tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def name(pod: Any) -> str:
 
 
 def test_an_operator_that_is_killed_finds_all_as_it_was(served: Site, platform: Platform) -> None:
-    runs = len(platform.pipeline_runs())
+    runs = len(platform.pipeline_runs(TENANT))
     versions = [served.get(kind, name)["metadata"]["resourceVersion"] for kind, name in THREE]
     served.cluster.kubectl(
         "delete", "pods", f"--namespace={SYSTEM}", "--all", "--grace-period=0", "--force", "--wait=false"
@@ -203,7 +204,7 @@ def test_an_operator_that_is_killed_finds_all_as_it_was(served: Site, platform: 
     served.wait_ready("modelservice", "detector", 60)
 
     assert [served.get(kind, name)["metadata"]["resourceVersion"] for kind, name in THREE[:2]] == versions[:2]
-    assert len(platform.pipeline_runs()) == runs
+    assert len(platform.pipeline_runs(TENANT)) == runs
 
 
 THREE = (("dataset", "frames"), ("trainingrun", "detector"), ("modelservice", "detector"))
@@ -236,5 +237,5 @@ def test_the_deletion_of_the_three_resources_leaves_nothing(served: Site, platfo
     left = served.kubectl("get", "deployments,services,hpa,pdb,networkpolicies,configmaps", "-o", "name").split()
     assert [each for each in left if "kube-root-ca" not in each] == []
     assert platform.storage().keys(BUCKET, "objects/") == []
-    assert platform.pipeline_runs() == []
+    assert platform.pipeline_runs(TENANT) == []
     assert platform.tracked_runs() == []

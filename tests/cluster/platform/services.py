@@ -59,10 +59,12 @@ class Platform:
         identifiers = [entry["experiment_id"] for entry in found]
         return list(self._mlflow("runs/search", {"experiment_ids": identifiers, "max_results": 100}).get("runs", []))
 
-    def pipeline_runs(self) -> list[Mapping[str, Any]]:
-        """All runs of the pipeline server."""
+    def pipeline_runs(self, namespace: str) -> list[Mapping[str, Any]]:
+        """All runs that the pipeline server has in a namespace."""
         port = self.cluster.forward_service("ml-pipeline", 8888, NAMESPACE)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/apis/v2beta1/runs?page_size=200", timeout=20) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/apis/v2beta1/runs?namespace={namespace}&page_size=200", timeout=20
+        ) as answer:
             return list(json.load(answer).get("runs", []))
 
     def epochs(self, pipeline_run: str) -> list[int]:
