@@ -164,7 +164,9 @@ def _failure(run: Struct) -> tuple[RunState, str]:
     if _OUT_OF_MEMORY.search(words):
         return RunState.FAILED, f"step {step} ran out of memory ({words}); give it more in spec.resources.memory"
     if _GONE.search(words):
-        return RunState.INTERRUPTED, f"the pod of step {step} is gone without an outcome: {words}"
+        # Of a process below the container's first one, some runtimes do not say that memory was the cause.
+        cause = "; if nobody did that, give it more in spec.resources.memory" if "exit code 137" in words else ""
+        return RunState.INTERRUPTED, f"the pod of step {step} is gone without an outcome: {words}{cause}"
     if step:
         return RunState.FAILED, f"step {step} failed: {words}"
     return RunState.FAILED, words or "the run failed, and the server does not say why; the logs of its pods may"
