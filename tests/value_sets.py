@@ -30,6 +30,7 @@ EVERYTHING: Mapping[str, Any] = {
         "podAnnotations": {"example.org/note": "a: b"},
     },
     "networkPolicies": {"enabled": True, "apiServer": "10.1.2.3/32", "monitoringNamespace": "prometheus"},
+    "admission": {"enabled": True},
     "monitoring": {"enabled": True},
     "tenants": [
         {"namespace": "marine-lab", "experimentPrefix": "marine/", "queue": "gpus", "quota": {"requests.cpu": "8"}},

@@ -67,10 +67,26 @@ def test_the_chart_brings_the_same_definitions() -> None:
     )
 
 
+@pytest.mark.parametrize("name", sorted(variants.COMPONENTS.keys() - {"monitoring"}))  # whose objects an overlay labels
+def test_a_component_says_what_its_values_say_to_helm(name: str, tmp_path: Path) -> None:
+    relative = "/".join([".."] * len(tmp_path.parts[1:])) + str(rendering.MANIFESTS)
+    names = [*(["single-namespace"] if name in variants.BENEATH else []), name]
+    (tmp_path / "kustomization.yaml").write_text(
+        kustomization(resources=[f"{relative}/base"], components=[f"{relative}/components/{name}" for name in names])
+    )
+    by_kustomize = rendering.kustomize(tmp_path)
+
+    values = plain(variants.values(*(variants.COMPONENTS[name] for name in names)))
+    found = rendering.helm(values, namespace=variants.NAMESPACE)
+    by_helm = [body for body in found if "rbac" not in body["apiVersion"]]
+    by_kustomize, by_helm = map(rendering.managed_by_nobody, (by_kustomize, by_helm))
+    assert rendering.by_identity(by_kustomize) == rendering.by_identity(by_helm)
+
+
 @pytest.mark.parametrize(
     "names",
     [
-        ("kserve", "gpu", "networkpolicies", "kubeflow-token", "tracking-token"),
+        ("kserve", "gpu", "networkpolicies", "kubeflow-token", "tracking-token", "admission"),
         ("gpu", "claims", "tracking-basic-auth", "single-namespace"),
         ("single-namespace", "kserve-single-namespace", "networkpolicies"),
         ("tracking-token", "claims", "networkpolicies", "kserve"),

@@ -1,7 +1,7 @@
-"""Renders ValidatingAdmissionPolicies: what CEL in the CRDs cannot say, because it is about a ConfigMap, or about two objects.
+"""ValidatingAdmissionPolicies: what CEL in the CRDs cannot say, because it is about a ConfigMap, or about two objects.
 
-The operator says the same later, where a server does not know such policies (before 1.30) or they are not installed; only who may
-write conventions it cannot know.
+Called by api/installation, which gives them the labels of an installation. The operator says the same later, where a server does
+not know such policies (before 1.30) or they are not installed; only who may write conventions it cannot know.
 """
 
 from __future__ import annotations
@@ -34,14 +34,8 @@ def rendered() -> list[Struct]:
     ]
 
 
-def files() -> dict[str, Any]:
-    """Documents of every file below manifests/admission, by name."""
-    listed = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": ["policies.yaml"]}
-    return {"policies.yaml": rendered(), "kustomization.yaml": [listed]}
-
-
 def _pair(name: str, spec: Struct, **binding: Any) -> tuple[Struct, Struct]:
-    metadata = {"name": name, "labels": {"app.kubernetes.io/part-of": "pelagos"}}
+    metadata = {"name": name}
     policy = {
         "apiVersion": API_VERSION,
         "kind": "ValidatingAdmissionPolicy",

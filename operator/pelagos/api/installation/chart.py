@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from pelagos.api.installation import helm
-from pelagos.api.installation.objects import network, operator, roles, serving, tenants
+from pelagos.api.installation.objects import admission, network, operator, roles, serving, tenants
 from pelagos.api.installation.values import Values
 
 FILES = "files/monitoring"
@@ -49,6 +49,7 @@ def templates() -> dict[str, list[Any]]:
         "roles": roles.roles(),
         "kserve": serving.runtimes(),
         "networkpolicies": network.policies(),
+        "admission": admission.policies(),
         "tenants": [tenants.tenants()],
     }
 

@@ -10,7 +10,7 @@ import yaml
 
 from pelagos.api import crds, kinds
 from pelagos.api.installation import argocd, chart, editing, kustomize, nodes, variants
-from pelagos.api.installation.objects import network, operator, roles, serving, tenants
+from pelagos.api.installation.objects import admission, network, operator, roles, serving, tenants
 from pelagos.api.installation.values import Values, plain
 from pelagos.api.installation.variants import Overlay, Scope
 from pelagos.api.permissions import Feature
@@ -101,7 +101,7 @@ def _roles() -> dict[str, str]:
 
 def _components() -> dict[str, str]:
     base = [node for listed in _BASE.values() for node in listed]
-    listed = [*base, *network.policies(), *serving.runtimes()]
+    listed = [*base, *network.policies(), *admission.policies(), *serving.runtimes()]
     found: dict[str, str] = {}
     for name, changes in variants.COMPONENTS.items():
         beneath = variants.BENEATH.get(name, {})

@@ -167,6 +167,15 @@ class NetworkPolicies(Part):
     )
 
 
+class Admission(Part):
+    """Refusals by the API server of what the operator would refuse later."""
+
+    enabled: Annotated[
+        bool,
+        Field(description="Whether ValidatingAdmissionPolicies are made, for all namespaces; needs Kubernetes 1.30."),
+    ] = False
+
+
 class Monitoring(Part):
     """For clusters with the Prometheus operator."""
 
@@ -200,6 +209,7 @@ class Values(Part):
     storage: Annotated[Storage, Field(description="Where data and results lie.")] = Storage()
     operator: Annotated[Operator, Field(description="The operator's pod.")] = Operator()
     network_policies: Annotated[NetworkPolicies, Field(description="Who may talk to whom.")] = NetworkPolicies()
+    admission: Annotated[Admission, Field(description="What the API server refuses.")] = Admission()
     monitoring: Annotated[Monitoring, Field(description="For the Prometheus operator.")] = Monitoring()
     tenants: Annotated[
         list[Tenant], Field(description="Namespaces of tenants, with conventions, quota and a service account.")

@@ -42,6 +42,7 @@ COMPONENTS: dict[str, Changes] = {
     "single-namespace": {"scope": {"kind": "Namespace"}},
     "networkpolicies": {"networkPolicies": {"enabled": True}},
     "monitoring": {"monitoring": {"enabled": True}},
+    "admission": {"admission": {"enabled": True}},
     "kubeflow-token": {"kubeflow": {"token": True}},
     "tracking-basic-auth": {"tracking": {"auth": "Basic", "tenantSecret": "pelagos-tracking"}},
     "tracking-token": {"tracking": {"auth": "Token", "tenantSecret": "pelagos-tracking"}},

@@ -166,7 +166,7 @@ async def admission(patient: Patient) -> Iterable[Finding]:
     answers = {name: await patient.api.get(f"{root}/{name}") for name in POLICIES}
     lacking = [name for name, answer in answers.items() if answer.status == 404]
     if lacking:
-        remedy = "kubectl apply -k manifests/admission"
+        remedy = "add the component manifests/components/admission, or with Helm admission.enabled=true"
         return [note("admission", f"not installed: {', '.join(lacking)}; the operator says the same later", remedy)]
     refused = next((answer for answer in answers.values() if answer.status != 200), None)
     return [hidden("admission", refused) if refused else ok("admission", f"policies {', '.join(POLICIES)}")]

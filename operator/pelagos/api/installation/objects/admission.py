@@ -1,0 +1,20 @@
+"""The policies of api/admission.py as objects of an installation, for servers that know such (Kubernetes 1.30)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pelagos.api import admission
+from pelagos.api.installation.nodes import Given, Value, When
+from pelagos.api.installation.objects import common
+
+
+def policies() -> list[Any]:
+    """Each policy and its binding. They judge all namespaces, whichever are watched."""
+    return [
+        When(
+            Given(Value("admission.enabled")),
+            body | {"metadata": common.cluster_metadata(body["metadata"]["name"], "admission")},
+        )
+        for body in admission.rendered()
+    ]
