@@ -189,12 +189,6 @@ async def test_a_node_that_is_drained_interrupts_the_run_and_the_next_attempt_go
     assert (await pipelines.reach(RunState.SUCCEEDED)).attempt == 2
 
 
-async def test_too_little_memory_names_the_field(pipelines: Pipelines) -> None:
-    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="16Mi"))
-
-    await pipelines.reach(RunState.FAILED, RunState.INTERRUPTED, words="spec.resources.memory")
-
-
 async def test_the_cluster_ends_a_run_at_its_time_limit_by_itself(pipelines: Pipelines) -> None:
     await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi", time_limit=15))
     await pipelines.begun()
