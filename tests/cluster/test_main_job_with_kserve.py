@@ -103,7 +103,7 @@ def test_kserve_found_nothing_wrong_with_what_it_was_given(served: Site, kserve:
 
 
 def test_a_user_outside_gets_an_answer(served: Site) -> None:
-    image = next(Path(served.cluster.folder, "volumes/data/samples/phytoplankton-crops").rglob("*.png"))
+    image = next(Path(served.cluster.folder, "volumes/data/samples/phytoplankton-crops").rglob("*.jpg"))
 
     got = json.loads(served.pelagos("predict", "classifier", image, "--namespace", TENANT, "-o", "json"))
 

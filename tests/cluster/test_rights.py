@@ -1,0 +1,26 @@
+"""What the operator may do and what it did in all tests before this one are the same, by the audit log of the real cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+import audit_rbac
+import rendering
+from cluster.harness.cluster import Cluster
+from cluster.platform.site import OPERATOR, SYSTEM
+
+USER = f"system:serviceaccount:{SYSTEM}:{OPERATOR}"
+OVERLAYS = ("triton-only", "kserve")
+"""Those that the tests before this one installed."""
+
+
+def test_what_is_granted_is_what_was_used(cluster: Cluster) -> None:
+    seen = audit_rbac.trace(cluster.audit_log.read_text(encoding="utf-8").splitlines(), USER)
+    resources = {act.resource for act in seen.done}
+    if not {"deployments", "inferenceservices"} <= resources:
+        pytest.skip("the tests of the main job with both serving engines must run before this one")
+    given = set().union(
+        *(audit_rbac.grants(rendering.kustomize(rendering.MANIFESTS / "overlays" / name), USER) for name in OVERLAYS)
+    )
+
+    assert audit_rbac.problems(seen, given) == []
