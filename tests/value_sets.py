@@ -34,12 +34,22 @@ EVERYTHING: Mapping[str, Any] = {
     "monitoring": {"enabled": True},
     "tenants": [
         {"namespace": "marine-lab", "experimentPrefix": "marine/", "queue": "gpus", "quota": {"requests.cpu": "8"}},
-        {"namespace": "plankton"},
+        {"namespace": "plankton", "maxGpus": "0"},
     ],
 }
+SHARES: Mapping[str, Any] = {
+    "operator": {
+        "shares": [
+            {"name": "north", "selector": "pelagos.dev/share=north"},
+            {"name": "others", "selector": "pelagos.dev/share notin (north)"},
+        ]
+    }
+}
+"""What manifests/samples/shares says."""
 SETS: dict[str, Values] = {overlay.name: overlay.values for overlay in variants.OVERLAYS} | {
     "defaults of Helm": Values(),
     "claims": variants.values(variants.COMPONENTS["claims"]),
     "basic auth": variants.values(variants.COMPONENTS["tracking-basic-auth"]),
+    "shares": variants.values(SHARES),
     "everything": Values.model_validate(EVERYTHING),
 }

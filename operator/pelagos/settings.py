@@ -8,9 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_KEY, _VALUE = r"[A-Za-z0-9][-A-Za-z0-9_./]*", r"[-A-Za-z0-9_.]*"
-_REQUIREMENT = rf"(!?{_KEY}|{_KEY} *(=|==|!=) *{_VALUE}|{_KEY} +(in|notin) +\( *{_VALUE}( *, *{_VALUE})* *\))"
-_SELECTOR = rf"^({_REQUIREMENT}( *, *{_REQUIREMENT})*)?$"
+from pelagos.api import meta
 
 
 class Settings(BaseSettings):
@@ -26,7 +24,7 @@ class Settings(BaseSettings):
     """How to reach the API server; None: the service account of the pod, or the user's kubeconfig."""
     namespace: str | None = None
     """Watch this namespace only; None: all."""
-    watch_selector: str = Field("", pattern=_SELECTOR)
+    watch_selector: str = Field("", pattern=meta.SELECTOR)
     """Watch only resources with these labels, as in `kubectl get -l`; empty: all. Each share needs a `lease_name` of its own."""
     tracking_uri: str = ""
     """The MLflow server."""

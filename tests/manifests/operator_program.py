@@ -52,7 +52,7 @@ def main() -> None:
     settings = Settings()
     logs.configure()
     resources.configure(settings)
-    memo = kopf.Memo(start=functools.partial(start, settings))
+    memo = kopf.Memo(start=functools.partial(start, settings), watch_selector=settings.watch_selector)
     if settings.namespace:
         kopf.run(standalone=True, memo=memo, namespaces=[settings.namespace])
     else:

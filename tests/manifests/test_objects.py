@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 
 import rendering
-from pelagos.api import permissions
+from pelagos.api import conventions, permissions
 from pelagos.api.installation import chart, tree, variants
 from pelagos.api.installation.values import Values, plain
 from pelagos.settings import Settings
@@ -25,13 +25,17 @@ FORBIDDEN_VERBS = {"*", "escalate", "bind", "impersonate", "deletecollection"}
 NAMES = sorted(SETS)
 
 
+def deployments(name: str) -> list[dict[str, Any]]:
+    return [body for body in tree.objects(SETS[name]) if body["kind"] == "Deployment"]
+
+
 def deployment(name: str) -> dict[str, Any]:
-    (found,) = (body for body in tree.objects(SETS[name]) if body["kind"] == "Deployment")
+    (found,) = deployments(name)
     return found
 
 
-def environment(name: str) -> dict[str, Any]:
-    container = deployment(name)["spec"]["template"]["spec"]["containers"][0]
+def environment(deployed: dict[str, Any]) -> dict[str, Any]:
+    container = deployed["spec"]["template"]["spec"]["containers"][0]
     return {entry["name"]: entry.get("value") for entry in container["env"]}
 
 
@@ -92,17 +96,46 @@ def test_every_right_says_why_and_is_granted_to_someone() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_of_the_pod_exists_and_is_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {f"PELAGOS_{field.upper()}" for field in Settings.model_fields}
-    found = environment(name)
-    ours = {key: value for key, value in found.items() if key.startswith("PELAGOS_")}
+    for deployed in deployments(name):
+        ours = {key: value for key, value in environment(deployed).items() if key.startswith("PELAGOS_")}
 
-    assert ours.keys() <= known
-    for key, value in ours.items():
-        monkeypatch.setenv(key, value or "pelagos-system")
-    settings = Settings()
-    assert settings.pipelines_engine == "kubeflow"
-    assert settings.leader_election
-    assert settings.serving_engine == SETS[name].engines.serving
-    assert (settings.namespace is None) == (SETS[name].scope.kind == "Cluster")
+        assert ours.keys() <= known
+        for key, value in ours.items():
+            monkeypatch.setenv(key, value or "pelagos-system")
+        settings = Settings()
+        assert settings.pipelines_engine == "kubeflow"
+        assert settings.leader_election
+        assert settings.lease_name == deployed["metadata"]["name"]
+        assert settings.serving_engine == SETS[name].engines.serving
+        assert (settings.namespace is None) == (SETS[name].scope.kind == "Cluster")
+
+
+def test_each_share_has_its_own_selector_pods_and_lease() -> None:
+    shares = SETS["shares"].operator.shares
+    watched = [environment(deployed)["PELAGOS_WATCH_SELECTOR"] for deployed in deployments("shares")]
+    pods = [deployed["spec"]["selector"]["matchLabels"] for deployed in deployments("shares")]
+    (leases,) = (
+        {*rule["resourceNames"]}
+        for where, rule in rules()
+        if where == "shares: pelagos-operator-leader" and "resourceNames" in rule
+    )
+
+    assert watched == [share.selector for share in shares]
+    assert [labels["pelagos.dev/share"] for labels in pods] == [share.name for share in shares]
+    assert leases == {environment(deployed)["PELAGOS_LEASE_NAME"] for deployed in deployments("shares")}
+
+
+def test_a_limit_of_no_gpus_reaches_the_conventions() -> None:
+    found = {
+        body["metadata"]["namespace"]: body["data"].get("maxGpus")
+        for body in tree.objects(SETS["everything"])
+        if body["kind"] == "ConfigMap"
+    }
+
+    assert found == {"marine-lab": None, "plankton": "0"}
+    for body in tree.objects(SETS["everything"]):
+        if body["kind"] == "ConfigMap":
+            assert conventions.problem(body["data"]) is None
 
 
 def test_the_operator_runs_alone_and_is_replaced_before_it_is_started_anew() -> None:
@@ -131,7 +164,9 @@ def test_the_token_for_kubeflow_is_for_nobody_else() -> None:
 def test_mounted_files_are_those_that_the_settings_name() -> None:
     container = deployment("everything")["spec"]["template"]["spec"]["containers"][0]
     folders = {mount["mountPath"] for mount in container["volumeMounts"]}
-    files = [value for value in environment("everything").values() if str(value).startswith("/etc/pelagos/")]
+    files = [
+        value for value in environment(deployment("everything")).values() if str(value).startswith("/etc/pelagos/")
+    ]
 
     assert len(files) == 5
     assert {str(Path(file).parent) for file in files} <= folders
@@ -159,6 +194,10 @@ def test_the_schema_takes_what_the_types_take(name: str) -> None:
         ({"operator": {"leaseSeconds": 1}}, "1"),
         ({"image": {"digest": "latest"}}, "latest"),
         ({"tenants": [{}]}, "namespace"),
+        ({"tenants": [{"namespace": "reef", "maxGpus": "many"}]}, "many"),
+        ({"operator": {"shares": [{"name": "north"}]}}, "selector"),
+        ({"operator": {"shares": [{"name": "north", "selector": "share > 3"}]}}, "share > 3"),
+        ({"operator": {"shares": [{"name": "North", "selector": "share=north"}]}}, "North"),
     ],
 )
 def test_the_schema_refuses_mistakes(change: dict[str, Any], named: str) -> None:

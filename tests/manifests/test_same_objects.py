@@ -41,6 +41,12 @@ def test_an_overlay_holds_the_objects_of_its_values(overlay: variants.Overlay) -
     assert rendering.by_identity(rendering.without_definitions(found)) == expected(overlay.values, "kustomize")
 
 
+def test_the_sample_of_shares_holds_the_objects_of_its_values() -> None:
+    found = rendering.kustomize(rendering.MANIFESTS / "samples/shares")
+
+    assert rendering.by_identity(rendering.without_definitions(found)) == expected(SETS["shares"], "kustomize")
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_the_chart_holds_the_objects_of_its_values(name: str) -> None:
     found = rendering.helm(plain(SETS[name]), namespace=variants.NAMESPACE)

@@ -20,6 +20,13 @@ RETRY_ANNOTATION = "pelagos.dev/retry"
 UID_LABEL = "pelagos.dev/uid"
 FIELD_MANAGER = "pelagos-operator"
 
+_KEY, _VALUE = r"[A-Za-z0-9][-A-Za-z0-9_./]*", r"[-A-Za-z0-9_.]*"
+_REQUIREMENT = rf"(!?{_KEY}|{_KEY} *(=|==|!=) *{_VALUE}|{_KEY} +(in|notin) +\( *{_VALUE}( *, *{_VALUE})* *\))"
+SELECTOR = rf"^({_REQUIREMENT}( *, *{_REQUIREMENT})*)?$"
+"""A label selector as kubectl takes it."""
+SHARE_LABEL = "pelagos.dev/share"
+"""By which several operators divide resources among them, and by which each finds its own pods."""
+
 Duration = Annotated[
     str,
     Field(pattern=r"^([0-9]+(ms|s|m|h|d))+$", max_length=32, examples=["30s", "10m", "4h"]),

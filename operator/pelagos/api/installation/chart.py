@@ -45,7 +45,7 @@ def templates() -> dict[str, list[Any]]:
     """The objects of each template file."""
     return {
         "namespace": [operator.namespace()],
-        "operator": [operator.service_account(), operator.service(), operator.deployment()],
+        "operator": [operator.service_account(), operator.service(), *operator.deployments()],
         "roles": roles.roles(),
         "kserve": serving.runtimes(),
         "networkpolicies": network.policies(),

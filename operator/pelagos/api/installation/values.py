@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from pelagos.api import meta
+
 Url = Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$", max_length=2048)]
 S3Uri = Annotated[str, Field(pattern=r"^(s3://[^\s]+)?$", max_length=2048)]
 ObjectName = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
@@ -132,11 +134,36 @@ class Storage(Part):
     ] = ""
 
 
+class Share(Part):
+    """What one of several operators watches."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$",
+            description="Ends the names of its Deployment and its Lease: pelagos-operator-<name>.",
+        ),
+    ]
+    selector: Annotated[
+        str,
+        Field(
+            pattern=meta.SELECTOR, min_length=1, description="Labels of its resources, as kubectl get -l takes them."
+        ),
+    ]
+
+
 class Operator(Part):
     """The operator's own pod."""
 
     concurrent_reconciles: Annotated[int, Field(ge=1, le=256, description="Reconciles at once.")] = 16
     probe_interval: Annotated[int, Field(ge=1, le=3600, description="Seconds between two probes of a service.")] = 20
+    shares: Annotated[
+        list[Share],
+        Field(
+            description="Several operators that divide the resources by labels, as [{name: ..., selector: ...}]; the selectors "
+            "must cover everything and not overlap (docs/scaling.md). Empty: one operator for all."
+        ),
+    ] = []
     lease_seconds: Annotated[int, Field(ge=6, le=60, description="How long a leader that is gone keeps the Lease.")] = (
         12
     )
@@ -191,6 +218,10 @@ class Tenant(Part):
     experiment_prefix: Annotated[str, Field(description="Put before the names of MLflow experiments.")] = ""
     storage_prefix: Annotated[str, Field(description="Folder of the tenant below the roots of data and objects.")] = ""
     queue: Annotated[str, Field(description="Kueue LocalQueue of pipelines that name none.")] = ""
+    max_gpus: Annotated[
+        str,
+        Field(pattern=r"^([0-9]{1,4})?$", description="Most GPUs that one resource may ask for; empty: any number."),
+    ] = ""
     quota: Annotated[AnyMap, Field(description="ResourceQuota (spec.hard); empty: none.")] = {}
 
 

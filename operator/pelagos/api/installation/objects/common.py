@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pelagos.api.installation.nodes import AppVersion, Condition, Equal, First, Given, Release, Value
+from pelagos.api.installation.nodes import AppVersion, Condition, Equal, First, Given, Item, Release, Text, Value
 
 NAME = "pelagos-operator"
 """Of the operator's Deployment, ServiceAccount, roles and Lease."""
@@ -12,6 +12,10 @@ OWN = Release("Namespace")
 """The operator's namespace."""
 METRICS_PORT = 8080
 IS_CLUSTERWIDE: Condition = Equal(Value("scope.kind"), "Cluster")
+IS_SHARED: Condition = Given(Value("operator.shares"))
+"""Whether several operators divide the resources among them."""
+SHARE_NAME = Text(f"{NAME}-%s", (Item("name"),))
+"""Of the Deployment and the Lease of one of them."""
 WATCHED = First(Value("scope.namespace"), Release("Namespace"))
 """The namespace that is watched, where it is one."""
 HAS_POLICIES: Condition = Given(Value("networkPolicies.enabled"))

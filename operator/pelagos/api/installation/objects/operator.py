@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pelagos.api import meta
 from pelagos.api.installation.nodes import (
     All,
     Any_,
@@ -11,9 +12,11 @@ from pelagos.api.installation.nodes import (
     Choice,
     Condition,
     Digits,
+    Each,
     Equal,
     First,
     Given,
+    Item,
     Not,
     Release,
     Text,
@@ -65,30 +68,38 @@ def service() -> Any:
     }
 
 
-def deployment() -> Any:
+def deployments() -> list[Any]:
+    """One for all resources, or one for each share of them."""
+    return [When(Not(common.IS_SHARED), _deployment(None)), Each("operator.shares", (_deployment(Item("selector")),))]
+
+
+def _deployment(watched: Item | None) -> dict[str, Any]:
     """One replica: a second would wait for the Lease. Recreate: the old one ends, and releases it, before the new one starts."""
+    name = common.NAME if watched is None else common.SHARE_NAME
+    share = {} if watched is None else {meta.SHARE_LABEL: Item("name")}
     template = {
         "metadata": {
-            "labels": common.labels("operator"),
+            "labels": common.labels("operator") | share,
             "annotations": When(Given(Value("operator.podAnnotations")), Value("operator.podAnnotations")),
         },
-        "spec": _pod(),
+        "spec": _pod(name, watched),
     }
+    metadata = common.metadata(name, "operator")
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": common.metadata(common.NAME, "operator"),
+        "metadata": metadata | {"labels": metadata["labels"] | share},
         "spec": {
             "replicas": 1,
             "revisionHistoryLimit": 3,
             "strategy": {"type": "Recreate"},
-            "selector": {"matchLabels": common.selector("operator")},
+            "selector": {"matchLabels": common.selector("operator") | share},
             "template": template,
         },
     }
 
 
-def _pod() -> dict[str, Any]:
+def _pod(lease: Any, watched: Item | None) -> dict[str, Any]:
     def given(key: str) -> When:
         return When(Given(Value(key)), Value(key))
 
@@ -103,12 +114,12 @@ def _pod() -> dict[str, Any]:
         "affinity": given("operator.affinity"),
         "imagePullSecrets": given("image.pullSecrets"),
         "securityContext": common.POD_SECURITY,
-        "containers": [_container()],
+        "containers": [_container(_environment(lease, watched))],
         "volumes": _volumes(),
     }
 
 
-def _container() -> dict[str, Any]:
+def _container(environment: list[Any]) -> dict[str, Any]:
     by_tag = Text("%s:%s", (Value("image.repository"), First(Value("image.tag"), AppVersion())))
     by_digest = Text("%s@%s", (Value("image.repository"), Value("image.digest")))
     return {
@@ -116,7 +127,7 @@ def _container() -> dict[str, Any]:
         "image": Choice(Given(Value("image.digest")), by_digest, by_tag),
         "imagePullPolicy": Value("image.pullPolicy"),
         "ports": [{"name": "metrics", "containerPort": common.METRICS_PORT, "protocol": "TCP"}],
-        "env": _environment(),
+        "env": environment,
         "resources": Value("operator.resources"),
         "securityContext": common.CONTAINER_SECURITY,
         # Starting takes seconds; what is slow is a cluster whose API server is.
@@ -137,7 +148,7 @@ def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
     }
 
 
-def _environment() -> list[Any]:
+def _environment(lease: Any, watched: Item | None) -> list[Any]:
     """Settings stand in the pod itself, so that the operator starts anew when one changes."""
     own = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
     fixed = {
@@ -145,12 +156,13 @@ def _environment() -> list[Any]:
         "PELAGOS_LISTEN_ADDRESS": "0.0.0.0",  # noqa: S104 (probes and Prometheus come from outside of the pod)
         "PELAGOS_METRICS_PORT": str(common.METRICS_PORT),
         "PELAGOS_LEADER_ELECTION": "true",
-        "PELAGOS_LEASE_NAME": common.NAME,
+        "PELAGOS_LEASE_NAME": lease,
         "PELAGOS_PIPELINES_ENGINE": "kubeflow",
     }
     return [
         *({"name": name, "value": value} for name, value in fixed.items()),
         {"name": "PELAGOS_LEASE_NAMESPACE", "valueFrom": own},
+        *([] if watched is None else [{"name": "PELAGOS_WATCH_SELECTOR", "value": watched}]),
         *_chosen(),
         *_credentials(),
     ]

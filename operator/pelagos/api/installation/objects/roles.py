@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pelagos.api import permissions
-from pelagos.api.installation.nodes import Condition, Equal, Not, Release, Value, When
+from pelagos.api.installation.nodes import Condition, Each, Equal, Not, Release, Value, When
 from pelagos.api.installation.objects import common, serving
 from pelagos.api.permissions import Feature, Where
 
@@ -56,12 +56,15 @@ def _role(feature: Feature, *, clusterwide: bool) -> list[Any]:
 
 
 def _own_role() -> dict[str, Any]:
+    """About Leases only: with shares, there is one for each."""
+    leases = [When(Not(common.IS_SHARED), common.NAME), Each("operator.shares", (common.SHARE_NAME,))]
     rights = permissions.of(Feature.CORE, (Where.OWN,))
+    rules = [right.rule | ({"resourceNames": leases} if right.names else {}) for right in rights]
     return {
         "apiVersion": f"{RBAC}/v1",
         "kind": "Role",
         "metadata": common.metadata(_own_name(), "rbac"),
-        "rules": [right.rule for right in rights],
+        "rules": rules,
     }
 
 

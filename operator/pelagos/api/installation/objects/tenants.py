@@ -37,7 +37,12 @@ def _account() -> dict[str, Any]:
 
 
 def _conventions() -> dict[str, Any]:
-    given = {"experimentPrefix": "experimentPrefix", "storagePrefix": "storagePrefix", "queue": "queue"}
+    given = {
+        "experimentPrefix": "experimentPrefix",
+        "storagePrefix": "storagePrefix",
+        "queue": "queue",
+        "maxGpus": "maxGpus",
+    }
     data = {"serviceAccount": ACCOUNT} | {key: When(Given(Item(path)), Item(path)) for key, path in given.items()}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata("pelagos-config"), "data": data}
 
