@@ -60,10 +60,17 @@ def message_with(site: Site, kind: str, name: str, *words: str) -> Mapping[str, 
 
     def told() -> Mapping[str, str] | None:
         ready = site.ready(kind, name)
-        return ready if ready.get("status") != "True" and all(word in ready["message"] for word in words) else None
+        return (
+            ready if ready.get("status") != "True" and all(word in ready.get("message", "") for word in words) else None
+        )
 
     found: Mapping[str, str] = site.wait(f"{kind} {name} says {words}", told, 120)
     return found
+
+
+def progress(site: Site, name: str) -> Any:
+    """Of a training; None before its first epoch."""
+    return site.get("trainingrun", name).get("status", {}).get("progress")
 
 
 def patch(site: Site, kind: str, name: str, spec: Mapping[str, Any]) -> None:
@@ -115,7 +122,7 @@ def test_a_quota_that_is_used_up_is_named_and_waited_for(site: Site) -> None:
 
 def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site: Site, platform: Platform) -> None:
     site.apply(small_training("evicted", epochs=12))
-    site.wait("it trains", lambda: site.get("trainingrun", "evicted")["status"].get("progress"), 240)
+    site.wait("it trains", lambda: progress(site, "evicted"), 240)
     (pod,) = [each for each in site.pods() if each["status"]["phase"] == "Running"]
     eviction = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": pod["metadata"]["name"]}}
 
@@ -133,7 +140,7 @@ def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site:
 
 def test_an_operator_that_is_killed_while_a_training_runs_adopts_it(site: Site, platform: Platform) -> None:
     site.apply(small_training("adopted", epochs=12))
-    site.wait("it trains", lambda: site.get("trainingrun", "adopted")["status"].get("progress"), 240)
+    site.wait("it trains", lambda: progress(site, "adopted"), 240)
     known = {run["run_id"] for run in platform.pipeline_runs(TENANT)}
 
     site.cluster.kubectl(
