@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,10 @@ from pelagos_pipelines.storage import Lease, Place
 log = logging.getLogger(__name__)
 
 
+TERMINATION_LOG = Path("/dev/termination-log")
+"""There in every container of Kubernetes."""
+LONGEST_LAST_WORDS = 4096
+"""Bytes that Kubernetes keeps of it."""
 LEASE = ".lease.json"
 HISTORY = "history.json"
 _REBUILT = ("ultralytics/", "checkpoints/view/", "checkpoints/data.yaml", "start.pt")
@@ -196,6 +200,25 @@ def scratch_for(uri: str) -> Iterator[Path]:
 @contextmanager
 def reporting(report: str, scratch: Path) -> Iterator[Place]:
     """Write ``failure.json`` for a refusal and pass it on. Anything else passes without: it is a bug or an outage."""
+    with _last_words(), _reported(report, scratch) as place:
+        yield place
+
+
+@contextmanager
+def _last_words() -> Iterator[None]:
+    """Leave what went wrong where Kubernetes looks for it: all that a pipeline server knows of a pod that failed."""
+    try:
+        yield
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}".encode()[:LONGEST_LAST_WORDS]
+        if TERMINATION_LOG.exists():
+            with suppress(OSError):
+                TERMINATION_LOG.write_bytes(words)
+        raise
+
+
+@contextmanager
+def _reported(report: str, scratch: Path) -> Iterator[Place]:
     place: Place | None = None
     try:
         place = Place(report, scratch / "report")
