@@ -26,7 +26,7 @@ SYSTEM = "KServe"
 NO_KSERVE = (
     f"this cluster has no {kserve_objects.API_VERSION}: install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
 )
-NO_RUNTIME = f"there is no runtime {RUNTIME}: kubectl apply -f manifests/kserve/clusterservingruntime.yaml"
+NO_RUNTIME = f"there is no runtime {RUNTIME}: kubectl apply -k manifests/overlays/kserve"
 _INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecognized", "InvalidPredictorSpec"})
 
 
