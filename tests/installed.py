@@ -162,13 +162,14 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(folder: Path) -> Iterator[Site]:
-    """A fresh API server with nothing of ours."""
+def site(folder: Path, *options: str) -> Iterator[Site]:
+    """A fresh API server with nothing of ours; ``options`` are more of its flags."""
     folder.mkdir(parents=True, exist_ok=True)
     policy, log = folder / "audit-policy.yaml", folder / "audit.log"
     log.touch()
     policy.write_text(yaml.safe_dump(audit_rbac.POLICY), encoding="utf-8")
-    running = start_control_plane(folder / "plane", (f"--audit-policy-file={policy}", f"--audit-log-path={log}"))
+    audited = (f"--audit-policy-file={policy}", f"--audit-log-path={log}")
+    running = start_control_plane(folder / "plane", (*audited, *options))
     try:
         yield Site(running, log)
     finally:

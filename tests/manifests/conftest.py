@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import installed
+from kfp_stand_in.swagger import DESCRIPTION, Swagger
 from model_packages import environments, make_want, packages
 
 __all__ = ["environments", "make_want", "packages"]
@@ -17,3 +18,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[installed.Site]:
     """An API server with nothing of ours."""
     with installed.site(tmp_path_factory.mktemp("site")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def strict_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[installed.Site]:
+    """Another, which enforces policies on pods, and who may let an owner wait for what it owns (as OpenShift does)."""
+    plugins = "PodSecurityPolicy,OwnerReferencesPermissionEnforcement"
+    options = (f"--enable-admission-plugins={plugins}", "--allow-privileged=true")
+    with installed.site(tmp_path_factory.mktemp("strict"), *options) as running:
+        yield running
+
+
+@pytest.fixture
+def swagger() -> Swagger:
+    """The published description of the Kubeflow Pipelines API; tests are skipped without it."""
+    if not DESCRIPTION.exists():
+        pytest.skip(f"the published description of the Kubeflow Pipelines API is not at {DESCRIPTION}")
+    return Swagger.load()

@@ -1,0 +1,87 @@
+"""Where setting an owner that blocks is a right of its own (OpenShift), the operator needs no more rights than elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import rendering
+from installed import Site
+from pelagos.api import meta
+from pelagos.engines import kserve_objects, triton_deployment_objects
+from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.model_server import Options
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.serving import ServiceWant
+
+OVERLAY = rendering.MANIFESTS / "overlays/kserve"
+ROLES = rendering.MANIFESTS / "rbac/cluster/deployment"
+KINDS = Path(__file__).with_name("kinds_of_others.yaml")
+GIVEN = Options(image="serving:1", objects_root="/objects", objects_claim="objects")
+SERVICE = {
+    "apiVersion": meta.API_VERSION,
+    "kind": "ModelService",
+    "metadata": {"name": "detector"},
+    "spec": {"model": {"registry": {"model": "detector", "alias": "champion"}}},
+}
+
+
+@pytest.fixture(scope="module")
+def want(strict_site: Site) -> Iterator[ServiceWant]:
+    """Of a ModelService that is there; the roles of both serving engines are installed."""
+    strict_site.kubectl("apply", "-f", str(KINDS))
+    strict_site.apply(OVERLAY)
+    strict_site.apply(ROLES)
+    strict_site.create(SERVICE, "default")
+    uid = str(strict_site.read("ModelService", "detector")["metadata"]["uid"])
+    yield ServiceWant(
+        uid=uid, namespace="default", name="detector", model_name="detector", package_uri="/objects/models/1",
+        onnx_sha256="0" * 64, max_batch_size=4, max_queue_delay=1000, instances=1, confidence="0.25", iou="0.7", cpu=1,
+        digest="d",
+    )  # fmt: skip
+    strict_site.kubectl("delete", "modelservices,deployments,services,inferenceservices", "--all")
+    strict_site.kubectl("delete", "-k", str(ROLES))
+    strict_site.remove(OVERLAY)
+
+
+@pytest.fixture
+async def cluster(strict_site: Site, want: ServiceWant) -> AsyncIterator[KubernetesObjects]:
+    """The API under the operator's service account."""
+    del want
+    plane = strict_site.plane
+    found = KubernetesObjects(KubernetesRest(plane.url, tls=plane.tls(), token=strict_site.token()))
+    yield found
+    await found.close()
+
+
+def built(want: ServiceWant) -> list[tuple[Collection, Body]]:
+    """Objects with an owner, as both engines make them."""
+    return [
+        (triton_deployment_objects.DEPLOYMENTS, triton_deployment_objects.deployment(want, "", GIVEN)),
+        (kserve_objects.INFERENCE_SERVICES, kserve_objects.inference_service(want, "", GIVEN)),
+    ]
+
+
+async def test_what_the_operator_makes_names_its_owner_without_leave_to_update_finalizers(
+    cluster: KubernetesObjects, want: ServiceWant
+) -> None:
+    for kind, body in built(want) + built(replace(want, digest="other", cpu=2)):
+        stored = await cluster.apply(kind, body)
+
+        (owner,) = stored["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner.get("blockOwnerDeletion", False)) == (want.uid, False)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["deployment", "kserve"])
+async def test_an_owner_that_blocks_would_need_that_leave(
+    cluster: KubernetesObjects, want: ServiceWant, number: int
+) -> None:
+    kind, body = built(want)[number]
+    body["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] = True
+
+    with pytest.raises(RejectedError, match="cannot set blockOwnerDeletion"):
+        await cluster.apply(kind, body)
