@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import rendering
-from installed import Site
+from installed import APPLY, SYSTEM, Site
+from pelagos.api.installation.kustomize import kustomization
 
 OVERLAYS = rendering.MANIFESTS / "overlays"
+DRY_RUN = (*APPLY, "--dry-run=server")
 MONITORING = Path(__file__).parent / "kinds_of_others.yaml"
 DATASET = """
 apiVersion: pelagos.dev/v1alpha1
@@ -49,6 +51,41 @@ def test_applying_twice_changes_nothing_and_uninstalling_leaves_nothing(site: Si
     assert site.everything() == applied
     uninstall(site, folder)
     assert site.everything().keys() == before.keys()
+
+
+@pytest.fixture
+def namespace(site: Site) -> Iterator[None]:
+    """The operator's, which a dry run makes for nobody."""
+    site.kubectl("create", "namespace", SYSTEM)
+    yield
+    site.kubectl("delete", "namespace", SYSTEM, "--wait=false")
+    site.finalize(SYSTEM)
+
+
+@pytest.mark.usefixtures("namespace")
+@pytest.mark.parametrize("overlay", ["cluster", "gpu", "triton-only"])
+def test_a_dry_run_on_a_server_takes_every_object_and_changes_nothing(site: Site, overlay: str) -> None:
+    before = site.everything()
+
+    said = site.kubectl(*DRY_RUN, "-k", str(OVERLAYS / overlay)).splitlines()
+
+    assert len(said) == len(rendering.kustomize(OVERLAYS / overlay))
+    assert [
+        line for line in said if not line.endswith(("created (server dry run)", "configured (server dry run)"))
+    ] == []
+    assert [line for line in said if "configured" in line] == [f"namespace/{SYSTEM} configured (server dry run)"]
+    assert site.everything() == before
+
+
+@pytest.mark.usefixtures("namespace")
+def test_a_dry_run_on_a_server_refuses_what_an_installation_could_not_be(site: Site, tmp_path: Path) -> None:
+    relative = "/".join([".."] * len(tmp_path.parts[1:])) + str(OVERLAYS)
+    change = "[{op: replace, path: /spec/selector/matchLabels, value: {app: another}}]"
+    patch = {"target": {"kind": "Deployment"}, "patch": change}
+    (tmp_path / "kustomization.yaml").write_text(kustomization(resources=[f"{relative}/gpu"], patches=[patch]))
+
+    site.kubectl(*DRY_RUN, "-k", str(OVERLAYS / "gpu"))
+    site.kubectl(*DRY_RUN, "-k", str(tmp_path), code=1)
 
 
 @pytest.mark.usefixtures("others")
