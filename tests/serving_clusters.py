@@ -92,7 +92,7 @@ async def serving_cluster(
     node = Node(rest, {CLAIM: root}, ENVIRONMENTS, folder / "node")
     controller = Controller(rest, validate=inference_service_validator()) if engine == "kserve" else None
     kind = Kserve if engine == "kserve" else TritonDeployment
-    serving = kind(cluster, objects or LocalObjects(root), given or options(root))
+    serving = kind(cluster, objects or LocalObjects(root), given or options(root), lambda _uid: namespace)
     tasks = [asyncio.create_task(part.run()) for part in (node, controller) if part is not None]
     try:
         yield ServingCluster(plane, root, namespace, rest, cluster, node, controller, serving)

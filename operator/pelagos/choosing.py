@@ -62,7 +62,7 @@ def choose(settings: Settings, api: KubernetesRest, namespace_of: Callable[[str]
     check(settings)
     objects, volumes = _objects(settings), _volumes(settings)
     pipelines = _pipelines(settings, namespace_of)
-    serving = _serving(settings, api, objects)
+    serving = _serving(settings, api, objects, namespace_of)
     rest = MlflowRest.from_settings(settings)
     registry = MlflowRegistry(rest)
     on_cluster = is_on_cluster(settings)
@@ -146,6 +146,7 @@ def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
         objects_secret=settings.objects_secret,
         data_claim=settings.data_claim,
         objects_claim=settings.objects_claim,
+        ca_config_map=settings.ca_config_map,
     )
     return KubernetesTenants(api, usual)
 
@@ -165,7 +166,9 @@ def _pipelines(settings: Settings, namespace_of: Callable[[str], str | None]) ->
     )
 
 
-def _serving(settings: Settings, api: KubernetesRest, objects: Objects) -> TritonLocal | TritonDeployment | Kserve:
+def _serving(
+    settings: Settings, api: KubernetesRest, objects: Objects, namespace_of: Callable[[str], str | None]
+) -> TritonLocal | TritonDeployment | Kserve:
     if settings.serving_engine == "local":
         from pelagos.engines.triton_local import TritonLocal
 
@@ -175,10 +178,10 @@ def _serving(settings: Settings, api: KubernetesRest, objects: Objects) -> Trito
     if settings.serving_engine == "kserve":
         from pelagos.engines.kserve import Kserve
 
-        return Kserve.from_settings(settings, KubernetesObjects(api), objects)
+        return Kserve.from_settings(settings, KubernetesObjects(api), objects, namespace_of)
     from pelagos.engines.triton_deployment import TritonDeployment
 
-    return TritonDeployment.from_settings(settings, KubernetesObjects(api), objects)
+    return TritonDeployment.from_settings(settings, KubernetesObjects(api), objects, namespace_of)
 
 
 def _checks(pipelines: Pipelines, serving: Serving, objects: Objects, registry: Registry) -> dict[str, Check]:
@@ -187,7 +190,7 @@ def _checks(pipelines: Pipelines, serving: Serving, objects: Objects, registry: 
         "pipelines": _answering(
             pipelines.answers if isinstance(pipelines, _Asked) else lambda: pipelines.find_owned(NOBODY)
         ),
-        "serving": _answering(lambda: serving.observe(NOBODY)),
+        "serving": _answering(serving.answers if isinstance(serving, _Asked) else lambda: serving.observe(NOBODY)),
         "objects": _answering(lambda: objects.exists(NOBODY)),
         "tracking": _answering(lambda: registry.find_by_version(NOBODY, "1")),
     }

@@ -8,7 +8,7 @@ has arrived is that ready pods carry its digest, that no others are left, and th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pelagos.engines import kserve_objects, model_server, model_server_pods, model_server_talk
@@ -36,9 +36,15 @@ class Kserve(ClusterServing):
     main = INFERENCE_SERVICES
 
     @classmethod
-    def from_settings(cls, settings: Settings, cluster: KubernetesObjects, objects: Objects) -> Kserve:
-        """The engine that ``settings`` describe."""
-        return cls(cluster, objects, model_server.options(settings, objects.uri("")))
+    def from_settings(
+        cls,
+        settings: Settings,
+        cluster: KubernetesObjects,
+        objects: Objects,
+        namespace_of: Callable[[str], str | None],
+    ) -> Kserve:
+        """The engine that ``settings`` describe. See ClusterServing."""
+        return cls(cluster, objects, model_server.options(settings, objects.uri("")), namespace_of)
 
     async def build(self, want: ServiceWant, config: str) -> list[Piece]:
         """See ClusterServing."""

@@ -12,7 +12,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -32,6 +32,8 @@ RENDERED_ANNOTATION = "pelagos.dev/rendered"
 """Digest of the object as it was applied last: also what is wanted no longer must go."""
 COMPARED_EVERY = 60.0
 """Seconds between two looks at whether all objects still are as they were applied."""
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""The uid of no resource: to ask whether we may ask."""
 PODS = Collection("v1", "Pod", "pods")
 SERVICES = Collection("v1", "Service", "services")
 _OLD_SERVED = "; the old version stays served"
@@ -85,7 +87,11 @@ class View:
 
 
 class ClusterServing(ABC):
-    """Implements Serving. ``probe_timeout`` is in seconds."""
+    """Implements Serving. ``namespace_of`` tells a resource's namespace by its uid; ``probe_timeout`` is in seconds.
+
+    Labels and annotations can be written by anybody, in any namespace. So an endpoint is looked for in the namespace of its
+    ModelService only, and is that ModelService's only when it is owned by it.
+    """
 
     main: Collection
     """Kind of the object that carries the want."""
@@ -95,11 +101,13 @@ class ClusterServing(ABC):
         cluster: KubernetesObjects,
         objects: Objects,
         options: Options,
+        namespace_of: Callable[[str], str | None],
         *,
         probe_timeout: float = model_probe.TIMEOUT,
     ) -> None:
         self._cluster = cluster
         self._options = options
+        self._namespace_of = namespace_of
         self._packages = Packages(objects)
         self._talk = Talk()
         self._probe_timeout = probe_timeout
@@ -201,13 +209,20 @@ class ClusterServing(ABC):
         """Delete all that carries the uid; there are no files. No effect when there is none."""
         del keep_files
         async with self._locks[uid]:
-            namespace = self._places.pop(uid, (self._options.namespace, ""))[0]
-            for kind in await self.kinds():
+            namespace = self._namespace(uid)
+            self._places.pop(uid, None)
+            # Where it is is not known only when the ModelService is gone, and the cluster removes what it owned.
+            for kind in await self.kinds() if namespace else ():
                 for found in await self._cluster.list(kind, namespace, {meta.UID_LABEL: uid}):
-                    await self._cluster.delete(kind, found)
+                    if _is_owned(found, uid):
+                        await self._cluster.delete(kind, found)
             self._since.pop(uid, None)
             self._accepted.pop(uid, None)
         self._locks.pop(uid, None)
+
+    async def answers(self) -> None:
+        """Raise OutageError or RejectedError when the API server does not let us look at endpoints."""
+        await self._cluster.list(self.main, self._options.namespace, {meta.UID_LABEL: NOBODY})
 
     async def close(self) -> None:
         """Close connections to servers. They go on."""
@@ -221,23 +236,32 @@ class ClusterServing(ABC):
         want = model_server.recorded(main) if main else None
         if main is None or want is None or "deletionTimestamp" in main["metadata"]:
             return None
+        if (want.uid, want.namespace) != (uid, main["metadata"]["namespace"]):
+            return None
         pods = await self._cluster.list(PODS, main["metadata"]["namespace"], {meta.UID_LABEL: uid})
         return View(main, want, pods)
 
     async def _service(self, view: View) -> Body | None:
         return await self._cluster.get(SERVICES, view.want.namespace, self.service_name(view.main))
 
+    def _namespace(self, uid: str) -> str:
+        """Where the endpoint is, if there is one; empty when not known."""
+        return self._namespace_of(uid) or self._places.get(uid, ("", ""))[0]
+
     async def _find(self, uid: str) -> Body | None:
-        place = self._places.get(uid)
-        if place is not None:
-            found = await self._cluster.get(self.main, *place)
+        namespace, place = self._namespace(uid), self._places.get(uid)
+        if not namespace:
+            return None
+        if place is not None and place[0] == namespace:
+            one = await self._cluster.get(self.main, *place)
+            listed = [one] if one is not None else []
         else:
-            listed = await self._cluster.list(self.main, self._options.namespace, {meta.UID_LABEL: uid})
-            found = listed[0] if listed else None
-        if found is None or _uid(found) != uid:
+            listed = await self._cluster.list(self.main, namespace, {meta.UID_LABEL: uid})
+        found = next((body for body in listed if _uid(body) == uid and _is_owned(body, uid)), None)
+        if found is None:
             self._places.pop(uid, None)
             return None
-        self._places[uid] = (found["metadata"]["namespace"], found["metadata"]["name"])
+        self._places[uid] = (namespace, found["metadata"]["name"])
         return found
 
     async def _digest(self, view: View) -> str:
@@ -337,10 +361,7 @@ class ClusterServing(ABC):
         kept = {(kind.plural, body["metadata"]["name"]) for kind, body in pieces}
         for kind in await self.kinds():
             for found in await self._cluster.list(kind, want.namespace, {meta.UID_LABEL: want.uid}):
-                is_ours = any(
-                    owner.get("kind") == "ModelService" for owner in found["metadata"].get("ownerReferences") or ()
-                )
-                if is_ours and (kind.plural, found["metadata"]["name"]) not in kept:
+                if _is_owned(found, want.uid) and (kind.plural, found["metadata"]["name"]) not in kept:
                     await self._cluster.delete(kind, found)
 
 
@@ -362,6 +383,12 @@ def _state_of(body: Body | None) -> str:
 
 def _uid(body: Body) -> str:
     return str((body["metadata"].get("labels") or {}).get(meta.UID_LABEL, ""))
+
+
+def _is_owned(body: Body, uid: str) -> bool:
+    """Whether the object belongs to the ModelService ``uid``, and not only says so in a label."""
+    owners = body["metadata"].get("ownerReferences") or ()
+    return any(owner.get("kind") == "ModelService" and owner.get("uid") == uid for owner in owners)
 
 
 def _words(kind: Collection, body: Body) -> str:

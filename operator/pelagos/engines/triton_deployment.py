@@ -5,7 +5,7 @@ See model_server_engine for what it shares with kserve, and triton_deployment_ob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api import meta
@@ -30,9 +30,15 @@ class TritonDeployment(ClusterServing):
     main = DEPLOYMENTS
 
     @classmethod
-    def from_settings(cls, settings: Settings, cluster: KubernetesObjects, objects: Objects) -> TritonDeployment:
-        """The engine that ``settings`` describe."""
-        return cls(cluster, objects, model_server.options(settings, objects.uri("")))
+    def from_settings(
+        cls,
+        settings: Settings,
+        cluster: KubernetesObjects,
+        objects: Objects,
+        namespace_of: Callable[[str], str | None],
+    ) -> TritonDeployment:
+        """The engine that ``settings`` describe. See ClusterServing."""
+        return cls(cluster, objects, model_server.options(settings, objects.uri("")), namespace_of)
 
     async def build(self, want: ServiceWant, config: str) -> list[Piece]:
         """See ClusterServing."""

@@ -46,7 +46,8 @@ async def test_an_inference_service_is_served_by_the_program(
 ) -> None:
     plane.create_namespace("stand-in")
     rest = KubernetesRest(plane.url, tls=plane.tls(), token=plane.token)
-    serving = Kserve(KubernetesObjects(rest), LocalObjects(tmp_path.parent), options(tmp_path.parent))
+    cluster, objects = KubernetesObjects(rest), LocalObjects(tmp_path.parent)
+    serving = Kserve(cluster, objects, options(tmp_path.parent), lambda _uid: "stand-in")
     try:
         await serving.apply(replace(make_want(uid=UID), namespace="stand-in"))
         # The program reads two megabytes of schemas first.

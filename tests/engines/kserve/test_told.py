@@ -25,6 +25,7 @@ ENGINE = Kserve(
     KubernetesObjects(KubernetesRest("http://127.0.0.1:1", tls=None)),
     ObjectsFake(),
     Options(image="i", objects_root="/objects"),
+    lambda _uid: "lab",
 )
 
 
