@@ -1,4 +1,4 @@
-"""The published schemas of KServe: what a real API server with KServe would refuse, or drop without a word."""
+"""The published schemas of KServe, and of others: what a real API server with KServe would refuse, or drop without a word."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ def is_here() -> bool:
 
 def validator(plural: str, version: str) -> Callable[[Mapping[str, Any]], None]:
     """A check that raises ValueError for an object that the full CustomResourceDefinition does not take."""
-    text = (FOLDER / f"serving.kserve.io_{plural}.yaml").read_text(encoding="utf-8")
+    return validator_of(FOLDER / f"serving.kserve.io_{plural}.yaml", version)
+
+
+def validator_of(path: Path, version: str) -> Callable[[Mapping[str, Any]], None]:
+    """The same by the file of a definition."""
+    text = path.read_text(encoding="utf-8")
     definition = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     (found,) = (each for each in definition["spec"]["versions"] if each["name"] == version)
     schema = _strict(found["schema"]["openAPIV3Schema"])

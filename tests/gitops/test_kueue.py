@@ -1,0 +1,82 @@
+"""The optional queues of the sample repository: as Kueue publishes their format, and each part leads to the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rendering
+from kserve_stand_in import schemas
+from pelagos.api import conventions
+from pelagos.api.installation.kustomize import kustomization
+from pelagos.ports.placement import GPU_RESOURCE
+
+REPOSITORY = rendering.MANIFESTS / "samples/gitops"
+DEFINITIONS = schemas.FOLDER.with_name("kueue")
+GROUP, VERSION = "kueue.x-k8s.io", "v1beta2"
+TENANT = "tenants/marine-lab"
+
+
+def built(folder: str, tmp_path: Path) -> list[dict[str, Any]]:
+    """A folder with its component ``kueue``."""
+    relative = "/".join([".."] * len(tmp_path.parts[1:])) + str(REPOSITORY / folder)
+    (tmp_path / "kustomization.yaml").write_text(kustomization(resources=[relative], components=[f"{relative}/kueue"]))
+    return rendering.kustomize(tmp_path)
+
+
+def of(kind: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [body for body in bodies if body["kind"] == kind]
+
+
+@pytest.mark.parametrize(("folder", "count"), [("platform", 3), (TENANT, 1)])
+def test_queues_keep_to_the_published_format(folder: str, count: int, tmp_path: Path) -> None:
+    if not DEFINITIONS.is_dir():
+        pytest.skip(f"the published definitions of Kueue are not here ({DEFINITIONS})")
+    found = [body for body in built(folder, tmp_path) if body["apiVersion"] == f"{GROUP}/{VERSION}"]
+
+    assert len(found) == count
+    for body in found:
+        validate = schemas.validator_of(DEFINITIONS / f"{GROUP}_{body['kind'].lower()}s.yaml", VERSION)
+        validate(body)
+        with pytest.raises(ValueError, match="colour"):
+            validate(body | {"spec": body.get("spec", {}) | {"colour": "blue"}})
+
+
+def test_a_run_reaches_quota_through_the_tenants_queue(tmp_path: Path) -> None:
+    tenant = built(TENANT, tmp_path)
+    (queue,) = of("LocalQueue", tenant)
+    (config,) = of("ConfigMap", tenant)
+    (namespace,) = of("Namespace", tenant)
+    platform = built("platform", tmp_path)
+    (shared,) = of("ClusterQueue", platform)
+
+    assert conventions.problem(config["data"]) is None
+    assert config["data"]["queue"] == queue["metadata"]["name"]
+    assert queue["metadata"]["namespace"] == namespace["metadata"]["name"]
+    assert queue["spec"]["clusterQueue"] == shared["metadata"]["name"]
+    selector = shared["spec"]["namespaceSelector"]["matchLabels"]
+    assert selector.items() <= namespace["metadata"]["labels"].items()
+
+
+def test_every_resource_of_a_step_has_quota_in_every_flavor(tmp_path: Path) -> None:
+    platform = built("platform", tmp_path)
+    (shared,) = of("ClusterQueue", platform)
+    (group,) = shared["spec"]["resourceGroups"]
+
+    assert group["coveredResources"] == ["cpu", "memory", GPU_RESOURCE]
+    assert [flavor["name"] for flavor in group["flavors"]] == [
+        body["metadata"]["name"] for body in of("ResourceFlavor", platform)
+    ]
+    for flavor in group["flavors"]:
+        # Kueue refuses another order.
+        assert [resource["name"] for resource in flavor["resources"]] == group["coveredResources"]
+
+
+def test_without_the_component_nothing_asks_for_kueue() -> None:
+    for folder in ("platform", TENANT):
+        bodies = rendering.kustomize(REPOSITORY / folder)
+
+        assert not any(GROUP in body["apiVersion"] for body in bodies)
+        assert not any("queue" in body.get("data", {}) for body in of("ConfigMap", bodies))
