@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     lease_name: str = "pelagos-operator"
     """Its name."""
     lease_namespace: str = ""
-    """Its namespace; empty: the pod's own."""
+    """Its namespace, which is the operator's; empty: the pod's own."""
     lease_seconds: int = 12
     """How long a leader that is gone keeps the Lease."""
 

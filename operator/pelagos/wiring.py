@@ -109,6 +109,7 @@ class Operator:
 
 async def start(settings: Settings, credentials: Credentials) -> Operator:
     """Build the world from settings and start reconciling."""
+    settings = settings.model_copy(update={"lease_namespace": settings.lease_namespace or own_namespace()})
     cluster, api = connect(credentials), rest_client(credentials)
     cache, clock = Cache(), SystemClock()
     engines = choosing.choose(settings, api, cache.namespace_of)

@@ -22,6 +22,8 @@ POLICIES = Collection("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"
 BUDGETS = Collection("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 OLD_BUDGETS = Collection("policy/v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
 """Of servers before Kubernetes 1.21."""
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+"""Written on every namespace by the API server itself."""
 LONGEST_NAME = 63
 CPU_TARGET = 80
 PYTHON = "python3"
@@ -132,19 +134,13 @@ def network_policy(want: ServiceWant, given: Options) -> dict[str, Any]:
     mounts its package needs nothing.
     """
     requests = [{"port": port, "protocol": "TCP"} for _, port in model_server.PORTS]
-    anywhere: dict[str, Any] = {}
-    operator = {
-        "namespaceSelector": anywhere,
-        "podSelector": {"matchLabels": {"app.kubernetes.io/name": meta.FIELD_MANAGER}},
-    }
-    prometheus = {
-        "namespaceSelector": anywhere,
-        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}},
-    }
-    ingress = [
-        {"from": [{"podSelector": anywhere}, operator], "ports": requests},
-        {"from": [prometheus], "ports": [{"port": model_server.METRICS, "protocol": "TCP"}]},
+    measures = [{"port": model_server.METRICS, "protocol": "TCP"}]
+    ingress: list[dict[str, Any]] = [
+        {"from": [{"podSelector": {}}, *_pods_of(given.operator_namespace, meta.FIELD_MANAGER)], "ports": requests}
     ]
+    # Rules without a peer would let in everybody.
+    if prometheus := _pods_of(given.monitoring_namespace or given.operator_namespace, "prometheus"):
+        ingress.append({"from": prometheus, "ports": measures})
     lookups = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
     ports = sorted({*STORAGE_PORTS, *_own_port(given)})
     storage = {"ports": [{"port": port, "protocol": "TCP"} for port in ports]}
@@ -156,6 +152,18 @@ def network_policy(want: ServiceWant, given: Options) -> dict[str, Any]:
     }
     metadata = model_server.metadata(want, name_of(want))
     return {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "metadata": metadata, "spec": spec}
+
+
+def _pods_of(namespace: str, name: str) -> list[dict[str, Any]]:
+    """Pods of one namespace: anybody may call a pod by any name in a namespace of their own."""
+    if not namespace:
+        return []
+    return [
+        {
+            "namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: namespace}},
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": name}},
+        }
+    ]
 
 
 def _own_port(given: Options) -> tuple[int, ...]:

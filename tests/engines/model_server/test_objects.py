@@ -15,6 +15,7 @@ from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.serving import Scaling, ServiceWant
 from pelagos.ports.tenants import Tenant
+from pelagos.settings import Settings
 
 WANT = ServiceWant(
     uid="0f", namespace="lab", name="detector", model_name="detector", package_uri="/objects/packages/ab", onnx_sha256="ab",
@@ -163,3 +164,33 @@ def test_restarts_are_forgotten_with_the_want_that_they_were_for() -> None:
     annotations = {"pelagos.dev/restarts": "3 old digest", "pelagos.dev/digest": "old digest"}
     assert model_server.restarts({"metadata": {"annotations": annotations}}) == 3
     assert model_server.restarts({"metadata": {"annotations": annotations | {"pelagos.dev/digest": "new"}}}) == 0
+
+
+def admitted(given: Options) -> list[tuple[str, str, list[int]]]:
+    """From which namespace pods of which name may reach which ports; empty: the server's own namespace, any name."""
+    made = []
+    for rule in triton_deployment_objects.network_policy(WANT, given)["spec"]["ingress"]:
+        for peer in rule["from"]:
+            namespace = peer.get("namespaceSelector", {"matchLabels": {"kubernetes.io/metadata.name": ""}})
+            name = peer["podSelector"].get("matchLabels", {"app.kubernetes.io/name": ""})
+            ports = [each["port"] for each in rule["ports"]]
+            made.append(
+                (namespace["matchLabels"]["kubernetes.io/metadata.name"], name["app.kubernetes.io/name"], ports)
+            )
+    return made
+
+
+def test_nobody_reaches_a_server_by_the_name_of_a_pod_in_another_namespace() -> None:
+    inside = replace(GIVEN, operator_namespace="pelagos-system")
+    neighbours, operator = ("", "", [8080, 9000, 8002]), ("pelagos-system", "pelagos-operator", [8080, 9000, 8002])
+    assert admitted(inside) == [neighbours, operator, ("pelagos-system", "prometheus", [8002])]
+    watched = replace(inside, monitoring_namespace="monitoring")
+    assert admitted(watched) == [neighbours, operator, ("monitoring", "prometheus", [8002])]
+    # An operator outside of the cluster is no pod.
+    assert admitted(GIVEN) == [neighbours]
+
+
+def test_the_policy_knows_the_namespaces_of_the_settings() -> None:
+    settings = Settings(serving_image="i", lease_namespace="own", monitoring_namespace="metrics")
+    given = model_server.options(settings, "/objects")
+    assert (given.operator_namespace, given.monitoring_namespace) == ("own", "metrics")
