@@ -111,6 +111,9 @@ class Settings(BaseSettings):
         """The data volume."""
         return self.data_root or self.home / "data"
 
+    monitoring_namespace: str = ""
+    """Namespace of the Prometheus that may read the metrics of model servers; empty: the operator's own."""
+
     @property
     def objects(self) -> Path:
         """The object store."""

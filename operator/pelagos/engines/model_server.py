@@ -67,6 +67,8 @@ def options(settings: Settings, objects_root: str) -> Options:
     return Options(
         image=settings.serving_image,
         objects_root=objects_root,
+        operator_namespace=settings.lease_namespace,
+        monitoring_namespace=settings.monitoring_namespace,
         pull_policy=settings.image_pull_policy,
         objects_claim=settings.objects_claim,
         objects_secret=settings.objects_secret,
