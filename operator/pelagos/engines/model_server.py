@@ -62,6 +62,10 @@ class Options:
     reach: str = "service"
 
 
+    operator_namespace: str = ""
+    """Where the operator runs; empty: not in this cluster."""
+    monitoring_namespace: str = ""
+    """Where Prometheus runs; empty: where the operator does."""
 def options(settings: Settings, objects_root: str) -> Options:
     """What ``settings`` say of model servers."""
     return Options(
