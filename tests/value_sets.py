@@ -11,7 +11,11 @@ from pelagos.api.installation.values import Values
 EVERYTHING: Mapping[str, Any] = {
     "image": {"digest": "sha256:" + "a1" * 32, "pullPolicy": "Always", "pullSecrets": [{"name": "registry"}]},
     "scope": {"kind": "Namespace", "namespace": "marine-lab"},
-    "engines": {"serving": "kserve", "trainerImage": "registry.example/trainer@sha256:" + "b2" * 32},
+    "engines": {
+        "serving": "kserve",
+        "trainerImage": "registry.example/trainer@sha256:" + "b2" * 32,
+        "ca": "private-ca",
+    },
     "kubeflow": {
         "url": "https://kubeflow.example/pipeline",
         "publicUrl": "https://kubeflow.example",

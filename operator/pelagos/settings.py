@@ -97,6 +97,10 @@ class Settings(BaseSettings):
     tracking_secret: str = ""
     """Secret with MLflow credentials in the namespaces of resources, for steps; pelagos-config overrides it."""
 
+    ca_config_map: str = ""
+    """ConfigMap with certificate authorities (key ca.crt) in the namespaces of resources, which steps and model servers trust for
+    S3 and MLflow; pelagos-config overrides it. Empty: the system's."""
+
     leader_election: bool = False
     """Whether a Lease decides which of several operators acts; on a cluster always."""
     lease_name: str = "pelagos-operator"
@@ -106,13 +110,13 @@ class Settings(BaseSettings):
     lease_seconds: int = 12
     """How long a leader that is gone keeps the Lease."""
 
+    monitoring_namespace: str = ""
+    """Namespace of the Prometheus that may read the metrics of model servers; empty: the operator's own."""
+
     @property
     def data(self) -> Path:
         """The data volume."""
         return self.data_root or self.home / "data"
-
-    monitoring_namespace: str = ""
-    """Namespace of the Prometheus that may read the metrics of model servers; empty: the operator's own."""
 
     @property
     def objects(self) -> Path:

@@ -87,6 +87,10 @@ def _secrets(task: dsl.PipelineTask, _gpu: bool) -> None:
     kubernetes.use_secret_as_env(task, "reef-mlflow", {key: key for key in either}, optional=True)
 
 
+def _authorities(task: dsl.PipelineTask, _gpu: bool) -> None:
+    kubernetes.use_config_map_as_volume(task, "reef-ca", "/etc/pelagos/ca")
+
+
 SETTINGS = {
     "nothing more": Setting(REQUEST, _nothing),
     "memory": Setting(
@@ -139,6 +143,21 @@ SETTINGS = {
             tracking_secret="mlflow",
         ),
         environment={"AWS_ENDPOINT_URL": "http://minio:9000", "AWS_REGION": "eu-1"},
+    ),
+    "certificate authorities": Setting(
+        replace(REQUEST, tenant=Tenant(ca_config_map="reef-ca")),
+        _authorities,
+        replace(PLACE, ca_config_map="ca", object_storage=True),
+        environment={
+            "MLFLOW_TRACKING_SERVER_CERT_PATH": "/etc/pelagos/ca/ca.crt",
+            "AWS_CA_BUNDLE": "/etc/pelagos/ca/ca.crt",
+        },
+    ),
+    "certificate authority of MLflow alone": Setting(
+        REQUEST,
+        lambda task, _gpu: kubernetes.use_config_map_as_volume(task, "ca", "/etc/pelagos/ca"),
+        replace(PLACE, ca_config_map="ca"),
+        environment={"MLFLOW_TRACKING_SERVER_CERT_PATH": "/etc/pelagos/ca/ca.crt"},
     ),
     "pulling images": Setting(
         replace(REQUEST, tenant=Tenant(image_pull_secrets=("one", "two"))),

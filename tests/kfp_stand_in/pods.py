@@ -108,6 +108,11 @@ def _volumes(config: Struct) -> list[tuple[Struct, Struct]]:
         volume = {"name": claim, "persistentVolumeClaim": {"claimName": claim}}
         mount = {"name": claim, "mountPath": claimed["mountPath"]}
         volumes.append((volume, mount | ({"subPath": claimed["subPath"]} if claimed.get("subPath") else {})))
+    for mapped in config.get("configMapAsVolume", []):
+        name = _constant(mapped, "configMapName")
+        source = {"name": name, "optional": mapped.get("optional", False)}
+        mount = {"name": name, "mountPath": mapped["mountPath"]}
+        volumes.append(({"name": name, "configMap": source}, mount))
     for empty in config.get("emptyDirMounts", []):
         limits = {key: empty[key] for key in ("medium", "sizeLimit") if empty.get(key)}
         volume = {"name": empty["volumeName"], "emptyDir": limits}

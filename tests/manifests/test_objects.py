@@ -110,6 +110,11 @@ def test_every_setting_of_the_pod_exists_and_is_understood(name: str, monkeypatc
         assert (settings.namespace is None) == (SETS[name].scope.kind == "Cluster")
 
 
+def test_steps_and_servers_trust_the_authorities_that_are_named() -> None:
+    assert environment(deployment("everything"))["PELAGOS_CA_CONFIG_MAP"] == "private-ca"
+    assert "PELAGOS_CA_CONFIG_MAP" not in environment(deployment("cluster"))
+
+
 def test_each_share_has_its_own_selector_pods_and_lease() -> None:
     shares = SETS["shares"].operator.shares
     watched = [environment(deployed)["PELAGOS_WATCH_SELECTOR"] for deployed in deployments("shares")]

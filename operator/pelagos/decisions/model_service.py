@@ -224,6 +224,7 @@ def _of_servers(tenant: Tenant) -> Tenant:
         service_account=tenant.service_account,
         objects_secret=tenant.objects_secret,
         objects_claim=tenant.objects_claim,
+        ca_config_map=tenant.ca_config_map,
         image_pull_secrets=tenant.image_pull_secrets,
     )
 

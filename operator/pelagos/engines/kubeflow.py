@@ -192,8 +192,8 @@ class Kubeflow:
             "pipeline_spec": kubeflow_placement.place(documents, request, self._site.surroundings, count),
             "runtime_config": {"parameters": dict(request.parameters)},
         }
-        if request.tenant.service_account:
-            body["service_account"] = request.tenant.service_account
+        if request.tenant.pipeline_service_account:
+            body["service_account"] = request.tenant.pipeline_service_account
         try:
             created = await self._rest.create_run(body)
         except AbsentError as error:
@@ -437,6 +437,7 @@ def surroundings(settings: Settings) -> Surroundings:
         s3_region=settings.s3_region,
         objects_secret=settings.objects_secret,
         tracking_secret=settings.tracking_secret,
+        ca_config_map=settings.ca_config_map,
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pelagos.api.meta import GROUP
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
+from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +75,7 @@ class Surroundings:
     s3_region: str = ""
     objects_secret: str = ""
     tracking_secret: str = ""
+    ca_config_map: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,11 @@ def _environment(request: RunRequest, surroundings: Surroundings, gpus: int) -> 
     if surroundings.object_storage:
         settings = {"AWS_ENDPOINT_URL": surroundings.s3_endpoint, "AWS_REGION": surroundings.s3_region}
         variables |= {name: value for name, value in settings.items() if value}
+    if _authorities(request, surroundings):
+        file = f"{CA_FOLDER}/{CA_KEY}"
+        variables["MLFLOW_TRACKING_SERVER_CERT_PATH"] = file
+        if surroundings.object_storage:
+            variables["AWS_CA_BUNDLE"] = file
     return variables
 
 
@@ -171,6 +178,7 @@ def _pod(request: RunRequest, surroundings: Surroundings, count: Count, gpus: in
         "imagePullSecret": [_named("secretName", name) for name in request.tenant.image_pull_secrets],
         "pvcMount": _mounts(request, surroundings),
         "secretAsEnv": _secrets(request, surroundings),
+        "configMapAsVolume": _authorities(request, surroundings),
         "tolerations": [
             _toleration(each.key, each.operator, each.value, each.effect) for each in placement.tolerations
         ],
@@ -239,6 +247,11 @@ def _secrets(request: RunRequest, surroundings: Surroundings) -> list[Struct]:
         keys = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
         secrets.append(_secret(tracking, keys, optional=True))
     return secrets
+
+
+def _authorities(request: RunRequest, surroundings: Surroundings) -> list[Struct]:
+    name = request.tenant.ca_config_map or surroundings.ca_config_map
+    return [_named("configMapName", name) | {"mountPath": CA_FOLDER, "optional": False}] if name else []
 
 
 def _secret(name: str, keys: Sequence[str], *, optional: bool) -> Struct:

@@ -21,6 +21,7 @@ from pelagos.engines.kubernetes_objects import quantity
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, Placement, Toleration
 from pelagos.ports.serving import ServiceWant
+from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 
 if TYPE_CHECKING:
     from pelagos.settings import Settings
@@ -58,14 +59,15 @@ class Options:
     objects_secret: str = ""
     s3_endpoint: str = ""
     s3_region: str = ""
+    ca_config_map: str = ""
     namespace: str = ""
     reach: str = "service"
-
-
     operator_namespace: str = ""
     """Where the operator runs; empty: not in this cluster."""
     monitoring_namespace: str = ""
     """Where Prometheus runs; empty: where the operator does."""
+
+
 def options(settings: Settings, objects_root: str) -> Options:
     """What ``settings`` say of model servers."""
     return Options(
@@ -78,6 +80,7 @@ def options(settings: Settings, objects_root: str) -> Options:
         objects_secret=settings.objects_secret,
         s3_endpoint=settings.s3_endpoint,
         s3_region=settings.s3_region,
+        ca_config_map=settings.ca_config_map,
         namespace=settings.namespace or "",
     )
 
@@ -180,11 +183,24 @@ def storage_environment(want: ServiceWant, given: Options) -> dict[str, Any]:
     values = {
         "AWS_ENDPOINT_URL": given.s3_endpoint,
         "AWS_REGION": given.s3_region,
+        "AWS_CA_BUNDLE": f"{CA_FOLDER}/{CA_KEY}" if _ca_config_map(want, given) else "",
         "PELAGOS_PACKAGE_URI": want.package_uri,
     }
     made: dict[str, Any] = {"env": [{"name": name, "value": value} for name, value in values.items() if value]}
     secret = want.tenant.objects_secret or given.objects_secret
     return made | ({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {})
+
+
+def authorities(want: ServiceWant, given: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes and mounts with the certificate authorities of object storage; none where the system's are enough."""
+    name = _ca_config_map(want, given)
+    if not name:
+        return [], []
+    return [{"name": "ca", "configMap": {"name": name}}], [{"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}]
+
+
+def _ca_config_map(want: ServiceWant, given: Options) -> str:
+    return want.tenant.ca_config_map or given.ca_config_map
 
 
 def container(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:

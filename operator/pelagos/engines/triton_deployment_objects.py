@@ -74,8 +74,9 @@ def pod(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
     models: dict[str, Any] = {"name": "models", "mountPath": model_server.MODELS, "readOnly": True}
     made = model_server.pod(want)
     if model_server.is_remote(want):
-        volumes.append({"name": "models", "emptyDir": {}})
-        made["initContainers"] = [_fetching(want, given, mounts)]
+        trusted, trust = model_server.authorities(want, given)
+        volumes += [{"name": "models", "emptyDir": {}}, *trusted]
+        made["initContainers"] = [_fetching(want, given, [*mounts, *trust])]
     else:
         claim, path = model_server.claim_path(want, given)
         volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})

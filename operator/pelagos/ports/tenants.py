@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+CA_FOLDER, CA_KEY = "/etc/pelagos/ca", "ca.crt"
+"""Where steps and model servers find the certificate authorities of their tenant, and their file there."""
+
 
 @dataclass(frozen=True)
 class Tenant:
@@ -17,7 +20,9 @@ class Tenant:
     queue: str = ""
     """Kueue LocalQueue of pipelines that name none."""
     service_account: str = ""
-    """Of pipeline steps and model servers."""
+    """Of model servers; it needs no rights."""
+    pipeline_service_account: str = ""
+    """Of pipeline steps: Kubeflow's own parts in their pods use its rights. Empty: the one that the Kubeflow server gives."""
     tracking_secret: str = ""
     """Secret with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."""
     objects_secret: str = ""
@@ -26,6 +31,8 @@ class Tenant:
     """PersistentVolumeClaim that holds the data volume, where it is no object storage."""
     objects_claim: str = ""
     """PersistentVolumeClaim that holds the objects, where they are in no object storage."""
+    ca_config_map: str = ""
+    """ConfigMap whose key ca.crt holds the certificate authorities of object storage and MLflow."""
     image_pull_secrets: tuple[str, ...] = ()
     max_gpus: int | None = None
     """Most GPUs that one resource may ask for; None: any number."""

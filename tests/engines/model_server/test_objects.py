@@ -109,6 +109,23 @@ def test_credentials_of_the_storage_reach_only_what_fetches_the_package() -> Non
     assert {"name": "AWS_ENDPOINT_URL", "value": "http://minio.s3:9900"} in fetch["env"]
 
 
+@pytest.mark.parametrize("tenant", [Tenant(), Tenant(ca_config_map="ca-of-the-lab")])
+def test_what_fetches_the_package_trusts_the_certificate_authorities_of_the_tenant(tenant: Tenant) -> None:
+    spec = triton_deployment_objects.pod(replace(REMOTE, tenant=tenant), "", replace(GIVEN, ca_config_map="ca"))
+
+    (fetch,) = spec["initContainers"]
+    assert {"name": "AWS_CA_BUNDLE", "value": "/etc/pelagos/ca/ca.crt"} in fetch["env"]
+    assert {"name": "ca", "mountPath": "/etc/pelagos/ca", "readOnly": True} in fetch["volumeMounts"]
+    assert {"name": "ca", "configMap": {"name": tenant.ca_config_map or "ca"}} in spec["volumes"]
+
+
+def test_without_a_private_authority_pods_trust_those_of_the_system() -> None:
+    spec = triton_deployment_objects.pod(REMOTE, "", GIVEN)
+
+    assert "AWS_CA_BUNDLE" not in {each["name"] for each in spec["initContainers"][0]["env"]}
+    assert all("configMap" not in volume for volume in spec["volumes"])
+
+
 def test_a_folder_that_no_pod_can_reach_is_refused_with_the_settings_that_help() -> None:
     with pytest.raises(RejectedError, match=r"PELAGOS_OBJECTS_URI .* PELAGOS_OBJECTS_CLAIM"):
         triton_deployment_objects.pod(WANT, "", replace(GIVEN, objects_claim=""))

@@ -50,6 +50,13 @@ class Engines(Part):
     serving_image: Annotated[
         str, Field(min_length=1, description="Image of model servers; without -cpu: with CUDA.")
     ] = "ghcr.io/pelagos/serving:0.1.0-cpu"
+    ca: Annotated[
+        ObjectName,
+        Field(
+            description="ConfigMap in the namespaces of resources with the certificate authorities (key ca.crt) of S3 and MLflow, "
+            "for pipeline steps and model servers; empty: the system's."
+        ),
+    ] = ""
 
 
 class Scope(Part):

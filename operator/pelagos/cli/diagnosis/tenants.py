@@ -50,6 +50,7 @@ async def _tenant(patient: Patient, namespace: str) -> list[Finding]:
         objects_secret=given.objects_secret,
         data_claim=given.data_claim,
         objects_claim=given.objects_claim,
+        ca_config_map=given.ca_config_map,
     )
     try:
         tenant = await KubernetesTenants(patient.api, usual).find(namespace)
@@ -63,7 +64,10 @@ async def _tenant(patient: Patient, namespace: str) -> list[Finding]:
         await _secret(patient, namespace, tenant.objects_secret, _OBJECTS_KEYS),
         *[await _secret(patient, namespace, name, ()) for name in tenant.image_pull_secrets],
         *[await _claim(patient, namespace, name) for name in dict.fromkeys((tenant.data_claim, tenant.objects_claim))],
-        await _exists(patient, namespace, "ServiceAccount", "/api/v1", "serviceaccounts", tenant.service_account),
+        *[
+            await _exists(patient, namespace, "ServiceAccount", "/api/v1", "serviceaccounts", name)
+            for name in dict.fromkeys((tenant.service_account, tenant.pipeline_service_account))
+        ],
         await _queue(patient, namespace, tenant.queue),
     ]
     told = [finding for finding in found if finding is not None]

@@ -185,6 +185,7 @@ def _chosen() -> list[Any]:
         "PELAGOS_KUBEFLOW_NAMESPACE": "kubeflow.namespace",
         "PELAGOS_TRACKING_PUBLIC_URL": "tracking.publicUrl",
         "PELAGOS_TRACKING_SECRET": "tracking.tenantSecret",
+        "PELAGOS_CA_CONFIG_MAP": "engines.ca",
         "PELAGOS_OBJECTS_URI": "storage.objects",
         "PELAGOS_DATA_URI": "storage.data",
     }
