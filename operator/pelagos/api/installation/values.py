@@ -53,8 +53,8 @@ class Engines(Part):
     ca: Annotated[
         ObjectName,
         Field(
-            description="ConfigMap in the namespaces of resources with the certificate authorities (key ca.crt) of S3 and MLflow, "
-            "for pipeline steps and model servers; empty: the system's."
+            description="ConfigMap in the namespaces of resources with the certificate authorities (key ca.crt) of S3 and "
+            "MLflow, for pipeline steps and model servers; empty: the system's."
         ),
     ] = ""
 
