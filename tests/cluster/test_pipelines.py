@@ -78,7 +78,13 @@ class Pipelines:
 def _connection(cluster: Cluster, namespace: str, folder: Path) -> Connection:
     """With the rights of KFP's own controllers: pods of the namespace."""
     account = f"--serviceaccount={namespace}:default"
-    cluster.kubectl("create", "rolebinding", "steps", "--clusterrole=admin", account, f"--namespace={namespace}")
+    cluster.kubectl(
+        "create", "rolebinding", "steps", "--clusterrole=cluster-admin", account, f"--namespace={namespace}"
+    )
+    # It asks about the rights of the steps' account, which is the same here.
+    cluster.kubectl(
+        "create", "clusterrolebinding", f"reviews-{namespace}", "--clusterrole=system:auth-delegator", account
+    )
     config = yaml.safe_load(cluster.service_account_kubeconfig(namespace, "default").read_text())
     server = config["clusters"][0]["cluster"]
     token, authority = folder / "token", folder / "authority.pem"
@@ -128,7 +134,7 @@ async def pipelines(
 
 def _sized(request: RunRequest, *, time_limit: int = 0, **placement: Any) -> RunRequest:
     resources = RunResources(cpu=1, time_limit=time_limit, placement=Placement(**placement))
-    return replace(request, resources=resources, tenant=Tenant(service_account="default"))
+    return replace(request, resources=resources, tenant=Tenant(pipeline_service_account="default"))
 
 
 async def test_a_step_runs_restricted_with_what_it_was_given(pipelines: Pipelines) -> None:

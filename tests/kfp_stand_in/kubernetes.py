@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 Struct = dict[str, Any]
 
 POLL_SECONDS = 0.3
+RIGHTS = (
+    {"verb": "get", "resource": "configmaps", "name": "kfp-launcher"},
+    {"verb": "get", "resource": "pods"},
+    {"group": "argoproj.io", "verb": "create", "resource": "workflowtaskresults"},
+    {"group": "argoproj.io", "verb": "patch", "resource": "workflowtaskresults"},
+)
+"""What a real server's launcher and executor, which are in the pod of every step, do with the step's service account."""
+_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -63,6 +71,9 @@ class Kubernetes:
         """As in the protocol."""
         namespace = pod.namespace or self._namespace
         self._places[pod.run] = namespace
+        lacking = await self._lacking(namespace, pod.service_account)
+        if lacking:
+            return Outcome(succeeded=False, message=lacking)
         refused = await self._create(pod, namespace, tell)
         if refused is not None:
             return refused
@@ -84,6 +95,18 @@ class Kubernetes:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def _lacking(self, namespace: str, account: str) -> str:
+        """Which right the service account lacks, in the words of a step that fails for it; "" for none."""
+        user = f"system:serviceaccount:{namespace}:{account}"
+        groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+        for right in RIGHTS:
+            spec = {"user": user, "groups": groups, "resourceAttributes": right | {"namespace": namespace}}
+            status, body = await self._ask("POST", _REVIEWS, {"spec": spec})
+            if status != 201 or not body.get("status", {}).get("allowed"):
+                what = ".".join(filter(None, (right["resource"], right.get("group"))))
+                return f"{what} is forbidden: User {user} cannot {right['verb']} it in the namespace {namespace}"
+        return ""
 
     async def _create(self, pod: Pod, namespace: str, tell: Tell) -> Outcome | None:
         """As Argo does, try again for as long as the namespace's quota is used up; give up for any other refusal."""

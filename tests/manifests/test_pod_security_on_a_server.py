@@ -43,7 +43,9 @@ Pod = dict[str, Any]
 NAMESPACE, ACCOUNT = "restricted", "somebody"
 POLICY = Path(__file__).with_name("restricted_policy.yaml")
 PLACEMENT = Placement(memory="8Gi", gpus=1, gpu_product="NVIDIA-A10", shared_memory="2Gi", queue="reef")
-TENANT = Tenant(service_account="pelagos-workload", image_pull_secrets=("registry",))
+TENANT = Tenant(
+    service_account="pelagos-workload", pipeline_service_account="pelagos-pipelines", image_pull_secrets=("registry",)
+)
 WANT = ServiceWant(
     uid="5f0c", namespace=NAMESPACE, name="detector", model_name="detector", package_uri="/objects/models/1",
     onnx_sha256="0" * 64, max_batch_size=4, max_queue_delay=1000, instances=1, confidence="0.25", iou="0.7", cpu=1,

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import rendering
 from control_plane import ControlPlane
 from kfp_stand_in.kubernetes import Connection, Kubernetes
 from kfp_stand_in.server import StandIn
@@ -37,7 +38,15 @@ SURROUNDINGS = Surroundings(
     s3_region="us-east-1",
     objects_secret="s3",
     tracking_secret="mlflow",
+    ca_config_map="private-ca",
 )
+ACCOUNT = "pelagos-pipelines"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+PLACES = {
+    "ServiceAccount": ("/api/v1", "serviceaccounts"),
+    "Role": (RBAC, "roles"),
+    "RoleBinding": (RBAC, "rolebindings"),
+}
 _numbers = itertools.count(1)
 
 
@@ -78,6 +87,17 @@ class PodCluster:
             await asyncio.sleep(0.1)
 
 
+def grant(plane: ControlPlane, namespace: str) -> None:
+    """The account of steps with its role, as manifests/tenant/base has them."""
+    for body in rendering.documents((rendering.MANIFESTS / "tenant/base/tenant.yaml").read_text()):
+        root, plural = PLACES.get(body["kind"], ("", ""))
+        if plural and body["metadata"]["name"] == ACCOUNT:
+            body["metadata"]["namespace"] = namespace
+            for subject in body.get("subjects", []):
+                subject["namespace"] = namespace
+            plane.request("POST", f"{root}/namespaces/{namespace}/{plural}", body)
+
+
 def connection(plane: ControlPlane, folder: Path) -> Connection:
     token = folder / "token"
     token.write_text(plane.token)
@@ -88,6 +108,7 @@ def connection(plane: ControlPlane, folder: Path) -> Connection:
 async def pods(plane: ControlPlane, swagger: Swagger, tmp_path: Path) -> AsyncIterator[PodCluster]:
     namespace = f"reef-{next(_numbers)}"
     plane.create_namespace(namespace)
+    grant(plane, namespace)
     server = StandIn(swagger, Kubernetes(connection(plane, tmp_path), namespace))
     await server.start()
     site = Site(COMPILED, SURROUNDINGS, namespace=namespace, patience=Patience(end=5, poll=0.1))
@@ -106,7 +127,7 @@ def training() -> RunRequest:
         tolerations=(Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),),
         queue="reef",
     )
-    tenant = Tenant(service_account="reef-runner", image_pull_secrets=("registry",))
+    tenant = Tenant(pipeline_service_account=ACCOUNT, image_pull_secrets=("registry",))
     resources = RunResources(cpu=6, placement=placement, time_limit=3600)
     return make_request(flow="training", parameters=dict.fromkeys(PARAMETERS, "x"), resources=resources, tenant=tenant)
 
@@ -124,7 +145,7 @@ async def test_a_step_becomes_the_pod_that_was_asked_for(pods: PodCluster) -> No
     assert pod["spec"]["nodeSelector"] == {"zone": "a", "nvidia.com/gpu.product": "NVIDIA-A10"}
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["spec"]["tolerations"]
     assert pod["spec"]["activeDeadlineSeconds"] == 3600
-    assert pod["spec"]["serviceAccountName"] == "reef-runner"
+    assert pod["spec"]["serviceAccountName"] == ACCOUNT
     assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     assert (
         pod["metadata"]["labels"].items()
@@ -143,6 +164,30 @@ async def test_a_step_becomes_the_pod_that_was_asked_for(pods: PodCluster) -> No
     )
 
 
+@pytest.mark.parametrize("account", ["pelagos-workload", "default"])
+async def test_an_account_that_may_not_tell_how_a_step_ended_fails_the_run(pods: PodCluster, account: str) -> None:
+    await pods.engine.submit(replace(training(), tenant=Tenant(pipeline_service_account=account)))
+
+    await pods.reach(RunState.FAILED, words=f"{pods.namespace}:{account} cannot get")
+    assert pods.pods() == []
+
+
+async def test_the_account_of_steps_may_read_no_other_secret_and_make_no_pod(pods: PodCluster) -> None:
+    user = f"system:serviceaccount:{pods.namespace}:{ACCOUNT}"
+    wanted = {
+        ("get", "secrets", "mlpipeline-minio-artifact"): True,
+        ("get", "secrets", "s3"): False,
+        ("list", "secrets", ""): False,
+        ("get", "configmaps", "pelagos-config"): False,
+        ("create", "pods", ""): False,
+    }
+    for (verb, resource, name), may in wanted.items():
+        about = {"namespace": pods.namespace, "verb": verb, "resource": resource, "name": name}
+        review = {"spec": {"user": user, "resourceAttributes": about}}
+        answer = pods.plane.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        assert answer["status"]["allowed"] is may, (verb, resource, name)
+
+
 async def test_a_step_has_its_volumes_and_its_secrets_and_no_secret_in_the_open(pods: PodCluster) -> None:
     await pods.engine.submit(training())
 
@@ -153,6 +198,7 @@ async def test_a_step_has_its_volumes_and_its_secrets_and_no_secret_in_the_open(
     assert volumes[mounts["/var/pelagos/data"]] == {"persistentVolumeClaim": {"claimName": "data"}}
     assert volumes[mounts["/var/pelagos/objects"]] == {"persistentVolumeClaim": {"claimName": "objects"}}
     assert volumes[mounts["/dev/shm"]] == {"emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
+    assert volumes[mounts["/etc/pelagos/ca"]]["configMap"]["name"] == "private-ca"
     plain = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
     secret = {
         variable["name"]: variable["valueFrom"]["secretKeyRef"]
@@ -160,6 +206,7 @@ async def test_a_step_has_its_volumes_and_its_secrets_and_no_secret_in_the_open(
         if "valueFrom" in variable
     }
     assert plain.items() >= {"AWS_ENDPOINT_URL": "http://minio:9000", "ULTRALYTICS_SAFE_LOAD": "1"}.items()
+    assert plain["AWS_CA_BUNDLE"] == plain["MLFLOW_TRACKING_SERVER_CERT_PATH"] == "/etc/pelagos/ca/ca.crt"
     assert secret["AWS_SECRET_ACCESS_KEY"] == {"name": "s3", "key": "AWS_SECRET_ACCESS_KEY", "optional": False}
     assert secret["MLFLOW_TRACKING_TOKEN"] == {"name": "mlflow", "key": "MLFLOW_TRACKING_TOKEN", "optional": True}
 

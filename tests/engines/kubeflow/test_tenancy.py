@@ -89,8 +89,14 @@ async def test_a_single_user_without_its_namespace_is_an_outage_that_names_the_s
         await engine.submit(make_request())
 
 
+async def test_the_account_of_model_servers_is_not_that_of_steps(cluster: Cluster) -> None:
+    await cluster.engine.submit(make_request(tenant=Tenant(service_account="reef-servers")))
+
+    assert cluster.runs()[0].service_account == "pipeline-runner", "what the server gives by itself"
+
+
 async def test_what_people_see_of_a_run_names_the_resource(cluster: Cluster) -> None:
-    tenant = Tenant(service_account="reef-runner")
+    tenant = Tenant(service_account="reef-servers", pipeline_service_account="reef-runner")
     await cluster.engine.submit(make_request(tenant=tenant, attempt=3))
 
     run = cluster.runs()[0]

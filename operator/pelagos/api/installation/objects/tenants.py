@@ -5,17 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from pelagos.api.installation.nodes import Each, Given, Item, Release, Value, When
-from pelagos.api.installation.objects import common, network
+from pelagos.api.installation.objects import common, network, roles
 
 ACCOUNT = "pelagos-workload"
-"""ServiceAccount of pipeline steps and model servers: no role, no token."""
+"""ServiceAccount of model servers: no role, no token."""
+PIPELINES_ACCOUNT = "pelagos-pipelines"
+"""ServiceAccount of pipeline steps, with its role: what Kubeflow's launcher and Argo's executor ask the API server for."""
+_PIPELINES_RULES = (
+    # Where artifacts go, and the credentials for it, as Kubeflow calls them in every namespace.
+    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": ["kfp-launcher"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["mlpipeline-minio-artifact"]},
+    # The step's own pod: which try this is.
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+    # How the step ended.
+    {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]},
+)
 _PIPELINES = {"matchExpressions": [{"key": "pipelines.kubeflow.org/v2_component", "operator": "Exists"}]}
 _SERVERS = {"matchLabels": {"app.kubernetes.io/component": "serving", "app.kubernetes.io/part-of": "pelagos"}}
 
 
 def tenants() -> Any:
     """The objects of every tenant."""
-    return Each("tenants", (_namespace(), _account(), _conventions(), _quota(), _limits(), *_policies()))
+    accounts = (_account(ACCOUNT, token=False), _account(PIPELINES_ACCOUNT, token=True), *_role())
+    return Each("tenants", (_namespace(), *accounts, _conventions(), _quota(), _limits(), *_policies()))
 
 
 def _metadata(name: str) -> dict[str, Any]:
@@ -27,13 +39,30 @@ def _namespace() -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": Item("namespace"), "labels": labels}}
 
 
-def _account() -> dict[str, Any]:
+def _account(name: str, *, token: bool) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": _metadata(ACCOUNT),
-        "automountServiceAccountToken": False,
+        "metadata": _metadata(name),
+        "automountServiceAccountToken": token,
     }
+
+
+def _role() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The rights of pipeline steps, and their binding."""
+    version, metadata = f"{roles.RBAC}/v1", _metadata(PIPELINES_ACCOUNT)
+    reference = {"apiGroup": roles.RBAC, "kind": "Role", "name": PIPELINES_ACCOUNT}
+    subject = {"kind": "ServiceAccount", "name": PIPELINES_ACCOUNT, "namespace": Item("namespace")}
+    return (
+        {"apiVersion": version, "kind": "Role", "metadata": metadata, "rules": list(_PIPELINES_RULES)},
+        {
+            "apiVersion": version,
+            "kind": "RoleBinding",
+            "metadata": metadata,
+            "roleRef": reference,
+            "subjects": [subject],
+        },
+    )
 
 
 def _conventions() -> dict[str, Any]:
@@ -43,7 +72,8 @@ def _conventions() -> dict[str, Any]:
         "queue": "queue",
         "maxGpus": "maxGpus",
     }
-    data = {"serviceAccount": ACCOUNT} | {key: When(Given(Item(path)), Item(path)) for key, path in given.items()}
+    accounts = {"serviceAccount": ACCOUNT, "pipelineServiceAccount": PIPELINES_ACCOUNT}
+    data = accounts | {key: When(Given(Item(path)), Item(path)) for key, path in given.items()}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata("pelagos-config"), "data": data}
 
 
@@ -74,12 +104,16 @@ def _policies() -> list[Any]:
     ]
     monitoring = network.from_namespace(Value("networkPolicies.monitoringNamespace"))
     outward = [network.DNS, {"to": [{"namespaceSelector": {}}]}, {"ports": network.ports(443)}]
+    api_server = {
+        "to": [{"ipBlock": {"cidr": Value("networkPolicies.apiServer")}}],
+        "ports": network.ports(443, 6443),
+    }
     http, grpc, metrics = network.MODEL_PORTS
     bodies = (
         network.deny_all(_metadata("pelagos-default-deny")),
         network.policy(
             _metadata("pelagos-pipelines"),
-            {"podSelector": _PIPELINES, "policyTypes": ["Egress"], "egress": outward},
+            {"podSelector": _PIPELINES, "policyTypes": ["Egress"], "egress": [*outward, api_server]},
         ),
         network.policy(
             _metadata("pelagos-model-servers"),
