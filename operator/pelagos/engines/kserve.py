@@ -1,15 +1,16 @@
 """Serving through KServe: one InferenceService for each ModelService. Called by the reconciler of ModelServices.
 
-See model_server_engine for what it shares with triton_deployment. What KServe says is weighed, not believed: its ``Ready`` has
-been True above crashing pods (kserve/kserve issues 1859 and 2037), and its ``status.observedGeneration`` is that of the
-Deployment below, not of the InferenceService (PropagateRawStatus), so it tells nothing about our change. The proof that a change
-has arrived is that ready pods carry its digest, that no others are left, and that the server itself names it.
+See model_server_engine for what it shares with triton_deployment. What KServe says is weighed, not believed. Releases of it have
+said ``Ready`` above crashing pods, and its ``status.observedGeneration`` is that of the Deployment below, not of the
+InferenceService (PropagateRawStatus), so it tells nothing about our change. The proof that a change has arrived is that ready
+pods carry its digest, that no others are left, and that the server itself names it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pelagos.engines import kserve_objects, model_server, model_server_pods, model_server_talk
 from pelagos.engines.kserve_objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, KNATIVE, RUNTIME, RUNTIMES
@@ -86,8 +87,9 @@ class Kserve(ClusterServing):
         predictor = (status.get("components") or {}).get("predictor") or {}
         url = str(predictor.get("grpcUrl") or predictor.get("url") or "")
         if (main["metadata"].get("annotations") or {}).get("serving.kserve.io/deploymentMode") == KNATIVE:
-            host = url.rsplit("://", maxsplit=1)[-1].rstrip("/")
-            return Urls(grpc=host if ":" in host else f"{host}:80", http=url) if host else Urls()
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            return Urls(grpc=f"{parts.hostname}:{port}", http=url) if parts.hostname else Urls()
         if service is None:
             return Urls()
         host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"

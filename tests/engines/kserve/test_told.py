@@ -101,6 +101,8 @@ async def test_what_kserve_tells(seen: View, done: bool, state: str, words: str)
     ("predictor", "grpc"),
     [
         ({"url": "http://detector-predictor.lab.svc.cluster.local"}, "detector-predictor.lab.svc.cluster.local:80"),
+        ({"url": "https://detector.lab.example.com"}, "detector.lab.example.com:443"),
+        ({"url": "https://detector.lab.example.com:8443/"}, "detector.lab.example.com:8443"),
         ({}, ""),
     ],
 )
