@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from pelagos.api import meta
 from pelagos.engines.kubernetes_objects import quantity
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, Placement, Toleration
+from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, Toleration, tolerated
 from pelagos.ports.serving import ServiceWant
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 
@@ -186,7 +186,7 @@ def storage_environment(want: ServiceWant, given: Options) -> dict[str, Any]:
         "AWS_CA_BUNDLE": f"{CA_FOLDER}/{CA_KEY}" if _ca_config_map(want, given) else "",
         "PELAGOS_PACKAGE_URI": want.package_uri,
     }
-    made: dict[str, Any] = {"env": [{"name": name, "value": value} for name, value in values.items() if value]}
+    made: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in values.items() if value]
     secret = want.tenant.objects_secret or given.objects_secret
     return made | ({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {})
 
@@ -210,7 +210,7 @@ def container(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
     return {
         "image": given.image,
         "imagePullPolicy": given.pull_policy,
-        "env": environment(want, config),
+        "env": [*environment(want, config), *(() if want.placement.gpus else (NO_GPUS,))],
         "resources": resources(want),
         "securityContext": container_security(),
         # Triton says why a model does not load in its log only.
@@ -246,19 +246,15 @@ def pod(want: ServiceWant) -> dict[str, Any]:
         "securityContext": pod_security(),
         "terminationGracePeriodSeconds": DRAIN_SECONDS + EXIT_SECONDS + 10,
         "nodeSelector": selector,
-        "tolerations": tolerations(placement),
+        "tolerations": [_written(each) for each in tolerated(placement, placement.gpus)],
         "serviceAccountName": tenant.service_account,
         "imagePullSecrets": [{"name": name} for name in tenant.image_pull_secrets],
     }
     return {name: value for name, value in made.items() if value or value is False}
 
 
-def tolerations(placement: Placement) -> list[dict[str, str]]:
-    """Those of the placement, and of nodes that are kept for GPUs when it asks for one."""
-    wanted = [*placement.tolerations]
-    if placement.gpus and not any(each.key in ("", GPU_RESOURCE) for each in wanted):
-        wanted.append(Toleration(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule"))
-    return [{name: value for name, value in dataclasses.asdict(each).items() if value} for each in wanted]
+def _written(toleration: Toleration) -> dict[str, str]:
+    return {name: value for name, value in dataclasses.asdict(toleration).items() if value}
 
 
 def resources(want: ServiceWant, *, with_gpus: bool = True) -> dict[str, Any]:

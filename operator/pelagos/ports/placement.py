@@ -34,3 +34,11 @@ class Placement:
     tolerations: tuple[Toleration, ...] = ()
     queue: str = ""
     """Kueue LocalQueue; empty: none."""
+
+
+def tolerated(placement: Placement, gpus: int) -> tuple[Toleration, ...]:
+    """Tolerations of a pod: those of the placement, and of nodes that are kept for GPUs when it uses ``gpus`` of them."""
+    wanted = placement.tolerations
+    if gpus and not any(each.key in ("", GPU_RESOURCE) for each in wanted):
+        return (*wanted, Toleration(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule"))
+    return wanted

@@ -12,7 +12,7 @@ from pelagos.engines import kserve_objects, model_server, triton_deployment_obje
 from pelagos.engines.kubernetes_objects import holds, quantity
 from pelagos.engines.model_server import Options
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.placement import Placement, Toleration
+from pelagos.ports.placement import Placement, Toleration, tolerated
 from pelagos.ports.serving import Scaling, ServiceWant
 from pelagos.ports.tenants import Tenant
 from pelagos.settings import Settings
@@ -142,12 +142,6 @@ def test_gpus_are_asked_for_with_the_nodes_that_have_them() -> None:
     assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 
 
-def test_a_toleration_of_the_user_for_gpus_is_not_doubled() -> None:
-    own = Toleration("nvidia.com/gpu", "Equal", "present", "NoSchedule")
-    made = model_server.tolerations(Placement(gpus=1, tolerations=(own,)))
-    assert made == [{"key": "nvidia.com/gpu", "operator": "Equal", "value": "present", "effect": "NoSchedule"}]
-
-
 def test_an_autoscaler_alone_decides_about_replicas() -> None:
     fixed = triton_deployment_objects.deployment(replace(WANT, scaling=Scaling(minimum=2, maximum=2)), "", GIVEN)
     assert fixed["spec"]["replicas"] == 2
@@ -211,3 +205,25 @@ def test_the_policy_knows_the_namespaces_of_the_settings() -> None:
     settings = Settings(serving_image="i", lease_namespace="own", monitoring_namespace="metrics")
     given = model_server.options(settings, "/objects")
     assert (given.operator_namespace, given.monitoring_namespace) == ("own", "metrics")
+
+
+VOID = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
+
+
+@pytest.mark.parametrize(("gpus", "hidden"), [(0, True), (1, False)])
+def test_only_a_server_that_asked_for_gpus_sees_any(gpus: int, hidden: bool) -> None:
+    want = replace(REMOTE, placement=Placement(gpus=gpus))
+    spec = triton_deployment_objects.pod(want, "", GIVEN)
+    assert (VOID in spec["containers"][0]["env"]) is hidden
+    assert VOID in spec["initContainers"][0]["env"]
+    made = kserve_objects.inference_service(want, "", GIVEN)
+    assert (VOID in made["spec"]["predictor"]["model"]["env"]) is hidden
+
+
+def test_whoever_uses_gpus_tolerates_their_nodes_and_nobody_else_does() -> None:
+    lab = Toleration(key="lab", operator="Exists")
+    placement = Placement(gpus=1, tolerations=(lab,))
+    assert tolerated(placement, 1) == (lab, Toleration("nvidia.com/gpu", "Exists", "", "NoSchedule"))
+    assert tolerated(placement, 0) == (lab,)
+    own = (Toleration("nvidia.com/gpu", "Equal", "shared", "NoExecute"),)
+    assert tolerated(Placement(gpus=1, tolerations=own), 1) == own
