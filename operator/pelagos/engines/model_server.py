@@ -33,7 +33,10 @@ DIGEST_ANNOTATION = "pelagos.dev/digest"
 WANT_ANNOTATION = "pelagos.dev/want"
 RESTARTS_ANNOTATION = "pelagos.dev/restarts"
 """How often the operator had to start the server anew, after the digest that it was for: ``<count> <digest>``."""
-RESTARTED_ANNOTATION = "pelagos.dev/restarted-at"
+NO_GPUS = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
+"""Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none."""
+STORAGE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""What a container is given of the Secret of an object storage; what else is in it is not its business."""
 MODELS = "/mnt/models"
 USER = 10001
 DEFAULT_MEMORY = "4Gi"
@@ -178,7 +181,7 @@ def environment(want: ServiceWant, config: str) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
-def storage_environment(want: ServiceWant, given: Options) -> dict[str, Any]:
+def storage_environment(want: ServiceWant, given: Options) -> list[dict[str, Any]]:
     """Where object storage is and who we are there, for the container that fetches the package."""
     values = {
         "AWS_ENDPOINT_URL": given.s3_endpoint,
@@ -188,7 +191,8 @@ def storage_environment(want: ServiceWant, given: Options) -> dict[str, Any]:
     }
     made: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in values.items() if value]
     secret = want.tenant.objects_secret or given.objects_secret
-    return made | ({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {})
+    keys = STORAGE_KEYS if secret else ()
+    return [*made, *({"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in keys)]
 
 
 def authorities(want: ServiceWant, given: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -86,10 +86,10 @@ def pod(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
 
 
 def _fetching(want: ServiceWant, given: Options, mounts: list[dict[str, Any]]) -> dict[str, Any]:
-    made = model_server.storage_environment(want, given)
-    made["env"] = [*made["env"], *model_server.environment(want, "")[:3]]
-    return made | {
+    storage, package = model_server.storage_environment(want, given), model_server.environment(want, "")[:3]
+    return {
         "name": "fetch",
+        "env": [*storage, *package, model_server.NO_GPUS],
         "image": given.image,
         "imagePullPolicy": given.pull_policy,
         "command": [PYTHON, "-m", "pelagos_pipelines.serving.fetch"],

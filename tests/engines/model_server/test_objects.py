@@ -104,8 +104,12 @@ def test_credentials_of_the_storage_reach_only_what_fetches_the_package() -> Non
     want = replace(REMOTE, tenant=Tenant(objects_secret="s3-of-the-lab"))
     spec = triton_deployment_objects.pod(want, "", replace(GIVEN, objects_secret="shared"))
     (fetch,) = spec["initContainers"]
-    assert fetch["envFrom"] == [{"secretRef": {"name": "s3-of-the-lab"}}]
-    assert "envFrom" not in spec["containers"][0]
+    given = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in fetch["env"] if "valueFrom" in each}
+    assert given == {
+        key: {"name": "s3-of-the-lab", "key": key} for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    }
+    assert "envFrom" not in fetch
+    assert "s3-of-the-lab" not in str(spec["containers"])
     assert {"name": "AWS_ENDPOINT_URL", "value": "http://minio.s3:9900"} in fetch["env"]
 
 
