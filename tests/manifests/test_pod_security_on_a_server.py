@@ -153,7 +153,8 @@ async def test_a_server_takes_every_step_of_a_pipeline(
     somebody: ControlPlane, server: tuple[StandIn, ByHand], flow: str, count: int
 ) -> None:
     running, hand = server
-    engine = Kubeflow(KubeflowRest(running.url), Server(COMPILED, SURROUNDINGS, namespace=NAMESPACE))
+    site = Server(COMPILED, SURROUNDINGS, namespace=NAMESPACE, one_tenant=True)
+    engine = Kubeflow(KubeflowRest(running.url), site)
     resources = RunResources(cpu=6, placement=PLACEMENT, time_limit=3600)
     parameters = dict.fromkeys(PARAMETERS[flow], "x")
     await engine.submit(make_request(flow=flow, parameters=parameters, resources=resources, tenant=TENANT))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pelagos.api.meta import UID_LABEL
-from pelagos.engines import kubeflow_placement, kubeflow_runs
+from pelagos.engines import kubeflow_placement, kubeflow_runs, kubeflow_tenancy
 from pelagos.engines.kubeflow_placement import Count, Mount, Surroundings
 from pelagos.engines.kubeflow_rest import SYSTEM, AbsentError, BrokenError, ExistsError, KubeflowRest
 from pelagos.engines.kubeflow_runs import Judgement
@@ -67,6 +67,8 @@ class Site:
     compiled: Path
     surroundings: Surroundings
     namespace: str = ""
+    one_tenant: bool = False
+    """Whether whoever makes resources may use all that is in ``namespace``: only one namespace is watched."""
     page: str = ""
     namespace_of: Callable[[str], str | None] = field(default=lambda _uid: None)
     patience: Patience = Patience()
@@ -134,6 +136,8 @@ class Kubeflow:
         if not _NAME.fullmatch(request.name):
             message = f"run name {request.name!r} must be 1 to 200 letters, digits, '.', '_' or '-', the first a letter or digit"
             raise RejectedError(SYSTEM, message)
+        if self._site.namespace not in {"", request.namespace} and not self._site.one_tenant:
+            request = kubeflow_tenancy.in_common_namespace(request, self._site.surroundings, self._site.namespace)
         documents = await asyncio.to_thread(self._compiled, request)
         uid = request.labels.get(UID_LABEL) or _NOBODY
         self._owners[request.name] = (uid, request.namespace)
@@ -421,7 +425,14 @@ def from_settings(
         settings.kubeflow_url, token_file=settings.kubeflow_token_file, ca_file=settings.kubeflow_ca_file
     )
     page = settings.kubeflow_public_url or settings.kubeflow_url
-    site = Site(compiled, surroundings(settings), settings.kubeflow_namespace, page, namespace_of)
+    site = Site(
+        compiled,
+        surroundings(settings),
+        settings.kubeflow_namespace,
+        one_tenant=bool(settings.namespace),
+        page=page,
+        namespace_of=namespace_of,
+    )
     return Kubeflow(rest, site)
 
 

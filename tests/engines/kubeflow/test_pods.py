@@ -111,7 +111,7 @@ async def pods(plane: ControlPlane, swagger: Swagger, tmp_path: Path) -> AsyncIt
     grant(plane, namespace)
     server = StandIn(swagger, Kubernetes(connection(plane, tmp_path), namespace))
     await server.start()
-    site = Site(COMPILED, SURROUNDINGS, namespace=namespace, patience=Patience(end=5, poll=0.1))
+    site = Site(COMPILED, SURROUNDINGS, namespace=namespace, one_tenant=True, patience=Patience(end=5, poll=0.1))
     yield PodCluster(plane, namespace, server, Kubeflow(KubeflowRest(server.url), site))
     await server.stop()
     assert server.violations == []

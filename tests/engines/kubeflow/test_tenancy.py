@@ -11,9 +11,9 @@ import pytest
 from kubeflow_worlds import COMPILED, NAME, UID, Cluster, make_request
 from pelagos.engines import kubeflow
 from pelagos.engines.kubeflow import Kubeflow
-from pelagos.engines.kubeflow_placement import Mount
+from pelagos.engines.kubeflow_placement import Mount, Surroundings
 from pelagos.engines.kubeflow_rest import KubeflowRest
-from pelagos.ports.errors import OutageError
+from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.pipelines import RunName, RunState
 from pelagos.ports.tenants import Tenant
 from pelagos.settings import Settings
@@ -95,6 +95,63 @@ async def test_the_account_of_model_servers_is_not_that_of_steps(cluster: Cluste
     assert cluster.runs()[0].service_account == "pipeline-runner", "what the server gives by itself"
 
 
+COMMON = Surroundings(
+    image="example.org/trainer",
+    data=Mount("data", "/data"),
+    objects=Mount("objects", "/objects"),
+    object_storage=True,
+    objects_secret="s3",
+    tracking_secret="mlflow",
+    ca_config_map="authorities",
+)
+FOREIGN = {
+    "trackingSecret": Tenant(tracking_secret="admin"),
+    "objectsSecret": Tenant(objects_secret="mlpipeline-minio-artifact"),
+    "dataClaim": Tenant(data_claim="mysql-pv-claim"),
+    "objectsClaim": Tenant(objects_claim="minio-pvc"),
+    "caConfigMap": Tenant(ca_config_map="pipeline-install-config"),
+    "imagePullSecrets": Tenant(image_pull_secrets=("registry",)),
+}
+
+
+def with_surroundings(cluster: Cluster, **changes: Any) -> Kubeflow:
+    site = replace(cluster.site, surroundings=COMMON, **changes)
+    return Kubeflow(KubeflowRest(cluster.server.url), site, clock=cluster.clock)
+
+
+@pytest.mark.parametrize("key", FOREIGN)
+async def test_in_the_common_namespace_a_tenant_may_name_nothing_of_its_own(cluster: Cluster, key: str) -> None:
+    engine = with_surroundings(cluster)
+
+    with pytest.raises(RejectedError, match=rf"{key} of pelagos-config in the namespace reef is .* Remove the key"):
+        await engine.submit(make_request(tenant=FOREIGN[key]))
+
+    assert cluster.runs() == []
+
+
+async def test_in_the_common_namespace_the_installations_names_and_the_servers_account_are_used(
+    cluster: Cluster,
+) -> None:
+    usual = Tenant(objects_secret="s3", tracking_secret="mlflow", data_claim="data", ca_config_map="authorities")
+    tenant = replace(usual, service_account="reef-servers", pipeline_service_account="pipelines-admin")
+
+    await with_surroundings(cluster).submit(make_request(tenant=tenant))
+
+    assert cluster.runs()[0].service_account == "pipeline-runner"
+
+
+@pytest.mark.parametrize("changes", [{"one_tenant": True}, {"namespace": "reef"}], ids=["one-tenant", "its-own"])
+async def test_in_a_namespace_of_its_own_a_tenant_names_what_is_there(cluster: Cluster, changes: Any) -> None:
+    tenant = Tenant(objects_secret="s3-of-the-reef", pipeline_service_account="reef-runner")
+
+    await with_surroundings(cluster, **changes).submit(make_request(tenant=tenant))
+
+    run = cluster.runs()[0]
+    assert run.service_account == "reef-runner"
+    assert "s3-of-the-reef" in str(run.struct)
+
+
+@multi_user
 async def test_what_people_see_of_a_run_names_the_resource(cluster: Cluster) -> None:
     tenant = Tenant(service_account="reef-servers", pipeline_service_account="reef-runner")
     await cluster.engine.submit(make_request(tenant=tenant, attempt=3))
