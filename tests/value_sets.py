@@ -54,6 +54,8 @@ SETS: dict[str, Values] = {overlay.name: overlay.values for overlay in variants.
     "defaults of Helm": Values(),
     "claims": variants.values(variants.COMPONENTS["claims"]),
     "basic auth": variants.values(variants.COMPONENTS["tracking-basic-auth"]),
+    "two replicas": variants.values(variants.COMPONENTS["two-replicas"]),
+    "two replicas of each share": variants.values(variants.COMPONENTS["two-replicas"], SHARES),
     "shares": variants.values(SHARES),
     "everything": Values.model_validate(EVERYTHING),
 }

@@ -151,6 +151,37 @@ def test_the_operator_runs_alone_and_is_replaced_before_it_is_started_anew() -> 
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > SETS["cluster"].operator.lease_seconds
 
 
+def test_of_two_operators_one_stands_by_on_another_node() -> None:
+    spec = deployment("two replicas")["spec"]
+
+    assert spec["replicas"] == 2
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    for deployed in [deployment("two replicas"), *deployments("two replicas of each share")]:
+        (apart,) = deployed["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert apart["topologyKey"] == "kubernetes.io/hostname"
+        assert apart["labelSelector"] == deployed["spec"]["selector"]
+    assert "topologySpreadConstraints" not in deployment("cluster")["spec"]["template"]["spec"]
+
+
+def test_the_operator_leaves_a_node_that_is_gone_within_seconds() -> None:
+    patience = {
+        each["key"]: each["tolerationSeconds"]
+        for each in deployment("cluster")["spec"]["template"]["spec"]["tolerations"]
+        if each["effect"] == "NoExecute"
+    }
+
+    assert patience == {"node.kubernetes.io/not-ready": 5, "node.kubernetes.io/unreachable": 5}
+
+
+def test_the_users_files_keep_their_owner() -> None:
+    pod = deployment("claims")["spec"]["template"]["spec"]
+    claims = {each["name"]: each["persistentVolumeClaim"] for each in pod["volumes"] if "persistentVolumeClaim" in each}
+
+    assert claims["data"]["readOnly"] is True
+    assert "readOnly" not in claims["objects"]
+    assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
 def test_only_the_operators_own_pod_gets_a_token() -> None:
     bodies = tree.objects(SETS["everything"])
 

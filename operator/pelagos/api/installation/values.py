@@ -164,6 +164,10 @@ class Operator(Part):
 
     concurrent_reconciles: Annotated[int, Field(ge=1, le=256, description="Reconciles at once.")] = 16
     probe_interval: Annotated[int, Field(ge=1, le=3600, description="Seconds between two probes of a service.")] = 20
+    replicas: Annotated[
+        int,
+        Field(ge=1, le=2, description="2: a second one waits for the Lease, and takes over when the first is gone."),
+    ] = 1
     shares: Annotated[
         list[Share],
         Field(
@@ -180,7 +184,18 @@ class Operator(Part):
     }
     priority_class_name: Annotated[str, Field(description="PriorityClass of the pod; empty: the default.")] = ""
     node_selector: Annotated[AnyMap, Field(description="Labels that its node must have.")] = {}
-    tolerations: Annotated[list[AnyMap], Field(description="Taints that it may run beside.")] = []
+    tolerations: Annotated[
+        list[AnyMap],
+        Field(description="Taints that it may run beside; as it is: it leaves a node that is gone after 5 s, not 300."),
+    ] = [
+        {
+            "key": f"node.kubernetes.io/{taint}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": 5,
+        }
+        for taint in ("not-ready", "unreachable")
+    ]
     affinity: Annotated[AnyMap, Field(description="Affinity of the pod.")] = {}
     pod_annotations: Annotated[AnyMap, Field(description="Annotations of the pod.")] = {}
 

@@ -40,6 +40,7 @@ COMPONENTS: dict[str, Changes] = {
         }
     },
     "single-namespace": {"scope": {"kind": "Namespace"}},
+    "two-replicas": {"operator": {"replicas": 2}},
     "networkpolicies": {"networkPolicies": {"enabled": True}},
     "monitoring": {"monitoring": {"enabled": True}},
     "admission": {"admission": {"enabled": True}},

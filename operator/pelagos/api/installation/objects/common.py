@@ -54,6 +54,8 @@ POD_SECURITY: dict[str, Any] = {
     "runAsUser": 10001,
     "runAsGroup": 10001,
     "fsGroup": 10001,
+    # Otherwise the owner of every file on a claim would be set at each start.
+    "fsGroupChangePolicy": "OnRootMismatch",
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 CONTAINER_SECURITY: dict[str, Any] = {

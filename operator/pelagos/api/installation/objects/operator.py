@@ -34,6 +34,7 @@ _TOKEN: Condition = Equal(Value("tracking.auth"), "Token")
 _OBJECTS_ON_S3: Condition = Given(Value("storage.objects"))
 _DATA_ON_S3: Condition = Given(Value("storage.data"))
 _OBJECTS_ON_CLAIM: Condition = All((Not(_OBJECTS_ON_S3), Given(Value("storage.objectsClaim"))))
+_IS_PAIR: Condition = Equal(Digits(Value("operator.replicas")), "2")
 _DATA_ON_CLAIM: Condition = All((Not(_DATA_ON_S3), Given(Value("storage.dataClaim"))))
 
 
@@ -74,7 +75,7 @@ def deployments() -> list[Any]:
 
 
 def _deployment(watched: Item | None) -> dict[str, Any]:
-    """One replica: a second would wait for the Lease. Recreate: the old one ends, and releases it, before the new one starts."""
+    """One replica is replaced: the old one ends, and releases the Lease, before the new one starts. Of two, one waits for it."""
     name = common.NAME if watched is None else common.SHARE_NAME
     share = {} if watched is None else {meta.SHARE_LABEL: Item("name")}
     template = {
@@ -82,7 +83,7 @@ def _deployment(watched: Item | None) -> dict[str, Any]:
             "labels": common.labels("operator") | share,
             "annotations": When(Given(Value("operator.podAnnotations")), Value("operator.podAnnotations")),
         },
-        "spec": _pod(name, watched),
+        "spec": _pod(name, watched) | {"topologySpreadConstraints": When(_IS_PAIR, [_apart(share)])},
     }
     metadata = common.metadata(name, "operator")
     return {
@@ -90,12 +91,25 @@ def _deployment(watched: Item | None) -> dict[str, Any]:
         "kind": "Deployment",
         "metadata": metadata | {"labels": metadata["labels"] | share},
         "spec": {
-            "replicas": 1,
+            "replicas": Value("operator.replicas"),
             "revisionHistoryLimit": 3,
-            "strategy": {"type": "Recreate"},
+            "strategy": {
+                "type": Choice(_IS_PAIR, "RollingUpdate", "Recreate"),
+                "rollingUpdate": When(_IS_PAIR, {"maxUnavailable": 0, "maxSurge": 1}),
+            },
             "selector": {"matchLabels": common.selector("operator") | share},
             "template": template,
         },
+    }
+
+
+def _apart(share: dict[str, Any]) -> dict[str, Any]:
+    """Two replicas on one node would go with it."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": common.selector("operator") | share},
     }
 
 
@@ -262,14 +276,18 @@ def _mounted() -> list[tuple[Condition, str, dict[str, Any]]]:
 
 
 def _volumes() -> list[Any]:
-    claims = ((_OBJECTS_ON_CLAIM, "objects", "storage.objectsClaim"), (_DATA_ON_CLAIM, "data", "storage.dataClaim"))
+    claims: tuple[tuple[Condition, str, str, dict[str, Any]], ...] = (
+        (_OBJECTS_ON_CLAIM, "objects", "storage.objectsClaim", {}),
+        # The users' own files: not even their group is changed.
+        (_DATA_ON_CLAIM, "data", "storage.dataClaim", {"readOnly": True}),
+    )
     return [
         {"name": "home", "emptyDir": {"sizeLimit": "1Gi"}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
         *(When(condition, {"name": name} | source) for condition, name, source in _mounted()),
         *(
-            When(condition, {"name": name, "persistentVolumeClaim": {"claimName": Value(path)}})
-            for condition, name, path in claims
+            When(condition, {"name": name, "persistentVolumeClaim": {"claimName": Value(path)} | more})
+            for condition, name, path, more in claims
         ),
     ]
 
