@@ -202,6 +202,12 @@ class DatasetStatus(BaseStatus):
         None
     )
     pipeline_run: Annotated[PipelineRunStatus | None, Field(description="The preparation run.")] = None
+    storage_prefix: Annotated[
+        str | None,
+        Field(
+            description="Folder below the roots of data and objects, as pelagos-config had it when work began; it stays for life."
+        ),
+    ] = None
 
 
 COLUMNS = (

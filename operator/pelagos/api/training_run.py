@@ -265,6 +265,12 @@ class TrainingRunStatus(BaseStatus):
         str | None, Field(description="When the pipeline run ended.", json_schema_extra={"format": "date-time"})
     ] = None
     headline: Annotated[str | None, Field(description="The figure that kubectl get shows.")] = None
+    storage_prefix: Annotated[
+        str | None,
+        Field(
+            description="Folder below the roots of data and objects, as pelagos-config had it when work began; it stays for life."
+        ),
+    ] = None
 
 
 COLUMNS = (

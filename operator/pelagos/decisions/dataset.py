@@ -37,7 +37,7 @@ class Observed:
 
     ``fingerprint`` is None when the source is missing; ``source_error`` says why it may not be read. ``run`` and ``report``
     belong to the inputs seen now; ``superseded`` are runs for earlier inputs that go on. ``history`` holds the versions
-    published so far.
+    published so far. ``tenant`` has the storage prefix that the Dataset began with.
     """
 
     spec: DatasetSpec
@@ -99,7 +99,7 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
         effects = (*stale, SubmitRun(_request(seen, digest, outcome.attempt)))
     if outcome.withdraw and seen.run is not None:
         effects = (*stale, CancelRun(seen.run.name))
-    status: dict[str, Any] = {"inputsDigest": digest}
+    status: dict[str, Any] = {"inputsDigest": digest, "storagePrefix": seen.tenant.storage_prefix}
     if seen.run is not None:
         status["pipelineRun"] = {"id": seen.run.name, "url": seen.run.url}
     if not outcome.succeeded or seen.report.result is None:

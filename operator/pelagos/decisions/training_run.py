@@ -38,6 +38,7 @@ TRACKED_RUN_MISSING = (
 DIGEST_TAG = "pelagos.dev/inputs-digest"
 INPUTS_TAG = "pelagos.dev/inputs"
 DATASET_TAG = "pelagos.dev/dataset"
+STORAGE_TAG = "pelagos.dev/storage-prefix"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Observed:
 
     ``frozen`` comes from status or, when status was lost, from the tracked run's tags; None before the first freeze. ``tracked``
     is None when there is none, or when ``tracking_outage`` says that it cannot be told. ``run`` and ``report`` belong to the
-    frozen inputs.
+    frozen inputs. ``tenant`` has the storage prefix that the run began with.
     """
 
     spec: TrainingRunSpec
@@ -186,7 +187,7 @@ def _task_fits(seen: Observed, candidate: DatasetVersion) -> Verdict:
 
 
 def _track(seen: Observed, frozen: Frozen, resolved: Verdict) -> Decision:
-    status = _frozen_status(frozen)
+    status = _frozen_status(seen, frozen)
     if seen.tracked is None and seen.run is None:
         if seen.tracking_outage is not None:
             unknown = Verdict(TRACKED, Stance.UNKNOWN, "TrackingUnavailable", seen.tracking_outage)
@@ -289,8 +290,13 @@ def _register(
     return Decision((*before, registering), (*effects, RegisterModel(want)), status, 0)
 
 
-def _frozen_status(frozen: Frozen) -> dict[str, Any]:
-    return {"inputsDigest": frozen.digest, "inputs": dict(frozen.inputs), "dataset": frozen.dataset.as_status()}
+def _frozen_status(seen: Observed, frozen: Frozen) -> dict[str, Any]:
+    return {
+        "inputsDigest": frozen.digest,
+        "inputs": dict(frozen.inputs),
+        "dataset": frozen.dataset.as_status(),
+        "storagePrefix": seen.tenant.storage_prefix,
+    }
 
 
 def _tracked_want(seen: Observed, frozen: Frozen) -> tracking.TrackedRunWant:
@@ -303,6 +309,7 @@ def _tracked_want(seen: Observed, frozen: Frozen) -> tracking.TrackedRunWant:
             DIGEST_TAG: frozen.digest,
             INPUTS_TAG: json.dumps(frozen.inputs, sort_keys=True),
             DATASET_TAG: json.dumps(frozen.dataset.as_status(), sort_keys=True),
+            STORAGE_TAG: seen.tenant.storage_prefix,
             "pelagos.dev/resource": f"trainingrun/{seen.namespace}/{seen.name}",
         },
     )
@@ -376,7 +383,7 @@ def _succeeded(cause: Verdict) -> tuple[Verdict, ...]:
 
 
 def _refuse(seen: Observed, verdict: Verdict) -> Decision:
-    status = _frozen_status(seen.frozen) if seen.frozen else {}
+    status = _frozen_status(seen, seen.frozen) if seen.frozen else {}
     return Decision((verdict,), (), status)
 
 
@@ -386,6 +393,6 @@ def _suspend(seen: Observed) -> Decision:
         effects.append(CancelRun(seen.run.name))
     if seen.tracked is not None and seen.tracked.outcome is tracking.Outcome.RUNNING:
         effects.append(SetOutcome(seen.tracked.id, tracking.Outcome.KILLED))
-    status = _frozen_status(seen.frozen) if seen.frozen else {}
+    status = _frozen_status(seen, seen.frozen) if seen.frozen else {}
     paused = Verdict(EVALUATED, Stance.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
     return Decision((paused,), tuple(effects), status, OUTAGE_POLL if seen.tracking_outage else None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pelagos.api import kinds, meta
 from pelagos.api.dataset import DatasetSpec
 from pelagos.decisions import dataset
@@ -42,6 +44,24 @@ async def read_report(world: World, run_name: str, tenant: Tenant) -> Report:
     return Report(result=result, failure=failure)
 
 
+async def tenant_of(resource: Resource, world: World, *, recorded: str | None = None) -> Tenant:
+    """The conventions of the resource's namespace, with the storage prefix that the resource began with.
+
+    What is stored stays where it was put, whatever the conventions say later. ``recorded`` is that prefix from elsewhere, for
+    when status was lost. A resource that is deleted needs no more than the prefix, and no conventions that can be used.
+    """
+    began = resource.status.get("storagePrefix", recorded)
+    if resource.deleting and began is not None:
+        return Tenant(storage_prefix=began)
+    try:
+        tenant = await world.tenants.find(resource.namespace)
+    except RejectedError:
+        if not resource.deleting:
+            raise
+        return Tenant()  # Nothing was begun here, so that there is nothing to find.
+    return tenant if began is None else replace(tenant, storage_prefix=began)
+
+
 class DatasetReconciler:
     """See driver.Reconciler."""
 
@@ -50,7 +70,7 @@ class DatasetReconciler:
 
     async def gather(self, resource: Resource, spec: DatasetSpec, world: World) -> dataset.Observed:
         """Look at the source, at the run for its present content, and at the run's report."""
-        tenant = await world.tenants.find(resource.namespace)
+        tenant = await tenant_of(resource, world)
         fingerprint, source_error = None, None
         try:
             fingerprint = await world.volumes.fingerprint(below(tenant, spec.source.volume.path))
@@ -88,7 +108,7 @@ class DatasetReconciler:
 
     async def clean_up(self, resource: Resource, world: World) -> None:
         """End all runs; remove versions when told to."""
-        tenant = await world.tenants.find(resource.namespace)
+        tenant = await tenant_of(resource, world)
         for run in await world.pipelines.find_owned(resource.uid):
             await world.pipelines.cancel(run.name)
             await world.objects.delete(report_folder(run.name, tenant))

@@ -18,7 +18,7 @@ from pelagos.ports.registry import ModelVersion
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.tracking import Outcome, TrackedRun
 from pelagos.reconcilers import reporting
-from pelagos.reconcilers.datasets import below, data_root, read_report, report_folder
+from pelagos.reconcilers.datasets import below, data_root, read_report, report_folder, tenant_of
 from pelagos.reconcilers.world import World
 
 
@@ -40,8 +40,8 @@ class TrainingRunReconciler:
 
     async def gather(self, resource: Resource, spec: TrainingRunSpec, world: World) -> training_run.Observed:
         """Look at the Dataset, the tracked run, the pipeline run with its report, and the registered version."""
-        tenant = await world.tenants.find(resource.namespace)
         tracked, tracking_outage = await _tracked(resource, world)
+        tenant = await tenant_of(resource, world, recorded=_recorded_prefix(tracked))
         dataset = _dataset(resource, spec, world)
         frozen = _frozen(resource, tracked)
         name, run, report = "", None, Report()
@@ -79,7 +79,10 @@ class TrainingRunReconciler:
 
     async def clean_up(self, resource: Resource, world: World) -> None:
         """End the run everywhere; remove packages, registered version and tracked run when told to."""
-        tenant = await world.tenants.find(resource.namespace)
+        recorded = None
+        if "storagePrefix" not in resource.status:
+            recorded = _recorded_prefix(await world.tracking.find_run(resource.uid))
+        tenant = await tenant_of(resource, world, recorded=recorded)
         for run in await world.pipelines.find_owned(resource.uid):
             await world.pipelines.cancel(run.name)
             await world.objects.delete(report_folder(run.name, tenant))
@@ -111,6 +114,10 @@ async def _tracked(resource: Resource, world: World) -> tuple[TrackedRun | None,
         return await world.tracking.find_run(resource.uid), None
     except (OutageError, RejectedError) as error:
         return None, str(error)
+
+
+def _recorded_prefix(tracked: TrackedRun | None) -> str | None:
+    return tracked.tags.get(training_run.STORAGE_TAG) if tracked is not None else None
 
 
 async def _end_tracked(tracked: TrackedRun, world: World) -> None:
