@@ -17,6 +17,7 @@ from pelagos.engines.mlflow_rest import MlflowRest
 from pelagos.engines.mlflow_tracking import MlflowTracking
 from pelagos.observability.readiness import Check
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.leadership import Guard, unguarded
 from pelagos.ports.objects import Objects
 from pelagos.ports.pipelines import Pipelines
 from pelagos.ports.registry import Registry
@@ -54,16 +55,20 @@ class Engines:
     checks: Mapping[str, Check] = field(default_factory=dict)
 
 
-def choose(settings: Settings, api: KubernetesRest, namespace_of: Callable[[str], str | None]) -> Engines:
+def choose(
+    settings: Settings, api: KubernetesRest, namespace_of: Callable[[str], str | None], guard: Guard = unguarded
+) -> Engines:
     """The engines that ``settings`` name; ``namespace_of`` tells a resource's namespace by its uid, None when unknown.
+
+    ``guard`` is for all clients that are made here; ``api`` has its own.
 
     Raises ValueError for settings that contradict each other, with the setting to change.
     """
     check(settings)
     objects, volumes = _objects(settings), _volumes(settings)
-    pipelines = _pipelines(settings, namespace_of)
+    pipelines = _pipelines(settings, namespace_of, guard)
     serving = _serving(settings, api, objects, namespace_of)
-    rest = MlflowRest.from_settings(settings)
+    rest = MlflowRest.from_settings(settings, guard=guard)
     registry = MlflowRegistry(rest)
     on_cluster = is_on_cluster(settings)
     return Engines(
@@ -151,11 +156,11 @@ def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
     return KubernetesTenants(api, usual)
 
 
-def _pipelines(settings: Settings, namespace_of: Callable[[str], str | None]) -> KfpLocal | Kubeflow:
+def _pipelines(settings: Settings, namespace_of: Callable[[str], str | None], guard: Guard) -> KfpLocal | Kubeflow:
     if settings.pipelines_engine == "kubeflow":
         from pelagos.engines import kubeflow
 
-        return kubeflow.from_settings(settings, compiled_flows(), namespace_of)
+        return kubeflow.from_settings(settings, compiled_flows(), namespace_of, guard)
     from pelagos.engines.kfp_local import KfpLocal
 
     return KfpLocal(

@@ -23,10 +23,10 @@ from pelagos.observability.resources import ResourceCollector
 from pelagos.observability.server import Server
 from pelagos.observability.watches import WATCHES
 from pelagos.ports.clock import SystemClock
-from pelagos.ports.leadership import Leadership, Sole
+from pelagos.ports.leadership import Guard, Leadership, Sole, unguarded
+from pelagos.reconcilers import fencing
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
-from pelagos.reconcilers.fencing import fenced_world
 from pelagos.reconcilers.loop import Loop
 from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
@@ -112,7 +112,10 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
     settings = settings.model_copy(update={"lease_namespace": settings.lease_namespace or own_namespace()})
     cluster, api = connect(credentials), rest_client(credentials)
     cache, clock = Cache(), SystemClock()
-    engines = choosing.choose(settings, api, cache.namespace_of)
+    leadership = seek(settings, api)
+    guard = fencing.guard(leadership)
+    guarded = rest_client(credentials, guard)  # apart from ``api``, by which the Lease is sought and held
+    engines = choosing.choose(settings, guarded, cache.namespace_of, guard)
     serving = measured(engines.serving, engines.systems["serving"])
     world = World(
         cluster=measured(cluster, "kubernetes"),
@@ -127,8 +130,9 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
         cache=cache,
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
     )
-    closing = (*engines.closing, cluster.close, api.close)
-    return await operate(settings, world, closing=closing, oversight=oversee(settings, api, engines.checks))
+    closing = (*engines.closing, cluster.close, guarded.close, api.close)
+    oversight = oversee(settings, api, engines.checks, leadership)
+    return await operate(settings, world, closing=closing, oversight=oversight)
 
 
 def connect(credentials: Credentials) -> KubernetesApi:
@@ -146,7 +150,7 @@ async def operate(
     oversight: Oversight = Oversight(),
 ) -> Operator:
     """Make an operator for ``world`` that serves metrics and is about to ``begin``."""
-    world = fenced_world(world, oversight.leadership)
+    world = fencing.fenced_world(world, oversight.leadership)
     reconcilers = {
         reconciler.kind.kind: reconciler
         for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler())
@@ -169,12 +173,19 @@ async def operate(
     return Operator(loop, server, resources, oversight.leadership, readiness, closing)
 
 
-def oversee(settings: Settings, rest: KubernetesRest, more: Mapping[str, Check]) -> Oversight:
-    """Leadership by settings, and the checks of the API server beside ``more``."""
-    leadership: Leadership = Sole()
-    if settings.leader_election:
-        place = leases.Place(settings.lease_namespace or own_namespace(), settings.lease_name, settings.lease_seconds)
-        leadership = leases.LeaseLeadership(rest, place, leases.new_identity())
+def seek(settings: Settings, rest: KubernetesRest) -> Leadership:
+    """Leadership by settings; it begins with the operator."""
+    if not settings.leader_election:
+        return Sole()
+    place = leases.Place(settings.lease_namespace or own_namespace(), settings.lease_name, settings.lease_seconds)
+    return leases.LeaseLeadership(rest, place, leases.new_identity())
+
+
+def oversee(
+    settings: Settings, rest: KubernetesRest, more: Mapping[str, Check], leadership: Leadership | None = None
+) -> Oversight:
+    """Leadership, by settings if it is not given, and the checks of the API server beside ``more``."""
+    leadership = leadership or seek(settings, rest)
     checks = {
         KINDS_CHECK: lambda: served_kinds.missing(rest),
         SCHEMA_CHECK: served_kinds.Schemas(rest).outdated,
@@ -182,10 +193,12 @@ def oversee(settings: Settings, rest: KubernetesRest, more: Mapping[str, Check])
     return Oversight(leadership, {**checks, **more}, vital=frozenset(checks))
 
 
-def rest_client(credentials: Credentials) -> KubernetesRest:
+def rest_client(credentials: Credentials, guard: Guard = unguarded) -> KubernetesRest:
     """The API server, where the status of its answers tells something."""
     token_file = credentials.token_file
-    return KubernetesRest(credentials.server, tls=_tls(credentials), token=credentials.token, token_file=token_file)
+    return KubernetesRest(
+        credentials.server, tls=_tls(credentials), token=credentials.token, token_file=token_file, guard=guard
+    )
 
 
 def own_namespace() -> str:

@@ -14,6 +14,7 @@ import pytest
 from pelagos import choosing
 from pelagos.choosing import Engines
 from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.ports.leadership import NotLeadingError
 from pelagos.settings import Settings
 
 CLUSTER = {"tracking_uri": "http://mlflow:5000", "kubeflow_url": "http://ml-pipeline:8888"}
@@ -32,6 +33,25 @@ async def api() -> AsyncIterator[KubernetesRest]:
 async def chosen(api: KubernetesRest, tmp_path: Path, **changes: Any) -> AsyncIterator[Engines]:
     engines = choosing.choose(Settings(home=tmp_path, **changes), api, lambda _uid: None)
     yield engines
+    for close in engines.closing:
+        await close()
+
+
+async def test_all_clients_ask_the_guard_before_they_change_something(api: KubernetesRest, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def refuse(system: str, operation: str) -> None:
+        asked.append(system)
+        raise NotLeadingError(operation)
+
+    changes: dict[str, Any] = {"pipelines_engine": "kubeflow", "serving_engine": "kserve", **CLUSTER, **S3}
+    engines = choosing.choose(Settings(home=tmp_path, **changes), api, lambda _uid: None, refuse)
+
+    for system, client in (("kfp", engines.pipelines._rest), ("mlflow", engines.registry._rest)):  # type: ignore[attr-defined]
+        change = client.delete_run("x") if system == "kfp" else client.delete("model-versions/delete", {})
+        with pytest.raises(NotLeadingError):
+            await change
+        assert asked[-1] == system
     for close in engines.closing:
         await close()
 
@@ -100,7 +120,7 @@ def test_an_operator_with_contradicting_settings_ends_at_once_and_says_why(tmp_p
 async def test_readiness_looks_at_every_system_that_is_elsewhere(api: KubernetesRest, tmp_path: Path) -> None:
     away = {**CLUSTER, "tracking_uri": "http://127.0.0.1:9"}
     async with chosen(api, tmp_path, pipelines_engine="kubeflow", serving_engine="deployment", **away) as engines:
-        assert engines.checks.keys() == {"pipelines", "serving", "objects", "tracking"}
+        assert engines.checks.keys() == {"pipelines", "serving", "objects", "volumes", "tracking"}
         assert "127.0.0.1:9" in str(await engines.checks["tracking"]())
         assert await engines.checks["objects"]() is None
 

@@ -12,6 +12,7 @@ from pelagos.engines.mlflow_registry import ALIAS_PENDING_TAG, MlflowRegistry
 from pelagos.engines.mlflow_rest import AbsentError, MlflowRest, pairs
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.registry import RegistryFake
+from pelagos.ports.leadership import NotLeadingError
 from pelagos.ports.registry import ONNX_SHA256_TAG, ModelVersionWant
 from pelagos.ports.tracking import UID_TAG
 
@@ -155,6 +156,27 @@ async def test_a_crash_before_the_alias_was_set_is_made_good(rest: MlflowRest, l
     assert made is not None
     assert made.aliases == ("champion",)
     assert made.tags == {UID_TAG: asked.uid}
+
+
+async def test_who_does_not_lead_finds_a_version_and_leaves_its_alias_where_it_is(
+    rest: MlflowRest, mlflow_uri: str
+) -> None:
+    asked = want()
+    tags = {UID_TAG: asked.uid, ALIAS_PENDING_TAG: "champion"}
+    await rest.post("registered-models/create", {"name": asked.model})
+    body = {"name": asked.model, "source": asked.source, "run_id": asked.run_id, "tags": pairs(tags)}
+    await rest.post("model-versions/create", body)
+
+    def refuse(system: str, operation: str) -> None:
+        raise NotLeadingError(f"{system}.{operation}")
+
+    fenced = MlflowRest(mlflow_uri, guard=refuse)
+    found = await MlflowRegistry(fenced).find_by_uid(asked.model, asked.uid)
+    await fenced.close()
+
+    assert found is not None
+    assert (found.aliases, found.tags) == ((), tags)
+    assert await MlflowRegistry(rest).find_by_alias(asked.model, "champion") is None
 
 
 async def test_of_two_versions_of_one_resource_the_first_stays(rest: MlflowRest) -> None:

@@ -28,6 +28,7 @@ from pelagos.engines.kubeflow_rest import SYSTEM, AbsentError, BrokenError, Exis
 from pelagos.engines.kubeflow_runs import Judgement
 from pelagos.ports.clock import Clock, SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.leadership import Guard, NotLeadingError, unguarded
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest
 
 if TYPE_CHECKING:
@@ -262,6 +263,8 @@ class Kubeflow:
         for run in runs:
             try:
                 await self._terminate(run)
+            except NotLeadingError:  # only looking; who leads ends them
+                return
             except (OutageError, RejectedError) as error:
                 logger.warning("Pipeline run %s could not be ended: %s", run.get("display_name"), error)
 
@@ -414,7 +417,10 @@ class _Lock:
 
 
 def from_settings(
-    settings: Settings, compiled: Path, namespace_of: Callable[[str], str | None] = lambda _uid: None
+    settings: Settings,
+    compiled: Path,
+    namespace_of: Callable[[str], str | None] = lambda _uid: None,
+    guard: Guard = unguarded,
 ) -> Kubeflow:
     """The engine that the settings describe. Raises ValueError for settings without PELAGOS_KUBEFLOW_URL."""
     if not settings.kubeflow_url:
@@ -422,7 +428,10 @@ def from_settings(
             "PELAGOS_KUBEFLOW_URL must be the address of the Kubeflow Pipelines API when PELAGOS_PIPELINES_ENGINE is kubeflow"
         )
     rest = KubeflowRest(
-        settings.kubeflow_url, token_file=settings.kubeflow_token_file, ca_file=settings.kubeflow_ca_file
+        settings.kubeflow_url,
+        token_file=settings.kubeflow_token_file,
+        ca_file=settings.kubeflow_ca_file,
+        guard=guard,
     )
     page = settings.kubeflow_public_url or settings.kubeflow_url
     site = Site(

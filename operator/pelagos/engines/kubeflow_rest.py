@@ -16,10 +16,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.leadership import unguarded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
+
+    from pelagos.ports.leadership import Guard
 
 Struct = dict[str, Any]
 
@@ -35,6 +38,8 @@ LARGEST_ANSWER = 1 << 30
 """Bytes, counted in full parts."""
 _PART = 1 << 18
 _MAYBE_LATER = frozenset({408, 425, 429, 499})
+_LOOKING = ("get_", "list_")
+"""How the names of operations begin that change nothing."""
 _DENIED = frozenset({401, 403})
 
 
@@ -57,16 +62,24 @@ class BrokenError(OutageError):
 class KubeflowRest:
     """A connection to one server. Safe for concurrent use within one event loop.
 
-    ``token_file`` is read at every request, so that a token that was renewed is used at once.
+    ``token_file`` is read at every request, so that a token that was renewed is used at once. ``guard`` is asked, in the thread
+    that makes it, before every request that changes something.
     """
 
     def __init__(
-        self, url: str, *, token_file: Path | None = None, ca_file: Path | None = None, timeout: float = TIMEOUT
+        self,
+        url: str,
+        *,
+        token_file: Path | None = None,
+        ca_file: Path | None = None,
+        timeout: float = TIMEOUT,
+        guard: Guard = unguarded,
     ) -> None:
         self.url = url.rstrip("/")
         self._token_file = token_file
         self._ca_file = ca_file
         self._timeout = timeout
+        self._guard = guard
         self._room = asyncio.Semaphore(CONCURRENCY)
         self._held_until = 0.0
         self._client: Any = None
@@ -151,10 +164,11 @@ class KubeflowRest:
 
         what = f"{self.url} {operation}"
         deadline = monotonic() + 3 * self._timeout
+        method = self._method(service, operation)
+        if not operation.startswith(_LOOKING):
+            self._guard("kfp", operation)
         try:
-            answer = self._method(service, operation)(
-                **arguments, _preload_content=False, _request_timeout=(self._timeout, self._timeout)
-            )
+            answer = method(**arguments, _preload_content=False, _request_timeout=(self._timeout, self._timeout))
             content = _read(answer, deadline)
         except kfp_server_api.ApiException as error:
             raise self._translate(error, what) from error

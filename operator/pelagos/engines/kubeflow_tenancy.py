@@ -30,7 +30,7 @@ def in_common_namespace(request: RunRequest, surroundings: Surroundings, namespa
             allowed = f"only {usual}, as the installation has it," if usual else "none"
             message = (
                 f"{key} of {conventions.CONFIG_MAP} in the namespace {request.namespace} is {given!r}; pipelines of all "
-                f"namespaces run in {namespace}, where {allowed} may be used. Remove the key, or use a Kubeflow server with several users"
+                f"namespaces run in {namespace}, where {allowed} may be used. Remove the key"
             )
             raise RejectedError("pipelines", message)
     tenant = replace(request.tenant, service_account="", pipeline_service_account="", image_pull_secrets=())

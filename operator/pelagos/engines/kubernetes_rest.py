@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 
 from pelagos.ports.errors import OutageError
+from pelagos.ports.leadership import Guard, unguarded
 
 SYSTEM = "kubernetes"
 TIMEOUT = 10.0
@@ -35,15 +36,25 @@ class Answer:
 
 
 class KubernetesRest:
-    """One API server. ``token_file`` is read anew at every call: tokens of service accounts expire."""
+    """One API server. ``token_file`` is read anew at every call: tokens of service accounts expire.
+
+    ``guard`` is asked before every request that changes something.
+    """
 
     def __init__(
-        self, server: str, *, tls: ssl.SSLContext | None, token: str | None = None, token_file: Path | None = None
+        self,
+        server: str,
+        *,
+        tls: ssl.SSLContext | None,
+        token: str | None = None,
+        token_file: Path | None = None,
+        guard: Guard = unguarded,
     ) -> None:
         self.server = server.rstrip("/")
         self._tls = tls
         self._token = token
         self._token_file = token_file
+        self._guard = guard
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -70,6 +81,8 @@ class KubernetesRest:
             self._session = aiohttp.ClientSession()
         limit = aiohttp.ClientTimeout(total=timeout)
         headers = self._headers() | ({"Content-Type": content} if body is not None else {})
+        if method != "GET":
+            self._guard(SYSTEM, f"{method} {_kind(path)}")
         try:
             async with self._session.request(
                 method, self.server + path, json=body, headers=headers, ssl=self._tls or True, timeout=limit
@@ -86,6 +99,13 @@ class KubernetesRest:
         token = self._token_file.read_text(encoding="utf-8").strip() if self._token_file else self._token
         accept = {"Accept": "application/json"}
         return accept | ({"Authorization": f"Bearer {token}"} if token else {})
+
+
+def _kind(path: str) -> str:
+    """What a path is about, without names: ``deployments``. Few enough values for a metric's label."""
+    parts = path.partition("?")[0].split("/")
+    start = parts.index("namespaces") + 2 if "namespaces" in parts else 3
+    return parts[start] if start < len(parts) else parts[-1]
 
 
 def _parsed(text: str, status: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from pelagos.engines import mlflow_rest
 from pelagos.engines.mlflow_rest import AbsentError, ExistsError, MlflowRest
 from pelagos.ports.errors import RejectedError
+from pelagos.ports.leadership import NotLeadingError
 from pelagos.ports.registry import ModelVersion, ModelVersionWant
 from pelagos.ports.tracking import UID_TAG
 
@@ -35,7 +36,12 @@ class MlflowRegistry:
         Finishes a registration that a crash interrupted before its alias was moved: nobody would register again what is found.
         """
         versions = await self._versions(model, uid)
-        return await self._finished(model, versions[0]) if versions else None
+        if not versions:
+            return None
+        try:
+            return await self._finished(model, versions[0])
+        except NotLeadingError:  # only looking, or no longer allowed to do more; who leads finishes it
+            return await self._get(model, versions[0])
 
     async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
         """The version that ``alias`` points to; None when model or alias is unknown."""

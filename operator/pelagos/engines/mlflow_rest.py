@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.leadership import unguarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from pelagos.ports.leadership import Guard
     from pelagos.settings import Settings
 
     Observe = Callable[[str, str, float, str | None], None]
@@ -83,22 +85,32 @@ class Access:
 
 
 class MlflowRest:
-    """A connection to one MLflow server. Safe for concurrent use within one event loop."""
+    """A connection to one MLflow server. Safe for concurrent use within one event loop.
+
+    ``guard`` is asked before every request that changes something.
+    """
 
     def __init__(
-        self, uri: str, *, access: Access | None = None, observe: Observe | None = None, timeout: float = TIMEOUT
+        self,
+        uri: str,
+        *,
+        access: Access | None = None,
+        observe: Observe | None = None,
+        timeout: float = TIMEOUT,
+        guard: Guard = unguarded,
     ) -> None:
         self.uri = uri.rstrip("/")
         self._access = access or Access()
         self._observe = observe
+        self._guard = guard
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
         self._trusted: tuple[tuple[int, int], ssl.SSLContext] | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings, observe: Observe | None = None) -> MlflowRest:
+    def from_settings(cls, settings: Settings, observe: Observe | None = None, guard: Guard = unguarded) -> MlflowRest:
         """The server that ``tracking_uri`` names."""
-        return cls(settings.tracking_uri, access=Access.from_settings(settings), observe=observe)
+        return cls(settings.tracking_uri, access=Access.from_settings(settings), observe=observe, guard=guard)
 
     async def get(self, operation: str, **parameters: str) -> dict[str, Any]:
         """Read. Raises OutageError, AbsentError or RejectedError."""
@@ -142,6 +154,8 @@ class MlflowRest:
         url, what = f"{self.uri}/api/2.0/mlflow/{operation}", f"{self.uri} {operation}"
         authorization = self._access.authorization()
         arguments |= {"headers": {"Authorization": authorization} if authorization else {}, "ssl": self._tls()}
+        if method != "GET" and not operation.endswith("/search"):
+            self._guard("mlflow", operation)
         try:
             async with self._session.request(method, url, allow_redirects=False, **arguments) as response:
                 content = await response.read()

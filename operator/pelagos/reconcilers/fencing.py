@@ -1,7 +1,9 @@
 """Wraps every port so that what changes something is refused unless this operator leads at that very moment.
 
 Reading needs no leadership: it keeps the caches of an operator that stands by warm. A call that began while the operator led may
-end later; that is harmless, because everything outside is named from uid and inputs, and looked up before it is made.
+end later, so the clients of Kubeflow, MLflow and Kubernetes ask a guard once more right before every request that changes
+something; that holds as well for what a look tidies up. What remains is a request on its way when the Lease ends: harmless,
+because everything outside is named from uid and inputs, and looked up before it is made.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import functools
 from typing import Any, TypeVar, cast
 
 from pelagos.observability import metrics
-from pelagos.ports.leadership import Leadership, NotLeadingError
+from pelagos.ports.leadership import Guard, Leadership, NotLeadingError
 from pelagos.reconcilers.world import World
 
 Port = TypeVar("Port")
@@ -29,11 +31,22 @@ CHANGES: dict[str, frozenset[str]] = {
 """Methods that change something, by the name of the port in World. A test holds that every method was thought of."""
 
 
+def guard(leadership: Leadership) -> Guard:
+    """What refuses a request at the moment it would be made; see ports.leadership.Guard. Refusals are counted."""
+
+    def require(system: str, operation: str) -> None:
+        if not leadership.leads:
+            metrics.FENCED.labels(system, operation).inc()
+            raise NotLeadingError(f"{system}.{operation}")
+
+    return require
+
+
 class _Fenced:
     def __init__(self, port: object, system: str, leadership: Leadership) -> None:
         self._port = port
         self._system = system
-        self._leadership = leadership
+        self._guard = guard(leadership)
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self._port, name)
@@ -42,9 +55,7 @@ class _Fenced:
 
         @functools.wraps(member)
         async def call(*arguments: Any, **named: Any) -> Any:
-            if not self._leadership.leads:
-                metrics.FENCED.labels(self._system, name).inc()
-                raise NotLeadingError(f"{self._system}.{name}")
+            self._guard(self._system, name)
             return await member(*arguments, **named)
 
         setattr(self, name, call)

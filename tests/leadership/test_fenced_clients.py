@@ -1,0 +1,45 @@
+"""Clients ask right before every request that changes something: the API server's, here against a real one, and MLflow's."""
+
+from __future__ import annotations
+
+import urllib.error
+
+import pytest
+
+from control_plane import ControlPlane
+from pelagos.observability import metrics
+from pelagos.ports.fakes.leadership import LeadershipFake
+from pelagos.ports.leadership import NotLeadingError
+from pelagos.reconcilers import fencing
+from pelagos.wiring import Credentials, rest_client
+
+
+def refused(operation: str) -> float:
+    labels = {"system": "kubernetes", "operation": operation}
+    return metrics.REGISTRY.get_sample_value("pelagos_fenced_calls_total", labels) or 0.0
+
+
+async def test_objects_are_read_by_everybody_and_changed_by_the_leader_only(
+    plane: ControlPlane, namespace: str
+) -> None:
+    leadership = LeadershipFake(leads=True)
+    credentials = Credentials(plane.url, plane.token, str(plane.authority), None)
+    api = rest_client(credentials, fencing.guard(leadership))
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    try:
+        assert (await api.ask("POST", path, {"metadata": {"name": "first"}})).status == 201
+        leadership.leads = False
+
+        before = refused("POST configmaps")
+        with pytest.raises(NotLeadingError):
+            await api.ask("POST", path, {"metadata": {"name": "second"}})
+        with pytest.raises(NotLeadingError):
+            await api.ask("DELETE", f"{path}/first")
+
+        assert (await api.get(f"{path}/first")).status == 200
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            plane.request("GET", f"{path}/second")
+        assert refused("POST configmaps") == before + 1
+        assert refused("DELETE configmaps") >= 1
+    finally:
+        await api.close()
