@@ -86,7 +86,7 @@ def choose(
             "volumes": "s3" if settings.data_uri else "volumes",
         },
         closing=(pipelines.close, serving.close, rest.close),
-        checks=_checks(pipelines, serving, objects, registry) if on_cluster else {},
+        checks=_checks(pipelines, serving, (objects, volumes), registry) if on_cluster else {},
     )
 
 
@@ -189,7 +189,10 @@ def _serving(
     return TritonDeployment.from_settings(settings, KubernetesObjects(api), objects, namespace_of)
 
 
-def _checks(pipelines: Pipelines, serving: Serving, objects: Objects, registry: Registry) -> dict[str, Check]:
+def _checks(
+    pipelines: Pipelines, serving: Serving, storage: tuple[Objects, Volumes], registry: Registry
+) -> dict[str, Check]:
+    objects, volumes = storage
     return {
         # A Kubeflow server looks runs up in a namespace, and nobody's resource has none.
         "pipelines": _answering(
@@ -197,6 +200,7 @@ def _checks(pipelines: Pipelines, serving: Serving, objects: Objects, registry: 
         ),
         "serving": _answering(serving.answers if isinstance(serving, _Asked) else lambda: serving.observe(NOBODY)),
         "objects": _answering(lambda: objects.exists(NOBODY)),
+        "volumes": _answering(lambda: volumes.fingerprint(NOBODY)),
         "tracking": _answering(lambda: registry.find_by_version(NOBODY, "1")),
     }
 

@@ -17,6 +17,7 @@ from aiohttp import web
 from typer.testing import CliRunner, Result
 
 from control_plane import ControlPlane, start_control_plane
+from object_storage import ObjectStorage, bucket, object_storage
 from pelagos.api.admission import POLICIES
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
 from pelagos.cli.diagnosis.findings import Finding, Patient, Section, State, examine
@@ -24,6 +25,8 @@ from pelagos.cli.main import app
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.settings import Settings
 from pelagos.wiring import Credentials, rest_client
+
+__all__ = ["bucket", "object_storage"]
 
 Serve = Callable[[dict[str, tuple[int, str]]], Any]
 
@@ -47,12 +50,12 @@ async def api(plane: ControlPlane) -> AsyncIterator[KubernetesRest]:
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Starts a server that answers paths with a status and a text; everything else is not found."""
+    """Starts a server that answers paths, with or without their query, with a status and a text; else: not found."""
     runners: list[web.AppRunner] = []
 
     async def start(answers: dict[str, tuple[int, str]]) -> str:
         async def answer(request: web.Request) -> web.Response:
-            status, text = answers.get(request.path, (404, "not found"))
+            status, text = answers.get(request.path_qs) or answers.get(request.path, (404, "not found"))
             return web.Response(status=status, text=text)
 
         application = web.Application()
@@ -130,13 +133,18 @@ async def test_a_server_without_admission_policies_is_no_problem(api: Kubernetes
     assert len(POLICIES) == 3
 
 
+HEALTH, MANY = "/apis/v2beta1/healthz", '{"multi_user": true}'
+RUNS = {"/apis/v2beta1/runs": (200, "{}")}
+
+
 @pytest.mark.parametrize(
     ("answers", "namespace", "wanted", "words"),
     [
-        ({"/apis/v2beta1/healthz": (200, '{"multi_user": true}')}, "", [State.OK], "Kubeflow Pipelines (v2beta1)"),
-        ({"/apis/v2beta1/healthz": (200, "{}")}, "kubeflow", [State.OK], "Kubeflow Pipelines (v2beta1)"),
-        ({"/apis/v2beta1/healthz": (200, "{}")}, "", [State.OK, State.WARNING], "single-user"),
-        ({"/apis/v2beta1/healthz": (200, '{"multi_user":true}')}, "one", [State.OK, State.WARNING], "multi-user"),
+        ({HEALTH: (200, MANY), **RUNS}, "", [State.OK] * 2, "Kubeflow Pipelines (v2beta1)"),
+        ({HEALTH: (200, "{}"), **RUNS}, "kubeflow", [State.OK] * 2, "Kubeflow Pipelines (v2beta1)"),
+        ({HEALTH: (200, "{}"), **RUNS}, "", [State.OK, State.WARNING, State.OK], "single-user"),
+        ({HEALTH: (200, MANY), **RUNS}, "one", [State.OK, State.WARNING, State.OK], "multi-user"),
+        ({HEALTH: (200, "{}")}, "kubeflow", [State.OK, State.FAILURE], "may not list runs: 404 not found"),
         ({"/apis/v2beta1/healthz": (401, "who?")}, "", [State.FAILURE], "answers 401: who?"),
         ({}, "", [State.FAILURE], "answers 404"),
     ],
@@ -158,6 +166,35 @@ async def test_the_pipelines_server(  # noqa: PLR0917 - fixtures and parameters
     assert states(findings) == wanted
     assert words in " ".join(finding.message for finding in findings)
     assert all(finding.remedy for finding in findings if finding.state is not State.OK)
+
+
+async def test_a_namespace_in_which_the_operator_may_not_see_runs_is_named(
+    api: KubernetesRest, serve: Serve, tmp_path: Path
+) -> None:
+    runs = "/apis/v2beta1/runs?page_size=1&namespace="
+    url = await serve({HEALTH: (200, MANY), f"{runs}reef": (200, "{}"), f"{runs}kelp": (403, "User cannot list runs")})
+    patient = Patient(on_cluster(tmp_path, kubeflow_url=url), api, "default", ("reef", "kelp"))
+
+    healthy, refused = await look(engines.SECTION, "pipelines", patient)
+
+    assert (healthy.state, refused.state) == (State.OK, State.FAILURE)
+    assert refused.message == "the operator may not list runs in namespace kelp: 403 User cannot list runs"
+    assert "kubeflow-edit in namespace kelp" in refused.remedy
+
+
+async def test_a_data_volume_on_object_storage_is_looked_at(
+    api: KubernetesRest, bucket: str, object_storage: ObjectStorage, tmp_path: Path
+) -> None:
+    there = on_cluster(tmp_path, data_uri=f"s3://{bucket}/data", s3_endpoint=object_storage.url)
+    lost = on_cluster(tmp_path, data_uri="s3://no-such-bucket/data", s3_endpoint=object_storage.url)
+
+    (found,) = await look(engines.SECTION, "data", Patient(there, api, "default"))
+    (missing,) = await look(engines.SECTION, "data", Patient(lost, api, "default"))
+
+    assert found.state is State.OK
+    assert missing.state is State.FAILURE
+    assert "no-such-bucket" in missing.message
+    assert "PELAGOS_DATA_URI" in missing.remedy
 
 
 async def test_a_server_that_is_not_there_fails_in_bounded_time(api: KubernetesRest, tmp_path: Path) -> None:

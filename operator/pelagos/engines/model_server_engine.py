@@ -221,7 +221,10 @@ class ClusterServing(ABC):
         self._locks.pop(uid, None)
 
     async def answers(self) -> None:
-        """Raise OutageError or RejectedError when the API server does not let us look at endpoints."""
+        """Raise OutageError or RejectedError when the API server does not know endpoints, or does not let us look at them."""
+        if not await self._cluster.serves(self.main):
+            message = f"the API server does not serve {self.main.kind} ({self.main.api_version})"
+            raise RejectedError(model_server.SYSTEM, f"{message}: install what does, or choose another serving engine")
         await self._cluster.list(self.main, self._options.namespace, {meta.UID_LABEL: NOBODY})
 
     async def close(self) -> None:

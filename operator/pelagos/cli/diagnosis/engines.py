@@ -19,6 +19,8 @@ from pelagos.settings import Settings
 
 OLDEST_MLFLOW = (3, 16, 1)
 """Older servers have known holes: a default password, and files and jobs that need none."""
+MOST = 20
+"""Namespaces in which runs are asked for."""
 RUNTIME = "pelagos-triton"
 NOBODY = "pelagos-doctor"
 """A name that nothing has."""
@@ -86,7 +88,28 @@ async def pipelines(patient: Patient) -> Iterable[Finding]:
     if not many and not given.kubeflow_namespace:
         message = "the server is single-user, and PELAGOS_KUBEFLOW_NAMESPACE is empty"
         findings.append(warning(subject, message, "Set it to the namespace in which that server runs pipelines."))
-    return findings
+    return [*findings, *await _runs(given, patient.tenants if many else ())]
+
+
+async def _runs(given: Settings, tenants: tuple[str, ...]) -> list[Finding]:
+    """Whether the operator may look at runs: a healthy server can refuse it, and each namespace of a multi-user one by itself."""
+    places = (given.kubeflow_namespace,) if given.kubeflow_namespace and tenants else tenants[:MOST] or ("",)
+    found = await asyncio.gather(*(_runs_in(given, place) for place in places))
+    return [finding for finding in found if finding is not None] or [ok("pipelines", "the operator may list runs")]
+
+
+async def _runs_in(given: Settings, namespace: str) -> Finding | None:
+    query = f"page_size=1&namespace={namespace}" if namespace else "page_size=1"
+    url = f"{given.kubeflow_url.rstrip('/')}/apis/v2beta1/runs?{query}"
+    reply = await fetch(url, ca=given.kubeflow_ca_file, headers=_token(given.kubeflow_token_file))
+    if reply.status == 200:
+        return None
+    where = f" in namespace {namespace}" if namespace else ""
+    message = f"the operator may not list runs{where}: {reply.status} {_first(reply.text)}"
+    remedy = (
+        f"Bind its account to the ClusterRole kubeflow-edit{where}, and see whether it sends a token (kubeflow.token)."
+    )
+    return failure("pipelines", message, remedy)
 
 
 def _token(file: Path | None) -> dict[str, str]:
@@ -227,7 +250,10 @@ async def data(patient: Patient) -> Iterable[Finding]:
     """Where users put images."""
     given = patient.settings
     if given.data_uri:
-        return [ok("data", given.data_uri)]
+        problem = await _through_engine(patient, lambda engines: engines.volumes.fingerprint(NOBODY))
+        where = f"{given.data_uri} at {given.s3_endpoint or 'AWS'}"
+        remedy = "Correct PELAGOS_DATA_URI, PELAGOS_S3_ENDPOINT or the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)."
+        return [failure("data", problem, remedy) if problem else ok("data", where)]
     return [await asyncio.to_thread(_folder, "data", given.data, False)]
 
 
