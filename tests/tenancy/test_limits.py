@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 import builders
 from pelagos.api import kinds
+from pelagos.decisions import model_service
+from pelagos.decisions.verdicts import summary
+from pelagos.ports.pipelines import RunState
+from pelagos.ports.serving import ServiceState
 from pelagos.ports.tenants import Tenant
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation, simulation
 
@@ -66,3 +74,74 @@ def test_a_service_that_asks_for_too_many_gpus_is_not_started() -> None:
 
         assert world.condition(SERVICE, "ModelResolved")["reason"] == "GpuLimitExceeded"
         assert world.serving.started == 0
+
+
+def asked_gpus(world: Simulation) -> list[int]:
+    """GPUs of the latest attempt of every training."""
+    trainings = [run.request for run in world.pipelines.runs.values() if run.request.flow == "training"]
+    return [request.resources.placement.gpus for request in trainings]
+
+
+@pytest.mark.parametrize("state", ["waiting", "failed", "suspended"])
+def test_a_training_cannot_get_past_the_limit_by_asking_for_more_later(state: str) -> None:
+    with simulation() as world:
+        prepared(world)
+        world.run_until(lambda: world.ready(FRAMES).get("status") == "True")
+        world.data_plane.halted = True
+        spec = builders.changed(builders.TRAINING_RUN, {"resources": {"gpus": 1}})
+        world.create(kinds.TRAINING_RUN, DETECTOR.name, spec)
+        world.run_until(lambda: asked_gpus(world) == [1])
+        name = next(name for name, run in world.pipelines.runs.items() if run.request.flow == "training")
+        run = world.pipelines.runs[name]
+        if state == "waiting":
+            run.run = replace(run.run, message="0/3 nodes are available")
+        elif state == "failed":
+            world.pipelines.fail(name, "a step ended with an error")
+        else:
+            world.cluster.edit(DETECTOR, {"suspend": True})
+            world.run(30)
+
+        world.cluster.edit(DETECTOR, {"resources": {"gpus": 8}, "suspend": False})
+        world.run(120)
+
+        assert asked_gpus(world) == [1]
+        ready = world.ready(DETECTOR)
+        assert (ready["status"], ready["reason"]) == ("False", "GpuLimitExceeded")
+        assert "spec.resources.gpus is 8, and the namespace allows at most 2" in ready["message"]
+        assert (world.pipelines.runs[name].run.state is RunState.PENDING) is (state == "waiting")
+
+
+@pytest.mark.parametrize("changes", [{"resources": {"gpus": 8}}, {"scaling": {"max": 3}}], ids=["gpus", "replicas"])
+def test_a_service_cannot_get_past_the_limit_by_asking_for_more_later(changes: builders.Yaml) -> None:
+    small = {"resources": {"gpus": 1}}
+    tenant = Tenant(max_gpus=2)
+    seen = builders.make_service_observed(spec=builders.model_service_spec(**small), tenant=tenant)
+    serving = builders.make_service(ServiceState.LOADED, digest=model_service.wanted(seen, builders.MODEL).digest)
+    larger = replace(seen, spec=builders.model_service_spec(**builders.changed(small, changes)), service=serving)
+
+    decision = model_service.decide(larger)
+
+    assert decision.effects == ()
+    assert builders.conditions(decision)["ModelLoaded"] == ("Refused", "GpuLimitExceeded")
+    assert "What serves stays as it is" in summary(decision).message
+
+
+def test_all_replicas_of_a_service_count() -> None:
+    spec = builders.model_service_spec(resources={"gpus": 2}, scaling={"max": 2})
+
+    decision = model_service.decide(builders.make_service_observed(spec=spec, tenant=Tenant(max_gpus=3)))
+
+    assert decision.effects == ()
+    words = "spec.resources.gpus is 2 for each of up to 2 replicas (spec.scaling.max), 4 in all"
+    assert words in summary(decision).message
+
+
+def test_a_service_that_serves_within_a_limit_that_was_lowered_since_goes_on() -> None:
+    spec = builders.model_service_spec(resources={"gpus": 1})
+    serving = builders.make_service(ServiceState.LOADED)
+    seen = builders.make_service_observed(spec=spec, tenant=Tenant(max_gpus=0), service=serving, probe=builders.RIGHT)
+
+    decision = model_service.decide(seen)
+
+    assert decision.effects == ()
+    assert summary(decision).reason == "Serving"

@@ -85,8 +85,8 @@ def decide(seen: Observed) -> Decision:
     broken = rules.violation(seen.spec)
     if broken:
         return Decision((Verdict(MODEL_RESOLVED, Stance.REFUSED, "InvalidSpec", broken),))
-    excess = limits.exceeded(seen.spec.resources.gpus, seen.tenant)
-    if excess and seen.service is None:  # What serves was allowed when it began.
+    excess = _excess(seen)
+    if excess and seen.service is None:
         return Decision(
             (Verdict(MODEL_RESOLVED, Stance.REFUSED, "GpuLimitExceeded", excess),), recheck_after=MODEL_POLL
         )
@@ -106,6 +106,10 @@ def decide(seen: Observed) -> Decision:
     return _serve(seen, seen.last_model, kept)
 
 
+def _excess(seen: Observed) -> str | None:
+    return limits.exceeded(seen.spec.resources.gpus, seen.tenant, replicas=seen.spec.scaling.max)
+
+
 def _suspended(effects: tuple[Effect, ...]) -> Decision:
     paused = Verdict(MODEL_LOADED, Stance.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
     return Decision((paused,), effects, {"url": None, "endpoints": None})
@@ -118,6 +122,10 @@ def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
     status: dict[str, Any] = {"model": served | {"reference": named}, "url": None, "endpoints": None}
     service = seen.service
     if service is None or service.digest != want.digest:
+        excess = _excess(seen)
+        if excess:  # What serves was allowed when it was applied, and stays.
+            refused = Verdict(MODEL_LOADED, Stance.REFUSED, "GpuLimitExceeded", f"{excess}. What serves stays as it is")
+            return Decision((resolved, refused), recheck_after=MODEL_POLL)
         loading = Verdict(MODEL_LOADED, Stance.PROGRESSING, "Starting", f"starting the server for {model.source}")
         return Decision((resolved, loading), (ApplyService(want),), status, 1)
     status |= {"restarts": service.restarts, "replicas": service.replicas}

@@ -141,7 +141,9 @@ def decide(seen: Observed) -> Decision:
     if broken:
         return Decision((Verdict(DATASET_READY, Stance.REFUSED, "InvalidSpec", broken),))
     excess = limits.exceeded(seen.spec.resources.gpus, seen.tenant)
-    if excess and seen.run is None:  # What runs was allowed when it began.
+    if (
+        excess and seen.run is None
+    ):  # Before anything else is made for it; further attempts are judged in _within_limits.
         return Decision(
             (Verdict(DATASET_READY, Stance.REFUSED, "GpuLimitExceeded", excess),), recheck_after=DATASET_POLL
         )
@@ -209,6 +211,7 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
     effects: list[Effect] = []
     if seen.run is not None:
         status |= judging.run_status(seen.run)
+    outcome = _within_limits(seen, outcome)
     late = _deadline_exceeded(seen)
     if late:
         effects += [CancelRun(seen.run.name)] if seen.run and seen.run.state not in FINISHED else []
@@ -231,6 +234,18 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
     verdicts = (*before, verdict, *_succeeded(verdict))
     pause = outcome.recheck_after if verdict.stance is not Stance.REFUSED else judging.REFUSED_POLL
     return Decision(verdicts, tuple(effects), status, pause)
+
+
+def _within_limits(seen: Observed, outcome: attempts.Outcome) -> attempts.Outcome:
+    """No further attempt with more GPUs than the namespace allows. What runs or waits was allowed when it was submitted, and stays."""
+    excess = limits.exceeded(seen.spec.resources.gpus, seen.tenant)
+    if excess is None or not (outcome.withdraw or outcome.attempt is not None):
+        return outcome
+    if outcome.withdraw:
+        excess, stance = f"{excess}. The run that waits stays as it is", Stance.FAILING
+    else:
+        stance = Stance.REFUSED
+    return attempts.Outcome(Verdict(EVALUATED, stance, "GpuLimitExceeded", excess), recheck_after=DATASET_POLL)
 
 
 def _gates(
