@@ -76,3 +76,19 @@ def test_a_registered_model_keeps_its_published_version_through_an_outage() -> N
     decision = training_run.decide(trained(registry_outage="registry: refused", published=published))
 
     assert decision.status["model"] == published
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"registry_outage": "registry: refused"}, {"registry_outage": "registry: refused", "tracked": None}],
+    ids=["registry", "all of MLflow"],
+)
+def test_a_training_that_is_done_stays_ready_while_the_registry_cannot_be_asked(changes: dict[str, Any]) -> None:
+    published = {"uri": "/objects/model", "onnxSha256": builders.ONNX, "name": "detector", "version": "3"}
+
+    decision = training_run.decide(trained(published=published, **changes))
+
+    assert (summary(decision).stance, summary(decision).reason) == (Stance.DONE, "Completed")
+    assert decision.status["model"] == published
+    assert decision.effects == ()
+    assert decision.recheck_after == 5

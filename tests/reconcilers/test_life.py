@@ -323,3 +323,32 @@ def test_a_preparation_that_was_submitted_just_before_a_crash_is_ended_when_the_
 
     states = sorted(known.run.state.value for known in world.pipelines.runs.values())
     assert states == ["Canceled", "Running", "Succeeded"]
+
+
+def test_credentials_of_mlflow_that_expire_leave_what_is_done_ready(ready: Simulation) -> None:
+    model = status(ready, DETECTOR)["model"]
+    ready.tracking.denied = ready.registry.denied = True
+
+    ready.restart()
+    ready.run(120)
+
+    assert ready.ready(DETECTOR)["status"] == "True"
+    assert status(ready, DETECTOR)["model"] == model
+    assert "as last seen: MLflow cannot be asked now" in ready.condition(DETECTOR, "Registered")["message"]
+    ready.tracking.denied = ready.registry.denied = False
+    ready.run_until(lambda: "as last seen" not in ready.condition(DETECTOR, "Registered")["message"])
+
+
+def test_credentials_of_mlflow_that_are_expired_when_a_model_is_registered_are_told_and_renewed(
+    world: Simulation,
+) -> None:
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(lambda: world.ready(DETECTOR).get("reason") == "Training")
+    world.registry.denied = True
+    world.run(30)
+
+    assert world.condition(DETECTOR, "Registered")["reason"] == "RegistryUnavailable"
+    assert "the token has expired" in world.ready(DETECTOR)["message"]
+    world.registry.denied = False
+    world.run_until(lambda: world.ready(DETECTOR)["status"] == "True", within=60)

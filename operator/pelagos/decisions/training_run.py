@@ -237,7 +237,7 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
 
 
 def _within_limits(seen: Observed, outcome: attempts.Outcome) -> attempts.Outcome:
-    """No further attempt with more GPUs than the namespace allows. What runs or waits was allowed when it was submitted, and stays."""
+    """No further attempt with more GPUs than the namespace allows. What runs or waits was allowed when submitted, and stays."""
     excess = limits.exceeded(seen.spec.resources.gpus, seen.tenant)
     if excess is None or not (outcome.withdraw or outcome.attempt is not None):
         return outcome
@@ -286,9 +286,17 @@ def _register(
     outage = seen.registry_outage or seen.tracking_outage
     if outage is not None:
         unknown = Verdict(REGISTERED, Stance.UNKNOWN, "RegistryUnavailable", outage)
-        if seen.published.get("onnxSha256") == model["onnxSha256"]:
+        published = seen.published
+        if published.get("onnxSha256") == model["onnxSha256"]:
             # Its name and version cannot be seen now, and have not changed.
-            status["model"] = dict(seen.published)
+            status["model"] = dict(published)
+            if published.get("version") and published.get("name") == seen.spec.register_.model:
+                # Without the error's words: they differ from look to look.
+                message = (
+                    f"{published['name']} version {published['version']}, as last seen: MLflow cannot be asked now"
+                )
+                known = Verdict(REGISTERED, Stance.DONE, "Registered", message)
+                return Decision((*before, known, done), tuple(effects), status, OUTAGE_POLL, ready)
         return Decision((*before, unknown), tuple(effects), status, OUTAGE_POLL)
     if seen.tracked is None:
         lost = Verdict(REGISTERED, Stance.REFUSED, "TrackedRunMissing", TRACKED_RUN_MISSING)

@@ -130,7 +130,7 @@ async def _version(resource: Resource, spec: TrainingRunSpec, world: World) -> t
         return None, None
     try:
         return await world.registry.find_by_uid(spec.register_.model, resource.uid), None
-    except OutageError as error:
+    except (OutageError, RejectedError) as error:  # Also credentials that have expired: what is done stays done.
         return None, str(error)
 
 

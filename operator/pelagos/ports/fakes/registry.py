@@ -19,10 +19,14 @@ class _Model:
 
 
 class RegistryFake:
-    """Implements Registry. ``outage`` makes every call fail; ``created`` counts the versions ever created."""
+    """Implements Registry. ``outage`` makes every call fail, ``denied`` as for expired credentials.
+
+    ``created`` counts the versions ever created.
+    """
 
     def __init__(self) -> None:
         self.outage = False
+        self.denied = False
         self.created = 0
         self._models: dict[str, _Model] = {}
 
@@ -75,6 +79,8 @@ class RegistryFake:
     def _model(self, name: str) -> _Model:
         if self.outage:
             raise OutageError("registry", "connection refused")
+        if self.denied:
+            raise RejectedError("registry", "HTTP 403 the token has expired")
         return self._models.get(name, _Model())
 
     def _version(self, model: _Model, number: str | None) -> ModelVersion | None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pelagos.ports.errors import OutageError
+from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.tracking import UID_TAG, Outcome, TrackedRun, TrackedRunWant
 
 ADDRESS = "http://tracking.fake"
 
 
 class TrackingFake:
-    """Implements Tracking. ``outage`` makes every call fail; ``created`` counts the runs ever created."""
+    """Implements Tracking. ``outage`` makes every call fail, ``denied`` as for expired credentials.
+
+    ``created`` counts the runs ever created.
+    """
 
     def __init__(self) -> None:
         self.outage = False
+        self.denied = False
         self.created = 0
         self.runs: dict[str, TrackedRun] = {}
 
@@ -68,3 +72,5 @@ class TrackingFake:
     def _answer(self) -> None:
         if self.outage:
             raise OutageError("tracking", "connection refused")
+        if self.denied:
+            raise RejectedError("tracking", "HTTP 403 the token has expired")
