@@ -195,7 +195,10 @@ class KubeflowWorld:
         limits = {"dataset-preparation": capacity, "training": capacity}
         self.server = StandIn(Swagger.load(), self.processes, capacity=limits)
         self.site = Site(
-            compiled, Surroundings(image="example.org/trainer"), namespace="kubeflow", patience=Patience(poll=0.05)
+            compiled,
+            Surroundings(image="example.org/trainer"),
+            namespace="kubeflow",
+            patience=Patience(end=20, poll=0.05),
         )
         self.kubeflow: Kubeflow
         self.engine: Pipelines

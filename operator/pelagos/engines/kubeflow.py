@@ -48,11 +48,11 @@ _NOBODY = "unowned"
 class Patience:
     """How long the engine waits for what the server does later, in seconds, and how often it looks."""
 
-    end: float = 20.0
-    """For a run to end after it was asked to; then the caller is told to come again."""
+    end: float = 1.0
+    """For runs to end after they were asked to; then the caller is told to come again, and can do something else meanwhile."""
     unconfirmed: float = 300.0
     """For a server that never confirms an end, because the run's workflow is gone; then the run counts as canceled."""
-    poll: float = 0.5
+    poll: float = 0.25
     silence: timedelta = kubeflow_runs.SILENCE
     grace: timedelta = kubeflow_runs.SILENCE_GRACE
 
@@ -95,6 +95,7 @@ class Kubeflow:
         self._owners: dict[RunName, tuple[str, str]] = {}
         self._experiments: dict[str, str] = {}
         self._ending: dict[str, float] = {}
+        self._accepted: set[str] = set()
         self._given_up: set[str] = set()
         self._locks: dict[RunName, _Lock] = {}
 
@@ -156,7 +157,7 @@ class Kubeflow:
             return await self._create(request, documents, place, count)
 
     async def cancel(self, name: RunName) -> None:
-        """As in the port; returns when the run has ended. Raises OutageError when that takes longer than our patience."""
+        """As in the port; returns when the run has ended. Raises OutageError when that takes longer: ask again."""
         async with self._locked(name):
             await self._end(await self._attempts(name, await self._place(name)))
 
@@ -252,9 +253,10 @@ class Kubeflow:
         alive = [run for run in runs if not kubeflow_runs.is_over(run) and run["run_id"] not in self._given_up]
         for run in alive:
             await self._terminate(run)
+        deadline = monotonic() + self._site.patience.end
         for run in alive:
             if self._read(run).state not in FINISHED:  # one that is silent never answers
-                await self._wait_for_end(run["run_id"])
+                await self._wait_for_end(run["run_id"], deadline)
             else:
                 self._given_up.add(run["run_id"])
 
@@ -284,9 +286,10 @@ class Kubeflow:
             now = await self._get(identifier)
             if now is not None and not kubeflow_runs.is_over(now) and not kubeflow_runs.is_being_ended(now):
                 raise
+        else:
+            self._accepted.add(identifier)
 
-    async def _wait_for_end(self, identifier: str) -> None:
-        deadline = monotonic() + self._site.patience.end
+    async def _wait_for_end(self, identifier: str, deadline: float) -> None:
         while True:
             run = await self._get(identifier)
             if run is None or kubeflow_runs.is_over(run):
@@ -295,7 +298,7 @@ class Kubeflow:
                 self._given_up.add(identifier)
                 return
             if monotonic() > deadline:
-                raise OutageError(SYSTEM, f"run {run.get('display_name')} is still being ended; asked again later")
+                raise OutageError(SYSTEM, f"run {run.get('display_name')} is being ended; it is looked at again later")
             await asyncio.sleep(self._site.patience.poll)
 
     async def _delete(self, identifier: str) -> None:
@@ -306,6 +309,7 @@ class Kubeflow:
                 SYSTEM, f"the server said that run {identifier} is deleted, and still has it; asked again later"
             )
         self._ending.pop(identifier, None)
+        self._accepted.discard(identifier)
         self._given_up.discard(identifier)
 
     async def _delete_if_empty(self, place: _Place, name: RunName) -> None:
@@ -375,7 +379,8 @@ class Kubeflow:
 
     def _read(self, run: Struct) -> PipelineRun:
         identifier, patience = str(run.get("run_id", "")), self._site.patience
-        ended = identifier in self._given_up or (identifier in self._ending and run.get("state") == "FAILED")
+        # A server takes a request to end a run only while the run goes on; some call that run failed afterwards.
+        ended = identifier in self._given_up or (identifier in self._accepted and run.get("state") == "FAILED")
         page = (self._site.page or self._rest.url).rstrip("/")
         judgement = Judgement(self._clock.now(), page, ended, patience.silence, patience.grace)
         return kubeflow_runs.read(run, judgement)

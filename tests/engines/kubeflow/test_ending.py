@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from kubeflow_worlds import NAME, UID, Cluster, make_request
+from pelagos.engines.kubeflow import Kubeflow, Patience
+from pelagos.engines.kubeflow_rest import KubeflowRest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.pipelines import RunName, RunState
 
@@ -28,7 +31,7 @@ async def test_a_step_that_ends_too_slowly_is_an_outage_and_later_an_end(cluster
     await cluster.begin(cluster.runs()[0])
     cluster.hand.slow_end = 1.5
 
-    with pytest.raises(OutageError, match="still being ended"):
+    with pytest.raises(OutageError, match="is being ended"):
         await cluster.engine.cancel(NAME)
     going = await cluster.find()
     assert (going.state, going.message) == (RunState.RUNNING, "the run is being ended")
@@ -158,6 +161,41 @@ async def test_the_end_of_a_run_that_ends_at_that_moment_is_no_error(cluster: Cl
     assert (await cluster.find()).state is RunState.SUCCEEDED
 
 
+async def test_a_run_that_failed_by_itself_just_before_its_end_was_asked_for_is_failed(cluster: Cluster) -> None:
+    await cluster.engine.submit(make_request())
+    run = cluster.runs()[0]
+    await cluster.begin(run)
+    terminate = cluster.engine._rest.terminate_run
+
+    async def terminate_too_late(identifier: str) -> None:
+        cluster.hand.finish(run.identifier, "ValueError: the nets were empty")
+        await cluster.until(lambda: run.state == "FAILED")
+        await terminate(identifier)
+
+    cluster.engine._rest.terminate_run = terminate_too_late  # type: ignore[method-assign]
+    await cluster.engine.cancel(NAME)
+
+    found = await cluster.find()
+    assert (found.state, "the nets were empty" in found.message) == (RunState.FAILED, True)
+
+
+async def test_ends_that_take_long_hold_nobody_up_and_are_seen_later(cluster: Cluster) -> None:
+    patient = replace(cluster.site, patience=replace(Patience(), poll=0.02))
+    engine = Kubeflow(KubeflowRest(cluster.server.url), patient, clock=cluster.clock)
+    await engine.submit(make_request())
+    await cluster.begin(cluster.runs()[0])
+    cluster.hand.slow_end = 2.5
+
+    begun = time.monotonic()
+    with pytest.raises(OutageError, match="is being ended"):
+        await engine.delete(NAME)
+    assert time.monotonic() - begun < 2
+
+    await cluster.until(lambda: cluster.hand.alive == {}, "the step ends")
+    await engine.delete(NAME)
+    assert cluster.runs() == []
+
+
 async def test_a_refusal_to_end_a_run_is_told(cluster: Cluster) -> None:
     await cluster.engine.submit(make_request())
 
@@ -175,6 +213,5 @@ async def test_nothing_is_kept_in_memory_of_a_run_that_was_deleted(cluster: Clus
     await engine.submit(make_request())
     await engine.delete(NAME)
 
-    assert not any(
-        (engine._latest, engine._owners, engine._experiments, engine._ending, engine._given_up, engine._locks)
-    )
+    kept = (engine._latest, engine._owners, engine._experiments, engine._ending, engine._accepted, engine._given_up)
+    assert not any((*kept, engine._locks))

@@ -342,7 +342,7 @@ async def test_a_pod_whose_node_does_not_answer_keeps_the_run_from_ending(pods: 
     pods.become(pod, phase="Running")
     await pods.reach(RunState.RUNNING)
 
-    with pytest.raises(OutageError, match="still being ended"):
+    with pytest.raises(OutageError, match="is being ended"):
         await pods.engine.cancel(NAME)
 
     pods.plane.request("DELETE", path, {"gracePeriodSeconds": 0})  # as the node's controller does after a while
