@@ -116,6 +116,34 @@ def test_an_outage_holds_deletion_up_and_says_so_and_its_end_lets_it_go_on(world
     world.run_until(lambda: world.cluster.get(DETECTOR) is None, within=40)
 
 
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
+def test_pipelines_that_keep_us_out_for_long_do_not_hold_a_deletion_up_for_ever(world: Simulation, policy: str) -> None:
+    ready(world, policy)
+    world.pipelines.forbidden = True
+
+    world.cluster.delete(DETECTOR, at=world.clock.now().isoformat())
+    world.run(14 * 60)
+    assert world.ready(DETECTOR)["reason"] == "DeletionBlocked"
+    world.run_until(lambda: world.cluster.get(DETECTOR) is None, within=400)
+
+    told = [event for event in world.cluster.events if event.reason == "CleanUpAbandoned"]
+    assert [(event.severity, "403" in event.message) for event in told] == [("Warning", True)]
+    assert bool(world.tracking.runs) is (policy == "Retain"), "the rest was cleaned up all the same"
+
+
+def test_a_right_that_is_given_back_in_time_lets_a_deletion_clean_up_everything(world: Simulation) -> None:
+    ready(world, "Delete")
+    world.pipelines.forbidden = True
+    world.cluster.delete(DETECTOR, at=world.clock.now().isoformat())
+    world.run(60)
+
+    world.pipelines.forbidden = False
+    world.run_until(lambda: world.cluster.get(DETECTOR) is None, within=400)
+
+    assert not [run for run in world.pipelines.runs.values() if run.request.flow == "training"]
+    assert "CleanUpAbandoned" not in [event.reason for event in world.cluster.events]
+
+
 def test_deletion_while_the_operator_is_away_is_made_up_for(world: Simulation) -> None:
     ready(world, "Delete")
     world.stop()

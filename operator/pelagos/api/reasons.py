@@ -73,7 +73,13 @@ ALL_KINDS = (
     Reason(
         "DeletionBlocked",
         "being healed",
-        "The resource is being deleted, and a system where it must clean up does not answer.",
+        "The resource is being deleted, and a system where it must clean up does not answer, or a run is still being ended.",
+    ),
+    Reason(
+        "CleanUpAbandoned",
+        "for information",
+        "Of an event: the Kubeflow server kept us out for 15 minutes after the resource was deleted, so its runs were left there.",
+        "End and delete the runs of its experiment, pelagos.<uid>, in Kubeflow, unless its namespace is gone.",
     ),
     Reason(
         "DiskFull",

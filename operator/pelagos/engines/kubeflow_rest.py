@@ -15,7 +15,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import ForbiddenError, OutageError, RejectedError
 from pelagos.ports.leadership import unguarded
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class ExistsError(RejectedError):
 
 class DeniedError(OutageError):
     """The server does not know us, or does not let us; a person must do something, and then it goes on by itself."""
+
+
+class ForbiddenHereError(DeniedError, ForbiddenError):
+    """The server knows us, and does not let us do this in this namespace."""
 
 
 class BrokenError(OutageError):
@@ -213,7 +217,8 @@ class KubeflowRest:
         status = error.status
         text = f"{what}: HTTP {status} {_words(error.body) or error.reason or ''}".rstrip()
         if status in _DENIED:
-            return DeniedError(SYSTEM, f"{text}. {self._remedy(status)}")
+            denied = ForbiddenHereError if status == 403 else DeniedError
+            return denied(SYSTEM, f"{text}. {self._remedy(status)}")
         if status == 404:
             return AbsentError(SYSTEM, text)
         if status == 409:
@@ -232,8 +237,8 @@ class KubeflowRest:
     def _remedy(self, status: int) -> str:
         if status == 403:
             return (
-                "Give the operator's service account the role kubeflow-pipelines-edit in that namespace, and check "
-                "PELAGOS_KUBEFLOW_NAMESPACE"
+                "Give the operator's service account the role kubeflow-pipelines-edit by a ClusterRoleBinding (a RoleBinding "
+                "goes with its namespace, before our resources there are cleaned up), and check PELAGOS_KUBEFLOW_NAMESPACE"
             )
         if self._token_file is None:
             return "Set PELAGOS_KUBEFLOW_TOKEN_FILE to a projected service-account token with the audience pipelines.kubeflow.org"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from pelagos.api.kinds import Kind
@@ -33,6 +34,8 @@ class Resource:
     annotations: Mapping[str, str] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)
     status: Mapping[str, Any] = field(default_factory=dict)
+    deleted_at: datetime | None = None
+    """When somebody deleted it; it stays until its finalizers are gone."""
 
     @property
     def key(self) -> Key:
@@ -43,6 +46,7 @@ class Resource:
 def from_body(kind: Kind, body: Mapping[str, Any]) -> Resource:
     """The resource that the API server describes by ``body``."""
     metadata = body["metadata"]
+    deleted = metadata.get("deletionTimestamp")
     return Resource(
         kind=kind,
         namespace=metadata.get("namespace", ""),
@@ -50,11 +54,12 @@ def from_body(kind: Kind, body: Mapping[str, Any]) -> Resource:
         uid=metadata["uid"],
         generation=metadata.get("generation", 1),
         version=metadata.get("resourceVersion", ""),
-        deleting=bool(metadata.get("deletionTimestamp")),
+        deleting=bool(deleted),
         finalizers=tuple(metadata.get("finalizers", ())),
         annotations=dict(metadata.get("annotations", {})),
         spec=dict(body.get("spec", {})),
         status=dict(body.get("status", {})),
+        deleted_at=datetime.fromisoformat(deleted) if deleted else None,
     )
 
 

@@ -9,6 +9,10 @@ class OutageError(Exception):
         self.system = system
 
 
+class ForbiddenError(OutageError):
+    """The system answers, and does not let us: a person must give us a right. Told apart only while cleaning up."""
+
+
 class RejectedError(Exception):
     """The system understood and refused; asking again does not help until someone changes something."""
 

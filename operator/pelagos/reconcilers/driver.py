@@ -16,7 +16,7 @@ from pelagos.decisions import effects
 from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.reconcilers import acting, reporting
+from pelagos.reconcilers import acting, forsaking, reporting
 from pelagos.reconcilers.world import World
 
 logger = logging.getLogger("pelagos.reconcile")
@@ -152,7 +152,7 @@ async def _delete(reconciler: Reconciler, resource: Resource, world: World) -> P
     if meta.FINALIZER not in resource.finalizers:
         return Pass("gone", None)
     try:
-        await reconciler.clean_up(resource, world)
+        await forsaking.clean_up(reconciler.clean_up, resource, world)
     except (OutageError, RejectedError) as error:
         waiting = Verdict("Ready", Stance.FAILING, "DeletionBlocked", f"cleaning up waits: {error}")
         await _report(reconciler, resource, Decision((waiting,)), world)

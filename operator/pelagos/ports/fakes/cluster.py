@@ -131,12 +131,12 @@ class ClusterFake:
         self._store(key, {name: part for name, part in self._bodies[key].items() if name != "status"})
         return self._now(key)
 
-    def delete(self, key: Key) -> None:
+    def delete(self, key: Key, at: str = "2026-01-01T00:00:00Z") -> None:
         """What a user does with ``kubectl delete --wait=false``."""
         body = self._bodies[key]
         metadata = body["metadata"]
         if not metadata.get("deletionTimestamp"):
-            stamped = {"deletionTimestamp": "2026-01-01T00:00:00Z", "generation": metadata["generation"] + 1}
+            stamped = {"deletionTimestamp": at, "generation": metadata["generation"] + 1}
             self._store(key, {**body, "metadata": {**metadata, **stamped}})
 
     def watch(self, watcher: Watcher) -> None:

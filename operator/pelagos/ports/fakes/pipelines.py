@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pelagos.api.meta import UID_LABEL
 from pelagos.ports.clock import Clock, SystemClock
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import ForbiddenError, OutageError, RejectedError
 from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
 
 if TYPE_CHECKING:
@@ -27,11 +27,13 @@ class FakeRun:
 class PipelinesFake:
     """Implements Pipelines. Runs stay PENDING until ``start``, or start by themselves as far as ``capacity`` goes.
 
-    ``outage`` makes every call of the port fail. ``submitted`` counts calls of submit, ``attempts_begun`` what started.
+    ``outage`` makes every call of the port fail, and so does ``forbidden``. ``submitted`` counts calls of submit,
+    ``attempts_begun`` what started.
     """
 
     def __init__(self, *, clock: Clock | None = None, capacity: Mapping[Flow, int] | None = None) -> None:
         self.outage = False
+        self.forbidden = False
         self.submitted = 0
         self.attempts_begun = 0
         self.runs: dict[RunName, FakeRun] = {}
@@ -140,3 +142,5 @@ class PipelinesFake:
     def _answer(self) -> None:
         if self.outage:
             raise OutageError("pipelines", "the engine does not answer")
+        if self.forbidden:
+            raise ForbiddenError("pipelines", "HTTP 403: the binding is gone")
