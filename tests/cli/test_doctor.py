@@ -297,6 +297,25 @@ async def test_what_a_tenant_names_and_does_not_have(api: KubernetesRest, plane:
     assert states(findings).count(State.FAILURE) == 5
 
 
+async def test_certificate_authorities_of_a_tenant_are_looked_for(
+    api: KubernetesRest, plane: ControlPlane, tmp_path: Path
+) -> None:
+    settings = on_cluster(tmp_path, ca_config_map="private-ca")
+    path = "/api/v1/namespaces/distrusting/configmaps"
+    plane.create_namespace("distrusting")
+
+    async def told() -> dict[str, State]:
+        findings = await examine(tenants.SECTION, Patient(settings, api, "pelagos-system", ("distrusting",)))
+        return {finding.message: finding.state for finding in findings if "private-ca" in finding.message}
+
+    fail = "pods that need its certificate authorities fail"
+    assert await told() == {f"the ConfigMap private-ca does not exist: {fail}": State.FAILURE}
+    put(plane, path, {"metadata": {"name": "private-ca"}, "data": {"ca.pem": "x"}})
+    assert await told() == {f"the ConfigMap private-ca has no key ca.crt: {fail}": State.FAILURE}
+    plane.request("PATCH", f"{path}/private-ca", {"data": {"ca.crt": "x"}}, kind="application/merge-patch+json")
+    assert await told() == {"ConfigMap private-ca (ca.crt)": State.OK}
+
+
 async def test_bad_conventions_of_a_tenant_are_told(api: KubernetesRest, plane: ControlPlane, tmp_path: Path) -> None:
     plane.create_namespace("wrong")
     body = {"metadata": {"name": "pelagos-config"}, "data": {"storagePrefix": "../other"}}

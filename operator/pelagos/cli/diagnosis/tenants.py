@@ -10,7 +10,7 @@ from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, h
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.engines.kubernetes_tenants import KubernetesTenants
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.tenants import Tenant
+from pelagos.ports.tenants import CA_KEY, Tenant
 
 MOST = 20
 """Namespaces that are looked at; more are counted."""
@@ -68,6 +68,7 @@ async def _tenant(patient: Patient, namespace: str) -> list[Finding]:
             await _exists(patient, namespace, "ServiceAccount", "/api/v1", "serviceaccounts", name)
             for name in dict.fromkeys((tenant.service_account, tenant.pipeline_service_account))
         ],
+        await _authorities(patient, namespace, tenant.ca_config_map),
         await _queue(patient, namespace, tenant.queue),
     ]
     told = [finding for finding in found if finding is not None]
@@ -144,6 +145,19 @@ async def _exists(patient: Patient, namespace: str, kind: str, root: str, plural
             namespace, f"the {kind} {name} does not exist", f"Create it, or correct {conventions.CONFIG_MAP}."
         )
     return hidden(namespace, answer)
+
+
+async def _authorities(patient: Patient, namespace: str, name: str) -> Finding | None:
+    if not name:
+        return None
+    answer = await patient.api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+    if answer.status not in (200, 404):
+        return hidden(namespace, answer)
+    if CA_KEY in (answer.body.get("data") or {}):
+        return ok(namespace, f"ConfigMap {name} ({CA_KEY})")
+    found = "does not exist" if answer.status == 404 else f"has no key {CA_KEY}"
+    remedy = f"kubectl -n {namespace} create configmap {name} --from-file={CA_KEY}=..."
+    return failure(namespace, f"the ConfigMap {name} {found}: pods that need its certificate authorities fail", remedy)
 
 
 async def _queue(patient: Patient, namespace: str, name: str) -> Finding | None:
