@@ -21,7 +21,11 @@ def test_it_is_registered_with_its_package_digest_and_tracked_run() -> None:
     want = effect.want
     assert (want.uid, want.model, want.alias, want.run_id) == ("uid-2", "detector", "champion", "t1")
     assert want.source == "mlflow-artifacts:/t1/artifacts/model"
-    assert want.tags == {"pelagos.dev/package-uri": "/objects/model", "pelagos.dev/onnx-sha256": builders.ONNX}
+    assert want.tags == {
+        "pelagos.dev/package-uri": "/objects/model",
+        "pelagos.dev/onnx-sha256": builders.ONNX,
+        "pelagos.dev/resource": "trainingrun/default/detector",
+    }
     assert builders.conditions(decision)["Registered"] == ("Progressing", "Registering")
     assert decision.recheck_after == 0
 
@@ -92,3 +96,20 @@ def test_a_training_that_is_done_stays_ready_while_the_registry_cannot_be_asked(
     assert decision.status["model"] == published
     assert decision.effects == ()
     assert decision.recheck_after == 5
+
+
+def test_a_model_of_another_namespace_is_left_alone_and_a_person_is_told() -> None:
+    decision = training_run.decide(trained(model_owner="elsewhere"))
+
+    assert decision.effects == ()
+    assert builders.conditions(decision)["Registered"] == ("Refused", "ModelOwnedElsewhere")
+    message = summary(decision).message
+    assert 'the registered model "detector" belongs to another namespace. Choose another name' in message
+    assert "elsewhere" not in message
+    assert decision.recheck_after is not None
+
+
+def test_a_further_version_of_a_model_of_the_own_namespace_is_registered() -> None:
+    (effect,) = training_run.decide(trained(model_owner="default")).effects
+
+    assert isinstance(effect, RegisterModel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from pelagos.engines.mlflow_rest import AbsentError, MlflowRest, pairs
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.leadership import NotLeadingError
-from pelagos.ports.registry import ONNX_SHA256_TAG, ModelVersionWant
+from pelagos.ports.registry import ONNX_SHA256_TAG, RESOURCE_TAG, SHARED_TAG, ModelVersionWant
 from pelagos.ports.tracking import UID_TAG
 
 if TYPE_CHECKING:
@@ -113,6 +114,45 @@ async def test_names_that_mlflow_allows_work(registry: Registry, name: str) -> N
 async def test_a_name_that_is_not_allowed_is_refused_with_the_reason(registry: Registry) -> None:
     with pytest.raises(RejectedError, match="cannot contain '/' or ':'"):
         await registry.register(want("a/b"))
+
+
+def of(namespace: str, asked: ModelVersionWant) -> ModelVersionWant:
+    return replace(asked, tags={**asked.tags, RESOURCE_TAG: f"trainingrun/{namespace}/detector"})
+
+
+async def test_a_model_belongs_to_the_namespace_that_registered_first(registry: Registry) -> None:
+    first = await registry.register(of("bay", want()))
+    assert await registry.owner(first.model) == "bay"
+
+    with pytest.raises(RejectedError, match="belongs to another namespace"):
+        await registry.register(of("reef", want(first.model)))
+
+    assert await registry.find_by_alias(first.model, "champion") == first
+    assert (await registry.register(of("bay", want(first.model)))).version == "2"
+    assert await registry.owner(first.model) == "bay"
+    await registry.delete_version(first.model, "1")
+    await registry.delete_version(first.model, "2")
+    assert await registry.owner(first.model) is None
+
+
+async def test_a_model_whose_versions_name_no_namespace_belongs_to_nobody(registry: Registry) -> None:
+    first = await registry.register(want())
+    assert await registry.owner(first.model) is None
+    assert (await registry.register(of("reef", want(first.model)))).version == "2"
+
+
+async def test_a_model_that_a_person_shares_is_open_to_all_namespaces(registry: Registry) -> None:
+    first = await registry.register(of("bay", want()))
+    if isinstance(registry, RegistryFake):
+        await registry.share(first.model)
+    else:
+        rest: MlflowRest = registry._rest  # type: ignore[attr-defined]
+        tag = {"name": first.model, "key": SHARED_TAG, "value": "true"}
+        await rest.post("registered-models/set-tag", tag)
+
+    second = await registry.register(of("reef", want(first.model)))
+
+    assert await registry.find_by_alias(first.model, "champion") == second
 
 
 async def test_the_model_goes_with_its_last_version(registry: Registry) -> None:

@@ -261,6 +261,12 @@ TRAINING_RUN = (
     Reason("Registered", "done", "The model is registered."),
     Reason("NotRequested", "for information", "spec.register is not set."),
     Reason("RegistryUnavailable", "cannot be told", "The registry does not answer."),
+    Reason(
+        "ModelOwnedElsewhere",
+        "needs you",
+        "The registered model belongs to another namespace, whose TrainingRuns registered its versions.",
+        "Choose another name in spec.register.model, or have it shared: tag pelagos.dev/shared = true on the model in MLflow.",
+    ),
     Reason("Completed", "done", "Trained, measured and, where asked for, registered."),
 )
 

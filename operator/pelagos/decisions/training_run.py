@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from pelagos.api.training_run import CLASSIFIERS, DETECTORS, FROZEN, TrainingRunSpec
+from pelagos.api.training_run import CLASSIFIERS, DETECTORS, FROZEN, Register, TrainingRunSpec
 from pelagos.decisions import attempts, digests, durations, judging, limits, rules
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, RegisterModel, SetOutcome, SubmitRun
 from pelagos.decisions.placing import place
@@ -34,6 +34,10 @@ DEADLINE_GRACE = 600
 TRACKED_RUN_MISSING = (
     "the tracked run was deleted, and the model is registered from it. "
     "Restore the run in MLflow, or create a new TrainingRun"
+)
+OWNED_ELSEWHERE = (
+    'spec.register.model: the registered model "%s" belongs to another namespace. Choose another name, '
+    f'or have it shared: with the tag {registry.SHARED_TAG} = "true" on the model in MLflow'
 )
 DIGEST_TAG = "pelagos.dev/inputs-digest"
 INPUTS_TAG = "pelagos.dev/inputs"
@@ -107,6 +111,8 @@ class Observed:
     published: Mapping[str, Any] = field(default_factory=dict)
     """The model as status has it: a record for when the registry does not answer."""
     tenant: Tenant = Tenant()
+    model_owner: str | None = None
+    """The namespace that the model to register in belongs to; None when it is nobody's."""
 
 
 def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
@@ -301,16 +307,29 @@ def _register(
     if seen.tracked is None:
         lost = Verdict(REGISTERED, Stance.REFUSED, "TrackedRunMissing", TRACKED_RUN_MISSING)
         return Decision((*before, lost, *_succeeded(lost)), tuple(effects), status, judging.REFUSED_POLL)
-    want = registry.ModelVersionWant(
-        uid=seen.uid,
-        model=seen.spec.register_.model,
-        alias=seen.spec.register_.alias,
-        source=f"{seen.tracked.artifact_uri}/model",
-        run_id=seen.tracked.id,
-        tags={registry.PACKAGE_URI_TAG: model["uri"], registry.ONNX_SHA256_TAG: model["onnxSha256"]},
-    )
+    if seen.model_owner not in (None, seen.namespace):
+        owned = Verdict(REGISTERED, Stance.REFUSED, "ModelOwnedElsewhere", OWNED_ELSEWHERE % seen.spec.register_.model)
+        return Decision((*before, owned, *_succeeded(owned)), tuple(effects), status, judging.REFUSED_POLL)
+    want = _version_want(seen, seen.spec.register_, seen.tracked, model)
     registering = Verdict(REGISTERED, Stance.PROGRESSING, "Registering", f"registering {want.model}")
     return Decision((*before, registering), (*effects, RegisterModel(want)), status, 0)
+
+
+def _version_want(
+    seen: Observed, register: Register, tracked: tracking.TrackedRun, model: Mapping[str, Any]
+) -> registry.ModelVersionWant:
+    return registry.ModelVersionWant(
+        uid=seen.uid,
+        model=register.model,
+        alias=register.alias,
+        source=f"{tracked.artifact_uri}/model",
+        run_id=tracked.id,
+        tags={
+            registry.PACKAGE_URI_TAG: model["uri"],
+            registry.ONNX_SHA256_TAG: model["onnxSha256"],
+            registry.RESOURCE_TAG: f"trainingrun/{seen.namespace}/{seen.name}",
+        },
+    )
 
 
 def _frozen_status(seen: Observed, frozen: Frozen) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pelagos.engines import mlflow_rest
 from pelagos.engines.mlflow_rest import AbsentError, ExistsError, MlflowRest
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.leadership import NotLeadingError
-from pelagos.ports.registry import ModelVersion, ModelVersionWant
+from pelagos.ports.registry import SHARED_TAG, ModelVersion, ModelVersionWant, namespace_in
 from pelagos.ports.tracking import UID_TAG
 
 if TYPE_CHECKING:
@@ -56,11 +56,26 @@ class MlflowRegistry:
             return None
         return _version(answer["model_version"])
 
+    async def owner(self, model: str) -> str | None:
+        """The namespace of the model's first version that names one; None when it is nobody's, or shared."""
+        try:
+            found = (await self._rest.get("registered-models/get", name=model))["registered_model"]
+        except AbsentError:
+            return None
+        if mlflow_rest.mapping(found.get("tags")).get(SHARED_TAG) == "true":
+            return None
+        answer = await self._rest.get("model-versions/search", filter=f"name = {mlflow_rest.quoted(model)}")
+        versions = sorted(map(_version, answer.get("model_versions", ())), key=lambda version: int(version.version))
+        return next(filter(None, (namespace_in(version.tags) for version in versions)), None)
+
     async def register(self, want: ModelVersionWant) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
         async with self._lock(want.model):
             versions = await self._versions(want.model, want.uid)
             if not versions:
+                mine = namespace_in(want.tags)
+                if mine is not None and await self.owner(want.model) not in (None, mine):
+                    raise RejectedError(mlflow_rest.SYSTEM, f"model {want.model!r} belongs to another namespace")
                 await self._create(want)
                 versions = await self._versions(want.model, want.uid)
                 for number in versions[1:]:

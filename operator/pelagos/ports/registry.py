@@ -10,6 +10,16 @@ if TYPE_CHECKING:
 
 PACKAGE_URI_TAG = "pelagos.dev/package-uri"
 ONNX_SHA256_TAG = "pelagos.dev/onnx-sha256"
+RESOURCE_TAG = "pelagos.dev/resource"
+"""On versions: ``trainingrun/<namespace>/<name>``. A model belongs to the namespace of its first version that has this tag."""
+SHARED_TAG = "pelagos.dev/shared"
+"""On a model, with the value ``true``: every namespace may register in it, and move its aliases."""
+
+
+def namespace_in(tags: Mapping[str, str]) -> str | None:
+    """The namespace of the resource that a version was registered for; None when its tags do not say."""
+    parts = tags.get(RESOURCE_TAG, "").split("/")
+    return parts[1] if len(parts) == 3 else None
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,14 @@ class Registry(Protocol):
     async def find_by_version(self, model: str, version: str) -> ModelVersion | None:
         """The version by its number; None when unknown."""
 
+    async def owner(self, model: str) -> str | None:
+        """The namespace that the model belongs to; None when it is nobody's, or shared."""
+
     async def register(self, want: ModelVersionWant) -> ModelVersion:
-        """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
+        """Make the version exist exactly once per uid, and its alias point to it when it is newly made.
+
+        Raises RejectedError for a model of another namespace than the one that ``want.tags`` names.
+        """
 
     async def delete_version(self, model: str, version: str) -> None:
         """Delete the version, and the model when it was the last; no effect when it is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pelagos.api import kinds, meta
@@ -51,7 +52,7 @@ class TrainingRunReconciler:
             run = await world.pipelines.find(name)
         if run is not None:
             report = await read_report(world, name, tenant)
-        version, registry_outage = await _version(resource, spec, world) if report.result else (None, None)
+        found = await _registered(resource, spec, world) if report.result else _Registered()
         return training_run.Observed(
             spec=spec,
             namespace=resource.namespace,
@@ -65,8 +66,9 @@ class TrainingRunReconciler:
             tracking_uri=world.tracking.uri,
             run=run,
             report=report,
-            version=version,
-            registry_outage=registry_outage,
+            version=found.version,
+            registry_outage=found.outage,
+            model_owner=found.owner,
             paths=_paths(resource, name, tenant, world) if name else {},
             now=world.clock.now(),
             published=resource.status.get("model") or {},
@@ -125,13 +127,22 @@ async def _end_tracked(tracked: TrackedRun, world: World) -> None:
         await world.tracking.set_outcome(tracked.id, Outcome.KILLED)
 
 
-async def _version(resource: Resource, spec: TrainingRunSpec, world: World) -> tuple[ModelVersion | None, str | None]:
+@dataclass(frozen=True)
+class _Registered:
+    version: ModelVersion | None = None
+    outage: str | None = None
+    owner: str | None = None
+
+
+async def _registered(resource: Resource, spec: TrainingRunSpec, world: World) -> _Registered:
     if spec.register_ is None:
-        return None, None
+        return _Registered()
     try:
-        return await world.registry.find_by_uid(spec.register_.model, resource.uid), None
+        version = await world.registry.find_by_uid(spec.register_.model, resource.uid)
+        owner = await world.registry.owner(spec.register_.model) if version is None else None
     except (OutageError, RejectedError) as error:  # Also credentials that have expired: what is done stays done.
-        return None, str(error)
+        return _Registered(outage=str(error))
+    return _Registered(version, owner=owner)
 
 
 async def _retry_key(resource: Resource, spec: TrainingRunSpec, tenant: Tenant, world: World) -> str:

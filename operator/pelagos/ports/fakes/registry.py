@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.registry import ModelVersion, ModelVersionWant
+from pelagos.ports.registry import ModelVersion, ModelVersionWant, namespace_in
 from pelagos.ports.tracking import UID_TAG
 
 _FORBIDDEN = "/:"
@@ -16,6 +16,7 @@ _FORBIDDEN = "/:"
 class _Model:
     versions: dict[str, ModelVersion] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    shared: bool = False
 
 
 class RegistryFake:
@@ -45,12 +46,21 @@ class RegistryFake:
         """The version by its number; None when unknown."""
         return self._version(self._model(model), version)
 
+    async def owner(self, model: str) -> str | None:
+        """The namespace that the model belongs to."""
+        found = self._model(model)
+        namespaces = (namespace_in(version.tags) for version in found.versions.values())
+        return None if found.shared else next(filter(None, namespaces), None)
+
     async def register(self, want: ModelVersionWant) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
         if found := await self.find_by_uid(want.model, want.uid):
             return found
         if any(character in want.model for character in _FORBIDDEN) or not want.model.strip():
             raise RejectedError("registry", f"Invalid model name {want.model!r}. Names cannot contain '/' or ':'.")
+        mine = namespace_in(want.tags)
+        if mine is not None and await self.owner(want.model) not in (None, mine):
+            raise RejectedError("registry", f"model {want.model!r} belongs to another namespace")
         self.created += 1
         model = self._models.setdefault(want.model, _Model())
         number = str(max((int(known) for known in model.versions), default=0) + 1)
@@ -72,6 +82,10 @@ class RegistryFake:
     def set_alias(self, model: str, alias: str, version: str) -> None:
         """What a person does in the registry's pages."""
         self._models[model].aliases[alias] = version
+
+    async def share(self, model: str) -> None:
+        """What a person does to open a model to all namespaces."""
+        self._models[model].shared = True
 
     async def close(self) -> None:
         """Nothing is open."""
