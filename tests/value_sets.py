@@ -20,6 +20,7 @@ EVERYTHING: Mapping[str, Any] = {
         "url": "https://kubeflow.example/pipeline",
         "publicUrl": "https://kubeflow.example",
         "namespace": "runs",
+        "multiUser": True,
         "token": True,
         "ca": "kubeflow-ca",
     },

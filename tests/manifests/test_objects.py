@@ -12,6 +12,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
+import audit_rbac
 import rendering
 from pelagos.api import conventions, permissions
 from pelagos.api.installation import chart, tree, variants
@@ -115,6 +116,31 @@ def test_every_setting_of_the_pod_exists_and_is_understood(name: str, monkeypatc
 def test_steps_and_servers_trust_the_authorities_that_are_named() -> None:
     assert environment(deployment("everything"))["PELAGOS_CA_CONFIG_MAP"] == "private-ca"
     assert "PELAGOS_CA_CONFIG_MAP" not in environment(deployment("cluster"))
+
+
+KUBEFLOW_ASKS = {
+    "runs": {"create", "get", "list", "terminate", "delete"},
+    "experiments": {"create", "get", "list", "delete"},
+}
+"""Verbs of its SubjectAccessReviews about whoever calls what our engine calls; in an audit log they are Kubeflow's requests."""
+
+
+@pytest.mark.parametrize("scope", ["Cluster", "Namespace"])
+def test_a_kubeflow_server_of_several_users_hears_that_the_operator_may_what_it_does(scope: str) -> None:
+    values = variants.values({"kubeflow": {"multiUser": True}, "scope": {"kind": scope}})
+    granted = audit_rbac.grants(tree.objects(values), "system:serviceaccount:pelagos-system:pelagos-operator")
+
+    verbs: dict[str, set[str]] = {}
+    for grant in granted:
+        if grant.group == "pipelines.kubeflow.org":
+            assert grant.namespace == ("" if scope == "Cluster" else "pelagos-system")
+            verbs.setdefault(grant.resource, set()).add(grant.verb)
+    assert verbs == KUBEFLOW_ASKS
+
+
+@pytest.mark.parametrize("overlay", variants.OVERLAYS, ids=lambda overlay: overlay.name)
+def test_nobody_else_has_rights_on_pipelines(overlay: variants.Overlay) -> None:
+    assert "pipelines.kubeflow.org" not in str([body.get("rules") for body in tree.objects(overlay.values)])
 
 
 def test_each_share_has_its_own_selector_pods_and_lease() -> None:

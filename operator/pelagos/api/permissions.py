@@ -15,6 +15,8 @@ class Feature(Enum):
     CORE = "core"
     KSERVE = "kserve"
     DEPLOYMENT = "deployment"
+    KUBEFLOW = "kubeflow"
+    """A Kubeflow server of several users. It asks the API server whether we may; no request of ours shows these rights."""
 
 
 class Where(Enum):
@@ -48,6 +50,7 @@ _OURS = tuple(kind.plural for kind in kinds.KINDS)
 _APPLY = ("get", "list", "create", "patch", "delete")
 """Objects that we make: an apply is a patch, and a creation where there is nothing yet."""
 _PODS = ("list", "delete")
+_PIPELINES = "pipelines.kubeflow.org"
 
 PERMISSIONS = (
     Permission(meta.GROUP, _OURS, ("list", "watch", "patch"), "See resources, and set their finalizer."),
@@ -118,6 +121,20 @@ PERMISSIONS = (
     ),
     Permission(
         "", ("pods",), _PODS, "Say why a model server does not start, and start it anew.", feature=Feature.DEPLOYMENT
+    ),
+    Permission(
+        _PIPELINES,
+        ("runs",),
+        ("create", "get", "list", "terminate", "delete"),
+        "Run pipelines in the namespaces of resources.",
+        feature=Feature.KUBEFLOW,
+    ),
+    Permission(
+        _PIPELINES,
+        ("experiments",),
+        ("create", "get", "list", "delete"),
+        "Keep the runs of a resource together.",
+        feature=Feature.KUBEFLOW,
     ),
 )
 

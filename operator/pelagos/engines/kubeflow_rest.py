@@ -237,8 +237,8 @@ class KubeflowRest:
     def _remedy(self, status: int) -> str:
         if status == 403:
             return (
-                "Give the operator's service account the role kubeflow-pipelines-edit by a ClusterRoleBinding (a RoleBinding "
-                "goes with its namespace, before our resources there are cleaned up), and check PELAGOS_KUBEFLOW_NAMESPACE"
+                "Give the operator the rights of the component kubeflow-multi-user by a ClusterRoleBinding (a RoleBinding goes "
+                "with its namespace, before our resources there are cleaned up), and check PELAGOS_KUBEFLOW_NAMESPACE"
             )
         if self._token_file is None:
             return "Set PELAGOS_KUBEFLOW_TOKEN_FILE to a projected service-account token with the audience pipelines.kubeflow.org"

@@ -63,10 +63,10 @@ async def test_the_same_resource_name_in_two_namespaces_is_two_runs(cluster: Clu
 
 
 @multi_user
-async def test_a_namespace_that_we_may_not_use_is_an_outage_that_names_the_role(cluster: Cluster) -> None:
+async def test_a_namespace_that_we_may_not_use_is_an_outage_that_names_the_rights(cluster: Cluster) -> None:
     cluster.server.faults.forbidden_namespaces = ["reef"]
 
-    with pytest.raises(OutageError, match=r"403 .*reef.*kubeflow-pipelines-edit by a ClusterRoleBinding"):
+    with pytest.raises(OutageError, match=r"403 .*reef.*kubeflow-multi-user by a ClusterRoleBinding"):
         await cluster.engine.submit(make_request())
 
     cluster.server.faults.forbidden_namespaces = []

@@ -101,7 +101,7 @@ def _roles() -> dict[str, str]:
 
 def _components() -> dict[str, str]:
     base = [node for listed in _BASE.values() for node in listed]
-    listed = [*base, *network.policies(), *admission.policies(), *serving.runtimes()]
+    listed = [*base, *network.policies(), *admission.policies(), *serving.runtimes(), *roles.scoped([Feature.KUBEFLOW])]
     found: dict[str, str] = {}
     for name, changes in variants.COMPONENTS.items():
         beneath = variants.BENEATH.get(name, {})

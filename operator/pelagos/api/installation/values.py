@@ -80,6 +80,12 @@ class Kubeflow(Part):
         ObjectName,
         Field(description="Namespace of all runs on a single-user server; empty: each resource's own (multi-user)."),
     ] = ""
+    multi_user: Annotated[
+        bool,
+        Field(
+            description="Whether the server has several users; then a role gives the operator the rights that it asks for."
+        ),
+    ] = False
     token: Annotated[
         bool, Field(description="Whether the operator logs in with a projected service-account token.")
     ] = False

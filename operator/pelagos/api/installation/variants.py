@@ -45,12 +45,18 @@ COMPONENTS: dict[str, Changes] = {
     "monitoring": {"monitoring": {"enabled": True}},
     "admission": {"admission": {"enabled": True}},
     "kubeflow-token": {"kubeflow": {"token": True}},
+    "kubeflow-multi-user": {"kubeflow": {"multiUser": True}},
+    "kubeflow-multi-user-single-namespace": {"kubeflow": {"multiUser": True}},
     "tracking-basic-auth": {"tracking": {"auth": "Basic", "tenantSecret": "pelagos-tracking"}},
     "tracking-token": {"tracking": {"auth": "Token", "tenantSecret": "pelagos-tracking"}},
     "claims": {"storage": {"objects": "", "data": "", "objectsClaim": "pelagos-objects", "dataClaim": "pelagos-data"}},
 }
 """Changes of values, each a component; they combine."""
-BENEATH: dict[str, Changes] = {"kserve-single-namespace": COMPONENTS["single-namespace"]}
+_ONE_NAMESPACE = COMPONENTS["single-namespace"]
+BENEATH: dict[str, Changes] = {
+    "kserve-single-namespace": _ONE_NAMESPACE,
+    "kubeflow-multi-user-single-namespace": _ONE_NAMESPACE,
+}
 """What a component takes as given."""
 
 

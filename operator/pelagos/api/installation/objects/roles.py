@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pelagos.api import permissions
-from pelagos.api.installation.nodes import Condition, Each, Equal, Not, Release, Value, When
+from pelagos.api.installation.nodes import Condition, Each, Equal, Given, Not, Release, Value, When
 from pelagos.api.installation.objects import common, serving
 from pelagos.api.permissions import Feature, Where
 
@@ -14,12 +15,13 @@ _CONDITIONS: dict[Feature, Condition | None] = {
     Feature.CORE: None,
     Feature.KSERVE: serving.BY_KSERVE,
     Feature.DEPLOYMENT: Equal(Value("engines.serving"), "deployment"),
+    Feature.KUBEFLOW: Given(Value("kubeflow.multiUser")),
 }
 
 
 def roles() -> list[Any]:
     """All roles and bindings; conditions choose between the two scopes and among the engines."""
-    return [_own_role(), _binding("Role", _own_name(), Release("Namespace")), *_scoped()]
+    return [_own_role(), _binding("Role", _own_name(), Release("Namespace")), *scoped(_CONDITIONS)]
 
 
 def name(feature: Feature) -> str:
@@ -31,9 +33,11 @@ def _own_name() -> str:
     return f"{common.NAME}-leader"
 
 
-def _scoped() -> list[Any]:
+def scoped(features: Iterable[Feature]) -> list[Any]:
+    """The roles and bindings of some features, for the two scopes."""
     found = []
-    for feature, condition in _CONDITIONS.items():
+    for feature in features:
+        condition = _CONDITIONS[feature]
         for clusterwide in (True, False):
             scope = common.IS_CLUSTERWIDE if clusterwide else Not(common.IS_CLUSTERWIDE)
             for body in _role(feature, clusterwide=clusterwide):
