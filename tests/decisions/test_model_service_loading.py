@@ -36,7 +36,16 @@ def test_a_server_for_an_earlier_want_is_changed() -> None:
     decision = decide(ServiceState.LOADED, digest="sha256:earlier")
 
     assert kinds(decision) == [ApplyService]
-    assert decision.status["url"] is None
+    assert builders.conditions(decision)["ModelLoaded"] == ("Progressing", "Starting")
+    # It answers until others take over.
+    assert decision.status["url"] == "grpc://127.0.0.1:8001"
+
+
+@pytest.mark.parametrize("state", [ServiceState.DEAD, ServiceState.LOADED])
+def test_an_endpoint_without_an_address_is_told_without_one(state: ServiceState) -> None:
+    decision = decide(state, digest="sha256:earlier", grpc_url="")
+
+    assert (decision.status["url"], decision.status["endpoints"]) == (None, None)
 
 
 def test_loading_is_waited_for() -> None:

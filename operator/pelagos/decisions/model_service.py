@@ -11,7 +11,7 @@ from pelagos.decisions import digests, durations, limits, rules
 from pelagos.decisions.effects import ApplyService, Effect, RemoveService, RestartService
 from pelagos.decisions.placing import place
 from pelagos.decisions.verdicts import Decision, Stance, Verdict
-from pelagos.ports.serving import ProbeResult, Scaling, ServiceSeen, ServiceState, ServiceWant
+from pelagos.ports.serving import ProbeResult, Scaling, ServiceSeen, ServiceState, ServiceWant, scaled
 from pelagos.ports.tenants import Tenant
 
 MODEL_RESOLVED = "ModelResolved"
@@ -121,23 +121,35 @@ def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
     served = {"name": want.model_name, "uri": model.uri, "onnxSha256": model.onnx_sha256, "source": model.source}
     status: dict[str, Any] = {"model": served | {"reference": named}, "url": None, "endpoints": None}
     service = seen.service
+    if service is not None and service.grpc_url:
+        # Also while something else is served: clients go on, and what replaces it has the same addresses.
+        status["url"] = f"grpc://{service.grpc_url}"
+        status["endpoints"] = {"grpc": service.grpc_url, "http": service.http_url, "metrics": service.metrics_url}
     if service is None or service.digest != want.digest:
         excess = _excess(seen)
         if excess:  # What serves was allowed when it was applied, and stays.
             refused = Verdict(MODEL_LOADED, Stance.REFUSED, "GpuLimitExceeded", f"{excess}. What serves stays as it is")
             return Decision((resolved, refused), recheck_after=MODEL_POLL)
-        loading = Verdict(MODEL_LOADED, Stance.PROGRESSING, "Starting", f"starting the server for {model.source}")
-        return Decision((resolved, loading), (ApplyService(want),), status, 1)
+        return _apply(seen, want, resolved, status)
     status |= {"restarts": service.restarts, "replicas": service.replicas}
-    if service.grpc_url:
-        status["url"] = f"grpc://{service.grpc_url}"
-        status["endpoints"] = {"grpc": service.grpc_url, "http": service.http_url, "metrics": service.metrics_url}
     if service.state is ServiceState.IDLE:
         return _idle(resolved, status)
     if service.state is ServiceState.LOADED:
         return _prove(seen, resolved, status)
     verdict, effects, again = _not_loaded(seen, service, want)
     return Decision((resolved, verdict), effects, status, again)
+
+
+def _apply(seen: Observed, want: ServiceWant, resolved: Verdict, status: dict[str, Any]) -> Decision:
+    """Bring about what differs. Servers that are as wanted, and answer right, stay Ready while what is around them changes."""
+    service, effects = seen.service, (ApplyService(want),)
+    is_same = service is not None and service.pods_digest == want.pods and service.state is ServiceState.LOADED
+    if is_same and seen.probe is not None and seen.probe.correct:
+        return replace(_prove(seen, resolved, status), effects=effects, recheck_after=1)
+    loading = Verdict(
+        MODEL_LOADED, Stance.PROGRESSING, "Starting", f"starting the server for {status['model']['source']}"
+    )
+    return Decision((resolved, loading), effects, status, 1)
 
 
 def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tuple[Verdict, tuple[Effect, ...], float]:
@@ -222,8 +234,16 @@ def wanted(seen: Observed, model: ResolvedModel) -> ServiceWant:
         cpu=spec.scaling.target.cpu or 0,
     )
     placement = place(spec.resources)
-    named = fields | {"retry": seen.retry} | _unusual(scaling, placement, _of_servers(seen.tenant))
-    return ServiceWant(**fields, digest=digests.digest(named), scaling=scaling, placement=placement, tenant=seen.tenant)
+    unusual = _unusual(Scaling(mode=scaling.mode), placement, _of_servers(seen.tenant))
+    pods = digests.digest(fields | {"retry": seen.retry} | unusual)
+    return ServiceWant(
+        **fields,
+        digest=scaled(pods, scaling),
+        pods_digest=pods,
+        scaling=scaling,
+        placement=placement,
+        tenant=seen.tenant,
+    )
 
 
 def _of_servers(tenant: Tenant) -> Tenant:

@@ -77,6 +77,14 @@ class Kserve(ClusterServing):
             return Told(done=True, state=ServiceState.IDLE)
         return Told(done=True)
 
+    def recorded(self, main: Body) -> ServiceWant | None:
+        """See ClusterServing."""
+        return kserve_objects.recorded(main)
+
+    def restarting_parts(self, body: dict[str, Any]) -> dict[str, Any]:
+        """See ClusterServing."""
+        return kserve_objects.without_numbers(body)
+
     def service_name(self, main: Body) -> str:
         """See ClusterServing."""
         return kserve_objects.predictor_name(main["metadata"]["name"])

@@ -6,12 +6,14 @@ hooks and pod settings that a Deployment may have, so less is asked for there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pelagos.engines import model_server
 from pelagos.engines.kubernetes_objects import Collection
 from pelagos.engines.model_server import Options
-from pelagos.ports.serving import Scaling, ServiceWant
+from pelagos.ports.serving import CPU_TARGET, Scaling, ServiceWant, scaled
 
 API_VERSION = "serving.kserve.io/v1beta1"
 INFERENCE_SERVICES = Collection(API_VERSION, "InferenceService", "inferenceservices")
@@ -19,8 +21,8 @@ RUNTIMES = Collection("serving.kserve.io/v1alpha1", "ServingRuntime", "servingru
 CLUSTER_RUNTIMES = Collection("serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes")
 RUNTIME = "pelagos-triton"
 MODEL_FORMAT = {"name": "pelagos", "version": "1"}
-CPU_TARGET = 80
 KNATIVE = "Knative"
+_NUMBERS = frozenset({"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"})
 _SUFFIX = len("-predictor-")
 _NOT_FOR_KNATIVE = ("readinessProbe", "startupProbe", "livenessProbe", "lifecycle")
 _POD_FIELDS_FOR_KNATIVE = frozenset(
@@ -47,7 +49,7 @@ def predictor_name(name: str) -> str:
 
 def inference_service(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
     """The whole of it."""
-    annotations = model_server.record(want) | {"serving.kserve.io/deploymentMode": want.scaling.mode}
+    annotations = model_server.record(_without_numbers(want)) | {"serving.kserve.io/deploymentMode": want.scaling.mode}
     annotations |= (
         {"serving.kserve.io/autoscalerClass": "hpa"} if want.scaling.mode != KNATIVE else _knative_class(want.scaling)
     )
@@ -58,6 +60,36 @@ def inference_service(want: ServiceWant, config: str, given: Options) -> dict[st
         "metadata": metadata,
         "spec": {"predictor": _predictor(want, config, given)},
     }
+
+
+def recorded(body: Mapping[str, Any]) -> ServiceWant | None:
+    """The want of an InferenceService; None when it does not tell. The numbers of its scaling are those of its spec."""
+    want = model_server.recorded(body)
+    if want is None or not want.pods_digest:
+        return want
+    spec = (body.get("spec") or {}).get("predictor") or {}
+    metric, target = spec.get("scaleMetric"), int(spec.get("scaleTarget") or 0)
+    scaling = Scaling(
+        mode=want.scaling.mode,
+        minimum=int(spec.get("minReplicas", 1)),
+        maximum=int(spec.get("maxReplicas", 1)),
+        concurrency=target if metric == "concurrency" else 0,
+        cpu=target if metric == "cpu" else 0,
+    )
+    return replace(want, scaling=scaling, digest=scaled(want.pods_digest, scaling))
+
+
+def without_numbers(body: Mapping[str, Any]) -> dict[str, Any]:
+    """An InferenceService without the numbers of its scaling."""
+    predictor = {name: value for name, value in body["spec"]["predictor"].items() if name not in _NUMBERS}
+    return {**body, "spec": {"predictor": predictor}}
+
+
+def _without_numbers(want: ServiceWant) -> ServiceWant:
+    """What annotations may tell: KServe hands them on to the pods, and would replace all for another number of them."""
+    if not want.pods_digest:
+        return want
+    return replace(want, digest=want.pods_digest, scaling=Scaling(mode=want.scaling.mode))
 
 
 def _predictor(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:

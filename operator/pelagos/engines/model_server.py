@@ -134,7 +134,7 @@ def recorded(body: Mapping[str, Any]) -> ServiceWant | None:
 def record(want: ServiceWant) -> dict[str, str]:
     """Annotations by which ``recorded`` knows it again."""
     text = json.dumps(dataclasses.asdict(want), sort_keys=True, ensure_ascii=False)
-    return {DIGEST_ANNOTATION: want.digest, WANT_ANNOTATION: text}
+    return {DIGEST_ANNOTATION: want.pods, WANT_ANNOTATION: text}
 
 
 def annotation(body: Mapping[str, Any], name: str) -> str:

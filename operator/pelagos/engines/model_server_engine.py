@@ -71,7 +71,7 @@ class View:
     def current(self) -> list[Body]:
         """Pods of the want, started since the last restart that was asked for."""
         wanted = model_server.annotation(self.main, model_server.RESTARTS_ANNOTATION)
-        same = model_server_pods.of_digest(self.pods, self.want.digest)
+        same = model_server_pods.of_digest(self.pods, self.want.pods)
         return [pod for pod in same if model_server.annotation(pod, model_server.RESTARTS_ANNOTATION) == wanted]
 
     @property
@@ -144,6 +144,14 @@ class ClusterServing(ABC):
     async def prepare(self, want: ServiceWant, live: Body | None) -> None:  # noqa: B027 - most need nothing
         """Called before the objects are written."""
 
+    def recorded(self, main: Body) -> ServiceWant | None:
+        """The want that the main object was made for; None when it does not tell."""
+        return model_server.recorded(main)
+
+    def restarting_parts(self, body: dict[str, Any]) -> dict[str, Any]:
+        """An object without what may change and replaces no pod, where a change of its annotations would."""
+        return body
+
     async def observe(self, uid: str) -> ServiceSeen | None:
         """Look at the endpoint; None when there is none."""
         view = await self._view(uid)
@@ -164,12 +172,13 @@ class ClusterServing(ABC):
             restarts=restarts,
             changed_at=self._changed_at(view, state, restarts),
             replicas=len(view.ready),
+            pods_digest=view.want.pods,
         )
 
     async def apply(self, want: ServiceWant) -> None:
         """Make all objects as wanted; what is so already is not written. Returns without waiting for the model."""
         async with self._locks[want.uid]:
-            pieces = [(kind, _stamped(body)) for kind, body in await self._wanted(want)]
+            pieces = [(kind, self._stamped(body)) for kind, body in await self._wanted(want)]
             live = await self._owned_by(want, pieces)
             main: Body | None = pieces[-1][1]
             self._places[want.uid] = (want.namespace, pieces[-1][1]["metadata"]["name"])
@@ -199,7 +208,7 @@ class ClusterServing(ABC):
             if view is None or (view.old_ready and not view.current) or (view.current and not view.ready):
                 # What shall replace it was asked for before and has not begun yet, or starts now: its probes watch it.
                 return
-            count = f"{model_server.restarts(view.main) + 1} {view.want.digest}"
+            count = f"{model_server.restarts(view.main) + 1} {view.want.pods}"
             await self._cluster.patch(self.main, *self._places[uid], self.restarting(view, count))
             if len(view.ready) <= 1:
                 for pod in view.current:
@@ -231,12 +240,20 @@ class ClusterServing(ABC):
         """Close connections to servers. They go on."""
         await self._talk.close()
 
+    def _stamped(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The object with a digest of itself."""
+        text = json.dumps(self.restarting_parts(body), sort_keys=True, ensure_ascii=False)
+        annotations = body["metadata"].get("annotations", {}) | {
+            RENDERED_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]
+        }
+        return body | {"metadata": body["metadata"] | {"annotations": annotations}}
+
     async def _wanted(self, want: ServiceWant) -> list[Piece]:
         return await self.build(want, await self._packages.config(want))
 
     async def _view(self, uid: str) -> View | None:
         main = await self._find(uid)
-        want = model_server.recorded(main) if main else None
+        want = self.recorded(main) if main else None
         if main is None or want is None or "deletionTimestamp" in main["metadata"]:
             return None
         if (want.uid, want.namespace) != (uid, main["metadata"]["namespace"]):
@@ -273,7 +290,7 @@ class ClusterServing(ABC):
         if accepted == _state_of(view.main) and monotonic() - at < COMPARED_EVERY:
             return view.want.digest
         try:
-            pieces = [(kind, _stamped(body)) for kind, body in await self._wanted(view.want)]
+            pieces = [(kind, self._stamped(body)) for kind, body in await self._wanted(view.want)]
         except (RejectedError, OutageError):
             # The package may be gone. What it was made into is served as before.
             return view.want.digest
@@ -314,7 +331,7 @@ class ClusterServing(ABC):
             return ServiceState.STARTING, f"{message}: a NetworkPolicy may be in the way"
         if not answer.ready:
             return ServiceState.STARTING, "the server loads the model"
-        if answer.digest != view.want.digest:
+        if answer.digest != view.want.pods:
             return (
                 ServiceState.STARTING,
                 "the cluster says that the server is ready, and it still serves another version",
@@ -330,7 +347,7 @@ class ClusterServing(ABC):
     def _changed_at(self, view: View, state: ServiceState, restarts: int) -> datetime:
         """When this engine first saw the endpoint in its present state; before its own time, when the object was made."""
         uid = view.want.uid
-        identity = (state, view.want.digest, restarts, view.main["metadata"]["uid"])
+        identity = (state, view.want.pods, restarts, view.main["metadata"]["uid"])
         known = self._since.get(uid)
         if known is None or known[0] != identity:
             made = datetime.fromisoformat(view.main["metadata"]["creationTimestamp"])
@@ -366,15 +383,6 @@ class ClusterServing(ABC):
             for found in await self._cluster.list(kind, want.namespace, {meta.UID_LABEL: want.uid}):
                 if _is_owned(found, want.uid) and (kind.plural, found["metadata"]["name"]) not in kept:
                     await self._cluster.delete(kind, found)
-
-
-def _stamped(body: dict[str, Any]) -> dict[str, Any]:
-    """The object with a digest of itself."""
-    text = json.dumps(body, sort_keys=True, ensure_ascii=False)
-    annotations = body["metadata"].get("annotations", {}) | {
-        RENDERED_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]
-    }
-    return body | {"metadata": body["metadata"] | {"annotations": annotations}}
 
 
 def _state_of(body: Body | None) -> str:

@@ -46,7 +46,7 @@ class Packages:
         """The finished ``config.pbtxt``. Raises RejectedError when the package is missing, altered or of another graph."""
         package = await self.find(want)
         config = triton_config.for_service(package.config, want)
-        config["parameters"] = {**config["parameters"], DIGEST_PARAMETER: {"string_value": want.digest}}
+        config["parameters"] = {**config["parameters"], DIGEST_PARAMETER: {"string_value": want.pods}}
         try:
             return triton_config.render(config)
         except ValueError as error:

@@ -13,7 +13,7 @@ from pelagos.api import meta
 from pelagos.engines import model_server
 from pelagos.engines.kubernetes_objects import Collection
 from pelagos.engines.model_server import Options
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import CPU_TARGET, ServiceWant
 
 DEPLOYMENTS = Collection("apps/v1", "Deployment", "deployments")
 AUTOSCALERS = Collection("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
@@ -25,7 +25,6 @@ OLD_BUDGETS = Collection("policy/v1beta1", "PodDisruptionBudget", "poddisruption
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """Written on every namespace by the API server itself."""
 LONGEST_NAME = 63
-CPU_TARGET = 80
 PYTHON = "python3"
 STORAGE_PORTS = (80, 443, 9000)
 """Of object storages; the last is that of MinIO's pods, which rules see behind a Service with another port."""
@@ -48,7 +47,7 @@ def deployment(want: ServiceWant, config: str, given: Options) -> dict[str, Any]
             "metadata": {
                 "labels": model_server.labels(want, name),
                 "annotations": {
-                    model_server.DIGEST_ANNOTATION: want.digest,
+                    model_server.DIGEST_ANNOTATION: want.pods,
                     "prometheus.io/scrape": "true",
                     "prometheus.io/port": str(model_server.METRICS),
                     "prometheus.io/path": "/metrics",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -9,6 +10,9 @@ from typing import Literal, Protocol
 
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
+
+CPU_TARGET = 80
+"""Percent of the requested processor time that replicas are kept at, when nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,20 @@ class Scaling:
     maximum: int = 1
     concurrency: int = 0
     cpu: int = 0
+
+
+def scaled(pods: str, scaling: Scaling) -> str:
+    """Digest of a whole want: of its pods, and of the numbers of its scaling where they are not the usual ones.
+
+    Wants that scale alike have the same: a target that is left out is the usual one, and one that is not looked at is none.
+    """
+    by_cpu = scaling.mode == "Standard" or scaling.cpu > 0
+    target = f"cpu {scaling.cpu or CPU_TARGET}" if by_cpu else f"concurrency {scaling.concurrency}"
+    usual = f"cpu {CPU_TARGET}" if scaling.mode == "Standard" else "concurrency 0"
+    numbers = (scaling.minimum, scaling.maximum, target)
+    if numbers == (1, 1, usual):
+        return pods
+    return "sha256:" + hashlib.sha256(f"{pods} {numbers}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,13 @@ class ServiceWant:
     placement: Placement = Placement()
     scaling: Scaling = Scaling()
     tenant: Tenant = Tenant()
+    pods_digest: str = ""
+    """Names what servers are made of: all but the numbers of ``scaling``, whose change replaces none. Empty: ``digest``."""
+
+    @property
+    def pods(self) -> str:
+        """What a server says that it serves."""
+        return self.pods_digest or self.digest
 
 
 class ServiceState(Enum):
@@ -81,6 +106,8 @@ class ServiceSeen:
     changed_at: datetime
     replicas: int = 1
     """Ready ones."""
+    pods_digest: str = ""
+    """Of the want that the servers were made for; empty: not told."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ import yaml
 from control_plane import ControlPlane
 from kserve_stand_in import schemas
 from pelagos.engines import kserve, model_server_pods
-from pelagos.engines.kserve_objects import INFERENCE_SERVICES, inference_service
+from pelagos.engines.kserve_objects import INFERENCE_SERVICES, inference_service, recorded
 from pelagos.engines.kubernetes_objects import Body, Collection
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.placement import Placement, Toleration
-from pelagos.ports.serving import Scaling, ServiceState, ServiceWant
+from pelagos.ports.serving import Scaling, ServiceState, ServiceWant, scaled
 from pelagos.ports.tenants import Tenant
 from serving_clusters import (
     RUNTIME,
@@ -84,6 +84,48 @@ async def test_a_status_that_is_late_hides_no_roll_out(site: ServingCluster, mak
     site.kserve.faults.ignored.clear()
     assert (await until(site.serving, UID, ServiceState.LOADED)).digest == "changed"
     assert (await site.serving.probe(UID)).correct
+
+
+async def test_another_number_of_servers_replaces_none(site: ServingCluster, make_want: MakeWant) -> None:
+    """KServe hands all annotations on to the pods, and replaces them when one differs."""
+    want = site.in_namespace(make_want(uid=UID), pods_digest="pods", digest="pods")
+    await site.serving.apply(want)
+    await until(site.serving, UID, ServiceState.LOADED)
+    (before,) = await site.pods(UID)
+    scaling = Scaling(minimum=1, maximum=3)
+    await site.serving.apply(replace(want, scaling=scaling, digest=scaled("pods", scaling)))
+    assert (await found(site))["spec"]["predictor"]["maxReplicas"] == 3
+    await asyncio.sleep(1)  # KServe looks several times
+    seen = await site.serving.observe(UID)
+    assert seen is not None
+    assert (seen.digest, seen.pods_digest, seen.state) == (scaled("pods", scaling), "pods", ServiceState.LOADED)
+    (after,) = await site.pods(UID)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        Scaling(),
+        Scaling(minimum=2, maximum=5, cpu=60),
+        Scaling(mode="Knative", minimum=0, maximum=2),
+        Scaling(mode="Knative", maximum=4, concurrency=3),
+        Scaling(mode="Knative", maximum=4, cpu=70),
+    ],
+)
+def test_what_an_inference_service_was_made_for_can_be_told_again(make_want: MakeWant, scaling: Scaling) -> None:
+    digest = scaled("pods", scaling)
+    want = replace(make_want(), package_uri="s3://b/p", pods_digest="pods", digest=digest, scaling=scaling)
+    made = inference_service(want, "", options(Path("/objects")))
+    told = recorded(made)
+    assert told is not None
+    assert (told.digest, told.pods) == (want.digest, "pods")
+    assert inference_service(told, "", options(Path("/objects"))) == made
+    # Somebody else scales it.
+    made["spec"]["predictor"]["maxReplicas"] = 9
+    told = recorded(made)
+    assert told is not None
+    assert told.digest != want.digest
 
 
 async def test_a_service_that_kserve_never_finds_ready_is_not(site: ServingCluster, make_want: MakeWant) -> None:

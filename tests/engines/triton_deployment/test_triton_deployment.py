@@ -68,6 +68,20 @@ async def test_replicas_stay_while_an_autoscaler_takes_over(site: ServingCluster
     assert deployment["spec"]["replicas"] == 5
 
 
+async def test_another_number_of_servers_replaces_none(site: ServingCluster, make_want: MakeWant) -> None:
+    want = site.in_namespace(make_want(uid=UID), pods_digest="pods")
+    await site.serving.apply(want)
+    await until(site.serving, UID, ServiceState.LOADED)
+    (before,) = await site.pods(UID)
+    await site.serving.apply(replace(want, scaling=Scaling(minimum=1, maximum=3), digest="scaled"))
+    seen = await until(site.serving, UID, ServiceState.LOADED, seconds=20)
+    assert (seen.digest, seen.pods_digest) == ("scaled", "pods")
+    (after,) = await site.pods(UID)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    (deployment,) = await site.all(DEPLOYMENTS, UID)
+    assert deployment["metadata"]["generation"] > 1
+
+
 async def test_a_rolling_update_loses_no_request(site: ServingCluster, make_want: MakeWant) -> None:
     """A client that asks whatever pod is ready, as a Service does, gets an answer at every moment."""
     want = site.in_namespace(make_want(uid=UID))

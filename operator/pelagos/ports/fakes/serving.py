@@ -56,6 +56,7 @@ class ServingFake:
             onnx_sha256=service.want.onnx_sha256,
             restarts=service.restarts,
             changed_at=service.changed_at,
+            pods_digest=service.want.pods,
         )
 
     async def apply(self, want: ServiceWant) -> None:
