@@ -19,6 +19,26 @@ def refused(operation: str) -> float:
     return metrics.REGISTRY.get_sample_value("pelagos_fenced_calls_total", labels) or 0.0
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/apis/apps/v1/namespaces/reef/deployments/detector?fieldManager=x",
+        "/apis/apps/v1/deployments",
+        "/apis/apps/v1/namespaces/reef/deployments",
+    ],
+)
+async def test_refusals_are_counted_by_kind_and_not_by_name(path: str) -> None:
+    api = rest_client(Credentials("http://127.0.0.1:9", None, None, None), fencing.guard(LeadershipFake()))
+    before = refused("PATCH deployments")
+    try:
+        with pytest.raises(NotLeadingError):
+            await api.ask("PATCH", path, {})
+    finally:
+        await api.close()
+
+    assert refused("PATCH deployments") == before + 1
+
+
 async def test_objects_are_read_by_everybody_and_changed_by_the_leader_only(
     plane: ControlPlane, namespace: str
 ) -> None:

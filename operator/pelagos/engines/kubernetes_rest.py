@@ -104,7 +104,8 @@ class KubernetesRest:
 def _kind(path: str) -> str:
     """What a path is about, without names: ``deployments``. Few enough values for a metric's label."""
     parts = path.partition("?")[0].split("/")
-    start = parts.index("namespaces") + 2 if "namespaces" in parts else 3
+    root = 3 if parts[1] == "api" else 4
+    start = parts.index("namespaces") + 2 if "namespaces" in parts else root
     return parts[start] if start < len(parts) else parts[-1]
 
 
