@@ -36,8 +36,8 @@ def test_operators_of_the_sample_lead_their_shares_and_leave_the_others_alone(si
     deployed = [body for body in rendering.kustomize(SHARES) if body["kind"] == "Deployment"]
     north, others = map(settings, sorted(deployed, key=lambda body: str(body["metadata"]["name"])))
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
-    with contextlib.ExitStack() as running:
-        try:
+    try:
+        with contextlib.ExitStack() as running:
             running.enter_context(site.operator(tmp_path / "north", **north))
             for body in (dataset("cold", **{meta.SHARE_LABEL: "north"}), dataset("warm")):
                 site.create(body, "default")
@@ -49,6 +49,6 @@ def test_operators_of_the_sample_lead_their_shares_and_leave_the_others_alone(si
             held = {body["metadata"]["name"]: body["spec"] for body in site.plane.request("GET", leases)["items"]}
             assert held.keys() == {north["PELAGOS_LEASE_NAME"], others["PELAGOS_LEASE_NAME"]}
             assert len({spec["holderIdentity"] for spec in held.values()}) == 2
-        finally:
             site.kubectl("delete", "datasets", "--all", "--all-namespaces", "--timeout=60s")
-    site.remove(SHARES)
+    finally:
+        site.remove(SHARES)
