@@ -39,7 +39,7 @@ def site(
 ) -> Iterator[Site]:
     """Pelagos, and a Dataset that is Ready."""
     cluster = platform.cluster
-    platform.upload(SAMPLES / "phytoplankton-crops", "data/samples/phytoplankton-crops")
+    platform.upload(SAMPLES / "phytoplankton-crops", f"data/{TENANT}/samples/phytoplankton-crops")
     cluster.create_namespace(SYSTEM)
     give_storage_credentials(cluster, SYSTEM)
     installed = Site.install(
@@ -132,7 +132,7 @@ def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site:
     status = site.wait_ready("trainingrun", "evicted", 400)["status"]
     (tracked,) = [run for run in platform.tracked_runs() if run["info"]["run_id"] == status["tracking"]["run"]]
     assert tracked["info"]["status"] == "FINISHED"
-    assert platform.epochs(status["pipelineRun"]["id"]) == list(range(1, 13))
+    assert platform.epochs(TENANT, status["pipelineRun"]["id"]) == list(range(1, 13))
     attempts = {run["display_name"].rpartition("-a")[2] for run in platform.pipeline_runs(TENANT) if run["state"] != ""}
     assert attempts >= {"1", "2"}
     delete(site, "trainingrun/evicted")
@@ -149,7 +149,7 @@ def test_an_operator_that_is_killed_while_a_training_runs_adopts_it(site: Site, 
 
     status = site.wait_ready("trainingrun", "adopted", 400)["status"]
     assert {run["run_id"] for run in platform.pipeline_runs(TENANT)} == known
-    assert platform.epochs(status["pipelineRun"]["id"]) == list(range(1, 13))
+    assert platform.epochs(TENANT, status["pipelineRun"]["id"]) == list(range(1, 13))
 
 
 def test_an_image_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site: Site) -> None:

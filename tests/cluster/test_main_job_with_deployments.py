@@ -62,7 +62,7 @@ def site(
 ) -> Iterator[Site]:
     """Pelagos from the overlay for clusters without KServe."""
     cluster = platform.cluster
-    platform.upload(SAMPLES, "data/samples")
+    platform.upload(SAMPLES, f"data/{TENANT}/samples")
     cluster.create_namespace(SYSTEM)
     give_storage_credentials(cluster, SYSTEM)
     installed = Site.install(

@@ -68,7 +68,7 @@ def site(
     for namespace in (SYSTEM, TENANT):
         cluster.create_volume("pelagos-data", volumes / "data", namespace)
         cluster.create_volume("pelagos-objects", volumes / "objects", namespace)
-    shutil.copytree(SAMPLES, volumes / "data" / "samples")
+    shutil.copytree(SAMPLES, volumes / "data" / TENANT / "samples")
     installed = Site.install(
         cluster,
         tmp_path_factory.mktemp("site") / "kustomization",
@@ -103,7 +103,7 @@ def test_kserve_found_nothing_wrong_with_what_it_was_given(served: Site, kserve:
 
 
 def test_a_user_outside_gets_an_answer(served: Site) -> None:
-    image = next(Path(served.cluster.folder, "volumes/data/samples/phytoplankton-crops").rglob("*.jpg"))
+    image = next(Path(served.cluster.folder, "volumes/data", TENANT, "samples/phytoplankton-crops").rglob("*.jpg"))
 
     got = json.loads(served.pelagos("predict", "classifier", image, "--namespace", TENANT, "-o", "json"))
 

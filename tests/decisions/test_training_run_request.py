@@ -103,6 +103,29 @@ def test_the_cluster_is_asked_for_the_resources_in_spec() -> None:
     assert request.resources.time_limit == 3600 + training_run.DEADLINE_GRACE
 
 
+@pytest.mark.parametrize(
+    ("prefix", "named", "experiment"),
+    [
+        ("default/", None, "default/frames"),
+        ("default/", "survey", "default/survey"),
+        ("default/", "default/survey", "default/survey"),
+        ("default/", "elsewhere/survey", "default/elsewhere/survey"),
+        ("", "elsewhere/survey", "elsewhere/survey"),
+        ("", None, "default/frames"),
+    ],
+)
+def test_experiments_are_below_the_prefix_of_the_namespace_once(
+    prefix: str, named: str | None, experiment: str
+) -> None:
+    spec = builders.training_run_spec(tracking={"experiment": named})
+    seen = make_training_observed(spec=spec, tenant=Tenant(experiment_prefix=prefix))
+
+    (created,) = training_run.decide(seen).effects
+
+    assert isinstance(created, CreateTrackedRun)
+    assert created.want.experiment == experiment
+
+
 def test_the_conventions_of_the_namespace_reach_the_run() -> None:
     tenant = Tenant(experiment_prefix="reef/", queue="team-queue", service_account="trainer")
     frozen = builders.frozen_inputs()

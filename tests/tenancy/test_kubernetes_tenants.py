@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -45,14 +45,35 @@ class Counting(KubernetesRest):
         return await super().get(path, timeout=timeout)
 
 
-async def test_a_namespace_without_conventions_has_those_of_the_installation(
+def usual(namespace: str) -> Tenant:
+    """The conventions of a namespace that has none of its own."""
+    return replace(DEFAULTS, storage_prefix=namespace, experiment_prefix=f"{namespace}/")
+
+
+async def test_a_namespace_without_conventions_has_those_of_the_installation_and_is_apart_from_others(
     api: KubernetesRest, namespace: str
 ) -> None:
-    assert await KubernetesTenants(api, DEFAULTS).find(namespace) == DEFAULTS
+    assert await KubernetesTenants(api, DEFAULTS).find(namespace) == usual(namespace)
 
 
 async def test_a_namespace_that_does_not_exist_has_those_of_the_installation(api: KubernetesRest) -> None:
-    assert await KubernetesTenants(api, DEFAULTS).find("no-such-namespace") == DEFAULTS
+    assert await KubernetesTenants(api, DEFAULTS).find("no-such-namespace") == usual("no-such-namespace")
+
+
+async def test_conventions_for_something_else_leave_a_namespace_apart_from_others(
+    api: KubernetesRest, namespace: str, agree: Callable[..., None]
+) -> None:
+    agree(namespace, {"queue": "gpu"})
+
+    assert await KubernetesTenants(api, DEFAULTS).find(namespace) == replace(usual(namespace), queue="gpu")
+
+
+async def test_empty_prefixes_share_storage_and_experiments(
+    api: KubernetesRest, namespace: str, agree: Callable[..., None]
+) -> None:
+    agree(namespace, {"storagePrefix": "", "experimentPrefix": ""})
+
+    assert await KubernetesTenants(api, DEFAULTS).find(namespace) == DEFAULTS
 
 
 async def test_keys_take_the_place_of_defaults(api: KubernetesRest, namespace: str, agree: Callable[..., None]) -> None:
@@ -90,7 +111,7 @@ async def test_one_tenant_does_not_see_the_conventions_of_another(
     tenants = KubernetesTenants(api, DEFAULTS)
 
     assert (await tenants.find(namespace)).storage_prefix == "institute"
-    assert (await tenants.find(f"{namespace}-other")).storage_prefix == ""
+    assert (await tenants.find(f"{namespace}-other")).storage_prefix == f"{namespace}-other"
 
 
 @pytest.mark.parametrize(

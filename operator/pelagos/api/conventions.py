@@ -17,7 +17,10 @@ _SEGMENT = r"[A-Za-z0-9][-A-Za-z0-9_.]*"
 
 @dataclass(frozen=True)
 class Convention:
-    """One key. ``pattern`` must match the whole value, in Python and in RE2; an empty value means: as the installation has it."""
+    """One key. ``pattern`` must match the whole value, in Python and in RE2; an empty value means: as the installation has it.
+
+    For the keys in ``MAY_BE_EMPTY`` it means: none, so that the namespace shares with others.
+    """
 
     key: str
     pattern: str
@@ -40,14 +43,14 @@ CONVENTIONS = (
         r"[A-Za-z0-9][-A-Za-z0-9_. /]*",
         100,
         "letters, digits and - _ . / or space, beginning with a letter or digit",
-        "Put before the names of MLflow experiments.",
+        "Put before the names of MLflow experiments; default: the namespace and a slash.",
     ),
     Convention(
         "storagePrefix",
         rf"{_SEGMENT}(/{_SEGMENT})*",
         200,
         "folders separated by /, each of letters, digits and - _ . and beginning with a letter or digit",
-        "Folder of the namespace below the roots of data and objects.",
+        "Folder of the namespace below the roots of data and objects; default: the namespace.",
     ),
     _named("queue", "Kueue LocalQueue", "Queue of pipelines that name none."),
     _named("serviceAccount", "ServiceAccount", "Identity of model servers."),
@@ -72,6 +75,7 @@ CONVENTIONS = (
         "Most GPUs that one resource may ask for.",
     ),
 )
+MAY_BE_EMPTY = frozenset({"experimentPrefix", "storagePrefix"})
 KEYS = tuple(convention.key for convention in CONVENTIONS)
 
 

@@ -344,8 +344,7 @@ def _frozen_status(seen: Observed, frozen: Frozen) -> dict[str, Any]:
 def _tracked_want(seen: Observed, frozen: Frozen) -> tracking.TrackedRunWant:
     return tracking.TrackedRunWant(
         uid=seen.uid,
-        experiment=seen.tenant.experiment_prefix
-        + (seen.spec.tracking.experiment or f"{seen.namespace}/{frozen.dataset.name}"),
+        experiment=_experiment(seen, frozen),
         name=seen.name,
         tags={
             DIGEST_TAG: frozen.digest,
@@ -355,6 +354,13 @@ def _tracked_want(seen: Observed, frozen: Frozen) -> tracking.TrackedRunWant:
             "pelagos.dev/resource": f"trainingrun/{seen.namespace}/{seen.name}",
         },
     )
+
+
+def _experiment(seen: Observed, frozen: Frozen) -> str:
+    """The experiment that spec names, or the usual one; below the prefix of the namespace, once."""
+    prefix = seen.tenant.experiment_prefix
+    named = seen.spec.tracking.experiment or f"{seen.namespace}/{frozen.dataset.name}"
+    return named if named.startswith(prefix) else prefix + named
 
 
 def _request(seen: Observed, frozen: Frozen, tracked_id: str, attempt: int) -> RunRequest:

@@ -30,7 +30,10 @@ class _Known:
 
 
 class KubernetesTenants:
-    """Implements Tenants. ``defaults`` are the installation's; a key of the ConfigMap takes the place of one of them."""
+    """Implements Tenants. ``defaults`` are the installation's; a key of the ConfigMap takes the place of one of them.
+
+    A namespace keeps data, objects and experiments apart from those of others, unless its ConfigMap says otherwise.
+    """
 
     def __init__(
         self, api: KubernetesRest, defaults: Tenant, *, kept: float = KEPT, clock: Callable[[], float] = monotonic
@@ -54,10 +57,11 @@ class KubernetesTenants:
 
     async def _read(self, namespace: str) -> _Known:
         until = self._clock() + self._kept
+        usual = replace(self._defaults, storage_prefix=namespace, experiment_prefix=f"{namespace}/")
         where = f"ConfigMap {conventions.CONFIG_MAP} of namespace {namespace}"
         answer = await self._api.get(f"/api/v1/namespaces/{namespace}/configmaps/{conventions.CONFIG_MAP}")
         if answer.status == 404:
-            return _Known(until, self._defaults)
+            return _Known(until, usual)
         if answer.status == 403:
             return _Known(until, None, f"the operator may not read the {where}: {answer.message}")
         if answer.status != 200:
@@ -65,7 +69,7 @@ class KubernetesTenants:
         problem = _problem(answer.body)
         if problem:
             return _Known(until, None, f"{where}: {problem}")
-        return _Known(until, _tenant(answer.body.get("data") or {}, self._defaults))
+        return _Known(until, _tenant(answer.body.get("data") or {}, usual))
 
 
 def _problem(body: Mapping[str, object]) -> str | None:
@@ -76,7 +80,9 @@ def _problem(body: Mapping[str, object]) -> str | None:
 
 
 def _tenant(data: Mapping[str, str], defaults: Tenant) -> Tenant:
-    given: dict[str, Any] = {_snake(key): value for key, value in data.items() if value}
+    given: dict[str, Any] = {
+        _snake(key): value for key, value in data.items() if value or key in conventions.MAY_BE_EMPTY
+    }
     if "image_pull_secrets" in given:
         given["image_pull_secrets"] = tuple(re.split(r"[ ,]+", given["image_pull_secrets"]))
     if "max_gpus" in given:

@@ -67,9 +67,9 @@ class Platform:
         ) as answer:
             return list(json.load(answer).get("runs", []))
 
-    def epochs(self, pipeline_run: str) -> list[int]:
-        """Numbers of the epochs that a training did, in the order of their ends."""
-        content = self.storage().get(BUCKET, f"objects/workspaces/{pipeline_run}/history.json")
+    def epochs(self, namespace: str, pipeline_run: str) -> list[int]:
+        """Numbers of the epochs that a training of a namespace did, in the order of their ends."""
+        content = self.storage().get(BUCKET, f"objects/{namespace}/workspaces/{pipeline_run}/history.json")
         return [row["number"] for row in sorted(json.loads(content), key=lambda row: row["at"])]
 
     def _mlflow(self, path: str, body: Mapping[str, Any]) -> Any:
