@@ -11,7 +11,7 @@ import simulation
 from pelagos.api import kinds
 from pelagos.ports.cluster import Key
 from pelagos.ports.tenants import Tenant
-from simulation import DETECTOR, FRAMES, Simulation
+from simulation import DETECTOR, FRAMES, SERVICE, Simulation
 
 INSTITUTE = Tenant(storage_prefix="institute")
 PRESENT = [Tenant(storage_prefix="faculty"), Tenant()]
@@ -100,3 +100,14 @@ def test_conventions_that_cannot_be_used_do_not_hold_a_deletion_up(world: Simula
 
     assert world.objects.files == {}
     assert world.pipelines.runs == {}
+
+
+def test_a_model_that_was_trained_below_the_earlier_prefix_can_be_served_by_its_registered_name(
+    world: Simulation,
+) -> None:
+    world.tenants.known["default"] = Tenant(storage_prefix="faculty")
+    model = {"registry": {"model": "detector", "alias": "champion"}}
+
+    world.create(kinds.MODEL_SERVICE, SERVICE.name, {"model": model})
+
+    world.run_until(lambda: world.ready(SERVICE).get("status") == "True", within=60)

@@ -84,6 +84,21 @@ def _stranger(field: str, uri: str, folder: str, world: World) -> Unresolved:
     return Unresolved("ModelOutsideNamespace", message, refused=True)
 
 
+def _is_ours(path: str | None, folder: str, world: World) -> bool:
+    """Whether a path in the store is inside of the namespace's folder, now or when one of its TrainingRuns began."""
+    return _is_below(path, folder) or any(_is_below(path, earlier) for earlier in _earlier(folder, world))
+
+
+def _earlier(folder: str, world: World) -> set[str]:
+    """The folder of packages below the storage prefixes that the TrainingRuns of its namespace began with."""
+    namespace = folder.rsplit("/", 1)[-1]
+    trainings = (
+        found for found in world.cache.all() if found.kind is kinds.TRAINING_RUN and found.namespace == namespace
+    )
+    prefixes = {found.status["storagePrefix"] for found in trainings if "storagePrefix" in found.status}
+    return {packages(namespace, Tenant(storage_prefix=prefix)) for prefix in prefixes}
+
+
 def _is_below(path: str | None, folder: str) -> bool:
     """Whether a path in the store is inside of a folder; no path has parts that lead up, or none."""
     return path is not None and path.startswith(f"{folder}/") and not {"", ".", ".."} & set(path.split("/"))
@@ -124,7 +139,7 @@ async def _from_registry(reference: RegistryRef, folder: str, world: World) -> R
     if not uri or not sha256:
         message = f"spec.model.registry: {version.model} version {version.version} was not registered by a TrainingRun"
         return Unresolved("ModelPackageMissing", message, refused=True)
-    if not _is_below(world.objects.path(uri), folder):
+    if not _is_ours(world.objects.path(uri), folder, world):
         # Tags of a registry can be written by whoever may write there; they must not open other namespaces.
         found = f"spec.model.registry: {version.model} version {version.version}"
         return _stranger(found, uri, folder, world)
@@ -139,7 +154,7 @@ async def _from_uri(uri: str, folder: str, world: World) -> ResolvedModel | Unre
         return Unresolved(
             "ModelPackageMissing", f"spec.model.uri: {uri} is not in the object store ({root})", refused=True
         )
-    if not _is_below(path, folder):
+    if not _is_ours(path, folder, world):
         return _stranger("spec.model.uri", uri, folder, world)
     try:
         package = await world.objects.read_json(f"{path}/package.json")
