@@ -105,7 +105,7 @@ def test_a_cluster_that_has_no_room_is_told_in_its_own_words_and_nothing_is_star
 
 
 def test_a_service_that_is_scaled_to_zero_is_ready_and_says_so() -> None:
-    decision = decide(ServiceState.IDLE, replicas=0)
+    decision = decide(ServiceState.IDLE, replicas=0, proven=True)
 
     assert (summary(decision).stance, summary(decision).reason) == (Stance.DONE, "ScaledToZero")
     assert decision.status["replicas"] == 0
@@ -127,3 +127,10 @@ def test_the_addresses_are_published_as_soon_as_they_are_known() -> None:
         "http": "http://127.0.0.1:8000",
         "metrics": "http://127.0.0.1:8002/metrics",
     }
+
+
+def test_an_idle_endpoint_that_was_never_proven_is_not_ready() -> None:
+    decision = decide(ServiceState.IDLE, replicas=0)
+
+    assert (summary(decision).stance, summary(decision).reason) == (Stance.UNKNOWN, "NotProven")
+    assert kinds(decision) == []

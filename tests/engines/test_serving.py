@@ -173,6 +173,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path, uid: str) -> Asy
         # Packages and what tests make of them are below the folder of all tests.
         root = tmp_path.parent
         async with serving_cluster(request.getfixturevalue("plane"), request.param, root, tmp_path) as site:
+            site.serving._namespace_of = lambda _uid: "default"  # the namespace of make_want
             yield ClusterWorld(site, tmp_path)
             for service in {uid, *SIDE_BY_SIDE}:
                 await site.serving.remove(service)

@@ -315,6 +315,12 @@ MODEL_SERVICE = (
         "Follow the message: it is the cluster's own.",
     ),
     Reason("ScaledToZero", "done", "Idle: no replica runs, and the next request starts one."),
+    Reason(
+        "NotProven",
+        "under way",
+        "Scaled to zero, and no answer of this version is known to be right: after a start of the operator, for example. The next "
+        "request starts a server, which is proven then.",
+    ),
     Reason("ServerDied", "being healed", "The server's process is gone; it is started again with growing pauses."),
     Reason("Probing", "under way", "The first synthetic inference is under way."),
     Reason(

@@ -133,7 +133,7 @@ def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
         return _apply(seen, want, resolved, status)
     status |= {"restarts": service.restarts, "replicas": service.replicas}
     if service.state is ServiceState.IDLE:
-        return _idle(resolved, status)
+        return _idle(service, resolved, status)
     if service.state is ServiceState.LOADED:
         return _prove(seen, resolved, status)
     verdict, effects, again = _not_loaded(seen, service, want)
@@ -187,8 +187,14 @@ def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tupl
     return verdict, (ApplyService(want),), 1
 
 
-def _idle(resolved: Verdict, status: dict[str, Any]) -> Decision:
-    """Scaled to zero by the cluster, which was asked for: it was proven before, and the next request starts it."""
+def _idle(service: ServiceSeen, resolved: Verdict, status: dict[str, Any]) -> Decision:
+    """Scaled to zero by the cluster, which was asked for, and the next request starts it: Ready when that was proven before."""
+    if not service.proven:
+        message = (
+            "no replica runs, and no answer of this version is known to be right; the next request starts and proves it"
+        )
+        unproven = Verdict(PROBED, Stance.UNKNOWN, "NotProven", message)
+        return Decision((resolved, unproven), (), status, WATCH)
     loaded = Verdict(MODEL_LOADED, Stance.NOTED, "ScaledToZero", "no replica runs; the next request starts one")
     ready = Verdict("Ready", Stance.DONE, "ScaledToZero", "idle; the next request starts a replica")
     return Decision((resolved, loaded), (), status, WATCH, ready)

@@ -73,6 +73,10 @@ class Kserve(ClusterServing):
             return Told(done=False, state=ServiceState.WAITING, message=message)
         if conditions.get("Ready", {}).get("status") != "True":
             return _not_ready(conditions)
+        predictor = (status.get("components") or {}).get("predictor") or {}
+        created, ready = (str(predictor.get(f"latest{which}Revision") or "") for which in ("Created", "Ready"))
+        if view.want.scaling.mode == KNATIVE and created != ready:
+            return Told(done=False, message=f"KServe: revision {created or '(none)'} is not ready yet")
         if _may_idle(view.want) and not [pod for pod in view.pods if not model_server_pods.is_ending(pod)]:
             return Told(done=True, state=ServiceState.IDLE)
         return Told(done=True)

@@ -38,6 +38,10 @@ def view(want: ServiceWant, pods: list[dict[str, Any]], *conditions: dict[str, s
     return View({"metadata": metadata, "status": status | {"conditions": list(conditions)}}, want, cast("Any", pods))
 
 
+def revisions(created: str, ready: str) -> dict[str, dict[str, str]]:
+    return {"predictor": {"latestCreatedRevision": created, "latestReadyRevision": ready}}
+
+
 READY = condition("Ready", "True")
 NO_QUOTA = condition("PredictorReady", "False", message="quota", reason="FailedCreate")
 FAILED = {
@@ -54,6 +58,9 @@ FAILED = {
         (view(KNATIVE, [], READY), True, "Idle", ""),
         (view(KNATIVE, [POD], READY), True, "Starting", ""),
         (view(WANT, [], READY), True, "Starting", ""),
+        # What is ready is the version before.
+        (view(KNATIVE, [], READY, components=revisions("2", "1")), False, "Starting", "revision 2 is not ready yet"),
+        (view(KNATIVE, [], READY, components=revisions("2", "2")), True, "Idle", ""),
         (
             view(WANT, [], READY | {"status": "False"}, NO_QUOTA),
             False,
