@@ -19,7 +19,7 @@ from pelagos.reconcilers.world import World
 LOOKING = {
     "pipelines": {"find", "find_owned"},
     "tracking": {"uri", "find_run"},
-    "registry": {"find_by_uid", "find_by_alias", "find_by_version"},
+    "registry": {"find_by_uid", "find_by_alias", "find_by_version", "owner"},
     "serving": {"observe", "probe"},
     "objects": {"uri", "path", "read_json", "read_bytes", "exists"},
     "volumes": {"root", "fingerprint"},
