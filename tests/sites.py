@@ -24,6 +24,7 @@ from control_plane import ControlPlane
 from pelagos import wiring
 from pelagos.api import meta
 from pelagos.api.kinds import KINDS
+from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.handlers import resources
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.fakes.objects import ObjectsFake
@@ -143,10 +144,10 @@ class Site:
             self._task = None
 
     async def _operate(self, settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
-        cluster = wiring.connect(credentials)
+        api = wiring.rest_client(credentials)
         clock, fakes = SystemClock(), self.fakes
         world = World(
-            cluster=cluster,
+            cluster=KubernetesApi(api),
             pipelines=fakes.pipelines,
             tracking=fakes.tracking,
             registry=fakes.registry,
@@ -158,7 +159,7 @@ class Site:
             cache=Cache(),
             probes=Probes(fakes.serving, clock, timedelta(seconds=settings.probe_interval)),
         )
-        return await wiring.operate(settings, world, closing=(cluster.close, self._tell_stopped))
+        return await wiring.operate(settings, world, closing=(api.close, self._tell_stopped))
 
     async def _tell_stopped(self) -> None:
         self._stopped.set()

@@ -110,7 +110,7 @@ class Operator:
 async def start(settings: Settings, credentials: Credentials) -> Operator:
     """Build the world from settings and start reconciling."""
     settings = settings.model_copy(update={"lease_namespace": settings.lease_namespace or own_namespace()})
-    cluster, api = connect(credentials), rest_client(credentials)
+    api = rest_client(credentials)
     cache, clock = Cache(), SystemClock()
     leadership = seek(settings, api)
     guard = fencing.guard(leadership)
@@ -118,7 +118,7 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
     engines = choosing.choose(settings, guarded, cache.namespace_of, guard)
     serving = measured(engines.serving, engines.systems["serving"])
     world = World(
-        cluster=measured(cluster, "kubernetes"),
+        cluster=measured(KubernetesApi(guarded), "kubernetes"),
         pipelines=measured(engines.pipelines, engines.systems["pipelines"]),
         tracking=measured(engines.tracking, "mlflow"),
         registry=measured(engines.registry, "mlflow"),
@@ -130,16 +130,9 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
         cache=cache,
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
     )
-    closing = (*engines.closing, cluster.close, guarded.close, api.close)
+    closing = (*engines.closing, guarded.close, api.close)
     oversight = oversee(settings, api, engines.checks, leadership)
     return await operate(settings, world, closing=closing, oversight=oversight)
-
-
-def connect(credentials: Credentials) -> KubernetesApi:
-    """The API server as a port."""
-    return KubernetesApi(
-        credentials.server, tls=_tls(credentials), token=credentials.token, token_file=credentials.token_file
-    )
 
 
 async def operate(

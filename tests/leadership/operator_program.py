@@ -15,6 +15,7 @@ from pathlib import Path
 import kopf
 
 from pelagos import wiring
+from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.handlers import resources
 from pelagos.observability import logs
 from pelagos.observability.measured import measured
@@ -75,16 +76,11 @@ class SharedPipelines:
 
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
     """What wiring.start does, with these engines."""
-    cluster, api, serving, clock = (
-        wiring.connect(credentials),
-        wiring.rest_client(credentials),
-        ServingFake(),
-        SystemClock(),
-    )
+    api, serving, clock = wiring.rest_client(credentials), ServingFake(), SystemClock()
     volumes = VolumesFake()
     volumes.put("plankton/1.png", "pixels")
     world = World(
-        cluster=measured(cluster, "kubernetes"),
+        cluster=measured(KubernetesApi(api), "kubernetes"),
         pipelines=measured(SharedPipelines(Path(os.environ["SHARED_FOLDER"])), "kfp"),
         tracking=TrackingFake(),
         registry=RegistryFake(),
@@ -96,7 +92,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
     )
-    closing = (cluster.close, api.close)
+    closing = (api.close,)
     return await wiring.operate(settings, world, closing=closing, oversight=wiring.oversee(settings, api, {}))
 
 

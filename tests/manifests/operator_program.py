@@ -8,6 +8,7 @@ from datetime import timedelta
 import kopf
 
 from pelagos import wiring
+from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.engines.kubernetes_tenants import KubernetesTenants
 from pelagos.handlers import resources
 from pelagos.observability import logs
@@ -27,11 +28,11 @@ from pelagos.settings import Settings
 
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
     """What wiring.start does, with fakes for all but Kubernetes."""
-    cluster, api = wiring.connect(credentials), wiring.rest_client(credentials)
+    api = wiring.rest_client(credentials)
     serving, clock, volumes = ServingFake(), SystemClock(), VolumesFake()
     volumes.put("plankton/1.png", "pixels")
     world = World(
-        cluster=cluster,
+        cluster=KubernetesApi(api),
         pipelines=PipelinesFake(),
         tracking=TrackingFake(),
         registry=RegistryFake(),
@@ -43,7 +44,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
     )
-    closing = (cluster.close, api.close)
+    closing = (api.close,)
     return await wiring.operate(settings, world, closing=closing, oversight=wiring.oversee(settings, api, {}))
 
 

@@ -96,7 +96,10 @@ class KubernetesRest:
         return told
 
     def _headers(self) -> dict[str, str]:
-        token = self._token_file.read_text(encoding="utf-8").strip() if self._token_file else self._token
+        try:
+            token = self._token_file.read_text(encoding="utf-8").strip() if self._token_file else self._token
+        except (OSError, ValueError) as error:
+            raise OutageError(SYSTEM, f"the token file {self._token_file} cannot be read: {error}") from error
         accept = {"Accept": "application/json"}
         return accept | ({"Authorization": f"Bearer {token}"} if token else {})
 
