@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2
 
 from pelagos.engines import triton_config
+from pelagos.ports.placement import Placement
 from pelagos.ports.serving import ServiceWant
 
 texts = st.text(max_size=12)
@@ -102,3 +103,14 @@ def test_a_service_sets_name_batching_instances_and_thresholds() -> None:
             "max_detections": {"string_value": "300"},
         },
     }
+
+
+def test_a_service_with_gpus_has_its_instances_on_each_of_them() -> None:
+    want = ServiceWant(
+        uid="u", namespace="n", name="s", model_name="plankton", package_uri="/p", onnx_sha256="0", max_batch_size=2,
+        max_queue_delay=0, instances=3, confidence="0.4", iou="0.5", cpu=2, digest="d", placement=Placement(gpus=2),
+    )  # fmt: skip
+    made = triton_config.render({"instance_group": triton_config.for_service({}, want)["instance_group"]})
+    (group,) = text_format.Parse(made, model_config_pb2.ModelConfig()).instance_group
+    assert group.kind == group.KIND_GPU
+    assert (group.count, list(group.gpus)) == (3, [0, 1])

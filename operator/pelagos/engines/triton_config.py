@@ -22,7 +22,7 @@ MAPS = frozenset({"cc_model_filenames", "input", "input_map", "inputs", "metric_
 
 
 def for_service(config: Mapping[str, Any], want: ServiceWant) -> dict[str, Any]:
-    """The package's ModelConfig with what the service sets: name, batching, instances on the processor, thresholds.
+    """The package's ModelConfig with what the service sets: name, batching, instances, thresholds.
 
     All ``instances`` get ``cpu`` threads each.
     """
@@ -34,9 +34,16 @@ def for_service(config: Mapping[str, Any], want: ServiceWant) -> dict[str, Any]:
         "name": want.model_name,
         "max_batch_size": want.max_batch_size,
         "dynamic_batching": batching,
-        "instance_group": [{"kind": "KIND_CPU", "count": want.instances}],
+        "instance_group": [instances(want)],
         "parameters": {**config.get("parameters", {}), **parameters},
     }
+
+
+def instances(want: ServiceWant) -> dict[str, Any]:
+    """All on the processor, or ``instances`` on each GPU of the pod, which are numbered from 0 whatever the node calls them."""
+    if not want.placement.gpus:
+        return {"kind": "KIND_CPU", "count": want.instances}
+    return {"kind": "KIND_GPU", "count": want.instances, "gpus": list(range(want.placement.gpus))}
 
 
 def render(config: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ class TritonPythonModel:
             Path(__file__).parent,
             threads=int(parameters.get("intra_op_threads", "1")),
             batch=max(int(config.get("max_batch_size", 1)), 1),
+            gpu=int(args["model_instance_device_id"]) if args.get("model_instance_kind") == "GPU" else None,
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:

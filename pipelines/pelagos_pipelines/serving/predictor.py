@@ -35,6 +35,13 @@ DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 """ImageNet statistics, red first: the scale that classification checkpoints of the field are trained with."""
 
 
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+class NoGpuError(Exception):
+    """A GPU was asked for and cannot be used; the message says why."""
+
+
 class ImageRefusedError(Exception):
     """The bytes are not an image that is served; the message says why."""
 
@@ -269,22 +276,37 @@ def detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thre
 # --- inference
 
 
+def providers(offered: Sequence[str], gpu: int | None) -> list[str | tuple[str, dict[str, str]]]:
+    """What computes, of what ONNX Runtime offers, best first. Raises NoGpuError when that cannot use GPU number ``gpu``."""
+    if gpu is None:
+        return [CPU]
+    if CUDA not in offered:
+        raise NoGpuError(
+            "spec.resources.gpus asks for a GPU, and this serving image computes on the processor only (ONNX Runtime offers "
+            f"{', '.join(offered)}): use the serving image for GPUs, or set spec.resources.gpus to 0"
+        )
+    return [(CUDA, {"device_id": str(gpu)}), CPU]
+
+
 class Predictor:
     """An ONNX model with everything before and after it. Not thread-safe by promise; Triton gives every instance a process."""
 
-    def __init__(self, model: Path, settings: Settings, threads: int = 1, batch: int = 8) -> None:
-        """Load the graph; at most ``batch`` images go through it at once."""
+    def __init__(
+        self, model: Path, settings: Settings, threads: int = 1, batch: int = 8, gpu: int | None = None
+    ) -> None:
+        """Load the graph, onto the GPU of number ``gpu`` if one is given; at most ``batch`` images go through it at once."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        offered = onnxruntime.get_available_providers()
-        providers = [provider for provider in wanted if provider in offered]
+        chosen = providers(onnxruntime.get_available_providers(), gpu)
         self.settings = settings
-        self._session = onnxruntime.InferenceSession(str(model), options, providers=providers)
+        self._session = onnxruntime.InferenceSession(str(model), options, providers=chosen)
+        if gpu is not None and CUDA not in self._session.get_providers():
+            # ONNX Runtime would serve on the processor, and only log it.
+            raise NoGpuError(f"GPU {gpu} cannot be used: CUDA or cuDNN of the image does not start on this node")
         self._input = self._session.get_inputs()[0].name
         self._batch = batch
 
@@ -327,9 +349,9 @@ def _chunks(members: Sequence[int], size: int) -> list[Sequence[int]]:
     return [members[start : start + size] for start in range(0, len(members), size)]
 
 
-def load(folder: Path, threads: int = 1, batch: int = 8) -> Predictor:
+def load(folder: Path, threads: int = 1, batch: int = 8, gpu: int | None = None) -> Predictor:
     """The predictor of a version folder: ``model.onnx`` and ``model.json``."""
-    return Predictor(folder / "model.onnx", read_settings(folder / "model.json"), threads, batch)
+    return Predictor(folder / "model.onnx", read_settings(folder / "model.json"), threads, batch, gpu)
 
 
 # --- rendering
