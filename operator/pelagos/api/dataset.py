@@ -205,7 +205,10 @@ class DatasetStatus(BaseStatus):
     storage_prefix: Annotated[
         str | None,
         Field(
-            description="Folder below the roots of data and objects, as pelagos-config had it when work began; it stays for life."
+            description="Folder below the roots of data and objects, as pelagos-config had it when work began; "
+            "it stays for life.",
+            # An API server of 1.20 takes an empty string for null.
+            json_schema_extra={"nullable": True},
         ),
     ] = None
 
