@@ -14,6 +14,7 @@ from datetime import timedelta
 import kopf
 
 from pelagos import wiring
+from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.handlers import resources
 from pelagos.observability import logs
 from pelagos.observability.measured import measured
@@ -62,8 +63,8 @@ class Obliging(PipelinesFake):
 
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
     """What wiring.start does, with fakes in the place of engines."""
-    cluster, clock, objects, volumes, serving = (
-        wiring.connect(credentials),
+    api, clock, objects, volumes, serving = (
+        wiring.rest_client(credentials),
         SystemClock(),
         ObjectsFake(),
         VolumesFake(),
@@ -71,7 +72,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
     )
     volumes.put("plankton/1.png", "pixels")
     world = World(
-        cluster=measured(cluster, "kubernetes"),
+        cluster=measured(KubernetesApi(api), "kubernetes"),
         pipelines=measured(Obliging(objects), "kfp"),
         tracking=measured(TrackingFake(), "mlflow"),
         registry=measured(RegistryFake(), "mlflow"),
@@ -83,7 +84,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
     )
-    operator = await wiring.operate(settings, world, closing=(cluster.close,))
+    operator = await wiring.operate(settings, world, closing=(api.close,))
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _look_again, world, operator)
     return operator
 

@@ -69,7 +69,7 @@ async def test_a_serving_engine_uses_all_of_its_rights_and_needs_no_other(
     want = make_want(scaling=Scaling(minimum=1, maximum=3, cpu=80))
     root = Path(want.package_uri).parent
     options = model_server.Options(image="none", objects_root=str(root), objects_claim="objects")
-    engines = [kind(cluster, LocalObjects(root), options) for _ in range(2)]
+    engines = [kind(cluster, LocalObjects(root), options, lambda _uid: want.namespace) for _ in range(2)]
     try:
         await live(engines[0], engines[1], site, want, make_want(scaling=Scaling()))
     finally:
