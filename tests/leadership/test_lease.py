@@ -79,9 +79,10 @@ async def election(api: KubernetesRest, plane: ControlPlane, namespace: str) -> 
 
 
 async def until(candidate: Candidate, leads: bool, *, seconds: float = 2.5 * SECONDS) -> float:
-    """Wait until the candidate leads, or no longer does; returns how long that took."""
+    """Wait until the candidate leads, or no longer does, and was told so; returns how long that took."""
     began = monotonic()
-    while candidate.lease.leads is not leads:
+    # The Lease runs out in an instant; that it did is told at the next look.
+    while candidate.lease.leads is not leads or (candidate.told[-1:] == ["gained"]) is not leads:
         assert monotonic() - began < seconds, candidate.lease.standing
         await asyncio.sleep(0.02)
     return monotonic() - began
