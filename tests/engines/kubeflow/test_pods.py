@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,14 @@ class PodCluster:
     namespace: str
     server: StandIn
     engine: Kubeflow
+    order: dict[str, int] = field(default_factory=dict)
 
     def pods(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.plane.request("GET", f"/api/v1/namespaces/{self.namespace}/pods")["items"]
-        return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        # Their times are whole seconds, in which more than one can come: they stand in the order of being seen.
+        for pod in found:
+            self.order.setdefault(pod["metadata"]["name"], len(self.order))
+        return sorted(found, key=lambda pod: self.order[pod["metadata"]["name"]])
 
     async def pod(self, number: int = 0) -> dict[str, Any]:
         """The pod of a step that must come."""
