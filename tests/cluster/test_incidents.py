@@ -124,7 +124,13 @@ def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site:
     site.apply(small_training("evicted", epochs=12))
     site.wait("it trains", lambda: progress(site, "evicted"), 240)
     (pod,) = [each for each in site.pods() if each["status"]["phase"] == "Running"]
-    eviction = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": pod["metadata"]["name"]}}
+    # The shell before the step passes no SIGTERM on; with the usual grace the step could end well in the meantime.
+    eviction = {
+        "apiVersion": "policy/v1beta1",
+        "kind": "Eviction",
+        "metadata": {"name": pod["metadata"]["name"]},
+        "deleteOptions": {"gracePeriodSeconds": 1},
+    }
 
     path = f"/api/v1/namespaces/bay/pods/{pod['metadata']['name']}/eviction"
     site.cluster.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(eviction))
