@@ -22,6 +22,9 @@ from installations import dataset, service, training
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
 CROPS = dataset("crops", "samples/phytoplankton-crops", "Classification", resources={"cpu": 1}, deletionPolicy="Delete")
 
+LATE = "pelagos-test/serving:late"
+"""An image that is not there at first."""
+
 
 def small_training(name: str, epochs: int = 1, **resources: Any) -> dict[str, Any]:
     """A training of seconds."""
@@ -53,6 +56,7 @@ def site(
     installed.wait_ready("dataset", "crops", 300)
     yield installed
     installed.uninstall()
+    cluster.images.docker("rmi", LATE, check=False)
 
 
 def message_with(site: Site, kind: str, name: str, *words: str) -> Mapping[str, str]:
@@ -161,18 +165,17 @@ def test_an_operator_that_is_killed_while_a_training_runs_adopts_it(site: Site, 
 def test_an_image_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site: Site) -> None:
     """The model that test_an_operator_that_is_killed_... trained is served from an image that comes late."""
     cluster = site.cluster
-    late, there = "pelagos-test/serving:late", "pelagos-test/serving:test"
-    variable = f"PELAGOS_SERVING_IMAGE={late}"
+    cluster.images.docker("rmi", LATE, check=False)  # of a run that was killed
+    variable = f"PELAGOS_SERVING_IMAGE={LATE}"
     cluster.kubectl("set", "env", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", variable)
     cluster.kubectl("rollout", "status", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", "--timeout=120s")
     site.apply(service("late", {"trainingRunRef": {"name": "adopted"}}, resources={"cpu": 1, "memory": "1Gi"}))
 
-    told = message_with(site, "modelservice", "late", late)
+    told = message_with(site, "modelservice", "late", LATE)
     assert told["reason"] == "WaitingForCluster"
 
-    cluster.images.docker("tag", there, late)
+    cluster.images.docker("tag", "pelagos-test/serving:test", LATE)
     site.wait_ready("modelservice", "late", 400)
-    cluster.images.docker("rmi", late)
 
 
 def test_a_drained_node_interrupts_everything_and_everything_comes_back(site: Site) -> None:
