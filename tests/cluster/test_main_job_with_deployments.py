@@ -204,6 +204,15 @@ def test_a_service_that_may_grow_gets_an_autoscaler_and_loses_it_again(served: S
     served.wait_ready("modelservice", "detector", 120)
 
 
+def test_a_server_that_calls_itself_ready_and_answers_nothing_is_replaced(served: Site) -> None:
+    before = {name(pod) for pod in served_pods(served)}
+
+    served.cluster.node.run("pkill", "-KILL", "-f", "triton_python_backend_stub")
+
+    served.wait("another pod", lambda: {name(pod) for pod in served_pods(served)} - before, 120)
+    served.wait_ready("modelservice", "detector", 120)
+
+
 def test_an_operator_that_is_killed_finds_all_as_it_was(served: Site, platform: Platform) -> None:
     runs = len(platform.pipeline_runs(TENANT))
     versions = [served.get(kind, name)["metadata"]["resourceVersion"] for kind, name in THREE]

@@ -125,7 +125,7 @@ def test_a_drained_node_takes_its_pods_back(cluster: Cluster, namespace: str) ->
     start_server(cluster, namespace)
     scope = f"--namespace={namespace}"
     before = cluster.kubectl("get", "pods", scope, "--output=name")
-    cluster.drain()
+    cluster.drain(pods="app=web")
     try:
         assert "Pending" in cluster.kubectl("get", "pods", scope)
     finally:

