@@ -126,7 +126,7 @@ async def pipelines(
         objects=Mount("objects", str(objects)),
         tracking_secret="mlflow",
     )
-    site = Site(compiled, surroundings, namespace=namespace, one_tenant=True, patience=Patience(end=60))
+    site = Site(compiled, surroundings, namespace=namespace, one_tenant=True, patience=Patience(end=180))
     yield Pipelines(cluster, namespace, server, Kubeflow(KubeflowRest(server.url), site), data)
     await server.stop()
     assert server.violations == []

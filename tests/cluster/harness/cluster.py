@@ -186,7 +186,7 @@ class Cluster:
         """Open a port on loopback for a Service."""
         return self.forward(self.get("service", name, namespace)["spec"]["clusterIP"], port)
 
-    def drain(self, seconds: int = 60, *, pods: str = "") -> None:
+    def drain(self, seconds: int = 240, *, pods: str = "") -> None:
         """Evict all pods, or those that the selector ``pods`` chooses, as before maintenance of the node."""
         limits = [f"--timeout={seconds}s", "--force", "--ignore-daemonsets", "--delete-emptydir-data"]
         limits += [f"--pod-selector={pods}"] if pods else []
