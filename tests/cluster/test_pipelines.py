@@ -126,6 +126,7 @@ async def pipelines(
         objects=Mount("objects", str(objects)),
         tracking_secret="mlflow",
     )
+    # A pod goes when its containers are removed, and the kubelet of 1.20 may leave that to a clean-up once a minute.
     site = Site(compiled, surroundings, namespace=namespace, one_tenant=True, patience=Patience(end=180))
     yield Pipelines(cluster, namespace, server, Kubeflow(KubeflowRest(server.url), site), data)
     await server.stop()
@@ -228,7 +229,7 @@ async def test_a_dataset_version_is_prepared_on_volumes(pipelines: Pipelines) ->
     await pipelines.reach(RunState.SUCCEEDED)
     result = json.loads((objects / "reports" / NAME / "result.json").read_text())
     assert (result["images"], [each["name"] for each in result["classes"]]) == (24, ["cod", "eel", "ray"])
-    assert list(objects.glob("reef/*/manifest.json"))
+    assert list(objects.glob("reef/versions/*/manifest.json"))
 
 
 def _draw(path: Path, seed: int) -> None:

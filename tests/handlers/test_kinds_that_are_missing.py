@@ -35,7 +35,7 @@ def definition() -> Any:
 
 
 def test_it_waits_for_kinds_and_begins_when_they_come(bare: ControlPlane, starting: Starting) -> None:
-    until(lambda: "kinds: " in starting.ask("/readyz")[1], lambda: starting.ask("/readyz"))
+    until(lambda: "kinds: the API server" in starting.ask("/readyz")[1], lambda: starting.ask("/readyz"))
 
     status, text = starting.ask("/readyz")
     assert status == 503

@@ -167,7 +167,10 @@ class Cluster:
         return self.images.load(archive)
 
     def forward(self, host: str, port: int) -> int:
-        """Open a port on loopback for an address inside: of a pod, a Service or the node. Returns the port."""
+        """Open a port on loopback for an address inside that takes connections: of a pod, a Service or the node.
+
+        Returns the port.
+        """
         known = self.forwards.get((host, port))
         if known is None:
             command = [sys.executable, "-I", "-S", forwarder.__file__, str(self.node.network), host, str(port)]
@@ -179,7 +182,9 @@ class Cluster:
                 start_new_session=True,
             )
             assert process.stdout is not None
-            known = self.forwards[host, port] = (process, int(process.stdout.readline()))
+            opened = process.stdout.readline()
+            assert opened, f"nothing answers at {host}:{port}"
+            known = self.forwards[host, port] = (process, int(opened))
         return known[1]
 
     def forward_service(self, name: str, port: int, namespace: str = "default") -> int:

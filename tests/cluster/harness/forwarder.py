@@ -1,6 +1,7 @@
 """Makes an address inside the node reachable on this machine's loopback: ``forwarder.py NETWORK HOST PORT``.
 
-Runs as a script of its own. It listens outside, prints its port, then moves into the node's network and connects from there.
+Runs as a script of its own. It listens outside, moves into the node's network, waits until the address takes a connection
+(kube-proxy needs a moment for a new Service), prints its port, and from then on connects once for each connection it gets.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import ctypes
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
+_WAIT_SECONDS = 60
 
 
 def enter_network(path: Path) -> None:
@@ -52,11 +55,25 @@ async def serve(listener: socket.socket, host: str, port: int) -> None:
     await server.serve_forever()
 
 
+def wait_for(host: str, port: int) -> None:
+    """Return when the address takes connections; end this process with a message if it does not in time."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                sys.exit(f"{host}:{port} takes no connection: {error}")
+            time.sleep(0.1)
+
+
 def main() -> None:
     """Run until killed."""
     network, host, port = sys.argv[1:]
     listener = socket.create_server(("127.0.0.1", 0))
     enter_network(Path(network))
+    wait_for(host, int(port))
     print(listener.getsockname()[1], flush=True)
     asyncio.run(serve(listener, host, int(port)))
 
