@@ -13,14 +13,14 @@ small sizes and writes to `build/bench` instead. All samples are in `bench/resul
 
 How to read the tables: a cell is the median of the repeats, with their range in brackets. Peers and limits were measured in the
 same run, in turns (A, B, A, B) with ours. **CPU time is the primary figure** (user and system time with all children, from
-/proc or wait4); wall times depend on what else the machine does. Compare ratios, not absolute figures, with other machines.
+/proc or wait4); wall times depend on what else the machine does. Compare ratios, not absolute figures, with other machines:
+parts may be from different ones, each tells its own at its end.
 """
 
 
 def render(results: Results, order: Mapping[str, object]) -> str:
     """The whole page; sections in the order of ``order``."""
-    machine = "\n".join(f"| {name} | {value} |" for name, value in results.machine.items())
-    parts = [_HEAD, f"## Machine\n\n| | |\n|---|---|\n{machine}\n"]
+    parts = [_HEAD]
     parts += [_section(name, results.records[name]) for name in order if name in results.records]
     return "\n".join(parts)
 
@@ -28,6 +28,7 @@ def render(results: Results, order: Mapping[str, object]) -> str:
 def _section(name: str, record: Record) -> str:
     section = record.section
     measured = f"{record.date}, {record.seconds:.0f} s, load average at the start {record.load:.1f}"
+    machine = "; ".join(f"{name} {value}" for name, value in record.machine.items())
     lines = [
         f"## {section.title}",
         "",
@@ -37,7 +38,7 @@ def _section(name: str, record: Record) -> str:
         f"|---|{'---:|' * (len(section.columns) - 1)}",
         *(f"| {' | '.join(cell(value) for value in row)} |" for row in section.rows),
         "",
-        f"`{record.command}` (part `{name}`), {measured}.",
+        f"`{record.command}` (part `{name}`), {measured}. Machine: {machine}.",
         "",
     ]
     return "\n".join(lines)

@@ -30,6 +30,7 @@ class Section:
 class Record:
     """A section with the circumstances of its measurement. ``load`` is the machine's load average when it began."""
 
+    machine: dict[str, str]
     section: Section
     date: str
     command: str
@@ -39,9 +40,8 @@ class Record:
 
 @dataclass(frozen=True)
 class Results:
-    """All records by the name of the measurement, of one machine."""
+    """All records by the name of the measurement; they may be of several machines."""
 
-    machine: dict[str, str]
     records: dict[str, Record]
 
 
@@ -64,7 +64,7 @@ def read(path: Path) -> Results | None:
             name: Record(**{**record, "section": Section(**record["section"])})
             for name, record in content["records"].items()
         }
-        return Results(content["machine"], records)
+        return Results(records)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
