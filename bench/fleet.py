@@ -59,7 +59,8 @@ class Operator:
         Raises MeasurementError.
         """
         tell = self.passes if passes else self.known
-        measuring.wait_until(lambda: tell() >= number, f"{number} Datasets are seen", seconds, self.log)
+        # The operator counts all its resources at each look: looking often would be a good part of what is measured.
+        measuring.wait_until(lambda: tell() >= number, f"{number} Datasets are seen", seconds, self.log, pause=0.25)
         return time.monotonic()
 
     def _count(self, line: re.Pattern[str]) -> int:

@@ -123,14 +123,16 @@ def running(
             process.wait()
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float, log: Path | None = None) -> None:
-    """Look every 50 ms. Raises MeasurementError after ``seconds``."""
+def wait_until(
+    condition: Callable[[], bool], what: str, seconds: float, log: Path | None = None, *, pause: float = 0.05
+) -> None:
+    """Look every ``pause`` seconds. Raises MeasurementError after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             end = f" The end of {log}:\n{_end_of(log)}" if log else ""
             raise MeasurementError(f"not true after {seconds:.0f} s: {what}.{end}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def _chosen(root: int, alone: bool) -> list[int]:
