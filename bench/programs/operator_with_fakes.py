@@ -33,8 +33,8 @@ from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.pipelines import PipelineRun, RunRequest
 from pelagos.ports.tenants import OneTenant, Tenant
+from pelagos.reconcilers.belongings import report_folder
 from pelagos.reconcilers.cache import Cache
-from pelagos.reconcilers.datasets import report_folder
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.world import World
 from pelagos.settings import Settings

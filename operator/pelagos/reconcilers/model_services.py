@@ -13,7 +13,7 @@ from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ServiceState
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import reporting
-from pelagos.reconcilers.datasets import below
+from pelagos.reconcilers.belongings import below
 from pelagos.reconcilers.world import World
 
 

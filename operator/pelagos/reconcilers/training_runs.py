@@ -19,7 +19,7 @@ from pelagos.ports.registry import ModelVersion
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.tracking import Outcome, TrackedRun
 from pelagos.reconcilers import reporting
-from pelagos.reconcilers.datasets import below, data_root, read_report, report_folder, tenant_of
+from pelagos.reconcilers.belongings import below, data_root, read_report, report_folder, tenant_of
 from pelagos.reconcilers.world import World
 
 
