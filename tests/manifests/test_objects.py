@@ -118,6 +118,13 @@ def test_steps_and_servers_trust_the_authorities_that_are_named() -> None:
     assert "PELAGOS_CA_CONFIG_MAP" not in environment(deployment("cluster"))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_model_servers_are_told_where_the_prometheus_runs_that_may_read_their_metrics(name: str) -> None:
+    for deployed in deployments(name):
+        named = SETS[name].network_policies.monitoring_namespace
+        assert environment(deployed)["PELAGOS_MONITORING_NAMESPACE"] == named
+
+
 KUBEFLOW_ASKS = {
     "runs": {"create", "get", "list", "terminate", "delete"},
     "experiments": {"create", "get", "list", "delete"},

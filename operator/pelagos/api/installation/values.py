@@ -217,9 +217,10 @@ class NetworkPolicies(Part):
         str,
         Field(min_length=1, description="Addresses that the operator may reach on 443: MLflow, S3 or KFP outside."),
     ] = "0.0.0.0/0"
-    monitoring_namespace: Annotated[ObjectName, Field(min_length=1, description="Where Prometheus runs.")] = (
-        "monitoring"
-    )
+    monitoring_namespace: Annotated[
+        ObjectName,
+        Field(min_length=1, description="Where Prometheus runs; model servers let its pods read metrics, always."),
+    ] = "monitoring"
 
 
 class Admission(Part):

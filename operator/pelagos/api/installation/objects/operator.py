@@ -193,6 +193,7 @@ def _chosen() -> list[Any]:
         "PELAGOS_IMAGE_PULL_POLICY": Value("image.pullPolicy"),
         "PELAGOS_KUBEFLOW_URL": Value("kubeflow.url"),
         "PELAGOS_TRACKING_URI": Value("tracking.url"),
+        "PELAGOS_MONITORING_NAMESPACE": Value("networkPolicies.monitoringNamespace"),
     }
     where_given = {
         "PELAGOS_KUBEFLOW_PUBLIC_URL": "kubeflow.publicUrl",
