@@ -12,7 +12,7 @@ import simulation
 from kstatus import Kstatus
 from pelagos.api import kinds, meta
 from pelagos.ports.cluster import Key, Resource
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.reconcilers import driver
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation
 
@@ -227,6 +227,24 @@ def test_an_outage_makes_ready_unknown_and_is_tried_again(world: Simulation, fra
     assert system in world.ready(frames)["message"]
     assert world.state(frames) is Kstatus.IN_PROGRESS
     assert outcome == driver.Pass("unknown", None, failed=True)
+
+
+def test_a_run_that_takes_its_time_to_end_is_under_way_and_no_outage(
+    world: Simulation, frames: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cancel(name: str) -> None:
+        raise UnfinishedError("pipelines", f"run {name} is being ended")
+
+    world.make_pass(frames)
+    monkeypatch.setattr(world.pipelines, "cancel", cancel)
+    world.cluster.edit(frames, {"suspend": True})
+
+    outcome = world.make_pass(frames)
+
+    assert (world.ready(frames)["status"], world.ready(frames)["reason"]) == ("Unknown", "Ending")
+    assert "is being ended" in world.ready(frames)["message"]
+    assert world.state(frames) is Kstatus.IN_PROGRESS
+    assert outcome == driver.Pass("progressing", None, failed=True)
 
 
 def test_after_an_outage_all_is_as_before(world: Simulation) -> None:

@@ -42,6 +42,7 @@ ALL_KINDS = (
     Reason("Queued", "under way", "The pipeline run waits for capacity."),
     Reason("Running", "under way", "The pipeline run is under way."),
     Reason("Succeeded", "done", "The pipeline run succeeded."),
+    Reason("Ending", "under way", "The pipeline run is being ended, and its processes have not gone yet."),
     Reason(
         "Retrying",
         "under way",

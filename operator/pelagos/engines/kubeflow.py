@@ -27,7 +27,7 @@ from pelagos.engines.kubeflow_placement import Count, Mount, Surroundings
 from pelagos.engines.kubeflow_rest import SYSTEM, AbsentError, BrokenError, ExistsError, KubeflowRest
 from pelagos.engines.kubeflow_runs import Judgement
 from pelagos.ports.clock import Clock, SystemClock
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.ports.leadership import Guard, NotLeadingError, unguarded
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest
 
@@ -157,7 +157,7 @@ class Kubeflow:
             return await self._create(request, documents, place, count)
 
     async def cancel(self, name: RunName) -> None:
-        """As in the port; returns when the run has ended. Raises OutageError when that takes longer: ask again."""
+        """As in the port; returns when the run has ended. Raises UnfinishedError when that takes longer."""
         async with self._locked(name):
             await self._end(await self._attempts(name, await self._place(name)))
 
@@ -298,7 +298,9 @@ class Kubeflow:
                 self._given_up.add(identifier)
                 return
             if monotonic() > deadline:
-                raise OutageError(SYSTEM, f"run {run.get('display_name')} is being ended; it is looked at again later")
+                raise UnfinishedError(
+                    SYSTEM, f"run {run.get('display_name')} is being ended; it is looked at again later"
+                )
             await asyncio.sleep(self._site.patience.poll)
 
     async def _delete(self, identifier: str) -> None:

@@ -9,6 +9,10 @@ class OutageError(Exception):
         self.system = system
 
 
+class UnfinishedError(OutageError):
+    """The system is doing what it was asked to, and needs longer than a pass may take: ask again."""
+
+
 class ForbiddenError(OutageError):
     """The system answers, and does not let us: a person must give us a right. Told apart only while cleaning up."""
 

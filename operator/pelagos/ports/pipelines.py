@@ -93,7 +93,10 @@ class Pipelines(Protocol):
         """Make the run exist, exactly once per name and attempt; returns without waiting for it."""
 
     async def cancel(self, name: RunName) -> None:
-        """End the run with all its processes, keep what it wrote. No effect on finished or unknown runs."""
+        """End the run with all its processes, keep what it wrote. No effect on finished or unknown runs.
+
+        Raises UnfinishedError when the processes need longer to go than a pass may take.
+        """
 
     async def delete(self, name: RunName) -> None:
-        """Cancel, and remove the engine's record and logs. No effect on unknown runs."""
+        """Cancel, and remove the engine's record and logs. No effect on unknown runs. Raises as ``cancel``."""

@@ -15,7 +15,7 @@ from pelagos.api.kinds import Kind
 from pelagos.decisions import effects
 from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
 from pelagos.ports.cluster import Resource
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.reconcilers import acting, forsaking, reporting
 from pelagos.reconcilers.world import World
 
@@ -77,6 +77,9 @@ async def reconcile(reconciler: Reconciler, resource: Resource, world: World, *,
         resource = written
     try:
         decision = await _decide_and_act(reconciler, resource, world, again=greeted)
+    except UnfinishedError as error:
+        await _report(reconciler, resource, _unfinished(error), world)
+        return Pass("progressing", None, failed=True)
     except OutageError as error:
         await _report(reconciler, resource, _outage(error), world)
         return Pass("unknown", None, failed=True)
@@ -163,6 +166,10 @@ async def _delete(reconciler: Reconciler, resource: Resource, world: World) -> P
     left = tuple(name for name in resource.finalizers if name != meta.FINALIZER)
     await world.cluster.set_finalizers(resource, left)
     return Pass("deleted", None)
+
+
+def _unfinished(error: UnfinishedError) -> Decision:
+    return Decision((Verdict("Ready", Stance.PROGRESSING, "Ending", str(error)),))
 
 
 def _outage(error: OutageError) -> Decision:

@@ -11,7 +11,7 @@ import pytest
 from kubeflow_worlds import NAME, UID, Cluster, make_request
 from pelagos.engines.kubeflow import Kubeflow, Patience
 from pelagos.engines.kubeflow_rest import KubeflowRest
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.ports.pipelines import RunName, RunState
 
 
@@ -31,7 +31,7 @@ async def test_a_step_that_ends_too_slowly_is_an_outage_and_later_an_end(cluster
     await cluster.begin(cluster.runs()[0])
     cluster.hand.slow_end = 1.5
 
-    with pytest.raises(OutageError, match="is being ended"):
+    with pytest.raises(UnfinishedError, match="is being ended"):
         await cluster.engine.cancel(NAME)
     going = await cluster.find()
     assert (going.state, going.message) == (RunState.RUNNING, "the run is being ended")
@@ -187,7 +187,7 @@ async def test_ends_that_take_long_hold_nobody_up_and_are_seen_later(cluster: Cl
     cluster.hand.slow_end = 2.5
 
     begun = time.monotonic()
-    with pytest.raises(OutageError, match="is being ended"):
+    with pytest.raises(UnfinishedError, match="is being ended"):
         await engine.delete(NAME)
     assert time.monotonic() - begun < 2
 

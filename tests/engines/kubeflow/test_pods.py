@@ -22,7 +22,7 @@ from kubeflow_worlds import COMPILED, NAME, make_request
 from pelagos.engines.kubeflow import Kubeflow, Patience, Site
 from pelagos.engines.kubeflow_placement import Mount, Surroundings
 from pelagos.engines.kubeflow_rest import KubeflowRest
-from pelagos.ports.errors import OutageError
+from pelagos.ports.errors import UnfinishedError
 from pelagos.ports.pipelines import PipelineRun, RunRequest, RunResources, RunState
 from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.tenants import Tenant
@@ -346,7 +346,7 @@ async def test_a_pod_whose_node_does_not_answer_keeps_the_run_from_ending(pods: 
     pods.become(pod, phase="Running")
     await pods.reach(RunState.RUNNING)
 
-    with pytest.raises(OutageError, match="is being ended"):
+    with pytest.raises(UnfinishedError, match="is being ended"):
         await pods.engine.cancel(NAME)
 
     pods.plane.request("DELETE", path, {"gracePeriodSeconds": 0})  # as the node's controller does after a while
