@@ -7,7 +7,7 @@ folder=${1:-build/sbom}
 images=("${@:2}")
 bin=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/dev/bin
 mkdir -p "$folder"
-for image in operator=control-plane serving=triton trainer=pipelines; do
+for image in operator=control-plane serving=triton-gpu serving-cpu=triton trainer=pipelines; do
   [[ ${#images[@]} = 0 || " ${images[*]} " == *" ${image%%=*} "* ]] || continue
   # The lock names no dependencies between packages, and the tool says so with a warning.
   PYTHONWARNINGS=ignore "$bin/cyclonedx-py" requirements "requirements/${image#*=}.txt" --pyproject pyproject.toml --spec-version 1.6 \
