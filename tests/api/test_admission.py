@@ -119,18 +119,22 @@ def test_who_may_choose_conventions_is_asked_also_when_they_are_deleted() -> Non
     assert cel.evaluate(no_controller, request={"operation": "UPDATE", "userInfo": controller})
 
 
-def resource(gpus: int | None) -> dict[str, Any]:
-    return {"spec": {"resources": {} if gpus is None else {"gpus": gpus}}}
+def resource(gpus: int | None, replicas: int | None = None) -> dict[str, Any]:
+    scaling = {} if replicas is None else {"scaling": {"max": replicas}}
+    return {"spec": {"resources": {} if gpus is None else {"gpus": gpus}} | scaling}
 
 
 @pytest.mark.parametrize("limit", ["", "0", "2", "9999"])
 @pytest.mark.parametrize("gpus", [None, 0, 1, 2, 3])
-def test_gpus_of_a_new_resource_are_judged_as_the_operator_does(gpus: int | None, limit: str) -> None:
+@pytest.mark.parametrize("replicas", [None, 1, 2])
+def test_gpus_of_a_new_resource_are_judged_as_the_operator_does(
+    gpus: int | None, replicas: int | None, limit: str
+) -> None:
     tenant = Tenant(max_gpus=int(limit) if limit else None)
-    want = limits.exceeded(gpus or 0, tenant)
+    want = limits.exceeded(gpus or 0, tenant, replicas=replicas or 1)
 
     params = config_map(data={"maxGpus": limit})
-    found = cel.violated(BY_NAME[admission.GPU_LIMIT], object=resource(gpus), params=params)
+    found = cel.violated(BY_NAME[admission.GPU_LIMIT], object=resource(gpus, replicas), params=params)
 
     assert found == ([want] if want else [])
 
@@ -145,6 +149,13 @@ def test_a_resource_from_before_the_limit_can_be_changed_but_not_grow(before: in
     )
 
     assert bool(found) is refused
+
+
+def test_more_replicas_of_a_resource_from_before_the_limit_are_refused() -> None:
+    policy, params = BY_NAME[admission.GPU_LIMIT], config_map(data={"maxGpus": "2"})
+
+    assert cel.violated(policy, object=resource(2, 2), oldObject=resource(2, 2), params=params) == []
+    assert cel.violated(policy, object=resource(2, 3), oldObject=resource(2, 2), params=params) != []
 
 
 def test_without_conventions_or_with_unreadable_ones_there_is_no_limit() -> None:

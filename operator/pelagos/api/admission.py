@@ -21,7 +21,6 @@ _IS_OURS = {
     # The name of the request is empty when a whole collection is deleted.
     "expression": f"(request.operation == 'DELETE' ? oldObject : object).metadata.name == '{conventions.CONFIG_MAP}'",
 }
-_GPUS = "{0}.spec.resources.gpus"
 _NO_LIMIT = "!has(params.data) || !('maxGpus' in params.data) || !params.data['maxGpus'].matches('^[0-9]{1,4}$')"
 
 
@@ -112,27 +111,31 @@ def _authority() -> Struct:
 
 
 def _gpu_limit() -> Struct:
-    """More GPUs than the namespace allows. Only what asks for more than before is refused: everything else must go on."""
+    """More GPUs than the namespace allows, in all replicas. Only what asks for more than before is refused: the rest must go on.
+
+    A TrainingRun has no spec.scaling: the server's check of types remarks that in the policy's status, and judges rightly.
+    """
     plurals = [kinds.TRAINING_RUN.plural, kinds.MODEL_SERVICE.plural]
-    new, old = (
-        f"(has({side}.spec.resources) && has({_GPUS.format(side)}) ? {_GPUS.format(side)} : 0)" for side in _SIDES
-    )
     message = (
-        "'spec.resources.gpus is ' + string(variables.gpus) + ', and the namespace allows at most ' + "
-        "params.data['maxGpus'] + ' for one resource (maxGpus in its ConfigMap pelagos-config). "
-        "Ask for fewer, or have the limit raised'"
+        "'spec.resources.gpus is ' + string(variables.gpus) + (variables.replicas > 1 ? ' for each of up to ' + "
+        "string(variables.replicas) + ' replicas (spec.scaling.max), ' + string(variables.gpus * variables.replicas) + "
+        "' in all' : '') + ', and the namespace allows at most ' + params.data['maxGpus'] + "
+        "' for one resource (maxGpus in its ConfigMap pelagos-config). Ask for fewer, or have the limit raised'"
     )
+    gpus, replicas = _number("object", "resources.gpus", 0), _number("object", "scaling.max", 1)
+    before = f"{_number('oldObject', 'resources.gpus', 0)} * {_number('oldObject', 'scaling.max', 1)}"
     return {
         "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
         "matchConstraints": _matching(meta.GROUP, meta.VERSION, plurals, ["CREATE", "UPDATE"]),
         "variables": [
-            {"name": "gpus", "expression": new},
-            {"name": "before", "expression": f"request.operation == 'CREATE' ? 0 : {old}"},
+            {"name": "gpus", "expression": gpus},
+            {"name": "replicas", "expression": replicas},
+            {"name": "before", "expression": f"request.operation == 'CREATE' ? 0 : {before}"},
         ],
         "validations": [
             {
-                "expression": f"{_NO_LIMIT} || variables.gpus <= variables.before || "
-                "variables.gpus <= int(params.data['maxGpus'])",
+                "expression": f"{_NO_LIMIT} || variables.gpus * variables.replicas <= variables.before || "
+                "variables.gpus * variables.replicas <= int(params.data['maxGpus'])",
                 "message": "spec.resources.gpus is above maxGpus of the namespace's ConfigMap pelagos-config",
                 "messageExpression": message,
             }
@@ -140,4 +143,7 @@ def _gpu_limit() -> Struct:
     }
 
 
-_SIDES = ("object", "oldObject")
+def _number(side: str, path: str, default: int) -> str:
+    """The number at a path of two fields below spec, or the default."""
+    whole, part = f"{side}.spec.{path.split('.', maxsplit=1)[0]}", f"{side}.spec.{path}"
+    return f"(has({whole}) && has({part}) ? {part} : {default})"
