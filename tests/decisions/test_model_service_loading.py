@@ -12,7 +12,7 @@ from builders import NOW, make_service, make_service_observed
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import ApplyService, RestartService
 from pelagos.decisions.verdicts import Decision, Stance, summary
-from pelagos.ports.serving import ServiceState
+from pelagos.ports.serving import ProbeResult, ServiceState
 
 
 def decide(state: ServiceState, *, ago: float = 0, **changes: Any) -> Decision:
@@ -105,8 +105,13 @@ def test_a_cluster_that_has_no_room_is_told_in_its_own_words_and_nothing_is_star
 
 
 def test_a_service_that_is_scaled_to_zero_is_ready_and_says_so() -> None:
-    decision = decide(ServiceState.IDLE, replicas=0, proven=True)
+    served = make_service(ServiceState.LOADED)
+    right = ProbeResult(correct=True, message="", latency=0.01)
+    proven = model_service.decide(make_service_observed(service=served, probe=right)).status["model"]["proven"]
+    idle = make_service(ServiceState.IDLE, replicas=0)
+    decision = model_service.decide(make_service_observed(service=idle, last_proven=proven))
 
+    assert decision.status["model"]["proven"] == proven
     assert (summary(decision).stance, summary(decision).reason) == (Stance.DONE, "ScaledToZero")
     assert decision.status["replicas"] == 0
     assert decision.status["url"] == "grpc://127.0.0.1:8001"
@@ -130,7 +135,9 @@ def test_the_addresses_are_published_as_soon_as_they_are_known() -> None:
 
 
 def test_an_idle_endpoint_that_was_never_proven_is_not_ready() -> None:
-    decision = decide(ServiceState.IDLE, replicas=0)
+    idle = make_service(ServiceState.IDLE, replicas=0)
+    decision = model_service.decide(make_service_observed(service=idle, last_proven="sha256:another-model"))
 
+    assert decision.status["model"]["proven"] is None
     assert (summary(decision).stance, summary(decision).reason) == (Stance.UNKNOWN, "NotProven")
     assert kinds(decision) == []

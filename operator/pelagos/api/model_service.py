@@ -165,6 +165,9 @@ class ServedModel(ApiModel):
     onnx_sha256: Annotated[str, Field(description="Digest of the ONNX graph.")]
     source: Annotated[str, Field(description="Where it comes from, in words.")]
     reference: Annotated[str | None, Field(description="What spec.model named when it was resolved.")] = None
+    proven: Annotated[
+        str | None, Field(description="Digest of what serves, once a real inference with it was right; empty before.")
+    ] = None
 
 
 class Endpoints(ApiModel):

@@ -319,8 +319,8 @@ MODEL_SERVICE = (
     Reason(
         "NotProven",
         "under way",
-        "Scaled to zero, and no answer of this version is known to be right: after a start of the operator, for example. The next "
-        "request starts a server, which is proven then.",
+        "Scaled to zero before an answer of this model with these settings was seen to be right. The next request starts a "
+        "server, which is proven then.",
     ),
     Reason("ServerDied", "being healed", "The server's process is gone; it is started again with growing pauses."),
     Reason("Probing", "under way", "The first synthetic inference is under way."),

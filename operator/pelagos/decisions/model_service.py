@@ -50,8 +50,9 @@ class Observed:
     """All that is known about a ModelService, read once.
 
     ``model`` is what spec names now; ``last_model`` what was served last, for when the reference has gone, and
-    ``last_reference`` what spec named then. ``probe`` is the latest synthetic inference of the server as it runs now; None when
-    none was made yet. ``wrong_probes`` counts wrong ones in a row.
+    ``last_reference`` what spec named then; ``last_proven`` is the ServiceWant.pods of which an answer was right. ``probe`` is
+    the latest synthetic inference of the server as it runs now; None when none was made yet. ``wrong_probes`` counts wrong ones
+    in a row.
     """
 
     spec: ModelServiceSpec
@@ -67,6 +68,7 @@ class Observed:
     wrong_probes: int
     now: datetime
     tenant: Tenant = Tenant()
+    last_proven: str | None = None
 
 
 def reference(spec: ModelServiceSpec) -> str:
@@ -119,7 +121,8 @@ def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
     want = wanted(seen, model)
     named = seen.last_reference if isinstance(seen.model, Unresolved) else reference(seen.spec)
     served = {"name": want.model_name, "uri": model.uri, "onnxSha256": model.onnx_sha256, "source": model.source}
-    status: dict[str, Any] = {"model": served | {"reference": named}, "url": None, "endpoints": None}
+    proven = want.pods if seen.last_proven == want.pods else None
+    status: dict[str, Any] = {"model": served | {"reference": named, "proven": proven}, "url": None, "endpoints": None}
     service = seen.service
     if service is not None and service.grpc_url:
         # Also while something else is served: clients go on, and what replaces it has the same addresses.
@@ -133,9 +136,9 @@ def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
         return _apply(seen, want, resolved, status)
     status |= {"restarts": service.restarts, "replicas": service.replicas}
     if service.state is ServiceState.IDLE:
-        return _idle(service, resolved, status)
+        return _idle(resolved, status)
     if service.state is ServiceState.LOADED:
-        return _prove(seen, resolved, status)
+        return _prove(seen, want, resolved, status)
     verdict, effects, again = _not_loaded(seen, service, want)
     return Decision((resolved, verdict), effects, status, again)
 
@@ -145,7 +148,7 @@ def _apply(seen: Observed, want: ServiceWant, resolved: Verdict, status: dict[st
     service, effects = seen.service, (ApplyService(want),)
     is_same = service is not None and service.pods_digest == want.pods and service.state is ServiceState.LOADED
     if is_same and seen.probe is not None and seen.probe.correct:
-        return replace(_prove(seen, resolved, status), effects=effects, recheck_after=1)
+        return replace(_prove(seen, want, resolved, status), effects=effects, recheck_after=1)
     loading = Verdict(
         MODEL_LOADED, Stance.PROGRESSING, "Starting", f"starting the server for {status['model']['source']}"
     )
@@ -187,9 +190,9 @@ def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tupl
     return verdict, (ApplyService(want),), 1
 
 
-def _idle(service: ServiceSeen, resolved: Verdict, status: dict[str, Any]) -> Decision:
+def _idle(resolved: Verdict, status: dict[str, Any]) -> Decision:
     """Scaled to zero by the cluster, which was asked for, and the next request starts it: Ready when that was proven before."""
-    if not service.proven:
+    if not status["model"]["proven"]:
         message = (
             "no replica runs, and no answer of this version is known to be right; the next request starts and proves it"
         )
@@ -200,7 +203,7 @@ def _idle(service: ServiceSeen, resolved: Verdict, status: dict[str, Any]) -> De
     return Decision((resolved, loaded), (), status, WATCH, ready)
 
 
-def _prove(seen: Observed, resolved: Verdict, status: dict[str, Any]) -> Decision:
+def _prove(seen: Observed, want: ServiceWant, resolved: Verdict, status: dict[str, Any]) -> Decision:
     loaded = Verdict(MODEL_LOADED, Stance.DONE, "Loaded", "the server has loaded the model")
     probe = seen.probe
     if probe is None:
@@ -210,6 +213,7 @@ def _prove(seen: Observed, resolved: Verdict, status: dict[str, Any]) -> Decisio
         effects = (RestartService(seen.uid),) if seen.wrong_probes >= PROBE_FAILURES else ()
         failing = Verdict(PROBED, Stance.FAILING, "ProbeFailed", f"the synthetic inference failed: {probe.message}")
         return Decision((resolved, loaded, failing), effects, status, 2)
+    status["model"]["proven"] = want.pods
     probed = Verdict(PROBED, Stance.DONE, "AnsweredRight", "a real inference gave the answer of the training framework")
     ready = Verdict("Ready", Stance.DONE, "Serving", f"serving {status['model']['source']}")
     return Decision((resolved, loaded, probed), (), status, WATCH, ready)

@@ -113,7 +113,6 @@ class ClusterServing(ABC):
         self._probe_timeout = probe_timeout
         self._created = datetime.now(UTC)
         self._places: dict[str, tuple[str, str]] = {}
-        self._proven: dict[str, str] = {}
         self._since: dict[str, tuple[tuple[object, ...], datetime]] = {}
         self._accepted: dict[str, tuple[str, float]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -174,7 +173,6 @@ class ClusterServing(ABC):
             changed_at=self._changed_at(view, state, restarts),
             replicas=len(view.ready),
             pods_digest=view.want.pods,
-            proven=self._proven.get(uid) == view.want.pods,
         )
 
     async def apply(self, want: ServiceWant) -> None:
@@ -201,11 +199,7 @@ class ClusterServing(ABC):
         if view is None or addresses is None:
             return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
         package = await self._packages.find(view.want)
-        result = await model_probe.probe(addresses.grpc, view.want, package.known, self._probe_timeout)
-        if result.correct:
-            # Not an annotation: KServe would hand it on to the pods, and replace them.
-            self._proven[uid] = view.want.pods
-        return result
+        return await model_probe.probe(addresses.grpc, view.want, package.known, self._probe_timeout)
 
     async def restart(self, uid: str) -> None:
         """Replace all pods. A single one, which may be the only one that fits, is ended first. No effect when there is none."""
@@ -232,7 +226,6 @@ class ClusterServing(ABC):
                     if _is_owned(found, uid):
                         await self._cluster.delete(kind, found)
             self._since.pop(uid, None)
-            self._proven.pop(uid, None)
             self._accepted.pop(uid, None)
         self._locks.pop(uid, None)
 

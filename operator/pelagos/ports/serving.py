@@ -108,8 +108,6 @@ class ServiceSeen:
     """Ready ones."""
     pods_digest: str = ""
     """Of the want that the servers were made for; empty: not told."""
-    proven: bool = False
-    """Whether a probe of servers of this want has been right. Not remembered for ever: False may mean not known any more."""
 
 
 @dataclass(frozen=True)

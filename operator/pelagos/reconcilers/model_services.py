@@ -39,6 +39,7 @@ class ModelServiceReconciler:
             model=await _resolve(resource, spec, tenant, world),
             last_model=_last_model(resource),
             last_reference=(resource.status.get("model") or {}).get("reference"),
+            last_proven=(resource.status.get("model") or {}).get("proven"),
             service=service,
             probe=probed.result if probed else None,
             wrong_probes=probed.wrong if probed else 0,
