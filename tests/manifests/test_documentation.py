@@ -88,5 +88,5 @@ def test_the_page_names_every_component(component: str) -> None:
 
 
 def test_the_paths_of_the_page_exist() -> None:
-    for path in re.findall(r"`?((?:manifests|operator|tests)/[\w./-]+)", INSTALLING + GITOPS):
+    for path in re.findall(r"(?<![\w/])((?:manifests|operator|tests|images)/[\w./-]+)", INSTALLING + GITOPS):
         assert (rendering.ROOT / path.rstrip(".")).exists(), path
