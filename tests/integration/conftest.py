@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from control_plane import ControlPlane, start_control_plane
+from control_plane import ControlPlane
+from plane_fixtures import plane
 from sites import Site
 
-
-@pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """One API server for all tests, with our kinds."""
-    running = start_control_plane(tmp_path_factory.mktemp("plane"))
-    running.apply_crds()
-    yield running
-    running.stop()
-
+__all__ = ["plane"]
 
 _numbers = itertools.count(1)
 

@@ -5,26 +5,16 @@ In: signals, accidents of the API server, Leases as others might write them. Out
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from control_plane import ControlPlane, start_control_plane
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.wiring import Credentials, rest_client
+from control_plane import ControlPlane
+from plane_fixtures import api, plane
+
+__all__ = ["api", "plane"]
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """One API server for all tests, with our kinds."""
-    running = start_control_plane(tmp_path_factory.mktemp("plane"))
-    running.apply_crds()
-    yield running
-    running.stop()
 
 
 @pytest.fixture
@@ -33,15 +23,6 @@ def namespace(plane: ControlPlane) -> str:
     name = f"lead-{next(_numbers)}"
     plane.create_namespace(name)
     return name
-
-
-@pytest.fixture
-async def api(plane: ControlPlane) -> AsyncIterator[KubernetesRest]:
-    """The client that engines use."""
-    made = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
-    yield made
-    await made.close()
-    await asyncio.sleep(0.05)  # TLS connections end a moment after their session
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from control_plane import ControlPlane, start_control_plane
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.wiring import Credentials, rest_client
+from control_plane import ControlPlane
+from plane_fixtures import api, plane
+
+__all__ = ["api", "plane"]
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """One API server for all tests, with our kinds."""
-    running = start_control_plane(tmp_path_factory.mktemp("plane"))
-    running.apply_crds()
-    yield running
-    running.stop()
 
 
 @pytest.fixture
@@ -45,15 +36,6 @@ def agree(plane: ControlPlane) -> Callable[..., None]:
         plane.request("POST", path, {"metadata": {"name": "pelagos-config"}, "data": data, **more})
 
     return write
-
-
-@pytest.fixture
-async def api(plane: ControlPlane) -> AsyncIterator[KubernetesRest]:
-    """The client that engines use."""
-    made = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
-    yield made
-    await made.close()
-    await asyncio.sleep(0.05)  # TLS connections end a moment after their session
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
