@@ -99,7 +99,9 @@ class FakeWorld:
         """The fake is the outside world itself."""
 
     def begun(self, name: str) -> int:
-        return self._fake.attempts_begun
+        known = self._fake.runs.get(RunName(name))
+        # The fake counts the attempts of all runs together; a run that never began has none.
+        return self._fake.attempts_begun if known is not None and known.run.started_at is not None else 0
 
 
 class KfpLocalWorld:

@@ -201,6 +201,7 @@ async def test_a_waiting_run_that_is_canceled_never_begins(world: World) -> None
     await reach(world, "prepare-2", RunState.SUCCEEDED)
 
     await reach(world, "prepare-3", RunState.CANCELED)
+    assert world.begun("prepare-3") == 0
 
 
 async def test_a_run_goes_on_while_the_operator_is_replaced(world: World) -> None:

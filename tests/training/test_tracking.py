@@ -115,10 +115,15 @@ def test_a_silent_server_does_not_hold_the_flush(monkeypatch: pytest.MonkeyPatch
             tracker.flush()
 
 
-def test_without_an_address_nothing_is_sent() -> None:
+def test_without_an_address_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[object] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: reached.append(address))
+
     tracker = Tracker("", "")
     tracker.metrics({"train/loss": 0.5}, 1, time.time())
     tracker.flush()
+
+    assert reached == []
 
 
 def test_the_client_does_not_retry_for_minutes_by_itself() -> None:
