@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from object_storage import ObjectStorage, bucket, object_storage
 from pelagos import choosing
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.settings import Settings
-from pelagos.wiring import Credentials, rest_client
+from plane_fixtures import api
 
-__all__ = ["bucket", "object_storage"]
+__all__ = ["api", "bucket", "object_storage"]
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +24,6 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     running = start_control_plane(tmp_path_factory.mktemp("plane"))
     yield running
     running.stop()
-
-
-@pytest.fixture
-async def api(plane: ControlPlane) -> AsyncIterator[KubernetesRest]:
-    made = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
-    yield made
-    await made.close()
-    await asyncio.sleep(0.05)  # TLS connections end a moment after their session
 
 
 async def asked(api: KubernetesRest, home: Path, name: str, **changes: Any) -> str | None:

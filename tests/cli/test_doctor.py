@@ -5,10 +5,9 @@ In: what is installed. Out: findings with what to do, the exit code, and JSON.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import urllib.error
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner, Result
 
-from control_plane import ControlPlane, start_control_plane
+from control_plane import ControlPlane
 from object_storage import ObjectStorage, bucket, object_storage
 from pelagos.api.admission import POLICIES
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
@@ -24,28 +23,11 @@ from pelagos.cli.diagnosis.findings import Finding, Patient, Section, State, exa
 from pelagos.cli.main import app
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.settings import Settings
-from pelagos.wiring import Credentials, rest_client
+from plane_fixtures import api, plane
 
-__all__ = ["bucket", "object_storage"]
+__all__ = ["api", "bucket", "object_storage", "plane"]
 
 Serve = Callable[[dict[str, tuple[int, str]]], Any]
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """An API server with our kinds."""
-    running = start_control_plane(tmp_path_factory.mktemp("plane"))
-    running.apply_crds()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-async def api(plane: ControlPlane) -> AsyncIterator[KubernetesRest]:
-    made = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
-    yield made
-    await made.close()
-    await asyncio.sleep(0.05)  # TLS connections end a moment after their session
 
 
 @pytest.fixture
