@@ -1,0 +1,342 @@
+"""The side that asks: keeps a zygote and up to so many children, and turns every way to fail into an error of its own.
+
+Threads may share a pool. A pool that is carried over into a forked process starts anew there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pelagos_pipelines.sandbox.limits import (
+    MEBIBYTE,
+    Answer,
+    CrashError,
+    LimitError,
+    Limits,
+    TaskError,
+    TaskRefusedError,
+)
+from pelagos_pipelines.sandbox.zygote import MESSAGE_BYTES
+
+_START_SECONDS = 60.0
+_KEPT_BYTES = 16 * MEBIBYTE
+"""Shared files that grew beyond this are given back after the task."""
+_TASKS_OF_ONE_CHILD = 5_000
+"""A child that was used often is replaced, so that nothing accumulates."""
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+"""All that children see of our environment, which holds passwords."""
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+@dataclass
+class _Child:
+    pid: int
+    socket: socket.socket
+    input: int
+    output: int
+    tasks: int = 0
+
+    def shrink(self) -> None:
+        """Give back memory that one large task needed."""
+        for shared in (self.input, self.output):
+            if os.fstat(shared).st_size > _KEPT_BYTES:
+                os.ftruncate(shared, 0)
+
+    def close(self) -> None:
+        self.socket.close()
+        os.close(self.input)
+        os.close(self.output)
+
+
+class _ZygoteGoneError(Exception):
+    """Somebody has ended the zygote, and with it all children."""
+
+
+class Pool:
+    """Children that run the tasks of one module within limits.
+
+    Args:
+        module: the module whose functions are the tasks.
+        limits: the ceilings of each task.
+        children: how many tasks run at once; further callers wait.
+        environment: variables for the libraries that the module loads.
+    """
+
+    def __init__(
+        self, module: str, limits: Limits, children: int = 1, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Nothing is started before the first task."""
+        self.limits = limits
+        self._module = module
+        self._children = children
+        self._environment = dict(environment or {})
+        self._begin()
+        atexit.register(self.close)
+
+    def _begin(self) -> None:
+        self._owner = os.getpid()
+        self._turns = threading.BoundedSemaphore(self._children)
+        self._lock = threading.Lock()
+        self._free: list[_Child] = []
+        self._zygote: _Zygote | None = None
+
+    def __enter__(self) -> Pool:
+        """Close the pool at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the pool."""
+        self.close()
+
+    def run(
+        self, task: str, arguments: Mapping[str, Any], content: bytes | memoryview = b"", file: int | None = None
+    ) -> Answer:
+        """Run a task of the module on ``content``, or on the open ``file``, which the child reads by its descriptor.
+
+        Raises:
+            TaskRefusedError: by the task.
+            LimitError: the task reached a ceiling.
+            CrashError: the child ended during the task.
+            TaskError: the task raised something else.
+        """
+        if self._owner != os.getpid():
+            self._begin()
+        request = json.dumps({"task": task, "arguments": dict(arguments)}).encode()
+        if len(request) > MESSAGE_BYTES:
+            raise ValueError(f"the arguments of a task have {len(request)} bytes; at most {MESSAGE_BYTES} fit")
+        with self._turns:
+            try:
+                return self._run(request, content, file)
+            except _ZygoteGoneError:  # somebody ended it; our task may have had nothing to do with that
+                try:
+                    return self._run(request, content, file)
+                except _ZygoteGoneError:
+                    raise CrashError("the processes that read it end again and again") from None
+
+    def _run(self, request: bytes, content: bytes | memoryview, file: int | None) -> Answer:
+        child = self._take()
+        usable = False
+        try:
+            answer = _judge(self._ask(child, request, content, file), child, self.limits)
+            usable = True
+            return answer
+        except TaskRefusedError:
+            usable = True
+            raise
+        finally:
+            self._give_back(child, usable)
+
+    def close(self) -> None:
+        """End the zygote and all children."""
+        atexit.unregister(self.close)
+        if self._owner != os.getpid():
+            return
+        with self._lock:
+            self._drop()
+
+    def _take(self) -> _Child:
+        with self._lock:
+            if self._zygote is not None and not self._zygote.lives():
+                self._drop()
+            if self._free:
+                return self._free.pop()
+            if self._zygote is None:
+                self._zygote = _Zygote(self._module, self._environment)
+            try:
+                return self._zygote.fork(self.limits)
+            except (OSError, EOFError) as error:
+                self._drop()
+                raise _ZygoteGoneError from error
+
+    def _drop(self) -> None:
+        for child in self._free:
+            child.close()
+        self._free.clear()
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+
+    def _ask(self, child: _Child, request: bytes, content: bytes | memoryview, file: int | None) -> dict[str, Any]:
+        deadline = time.monotonic() + self.limits.deadline
+        try:
+            if file is None:
+                _write(child.input, content)
+                child.socket.sendall(request)
+            else:
+                socket.send_fds(child.socket, [request], [file])
+            child.socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            received = child.socket.recv(MESSAGE_BYTES + 1)
+            child.socket.settimeout(None)
+        except TimeoutError:
+            raise LimitError("deadline", self.limits) from None
+        except ConnectionError:
+            received = b""
+        if not received:
+            raise self._death(child)
+        try:
+            message = json.loads(received)
+        except (ValueError, RecursionError):
+            message = None
+        if not isinstance(message, dict):
+            raise CrashError("the process that read it gave no answer that makes sense")
+        return message
+
+    def _death(self, child: _Child) -> Exception:
+        """The error for a child that ended in the middle of a task."""
+        with self._lock:
+            code = self._zygote.end(child.pid) if self._zygote is not None else None
+        child.pid = 0
+        if code is None:
+            return _ZygoteGoneError()
+        if code == -signal.SIGXCPU:
+            return LimitError("cpu", self.limits)
+        # Nobody here has killed it: the kernel does when the machine or the container has no memory left.
+        if code in (0, -signal.SIGKILL):
+            return LimitError("memory", self.limits)
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        return CrashError(f"the process that read it {how}")
+
+    def _give_back(self, child: _Child, usable: bool) -> None:
+        child.tasks += 1
+        if usable:
+            child.shrink()
+        with self._lock:
+            if usable and child.tasks < _TASKS_OF_ONE_CHILD and self._zygote is not None:
+                self._free.append(child)
+                return
+            if child.pid and self._zygote is not None:
+                self._zygote.end(child.pid)
+            child.close()
+
+
+class _Zygote:
+    """The process that forks children, seen from ours."""
+
+    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    interpreter(),
+                    "-I",
+                    str(Path(__file__).with_name("zygote.py")),
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                ],
+                env=kept | _ONE_THREAD | dict(environment),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._socket = ours
+        self._socket.settimeout(_START_SECONDS)
+        try:
+            self._talk({"path": [str(Path(entry).absolute()) for entry in sys.path], "module": module})
+        except (OSError, EOFError, ValueError) as error:
+            self.close()
+            raise CrashError(f"the process for {module} did not start: {error}") from error
+
+    def fork(self, limits: Limits) -> _Child:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        shared = [os.memfd_create(name) for name in ("input", "output")]
+        try:
+            message = {"fork": True, "limits": asdict(limits)}
+            pid = self._talk(message, [theirs.fileno(), *shared])["pid"]
+        except BaseException:
+            ours.close()
+            for one in shared:
+                os.close(one)
+            raise
+        finally:
+            theirs.close()
+        return _Child(pid, ours, *shared)
+
+    def end(self, pid: int) -> int | None:
+        """Kill the child if it lives; how it ended, as `os.waitstatus_to_exitcode` says it. None when the zygote is gone."""
+        try:
+            status: int = self._talk({"end": pid})["status"]
+        except (OSError, EOFError):
+            return None
+        return status
+
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        self._socket.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _talk(self, message: dict[str, Any], descriptors: list[int] | None = None) -> dict[str, Any]:
+        socket.send_fds(self._socket, [json.dumps(message).encode()], descriptors or [])
+        received = self._socket.recv(MESSAGE_BYTES)
+        if not received:
+            raise EOFError("it ended")
+        answer: dict[str, Any] = json.loads(received)
+        return answer
+
+
+def interpreter() -> str:
+    """The Python of this environment; inside of Triton's Python backend ``sys.executable`` is not it."""
+    named = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    candidates = [Path(sys.executable), *(Path(prefix) / "bin" / named for prefix in (sys.prefix, sys.base_prefix))]
+    for candidate in candidates:
+        if candidate.name.startswith("python") and os.access(candidate, os.X_OK):
+            return str(candidate)
+    return named
+
+
+def _judge(message: dict[str, Any], child: _Child, limits: Limits) -> Answer:
+    """What a child's message means. Everything in it may be a lie, so only the types that we expect are taken."""
+    detail, size, limit = message.get("detail"), message.get("size"), message.get("limit")
+    if isinstance(refused := message.get("refused"), str):
+        raise TaskRefusedError(_printable(refused), detail if isinstance(detail, dict) else None)
+    if limit in ("memory", "result"):
+        raise LimitError(limit, limits)
+    if isinstance(error := message.get("error"), str):
+        raise TaskError(_printable(error))
+    document = message.get("document")
+    if not isinstance(document, dict) or not isinstance(size, int) or not 0 <= size <= limits.result:
+        raise CrashError("the process that read it gave no answer that makes sense")
+    return Answer(document, _read(child.output, size))
+
+
+def _read(descriptor: int, size: int) -> bytearray:
+    """The bytes are copied: what the child does to the file afterwards concerns nobody."""
+    content = bytearray(size)
+    view, position = memoryview(content), 0
+    while position < size:
+        got = os.preadv(descriptor, [view[position:]], position)
+        if got == 0:
+            raise CrashError("the process that read it gave less than it announced")
+        position += got
+    return content
+
+
+def _write(descriptor: int, content: bytes | memoryview) -> None:
+    view, position = memoryview(content), 0
+    while position < len(view):
+        position += os.pwrite(descriptor, view[position:], position)
+    os.ftruncate(descriptor, len(view))
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)[:4000]
