@@ -57,7 +57,7 @@ def tree_of(root: Path) -> Tree:
 def read(root: Path, task: Task = Task.DETECTION, name: str = "Auto") -> Collection:
     """Read a source as the preparation does, with sizes from its real images."""
     tree = tree_of(root)
-    return registry.choose(name, tree, task).read(tree, lambda path: upright_size(tree.path(path)))
+    return registry.choose(name, tree, task).read(tree, lambda path: upright_size(root / path))
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:

@@ -217,6 +217,8 @@ class Reason(StrEnum):
 
     SOURCE_NOT_FOUND = "SourceNotFound"
     """The folder that the source names does not exist on the data volume."""
+    SOURCE_NOT_READABLE = "SourceNotReadable"
+    """The account that steps run under may not read a file or folder of the source."""
     SOURCE_EMPTY = "SourceEmpty"
     """The source holds no images."""
     FORMAT_NOT_RECOGNISED = "FormatNotRecognised"

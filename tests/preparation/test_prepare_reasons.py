@@ -20,6 +20,7 @@ from pelagos_pipelines.contract import Failure, Reason, RefusedError
 from pelagos_pipelines.tasks.prepare import prepare
 
 ELSEWHERE = {
+    Reason.SOURCE_NOT_READABLE,
     Reason.DATASET_NOT_READABLE,
     Reason.CHECKPOINT_INVALID,
     Reason.UNTRUSTED_CHECKPOINT,
@@ -29,7 +30,7 @@ ELSEWHERE = {
     Reason.DISK_FULL,
     Reason.STORAGE_REFUSED,
 }
-"""Reasons of reading versions and of training; the full disk has a test of its own below."""
+"""Reasons of reading versions and of training; rights are judged in tests/sources; the full disk has a test of its own below."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ CASES = (
     Case(
         Reason.UNKNOWN_CLASS,
         "source",
-        ("labels/a.txt, line 1: class 3", "declares 1"),
+        ("labels/a.txt, line 1: the class", "declares, 1"),
         _unknown_class,
         {"task": "Detection"},
     ),

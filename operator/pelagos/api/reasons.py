@@ -112,6 +112,12 @@ DATASET = (
         "The source may not be read: its path or a link in it leaves the data volume, or it holds too many files.",
         "Follow the message.",
     ),
+    Reason(
+        "SourceNotReadable",
+        "needs you",
+        "The account that the operator or a step runs under may not read a file or folder of the source.",
+        "Give it the right to read them (chmod -R a+rX).",
+    ),
     Reason("SourceEmpty", "needs you", "The source holds no images.", "Put images there."),
     Reason(
         "FormatNotRecognised",

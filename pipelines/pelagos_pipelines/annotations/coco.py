@@ -8,7 +8,7 @@ Boxes are x, y, width, height in pixels; category ids are any integers. ``images
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -29,6 +29,7 @@ from pelagos_pipelines.annotations.model import (
     split_of,
     suffix,
 )
+from pelagos_pipelines.beneath import TooLargeError
 from pelagos_pipelines.contract import SPLITS, Reason, RefusedError, Split, Task
 
 NAME = "Coco"
@@ -152,12 +153,17 @@ def _files(tree: Tree) -> list[str]:
 
 
 def _parse(tree: Tree, path: str) -> _File:
-    content = hostile.read_bytes(tree.path(path), path, MAX_BYTES)
+    try:
+        content = tree.read(path, MAX_BYTES)
+    except TooLargeError as error:
+        raise hostile.too_large(path, error.size, MAX_BYTES) from error
     where = hostile.printable(path)
     try:
         parsed = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise hostile.invalid(f"{where} is not JSON: {error}; export it again") from error
+        raise hostile.invalid(
+            f"{where}, line {error.lineno}, column {error.colno}, is not JSON; export it again"
+        ) from error
     try:
         return _File.model_validate(parsed)
     except ValidationError as error:
@@ -169,15 +175,19 @@ def _parse(tree: Tree, path: str) -> _File:
 
 def _read_file(tree: Tree, path: str, content: _File, reading: _Reading) -> None:
     where = hostile.printable(path)
-    categories = {entry.id: hostile.class_name(entry.name, where) for entry in content.categories}
+    categories = {
+        entry.id: hostile.class_name(entry.name, f"{where}: categories[{number}].name")
+        for number, entry in enumerate(content.categories)
+    }
     if len(categories) < len(content.categories):
         raise hostile.invalid(f"{where} declares two categories with one id; ids must be unique: export it again")
     reading.names += [categories[key] for key in sorted(categories)]
     boxes = _boxes(where, content, categories, reading)
-    for entry in content.images:
-        found = _locate(tree, path, hostile.relative(entry.file_name, where))
+    for number, entry in enumerate(content.images):
+        place = f"{where}: images[{number}]"
+        found = _locate(tree, path, hostile.relative(entry.file_name, f"{place}.file_name"))
         if found is None:
-            reading.orphans.append(entry.file_name)
+            reading.orphans.append(place)
         elif found in reading.images:
             raise hostile.invalid(
                 f"{where} lists {hostile.printable(found)}, which is listed before; list an image once"
@@ -188,7 +198,7 @@ def _read_file(tree: Tree, path: str, content: _File, reading: _Reading) -> None
                 width=entry.width or None,
                 height=entry.height or None,
                 group=entry.group or hostile.original_of(found),
-                split=_split(path) if entry.split is None else _stated(entry.split, where),
+                split=_split(path) if entry.split is None else _stated(entry.split, place),
                 boxes=tuple(boxes.get(entry.id, ())),
             )
 
@@ -198,12 +208,12 @@ def _boxes(where: str, content: _File, categories: Mapping[int, str], reading: _
     if len(known) < len(content.images):
         raise hostile.invalid(f"{where} lists two images with one id; ids must be unique: export it again")
     boxes: dict[int | str, list[Box]] = defaultdict(list)
-    unknown: Counter[int] = Counter()
-    for entry in content.annotations:
+    unknown: list[str] = []
+    for number, entry in enumerate(content.annotations):
         if entry.image_id not in known:
-            reading.orphans.append(f"image_id {entry.image_id} in {where}")
+            reading.orphans.append(f"{where}: annotations[{number}]")
         elif entry.category_id not in categories:
-            unknown[entry.category_id] += 1
+            unknown.append(f"annotations[{number}]")
         elif entry.iscrowd:
             reading.crowds += 1  # the box around a crowd is no object: COCO's own evaluation ignores it
         elif not entry.bbox:
@@ -213,9 +223,8 @@ def _boxes(where: str, content: _File, categories: Mapping[int, str], reading: _
     if unknown:
         raise RefusedError(
             Reason.UNKNOWN_CLASS,
-            f"{where} has {unknown.total()} annotations of categories that it does not declare"
-            f" (category_id {hostile.few(str(key) for key in sorted(unknown))}; declared are"
-            f" {hostile.few(str(key) for key in sorted(categories))}): declare them, or remove the annotations",
+            f"{where} has {len(unknown)} annotations of categories that it does not declare ({hostile.few(unknown)});"
+            f" declared are {len(categories)}: declare the others, or remove the annotations",
             "source",
         )
     return boxes
@@ -242,9 +251,7 @@ def _split(path: str) -> Split | None:
 def _stated(name: str, where: str) -> Split:
     split = split_of(name)
     if split is None:
-        raise hostile.invalid(
-            f"{where} names the split {hostile.printable(name)!r}; allowed are {', '.join(SPLIT_NAMES)}: correct images[].split"
-        )
+        raise hostile.invalid(f"{where}.split is none of those that are allowed, {', '.join(SPLIT_NAMES)}: correct it")
     return split
 
 

@@ -1,10 +1,14 @@
-"""Checks of what users' files say: names, paths, sizes of files. Every reader takes names and paths through here."""
+"""Checks of what users' files say: names, paths, sizes of files. Every reader takes names and paths through here.
+
+Messages reach status, where more people read than may read the files: they name a file, a line or a field and what is wrong
+there, and never repeat what the file holds. Only class names that have passed here may be shown, and names of files.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from pelagos_pipelines.contract import Reason, RefusedError
 
@@ -39,8 +43,7 @@ def class_name(value: object, where: str) -> str:
         if name and len(name) <= MAX_CLASS_NAME and not _CONTROL.search(name) and _encodable(name):
             return name
     raise invalid(
-        f"{where} declares the class {printable(repr(value))}; a class name is text of 1 to {MAX_CLASS_NAME} characters"
-        " on one line: rename it"
+        f"{where} is no class name, which is text of 1 to {MAX_CLASS_NAME} characters on one line: rename the class"
     )
 
 
@@ -54,34 +57,10 @@ def relative(value: str, where: str) -> PurePosixPath:
     escapes = path.is_absolute() or ".." in path.parts or re.match(r"^[A-Za-z]:", value)
     if escapes or not path.parts or _CONTROL.search(value) or not _encodable(value):
         raise invalid(
-            f"{where} names the file {printable(repr(value))}; allowed are paths below the source's folder, without '..':"
+            f"{where} is no path below the source's folder, without '..' and control characters:"
             " write the path relative to the annotation file"
         )
     return path
-
-
-def read_bytes(path: Path, name: str, limit: int) -> bytes:
-    """The content of a text file of the source.
-
-    Raises:
-        RefusedError: FORMAT_INVALID when it has more than ``limit`` bytes.
-    """
-    size = path.stat().st_size
-    if size > limit:
-        raise invalid(f"{printable(name)} has {size} bytes; at most {limit} are read: divide it")
-    return path.read_bytes()
-
-
-def read_text(path: Path, name: str, limit: int) -> str:
-    """The content of a UTF-8 text file of the source; a byte order mark is dropped.
-
-    Raises:
-        RefusedError: FORMAT_INVALID when it is too large or not UTF-8.
-    """
-    try:
-        return read_bytes(path, name, limit).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise invalid(f"{printable(name)} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
 def original_of(path: str) -> str | None:
@@ -95,6 +74,21 @@ def missing_images(orphans: Sequence[str]) -> RefusedError:
     return RefusedError(
         Reason.LABEL_WITHOUT_IMAGE,
         f"{len(orphans)} label files or annotation entries have no image: {few(orphans)}; add the images, or remove the labels",
+        "source",
+    )
+
+
+def too_large(path: str, size: int, limit: int) -> RefusedError:
+    """The refusal of a file that no reader looks into."""
+    return invalid(f"{printable(path)} has {size} bytes; at most {limit} are read: divide it")
+
+
+def closed(paths: Sequence[str]) -> RefusedError:
+    """The refusal of files and folders that the account of a step may not read."""
+    return RefusedError(
+        Reason.SOURCE_NOT_READABLE,
+        f"{len(paths)} files or folders may not be read by the account that steps run under: {few(paths)};"
+        " give it the right to read them (chmod -R a+rX), or move them out of the source",
         "source",
     )
 

@@ -74,5 +74,5 @@ def _record(path: str, depth: int) -> ImageRecord:
         path=path,
         split=split_of(folders[0]) if depth else None,
         group=between or hostile.original_of(path),
-        label=hostile.class_name(folders[depth], f"the folder {hostile.printable(folders[depth])}"),
+        label=hostile.class_name(folders[depth], f"the folder name {hostile.printable(folders[depth])}"),
     )

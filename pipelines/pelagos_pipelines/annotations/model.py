@@ -6,12 +6,15 @@ It knows no format, no place and no framework.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeAlias
 
+from pelagos_pipelines.annotations import hostile
+from pelagos_pipelines.beneath import Folder, NoFileError, TooLargeError
 from pelagos_pipelines.contract import Split, Task
 
 SPLIT_NAMES: Mapping[str, Split] = {
@@ -78,10 +81,15 @@ class Collection:
 
 @dataclass(frozen=True)
 class Tree:
-    """The regular files below ``root``: sorted paths relative to it, with forward slashes. Nothing hidden, no way out."""
+    """The regular files below an open folder: sorted paths relative to it, with forward slashes. Nothing hidden, no way out.
 
-    root: Path
+    ``links`` holds, for a name that is a link to a file of the source, the path of that file; ``warnings`` what was left out.
+    """
+
+    folder: Folder
     files: tuple[str, ...]
+    links: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     known: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -97,9 +105,53 @@ class Tree:
         """The images of other kinds."""
         return tuple(path for path in self.files if suffix(path) in CONVERTIBLE)
 
-    def path(self, relative: str) -> Path:
-        """Where a file of the tree lies."""
-        return self.root / relative
+    def read(self, path: str, limit: int) -> bytes:
+        """The content of a file of the tree, which is opened below the folder and never through a link.
+
+        Raises:
+            TooLargeError: it has more than ``limit`` bytes.
+            RefusedError: FORMAT_INVALID when it is a link by now, SOURCE_NOT_READABLE when it may not be read.
+            ChangedError: it changed, or went, while it was read.
+        """
+        with self.refusing(path):
+            return self.folder.read(self.links.get(path, path), limit)
+
+    def copy(self, path: str, target: Path) -> str:
+        """Copy a file of the tree; the sha256 of the bytes that were written. Raises as ``open`` does."""
+        with self.refusing(path):
+            return self.folder.copy(self.links.get(path, path), target)
+
+    def text(self, path: str, limit: int) -> str:
+        """The content of a UTF-8 text file of the source; a byte order mark is dropped.
+
+        Raises:
+            RefusedError: FORMAT_INVALID when it is too large or not UTF-8; see also ``read``.
+        """
+        try:
+            return self.read(path, limit).decode("utf-8-sig")
+        except TooLargeError as error:
+            raise hostile.too_large(path, error.size, limit) from error
+        except UnicodeDecodeError as error:
+            raise hostile.invalid(f"{hostile.printable(path)} is not UTF-8 text; save it as UTF-8") from error
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[int]:
+        """The descriptor of a file of the tree. Raises as ``read`` does."""
+        with self.refusing(path), self.folder.open(self.links.get(path, path)) as descriptor:
+            yield descriptor
+
+    @contextmanager
+    def refusing(self, path: str) -> Iterator[None]:
+        """Say for the reader of ``path`` what is wrong with the file."""
+        try:
+            yield
+        except NoFileError as error:
+            raise hostile.invalid(
+                f"{hostile.printable(path)} became a link, or no regular file, while the source was read;"
+                " put the file itself there, and let nobody change the source meanwhile"
+            ) from error
+        except PermissionError as error:
+            raise hostile.closed([path]) from error
 
 
 class Format(Protocol):

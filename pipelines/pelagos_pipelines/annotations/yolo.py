@@ -35,6 +35,7 @@ LAYOUT = "data.yaml (names, train, val, test) or classes.txt, with images/ and l
 MAX_YAML_BYTES = 1024**2
 MAX_LABEL_BYTES = 16 * 1024**2
 _BOX_COLUMNS = 5
+_KEYS: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,7 +43,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed")
+            raise yaml.MarkedYAMLError(problem_mark=self.get_event().start_mark)  # type: ignore[no-untyped-call]
         return super().compose_node(parent, index)
 
 
@@ -75,7 +76,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     images = []
     for path in tree.images:
         file = _label_path(path)
-        rows = hostile.read_text(tree.path(file), file, MAX_LABEL_BYTES) if file in tree.known else ""
+        rows = tree.text(file, MAX_LABEL_BYTES) if file in tree.known else ""
         record = ImageRecord(path=path, split=splits.get(path), group=hostile.original_of(path))
         images.append(_with_boxes(record, _rows(rows, file), settings.names, sizes(path)))
     classes, unused = declared(settings.names, images)
@@ -143,19 +144,22 @@ def _settings(tree: Tree) -> _Settings:
         return _from_yaml(tree, files[0])
     if "classes.txt" not in tree.known:
         raise hostile.invalid(f"there is neither data.yaml nor classes.txt; Yolo expects {LAYOUT}")
-    lines = hostile.read_text(tree.path("classes.txt"), "classes.txt", MAX_YAML_BYTES).splitlines()
-    names = tuple(hostile.class_name(line, "classes.txt") for line in lines if line.strip())
+    lines = tree.text("classes.txt", MAX_YAML_BYTES).splitlines()
+    names = tuple(
+        hostile.class_name(line, f"classes.txt, line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    )
     return _Settings("classes.txt", names, {}, PurePosixPath())
 
 
 def _from_yaml(tree: Tree, path: str) -> _Settings:
     where = hostile.printable(path)
-    text = hostile.read_text(tree.path(path), path, MAX_YAML_BYTES)
+    text = tree.text(path, MAX_YAML_BYTES)
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        line = str(error).replace("\n", " ")
-        raise hostile.invalid(f"{where} is not YAML that is read here: {line[:300]}; correct it") from error
+        raise hostile.invalid(f"{where}{_place(error)} is not YAML that is read here; correct it") from error
     if not isinstance(content, dict):
         raise hostile.invalid(f"{where} is not a mapping; Yolo expects {LAYOUT}")
     if "download" in content:
@@ -170,6 +174,12 @@ def _from_yaml(tree: Tree, path: str) -> _Settings:
     return _Settings(where, names, splits, base, warnings)
 
 
+def _place(error: Exception) -> str:
+    """Where in the file; the text of the exception would quote it."""
+    mark = getattr(error, "problem_mark", None)
+    return f", line {mark.line + 1}, column {mark.column + 1}," if mark is not None else ""
+
+
 def _names(where: str, content: Mapping[Any, Any]) -> tuple[str, ...]:
     names = content.get("names")
     if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
@@ -179,10 +189,8 @@ def _names(where: str, content: Mapping[Any, Any]) -> tuple[str, ...]:
             f"{where}: names must be a list, or a mapping from 0, 1, 2, ... to class names: correct it"
         )
     if "nc" in content and content["nc"] != len(names):
-        raise hostile.invalid(
-            f"{where}: nc is {hostile.printable(str(content['nc']))}, but there are {len(names)} names"
-        )
-    return tuple(hostile.class_name(name, where) for name in names)
+        raise hostile.invalid(f"{where}: nc is not the number of names, {len(names)}: correct one of them")
+    return tuple(hostile.class_name(name, f"{where}: names[{index}]") for index, name in enumerate(names))
 
 
 def _entries(where: str, key: str, value: object) -> tuple[str, ...]:
@@ -197,9 +205,9 @@ def _base(where: str, value: object) -> tuple[PurePosixPath, tuple[str, ...]]:
     if value is None:
         return PurePosixPath(), ()
     try:
-        return hostile.relative(str(value), where) if str(value) != "." else PurePosixPath(), ()
+        return hostile.relative(str(value), f"{where}: path") if str(value) != "." else PurePosixPath(), ()
     except RefusedError:
-        ignored = f"{where}: path {hostile.printable(str(value))} lies outside of the source; the files beside {where} are read"
+        ignored = f"{where}: path lies outside of the source; the files beside {where} are read"
         return PurePosixPath(), (ignored,)
 
 
@@ -210,41 +218,41 @@ def _splits(tree: Tree, settings: _Settings) -> tuple[dict[str, Split], list[str
     """The split of every image that stands in exactly one, and the images that stand in several."""
     found: dict[str, set[Split]] = {}
     for split, entries in settings.splits.items():
-        for entry in entries:
-            for path in _images_of(tree, settings, entry):
+        for number, entry in enumerate(entries):
+            where = f"{settings.where}: {_KEYS[split]}" + (f"[{number}]" if len(entries) > 1 else "")
+            for path in _images_of(tree, settings, entry, where):
                 found.setdefault(path, set()).add(split)
     overlapping = sorted(path for path, splits in found.items() if len(splits) > 1)
     return {path: next(iter(splits)) for path, splits in found.items() if len(splits) == 1}, overlapping
 
 
-def _images_of(tree: Tree, settings: _Settings, entry: str) -> Iterable[str]:
+def _images_of(tree: Tree, settings: _Settings, entry: str, where: str) -> Iterable[str]:
     """The images below a folder, or listed in a text file."""
     plain = entry.replace("\\", "/")
     while plain.startswith("../"):  # Roboflow writes ../train/images for train/images
         plain = plain[3:]
     if plain in {".", "./"}:
         return tree.images
-    inner = hostile.relative(plain, settings.where)
+    inner = hostile.relative(plain, where)
     for candidate in (settings.base / inner, inner):
         if str(candidate) in tree.known:
             return _listed(tree, settings, str(candidate))
         below = [path for path in tree.images if path.startswith(f"{candidate}/")]
         if below:
             return below
-    raise hostile.invalid(
-        f"{settings.where} names {hostile.printable(entry)}, where there are no images; correct the path"
-    )
+    raise hostile.invalid(f"{where} names a place where there are no images; correct the path")
 
 
 def _listed(tree: Tree, settings: _Settings, path: str) -> list[str]:
     images = []
-    for line in hostile.read_text(tree.path(path), path, MAX_LABEL_BYTES).splitlines():
+    for number, line in enumerate(tree.text(path, MAX_LABEL_BYTES).splitlines(), start=1):
         if not line.strip():
             continue
-        inner = hostile.relative(line.strip(), path)
+        where = f"{hostile.printable(path)}, line {number}"
+        inner = hostile.relative(line.strip(), where)
         known = [str(base / inner) for base in (settings.base, PurePosixPath()) if str(base / inner) in tree.known]
         if not known:
-            raise hostile.missing_images([f"{line.strip()} (listed in {path})"])
+            raise hostile.missing_images([where])
         images.append(known[0])
     return images
 
@@ -283,9 +291,11 @@ def _rows(text: str, file: str) -> Iterator[_Row]:
         try:
             row = _Row(where, int(columns[0]), tuple(float(column) for column in columns[1:]))
         except ValueError as error:
-            raise hostile.invalid(f"{where}: {hostile.printable(line)!r} is not 'class x y width height'") from error
+            raise hostile.invalid(
+                f"{where}: this is not 'class x y width height', five numbers; correct the row"
+            ) from error
         if not all(map(math.isfinite, row.values)):
-            raise hostile.invalid(f"{where}: {hostile.printable(line)!r} holds a value that is no number; correct it")
+            raise hostile.invalid(f"{where}: a value is no finite number; correct the row")
         polygon = len(columns) > _BOX_COLUMNS + 1 and len(columns) % 2 == 1
         if len(columns) != _BOX_COLUMNS and not polygon:
             raise hostile.invalid(
@@ -302,7 +312,7 @@ def _with_boxes(
         if not 0 <= row.class_id < len(names):
             raise RefusedError(
                 Reason.UNKNOWN_CLASS,
-                f"{row.where}: class {row.class_id}, but names declares {len(names)} (0 to {len(names) - 1}):"
+                f"{row.where}: the class is none of those that names declares, {len(names)} (0 to {len(names) - 1}):"
                 " add its name, or remove the row",
                 "source",
             )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pelagos_pipelines.annotations.model import Tree
+from pelagos_pipelines.beneath import TooLargeError
 from pelagos_pipelines.contract import write_atomically
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _GREY = [29, 150, 77]
 MEMORY_VERSION = 1
 """Raised when an inspection of the same bytes would find something else."""
 MAX_THREADS = 4
+_BEGINNING = 1024**2
+"""Bytes of an image that is too large to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def inspect_tree(tree: Tree, memory: Path) -> dict[str, Inspection]:
     """Inspect every image of the source; ``memory`` is the file with earlier findings, which is brought up to date."""
     known = _recall(memory)
     with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as pool:
-        found = list(pool.map(lambda path: _inspect_file(tree.path(path), known), tree.images))
+        found = list(pool.map(lambda path: _inspect_file(tree, path, known), tree.images))
     if any(inspection.sha256 not in known for inspection in found):
         _remember(memory, known, found)
     return dict(zip(tree.images, found, strict=True))
@@ -144,19 +147,23 @@ def _ask_pillow(content: bytes) -> None:
         raise predictor.ImageRefusedError(f"its structure is damaged: {error}") from error
 
 
-def _inspect_file(path: Path, known: Mapping[str, Inspection]) -> Inspection:
+def _inspect_file(tree: Tree, path: str, known: Mapping[str, Inspection]) -> Inspection:
     from pelagos_pipelines.serving import predictor
 
-    size = path.stat().st_size
-    if size > predictor.MAX_BYTES:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Inspection(
-            digest, size, problem=f"the file has {size} bytes; at most {predictor.MAX_BYTES} are accepted"
-        )
-    content = path.read_bytes()
+    try:
+        content = tree.read(path, predictor.MAX_BYTES)
+    except TooLargeError as error:
+        problem = f"the file has {error.size} bytes; at most {predictor.MAX_BYTES} are accepted"
+        return Inspection(_name_unread(tree, path, error.size), error.size, problem=problem)
     digest = hashlib.sha256(content).hexdigest()
     return known.get(digest) or inspect(content, digest)
+
+
+def _name_unread(tree: Tree, path: str, size: int) -> str:
+    """Stands for the digest of a file that is too large to be read: sparse ones can claim to have exabytes."""
+    with tree.open(path) as descriptor:
+        beginning = os.read(descriptor, _BEGINNING)
+    return hashlib.sha256(f"unread, {size} bytes:".encode() + beginning).hexdigest()
 
 
 def _recall(memory: Path) -> dict[str, Inspection]:

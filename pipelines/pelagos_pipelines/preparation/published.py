@@ -125,7 +125,7 @@ def _entries(folder: Path, uri: str) -> Iterable[Mapping[str, Any]]:
                 raise TypeError("size or path")
             entry["split"]
     except (ValueError, KeyError, TypeError) as error:
-        raise _unreadable(uri, f"manifest.json is not one: {type(error).__name__}: {error}") from error
+        raise _unreadable(uri, f"manifest.json is not one ({type(error).__name__})") from error
     found: list[Mapping[str, Any]] = entries
     return found
 

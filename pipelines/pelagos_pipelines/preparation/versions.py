@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 
 from pelagos_pipelines.annotations import registry
+from pelagos_pipelines.annotations.hostile import printable
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord, Tree
 from pelagos_pipelines.contract import Reason, RefusedError, Task, write_atomically
 from pelagos_pipelines.preparation.integrity import Inspection
@@ -119,7 +120,9 @@ def read(uri: str | Path) -> Version:
         sizes = {image["path"]: image["size"] for image in manifest["images"]}
         _require_sizes(version, sizes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(folder, f"{type(error).__name__}: {error}") from error
+        raise _unreadable(
+            folder, f"its files are not there, or not those of a version ({type(error).__name__})"
+        ) from error
     return version
 
 
@@ -266,28 +269,25 @@ def _is_intact(folder: Path) -> bool:
 
 
 def _write_blobs(store: Path, tree: Tree, inspections: Sequence[Inspection], paths: Sequence[str]) -> None:
-    sources = {item.sha256: tree.path(path) for item, path in zip(inspections, paths, strict=True)}
+    sources = {item.sha256: path for item, path in zip(inspections, paths, strict=True)}
     targets = {digest: blob(store / "blobs", digest) for digest in sources}
     folders = [store / "blobs", *sorted({target.parent for target in targets.values()})]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(lambda digest: _write_blob(sources[digest], targets[digest], digest), sources))
+        list(pool.map(lambda digest: _write_blob(tree, sources[digest], targets[digest], digest), sources))
         list(pool.map(_sync_folder, folders))
 
 
-def _write_blob(source: Path, target: Path, digest: str) -> None:
+def _write_blob(tree: Tree, source: str, target: Path, digest: str) -> None:
     """Copy, unless an undamaged copy is there. Never a link: the owner of the source may edit a file in place."""
     if target.exists() and _sha256(target) == digest:
         return
-    content = source.read_bytes()
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise SourceChangedError(f"{source} changed while the version was made; try again")
     partial = target.with_name(f"{_PARTIAL}{target.name}")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
+        if tree.copy(source, partial) != digest:
+            raise SourceChangedError(f"{printable(source)} changed while the version was made; try again")
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.chmod(0o444)
         partial.replace(target)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from pelagos_pipelines import storage
+from pelagos_pipelines.annotations import hostile
 from pelagos_pipelines.annotations.hostile import few, printable
 from pelagos_pipelines.annotations.model import Tree
+from pelagos_pipelines.beneath import MAX_DEPTH, ChangedError, Folder, Listing, NoFileError
 from pelagos_pipelines.contract import Reason, RefusedError, VolumeSource
 from pelagos_pipelines.storage import buckets, places
 from pelagos_pipelines.storage.buckets import Object
 
 FIELD = "source.volume.path"
 MAX_FILES = 1_000_000
-"""Of one source on object storage; as many as the operator looks at."""
+"""Files and folders of one source; as many as the operator looks at."""
 _NOT_DATA = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found"})
 
 
@@ -22,24 +25,21 @@ def collect(source: VolumeSource, data_root: Path) -> Tree:
     """All files below the folder; hidden ones and those that operating systems add are left out.
 
     Raises:
-        RefusedError: SOURCE_NOT_FOUND when the path is no folder below ``data_root``; FORMAT_INVALID for links that lead out of
-            the folder and for names that are not UTF-8; SOURCE_EMPTY when there are no images.
+        RefusedError: SOURCE_NOT_FOUND when the path is no folder below ``data_root``; SOURCE_NOT_READABLE for what our account
+            may not read; FORMAT_INVALID for links that lead out of the folder, names that are not UTF-8, folders that are too
+            deep and too many files; SOURCE_EMPTY when there are no images.
     """
-    root = _resolve(source.path, data_root)
-    files: list[str] = []
-    links: list[str] = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if _is_data(name))
-        base = Path(folder)
-        links += [str((base / name).relative_to(root)) for name in folders if (base / name).is_symlink()]
-        for name in filter(_is_data, names):
-            _sort_in(base / name, root, files, links)
-    _refuse_names(files, links)
-    tree = Tree(root, tuple(sorted(files)))
+    folder, root = _open(source.path, data_root)
+    found = folder.look(_is_data, MAX_FILES)
+    if found.entries > MAX_FILES:
+        raise _too_many(source.path, f"more than {MAX_FILES}")
+    links = {path: target for path in found.links if (target := _inner(root, path, folder)) is not None}
+    _refuse(found, [path for path in found.links if path not in links])
+    tree = Tree(folder, tuple(sorted([*found.files, *links])), links, tuple(_left_out(found)))
     if not tree.images and not tree.unreadable:
         raise RefusedError(
             Reason.SOURCE_EMPTY,
-            f"{source.path!r} holds {len(files)} files and none of them is an image (.jpg, .jpeg, .png); add images",
+            f"{source.path!r} holds {len(tree.files)} files and none of them is an image (.jpg, .jpeg, .png); add images",
             FIELD,
         )
     return tree
@@ -66,11 +66,7 @@ def bring(source: VolumeSource, data_root: str, scratch: Path) -> Path:
     if not objects:
         raise _not_found(source.path)
     if len(objects) > MAX_FILES:
-        raise RefusedError(
-            Reason.FORMAT_INVALID,
-            f"{source.path!r} holds {len(objects)} files, allowed are {MAX_FILES}; divide it into several datasets",
-            FIELD,
-        )
+        raise _too_many(source.path, str(len(objects)))
     try:
         targets = places.safe_targets(objects, scratch)
     except storage.StorageRefusedError as error:
@@ -99,15 +95,30 @@ def _drop_markers(objects: dict[str, Object]) -> None:
         del objects[path]
 
 
-def _resolve(path: str, data_root: Path) -> Path:
+def _open(path: str, data_root: Path) -> tuple[Folder, Path]:
+    """The folder, and where it lies. Links on the way to it may lead about the volume: they are resolved, then not followed."""
     base = data_root.resolve()
     try:
         root = (base / path).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError):
-        root = None
-    if root is None or not root.is_dir() or not root.is_relative_to(base) or Path(path).is_absolute():
-        raise _not_found(path)
-    return root
+        if Path(path).is_absolute() or not root.is_relative_to(base):
+            raise _not_found(path)
+        return Folder(base, root.relative_to(base).as_posix()), root
+    except PermissionError as error:
+        raise hostile.closed([path]) from error
+    except (OSError, ValueError, RuntimeError, NoFileError, ChangedError) as error:
+        raise _not_found(path) from error
+
+
+def _inner(root: Path, link: str, folder: Folder) -> str | None:
+    """The file of the source that a link leads to; None when it leads elsewhere.
+
+    Nothing is opened through the link: by the time the file is read it may lead to another place.
+    """
+    target = Path(os.path.realpath(root / link))
+    if not target.is_relative_to(root):
+        return None
+    path = target.relative_to(root).as_posix()
+    return path if folder.is_file(path) else None
 
 
 def _not_found(path: str) -> RefusedError:
@@ -123,17 +134,23 @@ def _is_data(name: str) -> bool:
     return not name.startswith(".") and name not in _NOT_DATA
 
 
-def _sort_in(path: Path, root: Path, files: list[str], links: list[str]) -> None:
-    relative = path.relative_to(root).as_posix()
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
-        links.append(relative)
-    elif path.is_file():
-        files.append(relative)
-    elif path.is_symlink():
-        links.append(relative)
+def _too_many(path: str, count: str) -> RefusedError:
+    return RefusedError(
+        Reason.FORMAT_INVALID,
+        f"{path!r} holds {count} files and folders, allowed are {MAX_FILES}; divide it into several datasets",
+        FIELD,
+    )
 
 
-def _refuse_names(files: list[str], links: list[str]) -> None:
+def _refuse(found: Listing, links: list[str]) -> None:
+    if found.closed:
+        raise hostile.closed(sorted(found.closed))
+    if found.deep:
+        raise RefusedError(
+            Reason.FORMAT_INVALID,
+            f"{len(found.deep)} folders hold folders more than {MAX_DEPTH} deep: {few(sorted(found.deep))}; move their files up",
+            FIELD,
+        )
     if links:
         raise RefusedError(
             Reason.FORMAT_INVALID,
@@ -141,11 +158,16 @@ def _refuse_names(files: list[str], links: list[str]) -> None:
             " put the files themselves there",
             FIELD,
         )
-    odd = sorted(name for name in files if not _is_utf8(name))
+    odd = sorted(name for name in (*found.files, *found.links, *found.special) if not _is_utf8(name))
     if odd:
         raise RefusedError(
             Reason.FORMAT_INVALID, f"file names are not UTF-8: {few(map(printable, odd))}; rename the files", FIELD
         )
+
+
+def _left_out(found: Listing) -> Iterator[str]:
+    if found.special:
+        yield f"{len(found.special)} pipes, sockets or devices are left out: {few(sorted(found.special))}"
 
 
 def _is_utf8(name: str) -> bool:

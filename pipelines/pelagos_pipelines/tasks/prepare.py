@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ def _prepare(request: PreparationRequest, data_root: Path, kept: Place) -> Prepa
             "sourceDigest": versions.source_digest(found, inspections),
         },
     )
-    return _result(version, _publish(version, kept), cleaned, divided)
+    warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
+    return _result(version, _publish(version, kept), cleaned, divided, warnings)
 
 
 def _publish(version: versions.Version, kept: Place) -> str:
@@ -136,7 +137,11 @@ def _require_readable(tree: Tree) -> None:
 
 
 def _result(
-    version: versions.Version, uri: str, cleaned: cleaning.Cleaned, divided: splitting.Divided
+    version: versions.Version,
+    uri: str,
+    cleaned: cleaning.Cleaned,
+    divided: splitting.Divided,
+    warnings: Sequence[str],
 ) -> PreparationResult:
     images = version.collection.images
     showing = Counter(label for image in images for label in image.labels)
@@ -162,5 +167,5 @@ def _result(
         ],
         splits={split: SplitCount(images=splits[split]) for split in SPLITS},
         quality=Quality.model_validate(quality),
-        warnings=[*cleaned.collection.warnings, *divided.warnings],
+        warnings=list(warnings),
     )

@@ -6,17 +6,16 @@ Family modules call this before they look into a file. It may know torch's safe 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import pickletools
-import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pelagos_pipelines import storage
+from pelagos_pipelines.beneath import ChangedError, Folder, NoFileError
 from pelagos_pipelines.contract import Reason, RefusedError, Weights
 
 FIELD = "model.weights.path"
@@ -31,15 +30,21 @@ def take(weights: Weights, data_root: Path, target: Path) -> Path:
     Raises:
         RefusedError: CHECKPOINT_INVALID: the path leaves the data volume, is no file, or has another sha256.
     """
-    path = (data_root / weights.path).resolve()
-    if not path.is_relative_to(data_root.resolve()):
+    base = data_root.resolve()
+    path = Path(os.path.realpath(base / weights.path)) if "\0" not in weights.path else base.parent
+    if not path.is_relative_to(base):
         raise _invalid(f"{weights.path!r} leads out of the data volume; name a file below it")
-    if not path.is_file():
-        raise _invalid(f"{weights.path!r} is not a file on the data volume; check the spelling or upload it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, target)
-    with target.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        # Links on the way were resolved once; the file is opened without any, whatever stands there by now.
+        digest = Folder(base).copy(path.relative_to(base).as_posix(), target)
+    except (NoFileError, ChangedError) as error:
+        raise _invalid(f"{weights.path!r} is not a file on the data volume; check the spelling or upload it") from error
+    except PermissionError as error:
+        message = (
+            f"{weights.path!r} may not be read by the account that steps run under; give it the right to read the file"
+        )
+        raise _invalid(message) from error
     wanted = (weights.sha256 or digest).removeprefix("sha256:").lower()
     if digest != wanted:
         raise RefusedError(
