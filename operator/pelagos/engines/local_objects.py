@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import errno
 import os
-import shutil
 from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from pelagos.engines import beneath, reports
 from pelagos.ports.errors import OutageError, RejectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-LARGEST_JSON = 64 * 1024 * 1024
-"""Bytes. Reports and manifests are far smaller; a larger file is not one of ours."""
+SYSTEM = "objects"
 _DELETED = ".deleted-"
 
 
@@ -40,84 +39,70 @@ class LocalObjects:
 
     async def read_json(self, path: str) -> Mapping[str, Any] | None:
         """A JSON object; None when it is not there. Raises RejectedError for what is not one."""
-        location = self._location(path)
-        try:
-            return await asyncio.to_thread(self._read_json, location)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise OutageError("objects", str(error)) from error
+        content = await self.read_bytes(path, limit=reports.LARGEST_JSON)
+        return None if content is None else reports.parsed(SYSTEM, str(self._root / path), content)
 
     async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
         """The content of a file; None when it is not there. Raises RejectedError for one of more than ``limit`` bytes."""
         location = self._location(path)
-        try:
-            return await asyncio.to_thread(self._read_bytes, location, limit)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise OutageError("objects", str(error)) from error
+        with _translated(location):
+            try:
+                return await asyncio.to_thread(beneath.read, self._root, path, limit)
+            except beneath.TooLargeError:
+                raise RejectedError(SYSTEM, f"{location} is larger than {limit} bytes") from None
+        return None
 
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""
-        location = self._location(path)
-        try:
-            await asyncio.to_thread(location.stat)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise OutageError("objects", str(error)) from error
-        return True
+        with _translated(self._location(path)):
+            await asyncio.to_thread(beneath.seen, self._root, path)
+            return True
+        return False
 
     async def delete(self, path: str) -> None:
         """Remove a file or a folder with all that is in it, write-protected parts too; no effect when it is gone."""
         location = self._location(path)
-        try:
-            await asyncio.to_thread(self._delete, location)
-        except OSError as error:
-            raise OutageError("objects", str(error)) from error
+        with _translated(location):
+            await asyncio.to_thread(self._delete, path)
 
     def _location(self, path: str) -> Path:
         if not path or any(part in ("", ".", "..") for part in path.split("/")) or "\0" in path:
-            raise RejectedError("objects", f"{path!r} must be a relative path with forward slashes inside of the store")
+            raise RejectedError(SYSTEM, f"{path!r} must be a relative path with forward slashes inside of the store")
         return self._root / path
 
-    def _read_bytes(self, location: Path, limit: int) -> bytes:
-        self._refuse_escape(location)
-        if location.stat().st_size > limit:
-            raise RejectedError("objects", f"{location} is larger than {limit} bytes")
-        return location.read_bytes()
-
-    def _read_json(self, location: Path) -> Mapping[str, Any]:
-        content = self._read_bytes(location, LARGEST_JSON)
+    def _delete(self, path: str) -> None:
+        root = os.open(self._root, beneath.FOLDER & ~os.O_NOFOLLOW)
         try:
-            document = json.loads(content)
-        except ValueError as error:
-            raise RejectedError("objects", f"{location} is not JSON: {error}") from error
-        if not isinstance(document, dict):
-            raise RejectedError("objects", f"{location} must hold a JSON object, and holds a {type(document).__name__}")
-        return document
-
-    def _delete(self, location: Path) -> None:
-        self._refuse_escape(location.parent)
-        # Gone for everybody at one moment, and not half gone if we end before it is removed.
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            location.rename(self._root / f"{_DELETED}{time_ns()}-{location.name[:100]}")
-        for left in self._root.glob(f"{_DELETED}*"):
-            _remove(left)
-
-    def _refuse_escape(self, location: Path) -> None:
-        if not location.resolve().is_relative_to(self._root.resolve()):
-            raise RejectedError("objects", f"{location} leads out of the store by a link")
+            # Gone for everybody at one moment, and not half gone if we end before it is removed.
+            missing = contextlib.suppress(FileNotFoundError, beneath.FileInsteadError)
+            with missing, beneath.parent(self._root, path) as (folder, name):
+                os.rename(name, f"{_DELETED}{time_ns()}-{_short(name)}", src_dir_fd=folder, dst_dir_fd=root)
+            for left in os.listdir(root):  # noqa: PTH208 - of a descriptor
+                if left.startswith(_DELETED):
+                    beneath.remove(root, left)
+        finally:
+            os.close(root)
 
 
-def _remove(location: Path) -> None:
-    if location.is_dir() and not location.is_symlink():
-        for folder, _, _ in os.walk(location):
-            # A pipeline may have protected what it wrote.
-            with contextlib.suppress(OSError):
-                Path(folder).chmod(0o700)
-        shutil.rmtree(location, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            location.unlink()
+@contextlib.contextmanager
+def _translated(location: Path) -> Iterator[None]:
+    """Say which way a file failed; pass over one that is not there."""
+    try:
+        yield
+    except (FileNotFoundError, beneath.FileInsteadError):
+        return
+    except beneath.LinkError as error:
+        raise RejectedError(SYSTEM, f"{location} leads out of the store by a link, or is no regular file") from error
+    except PermissionError as error:
+        raise RejectedError(
+            SYSTEM, f"{location} may not be read by the operator's account; give it the right"
+        ) from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise RejectedError(SYSTEM, f"{location} has a name that is too long") from error
+        raise OutageError(SYSTEM, str(error)) from error
+
+
+def _short(name: str) -> str:
+    """A beginning of the name that leaves room for what is put around it; one character may be four bytes."""
+    return name[:50]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from pelagos.engines import reports
 from pelagos.engines.s3 import Prefix, Service, checked_path
 from pelagos.ports.errors import RejectedError
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 SYSTEM = "objects"
-LARGEST_JSON = 64 * 1024 * 1024
-"""Bytes. Reports and manifests are far smaller; a larger file is not one of ours."""
 
 
 class S3Objects:
@@ -46,17 +44,10 @@ class S3Objects:
 
     async def read_json(self, path: str) -> Mapping[str, Any] | None:
         """A JSON object; None when it is not there. Raises RejectedError for what is not one."""
-        content = await self.read_bytes(path, limit=LARGEST_JSON)
+        content = await self.read_bytes(path, limit=reports.LARGEST_JSON)
         if content is None:
             return None
-        where = f"{self._prefix.uri}/{path}"
-        try:
-            document = json.loads(content)
-        except ValueError as error:
-            raise RejectedError(SYSTEM, f"{where} is not JSON: {error}") from error
-        if not isinstance(document, dict):
-            raise RejectedError(SYSTEM, f"{where} must hold a JSON object, and holds a {type(document).__name__}")
-        return document
+        return reports.parsed(SYSTEM, f"{self._prefix.uri}/{path}", content)
 
     async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
         """The content of a file; None when it is not there. Raises RejectedError for one of more than ``limit`` bytes."""

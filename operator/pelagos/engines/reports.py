@@ -1,0 +1,44 @@
+"""JSON that pipelines and packages left in the store, parsed within limits: whoever can write there may be anybody."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pelagos.ports.errors import RejectedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LARGEST_JSON = 16 * 1024 * 1024
+"""Bytes. Reports and manifests are far smaller; a larger file is not one of ours."""
+MOST_VALUES = 500_000
+"""Values in it. Each is an object in our memory, of 50 bytes and more, for as few as two in the file."""
+
+
+def parsed(system: str, where: str, content: bytes) -> Mapping[str, Any]:
+    """A JSON object.
+
+    Raises:
+        RejectedError: the content is none, or cannot be handed on as one: its numbers, texts, depth or number of values. The
+            message never quotes it.
+    """
+    if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise RejectedError(system, f"{where} holds more than {MOST_VALUES} values, which no report of ours does")
+    try:
+        document = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except json.JSONDecodeError as error:
+        raise RejectedError(
+            system, f"{where} is not JSON, from line {error.lineno}, column {error.colno} on"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        # Not UTF-8, half a character, a number that is none or has thousands of digits, or thousands of nested lists.
+        raise RejectedError(system, f"{where} is not JSON that can be used ({type(error).__name__})") from error
+    if not isinstance(document, dict):
+        raise RejectedError(system, f"{where} must hold a JSON object, and holds a {type(document).__name__}")
+    return document
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
