@@ -11,16 +11,19 @@ from typing import Any
 
 from bench import measuring
 from bench.plan import Plan
-from pelagos.embedded import addresses, parts
+from pelagos.embedded import addresses, parts, tracking_credentials
 from pelagos.embedded.layout import Layout
+from pelagos.engines.kfp_local_launch import Login
+from pelagos.engines.mlflow_rest import Access
 from pelagos.settings import Settings
 
 
 @contextlib.contextmanager
 def server(plan: Plan) -> Iterator[str]:
     """The server as the embedded mode starts it; gives its address."""
-    layout = Layout.of(plan.folder / "tracking")
+    layout = _layout(plan)
     layout.create()
+    tracking_credentials.prepare(layout)
     ports = addresses.choose(layout.home, parts.PORTS, {})
     part = parts.mlflow(layout, Settings(home=layout.home, environments=plan.environments), ports)
     log = plan.log("mlflow")
@@ -30,14 +33,28 @@ def server(plan: Plan) -> Iterator[str]:
         yield part.url
 
 
-def create_run(address: str) -> str:
+def step_environment(plan: Plan) -> dict[str, str]:
+    """How steps log in; empty before the server's first start."""
+    folder = _layout(plan).tracking_credentials
+    if not folder.is_dir():
+        return {}
+    return Login(folder / "steps-username", folder / "steps-password").environment()
+
+
+def create_run(plan: Plan, address: str) -> str:
     """The id of a new run, as the operator makes one."""
     body = json.dumps({"experiment_id": "0", "start_time": 0}).encode()
-    headers = {"Content-Type": "application/json"}
+    folder = _layout(plan).tracking_credentials
+    access = Access(folder / "username", folder / "password")
+    headers = {"Content-Type": "application/json", "Authorization": access.authorization()}
     request = urllib.request.Request(f"{address}/api/2.0/mlflow/runs/create", body, headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         created: dict[str, Any] = json.load(answer)
     return str(created["run"]["info"]["run_id"])
+
+
+def _layout(plan: Plan) -> Layout:
+    return Layout.of(plan.folder / "tracking")
 
 
 def _answers(url: str) -> bool:

@@ -185,7 +185,7 @@ def _arguments(plan: Plan, case: Case, epochs: int, workspace: Path) -> dict[str
         "report": str(workspace / "report"),
         "workspace": str(workspace),
         "tracking_uri": case.mlflow,
-        "tracking_run": tracking.create_run(case.mlflow),
+        "tracking_run": tracking.create_run(plan, case.mlflow),
     }
 
 
@@ -199,7 +199,10 @@ def _task(plan: Plan, name: str, arguments: Mapping[str, str], timed: tuple[str,
 
 def _environment(plan: Plan) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
-    return kept | _ENVIRONMENT | {"YOLO_CONFIG_DIR": str(plan.folder / "ultralytics"), "TMPDIR": str(plan.folder)}
+    login = tracking.step_environment(plan)
+    return (
+        kept | login | _ENVIRONMENT | {"YOLO_CONFIG_DIR": str(plan.folder / "ultralytics"), "TMPDIR": str(plan.folder)}
+    )
 
 
 def _trained_rows(trained: Mapping[str, list[Usage]], short: int, long: int) -> list[list[Cell]]:

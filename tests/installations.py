@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tracking_servers import login
+
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = Path(os.environ.get("PELAGOS_ENVIRONMENTS", ROOT / ".venvs"))
 BIN = Path(sys.executable).parent
@@ -118,7 +120,9 @@ class Installation:
 
         def post(path: str, body: Mapping[str, Any]) -> Any:
             request = urllib.request.Request(
-                f"{base}/api/2.0/mlflow/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+                f"{base}/api/2.0/mlflow/{path}",
+                json.dumps(body).encode(),
+                {"Content-Type": "application/json", **login(self.home)},
             )
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return json.load(answer)

@@ -20,7 +20,7 @@ from kfp_stand_in.swagger import Swagger
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines import processes
 from pelagos.engines.kfp_local import KfpLocal
-from pelagos.engines.kfp_local_launch import Launcher
+from pelagos.engines.kfp_local_launch import Launcher, Login
 from pelagos.engines.kubeflow import Kubeflow, Patience, Site
 from pelagos.engines.kubeflow_placement import Surroundings
 from pelagos.engines.kubeflow_rest import KubeflowRest
@@ -115,6 +115,7 @@ class KfpLocalWorld:
         self._compiled = compiled
         self._capacity = capacity
         self.python = PYTHON
+        self.login: Login | None = None
         if server is not None:
             (self.home / "fork-server.sock").symlink_to(server)
         self.local = self.new_engine()
@@ -122,7 +123,7 @@ class KfpLocalWorld:
 
     def new_engine(self) -> KfpLocal:
         capacity: dict[Flow, int] = {"dataset-preparation": self._capacity, "training": self._capacity}
-        return KfpLocal(self.home, self.python, self._compiled, capacity=capacity)
+        return KfpLocal(self.home, self.python, self._compiled, capacity=capacity, login=self.login)
 
     def launcher(self) -> Launcher:
         """What the engine starts runners with."""

@@ -162,12 +162,14 @@ def _pipelines(settings: Settings, namespace_of: Callable[[str], str | None], gu
 
         return kubeflow.from_settings(settings, compiled_flows(), namespace_of, guard)
     from pelagos.engines.kfp_local import KfpLocal
+    from pelagos.engines.kfp_local_launch import Login
 
     return KfpLocal(
         settings.home,
         settings.environments / "pipelines" / "bin" / "python",
         compiled_flows(),
         capacity={"dataset-preparation": settings.parallel_preparations, "training": settings.parallel_trainings},
+        login=Login(settings.steps_tracking_username_file, settings.steps_tracking_password_file),
     )
 
 

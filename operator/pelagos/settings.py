@@ -92,6 +92,10 @@ class Settings(BaseSettings):
     """Password, likewise."""
     tracking_token_file: Path | None = None
     """Bearer token, instead of user and password."""
+    steps_tracking_username_file: Path | None = None
+    """User of the MLflow server for steps that run on this machine; they get it by environment. On a cluster: tracking_secret."""
+    steps_tracking_password_file: Path | None = None
+    """Password, likewise."""
     tracking_ca_file: Path | None = None
     """Certificate authority of the MLflow server; None: the system's."""
     tracking_secret: str = ""

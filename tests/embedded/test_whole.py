@@ -21,6 +21,7 @@ from pelagos.embedded import daemon, leftovers, state
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import Phase, State
 from supervised import is_running
+from tracking_servers import login
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(400)]
 
@@ -62,7 +63,8 @@ class Installation:
         """MLflow's REST API."""
         data = None if body is None else json.dumps(body).encode()
         address = f"{self.state.parts['mlflow'].url}/api/2.0/mlflow/{call}"
-        request = urllib.request.Request(address, data=data, headers={"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json", **login(self.layout.home)}
+        request = urllib.request.Request(address, data=data, headers=headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
@@ -97,6 +99,21 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     asyncio.run(leftovers.end(found.layout.home, 0))
 
 
+def shows_how_to_log_in(installation: Installation) -> None:
+    """MLflow asks everybody for a login; people are told where it lies, and the operator has it."""
+    assert installation.run("status").returncode == 0
+    told = installation.run("ui").stdout.splitlines()
+    password = installation.layout.tracking_credentials / "password"
+    assert told[0] == f"address  {installation.state.parts['mlflow'].url}"
+    assert told[1:] == ["user     pelagos", f"password in the file {password}"]
+    examined = installation.run("doctor").stdout
+    assert "closed to strangers (401)" in examined
+    assert "the operator may use it" in examined
+    lines = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in installation.processes)
+    secrets = [path.read_text().strip() for path in password.parent.iterdir() if "username" not in path.name]
+    assert not [secret for secret in secrets if secret.encode() in lines]
+
+
 def test_the_life_of_an_installation(installation: Installation) -> None:
     """Started, used, found running, killed, started again with the same data and addresses, stopped, and stopped again."""
     other = installation.start("up")  # somebody starts it at the same time
@@ -120,7 +137,7 @@ def test_the_life_of_an_installation(installation: Installation) -> None:
     assert again.returncode == 0
     assert f"already runs with its state in {installation.layout.home}" in again.stderr
     assert str(first.supervisor.pid) in again.stderr
-    assert installation.run("status").returncode == 0
+    shows_how_to_log_in(installation)
 
     os.kill(first.parts["etcd"].pid or 0, signal.SIGKILL)
     installation.wait_for(Phase.DEGRADED)

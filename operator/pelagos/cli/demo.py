@@ -21,7 +21,9 @@ from rich.table import Table
 from pelagos.api.kinds import DATASET, KINDS, MODEL_SERVICE, TRAINING_RUN
 from pelagos.cli import access, down, following, installed, pictures, predict, up
 from pelagos.cli.following import Followed
+from pelagos.embedded import tracking_credentials
 from pelagos.embedded.failures import StartError
+from pelagos.embedded.layout import Layout
 from pelagos.settings import Settings
 
 SAMPLES = Path(__file__).resolve().parents[3] / "manifests" / "samples"
@@ -147,6 +149,7 @@ def _places(settings: Settings, bodies: Mapping[str, Mapping[str, Any]]) -> Pane
     rows = {
         "kubectl": f"export KUBECONFIG={access.kubeconfig(settings)}",
         "MLflow run": training["tracking"]["url"],
+        "MLflow login": f"user {tracking_credentials.USER}, password in {_password(settings)}",
         "registered model": f"{registered.get('name', 'none')} version {registered.get('version', '')}",
         "Triton, gRPC": service["url"],
         "Triton, metrics": service["endpoints"]["metrics"],
@@ -160,6 +163,10 @@ def _places(settings: Settings, bodies: Mapping[str, Mapping[str, Any]]) -> Pane
     for name, value in rows.items():
         table.add_row(name, value)
     return Panel(table, title="Where everything is", title_align="left", expand=False)
+
+
+def _password(settings: Settings) -> Path:
+    return Layout.of(settings.home).tracking_credentials / "password"
 
 
 def _heading(console: Console, number: int, text: str) -> None:

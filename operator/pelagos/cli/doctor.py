@@ -18,6 +18,7 @@ from pelagos.cli import installed
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
 from pelagos.cli.diagnosis.findings import Finding, Patient, Section, State, examine, failure
 from pelagos.embedded.failures import StartError
+from pelagos.embedded.layout import Layout
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.ports.errors import OutageError
 from pelagos.settings import Settings
@@ -91,7 +92,9 @@ def _completed(settings: Settings) -> Settings:
     parts = json.loads(state.read_text(encoding="utf-8")).get("parts", {})
     url = parts.get("mlflow", {}).get("url", "")
     kubeconfig = settings.kubeconfig or settings.home / "kubeconfig"
-    return settings.model_copy(update={"tracking_uri": url, "kubeconfig": kubeconfig})
+    folder = Layout.of(settings.home).tracking_credentials
+    login = {"tracking_username_file": folder / "username", "tracking_password_file": folder / "password"}
+    return settings.model_copy(update={"tracking_uri": url, "kubeconfig": kubeconfig, **login})
 
 
 def _credentials(settings: Settings, context: str) -> Credentials:

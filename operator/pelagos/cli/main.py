@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from pelagos.cli import control_plane, demo, doctor, down, installed, operate, predict, status, up
+from pelagos.cli import control_plane, demo, doctor, down, installed, operate, predict, status, ui, up
 from pelagos.embedded.failures import StartError
 
 
@@ -35,6 +35,7 @@ app = _App(
 app.command()(up.up)
 app.command()(down.down)
 app.command()(status.status)
+app.command()(ui.ui)
 app.command()(demo.demo)
 app.command()(predict.predict)
 app.command()(doctor.doctor)

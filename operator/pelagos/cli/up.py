@@ -92,7 +92,7 @@ def show_addresses(settings: Settings, console: Console) -> None:
     urls = {name: part.url for name, part in found.parts.items()} if found else {}
     rows = {
         "kubectl": f"export KUBECONFIG={layout.kubeconfig}",
-        "MLflow": urls.get("mlflow", ""),
+        "MLflow": f"{urls.get('mlflow', '')} (pelagos ui says how to log in)",
         "metrics": urls.get("operator", ""),
         "state": str(layout.home),
         "logs": str(layout.logs),

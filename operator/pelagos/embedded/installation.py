@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from pelagos.embedded import addresses, binaries, cluster, credentials, logs, parts, preflight, state
+from pelagos.embedded import (
+    addresses,
+    binaries,
+    cluster,
+    credentials,
+    logs,
+    parts,
+    preflight,
+    state,
+    tracking_credentials,
+)
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import Phase
@@ -80,6 +90,7 @@ async def _start(
     supervisor: Supervisor, layout: Layout, settings: Settings, programs: binaries.Binaries, ports: dict[str, int]
 ) -> None:
     credentials.prepare(layout)
+    tracking_credentials.prepare(layout)
     token = credentials.token(layout)
     assert token is not None
     supervisor.announce(("etcd", "apiserver", "mlflow", "operator"))

@@ -54,6 +54,11 @@ class Layout:
         return self.home / "mlflow"
 
     @property
+    def tracking_credentials(self) -> Path:
+        """User names and passwords of MLflow: ``username`` and ``password`` are for people and the operator."""
+        return self.home / "credentials" / "mlflow"
+
+    @property
     def logs(self) -> Path:
         """One log per part."""
         return self.home / "logs"

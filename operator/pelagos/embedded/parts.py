@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pelagos.embedded import tracking_credentials
 from pelagos.embedded.addresses import HOST
 from pelagos.engines import processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from pelagos.embedded.binaries import Binaries
     from pelagos.embedded.layout import Layout
@@ -126,25 +127,20 @@ def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], toke
 
 
 def mlflow(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Part:
-    """The tracking server, from its own environment."""
+    """The tracking server, from its own environment. Its credentials must be there (``tracking_credentials``)."""
     url = f"http://{HOST}:{ports['mlflow']}"
     command = (
-        str(settings.environments / "tracking" / "bin" / "mlflow"),
-        "server",
-        f"--backend-store-uri=sqlite:///{layout.mlflow / 'mlflow.db'}",
-        f"--artifacts-destination={layout.mlflow / 'artifacts'}",
-        "--serve-artifacts",
-        f"--host={HOST}",
-        f"--port={ports['mlflow']}",
-        "--workers=1",
+        str(settings.environments / "tracking" / "bin" / "python"),
+        *("-I", "-W", "ignore"),
+        str(Path(__file__).with_name("tracking_server.py")),
+        str(layout.mlflow),
+        str(layout.tracking_credentials),
+        str(ports["mlflow"]),
     )
     return Part(
         name="mlflow",
         command=command,
-        # Job execution would start a runner and seven consumers, half a gigabyte that nothing here uses.
-        environment=_environment(
-            layout, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_DISABLE_TELEMETRY="true", PYTHONWARNINGS="ignore"
-        ),
+        environment=_environment(layout),
         folder=layout.mlflow,
         ports=(ports["mlflow"],),
         url=url,
@@ -166,6 +162,7 @@ def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Pa
             PELAGOS_ENVIRONMENTS=str(settings.environments.absolute()),
             PELAGOS_KUBECONFIG=str(layout.kubeconfig),
             PELAGOS_TRACKING_URI=tracking,
+            **tracking_credentials.settings(layout),
             PELAGOS_METRICS_PORT=str(ports["operator"]),
             PELAGOS_LISTEN_ADDRESS=HOST,
         ),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from pelagos.api.meta import UID_LABEL
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines import processes
-from pelagos.engines.kfp_local_launch import Launcher
+from pelagos.engines.kfp_local_launch import Launcher, Login
 from pelagos.engines.kfp_local_records import RunFolder
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
@@ -47,10 +47,16 @@ class KfpLocal:
     """
 
     def __init__(
-        self, home: Path, python: Path, compiled: Path, *, capacity: Mapping[Flow, int] = DEFAULT_CAPACITY
+        self,
+        home: Path,
+        python: Path,
+        compiled: Path,
+        *,
+        capacity: Mapping[Flow, int] = DEFAULT_CAPACITY,
+        login: Login | None = None,
     ) -> None:
         self._runs = home / "runs"
-        self._launcher = Launcher(home=home, python=python, compiled=compiled)
+        self._launcher = Launcher(home=home, python=python, compiled=compiled, login=login)
         self._capacity = dict(capacity)
         self._waiting: dict[RunName, tuple[datetime, Flow]] = {}
         self._running: dict[RunName, tuple[Flow, processes.ProcessId | None]] = {}

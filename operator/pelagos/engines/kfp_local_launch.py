@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,13 +40,34 @@ _CONNECT_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
 
 
-class Launcher:
-    """``home`` is the engine's folder, ``python`` the interpreter of the pipelines environment, ``compiled`` the flows."""
+@dataclass(frozen=True)
+class Login:
+    """The MLflow user of steps, in files that nobody else can read. Steps get it by environment: command lines are public."""
 
-    def __init__(self, *, home: Path, python: Path, compiled: Path) -> None:
+    username_file: Path | None = None
+    password_file: Path | None = None
+
+    def environment(self) -> dict[str, str]:
+        """As mlflow's client looks for it; empty when there is no login. Raises OSError."""
+        if self.username_file is None or self.password_file is None:
+            return {}
+        return {
+            "MLFLOW_TRACKING_USERNAME": self.username_file.read_text(encoding="utf-8").strip(),
+            "MLFLOW_TRACKING_PASSWORD": self.password_file.read_text(encoding="utf-8").strip(),
+        }
+
+
+class Launcher:
+    """``home`` is the engine's folder, ``python`` the interpreter of the pipelines environment, ``compiled`` the flows.
+
+    ``login`` goes to trainings alone: preparations read strangers' files, and have nothing to tell MLflow.
+    """
+
+    def __init__(self, *, home: Path, python: Path, compiled: Path, login: Login | None = None) -> None:
         self._home = home
         self._python = python
         self._compiled = compiled
+        self._login = login or Login()
 
     def pipeline(self, request: RunRequest) -> Path:
         """The compiled flow of a request."""
@@ -55,6 +77,8 @@ class Launcher:
         """Start a process that makes the attempt; returns before it has begun. Raises OSError."""
         arguments = [str(folder.path), str(request.attempt), str(self.pipeline(request)), str(self._temporary(folder))]
         environment = self._environment()
+        if request.flow == "training":
+            environment |= self._login.environment()
         message: dict[str, object] = {"arguments": arguments, "environment": environment, "output": str(folder.log)}
         pid = self._ask_server(message)
         if pid is not None:

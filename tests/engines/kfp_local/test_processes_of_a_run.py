@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines import processes
+from pelagos.engines.kfp_local_launch import Login
 from pelagos.ports.pipelines import RunName, RunResources, RunState
 from pipeline_worlds import PYTHON, reach, until
 
@@ -44,6 +46,19 @@ async def begin(world: KfpLocalWorld) -> dict[str, Any]:
     return facts
 
 
+def command_lines() -> list[bytes]:
+    """Of everything that runs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes())
+    return found
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+
+
 def alive(pid: int) -> bool:
     return processes.identify(pid) is not None
 
@@ -68,6 +83,25 @@ async def test_a_step_gets_its_threads_a_low_priority_and_no_secret(
     assert environment["PATH"].split(":")[0] == str(PYTHON.parent)
     assert facts["niceness"] == min(os.nice(0) + 5, 19)
     assert facts["litter"].startswith(str(world.home / "tmp"))
+
+
+async def test_trainings_alone_get_the_login_of_mlflow_and_no_file_or_command_line_holds_it(
+    world: KfpLocalWorld, tmp_path: Path
+) -> None:
+    user, password = tmp_path / "steps-username", tmp_path / "steps-password"
+    user.write_text("steps\n")
+    password.write_text("CANARY-password\n")
+    world.login = Login(user, password)
+    await world.restart_engine()
+    facts = await begin(world)
+    await world.engine.submit(world.request("prepare-1"))
+    await world.begin("prepare-1")
+    prepared = json.loads((world.step("prepare-1") / "facts.json").read_text())
+
+    assert facts["environment"]["MLFLOW_TRACKING_USERNAME"] == "steps"
+    assert facts["environment"]["MLFLOW_TRACKING_PASSWORD"] == "CANARY-password"
+    assert not [name for name in prepared["environment"] if name.startswith("MLFLOW_TRACKING")]
+    assert not [content for content in (*command_lines(), *contents(world.home)) if b"CANARY-password" in content]
 
 
 async def test_canceling_leaves_no_process_and_no_temporary_file_but_the_log(world: KfpLocalWorld) -> None:

@@ -14,6 +14,7 @@ import aiohttp
 
 from pelagos import choosing
 from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, note, ok, warning
+from pelagos.engines.mlflow_rest import Access
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
 
@@ -194,7 +195,7 @@ async def tracking(patient: Patient) -> Iterable[Finding]:
         return [
             failure("tracking", "PELAGOS_TRACKING_URI is empty", "Set it, for example to http://mlflow.mlflow:5000")
         ]
-    version = await fetch(f"{url}/version", ca=ca)
+    version = await fetch(f"{url}/version", ca=ca, headers=_login(patient.settings))
     if version.status == 403:
         remedy = "Allow this name: mlflow server --allowed-hosts (MLFLOW_SERVER_ALLOWED_HOSTS)."
         return [failure("tracking", f"{url} answers 403: {_first(version.text)}", remedy)]
@@ -204,14 +205,18 @@ async def tracking(patient: Patient) -> Iterable[Finding]:
         ]
     findings = [_mlflow_version(url, version.text.strip())]
     stranger = await fetch(f"{url}/api/2.0/mlflow/experiments/search?max_results=1", ca=ca)
-    if stranger.status == 200 and patient.on_cluster:
+    if stranger.status == 200:
         remedy = "Start it with --app-name basic-auth, and give PELAGOS_TRACKING_USERNAME_FILE and _PASSWORD_FILE."
         findings.append(warning("tracking", "everybody who reaches it may read and write", remedy))
-    elif stranger.status == 200:
-        findings.append(ok("tracking", "open to everybody on this machine"))
     else:
         findings.append(ok("tracking", f"closed to strangers ({stranger.status})"))
     return [*findings, await _tracking_as_operator(patient)]
+
+
+def _login(given: Settings) -> dict[str, str]:
+    """As the operator logs in: some servers tell strangers nothing at all."""
+    authorization = Access.from_settings(given).authorization()
+    return {"Authorization": authorization} if authorization else {}
 
 
 def _mlflow_version(url: str, told: str) -> Finding:

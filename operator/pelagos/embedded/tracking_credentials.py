@@ -1,0 +1,51 @@
+"""Users, passwords and the session key of the embedded MLflow. Made before it starts; read by it, the operator and people.
+
+One file each, so that whoever needs one is given no other. A file that is missing is made anew: deleting a password and starting
+again is how one changes it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from pelagos.embedded import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pelagos.embedded.layout import Layout
+
+USER, STEPS_USER = "pelagos", "pelagos-steps"
+_BYTES = 32
+
+
+def prepare(layout: Layout) -> None:
+    """Make what is missing. Raises OSError."""
+    folder = layout.tracking_credentials
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _keep(folder / "username", USER)
+    _keep(folder / "steps-username", STEPS_USER)
+    for name in ("password", "steps-password", "secret-key"):
+        _keep(folder / name, secrets.token_urlsafe(_BYTES))
+
+
+def settings(layout: Layout) -> dict[str, str]:
+    """The operator's settings that name the files."""
+    folder = layout.tracking_credentials
+    return {
+        "PELAGOS_TRACKING_USERNAME_FILE": str(folder / "username"),
+        "PELAGOS_TRACKING_PASSWORD_FILE": str(folder / "password"),
+        "PELAGOS_STEPS_TRACKING_USERNAME_FILE": str(folder / "steps-username"),
+        "PELAGOS_STEPS_TRACKING_PASSWORD_FILE": str(folder / "steps-password"),
+    }
+
+
+def _keep(file: Path, content: str) -> None:
+    """Write the file unless it has something in it."""
+    try:
+        found = file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        found = ""
+    if not found:
+        files.write(file, f"{content}\n", mode=0o600)
