@@ -1,4 +1,4 @@
-# Pelagos. `make demo` runs the main job, `make test` installs what tests need and runs them all.
+# Pelagos. `make demo` runs the main job, `make test` installs what tests need and runs all that need no Kubernetes node.
 # Everything is installed below .venvs/ from requirements/*.txt (pinned, with hashes).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -27,13 +27,14 @@ control-plane: $(VENVS)/.control-plane
 samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
 	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
 
-test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.object-storage cluster-node ## Run all tests and checks.
+test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.kserve $(VENVS)/.object-storage ## Run all checks, and all tests that need no Kubernetes node.
 	@tools/test.sh
 
-test-cluster: install samples $(VENVS)/.dev $(VENVS)/.object-storage cluster-node ## Run the tests on a real Kubernetes of one node (needs root on Debian 12).
-	@$(VENVS)/dev/bin/pytest tests/cluster
+test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-storage cluster-node ## Run the tests on a real Kubernetes of one node (needs root on Debian 12).
+	@tools/test.sh cluster
 
 cluster-node:
+	@tools/definitions.sh
 	@tools/node/install.sh
 
 sbom: $(VENVS)/.dev ## Write a bill of materials for each image to build/sbom.
@@ -81,6 +82,10 @@ $(VENVS)/.tracking: requirements/tracking.txt | $(UV)
 
 $(VENVS)/.triton: requirements/triton.txt | $(UV)
 	@UV=$(UV) tools/environment.sh triton $(VENVS)/triton no-deps
+	@touch $@
+
+$(VENVS)/.kserve: requirements/kserve.txt | $(UV)
+	@UV=$(UV) tools/environment.sh kserve $(VENVS)/kserve no-deps
 	@touch $@
 
 $(VENVS)/.object-storage: requirements/object-storage.txt | $(UV)

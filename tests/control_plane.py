@@ -73,10 +73,10 @@ class ControlPlane:
         """Create CustomResourceDefinitions (all of ours by default) and wait until they are served."""
         collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         for file in files if files is not None else sorted(CRDS.glob("*.yaml")):
-            definition = yaml.safe_load(file.read_text(encoding="utf-8"))
-            self.request("POST", collection, definition)
-            spec = definition["spec"]
-            _wait_until(partial(self._serves, spec), f"{definition['metadata']['name']} is served")
+            for definition in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+                self.request("POST", collection, definition)
+                spec = definition["spec"]
+                _wait_until(partial(self._serves, spec), f"{definition['metadata']['name']} is served")
 
     def create_namespace(self, name: str) -> None:
         """Create a namespace; use one per test rather than one server per test."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from pelagos.ports.serving import ServiceWant
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    MakeWant = Callable[..., ServiceWant]
+MakeWant = Callable[..., ServiceWant]
 
 ENVIRONMENTS = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs"))
 

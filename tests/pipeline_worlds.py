@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from kfp_stand_in.processes import Processes
 from kfp_stand_in.server import StandIn
-from kfp_stand_in.swagger import Swagger
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines import processes
 from pelagos.engines.kfp_local import KfpLocal
@@ -196,7 +195,7 @@ class KubeflowWorld:
         self._steps.mkdir()
         self.processes = Processes(folder / "logs", PYTHON)
         limits = {"dataset-preparation": capacity, "training": capacity}
-        self.server = StandIn(Swagger.load(), self.processes, capacity=limits)
+        self.server = StandIn(self.processes, capacity=limits)
         self.site = Site(
             compiled,
             Surroundings(image="example.org/trainer"),

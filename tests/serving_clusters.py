@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from control_plane import ControlPlane
-from kserve_stand_in import schemas
+from kserve_stand_in import published
 from kserve_stand_in.controller import Controller
 from kserve_stand_in.nodes import PODS, Node
 from model_packages import ENVIRONMENTS
@@ -26,7 +26,9 @@ from pelagos.engines.model_server import Options
 from pelagos.engines.model_server_engine import ClusterServing
 from pelagos.engines.triton_deployment import TritonDeployment
 from pelagos.ports.objects import Objects
-from pelagos.ports.serving import ServiceSeen, ServiceState, ServiceWant, Serving
+from pelagos.ports.placement import Placement, Toleration
+from pelagos.ports.serving import Scaling, ServiceSeen, ServiceState, ServiceWant, Serving
+from pelagos.ports.tenants import Tenant
 
 CLAIM = "objects"
 RUNTIME = Path(__file__).parents[1] / "manifests/kserve/clusterservingruntime.yaml"
@@ -90,7 +92,9 @@ async def serving_cluster(
     rest = KubernetesRest(plane.url, tls=plane.tls(), token=plane.token)
     cluster = KubernetesObjects(rest)
     node = Node(rest, {CLAIM: root}, ENVIRONMENTS, folder / "node")
-    controller = Controller(rest, validate=inference_service_validator()) if engine == "kserve" else None
+    controller = (
+        Controller(rest, validate=published.validator("V1beta1InferenceService")) if engine == "kserve" else None
+    )
     kind = Kserve if engine == "kserve" else TritonDeployment
     serving = kind(cluster, objects or LocalObjects(root), given or options(root), lambda _uid: namespace)
     tasks = [asyncio.create_task(part.run()) for part in (node, controller) if part is not None]
@@ -107,7 +111,7 @@ async def serving_cluster(
     errors = controller.errors if controller is not None else []
     assert errors == [], errors
     failed = [task.exception() for task in tasks if not task.cancelled()]
-    assert failed == []
+    assert failed == [], failed
 
 
 async def clear(rest: KubernetesRest, namespace: str) -> None:
@@ -122,18 +126,26 @@ async def clear(rest: KubernetesRest, namespace: str) -> None:
 
 def install_kserve(plane: ControlPlane) -> None:
     """The kinds of KServe, and our runtime."""
-    plane.apply_crds(sorted(schemas.MINIMAL.glob("*.yaml")))
+    plane.apply_crds([published.KINDS])
     plane.request("POST", RUNTIMES, yaml.safe_load(RUNTIME.read_text(encoding="utf-8")))
 
 
-_validators: dict[str, Any] = {}
-
-
-def inference_service_validator() -> Any:
-    """Made once: the schema is two megabytes."""
-    if "isvc" not in _validators:
-        _validators["isvc"] = schemas.validator("inferenceservices", "v1beta1")
-    return _validators["isvc"]
+def everything(want: ServiceWant, mode: str) -> ServiceWant:
+    """The want with all that can be asked for in a mode of KServe."""
+    placement = Placement(
+        memory="8Gi", gpus=2, gpu_product="NVIDIA-L4", shared_memory="1Gi", node_selector={"zone": "a"},
+        tolerations=(Toleration("a", "Exists", "", "NoExecute"),),
+    )  # fmt: skip
+    tenant = Tenant(service_account="lab", image_pull_secrets=("registry",), objects_secret="s3")
+    knative = Scaling(mode="Knative", minimum=0, maximum=9, concurrency=4)
+    return replace(
+        want,
+        package_uri="s3://bucket/p/1",
+        placement=placement,
+        tenant=tenant,
+        scaling=knative if mode == "Knative" else Scaling(minimum=2, maximum=9),
+        name="x" * 200,
+    )
 
 
 async def until(serving: Serving, uid: str, *states: ServiceState, seconds: float = 120) -> ServiceSeen:

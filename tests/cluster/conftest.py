@@ -7,6 +7,7 @@ Docker's and ours. Tests use a namespace of their own each.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,9 @@ from cluster.harness import machine
 from cluster.harness.cluster import Cluster
 from cluster.platform.services import Platform
 from cluster.platform.site import make_tenant
-from kfp_stand_in import swagger
+from model_packages import environments, make_want, packages
+
+__all__ = ["environments", "make_want", "packages"]
 
 _SECONDS = 1500
 """For one test with what it makes for all: starting the cluster and building an image without any cache take minutes."""
@@ -51,10 +54,6 @@ def trainer_image(cluster: Cluster) -> str:
 @pytest.fixture(scope="session")
 def platform(cluster: Cluster) -> Platform:
     """MLflow, object storage and the pipeline server in the cluster, and a tenant."""
-    if not swagger.DESCRIPTION.exists():
-        pytest.skip(
-            "the published description of the Kubeflow Pipelines API is not beside this checkout (shared/schemas)"
-        )
     running = Platform.start(cluster)
     make_tenant(cluster)
     return running
@@ -74,6 +73,8 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 def require_node() -> None:
     """Skip where no node can run; fail where one could and was not installed."""
+    if os.geteuid() != 0:
+        pytest.skip("no root")
     if reason := machine.unsupported():
         pytest.skip(f"no Kubernetes node can run on this machine: {reason}")
     if missing := machine.not_installed():

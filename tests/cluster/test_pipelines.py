@@ -22,7 +22,6 @@ from cluster.harness import trainer
 from cluster.harness.cluster import Cluster
 from kfp_stand_in.kubernetes import Connection, Kubernetes
 from kfp_stand_in.server import StandIn
-from kfp_stand_in.swagger import DESCRIPTION, Swagger
 from kubeflow_worlds import COMPILED, NAME, make_request
 from pelagos.engines.kubeflow import Kubeflow, Patience, Site
 from pelagos.engines.kubeflow_placement import Mount, Surroundings
@@ -107,8 +106,6 @@ async def pipelines(
     cluster: Cluster, namespace: str, trainer_image: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[Pipelines]:
     """With the obedient flows; parametrize indirectly with False for the real ones."""
-    if not DESCRIPTION.exists():
-        pytest.skip(f"the published description of the Kubeflow Pipelines API is not at {DESCRIPTION}")
     compiled = COMPILED
     if getattr(request, "param", True):
         compiled = tmp_path / "compiled"
@@ -117,7 +114,7 @@ async def pipelines(
     data, objects = tmp_path / "data", tmp_path / "objects"
     _create_volumes(cluster, namespace, tmp_path)
     extra = {"env": trainer.variables(), "volumes": trainer.volumes(), "volumeMounts": trainer.mounts()}
-    server = StandIn(Swagger.load(), Kubernetes(_connection(cluster, namespace, tmp_path), namespace, extra))
+    server = StandIn(Kubernetes(_connection(cluster, namespace, tmp_path), namespace, extra))
     await server.start()
     surroundings = Surroundings(
         image=trainer_image,

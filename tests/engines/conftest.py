@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from control_plane import ControlPlane, start_control_plane
-from kserve_stand_in import schemas
 from model_packages import ENVIRONMENTS, environments, make_want, packages
 from serving_clusters import install_kserve
 
@@ -67,10 +66,9 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """An API server for the engines that serve on a cluster; with KServe's kinds where their schemas are."""
+    """An API server for the engines that serve on a cluster, with KServe's kinds."""
     running = start_control_plane(tmp_path_factory.mktemp("plane"))
-    if schemas.is_here():
-        install_kserve(running)
+    install_kserve(running)
     yield running
     running.stop()
 

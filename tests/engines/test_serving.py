@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from kserve_stand_in import schemas
 from kserve_stand_in.nodes import PODS
 from pelagos.api import meta
 from pelagos.engines.triton_local import TritonLocal
@@ -167,8 +166,6 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path, uid: str) -> Asy
     if request.param == "fake":
         yield FakeWorld()
         return
-    if request.param == "kserve" and not schemas.is_here():
-        pytest.skip(schemas.ABSENT)
     if request.param in ("deployment", "kserve"):
         # Packages and what tests make of them are below the folder of all tests.
         root = tmp_path.parent

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from kfp_stand_in.kubernetes import Connection, Kubernetes
 from kfp_stand_in.processes import Processes
 from kfp_stand_in.server import StandIn
-from kfp_stand_in.swagger import DESCRIPTION, Swagger
 
 if TYPE_CHECKING:
     from kfp_stand_in.backends import Backend
@@ -24,7 +23,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="kfp_stand_in", description="A stand-in for a Kubeflow Pipelines server.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--swagger", type=Path, default=DESCRIPTION, help="the published description of the API")
     parser.add_argument("--multi-user", action="store_true", help="runs have namespaces")
     parser.add_argument("--token", action="append", help="a bearer token that is taken; none: nobody is asked")
     backends = parser.add_subparsers(dest="backend", required=True)
@@ -51,7 +49,7 @@ def backend(chosen: argparse.Namespace) -> Backend:
 
 async def serve(chosen: argparse.Namespace) -> None:
     """Until SIGTERM or SIGINT."""
-    stand_in = StandIn(Swagger.load(chosen.swagger), backend(chosen), multi_user=chosen.multi_user)
+    stand_in = StandIn(backend(chosen), multi_user=chosen.multi_user)
     stand_in.faults.tokens = chosen.token
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from kfp_stand_in import steps
+from kfp_stand_in import published, steps
 from kfp_stand_in.execution import Execution
 from kfp_stand_in.faults import Faults
 from kfp_stand_in.store import OVER, Experiment, RequestError, Run, Store, page
 
 if TYPE_CHECKING:
     from kfp_stand_in.backends import Backend
-    from kfp_stand_in.swagger import Operation, Swagger
+    from kfp_stand_in.published import Operation
 
 Struct = dict[str, Any]
 
@@ -30,7 +30,7 @@ class StandIn:
     """A server with its store and its runs. ``multi_user``: every run has a namespace; else none may be named."""
 
     def __init__(
-        self, swagger: Swagger, backend: Backend, *, multi_user: bool = False, capacity: Mapping[str, int] | None = None
+        self, backend: Backend, *, multi_user: bool = False, capacity: Mapping[str, int] | None = None
     ) -> None:
         self.faults = Faults()
         self.store = Store()
@@ -39,9 +39,8 @@ class StandIn:
         self.requests: list[str] = []
         """Operations that were asked for."""
         self.violations: list[str] = []
-        """Requests and replies that the description does not allow."""
+        """Requests and replies that the published client does not know."""
         self.url = ""
-        self._swagger = swagger
         self._runner: web.AppRunner | None = None
         self._operations: Mapping[str, Callable[[Operation, Mapping[str, str], Any], Awaitable[Struct]]] = {
             "HealthzService_GetHealthz": self._health,
@@ -91,7 +90,7 @@ class StandIn:
         return web.json_response(self.violations)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        operation = self._swagger.find(request.method, request.path)
+        operation = published.find(request.method, request.path)
         if operation is None or operation.identifier not in self._operations:
             return _error(501, f"{request.method} {request.path} is not served by this stand-in")
         self.requests.append(operation.identifier)
@@ -104,7 +103,7 @@ class StandIn:
             status, reply = 200, await self._perform(operation, dict(request.query), body)
         except RequestError as error:
             status, reply = error.code, _error_body(error.code, str(error))
-        wrong = self._swagger.wrong_in_reply(operation, status, reply)
+        wrong = operation.wrong_in_reply(status, reply)
         if wrong:
             self.violations += [f"{operation.identifier} reply: {each}" for each in wrong]
             return _error(500, f"the stand-in's reply is wrong: {wrong}")
@@ -154,7 +153,7 @@ class StandIn:
             raise RequestError(400, f"Invalid input error: {error}") from error
 
     async def _perform(self, operation: Operation, query: Mapping[str, str], body: Any) -> Struct:
-        wrong = self._swagger.wrong_in_request(operation, query, body)
+        wrong = operation.wrong_in_request(query, body)
         if wrong:
             self.violations += [f"{operation.identifier} request: {each}" for each in wrong]
             raise RequestError(400, f"Invalid input error: {'; '.join(wrong)}")

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from kserve_stand_in import schemas
+from kserve_stand_in import published
 from kserve_stand_in.controller import Controller
 from kserve_stand_in.nodes import Node
 from model_packages import ENVIRONMENTS
@@ -43,8 +43,7 @@ def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
 async def work(kubeconfig: Path, claims: dict[str, Path]) -> None:
     """Run the controller, and the node when there are folders for its claims."""
     rest = connect(kubeconfig)
-    validate = schemas.validator("inferenceservices", "v1beta1") if schemas.is_here() else lambda body: None
-    controller = Controller(rest, validate)
+    controller = Controller(rest, published.validator("V1beta1InferenceService"))
     if not claims:
         await controller.run()
         return

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 import installed
-from kfp_stand_in.swagger import DESCRIPTION, Swagger
 from model_packages import environments, make_want, packages
 
 __all__ = ["environments", "make_want", "packages"]
@@ -27,11 +26,3 @@ def strict_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[installed.
     options = (f"--enable-admission-plugins={plugins}", "--allow-privileged=true")
     with installed.site(tmp_path_factory.mktemp("strict"), *options) as running:
         yield running
-
-
-@pytest.fixture
-def swagger() -> Swagger:
-    """The published description of the Kubeflow Pipelines API; tests are skipped without it."""
-    if not DESCRIPTION.exists():
-        pytest.skip(f"the published description of the Kubeflow Pipelines API is not at {DESCRIPTION}")
-    return Swagger.load()

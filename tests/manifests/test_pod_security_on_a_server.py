@@ -24,7 +24,6 @@ from installed import Site
 from kfp_stand_in import pods as steps
 from kfp_stand_in.by_hand import ByHand
 from kfp_stand_in.server import StandIn
-from kfp_stand_in.swagger import Swagger
 from kserve_stand_in import controller
 from kubeflow_worlds import COMPILED, make_request
 from pelagos.engines import kserve_objects, triton_deployment_objects
@@ -139,10 +138,10 @@ def test_a_server_takes_what_kserve_makes_of_an_inference_service(somebody: Cont
 
 
 @pytest.fixture
-async def server(swagger: Swagger) -> AsyncIterator[tuple[StandIn, ByHand]]:
+async def server() -> AsyncIterator[tuple[StandIn, ByHand]]:
     """A pipeline server whose steps go on when a test says so."""
     hand = ByHand()
-    running = StandIn(swagger, hand)
+    running = StandIn(hand)
     await running.start()
     yield running, hand
     await running.stop()

@@ -8,8 +8,9 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from cluster import definitions
 from cluster.harness.cluster import Cluster
-from kserve_stand_in import schemas
+from kserve_stand_in import published
 from kserve_stand_in.controller import Controller
 from pelagos.engines.kubernetes_rest import KubernetesRest
 
@@ -18,11 +19,11 @@ class Kserve:
     """Works as long as the context lasts. What it makes of InferenceServices, the cluster runs."""
 
     def __init__(self, cluster: Cluster) -> None:
-        for definition in sorted(schemas.MINIMAL.glob("*.yaml")):
-            cluster.kubectl("apply", "--filename", definition)
+        # The full definitions need a newer API server than that of the tests: they are judged beside it.
+        cluster.kubectl("apply", "--filename", published.KINDS)
         trusted = ssl.create_default_context(cafile=str(cluster.keys.authority))
         rest = KubernetesRest(cluster.server, tls=trusted, token=cluster.keys.token("admin"))
-        self.controller = Controller(rest, schemas.validator("inferenceservices", "v1beta1"), seconds=0.5)
+        self.controller = Controller(rest, definitions.inference_service_validator(), seconds=0.5)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._work, name="kserve-stand-in", daemon=True)
 

@@ -12,7 +12,6 @@ from typing import Any
 from cluster.harness import machine
 from cluster.harness.cluster import Cluster
 from cluster.platform.environments import TRAINER, Mounted, serve
-from kfp_stand_in import swagger
 from object_storage import KEY, SECRET, ObjectStorage
 
 NAMESPACE = "platform"
@@ -118,10 +117,9 @@ def _start_pipelines(cluster: Cluster) -> None:
     steps.mkdir()
     steps.chmod(0o755)
     (steps / "extra.json").write_text(json.dumps(TRAINER.as_extra()))
-    description = swagger.DESCRIPTION.resolve(strict=True)
-    mounted = Mounted(("dev",), code=(_TESTS,), data=(description.parent, steps))
+    mounted = Mounted(("dev",), code=(_TESTS,), data=(steps,))
     command = (
-        *("-m", "kfp_stand_in", "--host=0.0.0.0", "--port=8888", f"--swagger={description}", "--multi-user"),
+        *("-m", "kfp_stand_in", "--host=0.0.0.0", "--port=8888", "--multi-user"),
         *("pods", f"--extra={steps / 'extra.json'}"),
     )
     serve(cluster, "ml-pipeline", NAMESPACE, 8888, command, mounted)

@@ -1,7 +1,7 @@
 """What only KServe brings: its statuses that cannot be trusted, its runtime, and objects that others may touch.
 
-The API server and Triton are real. KServe's controller and the nodes are stand-ins; every InferenceService is compared with the
-published schema.
+The API server and Triton are real. KServe's controller and the nodes are stand-ins; every InferenceService is compared with
+the models that KServe publishes.
 """
 
 from __future__ import annotations
@@ -15,25 +15,21 @@ import pytest
 import yaml
 
 from control_plane import ControlPlane
-from kserve_stand_in import schemas
+from kserve_stand_in import published
 from pelagos.engines import kserve, model_server_pods
 from pelagos.engines.kserve_objects import INFERENCE_SERVICES, inference_service, recorded
 from pelagos.engines.kubernetes_objects import Body, Collection
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.serving import Scaling, ServiceState, ServiceWant, scaled
-from pelagos.ports.tenants import Tenant
 from serving_clusters import (
     RUNTIME,
     RUNTIMES,
     ServingCluster,
-    inference_service_validator,
+    everything,
     options,
     serving_cluster,
     until,
 )
-
-pytestmark = pytest.mark.skipif(not schemas.is_here(), reason=schemas.ABSENT)
 
 MakeWant = Callable[..., ServiceWant]
 UID = "uid-of-kserve"
@@ -235,22 +231,10 @@ async def test_an_inference_service_of_somebody_else_is_left_alone(site: Serving
 
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative"])
-def test_everything_that_can_be_asked_for_is_allowed_by_the_published_schema(make_want: MakeWant, mode: str) -> None:
-    placement = Placement(
-        memory="8Gi", gpus=2, gpu_product="NVIDIA-L4", shared_memory="1Gi", node_selector={"zone": "a"},
-        tolerations=(Toleration("a", "Exists", "", "NoExecute"),),
-    )  # fmt: skip
-    tenant = Tenant(service_account="lab", image_pull_secrets=("registry",), objects_secret="s3")
-    scaling = (
-        Scaling(mode="Knative", minimum=0, maximum=9, concurrency=4)
-        if mode == "Knative"
-        else Scaling(minimum=2, maximum=9)
-    )
-    want = replace(
-        make_want(), package_uri="s3://bucket/p/1", placement=placement, tenant=tenant, scaling=scaling, name="x" * 200
-    )
+def test_everything_that_can_be_asked_for_is_allowed_by_the_published_models(make_want: MakeWant, mode: str) -> None:
+    want = everything(make_want(), mode)
     made = inference_service(want, "name: 'x'", options(Path("/objects")))
-    inference_service_validator()(made)
+    published.validator("V1beta1InferenceService")(made)
     predictor = made["spec"]["predictor"]
     assert made["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == mode
     assert predictor["model"]["storageUri"] == "s3://bucket/p/1"
@@ -263,10 +247,11 @@ def test_everything_that_can_be_asked_for_is_allowed_by_the_published_schema(mak
 
 
 @pytest.mark.parametrize(
-    ("file", "plural"), [("clusterservingruntime", "clusterservingruntimes"), ("servingruntime", "servingruntimes")]
+    ("file", "kind"),
+    [("clusterservingruntime", "V1alpha1ClusterServingRuntime"), ("servingruntime", "V1alpha1ServingRuntime")],
 )
-def test_our_runtimes_are_allowed_by_the_published_schema(file: str, plural: str) -> None:
+def test_our_runtimes_are_allowed_by_the_published_models(file: str, kind: str) -> None:
     body = yaml.safe_load((RUNTIME.parent / f"{file}.yaml").read_text(encoding="utf-8"))
-    schemas.validator(plural, "v1alpha1")(body)
+    published.validator(kind)(body)
     (container,) = body["spec"]["containers"]
     assert container["command"] == ["python3", "-m", "pelagos_pipelines.serving.entrypoint"]

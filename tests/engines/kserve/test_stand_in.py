@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from control_plane import ControlPlane
-from kserve_stand_in import schemas
 from pelagos.engines.kserve import Kserve
 from pelagos.engines.kubernetes_objects import KubernetesObjects
 from pelagos.engines.kubernetes_rest import KubernetesRest
@@ -19,7 +18,6 @@ from pelagos.engines.local_objects import LocalObjects
 from pelagos.ports.serving import ServiceState, ServiceWant
 from serving_clusters import CLAIM, clear, options, until
 
-pytestmark = pytest.mark.skipif(not schemas.is_here(), reason=schemas.ABSENT)
 UID = "uid-of-stand-in"
 
 
@@ -50,8 +48,7 @@ async def test_an_inference_service_is_served_by_the_program(
     serving = Kserve(cluster, objects, options(tmp_path.parent), lambda _uid: "stand-in")
     try:
         await serving.apply(replace(make_want(uid=UID), namespace="stand-in"))
-        # The program reads two megabytes of schemas first.
-        seen = await until(serving, UID, ServiceState.LOADED, seconds=180)
+        seen = await until(serving, UID, ServiceState.LOADED, seconds=60)
         assert seen.http_url == "http://detector-predictor.stand-in.svc:80"
         assert (await serving.probe(UID)).correct
         await serving.remove(UID)

@@ -1,4 +1,4 @@
-"""An engine with a stand-in for its server, which checks every request against the published description of the API."""
+"""An engine with a stand-in for its server, which checks every request against the published client of the API."""
 
 from __future__ import annotations
 
@@ -9,26 +9,17 @@ import pytest
 
 from kfp_stand_in.by_hand import ByHand
 from kfp_stand_in.server import StandIn
-from kfp_stand_in.swagger import DESCRIPTION, Swagger
 from kubeflow_worlds import COMPILED, PATIENCE, Cluster
 from pelagos.engines.kubeflow import Site
 from pelagos.engines.kubeflow_placement import Surroundings
 from pelagos.ports.clock import FakeClock
 
 
-@pytest.fixture(scope="session")
-def swagger() -> Swagger:
-    """The published description; tests are skipped without it."""
-    if not DESCRIPTION.exists():
-        pytest.skip(f"the published description of the Kubeflow Pipelines API is not at {DESCRIPTION}")
-    return Swagger.load()
-
-
 @pytest.fixture(params=[False], ids=["single-user"])
-async def cluster(request: pytest.FixtureRequest, swagger: Swagger) -> AsyncIterator[Cluster]:
+async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     """Of a single user; parametrize indirectly with True for a multi-user server."""
     hand = ByHand()
-    server = StandIn(swagger, hand, multi_user=request.param)
+    server = StandIn(hand, multi_user=request.param)
     await server.start()
     namespaces: dict[str, str] = {}
     site = Site(

@@ -17,7 +17,6 @@ import rendering
 from control_plane import ControlPlane
 from kfp_stand_in.kubernetes import Connection, Kubernetes
 from kfp_stand_in.server import StandIn
-from kfp_stand_in.swagger import Swagger
 from kubeflow_worlds import COMPILED, NAME, make_request
 from pelagos.engines.kubeflow import Kubeflow, Patience, Site
 from pelagos.engines.kubeflow_placement import Mount, Surroundings
@@ -109,11 +108,11 @@ def connection(plane: ControlPlane, folder: Path) -> Connection:
 
 
 @pytest.fixture
-async def pods(plane: ControlPlane, swagger: Swagger, tmp_path: Path) -> AsyncIterator[PodCluster]:
+async def pods(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[PodCluster]:
     namespace = f"reef-{next(_numbers)}"
     plane.create_namespace(namespace)
     grant(plane, namespace)
-    server = StandIn(swagger, Kubernetes(connection(plane, tmp_path), namespace))
+    server = StandIn(Kubernetes(connection(plane, tmp_path), namespace))
     await server.start()
     site = Site(COMPILED, SURROUNDINGS, namespace=namespace, one_tenant=True, patience=Patience(end=5, poll=0.1))
     yield PodCluster(plane, namespace, server, Kubeflow(KubeflowRest(server.url), site))

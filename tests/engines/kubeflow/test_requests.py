@@ -13,7 +13,6 @@ import pytest
 
 from kfp_stand_in.by_hand import ByHand
 from kfp_stand_in.server import StandIn
-from kfp_stand_in.swagger import Swagger
 from kubeflow_worlds import NAME, Cluster, make_request
 from pelagos.engines import kubeflow_rest
 from pelagos.engines.kubeflow_rest import AbsentError, KubeflowRest
@@ -198,11 +197,11 @@ async def test_many_looks_at_once_use_few_connections(cluster: Cluster) -> None:
     assert time.monotonic() - begun >= 0.05 * waves
 
 
-async def test_a_certificate_authority_of_ones_own_is_trusted(swagger: Swagger, tmp_path: Path) -> None:
+async def test_a_certificate_authority_of_ones_own_is_trusted(tmp_path: Path) -> None:
     key, certificate = _make_certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
-    server = StandIn(swagger, ByHand())
+    server = StandIn(ByHand())
     url = (await server.start(tls=context)).replace("127.0.0.1", "localhost")
 
     assert await KubeflowRest(url, ca_file=certificate).is_healthy() == {

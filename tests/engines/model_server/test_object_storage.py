@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from control_plane import ControlPlane
-from kserve_stand_in import schemas
 from object_storage import ObjectStorage, bucket, object_storage
 from pelagos.engines.s3 import Service
 from pelagos.engines.s3_objects import S3Objects
@@ -31,8 +30,6 @@ UID = "uid-on-s3"
 async def site(
     request: pytest.FixtureRequest, plane: ControlPlane, bucket: str, object_storage: ObjectStorage, tmp_path: Path
 ) -> AsyncIterator[ServingCluster]:
-    if request.param == "kserve" and not schemas.is_here():
-        pytest.skip(schemas.ABSENT)
     root = f"s3://{bucket}/objects"
     given = options(
         Path("/"), objects_root=root, objects_claim="", s3_endpoint=object_storage.url, s3_region="us-east-1"

@@ -1,4 +1,4 @@
-"""The published schemas of KServe, and of others: what a real API server with KServe would refuse, or drop without a word."""
+"""The full definitions of kinds of other projects: what a real API server with them refuses, or drops without a word."""
 
 from __future__ import annotations
 
@@ -9,23 +9,18 @@ from typing import Any
 import jsonschema
 import yaml
 
-FOLDER = Path(__file__).parents[3] / "shared" / "schemas" / "kserve"
-MINIMAL = FOLDER / "minimal"
-ABSENT = f"the published schemas of KServe are not here ({FOLDER})"
+from pelagos.embedded import binaries
+
+FOLDER = binaries.cache().parent / "definitions"
+"""Filled by tools/definitions.sh."""
+KSERVE = FOLDER / "kserve-v0.20.0"
+KUEUE = FOLDER / "kueue-v0.17.0"
 
 
-def is_here() -> bool:
-    """Whether they are on this machine."""
-    return MINIMAL.is_dir()
-
-
-def validator(plural: str, version: str) -> Callable[[Mapping[str, Any]], None]:
-    """A check that raises ValueError for an object that the full CustomResourceDefinition does not take."""
-    return validator_of(FOLDER / f"serving.kserve.io_{plural}.yaml", version)
-
-
-def validator_of(path: Path, version: str) -> Callable[[Mapping[str, Any]], None]:
-    """The same by the file of a definition."""
+def validator(path: Path, version: str) -> Callable[[Mapping[str, Any]], None]:
+    """A check that raises ValueError for an object that the definition in ``path`` does not take."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; run tools/definitions.sh")
     text = path.read_text(encoding="utf-8")
     definition = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     (found,) = (each for each in definition["spec"]["versions"] if each["name"] == version)
@@ -39,6 +34,11 @@ def validator_of(path: Path, version: str) -> Callable[[Mapping[str, Any]], None
             raise ValueError(f"{error.json_path}: {error.message[:500]}")
 
     return validate
+
+
+def inference_service_validator() -> Callable[[Mapping[str, Any]], None]:
+    """Of the kind that the engine ``kserve`` writes."""
+    return validator(KSERVE / "serving.kserve.io_inferenceservices.yaml", "v1beta1")
 
 
 def _strict(schema: Any) -> Any:

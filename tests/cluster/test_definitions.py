@@ -1,0 +1,49 @@
+"""What we write for KServe and Kueue keeps to their full definitions. No node is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rendering
+from cluster import definitions
+from model_packages import MakeWant
+from pelagos.api.installation.kustomize import kustomization
+from pelagos.engines.kserve_objects import inference_service
+from serving_clusters import RUNTIME, everything, options
+
+GITOPS = rendering.MANIFESTS / "samples/gitops"
+
+
+@pytest.mark.parametrize(("folder", "count"), [("platform", 3), ("tenants/marine-lab", 1)])
+def test_queues_are_allowed_by_the_full_definitions(folder: str, count: int, tmp_path: Path) -> None:
+    relative = "/".join([".."] * len(tmp_path.parts[1:])) + str(GITOPS / folder)
+    (tmp_path / "kustomization.yaml").write_text(kustomization(resources=[relative], components=[f"{relative}/kueue"]))
+    found = [body for body in rendering.kustomize(tmp_path) if body["apiVersion"] == "kueue.x-k8s.io/v1beta2"]
+
+    assert len(found) == count
+    for body in found:
+        name = f"kueue.x-k8s.io_{body['kind'].lower()}s.yaml"
+        validate = definitions.validator(definitions.KUEUE / name, "v1beta2")
+        validate(body)
+        with pytest.raises(ValueError, match="colour"):
+            validate(body | {"spec": body.get("spec", {}) | {"colour": "blue"}})
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_everything_that_can_be_asked_for_is_allowed_by_the_full_definition(make_want: MakeWant, mode: str) -> None:
+    made = inference_service(everything(make_want(), mode), "name: 'x'", options(Path("/objects")))
+    validate = definitions.inference_service_validator()
+
+    validate(made)
+    with pytest.raises(ValueError, match="colour"):
+        validate(made | {"spec": made["spec"] | {"colour": "blue"}})
+
+
+@pytest.mark.parametrize("name", ["clusterservingruntime", "servingruntime"])
+def test_our_runtimes_are_allowed_by_the_full_definitions(name: str) -> None:
+    body = yaml.safe_load((RUNTIME.parent / f"{name}.yaml").read_text(encoding="utf-8"))
+
+    definitions.validator(definitions.KSERVE / f"serving.kserve.io_{name}s.yaml", "v1alpha1")(body)
