@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# Runs all checks and all tests; `make test` has installed what they need. Arguments go to pytest.
+# Runs all checks, and all tests that need no cluster; `make test` has installed what they need. Or, when the first argument is
+# `cluster`, those on a real cluster. Other arguments go to pytest.
 # Ends with one plain line, "N passed, N failed, N skipped", in which each check counts like a test, and fails on any failure.
+# PELAGOS_TEST_STRICT=1 makes a skipped test a failure, but for the reasons "no root" and "no GPU"; PELAGOS_TEST_COUNTS is a
+# file that the three numbers are added to.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
 export PELAGOS_SAMPLES=${PELAGOS_SAMPLES:-${PELAGOS_HOME:-$PWD/.pelagos}/data/samples}
 # No test may reach the installation or the cluster that the user works with.
 unset PELAGOS_HOME KUBECONFIG
+# What the tests start inherits it: tests/leftovers.py.
+export TESTS_OF_PELAGOS=${TESTS_OF_PELAGOS:-run-$$-$RANDOM}
 
 # Most of the control plane's tests wait for servers, so that more of them than there are cores run at a time, each module in one
 # process. The longest come first, and nothing is left to wait for at the end.
@@ -19,23 +24,32 @@ data_plane=(annotations evaluation export flows preparation samples sandbox serv
 
 reports=$(mktemp -d)
 trap 'rm -rf "$reports"' EXIT
-control_plane=("${longest[@]/#/tests/}")
-for folder in tests/*/; do
-  name=$(basename "$folder")
-  [[ " ${data_plane[*]} ${longest[*]} " == *" $name "* || $name == cluster || $name == __pycache__ ]] || control_plane+=("tests/$name")
-done
-present=()
-for name in "${data_plane[@]}"; do [ -d "tests/$name" ] && present+=("tests/$name"); done
 
-tools/lint.sh "$reports/lint"
-echo "== tests of the control plane"
-"$environments/dev/bin/pytest" -q --junitxml="$reports/control-plane.xml" "${at_a_time[@]}" "${control_plane[@]}" "$@"
-echo $? >"$reports/control-plane.code"
-echo "== tests of the data plane"
-"$environments/pipelines-dev/bin/pytest" -q --junitxml="$reports/data-plane.xml" "${present[@]}" "$@"
-echo $? >"$reports/data-plane.code"
-echo "== tests on a real cluster"
-"$environments/dev/bin/pytest" -q --junitxml="$reports/cluster.xml" tests/cluster "$@"
-echo $? >"$reports/cluster.code"
+# run NAME ENVIRONMENT ARGUMENT...
+run() {
+  local name=$1 environment=$2
+  shift 2
+  echo "== tests of the ${name//-/ }"
+  "$environments/$environment/bin/pytest" -q --junitxml="$reports/$name.xml" "$@"
+  echo $? >"$reports/$name.code"
+}
 
-"$environments/dev/bin/python" tools/summary.py "$reports"
+if [ "${1:-}" = cluster ]; then
+  shift
+  run cluster dev tests/cluster "$@"
+else
+  control_plane=("${longest[@]/#/tests/}")
+  for folder in tests/*/; do
+    name=$(basename "$folder")
+    [[ " ${data_plane[*]} ${longest[*]} " == *" $name "* || $name == cluster || $name == __pycache__ ]] || control_plane+=("tests/$name")
+  done
+  present=()
+  for name in "${data_plane[@]}"; do [ -d "tests/$name" ] && present+=("tests/$name"); done
+  tools/lint.sh "$reports/lint"
+  run control-plane dev "${at_a_time[@]}" "${control_plane[@]}" "$@"
+  run data-plane pipelines-dev "${present[@]}" "$@"
+fi
+
+"$environments/dev/bin/python" tests/leftovers.py "$TESTS_OF_PELAGOS" --end
+echo $? >"$reports/processes-that-are-left.code"
+"$environments/dev/bin/python" tools/summary.py "$reports" ${PELAGOS_TEST_COUNTS:+"$PELAGOS_TEST_COUNTS"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,15 @@ def report(tests: int, failures: int = 0, errors: int = 0, skipped: int = 0) -> 
     return f"<testsuites><testsuite {numbers}/></testsuites>"
 
 
-def summarize(folder: Path, *, checks: str = "6 0", codes: tuple[int, int] = (0, 0)) -> tuple[str, int]:
+def summarize(
+    folder: Path, *, checks: str = "6 0", codes: tuple[int, int] = (0, 0), strict: bool = False
+) -> tuple[str, int]:
     (folder / "lint").write_text(checks)
     for name, code in zip(("control-plane", "data-plane"), codes, strict=True):
         (folder / f"{name}.code").write_text(f"{code}\n")
-    done = subprocess.run([sys.executable, SUMMARY, folder], capture_output=True, text=True, check=False)
+    environment = os.environ | {"PELAGOS_TEST_STRICT": "1" if strict else ""}
+    command: list[str | Path] = [sys.executable, SUMMARY, folder, folder / "total"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return done.stdout.splitlines()[-1], done.returncode
 
 
@@ -44,3 +49,34 @@ def test_a_run_that_crashed_is_a_failure(tmp_path: Path, code: int) -> None:
 
 def test_a_run_without_any_test_is_none(tmp_path: Path) -> None:
     assert summarize(tmp_path, codes=(5, 5)) == ("6 passed, 0 failed, 0 skipped", 0)
+
+
+def skipped_for(reason: str) -> str:
+    case = f'<testcase classname="a" name="b"><skipped message="{reason}"/></testcase>'
+    return f'<testsuites><testsuite tests="2" failures="0" errors="0" skipped="1">{case}</testsuite></testsuites>'
+
+
+@pytest.mark.parametrize(
+    ("reason", "last"),
+    [
+        ("no root", ("7 passed, 0 failed, 1 skipped", 0)),
+        ("no GPU", ("7 passed, 0 failed, 1 skipped", 0)),
+        ("no root here", ("7 passed, 1 failed, 0 skipped", 1)),
+        ("schemas are absent", ("7 passed, 1 failed, 0 skipped", 1)),
+    ],
+)
+def test_a_skipped_test_is_a_failure_where_nothing_may_be_missing(
+    tmp_path: Path, reason: str, last: tuple[str, int]
+) -> None:
+    (tmp_path / "data-plane.xml").write_text(skipped_for(reason))
+
+    assert summarize(tmp_path, codes=(5, 0), strict=True) == last
+    assert summarize(tmp_path, codes=(5, 0)) == ("7 passed, 0 failed, 1 skipped", 0)
+
+
+def test_the_sums_of_several_runs_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "data-plane.xml").write_text(report(5, failures=1))
+    summarize(tmp_path, codes=(5, 1))
+    summarize(tmp_path, codes=(5, 1))
+
+    assert (tmp_path / "total").read_text() == "10 1 0\n10 1 0\n"
