@@ -83,7 +83,7 @@ def measure(plan: Plan) -> Section:
     package = _package(plan, images)
     default = durations.microseconds(Runtime().max_queue_delay)
     wants = {f"Triton, queue delay {delay / 1000:g} ms": _want(package, delay) for delay in (default, WAITING)}
-    here = Here(plan, Path(package["uri"]) / "triton" / "1", images)
+    here = Here(plan, Path(package["uri"]), images)
     try:
         endpoints = {name: asyncio.run(_start(plan, want)) for name, want in wants.items()}
         encoded = [path.read_bytes() for path in sorted(images.iterdir())]
@@ -138,6 +138,7 @@ def _want(package: dict[str, str], delay: int) -> ServiceWant:
         model_name="detector",
         package_uri=package["uri"],
         onnx_sha256=package["sha256"],
+        manifest_sha256=package["manifest"],
         max_batch_size=Runtime().max_batch_size,
         max_queue_delay=delay,
         instances=Runtime().instances,

@@ -16,7 +16,7 @@ from pelagos.api.training_run import TrainingRunSpec
 from pelagos.decisions import dataset, model_service, training_run
 from pelagos.decisions.reports import Report
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
-from pelagos.ports.registry import ONNX_SHA256_TAG, PACKAGE_URI_TAG, ModelVersion
+from pelagos.ports.registry import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_URI_TAG, ModelVersion
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState
 from pelagos.ports.tracking import Outcome, TrackedRun
 from pelagos.ports.volumes import Fingerprint
@@ -25,6 +25,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 VERSION = "sha256:" + "a1" * 32
 OTHER_VERSION = "sha256:" + "b2" * 32
 ONNX = "c3" * 32
+MANIFEST = "e5" * 32
 Yaml = Mapping[str, Any]
 
 DATASET: Yaml = {"source": {"volume": {"path": "samples/frames"}}, "task": "Detection"}
@@ -105,7 +106,8 @@ def training_result(**metrics: float | None) -> dict[str, Any]:
     """What a training reports; ``metrics`` are those of the test split by their last name."""
     found = {"mAP50": 0.8, "mAP50-95": 0.4} | metrics
     named = {f"test/{name}": value for name, value in found.items()} | {"test/mAP50/copepod": 0.7}
-    package = {"uri": "/objects/model", "onnxSha256": ONNX, "task": "Detection", "labels": ["copepod"]}
+    package = {"uri": "/objects/model", "onnxSha256": ONNX, "manifestSha256": MANIFEST}
+    package |= {"task": "Detection", "labels": ["copepod"]}
     return {"metrics": named, "epochs": 10, "model": package | {"parity": {"images": 8, "boxes": 0.1, "scores": 0.001}}}
 
 
@@ -175,7 +177,7 @@ def make_tracked(**changes: Any) -> TrackedRun:
 
 def model_version(**changes: Any) -> ModelVersion:
     """A version that a TrainingRun registered."""
-    tags = {PACKAGE_URI_TAG: "/objects/model", ONNX_SHA256_TAG: ONNX}
+    tags = {PACKAGE_URI_TAG: "/objects/model", ONNX_SHA256_TAG: ONNX, MANIFEST_SHA256_TAG: MANIFEST}
     usual = ModelVersion("detector", "3", "mlflow-artifacts:/t1/artifacts/model", "t1", ("champion",), tags)
     return replace(usual, **changes)
 
@@ -251,7 +253,7 @@ def make_service(state: ServiceState, **changes: Any) -> ServiceSeen:
 
 RIGHT = ProbeResult(correct=True, message="", latency=0.01)
 WRONG = ProbeResult(correct=False, message="1 box, and 3 were expected", latency=0.01)
-MODEL = model_service.ResolvedModel("/objects/model", ONNX, "TrainingRun detector")
+MODEL = model_service.ResolvedModel("/objects/model", ONNX, MANIFEST, "TrainingRun detector")
 
 
 def make_service_observed(**changes: Any) -> model_service.Observed:

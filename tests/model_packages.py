@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pelagos.engines.model_package import Manifest
 from pelagos.ports.serving import ServiceWant
 
 MakeWant = Callable[..., ServiceWant]
 
 ENVIRONMENTS = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs"))
+
+
+DESCRIPTION: dict[str, Any] = {
+    "schemaVersion": 2,
+    "task": "Detection",
+    "family": "colours",
+    "architecture": "colour detection",
+    "labels": ["Ceratium", "detritus"],
+    "onnxSha256": "a" * 64,
+    "input": {"imageSize": 64, "stride": 32, "encodings": ["jpeg", "png"]},
+    "thresholds": {"confidence": 0.25, "iou": 0.7, "maxDetections": 300},
+    "dataset": {"name": "colours", "version": "sha256:0"},
+    "parity": {"images": 1, "boxes": 0.0, "scores": 0.001},
+    "files": {"model.onnx": "a" * 64, "probe.png": "b" * 64, "probe.json": "c" * 64},
+}
+"""What ``package.json`` holds."""
+
+
+def described(**changes: Any) -> Manifest:
+    """The description with other fields, as the engines have it."""
+    return Manifest.model_validate(DESCRIPTION | changes)
+
+
+def altered(package: Path, folder: Path, contents: Mapping[str, bytes], **fields: object) -> tuple[str, str]:
+    """A consistent copy in ``folder`` with other files, and other fields in its description: its digest and that of its graph."""
+    shutil.copytree(package, folder)
+    description = json.loads((folder / "package.json").read_text())
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+        description["files"][name] = hashlib.sha256(content).hexdigest()
+    description["onnxSha256"] = description["files"]["model.onnx"]
+    text = json.dumps(description | fields)
+    (folder / "package.json").write_text(text)
+    return hashlib.sha256(text.encode()).hexdigest(), description["onnxSha256"]
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +79,8 @@ def make_want(packages: dict[str, tuple[str, str]]) -> MakeWant:
         uri, onnx_sha256 = packages[task]
         fields: dict[str, Any] = {
             "uid": "5f0c", "namespace": "default", "name": "detector", "model_name": "detector",
-            "package_uri": uri, "onnx_sha256": onnx_sha256, "max_batch_size": 4, "max_queue_delay": 1000,
+            "package_uri": uri, "onnx_sha256": onnx_sha256,
+            "manifest_sha256": Path(uri).name, "max_batch_size": 4, "max_queue_delay": 1000,
             "instances": 1, "confidence": "0.25", "iou": "0.7", "cpu": 1,
         }  # fmt: skip
         fields |= changes

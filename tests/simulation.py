@@ -210,8 +210,11 @@ class DataPlane:
 
     def _train(self, known: FakeRun) -> dict[str, Any]:
         onnx = _sha256([known.request.parameters["request"], self.metrics])
-        self.simulation.objects.put(f"{self._path(known, 'store')}/{onnx}/package.json", {"onnxSha256": onnx})
-        package = {"uri": f"{known.request.parameters['store']}/{onnx}", "onnxSha256": onnx}
+        path = f"{self._path(known, 'store')}/{onnx}/package.json"
+        self.simulation.objects.put(path, {"onnxSha256": onnx})
+        manifest = hashlib.sha256(self.simulation.objects.files[path].encode()).hexdigest()
+        uri = f"{known.request.parameters['store']}/{onnx}"
+        package = {"uri": uri, "onnxSha256": onnx, "manifestSha256": manifest}
         return {"metrics": dict(self.metrics), "epochs": 10, "model": package}
 
     def _path(self, known: FakeRun, parameter: str) -> str:

@@ -1,7 +1,7 @@
 """Makes a model package with the real exporter: YOLOv8n with random weights that find boxes. Started by serving.py.
 
 Run with the interpreter of the environment ``pipelines`` and the folder ``tests`` on PYTHONPATH, whose detector this is:
-``make_package.py FOLDER IMAGE_SIZE IMAGE``. Prints the package's folder and the sha256 of its graph as JSON.
+``make_package.py FOLDER IMAGE_SIZE IMAGE``. Prints the package's folder and its digests as JSON.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
     checkpoint = make_checkpoint(folder / "best.pt", size, probe)
     graph = folder / "model.onnx"
     settings = yolov8.FAMILY.export(checkpoint, graph)
-    (known,) = predictor.Predictor(graph, settings).predict([probe])
+    (known,) = predictor.Predictor(graph.read_bytes(), settings).predict([probe])
     content = package.Content(
         family="YOLOv8",
         architecture="yolov8n",
@@ -60,8 +60,9 @@ def main() -> None:
         probe=probe,
         known=known,
     )
-    uri, digest = package.write(content, folder / "store")
-    print(json.dumps({"uri": str(uri), "sha256": digest}))
+    written = package.write(content, folder / "store")
+    digests = {"sha256": written.onnx_sha256, "manifest": written.manifest_sha256}
+    print(json.dumps({"uri": str(written.folder), **digests}))
 
 
 if __name__ == "__main__":

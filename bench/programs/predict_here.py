@@ -1,7 +1,7 @@
 """The predictor of a package in this process: what a server adds nothing to. Started by serving.py.
 
 Run with the interpreter of the environment ``triton``, the same that Triton's backend has:
-``predict_here.py VERSION THREADS IMAGES``. Reads lines ``BATCH NUMBER`` and answers each with a line of JSON: seconds of each
+``predict_here.py PACKAGE THREADS IMAGES``. Reads lines ``BATCH NUMBER`` and answers each with a line of JSON: seconds of each
 call, processor seconds, and detections found.
 """
 
@@ -17,9 +17,9 @@ from pathlib import Path
 
 def measure(folder: Path, threads: int, images: Path) -> None:
     """Answer lines until there are no more."""
-    # The package's own copy, as Triton's backend imports it: this environment has no pelagos_pipelines.
-    sys.path.insert(0, str(folder))
-    predictor = importlib.import_module("predictor")
+    # This environment has no pelagos_pipelines of its own.
+    sys.path.insert(0, str(Path(__file__).parents[2] / "pipelines"))
+    predictor = importlib.import_module("pelagos_pipelines.serving.predictor")
     model = predictor.load(folder, threads=threads)
     encoded = [path.read_bytes() for path in sorted(images.iterdir())]
 

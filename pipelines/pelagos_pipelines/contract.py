@@ -195,10 +195,14 @@ class Parity(Strict):
 
 
 class ModelPackage(Strict):
-    """A proven, servable model: the folder ``uri`` holds what export.package documents."""
+    """A proven, servable model: the folder ``uri`` holds what export.package documents.
+
+    ``manifestSha256`` is the digest of its package.json, which lists those of all other files: it pins the whole package.
+    """
 
     uri: str
     onnx_sha256: Annotated[str, Field(alias="onnxSha256")]
+    manifest_sha256: Annotated[str, Field(alias="manifestSha256")]
     task: Task
     labels: list[str]
     parity: Parity

@@ -94,6 +94,7 @@ def served(
         uri, digest = packages[task]
         return ServiceWant(
             uid=task, namespace="default", name=task, model_name=task, package_uri=uri, onnx_sha256=digest,
+            manifest_sha256=Path(uri).name,
             max_batch_size=1, max_queue_delay=0, instances=1, confidence="0.25", iou="0.7", cpu=1, digest=task,
         )  # fmt: skip
 

@@ -96,13 +96,13 @@ def test_references_are_told_apart() -> None:
 
 def test_an_alias_that_moved_makes_a_new_want() -> None:
     before = make_service_observed()
-    moved = ResolvedModel("/objects/better", "d4" * 32, "detector version 4")
+    moved = ResolvedModel("/objects/better", "d4" * 32, "f6" * 32, "detector version 4")
     service = make_service(ServiceState.LOADED, digest=wanted(before).digest)
 
     want = wanted(make_service_observed(model=moved, service=service))
 
     assert want.digest != wanted(before).digest
-    assert (want.package_uri, want.onnx_sha256) == ("/objects/better", "d4" * 32)
+    assert (want.package_uri, want.onnx_sha256, want.manifest_sha256) == ("/objects/better", "d4" * 32, "f6" * 32)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_setting_that_changed_makes_a_new_want(spec: builders.Yaml) -> None:
 
 
 def test_the_same_model_from_elsewhere_is_the_same_want() -> None:
-    other = ResolvedModel(MODEL.uri, MODEL.onnx_sha256, "detector version 3")
+    other = ResolvedModel(MODEL.uri, MODEL.onnx_sha256, MODEL.manifest_sha256, "detector version 3")
 
     assert wanted(make_service_observed(model=other)) == wanted(make_service_observed())
 

@@ -100,7 +100,11 @@ def test_figures_model_and_headline_are_published() -> None:
 
     assert status["metrics"] == {"test/mAP50": "0.8000", "test/mAP50-95": "0.4000"}
     assert status["headline"] == "mAP50 0.800"
-    assert status["model"] == {"uri": "/objects/model", "onnxSha256": builders.ONNX}
+    assert status["model"] == {
+        "uri": "/objects/model",
+        "onnxSha256": builders.ONNX,
+        "manifestSha256": builders.MANIFEST,
+    }
 
 
 @pytest.mark.parametrize(

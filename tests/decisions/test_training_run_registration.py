@@ -12,6 +12,8 @@ from pelagos.decisions import training_run
 from pelagos.decisions.effects import RegisterModel
 from pelagos.decisions.verdicts import Stance, summary
 
+MANIFEST = {"manifestSha256": builders.MANIFEST}
+
 
 def test_it_is_registered_with_its_package_digest_and_tracked_run() -> None:
     decision = training_run.decide(trained())
@@ -24,6 +26,7 @@ def test_it_is_registered_with_its_package_digest_and_tracked_run() -> None:
     assert want.tags == {
         "pelagos.dev/package-uri": "/objects/model",
         "pelagos.dev/onnx-sha256": builders.ONNX,
+        "pelagos.dev/manifest-sha256": builders.MANIFEST,
         "pelagos.dev/resource": "trainingrun/default/detector",
     }
     assert builders.conditions(decision)["Registered"] == ("Progressing", "Registering")
@@ -75,7 +78,7 @@ def test_a_model_whose_tracked_run_was_deleted_cannot_be_registered_and_a_person
 
 
 def test_a_registered_model_keeps_its_published_version_through_an_outage() -> None:
-    published = {"uri": "store/models/m", "onnxSha256": builders.ONNX, "name": "plankton", "version": "3"}
+    published = {"uri": "store/models/m", "onnxSha256": builders.ONNX, **MANIFEST, "name": "plankton", "version": "3"}
 
     decision = training_run.decide(trained(registry_outage="registry: refused", published=published))
 
@@ -88,7 +91,7 @@ def test_a_registered_model_keeps_its_published_version_through_an_outage() -> N
     ids=["registry", "all of MLflow"],
 )
 def test_a_training_that_is_done_stays_ready_while_the_registry_cannot_be_asked(changes: dict[str, Any]) -> None:
-    published = {"uri": "/objects/model", "onnxSha256": builders.ONNX, "name": "detector", "version": "3"}
+    published = {"uri": "/objects/model", "onnxSha256": builders.ONNX, **MANIFEST, "name": "detector", "version": "3"}
 
     decision = training_run.decide(trained(published=published, **changes))
 

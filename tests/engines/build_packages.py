@@ -73,7 +73,7 @@ def build(task: str, model: onnx.ModelProto, folder: Path) -> tuple[str, str]:
     settings = predictor.Settings(task, LABELS, SIDE, SIDE)
     graph = folder / f"{task}.onnx"
     onnx.save(model, graph)
-    known = predictor.Predictor(graph, settings).predict([image()])[0]
+    known = predictor.Predictor(graph.read_bytes(), settings).predict([image()])[0]
     content = package.Content(
         family="colours",
         architecture=f"colour {task.lower()}",
@@ -84,8 +84,8 @@ def build(task: str, model: onnx.ModelProto, folder: Path) -> tuple[str, str]:
         probe=image(),
         known=known,
     )
-    uri, digest = package.write(content, folder)
-    return str(uri), digest
+    written = package.write(content, folder)
+    return str(written.folder), written.onnx_sha256
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ PACKAGE = {"confidence": 0.25, "iou": 0.7, "maxDetections": 300}
 
 def want(confidence: str = "0.25", iou: str = "0.7") -> ServiceWant:
     return ServiceWant(
-        uid="u", namespace="n", name="s", model_name="m", package_uri="/p", onnx_sha256="0", max_batch_size=1,
+        uid="u", namespace="n", name="s", model_name="m", package_uri="/p", onnx_sha256="0",
+        manifest_sha256="1", max_batch_size=1,
         max_queue_delay=0, instances=1, confidence=confidence, iou=iou, cpu=1, digest="d",
     )  # fmt: skip
 

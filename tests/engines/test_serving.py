@@ -6,18 +6,18 @@ On a cluster the API server and Triton are real; nodes and KServe are the stand-
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
-import shutil
 import signal
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+import model_packages
 from kserve_stand_in.nodes import PODS
 from pelagos.api import meta
 from pelagos.engines.triton_local import TritonLocal
@@ -100,7 +100,7 @@ class TritonWorld:
             os.kill(stub, signal.SIGKILL)
 
     def fail_load(self, want: ServiceWant) -> ServiceWant:
-        return altered(want, self.home / "broken", {"triton/1/model.onnx": b"no graph"})
+        return altered(want, self.home / "broken", {"model.onnx": b"no graph"})
 
     def missing(self, want: ServiceWant) -> ServiceWant:
         return ServiceWant(**{**vars(want), "package_uri": str(self.home / "nowhere")})
@@ -129,7 +129,7 @@ class ClusterWorld:
             os.kill(stub, signal.SIGKILL)
 
     def fail_load(self, want: ServiceWant) -> ServiceWant:
-        return altered(want, self.home / "broken", {"triton/1/model.onnx": b"no graph"})
+        return altered(want, self.home / "broken", {"model.onnx": b"no graph"})
 
     def missing(self, want: ServiceWant) -> ServiceWant:
         return ServiceWant(**{**vars(want), "package_uri": str(self.home / "nowhere")})
@@ -137,15 +137,8 @@ class ClusterWorld:
 
 def altered(want: ServiceWant, folder: Path, contents: dict[str, bytes]) -> ServiceWant:
     """A consistent package with other contents, and the want for it."""
-    shutil.copytree(want.package_uri, folder)
-    description = json.loads((folder / "package.json").read_text())
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-        description["files"][name] = hashlib.sha256(content).hexdigest()
-    description["onnxSha256"] = description["files"]["triton/1/model.onnx"]
-    (folder / "package.json").write_text(json.dumps(description))
-    changes = {"package_uri": str(folder), "onnx_sha256": description["onnxSha256"], "digest": str(folder)}
-    return ServiceWant(**{**vars(want), **changes})
+    manifest, onnx = model_packages.altered(Path(want.package_uri), folder, contents)
+    return replace(want, package_uri=str(folder), onnx_sha256=onnx, manifest_sha256=manifest, digest=str(folder))
 
 
 def children(pid: int) -> list[int]:
@@ -224,7 +217,7 @@ async def test_a_model_that_does_not_load_says_why(world: World, uid: str, make_
     await world.serving.apply(world.fail_load(make_want(uid=uid)))
     seen = await settled(world.serving, uid)
     assert seen.state is ServiceState.LOAD_FAILED
-    assert "Protobuf parsing failed" in seen.message
+    assert "protobuf parsing failed" in seen.message.lower()
     assert not (await world.serving.probe(uid)).correct
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2
 
+from model_packages import described
 from pelagos.engines import triton_config
 from pelagos.ports.placement import Placement
 from pelagos.ports.serving import ServiceWant
@@ -75,42 +76,50 @@ def test_what_is_no_model_config_is_refused(config: dict[str, Any], message: str
         triton_config.render(config)
 
 
+def make_want(**changes: Any) -> ServiceWant:
+    fields: dict[str, Any] = {
+        "uid": "u", "namespace": "n", "name": "s", "model_name": "plankton", "package_uri": "/p", "onnx_sha256": "0",
+        "manifest_sha256": "12ab", "max_batch_size": 2, "max_queue_delay": 5000, "instances": 3, "confidence": "0.4",
+        "iou": "0.5", "cpu": 2, "digest": "d",
+    }  # fmt: skip
+    return ServiceWant(**fields | changes)
+
+
 def test_a_service_sets_name_batching_instances_and_thresholds() -> None:
-    packaged = {
-        "name": "model-1234",
-        "backend": "python",
-        "max_batch_size": 8,
-        "input": [{"name": "image", "data_type": "TYPE_STRING", "dims": [1]}],
-        "dynamic_batching": {"max_queue_delay_microseconds": 2000, "preserve_ordering": True},
-        "instance_group": [{"kind": "KIND_GPU", "count": 4}],
-        "parameters": {"confidence": {"string_value": "0.25"}, "max_detections": {"string_value": "300"}},
-    }
-    want = ServiceWant(
-        uid="u", namespace="n", name="s", model_name="plankton", package_uri="/p", onnx_sha256="0", max_batch_size=2,
-        max_queue_delay=5000, instances=3, confidence="0.4", iou="0.5", cpu=2, digest="d",
-    )  # fmt: skip
-    assert triton_config.for_service(packaged, want) == {
+    thresholds = {"confidence": 0.25, "iou": 0.7, "maxDetections": 200}
+    assert triton_config.for_service(described(thresholds=thresholds), make_want()) == {
         "name": "plankton",
         "backend": "python",
         "max_batch_size": 2,
-        "input": packaged["input"],
-        "dynamic_batching": {"max_queue_delay_microseconds": 5000, "preserve_ordering": True},
+        "input": [{"name": "image", "data_type": "TYPE_STRING", "dims": [1]}],
+        "output": [
+            {"name": "prediction", "data_type": "TYPE_STRING", "dims": [1]},
+            {"name": "count", "data_type": "TYPE_INT32", "dims": [1]},
+            {"name": "boxes", "data_type": "TYPE_FP32", "dims": [-1, 4]},
+            {"name": "scores", "data_type": "TYPE_FP32", "dims": [-1]},
+            {"name": "class_ids", "data_type": "TYPE_INT32", "dims": [-1]},
+        ],
+        "dynamic_batching": {"max_queue_delay_microseconds": 5000},
         "instance_group": [{"kind": "KIND_CPU", "count": 3}],
         "parameters": {
             "confidence": {"string_value": "0.4"},
             "iou": {"string_value": "0.5"},
             "intra_op_threads": {"string_value": "2"},
-            "max_detections": {"string_value": "300"},
+            "max_detections": {"string_value": "200"},
+            "manifest_sha256": {"string_value": "12ab"},
         },
     }
 
 
+def test_a_classifier_tells_the_probability_of_each_class() -> None:
+    made = triton_config.render(triton_config.for_service(described(task="Classification"), make_want()))
+    outputs = text_format.Parse(made, model_config_pb2.ModelConfig()).output
+    assert [(output.name, list(output.dims)) for output in outputs] == [("prediction", [1]), ("probabilities", [2])]
+
+
 def test_a_service_with_gpus_has_its_instances_on_each_of_them() -> None:
-    want = ServiceWant(
-        uid="u", namespace="n", name="s", model_name="plankton", package_uri="/p", onnx_sha256="0", max_batch_size=2,
-        max_queue_delay=0, instances=3, confidence="0.4", iou="0.5", cpu=2, digest="d", placement=Placement(gpus=2),
-    )  # fmt: skip
-    made = triton_config.render({"instance_group": triton_config.for_service({}, want)["instance_group"]})
+    want = make_want(placement=Placement(gpus=2))
+    made = triton_config.render(triton_config.for_service(described(), want))
     (group,) = text_format.Parse(made, model_config_pb2.ModelConfig()).instance_group
     assert group.kind == group.KIND_GPU
     assert (group.count, list(group.gpus)) == (3, [0, 1])

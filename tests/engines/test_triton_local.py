@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from model_packages import altered
 from pelagos.engines import triton_inference
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.engines.triton_local_server import SECRET_HEADER, ServerFolder
@@ -177,17 +178,11 @@ async def test_a_server_that_hangs_fails_its_probe_and_is_cured(
 async def test_an_answer_unlike_that_of_the_training_framework_is_not_correct(
     triton: TritonLocal, tmp_path: Path, uid: str, make_want: MakeWant
 ) -> None:
-    import hashlib
-
-    want = copy_of_package(make_want(uid=uid), tmp_path / "other")
-    known = json.loads((tmp_path / "other/probe.json").read_text())
+    want, other = make_want(uid=uid), tmp_path / "other"
+    known = json.loads((Path(want.package_uri) / "probe.json").read_text())
     known["detections"][0]["box"][0] += 3
-    text = json.dumps(known)
-    (tmp_path / "other/probe.json").write_text(text)
-    description = json.loads((tmp_path / "other/package.json").read_text())
-    description["files"]["probe.json"] = hashlib.sha256(text.encode()).hexdigest()
-    (tmp_path / "other/package.json").write_text(json.dumps(description))
-    await triton.apply(want)
+    manifest, _ = altered(Path(want.package_uri), other, {"probe.json": json.dumps(known).encode()})
+    await triton.apply(make_want(uid=uid, package_uri=str(other), manifest_sha256=manifest))
     assert (await settled(triton, uid)).state is ServiceState.LOADED
     probe = await triton.probe(uid)
     assert not probe.correct
@@ -229,8 +224,8 @@ async def test_a_refused_change_leaves_the_server_alone(
     want = make_want(uid=uid)
     await triton.apply(want)
     before = await settled(triton, uid)
-    with pytest.raises(RejectedError, match="asks for 0000"):
-        await triton.apply(make_want(uid=uid, onnx_sha256="0000"))
+    with pytest.raises(RejectedError, match=f"instead of {'0' * 64}"):
+        await triton.apply(make_want(uid=uid, manifest_sha256="0" * 64))
     assert await triton.observe(uid) == before
     assert (await triton.probe(uid)).correct
 

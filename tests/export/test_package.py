@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pelagos.engines.model_package import Manifest, known
 from pelagos_pipelines.contract import Parity
-from pelagos_pipelines.export import package, triton
-from pelagos_pipelines.serving.predictor import Classification, Settings, read_settings
+from pelagos_pipelines.export import package
+from pelagos_pipelines.serving import packages
+from pelagos_pipelines.serving.predictor import Classification, Settings
 
 
 @pytest.fixture
@@ -30,29 +33,52 @@ def content(tmp_path: Path) -> package.Content:
     )
 
 
-def test_the_package_has_the_files_of_the_contract(content: package.Content, tmp_path: Path) -> None:
-    folder, digest = package.write(content, tmp_path / "store")
-    assert digest == folder.name == hashlib.sha256(b"graph").hexdigest()
+def test_the_package_has_the_files_of_the_contract_and_is_named_by_its_description(
+    content: package.Content, tmp_path: Path
+) -> None:
+    written = package.write(content, tmp_path / "store")
+    folder = written.folder
+    assert written.onnx_sha256 == hashlib.sha256(b"graph").hexdigest()
+    assert written.manifest_sha256 == folder.name == hashlib.sha256((folder / "package.json").read_bytes()).hexdigest()
     described = json.loads((folder / "package.json").read_text())
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert found == {
-        *("package.json", "probe.png", "probe.json", "triton/config.json"),
-        *(f"triton/1/{name}" for name in ("model.onnx", "model.py", "predictor.py", "model.json")),
-    }
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert found == {"package.json", "model.onnx", "probe.png", "probe.json"}, "data, and no code"
     assert described["files"].keys() == found - {"package.json"}
     assert described["labels"] == ["Größe", "b"]
     assert described["parity"] == {"images": 3, "boxes": 0.0, "scores": 0.001}
-    assert read_settings(folder / "triton" / "1" / "model.json") == content.settings
+    assert described["input"] == {"imageSize": 64, "stride": 64, "encodings": ["jpeg", "png"]}
     known = json.loads((folder / "probe.json").read_text())
     assert [item["label"] for item in known["classes"]] == ["b", "Größe"]
 
 
-def test_the_same_graph_is_written_once(content: package.Content, tmp_path: Path) -> None:
-    first, _ = package.write(content, tmp_path / "store")
-    stamp = (first / "package.json").stat().st_mtime_ns
-    second, _ = package.write(content, tmp_path / "store")
-    assert first == second
-    assert (second / "package.json").stat().st_mtime_ns == stamp
+def test_what_is_written_is_what_the_control_plane_takes(content: package.Content, tmp_path: Path) -> None:
+    folder = package.write(content, tmp_path / "store").folder
+    manifest = Manifest.model_validate_json((folder / "package.json").read_bytes())
+    answer = (folder / "probe.json").read_bytes()
+    assert known(manifest, b"", answer, "here").expected == json.loads(answer)
+
+
+def test_the_same_package_is_written_once(content: package.Content, tmp_path: Path) -> None:
+    first = package.write(content, tmp_path / "store")
+    stamp = (first.folder / "package.json").stat().st_mtime_ns
+    assert package.write(content, tmp_path / "store") == first
+    assert (first.folder / "package.json").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("name", ["package.json", "model.onnx", "probe.png"])
+def test_a_package_that_somebody_altered_is_written_again(content: package.Content, tmp_path: Path, name: str) -> None:
+    folder = package.write(content, tmp_path / "store").folder
+    (folder / name).write_bytes(b"altered")
+    written = package.write(content, tmp_path / "store")
+    assert written.folder == folder
+    packages.verify(folder, written.manifest_sha256)
+
+
+def test_another_model_with_the_same_graph_is_another_package(content: package.Content, tmp_path: Path) -> None:
+    other = replace(content, dataset={"name": "plankton", "version": "sha256:2"})
+    first, second = package.write(content, tmp_path / "store"), package.write(other, tmp_path / "store")
+    assert first.folder != second.folder
+    assert first.onnx_sha256 == second.onnx_sha256
 
 
 def test_a_crash_leaves_no_package(content: package.Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,13 +90,5 @@ def test_a_crash_leaves_no_package(content: package.Content, tmp_path: Path, mon
         package.write(content, tmp_path / "store")
     assert [path.name for path in (tmp_path / "store").iterdir() if not path.name.startswith(".")] == []
     monkeypatch.undo()
-    folder, _ = package.write(content, tmp_path / "store")
+    folder = package.write(content, tmp_path / "store").folder
     assert [path.name for path in (tmp_path / "store").iterdir()] == [folder.name]
-
-
-def test_outputs_depend_on_the_task() -> None:
-    detector = triton.model_config("m", Settings("Detection", ("a",), 640, 32))
-    classifier = triton.model_config("m", Settings("Classification", ("a", "b", "c"), 64, 64))
-    assert [output["name"] for output in detector["output"]] == ["prediction", "count", "boxes", "scores", "class_ids"]
-    assert classifier["output"][1] == {"name": "probabilities", "data_type": "TYPE_FP32", "dims": [3]}
-    assert detector["parameters"]["confidence"] == {"string_value": "0.25"}

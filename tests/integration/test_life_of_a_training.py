@@ -34,7 +34,13 @@ def trained(mean_average_precision: float = 0.61) -> dict[str, Any]:
     return {
         "metrics": {"test/mAP50": mean_average_precision, "test/mAP50/Akashiwo": mean_average_precision},
         "epochs": 3,
-        "model": {"uri": "store/models/m", "onnxSha256": "b" * 64, "task": "Detection", "labels": ["Akashiwo"]},
+        "model": {
+            "uri": "store/models/m",
+            "onnxSha256": "b" * 64,
+            "manifestSha256": "c" * 64,
+            "task": "Detection",
+            "labels": ["Akashiwo"],
+        },
     }
 
 
@@ -86,6 +92,7 @@ async def test_a_model_that_passes_its_gates_is_registered_and_served(launched: 
     assert training["status"]["model"] == {
         "uri": "store/models/m",
         "onnxSha256": "b" * 64,
+        "manifestSha256": "c" * 64,
         "name": "plankton-detector",
         "version": "1",
     }

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any
 
 from loopback import free_address
-from pelagos_pipelines.serving import entrypoint
+from pelagos_pipelines.serving import entrypoint, packages
 
 PORTS = (8080, 9000, 8002)
 _LOG_KEPT = 2048
@@ -144,7 +144,7 @@ class Running:
         self.kill()
         await asyncio.to_thread(self.process.wait)
         # A node takes a pod's memory away; here it is the machine's.
-        with contextlib.suppress(entrypoint.RefusedError):
+        with contextlib.suppress(packages.RefusedError):
             entrypoint.free_shared_memory(entrypoint.read(self.steps[-1].environment))
 
     def step(self) -> None:

@@ -40,7 +40,8 @@ def want(strict_site: Site) -> Iterator[ServiceWant]:
     uid = str(strict_site.read("ModelService", "detector")["metadata"]["uid"])
     yield ServiceWant(
         uid=uid, namespace="default", name="detector", model_name="detector", package_uri="/objects/models/1",
-        onnx_sha256="0" * 64, max_batch_size=4, max_queue_delay=1000, instances=1, confidence="0.25", iou="0.7", cpu=1,
+        onnx_sha256="0" * 64,
+        manifest_sha256="1" * 64, max_batch_size=4, max_queue_delay=1000, instances=1, confidence="0.25", iou="0.7", cpu=1,
         digest="d",
     )  # fmt: skip
     strict_site.kubectl("delete", "modelservices,deployments,services,inferenceservices", "--all")

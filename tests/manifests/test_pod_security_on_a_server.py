@@ -47,7 +47,8 @@ TENANT = Tenant(
 )
 WANT = ServiceWant(
     uid="5f0c", namespace=NAMESPACE, name="detector", model_name="detector", package_uri="/objects/models/1",
-    onnx_sha256="0" * 64, max_batch_size=4, max_queue_delay=1000, instances=1, confidence="0.25", iou="0.7", cpu=1,
+    onnx_sha256="0" * 64,
+    manifest_sha256="1" * 64, max_batch_size=4, max_queue_delay=1000, instances=1, confidence="0.25", iou="0.7", cpu=1,
     digest="d", placement=PLACEMENT, tenant=TENANT,
 )  # fmt: skip
 WANTS = {

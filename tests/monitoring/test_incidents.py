@@ -118,7 +118,13 @@ def trained(figure: float) -> dict[str, Any]:
     return {
         "metrics": {"test/mAP50": figure, "test/recall": figure + 0.1},
         "epochs": 10,
-        "model": {"uri": "store/models/m", "onnxSha256": "b" * 64, "task": "Detection", "labels": list(CLASSES)},
+        "model": {
+            "uri": "store/models/m",
+            "onnxSha256": "b" * 64,
+            "manifestSha256": "c" * 64,
+            "task": "Detection",
+            "labels": list(CLASSES),
+        },
     }
 
 

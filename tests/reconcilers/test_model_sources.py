@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
 
 import builders
 from pelagos.api import kinds
+from pelagos.decisions import training_run
 from pelagos.ports.cluster import Key
 from pelagos.ports.registry import ModelVersionWant
 from pelagos.ports.tenants import Tenant
@@ -30,7 +33,27 @@ def register(world: Simulation, **tags: str) -> None:
     world.ask(world.registry.register(want))
 
 
-PACKAGE = {"pelagos.dev/package-uri": URI, "pelagos.dev/onnx-sha256": ONNX}
+DESCRIPTION = {"onnxSha256": ONNX}
+MANIFEST = hashlib.sha256(json.dumps(DESCRIPTION).encode()).hexdigest()
+PINNED = {"uri": URI, "manifestSha256": MANIFEST}
+PACKAGE = {
+    "pelagos.dev/package-uri": URI,
+    "pelagos.dev/onnx-sha256": ONNX,
+    "pelagos.dev/manifest-sha256": MANIFEST,
+}
+
+
+def trained(world: Simulation, name: str = "detector", **model: str) -> None:
+    """A TrainingRun that is Ready with a model, as its status tells."""
+    key = world.create(kinds.TRAINING_RUN, name, builders.TRAINING_RUN)
+    told: dict[str, Any] = {"status": "True", "reason": "Completed", "message": "done", "observedGeneration": 1}
+    told |= {"lastTransitionTime": "2026-01-01T00:00:00Z"}
+    conditions = [told | {"type": name} for name in ("Ready", *training_run.CONDITIONS)]
+    status = {"conditions": conditions, "model": {"uri": URI, "onnxSha256": ONNX, **model}, "observedGeneration": 1}
+    resource = world.cluster.get(key)
+    assert resource is not None
+    world.ask(world.cluster.patch_status(resource, status))
+    world.cluster.catch_up()
 
 
 def test_a_training_run_that_is_not_there_is_waited_for(world: Simulation) -> None:
@@ -95,9 +118,86 @@ def test_a_registry_that_is_away_is_waited_for(world: Simulation) -> None:
 
 
 def test_a_package_is_found_by_its_uri(world: Simulation) -> None:
-    world.objects.put("models/default/mine/package.json", {"onnxSha256": ONNX})
+    world.objects.put("models/default/mine/package.json", DESCRIPTION)
 
-    assert serve(world, {"uri": URI})["message"] == "package mine"
+    assert serve(world, PINNED)["message"] == "package mine"
+    resource = world.cluster.get(SERVICE)
+    assert resource is not None
+    assert resource.status["model"]["manifestSha256"] == MANIFEST
+
+
+def test_a_package_that_nobody_in_the_namespace_vouches_for_is_not_served(world: Simulation) -> None:
+    world.objects.put("models/default/mine/package.json", DESCRIPTION)
+
+    found = serve(world, {"uri": URI})
+
+    assert (found["status"], found["reason"]) == ("False", "ModelPackageUnpinned")
+    assert "nothing in namespace default says what the package at" in found["message"]
+    assert "or set spec.model.manifestSha256 to the sha256 of the package.json that you trust" in found["message"]
+    assert world.serving.started == 0
+
+
+def test_a_training_run_of_the_namespace_vouches_for_its_package(world: Simulation) -> None:
+    world.objects.put("models/default/mine/package.json", DESCRIPTION)
+    trained(world, manifestSha256=MANIFEST)
+
+    assert serve(world, {"uri": URI})["status"] == "True"
+
+
+def test_what_was_served_stays_pinned_when_its_training_run_is_gone(world: Simulation) -> None:
+    world.objects.put("models/default/mine/package.json", DESCRIPTION)
+    serve(world, PINNED)
+    world.make_pass(SERVICE)
+    world.cluster.edit(SERVICE, {"model": {"uri": URI}})
+    world.make_pass(SERVICE)
+    assert world.condition(SERVICE, "ModelResolved")["status"] == "True"
+
+    world.objects.put("models/default/mine/package.json", DESCRIPTION | {"labels": ["other"]})
+    world.make_pass(SERVICE)
+
+    assert world.condition(SERVICE, "ModelResolved")["reason"] == "ModelPackageAltered"
+
+
+@pytest.mark.parametrize("vouched", ["spec", "training"])
+def test_a_description_that_was_altered_is_refused_by_name(world: Simulation, vouched: str) -> None:
+    world.objects.put("models/default/mine/package.json", DESCRIPTION | {"labels": ["other"]})
+    if vouched == "training":
+        trained(world, manifestSha256=MANIFEST)
+
+    found = serve(world, PINNED if vouched == "spec" else {"uri": URI})
+
+    assert (found["status"], found["reason"]) == ("False", "ModelPackageAltered")
+    assert f"{URI}/package.json has been altered, or is of another package: sha256 " in found["message"]
+    assert f"instead of {MANIFEST}; train or export the model again" in found["message"]
+    assert world.serving.started == 0
+
+
+def test_a_model_of_an_earlier_version_must_be_made_again(world: Simulation) -> None:
+    trained(world)
+
+    found = serve(world, {"trainingRunRef": {"name": "detector"}})
+
+    assert (found["status"], found["reason"]) == ("False", "ModelPackageUnpinned")
+    assert "TrainingRun detector does not say what its package must be" in found["message"]
+    assert "train or export the model again" in found["message"]
+
+
+@pytest.mark.parametrize("source", ["training", "registry"])
+def test_a_stated_digest_that_contradicts_its_source_is_refused(world: Simulation, source: str) -> None:
+    trained(world, manifestSha256=MANIFEST)
+    register(world, **PACKAGE)
+    reference: builders.Yaml = {
+        "training": {"trainingRunRef": {"name": "detector"}},
+        "registry": {"registry": {"model": "plankton", "alias": "champion"}},
+    }[source]
+
+    found = serve(world, {**reference, "manifestSha256": "0" * 64})
+
+    assert (found["status"], found["reason"]) == ("False", "ModelPackageUnpinned")
+    assert f"is the package {MANIFEST}, and {'0' * 64} is stated" in found["message"]
+    world.cluster.edit(SERVICE, {"model": {"manifestSha256": MANIFEST}})
+    world.make_pass(SERVICE)
+    assert world.condition(SERVICE, "ModelResolved")["status"] == "True"
 
 
 @pytest.mark.parametrize(
@@ -106,9 +206,11 @@ def test_a_package_is_found_by_its_uri(world: Simulation) -> None:
         ("s3://elsewhere/model", None, "is not in the object store (fake://objects)"),
         ("fake://objects/../secret", None, "is not in the object store"),
         (URI, None, "there is no model package at"),
-        (URI, "not JSON", "is not JSON"),
-        (URI, "[]", "must hold a JSON object"),
-        (URI, "{}", "package.json is missing"),
+        (URI, "not JSON", "describes no package"),
+        (URI, "[]", "describes no package"),
+        (URI, "{}", "describes no package"),
+        (URI, "[" * 100_000, "describes no package"),
+        (URI, "x" * (5 << 20), "is larger than 4194304 bytes"),
         (f"{URI}/", None, "spec.model.uri"),
     ],
 )
@@ -116,7 +218,7 @@ def test_a_uri_that_leads_nowhere_is_refused(world: Simulation, uri: str, conten
     if content is not None:
         world.objects.files["models/default/mine/package.json"] = content
 
-    found = serve(world, {"uri": uri})
+    found = serve(world, {"uri": uri, "manifestSha256": hashlib.sha256((content or "").encode()).hexdigest()})
 
     assert (found["status"], found["reason"]) == ("False", "ModelPackageMissing")
     assert words in found["message"]
@@ -124,16 +226,16 @@ def test_a_uri_that_leads_nowhere_is_refused(world: Simulation, uri: str, conten
 
 
 def test_a_uri_with_a_slash_at_its_end_is_the_same_package(world: Simulation) -> None:
-    world.objects.put("models/default/mine/package.json", {"onnxSha256": ONNX})
+    world.objects.put("models/default/mine/package.json", DESCRIPTION)
 
-    assert serve(world, {"uri": f"{URI}/"})["message"] == "package mine"
+    assert serve(world, PINNED | {"uri": f"{URI}/"})["message"] == "package mine"
 
 
 def test_a_package_that_the_server_refuses_stalls_the_service_and_is_looked_at_again(world: Simulation) -> None:
-    world.objects.put("models/default/mine/package.json", {"onnxSha256": ONNX})
+    world.objects.put("models/default/mine/package.json", DESCRIPTION)
     world.serving.missing.add(URI)
 
-    serve(world, {"uri": URI})
+    serve(world, PINNED)
 
     assert world.ready(Key("ModelService", "default", "detector"))["reason"] == "SystemRejected"
 
@@ -179,10 +281,10 @@ def test_a_tag_in_the_registry_opens_no_other_namespace(world: Simulation, uri: 
 
 def test_a_prefix_of_the_tenant_moves_the_folder_of_its_packages(world: Simulation) -> None:
     world.tenants.known["default"] = Tenant(storage_prefix="institute/plankton")
-    world.objects.put("institute/plankton/models/default/mine/package.json", {"onnxSha256": ONNX})
-    world.objects.put("models/default/mine/package.json", {"onnxSha256": ONNX})
+    world.objects.put("institute/plankton/models/default/mine/package.json", DESCRIPTION)
+    world.objects.put("models/default/mine/package.json", DESCRIPTION)
 
-    assert serve(world, {"uri": URI})["reason"] == "ModelOutsideNamespace"
+    assert serve(world, PINNED)["reason"] == "ModelOutsideNamespace"
     world.cluster.edit(SERVICE, {"model": {"uri": "fake://objects/institute/plankton/models/default/mine"}})
     world.make_pass(SERVICE)
     assert world.condition(SERVICE, "ModelResolved")["status"] == "True"

@@ -6,9 +6,9 @@ environment with another numpy and OpenCV than the tests.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -24,6 +24,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pelagos.engines import triton_config
+from pelagos.engines.model_package import Manifest
+from pelagos.ports.serving import ServiceWant
+from pelagos_pipelines.serving import packages
+
 TRITON = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[2] / ".venvs")) / "triton"
 
 
@@ -35,10 +40,12 @@ class Server:
     repository: Path
 
     def load(self, package: Path, name: str, **parameters: str) -> None:
-        """Put a package into the repository and load it; ``parameters`` override those of the package."""
+        """Put a package into the repository and load it; ``parameters`` override those that follow from it."""
         target = self.repository / name
-        shutil.copytree(package / "triton", target)
-        config = json.loads((target / "config.json").read_text()) | {"name": name}
+        (target / "1").mkdir(parents=True)
+        packages.verify(package, package.name, target / "1", kept=[packages.GRAPH])
+        packages.install_code(target / "1")
+        config = configured(package, name)
         config["parameters"] |= {key: {"string_value": value} for key, value in parameters.items()}
         (target / "config.pbtxt").write_text("")
         self._post(
@@ -68,6 +75,17 @@ class Server:
             with error:
                 raise RuntimeError(error.read().decode()) from None
         return json.loads(text) if text else None
+
+
+def configured(package: Path, name: str) -> dict[str, Any]:
+    """The configuration of a package as the control plane makes it."""
+    want = ServiceWant(
+        uid="u", namespace="n", name=name, model_name=name, package_uri=str(package), onnx_sha256="",
+        manifest_sha256=hashlib.sha256((package / "package.json").read_bytes()).hexdigest(), max_batch_size=8,
+        max_queue_delay=2000, instances=1, confidence="0.25", iou="0.7", cpu=1, digest="d",
+    )  # fmt: skip
+    manifest = Manifest.model_validate_json((package / "package.json").read_bytes())
+    return triton_config.for_service(manifest, want)
 
 
 def free_port() -> int:

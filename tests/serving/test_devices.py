@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pelagos_pipelines.serving import predictor
@@ -23,4 +21,4 @@ def test_an_instance_computes_on_the_gpu_that_the_server_gave_it() -> None:
 def test_an_image_without_cuda_refuses_a_model_for_a_gpu_and_says_what_to_do() -> None:
     settings = predictor.Settings("Classification", ("a",), 32, 32)
     with pytest.raises(predictor.NoGpuError, match=r"offers .*CPUExecutionProvider.*set spec\.resources\.gpus to 0"):
-        predictor.Predictor(Path("/absent/model.onnx"), settings, gpu=0)
+        predictor.Predictor(b"", settings, gpu=0)

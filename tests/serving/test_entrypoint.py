@@ -21,13 +21,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engines import build_packages
 from loopback import free_address
+from model_packages import altered
 from pelagos.engines import triton_config
-from pelagos_pipelines.serving import entrypoint
-from serving.conftest import TRITON
+from pelagos_pipelines.serving import entrypoint, packages
+from pelagos_pipelines.serving.packages import RefusedError
+from serving.conftest import TRITON, configured
 
 PORTS = (8080, 9000, 8002)
 Start = Callable[..., "Pod"]
@@ -78,8 +81,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     pods: list[Pod] = []
 
     def begin(folder: Path, module: str = "entrypoint", **changes: str | None) -> Pod:
-        config = json.loads((folder / "triton/config.json").read_text()) if folder.exists() else {}
-        description = json.loads((folder / "package.json").read_text()) if folder.exists() else {}
+        config = triton_config.render(configured(folder, "detector")) if folder.exists() else "name: 'x'"
         address = free_address(PORTS)
         scratch = tmp_path / f"tmp-{len(pods)}"
         scratch.mkdir()
@@ -90,8 +92,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
             "PELAGOS_LISTEN_ADDRESS": address,
             "PELAGOS_MODEL_NAME": "detector",
             "PELAGOS_PACKAGE": str(folder),
-            "PELAGOS_ONNX_SHA256": description.get("onnxSha256", "0"),
-            "PELAGOS_TRITON_CONFIG": triton_config.render(config | {"name": "detector"}) or "name: 'x'",
+            "PELAGOS_MANIFEST_SHA256": digest(folder),
+            "PELAGOS_TRITON_CONFIG": config,
         }
         environment = {name: value for name, value in (variables | changes).items() if value is not None}
         log = tmp_path / f"log-{len(pods)}"
@@ -113,21 +115,23 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def settings_of(address: str) -> entrypoint.Settings:
-    variables = {"PELAGOS_MODEL_NAME": "detector", "PELAGOS_TRITON_CONFIG": "x", "PELAGOS_ONNX_SHA256": "0"}
+    variables = {"PELAGOS_MODEL_NAME": "detector", "PELAGOS_TRITON_CONFIG": "x", "PELAGOS_MANIFEST_SHA256": "0"}
     return entrypoint.read(variables | {"PELAGOS_LISTEN_ADDRESS": address})
 
 
-def altered(package: Path, folder: Path, **contents: bytes) -> Path:
-    """A copy with other contents, and the digests for them; names have ``__`` for slashes."""
-    shutil.copytree(package, folder)
-    description = json.loads((folder / "package.json").read_text())
-    for key, content in contents.items():
-        name = key.replace("__", "/").replace("_dot_", ".")
-        (folder / name).write_bytes(content)
-        description["files"][name] = hashlib.sha256(content).hexdigest()
-    description["onnxSha256"] = description["files"][entrypoint.GRAPH]
-    (folder / "package.json").write_text(json.dumps(description))
-    return folder
+def with_outside_weights(location: str) -> bytes:
+    graph = build_packages.detector()
+    weights = next(tensor for tensor in graph.graph.initializer if tensor.name == "zero")
+    weights.ClearField("raw_data")
+    weights.data_location = weights.EXTERNAL
+    weights.external_data.add(key="location", value=location)
+    content: bytes = graph.SerializeToString()
+    return content
+
+
+def digest(package: Path) -> str:
+    path = package / "package.json"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "0"
 
 
 def test_the_model_is_served_on_the_ports_of_the_contract(start: Start, package: Path) -> None:
@@ -153,13 +157,15 @@ def test_nobody_can_change_what_is_served(start: Start, package: Path) -> None:
 
 
 def test_what_is_served_is_a_copy_of_what_was_verified(start: Start, package: Path, tmp_path: Path) -> None:
-    folder = altered(package, tmp_path / "package")
+    folder = shutil.copytree(package, tmp_path / "package")
     pod = start(folder)
     pod.wait_until_ready("detector")
     (served,) = (tmp_path / "tmp-0").glob("pelagos-*/repository/detector")
     assert not any(path.is_symlink() for path in served.rglob("*"))
-    (folder / entrypoint.GRAPH).write_bytes(b"altered later")
-    assert hashlib.sha256((served / "1/model.onnx").read_bytes()).hexdigest() == package.name
+    (folder / "model.onnx").write_bytes(b"altered later")
+    assert (served / "1/model.onnx").read_bytes() == (package / "model.onnx").read_bytes()
+    ours = Path(packages.__file__).parents[1]
+    assert (served / "1/model.py").read_bytes() == (ours / "serving/model.py").read_bytes()
 
 
 def test_a_server_ends_when_it_is_told_to(start: Start, package: Path) -> None:
@@ -184,46 +190,72 @@ def test_a_killed_servers_memory_is_freed_by_the_next_one(start: Start, package:
 def test_a_model_that_does_not_load_ends_the_server_with_the_reason_in_its_last_lines(
     start: Start, package: Path, tmp_path: Path
 ) -> None:
-    pod = start(altered(package, tmp_path / "broken", triton__1__model_dot_onnx=b"no graph"))
+    altered(package, tmp_path / "broken", {"model.onnx": b"no graph"})
+    pod = start(tmp_path / "broken")
     assert pod.process.wait(60) != 0
     # As much as Kubernetes keeps of a container that ended with an error.
     tail = b"\n".join(pod.log.read_bytes().splitlines()[-80:])[-2048:].decode()
-    assert "Protobuf parsing failed" in tail, tail
+    assert "protobuf parsing failed" in tail, tail
 
 
-def test_a_file_that_was_altered_is_refused(start: Start, package: Path, tmp_path: Path) -> None:
-    folder = altered(package, tmp_path / "package")
-    (folder / "triton/1/predictor.py").write_text("import os")
+def test_a_graph_whose_weights_lie_in_other_files_ends_the_server(start: Start, package: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(np.ones(4, np.float32).tobytes())
+    altered(package, tmp_path / "outside", {"model.onnx": with_outside_weights(str(tmp_path / "weights.bin"))})
+    pod = start(tmp_path / "outside")
+    assert pod.process.wait(60) != 0
+    assert "External data path validation failed" in pod.words()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "probe.png", "probe.json"])
+def test_a_file_that_was_altered_is_refused(start: Start, package: Path, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(package, tmp_path / "package")
+    (folder / name).write_bytes(b"x")
     pod = start(folder)
     assert pod.process.wait(20) == os.EX_DATAERR
-    assert "triton/1/predictor.py has been altered: sha256 " in pod.words()
+    assert f"{name} has been altered: sha256 2d711642" in pod.words()
     assert len(pod.words().splitlines()) == 1
 
 
-def test_another_model_than_the_wanted_one_is_refused(start: Start, package: Path) -> None:
-    pod = start(package, PELAGOS_ONNX_SHA256="f" * 64)
+def test_a_package_that_attests_itself_is_another_than_the_wanted_one(
+    start: Start, package: Path, tmp_path: Path
+) -> None:
+    altered(package, tmp_path / "package", {"probe.json": b"{}"})
+    pod = start(tmp_path / "package", PELAGOS_MANIFEST_SHA256=package.name)
     assert pod.process.wait(20) == os.EX_DATAERR
-    assert f"the service asks for {'f' * 64}" in pod.words()
+    assert "package.json has been altered, or is of another package: sha256 " in pod.words()
+    assert f"instead of {package.name}" in pod.words()
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../../escape", "triton/1/../../../x"])
-def test_a_list_of_files_that_leads_out_of_the_package_is_refused(package: Path, tmp_path: Path, name: str) -> None:
-    folder = altered(package, tmp_path / "package")
-    description = json.loads((folder / "package.json").read_text())
-    description["files"][name] = "0"
-    (folder / "package.json").write_text(json.dumps(description))
-    with pytest.raises(entrypoint.RefusedError, match="leads out of the package"):
-        entrypoint.listed_files(folder)
+def test_a_package_of_an_earlier_version_is_refused_with_the_next_step(package: Path, tmp_path: Path) -> None:
+    manifest, _ = altered(package, tmp_path / "package", {}, schemaVersion=1)
+    with pytest.raises(RefusedError, match="older packages hold code; train or export the model again"):
+        packages.verify(tmp_path / "package", manifest)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../escape", "model.py", "triton/1/model.py"])
+def test_a_description_that_lists_more_than_a_package_holds_is_refused(
+    package: Path, tmp_path: Path, name: str
+) -> None:
+    description = json.loads((package / "package.json").read_text())
+    altered(package, tmp_path / "package", {}, files=description["files"] | {name: "0" * 64})
+    with pytest.raises(RefusedError, match=r"'files' must list model\.onnx, probe\.png, probe\.json and nothing else"):
+        packages.verify(tmp_path / "package", digest(tmp_path / "package"))
 
 
 def test_a_link_in_a_package_is_refused(package: Path, tmp_path: Path) -> None:
-    folder = altered(package, tmp_path / "package")
-    content = (folder / "probe.json").read_bytes()
-    (tmp_path / "elsewhere").write_bytes(content)
-    (folder / "probe.json").unlink()
+    folder = shutil.copytree(package, tmp_path / "package")
+    (folder / "probe.json").rename(tmp_path / "elsewhere")
     (folder / "probe.json").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(entrypoint.RefusedError, match=r"probe\.json is missing, or is not a file of the package"):
-        entrypoint.verify(folder, package.name)
+    with pytest.raises(RefusedError, match=r"probe\.json cannot be read as a file of a package"):
+        packages.verify(folder, package.name)
+
+
+def test_a_pipe_in_a_package_is_refused_and_not_waited_for(package: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(package, tmp_path / "package")
+    (folder / "model.onnx").unlink()
+    os.mkfifo(folder / "model.onnx")
+    with pytest.raises(RefusedError, match=r"model\.onnx is not a plain file"):
+        packages.verify(folder, package.name)
 
 
 def test_an_empty_volume_is_said_to_be_empty(start: Start, tmp_path: Path) -> None:
@@ -232,7 +264,7 @@ def test_an_empty_volume_is_said_to_be_empty(start: Start, tmp_path: Path) -> No
     assert "there is no model package" in pod.words()
 
 
-@pytest.mark.parametrize("name", ["PELAGOS_MODEL_NAME", "PELAGOS_TRITON_CONFIG", "PELAGOS_ONNX_SHA256"])
+@pytest.mark.parametrize("name", ["PELAGOS_MODEL_NAME", "PELAGOS_TRITON_CONFIG", "PELAGOS_MANIFEST_SHA256"])
 def test_a_variable_that_is_missing_is_named(start: Start, package: Path, name: str) -> None:
     pod = start(package, **{name: None})
     assert pod.process.wait(20) == os.EX_DATAERR

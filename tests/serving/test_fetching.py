@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from engines import build_packages
-from pelagos_pipelines.serving import entrypoint, fetch
-from pelagos_pipelines.serving.entrypoint import RefusedError
+from pelagos_pipelines.serving import fetch
+from pelagos_pipelines.serving.packages import RefusedError
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +28,7 @@ def variables(package: Path, tmp_path: Path) -> dict[str, str]:
     return {
         "PELAGOS_PACKAGE_URI": str(package),
         "PELAGOS_PACKAGE": str(tmp_path / "models"),
-        "PELAGOS_ONNX_SHA256": package.name,
+        "PELAGOS_MANIFEST_SHA256": package.name,
     }
 
 
@@ -63,8 +62,8 @@ def test_what_a_fetch_left_that_was_cut_short_is_replaced(
 def test_an_altered_package_never_arrives(package: Path, variables: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "altered"
     shutil.copytree(package, folder)
-    (folder / "triton/1/model.py").write_text("import os")
-    with pytest.raises(RefusedError, match=r"triton/1/model\.py has been altered"):
+    (folder / "model.onnx").write_bytes(b"x")
+    with pytest.raises(RefusedError, match=r"model\.onnx has been altered"):
         fetch.fetch(variables | {"PELAGOS_PACKAGE_URI": str(folder)})
     assert not (tmp_path / "models/package.json").exists()
 
@@ -91,13 +90,3 @@ def test_a_package_that_is_missing_ends_the_container_with_one_line(variables: d
 def test_a_relative_path_is_refused(variables: dict[str, str]) -> None:
     with pytest.raises(RefusedError, match=r"must be an absolute path or begin with s3://"):
         fetch.fetch(variables | {"PELAGOS_PACKAGE_URI": "packages/1"})
-
-
-def test_a_package_without_its_description_is_incomplete(package: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "incomplete"
-    shutil.copytree(package, folder)
-    description = json.loads((folder / "package.json").read_text())
-    del description["files"][entrypoint.GRAPH]
-    (folder / "package.json").write_text(json.dumps(description))
-    with pytest.raises(RefusedError, match=r"does not list triton/1/model\.onnx"):
-        entrypoint.verify(folder, package.name)

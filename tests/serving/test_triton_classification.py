@@ -47,10 +47,9 @@ def served(triton: Server, checkpoint: Path, tmp_path_factory: pytest.TempPathFa
     settings = mobilenet.FAMILY.export(checkpoint, onnx)
     probe = make_image(60, 40, 0)
     (known,) = mobilenet.FAMILY.predict(checkpoint, [probe], Thresholds())
-    parity = Parity(images=1, boxes=0, scores=0)
-    content = package.Content("MobileNetV3", "mobilenet_v3_small", {}, settings, onnx, parity, probe, known)
-    folder, _ = package.write(content, tmp_path_factory.mktemp("store"))
-    triton.load(folder, "classifier")
+    parity, dataset = Parity(images=1, boxes=0, scores=0), {"name": "clouds", "version": "sha256:0"}
+    content = package.Content("MobileNetV3", "mobilenet_v3_small", dataset, settings, onnx, parity, probe, known)
+    triton.load(package.write(content, tmp_path_factory.mktemp("store")).folder, "classifier")
     return triton
 
 

@@ -41,7 +41,7 @@ def packaged(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         probe=probe,
         known=known,
     )
-    return package.write(content, tmp_path_factory.mktemp("store"))[0]
+    return package.write(content, tmp_path_factory.mktemp("store")).folder
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,6 @@ def test_nothing_found_is_an_answer(triton: Server, packaged: Path) -> None:
 def test_the_predictor_gives_the_same_here_and_in_the_server(served: Server, packaged: Path) -> None:
     """The server has numpy 1 and another OpenCV; this process has numpy 2."""
     image = make_image(320, 240, 0)
-    (here,) = predictor.load(packaged / "triton" / "1").predict([image])
+    (here,) = predictor.load(packaged, packaged.name).predict([image])
     assert isinstance(here, Detections)
     assert_same(served.infer("detector", [png(image)]), 0, here)

@@ -192,7 +192,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch_on_another_machine(
 
     result = TrainingResult.model_validate(read(object_storage, bucket, "reports/training/result.json"))
     assert result.epochs == EPOCHS
-    assert result.model.uri == f"s3://{bucket}/a/tenant/models/{result.model.onnx_sha256}"
+    assert result.model.uri == f"s3://{bucket}/a/tenant/models/{result.model.manifest_sha256}"
     if detection:
         require_epochs(object_storage.get(bucket, "a/tenant/workspaces/training/checkpoints/weights/last.pt"), tmp_path)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -67,7 +68,9 @@ def test_a_service_that_asks_for_too_many_gpus_is_not_started() -> None:
     with simulation() as world:
         world.tenants.known["default"] = Tenant(max_gpus=0)
         world.objects.put("models/default/mine/package.json", {"onnxSha256": builders.ONNX})
-        model = {"trainingRunRef": None, "uri": "fake://objects/models/default/mine"}
+        written = world.objects.files["models/default/mine/package.json"]
+        digest = hashlib.sha256(written.encode()).hexdigest()
+        model = {"trainingRunRef": None, "uri": "fake://objects/models/default/mine", "manifestSha256": digest}
         spec = builders.changed(builders.MODEL_SERVICE, {"model": model, "resources": {"gpus": 1}})
         world.create(kinds.MODEL_SERVICE, SERVICE.name, spec)
         world.make_pass(SERVICE)

@@ -72,12 +72,14 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     assert result.model.parity.scores < 0.001
     package = Path(result.model.uri)
     described = json.loads((package / "package.json").read_text())
-    assert described["onnxSha256"] == package.name == result.model.onnx_sha256
+    assert described["onnxSha256"] == result.model.onnx_sha256
+    assert hashlib.sha256((package / "package.json").read_bytes()).hexdigest() == package.name
+    assert result.model.manifest_sha256 == package.name
     assert described["dataset"] == {"name": "shapes", "version": versions[architecture][1]}
     for name, digest in described["files"].items():
         assert hashlib.sha256((package / name).read_bytes()).hexdigest() == digest
     probe = predictor.decode((package / "probe.png").read_bytes())
-    (answer,) = predictor.load(package / "triton" / "1").predict([probe])
+    (answer,) = predictor.load(package, result.model.manifest_sha256).predict([probe])
     known = json.loads((package / "probe.json").read_text())
     assert predictor.render(answer, result.model.labels).keys() == known.keys()
 
@@ -90,7 +92,8 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     assert run.data.metrics["progress/epoch"] == 2
     assert run.data.params["architecture"] == architecture
     assert run.data.params["datasetVersion"] == versions[architecture][1]
-    assert run.data.tags["pelagos.dev/onnx-sha256"] == package.name
+    assert run.data.tags["pelagos.dev/onnx-sha256"] == result.model.onnx_sha256
+    assert run.data.tags["pelagos.dev/manifest-sha256"] == package.name
     assert len(run.data.tags["pelagos.dev/environment.packages.sha256"]) == 64
     assert run.inputs.dataset_inputs[0].dataset.name == "shapes"
     figures = {Path(item.path).name for item in client.list_artifacts(place.run, "figures")}

@@ -26,7 +26,7 @@ class RegistryRef(ApiModel):
 
 
 class ModelSource(ApiModel):
-    """Which model is served; exactly one field is set."""
+    """Which model is served; exactly one of trainingRunRef, registry and uri is set."""
 
     training_run_ref: Annotated[
         TrainingRunRef | None, Field(description="The model of a TrainingRun that is Ready.")
@@ -34,6 +34,13 @@ class ModelSource(ApiModel):
     registry: Annotated[RegistryRef | None, Field(description="A registered model; a moved alias is followed.")] = None
     uri: Annotated[
         str | None, Field(min_length=1, max_length=2048, description="Folder of a model package in the object store.")
+    ] = None
+    manifest_sha256: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-f]{64}$",
+            description="Digest of its package.json: nothing else is served. Needed where no TrainingRun there tells it.",
+        ),
     ] = None
 
 
@@ -150,7 +157,7 @@ class ModelServiceSpec(BaseSpec):
         ),
     )
 
-    model: Annotated[ModelSource, Field(description="Which model is served; exactly one field is set.")]
+    model: Annotated[ModelSource, Field(description="Which model is served; exactly one of its sources is set.")]
     runtime: Annotated[Runtime, Field(description="How the model is run.")] = Runtime()
     resources: Annotated[ServiceResources, Field(description="What one instance asks for.")] = ServiceResources()
     scaling: Annotated[ScalingSpec, Field(description="Replicas on a cluster.")] = ScalingSpec()
@@ -163,6 +170,7 @@ class ServedModel(ApiModel):
     name: Annotated[str, Field(description="Name that clients ask for.")]
     uri: Annotated[str, Field(description="Folder of the model package.")]
     onnx_sha256: Annotated[str, Field(description="Digest of the ONNX graph.")]
+    manifest_sha256: Annotated[str | None, Field(description="Digest of package.json, which pins the package.")] = None
     source: Annotated[str, Field(description="Where it comes from, in words.")]
     reference: Annotated[str | None, Field(description="What spec.model named when it was resolved.")] = None
     proven: Annotated[

@@ -299,6 +299,19 @@ MODEL_SERVICE = (
         "Follow the message.",
     ),
     Reason(
+        "ModelPackageUnpinned",
+        "needs you",
+        "Nothing in Kubernetes says what the model package must be, or spec says another thing than its TrainingRun. A package "
+        "cannot vouch for itself.",
+        "Name the TrainingRun that made it, or state spec.model.manifestSha256; train or export again what an earlier version made.",
+    ),
+    Reason(
+        "ModelPackageAltered",
+        "needs you",
+        "The package is not the one that was made: its description has another digest. It is not served.",
+        "Find out who writes to the object store; train or export the model again.",
+    ),
+    Reason(
         "ModelOutsideNamespace",
         "needs you",
         "spec.model leads to a package of another namespace. Only packages that runs of the same namespace made are served.",

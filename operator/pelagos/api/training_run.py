@@ -234,6 +234,7 @@ class ModelStatus(ApiModel):
 
     uri: Annotated[str, Field(description="Folder of the model package.")]
     onnx_sha256: Annotated[str, Field(description="Digest of the ONNX graph.")]
+    manifest_sha256: Annotated[str | None, Field(description="Digest of package.json, which pins the package.")] = None
     name: Annotated[str | None, Field(description="Registered model.")] = None
     version: Annotated[str | None, Field(description="Registered version.")] = None
 

@@ -29,10 +29,11 @@ PROBE_FAILURES = 3
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model package; ``source`` says in words where it comes from."""
+    """A model package; ``source`` says in words where it comes from, ``manifest_sha256`` pins what is in it."""
 
     uri: str
     onnx_sha256: str
+    manifest_sha256: str
     source: str
 
 
@@ -120,7 +121,8 @@ def _suspended(effects: tuple[Effect, ...]) -> Decision:
 def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
     want = wanted(seen, model)
     named = seen.last_reference if isinstance(seen.model, Unresolved) else reference(seen.spec)
-    served = {"name": want.model_name, "uri": model.uri, "onnxSha256": model.onnx_sha256, "source": model.source}
+    digests = {"onnxSha256": model.onnx_sha256, "manifestSha256": model.manifest_sha256}
+    served = {"name": want.model_name, "uri": model.uri, **digests, "source": model.source}
     proven = want.pods if seen.last_proven == want.pods else None
     status: dict[str, Any] = {"model": served | {"reference": named, "proven": proven}, "url": None, "endpoints": None}
     service = seen.service
@@ -229,6 +231,7 @@ def wanted(seen: Observed, model: ResolvedModel) -> ServiceWant:
         "model_name": seen.name,
         "package_uri": model.uri,
         "onnx_sha256": model.onnx_sha256,
+        "manifest_sha256": model.manifest_sha256,
         "max_batch_size": spec.runtime.max_batch_size,
         "max_queue_delay": durations.microseconds(spec.runtime.max_queue_delay),
         "instances": spec.runtime.instances,

@@ -266,7 +266,8 @@ def _gates(
     model = result["model"]
     status["metrics"] = {name: judging.figure(value) for name, value in metrics.items() if name.count("/") == 1}
     status["headline"] = judging.headline(metrics)
-    status["model"] = {"uri": model["uri"], "onnxSha256": model["onnxSha256"]}
+    # Trainings before packages were data alone named no manifest: their packages cannot be served.
+    status["model"] = {name: model[name] for name in ("uri", "onnxSha256", "manifestSha256") if name in model}
     evaluated = replace(before[-1], reason="Evaluated", message=f"on the test split: {status['headline']}")
     status["gates"], gates = judging.gates(seen.spec.gates, metrics)
     verdicts = (*before[:-1], evaluated, gates)
@@ -293,7 +294,7 @@ def _register(
     if outage is not None:
         unknown = Verdict(REGISTERED, Stance.UNKNOWN, "RegistryUnavailable", outage)
         published = seen.published
-        if published.get("onnxSha256") == model["onnxSha256"]:
+        if _is_same(published, model):
             # Its name and version cannot be seen now, and have not changed.
             status["model"] = dict(published)
             if published.get("version") and published.get("name") == seen.spec.register_.model:
@@ -315,6 +316,10 @@ def _register(
     return Decision((*before, registering), (*effects, RegisterModel(want)), status, 0)
 
 
+def _is_same(published: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
+    return all(published.get(name) == model.get(name) for name in ("onnxSha256", "manifestSha256"))
+
+
 def _version_want(
     seen: Observed, register: Register, tracked: tracking.TrackedRun, model: Mapping[str, Any]
 ) -> registry.ModelVersionWant:
@@ -327,6 +332,7 @@ def _version_want(
         tags={
             registry.PACKAGE_URI_TAG: model["uri"],
             registry.ONNX_SHA256_TAG: model["onnxSha256"],
+            registry.MANIFEST_SHA256_TAG: model.get("manifestSha256", ""),
             registry.RESOURCE_TAG: f"trainingrun/{seen.namespace}/{seen.name}",
         },
     )

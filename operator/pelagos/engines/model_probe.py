@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pelagos.engines import triton_inference
+from pelagos.engines.model_package import Known
 from pelagos.ports.serving import ProbeResult
 
 if TYPE_CHECKING:
@@ -26,15 +26,6 @@ PROBABILITY = 0.01
 """How far the answer may be from that of the training framework: other arithmetic, not another model."""
 MARGIN = 0.02
 """Detections this close above the threshold may or may not be reported, so they are not asked for."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """From a model package: an encoded image, what the training framework predicts for it, and with which thresholds."""
-
-    image: bytes
-    expected: Mapping[str, Any]
-    thresholds: Mapping[str, Any]
 
 
 async def probe(address: str, want: ServiceWant, known: Known, timeout: float = TIMEOUT) -> ProbeResult:

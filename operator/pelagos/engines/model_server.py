@@ -175,7 +175,7 @@ def environment(want: ServiceWant, config: str) -> list[dict[str, str]]:
     values = {
         "PELAGOS_MODEL_NAME": want.model_name,
         "PELAGOS_PACKAGE": MODELS,
-        "PELAGOS_ONNX_SHA256": want.onnx_sha256,
+        "PELAGOS_MANIFEST_SHA256": want.manifest_sha256,
         "PELAGOS_TRITON_CONFIG": config,
     }
     return [{"name": name, "value": value} for name, value in values.items()]

@@ -1,7 +1,9 @@
-"""Triton's ``config.pbtxt`` from a model package's ``triton/config.json`` and a service's settings. Pure.
+"""Triton's ``config.pbtxt`` of a model package with a service's settings. Pure.
 
-Called by the serving engines. The JSON follows Triton's ModelConfig message with the names of the .proto file
-(https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto); the output is the protobuf text format.
+Called by the serving engines. What it says follows from validated fields of the package's description and from the want, and from
+nothing else: a package cannot name a backend, a library, an environment, or files of its own. The JSON follows the ModelConfig
+message with the names of the .proto file (https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto);
+the output is the protobuf text format.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pelagos.engines.model_package import Manifest
     from pelagos.ports.serving import ServiceWant
 
 ENUMS = frozenset({"data_type", "format", "kind", "priority", "timeout_action"})
@@ -21,22 +24,40 @@ MAPS = frozenset({"cc_model_filenames", "input", "input_map", "inputs", "metric_
 """Fields of ModelConfig that are maps when their JSON value is an object."""
 
 
-def for_service(config: Mapping[str, Any], want: ServiceWant) -> dict[str, Any]:
-    """The package's ModelConfig with what the service sets: name, batching, instances, thresholds.
+def for_service(package: Manifest, want: ServiceWant) -> dict[str, Any]:
+    """The ModelConfig of a package as the service wants it: the service contract, name, batching, instances, thresholds.
 
-    All ``instances`` get ``cpu`` threads each.
+    All ``instances`` get ``cpu`` threads each. The digest of the package is for the code that loads it, which compares again.
     """
-    settings = {"confidence": want.confidence, "iou": want.iou, "intra_op_threads": str(want.cpu)}
-    parameters = {name: {"string_value": value} for name, value in settings.items()}
-    batching = {**config.get("dynamic_batching", {}), "max_queue_delay_microseconds": want.max_queue_delay}
-    return {
-        **config,
-        "name": want.model_name,
-        "max_batch_size": want.max_batch_size,
-        "dynamic_batching": batching,
-        "instance_group": [instances(want)],
-        "parameters": {**config.get("parameters", {}), **parameters},
+    parameters = {
+        "confidence": want.confidence,
+        "iou": want.iou,
+        "max_detections": str(package.thresholds.max_detections),
+        "intra_op_threads": str(want.cpu),
+        "manifest_sha256": want.manifest_sha256,
     }
+    return {
+        "name": want.model_name,
+        "backend": "python",
+        "max_batch_size": want.max_batch_size,
+        "input": [{"name": "image", "data_type": "TYPE_STRING", "dims": [1]}],
+        "output": [{"name": name, "data_type": kind, "dims": dims} for name, kind, dims in _outputs(package)],
+        "instance_group": [instances(want)],
+        "dynamic_batching": {"max_queue_delay_microseconds": want.max_queue_delay},
+        "parameters": {name: {"string_value": value} for name, value in parameters.items()},
+    }
+
+
+def _outputs(package: Manifest) -> Iterator[tuple[str, str, list[int]]]:
+    """Shapes leave out the batch dimension; -1 is the number of rows, which differs between responses."""
+    yield "prediction", "TYPE_STRING", [1]
+    if package.task == "Classification":
+        yield "probabilities", "TYPE_FP32", [len(package.labels)]
+        return
+    yield "count", "TYPE_INT32", [1]
+    yield "boxes", "TYPE_FP32", [-1, 4]
+    yield "scores", "TYPE_FP32", [-1]
+    yield "class_ids", "TYPE_INT32", [-1]
 
 
 def instances(want: ServiceWant) -> dict[str, Any]:

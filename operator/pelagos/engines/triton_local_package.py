@@ -1,47 +1,58 @@
 """From a model package to what a local Triton server loads. Called by triton_local in threads; knows files only.
 
-A service keeps its own copy of the package (hard links where the file system allows), so that it can be started again when
-the package has been deleted. Folder: ``package/`` as in the store, ``repository/<model name>/`` for Triton, ``want.json``.
+A service keeps its own copy of the package, so that nobody who writes to the store changes what is served, and that it can be
+started again when the package has been deleted. Folder: ``package/`` as in the store, ``repository/<model name>/`` for Triton,
+``want.json``. Both are compared with the want before every start: the package by its digests, the repository file by file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-from pathlib import Path, PurePosixPath
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from importlib import util
+from io import BufferedReader
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import TypeAdapter
 
-from pelagos.engines import triton_config
-from pelagos.ports.errors import RejectedError
+from pelagos.engines import model_package, triton_config
+from pelagos.engines.model_package import ANSWER, DESCRIPTION, FILES, GRAPH, IMAGE, LARGEST, Manifest
+from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ServiceWant
 
-GRAPH = "triton/1/model.onnx"
-_REQUIRED = (GRAPH, "triton/1/model.py", "triton/config.json", "probe.png", "probe.json")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_FICLONE = 0x40049409
+"""Linux: let two files share their blocks until one of them is written."""
 
 
 def prepare(want: ServiceWant, folder: Path) -> Path:
     """Make what ``want`` names in a new folder below ``folder``, to be installed.
 
-    Raises RejectedError when the package is missing, incomplete or altered.
+    Raises RejectedError when the package is missing, incomplete, altered, or another one than ``want`` names.
     """
-    source = _path(want.package_uri)
-    description = verify(source, want.onnx_sha256)
     if not _MODEL_NAME.fullmatch(want.model_name):
         raise _rejected(f"the model name {want.model_name!r} is not allowed; use letters, digits, '.', '_' and '-'")
     partial = folder / "served.partial"
     remove(partial)
-    for name in ("package.json", *description["files"]):
-        _link(source / name, partial / "package" / name)
-    _build_repository(partial / "package", partial / "repository" / want.model_name, want)
-    _write(partial / "want.json", json.dumps(dataclasses.asdict(want), indent=2))
+    own = folder / "served" / "package"
+    source = own if _is_whole(own, want) else _path(want.package_uri)
+    (partial / "package").mkdir(parents=True)
+    for name in (DESCRIPTION, *FILES):
+        _copy(source, name, partial / "package" / name)
+    # The copy is compared, which nobody else writes, and not what it was made from.
+    manifest = verify(partial / "package", want)
+    _build_repository(partial, want, manifest)
+    _write(partial / "want.json", json.dumps(dataclasses.asdict(want), indent=2).encode())
     return partial
 
 
@@ -60,49 +71,30 @@ def recorded(served: Path) -> ServiceWant | None:
 
 
 def is_usable(served: Path, want: ServiceWant) -> bool:
-    """Whether ``served`` was made for this very want and has not been altered since."""
+    """Whether ``served`` is what would be prepared for this very want now: nothing in it altered, missing, or put beside it."""
     if recorded(served) != want:
         return False
     try:
-        verify(served / "package", want.onnx_sha256)
-    except RejectedError:
+        manifest = verify(served / "package", want)
+        wanted = _repository(served / "package", want, manifest)
+        folders = {str(parent) for name in wanted for parent in Path(name).parents}
+        return _contents(served / "repository", folders) == wanted
+    except (RejectedError, OSError):
         return False
-    return True
 
 
-def verify(package: Path, onnx_sha256: str) -> dict[str, Any]:
-    """The content of ``package.json``, when every file that it lists has the sha256 that it lists."""
-    description = read_object(package / "package.json")
-    files = description.get("files")
-    if not isinstance(files, dict):
-        raise _rejected(f"{package}/package.json: 'files' must map paths to sha256 digests; export the model again")
-    for name in (*_REQUIRED, *files):
-        digest = files.get(name)
-        if digest is None:
-            raise _rejected(f"{package}/package.json does not list {name}; export the model again")
-        path = package / name
-        if not _is_below(name) or path.is_symlink() or not path.is_file():
-            raise _rejected(f"{package}: {name} is missing, or is not a file of the package; export the model again")
-        if (actual := _sha256(path)) != digest:
-            raise _rejected(
-                f"{package}: {name} has been altered: sha256 {actual} instead of {digest}; export the model again"
-            )
-    if files[GRAPH] != onnx_sha256:
-        raise _rejected(f"{package} holds a graph with sha256 {files[GRAPH]}, the service asks for {onnx_sha256}")
-    return description
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object of a package. Raises RejectedError."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _rejected(f"{path} cannot be read: {error.strerror}. Was the package deleted?") from error
-    except ValueError as error:
-        raise _rejected(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise _rejected(f"{path} does not hold a JSON object")
-    return content
+def verify(package: Path, want: ServiceWant) -> Manifest:
+    """The description of the package in a folder, when it and all files that it lists are what ``want`` names."""
+    with _opened(package, DESCRIPTION) as file:
+        content = file.read(LARGEST[DESCRIPTION] + 1)
+    manifest = model_package.read(content, package / DESCRIPTION, want)
+    for name in FILES:
+        with _opened(package, name) as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        model_package.require_digest(package / name, actual, manifest.digest(name))
+    with _opened(package, IMAGE) as image, _opened(package, ANSWER) as answer:
+        model_package.known(manifest, image.read(), answer.read(), package / ANSWER)
+    return manifest
 
 
 def parse(body: bytes) -> Any:
@@ -119,17 +111,59 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _build_repository(package: Path, model: Path, want: ServiceWant) -> None:
-    config = triton_config.for_service(read_object(package / "triton/config.json"), want)
+def _build_repository(partial: Path, want: ServiceWant, manifest: Manifest) -> None:
+    for name, content in _repository(partial / "package", want, manifest).items():
+        target = partial / "repository" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            _write(target, content)
+        else:
+            # Of the two in this folder: the graph is on the disk once, and whoever alters one alters both.
+            target.hardlink_to(content)
+
+
+def _repository(package: Path, want: ServiceWant, manifest: Manifest) -> dict[str, bytes | Path]:
+    """Everything that Triton's repository holds, by path: content, or the file of the package that it is."""
+    version = f"{want.model_name}/1"
+    files: dict[str, bytes | Path] = {f"{version}/{name}": package / name for name in (DESCRIPTION, GRAPH)}
+    files |= {f"{version}/{name}": content for name, content in _code().items()}
+    config = triton_config.render(triton_config.for_service(manifest, want))
+    return files | {f"{want.model_name}/config.pbtxt": config.encode()}
+
+
+def _contents(repository: Path, folders: Collection[str]) -> Mapping[str, bytes | Path]:
+    """What the repository holds, in the same form; nothing when there are other folders in it than ``folders``."""
+    package = repository.with_name("package")
+    ours = {name: (package / name).stat() for name in (DESCRIPTION, GRAPH)}
+    found: dict[str, bytes | Path] = {}
+    for path in repository.rglob("*"):
+        name, seen = path.relative_to(repository).as_posix(), path.lstat()
+        if stat.S_ISDIR(seen.st_mode) and name in folders:
+            continue
+        same = path.name in ours and os.path.samestat(seen, ours[path.name])
+        if not same and (not stat.S_ISREG(seen.st_mode) or seen.st_size > LARGEST[DESCRIPTION]):
+            return {}
+        found[name] = package / path.name if same else path.read_bytes()
+    return found
+
+
+def _code() -> dict[str, bytes]:
+    """Our own code that serves every package, by its path in a version folder. It is read, and never imported here."""
+    spec = util.find_spec("pelagos_pipelines")
+    if spec is None or spec.submodule_search_locations is None:
+        raise OutageError("model package", "pelagos_pipelines, which holds the code that serves, is not installed")
+    ours = Path(next(iter(spec.submodule_search_locations)))
+    listed = json.loads((ours / "serving/code.json").read_bytes())
+    code = {f"{ours.name}/{name}": (ours / name).read_bytes() for name in listed["modules"]}
+    return code | {"model.py": (ours / listed["model"]).read_bytes()}
+
+
+def _is_whole(package: Path, want: ServiceWant) -> bool:
     try:
-        text = triton_config.render(config)
-    except ValueError as error:
-        raise _rejected(f"{want.package_uri}: triton/config.json: {error}") from error
-    for path in sorted((package / "triton").rglob("*")):
-        name = path.relative_to(package / "triton")
-        if path.is_file() and str(name) != "config.json":
-            _link(path, model / name)
-    _write(model / "config.pbtxt", text)
+        verify(package, want)
+    except (RejectedError, OSError):
+        return False
+    return True
 
 
 def _path(uri: str) -> Path:
@@ -139,29 +173,42 @@ def _path(uri: str) -> Path:
     return Path(unquote(parts.path) if parts.scheme else uri)
 
 
-def _is_below(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+def _copy(package: Path, name: str, target: Path) -> None:
+    """A copy that shares blocks with the original where the file system can do that, and no file ever."""
+    with _opened(package, name) as file, target.open("xb") as written:
+        try:
+            fcntl.ioctl(written, _FICLONE, file.fileno())
+        except OSError:
+            left = LARGEST[name]
+            while block := file.read(min(left, 1 << 20)):
+                left -= len(block)
+                written.write(block)
+        written.flush()
+        os.fsync(written.fileno())
 
 
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def _opened(package: Path, name: str) -> Iterator[BufferedReader]:
+    """A file of a package, opened once: no link, no device, nothing larger than its kind may be. Raises RejectedError."""
+    path = package / name
     try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        hint = ". Was the package deleted?" if name == DESCRIPTION else f"; {model_package.AGAIN}"
+        raise _rejected(f"{path} cannot be read: {error.strerror}{hint}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        seen = os.fstat(descriptor)
+        if not stat.S_ISREG(seen.st_mode):
+            raise _rejected(f"{path} is not a plain file; {model_package.AGAIN}")
+        model_package.require_size(path, seen.st_size, name)
+        yield file
 
 
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rejected(message: str) -> RejectedError:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 PACKAGE_URI_TAG = "pelagos.dev/package-uri"
 ONNX_SHA256_TAG = "pelagos.dev/onnx-sha256"
+MANIFEST_SHA256_TAG = "pelagos.dev/manifest-sha256"
+"""The digest of the package's description, which pins all of it."""
 RESOURCE_TAG = "pelagos.dev/resource"
 """On versions: ``trainingrun/<namespace>/<name>``. A model belongs to the namespace of its first version that has this tag."""
 SHARED_TAG = "pelagos.dev/shared"

@@ -47,7 +47,8 @@ def scaled(pods: str, scaling: Scaling) -> str:
 class ServiceWant:
     """An endpoint to be; ``uid`` identifies it, ``model_name`` is what clients ask for. ``digest`` names all of this want.
 
-    ``max_queue_delay`` is in microseconds; ``confidence`` and ``iou`` are decimal strings in [0, 1].
+    ``manifest_sha256`` is the digest of the package's description, and pins all of it: nothing else is served, whatever lies at
+    ``package_uri``. ``max_queue_delay`` is in microseconds; ``confidence`` and ``iou`` are decimal strings in [0, 1].
     """
 
     uid: str
@@ -56,6 +57,7 @@ class ServiceWant:
     model_name: str
     package_uri: str
     onnx_sha256: str
+    manifest_sha256: str
     max_batch_size: int
     max_queue_delay: int
     instances: int

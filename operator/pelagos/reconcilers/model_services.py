@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
+
 from pelagos.api import kinds, meta
-from pelagos.api.model_service import ModelServiceSpec, RegistryRef
+from pelagos.api.model_service import ModelServiceSpec, ModelSource, RegistryRef
 from pelagos.decisions import model_service
 from pelagos.decisions.model_service import ResolvedModel, Unresolved
 from pelagos.decisions.verdicts import Decision
@@ -15,6 +19,8 @@ from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import reporting
 from pelagos.reconcilers.belongings import below
 from pelagos.reconcilers.world import World
+
+_LARGEST_DESCRIPTION = 4 << 20
 
 
 class ModelServiceReconciler:
@@ -62,13 +68,32 @@ async def _resolve(
 ) -> ResolvedModel | Unresolved:
     try:
         if spec.model.training_run_ref is not None:
-            return _from_training_run(resource, spec.model.training_run_ref.name, world)
+            return _pinned(_from_training_run(resource, spec.model.training_run_ref.name, world), spec)
         folder = packages(resource.namespace, tenant)
         if spec.model.registry is not None:
-            return await _from_registry(spec.model.registry, folder, world)
-        return await _from_uri(spec.model.uri or "", folder, world)
+            return _pinned(await _from_registry(spec.model.registry, folder, world), spec)
+        return await _from_uri(resource, spec.model, folder, world)
     except OutageError as error:
         return Unresolved("RegistryUnavailable", str(error), refused=False)
+
+
+def _pinned(found: ResolvedModel | Unresolved, spec: ModelServiceSpec) -> ResolvedModel | Unresolved:
+    """The model with the digest that spec states, when it states one and nothing else contradicts it."""
+    stated = spec.model.manifest_sha256
+    if isinstance(found, Unresolved):
+        return found
+    if stated and found.manifest_sha256 and stated != found.manifest_sha256:
+        message = (
+            f"spec.model.manifestSha256: {found.source} is the package {found.manifest_sha256}, and {stated} is stated"
+        )
+        return Unresolved("ModelPackageUnpinned", f"{message}: correct it, or leave it out", refused=True)
+    if not stated and not found.manifest_sha256:
+        message = (
+            f"spec.model: {found.source} does not say what its package must be, because it was made before packages were "
+            "data alone: train or export the model again"
+        )
+        return Unresolved("ModelPackageUnpinned", message, refused=True)
+    return replace(found, manifest_sha256=stated or found.manifest_sha256)
 
 
 def packages(namespace: str, tenant: Tenant) -> str:
@@ -117,7 +142,7 @@ def _from_training_run(resource: Resource, name: str, world: World) -> ResolvedM
     if ready.get("status") != "True" or not model:
         message = f"TrainingRun {name} is not Ready: {ready.get('message', 'it has no status yet')}"
         return Unresolved("TrainingRunNotReady", message, refused=False)
-    return ResolvedModel(model["uri"], model["onnxSha256"], f"TrainingRun {name}")
+    return ResolvedModel(model["uri"], model["onnxSha256"], model.get("manifestSha256") or "", f"TrainingRun {name}")
 
 
 async def _from_registry(reference: RegistryRef, folder: str, world: World) -> ResolvedModel | Unresolved:
@@ -144,31 +169,63 @@ async def _from_registry(reference: RegistryRef, folder: str, world: World) -> R
         # Tags of a registry can be written by whoever may write there; they must not open other namespaces.
         found = f"spec.model.registry: {version.model} version {version.version}"
         return _stranger(found, uri, folder, world)
-    return ResolvedModel(uri, sha256, f"{version.model} version {version.version}")
+    manifest = version.tags.get(registry.MANIFEST_SHA256_TAG, "")
+    return ResolvedModel(uri, sha256, manifest, f"{version.model} version {version.version}")
 
 
-async def _from_uri(uri: str, folder: str, world: World) -> ResolvedModel | Unresolved:
-    uri = uri.rstrip("/")
+async def _from_uri(resource: Resource, source: ModelSource, folder: str, world: World) -> ResolvedModel | Unresolved:
+    uri = (source.uri or "").rstrip("/")
     path = world.objects.path(uri)
     if path is None:
         root = world.objects.uri("")
-        return Unresolved(
-            "ModelPackageMissing", f"spec.model.uri: {uri} is not in the object store ({root})", refused=True
-        )
+        return _missing(f"{uri} is not in the object store ({root})")
     if not _is_ours(path, folder, world):
         return _stranger("spec.model.uri", uri, folder, world)
     try:
-        package = await world.objects.read_json(f"{path}/package.json")
+        content = await world.objects.read_bytes(f"{path}/package.json", limit=_LARGEST_DESCRIPTION)
     except RejectedError as error:
-        return Unresolved("ModelPackageMissing", f"spec.model.uri: {error}", refused=True)
-    if package is None or "onnxSha256" not in package:
-        message = f"spec.model.uri: there is no model package at {uri} (package.json is missing)"
-        return Unresolved("ModelPackageMissing", message, refused=True)
-    return ResolvedModel(uri, str(package["onnxSha256"]), f"package {uri.rsplit('/', 1)[-1][:12]}")
+        return _missing(str(error))
+    if content is None:
+        return _missing(f"there is no model package at {uri} (package.json is missing)")
+    pin = source.manifest_sha256 or _known_manifest(resource, uri, world)
+    if not pin:
+        message = (
+            f"spec.model.uri: nothing in namespace {resource.namespace} says what the package at {uri} must be: no TrainingRun "
+            "there made it. Name the TrainingRun that did in spec.model.trainingRunRef, or set spec.model.manifestSha256 to the "
+            "sha256 of the package.json that you trust (sha256sum package.json)"
+        )
+        return Unresolved("ModelPackageUnpinned", message, refused=True)
+    if (actual := hashlib.sha256(content).hexdigest()) != pin:
+        message = f"spec.model.uri: {uri}/package.json has been altered, or is of another package: sha256 {actual}"
+        return Unresolved(
+            "ModelPackageAltered", f"{message} instead of {pin}; train or export the model again", refused=True
+        )
+    try:
+        onnx = json.loads(content)["onnxSha256"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return _missing(f"{uri}/package.json describes no package")
+    return ResolvedModel(uri, str(onnx), pin, f"package {uri.rsplit('/', 1)[-1][:12]}")
+
+
+def _missing(problem: str) -> Unresolved:
+    return Unresolved("ModelPackageMissing", f"spec.model.uri: {problem}", refused=True)
+
+
+def _known_manifest(resource: Resource, uri: str, world: World) -> str | None:
+    """What the package at ``uri`` must be, as a TrainingRun of the namespace tells, or what was served from there before."""
+    trainings = (
+        found
+        for found in world.cache.all()
+        if found.kind is kinds.TRAINING_RUN and found.namespace == resource.namespace and not found.deleting
+    )
+    for model in (*(found.status.get("model") or {} for found in trainings), resource.status.get("model") or {}):
+        if model.get("uri") == uri and model.get("manifestSha256"):
+            return str(model["manifestSha256"])
+    return None
 
 
 def _last_model(resource: Resource) -> ResolvedModel | None:
     model = resource.status.get("model")
     if not model:
         return None
-    return ResolvedModel(model["uri"], model["onnxSha256"], model["source"])
+    return ResolvedModel(model["uri"], model["onnxSha256"], model.get("manifestSha256") or "", model["source"])

@@ -1,7 +1,7 @@
-"""The model package: the folder that a ModelService serves, named by the digest of its graph (contract 0001).
+"""The model package: the folder that a ModelService serves, named by the digest of its description (contract 0001).
 
 Called by the export task when parity is proven. A package is written beside its final place, synced and renamed, so a
-folder with the final name is always whole.
+folder with the final name is always whole. It holds data only: what serves it is in serving.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cv2
 
 from pelagos_pipelines.contract import Parity
-from pelagos_pipelines.export import triton
-from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving import packages, predictor
 from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings, Thresholds
-
-SCHEMA_VERSION = 1
-CODE = ("model.py", "predictor.py")
 
 
 @dataclass(frozen=True)
@@ -39,43 +36,63 @@ class Content:
     known: Prediction
 
 
-def write(content: Content, store: Path) -> tuple[Path, str]:
-    """Write the package below ``store`` and return its folder and the sha256 of its graph.
+@dataclass(frozen=True)
+class Written:
+    """Where a package is, and the sha256 of its description, which pins all of it, and of its graph."""
 
-    An existing package of the same graph is left as it is.
-    """
-    digest = _sha256(content.onnx)
-    target = store / digest
-    if target.exists():
-        return target, digest
-    partial = store / f".{digest}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    version = partial / "triton" / "1"
-    version.mkdir(parents=True)
-    shutil.copyfile(content.onnx, version / "model.onnx")
-    for name in CODE:
-        shutil.copyfile(Path(predictor.__file__).with_name(name), version / name)
-    (version / "model.json").write_text(predictor.render_settings(content.settings), encoding="utf-8")
-    _write_json(partial / "triton" / "config.json", triton.model_config(f"model-{digest[:12]}", content.settings))
-    cv2.imwrite(str(partial / "probe.png"), content.probe)
-    _write_json(partial / "probe.json", predictor.render(content.known, content.settings.labels))
-    _write_json(partial / "package.json", _description(content, digest, partial))
+    folder: Path
+    manifest_sha256: str
+    onnx_sha256: str
+
+
+def write(content: Content, store: Path) -> Written:
+    """Write the package below ``store``. One that is there already, and is whole, is left as it is."""
+    partial = store / f".{uuid4().hex}.partial"
+    partial.mkdir(parents=True)
+    try:
+        return _put(content, partial, store)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put(content: Content, partial: Path, store: Path) -> Written:
+    shutil.copyfile(content.onnx, partial / packages.GRAPH)
+    cv2.imwrite(str(partial / packages.IMAGE), content.probe)
+    _write_json(partial / packages.ANSWER, predictor.render(content.known, content.settings.labels))
+    digests = {name: _sha256(partial / name) for name in packages.FILES}
+    _write_json(partial / packages.DESCRIPTION, _description(content, digests))
+    manifest = _sha256(partial / packages.DESCRIPTION)
+    # What cannot be served is not made.
+    packages.verify(partial, manifest)
+    written = Written(store / manifest, manifest, digests[packages.GRAPH])
+    if _is_whole(written):
+        return written
     _sync(partial)
-    partial.rename(target)
+    if written.folder.exists():
+        # Somebody altered it since it was written.
+        written.folder.rename(store / f".{uuid4().hex}.altered")
+    partial.rename(written.folder)
     _sync_folder(store)
-    return target, digest
+    return written
 
 
-def _description(content: Content, digest: str, folder: Path) -> dict[str, Any]:
+def _is_whole(written: Written) -> bool:
+    try:
+        packages.verify(written.folder, written.manifest_sha256)
+    except packages.RefusedError:
+        return False
+    return True
+
+
+def _description(content: Content, digests: dict[str, str]) -> dict[str, Any]:
     settings, thresholds = content.settings, Thresholds()
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
-        "schemaVersion": SCHEMA_VERSION,
+        "schemaVersion": packages.SCHEMA_VERSION,
         "task": settings.task,
         "family": content.family,
         "architecture": content.architecture,
         "labels": list(settings.labels),
-        "onnxSha256": digest,
+        "onnxSha256": digests[packages.GRAPH],
         "input": {"imageSize": settings.image_size, "stride": settings.stride, "encodings": ["jpeg", "png"]},
         "thresholds": {
             "confidence": thresholds.confidence,
@@ -84,7 +101,7 @@ def _description(content: Content, digest: str, folder: Path) -> dict[str, Any]:
         },
         "dataset": content.dataset,
         "parity": content.parity.model_dump(by_alias=True),
-        "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+        "files": digests,
     }
 
 
@@ -98,12 +115,10 @@ def _sha256(path: Path) -> str:
 
 
 def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            _sync_folder(path)
-        else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,4 +1,5 @@
-"""What runs in a pod that serves: how the server starts, and the code of models.
+"""What serves a model: how the server starts, what a package is made of, and the code of all models.
 
-``model`` and ``predictor`` are copied into every model package and import nothing of Pelagos.
+`code.json` lists the files of this data plane that the server's Python backend loads. They come from the installation of whoever
+starts the server, never from a package.
 """

@@ -1,16 +1,15 @@
 """Becomes the inference server of one model package: ``python -m pelagos_pipelines.serving.entrypoint`` in the serving image.
 
-Copies the package to a temporary folder while it compares every sha256, so that what is served is what was verified; writes
-the server's configuration, which the control plane has rendered; and replaces itself by ``tritonserver``. The variables are
-listed in docs/design/0004-cluster-mode.md. Ends with EX_DATAERR when the package must be corrected, and one line that says why.
-Imports the standard library only: it must start at once, in an image without the rest of the data plane.
+Copies the package to a temporary folder while it compares every sha256, so that what is served is what was verified; puts our own
+code beside it; writes the server's configuration, which the control plane has rendered; and replaces itself by ``tritonserver``.
+Its variables are in docs/design/0004-cluster-mode.md. Ends with EX_DATAERR when the package must be corrected, and one line
+that says why. Imports the standard library only: it must start at once, in an image without the rest of the data plane.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -20,10 +19,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import NoReturn
 
-GRAPH = "triton/1/model.onnx"
-_REQUIRED = (GRAPH, "triton/1/model.py", "triton/config.json")
+from pelagos_pipelines.serving import packages
+from pelagos_pipelines.serving.packages import RefusedError
+
 _RESTRICTED = "shared-memory,model-repository,statistics,trace,logging"
 """Closed to all: nobody knows the secret. Open are inference, health, metadata, and the configuration, which names the digest."""
 _SECRET_HEADER = "pelagos-secret"  # noqa: S105 - the name of the header
@@ -33,10 +33,6 @@ TERMINATION_LOG = Path("/dev/termination-log")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory
 
 
-class RefusedError(Exception):
-    """The package or a setting must be corrected; trying again does not help."""
-
-
 @dataclass(frozen=True)
 class Settings:
     """See docs/design/0004-cluster-mode.md. ``address`` is where the server listens; ``home`` an environment with its wheel."""
@@ -44,7 +40,7 @@ class Settings:
     model_name: str
     package: Path
     config: str
-    onnx_sha256: str
+    manifest_sha256: str
     address: str
     home: Path | None
 
@@ -66,7 +62,7 @@ def main() -> NoReturn:
 
 def read(variables: Mapping[str, str]) -> Settings:
     """Settings from the environment. Raises RefusedError for a missing one."""
-    for name in ("PELAGOS_MODEL_NAME", "PELAGOS_TRITON_CONFIG", "PELAGOS_ONNX_SHA256"):
+    for name in ("PELAGOS_MODEL_NAME", "PELAGOS_TRITON_CONFIG", "PELAGOS_MANIFEST_SHA256"):
         if not variables.get(name):
             raise RefusedError(f"{name} is not set; the operator sets it, see docs/design/0004-cluster-mode.md")
     name, home = variables["PELAGOS_MODEL_NAME"], variables.get("PELAGOS_TRITON_HOME")
@@ -76,7 +72,7 @@ def read(variables: Mapping[str, str]) -> Settings:
         model_name=name,
         package=Path(variables.get("PELAGOS_PACKAGE") or PACKAGE),
         config=variables["PELAGOS_TRITON_CONFIG"],
-        onnx_sha256=variables["PELAGOS_ONNX_SHA256"],
+        manifest_sha256=variables["PELAGOS_MANIFEST_SHA256"],
         address=variables.get("PELAGOS_LISTEN_ADDRESS") or "0.0.0.0",  # noqa: S104 - a pod's own network
         home=Path(home) if home else None,
     )
@@ -85,56 +81,12 @@ def read(variables: Mapping[str, str]) -> Settings:
 def build(settings: Settings, folder: Path) -> Path:
     """The server's repository with the verified model, in ``folder``. Raises RefusedError for a missing or altered file."""
     model = folder / "repository" / settings.model_name
-    verify(settings.package, settings.onnx_sha256, model)
+    version = model / "1"
+    version.mkdir(parents=True)
+    packages.verify(settings.package, settings.manifest_sha256, version, kept=[packages.GRAPH])
+    packages.install_code(version)
     (model / "config.pbtxt").write_text(settings.config, encoding="utf-8")
     return model.parent
-
-
-def verify(package: Path, onnx_sha256: str, model: Path | None = None) -> None:
-    """Compare every file with its sha256, and copy those that are served into the folder ``model`` when there is one.
-
-    Raises RefusedError for a missing or altered file, and for a package of another graph.
-    """
-    files = listed_files(package)
-    if files[GRAPH] != onnx_sha256:
-        raise RefusedError(f"{package} holds a graph with sha256 {files[GRAPH]}, the service asks for {onnx_sha256}")
-    for name, digest in files.items():
-        inside = PurePosixPath(name)
-        served = inside.parts[0] == "triton" and name != "triton/config.json"
-        actual = copy(package / name, model / inside.relative_to("triton") if model and served else None)
-        if actual != digest:
-            raise RefusedError(
-                f"{package}: {name} has been altered: sha256 {actual} instead of {digest}; export the model again"
-            )
-
-
-def listed_files(package: Path) -> dict[str, str]:
-    """Digests by path from ``package.json``. Raises RefusedError when it is missing or incomplete."""
-    description = read_description(package)
-    files = description.get("files")
-    if not isinstance(files, dict) or any(name not in files for name in _REQUIRED):
-        raise RefusedError(f"{package}/package.json does not list {', '.join(_REQUIRED)}; export the model again")
-    for name in files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise RefusedError(f"{package}/package.json lists {name!r}, which leads out of the package")
-    return files
-
-
-def read_description(package: Path) -> dict[str, Any]:
-    """The content of ``package.json``."""
-    path = package / "package.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise RefusedError(
-            f"{path} is missing: there is no model package. Was it deleted, or is the volume empty?"
-        ) from None
-    except ValueError as error:
-        raise RefusedError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise RefusedError(f"{path} does not hold a JSON object")
-    return content
 
 
 def launch(settings: Settings, folder: Path, repository: Path) -> tuple[list[str], dict[str, str]]:
@@ -200,22 +152,6 @@ def free_shared_memory(settings: Settings) -> None:
     """A server that was killed leaves its regions behind, and they outlive the container."""
     for region in SHARED_MEMORY.glob(f"{shared_memory_prefix(settings)}*"):
         region.unlink(missing_ok=True)
-
-
-def copy(source: Path, target: Path | None) -> str:
-    """Copy a file, or only read it, and return the sha256 of what was read."""
-    if source.is_symlink() or not source.is_file():
-        raise RefusedError(f"{source} is missing, or is not a file of the package; export the model again")
-    digest = hashlib.sha256()
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as file, contextlib.ExitStack() as stack:
-        written = stack.enter_context(target.open("wb")) if target is not None else None
-        while block := file.read(1024 * 1024):
-            digest.update(block)
-            if written is not None:
-                written.write(block)
-    return digest.hexdigest()
 
 
 def fail(message: str, code: int) -> NoReturn:

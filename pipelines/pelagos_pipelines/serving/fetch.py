@@ -12,8 +12,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pelagos_pipelines.serving import entrypoint
-from pelagos_pipelines.serving.entrypoint import RefusedError
+from pelagos_pipelines.serving import entrypoint, packages
+from pelagos_pipelines.serving.packages import RefusedError
 
 _PARTIAL = ".partial"
 
@@ -36,7 +36,7 @@ def fetch(variables: Mapping[str, str]) -> None:
     if not uri:
         raise RefusedError("PELAGOS_PACKAGE_URI is not set; the operator sets it, see docs/design/0004-cluster-mode.md")
     target = Path(variables.get("PELAGOS_PACKAGE") or entrypoint.PACKAGE)
-    expected = variables.get("PELAGOS_ONNX_SHA256", "")
+    expected = variables.get("PELAGOS_MANIFEST_SHA256", "")
     if _is_right(target, expected):
         return
     partial = target / _PARTIAL
@@ -44,37 +44,45 @@ def fetch(variables: Mapping[str, str]) -> None:
     for left in target.iterdir() if target.exists() else ():
         _remove(left)
     partial.mkdir(parents=True)
-    _bring(uri, partial)
-    entrypoint.verify(partial, expected)
-    names = sorted(path.name for path in partial.iterdir())
+    if "://" in uri:
+        _download(uri, expected, partial)
+    else:
+        _copy(uri, expected, partial)
     # The description is what makes a package: it comes last.
-    for name in sorted(names, key=lambda name: name == "package.json"):
+    for name in (*packages.FILES, packages.DESCRIPTION):
         (partial / name).rename(target / name)
     partial.rmdir()
 
 
-def _bring(uri: str, target: Path) -> None:
-    if "://" in uri:
-        from pelagos_pipelines import storage
+def _download(uri: str, manifest_sha256: str, target: Path) -> None:
+    """Only what a package is made of, and no more of it than it may have: what else lies there is nobody's business here."""
+    from pelagos_pipelines import storage
 
-        try:
-            storage.fetch(uri, target)
-        except storage.StorageRefusedError as error:
-            raise RefusedError(str(error)) from error
-        return
-    source = Path(uri)
-    if not source.is_absolute():
-        raise RefusedError(f"PELAGOS_PACKAGE_URI={uri} must be an absolute path or begin with s3://")
-    # Only what the package lists: there may be more in its folder, and links are no part of a package.
-    for name in ("package.json", *entrypoint.listed_files(source)):
-        copy = target / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        entrypoint.copy(source / name, copy)
-
-
-def _is_right(target: Path, onnx_sha256: str) -> bool:
     try:
-        entrypoint.verify(target, onnx_sha256)
+        bucket = storage.Bucket(uri)
+        for name in (packages.DESCRIPTION, *packages.FILES):
+            found = bucket.find(name)
+            if found is None:
+                raise RefusedError(f"{uri}/{name} is missing: there is no whole model package. Was it deleted?")
+            packages.require_size(f"{uri}/{name}", found.size, name)
+            bucket.download(name, target / name, etag=found.etag)
+            if name == packages.DESCRIPTION:
+                packages.describe((target / name).read_bytes(), f"{uri}/{name}", manifest_sha256)
+    except storage.StorageRefusedError as error:
+        raise RefusedError(str(error)) from error
+    packages.verify(target, manifest_sha256)
+
+
+def _copy(path: str, manifest_sha256: str, target: Path) -> None:
+    source = Path(path)
+    if not source.is_absolute():
+        raise RefusedError(f"PELAGOS_PACKAGE_URI={path} must be an absolute path or begin with s3://")
+    packages.verify(source, manifest_sha256, target)
+
+
+def _is_right(target: Path, manifest_sha256: str) -> bool:
+    try:
+        packages.verify(target, manifest_sha256)
     except (RefusedError, OSError):
         return False
     return True

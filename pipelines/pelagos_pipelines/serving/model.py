@@ -1,7 +1,8 @@
 """Triton's Python backend calls this module: requests in, responses out, one inference batch over all of them.
 
-Copied into every model package beside predictor.py. It must never raise while executing: an exception would fail all
-requests of the batch and leak their shared memory.
+Beside it in the server's repository lie the verified package and a copy of the modules that serving/code.json lists, so that it
+needs nothing else of Pelagos. It must never raise while executing: an exception would fail all requests of the batch and leak
+their shared memory.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import triton_python_backend_utils as backend
 
 sys.path.insert(0, str(Path(__file__).parent))
-import predictor  # type: ignore[import-not-found]
+from pelagos_pipelines.serving import predictor
 
 
 class TritonPythonModel:
@@ -32,6 +33,7 @@ class TritonPythonModel:
         )
         self._predictor = predictor.load(
             Path(__file__).parent,
+            parameters["manifest_sha256"],
             threads=int(parameters.get("intra_op_threads", "1")),
             batch=max(int(config.get("max_batch_size", 1)), 1),
             gpu=int(args["model_instance_device_id"]) if args.get("model_instance_kind") == "GPU" else None,

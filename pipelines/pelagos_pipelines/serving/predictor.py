@@ -1,12 +1,12 @@
 """Encoded images in, typed predictions out: decode, letterbox, ONNX inference, non-maximum suppression.
 
-Copied into every model package. Triton's Python backend calls it through model.py, the export through its parity check, and
-the MobileNet training for its pixels. It may know numpy, OpenCV and onnxruntime only, and runs with numpy 1.26 and 2.
+Triton's Python backend calls it through model.py, the export through its parity check, and the MobileNet training for its pixels.
+It may know numpy, OpenCV, onnxruntime and serving.packages only, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from pelagos_pipelines.serving import packages
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int32]
@@ -48,7 +50,7 @@ class ImageRefusedError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """The content of ``model.json``. ``image_size`` and ``stride`` are in pixels."""
+    """What a package says about its model. ``image_size`` and ``stride`` are in pixels."""
 
     task: str
     labels: tuple[str, ...]
@@ -86,23 +88,6 @@ class Classification:
 
 
 Prediction = Detections | Classification
-
-
-def read_settings(path: Path) -> Settings:
-    """Read ``model.json``."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return Settings(content["task"], tuple(content["labels"]), content["imageSize"], content["stride"])
-
-
-def render_settings(settings: Settings) -> str:
-    """The content of ``model.json``."""
-    content = {
-        "task": settings.task,
-        "labels": list(settings.labels),
-        "imageSize": settings.image_size,
-        "stride": settings.stride,
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 # --- decoding
@@ -292,7 +277,7 @@ class Predictor:
     """An ONNX model with everything before and after it. Not thread-safe by promise; Triton gives every instance a process."""
 
     def __init__(
-        self, model: Path, settings: Settings, threads: int = 1, batch: int = 8, gpu: int | None = None
+        self, model: bytes, settings: Settings, threads: int = 1, batch: int = 8, gpu: int | None = None
     ) -> None:
         """Load the graph, onto the GPU of number ``gpu`` if one is given; at most ``batch`` images go through it at once."""
         import onnxruntime
@@ -301,9 +286,12 @@ class Predictor:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # A graph is all of a model: weights in other files, wherever they may lie, are refused, and so are other formats.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         chosen = providers(onnxruntime.get_available_providers(), gpu)
         self.settings = settings
-        self._session = onnxruntime.InferenceSession(str(model), options, providers=chosen)
+        self._session = onnxruntime.InferenceSession(model, options, providers=chosen)
         if gpu is not None and CUDA not in self._session.get_providers():
             # ONNX Runtime would serve on the processor, and only log it.
             raise NoGpuError(f"GPU {gpu} cannot be used: CUDA or cuDNN of the image does not start on this node")
@@ -349,9 +337,19 @@ def _chunks(members: Sequence[int], size: int) -> list[Sequence[int]]:
     return [members[start : start + size] for start in range(0, len(members), size)]
 
 
-def load(folder: Path, threads: int = 1, batch: int = 8, gpu: int | None = None) -> Predictor:
-    """The predictor of a version folder: ``model.onnx`` and ``model.json``."""
-    return Predictor(folder / "model.onnx", read_settings(folder / "model.json"), threads, batch, gpu)
+def load(
+    folder: Path, manifest_sha256: str | None = None, threads: int = 1, batch: int = 8, gpu: int | None = None
+) -> Predictor:
+    """The predictor of the package in a folder; what is loaded is what was compared with the package's digests.
+
+    Raises packages.RefusedError for a package that is missing, altered, or another than the one with ``manifest_sha256``.
+    """
+    described, _ = packages.read(folder, manifest_sha256)
+    with packages.opened(folder / packages.GRAPH) as file:
+        graph = file.read(packages.LARGEST[packages.GRAPH])
+    packages.require_digest(folder, packages.GRAPH, graph, described.files[packages.GRAPH])
+    settings = Settings(described.task, described.labels, described.image_size, described.stride)
+    return Predictor(graph, settings, threads, batch, gpu)
 
 
 # --- rendering

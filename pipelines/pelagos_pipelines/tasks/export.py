@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pelagos_pipelines import contract
 from pelagos_pipelines.contract import ModelPackage, Parity, TrainingResult
+from pelagos_pipelines.serving import packages
 from pelagos_pipelines.tasks import evaluate, runs, train
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _export(run: runs.Run) -> None:
     images = [sample.pixels() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
     parity = _prove(run, family, settings, images)
     probe, known = _probe(run, family, images)
-    folder, digest = package.write(
+    written = package.write(
         package.Content(
             family=family.NAME,
             architecture=run.request.model.architecture,
@@ -61,18 +62,21 @@ def _export(run: runs.Run) -> None:
         ),
         run.store,
     )
-    uri = _publish(run, folder)
+    uri = _publish(run, written.folder)
     trained, metrics = run.read(train.STEP), run.read(evaluate.STEP)["metrics"]
     parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
     tracker.metrics(parities, trained["epochs"], time.time())
-    tracker.describe({}, {"pelagos.dev/onnx-sha256": digest, "pelagos.dev/package": uri})
-    for path in (folder / "package.json", folder / "triton" / "1" / "model.onnx"):
-        tracker.file(path, "model")
+    digests = {"onnx": written.onnx_sha256, "manifest": written.manifest_sha256}
+    tags = {f"pelagos.dev/{name}-sha256": digest for name, digest in digests.items()}
+    tracker.describe({}, tags | {"pelagos.dev/package": uri})
+    for name in (packages.DESCRIPTION, packages.GRAPH):
+        tracker.file(written.folder / name, "model")
     tracker.flush()
     model = ModelPackage.model_validate(
         {
             "uri": uri,
-            "onnxSha256": digest,
+            "onnxSha256": written.onnx_sha256,
+            "manifestSha256": written.manifest_sha256,
             "task": run.request.task,
             "labels": list(settings.labels),
             "parity": parity,
@@ -85,12 +89,14 @@ def _export(run: runs.Run) -> None:
 
 
 def _publish(run: runs.Run, folder: Path) -> str:
-    """The uri of the package; on object storage it is there once its description is, which is written last."""
+    """The uri of the package; on object storage it is there once its description is, which is written last.
+
+    What is there already is written again: it may have been altered since, and a listing would not tell.
+    """
     store = run.places.store
     uri = store.kept_as(folder)
-    if store.bucket is None or store.bucket.find(f"{folder.name}/package.json") is None:
-        run.confirm()
-        store.push(lambda path: not path.startswith("."), lambda path: int(path.endswith("/package.json")))
+    run.confirm()
+    store.push(lambda path: not path.startswith("."), lambda path: int(path.endswith(f"/{packages.DESCRIPTION}")))
     return uri
 
 
@@ -105,7 +111,8 @@ def _prove(run: runs.Run, family: Family, settings: Settings, images: Sequence[P
     surest = max((float(found.scores.max()) for found in seen if len(found.scores)), default=0.0)
     thresholds = Thresholds(confidence=max(min(Thresholds().confidence, surest / 2), evaluate.LOWEST_CONFIDENCE))
     expected = list(family.predict(checkpoint, images, thresholds))
-    served = Predictor(run.workspace / "model.onnx", settings, run.request.resources.cpu).predict(images, thresholds)
+    graph = (run.workspace / "model.onnx").read_bytes()
+    served = Predictor(graph, settings, run.request.resources.cpu).predict(images, thresholds)
     return parity.compare(expected, served, thresholds.confidence)
 
 

@@ -17,6 +17,7 @@ from pelagos.ports.serving import Scaling, ServiceState, ServiceWant
 
 WANT = ServiceWant(
     uid="0f", namespace="lab", name="detector", model_name="detector", package_uri="/objects/ab", onnx_sha256="ab",
+    manifest_sha256="cd",
     max_batch_size=4, max_queue_delay=0, instances=1, confidence="0.25", iou="0.7", cpu=1, digest="sha256:1",
 )  # fmt: skip
 KNATIVE = replace(WANT, scaling=Scaling(mode="Knative", minimum=0, maximum=2))

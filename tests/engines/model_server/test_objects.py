@@ -19,6 +19,7 @@ from pelagos.settings import Settings
 
 WANT = ServiceWant(
     uid="0f", namespace="lab", name="detector", model_name="detector", package_uri="/objects/packages/ab", onnx_sha256="ab",
+    manifest_sha256="cd",
     max_batch_size=4, max_queue_delay=0, instances=2, confidence="0.25", iou="0.7", cpu=2, digest="sha256:1",
 )  # fmt: skip
 GIVEN = Options(image="serving:1", objects_root="/objects", objects_claim="objects", s3_endpoint="http://minio.s3:9900")

@@ -1,0 +1,204 @@
+"""What a model package says about itself, believed only when it is the one that was asked for. Pure.
+
+Called by the serving engines with the bytes of ``package.json``, wherever they found them. A package is data: what serves it is
+of our own installation. The sha256 of the description pins all of it; whoever wants a package served names that digest, from
+Kubernetes, and never from where the package lies (docs/design/0001-data-plane-contract.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.serving import ServiceWant
+
+SCHEMA_VERSION = 2
+DESCRIPTION, GRAPH, IMAGE, ANSWER = "package.json", "model.onnx", "probe.png", "probe.json"
+FILES = (GRAPH, IMAGE, ANSWER)
+"""What a description lists: exactly these. Everything else in the folder is not looked at."""
+LARGEST = {DESCRIPTION: 4 << 20, GRAPH: (2 << 30) - 1, IMAGE: 64 << 20, ANSWER: 4 << 20}
+"""How many bytes of each are read at most; the data plane writes no more (serving.packages)."""
+AGAIN = "train or export the model again"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Label = Annotated[str, Field(min_length=1, max_length=1024)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Found = TypeVar("Found")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", alias_generator=to_camel)
+
+
+class Geometry(_Strict):
+    """How images become tensors; in pixels."""
+
+    image_size: Annotated[int, Field(ge=32, le=16384)]
+    stride: Annotated[int, Field(ge=1, le=16384)]
+    encodings: list[Literal["jpeg", "png"]]
+
+
+class Thresholds(_Strict):
+    """What the known answer was made with."""
+
+    confidence: Share
+    iou: Share
+    max_detections: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class Parity(_Strict):
+    """How far the exported model is from the training framework."""
+
+    images: Annotated[int, Field(ge=0)]
+    boxes: Number
+    scores: Number
+
+
+class Dataset(_Strict):
+    """What it was trained on."""
+
+    name: Annotated[str, Field(max_length=1024)]
+    version: Annotated[str, Field(max_length=256)]
+
+
+class Files(_Strict):
+    """Digests of all other files."""
+
+    graph: Annotated[Digest, Field(alias=GRAPH)]
+    image: Annotated[Digest, Field(alias=IMAGE)]
+    answer: Annotated[Digest, Field(alias=ANSWER)]
+
+
+class Manifest(_Strict):
+    """The content of ``package.json``."""
+
+    schema_version: Literal[2]
+    task: Literal["Detection", "Classification"]
+    family: Annotated[str, Field(min_length=1, max_length=256)]
+    architecture: Annotated[str, Field(min_length=1, max_length=256)]
+    labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)]
+    onnx_sha256: Annotated[Digest, Field(alias="onnxSha256")]
+    input: Geometry
+    thresholds: Thresholds
+    dataset: Dataset
+    parity: Parity
+    files: Files
+
+    def digest(self, name: str) -> str:
+        """The sha256 of one of FILES."""
+        found = {GRAPH: self.files.graph, IMAGE: self.files.image, ANSWER: self.files.answer}
+        return found[name]
+
+
+class _Class(_Strict):
+    label: Label
+    class_id: int
+    probability: Share
+
+
+class _Box(_Strict):
+    label: Label
+    class_id: int
+    score: Share
+    box: Annotated[list[Number], Field(min_length=4, max_length=4)]
+
+
+class _Classified(_Strict):
+    task: Literal["Classification"]
+    width: int
+    height: int
+    classes: list[_Class]
+
+
+class _Detected(_Strict):
+    task: Literal["Detection"]
+    width: int
+    height: int
+    detections: list[_Box]
+
+
+@dataclass(frozen=True)
+class Known:
+    """From a model package: an encoded image, what the training framework predicts for it, and with which thresholds."""
+
+    image: bytes
+    expected: Mapping[str, Any]
+    thresholds: Mapping[str, Any]
+
+
+def read(content: bytes, place: object, want: ServiceWant) -> Manifest:
+    """The description in ``content``, found at ``place``. Raises RejectedError for another than the one that is wanted."""
+    require_size(place, len(content), DESCRIPTION)
+    if not _DIGEST.fullmatch(want.manifest_sha256):
+        refuse(f"nothing says which package at {place} is meant: its digest is not known to Kubernetes; {AGAIN}")
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != want.manifest_sha256:
+        altered = f"{place} has been altered, or is of another package: sha256 {actual} instead of"
+        refuse(f"{altered} {want.manifest_sha256}; {AGAIN}")
+    found = _object(content, place)
+    if (version := found.get("schemaVersion")) != SCHEMA_VERSION:
+        refuse(f"{place}: schemaVersion is {version!r}, and {SCHEMA_VERSION} is served: older ones hold code; {AGAIN}")
+    manifest = _checked(TypeAdapter(Manifest), found, place)
+    if manifest.files.graph != manifest.onnx_sha256:
+        refuse(f"{place}: onnxSha256 is {manifest.onnx_sha256}, and {GRAPH} has {manifest.files.graph}; {AGAIN}")
+    if want.onnx_sha256 != manifest.onnx_sha256:
+        refuse(f"{place}: the graph has sha256 {manifest.onnx_sha256}, the service asks for {want.onnx_sha256}")
+    return manifest
+
+
+def known(manifest: Manifest, image: bytes, answer: bytes, place: object) -> Known:
+    """The known answer of a package, from files that were compared with its digests. Raises RejectedError."""
+    found = _object(answer, place)
+    kind: TypeAdapter[Any] = TypeAdapter(_Classified if manifest.task == "Classification" else _Detected)
+    _checked(kind, found, place)
+    return Known(image, found, manifest.thresholds.model_dump())
+
+
+def require_size(place: object, size: int, name: str) -> None:
+    """Raises RejectedError for a file that is larger than its kind may be."""
+    if size > LARGEST[name]:
+        refuse(f"{place} is larger than the {LARGEST[name]} bytes that {name} of a package may have")
+
+
+def require_digest(place: object, actual: str, digest: str) -> None:
+    """Raises RejectedError for content with another sha256 than the description lists."""
+    if actual != digest:
+        refuse(f"{place} has been altered: sha256 {actual} instead of {digest}; {AGAIN}")
+
+
+def refuse(message: str) -> NoReturn:
+    """Raises RejectedError."""
+    raise RejectedError("model package", message)
+
+
+def _object(content: bytes, place: object) -> dict[str, Any]:
+    try:
+        found = json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        refuse(f"{place} is not JSON: {error}")
+    if not isinstance(found, dict):
+        refuse(f"{place} does not hold a JSON object")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _checked(kind: TypeAdapter[Found], content: Mapping[str, Any], place: object) -> Found:
+    try:
+        return kind.validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        refuse(f"{place}: {field}: {first['msg']}; {AGAIN}")

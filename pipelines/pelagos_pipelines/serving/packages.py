@@ -1,0 +1,188 @@
+"""What a model package is made of, and how one is read from where others may have written. Standard library only.
+
+Called by the export, which writes packages; by the entrypoint and by fetch, which bring them to a server; and by the predictor,
+which loads them. A package is data: one description, one ONNX graph, one probe. Nothing in it is ever executed. The sha256 of its
+description pins all of it, and whoever asks for a package names that digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+SCHEMA_VERSION = 2
+DESCRIPTION, GRAPH, IMAGE, ANSWER = "package.json", "model.onnx", "probe.png", "probe.json"
+LARGEST = {DESCRIPTION: 4 << 20, GRAPH: (2 << 30) - 1, IMAGE: 64 << 20, ANSWER: 4 << 20}
+"""All files of a package, and how many bytes of each are read at most. A protobuf cannot be larger than that graph."""
+FILES = (GRAPH, IMAGE, ANSWER)
+"""What a description lists: exactly these."""
+TASKS = ("Detection", "Classification")
+CODE = Path(__file__).with_name("code.json")
+"""Which of our own files the server's Python backend loads; read by the control plane too, which cannot import this."""
+_HEX = frozenset("0123456789abcdef")
+_AGAIN = "train or export the model again"
+
+
+class RefusedError(Exception):
+    """The package or a setting must be corrected; trying again does not help."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is needed of ``package.json``: digests by file name, and how images become tensors and classes names."""
+
+    files: Mapping[str, str]
+    task: str
+    labels: tuple[str, ...]
+    image_size: int
+    stride: int
+
+
+def describe(content: bytes, place: object, manifest_sha256: str | None) -> Description:
+    """The description in ``content``, which was found at ``place``. Raises RefusedError for another than the pinned one.
+
+    Without a pin whatever is well formed is taken: for those who have just made it.
+    """
+    if manifest_sha256 is not None:
+        _require_pinned(content, place, manifest_sha256)
+    found = _object(content, place)
+    if found.get("schemaVersion") != SCHEMA_VERSION:
+        version = found.get("schemaVersion")
+        _refuse(
+            place, f"schemaVersion is {version!r}, and {SCHEMA_VERSION} is served: older packages hold code; {_AGAIN}"
+        )
+    files, given = found.get("files"), found.get("input")
+    if not isinstance(files, dict) or set(files) != set(FILES):
+        _refuse(place, f"'files' must list {', '.join(FILES)} and nothing else; {_AGAIN}")
+    if not all(is_digest(digest) for digest in files.values()) or files[GRAPH] != found.get("onnxSha256"):
+        _refuse(place, f"'files' must map names to their sha256, and onnxSha256 be that of {GRAPH}; {_AGAIN}")
+    labels = found.get("labels")
+    if found.get("task") not in TASKS or not isinstance(labels, list) or not all(type(item) is str for item in labels):
+        _refuse(place, f"'task' must be one of {', '.join(TASKS)}, and 'labels' a list of names; {_AGAIN}")
+    size, stride = (given.get("imageSize"), given.get("stride")) if isinstance(given, dict) else (None, None)
+    if type(size) is not int or type(stride) is not int or min(size, stride) < 1:
+        _refuse(place, f"'input' must hold imageSize and stride in pixels; {_AGAIN}")
+    return Description(files, found["task"], tuple(labels), size, stride)
+
+
+def read(package: Path, manifest_sha256: str | None = None) -> tuple[Description, bytes]:
+    """The description of the package in a folder, and its bytes. Raises RefusedError."""
+    path = package / DESCRIPTION
+    with opened(path) as file:
+        content = file.read(LARGEST[DESCRIPTION] + 1)
+    return describe(content, path, manifest_sha256), content
+
+
+def verify(
+    package: Path, manifest_sha256: str, target: Path | None = None, *, kept: Sequence[str] = FILES
+) -> Description:
+    """Compare every file with what is pinned, and copy those that are ``kept`` into the folder ``target`` when there is one.
+
+    What is copied is what was compared. Raises RefusedError for a package that is missing, altered, or another one.
+    """
+    description, content = read(package, manifest_sha256)
+    for name in FILES:
+        copy(package, name, description.files[name], target / name if target and name in kept else None)
+    if target is not None:
+        # The description is what makes a package: it comes last.
+        (target / DESCRIPTION).write_bytes(content)
+    return description
+
+
+def copy(package: Path, name: str, digest: str, target: Path | None) -> None:
+    """Copy a file of a package while it is compared with its digest, or only compare it. Raises RefusedError."""
+    found, left = hashlib.sha256(), LARGEST[name] + 1
+    written = target.open("wb") if target is not None else None
+    try:
+        with opened(package / name) as file:
+            while block := file.read(min(left, 1 << 20)):
+                left -= len(block)
+                found.update(block)
+                if written is not None:
+                    written.write(block)
+    finally:
+        if written is not None:
+            written.close()
+    require_size(package / name, LARGEST[name] + 1 - left, name)
+    _require_digest(package, name, found.hexdigest(), digest)
+
+
+def require_digest(package: Path, name: str, content: bytes, digest: str) -> None:
+    """Raises RefusedError when the content of a file is not the one with ``digest``."""
+    _require_digest(package, name, hashlib.sha256(content).hexdigest(), digest)
+
+
+def require_size(place: object, size: int, name: str) -> None:
+    """Raises RefusedError for a file that is larger than its kind may be."""
+    if size > LARGEST[name]:
+        raise RefusedError(f"{place} is larger than the {LARGEST[name]} bytes that {name} of a package may have")
+
+
+def opened(path: Path) -> BinaryIO:
+    """A plain file, opened once: no link, no device, nothing that would make the reader wait. Raises RefusedError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        if path.name == DESCRIPTION:
+            message = f"{path} is missing: there is no model package. Was it deleted, or is the volume empty?"
+            raise RefusedError(message) from None
+        raise RefusedError(f"{path} is missing; {_AGAIN}") from None
+    except OSError as error:
+        raise RefusedError(f"{path} cannot be read as a file of a package: {error.strerror}; {_AGAIN}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RefusedError(f"{path} is not a plain file; {_AGAIN}")
+    return os.fdopen(descriptor, "rb")
+
+
+def is_digest(value: object) -> bool:
+    """Whether it is a sha256 in lower-case hexadecimal digits."""
+    return isinstance(value, str) and len(value) == 64 and set(value) <= _HEX
+
+
+def install_code(version: Path) -> None:
+    """Put the code that serves every package into a version folder of the server's repository: ours, from this installation."""
+    listed = json.loads(CODE.read_text(encoding="utf-8"))
+    ours = Path(__file__).parents[1]
+    for name, target in {
+        listed["model"]: "model.py",
+        **{name: f"{ours.name}/{name}" for name in listed["modules"]},
+    }.items():
+        (version / target).parent.mkdir(parents=True, exist_ok=True)
+        (version / target).write_bytes((ours / name).read_bytes())
+
+
+def _require_pinned(content: bytes, place: object, manifest_sha256: str) -> None:
+    require_size(place, len(content), DESCRIPTION)
+    actual = hashlib.sha256(content).hexdigest()
+    if not is_digest(manifest_sha256) or actual != manifest_sha256:
+        raise RefusedError(
+            f"{place} has been altered, or is of another package: sha256 {actual} instead of "
+            f"{manifest_sha256 or '(none)'}; {_AGAIN}"
+        )
+
+
+def _object(content: bytes, place: object) -> dict[str, Any]:
+    require_size(place, len(content), DESCRIPTION)
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"{place} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise RefusedError(f"{place} does not hold a JSON object")
+    return found
+
+
+def _require_digest(package: Path, name: str, actual: str, digest: str) -> None:
+    if actual != digest:
+        raise RefusedError(f"{package}: {name} has been altered: sha256 {actual} instead of {digest}; {_AGAIN}")
+
+
+def _refuse(place: object, problem: str) -> NoReturn:
+    raise RefusedError(f"{place}: {problem}")
