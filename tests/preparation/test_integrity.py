@@ -17,11 +17,12 @@ from PIL import Image
 from image_sources import photo, tree_of
 from pelagos_pipelines.preparation import integrity
 from pelagos_pipelines.preparation.integrity import Inspection
-from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.sandbox.ceilings import Ceilings
 
 
 def look_at(content: bytes) -> Inspection:
-    return integrity.inspect(content, hashlib.sha256(content).hexdigest())
+    inspector = integrity.inspector_for(Ceilings())
+    return inspector.inspect(content, hashlib.sha256(content).hexdigest())
 
 
 def encoded(suffix: str, **options: object) -> bytes:
@@ -96,7 +97,8 @@ def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
 
     assert problem is not None
     assert "60000 x 60000 pixels" in problem
-    assert str(predictor.MAX_PIXELS) in problem
+    assert "50 megapixels" in problem
+    assert "PELAGOS_MAX_IMAGE_MEGAPIXELS" in problem
 
 
 def test_sizes_are_upright(tmp_path: Path) -> None:
@@ -166,13 +168,13 @@ class TestMemory:
         first = integrity.inspect_tree(tree_of(source), memory)
         photo(source / "2.png", seed=2)
         decoded: list[str] = []
-        real = integrity.inspect
+        real = integrity.Inspector.inspect
 
-        def count(content: bytes, digest: str) -> Inspection:
+        def count(inspector: integrity.Inspector, content: bytes, digest: str) -> Inspection:
             decoded.append(digest)
-            return real(content, digest)
+            return real(inspector, content, digest)
 
-        monkeypatch.setattr(integrity, "inspect", count)
+        monkeypatch.setattr(integrity.Inspector, "inspect", count)
 
         second = integrity.inspect_tree(tree_of(source), memory)
 

@@ -60,7 +60,8 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     if clipped:
         warnings.append(f"{clipped} boxes exceeded their image by up to {OVERHANG:g} pixel and were cut at its edge")
     if corrupt:
-        warnings.append(f"{len(corrupt)} unreadable images were dropped: {few(corrupt)}")
+        reasons = few(f"{path} ({seen[path].problem})" for path in corrupt)
+        warnings.append(f"{len(corrupt)} unreadable images were dropped: {reasons}")
     return Cleaned(
         replace(collection, images=kept, warnings=(*collection.warnings, *warnings)),
         repeats,

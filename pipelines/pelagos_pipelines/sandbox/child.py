@@ -34,6 +34,8 @@ _SPARE_DESCRIPTORS = 16
 _COMPLAINT_BYTES = 4096
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _libc = ctypes.CDLL(None, use_errno=True)
+_began_with = 0
+"""Bytes of address space that this child was born with."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ def complaints() -> str:
     """What libraries have written to standard error during this task, which is how many decoders speak of damage."""
     sys.stderr.flush()
     return os.pread(2, _COMPLAINT_BYTES, 0).decode(errors="replace")
+
+
+def took_share() -> float:
+    """The largest share of its memory that this child has ever taken."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    peak = int(status.partition("VmPeak:")[2].split()[0]) * 1024
+    return (peak - _began_with) / max(resource.getrlimit(resource.RLIMIT_AS)[0] - _began_with, 1)
 
 
 def become(descriptors: Descriptors, limits: dict[str, int], tasks: ModuleType) -> NoReturn:
@@ -103,7 +112,9 @@ def _give_up(descriptors: Descriptors, limits: dict[str, int]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits["result"], limits["result"]))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no further processes or threads
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # it is an error of the call then
-    address_space = _mapped() + limits["memory"]
+    global _began_with  # noqa: PLW0603 - a child is a process of its own
+    _began_with = _mapped()
+    address_space = _began_with + limits["memory"]
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
 
 

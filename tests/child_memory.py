@@ -1,0 +1,66 @@
+"""Watches what the children of a sandbox take while a block runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from pelagos_pipelines.sandbox import Pool
+
+
+class Watched:
+    """The children of a pool, looked at every few milliseconds until the end of the block."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Watch the pool, which may not have begun."""
+        self._pool = pool
+        self._peak = 0
+        self._used: dict[int, float] = {}
+        self._before: dict[int, float] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Watched:
+        """Begin to watch."""
+        self._look()
+        self._before = dict(self._used)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Look once more, and stop."""
+        self._look()
+        self._over.set()
+        self._thread.join()
+
+    def peak(self) -> int:
+        """Bytes of memory that the largest child has ever had."""
+        return self._peak
+
+    def seconds(self) -> float:
+        """Processor time of the child that took most, in this block."""
+        return max((used - self._before.get(pid, 0.0) for pid, used in self._used.items()), default=0.0)
+
+    def _watch(self) -> None:
+        while not self._over.is_set():
+            self._look()
+            time.sleep(0.005)
+
+    def _look(self) -> None:
+        zygote = self._pool._zygote
+        if zygote is None:
+            return
+        children = Path(f"/proc/{zygote._process.pid}/task/{zygote._process.pid}/children")
+        try:
+            for pid in map(int, children.read_text(encoding="ascii").split()):
+                self._look_at(pid)
+        except (OSError, IndexError):
+            return
+
+    def _look_at(self, pid: int) -> None:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        self._peak = max(self._peak, int(status.partition("VmHWM:")[2].split()[0]) * 1024)
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        self._used[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
