@@ -24,6 +24,7 @@ import audit_rbac
 import rendering
 from control_plane import ControlPlane, start_control_plane
 from pelagos.api import kinds, meta
+from pelagos.engines.kubernetes_tenants import admitting
 
 SYSTEM = "pelagos-system"
 ACCOUNT = "pelagos-operator"
@@ -126,6 +127,11 @@ class Site:
         found: Mapping[str, Any] = self.plane.request("GET", f"{collection(kind, namespace)}/{name}")
         return found
 
+    def admit(self, namespace: str) -> None:
+        """Make a namespace a tenant, by the command that the operator's refusal tells."""
+        command = admitting(namespace, SYSTEM).partition(" (")[0].split()
+        self.kubectl(*command[1:])
+
     def create(self, body: Mapping[str, Any], namespace: str) -> None:
         """Create one of our resources."""
         self.plane.request("POST", collection(body["kind"], namespace), body)
@@ -133,6 +139,7 @@ class Site:
     def remove(self, folder: Path) -> None:
         """Uninstall as docs/installing.md says, and wait until it is done."""
         self.kubectl("delete", "-k", str(folder), "--wait=false", "--ignore-not-found")
+        self.kubectl("delete", "rolebinding", ACCOUNT, "--namespace", "default", "--ignore-not-found")
         self.finalize(SYSTEM)
         self.until_gone("pelagos")
 

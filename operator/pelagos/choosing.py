@@ -144,7 +144,7 @@ def _volumes(settings: Settings) -> Volumes:
 def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
     if not is_on_cluster(settings):
         return OneTenant()
-    from pelagos.engines.kubernetes_tenants import KubernetesTenants
+    from pelagos.engines.kubernetes_tenants import KubernetesTenants, Place
 
     usual = Tenant(
         tracking_secret=settings.tracking_secret,
@@ -153,7 +153,7 @@ def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
         objects_claim=settings.objects_claim,
         ca_config_map=settings.ca_config_map,
     )
-    return KubernetesTenants(api, usual)
+    return KubernetesTenants(api, usual, Place(settings.lease_namespace, settings.namespace or ""))
 
 
 def _pipelines(settings: Settings, namespace_of: Callable[[str], str | None], guard: Guard) -> KfpLocal | Kubeflow:

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     s3_ca_file: Path | None = None
     """Certificate authority of it; None: the system's."""
     objects_secret: str = ""
-    """Secret with the S3 credentials in the namespaces of resources, for steps and model servers; pelagos-config overrides it."""
+    """Secret with the S3 credentials in the namespaces of resources, for steps and model servers; a tenant may have another."""
 
     tracking_username_file: Path | None = None
     """User of the MLflow server (basic auth), mounted from a Secret; read anew at every call."""
@@ -99,11 +99,11 @@ class Settings(BaseSettings):
     tracking_ca_file: Path | None = None
     """Certificate authority of the MLflow server; None: the system's."""
     tracking_secret: str = ""
-    """Secret with MLflow credentials in the namespaces of resources, for steps; pelagos-config overrides it."""
+    """Secret with MLflow credentials in the namespaces of resources, for steps; a tenant's ConfigMap overrides it."""
 
     ca_config_map: str = ""
     """ConfigMap with certificate authorities (key ca.crt) in the namespaces of resources, which steps and model servers trust for
-    S3 and MLflow; pelagos-config overrides it. Empty: the system's."""
+    S3 and MLflow; a tenant's ConfigMap overrides it. Empty: the system's."""
 
     leader_election: bool = False
     """Whether a Lease decides which of several operators acts; on a cluster always."""

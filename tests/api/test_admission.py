@@ -17,7 +17,8 @@ from pelagos.decisions import limits
 from pelagos.ports.tenants import Tenant
 
 COMPONENT = Path(__file__).parents[2] / "manifests/components/admission"
-OBJECTS = admission.rendered()
+HOME = "pelagos-system"
+OBJECTS = admission.rendered(HOME)
 BY_NAME = {body["metadata"]["name"]: body for body in OBJECTS if body["kind"] == "ValidatingAdmissionPolicy"}
 DATA: list[dict[str, str]] = [
     {},
@@ -37,6 +38,9 @@ DATA: list[dict[str, str]] = [
     {"objectsSecret": "s3.example", "trackingSecret": "-"},
     {"imagePullSecrets": "one, two three"},
     {"imagePullSecrets": "one;two"},
+    {"sharedWith": "bay, kelp"},
+    {"sharedWith": "Bay"},
+    {"queues": "fast slow"},
     {"maxGpus": "0"},
     {"maxGpus": "-1"},
     {"maxGpus": "12345"},
@@ -44,14 +48,18 @@ DATA: list[dict[str, str]] = [
 ]
 
 
+REQUEST = {"operation": "CREATE", "namespace": "reef"}
+CHANGE = {"operation": "UPDATE", "namespace": "reef"}
+
+
 def config_map(**content: Any) -> dict[str, Any]:
-    return {"metadata": {"name": conventions.CONFIG_MAP, "namespace": "default"}, **content}
+    return {"metadata": {"name": conventions.name_of("reef"), "namespace": HOME}, **content}
 
 
 def test_the_committed_policies_are_these() -> None:
     committed = list(yaml.safe_load_all((COMPONENT / "objects.yaml").read_text(encoding="utf-8")))
 
-    assert [body["metadata"].pop("labels")["app.kubernetes.io/component"] for body in committed] == ["admission"] * 6
+    assert [body["metadata"].pop("labels")["app.kubernetes.io/component"] for body in committed] == ["admission"] * 4
     assert committed == OBJECTS
 
 
@@ -80,7 +88,7 @@ def test_conventions_are_refused_when_written_exactly_when_the_operator_would_re
     assert bool(refused) is (conventions.problem(data) is not None)
     for key in data:
         if refused and key in conventions.KEYS and len(data) == 1:
-            assert refused[0].startswith(f"pelagos-config: {key}: allowed is ")
+            assert refused[0].startswith(f"pelagos-tenant-<namespace>: {key}: allowed is ")
 
 
 def test_the_cases_say_yes_and_no_to_every_key() -> None:
@@ -100,23 +108,14 @@ def test_other_config_maps_are_left_alone() -> None:
     other = {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "..."}}
 
     assert cel.violated(BY_NAME[admission.VALUES], object=other) == []
-    assert not any(
-        bool(cel.evaluate(condition["expression"], object=other, oldObject=None, request={"operation": "CREATE"}))
-        for condition in BY_NAME[admission.AUTHORITY]["spec"]["matchConditions"][:1]
-    )
 
 
-def test_who_may_choose_conventions_is_asked_also_when_they_are_deleted() -> None:
-    spec = BY_NAME[admission.AUTHORITY]["spec"]
-    ours, no_controller = (condition["expression"] for condition in spec["matchConditions"])
+def test_a_config_map_that_is_not_read_any_more_is_refused_where_it_is_written() -> None:
+    body = {"metadata": {"name": "pelagos-config", "namespace": "reef"}, "data": {"storagePrefix": "bay"}}
 
-    assert spec["matchConstraints"]["resourceRules"][0]["operations"] == ["CREATE", "UPDATE", "DELETE"]
-    assert cel.evaluate(ours, object=None, oldObject=config_map(), request={"operation": "DELETE"})
-    user = {"username": "somebody"}
-    controller = {"username": "system:serviceaccount:kube-system:namespace-controller"}
-    assert cel.evaluate(no_controller, request={"operation": "DELETE", "userInfo": user})
-    assert not cel.evaluate(no_controller, request={"operation": "DELETE", "userInfo": controller})
-    assert cel.evaluate(no_controller, request={"operation": "UPDATE", "userInfo": controller})
+    (message,) = cel.violated(BY_NAME[admission.VALUES], object=body)
+
+    assert message.startswith("pelagos-config is not read any more")
 
 
 def resource(gpus: int | None, replicas: int | None = None) -> dict[str, Any]:
@@ -131,12 +130,12 @@ def test_gpus_of_a_new_resource_are_judged_as_the_operator_does(
     gpus: int | None, replicas: int | None, limit: str
 ) -> None:
     tenant = Tenant(max_gpus=int(limit) if limit else None)
-    want = limits.exceeded(gpus or 0, tenant, replicas=replicas or 1)
+    want = limits.exceeded(gpus or 0, None, tenant, replicas=replicas or 1)
 
     params = config_map(data={"maxGpus": limit})
-    found = cel.violated(BY_NAME[admission.GPU_LIMIT], object=resource(gpus, replicas), params=params)
+    found = cel.violated(BY_NAME[admission.GPU_LIMIT], object=resource(gpus, replicas), params=params, request=REQUEST)
 
-    assert found == ([want] if want else [])
+    assert found == ([want.message] if want else [])
 
 
 @pytest.mark.parametrize(("before", "after", "refused"), [(4, 4, False), (4, 3, False), (4, 5, True), (1, 3, True)])
@@ -146,6 +145,7 @@ def test_a_resource_from_before_the_limit_can_be_changed_but_not_grow(before: in
         object=resource(after),
         oldObject=resource(before),
         params=config_map(data={"maxGpus": "2"}),
+        request=CHANGE,
     )
 
     assert bool(found) is refused
@@ -154,13 +154,45 @@ def test_a_resource_from_before_the_limit_can_be_changed_but_not_grow(before: in
 def test_more_replicas_of_a_resource_from_before_the_limit_are_refused() -> None:
     policy, params = BY_NAME[admission.GPU_LIMIT], config_map(data={"maxGpus": "2"})
 
-    assert cel.violated(policy, object=resource(2, 2), oldObject=resource(2, 2), params=params) == []
-    assert cel.violated(policy, object=resource(2, 3), oldObject=resource(2, 2), params=params) != []
+    assert (
+        cel.violated(
+            policy,
+            object=resource(2, 2),
+            oldObject=resource(2, 2),
+            params=params,
+            request=CHANGE,
+        )
+        == []
+    )
+    assert (
+        cel.violated(
+            policy,
+            object=resource(2, 3),
+            oldObject=resource(2, 2),
+            params=params,
+            request=CHANGE,
+        )
+        != []
+    )
+
+
+def test_only_the_config_map_of_the_resources_own_namespace_counts() -> None:
+    """The binding hands over all of the operator's namespace, one by one."""
+    policy = BY_NAME[admission.GPU_LIMIT]
+    (binding,) = (
+        body for body in OBJECTS if body["kind"].endswith("Binding") and body["metadata"]["name"] == admission.GPU_LIMIT
+    )
+    others = ({"name": "pelagos-tenant-bay"}, {"name": "pelagos-tenant-reef-2"}, {"name": "kube-root-ca.crt"})
+
+    assert binding["spec"]["paramRef"] == {"namespace": HOME, "selector": {}, "parameterNotFoundAction": "Allow"}
+    for metadata in others:
+        params = {"metadata": metadata, "data": {"maxGpus": "0"}}
+        assert cel.violated(policy, object=resource(8), params=params, request=REQUEST) == []
 
 
 def test_without_conventions_or_with_unreadable_ones_there_is_no_limit() -> None:
     for params in (config_map(), config_map(data={}), config_map(data={"maxGpus": "many"})):
-        assert cel.violated(BY_NAME[admission.GPU_LIMIT], object=resource(64), params=params) == []
+        assert cel.violated(BY_NAME[admission.GPU_LIMIT], object=resource(64), params=params, request=REQUEST) == []
 
 
 def test_the_limit_is_about_the_kinds_that_ask_for_gpus() -> None:

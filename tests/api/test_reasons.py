@@ -10,13 +10,14 @@ from pathlib import Path
 from pelagos.api import reasons
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [*(ROOT / "operator/pelagos/decisions").glob("*.py"), *(ROOT / "operator/pelagos/reconcilers").glob("*.py")]
+FOLDERS = ("decisions", "reconcilers", "ports", "engines")  # the last two give reasons to what they reject
+SOURCES = [file for folder in FOLDERS for file in (ROOT / "operator/pelagos" / folder).glob("*.py")]
 CONTRACT = ROOT / "pipelines/pelagos_pipelines/compiled/contract.json"
 CAMEL_CASE = re.compile(r"^[A-Z][a-z]+[A-Za-z]*$")
 
 
 def camel_case_words() -> set[str]:
-    """All string constants in decisions and reconcilers that look like a reason."""
+    """All string constants that look like a reason."""
     found: set[str] = set()
     for source in SOURCES:
         nodes = ast.walk(ast.parse(source.read_text(encoding="utf-8")))

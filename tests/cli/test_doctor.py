@@ -23,10 +23,13 @@ from pelagos.cli.diagnosis.findings import Finding, Patient, Section, State, exa
 from pelagos.cli.main import app
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.settings import Settings
+from pelagos.wiring import Credentials, rest_client
 from plane_fixtures import api, plane
 
 __all__ = ["api", "bucket", "object_storage", "plane"]
 
+HOME = "default"
+"""The operator's namespace."""
 Serve = Callable[[dict[str, tuple[int, str]]], Any]
 
 
@@ -112,7 +115,7 @@ async def test_a_server_without_admission_policies_is_no_problem(api: Kubernetes
     (admission,) = await look(control_plane.SECTION, "admission", Patient(on_cluster(tmp_path), api, "default"))
 
     assert admission.state is State.NOTE
-    assert len(POLICIES) == 3
+    assert len(POLICIES) == 2
 
 
 HEALTH, MANY = "/apis/v2beta1/healthz", '{"multi_user": true}'
@@ -260,13 +263,13 @@ async def test_what_a_tenant_names_and_does_not_have(api: KubernetesRest, plane:
     plane.create_namespace("poor")
     core = "/api/v1/namespaces/poor"
     data = {"serviceAccount": "nobody", "queue": "gpu", "objectsClaim": "objects", "trackingSecret": "mlflow"}
-    put(plane, f"{core}/configmaps", {"metadata": {"name": "pelagos-config"}, "data": data})
+    put(plane, f"/api/v1/namespaces/{HOME}/configmaps", {"metadata": {"name": "pelagos-tenant-poor"}, "data": data})
     put(plane, f"{core}/secrets", {"metadata": {"name": "mlflow"}, "stringData": {"user": "one"}})
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     put(plane, f"{core}/persistentvolumeclaims", {"metadata": {"name": "objects"}, "spec": claim})
     settings = on_cluster(tmp_path, objects_secret="s3")
 
-    findings = await examine(tenants.SECTION, Patient(settings, api, "pelagos-system", ("poor",)))
+    findings = await examine(tenants.SECTION, Patient(settings, api, HOME, ("poor",)))
 
     told = {finding.message: finding for finding in findings}
     assert "the Secret mlflow has the keys user" in told
@@ -300,13 +303,55 @@ async def test_certificate_authorities_of_a_tenant_are_looked_for(
 
 async def test_bad_conventions_of_a_tenant_are_told(api: KubernetesRest, plane: ControlPlane, tmp_path: Path) -> None:
     plane.create_namespace("wrong")
-    body = {"metadata": {"name": "pelagos-config"}, "data": {"storagePrefix": "../other"}}
-    put(plane, "/api/v1/namespaces/wrong/configmaps", body)
+    body = {"metadata": {"name": "pelagos-tenant-wrong"}, "data": {"storagePrefix": "../other"}}
+    put(plane, f"/api/v1/namespaces/{HOME}/configmaps", body)
 
-    (finding,) = await examine(tenants.SECTION, Patient(on_cluster(tmp_path), api, "default", ("wrong",)))
+    (finding,) = await examine(tenants.SECTION, Patient(on_cluster(tmp_path), api, HOME, ("wrong",)))
 
     assert finding.state is State.FAILURE
     assert "storagePrefix is '../other'; allowed is" in finding.message
+    assert finding.remedy == f"kubectl -n {HOME} edit configmap pelagos-tenant-wrong"
+
+
+async def test_what_a_tenant_wrote_where_it_is_not_read_any_more_is_told(
+    api: KubernetesRest, plane: ControlPlane, tmp_path: Path
+) -> None:
+    plane.create_namespace("late")
+    body = {"metadata": {"name": "pelagos-config"}, "data": {"storagePrefix": "institute"}}
+    put(plane, "/api/v1/namespaces/late/configmaps", body)
+
+    (finding,) = await examine(tenants.SECTION, Patient(on_cluster(tmp_path), api, HOME, ("late",)))
+
+    assert finding.state is State.FAILURE
+    assert "the ConfigMap pelagos-config of namespace late is not read any more" in finding.message
+    assert finding.remedy == "kubectl -n late get configmap pelagos-config -o yaml"
+
+
+async def test_a_namespace_that_nobody_has_made_a_tenant_is_told_with_the_command(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    stranger = rest_client(Credentials(plane.url, None, str(plane.authority), None))
+
+    (finding,) = await examine(tenants.SECTION, Patient(on_cluster(tmp_path), stranger, HOME, ("reef",)))
+
+    assert finding.state is State.FAILURE
+    assert "kubectl create rolebinding pelagos-operator --namespace reef" in finding.message
+    await stranger.close()
+
+
+async def test_rights_are_asked_for_in_the_namespaces_of_tenants(
+    api: KubernetesRest, plane: ControlPlane, tmp_path: Path
+) -> None:
+    """Of the operator's own account, which has none here."""
+    put(plane, f"/api/v1/namespaces/{HOME}/serviceaccounts", {"metadata": {"name": "pelagos-operator"}})
+
+    findings = await look(control_plane.SECTION, "rights", Patient(on_cluster(tmp_path), api, HOME, ("reef",)))
+
+    told = {finding.message: finding.remedy for finding in findings}
+    make = next(remedy for message, remedy in told.items() if "get deployments (apps) in the namespace reef" in message)
+    assert "kubectl create rolebinding pelagos-operator --namespace reef" in make
+    kinds = next(remedy for message, remedy in told.items() if "list datasets" in message)
+    assert kinds.startswith("Apply the roles")
 
 
 async def test_gpus_are_counted_by_product(api: KubernetesRest, plane: ControlPlane, tmp_path: Path) -> None:

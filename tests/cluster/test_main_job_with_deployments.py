@@ -256,7 +256,7 @@ def test_the_deletion_of_the_three_resources_leaves_nothing(served: Site, platfo
 
     served.wait("no pod is left", lambda: not served.pods(), 60)
     left = served.kubectl("get", "deployments,services,hpa,pdb,networkpolicies,configmaps", "-o", "name").split()
-    assert set(left) <= {"configmap/kube-root-ca.crt", "configmap/pelagos-config"}
+    assert set(left) <= {"configmap/kube-root-ca.crt"}
     assert platform.storage().keys(BUCKET, "objects/") == []
     assert platform.pipeline_runs(TENANT) == []
     assert platform.tracked_runs() == []

@@ -12,7 +12,7 @@ from pelagos.ports.placement import GPU_RESOURCE
 
 REPOSITORY = rendering.MANIFESTS / "samples/gitops"
 GROUP = "kueue.x-k8s.io"
-TENANT = "tenants/marine-lab"
+TENANT = "platform/tenants/marine-lab"
 
 
 def built(folder: str, tmp_path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pytest
 
 import pod_security
 import rendering
-from pelagos.api import kinds, meta
+from pelagos.api import conventions, kinds, meta
 from pelagos.api.installation import editing
 
 SAMPLES = rendering.MANIFESTS / "samples"
@@ -20,6 +20,7 @@ REPOSITORY = SAMPLES / "gitops"
 SCHEMAS = {kind.kind: editing.schema(kind) for kind in kinds.KINDS}
 LINE = "# yaml-language-server: $schema="
 FOLDERS = ("platform", "tenants/marine-lab")
+PLATFORM = {"pelagos-system", "marine-lab"}
 OF_EVERY_APPLICATION = {"project", "source", "destination", "syncPolicy"}
 OF_EVERY_KUSTOMIZATION = {"interval", "path", "prune", "sourceRef"}
 OURS = sorted(
@@ -47,8 +48,28 @@ def test_a_folder_builds_to_valid_objects(folder: str) -> None:
 def test_all_of_a_tenant_is_in_its_namespace() -> None:
     bodies = rendering.kustomize(REPOSITORY / "tenants/marine-lab")
 
-    assert {body["metadata"].get("namespace", body["metadata"]["name"]) for body in bodies} == {"marine-lab"}
-    assert {kind.kind for kind in kinds.KINDS} <= {body["kind"] for body in bodies}
+    assert {body["metadata"]["namespace"] for body in bodies} == {"marine-lab"}
+    assert {kind.kind for kind in kinds.KINDS} == {body["kind"] for body in bodies}
+
+
+def test_what_a_tenant_may_not_choose_is_the_platforms_to_write() -> None:
+    bodies = rendering.kustomize(REPOSITORY / "platform")
+    (config,) = (body for body in bodies if body["kind"] == "ConfigMap")
+    bindings = [body for body in bodies if body["kind"] == "RoleBinding" and body["roleRef"]["kind"] == "ClusterRole"]
+    roles = {body["metadata"]["name"] for body in bodies if body["kind"] == "ClusterRole"}
+
+    assert (config["metadata"]["namespace"], config["metadata"]["name"]) == (
+        "pelagos-system",
+        "pelagos-tenant-marine-lab",
+    )
+    assert conventions.problem(config["data"]) is None
+    accounts = {body["metadata"]["name"] for body in bodies if body["kind"] == "ServiceAccount"}
+    assert {config["data"]["serviceAccount"], config["data"]["pipelineServiceAccount"]} <= accounts
+    assert [(body["metadata"]["namespace"], body["roleRef"]["name"]) for body in bindings] == [
+        ("marine-lab", "pelagos-operator-tenant")
+    ]
+    assert "pelagos-operator-tenant" in roles
+    assert {body["metadata"].get("namespace") for body in bodies} - {None} == PLATFORM
 
 
 def test_settings_of_the_cluster_reach_the_operator() -> None:

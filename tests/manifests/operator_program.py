@@ -9,7 +9,7 @@ import kopf
 
 from pelagos import wiring
 from pelagos.engines.kubernetes_api import KubernetesApi
-from pelagos.engines.kubernetes_tenants import KubernetesTenants
+from pelagos.engines.kubernetes_tenants import KubernetesTenants, Place
 from pelagos.handlers import resources
 from pelagos.observability import logs
 from pelagos.ports.clock import SystemClock
@@ -39,7 +39,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         serving=serving,
         objects=ObjectsFake(),
         volumes=volumes,
-        tenants=KubernetesTenants(api, Tenant()),
+        tenants=KubernetesTenants(api, Tenant(), Place(settings.lease_namespace, settings.namespace or "")),
         clock=clock,
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),

@@ -93,6 +93,7 @@ def test_what_is_applied_stays_as_it_was_applied_and_goes_without_a_trace(site: 
     before = site.everything()
     folder = OVERLAYS / "cluster"
     site.apply(folder)
+    site.admit("default")
     with site.operator(tmp_path):
         site.kubectl("apply", "-f", "-", text=DATASET)
         body = site.until("Dataset", "plankton", lambda body: bool(body.get("status", {}).get("conditions")), tmp_path)

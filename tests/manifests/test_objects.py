@@ -22,6 +22,7 @@ from value_sets import SETS
 
 RECOMMENDED = {f"app.kubernetes.io/{name}" for name in ("instance", "version", "component", "part-of", "managed-by")}
 NEWEST, OLDEST = "1.37", "1.25"
+USER = "system:serviceaccount:pelagos-system:pelagos-operator"
 FORBIDDEN_VERBS = {"*", "escalate", "bind", "impersonate", "deletecollection"}
 NAMES = sorted(SETS)
 
@@ -40,9 +41,15 @@ def environment(deployed: dict[str, Any]) -> dict[str, Any]:
     return {entry["name"]: entry.get("value") for entry in container["env"]}
 
 
+PEOPLE = {"pelagos-view", "pelagos-edit"}
+
+
 def rules() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rules of the roles that are not people's."""
     for name in NAMES:
         for body in tree.objects(SETS[name]):
+            if body["metadata"]["name"] in PEOPLE:
+                continue
             for rule in body.get("rules", ()):
                 yield f"{name}: {body['metadata']['name']}", rule
 
@@ -76,6 +83,48 @@ def test_no_right_is_wider_than_it_has_to_be() -> None:
         if rule.get("resourceNames") != ["mlpipeline-minio-artifact"]:
             assert "secrets" not in rule["resources"], where
         assert "rbac.authorization.k8s.io" not in rule["apiGroups"], where
+
+
+TENANTS = {"tenants": [{"namespace": "reef"}, {"namespace": "bay"}]}
+
+
+@pytest.mark.parametrize("serving", ["deployment", "kserve"])
+def test_for_all_namespaces_the_operator_has_its_own_kinds_and_nothing_of_others(serving: str) -> None:
+    values = variants.values({"engines": {"serving": serving}, "kubeflow": {"multiUser": True}}, TENANTS)
+    granted = audit_rbac.grants(tree.objects(values), USER)
+
+    everywhere = {(grant.group, grant.resource) for grant in granted if not grant.namespace and not grant.name}
+    assert everywhere == {
+        ("pelagos.dev", plural + part)
+        for plural in ("datasets", "trainingruns", "modelservices")
+        for part in ("", "/status")
+    }
+    # By name, and only to be read: definitions, and the one runtime that is KServe's for all.
+    single = {(grant.resource, grant.verb) for grant in granted if not grant.namespace and grant.name}
+    runtimes = {("clusterservingruntimes", "get")} if serving == "kserve" else set()
+    assert single == {("customresourcedefinitions", "get")} | runtimes
+    verbs = {grant.verb for grant in granted if not grant.namespace}
+    assert verbs == {"get", "list", "watch", "patch"}
+
+
+@pytest.mark.parametrize("serving", ["deployment", "kserve"])
+def test_all_else_is_granted_in_each_tenants_namespace_alike(serving: str) -> None:
+    granted = audit_rbac.grants(tree.objects(variants.values({"engines": {"serving": serving}}, TENANTS)), USER)
+    by_place: dict[str, set[tuple[str, ...]]] = {}
+    for grant in granted:
+        by_place.setdefault(grant.namespace, set()).add((grant.group, grant.resource, grant.verb, grant.name))
+
+    assert by_place.keys() == {"", "pelagos-system", "reef", "bay"}
+    assert by_place["reef"] == by_place["bay"]
+    main = "deployments" if serving == "deployment" else "inferenceservices"
+    assert main in {resource for _, resource, _, _ in by_place["reef"]}
+    assert {resource for _, resource, _, _ in by_place["pelagos-system"]} == {"leases", "configmaps"}
+
+
+def test_without_tenants_nothing_is_bound_but_the_kinds() -> None:
+    granted = audit_rbac.grants(tree.objects(variants.values()), USER)
+
+    assert {grant.namespace for grant in granted} == {"", "pelagos-system"}
 
 
 def test_what_has_a_known_name_is_granted_by_name() -> None:
@@ -134,13 +183,14 @@ KUBEFLOW_ASKS = {
 
 @pytest.mark.parametrize("scope", ["Cluster", "Namespace"])
 def test_a_kubeflow_server_of_several_users_hears_that_the_operator_may_what_it_does(scope: str) -> None:
-    values = variants.values({"kubeflow": {"multiUser": True}, "scope": {"kind": scope}})
+    tenants = [{"namespace": "reef"}] if scope == "Cluster" else []
+    values = variants.values({"kubeflow": {"multiUser": True}, "scope": {"kind": scope}, "tenants": tenants})
     granted = audit_rbac.grants(tree.objects(values), "system:serviceaccount:pelagos-system:pelagos-operator")
 
     verbs: dict[str, set[str]] = {}
     for grant in granted:
         if grant.group == "pipelines.kubeflow.org":
-            assert grant.namespace == ("" if scope == "Cluster" else "pelagos-system")
+            assert grant.namespace == ("reef" if scope == "Cluster" else "pelagos-system")
             verbs.setdefault(grant.resource, set()).add(grant.verb)
     assert verbs == KUBEFLOW_ASKS
 
@@ -167,12 +217,13 @@ def test_each_share_has_its_own_selector_pods_and_lease() -> None:
 
 def test_a_limit_of_no_gpus_reaches_the_conventions() -> None:
     found = {
-        body["metadata"]["namespace"]: body["data"].get("maxGpus")
+        (body["metadata"]["namespace"], body["metadata"]["name"]): body["data"].get("maxGpus")
         for body in tree.objects(SETS["everything"])
         if body["kind"] == "ConfigMap"
     }
 
-    assert found == {"marine-lab": None, "plankton": "0"}
+    own = "pelagos-system"
+    assert found == {(own, "pelagos-tenant-marine-lab"): None, (own, "pelagos-tenant-plankton"): "0"}
     for body in tree.objects(SETS["everything"]):
         if body["kind"] == "ConfigMap":
             assert conventions.problem(body["data"]) is None
@@ -266,6 +317,7 @@ def test_the_schema_takes_what_the_types_take(name: str) -> None:
         ({"operator": {"leaseSeconds": 1}}, "1"),
         ({"image": {"digest": "latest"}}, "latest"),
         ({"tenants": [{}]}, "namespace"),
+        ({"tenants": [{"namespace": "kube-system"}]}, "kube-system"),
         ({"tenants": [{"namespace": "reef", "maxGpus": "many"}]}, "many"),
         ({"operator": {"shares": [{"name": "north"}]}}, "selector"),
         ({"operator": {"shares": [{"name": "north", "selector": "share > 3"}]}}, "share > 3"),

@@ -10,7 +10,9 @@ import pytest
 import audit_rbac
 import rendering
 from installed import USER, Site
+from manifests.test_rights import given
 from pelagos.api import meta
+from pelagos.api.permissions import Feature
 from pelagos.engines import model_server
 from pelagos.engines.kserve import Kserve
 from pelagos.engines.kubernetes_objects import KubernetesObjects
@@ -64,6 +66,7 @@ async def test_a_serving_engine_uses_all_of_its_rights_and_needs_no_other(
     kind, overlay = ENGINES[name]
     site.kubectl("apply", "-f", str(Path(__file__).with_name("kinds_of_others.yaml")))
     site.apply(OVERLAYS / overlay)
+    site.admit(make_want().namespace)
     before = len(site.log.read_text().splitlines())
     cluster = KubernetesObjects(KubernetesRest(site.plane.url, tls=site.plane.tls(), token=site.token()))
     want = make_want(scaling=Scaling(minimum=1, maximum=3, cpu=80))
@@ -80,11 +83,4 @@ async def test_a_serving_engine_uses_all_of_its_rights_and_needs_no_other(
         site.remove(OVERLAYS / overlay)
 
     seen = audit_rbac.trace(site.log.read_text().splitlines()[before:], USER)
-    assert audit_rbac.problems(seen, granted(overlay, f"pelagos-operator-{name}")) == []
-
-
-def granted(overlay: str, role: str) -> frozenset[audit_rbac.Grant]:
-    bodies = rendering.kustomize(OVERLAYS / overlay)
-    return audit_rbac.grants(
-        [body for body in bodies if "rbac" in body["apiVersion"] and body["metadata"]["name"] == role], USER
-    )
+    assert audit_rbac.problems(seen, given(overlay, want.namespace, Feature(name))) == []

@@ -37,6 +37,7 @@ def test_operators_of_the_sample_lead_their_shares_and_leave_the_others_alone(si
     north, others = map(settings, sorted(deployed, key=lambda body: str(body["metadata"]["name"])))
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
     try:
+        site.admit("default")
         with contextlib.ExitStack() as running:
             running.enter_context(site.operator(tmp_path / "north", **north))
             for body in (dataset("cold", **{meta.SHARE_LABEL: "north"}), dataset("warm")):

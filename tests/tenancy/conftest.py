@@ -1,19 +1,24 @@
-"""Namespaces of a real API server as tenants. In: ConfigMaps as administrators write them. Out: conventions, requests, status."""
+"""Namespaces of a real API server as tenants. In: ConfigMaps as whoever runs the platform writes them. Out: what tenants have."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from control_plane import ControlPlane
+from pelagos.api import conventions
+from pelagos.engines.kubernetes_tenants import Place
 from plane_fixtures import api, plane
 
 __all__ = ["api", "plane"]
 
 _numbers = itertools.count(1)
+HOME = "default"
+"""The operator's namespace."""
+PLACE = Place(HOME)
 
 
 @pytest.fixture
@@ -25,17 +30,20 @@ def namespace(plane: ControlPlane) -> str:
 
 
 @pytest.fixture
-def agree(plane: ControlPlane) -> Callable[..., None]:
-    """Writes the ConfigMap of a namespace, in place of the one before."""
+def agree(plane: ControlPlane) -> Iterator[Callable[..., None]]:
+    """Writes the ConfigMap of a namespace, in place of the one before; all go with the test."""
+    path, written = f"/api/v1/namespaces/{HOME}/configmaps", set()
 
     def write(namespace: str, data: dict[str, str], **more: Any) -> None:
-        path = f"/api/v1/namespaces/{namespace}/configmaps"
-        names = [item["metadata"]["name"] for item in plane.request("GET", path)["items"]]
-        if "pelagos-config" in names:
-            plane.request("DELETE", f"{path}/pelagos-config")
-        plane.request("POST", path, {"metadata": {"name": "pelagos-config"}, "data": data, **more})
+        name = conventions.name_of(namespace)
+        if name in written:
+            plane.request("DELETE", f"{path}/{name}")
+        written.add(name)
+        plane.request("POST", path, {"metadata": {"name": name}, "data": data, **more})
 
-    return write
+    yield write
+    for name in written:
+        plane.request("DELETE", f"{path}/{name}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -92,7 +92,7 @@ def test_conventions_that_cannot_be_used_do_not_hold_a_deletion_up(world: Simula
         world.create(kinds.DATASET, "later", {**builders.DATASET, "deletionPolicy": "Delete"})
         world.create(kinds.TRAINING_RUN, "later", {**builders.TRAINING_RUN, "deletionPolicy": "Delete"})
         world.run(5)
-        assert world.ready(Key("Dataset", "default", "later"))["reason"] == "SystemRejected"
+        assert world.ready(Key("Dataset", "default", "later"))["reason"] == "TenantRefused"
 
     for resource in world.cluster.all():
         world.cluster.delete(resource.key)

@@ -1,4 +1,4 @@
-"""Which values the keys of pelagos-config may have, and what is said about others."""
+"""Which values the keys of a tenant's ConfigMap may have, and what is said about others."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ GOOD = [
     {"queue": "gpu-queue", "serviceAccount": "pelagos-workload"},
     {"trackingSecret": "mlflow", "objectsSecret": "s3.example", "dataClaim": "data", "objectsClaim": "objects"},
     {"imagePullSecrets": "one, two,three four"},
+    {"sharedWith": "one, two", "queues": "fast slow"},
     {"maxGpus": "0"},
     {"maxGpus": "9999"},
     {"queue": ""},
 ]
 BAD = [
-    ({"colour": "blue"}, "colour is not a key that is known; allowed are experimentPrefix, storagePrefix, queue"),
+    (
+        {"colour": "blue"},
+        "colour is not a key that is known; allowed are experimentPrefix, storagePrefix, sharedWith, queue",
+    ),
     ({"storage_prefix": "a"}, "storage_prefix is not a key"),
     ({"storagePrefix": "/institute"}, "storagePrefix is '/institute'; allowed is folders separated by /"),
     ({"storagePrefix": "institute/"}, "storagePrefix is"),
@@ -39,6 +43,8 @@ BAD = [
     ({"serviceAccount": "other/account"}, "serviceAccount is"),
     ({"trackingSecret": "-a"}, "trackingSecret is"),
     ({"imagePullSecrets": "one;two"}, "imagePullSecrets is"),
+    ({"sharedWith": "One"}, "sharedWith is 'One'; allowed is names of namespaces, separated by commas"),
+    ({"queues": "a/b"}, "queues is"),
     ({"maxGpus": "-1"}, "maxGpus is '-1'; allowed is a whole number from 0 to 9999"),
     ({"maxGpus": "many"}, "maxGpus is"),
     ({"maxGpus": "10000"}, "maxGpus is"),

@@ -1,7 +1,7 @@
 """ValidatingAdmissionPolicies: what CEL in the CRDs cannot say, because it is about a ConfigMap, or about two objects.
 
 Called by api/installation, which gives them the labels of an installation. The operator says the same later, where a server does
-not know such policies (before 1.30) or they are not installed; only who may write conventions it cannot know.
+not know such policies (before 1.30) or they are not installed: nothing rests on them, they only speak sooner.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ from typing import Any
 from pelagos.api import conventions, kinds, meta
 
 API_VERSION = "admissionregistration.k8s.io/v1"
-VALUES, AUTHORITY, GPU_LIMIT = "pelagos-conventions", "pelagos-conventions-authority", "pelagos-gpu-limit"
-POLICIES = (VALUES, AUTHORITY, GPU_LIMIT)
+VALUES, GPU_LIMIT = "pelagos-conventions", "pelagos-gpu-limit"
+POLICIES = (VALUES, GPU_LIMIT)
 
 Struct = dict[str, Any]
 
 _IS_OURS = {
-    "name": "is-pelagos-config",
-    # The name of the request is empty when a whole collection is deleted.
-    "expression": f"(request.operation == 'DELETE' ? oldObject : object).metadata.name == '{conventions.CONFIG_MAP}'",
+    "name": "is-about-a-tenant",
+    "expression": f"object.metadata.name.startsWith('{conventions.PREFIX}') || object.metadata.name == '{conventions.RETIRED}'",
 }
-_NO_LIMIT = "!has(params.data) || !('maxGpus' in params.data) || !params.data['maxGpus'].matches('^[0-9]{1,4}$')"
+_OWN = f"{conventions.PREFIX}<namespace>"
+_NO_LIMIT = (
+    f"params.metadata.name != '{conventions.PREFIX}' + request.namespace || "
+    "!has(params.data) || !('maxGpus' in params.data) || !params.data['maxGpus'].matches('^[0-9]{1,4}$')"
+)
 
 
-def rendered() -> list[Struct]:
-    """Every policy, each followed by its binding."""
-    return [
-        *_pair(VALUES, _values()),
-        *_pair(AUTHORITY, _authority()),
-        *_pair(GPU_LIMIT, _gpu_limit(), paramRef={"name": conventions.CONFIG_MAP, "parameterNotFoundAction": "Allow"}),
-    ]
+def rendered(home: Any) -> list[Struct]:
+    """Every policy, each followed by its binding. ``home`` is the operator's namespace."""
+    # A name for each namespace cannot be said here: all are looked at, and the policy picks its own.
+    params = {"namespace": home, "selector": {}, "parameterNotFoundAction": "Allow"}
+    return [*_pair(VALUES, _values()), *_pair(GPU_LIMIT, _gpu_limit(), paramRef=params)]
 
 
 def _pair(name: str, spec: Struct, **binding: Any) -> tuple[Struct, Struct]:
@@ -56,16 +57,21 @@ def _matching(group: str, version: str, resources: list[str], operations: list[s
 
 
 def _values() -> Struct:
-    """Unknown keys and bad values of pelagos-config, when it is written."""
+    """Unknown keys and bad values of a tenant's ConfigMap when it is written, and any that lies where it is not read."""
     keys = ", ".join(f"'{key}'" for key in conventions.KEYS)
     validations = [
         {
+            "expression": f"object.metadata.name != '{conventions.RETIRED}'",
+            "message": f"{conventions.RETIRED} is not read any more: whoever runs the platform writes {_OWN} in the operator's "
+            "namespace",
+        },
+        {
             "expression": "!has(object.binaryData) || size(object.binaryData) == 0",
-            "message": f"{conventions.CONFIG_MAP}: binaryData is not read; put text into data",
+            "message": f"{_OWN}: binaryData is not read; put text into data",
         },
         {
             "expression": f"!has(object.data) || object.data.all(key, key in [{keys}])",
-            "message": f"{conventions.CONFIG_MAP}: a key is not known; allowed are {', '.join(conventions.KEYS)}",
+            "message": f"{_OWN}: a key is not known; allowed are {', '.join(conventions.KEYS)}",
         },
         *(_value(convention) for convention in conventions.CONVENTIONS),
     ]
@@ -82,31 +88,7 @@ def _value(convention: conventions.Convention) -> Struct:
     allowed = f"allowed is {convention.allowed} (at most {convention.longest} characters)"
     return {
         "expression": f"!has(object.data) || !('{convention.key}' in object.data) || {value} == '' || ({good})",
-        "message": f"{conventions.CONFIG_MAP}: {convention.key}: {allowed}",
-    }
-
-
-def _authority() -> Struct:
-    """A storage prefix opens a part of the storage: a tenant that may write ConfigMaps must not choose it by itself."""
-    allowed = "authorizer.group('').resource('namespaces').name(request.namespace).check('update').allowed()"
-    return {
-        "matchConstraints": _matching("", "v1", ["configmaps"], ["CREATE", "UPDATE", "DELETE"]),
-        # Namespaces are emptied by a controller of the cluster when they are deleted.
-        "matchConditions": [
-            _IS_OURS,
-            {
-                "name": "is-no-controller",
-                "expression": "!(request.operation == 'DELETE' && "
-                "request.userInfo.username == 'system:serviceaccount:kube-system:namespace-controller')",
-            },
-        ],
-        "validations": [
-            {
-                "expression": allowed,
-                "message": f"{conventions.CONFIG_MAP} may be changed only by who may update the namespace itself",
-                "reason": "Forbidden",
-            }
-        ],
+        "message": f"{_OWN}: {convention.key}: {allowed}",
     }
 
 
@@ -120,7 +102,7 @@ def _gpu_limit() -> Struct:
         "'spec.resources.gpus is ' + string(variables.gpus) + (variables.replicas > 1 ? ' for each of up to ' + "
         "string(variables.replicas) + ' replicas (spec.scaling.max), ' + string(variables.gpus * variables.replicas) + "
         "' in all' : '') + ', and the namespace allows at most ' + params.data['maxGpus'] + "
-        "' for one resource (maxGpus in its ConfigMap pelagos-config). Ask for fewer, or have the limit raised'"
+        "' for one resource (maxGpus, which the platform sets). Ask for fewer, or have the limit raised'"
     )
     gpus, replicas = _number("object", "resources.gpus", 0), _number("object", "scaling.max", 1)
     before = f"{_number('oldObject', 'resources.gpus', 0)} * {_number('oldObject', 'scaling.max', 1)}"
@@ -136,7 +118,7 @@ def _gpu_limit() -> Struct:
             {
                 "expression": f"{_NO_LIMIT} || variables.gpus * variables.replicas <= variables.before || "
                 "variables.gpus * variables.replicas <= int(params.data['maxGpus'])",
-                "message": "spec.resources.gpus is above maxGpus of the namespace's ConfigMap pelagos-config",
+                "message": "spec.resources.gpus is above maxGpus, which the platform sets for the namespace",
                 "messageExpression": message,
             }
         ],

@@ -1,6 +1,7 @@
-"""The ConfigMap ``pelagos-config``: what the resources of a namespace share. Its keys, and which values they may have.
+"""The ConfigMap ``pelagos-tenant-<namespace>``: what the platform decides for it. Its keys, and their values.
 
-Judged twice by the same patterns: by the operator when it reads one, and by a ValidatingAdmissionPolicy when one is written.
+It lies in the operator's namespace, where no tenant writes. Judged twice by the same patterns: by the operator when it reads one,
+and by a ValidatingAdmissionPolicy when one is written. What must hold between the ConfigMaps of two namespaces is in tenancy.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-CONFIG_MAP = "pelagos-config"
+PREFIX = "pelagos-tenant-"
+"""Of the names of these ConfigMaps; the namespace follows."""
+RETIRED = "pelagos-config"
+"""What they were called when they lay in the tenant's own namespace. One that is still there is refused, not read."""
+
+SYSTEM_NAMESPACES = "^kube-"
+"""Never tenants."""
 
 _NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
 _SEGMENT = r"[A-Za-z0-9][-A-Za-z0-9_.]*"
@@ -34,7 +41,11 @@ class Convention:
 
 
 def _named(key: str, what: str, meaning: str) -> Convention:
-    return Convention(key, _NAME, 253, f"the name of a {what} in the same namespace", meaning)
+    return Convention(key, _NAME, 253, f"the name of a {what} in the tenant's namespace", meaning)
+
+
+def _list(key: str, what: str, meaning: str) -> Convention:
+    return Convention(key, rf"{_NAME}([ ,]+{_NAME})*", 1000, f"names of {what}, separated by commas", meaning)
 
 
 CONVENTIONS = (
@@ -52,7 +63,9 @@ CONVENTIONS = (
         "folders separated by /, each of letters, digits and - _ . and beginning with a letter or digit",
         "Folder of the namespace below the roots of data and objects; default: the namespace.",
     ),
-    _named("queue", "Kueue LocalQueue", "Queue of pipelines that name none."),
+    _list("sharedWith", "namespaces", "Namespaces that may have the same prefixes; each must name the other."),
+    _named("queue", "Kueue LocalQueue", "Queue of pipelines that name none. Where it is given, no other may be named."),
+    _list("queues", "Kueue LocalQueues in the tenant's namespace", "Queues that pipelines may name besides."),
     _named("serviceAccount", "ServiceAccount", "Identity of model servers."),
     _named("pipelineServiceAccount", "ServiceAccount", "Identity of pipeline steps."),
     _named("trackingSecret", "Secret", "Credentials of MLflow for pipeline steps."),
@@ -60,13 +73,7 @@ CONVENTIONS = (
     _named("dataClaim", "PersistentVolumeClaim", "Claim that holds the data volume."),
     _named("objectsClaim", "PersistentVolumeClaim", "Claim that holds the objects."),
     _named("caConfigMap", "ConfigMap", "Certificate authorities (key ca.crt) of object storage and MLflow."),
-    Convention(
-        "imagePullSecrets",
-        rf"{_NAME}([ ,]+{_NAME})*",
-        1000,
-        "names of Secrets in the same namespace, separated by commas",
-        "Credentials of image registries.",
-    ),
+    _list("imagePullSecrets", "Secrets in the tenant's namespace", "Credentials of image registries."),
     Convention(
         "maxGpus",
         r"[0-9]{1,4}",
@@ -76,7 +83,18 @@ CONVENTIONS = (
     ),
 )
 MAY_BE_EMPTY = frozenset({"experimentPrefix", "storagePrefix"})
+LISTS = frozenset({"sharedWith", "queues", "imagePullSecrets"})
 KEYS = tuple(convention.key for convention in CONVENTIONS)
+
+
+def name_of(namespace: str) -> str:
+    """Name of the ConfigMap of a namespace."""
+    return PREFIX + namespace
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """The names in a value that holds several."""
+    return tuple(part for part in re.split(r"[ ,]+", value) if part)
 
 
 def problem(data: Mapping[str, str]) -> str | None:

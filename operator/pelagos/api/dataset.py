@@ -92,7 +92,7 @@ class PreparationResources(PlacementSpec):
 
     cpu: Annotated[int, Field(ge=1, le=1024, description="Processor cores.")] = 2
     queue: Annotated[
-        Name | None, Field(description="Kueue LocalQueue. Default: that of the namespace's pelagos-config.")
+        Name | None, Field(description="Kueue LocalQueue. Default: that which the platform gives the namespace.")
     ] = None
 
 
@@ -205,7 +205,7 @@ class DatasetStatus(BaseStatus):
     storage_prefix: Annotated[
         str | None,
         Field(
-            description="Folder below the roots of data and objects, as pelagos-config had it when work began; "
+            description="Folder below the roots of data and objects, as the platform gave it when work began; "
             "it stays for life.",
             # An API server of 1.20 takes an empty string for null.
             json_schema_extra={"nullable": True},

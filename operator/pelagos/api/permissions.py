@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from pelagos.api import kinds, meta
+from pelagos.api import conventions, kinds, meta
 
 
 class Feature(Enum):
@@ -23,7 +23,8 @@ class Where(Enum):
     """Whose objects a right is about."""
 
     OWN = "the operator's namespace"
-    TENANTS = "the namespaces that are watched"
+    KINDS = "resources of ours, wherever they are watched"
+    TENANTS = "a tenant's namespace, by a RoleBinding in it; nowhere else"
     CLUSTER = "objects without a namespace; only when all namespaces are watched"
 
 
@@ -53,12 +54,24 @@ _PODS = ("list", "delete")
 _PIPELINES = "pipelines.kubeflow.org"
 
 PERMISSIONS = (
-    Permission(meta.GROUP, _OURS, ("list", "watch", "patch"), "See resources, and set their finalizer."),
     Permission(
-        meta.GROUP, tuple(f"{plural}/status" for plural in _OURS), ("patch",), "Report what is true of resources."
+        meta.GROUP, _OURS, ("list", "watch", "patch"), "See resources, and set their finalizer.", where=Where.KINDS
+    ),
+    Permission(
+        meta.GROUP,
+        tuple(f"{plural}/status" for plural in _OURS),
+        ("patch",),
+        "Report what is true of resources.",
+        where=Where.KINDS,
     ),
     Permission("", ("events",), ("create",), "Tell of transitions."),
-    Permission("", ("configmaps",), ("get",), "Read the conventions of a tenant.", names=("pelagos-config",)),
+    Permission(
+        "",
+        ("configmaps",),
+        ("get",),
+        "See whether the namespace has one that is not read any more.",
+        names=(conventions.RETIRED,),
+    ),
     Permission(
         "coordination.k8s.io", ("leases",), ("create",), "Ask for leadership for the first time.", where=Where.OWN
     ),
@@ -70,6 +83,7 @@ PERMISSIONS = (
         where=Where.OWN,
         names=("pelagos-operator",),
     ),
+    Permission("", ("configmaps",), ("list",), "Read what the platform says of tenants.", where=Where.OWN),
     Permission(
         "apiextensions.k8s.io",
         ("customresourcedefinitions",),

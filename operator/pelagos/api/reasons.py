@@ -34,8 +34,27 @@ ALL_KINDS = (
     Reason(
         "GpuLimitExceeded",
         "needs you",
-        "More GPUs are asked for than the namespace's pelagos-config allows (maxGpus). What runs already goes on.",
+        "More GPUs are asked for than the platform allows the namespace (maxGpus). What runs already goes on.",
         "Ask for fewer in spec.resources.gpus, or have the limit raised; it is looked at every few seconds.",
+    ),
+    Reason(
+        "QueueNotAllowed",
+        "needs you",
+        "spec.resources.queue is none of the queues that the platform allows the namespace. What runs already goes on.",
+        "Name one of those in the message, or none, or have yours allowed; it is looked at every few seconds.",
+    ),
+    Reason(
+        "TenantRefused",
+        "needs you",
+        "What the platform says of the namespace cannot hold: a value that is not allowed, a prefix that another namespace has, or a "
+        "ConfigMap pelagos-config in the namespace, which is not read any more. What runs or serves stays as it is.",
+        "Have the ConfigMap that the message names corrected (pelagos-tenant-<namespace> in the operator's namespace).",
+    ),
+    Reason(
+        "NamespaceNotAdmitted",
+        "needs you",
+        "The operator has no rights in the namespace, since nobody has made it a tenant. Other namespaces are not touched by that.",
+        "Have the RoleBinding made with the command in the message; it is looked at every few seconds.",
     ),
     Reason("Suspended", "paused", "spec.suspend is true.", "Set it to false to go on."),
     Reason("Submitting", "under way", "The pipeline run is being submitted."),
@@ -79,7 +98,8 @@ ALL_KINDS = (
     Reason(
         "CleanUpAbandoned",
         "for information",
-        "Of an event: the Kubeflow server kept us out for 15 minutes after the resource was deleted, so its runs were left there.",
+        "Of an event: the Kubeflow server kept us out for 15 minutes after the resource was deleted, so its runs were left there; or we "
+        "have no rights in the namespace any more, so that the cluster itself removes what served.",
         "End and delete the runs of its experiment, pelagos.<uid>, in Kubeflow, unless its namespace is gone.",
     ),
     Reason(

@@ -94,7 +94,7 @@ class Resources(GpuPlacementSpec):
         Field(description="Size of /dev/shm, through which data loaders hand over images. Default: 2Gi."),
     ] = None
     queue: Annotated[
-        Name | None, Field(description="Kueue LocalQueue. Default: that of the namespace's pelagos-config.")
+        Name | None, Field(description="Kueue LocalQueue. Default: that which the platform gives the namespace.")
     ] = None
 
 
@@ -269,7 +269,7 @@ class TrainingRunStatus(BaseStatus):
     storage_prefix: Annotated[
         str | None,
         Field(
-            description="Folder below the roots of data and objects, as pelagos-config had it when work began; "
+            description="Folder below the roots of data and objects, as the platform gave it when work began; "
             "it stays for life.",
             # An API server of 1.20 takes an empty string for null.
             json_schema_extra={"nullable": True},

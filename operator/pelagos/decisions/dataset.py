@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pelagos.api.dataset import DatasetSpec
-from pelagos.decisions import attempts, digests, durations, judging, rules
+from pelagos.decisions import attempts, digests, durations, judging, limits, rules
 from pelagos.decisions.effects import CancelRun, Effect, SubmitRun
 from pelagos.decisions.placing import place
 from pelagos.decisions.reports import Report
@@ -94,6 +94,9 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
         SOURCE_RESOLVED, Stance.DONE, "Found", f"{fingerprint.files} files at {seen.spec.source.volume.path}"
     )
     outcome = attempts.judge(PREPARED, seen.run, seen.report, retry_key=seen.retry, now=seen.now)
+    excess = limits.exceeded(0, seen.spec.resources.queue, seen.tenant)
+    if excess is not None and outcome.attempt is not None:  # What runs or waits was allowed when submitted, and stays.
+        return _refuse(Verdict(PREPARED, Stance.REFUSED, excess.reason, excess.message), stale)
     effects: tuple[Effect, ...] = stale
     if outcome.attempt is not None:
         effects = (*stale, SubmitRun(_request(seen, digest, outcome.attempt)))

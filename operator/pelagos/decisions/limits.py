@@ -1,18 +1,44 @@
-"""What a tenant may ask for. Pure; shared by the kinds that use GPUs."""
+"""What a tenant may ask for. Pure; shared by the kinds that use GPUs and queues."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from pelagos.ports.tenants import Tenant
 
 
-def exceeded(gpus: int, tenant: Tenant, *, replicas: int = 1) -> str | None:
-    """In words, that a resource asks for more GPUs, in all its replicas, than its namespace allows; None when it does not."""
+@dataclass(frozen=True)
+class Excess:
+    """A resource asks for what its namespace may not have."""
+
+    reason: str
+    message: str
+
+
+def exceeded(gpus: int, queue: str | None, tenant: Tenant, *, replicas: int = 1) -> Excess | None:
+    """That a resource asks for more GPUs, in all its replicas, or for another queue, than its namespace may have; else None."""
+    return _gpus(gpus, tenant, replicas) or _queue(queue, tenant)
+
+
+def _gpus(gpus: int, tenant: Tenant, replicas: int) -> Excess | None:
     if tenant.max_gpus is None or gpus * replicas <= tenant.max_gpus:
         return None
     each = (
         f" for each of up to {replicas} replicas (spec.scaling.max), {gpus * replicas} in all" if replicas > 1 else ""
     )
-    return (
+    message = (
         f"spec.resources.gpus is {gpus}{each}, and the namespace allows at most {tenant.max_gpus} for one resource "
-        "(maxGpus in its ConfigMap pelagos-config). Ask for fewer, or have the limit raised"
+        "(maxGpus, which the platform sets). Ask for fewer, or have the limit raised"
     )
+    return Excess("GpuLimitExceeded", message)
+
+
+def _queue(queue: str | None, tenant: Tenant) -> Excess | None:
+    allowed = [name for name in (tenant.queue, *tenant.queues) if name]
+    if not queue or not allowed or queue in allowed:
+        return None
+    message = (
+        f"spec.resources.queue is {queue!r}, and the namespace may use {', '.join(allowed)} (queue and queues, which the "
+        "platform sets). Name one of these, or have yours allowed"
+    )
+    return Excess("QueueNotAllowed", message)

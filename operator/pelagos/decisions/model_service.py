@@ -90,9 +90,8 @@ def decide(seen: Observed) -> Decision:
         return Decision((Verdict(MODEL_RESOLVED, Stance.REFUSED, "InvalidSpec", broken),))
     excess = _excess(seen)
     if excess and seen.service is None:
-        return Decision(
-            (Verdict(MODEL_RESOLVED, Stance.REFUSED, "GpuLimitExceeded", excess),), recheck_after=MODEL_POLL
-        )
+        refused = Verdict(MODEL_RESOLVED, Stance.REFUSED, excess.reason, excess.message)
+        return Decision((refused,), recheck_after=MODEL_POLL)
     if seen.spec.suspend:
         effects: tuple[Effect, ...] = (RemoveService(seen.uid),) if seen.service else ()
         return _suspended(effects)
@@ -109,8 +108,8 @@ def decide(seen: Observed) -> Decision:
     return _serve(seen, seen.last_model, kept)
 
 
-def _excess(seen: Observed) -> str | None:
-    return limits.exceeded(seen.spec.resources.gpus, seen.tenant, replicas=seen.spec.scaling.max)
+def _excess(seen: Observed) -> limits.Excess | None:
+    return limits.exceeded(seen.spec.resources.gpus, None, seen.tenant, replicas=seen.spec.scaling.max)
 
 
 def _suspended(effects: tuple[Effect, ...]) -> Decision:
@@ -133,7 +132,8 @@ def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
     if service is None or service.digest != want.digest:
         excess = _excess(seen)
         if excess:  # What serves was allowed when it was applied, and stays.
-            refused = Verdict(MODEL_LOADED, Stance.REFUSED, "GpuLimitExceeded", f"{excess}. What serves stays as it is")
+            message = f"{excess.message}. What serves stays as it is"
+            refused = Verdict(MODEL_LOADED, Stance.REFUSED, excess.reason, message)
             return Decision((resolved, refused), recheck_after=MODEL_POLL)
         return _apply(seen, want, resolved, status)
     status |= {"restarts": service.restarts, "replicas": service.replicas}

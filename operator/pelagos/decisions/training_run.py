@@ -146,13 +146,12 @@ def decide(seen: Observed) -> Decision:
             return _refuse(seen, Verdict(DATASET_READY, Stance.REFUSED, "SpecImmutable", broken))
     if broken:
         return Decision((Verdict(DATASET_READY, Stance.REFUSED, "InvalidSpec", broken),))
-    excess = limits.exceeded(seen.spec.resources.gpus, seen.tenant)
+    excess = _excess(seen)
     if (
         excess and seen.run is None
     ):  # Before anything else is made for it; further attempts are judged in _within_limits.
-        return Decision(
-            (Verdict(DATASET_READY, Stance.REFUSED, "GpuLimitExceeded", excess),), recheck_after=DATASET_POLL
-        )
+        refused = Verdict(DATASET_READY, Stance.REFUSED, excess.reason, excess.message)
+        return Decision((refused,), recheck_after=DATASET_POLL)
     if seen.spec.suspend and seen.report.result is None:
         return _suspend(seen)
     frozen = seen.frozen
@@ -243,15 +242,18 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
 
 
 def _within_limits(seen: Observed, outcome: attempts.Outcome) -> attempts.Outcome:
-    """No further attempt with more GPUs than the namespace allows. What runs or waits was allowed when submitted, and stays."""
-    excess = limits.exceeded(seen.spec.resources.gpus, seen.tenant)
+    """No further attempt beyond what the namespace may have. What runs or waits was allowed when submitted, and stays."""
+    excess = _excess(seen)
     if excess is None or not (outcome.withdraw or outcome.attempt is not None):
         return outcome
+    message, stance = excess.message, Stance.REFUSED
     if outcome.withdraw:
-        excess, stance = f"{excess}. The run that waits stays as it is", Stance.FAILING
-    else:
-        stance = Stance.REFUSED
-    return attempts.Outcome(Verdict(EVALUATED, stance, "GpuLimitExceeded", excess), recheck_after=DATASET_POLL)
+        message, stance = f"{message}. The run that waits stays as it is", Stance.FAILING
+    return attempts.Outcome(Verdict(EVALUATED, stance, excess.reason, message), recheck_after=DATASET_POLL)
+
+
+def _excess(seen: Observed) -> limits.Excess | None:
+    return limits.exceeded(seen.spec.resources.gpus, seen.spec.resources.queue, seen.tenant)
 
 
 def _gates(

@@ -227,7 +227,7 @@ def _mounts(request: RunRequest, surroundings: Surroundings) -> list[Struct]:
     if len(used) == 2 and data == objects:
         message = (
             f"dataClaim and objectsClaim are both {data!r}; a pod of a pipeline mounts a claim once. Use two claims: "
-            "PELAGOS_DATA_CLAIM and PELAGOS_OBJECTS_CLAIM, or dataClaim and objectsClaim in the namespace's pelagos-config"
+            "PELAGOS_DATA_CLAIM and PELAGOS_OBJECTS_CLAIM, or dataClaim and objectsClaim of the tenant"
         )
         raise RejectedError("pipelines", message)
     return [

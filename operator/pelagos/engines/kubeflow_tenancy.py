@@ -1,7 +1,7 @@
-"""What a tenant may name for its runs. Called by the engine kubeflow before it makes one; pure.
+"""What a run may name in a namespace that it shares. Called by the engine kubeflow before it makes one; pure.
 
-Names of Secrets, claims, ConfigMaps and accounts are looked up where the pods are. Where runs of all tenants are in one
-namespace, a name from a tenant's own would open what the installation, or another tenant, keeps in the common one.
+Names of Secrets, claims, ConfigMaps, accounts and queues are looked up where the pods are. Where runs of all tenants are in one
+namespace, a name that is meant for a tenant's own would open what the installation, or another tenant, keeps in the common one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,18 @@ def in_common_namespace(request: RunRequest, surroundings: Surroundings, namespa
         if given and given != usual:
             allowed = f"only {usual}, as the installation has it," if usual else "none"
             message = (
-                f"{key} of {conventions.CONFIG_MAP} in the namespace {request.namespace} is {given!r}; pipelines of all "
+                f"{key} of the ConfigMap {conventions.name_of(request.namespace)} is {given!r}; pipelines of all "
                 f"namespaces run in {namespace}, where {allowed} may be used. Remove the key"
             )
             raise RejectedError("pipelines", message)
+    queue, queues = request.resources.placement.queue, (request.tenant.queue, *request.tenant.queues)
+    if queue and queue not in queues:
+        message = (
+            f"spec.resources.queue is {queue!r}; pipelines of all namespaces run in {namespace}, where the queues of others are, "
+            f"and {request.namespace} may use {', '.join(filter(None, queues)) or 'none'}. Name one of these, or have "
+            f"yours allowed (queues in the ConfigMap {conventions.name_of(request.namespace)})"
+        )
+        raise RejectedError("pipelines", message, reason="QueueNotAllowed")
     tenant = replace(request.tenant, service_account="", pipeline_service_account="", image_pull_secrets=())
     return replace(request, tenant=tenant)
 

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from pelagos.api import meta
 from pelagos.engines.kubernetes_rest import SYSTEM, Answer, KubernetesRest
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import OutageError, RejectedError, UnboundError
 
 Body = Mapping[str, Any]
 APPLY = "application/apply-patch+yaml"
@@ -112,8 +112,8 @@ def _error(method: str, path: str, answer: Answer) -> OutageError | RejectedErro
     if answer.status in _NOT_NOW:
         return OutageError(SYSTEM, f"{method} {path}: {answer.status} {answer.message}")
     if answer.status == 403 and "cannot" in answer.message:
-        remedy = "The operator's role lacks a right: apply the manifests of this version again"
-        return RejectedError(SYSTEM, f"{answer.message}. {remedy}")
+        remedy = "Apply the manifests of this version again, and see that the namespace is still a tenant's (`pelagos doctor`)"
+        return UnboundError(SYSTEM, f"{answer.message}. {remedy}")
     return RejectedError(SYSTEM, answer.message)
 
 

@@ -234,7 +234,10 @@ class ClusterServing(ABC):
         if not await self._cluster.serves(self.main):
             message = f"the API server does not serve {self.main.kind} ({self.main.api_version})"
             raise RejectedError(model_server.SYSTEM, f"{message}: install what does, or choose another serving engine")
-        await self._cluster.list(self.main, self._options.namespace, {meta.UID_LABEL: NOBODY})
+        if (
+            self._options.namespace
+        ):  # Else we have rights in the namespaces of tenants only, and each resource tells of its own.
+            await self._cluster.list(self.main, self._options.namespace, {meta.UID_LABEL: NOBODY})
 
     async def close(self) -> None:
         """Close connections to servers. They go on."""

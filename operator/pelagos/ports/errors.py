@@ -18,8 +18,16 @@ class ForbiddenError(OutageError):
 
 
 class RejectedError(Exception):
-    """The system understood and refused; asking again does not help until someone changes something."""
+    """The system understood and refused; asking again does not help until someone changes something.
 
-    def __init__(self, system: str, message: str) -> None:
+    ``reason`` is that of the condition which tells of it.
+    """
+
+    def __init__(self, system: str, message: str, *, reason: str = "SystemRejected") -> None:
         super().__init__(f"{system}: {message}")
         self.system = system
+        self.reason = reason
+
+
+class UnboundError(RejectedError):
+    """Of Kubernetes itself: nobody has given us the right to do this, here. Told apart only while cleaning up."""

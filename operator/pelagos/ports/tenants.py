@@ -1,10 +1,16 @@
-"""Tenants: a namespace is a tenant; its ConfigMap `pelagos-config` holds conventions that its resources share."""
+"""Tenants: a namespace is a tenant. What its resources share is decided by the platform, where the tenant cannot write.
+
+On a cluster that is a ConfigMap `pelagos-tenant-<namespace>` in the operator's namespace (api/conventions.py).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
+SYSTEM = "tenants"
+REFUSED, NOT_ADMITTED = "TenantRefused", "NamespaceNotAdmitted"
+"""Reasons: what the platform says of a namespace cannot hold, or the operator has no rights in it."""
 CA_FOLDER, CA_KEY = "/etc/pelagos/ca", "ca.crt"
 """Where steps and model servers find the certificate authorities of their tenant, and their file there."""
 
@@ -17,8 +23,12 @@ class Tenant:
     """Put before the names of MLflow experiments."""
     storage_prefix: str = ""
     """Folder below the data and object roots, without slashes at its ends; the tenant's credentials need no more."""
+    shared_with: tuple[str, ...] = ()
+    """Namespaces that may have the same prefixes, and name this one."""
     queue: str = ""
     """Kueue LocalQueue of pipelines that name none."""
+    queues: tuple[str, ...] = ()
+    """Queues that pipelines may name besides. Without these and ``queue``: any."""
     service_account: str = ""
     """Of model servers; it needs no rights."""
     pipeline_service_account: str = ""
@@ -48,7 +58,10 @@ class OneTenant:
 
 
 class Tenants(Protocol):
-    """May raise OutageError; RejectedError for a ConfigMap that cannot be used, which names key, value and what is allowed."""
+    """May raise OutageError; RejectedError for what cannot be used, which names key, value and what is allowed.
+
+    Two namespaces never have prefixes that reach into each other, unless both are named as sharing.
+    """
 
     async def find(self, namespace: str) -> Tenant:
         """The conventions of a namespace; those of the installation when it has none of its own."""

@@ -178,7 +178,7 @@ def _outage(error: OutageError) -> Decision:
 
 def _rejected(error: RejectedError) -> Decision:
     message = f"{error}. Correct the cause; it is looked at again every few seconds"
-    return Decision((Verdict("Ready", Stance.REFUSED, "SystemRejected", message),), recheck_after=REJECTED_RETRY)
+    return Decision((Verdict("Ready", Stance.REFUSED, error.reason, message),), recheck_after=REJECTED_RETRY)
 
 
 def _bug(error: Exception) -> Decision:

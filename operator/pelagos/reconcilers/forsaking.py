@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from pelagos.ports.cluster import Resource
-from pelagos.ports.errors import ForbiddenError
+from pelagos.ports.errors import ForbiddenError, UnboundError
 from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest
+from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceWant
 from pelagos.reconcilers.world import World
 
 logger = logging.getLogger("pelagos.reconcile")
@@ -25,18 +26,53 @@ CleanUp = Callable[[Resource, World], Awaitable[None]]
 
 
 async def clean_up(how: CleanUp, resource: Resource, world: World) -> None:
-    """Clean up; pipelines that we are forbidden to touch are left after a while, with a Warning event, and all else is done."""
+    """Clean up; what we are forbidden to touch is left, with a Warning event, and all else is done.
+
+    Pipelines are left after a while. What serves belongs to its ModelService: the cluster removes it when that is gone.
+    """
     try:
         await how(resource, world)
+    except UnboundError as error:
+        await how(resource, dataclasses.replace(world, serving=NoServing()))
+        await _tell(
+            resource, world, f"what served was left for the cluster to remove, since we have no rights there: {error}"
+        )
     except ForbiddenError as error:
         if resource.deleted_at is None or world.clock.now() - resource.deleted_at < LONGEST:
             raise
         await how(resource, dataclasses.replace(world, pipelines=NoPipelines()))
         minutes = int(LONGEST.total_seconds() / 60)
         message = f"pipeline runs were left where they are, since we were kept out for {minutes} minutes: {error}"
-        about = {"kind": resource.kind.kind, "namespace": resource.namespace, "resource": resource.name}
-        logger.warning("CleanUpAbandoned: %s", message, extra=about)
-        await world.cluster.post_event(resource, severity="Warning", reason="CleanUpAbandoned", message=message)
+        await _tell(resource, world, message)
+
+
+async def _tell(resource: Resource, world: World, message: str) -> None:
+    about = {"kind": resource.kind.kind, "namespace": resource.namespace, "resource": resource.name}
+    logger.warning("CleanUpAbandoned: %s", message, extra=about)
+    await world.cluster.post_event(resource, severity="Warning", reason="CleanUpAbandoned", message=message)
+
+
+class NoServing:
+    """Implements Serving where there is none."""
+
+    async def observe(self, uid: str) -> ServiceSeen | None:
+        """None."""
+        del uid
+        return None
+
+    async def apply(self, want: ServiceWant) -> None:
+        """Nothing can be served here."""
+        raise UnboundError("serving", f"{want.name} cannot be served for a resource that is being deleted")
+
+    async def probe(self, uid: str) -> ProbeResult:
+        """Nothing answers."""
+        return ProbeResult(correct=False, message=f"nothing serves {uid}", latency=0.0)
+
+    async def restart(self, uid: str) -> None:
+        """No effect where nothing serves."""
+
+    async def remove(self, uid: str, *, keep_files: bool = False) -> None:
+        """No effect where nothing serves."""
 
 
 class NoPipelines:

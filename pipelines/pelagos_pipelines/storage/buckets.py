@@ -254,5 +254,5 @@ def _require_credentials() -> None:
     if not own and not any(os.environ.get(name) for name in platform):
         raise StorageRefusedError(
             "there are no credentials for the object storage; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come from the Secret"
-            " that PELAGOS_OBJECTS_SECRET, or objectsSecret in the namespace's pelagos-config, names"
+            " that PELAGOS_OBJECTS_SECRET, or objectsSecret of the tenant, names"
         )

@@ -19,6 +19,13 @@ from cluster.platform import services
 
 SYSTEM = "pelagos-system"
 TENANT = "bay"
+CONVENTIONS = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": f"pelagos-tenant-{TENANT}", "namespace": "pelagos-system"},
+    "data": {"serviceAccount": "pelagos-workload", "pipelineServiceAccount": "pelagos-pipelines"},
+}
+"""What the platform decides for the tenant."""
 OPERATOR = "pelagos-operator"
 HEALING_SECONDS = 60.0
 """After what was broken is right again, everything must have converged within this time."""
@@ -60,7 +67,9 @@ class Site:
 
     def apply_manifests(self) -> str:
         """`kubectl apply -k`; kubectl 1.37 knows no CEL rules of a server of 1.20, so it does not validate."""
-        return self.cluster.kubectl("apply", "--validate=false", "-k", self.folder)
+        said = self.cluster.kubectl("apply", "--validate=false", "-k", self.folder)
+        self.cluster.apply(CONVENTIONS)
+        return said
 
     def await_operator(self) -> None:
         """Until the operator leads."""

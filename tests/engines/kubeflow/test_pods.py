@@ -181,7 +181,7 @@ async def test_the_account_of_steps_may_read_no_other_secret_and_make_no_pod(pod
         ("get", "secrets", "mlpipeline-minio-artifact"): True,
         ("get", "secrets", "s3"): False,
         ("list", "secrets", ""): False,
-        ("get", "configmaps", "pelagos-config"): False,
+        ("get", "configmaps", "pelagos-tenant-reef"): False,
         ("create", "pods", ""): False,
     }
     for (verb, resource, name), may in wanted.items():

@@ -123,7 +123,7 @@ def with_surroundings(cluster: Cluster, **changes: Any) -> Kubeflow:
 async def test_in_the_common_namespace_a_tenant_may_name_nothing_of_its_own(cluster: Cluster, key: str) -> None:
     engine = with_surroundings(cluster)
 
-    with pytest.raises(RejectedError, match=rf"{key} of pelagos-config in the namespace reef is .* Remove the key"):
+    with pytest.raises(RejectedError, match=rf"{key} of the ConfigMap pelagos-tenant-reef is .* Remove the key"):
         await engine.submit(make_request(tenant=FOREIGN[key]))
 
     assert cluster.runs() == []

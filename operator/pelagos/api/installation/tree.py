@@ -10,7 +10,8 @@ import yaml
 
 from pelagos.api import crds, kinds
 from pelagos.api.installation import argocd, chart, editing, kustomize, nodes, variants
-from pelagos.api.installation.objects import admission, network, operator, roles, serving, tenants
+from pelagos.api.installation.nodes import Each
+from pelagos.api.installation.objects import admission, common, network, operator, roles, serving, tenants
 from pelagos.api.installation.values import Values, plain
 from pelagos.api.installation.variants import Overlay, Scope
 from pelagos.api.permissions import Feature
@@ -24,6 +25,10 @@ _BASE = {
 }
 _SCOPES: dict[Scope, str] = {"cluster": "Cluster", "namespace": "Namespace"}
 _FEATURES = {"core": Feature.CORE, "kserve": Feature.KSERVE, "deployment": Feature.DEPLOYMENT}
+_KUBEFLOW_ROLES = [
+    *roles.scoped([Feature.KUBEFLOW], clusterwide=True),
+    *roles.scoped([Feature.KUBEFLOW], clusterwide=False),
+]
 _TENANT = {
     "namespace": "tenant",
     "quota": {"requests.cpu": "32", "requests.memory": "128Gi", "requests.nvidia.com/gpu": "4"},
@@ -87,21 +92,22 @@ def _roles() -> dict[str, str]:
         for folder, feature in _FEATURES.items():
             serving = "kserve" if feature is Feature.KSERVE else "deployment"
             values = variants.values({"scope": {"kind": kind}, "engines": {"serving": serving}})
-            bodies = [
-                body
-                for body in _evaluated(roles.roles(), values)
-                if (body["metadata"]["name"] == roles.name(feature))
-                or (feature is Feature.CORE and body["metadata"]["name"] == f"{roles.name(feature)}-leader")
-            ]
-            texts = {"roles.yaml": kustomize.dump(*bodies)}
-            texts["kustomization.yaml"] = kustomize.kustomization(resources=["roles.yaml"])
-            found |= _below(f"rbac/{scope}/{folder}", texts)
-    return found
+            more = f"{common.NAME}-leader" if feature is Feature.CORE else roles.TENANT
+            names = (roles.name(feature), more)
+            bodies = [body for body in _evaluated(roles.roles(), values) if body["metadata"]["name"] in names]
+            found |= _below(f"rbac/{scope}/{folder}", _listed("roles.yaml", bodies))
+    people = _evaluated(roles.people(), variants.values())
+    return found | _below("rbac/people", _listed("roles.yaml", people))
+
+
+def _listed(file: str, bodies: list[dict[str, Any]]) -> dict[str, str]:
+    """A folder with these objects."""
+    return {file: kustomize.dump(*bodies), "kustomization.yaml": kustomize.kustomization(resources=[file])}
 
 
 def _components() -> dict[str, str]:
     base = [node for listed in _BASE.values() for node in listed]
-    listed = [*base, *network.policies(), *admission.policies(), *serving.runtimes(), *roles.scoped([Feature.KUBEFLOW])]
+    listed = [*base, *network.policies(), *admission.policies(), *serving.runtimes(), *_KUBEFLOW_ROLES]
     found: dict[str, str] = {}
     for name, changes in variants.COMPONENTS.items():
         beneath = variants.BENEATH.get(name, {})
@@ -118,6 +124,7 @@ def _overlays() -> dict[str, str]:
 
 def _overlay(overlay: Overlay) -> str:
     rbac = [f"../../rbac/{overlay.scope}/{feature}" for feature in ("core", overlay.serving)]
+    rbac += ["../../rbac/people"] if overlay.scope == "cluster" else []
     return kustomize.kustomization(
         labels=[{"pairs": _LABELS, "includeTemplates": False}],
         resources=["../../crds", "../../base", *rbac],
@@ -127,17 +134,16 @@ def _overlay(overlay: Overlay) -> str:
 
 def _tenant() -> dict[str, str]:
     """A namespace for a tenant, to be renamed by `namespace:` of a kustomization; and its policies as a component."""
-    open_, closed = (
-        _evaluated(
-            [tenants.tenants()], variants.values({"tenants": [_TENANT], "networkPolicies": {"enabled": enabled}})
-        )
-        for enabled in (False, True)
+    listed = [Each("tenants", tenants.namespaced())]
+    open_, closed, several = (
+        _evaluated(listed, variants.values({"tenants": [_TENANT]}, change))
+        for change in ({}, variants.COMPONENTS["networkpolicies"], variants.COMPONENTS["kubeflow-multi-user"])
     )
-    base = {
-        "tenant.yaml": kustomize.dump(*open_),
-        "kustomization.yaml": kustomize.kustomization(resources=["tenant.yaml"]),
-    }
-    return _below("tenant/base", base) | _below("tenant/networkpolicies", kustomize.component(open_, closed))
+    return (
+        _below("tenant/base", _listed("tenant.yaml", open_))
+        | _below("tenant/networkpolicies", kustomize.component(open_, closed))
+        | _below("tenant/kubeflow-multi-user", kustomize.component(open_, several))
+    )
 
 
 def _chart() -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from pelagos.api import meta
+from pelagos.api import conventions, meta
 
 Url = Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$", max_length=2048)]
 S3Uri = Annotated[str, Field(pattern=r"^(s3://[^\s]+)?$", max_length=2048)]
@@ -241,12 +241,26 @@ class Monitoring(Part):
 
 
 class Tenant(Part):
-    """A namespace for one group of people, with its conventions and limits."""
+    """A namespace for one group of people, with what the platform decides for it."""
 
-    namespace: Annotated[ObjectName, Field(min_length=1, description="The namespace; it is made.")]
+    namespace: Annotated[
+        ObjectName,
+        Field(
+            min_length=1,
+            description="The namespace; it is made, and the operator gets its rights in it.",
+            json_schema_extra={"not": {"pattern": conventions.SYSTEM_NAMESPACES}},
+        ),
+    ]
     experiment_prefix: Annotated[str, Field(description="Put before the names of MLflow experiments.")] = ""
     storage_prefix: Annotated[str, Field(description="Folder of the tenant below the roots of data and objects.")] = ""
-    queue: Annotated[str, Field(description="Kueue LocalQueue of pipelines that name none.")] = ""
+    shared_with: Annotated[
+        str,
+        Field(description="Namespaces that may have the same prefixes, separated by commas; each must name the other."),
+    ] = ""
+    queue: Annotated[
+        str, Field(description="Kueue LocalQueue of pipelines that name none; then no other may be named but queues.")
+    ] = ""
+    queues: Annotated[str, Field(description="Further LocalQueues that pipelines may name, separated by commas.")] = ""
     max_gpus: Annotated[
         str,
         Field(pattern=r"^([0-9]{1,4})?$", description="Most GPUs that one resource may ask for; empty: any number."),
@@ -272,7 +286,10 @@ class Values(Part):
     admission: Annotated[Admission, Field(description="What the API server refuses.")] = Admission()
     monitoring: Annotated[Monitoring, Field(description="For the Prometheus operator.")] = Monitoring()
     tenants: Annotated[
-        list[Tenant], Field(description="Namespaces of tenants, with conventions, quota and a service account.")
+        list[Tenant],
+        Field(
+            description="Namespaces of tenants: the operator's rights in each, its prefixes, queues, limits and accounts."
+        ),
     ] = []
 
 

@@ -13,11 +13,16 @@ from pelagos.api.admission import POLICIES
 from pelagos.api.permissions import Feature, Permission, Where
 from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, note, ok, warning
 from pelagos.engines import served_kinds
+from pelagos.engines.kubernetes_tenants import admitting
 
+MOST = 20
+"""Namespaces of tenants in which rights are asked for."""
 OLDEST = (1, 20)
 OLDEST_WITH_CEL = (1, 25)
 ACCOUNT = "pelagos-operator"
 _REQUESTS_AT_ONCE = 8
+_Request = tuple[str, str, str, str]
+"""Namespace, resource, verb and name."""
 
 
 async def version(patient: Patient) -> Iterable[Finding]:
@@ -55,30 +60,40 @@ async def rights(patient: Patient) -> Iterable[Finding]:
     """Every verb that the operator needs, asked of the API server for the operator's own account where that is known."""
     account = await _account(patient)
     room = asyncio.Semaphore(_REQUESTS_AT_ONCE)
-    wanted = [(right, resource, verb, name) for right in _needed(patient) for resource, verb, name in _single(right)]
+    wanted = [(right, what) for right in _needed(patient) for what in _single(patient, right)]
 
-    async def ask(right: Permission, resource: str, verb: str, name: str) -> bool | None:
+    async def ask(right: Permission, what: _Request) -> bool | None:
         async with room:
-            return await _allowed(patient, account, right, (resource, verb, name))
+            return await _allowed(patient, account, right, what)
 
     answers = await asyncio.gather(*(ask(*each) for each in wanted))
     who = account or "whoever runs this command"
     if None in answers:
         return [note("rights", f"cannot be asked for {who}", "Run `pelagos doctor` in the operator's pod.")]
-    denied: dict[Permission, list[str]] = {}
-    for (right, resource, verb, _), allowed in zip(wanted, answers, strict=True):
+    denied: dict[tuple[Permission, str], list[str]] = {}
+    for (right, (place, resource, verb, _)), allowed in zip(wanted, answers, strict=True):
         if not allowed:
-            denied.setdefault(right, []).append(f"{verb} {resource}")
+            denied.setdefault((right, place), []).append(f"{verb} {resource}")
     if not denied:
         return [ok("rights", f"{who} has all {len(wanted)} that are needed")]
     return [
         failure(
             "rights",
-            f"{who} may not {', '.join(lacking)} ({right.group or 'core'}): {right.why}",
-            "Apply the roles: kubectl apply -k manifests/overlays/cluster (or the overlay that you installed)",
+            f"{who} may not {', '.join(lacking)} ({right.group or 'core'}){_in(place)}: {right.why}",
+            _give(patient, right, place),
         )
-        for right, lacking in denied.items()
+        for (right, place), lacking in denied.items()
     ]
+
+
+def _in(place: str) -> str:
+    return f" in the namespace {place}" if place else ""
+
+
+def _give(patient: Patient, right: Permission, place: str) -> str:
+    if right.where is Where.TENANTS and not patient.settings.namespace:
+        return f"Make the namespace a tenant: {admitting(place, patient.home)}"
+    return "Apply the roles: kubectl apply -k manifests/overlays/cluster (or the overlay that you installed)"
 
 
 def _needed(patient: Patient) -> Iterator[Permission]:
@@ -89,26 +104,31 @@ def _needed(patient: Patient) -> Iterator[Permission]:
         features.add(Feature.DEPLOYMENT)
     for right in permissions.PERMISSIONS:
         if right.feature in features and not (patient.settings.namespace and right.where is Where.CLUSTER):
-            if right.where is Where.OWN and not patient.settings.leader_election:
+            if right.where is Where.OWN and "leases" in right.resources and not patient.settings.leader_election:
                 continue
             yield right
 
 
-def _single(right: Permission) -> Iterator[tuple[str, str, str]]:
+def _single(patient: Patient, right: Permission) -> Iterator[_Request]:
+    """What to ask about a right. With tenants, where all is bound at once, once for each."""
+    only = patient.settings.namespace or ""
+    if right.where is Where.TENANTS and not only:
+        for place in patient.tenants[:MOST]:
+            yield place, right.resources[0], right.verbs[0], (right.names or ("",))[0]
+        return
+    place = patient.home if right.where is Where.OWN else "" if right.where is Where.CLUSTER else only
     for resource in right.resources:
         for verb in right.verbs:
             for name in right.names or ("",):
-                yield resource, verb, name
+                yield place, resource, verb, name
 
 
-async def _allowed(patient: Patient, account: str, right: Permission, what: tuple[str, str, str]) -> bool | None:
-    resource, verb, name = what
+async def _allowed(patient: Patient, account: str, right: Permission, what: _Request) -> bool | None:
+    place, resource, verb, name = what
     plural, _, part = resource.partition("/")
     attributes = {"group": right.group, "resource": plural, "verb": verb, "subresource": part, "name": name}
-    if right.where is Where.OWN:
-        attributes["namespace"] = patient.home
-    elif right.where is Where.TENANTS and patient.settings.namespace:
-        attributes["namespace"] = patient.settings.namespace
+    if place:
+        attributes["namespace"] = place
     kind = "SubjectAccessReview" if account else "SelfSubjectAccessReview"
     spec: dict[str, Any] = {"resourceAttributes": attributes} | ({"user": account} if account else {})
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}

@@ -8,9 +8,9 @@ from typing import Any
 from pelagos.api import conventions, kinds, meta
 from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, items, note, ok, warning
 from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.kubernetes_tenants import KubernetesTenants
+from pelagos.engines.kubernetes_tenants import KubernetesTenants, Place
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.tenants import CA_KEY, Tenant
+from pelagos.ports.tenants import CA_KEY, NOT_ADMITTED, Tenant
 
 MOST = 20
 """Namespaces that are looked at; more are counted."""
@@ -44,6 +44,8 @@ async def look(patient: Patient) -> Iterable[Finding]:
 
 
 async def _tenant(patient: Patient, namespace: str) -> list[Finding]:
+    if not patient.on_cluster:
+        return [ok(namespace, "its resources run on this machine")]
     given = patient.settings
     usual = Tenant(
         tracking_secret=given.tracking_secret,
@@ -53,11 +55,9 @@ async def _tenant(patient: Patient, namespace: str) -> list[Finding]:
         ca_config_map=given.ca_config_map,
     )
     try:
-        tenant = await KubernetesTenants(patient.api, usual).find(namespace)
+        tenant = await KubernetesTenants(patient.api, usual, Place(patient.home, given.namespace or "")).find(namespace)
     except RejectedError as error:
-        return [failure(namespace, str(error), f"kubectl -n {namespace} edit configmap {conventions.CONFIG_MAP}")]
-    if not patient.on_cluster:
-        return [ok(namespace, "its resources run on this machine")]
+        return [failure(namespace, str(error), _remedy(patient, namespace, error))]
     found = [
         await _pod_security(patient, namespace),
         await _secret(patient, namespace, tenant.tracking_secret, _TRACKING_KEYS),
@@ -73,6 +73,14 @@ async def _tenant(patient: Patient, namespace: str) -> list[Finding]:
     ]
     told = [finding for finding in found if finding is not None]
     return told or [ok(namespace, "its conventions hold")]
+
+
+def _remedy(patient: Patient, namespace: str, error: RejectedError) -> str:
+    if error.reason == NOT_ADMITTED:
+        return "Follow the message, or move the resources to a namespace that is a tenant."
+    if f"the ConfigMap {conventions.RETIRED} " in str(error):
+        return f"kubectl -n {namespace} get configmap {conventions.RETIRED} -o yaml"
+    return f"kubectl -n {patient.home} edit configmap {conventions.name_of(namespace)}"
 
 
 async def _pod_security(patient: Patient, namespace: str) -> Finding | None:
@@ -142,7 +150,7 @@ async def _exists(patient: Patient, namespace: str, kind: str, root: str, plural
         return ok(namespace, f"{kind} {name}")
     if answer.status == 404:
         return failure(
-            namespace, f"the {kind} {name} does not exist", f"Create it, or correct {conventions.CONFIG_MAP}."
+            namespace, f"the {kind} {name} does not exist", f"Create it, or correct {conventions.name_of(namespace)}."
         )
     return hidden(namespace, answer)
 

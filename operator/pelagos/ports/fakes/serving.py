@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import OutageError, RejectedError, UnboundError
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
@@ -28,7 +28,8 @@ class _Service:
 class ServingFake:
     """Implements Serving. ``outage`` makes every call fail; ``started`` counts the processes ever started.
 
-    ``missing`` holds uris of packages that apply refuses. ``now`` is the time that changes are stamped with.
+    ``missing`` holds uris of packages that apply refuses; while ``forbidden``, nothing may be removed.
+    ``now`` is the time that changes are stamped with.
     """
 
     def __init__(self, *, automatic: bool = True) -> None:
@@ -36,6 +37,7 @@ class ServingFake:
         self.started = 0
         self.automatic = automatic
         self.missing: set[str] = set()
+        self.forbidden = False
         self.now = _LONG_AGO
         self._services: dict[str, _Service] = {}
         self._failures: dict[str, str] = {}
@@ -88,6 +90,8 @@ class ServingFake:
 
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
         """Stop the endpoint. No effect when there is none."""
+        if self.forbidden:
+            raise UnboundError("serving", "we have no rights in the namespace")
         self._find(uid)
         self._services.pop(uid, None)
 

@@ -1,23 +1,44 @@
-"""Conventions of namespaces in memory. For tests of reconcilers."""
+"""What the platform says of namespaces, in memory. For tests of reconcilers."""
 
 from __future__ import annotations
 
+from pelagos.api import conventions, tenancy
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.tenants import Tenant
+from pelagos.ports.tenants import NOT_ADMITTED, REFUSED, SYSTEM, Tenant
 
 
 class TenantsFake:
-    """Implements Tenants over ``known``, by namespace. ``refused`` holds messages of namespaces whose ConfigMap is wrong."""
+    """Implements Tenants over ``known``, by namespace. ``refused`` holds messages of namespaces of which nothing can be used.
+
+    ``unbound`` are namespaces in which the operator has no rights. With ``apart``, a prefix belongs to one namespace.
+    """
 
     def __init__(self) -> None:
         self.outage = False
+        self.apart = False
         self.known: dict[str, Tenant] = {}
         self.refused: dict[str, str] = {}
+        self.unbound: set[str] = set()
 
     async def find(self, namespace: str) -> Tenant:
         """The conventions of a namespace."""
         if self.outage:
-            raise OutageError("kubernetes", "the API server does not answer")
+            raise OutageError(SYSTEM, "the API server does not answer")
+        if namespace in self.unbound:
+            raise RejectedError(SYSTEM, f"the operator has no rights in the namespace {namespace}", reason=NOT_ADMITTED)
         if namespace in self.refused:
-            raise RejectedError("pelagos-config", self.refused[namespace])
+            raise RejectedError(SYSTEM, self.refused[namespace], reason=REFUSED)
+        if self.apart:
+            problem = tenancy.conflict(namespace, {each: _given(tenant) for each, tenant in self.known.items()})
+            if problem:
+                where = f"ConfigMap {conventions.name_of(namespace)}"
+                raise RejectedError(SYSTEM, f"{where}: {problem}", reason=REFUSED)
         return self.known.get(namespace, Tenant())
+
+
+def _given(tenant: Tenant) -> dict[str, str]:
+    return {
+        "storagePrefix": tenant.storage_prefix,
+        "experimentPrefix": tenant.experiment_prefix,
+        "sharedWith": ",".join(tenant.shared_with),
+    }

@@ -16,5 +16,5 @@ def policies() -> list[Any]:
             Given(Value("admission.enabled")),
             body | {"metadata": common.cluster_metadata(body["metadata"]["name"], "admission")},
         )
-        for body in admission.rendered()
+        for body in admission.rendered(common.OWN)
     ]

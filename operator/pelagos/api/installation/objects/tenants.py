@@ -1,11 +1,16 @@
-"""A tenant: a namespace in which only restricted pods run, its conventions, the account of its pods, limits and policies."""
+"""A tenant: a namespace in which only restricted pods run, the operator's rights there, accounts, limits and policies.
+
+What the platform decides for it is a ConfigMap in the operator's namespace.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pelagos.api.installation.nodes import Each, Given, Item, Release, Value, When
+from pelagos.api import conventions
+from pelagos.api.installation.nodes import All, Each, Given, Item, Release, Text, Value, When
 from pelagos.api.installation.objects import common, network, roles
+from pelagos.api.permissions import Feature
 
 ACCOUNT = "pelagos-workload"
 """ServiceAccount of model servers: no role, no token."""
@@ -26,8 +31,13 @@ _SERVERS = {"matchLabels": {"app.kubernetes.io/component": "serving", "app.kuber
 
 def tenants() -> Any:
     """The objects of every tenant."""
+    return Each("tenants", (*namespaced(), _conventions()))
+
+
+def namespaced() -> tuple[Any, ...]:
+    """The namespace of a tenant, and the objects in it."""
     accounts = (_account(ACCOUNT, token=False), _account(PIPELINES_ACCOUNT, token=True), *_role())
-    return Each("tenants", (_namespace(), *accounts, _conventions(), _quota(), _limits(), *_policies()))
+    return (_namespace(), *_admission(), *accounts, _quota(), _limits(), *_policies())
 
 
 def _metadata(name: str) -> dict[str, Any]:
@@ -65,16 +75,20 @@ def _role() -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
+def _admission() -> list[Any]:
+    """The operator is let into the namespace. Where it watches one only, it has a Role there."""
+    core = roles.operator_binding(roles.TENANT, Item("namespace"), "tenant")
+    kubeflow = roles.operator_binding(roles.name(Feature.KUBEFLOW), Item("namespace"), "tenant")
+    return [When(common.IS_CLUSTERWIDE, core), When(All((common.IS_CLUSTERWIDE, roles.IS_MULTI_USER)), kubeflow)]
+
+
 def _conventions() -> dict[str, Any]:
-    given = {
-        "experimentPrefix": "experimentPrefix",
-        "storagePrefix": "storagePrefix",
-        "queue": "queue",
-        "maxGpus": "maxGpus",
-    }
+    """What the platform decides for the tenant, where the tenant cannot write."""
+    given = ("experimentPrefix", "storagePrefix", "sharedWith", "queue", "queues", "maxGpus")
     accounts = {"serviceAccount": ACCOUNT, "pipelineServiceAccount": PIPELINES_ACCOUNT}
-    data = accounts | {key: When(Given(Item(path)), Item(path)) for key, path in given.items()}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata("pelagos-config"), "data": data}
+    data = accounts | {key: When(Given(Item(key)), Item(key)) for key in given}
+    metadata = common.metadata(Text(f"{conventions.PREFIX}%s", (Item("namespace"),)), "tenant")
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
 def _quota() -> Any:

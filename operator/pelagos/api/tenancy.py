@@ -1,0 +1,99 @@
+"""Which namespace a prefix belongs to. Pure; called by whoever reads the ConfigMaps of conventions.py, and by its fake.
+
+A prefix opens a part of the storage, or of MLflow's experiments. It belongs to one namespace, with all that is below it and all
+that leads to it, unless both namespaces name each other in ``sharedWith``. Two that claim the same are both refused: which of
+them came first cannot be told from objects that are written anew, and the wrong answer would open one tenant's data to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from pelagos.api import conventions
+
+Given = Mapping[str, str]
+"""The data of a namespace's ConfigMap."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A resource of a namespace was begun, and stored, below a prefix: so its status says."""
+
+    namespace: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of prefix: its key, the default of a namespace, and whether two of them reach into each other."""
+
+    key: str
+    usual: Callable[[str], str]
+    overlap: Callable[[str, str], bool]
+
+    def of(self, namespace: str, given: Given | None) -> str:
+        """What a namespace has, by its ConfigMap if there is one."""
+        found = (given or {}).get(self.key, self.usual(namespace))
+        return found.casefold()  # Some storages and databases do not tell cases apart.
+
+
+def _within(one: str, other: str) -> bool:
+    """Whether a folder is another one, above it or below it. The empty one is above all."""
+    shorter, longer = sorted((one, other), key=len)
+    return not shorter or longer == shorter or longer.startswith(f"{shorter}/")
+
+
+def _begins(one: str, other: str) -> bool:
+    """Whether names with the one beginning can have the other."""
+    return one.startswith(other) or other.startswith(one)
+
+
+_STORAGE = _Kind("storagePrefix", lambda namespace: namespace, _within)
+_EXPERIMENTS = _Kind("experimentPrefix", lambda namespace: f"{namespace}/", _begins)
+
+
+def usual(namespace: str) -> dict[str, str]:
+    """The prefixes of a namespace whose ConfigMap does not give them."""
+    return {kind.key: kind.usual(namespace) for kind in (_STORAGE, _EXPERIMENTS)}
+
+
+def conflict(namespace: str, given: Mapping[str, Given], begun: Iterable[Begun] = ()) -> str | None:
+    """Why a namespace may not have its prefixes: key, value, and the other namespace. None when they are its own.
+
+    ``given`` holds the data of all namespaces that have a ConfigMap; ``begun`` tells where resources of any namespace are stored.
+    """
+    places = sorted({(each.namespace, each.prefix.casefold()) for each in begun if each.namespace != namespace})
+    places = [each for each in places if not _shared(namespace, each[0], given)]
+    others = sorted(each for each in given if each != namespace and not _shared(namespace, each, given))
+    for kind in (_STORAGE, _EXPERIMENTS):
+        mine = kind.of(namespace, given.get(namespace))
+        for other in others:
+            theirs = kind.of(other, given[other])
+            if kind.overlap(mine, theirs):
+                return _words(kind, namespace, given, f"{theirs!r}, the {kind.key} of the namespace {other}")
+    for other, prefix in places:
+        if _STORAGE.overlap(_STORAGE.of(namespace, given.get(namespace)), prefix):
+            return _words(
+                _STORAGE, namespace, given, f"{prefix!r}, where resources of the namespace {other} are stored"
+            )
+        theirs = _EXPERIMENTS.of(other, given.get(other))
+        if _EXPERIMENTS.overlap(_EXPERIMENTS.of(namespace, given.get(namespace)), theirs):
+            return _words(_EXPERIMENTS, namespace, given, f"{theirs!r}, the experimentPrefix of the namespace {other}")
+    return None
+
+
+def _shared(one: str, other: str, given: Mapping[str, Given]) -> bool:
+    """Whether both namespaces name each other."""
+    named = (conventions.listed(given.get(each, {}).get("sharedWith", "")) for each in (one, other))
+    return all(who in names for who, names in zip((other, one), named, strict=True))
+
+
+def _words(kind: _Kind, namespace: str, given: Mapping[str, Given], what: str) -> str:
+    own = given.get(namespace, {})
+    value = own.get(kind.key, kind.usual(namespace))
+    default = "" if kind.key in own else " (the default)"
+    return (
+        f"{kind.key} is {value!r}{default}, which overlaps with {what}. A prefix belongs to one namespace: give this one "
+        f"another, or let both share by name (sharedWith in the ConfigMaps {conventions.PREFIX}<namespace> of both)"
+    )
