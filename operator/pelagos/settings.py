@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     """Port of /metrics, /healthz and /readyz; 0: any free one, written to <home>/operator.json."""
     listen_address: str = "127.0.0.1"
     """Address of the same."""
+    allowed_hosts: str = ""
+    """Further names under which the same may be asked, separated by commas. Loopback, the pod's address and names of Services
+    are allowed anyway; others are answered 421, so that no page in a browser can read it under a name of its own."""
     parallel_preparations: int = 2
     """Dataset preparations that the local pipeline engine runs at once."""
     parallel_trainings: int = 1

@@ -161,7 +161,7 @@ async def operate(
         standing=lambda: oversight.leadership.standing,
         silent=lambda: WATCHES.problem(readiness.well_since(KINDS_CHECK)),
     )
-    await server.start(settings.listen_address, settings.metrics_port)
+    await server.start(settings.listen_address, settings.metrics_port, settings.allowed_hosts.split(","))
     _tell(settings.home, server.port)
     return Operator(loop, server, resources, oversight.leadership, readiness, closing)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -111,3 +112,61 @@ async def test_a_free_port_is_told_and_given_back(vitals: Vitals) -> None:
 
 async def test_a_server_that_never_started_can_be_stopped(vitals: Vitals) -> None:
     await Server(lambda: vitals.beat, lambda: None).stop()
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:9", 200),
+        ("localhost:8080", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:8080", 200),
+        ("metrics.example.org", 200),
+        ("Metrics.Example.org.:8080", 200),
+        ("pelagos-operator-metrics.pelagos-system.svc:8080", 200),
+        ("pelagos-operator-metrics.pelagos-system.svc.cluster.local", 200),
+        ("evil.example", 421),
+        ("evil.example:8080", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("evil.svc.example", 421),
+        ("10.0.0.7:8080", 421),
+        ("localhost:8080@evil.example", 421),
+        ("localhost:", 421),
+        ("[::1", 421),
+        ("", 421),
+    ],
+)
+async def test_it_answers_under_its_own_names_alone(vitals: Vitals, host: str, status: int) -> None:
+    made = Server(lambda: vitals.beat, lambda: vitals.problem)
+    await made.start("127.0.0.1", 0, ["metrics.example.org", ""])
+    for path in ("/metrics", "/healthz", "/readyz", "/nothing"):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{made.port}{path}", headers={"Host": host}) as answer,
+        ):
+            assert answer.status == (404 if path == "/nothing" and status == 200 else status)
+    await made.stop()
+
+
+async def test_a_pod_answers_when_it_is_asked_by_its_address(vitals: Vitals) -> None:
+    made = Server(lambda: vitals.beat, lambda: vitals.problem)
+    await made.start("0.0.0.0", 0)
+    for address, host, status in (("127.0.0.2", "127.0.0.2", 200), ("127.0.0.2", "127.0.0.3", 421)):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{address}:{made.port}/metrics", headers={"Host": host}) as answer,
+        ):
+            assert answer.status == status
+    await made.stop()
+
+
+async def test_without_a_name_or_with_two_it_does_not_answer(running: Server) -> None:
+    for head in (b"GET /metrics HTTP/1.0\r\n\r\n", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(head)
+        line = await reader.readline()
+        assert line.split()[1] in {b"400", b"421"}
+        writer.close()
+        await writer.wait_closed()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from pelagos.observability import metrics
+from pelagos.observability import hosts, metrics
 
 LONGEST_SILENCE = 15.0
 """Seconds without a turn of the event loop after which the operator counts as dead."""
@@ -36,9 +36,9 @@ class Server:
         self._runner: web.AppRunner | None = None
         self.port = 0
 
-    async def start(self, address: str, port: int) -> None:
-        """Listen; with port 0 on any free one, told by ``port``."""
-        application = web.Application()
+    async def start(self, address: str, port: int, allowed_hosts: Iterable[str] = ()) -> None:
+        """Listen; with port 0 on any free one, told by ``port``. ``allowed_hosts``: names besides our own."""
+        application = web.Application(middlewares=[hosts.only(allowed_hosts)])
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)

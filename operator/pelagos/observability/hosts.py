@@ -1,0 +1,62 @@
+"""Under which names an HTTP server of ours answers. A page that a browser has open can have its own name lead to our address, and
+would then read what we serve; its name in the header ``Host`` tells it apart. Used by observability.server.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiohttp.typedefs import Handler, Middleware
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_IN_CLUSTER = (".svc", ".svc.cluster.local")
+"""Names that only a cluster gives: no page on the network has one."""
+
+
+def only(allowed: Iterable[str]) -> Middleware:
+    """A middleware that answers 421 to all names but these, loopback, the address that was asked, and names of Services."""
+    names = LOOPBACK | {name.strip().lower() for name in allowed if name.strip()}
+
+    @web.middleware
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        hosts = request.headers.getall("Host", [])
+        if len(hosts) == 1 and _is_ours(_name(hosts[0]), names, request):
+            return await handler(request)
+        words = "this server answers under its own names alone; add others to PELAGOS_ALLOWED_HOSTS\n"
+        return web.Response(status=421, text=words)
+
+    return checked
+
+
+def _name(host: str) -> str:
+    """Without the port, which a forwarded connection changes; empty for what is no name."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        inside, closed, port = host[1:].partition("]")
+        return inside if closed and (not port or _is_port(port)) else ""
+    name, colon, port = host.partition(":")
+    return name.removesuffix(".") if not colon or _is_port(f":{port}") else ""
+
+
+def _is_port(text: str) -> bool:
+    return text.startswith(":") and text[1:].isascii() and text[1:].isdigit() and int(text[1:]) < 65536
+
+
+def _is_ours(name: str, names: frozenset[str], request: web.Request) -> bool:
+    return bool(name) and (name in names or name.endswith(_IN_CLUSTER) or name == _asked(request))
+
+
+def _asked(request: web.Request) -> str | None:
+    """Our own end of the connection: kubelet and Prometheus ask by a pod's address."""
+    end = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    if not isinstance(end, tuple):
+        return None
+    address = ipaddress.ip_address(str(end[0]).partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
