@@ -50,6 +50,7 @@ class Installation:
             capture_output=True,
             text=True,
             timeout=600,
+            umask=0,  # the careless one of some users
         )
         if check and done.returncode != 0:
             pytest.fail(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -106,6 +107,13 @@ class Installation:
             if f"={self.home}".encode() + b"\0" in environment + b"\0" and all(word in command for word in words):
                 found.append(int(folder.name))
         return sorted(found)
+
+    def open_to_others(self) -> list[str]:
+        """What other users of the machine could reach of the home folder, and of shared memory, but for the given data."""
+        mine = os.geteuid()
+        found = [path for path in self.home.rglob("*") if (self.home / "data") not in (path, *path.parents)]
+        found += [path for path in Path("/dev/shm").iterdir() if path.lstat().st_uid == mine]
+        return [str(path) for path in [self.home, *found] if not path.is_symlink() and path.lstat().st_mode & 0o077]
 
     def kill(self, process: int) -> None:
         """kill -9."""

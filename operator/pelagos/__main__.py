@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 # kopf imports the official client where it is installed, for logging in; that alone would triple the operator's memory and
@@ -25,6 +26,10 @@ def main() -> None:
         choosing.check(settings)
     except ValueError as error:  # Nothing that trying again would change; the Pod shows it as its last message.
         sys.exit(f"The operator's settings are wrong. {error}")
+    if not choosing.is_on_cluster(
+        settings
+    ):  # there, steps and model servers of other users read what we write on claims
+        os.umask(0o077)
     logs.configure()
     resources.configure(settings)
     scope = {"namespaces": [settings.namespace]} if settings.namespace else {"clusterwide": True}

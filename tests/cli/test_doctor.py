@@ -228,6 +228,30 @@ async def test_the_tracking_server(
     assert told.state is wanted
 
 
+async def test_an_embedded_tracking_server_without_a_login_is_a_warning(
+    api: KubernetesRest, serve: Serve, tmp_path: Path
+) -> None:
+    uri = await serve({"/version": (200, "3.17.2"), SEARCH: (200, "{}")})
+    patient = Patient(Settings(home=tmp_path, tracking_uri=uri), api, "default")
+
+    findings = await look(engines.SECTION, "tracking", patient)
+
+    assert State.WARNING in {one.state for one in findings if "everybody who reaches it may read" in one.message}
+
+
+@pytest.mark.parametrize(("mode", "state"), [(0o700, State.OK), (0o755, State.FAILURE), (0o710, State.FAILURE)])
+async def test_a_home_that_others_may_look_into_is_told(
+    api: KubernetesRest, tmp_path: Path, mode: int, state: State
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home").chmod(mode)
+    patient = Patient(Settings(home=tmp_path / "home"), api, "default")
+
+    (finding,) = await look(engines.SECTION, "home", patient)
+
+    assert finding.state is state
+
+
 async def test_without_kserve_the_other_engine_is_named(api: KubernetesRest, tmp_path: Path) -> None:
     settings = on_cluster(tmp_path, serving_engine="kserve", objects_uri="s3://bucket/prefix")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from pelagos.embedded import addresses, preflight
+from pelagos.cli import installed
+from pelagos.embedded import addresses, files, preflight
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 
@@ -21,6 +23,53 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_home_that_nobody_may_write_is_named() -> None:
     with pytest.raises(StartError, match=r"The folder /proc/pelagos cannot be used: .*Set PELAGOS_HOME"):
         preflight.check_home(Layout.of(Path("/proc/pelagos")))
+
+
+def test_a_home_that_was_open_to_others_is_closed_and_keeps_what_is_in_it(tmp_path: Path) -> None:
+    for mode in (0o755, 0o777, 0o711, 0o700):
+        home = tmp_path / f"home-{mode:o}"
+        home.mkdir()
+        home.chmod(mode)
+        (home / "kept").write_text("kept")
+        preflight.check_home(Layout.of(home))
+        assert home.stat().st_mode & 0o7777 == 0o700
+        assert (home / "kept").read_text() == "kept"
+
+
+def test_the_folders_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        preflight.check_home(Layout.of(tmp_path / "home"))
+        files.write(tmp_path / "home" / "state.json", "{}")
+    finally:
+        os.umask(before)
+    found = [tmp_path / "home", *(tmp_path / "home").rglob("*")]
+    assert len(found) > 5
+    assert [path for path in found if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="no root")
+def test_a_home_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    os.chown(home, 12345, 12345)
+    with pytest.raises(StartError, match=r"home cannot be used: it belongs to somebody else"):
+        preflight.check_home(Layout.of(home))
+    assert home.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="no root")
+def test_a_link_that_somebody_else_has_made_leads_to_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for home in (tmp_path / "link", tmp_path / "link" / "home"):
+        monkeypatch.setenv("PELAGOS_HOME", str(home))
+        assert installed.settings().home == Path(os.path.realpath(home))
+        os.lchown(tmp_path / "link", 12345, 12345)
+        with pytest.raises(StartError, match=r"the link .*/link, which somebody else has made.*Set PELAGOS_HOME"):
+            installed.settings()
+        os.lchown(tmp_path / "link", 0, 0)
 
 
 def test_a_full_disk_is_named(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

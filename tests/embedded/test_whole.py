@@ -45,7 +45,12 @@ class Installation:
             "NO_COLOR": "1",
         }
         return subprocess.Popen(
-            [*PELAGOS, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*PELAGOS, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            umask=0,  # the careless one of some users
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -99,6 +104,17 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     asyncio.run(leftovers.end(found.layout.home, 0))
 
 
+def is_closed_to_others(installation: Installation) -> None:
+    """Whatever it has written, and whatever the umask of the user."""
+    home = installation.layout.home
+    open_to_others = [
+        str(path.relative_to(home))
+        for path in [home, *home.rglob("*")]
+        if not path.is_symlink() and path.lstat().st_mode & 0o077
+    ]
+    assert open_to_others == []
+
+
 def shows_how_to_log_in(installation: Installation) -> None:
     """MLflow asks everybody for a login; people are told where it lies, and the operator has it."""
     assert installation.run("status").returncode == 0
@@ -112,6 +128,7 @@ def shows_how_to_log_in(installation: Installation) -> None:
     lines = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in installation.processes)
     secrets = [path.read_text().strip() for path in password.parent.iterdir() if "username" not in path.name]
     assert not [secret for secret in secrets if secret.encode() in lines]
+    is_closed_to_others(installation)
 
 
 def test_the_life_of_an_installation(installation: Installation) -> None:

@@ -127,6 +127,10 @@ def test_the_sample_resources_are_accepted_by_the_api_server(served: Installatio
         assert said.count("(server dry run)") == 3
 
 
+def test_nothing_that_the_main_job_wrote_is_open_to_other_users(served: Installation) -> None:
+    assert served.open_to_others() == []
+
+
 def test_metrics_tell_of_resources_and_probes(served: Installation) -> None:
 
     port = json.loads((served.home / "operator.json").read_text(encoding="utf-8"))["metrics_port"]

@@ -6,13 +6,19 @@ import sys
 
 from rich.console import Console
 
+from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.settings import Settings
 
 
 def settings() -> Settings:
-    """Settings with absolute folders: the supervisor runs in another one than the user."""
+    """Settings with absolute folders: the supervisor runs in another one than the user. Raises StartError."""
     given = Settings()
+    if link := Layout.strangers_link(given.home):
+        raise StartError(
+            f"PELAGOS_HOME leads through the link {link}, which somebody else has made and could let lead elsewhere. "
+            "Set PELAGOS_HOME to a folder of your own."
+        )
     layout = Layout.of(given.home)
     return given.model_copy(update={"home": layout.home, "environments": given.environments.expanduser().absolute()})
 

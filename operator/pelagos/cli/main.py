@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -14,6 +15,7 @@ from pelagos.embedded.failures import StartError
 class _App(typer.Typer):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Failures that we can explain need no stack trace."""
+        os.umask(0o077)  # whatever we and what we start write is for its owner alone
         try:
             return super().__call__(*arguments, **options)
         except StartError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 
 from pelagos.embedded import installation
@@ -13,6 +14,7 @@ from pelagos.settings import Settings
 
 def main() -> int:
     """Run until stopped; returns the exit code."""
+    os.umask(0o077)  # inherited by all parts, and what they start
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
     try:
         return asyncio.run(installation.run(Settings()))

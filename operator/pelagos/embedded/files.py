@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write(path: Path, text: str, *, mode: int = 0o644) -> None:
+def write(path: Path, text: str, *, mode: int = 0o600) -> None:
     """Replace the file in one step, durably. Raises OSError, and then leaves what was there before."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

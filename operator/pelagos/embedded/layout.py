@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,17 @@ class Layout:
 
     @classmethod
     def of(cls, home: Path) -> Layout:
-        """The layout of a home folder given by the user."""
+        """The layout of a home folder given by the user. Its links are followed once, here; see ``strangers_link``."""
         return cls(Path(os.path.realpath(home.expanduser())))
+
+    @staticmethod
+    def strangers_link(home: Path) -> Path | None:
+        """A link on the way to a home folder that somebody else has made, and could let lead elsewhere."""
+        path = Path(os.path.abspath(home.expanduser()))  # noqa: PTH100  the other way would follow the links
+        for step in (*reversed(path.parents), path):
+            if step.is_symlink() and step.lstat().st_uid not in {0, os.geteuid()}:
+                return step
+        return None
 
     @property
     def lock(self) -> Path:
@@ -68,9 +78,18 @@ class Layout:
         return self.logs / f"{part}.log"
 
     def create(self) -> None:
-        """Make the folders. Raises OSError when that is impossible."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        for folder in (self.certificates.parent, self.etcd):
+        """Make the folders, for their owner alone; a home that was open before is closed. Raises OSError when that is impossible.
+
+        What lies in the home is closed with it, and stays as it is.
+        """
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "it belongs to somebody else", str(self.home))
+            if os.fstat(descriptor).st_mode & 0o077:
+                os.fchmod(descriptor, 0o700)
+        finally:
+            os.close(descriptor)
+        for folder in (self.certificates.parent, self.etcd, self.certificates, self.mlflow, self.logs):
             folder.mkdir(mode=0o700, exist_ok=True)
-        for folder in (self.certificates, self.mlflow, self.logs):
-            folder.mkdir(exist_ok=True)

@@ -134,7 +134,7 @@ def _bring_blob(store: Bucket, sha256: str, cache: Path, uri: str) -> None:
     try:
         file = versions.blob(cache, sha256)
         store.download(_key(sha256), file, sha256=sha256)
-        file.chmod(0o444)  # views are links to it
+        file.chmod(file.stat().st_mode & 0o444)  # views are links to it
     except FileNotFoundError as error:
         raise _unreadable(uri, f"the image {_key(sha256)} is not there") from error
     except storage.ChangedError as error:

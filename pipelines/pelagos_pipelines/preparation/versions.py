@@ -289,7 +289,7 @@ def _write_blob(tree: Tree, source: str, target: Path, digest: str) -> None:
             raise SourceChangedError(f"{printable(source)} changed while the version was made; try again")
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        partial.chmod(0o444)
+        partial.chmod(partial.stat().st_mode & 0o444)  # what the umask leaves
         partial.replace(target)
     finally:  # what did not fit on a full disk must not keep it full
         partial.unlink(missing_ok=True)

@@ -262,6 +262,20 @@ async def data(patient: Patient) -> Iterable[Finding]:
     return [await asyncio.to_thread(_folder, "data", given.data, False)]
 
 
+async def home(patient: Patient) -> Iterable[Finding]:
+    """The state folder of the embedded mode: it holds keys and passwords."""
+    path = patient.settings.home
+    if patient.on_cluster or not path.exists():
+        return []
+    found = path.stat()
+    if found.st_uid != os.geteuid():
+        remedy = "Set PELAGOS_HOME to a folder of your own."
+        return [failure("home", f"the folder {path} belongs to somebody else", remedy)]
+    if found.st_mode & 0o077:
+        return [failure("home", f"other users may look into the folder {path}", "Close it: pelagos down && pelagos up")]
+    return [ok("home", f"the folder {path}, for its owner alone")]
+
+
 def _folder(subject: str, path: Path, written: bool) -> Finding:
     where = path if path.exists() else next(parent for parent in path.parents if parent.exists())
     if not os.access(where, os.W_OK if written else os.R_OK):
@@ -297,6 +311,7 @@ SECTION = Section(
     "Engines",
     (
         ("settings", settings),
+        ("home", home),
         ("pipelines", pipelines),
         ("serving", serving),
         ("tracking", tracking),
