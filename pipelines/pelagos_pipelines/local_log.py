@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pelagos_pipelines.text import shown_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LIMIT = 4 * 1024 * 1024
 """Bytes. A log that grows beyond is cut to its newer half: how a run ended is worth more than how it began."""
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _REMARK = "--- earlier lines were removed\n"
 
 
 class Log(io.TextIOBase):
-    """A text stream into a file, without terminal colours, and with each line of a progress bar on a line of its own."""
+    """A text stream into a file that is fit to be shown: no colours, each line of a progress bar on a line of its own."""
 
     def __init__(self, path: Path, limit: int = LIMIT) -> None:
         self._file = path.open("ab", buffering=0)
@@ -44,7 +44,7 @@ class Log(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Append; returns the number of characters taken."""
-        plain = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+        plain = shown_output(text)
         for line in plain.splitlines():
             self._listen(line)
         data = plain.encode("utf-8", errors="backslashreplace")[-self._limit // 2 :]

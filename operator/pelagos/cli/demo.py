@@ -17,6 +17,7 @@ import yaml
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from pelagos.api.kinds import DATASET, KINDS, MODEL_SERVICE, TRAINING_RUN
 from pelagos.cli import access, down, following, installed, pictures, predict, up
@@ -40,23 +41,25 @@ def demo(
 ) -> None:
     """Start everything, train and serve a detector of phytoplankton, and try it on an image it has never seen."""
     settings = installed.settings()
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = installed.result_console(piped_width=140)
     started = time.monotonic()
     # The demo is about the embedded API server, whatever the user works with otherwise.
     os.environ.pop("KUBECONFIG", None)
     code = 0
     try:
         run(settings, samples, console)
-        console.print(f"\n[bold green]The main job works.[/] {time.monotonic() - started:.0f} s in all.")
+        console.print(
+            Text.assemble(("\nThe main job works.", "bold green"), f" {time.monotonic() - started:.0f} s in all.")
+        )
     except (DemoError, StartError, predict.PredictError, pictures.PictureError) as error:
-        console.print(f"\n[bold red]The demo failed:[/] {error}", highlight=False)
+        console.print(Text.assemble(("\nThe demo failed:", "bold red"), f" {error}"))
         console.print(f"Logs are in {settings.home / 'logs'} and {settings.home / 'runs'}.", highlight=False)
         code = 1
     except KeyboardInterrupt:
         console.print("\nInterrupted.")
         code = 130
     if keep and code == 0:
-        console.print("Everything is left running; stop it with [bold]pelagos down[/].")
+        console.print("Everything is left running; stop it with: pelagos down")
     else:
         console.print("Stopping everything ...")
         down.take_down(settings, console)
@@ -138,7 +141,7 @@ def _figures(training: Mapping[str, Any]) -> Table:
     measured = {name: value for name, value in status["metrics"].items() if name.startswith("test/")}
     for name, value in sorted(measured.items()):
         gate = gates.get(name)
-        table.add_row(name, value, f"[green]at least {gate['minimum']}: passed[/]" if gate else "")
+        table.add_row(name, value, Text(f"at least {gate['minimum']}: passed", "green") if gate else "")
     return table
 
 
@@ -170,7 +173,7 @@ def _password(settings: Settings) -> Path:
 
 
 def _heading(console: Console, number: int, text: str) -> None:
-    console.print(f"\n[bold blue]{number}[/] [bold]{text}[/]", highlight=False)
+    console.print(Text.assemble((f"\n{number}", "bold blue"), " ", (text, "bold")))
 
 
 def _short(path: Path) -> str:

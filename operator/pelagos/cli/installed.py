@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pelagos.api.text import shown
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 
 def settings() -> Settings:
@@ -23,11 +31,26 @@ def settings() -> Settings:
     return given.model_copy(update={"home": layout.home, "environments": given.environments.expanduser().absolute()})
 
 
+class PlainConsole(Console):
+    """A console that takes no orders from what it prints: neither from a terminal's control characters nor from rich's markup.
+
+    Styles are given as Text. All that is written goes through ``render``, also tables and what changes in place.
+    """
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The pieces of a line, each fit to be shown."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=shown(segment.text, lines=True))
+
+
 def progress_console() -> Console:
     """Where progress and problems go: standard error, so that results can be piped."""
-    return Console(stderr=True, highlight=False)
+    return PlainConsole(stderr=True)
 
 
-def result_console() -> Console:
+def result_console(piped_width: int = 250) -> Console:
     """Where results go. Piped, tables are as wide as they need."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 250)
+    return PlainConsole(width=None if sys.stdout.isatty() else piped_width)

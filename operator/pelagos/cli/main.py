@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Any
 
 import typer
+from rich.text import Text
 
 from pelagos.cli import control_plane, demo, doctor, down, installed, operate, predict, status, ui, up
 from pelagos.embedded.failures import StartError
@@ -14,18 +16,17 @@ from pelagos.embedded.failures import StartError
 
 class _App(typer.Typer):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Failures that we can explain need no stack trace."""
+        """Failures that we can explain need no stack trace; those that we cannot print one, fit to be shown."""
         os.umask(0o077)  # whatever we and what we start write is for its owner alone
         try:
             return super().__call__(*arguments, **options)
         except StartError as error:
-            installed.progress_console().print(f"[bold red]Error:[/] {_plain(error)}", soft_wrap=True)
+            words = Text.assemble(("Error: ", "bold red"), str(error))
+            installed.progress_console().print(words, soft_wrap=True)
             sys.exit(1)
-
-
-def _plain(error: StartError) -> str:
-    """Without markup: messages hold paths and log lines with brackets."""
-    return str(error).replace("[", r"\[")
+        except Exception:
+            installed.progress_console().print(traceback.format_exc(), soft_wrap=True)
+            sys.exit(1)
 
 
 app = _App(

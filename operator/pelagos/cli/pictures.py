@@ -12,6 +12,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from pelagos.api.text import shown
+
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 
@@ -178,6 +180,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 def _writable(text: str, font: ImageFont.FreeTypeFont) -> str:
     """What the font can write of a text: Pillow's own one knows ASCII only, and shows boxes for all else."""
+    text = shown(text)
     if font.getname()[0] != _OWN_FONT:
         return text
     plain = unicodedata.normalize("NFKD", text.replace("ß", "ss"))

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from pelagos.api import meta
 from pelagos.api.kinds import MODEL_SERVICE
+from pelagos.api.text import shown, shown_in
 from pelagos.cli import access, forwarding, installed, pictures
 from pelagos.engines import triton_inference
 from pelagos.settings import Settings
@@ -229,7 +230,8 @@ def _print(prediction: Prediction, output: Output) -> None:
         **prediction.content,
     }
     if output is Output.JSON:
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        text = shown(json.dumps(content, indent=2, ensure_ascii=False), lines=True) + "\n"
     else:
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        # YAML knows the escapes in quotes only, and quotes what is not ASCII then.
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=shown_in(content) == content)
     sys.stdout.write(text)

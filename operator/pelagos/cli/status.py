@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pelagos.api.text import shown
 from pelagos.cli import installed, progress
 from pelagos.embedded import daemon
 from pelagos.embedded.layout import Layout
@@ -26,7 +27,7 @@ def status(
     found = daemon.look(layout)
     console = installed.result_console()
     if as_json and found.state is not None:
-        sys.stdout.write(layout.state.read_text(encoding="utf-8"))
+        sys.stdout.write(shown(layout.state.read_text(encoding="utf-8"), lines=True))
     elif found.state is not None and found.runs:
         console.print(f"{found.state.phase}, supervisor {found.state.supervisor.pid}, since {found.state.started_at}")
         console.print(progress.table(found.state))

@@ -19,6 +19,7 @@ from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import Phase, State
 from pelagos.engines import processes
 from pelagos.engines.processes import ProcessId
+from pelagos.observability.logs import configure_plain
 from pelagos.settings import Settings
 
 _PERIOD = 0.15
@@ -98,7 +99,7 @@ def show_addresses(settings: Settings, console: Console) -> None:
         "logs": str(layout.logs),
         "stop": "pelagos down",
     }
-    console.print("[bold green]Pelagos is ready.[/]")
+    console.print(Text("Pelagos is ready.", "bold green"))
     for name, value in rows.items():
         console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
 
@@ -157,8 +158,7 @@ def _stay(settings: Settings, console: Console) -> int:
             f"Pelagos already runs with its state in {layout.home} (supervisor {pid}). Stop it: pelagos down"
         )
     prepare(settings, console)
-    handlers: list[logging.Handler] = [logging.StreamHandler(), logging.FileHandler(layout.log("supervisor"))]
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=handlers)
+    configure_plain(logging.StreamHandler(), logging.FileHandler(layout.log("supervisor")))
     console.print(f"state and logs in {layout.home}; stop with Ctrl-C", markup=False, soft_wrap=True)
     code = asyncio.run(
         installation.run(settings, on_ready=lambda: show_addresses(settings, installed.result_console()))

@@ -9,13 +9,14 @@ import sys
 
 from pelagos.embedded import installation
 from pelagos.embedded.failures import StartError
+from pelagos.observability import logs
 from pelagos.settings import Settings
 
 
 def main() -> int:
     """Run until stopped; returns the exit code."""
     os.umask(0o077)  # inherited by all parts, and what they start
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    logs.configure_plain(logging.StreamHandler(sys.stdout))
     try:
         return asyncio.run(installation.run(Settings()))
     except StartError as error:

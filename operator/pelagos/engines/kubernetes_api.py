@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pelagos.api import meta
+from pelagos.api.text import shown
 from pelagos.engines.kubernetes_rest import SYSTEM, KubernetesRest
 from pelagos.ports.cluster import Resource, from_body
 from pelagos.ports.errors import OutageError
@@ -54,7 +55,7 @@ class KubernetesApi:
             },
             "type": severity,
             "reason": reason,
-            "message": message[:1000],
+            "message": shown(message, lines=True)[:1000],
             "source": {"component": meta.FIELD_MANAGER},
             "reportingComponent": meta.FIELD_MANAGER,
             "reportingInstance": meta.FIELD_MANAGER,

@@ -7,6 +7,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from pelagos.api.text import shown
+
 _FIELDS = ("kind", "namespace", "resource")
 
 
@@ -24,7 +26,26 @@ class JsonFormatter(logging.Formatter):
         entry |= {field: getattr(record, field) for field in _FIELDS if isinstance(getattr(record, field, None), str)}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        # After JSON's own escapes, so that it stays JSON with the same content.
+        return shown(json.dumps(entry, ensure_ascii=False))
+
+
+class PlainFormatter(logging.Formatter):
+    """Renders a record in words, for people's terminals and the supervisor's log."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, fit to be shown."""
+        return shown(super().format(record), lines=True)
+
+
+def configure_plain(*handlers: logging.Handler) -> None:
+    """Send all logs to these handlers in words."""
+    for handler in handlers:
+        handler.setFormatter(PlainFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
 
 
 def configure(level: int = logging.INFO) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from pelagos.api.text import shown, shown_in
 from pelagos.decisions.judging import timestamp
 from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
 
@@ -18,6 +19,8 @@ _STATUS = {
     Stance.PAUSED: "False",
     Stance.NOTED: "False",
 }
+_FOR_SHOW = ("classes", "warnings")
+"""Status fields with words of those who supplied data. What the operator reads back itself stays as it is."""
 _UNDER_WAY = frozenset({Stance.PROGRESSING, Stance.FAILING, Stance.UNKNOWN})
 
 
@@ -29,6 +32,7 @@ def new_status(
     Ready comes first; Reconciling and Stalled are there only while True; every owned condition is there, Unknown when not judged.
     """
     status = {**previous, **decision.status}
+    status |= {key: shown_in(status[key]) for key in _FOR_SHOW if key in status}
     status = {key: value for key, value in status.items() if value is not None}
     status["observedGeneration"] = generation
     known = {condition["type"]: condition for condition in previous.get("conditions", ())}
@@ -58,7 +62,7 @@ def _condition(verdict: Verdict, known: Mapping[str, Any] | None, generation: in
         "type": verdict.type,
         "status": status,
         "reason": verdict.reason,
-        "message": verdict.message[:32000],
+        "message": shown(verdict.message, lines=True)[:32000],
         "observedGeneration": generation,
         "lastTransitionTime": known["lastTransitionTime"] if known is not None and same else timestamp(now),
     }

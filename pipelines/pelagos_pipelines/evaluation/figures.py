@@ -11,6 +11,9 @@ import numpy as np
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.text import Text
+
+from pelagos_pipelines.text import shown
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
@@ -30,6 +33,17 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "text.parse_math": False,  # labels are users' text
 }
+
+
+_set_text = Text.set_text
+
+
+def _set_shown_text(self: Text, words: object) -> None:
+    _set_text(self, words if words is None else shown(str(words), lines=True))
+
+
+# All text of a figure comes through here: labels of ticks are set anew whenever one is drawn.
+Text.set_text = _set_shown_text
 
 
 def confusion(matrix: Any, labels: Sequence[str], title: str, unit: str, folder: Path) -> None:

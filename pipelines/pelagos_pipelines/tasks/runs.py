@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pelagos_pipelines import contract, storage
+from pelagos_pipelines import contract, storage, text
 from pelagos_pipelines.contract import Reason, RefusedError, Split, TrainingRequest, write_atomically
 from pelagos_pipelines.storage import Lease, Place
 
@@ -146,6 +146,7 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         RefusedError: see `reporting`, which this is, too.
         StorageError, TakenOverError: see storage.errors.
     """
+    text.guard_output()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with scratch_for(workspace) as scratch, reporting(report, scratch) as reported:
         places = Places(
@@ -200,6 +201,7 @@ def scratch_for(uri: str) -> Iterator[Path]:
 @contextmanager
 def reporting(report: str, scratch: Path) -> Iterator[Place]:
     """Write ``failure.json`` for a refusal and pass it on. Anything else passes without: it is a bug or an outage."""
+    text.guard_output()
     with _last_words(), _reported(report, scratch) as place:
         yield place
 
@@ -210,7 +212,7 @@ def _last_words() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        words = f"{type(error).__name__}: {error}".encode()[:LONGEST_LAST_WORDS]
+        words = text.shown(f"{type(error).__name__}: {error}").encode()[:LONGEST_LAST_WORDS]
         if TERMINATION_LOG.exists():
             with suppress(OSError):
                 TERMINATION_LOG.write_bytes(words)

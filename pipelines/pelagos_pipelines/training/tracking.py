@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pelagos_pipelines.text import shown
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
@@ -104,8 +106,8 @@ class Tracker:
 
             client.log_batch(
                 self._run,
-                params=[Param(name, value) for name, value in parameters.items()],
-                tags=[RunTag(name, value) for name, value in tags.items()],
+                params=[Param(shown(name), shown(value, lines=True)) for name, value in parameters.items()],
+                tags=[RunTag(shown(name), shown(value, lines=True)) for name, value in tags.items()],
             )
 
         self._put("parameters and tags", send)
@@ -120,7 +122,7 @@ class Tracker:
 
             source = json.dumps({"uri": used.uri})
             dataset = Dataset(
-                used.name, used.digest[:36], "pelagos", source, "{}", json.dumps({"version": used.digest})
+                shown(used.name), used.digest[:36], "pelagos", source, "{}", json.dumps({"version": used.digest})
             )
             client.log_inputs(self._run, [DatasetInput(dataset, [InputTag("mlflow.data.context", used.context)])])
 

@@ -1,0 +1,103 @@
+"""What is shown of strangers' text, the same in both planes, and that no output of the operator forgets it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from datetime import UTC, datetime
+
+import pytest
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+
+from builders import NOW
+from hostile_text import HALF, HOSTILE, is_fit
+from pelagos.api import text
+from pelagos.cli import installed
+from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.observability import logs
+from pelagos.reconcilers import reporting
+from pelagos_pipelines import text as of_the_data_plane
+
+CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x200E, 0x2010), *range(0x2028, 0x202F))]
+CHARACTERS += [chr(code) for code in (0x61C, *range(0x2066, 0x206A), 0xD800, 0xDCFF, 0xDFFF, 0xFEFF, 0xE0041)]
+
+
+@pytest.mark.parametrize("shown", [text.shown, of_the_data_plane.shown], ids=["control plane", "data plane"])
+def test_every_character_that_shows_as_something_else_is_written_out(shown: object) -> None:
+    assert callable(shown)
+    for character in CHARACTERS:
+        found = shown(f"a{character}b")
+        assert found.isascii(), repr(character)
+        assert found.isprintable()
+        assert json.loads(f'"{found}"') == f"a{character}b"
+        assert shown(found) == found
+        assert (shown(f"a{character}b", lines=True) == f"a{character}b") is (character in "\n\t")
+
+
+def test_letters_of_all_languages_stay() -> None:
+    for words in (
+        "Küste, 海, Ωκεανός",
+        "نهر",
+        "मछली",
+        "a\u200db می\u200cروم",
+        "🐟",
+        "Noctiluca scintillans",
+        "\\u202e",
+        "",
+    ):
+        assert text.shown(words) == of_the_data_plane.shown(words) == words
+
+
+def test_conditions_and_what_status_shows_are_fit_to_be_shown() -> None:
+    ready = Verdict("Ready", Stance.REFUSED, "FormatInvalid", f"the class {HOSTILE}{HALF} is wrong")
+    decision = Decision((ready,), status={"classes": [{"name": HOSTILE, "images": 1}], "inputs": {"name": HOSTILE}})
+    status = reporting.new_status({}, decision, (), generation=1, now=NOW)
+
+    assert all(is_fit(condition["message"]) for condition in status["conditions"])
+    assert is_fit(status["classes"][0]["name"])
+    assert status["classes"][0]["images"] == 1
+    assert status["inputs"]["name"] == HOSTILE, "records are kept as they are"
+    json.dumps(status["conditions"], ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("formatter", [logs.JsonFormatter(), logs.PlainFormatter()])
+def test_a_log_line_is_fit_to_be_shown_with_its_traceback_and_stays_what_it_was(formatter: logging.Formatter) -> None:
+    try:
+        raise ValueError(HOSTILE + HALF)
+    except ValueError as error:
+        about = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("x", logging.INFO, __file__, 1, "read %s", (HOSTILE + HALF,), about)
+    record.__dict__["resource"] = HOSTILE
+
+    line = formatter.format(record)
+
+    assert is_fit(line)
+    line.encode()
+    if isinstance(formatter, logs.JsonFormatter):
+        assert json.loads(line)["message"] == f"read {HOSTILE}{HALF}"
+        assert datetime.fromisoformat(json.loads(line)["time"]).tzinfo == UTC
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_console_takes_no_orders_from_what_it_prints(terminal: bool) -> None:
+    console = installed.PlainConsole(width=400)
+    console.file = io.StringIO()
+    console._force_terminal = terminal
+    table = Table(title="fine")
+    table.add_column(HOSTILE)
+    table.add_row(HOSTILE + HALF)
+    console.print(HOSTILE + HALF)
+    console.print(Panel(HOSTILE))
+    console.print(table)
+    with console.status(HOSTILE), Live(table, console=console):
+        pass
+
+    written = console.file.getvalue()
+
+    assert "[bold]loud[/bold]" in written
+    for order in ("\x1b]0", "\x1b[2J", "\x9b", "\x07", "\u202e", "\u2066", "\u2028", "\ud800", "😄", "\x1b]8"):
+        assert order not in written
+    written.encode()
