@@ -56,6 +56,24 @@ class Listing:
     entries: int = 0
 
 
+@dataclass(frozen=True)
+class Opened:
+    """An open regular file, and how it was when it was opened."""
+
+    descriptor: int
+    path: str
+    seen: os.stat_result
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.seen.st_size
+
+    def require_same(self) -> None:
+        """Raise ChangedError when the file is not what it was."""
+        _require_same(self.seen, os.fstat(self.descriptor), self.size, self.path)
+
+
 class Folder:
     """An open folder. Safe to use from several threads; closed when the last reference is gone."""
 
@@ -98,8 +116,8 @@ class Folder:
             return False
 
     @contextlib.contextmanager
-    def open(self, path: str) -> Iterator[int]:
-        """The descriptor of a regular file, for reading.
+    def open(self, path: str) -> Iterator[Opened]:
+        """A regular file, opened for reading.
 
         Raises:
             NoFileError: it is none, or a link leads to it.
@@ -111,8 +129,9 @@ class Folder:
             _require_file(os.stat(name, dir_fd=parent, follow_symlinks=False), path)
             descriptor = os.open(name, _FILE, dir_fd=parent)
         try:
-            _require_file(os.fstat(descriptor), path)
-            yield descriptor
+            seen = os.fstat(descriptor)
+            _require_file(seen, path)
+            yield Opened(descriptor, path, seen)
         finally:
             os.close(descriptor)
 
@@ -123,13 +142,14 @@ class Folder:
             TooLargeError: it has more.
             ChangedError, NoFileError, OSError: see open.
         """
-        with self.open(path) as descriptor:
-            before = os.fstat(descriptor)
-            if before.st_size > limit:
-                raise TooLargeError(before.st_size)
-            with os.fdopen(os.dup(descriptor), "rb") as file:
-                content = file.read(before.st_size + 1)
-            _require_same(before, os.fstat(descriptor), len(content), path)
+        with self.open(path) as opened:
+            if opened.size > limit:
+                raise TooLargeError(opened.size)
+            with os.fdopen(os.dup(opened.descriptor), "rb") as file:
+                content = file.read(opened.size + 1)
+            opened.require_same()
+        if len(content) != opened.size:
+            raise ChangedError(f"{path!r} changed while it was read; try again")
         return content
 
     def copy(self, path: str, target: Path) -> str:
@@ -140,13 +160,12 @@ class Folder:
         """
         digest = hashlib.sha256()
         copied = 0
-        with self.open(path) as descriptor, target.open("wb") as file:
-            before = os.fstat(descriptor)
-            while copied <= before.st_size and (chunk := os.read(descriptor, _CHUNK)):
+        with self.open(path) as opened, target.open("wb") as file:
+            while copied <= opened.size and (chunk := os.read(opened.descriptor, _CHUNK)):
                 digest.update(chunk)
                 file.write(chunk)
                 copied += len(chunk)
-            _require_same(before, os.fstat(descriptor), copied, path)
+            _require_same(opened.seen, os.fstat(opened.descriptor), copied, path)
         return digest.hexdigest()
 
     def _parent(self, path: str) -> contextlib.AbstractContextManager[tuple[int, str]]:
@@ -184,6 +203,18 @@ class Folder:
         elif kind == "file":
             may = os.access(path.rpartition("/")[2], os.R_OK, dir_fd=parent, effective_ids=True)
             (found.files if may else found.closed).append(path)
+
+
+def resolved(base: Path, path: str) -> str | None:
+    """Where ``path`` leads from the resolved folder ``base`` by links, as a path below it; None when that is elsewhere.
+
+    Only names are looked at. Whoever opens the file follows no link, so that it does not matter what changes meanwhile.
+    """
+    try:
+        real = Path(os.path.realpath(base / path))
+        return real.relative_to(base).as_posix() if real.is_relative_to(base) else None
+    except (OSError, ValueError, RuntimeError):  # removed between two looks; a name that none can have
+        return None
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -166,5 +166,8 @@ def _is_data(folder: str) -> bool:
 
 def _target(root: Path, entry: Path) -> str | None:
     """Where a path leads, below the volume; None when that is out of it. Nothing is opened through links."""
-    real = Path(os.path.realpath(entry))
+    try:
+        real = Path(os.path.realpath(entry))
+    except OSError:  # changed between two looks: it is where it is
+        real = entry
     return real.relative_to(root).as_posix() if real.is_relative_to(root) else None

@@ -8,19 +8,18 @@ Boxes are x, y, width, height in pixels; category ids are any integers. ``images
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, TypeAlias
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from pelagos_pipelines.annotations import hostile, linking
+from pelagos_pipelines.annotations import reading as reading_
 from pelagos_pipelines.annotations.model import (
     SPLIT_NAMES,
-    Box,
+    Boxes,
     Collection,
     ImageRecord,
     Sizes,
@@ -29,48 +28,14 @@ from pelagos_pipelines.annotations.model import (
     split_of,
     suffix,
 )
-from pelagos_pipelines.beneath import TooLargeError
 from pelagos_pipelines.contract import SPLITS, Reason, RefusedError, Split, Task
+from pelagos_pipelines.sandbox.ceilings import Ceilings
 
 NAME = "Coco"
 VIEW = "coco"
 TASK = Task.DETECTION
 LAYOUT = "annotations*.json, instances_*.json or _annotations.coco.json with images, annotations and categories"
-MAX_BYTES = 1024**3
 _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", re.IGNORECASE)
-
-_Number: TypeAlias = Annotated[float, Field(strict=True)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
-
-
-class _Image(_Part):
-    id: StrictInt | StrictStr
-    file_name: StrictStr
-    width: StrictInt | None = None
-    height: StrictInt | None = None
-    group: StrictStr | None = None
-    split: StrictStr | None = None
-
-
-class _Annotation(_Part):
-    image_id: StrictInt | StrictStr
-    category_id: StrictInt
-    bbox: tuple[_Number, _Number, _Number, _Number] | tuple[()] = ()
-    iscrowd: StrictInt | StrictBool = 0
-
-
-class _Category(_Part):
-    id: StrictInt
-    name: StrictStr
-
-
-class _File(_Part):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[_Category]
 
 
 @dataclass
@@ -80,6 +45,9 @@ class _Reading:
     names: list[str]
     images: dict[str, ImageRecord]
     orphans: list[str]
+    """Places, and ``lost`` how many there are."""
+    lost: int = 0
+    annotations: int = 0
     crowds: int = 0
     boxless: int = 0
 
@@ -96,9 +64,9 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
         raise hostile.invalid(f"there is no annotation file; Coco expects {LAYOUT}")
     reading = _Reading(names=[], images={}, orphans=[])
     for path in files:
-        _read_file(tree, path, _parse(tree, path), reading)
+        _read_file(tree, path, reading)
     if reading.orphans:
-        raise hostile.missing_images(reading.orphans)
+        raise hostile.missing_images(reading.orphans, reading.lost)
     images = tuple(reading.images[path] for path in sorted(reading.images))
     classes, unused = declared(reading.names, images)
     if not classes:
@@ -152,41 +120,17 @@ def _files(tree: Tree) -> list[str]:
     return [path for path in tree.files if _NAMES.match(PurePosixPath(path).name)]
 
 
-def _parse(tree: Tree, path: str) -> _File:
-    try:
-        content = tree.read(path, MAX_BYTES)
-    except TooLargeError as error:
-        raise hostile.too_large(path, error.size, MAX_BYTES) from error
+def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
     where = hostile.printable(path)
-    try:
-        parsed = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise hostile.invalid(
-            f"{where}, line {error.lineno}, column {error.colno}, is not JSON; export it again"
-        ) from error
-    try:
-        return _File.model_validate(parsed)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(step) for step in first["loc"])
-        message = f"{where} is not COCO: {place or 'content'}: {first['msg']} ({error.error_count()} errors in all)"
-        raise hostile.invalid(f"{message}; export it again as COCO detection, which is {LAYOUT}") from error
-
-
-def _read_file(tree: Tree, path: str, content: _File, reading: _Reading) -> None:
-    where = hostile.printable(path)
-    categories = {
-        entry.id: hostile.class_name(entry.name, f"{where}: categories[{number}].name")
-        for number, entry in enumerate(content.categories)
-    }
-    if len(categories) < len(content.categories):
-        raise hostile.invalid(f"{where} declares two categories with one id; ids must be unique: export it again")
-    reading.names += [categories[key] for key in sorted(categories)]
-    boxes = _boxes(where, content, categories, reading)
-    for number, entry in enumerate(content.images):
+    content = reading_.coco(tree, path)
+    _judge(where, content, reading)
+    reading.names += content.names
+    boxes = _boxes(content)
+    for number, (name, width, height, group, split) in enumerate(content.images):
         place = f"{where}: images[{number}]"
-        found = _locate(tree, path, hostile.relative(entry.file_name, f"{place}.file_name"))
+        found = _locate(tree, path, hostile.relative(name, f"{place}.file_name"))
         if found is None:
+            reading.lost += 1
             reading.orphans.append(place)
         elif found in reading.images:
             raise hostile.invalid(
@@ -195,39 +139,46 @@ def _read_file(tree: Tree, path: str, content: _File, reading: _Reading) -> None
         else:
             reading.images[found] = ImageRecord(
                 path=found,
-                width=entry.width or None,
-                height=entry.height or None,
-                group=entry.group or hostile.original_of(found),
-                split=_split(path) if entry.split is None else _stated(entry.split, place),
-                boxes=tuple(boxes.get(entry.id, ())),
+                width=width or None,
+                height=height or None,
+                group=group or hostile.original_of(found),
+                split=_split(path) if split is None else _stated(split, place),
+                boxes=boxes[number],
             )
 
 
-def _boxes(where: str, content: _File, categories: Mapping[int, str], reading: _Reading) -> dict[int | str, list[Box]]:
-    known = {entry.id for entry in content.images}
-    if len(known) < len(content.images):
-        raise hostile.invalid(f"{where} lists two images with one id; ids must be unique: export it again")
-    boxes: dict[int | str, list[Box]] = defaultdict(list)
-    unknown: list[str] = []
-    for number, entry in enumerate(content.annotations):
-        if entry.image_id not in known:
-            reading.orphans.append(f"{where}: annotations[{number}]")
-        elif entry.category_id not in categories:
-            unknown.append(f"annotations[{number}]")
-        elif entry.iscrowd:
-            reading.crowds += 1  # the box around a crowd is no object: COCO's own evaluation ignores it
-        elif not entry.bbox:
-            reading.boxless += 1  # a mask or key points alone
-        else:
-            boxes[entry.image_id].append(Box(categories[entry.category_id], *entry.bbox))
+def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
+    reading.crowds += content.crowds
+    reading.boxless += content.boxless
+    reading.annotations += len(content.classes)
+    limit = Ceilings.read().annotations
+    if reading.annotations > limit:
+        raise hostile.too_many(where, limit)
+    lost, places = content.orphans
+    reading.lost += lost
+    reading.orphans += [f"{where}: {place}" for place in places]
+    unknown, places = content.unknown
     if unknown:
         raise RefusedError(
             Reason.UNKNOWN_CLASS,
-            f"{where} has {len(unknown)} annotations of categories that it does not declare ({hostile.few(unknown)});"
-            f" declared are {len(categories)}: declare the others, or remove the annotations",
+            f"{where} has {unknown} annotations of categories that it does not declare ({hostile.few(places, of=unknown)});"
+            f" declared are {len(content.names)}: declare the others, or remove the annotations",
             "source",
         )
-    return boxes
+
+
+def _boxes(content: reading_.Coco) -> Sequence[Boxes]:
+    """The boxes of each image, in the order of the file."""
+    import numpy as np
+
+    order = np.argsort(content.whose, kind="stable")
+    classes, sides = content.classes[order], content.sides[order]
+    ends = np.cumsum(np.bincount(content.whose, minlength=len(content.images))).tolist()
+    starts = [0, *ends]
+    return [
+        Boxes(content.names, array("i", classes[start:end].tobytes()), array("d", sides[start:end].tobytes()))
+        for start, end in zip(starts, ends, strict=False)
+    ]
 
 
 def _locate(tree: Tree, annotations: str, name: PurePosixPath) -> str | None:

@@ -11,18 +11,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.sandbox import ceilings
 
 MAX_CLASS_NAME = 200
 MAX_NAMED = 5
+MAX_CLASSES = 10_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 _ROBOFLOW = re.compile(r"^(?P<original>.+)\.rf\.[0-9A-Za-z]{8,64}\.[A-Za-z]+$")
 
 
-def few(names: Iterable[str], limit: int = MAX_NAMED) -> str:
-    """At most ``limit`` names, and how many more there are."""
+def few(names: Iterable[str], limit: int = MAX_NAMED, *, of: int | None = None) -> str:
+    """At most ``limit`` names, and how many more there are; ``of`` says how many, when only the first are given."""
     listed = list(names)
     shown = ", ".join(printable(name) for name in listed[:limit])
-    more = len(listed) - limit
+    more = (len(listed) if of is None else of) - min(len(listed), limit)
     return shown if more <= 0 else f"{shown} and {more} more"
 
 
@@ -69,18 +71,26 @@ def original_of(path: str) -> str | None:
     return found["original"] if found else None
 
 
-def missing_images(orphans: Sequence[str]) -> RefusedError:
-    """The refusal of annotations without an image."""
+def missing_images(orphans: Sequence[str], count: int | None = None) -> RefusedError:
+    """The refusal of annotations without an image; ``count`` when ``orphans`` are only the first."""
+    many = len(orphans) if count is None else count
     return RefusedError(
         Reason.LABEL_WITHOUT_IMAGE,
-        f"{len(orphans)} label files or annotation entries have no image: {few(orphans)}; add the images, or remove the labels",
+        f"{many} label files or annotation entries have no image: {few(orphans, of=many)}; add the images, or remove the labels",
         "source",
     )
 
 
-def too_large(path: str, size: int, limit: int) -> RefusedError:
+def too_large(path: str, size: int, limit: int, raise_it: str = "") -> RefusedError:
     """The refusal of a file that no reader looks into."""
-    return invalid(f"{printable(path)} has {size} bytes; at most {limit} are read: divide it")
+    remedy = f"{raise_it}; divide the file, or have the ceiling raised" if raise_it else "divide it"
+    return invalid(f"{printable(path)} has {size} bytes; at most {limit} are read: {remedy}")
+
+
+def too_many(where: str, limit: int) -> RefusedError:
+    """The refusal of annotations that would fill the memory, ours and that of all who read the version."""
+    remedy = f"{ceilings.raise_it('annotations')}; divide the source, or have the ceiling raised"
+    return invalid(f"{where} brings the source to more than {limit} annotations or images: {remedy}")
 
 
 def closed(paths: Sequence[str]) -> RefusedError:

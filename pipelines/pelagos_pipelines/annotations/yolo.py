@@ -7,18 +7,18 @@ data.yaml is parsed by us and never handed to a framework: ultralytics executes 
 
 from __future__ import annotations
 
-import math
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import yaml
 
-from pelagos_pipelines.annotations import hostile, linking
+from pelagos_pipelines.annotations import hostile, linking, reading
 from pelagos_pipelines.annotations.model import (
     SPLIT_NAMES,
     Box,
+    Boxes,
     Collection,
     ImageRecord,
     Sizes,
@@ -26,25 +26,13 @@ from pelagos_pipelines.annotations.model import (
     declared,
     suffix,
 )
-from pelagos_pipelines.contract import SPLITS, Reason, RefusedError, Split, Task
+from pelagos_pipelines.contract import SPLITS, RefusedError, Split, Task
 
 NAME = "Yolo"
 VIEW = "yolo"
 TASK = Task.DETECTION
 LAYOUT = "data.yaml (names, train, val, test) or classes.txt, with images/ and labels/"
-MAX_YAML_BYTES = 1024**2
-MAX_LABEL_BYTES = 16 * 1024**2
-_BOX_COLUMNS = 5
 _KEYS: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader without aliases: a few lines of them expand to gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.MarkedYAMLError(problem_mark=self.get_event().start_mark)  # type: ignore[no-untyped-call]
-        return super().compose_node(parent, index)
 
 
 @dataclass(frozen=True)
@@ -73,12 +61,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     orphans = [path for path in _label_files(tree) if path not in labels]
     if orphans:
         raise hostile.missing_images(orphans)
-    images = []
-    for path in tree.images:
-        file = _label_path(path)
-        rows = tree.text(file, MAX_LABEL_BYTES) if file in tree.known else ""
-        record = ImageRecord(path=path, split=splits.get(path), group=hostile.original_of(path))
-        images.append(_with_boxes(record, _rows(rows, file), settings.names, sizes(path)))
+    images = list(_labelled(tree, splits, settings.names, sizes))
     classes, unused = declared(settings.names, images)
     if not classes and any(map(sizes, tree.images)):
         raise hostile.unannotated(LAYOUT)
@@ -144,68 +127,27 @@ def _settings(tree: Tree) -> _Settings:
         return _from_yaml(tree, files[0])
     if "classes.txt" not in tree.known:
         raise hostile.invalid(f"there is neither data.yaml nor classes.txt; Yolo expects {LAYOUT}")
-    lines = tree.text("classes.txt", MAX_YAML_BYTES).splitlines()
-    names = tuple(
-        hostile.class_name(line, f"classes.txt, line {number}")
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    )
+    lines = reading.lines(tree, "classes.txt", reading.MAX_SETTINGS)
+    names = tuple(hostile.class_name(line, f"classes.txt, line {number}") for number, line in lines)
+    if len(names) > hostile.MAX_CLASSES:
+        raise hostile.invalid(f"classes.txt declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
     return _Settings("classes.txt", names, {}, PurePosixPath())
 
 
 def _from_yaml(tree: Tree, path: str) -> _Settings:
     where = hostile.printable(path)
-    text = tree.text(path, MAX_YAML_BYTES)
-    try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise hostile.invalid(f"{where}{_place(error)} is not YAML that is read here; correct it") from error
-    if not isinstance(content, dict):
-        raise hostile.invalid(f"{where} is not a mapping; Yolo expects {LAYOUT}")
-    if "download" in content:
-        raise hostile.invalid(
-            f"{where} has the key download, which may hold a program; it is never executed: remove it"
-        )
-    names = _names(where, content)
-    splits = {
-        SPLIT_NAMES[key]: _entries(where, key, content[key]) for key in ("train", "val", "test") if content.get(key)
-    }
-    base, warnings = _base(where, content.get("path"))
-    return _Settings(where, names, splits, base, warnings)
+    found = reading.settings(tree, path)
+    splits = {SPLIT_NAMES[key]: tuple(entries) for key, entries in found.splits.items()}
+    base, warnings = _base(where, found.path)
+    return _Settings(where, found.names, splits, base, warnings)
 
 
-def _place(error: Exception) -> str:
-    """Where in the file; the text of the exception would quote it."""
-    mark = getattr(error, "problem_mark", None)
-    return f", line {mark.line + 1}, column {mark.column + 1}," if mark is not None else ""
-
-
-def _names(where: str, content: Mapping[Any, Any]) -> tuple[str, ...]:
-    names = content.get("names")
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-        names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise hostile.invalid(
-            f"{where}: names must be a list, or a mapping from 0, 1, 2, ... to class names: correct it"
-        )
-    if "nc" in content and content["nc"] != len(names):
-        raise hostile.invalid(f"{where}: nc is not the number of names, {len(names)}: correct one of them")
-    return tuple(hostile.class_name(name, f"{where}: names[{index}]") for index, name in enumerate(names))
-
-
-def _entries(where: str, key: str, value: object) -> tuple[str, ...]:
-    listed = value if isinstance(value, list) else [value]
-    if not all(isinstance(entry, str) and entry for entry in listed):
-        raise hostile.invalid(f"{where}: {key} must be a path or a list of paths below the source: correct it")
-    return tuple(listed)
-
-
-def _base(where: str, value: object) -> tuple[PurePosixPath, tuple[str, ...]]:
+def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]]:
     """The folder that entries are relative to. One outside is where the files lay on their author's machine: not opened."""
     if value is None:
         return PurePosixPath(), ()
     try:
-        return hostile.relative(str(value), f"{where}: path") if str(value) != "." else PurePosixPath(), ()
+        return hostile.relative(value, f"{where}: path") if value != "." else PurePosixPath(), ()
     except RefusedError:
         ignored = f"{where}: path lies outside of the source; the files beside {where} are read"
         return PurePosixPath(), (ignored,)
@@ -245,11 +187,9 @@ def _images_of(tree: Tree, settings: _Settings, entry: str, where: str) -> Itera
 
 def _listed(tree: Tree, settings: _Settings, path: str) -> list[str]:
     images = []
-    for number, line in enumerate(tree.text(path, MAX_LABEL_BYTES).splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in reading.lines(tree, path, reading.MAX_LABELS):
         where = f"{hostile.printable(path)}, line {number}"
-        inner = hostile.relative(line.strip(), where)
+        inner = hostile.relative(line, where)
         known = [str(base / inner) for base in (settings.base, PurePosixPath()) if str(base / inner) in tree.known]
         if not known:
             raise hostile.missing_images([where])
@@ -275,57 +215,20 @@ def _label_files(tree: Tree) -> list[str]:
     return [str(file) for file in files if "labels" in file.parts[:-1] and file.name != "classes.txt"]
 
 
-@dataclass(frozen=True)
-class _Row:
-    where: str
-    class_id: int
-    values: tuple[float, ...]
+def _labelled(tree: Tree, splits: Mapping[str, Split], names: Sequence[str], sizes: Sizes) -> Iterator[ImageRecord]:
+    """All images with their boxes, in pixels."""
+    files = [_label_path(path) for path in tree.images]
+    found = reading.labels(tree, (file for file in files if file in tree.known), len(names))
+    for path, file in zip(tree.images, files, strict=True):
+        record = ImageRecord(path=path, split=splits.get(path), group=hostile.original_of(path))
+        if file in tree.known:
+            labels, size = next(found), sizes(path)
+            if size is not None:
+                record = replace(record, boxes=_boxes(names, labels, size))
+        yield record
 
 
-def _rows(text: str, file: str) -> Iterator[_Row]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        columns = line.split()
-        if not columns:
-            continue
-        where = f"{hostile.printable(file)}, line {number}"
-        try:
-            row = _Row(where, int(columns[0]), tuple(float(column) for column in columns[1:]))
-        except ValueError as error:
-            raise hostile.invalid(
-                f"{where}: this is not 'class x y width height', five numbers; correct the row"
-            ) from error
-        if not all(map(math.isfinite, row.values)):
-            raise hostile.invalid(f"{where}: a value is no finite number; correct the row")
-        polygon = len(columns) > _BOX_COLUMNS + 1 and len(columns) % 2 == 1
-        if len(columns) != _BOX_COLUMNS and not polygon:
-            raise hostile.invalid(
-                f"{where}: {len(columns)} columns; a row has {_BOX_COLUMNS}, or an odd number from 7 for a polygon"
-            )
-        yield row
-
-
-def _with_boxes(
-    image: ImageRecord, rows: Iterable[_Row], names: Sequence[str], size: tuple[int, int] | None
-) -> ImageRecord:
-    boxes = []
-    for row in rows:
-        if not 0 <= row.class_id < len(names):
-            raise RefusedError(
-                Reason.UNKNOWN_CLASS,
-                f"{row.where}: the class is none of those that names declares, {len(names)} (0 to {len(names) - 1}):"
-                " add its name, or remove the row",
-                "source",
-            )
-        if size is not None:
-            boxes.append(_box(names[row.class_id], row.values, size))
-    return replace(image, boxes=tuple(boxes))
-
-
-def _box(label: str, values: Sequence[float], size: tuple[int, int]) -> Box:
+def _boxes(names: Sequence[str], labels: reading.Labels, size: tuple[int, int]) -> Boxes:
     width, height = size
-    if len(values) == _BOX_COLUMNS - 1:
-        x, y, w, h = values
-        return Box(label, (x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
-    xs, ys = values[::2], values[1::2]
-    left, top = min(xs), min(ys)
-    return Box(label, left * width, top * height, (max(xs) - left) * width, (max(ys) - top) * height)
+    pixels = labels.sides * (width, height, width, height)
+    return Boxes(names, array("i", labels.classes.tobytes()), array("d", pixels.tobytes()))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pelagos_pipelines.annotations.hostile import few, invalid, printable
-from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
+from pelagos_pipelines.annotations.model import Box, Boxes, Collection, ImageRecord
 from pelagos_pipelines.contract import Cleaning, Reason, RefusedError
 from pelagos_pipelines.preparation import duplicates
 from pelagos_pipelines.preparation.integrity import Inspection
@@ -56,7 +56,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     kept = tuple(_sized(image, seen[image.path]) for image in collection.images if image.path not in dropped)
     if not kept:
         raise _nothing_left(len(seen), len(corrupt), len(small), rules)
-    kept, clipped = _on_their_images(kept)
+    kept, clipped = _on_their_images(kept, collection.classes)
     if clipped:
         warnings.append(f"{clipped} boxes exceeded their image by up to {OVERHANG:g} pixel and were cut at its edge")
     if corrupt:
@@ -87,21 +87,24 @@ def _sized(image: ImageRecord, inspection: Inspection) -> ImageRecord:
     return replace(image, width=size[0], height=size[1])
 
 
-def _on_their_images(images: Sequence[ImageRecord]) -> tuple[tuple[ImageRecord, ...], int]:
+def _on_their_images(images: Sequence[ImageRecord], classes: Sequence[str]) -> tuple[tuple[ImageRecord, ...], int]:
     """The images with all boxes inside, and how many boxes had to be cut."""
+    numbers = {name: number for number, name in enumerate(classes)}
     wrong: list[str] = []
     clipped = 0
     placed = []
     for image in images:
         boxes = []
+        cut = 0
         for box in image.boxes:
             inside = _clip(box, image)
             if inside is None:
                 wrong.append(f"{image.path} ({box.label}: {box.x:g}, {box.y:g}, {box.width:g}, {box.height:g})")
                 continue
-            clipped += inside is not box
+            cut += inside is not box
             boxes.append(inside)
-        placed.append(replace(image, boxes=tuple(boxes)))
+        clipped += cut
+        placed.append(replace(image, boxes=Boxes.of(boxes, numbers, classes)) if cut else image)
     if wrong:
         raise RefusedError(
             Reason.ANNOTATION_OUTSIDE_IMAGE,

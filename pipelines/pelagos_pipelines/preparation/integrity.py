@@ -122,8 +122,8 @@ def _inspect_file(tree: Tree, path: str, known: Mapping[str, Inspection], inspec
 
 def _name_unread(tree: Tree, path: str, size: int) -> str:
     """Stands for the digest of a file that is too large to be read: sparse ones can claim to have exabytes."""
-    with tree.open(path) as descriptor:
-        beginning = os.read(descriptor, _BEGINNING)
+    with tree.open(path) as opened:
+        beginning = os.read(opened.descriptor, _BEGINNING)
     return hashlib.sha256(f"unread, {size} bytes:".encode() + beginning).hexdigest()
 
 

@@ -12,18 +12,18 @@ import operator
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.hostile import printable
-from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord, Tree
+from pelagos_pipelines.annotations.model import Box, Boxes, Collection, ImageRecord, Tree
 from pelagos_pipelines.contract import Reason, RefusedError, Task, write_atomically
 from pelagos_pipelines.preparation.integrity import Inspection
 
@@ -71,7 +71,10 @@ def locked(store: Path) -> Iterator[None]:
 def source_digest(collection: Collection, inspections: Mapping[str, Inspection]) -> str:
     """Digest of all images that were found and of their annotations, before cleaning."""
     found = {image.path: inspections[image.path].sha256 for image in collection.images}
-    return _digest([found, [_annotation(image) for image in collection.images]])
+    digest = hashlib.sha256(b"[" + _canonical(found) + b",[")
+    _feed(digest, map(_line, collection.images))
+    digest.update(b"]]")
+    return digest.hexdigest()
 
 
 def write(
@@ -93,13 +96,13 @@ def write(
         "classes": list(collection.classes),
         "images": [_entry(image, inspections[image.path]) for image in images],
     }
-    annotations = {"schemaVersion": SCHEMA_VERSION, "images": [_annotation(image) for image in images]}
-    digest = _digest([manifest, annotations])
+    digest = _digest(manifest, map(_line, images))
     folder = store / "versions" / digest
     _write_blobs(store, tree, [inspections[image.path] for image in images], [image.path for image in images])
     if not _is_intact(folder):
         shutil.rmtree(folder, ignore_errors=True)
-        _write_folder(folder, {"manifest": {**manifest, "digest": f"sha256:{digest}"}, "annotations": annotations})
+        named = {**manifest, "digest": f"sha256:{digest}"}
+        _write_folder(folder, {"manifest": _pretty(named), "annotations": _pieces(map(_line, images))})
     return read(folder)
 
 
@@ -112,11 +115,13 @@ def read(uri: str | Path) -> Version:
     folder = Path(uri)
     try:
         manifest = orjson.loads((folder / "manifest.json").read_bytes())
-        annotations = orjson.loads((folder / "annotations.json").read_bytes())
         stated = manifest.pop("digest").removeprefix("sha256:")
-        if _digest([manifest, annotations]) != stated or folder.resolve().name != stated:
+        marks = _Marks(manifest["classes"])
+        with (folder / "annotations.json").open("rb") as file:
+            digest = _digest(manifest, map(marks.take, _annotations_in(file)))
+        if digest != stated or folder.resolve().name != stated:
             raise _unreadable(folder, "its content does not match its digest")
-        version = _version(folder, stated, manifest, annotations)
+        version = _version(folder, stated, manifest, marks)
         sizes = {image["path"]: image["size"] for image in manifest["images"]}
         _require_sizes(version, sizes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -204,32 +209,94 @@ def _annotation(image: ImageRecord) -> dict[str, Any]:
     return {"path": image.path, "boxes": boxes}
 
 
-def _digest(content: object) -> str:
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+def _canonical(content: object) -> bytes:
+    found: bytes = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return found
 
 
-def _version(folder: Path, digest: str, manifest: Any, annotations: Any) -> Version:
+def _line(image: ImageRecord) -> bytes:
+    """The annotations of one image; sources have millions of boxes, so that nothing ever holds all of them as objects."""
+    return _canonical(_annotation(image))
+
+
+def _feed(digest: Any, lines: Iterable[bytes]) -> None:
+    for number, line in enumerate(lines):
+        digest.update(b"," + line if number else line)
+
+
+def _digest(manifest: Mapping[str, Any], lines: Iterable[bytes]) -> str:
+    """Digest of the canonical JSON of manifest and annotations, the latter line by line."""
+    digest = hashlib.sha256(b"[" + _canonical(manifest) + b',{"images":[')
+    _feed(digest, lines)
+    digest.update(b'],"schemaVersion":%d}]' % SCHEMA_VERSION)
+    return digest.hexdigest()
+
+
+_HEAD, _TAIL = b'{"images":[\n', b'],"schemaVersion":%d}\n' % SCHEMA_VERSION
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The content of annotations.json: a line for each image, so that it can be read in pieces."""
+    yield _HEAD
+    for number, line in enumerate(lines):
+        yield b",\n" + line if number else line
+    yield b"\n" + _TAIL
+
+
+def _annotations_in(file: BinaryIO) -> Iterator[Any]:
+    """What annotations.json says of each image. Versions of old, which have no line for each, are read at once."""
+    if file.readline() != _HEAD:
+        file.seek(0)
+        content = orjson.loads(file.read())
+        if content["schemaVersion"] != SCHEMA_VERSION or len(content) != 2:
+            raise ValueError("schemaVersion")
+        yield from content["images"]
+        return
+    line = b""
+    for line in file:
+        if line == _TAIL:
+            return
+        if line.strip():
+            yield orjson.loads(line.rstrip(b",\n"))
+    raise ValueError("it has no end")
+
+
+class _Marks:
+    """The annotations of a version by path, in little memory."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes = tuple(classes)
+        self._numbers = {name: number for number, name in enumerate(self._classes)}
+        self._found: dict[str, tuple[str | None, Boxes]] = {}
+
+    def take(self, mark: Any) -> bytes:
+        """Note what ``mark`` says, and return it as it goes into the digest."""
+        boxes = (Box(box["class"], box["x"], box["y"], box["width"], box["height"]) for box in mark.get("boxes", ()))
+        self._found[mark["path"]] = mark.get("class"), Boxes.of(boxes, self._numbers, self._classes)
+        return _canonical(mark)
+
+    def record(self, entry: Any) -> ImageRecord:
+        """The image of which the manifest's ``entry`` says the rest."""
+        label, boxes = self._found[entry["path"]]
+        return ImageRecord(
+            path=entry["path"],
+            width=entry["width"],
+            height=entry["height"],
+            group=entry["group"],
+            split=entry["split"],
+            label=label,
+            boxes=boxes,
+        )
+
+
+def _version(folder: Path, digest: str, manifest: Any, marks: _Marks) -> Version:
     blobs = folder.resolve().parent.parent / "blobs"
-    marks = {mark["path"]: mark for mark in annotations["images"]}
-    images = tuple(_record(entry, marks[entry["path"]]) for entry in manifest["images"])
+    images = tuple(map(marks.record, manifest["images"]))
     files = {entry["path"]: blob(blobs, entry["sha256"]) for entry in manifest["images"]}
     held = folder / HELD
     splits = frozenset(orjson.loads(held.read_bytes())) if held.exists() else None
     return Version(
         digest, folder, Collection(Task(manifest["task"]), tuple(manifest["classes"]), images), files, splits
-    )
-
-
-def _record(entry: Any, mark: Any) -> ImageRecord:
-    boxes = (Box(box["class"], box["x"], box["y"], box["width"], box["height"]) for box in mark.get("boxes", ()))
-    return ImageRecord(
-        path=entry["path"],
-        width=entry["width"],
-        height=entry["height"],
-        group=entry["group"],
-        split=entry["split"],
-        label=mark.get("class"),
-        boxes=tuple(boxes),
     )
 
 
@@ -295,14 +362,20 @@ def _write_blob(tree: Tree, source: str, target: Path, digest: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _write_folder(folder: Path, files: Mapping[str, object]) -> None:
+def _pretty(content: object) -> list[bytes]:
+    return [orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)]
+
+
+def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
     partial = folder.with_name(f"{_PARTIAL}{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         for name, content in files.items():
-            text = orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-            write_atomically(partial / f"{name}.json", text.decode())
+            with (partial / f"{name}.json").open("wb") as file:
+                file.writelines(content)
+                file.flush()
+                os.fsync(file.fileno())
         _sync_folder(partial)
         partial.rename(folder)
     except OSError:

@@ -27,6 +27,13 @@ class Ceilings:
     checkpoint_mebibytes: int = 1024
     """MiB of a checkpoint to start from, and of the tensors in it."""
 
+    annotation_mebibytes: int = 256
+    """MiB of one file of annotations."""
+    annotations: int = 1_000_000
+    """Boxes, and images, that the annotation files of one source may list."""
+    annotation_seconds: int = 120
+    """Seconds of processor time that parsing one annotation file may take."""
+
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Ceilings:
         """From the environment. Raises ValueError for anything but whole numbers from 1."""
@@ -36,8 +43,8 @@ class Ceilings:
             text = given.get(setting(field.name), "")
             if not text:
                 continue
-            if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 1_000_000):
-                raise ValueError(f"{setting(field.name)} is {text!r}; it must be a whole number from 1 to 1000000")
+            if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 1_000_000_000):
+                raise ValueError(f"{setting(field.name)} is {text!r}; it must be a whole number from 1 to 1000000000")
             values[field.name] = int(text)
         return cls(**values)
 

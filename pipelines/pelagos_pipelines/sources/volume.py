@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from pelagos_pipelines import storage
+from pelagos_pipelines import beneath, storage
 from pelagos_pipelines.annotations import hostile
 from pelagos_pipelines.annotations.hostile import few, printable
 from pelagos_pipelines.annotations.model import Tree
@@ -114,11 +113,8 @@ def _inner(root: Path, link: str, folder: Folder) -> str | None:
 
     Nothing is opened through the link: by the time the file is read it may lead to another place.
     """
-    target = Path(os.path.realpath(root / link))
-    if not target.is_relative_to(root):
-        return None
-    path = target.relative_to(root).as_posix()
-    return path if folder.is_file(path) else None
+    path = beneath.resolved(root, link)
+    return path if path is not None and folder.is_file(path) else None
 
 
 def _not_found(path: str) -> RefusedError:

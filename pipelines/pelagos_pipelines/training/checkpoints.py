@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pelagos_pipelines import storage
+from pelagos_pipelines import beneath, storage
 from pelagos_pipelines.beneath import ChangedError, Folder, NoFileError
 from pelagos_pipelines.contract import Reason, RefusedError, Weights
 
@@ -31,13 +31,13 @@ def take(weights: Weights, data_root: Path, target: Path) -> Path:
         RefusedError: CHECKPOINT_INVALID: the path leaves the data volume, is no file, or has another sha256.
     """
     base = data_root.resolve()
-    path = Path(os.path.realpath(base / weights.path)) if "\0" not in weights.path else base.parent
-    if not path.is_relative_to(base):
+    path = beneath.resolved(base, weights.path)
+    if path is None:
         raise _invalid(f"{weights.path!r} leads out of the data volume; name a file below it")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         # Links on the way were resolved once; the file is opened without any, whatever stands there by now.
-        digest = Folder(base).copy(path.relative_to(base).as_posix(), target)
+        digest = Folder(base).copy(path, target)
     except (NoFileError, ChangedError) as error:
         raise _invalid(f"{weights.path!r} is not a file on the data volume; check the spelling or upload it") from error
     except PermissionError as error:
