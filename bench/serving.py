@@ -19,6 +19,7 @@ from bench.plan import Plan
 from bench.results import Cell, Section, middle
 from pelagos.api.model_service import Runtime
 from pelagos.decisions import durations
+from pelagos.engines import triton_local_state
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.ports.serving import ServiceState, ServiceWant
 
@@ -162,8 +163,10 @@ async def _start(plan: Plan, want: ServiceWant) -> Endpoint:
         await triton.close()
     if not probed.correct:
         raise measuring.MeasurementError(f"the served model answers wrong: {probed.message} {seen.message}")
-    state = json.loads((plan.folder / "home" / "services" / want.uid / "state.json").read_text(encoding="utf-8"))
-    return Endpoint(want.model_name, want.uid, seen.grpc_url, state["process"]["pid"])
+    server = triton_local_state.read(plan.folder / "home" / "services" / want.uid).current
+    if server is None or server.process is None:
+        raise measuring.MeasurementError("the server is gone")
+    return Endpoint(want.model_name, want.uid, seen.grpc_url, server.process.pid)
 
 
 async def _remove(plan: Plan, want: ServiceWant) -> None:

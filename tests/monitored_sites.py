@@ -26,6 +26,10 @@ from aiohttp import web
 import state_metrics
 from monitoring_tools import ENVIRONMENTS, MANIFESTS
 from pelagos.api.kinds import KINDS
+from pelagos.engines import sockets
+from pelagos.engines.envoy_config import Ports
+from pelagos.engines.processes import ProcessId
+from pelagos.engines.triton_gateway import Gateway
 from pelagos.engines.triton_local_server import ServerFolder
 from pelagos.observability.measured import measured
 from pelagos.ports.fakes.serving import ServingFake
@@ -185,18 +189,23 @@ class StateMetrics:
 
 
 class Triton:
-    """A real Triton with the model ``echo``."""
+    """A real Triton with the model ``echo``, behind its gateway."""
 
     def __init__(self, folder: Path) -> None:
-        self._server = ServerFolder(folder, ENVIRONMENTS / "triton", folder / "backends")
+        environment = ENVIRONMENTS / "triton"
+        self._gateway = Gateway(folder, environment)
+        service, run = folder / "services" / MODEL, sockets.folder(folder)
+        self._server = ServerFolder(service, 1, environment, folder / "backends", run)
         self._model = self._server.served / "repository" / MODEL
+        self._process: ProcessId | None = None
 
     async def start(self) -> None:
         """Start it and wait for the model."""
         (self._model / "1").mkdir(parents=True)
         (self._model / "1" / "model.py").write_text(_MODEL_CODE, encoding="utf-8")
         (self._model / "config.pbtxt").write_text(_MODEL_CONFIG, encoding="utf-8")
-        self._server.start(MODEL, "digest", 0, set())
+        self._process = self._server.start()
+        await self._gateway.keep({MODEL: (MODEL, self._server)})
         async with aiohttp.ClientSession() as session:
             for _ in range(300):
                 with contextlib.suppress(aiohttp.ClientError):
@@ -208,14 +217,13 @@ class Triton:
 
     async def stop(self) -> None:
         """End it."""
-        await self._server.stop()
+        await self._gateway.keep({})
+        await self._server.stop(self._process)
 
     @property
     def metrics_port(self) -> int:
         """Where it serves /metrics."""
-        state = self._server.read_state()
-        assert state is not None
-        return state.ports.metrics
+        return self._ports.metrics
 
     async def ask(self, session: aiohttp.ClientSession, milliseconds: int) -> bool:
         """One request that takes so long, or breaks the model (BROKEN) or is refused (REFUSED); whether it was answered."""
@@ -226,10 +234,14 @@ class Triton:
             return answer.status == 200
 
     @property
+    def _ports(self) -> Ports:
+        ports = self._gateway.ports(MODEL)
+        assert ports is not None
+        return ports
+
+    @property
     def _url(self) -> str:
-        state = self._server.read_state()
-        assert state is not None
-        return f"http://127.0.0.1:{state.ports.http}"
+        return f"http://127.0.0.1:{self._ports.http}"
 
 
 async def repeat(act: Callable[[], Awaitable[object]], pause: float, skip: Callable[[], bool]) -> None:

@@ -20,6 +20,7 @@ import pytest
 import model_packages
 from kserve_stand_in.nodes import PODS
 from pelagos.api import meta
+from pelagos.engines import triton_local_state
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.serving import ServingFake
@@ -89,8 +90,10 @@ class TritonWorld:
         self.home = home
 
     def pid(self, uid: str) -> int:
-        state = json.loads((self.home / "services" / uid / "state.json").read_text())
-        return int(state["process"]["pid"])
+        server = triton_local_state.read(self.home / "services" / uid).newest
+        assert server is not None
+        assert server.process is not None
+        return server.process.pid
 
     async def kill(self, uid: str) -> None:
         os.kill(self.pid(uid), signal.SIGKILL)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import command_lines
 from installations import BIN, ENVIRONMENTS, ROOT, Installation, dataset, service, training
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(900)]
@@ -139,6 +140,15 @@ def test_metrics_tell_of_resources_and_probes(served: Installation) -> None:
 
     assert 'pelagos_resources{kind="ModelService",ready="True"} 1.0' in text
     assert 'pelagos_model_probes_total{outcome="correct"}' in text
+
+
+def test_no_secret_is_in_any_command_line(served: Installation) -> None:
+    secrets = command_lines.secrets_of(served.home)
+    token = (served.home / "control-plane/tokens.csv").read_bytes().split(b",")[0]
+    assert token in secrets
+    assert served.processes("tritonserver") != []
+    assert served.processes("envoy") != []
+    assert command_lines.told(secrets) == []
 
 
 def test_a_second_up_says_that_it_runs_already(served: Installation) -> None:

@@ -72,7 +72,7 @@ def start_detached(command: Sequence[str | Path], *, environment: Mapping[str, s
     """
     arguments = [str(part) for part in command]
     inherited = {INSTALLATION: os.environ[INSTALLATION]} if INSTALLATION in os.environ else {}
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         pid = os.posix_spawn(
             arguments[0],

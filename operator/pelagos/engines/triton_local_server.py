@@ -1,8 +1,8 @@
-"""One Triton server process: its command, its state file, its end. Called by triton_local; knows processes, not models.
+"""One Triton server process: its command, its sockets, its end. Called by triton_local; knows processes, not models.
 
 The binary comes from the wheel of nvidia-pytriton in the environment ``triton``; no Python of that package is used. It is
-an old release that dies of one hostile request to its repository API, so everything but inference and health asks for a
-secret, and it listens on the loopback interface only.
+an old release that executes what it is told to load, so it takes no orders: what it serves is in its folder when it starts. It
+listens on Unix sockets in a folder of the owner, on no port.
 """
 
 from __future__ import annotations
@@ -10,137 +10,100 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import os
-import random
 import re
-import secrets
+import shutil
 import signal
-import socket
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+import sys
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pelagos.engines import processes
-from pelagos.engines.processes import ProcessId
+from pelagos.engines import private_start, processes, sockets
+from pelagos.engines.envoy_config import Upstream
 from pelagos.ports.errors import OutageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pelagos.engines.processes import ProcessId
+
 SYSTEM = "Triton"
-HOST = "127.0.0.1"
-SECRET_HEADER = "pelagos-secret"  # noqa: S105 - the name of the header
 GRACE_SECONDS = 5.0
 _EXIT_SECONDS = 3
 """Triton waits this long for requests under way; without it 30 s for one that hangs."""
-_RESTRICTED = "metadata,shared-memory,model-config,model-repository,statistics,trace,logging"
-_PORTS = range(20000, 32768)
-"""Below the range from which Linux takes ports for outgoing connections."""
 _LOG_LIMIT = 8 * 1024 * 1024
 _LOG_KEPT = 1024 * 1024
 _LOG_SEARCHED = 64 * 1024
 _ERROR = re.compile(r"\S+ [EF] \d+ [\w.]+:\d+\] (?!\"CudaDriverHelper)(.*)|(?i:(.*error while loading .*))")
 """Triton's error lines, but the one that every machine without a GPU gets; and the dynamic linker's about a missing library."""
-_PROGRAMS = (b"tritonserver", b"triton_python_backend_stub")
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Where a server listens."""
-
-    http: int
-    grpc: int
-    metrics: int
-
-
-@dataclass(frozen=True)
-class State:
-    """What is remembered of a server. ``process`` is None from the intent to start one until it is started."""
-
-    digest: str
-    ports: Ports
-    secret: str
-    restarts: int
-    started_at: datetime
-    process: ProcessId | None
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the process still runs."""
-        return self.process is not None and processes.is_alive(self.process)
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory
 
 
 class ServerFolder:
-    """The folder of one service; ``path`` need not exist yet. All methods block shortly, except ``stop``."""
+    """The folder of one server of a service; need not exist yet. All methods block shortly, except ``stop``.
 
-    def __init__(self, path: Path, environment: Path, backends: Path) -> None:
-        self.path = path
-        self.log = path / "triton.log"
-        self.served = path / "served"
+    ``service`` is the folder of the service, ``number`` the server's among those of the service, ``run`` where sockets are.
+    """
+
+    def __init__(self, service: Path, number: int, environment: Path, backends: Path, run: Path) -> None:
+        self.path = service / str(number)
+        self.log = self.path / "triton.log"
+        self.served = self.path / "served"
         self._environment = environment
         self._backends = backends
-        self._state = path / "state.json"
         # Two installations on one machine may serve resources with the same uid.
-        self._shared_memory = f"pelagos-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}-"
+        digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()
+        self._shared_memory = f"pelagos-{digest[:16]}-"
+        self._sockets = run / f"{digest[:12]}"
 
-    def read_state(self) -> State | None:
-        """What is remembered; None when nothing is."""
-        try:
-            content = json.loads(self._state.read_text(encoding="utf-8"))
-            process = content["process"]
-            return State(
-                digest=content["digest"],
-                ports=Ports(**content["ports"]),
-                secret=content["secret"],
-                restarts=content["restarts"],
-                started_at=datetime.fromisoformat(content["startedAt"]),
-                process=ProcessId(**process) if process else None,
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    @property
+    def upstream(self) -> Upstream:
+        """Its sockets. Triton puts a port behind the path of the one for gRPC, whether it means something or not."""
+        return Upstream(
+            str(self._sockets / "http"), f"{self._sockets / 'grpc'}:{_NO_PORT}", str(self._sockets / "metrics")
+        )
 
-    def forget_state(self) -> None:
-        """Remember nothing."""
-        self._state.unlink(missing_ok=True)
+    @property
+    def connections(self) -> int:
+        """How many are open from the gateway."""
+        return sockets.connections(Path(self.upstream.http)) + sockets.connections(Path(self.upstream.grpc))
 
-    def start(self, model: str, digest: str, restarts: int, taken: set[int]) -> None:
-        """Start a server for the model in ``served``. None may run; see ``stop``.
-
-        The intent is written first: whoever finds it without a process looks for the process by its command.
-        """
-        before = self.read_state()
-        ports = before.ports if before and _are_free(before.ports) else _free_ports(taken)
-        state = State(digest, ports, secrets.token_hex(16), restarts, datetime.now(UTC), None)
-        self._write_state(state)
+    def start(self) -> ProcessId:
+        """Start a server for what is in ``served``. None may run; see ``stop``."""
+        self._remove_sockets()
+        self._sockets.mkdir(mode=0o700)
         # What is in the log is about this process; the one before may have told why it died.
         with contextlib.suppress(FileNotFoundError):
             self.log.replace(self.log.with_name("triton.log.1"))
-        command = self._command(model, state)
-        process = processes.start_detached(command, environment=self._variables(), output=self.log)
-        self._write_state(replace(state, process=process))
+        return start_private(self._command(), self._libraries, environment=self._variables(), output=self.log)
 
-    async def stop(self) -> None:
-        """End the server, with or without state, and all that it left in memory."""
-        state = self.read_state()
-        if state is not None and state.process is not None:
-            await _end(state.process)
-        for stray in self._strays():
-            await _end(stray)
-        self._free_shared_memory()
+    async def stop(self, process: ProcessId | None) -> None:
+        """End the server, known or not, and all that it left in memory: at once when it has no requests under way."""
+        if process is not None and self.connections:
+            await end(process)
+        elif process is not None:
+            await processes.kill_group(process, 0)
+        for stray in strays(self._repository_argument):
+            await end(stray)
+        for region in self.regions():
+            region.unlink(missing_ok=True)
+        self._remove_sockets()
 
-    def bound_log(self, limit: int = _LOG_LIMIT) -> None:
-        """Keep the log's end only when it has grown too big. The server appends, so it goes on writing at the new end."""
-        with contextlib.suppress(OSError):
-            if self.log.stat().st_size > limit:
-                with self.log.open("rb+") as file:
-                    file.seek(-_LOG_KEPT, os.SEEK_END)
-                    kept = file.read()
-                    file.seek(0)
-                    file.truncate()
-                    file.write(kept)
+    def regions(self) -> list[Path]:
+        """What the server shares with its models; one that was killed leaves it behind."""
+        return list(_SHARED_MEMORY.glob(f"{self._shared_memory}*"))
+
+    def close_regions(self) -> None:
+        """To others, where the kernel did not let us do that from the start."""
+        for region in self.regions():
+            with contextlib.suppress(OSError):
+                if region.stat().st_mode & 0o077:
+                    region.chmod(0o600)
+
+    def bound_log(self) -> None:
+        """See bound."""
+        bound(self.log)
 
     def last_error(self) -> str:
         """The last error in the log of the present or latest process; empty when it told of none."""
@@ -151,26 +114,23 @@ class ServerFolder:
             return (matches[-1][1] or matches[-1][2]).strip(' "')[:500] if matches else ""
         return ""
 
-    def _command(self, model: str, state: State) -> list[str | Path]:
-        site = _site_packages(self._environment)
+    def _command(self) -> list[str | Path]:
+        site = site_packages(self._environment)
         binary = site / "pytriton/tritonserver/bin/tritonserver"
         if not binary.is_file():
             raise OutageError(SYSTEM, f"{binary} is not installed; run `make install`")
-        ports, header = state.ports, f"{SECRET_HEADER}={state.secret}"
         return [
             binary,
-            *(self._repository_argument, f"--load-model={model}", "--model-control-mode=explicit"),
+            *(self._repository_argument, "--model-control-mode=none"),
             # A model that does not load must leave a server that can say why.
             *("--exit-on-error=false", "--strict-readiness=false", f"--exit-timeout-secs={_EXIT_SECONDS}"),
             *(f"--backend-directory={_backend_directory(site, self._backends)}", "--allow-gpu-metrics=false"),
             # Packages are complete and need no memory for transfers to a GPU.
             *("--disable-auto-complete-config", "--pinned-memory-pool-byte-size=0"),
             f"--backend-config=python,shm-region-prefix-name={self._shared_memory}",
-            *(f"--http-address={HOST}", f"--http-port={ports.http}"),
-            *(f"--grpc-address={HOST}", f"--grpc-port={ports.grpc}"),
-            *(f"--metrics-address={HOST}", f"--metrics-port={ports.metrics}"),
-            f"--http-restricted-api={_RESTRICTED}:{header}",
-            f"--grpc-restricted-protocol={_RESTRICTED}:{header}",
+            f"--http-address=unix:{self._sockets / 'http'}",
+            *(f"--grpc-address=unix:{self._sockets / 'grpc'}", f"--grpc-port={_NO_PORT}"),
+            f"--metrics-address=unix:{self._sockets / 'metrics'}",
             *("--log-format=ISO8601", "--metrics-config=summary_latencies=true"),
         ]
 
@@ -178,12 +138,14 @@ class ServerFolder:
     def _repository_argument(self) -> str:
         return f"--model-repository={self.served / 'repository'}"
 
+    @property
+    def _libraries(self) -> Path:
+        return site_packages(self._environment) / "nvidia_pytriton.libs"
+
     def _variables(self) -> dict[str, str]:
-        site = _site_packages(self._environment)
         return {
             # The Python backend takes its interpreter's packages from the first python3 in PATH, and ignores PYTHONPATH.
             "PATH": f"{self._environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-            "LD_LIBRARY_PATH": str(site / "nvidia_pytriton.libs"),
             "PYTHONNOUSERSITE": "1",
             "ORT_DISABLE_TELEMETRY": "1",
             "CUDA_VISIBLE_DEVICES": "",
@@ -191,45 +153,48 @@ class ServerFolder:
             "HOME": str(self.path),
         }
 
-    def _write_state(self, state: State) -> None:
-        process = state.process
-        content = {
-            "digest": state.digest,
-            "ports": {"http": state.ports.http, "grpc": state.ports.grpc, "metrics": state.ports.metrics},
-            "secret": state.secret,
-            "restarts": state.restarts,
-            "startedAt": state.started_at.isoformat(),
-            "process": {"pid": process.pid, "started": process.started} if process else None,
-        }
-        partial = self._state.with_name("state.json.partial")
-        partial.unlink(missing_ok=True)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._state)
-
-    def _free_shared_memory(self) -> None:
-        """A server that was killed leaves its regions behind."""
-        for region in Path("/dev/shm").glob(f"{self._shared_memory}*"):  # noqa: S108 - where Linux keeps shared memory
-            region.unlink(missing_ok=True)
-
-    def _strays(self) -> Iterator[ProcessId]:
-        """Processes of this service that no state tells of: we died between starting one and writing it down."""
-        repository = os.fsencode(self.served / "repository")
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                arguments = (entry / "cmdline").read_bytes()
-                if arguments.split(b"\0")[0].endswith(_PROGRAMS) and repository in arguments:
-                    process = processes.identify(int(entry.name))
-                    if process is not None:
-                        yield process
+    def _remove_sockets(self) -> None:
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
 
-async def _end(process: ProcessId) -> None:
+_NO_PORT = 1
+
+
+def start_private(
+    command: list[str | Path], libraries: Path | str, *, environment: dict[str, str], output: Path
+) -> ProcessId:
+    """Start a process detached, whose files are its owner's alone; see private_start."""
+    launcher: list[str | Path] = [sys.executable, "-I", "-S", private_start.__file__, libraries]
+    return processes.start_detached([*launcher, *command], environment=environment, output=output)
+
+
+def strays(argument: str) -> Iterator[ProcessId]:
+    """Processes with this argument, or one below it, that no state tells of: we died between starting one and writing it down."""
+    wanted = os.fsencode(argument)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            if any(found == wanted or found.startswith(wanted + b"/") for found in arguments):
+                process = processes.identify(int(entry.name))
+                if process is not None and process.pid != os.getpid():
+                    yield process
+
+
+def bound(log: Path, limit: int = _LOG_LIMIT) -> None:
+    """Keep a log's end only when it has grown too big. Its writer appends, so it goes on at the new end."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > limit:
+            with log.open("rb+") as file:
+                file.seek(-_LOG_KEPT, os.SEEK_END)
+                kept = file.read()
+                file.seek(0)
+                file.truncate()
+                file.write(kept)
+
+
+async def end(process: ProcessId) -> None:
     """Let the server end its model processes; a signal to all of them at once would make it wait for the dead."""
     if processes.is_alive(process):
         with contextlib.suppress(ProcessLookupError):
@@ -240,39 +205,8 @@ async def _end(process: ProcessId) -> None:
     await processes.kill_group(process, 0)
 
 
-def taken_ports(services: Path) -> set[int]:
-    """Ports that services of this installation have or had and may ask for again."""
-    ports: set[int] = set()
-    for path in services.glob("*/state.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
-            ports.update(json.loads(path.read_text(encoding="utf-8"))["ports"].values())
-    return ports
-
-
-def _free_ports(taken: set[int]) -> Ports:
-    candidates = random.sample(_PORTS, len(_PORTS))
-    free = (port for port in candidates if port not in taken and _is_free(port))
-    try:
-        return Ports(http=next(free), grpc=next(free), metrics=next(free))
-    except StopIteration:
-        raise OutageError(SYSTEM, f"no free port from {_PORTS.start} to {_PORTS.stop - 1}") from None
-
-
-def _are_free(ports: Ports) -> bool:
-    return all(_is_free(port) for port in (ports.http, ports.grpc, ports.metrics))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def _site_packages(environment: Path) -> Path:
+def site_packages(environment: Path) -> Path:
+    """Where the packages of an environment are."""
     found = sorted(environment.glob("lib/python3.*/site-packages"))
     return found[-1] if found else environment / "lib/python3/site-packages"
 

@@ -1,0 +1,53 @@
+"""Becomes another program that keeps to itself. Run as a script by the engines of one machine, with a bare interpreter.
+
+``private_start.py LIBRARIES PROGRAM ARGUMENT...``: what the program writes is its owner's alone (umask 077), it leaves no memory
+images behind, and LD_LIBRARY_PATH is ``LIBRARIES``. Triton's Python backend shares memory with its models in files that it
+opens to all readers by fchmod, images of users among them; here that call succeeds and changes nothing.
+"""
+
+import ctypes
+import os
+import resource
+import struct
+import sys
+
+_NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
+_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
+_ALLOW, _PRETEND = 0x7FFF0000, 0x00050000
+_ARCHITECTURES = {"x86_64": (0xC000003E, 91), "aarch64": (0xC00000B7, 52)}
+"""By machine: how the kernel calls it, and its number of fchmod."""
+
+
+def close_modes() -> bool:
+    """From now on, files of this process and its children keep the mode that they were made with; False where that cannot be."""
+    known = _ARCHITECTURES.get(os.uname().machine)
+    if known is None:
+        return False
+    architecture, fchmod = known
+    steps = [
+        (_LOAD, 0, 0, 4),
+        (_EQUAL, 0, 3, architecture),
+        (_LOAD, 0, 0, 0),
+        (_EQUAL, 0, 1, fchmod),
+        (_RETURN, 0, 0, _PRETEND),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code)))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    is_bound = prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) == 0
+    return is_bound and bool(prctl(_SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0) == 0)
+
+
+def main() -> None:
+    """Become the program."""
+    libraries, program, *arguments = sys.argv[1:]
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    close_modes()
+    variables = {**os.environ, "LD_LIBRARY_PATH": libraries}
+    os.execve(program, [program, *arguments], variables)  # noqa: S606 - no shell is wanted
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The folder for an installation's Unix sockets: closed to others, and with a path short enough. Called by the local engines."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from pelagos.ports.errors import OutageError
+
+_LONGEST = 107
+"""Bytes that Linux allows for the path of a socket."""
+_NAMES = 32
+"""Bytes for what is below the folder."""
+_ELSEWHERE = Path("/tmp")  # noqa: S108 - only where a folder there proves to be ours
+_LISTENS, _FLAGS, _PATH = "00010000", 3, 7
+"""In /proc/net/unix: the flag of a socket that listens, and the columns of flags and path."""
+
+
+def folder(home: Path) -> Path:
+    """The folder, made when it is not there: in the home, or in /tmp where the home's path is too long.
+
+    Raises OutageError when it belongs to somebody else, or is open to others.
+    """
+    found = home / "run"
+    if len(os.fsencode(found)) + _NAMES > _LONGEST:
+        digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+        found = _ELSEWHERE / f"pelagos-{os.getuid()}-{digest}"
+    found.mkdir(mode=0o700, parents=found.parent == home, exist_ok=True)
+    seen = found.lstat()
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
+        raise OutageError("sockets", f"{found} is no folder of ours; remove it, or ask its owner to")
+    if seen.st_mode & 0o077:
+        found.chmod(0o700)
+    return found
+
+
+def connections(path: Path) -> int:
+    """How many connections are open to the server that listens, or listened, on this socket."""
+    count = 0
+    with Path("/proc/net/unix").open(encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            columns = line.rstrip("\n").split(maxsplit=_PATH)
+            count += len(columns) > _PATH and columns[_PATH] == str(path) and columns[_FLAGS] != _LISTENS
+    return count

@@ -1,0 +1,27 @@
+"""The look for secrets in command lines finds one that is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import command_lines
+
+
+def test_a_secret_in_a_command_line_is_found(tmp_path: Path) -> None:
+    secret = "c2f7a1e09b4d5f6688aa"
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/tokens.csv").write_text(f"{secret},pelagos-admin,pelagos-admin,system:masters\n")
+    (tmp_path / "state.json").write_text('{"digest": "0123456789abcdef0123"}')
+    secrets = command_lines.secrets_of(tmp_path)
+    assert secrets == {secret.encode()}
+    assert command_lines.told(secrets) == []
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()", f"--restricted={secret}"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    try:
+        ((line, found),) = command_lines.told(secrets)
+        assert b"--restricted" in line
+        assert found == secret.encode()
+    finally:
+        process.communicate(timeout=10)
