@@ -179,7 +179,8 @@ def _serving(
     if settings.serving_engine == "local":
         from pelagos.engines.triton_local import TritonLocal
 
-        return TritonLocal(settings.home, settings.environments)
+        hosts = tuple(filter(None, settings.serving_hosts.split(",")))
+        return TritonLocal(settings.home, settings.environments, hosts=hosts)
     from pelagos.engines.kubernetes_objects import KubernetesObjects
 
     if settings.serving_engine == "kserve":

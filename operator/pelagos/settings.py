@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """Of both."""
 
+    serving_hosts: str = Field("", pattern=r"^[A-Za-z0-9.,:\[\]-]*$")
+    """Names, separated by commas, that clients of local model servers may ask for beside localhost, 127.0.0.1 and [::1]: those of
+    a proxy that passes requests on."""
+
     kubeflow_url: str = ""
     """The Kubeflow Pipelines API, for example http://ml-pipeline.kubeflow:8888."""
     kubeflow_public_url: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -11,7 +12,7 @@ from pelagos.ports.errors import OutageError
 
 _LONGEST = 107
 """Bytes that Linux allows for the path of a socket."""
-_NAMES = 32
+_NAMES = 24
 """Bytes for what is below the folder."""
 _ELSEWHERE = Path("/tmp")  # noqa: S108 - only where a folder there proves to be ours
 _LISTENS, _FLAGS, _PATH = "00010000", 3, 7
@@ -21,12 +22,9 @@ _LISTENS, _FLAGS, _PATH = "00010000", 3, 7
 def folder(home: Path) -> Path:
     """The folder, made when it is not there: in the home, or in /tmp where the home's path is too long.
 
-    Raises OutageError when it belongs to somebody else, or is open to others.
+    Raises OutageError when it belongs to somebody else.
     """
-    found = home / "run"
-    if len(os.fsencode(found)) + _NAMES > _LONGEST:
-        digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-        found = _ELSEWHERE / f"pelagos-{os.getuid()}-{digest}"
+    found = _place(home)
     found.mkdir(mode=0o700, parents=found.parent == home, exist_ok=True)
     seen = found.lstat()
     if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
@@ -34,6 +32,20 @@ def folder(home: Path) -> Path:
     if seen.st_mode & 0o077:
         found.chmod(0o700)
     return found
+
+
+def tidy(home: Path) -> None:
+    """Remove the folder when nothing is in it."""
+    with contextlib.suppress(OSError):
+        _place(home).rmdir()
+
+
+def _place(home: Path) -> Path:
+    found = home / "run"
+    if len(os.fsencode(found)) + _NAMES <= _LONGEST:
+        return found
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    return _ELSEWHERE / f"pelagos-{os.getuid()}-{digest}"
 
 
 def connections(path: Path) -> int:

@@ -66,6 +66,11 @@ class Gateway:
         return self._folder / "envoy.log"
 
     @property
+    def is_installed(self) -> bool:
+        """Whether there is an Envoy to start."""
+        return self._program.is_file()
+
+    @property
     def process(self) -> ProcessId | None:
         """What is remembered of Envoy's process."""
         try:
@@ -106,6 +111,23 @@ class Gateway:
         """Whether requests still go to this server, or that is not known."""
         clusters = await self._ask("clusters")
         return clusters is None or f"{server.upstream.grpc}::" in clusters or f"{server.upstream.http}::" in clusters
+
+    async def trouble(self) -> str | None:
+        """What is wrong with it, for people; None when nothing is, or nothing is served."""
+        served = sorted(path.parent.name for path in self._services.glob(f"[!.]*/{triton_local_state.NAME}"))
+        if not served:
+            return None
+        process = self.process
+        if process is None or not processes.is_alive(process):
+            return f"no Envoy runs before {len(served)} model servers"
+        told = await self._ask("stats?filter=update_rejected")
+        if told is None:
+            return f"Envoy (process {process.pid}) does not answer on {self._admin}"
+        rejected = [line for line in told.splitlines() if not line.endswith(": 0")]
+        if rejected:
+            return f"Envoy rejects its configuration ({rejected[0]}); {self.log} says why"
+        silent = [uid for uid in served if not await self.has(uid)]
+        return f"Envoy does not listen for {', '.join(silent)}; {self.log} says why" if silent else None
 
     async def _keep(self, upstreams: dict[str, tuple[str, ServerFolder]]) -> None:
         process = self.process
@@ -164,10 +186,8 @@ class Gateway:
                 self._is_confirmed = False
 
     async def _start(self, bootstrap: dict[str, Any]) -> None:
-        path = self._folder / "bootstrap.json"
-        site = triton_local_server.site_packages(self._environment)
-        program = site / "envoy/_bin/envoy"
-        if not program.is_file():
+        path, program = self._folder / "bootstrap.json", self._program
+        if not self.is_installed:
             raise OutageError(SYSTEM, f"{program} is not installed; run `make install`")
         for stray in triton_local_server.strays(str(path)):
             await processes.kill_group(stray, 1)
@@ -193,6 +213,10 @@ class Gateway:
         for name in ("state.json", "listeners.json", "clusters.json", "bootstrap.json"):
             (self._folder / name).unlink(missing_ok=True)
         self._admin.unlink(missing_ok=True)
+
+    @property
+    def _program(self) -> Path:
+        return triton_local_server.site_packages(self._environment) / "envoy/_bin/envoy"
 
     @property
     def _admin(self) -> Path:

@@ -145,6 +145,7 @@ class TritonLocal:
                 await asyncio.to_thread(triton_local_package.remove, service)
             # Held by us until after the folder is gone; whoever waits for it makes a new one.
             lock.unlink(missing_ok=True)
+            sockets.tidy(self._home)
 
     async def close(self) -> None:
         """Watch no longer. Servers and gateway go on."""

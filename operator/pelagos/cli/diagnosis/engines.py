@@ -128,8 +128,21 @@ async def serving(patient: Patient) -> Iterable[Finding]:
     """KServe with our runtime, or what plain Deployments need, or the local Triton."""
     engine = patient.settings.serving_engine
     if engine == "local":
-        return [_environment("serving", patient.settings, Path("triton/bin/python"))]
+        return [_environment("serving", patient.settings, Path("triton/bin/python")), await _gateway(patient.settings)]
     return await _kserve(patient) if engine == "kserve" else await _deployments(patient)
+
+
+async def _gateway(given: Settings) -> Finding:
+    """Envoy, which stands before local model servers."""
+    from pelagos.engines.triton_gateway import Gateway
+
+    gateway = Gateway(given.home.absolute(), given.environments.absolute() / "triton")
+    if not gateway.is_installed:
+        return failure("gateway", "Envoy is missing in the environment triton", "make install")
+    trouble = await gateway.trouble()
+    if trouble:
+        return failure("gateway", trouble, "The operator starts it within seconds; if this stays, see its log.")
+    return ok("gateway", "Envoy runs before the model servers" if gateway.process else "Envoy; no model is served")
 
 
 async def _kserve(patient: Patient) -> list[Finding]:
