@@ -138,4 +138,6 @@ def altered(want: ServiceWant, place: Path, fault: str) -> ServiceWant:
         known["detections"][0]["box"][0] += 3
         contents = {"probe.json": json.dumps(known).encode()}
     manifest, onnx = model_packages.altered(Path(want.package_uri), place, contents)
-    return replace(want, package_uri=str(place), onnx_sha256=onnx, manifest_sha256=manifest, digest=f"{want.digest} altered")
+    return replace(
+        want, package_uri=str(place), onnx_sha256=onnx, manifest_sha256=manifest, digest=f"{want.digest} altered"
+    )

@@ -6,7 +6,6 @@ On a cluster the API server and Triton are real; nodes and KServe are the stand-
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import uuid

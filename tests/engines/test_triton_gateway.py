@@ -237,7 +237,7 @@ async def test_a_new_model_that_is_no_good_leaves_the_old_one_serving(
     seen = await settled(triton, uid)
     assert seen.state is ServiceState.LOAD_FAILED
     assert seen.message.endswith("; the model before it goes on being served")
-    assert ("Protobuf parsing failed" if fault == "does not load" else "missing: Ceratium") in seen.message
+    assert ("protobuf parsing failed" if fault == "does not load" else "missing: ceratium") in seen.message.lower()
     assert seen.grpc_url == before.grpc_url
     image = (Path(good.package_uri) / "probe.png").read_bytes()
     answer, _ = await triton_inference.infer(seen.grpc_url, "detector", image, 10)

@@ -165,6 +165,19 @@ async def test_a_package_that_was_deleted_is_still_served_after_a_death(
     assert (await settled(triton, uid)).state is ServiceState.LOADED
 
 
+async def test_settings_change_when_the_package_was_deleted(
+    triton: TritonLocal, tmp_path: Path, uid: str, make_want: MakeWant
+) -> None:
+    want = copy_of_package(make_want(uid=uid), tmp_path / "package")
+    await triton.apply(want)
+    await settled(triton, uid)
+    shutil.rmtree(tmp_path / "package")
+    changed = replace(want, confidence="0.75", digest="changed")
+    await triton.apply(changed)
+    seen = await settled(triton, uid)
+    assert (seen.state, seen.digest) == (ServiceState.LOADED, "changed")
+
+
 async def test_a_refused_change_leaves_the_server_alone(
     triton: TritonLocal, tmp_path: Path, uid: str, make_want: MakeWant
 ) -> None:

@@ -173,7 +173,8 @@ class TritonLocal:
         folder = self._folder(uid, number)
         prepared = None
         if not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
-            prepared = await asyncio.to_thread(triton_local_package.prepare, want, folder.path)
+            others = [self._folder(uid, server).path for server in state.servers]
+            prepared = await asyncio.to_thread(triton_local_package.prepare, want, folder.path, others)
         if not state.servers:
             await self._end_strays(uid)
         gone = [server for server in (state.current, state.following) if server is not None and server is not same]
@@ -260,6 +261,9 @@ class TritonLocal:
         if datetime.now(UTC) - current.started_at < timedelta(seconds=min(30, 2**current.restarts)):
             return state
         folder = self._folder(uid, current)
+        want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
+        if want is None or not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
+            return state  # altered since: only what is wanted now may start
         await folder.stop(current.process)
         again = replace(current, restarts=current.restarts + 1, started_at=datetime.now(UTC), process=None)
         triton_local_state.write(self._services / uid, replace(state, current=again))

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import util
 from io import BufferedReader
 from pathlib import Path
@@ -35,17 +35,18 @@ _FICLONE = 0x40049409
 """Linux: let two files share their blocks until one of them is written."""
 
 
-def prepare(want: ServiceWant, folder: Path) -> Path:
+def prepare(want: ServiceWant, folder: Path, others: Iterable[Path] = ()) -> Path:
     """Make what ``want`` names in a new folder below ``folder``, to be installed.
 
-    Raises RejectedError when the package is missing, incomplete, altered, or another one than ``want`` names.
+    ``others`` are folders of the same service, whose copies do where the package has been deleted. Raises RejectedError when the
+    package is missing, incomplete, altered, or another one than ``want`` names.
     """
     if not _MODEL_NAME.fullmatch(want.model_name):
         raise _rejected(f"the model name {want.model_name!r} is not allowed; use letters, digits, '.', '_' and '-'")
     partial = folder / "served.partial"
     remove(partial)
-    own = folder / "served" / "package"
-    source = own if _is_whole(own, want) else _path(want.package_uri)
+    copies = (place / "served" / "package" for place in (folder, *others))
+    source = next((copy for copy in copies if _is_whole(copy, want)), None) or _path(want.package_uri)
     (partial / "package").mkdir(parents=True)
     for name in (DESCRIPTION, *FILES):
         _copy(source, name, partial / "package" / name)
