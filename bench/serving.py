@@ -35,12 +35,14 @@ _LOAD_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A loaded model in a Triton server of its own."""
+    """A loaded model in a Triton server of its own. ``alone`` is its own address, ``address`` that of Envoy before it."""
 
     name: str
     uid: str
     address: str
+    alone: str
     process: int
+    envoy: int
 
 
 class Here:
@@ -83,7 +85,7 @@ def measure(plan: Plan) -> Section:
     images = _images(plan)
     package = _package(plan, images)
     default = durations.microseconds(Runtime().max_queue_delay)
-    wants = {f"Triton, queue delay {delay / 1000:g} ms": _want(package, delay) for delay in (default, WAITING)}
+    wants = {_name(delay): _want(package, delay) for delay in (default, WAITING)}
     here = Here(plan, Path(package["uri"]), images)
     try:
         endpoints = {name: asyncio.run(_start(plan, want)) for name, want in wants.items()}
@@ -93,15 +95,20 @@ def measure(plan: Plan) -> Section:
             candidates[f"{HERE}, {at_once}"] = partial(here.measure, at_once, number)
             for name, endpoint in endpoints.items():
                 ask = partial(clients.ask, endpoint.address, endpoint.name, encoded, at_once, number)
-                candidates[f"{name}, {at_once}"] = partial(_served, endpoint, ask)
+                processes = (endpoint.process, endpoint.envoy)
+                candidates[f"{name}, {at_once}"] = partial(_served, processes, ask)
+            endpoint = endpoints[_name(default)]
+            ask = partial(clients.ask, endpoint.alone, endpoint.name, encoded, at_once, number)
+            candidates[f"{_name(default)}, without Envoy, {at_once}"] = partial(_served, (endpoint.process,), ask)
         for warm_up in candidates.values():
             warm_up()
         found = measuring.alternate(candidates, repeats, plan.say)
+        resident = measuring.resident_bytes(next(iter(endpoints.values())).envoy)
     finally:
         here.close()
         for want in wants.values():
             asyncio.run(_remove(plan, want))
-    return _section(plan, number, found)
+    return _section(plan, number, found, resident)
 
 
 def _images(plan: Plan) -> Path:
@@ -163,10 +170,12 @@ async def _start(plan: Plan, want: ServiceWant) -> Endpoint:
         await triton.close()
     if not probed.correct:
         raise measuring.MeasurementError(f"the served model answers wrong: {probed.message} {seen.message}")
-    server = triton_local_state.read(plan.folder / "home" / "services" / want.uid).current
-    if server is None or server.process is None:
-        raise measuring.MeasurementError("the server is gone")
-    return Endpoint(want.model_name, want.uid, seen.grpc_url, server.process.pid)
+    server = triton_local_state.read(triton.services / want.uid).current
+    envoy = triton.gateway.process
+    if server is None or server.process is None or envoy is None:
+        raise measuring.MeasurementError("the server is gone, or Envoy before it")
+    alone = f"unix:{triton.folder(want.uid, server).upstream.grpc}"
+    return Endpoint(want.model_name, want.uid, seen.grpc_url, alone, server.process.pid, envoy.pid)
 
 
 async def _remove(plan: Plan, want: ServiceWant) -> None:
@@ -175,19 +184,28 @@ async def _remove(plan: Plan, want: ServiceWant) -> None:
     await triton.close()
 
 
-def _served(endpoint: Endpoint, ask: Callable[[], Answers]) -> Answers:
-    """With the processor time of the server and its model process."""
-    cpu = measuring.cpu_seconds(endpoint.process)
+def _served(processes: tuple[int, ...], ask: Callable[[], Answers]) -> Answers:
+    """With the processor time of the server with its model process, and of Envoy where it is asked."""
+    cpu = sum(map(measuring.cpu_seconds, processes))
     answers = ask()
-    return answers.costing(measuring.cpu_seconds(endpoint.process) - cpu)
+    return answers.costing(sum(map(measuring.cpu_seconds, processes)) - cpu)
 
 
-def _section(plan: Plan, number: int, found: dict[str, list[Answers]]) -> Section:
+def _name(delay: int) -> str:
+    return f"Triton, queue delay {delay / 1000:g} ms"
+
+
+def _section(plan: Plan, number: int, found: dict[str, list[Answers]], resident: int) -> Section:
     boxes = found[f"{HERE}, 1"][0]
     return Section(
         title="Serving",
         reading=plan.reading(
-            size=SIZE, number=number, threads=THREADS, images=IMAGES, boxes=f"{boxes.boxes / boxes.images:.0f}"
+            size=SIZE,
+            number=number,
+            threads=THREADS,
+            images=IMAGES,
+            boxes=f"{boxes.boxes / boxes.images:.0f}",
+            envoy=f"{resident / 1e6:.0f}",
         ),
         columns=["", "p50 ms", "p95 ms", "images/s", "CPU ms per image", "client CPU ms per image", "images/s, ratio"],
         rows=[_row(name, answers, found[f"{HERE}, {name[-1]}"]) for name, answers in found.items()],

@@ -54,7 +54,9 @@ async def test_a_port_that_somebody_took_while_no_gateway_ran_is_given_up(
     before, gateway = triton.gateway.ports(uid), triton.gateway.process
     assert before is not None
     assert gateway is not None
+    assert await triton.gateway.trouble() is None
     await processes.kill_group(gateway, 0)
+    assert await triton.gateway.trouble() == "no Envoy runs before 1 model server"
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", before.grpc))

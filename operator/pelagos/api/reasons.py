@@ -338,14 +338,14 @@ MODEL_SERVICE = (
         "Train or register the model in this namespace, or name a package below the folder in the message.",
     ),
     Reason("RegistryRejected", "needs you", "The registry refused the look-up.", "Follow the message."),
-    Reason("Starting", "under way", "The server is being started."),
+    Reason("Starting", "under way", "The server is being started; one that serves already goes on meanwhile."),
     Reason("Loading", "under way", "The server loads the model."),
     Reason("Loaded", "done", "The server has loaded the model."),
     Reason("LoadTimeout", "being healed", "The model did not load within two minutes; the server is started anew."),
     Reason(
         "ModelLoadFailed",
         "needs you",
-        "The server refuses the model.",
+        "The server refuses the model, or answers its probe wrong. On one machine, the model before it goes on being served.",
         "Correct spec.model; a new model is loaded by itself.",
     ),
     Reason(

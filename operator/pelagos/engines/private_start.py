@@ -1,8 +1,9 @@
 """Becomes another program that keeps to itself. Run as a script by the engines of one machine, with a bare interpreter.
 
 ``private_start.py LIBRARIES PROGRAM ARGUMENT...``: what the program writes is its owner's alone (umask 077), it leaves no memory
-images behind, and LD_LIBRARY_PATH is ``LIBRARIES``. Triton's Python backend shares memory with its models in files that it
-opens to all readers by fchmod, images of users among them; here that call succeeds and changes nothing.
+images behind, may hold as many connections as the system allows, and has ``LIBRARIES`` as LD_LIBRARY_PATH. Triton's Python
+backend shares memory with its models in files that it opens to all readers by fchmod, images of users among them; here that
+call succeeds and changes nothing.
 """
 
 import ctypes
@@ -44,6 +45,8 @@ def main() -> None:
     libraries, program, *arguments = sys.argv[1:]
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     close_modes()
     variables = {**os.environ, "LD_LIBRARY_PATH": libraries}
     os.execve(program, [program, *arguments], variables)  # noqa: S606 - no shell is wanted

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import random
 import socket
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from pelagos.engines.triton_local_server import ServerFolder
+
+logger = logging.getLogger(__name__)
 
 SYSTEM = "Envoy"
 HOST = "127.0.0.1"
@@ -119,13 +122,14 @@ class Gateway:
             return None
         process = self.process
         if process is None or not processes.is_alive(process):
-            return f"no Envoy runs before {len(served)} model servers"
-        told = await self._ask("stats?filter=update_rejected")
+            return f"no Envoy runs before {len(served)} model server{'s' if len(served) > 1 else ''}"
+        told = await self._ask("stats?filter=version_text")
         if told is None:
             return f"Envoy (process {process.pid}) does not answer on {self._admin}"
-        rejected = [line for line in told.splitlines() if not line.endswith(": 0")]
-        if rejected:
-            return f"Envoy rejects its configuration ({rejected[0]}); {self.log} says why"
+        for name in ("listeners", "clusters"):
+            content = _read(self._folder / f"{name}.json") or {}
+            if str(content.get("version_info")) not in told:
+                return f"Envoy rejects its {name}; {self.log} says why"
         silent = [uid for uid in served if not await self.has(uid)]
         return f"Envoy does not listen for {', '.join(silent)}; {self.log} says why" if silent else None
 
@@ -203,6 +207,7 @@ class Gateway:
         triton_local_state.write_json(self._folder / "state.json", {"process": asdict(process)})
         self._changed = monotonic()
         self._is_confirmed = False
+        logger.info("started Envoy before %d model servers (process %d)", len(self._known()), process.pid)
 
     async def _stop(self) -> None:
         process = self.process

@@ -29,7 +29,7 @@ from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
 HEALTH_TIMEOUT = 2.0
@@ -57,13 +57,14 @@ class TritonLocal:
     ) -> None:
         self._probe_timeout = probe_timeout
         self._home = home.absolute()
-        self._services = self._home / "services"
+        self.services = self._home / "services"
         self._backends = self._home / "triton-backends"
         self._environment = environments.absolute() / "triton"
         self._created = datetime.now(UTC)
         self._since: dict[str, tuple[tuple[Server, ServiceState], datetime]] = {}
         self._wrong: dict[str, tuple[Server, str]] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._fault = ""
         self.gateway = Gateway(self._home, self._environment, hosts)
 
     async def observe(self, uid: str) -> ServiceSeen | None:
@@ -75,7 +76,7 @@ class TritonLocal:
         server = state.newest
         if server is None:
             return None
-        folder = self._folder(uid, server)
+        folder = self.folder(uid, server)
         want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
         if want is None:
             return None
@@ -117,7 +118,7 @@ class TritonLocal:
         if server is state.current:
             # The way that clients go, by a door of our own that none of them can take up.
             return await self._probe(uid, server, self.gateway.private(uid))
-        return await self._probe(uid, server, self._folder(uid, server).upstream.grpc)
+        return await self._probe(uid, server, self.folder(uid, server).upstream.grpc)
 
     async def restart(self, uid: str) -> None:
         """Kill a server that runs and does not answer right, so that ``apply`` starts it anew. No effect when there is none."""
@@ -126,7 +127,7 @@ class TritonLocal:
             async with self._alone(uid):
                 server = triton_local_state.read(service).newest
                 if server is not None:
-                    await self._folder(uid, server).stop(server.process)
+                    await self.folder(uid, server).stop(server.process)
 
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
         """Stop the endpoint and leave no process; remove its files unless told to keep them. No effect when there is none."""
@@ -139,7 +140,7 @@ class TritonLocal:
             triton_local_state.forget(service)
             await self._keep()
             for server in state.servers:
-                await self._folder(uid, server).stop(server.process)
+                await self.folder(uid, server).stop(server.process)
             await self._end_strays(uid)
             if not keep_files:
                 await asyncio.to_thread(triton_local_package.remove, service)
@@ -157,23 +158,24 @@ class TritonLocal:
     def _service(self, uid: str) -> Path:
         if not _UID.fullmatch(uid):
             raise RejectedError(SYSTEM, f"{uid!r} is no uid")
-        return self._services / uid
+        return self.services / uid
 
-    def _folder(self, uid: str, server: Server | int) -> ServerFolder:
+    def folder(self, uid: str, server: Server | int) -> ServerFolder:
+        """The folder of one server of a service."""
         number = server if isinstance(server, int) else server.number
         run = sockets.folder(self._home)
-        return ServerFolder(self._services / uid, number, self._environment, self._backends, run)
+        return ServerFolder(self.services / uid, number, self._environment, self._backends, run)
 
     # --- starting
 
     async def _start(self, want: ServiceWant, state: State, same: Server | None) -> None:
         """Start what is wanted: in the place of the server that died, or beside the one that goes on until this one is right."""
-        uid, service = want.uid, self._services / want.uid
+        uid, service = want.uid, self.services / want.uid
         number = same.number if same is not None else await asyncio.to_thread(_number, service, want, state)
-        folder = self._folder(uid, number)
+        folder = self.folder(uid, number)
         prepared = None
         if not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
-            others = [self._folder(uid, server).path for server in state.servers]
+            others = [self.folder(uid, server).path for server in state.servers]
             prepared = await asyncio.to_thread(triton_local_package.prepare, want, folder.path, others)
         if not state.servers:
             await self._end_strays(uid)
@@ -193,23 +195,29 @@ class TritonLocal:
         process = await asyncio.to_thread(folder.start)
         triton_local_state.write(service, after.changed(replace(server, process=process)))
 
+    async def _make_good(self, folder: ServerFolder, want: ServiceWant, others: Iterable[Path] = ()) -> None:
+        """What the server shall load is there, and as it was wanted; no server of the folder may run. Raises RejectedError."""
+        if not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
+            prepared = await asyncio.to_thread(triton_local_package.prepare, want, folder.path, others)
+            await asyncio.to_thread(triton_local_package.install, prepared, folder.served)
+
     async def _drop(self, uid: str, state: State) -> None:
         """What was to follow is wanted no longer."""
         if state.following is not None:
-            triton_local_state.write(self._services / uid, replace(state, following=None))
+            triton_local_state.write(self.services / uid, replace(state, following=None))
             await self._forget(uid, state.following)
 
     async def _forget(self, uid: str, server: Server) -> None:
-        folder = self._folder(uid, server)
+        folder = self.folder(uid, server)
         await folder.stop(server.process)
         await asyncio.to_thread(shutil.rmtree, folder.path, ignore_errors=True)
 
     async def _end_strays(self, uid: str) -> None:
         """Servers of which no state tells."""
-        known = f"--model-repository={self._services / uid}"
-        numbers = [int(path.name) for path in (self._services / uid).glob("[0-9]*") if path.name.isdigit()]
+        known = f"--model-repository={self.services / uid}"
+        numbers = [int(path.name) for path in (self.services / uid).glob("[0-9]*") if path.name.isdigit()]
         for number in numbers:
-            await self._folder(uid, number).stop(None)
+            await self.folder(uid, number).stop(None)
         for stray in strays(known):
             await end(stray)
 
@@ -217,7 +225,7 @@ class TritonLocal:
 
     async def _advance(self, uid: str) -> None:
         """Bring a change further, unless somebody else is at it."""
-        service = self._services / uid
+        service = self.services / uid
         state = triton_local_state.read(service)
         if state.following is None and not state.leaving:
             return
@@ -238,20 +246,21 @@ class TritonLocal:
         found, _ = await self._ask_server(uid, following)
         is_right = False
         if found is ServiceState.LOADED:
-            result = await self._probe(uid, following, self._folder(uid, following).upstream.grpc)
+            result = await self._probe(uid, following, self.folder(uid, following).upstream.grpc)
             is_right = result.correct
             if not is_right:
                 self._wrong[uid] = (following, result.message)
         if current is not None and not is_right:
-            if current.is_alive:
+            of_current, _ = await self._ask_server(uid, current)
+            if of_current in (ServiceState.LOADED, ServiceState.STARTING):
                 return state
-            if found is not ServiceState.STARTING:
+            if of_current is ServiceState.DEAD and found is not ServiceState.STARTING:
                 return await self._revive(uid, state, current)
         leaving = (
             (*state.leaving, replace(current, released_at=datetime.now(UTC))) if current is not None else state.leaving
         )
         after = State(current=following, leaving=leaving)
-        triton_local_state.write(self._services / uid, after)
+        triton_local_state.write(self.services / uid, after)
         self._wrong.pop(uid, None)
         await self._keep()
         return after
@@ -260,28 +269,32 @@ class TritonLocal:
         """Start the old server again: it died while the new one is of no use."""
         if datetime.now(UTC) - current.started_at < timedelta(seconds=min(30, 2**current.restarts)):
             return state
-        folder = self._folder(uid, current)
+        folder = self.folder(uid, current)
         want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
-        if want is None or not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
-            return state  # altered since: only what is wanted now may start
+        if want is None:
+            return state
         await folder.stop(current.process)
+        try:
+            await self._make_good(folder, want)
+        except RejectedError:
+            return state  # altered since, and nowhere whole: only what is wanted now may start
         again = replace(current, restarts=current.restarts + 1, started_at=datetime.now(UTC), process=None)
-        triton_local_state.write(self._services / uid, replace(state, current=again))
+        triton_local_state.write(self.services / uid, replace(state, current=again))
         process = await asyncio.to_thread(folder.start)
         after = replace(state, current=replace(again, process=process))
-        triton_local_state.write(self._services / uid, after)
+        triton_local_state.write(self.services / uid, after)
         return after
 
     async def _end_leaving(self, uid: str, state: State) -> None:
         """End old servers that have answered what they had."""
         for server in state.leaving:
-            folder = self._folder(uid, server)
+            folder = self.folder(uid, server)
             is_late = server.released_at is None or datetime.now(UTC) - server.released_at > _LEAVE
             if server.is_alive and not is_late and (await self.gateway.uses(folder) or folder.connections):
                 continue
             await self._forget(uid, server)
             state = replace(state, leaving=tuple(other for other in state.leaving if other is not server))
-            triton_local_state.write(self._services / uid, state)
+            triton_local_state.write(self.services / uid, state)
 
     # --- the gateway
 
@@ -292,19 +305,24 @@ class TritonLocal:
 
     async def _keep_on(self) -> None:
         while True:
-            with contextlib.suppress(OutageError, OSError):  # told by whoever applies
+            with contextlib.suppress(OutageError, OSError):  # told by what is seen of services
                 await self._keep()
             await asyncio.sleep(_KEEP_SECONDS)
 
     async def _keep(self) -> None:
-        await self.gateway.keep(await asyncio.to_thread(self._upstreams))
+        self._fault = ""
+        try:
+            await self.gateway.keep(await asyncio.to_thread(self._upstreams))
+        except (OutageError, OSError) as error:
+            self._fault = f": {error}"
+            raise
 
     def _upstreams(self) -> dict[str, tuple[str, ServerFolder]]:
         found = {}
-        for path in self._services.glob(f"[!.]*/{triton_local_state.NAME}"):
+        for path in self.services.glob(f"[!.]*/{triton_local_state.NAME}"):
             current = triton_local_state.read(path.parent).current
             if current is not None and _UID.fullmatch(path.parent.name):
-                found[path.parent.name] = (current.model, self._folder(path.parent.name, current))
+                found[path.parent.name] = (current.model, self.folder(path.parent.name, current))
         return found
 
     # --- looking
@@ -320,11 +338,11 @@ class TritonLocal:
                 return ServiceState.STARTING, f"the new server is proven{goes_on}"
             return found, f"{message}{goes_on}" if state.current is not None and state.current.is_alive else message
         if found is ServiceState.LOADED and not await self.gateway.has(uid):
-            return ServiceState.STARTING, "the gateway before the server starts"
+            return ServiceState.STARTING, f"the gateway before the server starts{self._fault}"
         return found, message
 
     async def _ask_server(self, uid: str, server: Server) -> tuple[ServiceState, str]:
-        folder = self._folder(uid, server)
+        folder = self.folder(uid, server)
         if not server.is_alive:
             return ServiceState.DEAD, folder.last_error() or "the server's process is gone"
         ready = await _ask(folder, "GET", f"v2/models/{server.model}/ready")
@@ -345,7 +363,7 @@ class TritonLocal:
         return ServiceState.STARTING, "the server loads the model"
 
     async def _probe(self, uid: str, server: Server, socket: str) -> ProbeResult:
-        folder = self._folder(uid, server)
+        folder = self.folder(uid, server)
         want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
         if want is None:
             return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
@@ -353,7 +371,7 @@ class TritonLocal:
         return await model_probe.probe(f"unix:{socket}", want, known, self._probe_timeout)
 
     def _is_recorded(self, server: Server, want: ServiceWant) -> bool:
-        return triton_local_package.recorded(self._folder(want.uid, server).served) == want
+        return triton_local_package.recorded(self.folder(want.uid, server).served) == want
 
     def _changed_at(self, uid: str, server: Server, found: ServiceState) -> datetime:
         """When this engine first saw the server in its present state; what was before its own time counts from its start."""
@@ -366,7 +384,7 @@ class TritonLocal:
     @contextlib.asynccontextmanager
     async def _alone(self, uid: str) -> AsyncIterator[Path]:
         """Only one task of one process at a time changes a service. Raises OutageError when another one does not let go."""
-        path = self._services / f".{uid}.lock"
+        path = self.services / f".{uid}.lock"
         descriptor = await self._lock(path)
         try:
             yield path

@@ -147,6 +147,8 @@ class ServerFolder:
             # The Python backend takes its interpreter's packages from the first python3 in PATH, and ignores PYTHONPATH.
             "PATH": f"{self._environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
             "PYTHONNOUSERSITE": "1",
+            # What is served is compared with what was wanted before every start, file by file.
+            "PYTHONDONTWRITEBYTECODE": "1",
             "ORT_DISABLE_TELEMETRY": "1",
             "CUDA_VISIBLE_DEVICES": "",
             "LANG": "C.UTF-8",
