@@ -141,7 +141,8 @@ class Running:
             if self.process.poll() is not None:
                 break
             await asyncio.sleep(0.05)
-        self.kill()
+        # The container's last process ends with its first, also where that one ended by itself.
+        self.kill_group()
         await asyncio.to_thread(self.process.wait)
         # A node takes a pod's memory away; here it is the machine's.
         with contextlib.suppress(packages.RefusedError):
