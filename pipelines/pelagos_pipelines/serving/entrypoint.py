@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.serving.packages import RefusedError
+from pelagos_pipelines.text import shown
 
 _RESTRICTED = "shared-memory,model-repository,statistics,trace,logging"
 """Closed to all: nobody knows the secret. Open are inference, health, metadata, and the configuration, which names the digest."""
@@ -156,7 +157,7 @@ def free_shared_memory(settings: Settings) -> None:
 
 def fail(message: str, code: int) -> NoReturn:
     """End with one line, in the log and where Kubernetes looks for it."""
-    line = " ".join(message.split())
+    line = shown(" ".join(message.split()))
     print(f"pelagos: {line}", file=sys.stderr)  # noqa: T201 - the container's log
     with contextlib.suppress(OSError):
         TERMINATION_LOG.write_text(line, encoding="utf-8")
