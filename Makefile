@@ -6,6 +6,7 @@ PYTHON ?= python3.11
 VENVS := $(CURDIR)/.venvs
 UV := $(VENVS)/tools/bin/uv
 BIN := $(VENVS)/control-plane/bin
+FUZZ_SECONDS ?= 300
 export PELAGOS_HOME ?= $(CURDIR)/.pelagos
 export PELAGOS_ENVIRONMENTS ?= $(VENVS)
 # Packages of other environments must not leak into ours.
@@ -32,6 +33,9 @@ test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus
 
 test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-storage cluster-node ## Run the tests on a real Kubernetes of one node (needs root on Debian 12).
 	@tools/test.sh cluster
+
+fuzz: $(VENVS)/.pipelines-dev ## Look for files that upset what parses them, longer than the tests do (FUZZ_SECONDS for each parser).
+	@PELAGOS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENVS)/pipelines-dev/bin/pytest -q tests/fuzz
 
 cluster-node:
 	@tools/definitions.sh
