@@ -64,6 +64,7 @@ class Service:
     """One served model. ``name`` begins the names of what Envoy makes for it: letters, digits, '.', '_' and '-'.
 
     ``hosts`` are the names, without port, that clients may ask for; empty: any, where the network decides who comes.
+    ``tells_config``: also how the model is configured is told, which names what is served.
     ``private`` is a Unix socket for whoever owns this Envoy: gRPC as clients have it, whatever they take up.
     """
 
@@ -74,6 +75,7 @@ class Service:
     upstream: Upstream
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     private: str = ""
+    tells_config: bool = False
 
 
 def bootstrap(admin: str, limits: Limits, dynamic: str = "", services: tuple[Service, ...] = ()) -> dict[str, Any]:
@@ -182,6 +184,8 @@ def _overload(limits: Limits) -> dict[str, Any]:
 
 def _hosts(kind: str, service: Service, limits: Limits) -> list[dict[str, Any]]:
     routes = _ROUTES[kind](f"{service.name}-{kind}", service.model, limits.request_bytes, limits.answer_seconds)
+    if kind == "http" and service.tells_config:
+        routes = [envoy_routes.config(f"{service.name}-http", service.model, limits.answer_seconds), *routes]
     return envoy_routes.virtual_hosts(routes, service.hosts or ("*",))
 
 

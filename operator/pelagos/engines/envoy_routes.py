@@ -58,6 +58,12 @@ def http(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, 
     ]
 
 
+def config(cluster: str, model: str, timeout: float) -> dict[str, Any]:
+    """Route of the HTTP port to how the model is configured, for whoever must know which one it is."""
+    path = _pattern(rf"/v2/models/{re.escape(model)}/config")
+    return _to(cluster, {**path, "headers": [_matches(":method", "GET")]}, timeout, most=1024)
+
+
 def grpc(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:
     """Routes of the gRPC port. The model is named inside of the message, and the server has only one."""
     del model, most
