@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.serving.packages import RefusedError
 from pelagos_pipelines.text import shown
@@ -71,6 +72,10 @@ def read(variables: Mapping[str, str]) -> Settings:
     name, home = variables["PELAGOS_MODEL_NAME"], variables.get("PELAGOS_TRITON_HOME")
     if PurePosixPath(name).name != name or name in (".", ".."):
         raise RefusedError(f"PELAGOS_MODEL_NAME={name!r} cannot be the name of a folder")
+    try:
+        Ceilings.read(variables)
+    except ValueError as error:
+        raise RefusedError(str(error)) from None
     return Settings(
         model_name=name,
         package=Path(variables.get("PELAGOS_PACKAGE") or PACKAGE),
@@ -112,6 +117,7 @@ def launch(settings: Settings, folder: Path, repository: Path) -> tuple[list[str
         *("--log-format=ISO8601", "--log-info=false", "--metrics-config=summary_latencies=true"),
     ]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PELAGOS_", "AWS_"))}
+    kept |= Ceilings.read(os.environ).variables()
     variables = kept | {"PYTHONNOUSERSITE": "1", "ORT_DISABLE_TELEMETRY": "1", "HOME": str(folder)}
     if settings.home is not None:
         binary, more = _from_wheel(settings.home, folder)
