@@ -170,6 +170,7 @@ def _pipelines(settings: Settings, namespace_of: Callable[[str], str | None], gu
         compiled_flows(),
         capacity={"dataset-preparation": settings.parallel_preparations, "training": settings.parallel_trainings},
         login=Login(settings.steps_tracking_username_file, settings.steps_tracking_password_file),
+        ceilings=settings.ceilings,
     )
 
 

@@ -54,9 +54,10 @@ class KfpLocal:
         *,
         capacity: Mapping[Flow, int] = DEFAULT_CAPACITY,
         login: Login | None = None,
+        ceilings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._runs = home / "runs"
-        self._launcher = Launcher(home=home, python=python, compiled=compiled, login=login)
+        self._launcher = Launcher(home=home, python=python, compiled=compiled, login=login, ceilings=ceilings)
         self._capacity = dict(capacity)
         self._waiting: dict[RunName, tuple[datetime, Flow]] = {}
         self._running: dict[RunName, tuple[Flow, processes.ProcessId | None]] = {}

@@ -14,11 +14,14 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pelagos.engines import processes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pelagos.engines.kfp_local_records import RunFolder
     from pelagos.ports.pipelines import RunRequest
 
@@ -60,14 +63,24 @@ class Login:
 class Launcher:
     """``home`` is the engine's folder, ``python`` the interpreter of the pipelines environment, ``compiled`` the flows.
 
-    ``login`` goes to trainings alone: preparations read strangers' files, and have nothing to tell MLflow.
+    ``login`` goes to trainings alone: preparations read strangers' files, and have nothing to tell MLflow. ``ceilings`` are
+    the variables that bound what is read of those.
     """
 
-    def __init__(self, *, home: Path, python: Path, compiled: Path, login: Login | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        home: Path,
+        python: Path,
+        compiled: Path,
+        login: Login | None = None,
+        ceilings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._home = home
         self._python = python
         self._compiled = compiled
         self._login = login or Login()
+        self._ceilings = ceilings
 
     def pipeline(self, request: RunRequest) -> Path:
         """The compiled flow of a request."""
@@ -139,7 +152,7 @@ class Launcher:
             "MPLCONFIGDIR": str(cache / "matplotlib"),
             "YOLO_CONFIG_DIR": str(cache / "ultralytics"),
         }
-        return {**passed_on, **_OFFLINE, **own}
+        return {**passed_on, **_OFFLINE, **self._ceilings, **own}
 
     def _ask_server(self, message: dict[str, object]) -> int | None:
         """The id of the process that the server forked; None when there is no server, or it does not answer right."""

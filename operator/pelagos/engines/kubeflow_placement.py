@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api.meta import GROUP
@@ -76,6 +76,8 @@ class Surroundings:
     objects_secret: str = ""
     tracking_secret: str = ""
     ca_config_map: str = ""
+    ceilings: Mapping[str, str] = field(default_factory=dict)
+    """Variables that bound what steps read of strangers' files."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _fill_container(container: Struct, request: RunRequest, surroundings: Surrou
 
 
 def _environment(request: RunRequest, surroundings: Surroundings, gpus: int) -> dict[str, str]:
-    variables = _ENVIRONMENT | {"OMP_NUM_THREADS": str(request.resources.cpu)}
+    variables = _ENVIRONMENT | dict(surroundings.ceilings) | {"OMP_NUM_THREADS": str(request.resources.cpu)}
     if not gpus:
         # Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none.
         variables["NVIDIA_VISIBLE_DEVICES"] = "void"
