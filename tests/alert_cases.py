@@ -111,8 +111,8 @@ CASES = (
         "three of four calls fail",
         "PelagosOutboundFailing",
         {
-            'pelagos_outbound_call_errors_total{system="mlflow",operation="find_run"}': "0+45x30",
-            'pelagos_outbound_call_duration_seconds_count{system="mlflow",operation="find_run"}': "0+60x30",
+            'pelagos_outbound_call_errors_total{system="mlflow",operation="find_runs"}': "0+45x30",
+            'pelagos_outbound_call_duration_seconds_count{system="mlflow",operation="find_runs"}': "0+60x30",
         },
         10,
         "75% of the operator's calls to mlflow failed in the last 5 minutes.",
@@ -122,8 +122,8 @@ CASES = (
         "one operation of three fails",
         "PelagosOutboundFailing",
         {
-            'pelagos_outbound_call_errors_total{system="mlflow",operation="find_run"}': "0+20x30",
-            'pelagos_outbound_call_duration_seconds_count{system="mlflow",operation="find_run"}': "0+20x30",
+            'pelagos_outbound_call_errors_total{system="mlflow",operation="find_runs"}': "0+20x30",
+            'pelagos_outbound_call_duration_seconds_count{system="mlflow",operation="find_runs"}': "0+20x30",
             'pelagos_outbound_call_duration_seconds_count{system="mlflow",operation="find_by_uid"}': "0+40x30",
         },
         30,

@@ -20,19 +20,23 @@ import kopf
 import pytest
 
 import kstatus
+import reports
 from control_plane import ControlPlane
 from pelagos import wiring
 from pelagos.api import meta
 from pelagos.api.kinds import KINDS
 from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.handlers import resources
+from pelagos.ports.authority import Authority
 from pelagos.ports.clock import SystemClock
+from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.fakes.objects import ObjectsFake
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.pipelines import RunName
 from pelagos.ports.tenants import OneTenant, Tenants
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.probes import Probes
@@ -52,6 +56,11 @@ class Fakes:
     serving: ServingFake = field(default_factory=ServingFake)
     objects: ObjectsFake = field(default_factory=ObjectsFake)
     volumes: VolumesFake = field(default_factory=VolumesFake)
+    authority: Authority = field(default_factory=lambda: Authority(KeysFake()))
+
+    def leave(self, run: RunName, result: Mapping[str, Any]) -> None:
+        """What the steps of a run leave."""
+        reports.leave(self.objects, self.authority, self.pipelines.runs[run].request, result)
 
 
 @dataclass
@@ -155,6 +164,7 @@ class Site:
             objects=fakes.objects,
             volumes=fakes.volumes,
             tenants=self.make_tenants(credentials),
+            authority=fakes.authority,
             clock=clock,
             cache=Cache(),
             probes=Probes(fakes.serving, clock, timedelta(seconds=settings.probe_interval)),

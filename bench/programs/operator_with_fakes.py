@@ -20,12 +20,15 @@ from pathlib import Path
 import kopf
 
 from pelagos import wiring
+from pelagos.api.meta import UID_LABEL
 from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.handlers import resources
 from pelagos.observability import logs
 from pelagos.observability.measured import measured
+from pelagos.ports.authority import Authority
 from pelagos.ports.clock import SystemClock
-from pelagos.ports.fakes.objects import ObjectsFake
+from pelagos.ports.fakes.authority import KeysFake, reported
+from pelagos.ports.fakes.objects import ROOT, ObjectsFake
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
@@ -50,7 +53,8 @@ RESULT = {
     "quality": {"found": 600, "corrupt": 0, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0},
     "warnings": [],
 }
-REPORT = json.dumps(RESULT)
+AUTHORITY = Authority(KeysFake())
+_REPORTS: dict[str, str] = {}
 
 
 class Obliging(PipelinesFake):
@@ -77,7 +81,11 @@ class Obliging(PipelinesFake):
     def _oblige(self, request: RunRequest) -> None:
         self._accept(request, attempts_with_key=1)
         self.succeed(request.name)
-        self._objects.files[f"{report_folder(request.name, Tenant())}/result.json"] = REPORT
+        if request.name not in _REPORTS:
+            store = ROOT + "/datasets/" + request.namespace + "/" + request.labels[UID_LABEL]
+            result = RESULT | {"uri": f"{store}/versions/{'a' * 64}"}
+            _REPORTS[request.name] = json.dumps(reported(AUTHORITY, request, result))
+        self._objects.files[f"{report_folder(request.name, Tenant())}/result.json"] = _REPORTS[request.name]
 
 
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
@@ -99,6 +107,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         objects=measured(objects, "objects"),
         volumes=measured(volumes, "volumes"),
         tenants=OneTenant(),
+        authority=AUTHORITY,
         clock=clock,
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),

@@ -11,11 +11,13 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from pelagos.engines.authority_keys import FolderKeys
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.engines.mlflow_registry import MlflowRegistry
 from pelagos.engines.mlflow_rest import MlflowRest
 from pelagos.engines.mlflow_tracking import MlflowTracking
 from pelagos.observability.readiness import Check
+from pelagos.ports.authority import Authority
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import Guard, unguarded
 from pelagos.ports.objects import Objects
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
     from pelagos.engines.triton_local import TritonLocal
 
 Close = Callable[[], Awaitable[None]]
+KEY_ON_MACHINE = "Bring it back from your backup; or start with a new one by `pelagos down` and `pelagos up`"
+KEY_ON_CLUSTER = (
+    "Bring the Secret pelagos-authority back from your backup into the operator's namespace; or make a new one there: "
+    "kubectl create secret generic pelagos-authority --from-file=current=<(head -c 32 /dev/urandom)"
+)
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """The uid of no resource: asking for what belongs to it shows that a system answers, and that we may ask."""
 
@@ -50,6 +57,7 @@ class Engines:
     tracking: Tracking
     registry: Registry
     tenants: Tenants
+    authority: Authority
     systems: Mapping[str, str]
     closing: tuple[Close, ...]
     checks: Mapping[str, Check] = field(default_factory=dict)
@@ -65,8 +73,9 @@ def choose(
     Raises ValueError for settings that contradict each other, with the setting to change.
     """
     check(settings)
+    authority = keeper(settings)
     objects, volumes = _objects(settings), _volumes(settings)
-    pipelines = _pipelines(settings, namespace_of, guard)
+    pipelines = _pipelines(settings, api, authority, namespace_of, guard)
     serving = _serving(settings, api, objects, namespace_of)
     rest = MlflowRest.from_settings(settings, guard=guard)
     registry = MlflowRegistry(rest)
@@ -79,6 +88,7 @@ def choose(
         tracking=MlflowTracking(rest, settings.tracking_public_url or settings.tracking_uri),
         registry=registry,
         tenants=_tenants(settings, api),
+        authority=authority,
         systems={
             "pipelines": "kfp",
             "serving": "triton" if settings.serving_engine == "local" else settings.serving_engine,
@@ -86,13 +96,19 @@ def choose(
             "volumes": "s3" if settings.data_uri else "volumes",
         },
         closing=(pipelines.close, serving.close, rest.close),
-        checks=_checks(pipelines, serving, (objects, volumes), registry) if on_cluster else {},
+        checks=_checks(pipelines, serving, (objects, volumes), registry, authority) if on_cluster else {},
     )
 
 
 def is_on_cluster(settings: Settings) -> bool:
     """Whether anything runs elsewhere than on this machine."""
     return settings.pipelines_engine != "local" or settings.serving_engine != "local"
+
+
+def keeper(settings: Settings) -> Authority:
+    """What seals, and believes seals, by the keys of this installation."""
+    remedy = KEY_ON_CLUSTER if is_on_cluster(settings) else KEY_ON_MACHINE
+    return Authority(FolderKeys(settings.authority, remedy))
 
 
 def compiled_flows() -> Path:
@@ -156,11 +172,19 @@ def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
     return KubernetesTenants(api, usual, Place(settings.lease_namespace, settings.namespace or ""))
 
 
-def _pipelines(settings: Settings, namespace_of: Callable[[str], str | None], guard: Guard) -> KfpLocal | Kubeflow:
+def _pipelines(
+    settings: Settings,
+    api: KubernetesRest,
+    authority: Authority,
+    namespace_of: Callable[[str], str | None],
+    guard: Guard,
+) -> KfpLocal | Kubeflow:
     if settings.pipelines_engine == "kubeflow":
         from pelagos.engines import kubeflow
+        from pelagos.engines.step_secrets import StepSecrets
 
-        return kubeflow.from_settings(settings, compiled_flows(), namespace_of, guard)
+        secrets = StepSecrets(api, authority)
+        return kubeflow.from_settings(settings, compiled_flows(), namespace_of, guard, secrets)
     from pelagos.engines.kfp_local import KfpLocal
     from pelagos.engines.kfp_local_launch import Login
 
@@ -168,9 +192,9 @@ def _pipelines(settings: Settings, namespace_of: Callable[[str], str | None], gu
         settings.home,
         settings.environments / "pipelines" / "bin" / "python",
         compiled_flows(),
+        keys=authority.step_environment,
         capacity={"dataset-preparation": settings.parallel_preparations, "training": settings.parallel_trainings},
         login=Login(settings.steps_tracking_username_file, settings.steps_tracking_password_file),
-        ceilings=settings.ceilings,
     )
 
 
@@ -194,10 +218,19 @@ def _serving(
 
 
 def _checks(
-    pipelines: Pipelines, serving: Serving, storage: tuple[Objects, Volumes], registry: Registry
+    pipelines: Pipelines,
+    serving: Serving,
+    storage: tuple[Objects, Volumes],
+    registry: Registry,
+    authority: Authority,
 ) -> dict[str, Check]:
     objects, volumes = storage
+
+    async def has_key() -> None:
+        authority.require()
+
     return {
+        "authority": _answering(has_key),
         # A Kubeflow server looks runs up in a namespace, and nobody's resource has none.
         "pipelines": _answering(
             pipelines.answers if isinstance(pipelines, _Asked) else lambda: pipelines.find_owned(NOBODY)

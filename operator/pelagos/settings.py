@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pelagos.api import meta
-
-_CEILING = "max_"
-_Ceiling: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class Settings(BaseSettings):
@@ -52,23 +49,6 @@ class Settings(BaseSettings):
     """Reconciles at once."""
     probe_interval: int = 20
     """Seconds between two synthetic inferences of a ready service."""
-
-    max_image_megapixels: _Ceiling = 50
-    """Millions of pixels of an image. The settings from here on are ceilings for what strangers hand in; refusals name them."""
-    max_image_mebibytes: _Ceiling = 64
-    """MiB of an image file."""
-    max_image_memory: _Ceiling = 640
-    """MiB of memory that decoding one image may take."""
-    max_image_seconds: _Ceiling = 10
-    """Seconds of processor time that decoding one image may take."""
-    max_checkpoint_mebibytes: _Ceiling = 1024
-    """MiB of a checkpoint to start from, and of the tensors in it."""
-    max_annotation_mebibytes: _Ceiling = 256
-    """MiB of one file of annotations."""
-    max_annotations: _Ceiling = 1_000_000
-    """Boxes, and images, that the annotation files of one source may list."""
-    max_annotation_seconds: _Ceiling = 120
-    """Seconds of processor time that parsing one file of annotations may take."""
 
     pipelines_engine: Literal["local", "kubeflow"] = "local"
     """What runs pipelines: processes of this machine, or a Kubeflow Pipelines server."""
@@ -141,14 +121,17 @@ class Settings(BaseSettings):
     lease_seconds: int = 12
     """How long a leader that is gone keeps the Lease."""
 
+    authority_folder: Path | None = None
+    """Keys of the seals under which what lies outside of Kubernetes is believed: `current` seals, others are good for reading;
+    None: <home>/authority."""
+
     monitoring_namespace: str = ""
     """Namespace of the Prometheus that may read the metrics of model servers; empty: the operator's own."""
 
     @property
-    def ceilings(self) -> dict[str, str]:
-        """The ceilings for what strangers hand in, as environment variables of pipeline steps."""
-        names = [name for name in type(self).model_fields if name.startswith(_CEILING)]
-        return {f"PELAGOS_{name.upper()}": str(getattr(self, name)) for name in names}
+    def authority(self) -> Path:
+        """The folder of keys."""
+        return self.authority_folder or self.home / "authority"
 
     @property
     def data(self) -> Path:

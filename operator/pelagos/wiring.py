@@ -126,6 +126,7 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
         objects=measured(engines.objects, engines.systems["objects"]),
         volumes=measured(engines.volumes, engines.systems["volumes"]),
         tenants=engines.tenants,
+        authority=engines.authority,
         clock=clock,
         cache=cache,
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),

@@ -2,7 +2,7 @@
 
 The operator never imports this module. It renders the same JSON from its own types; a test holds both to the JSON schema
 that is generated from here into ``pipelines/compiled/contract.json``. Every task ends by writing exactly one of
-``result.json`` and ``failure.json`` into its report folder, atomically.
+``result.json`` and ``failure.json`` into its report folder, atomically, and sealed (see sealing) when it has the key of its run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pelagos_pipelines.text import shown
+from pelagos_pipelines import sealing
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -263,6 +263,8 @@ class Reason(StrEnum):
     """The exported model does not predict what the training framework predicts."""
     DISK_FULL = "DiskFull"
     """No space is left where the result must be written."""
+    WORKSPACE_ALTERED = "WorkspaceAltered"
+    """What an earlier step of the run left in the workspace is not what is there now."""
     STORAGE_REFUSED = "StorageRefused"
     """The object storage refuses the credentials or the name, or has no such bucket."""
 
@@ -279,9 +281,8 @@ class RefusedError(Exception):
     """Raised by any code of the data plane whose input a person must correct."""
 
     def __init__(self, reason: Reason, message: str, field: str | None = None) -> None:
-        super().__init__(shown(message, lines=True))
-        # Half of a character could not even be written down.
-        self.failure = Failure(reason=reason, message=shown(message, lines=True), field=field)
+        super().__init__(message)
+        self.failure = Failure(reason=reason, message=message, field=field)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -297,7 +298,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 def report_result(folder: Path, result: BaseModel) -> None:
     """Write ``result.json``."""
-    write_atomically(folder / "result.json", result.model_dump_json(by_alias=True, indent=2) + "\n")
+    write_atomically(folder / "result.json", _sealed(result))
 
 
 def report_failure(folder: Path, failure: Failure) -> None:
@@ -307,7 +308,12 @@ def report_failure(folder: Path, failure: Failure) -> None:
 
 def rendered(failure: Failure) -> bytes:
     """The content of ``failure.json``."""
-    return (failure.model_dump_json(by_alias=True, indent=2) + "\n").encode()
+    return _sealed(failure).encode()
+
+
+def _sealed(message: BaseModel) -> str:
+    document = sealing.sealed(json.loads(message.model_dump_json(by_alias=True)))
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def json_schema() -> str:

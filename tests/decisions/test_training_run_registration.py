@@ -28,6 +28,8 @@ def test_it_is_registered_with_its_package_digest_and_tracked_run() -> None:
         "pelagos.dev/onnx-sha256": builders.ONNX,
         "pelagos.dev/manifest-sha256": builders.MANIFEST,
         "pelagos.dev/resource": "trainingrun/default/detector",
+        "pelagos.dev/inputs-digest": builders.frozen_inputs().digest,
+        "pelagos.dev/alias": "champion",
     }
     assert builders.conditions(decision)["Registered"] == ("Progressing", "Registering")
     assert decision.recheck_after == 0
@@ -102,7 +104,7 @@ def test_a_training_that_is_done_stays_ready_while_the_registry_cannot_be_asked(
 
 
 def test_a_model_of_another_namespace_is_left_alone_and_a_person_is_told() -> None:
-    decision = training_run.decide(trained(model_owner="elsewhere"))
+    decision = training_run.decide(trained(model_owners=frozenset({"elsewhere"})))
 
     assert decision.effects == ()
     assert builders.conditions(decision)["Registered"] == ("Refused", "ModelOwnedElsewhere")
@@ -113,6 +115,6 @@ def test_a_model_of_another_namespace_is_left_alone_and_a_person_is_told() -> No
 
 
 def test_a_further_version_of_a_model_of_the_own_namespace_is_registered() -> None:
-    (effect,) = training_run.decide(trained(model_owner="default")).effects
+    (effect,) = training_run.decide(trained(model_owners=frozenset({"default"}))).effects
 
     assert isinstance(effect, RegisterModel)

@@ -16,7 +16,7 @@ from model_packages import ENVIRONMENTS
 from pelagos.engines.mlflow_rest import Access, MlflowRest
 from pelagos.engines.mlflow_tracking import MlflowTracking
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.tracking import TrackedRunWant
+from pelagos.ports.tracking import Sealing, TrackedRunWant
 from pelagos.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 START_SECONDS = 420
+SEALING = Sealing("ours", lambda _run: "ours", lambda _run, seal: seal == "ours", lambda seal: seal == "ours")
 pytestmark = pytest.mark.timeout(START_SECONDS + 120)
 ADMINISTRATOR = ("admin", "CANARY-of-the-administrator")
 
@@ -98,12 +99,12 @@ async def test_user_and_password_open_a_real_server_and_are_read_anew(guarded_ur
 
     files["password"].write_text(f"{ADMINISTRATOR[1]}\n")
     want = TrackedRunWant(uid="11", experiment="tenant/guarded", name="run", tags={})
-    run = await MlflowTracking(rest).create_run(want)
-    assert await MlflowTracking(rest).find_run("11") == run
+    run = await MlflowTracking(rest).create_run(want, SEALING)
+    assert await MlflowTracking(rest).get_run(run.id) == run
 
     files["password"].write_text("revoked")
     with pytest.raises(RejectedError, match="HTTP 401"):
-        await MlflowTracking(rest).find_run("11")
+        await MlflowTracking(rest).find_runs("11")
     await rest.close()
 
 
@@ -120,7 +121,9 @@ async def test_a_user_without_permission_is_told_so(guarded_uri: str, tmp_path: 
     administrator = write(tmp_path, username=ADMINISTRATOR[0], password=ADMINISTRATOR[1])
     allowed = MlflowRest(guarded_uri, access=Access(administrator["username"], administrator["password"]))
     await allowed.post("users/create", {"username": "ada", "password": "CANARY-password-of-ada"})
-    run = await MlflowTracking(allowed).create_run(TrackedRunWant(uid="12", experiment="theirs", name="run", tags={}))
+    run = await MlflowTracking(allowed).create_run(
+        TrackedRunWant(uid="12", experiment="theirs", name="run", tags={}), SEALING
+    )
     await allowed.close()
     (tmp_path / "ada").mkdir()
     files = write(tmp_path / "ada", username="ada", password="CANARY-password-of-ada")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import reports
 from pelagos.ports.pipelines import RunName
 from pelagos.ports.tracking import Outcome
 from sites import Site, condition, has_reason, is_ready
@@ -51,7 +52,7 @@ def run_of(site: Site, kind: str) -> RunName:
 
 async def succeed(site: Site, kind: str, result: dict[str, Any]) -> None:
     name = run_of(site, kind)
-    site.fakes.objects.put(f"reports/{name}/result.json", result)
+    site.fakes.leave(name, result)
     site.fakes.pipelines.start(name)
     site.fakes.pipelines.succeed(name)
 
@@ -89,8 +90,9 @@ async def test_a_model_that_passes_its_gates_is_registered_and_served(launched: 
     service = await launched.wait("ModelService", "detector", is_ready)
 
     assert condition(training, "Succeeded")["status"] == "True"
+    request = launched.fakes.pipelines.runs[run_of(launched, "training")].request
     assert training["status"]["model"] == {
-        "uri": "store/models/m",
+        "uri": reports.inside(request, "store/models/m"),
         "onnxSha256": "b" * 64,
         "manifestSha256": "c" * 64,
         "name": "plankton-detector",

@@ -19,7 +19,9 @@ from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.handlers import resources
 from pelagos.observability import logs
 from pelagos.observability.measured import measured
+from pelagos.ports.authority import Authority
 from pelagos.ports.clock import SystemClock
+from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.fakes.objects import ObjectsFake
 from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
@@ -88,6 +90,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         objects=ObjectsFake(),
         volumes=volumes,
         tenants=OneTenant(),
+        authority=Authority(KeysFake()),
         clock=clock,
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),

@@ -18,7 +18,7 @@ from pelagos.reconcilers.world import World
 
 LOOKING = {
     "pipelines": {"find", "find_owned"},
-    "tracking": {"uri", "find_run"},
+    "tracking": {"uri", "get_run", "find_runs"},
     "registry": {"find_by_uid", "find_by_alias", "find_by_version", "owner"},
     "serving": {"observe", "probe"},
     "objects": {"uri", "path", "read_json", "read_bytes", "exists"},
@@ -26,7 +26,7 @@ LOOKING = {
     "tenants": {"find"},
     "cluster": set(),
 }
-NO_PORTS = {"clock", "cache", "probes"}
+NO_PORTS = {"clock", "cache", "probes", "authority"}
 REQUEST = RunRequest(RunName("a-run"), "training", {})
 
 

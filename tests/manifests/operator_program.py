@@ -12,7 +12,9 @@ from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.engines.kubernetes_tenants import KubernetesTenants, Place
 from pelagos.handlers import resources
 from pelagos.observability import logs
+from pelagos.ports.authority import Authority
 from pelagos.ports.clock import SystemClock
+from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.fakes.objects import ObjectsFake
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.fakes.registry import RegistryFake
@@ -40,6 +42,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         objects=ObjectsFake(),
         volumes=volumes,
         tenants=KubernetesTenants(api, Tenant(), Place(settings.lease_namespace, settings.namespace or "")),
+        authority=Authority(KeysFake()),
         clock=clock,
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),

@@ -40,8 +40,6 @@ pytestmark = [
     # Stopping kopf within a test's own event loop drops its watch connections unclosed; that is no fault of ours.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-IN_ORDER = True
-"""One story, told by all tests of this module."""
 DIVISOR = 60
 SOON = 120.0
 """Seconds; on a busy machine a scrape may fail, and an alert then begins to wait anew."""
@@ -137,7 +135,7 @@ async def prepare(stage: Stage, name: str, number: int, images: int) -> None:
     await stage.create("Dataset", name, {"source": {"volume": {"path": name}}, "task": "Detection"})
     await site.wait("Dataset", name, has_reason("Queued"))
     run = stage.run("dataset", stage.uids[name])
-    site.real.objects.put(f"reports/{run}/result.json", prepared(number, images))
+    site.real.leave(run, prepared(number, images))
     site.real.pipelines.succeed(run)
     await site.wait("Dataset", name, is_ready)
 
@@ -161,14 +159,13 @@ async def launch(stage: Stage, name: str) -> RunName:
 async def finish(stage: Stage, run: RunName, figure: float) -> None:
     """The training's pipeline ends well, after a while."""
     await asyncio.sleep(2)
-    stage.site.real.objects.put(f"reports/{run}/result.json", trained(figure))
+    stage.site.real.leave(run, trained(figure))
     stage.site.real.pipelines.succeed(run)
 
 
 async def epochs(stage: Stage, name: str, last: int) -> None:
     """A training ends epochs up to ``last``, one every second and a half."""
-    tracked = await stage.site.real.tracking.find_run(stage.uids[name])
-    assert tracked is not None
+    (tracked,) = await stage.site.real.tracking.find_runs(stage.uids[name])
     for epoch in range(1, last + 1):
         await stage.site.real.tracking.log_metric(tracked.id, "progress/epoch", epoch)
         await asyncio.sleep(1.5)

@@ -211,6 +211,9 @@ class DatasetStatus(BaseStatus):
             json_schema_extra={"nullable": True},
         ),
     ] = None
+    storage_seal: Annotated[
+        str | None, Field(description="The operator's seal of storagePrefix: without it only the present one counts.")
+    ] = None
 
 
 COLUMNS = (

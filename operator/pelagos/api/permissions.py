@@ -72,6 +72,7 @@ PERMISSIONS = (
         "See whether the namespace has one that is not read any more.",
         names=(conventions.RETIRED,),
     ),
+    Permission("", ("secrets",), ("create",), "Give pipeline steps the key that their reports are sealed with."),
     Permission(
         "coordination.k8s.io", ("leases",), ("create",), "Ask for leadership for the first time.", where=Where.OWN
     ),

@@ -56,6 +56,18 @@ ALL_KINDS = (
         "The operator has no rights in the namespace, since nobody has made it a tenant. Other namespaces are not touched by that.",
         "Have the RoleBinding made with the command in the message; it is looked at every few seconds.",
     ),
+    Reason(
+        "AuthorityKeyMissing",
+        "needs you",
+        "The operator has no key to seal with, so that it believes nothing outside of Kubernetes and begins nothing new. What is served stays served.",
+        "Bring the key back from your backup, or make one: see the backup section of docs/operating.md.",
+    ),
+    Reason(
+        "ResultNotAuthentic",
+        "needs you",
+        "The run succeeded, and its result is not one that its steps wrote: altered, of another run or attempt, or sealed with a key that is gone.",
+        "Find out who writes to the storage of the namespace, then set the annotation pelagos.dev/retry to a new value.",
+    ),
     Reason("Suspended", "paused", "spec.suspend is true.", "Set it to false to go on."),
     Reason("Submitting", "under way", "The pipeline run is being submitted."),
     Reason("Queued", "under way", "The pipeline run waits for capacity."),
@@ -219,6 +231,12 @@ TRAINING_RUN = (
         "Set it back, or create a new TrainingRun.",
     ),
     Reason("Creating", "under way", "The MLflow run is being created."),
+    Reason(
+        "DatasetOutsideNamespace",
+        "needs you",
+        "The dataset version lies outside of the namespace's part of the store. Nothing is read there.",
+        "Create a new TrainingRun.",
+    ),
     Reason("RunCreated", "done", "The MLflow run exists."),
     Reason("TrackingUnavailable", "cannot be told", "MLflow does not answer. A training that runs goes on."),
     Reason(
@@ -240,6 +258,12 @@ TRAINING_RUN = (
         "needs you",
         "The dataset version is missing or does not match its digest.",
         "Restore it, or create a new TrainingRun.",
+    ),
+    Reason(
+        "WorkspaceAltered",
+        "needs you",
+        "What one step left for the next in the workspace is not what is there now: somebody else writes to the storage of the namespace.",
+        "Find out who, then set the annotation pelagos.dev/retry to a new value; what was altered is made anew.",
     ),
     Reason(
         "CheckpointInvalid",
@@ -336,6 +360,12 @@ MODEL_SERVICE = (
         "needs you",
         "spec.model leads to a package of another namespace. Only packages that runs of the same namespace made are served.",
         "Train or register the model in this namespace, or name a package below the folder in the message.",
+    ),
+    Reason(
+        "ModelNotSealed",
+        "needs you",
+        "The registered version carries no seal of this operator for this namespace: somebody else registered or altered it, or its key is gone.",
+        "Register it by a TrainingRun of this namespace, or say in spec.model.manifestSha256 what its package must be.",
     ),
     Reason("RegistryRejected", "needs you", "The registry refused the look-up.", "Follow the message."),
     Reason("Starting", "under way", "The server is being started; one that serves already goes on meanwhile."),

@@ -204,6 +204,9 @@ class TrackingStatus(ApiModel):
     experiment: Annotated[str, Field(description="MLflow experiment.")]
     run: Annotated[str, Field(description="MLflow run id.")]
     url: Annotated[str, Field(description="The run's page.")]
+    seal: Annotated[str | None, Field(description="The operator's seal of the run id and of what the run is for.")] = (
+        None
+    )
 
 
 class Progress(ApiModel):
@@ -274,6 +277,9 @@ class TrainingRunStatus(BaseStatus):
             # An API server of 1.20 takes an empty string for null.
             json_schema_extra={"nullable": True},
         ),
+    ] = None
+    storage_seal: Annotated[
+        str | None, Field(description="The operator's seal of storagePrefix: without it only the present one counts.")
     ] = None
 
 

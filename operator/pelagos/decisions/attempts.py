@@ -78,15 +78,17 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
         return Outcome(verdict, attempt=next_attempt)
     if run.state is RunState.FAILED and report.failure is not None:
         return Outcome(_refusal(aspect, run, report.failure), recheck_after=None)
+    if run.state is RunState.SUCCEEDED and report.doubt:
+        return Outcome(_doubtful(aspect, report), recheck_after=None)
     limit = MAX_INTERRUPTIONS if run.state is RunState.INTERRUPTED else MAX_FAILURES
     if run.attempts_with_key >= limit:
-        return Outcome(_given_up(aspect, run), recheck_after=None)
+        return Outcome(_given_up(aspect, run, report), recheck_after=None)
     wait = _backoff(run, now)
     verdict = Verdict(
         aspect,
         Stance.FAILING,
         "PipelineInterrupted" if run.state is RunState.INTERRUPTED else "PipelineFailed",
-        f"{run.message or 'the pipeline run ended without a result'}; attempt {next_attempt} follows",
+        f"{run.message or 'the pipeline run ended without a result'}{_aside(report)}; attempt {next_attempt} follows",
     )
     return Outcome(
         verdict, attempt=None if wait > timedelta() else next_attempt, recheck_after=max(wait.total_seconds(), 1)
@@ -114,9 +116,21 @@ def _refusal(aspect: str, run: PipelineRun, failure: Mapping[str, object]) -> Ve
     )
 
 
-def _given_up(aspect: str, run: PipelineRun) -> Verdict:
+def _doubtful(aspect: str, report: Report) -> Verdict:
     message = (
-        f"the pipeline run failed {run.attempts_with_key} times, last: {run.message or 'no message'}. "
+        f"the pipeline run succeeded, and {report.doubt}. It is not used. Somebody else may write to the storage of this "
+        "namespace: find out who, then set the annotation pelagos.dev/retry to a new value; the run is made again"
+    )
+    return Verdict(aspect, Stance.REFUSED, "ResultNotAuthentic", message)
+
+
+def _aside(report: Report) -> str:
+    return f" ({report.doubt})" if report.doubt else ""
+
+
+def _given_up(aspect: str, run: PipelineRun, report: Report) -> Verdict:
+    message = (
+        f"the pipeline run failed {run.attempts_with_key} times, last: {run.message or 'no message'}{_aside(report)}. "
         f"Its log is at {run.url}. Correct the cause, then set the annotation pelagos.dev/retry to a new value"
     )
     return Verdict(aspect, Stance.REFUSED, "PipelineFailed", message)

@@ -56,6 +56,7 @@ class Observed:
     report_folder: str
     now: datetime
     tenant: Tenant = Tenant()
+    storage_seal: str = ""
 
 
 def recipe(spec: DatasetSpec) -> dict[str, Any]:
@@ -102,7 +103,11 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
         effects = (*stale, SubmitRun(_request(seen, digest, outcome.attempt)))
     if outcome.withdraw and seen.run is not None:
         effects = (*stale, CancelRun(seen.run.name))
-    status: dict[str, Any] = {"inputsDigest": digest, "storagePrefix": seen.tenant.storage_prefix}
+    status: dict[str, Any] = {
+        "inputsDigest": digest,
+        "storagePrefix": seen.tenant.storage_prefix,
+        "storageSeal": seen.storage_seal,
+    }
     if seen.run is not None:
         status["pipelineRun"] = {"id": seen.run.name, "url": seen.run.url}
     if not outcome.succeeded or seen.report.result is None:

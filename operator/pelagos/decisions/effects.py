@@ -29,6 +29,14 @@ class CreateTrackedRun:
 
 
 @dataclass(frozen=True)
+class SealTrackedRun:
+    """Set our seal on the tracked run anew: somebody altered it, or it is one of an earlier key."""
+
+    run_id: str
+    seal: str
+
+
+@dataclass(frozen=True)
 class SetOutcome:
     """Say in the tracking server how the run stands."""
 
@@ -68,6 +76,7 @@ Effect = (
     SubmitRun
     | CancelRun
     | CreateTrackedRun
+    | SealTrackedRun
     | SetOutcome
     | RegisterModel
     | ApplyService

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """At most one of ``result`` and ``failure`` is set; neither while the run goes on, or when it broke."""
+    """At most one of ``result`` and ``failure`` is set; neither while the run goes on, or when it broke.
+
+    ``doubt`` says what is there and is not believed.
+    """
 
     result: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
+    doubt: str = ""

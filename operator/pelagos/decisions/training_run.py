@@ -10,7 +10,15 @@ from typing import Any
 
 from pelagos.api.training_run import CLASSIFIERS, DETECTORS, FROZEN, Register, TrainingRunSpec
 from pelagos.decisions import attempts, digests, durations, judging, limits, rules
-from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, RegisterModel, SetOutcome, SubmitRun
+from pelagos.decisions.effects import (
+    CancelRun,
+    CreateTrackedRun,
+    Effect,
+    RegisterModel,
+    SealTrackedRun,
+    SetOutcome,
+    SubmitRun,
+)
 from pelagos.decisions.placing import place
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import Decision, Stance, Verdict
@@ -32,12 +40,12 @@ OUTAGE_POLL = 5.0
 DEADLINE_GRACE = 600
 """Seconds after spec.deadline when a cluster ends a run by itself: the operator, which says why, comes first."""
 TRACKED_RUN_MISSING = (
-    "the tracked run was deleted, and the model is registered from it. "
-    "Restore the run in MLflow, or create a new TrainingRun"
+    "there is no tracked run under this operator's seal any more (deleted, or sealed with a key that is gone), and the model is "
+    "registered from it. Restore the run in MLflow, or create a new TrainingRun"
 )
 OWNED_ELSEWHERE = (
     'spec.register.model: the registered model "%s" belongs to another namespace. Choose another name, '
-    f'or have it shared: with the tag {registry.SHARED_TAG} = "true" on the model in MLflow'
+    "or have the platform name both namespaces as sharing"
 )
 DIGEST_TAG = "pelagos.dev/inputs-digest"
 INPUTS_TAG = "pelagos.dev/inputs"
@@ -87,9 +95,9 @@ class DatasetSeen:
 class Observed:
     """All that is known about a TrainingRun, read once.
 
-    ``frozen`` comes from status or, when status was lost, from the tracked run's tags; None before the first freeze. ``tracked``
-    is None when there is none, or when ``tracking_outage`` says that it cannot be told. ``run`` and ``report`` belong to the
-    frozen inputs. ``tenant`` has the storage prefix that the run began with.
+    ``frozen`` comes from status or, when status was lost, from the sealed run's tags; None before the first freeze. ``tracked``
+    is the run under our seal; None when there is none, or when ``tracking_outage`` says that it cannot be told. ``run`` and
+    ``report`` belong to the frozen inputs. ``tenant`` has the storage prefix that the run began with.
     """
 
     spec: TrainingRunSpec
@@ -111,8 +119,13 @@ class Observed:
     published: Mapping[str, Any] = field(default_factory=dict)
     """The model as status has it: a record for when the registry does not answer."""
     tenant: Tenant = Tenant()
-    model_owner: str | None = None
-    """The namespace that the model to register in belongs to; None when it is nobody's."""
+    model_owners: frozenset[str] = frozenset()
+    """Namespaces that the model to register in belongs to; empty when it is nobody's."""
+    outside: str = ""
+    """Why the dataset version may not be read: it lies outside of the namespace's part of the store."""
+    tracked_seal: str = ""
+    """Of ``tracked``, under the present key."""
+    storage_seal: str = ""
 
 
 def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
@@ -152,6 +165,8 @@ def decide(seen: Observed) -> Decision:
     ):  # Before anything else is made for it; further attempts are judged in _within_limits.
         refused = Verdict(DATASET_READY, Stance.REFUSED, excess.reason, excess.message)
         return Decision((refused,), recheck_after=DATASET_POLL)
+    if seen.outside:
+        return _refuse(seen, Verdict(DATASET_READY, Stance.REFUSED, "DatasetOutsideNamespace", seen.outside))
     if seen.spec.suspend and seen.report.result is None:
         return _suspend(seen)
     frozen = seen.frozen
@@ -204,10 +219,17 @@ def _track(seen: Observed, frozen: Frozen, resolved: Verdict) -> Decision:
         return Decision((resolved, verdict), (CreateTrackedRun(_tracked_want(seen, frozen)),), status, 0)
     if seen.tracked is None:
         reason = "TrackingUnavailable" if seen.tracking_outage else "TrackedRunMissing"
-        tracked = Verdict(TRACKED, Stance.NOTED, reason, seen.tracking_outage or "the tracked run was deleted")
+        tracked = Verdict(
+            TRACKED, Stance.NOTED, reason, seen.tracking_outage or "there is no tracked run under our seal any more"
+        )
     else:
         tracked = Verdict(TRACKED, Stance.DONE, "RunCreated", f"MLflow run {seen.tracked.id}")
-        status["tracking"] = {"experiment": seen.tracked.experiment, "run": seen.tracked.id, "url": seen.tracked.url}
+        status["tracking"] = {
+            "experiment": seen.tracked.experiment,
+            "run": seen.tracked.id,
+            "url": seen.tracked.url,
+            "seal": seen.tracked_seal,
+        }
     return _train(seen, frozen, (resolved, tracked), status)
 
 
@@ -310,7 +332,7 @@ def _register(
     if seen.tracked is None:
         lost = Verdict(REGISTERED, Stance.REFUSED, "TrackedRunMissing", TRACKED_RUN_MISSING)
         return Decision((*before, lost, *_succeeded(lost)), tuple(effects), status, judging.REFUSED_POLL)
-    if seen.model_owner not in (None, seen.namespace):
+    if seen.model_owners.isdisjoint({seen.namespace, *_sharing(seen.tenant)}) and seen.model_owners:
         owned = Verdict(REGISTERED, Stance.REFUSED, "ModelOwnedElsewhere", OWNED_ELSEWHERE % seen.spec.register_.model)
         return Decision((*before, owned, *_succeeded(owned)), tuple(effects), status, judging.REFUSED_POLL)
     want = _version_want(seen, seen.spec.register_, seen.tracked, model)
@@ -336,8 +358,16 @@ def _version_want(
             registry.ONNX_SHA256_TAG: model["onnxSha256"],
             registry.MANIFEST_SHA256_TAG: model.get("manifestSha256", ""),
             registry.RESOURCE_TAG: f"trainingrun/{seen.namespace}/{seen.name}",
-        },
+            registry.INPUTS_DIGEST_TAG: seen.frozen.digest if seen.frozen else "",
+        }
+        | ({registry.ALIAS_TAG: register.alias} if register.alias else {}),
+        sharing=_sharing(seen.tenant),
     )
+
+
+def _sharing(tenant: Tenant) -> tuple[str, ...]:
+    """Namespaces that the platform says to share with this one."""
+    return tenant.shared_with
 
 
 def _frozen_status(seen: Observed, frozen: Frozen) -> dict[str, Any]:
@@ -346,6 +376,7 @@ def _frozen_status(seen: Observed, frozen: Frozen) -> dict[str, Any]:
         "inputs": dict(frozen.inputs),
         "dataset": frozen.dataset.as_status(),
         "storagePrefix": seen.tenant.storage_prefix,
+        "storageSeal": seen.storage_seal,
     }
 
 
@@ -361,6 +392,7 @@ def _tracked_want(seen: Observed, frozen: Frozen) -> tracking.TrackedRunWant:
             STORAGE_TAG: seen.tenant.storage_prefix,
             "pelagos.dev/resource": f"trainingrun/{seen.namespace}/{seen.name}",
         },
+        namespace=seen.namespace,
     )
 
 
@@ -411,7 +443,10 @@ def _tracked_outcome(seen: Observed, outcome: attempts.Outcome) -> list[Effect]:
         want = tracking.Outcome.FINISHED
     elif outcome.verdict.stance is Stance.REFUSED:
         want = tracking.Outcome.KILLED if outcome.verdict.reason == "DeadlineExceeded" else tracking.Outcome.FAILED
-    return [] if seen.tracked.outcome is want else [SetOutcome(seen.tracked.id, want)]
+    resealed: list[Effect] = []
+    if seen.tracked.tags.get(tracking.SEAL_TAG, "") != seen.tracked_seal:
+        resealed = [SealTrackedRun(seen.tracked.id, seen.tracked_seal)]
+    return resealed if seen.tracked.outcome is want else [*resealed, SetOutcome(seen.tracked.id, want)]
 
 
 def _deadline_exceeded(seen: Observed) -> str | None:

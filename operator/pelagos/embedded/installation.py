@@ -24,6 +24,7 @@ from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import Phase
 from pelagos.embedded.supervisor import Supervisor, lock
+from pelagos.engines import authority_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +92,7 @@ async def _start(
 ) -> None:
     credentials.prepare(layout)
     tracking_credentials.prepare(layout)
+    authority_keys.make(layout.authority)
     token = credentials.token(layout)
     assert token is not None
     supervisor.announce(("etcd", "apiserver", "mlflow", "operator"))

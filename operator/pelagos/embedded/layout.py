@@ -54,6 +54,11 @@ class Layout:
         return self.home / "control-plane" / "certificates"
 
     @property
+    def authority(self) -> Path:
+        """The operator's own keys; for its owner only."""
+        return self.home / "authority"
+
+    @property
     def etcd(self) -> Path:
         """Data of etcd."""
         return self.home / "etcd"

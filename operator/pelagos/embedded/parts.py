@@ -163,6 +163,7 @@ def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Pa
             PELAGOS_KUBECONFIG=str(layout.kubeconfig),
             PELAGOS_TRACKING_URI=tracking,
             **tracking_credentials.settings(layout),
+            PELAGOS_AUTHORITY_FOLDER=str(layout.authority),
             PELAGOS_METRICS_PORT=str(ports["operator"]),
             PELAGOS_LISTEN_ADDRESS=HOST,
         ),

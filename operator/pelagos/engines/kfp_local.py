@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from pelagos.api.meta import UID_LABEL
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines import processes
-from pelagos.engines.kfp_local_launch import Launcher, Login
+from pelagos.engines.kfp_local_launch import Launcher, Login, keyless
 from pelagos.engines.kfp_local_records import RunFolder
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
     from pathlib import Path
+
+    from pelagos.engines.kfp_local_launch import StepKeys
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -54,10 +56,10 @@ class KfpLocal:
         *,
         capacity: Mapping[Flow, int] = DEFAULT_CAPACITY,
         login: Login | None = None,
-        ceilings: Mapping[str, str] = MappingProxyType({}),
+        keys: StepKeys = keyless,
     ) -> None:
         self._runs = home / "runs"
-        self._launcher = Launcher(home=home, python=python, compiled=compiled, login=login, ceilings=ceilings)
+        self._launcher = Launcher(home=home, python=python, compiled=compiled, login=login, keys=keys)
         self._capacity = dict(capacity)
         self._waiting: dict[RunName, tuple[datetime, Flow]] = {}
         self._running: dict[RunName, tuple[Flow, processes.ProcessId | None]] = {}

@@ -14,13 +14,12 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pelagos.engines import processes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pelagos.engines.kfp_local_records import RunFolder
     from pelagos.ports.pipelines import RunRequest
@@ -38,6 +37,9 @@ _OFFLINE = {
     "YOLO_OFFLINE": "true",
 }
 """Libraries neither fetch nor install nor execute what users hand in."""
+if TYPE_CHECKING:
+    StepKeys = Callable[[str, str, int], Mapping[str, str]]
+    """Environment with the key of a run, by namespace, name and attempt."""
 IDLE_SECONDS = 30
 _CONNECT_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
@@ -60,27 +62,27 @@ class Login:
         }
 
 
+def keyless(namespace: str, run: str, attempt: int) -> dict[str, str]:
+    """No key: reports are not sealed."""
+    del namespace, run, attempt
+    return {}
+
+
 class Launcher:
     """``home`` is the engine's folder, ``python`` the interpreter of the pipelines environment, ``compiled`` the flows.
 
-    ``login`` goes to trainings alone: preparations read strangers' files, and have nothing to tell MLflow. ``ceilings`` are
-    the variables that bound what is read of those.
+    ``login`` goes to trainings alone: preparations read strangers' files, and have nothing to tell MLflow. ``keys`` go to every
+    run. Both go by environment: no record and no command line has them.
     """
 
     def __init__(
-        self,
-        *,
-        home: Path,
-        python: Path,
-        compiled: Path,
-        login: Login | None = None,
-        ceilings: Mapping[str, str] = MappingProxyType({}),
+        self, *, home: Path, python: Path, compiled: Path, login: Login | None = None, keys: StepKeys = keyless
     ) -> None:
         self._home = home
+        self._keys = keys
         self._python = python
         self._compiled = compiled
         self._login = login or Login()
-        self._ceilings = ceilings
 
     def pipeline(self, request: RunRequest) -> Path:
         """The compiled flow of a request."""
@@ -89,7 +91,7 @@ class Launcher:
     def start(self, folder: RunFolder, request: RunRequest) -> processes.ProcessId:
         """Start a process that makes the attempt; returns before it has begun. Raises OSError."""
         arguments = [str(folder.path), str(request.attempt), str(self.pipeline(request)), str(self._temporary(folder))]
-        environment = self._environment()
+        environment = {**self._environment(), **self._keys(request.namespace, request.name, request.attempt)}
         if request.flow == "training":
             environment |= self._login.environment()
         message: dict[str, object] = {"arguments": arguments, "environment": environment, "output": str(folder.log)}
@@ -152,7 +154,7 @@ class Launcher:
             "MPLCONFIGDIR": str(cache / "matplotlib"),
             "YOLO_CONFIG_DIR": str(cache / "ultralytics"),
         }
-        return {**passed_on, **_OFFLINE, **self._ceilings, **own}
+        return {**passed_on, **_OFFLINE, **own}
 
     def _ask_server(self, message: dict[str, object]) -> int | None:
         """The id of the process that the server forked; None when there is no server, or it does not answer right."""

@@ -149,6 +149,7 @@ class RunFolder:
             "retryKey": request.retry_key,
             "resources": {"cpu": request.resources.cpu},
             "labels": dict(request.labels),
+            "namespace": request.namespace,
             "attemptsWithKey": stored.attempts_with_key,
             "submittedAt": stored.submitted_at.isoformat(),
         }
@@ -205,6 +206,7 @@ class RunFolder:
             retry_key=document["retryKey"],
             resources=RunResources(cpu=document["resources"]["cpu"]),
             labels=document["labels"],
+            namespace=document.get("namespace", ""),
         )
         return Stored(request, document["attemptsWithKey"], datetime.fromisoformat(document["submittedAt"]))
 

@@ -34,6 +34,7 @@ from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from pelagos.engines.step_secrets import StepSecrets
     from pelagos.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class Site:
     page: str = ""
     namespace_of: Callable[[str], str | None] = field(default=lambda _uid: None)
     patience: Patience = Patience()
+    secrets: StepSecrets | None = None
+    """Makes the Secrets with the keys of steps; None: reports are not sealed."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +194,14 @@ class Kubeflow:
     async def _create(
         self, request: RunRequest, documents: Sequence[Struct], place: _Place, count: Count
     ) -> PipelineRun:
+        key = ""
+        if self._site.secrets is not None:
+            key = await self._site.secrets.provide(request.namespace, self._site.namespace or request.namespace)
         body = {
             "display_name": kubeflow_runs.display_name(request.name, request.attempt),
             "description": _describe(request),
             "experiment_id": place.experiment,
-            "pipeline_spec": kubeflow_placement.place(documents, request, self._site.surroundings, count),
+            "pipeline_spec": kubeflow_placement.place(documents, request, self._site.surroundings, count, key),
             "runtime_config": {"parameters": dict(request.parameters)},
         }
         if request.tenant.pipeline_service_account:
@@ -428,6 +434,7 @@ def from_settings(
     compiled: Path,
     namespace_of: Callable[[str], str | None] = lambda _uid: None,
     guard: Guard = unguarded,
+    secrets: StepSecrets | None = None,
 ) -> Kubeflow:
     """The engine that the settings describe. Raises ValueError for settings without PELAGOS_KUBEFLOW_URL."""
     if not settings.kubeflow_url:
@@ -448,6 +455,7 @@ def from_settings(
         one_tenant=bool(settings.namespace),
         page=page,
         namespace_of=namespace_of,
+        secrets=secrets,
     )
     return Kubeflow(rest, site)
 
@@ -465,7 +473,6 @@ def surroundings(settings: Settings) -> Surroundings:
         objects_secret=settings.objects_secret,
         tracking_secret=settings.tracking_secret,
         ca_config_map=settings.ca_config_map,
-        ceilings=settings.ceilings,
     )
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api.meta import GROUP
+from pelagos.ports.authority import STEP_NAMESPACE_KEY, step_identity
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
@@ -76,8 +77,6 @@ class Surroundings:
     objects_secret: str = ""
     tracking_secret: str = ""
     ca_config_map: str = ""
-    ceilings: Mapping[str, str] = field(default_factory=dict)
-    """Variables that bound what steps read of strangers' files."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,13 @@ class Count:
     with_key: int
 
 
-def place(documents: Sequence[Struct], request: RunRequest, surroundings: Surroundings, count: Count) -> Struct:
+def place(
+    documents: Sequence[Struct], request: RunRequest, surroundings: Surroundings, count: Count, key: str = ""
+) -> Struct:
     """The ``pipeline_spec`` of a run: ``{"pipeline_spec": ..., "platform_spec": ...}``.
 
-    ``documents`` is the compiled flow: its IR and, if it has one, its platform part. Raises RejectedError for claims that
-    cannot be mounted.
+    ``documents`` is the compiled flow: its IR and, if it has one, its platform part. ``key`` is the Secret with the key that
+    steps seal with. Raises RejectedError for claims that cannot be mounted.
     """
     spec = copy.deepcopy(documents[0])
     executors: Struct = spec["deploymentSpec"]["executors"]
@@ -102,7 +103,12 @@ def place(documents: Sequence[Struct], request: RunRequest, surroundings: Surrou
     for label, executor in executors.items():
         gpus = request.resources.placement.gpus if label.removeprefix("exec-") in GPU_STEPS else 0
         _fill_container(executor["container"], request, surroundings, gpus)
-        configured[label] = configured.get(label, {}) | _pod(request, surroundings, count, gpus)
+        pod = configured.get(label, {}) | _pod(request, surroundings, count, gpus)
+        if key:
+            pod["secretAsEnv"] = [*pod.get("secretAsEnv", []), _secret(key, (STEP_NAMESPACE_KEY,), optional=False)]
+            identity = step_identity(request.name, count.attempt)
+            executor["container"]["env"] += [{"name": name, "value": value} for name, value in identity.items()]
+        configured[label] = pod
     return {"pipeline_spec": spec, "platform_spec": platform}
 
 
@@ -154,7 +160,7 @@ def _fill_container(container: Struct, request: RunRequest, surroundings: Surrou
 
 
 def _environment(request: RunRequest, surroundings: Surroundings, gpus: int) -> dict[str, str]:
-    variables = _ENVIRONMENT | dict(surroundings.ceilings) | {"OMP_NUM_THREADS": str(request.resources.cpu)}
+    variables = _ENVIRONMENT | {"OMP_NUM_THREADS": str(request.resources.cpu)}
     if not gpus:
         # Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none.
         variables["NVIDIA_VISIBLE_DEVICES"] = "void"

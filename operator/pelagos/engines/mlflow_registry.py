@@ -9,16 +9,19 @@ from weakref import WeakValueDictionary
 
 from pelagos.engines import mlflow_rest
 from pelagos.engines.mlflow_rest import AbsentError, ExistsError, MlflowRest
-from pelagos.ports.errors import RejectedError
+from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import NotLeadingError
-from pelagos.ports.registry import SHARED_TAG, ModelVersion, ModelVersionWant, namespace_in
+from pelagos.ports.registry import ALIAS_TAG, ModelVersion, ModelVersionWant, namespace_in
 from pelagos.ports.tracking import UID_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pelagos.ports.registry import Ownership
+
 MANAGED_TAG = "pelagos.dev/managed"
 """On models that we made: they go with their last version. A model that a person made stays."""
+_PAGE = "1000"
 ALIAS_PENDING_TAG = "pelagos.dev/alias-pending"
 """On a version until its alias points to it: a crash between the two calls must not lose the alias."""
 
@@ -30,18 +33,18 @@ class MlflowRegistry:
         self._rest = rest
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def find_by_uid(self, model: str, uid: str) -> ModelVersion | None:
+    async def find_by_uid(self, model: str, uid: str, ownership: Ownership) -> ModelVersion | None:
         """The version that the resource ``uid`` registered; of several, the first.
 
         Finishes a registration that a crash interrupted before its alias was moved: nobody would register again what is found.
         """
-        versions = await self._versions(model, uid)
+        versions = await self._ours(model, uid, ownership)
         if not versions:
             return None
         try:
-            return await self._finished(model, versions[0])
+            return await self._finished(versions[0])
         except NotLeadingError:  # only looking, or no longer allowed to do more; who leads finishes it
-            return await self._get(model, versions[0])
+            return versions[0]
 
     async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
         """The version that ``alias`` points to; None when model or alias is unknown."""
@@ -56,31 +59,26 @@ class MlflowRegistry:
             return None
         return _version(answer["model_version"])
 
-    async def owner(self, model: str) -> str | None:
-        """The namespace of the model's first version that names one; None when it is nobody's, or shared."""
-        try:
-            found = (await self._rest.get("registered-models/get", name=model))["registered_model"]
-        except AbsentError:
-            return None
-        if mlflow_rest.mapping(found.get("tags")).get(SHARED_TAG) == "true":
-            return None
-        answer = await self._rest.get("model-versions/search", filter=f"name = {mlflow_rest.quoted(model)}")
-        versions = sorted(map(_version, answer.get("model_versions", ())), key=lambda version: int(version.version))
-        return next(filter(None, (namespace_in(version.tags) for version in versions)), None)
+    async def owner(self, model: str, ownership: Ownership) -> str | None:
+        """The namespace of the model's first version under our seal; None when it is nobody's."""
+        versions = await self._search(_named(model), model)
+        return next(filter(None, map(ownership, versions)), None)
 
-    async def register(self, want: ModelVersionWant) -> ModelVersion:
+    async def register(self, want: ModelVersionWant, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
         async with self._lock(want.model):
-            versions = await self._versions(want.model, want.uid)
+            versions = await self._ours(want.model, want.uid, ownership)
             if not versions:
                 mine = namespace_in(want.tags)
-                if mine is not None and await self.owner(want.model) not in (None, mine):
+                if mine is not None and await self.owner(want.model, ownership) not in (None, mine, *want.sharing):
                     raise RejectedError(mlflow_rest.SYSTEM, f"model {want.model!r} belongs to another namespace")
                 await self._create(want)
-                versions = await self._versions(want.model, want.uid)
-                for number in versions[1:]:
-                    await self._delete_version(want.model, number)
-            return await self._finished(want.model, versions[0])
+                versions = await self._ours(want.model, want.uid, ownership)
+                for version in versions[1:]:
+                    await self._delete_version(want.model, version.version)
+            if not versions:
+                raise OutageError(mlflow_rest.SYSTEM, f"a version of {want.model!r} was altered while it was made")
+            return await self._finished(versions[0])
 
     async def delete_version(self, model: str, version: str) -> None:
         """Delete the version, and a model that we made when it was the last; no effect when it is gone."""
@@ -120,12 +118,14 @@ class MlflowRegistry:
         with contextlib.suppress(AbsentError):
             await self._rest.delete("model-versions/delete-tag", tag)
 
-    async def _finished(self, model: str, number: str) -> ModelVersion:
-        """The version, after its alias points to it."""
-        version = await self._get(model, number)
-        if alias := version.tags.get(ALIAS_PENDING_TAG):
+    async def _finished(self, version: ModelVersion) -> ModelVersion:
+        """The version, which is ours, after its alias points to it."""
+        alias = version.tags.get(ALIAS_PENDING_TAG)
+        if alias and alias == version.tags.get(
+            ALIAS_TAG
+        ):  # others may have set the first; the second is under our seal
             await self._point(version, alias)
-            version = await self._get(model, number)
+            return await self._get(version.model, version.version)
         return version
 
     async def _delete_version(self, model: str, version: str) -> None:
@@ -147,15 +147,33 @@ class MlflowRegistry:
             return {}
         return {item["alias"]: item["version"] for item in answer["registered_model"].get("aliases", ())}
 
-    async def _versions(self, model: str, uid: str) -> list[str]:
-        """Numbers of the model's versions that carry ``uid``, ascending.
+    async def _ours(self, model: str, uid: str, ownership: Ownership) -> list[ModelVersion]:
+        """The model's versions that carry ``uid`` under our seal, the first first."""
+        found = await self._search(f"tags.`{UID_TAG}` = {mlflow_rest.quoted(uid)}", model)
+        # A search does not tell the aliases of what it finds.
+        return [await self._get(model, version.version) for version in found if ownership(version) is not None]
+
+    async def _search(self, wanted: str, model: str) -> list[ModelVersion]:
+        """The model's versions of which a filter holds, ascending.
 
         The model's name is compared here: MLflow's filter language could not quote every name that MLflow allows.
         """
-        search = {"filter": f"tags.`{UID_TAG}` = {mlflow_rest.quoted(uid)}"}
-        answer = await self._rest.get("model-versions/search", **search)
-        numbers = [found["version"] for found in answer.get("model_versions", ()) if found["name"] == model]
-        return sorted(numbers, key=int)
+        found: list[ModelVersion] = []
+        token = ""
+        while True:
+            page = {"page_token": token} if token else {}
+            answer = await self._rest.get("model-versions/search", filter=wanted, max_results=_PAGE, **page)
+            found += [_version(version) for version in answer.get("model_versions", ()) if version["name"] == model]
+            token = answer.get("next_page_token", "")
+            if not token:
+                return sorted(found, key=lambda version: int(version.version))
+
+
+def _named(model: str) -> str:
+    """A filter for a model's versions. A quote that cannot be written is any one character; names are compared again here."""
+    if "'" in model and '"' in model:
+        return "name LIKE '{}'".format(model.replace("'", "_"))
+    return f"name = {mlflow_rest.quoted(model)}"
 
 
 def _version(found: dict[str, Any]) -> ModelVersion:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from pelagos.engines import mlflow_rest
 from pelagos.engines.mlflow_rest import AbsentError, ExistsError, MlflowRest
-from pelagos.ports.tracking import UID_TAG, Outcome, TrackedRun, TrackedRunWant
+from pelagos.ports.errors import OutageError
+from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, Outcome, Sealing, TrackedRun, TrackedRunWant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,30 +35,65 @@ class MlflowTracking:
         """Where pipelines reach the tracking server."""
         return self._rest.uri
 
-    async def find_run(self, uid: str) -> TrackedRun | None:
-        """The run tagged with ``uid``; of several, the oldest."""
-        runs = await self._runs(uid)
-        return runs[0] if runs else None
+    async def get_run(self, run_id: str) -> TrackedRun | None:
+        """The run with this id; None when it, or its experiment, is deleted."""
+        try:
+            run = (await self._rest.get("runs/get", run_id=run_id))["run"]
+            if run["info"]["lifecycle_stage"] != "active":
+                return None
+            found = await self._rest.get("experiments/get", experiment_id=run["info"]["experiment_id"])
+        except AbsentError:
+            return None
+        experiment = found["experiment"]
+        return self._tracked(run, experiment["name"]) if experiment["lifecycle_stage"] == "active" else None
 
-    async def create_run(self, want: TrackedRunWant) -> TrackedRun:
+    async def find_runs(self, uid: str) -> tuple[TrackedRun, ...]:
+        """All active runs tagged with ``uid``, the oldest first."""
+        return tuple(await self._runs(uid))
+
+    async def create_run(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
         """Make the run exist, exactly once per uid.
 
-        MLflow has no unique keys. So the run is looked up, created, and looked up again: of two that were created at once,
-        every creator keeps the oldest and deletes the others.
+        MLflow has no unique keys. So the run is looked up, created, sealed, and looked up again: of two that were created at
+        once, every creator keeps the oldest and deletes the others under our seal. One that was created and not sealed, because
+        its creator ended or the reply was lost, is sealed first. A run that copies its intent in that moment becomes the place
+        where figures are written, and nothing else: nothing is ever decided by what is read there.
         """
         lock = self._creating.setdefault(want.uid, asyncio.Lock())
         async with lock:
-            if found := await self.find_run(want.uid):
+            if found := await self._sealed(want.uid, sealing):
                 return found
             experiment = await self._experiment(want.experiment)
             # Restoring an experiment brings its runs back.
-            if found := await self.find_run(want.uid):
+            if found := await self._sealed(want.uid, sealing):
                 return found
-            await self._create(experiment, want)
-            oldest, *younger = await self._runs(want.uid)
-            for run in younger:
+            made = await self._create(experiment, want, sealing)
+            await self.seal_run(made, sealing.seal(made))
+            ours = [run for run in await self._runs(want.uid) if sealing.owns(run)]
+            if not ours:
+                raise OutageError(mlflow_rest.SYSTEM, f"run {made} was deleted or altered while it was made")
+            for run in ours[1:]:
                 await self.delete_run(run.id)
-            return oldest
+            return ours[0]
+
+    async def seal_run(self, run_id: str, seal: str) -> None:
+        """Set our seal; no effect when it is there already, or the run is gone."""
+        tag = {"run_id": run_id, "key": SEAL_TAG, "value": seal}
+        with contextlib.suppress(AbsentError):
+            await self._rest.post("runs/set-tag", tag)
+
+    async def _sealed(self, uid: str, sealing: Sealing) -> TrackedRun | None:
+        """The oldest run that is ours; one whose creation was interrupted is finished."""
+        runs = await self._runs(uid)
+        ours = next((run for run in runs if sealing.owns(run)), None)
+        if ours is not None:
+            return ours
+        begun = next((run for run in runs if SEAL_TAG not in run.tags and sealing.began(run)), None)
+        if begun is None:
+            return None
+        seal = sealing.seal(begun.id)
+        await self.seal_run(begun.id, seal)
+        return replace(begun, tags={**begun.tags, SEAL_TAG: seal})
 
     async def set_outcome(self, run_id: str, outcome: Outcome) -> None:
         """Set how the run stands, also of a run that had ended; no effect when it stands so already or is gone."""
@@ -79,15 +116,17 @@ class MlflowTracking:
         """Close the connections."""
         await self._rest.close()
 
-    async def _create(self, experiment: str, want: TrackedRunWant) -> None:
-        tags = {**want.tags, UID_TAG: want.uid}
+    async def _create(self, experiment: str, want: TrackedRunWant, sealing: Sealing) -> str:
+        """The id of the new run."""
+        tags = {**want.tags, UID_TAG: want.uid, INTENT_TAG: sealing.intent}
         run = {
             "experiment_id": experiment,
             "run_name": want.name,
             "start_time": _now(),
             "tags": mlflow_rest.pairs(tags),
         }
-        await self._rest.post("runs/create", run)
+        answer = await self._rest.post("runs/create", run)
+        return str(answer["run"]["info"]["run_id"])
 
     async def _info(self, run_id: str) -> dict[str, Any] | None:
         try:

@@ -1,4 +1,7 @@
-"""Registry: named, versioned models with aliases."""
+"""Registry: named, versioned models with aliases.
+
+Others write to the registry, too. A version is ours only under our seal of what its tags say; who holds it is told by Ownership.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 PACKAGE_URI_TAG = "pelagos.dev/package-uri"
 ONNX_SHA256_TAG = "pelagos.dev/onnx-sha256"
 MANIFEST_SHA256_TAG = "pelagos.dev/manifest-sha256"
 """The digest of the package's description, which pins all of it."""
 RESOURCE_TAG = "pelagos.dev/resource"
-"""On versions: ``trainingrun/<namespace>/<name>``. A model belongs to the namespace of its first version that has this tag."""
-SHARED_TAG = "pelagos.dev/shared"
-"""On a model, with the value ``true``: every namespace may register in it, and move its aliases."""
+"""On versions: ``trainingrun/<namespace>/<name>``."""
+INPUTS_DIGEST_TAG = "pelagos.dev/inputs-digest"
+ALIAS_TAG = "pelagos.dev/alias"
+"""The alias that a version was registered for."""
+SEAL_TAG = "pelagos.dev/seal"
+"""Our seal of all of these. A model belongs to the namespace of its first version under a seal."""
 
 
 def namespace_in(tags: Mapping[str, str]) -> str | None:
@@ -34,6 +40,8 @@ class ModelVersionWant:
     source: str
     run_id: str
     tags: Mapping[str, str]
+    sharing: tuple[str, ...] = ()
+    """Namespaces that have their models shared with that of ``tags``."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,16 @@ class ModelVersion:
     tags: Mapping[str, str]
 
 
+if TYPE_CHECKING:
+    Ownership = Callable[[ModelVersion], str | None]
+    """The namespace that a version was registered for, under our seal; None for a version of anybody else."""
+
+
 class Registry(Protocol):
     """Every method may raise OutageError or RejectedError."""
 
-    async def find_by_uid(self, model: str, uid: str) -> ModelVersion | None:
-        """The version that the resource ``uid`` registered."""
+    async def find_by_uid(self, model: str, uid: str, ownership: Ownership) -> ModelVersion | None:
+        """The version that the resource ``uid`` registered, under our seal."""
 
     async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
         """The version that ``alias`` points to; None when model or alias is unknown."""
@@ -60,13 +73,14 @@ class Registry(Protocol):
     async def find_by_version(self, model: str, version: str) -> ModelVersion | None:
         """The version by its number; None when unknown."""
 
-    async def owner(self, model: str) -> str | None:
-        """The namespace that the model belongs to; None when it is nobody's, or shared."""
+    async def owner(self, model: str, ownership: Ownership) -> str | None:
+        """The namespace that the model belongs to; None when it is nobody's."""
 
-    async def register(self, want: ModelVersionWant) -> ModelVersion:
+    async def register(self, want: ModelVersionWant, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made.
 
-        Raises RejectedError for a model of another namespace than the one that ``want.tags`` names.
+        Versions of others are left alone. Raises RejectedError for a model of another namespace than the one that ``want.tags``
+        names, unless it is one of ``want.sharing``.
         """
 
     async def delete_version(self, model: str, version: str) -> None:

@@ -1,4 +1,8 @@
-"""Tracking: one tracked run per TrainingRun, created by the operator and filled by the pipeline."""
+"""Tracking: one tracked run per TrainingRun, created by the operator and filled by the pipeline.
+
+Others write to the tracking server, too. A run is ours only under our seal of its id, which no other run can carry over. The seal
+can be set only when the server has given the id; until then a run carries our seal of what it is meant for.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Outcome(Enum):
@@ -21,6 +25,8 @@ class Outcome(Enum):
 
 UID_TAG = "pelagos.dev/uid"
 """Every tracked run and registered version carries the uid of the resource that caused it."""
+SEAL_TAG = "pelagos.dev/seal"
+INTENT_TAG = "pelagos.dev/intent"
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,28 @@ class TrackedRunWant:
     experiment: str
     name: str
     tags: Mapping[str, str]
+    namespace: str = ""
+
+
+@dataclass(frozen=True)
+class Sealing:
+    """How the run of a want is told from others': ``intent`` is set when it is made, ``seal`` of its id once that is known.
+
+    ``holds`` tells whether the run with an id may carry a seal, ``intends`` whether an intent is one of this want.
+    """
+
+    intent: str
+    seal: Callable[[str], str]
+    holds: Callable[[str, str], bool]
+    intends: Callable[[str], bool]
+
+    def owns(self, run: TrackedRun) -> bool:
+        """Whether the run is ours."""
+        return SEAL_TAG in run.tags and self.holds(run.id, run.tags[SEAL_TAG])
+
+    def began(self, run: TrackedRun) -> bool:
+        """Whether the run may be one that we made and did not come to seal."""
+        return INTENT_TAG in run.tags and self.intends(run.tags[INTENT_TAG])
 
 
 @dataclass(frozen=True)
@@ -53,11 +81,17 @@ class Tracking(Protocol):
     def uri(self) -> str:
         """Where pipelines reach the tracking server."""
 
-    async def find_run(self, uid: str) -> TrackedRun | None:
-        """The run tagged with ``uid``; of several, the oldest."""
+    async def get_run(self, run_id: str) -> TrackedRun | None:
+        """The run with this id; None when it is gone."""
 
-    async def create_run(self, want: TrackedRunWant) -> TrackedRun:
-        """Make the run exist, exactly once per uid (looked up first)."""
+    async def find_runs(self, uid: str) -> tuple[TrackedRun, ...]:
+        """All runs tagged with ``uid``, whoever made them, the oldest first."""
+
+    async def create_run(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
+        """Make the run exist under our seal, exactly once per uid (looked up first). Runs of others are left alone."""
+
+    async def seal_run(self, run_id: str, seal: str) -> None:
+        """Set our seal; no effect when it is there already, or the run is gone."""
 
     async def set_outcome(self, run_id: str, outcome: Outcome) -> None:
         """Set how the run stands; no effect when it stands so already or is gone."""

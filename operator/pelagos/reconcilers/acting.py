@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pelagos.decisions import effects
+from pelagos.ports import registry
+from pelagos.reconcilers import sealed_runs
 from pelagos.reconcilers.world import World
 
 
@@ -14,11 +18,15 @@ async def act(effect: effects.Effect, world: World) -> None:
         case effects.CancelRun(name):
             await world.pipelines.cancel(name)
         case effects.CreateTrackedRun(want):
-            await world.tracking.create_run(want)
+            await world.tracking.create_run(want, sealed_runs.sealing(world.authority, want))
+        case effects.SealTrackedRun(run_id, seal):
+            await world.tracking.seal_run(run_id, seal)
         case effects.SetOutcome(run_id, outcome):
             await world.tracking.set_outcome(run_id, outcome)
         case effects.RegisterModel(version):
-            await world.registry.register(version)
+            seal = sealed_runs.version_seal(world.authority, version)
+            sealed = replace(version, tags={**version.tags, registry.SEAL_TAG: seal})
+            await world.registry.register(sealed, sealed_runs.ownership(world.authority))
         case effects.ApplyService(service):
             await world.serving.apply(service)
         case effects.RestartService(uid):

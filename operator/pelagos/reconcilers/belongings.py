@@ -1,14 +1,24 @@
-"""Where the things of a resource lie: its tenant's part of the object store and of the data volume, and its runs' reports."""
+"""Where the things of a resource lie: its tenant's part of the object store and of the data volume, and its runs' reports.
+
+What names a place (a status, a report, a tag of MLflow) is not believed: every uri is held against the namespace's own part here,
+before it is given to a step, a model server or a deletion.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from pelagos.decisions.reports import Report
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
+from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers.world import World
+
+STORAGE = "storage"
+"""What a seal of a storage prefix is for."""
 
 
 def report_folder(run_name: str, tenant: Tenant) -> str:
@@ -26,21 +36,49 @@ def data_root(tenant: Tenant, world: World) -> str:
     return "/".join(part for part in (world.volumes.root.rstrip("/"), tenant.storage_prefix) if part)
 
 
-async def read_report(world: World, run_name: str, tenant: Tenant) -> Report:
-    """The outcome that a pipeline run left."""
-    folder = report_folder(run_name, tenant)
-    result = await world.objects.read_json(f"{folder}/result.json")
-    failure = None if result else await world.objects.read_json(f"{folder}/failure.json")
-    return Report(result=result, failure=failure)
+def is_inside(uri: object, folder: str, world: World) -> bool:
+    """Whether a uri is one of our store, and below ``folder`` there; no part of it leads up, or is empty."""
+    path = world.objects.path(uri) if isinstance(uri, str) else None
+    return path is not None and path.startswith(f"{folder}/") and not {"", ".", ".."} & set(path.split("/"))
+
+
+async def read_report(world: World, namespace: str, run: PipelineRun, tenant: Tenant) -> Report:
+    """The outcome that a pipeline run left, if one of its steps did: whatever else lies there is a doubt, and nothing more."""
+    folder = report_folder(run.name, tenant)
+    doubts = []
+    for name in ("result", "failure"):
+        try:
+            found = await world.objects.read_json(f"{folder}/{name}.json")
+        except RejectedError as error:
+            doubts.append(str(error))
+            continue
+        if found is None:
+            continue
+        content, doubt = world.authority.unseal(namespace, run.name, run.attempt, found)
+        if content is not None:
+            return Report(result=content) if name == "result" else Report(failure=content)
+        doubts.append(f"{world.objects.uri(folder)}/{name}.json is not what its steps wrote: {doubt}")
+    return Report(doubt="; ".join(doubts))
+
+
+def checked(report: Report, described: Mapping[str, Any] | None, folder: str, world: World) -> Report:
+    """The report, unless what it describes lies outside of ``folder``."""
+    if described is None or is_inside(described.get("uri"), folder, world):
+        return report
+    where = world.objects.uri(folder)
+    return Report(doubt=f"its result names {described.get('uri')}, which is not below {where}")
 
 
 async def tenant_of(resource: Resource, world: World, *, recorded: str | None = None) -> Tenant:
     """The conventions of the resource's namespace, with the storage prefix that the resource began with.
 
-    What is stored stays where it was put, whatever the conventions say later. ``recorded`` is that prefix from elsewhere, for
-    when status was lost. A resource that is deleted needs no more than the prefix, and no conventions that can be used.
+    What is stored stays where it was put, whatever the conventions say later: under our seal, since a status can be restored or
+    written by others. ``recorded`` is that prefix from elsewhere, vouched for already, for when status was lost. A resource that
+    is deleted needs no more than the prefix, and no conventions that can be used; without either, nothing was begun.
     """
-    began = resource.status.get("storagePrefix", recorded)
+    began = _began(resource, world)
+    if began is None and recorded is not None:
+        began = recorded
     if resource.deleting and began is not None:
         return Tenant(storage_prefix=began)
     try:
@@ -49,4 +87,49 @@ async def tenant_of(resource: Resource, world: World, *, recorded: str | None = 
         if not resource.deleting:
             raise
         return Tenant()  # Nothing was begun here, so that there is nothing to find.
+    stated = resource.status.get("storagePrefix", tenant.storage_prefix)
+    if began is None and stated != tenant.storage_prefix and not resource.deleting:
+        raise RejectedError("storage", _unvouched(resource, str(stated), tenant))
     return tenant if began is None else replace(tenant, storage_prefix=began)
+
+
+def prefixes(namespace: str, world: World) -> tuple[Tenant, ...]:
+    """The storage prefixes, under our seal, that resources of a namespace began with."""
+    known = {_began(found, world) for found in world.cache.all() if found.namespace == namespace}
+    return tuple(Tenant(storage_prefix=prefix) for prefix in known if prefix is not None)
+
+
+def sharing(tenant: Tenant) -> tuple[str, ...]:
+    """Namespaces that the platform says to share with this one, each naming the other."""
+    return tenant.shared_with
+
+
+def storage_seal(resource: Resource, tenant: Tenant, world: World) -> str:
+    """Goes into status beside the prefix."""
+    return world.authority.seal(STORAGE, _claim(resource, tenant.storage_prefix))
+
+
+def _began(resource: Resource, world: World) -> str | None:
+    """The prefix in status, if it was us who wrote it."""
+    prefix = resource.status.get("storagePrefix")
+    if not isinstance(prefix, str):
+        return None
+    sealed = world.authority.holds(STORAGE, _claim(resource, prefix), resource.status.get("storageSeal"))
+    return prefix if sealed else None
+
+
+def _claim(resource: Resource, prefix: str) -> dict[str, str]:
+    return {
+        "kind": resource.kind.kind,
+        "namespace": resource.namespace,
+        "uid": resource.uid,
+        "storagePrefix": prefix,
+    }
+
+
+def _unvouched(resource: Resource, stated: str, tenant: Tenant) -> str:
+    return (
+        f'status.storagePrefix is "{stated}", without a seal of this operator, and the storage prefix of namespace '
+        f'{resource.namespace} is "{tenant.storage_prefix}". Nothing outside of it is touched. Give the namespace the prefix '
+        "that its things were stored below, or remove the field from status to begin below the present one"
+    )

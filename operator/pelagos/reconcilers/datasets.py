@@ -11,7 +11,15 @@ from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import FINISHED, PipelineRun
 from pelagos.ports.tenants import Tenant
-from pelagos.reconcilers.belongings import below, data_root, read_report, report_folder, tenant_of
+from pelagos.reconcilers.belongings import (
+    below,
+    checked,
+    data_root,
+    read_report,
+    report_folder,
+    storage_seal,
+    tenant_of,
+)
 from pelagos.reconcilers.world import World
 
 
@@ -28,6 +36,7 @@ class DatasetReconciler:
 
     async def gather(self, resource: Resource, spec: DatasetSpec, world: World) -> dataset.Observed:
         """Look at the source, at the run for its present content, and at the run's report."""
+        world.authority.require()
         tenant = await tenant_of(resource, world)
         fingerprint, source_error = None, None
         try:
@@ -40,7 +49,8 @@ class DatasetReconciler:
             name = dataset.name_run(resource.uid, digest)
             run = await world.pipelines.find(name)
         if run is not None:
-            report = await read_report(world, name, tenant)
+            report = await read_report(world, resource.namespace, run, tenant)
+            report = checked(report, report.result, store(resource, tenant), world)
         return dataset.Observed(
             spec=spec,
             namespace=resource.namespace,
@@ -58,6 +68,7 @@ class DatasetReconciler:
             report_folder=world.objects.uri(report_folder(name, tenant)) if name else "",
             now=world.clock.now(),
             tenant=tenant,
+            storage_seal=storage_seal(resource, tenant, world),
         )
 
     def decide(self, seen: dataset.Observed) -> Decision:

@@ -14,6 +14,7 @@ from pelagos.api import meta
 from pelagos.api.kinds import Kind
 from pelagos.decisions import effects
 from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
+from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.reconcilers import acting, forsaking, reporting
@@ -83,6 +84,8 @@ async def reconcile(reconciler: Reconciler, resource: Resource, world: World, *,
     except OutageError as error:
         await _report(reconciler, resource, _outage(error), world)
         return Pass("unknown", None, failed=True)
+    except NoKeyError as error:
+        decision = _keyless(error)
     except RejectedError as error:
         decision = _rejected(error)
     except Exception as error:
@@ -179,6 +182,13 @@ def _outage(error: OutageError) -> Decision:
 def _rejected(error: RejectedError) -> Decision:
     message = f"{error}. Correct the cause; it is looked at again every few seconds"
     return Decision((Verdict("Ready", Stance.REFUSED, error.reason, message),), recheck_after=REJECTED_RETRY)
+
+
+def _keyless(error: NoKeyError) -> Decision:
+    verdict = Verdict(
+        "Ready", Stance.REFUSED, "AuthorityKeyMissing", f"{error}. It is looked for again every few seconds"
+    )
+    return Decision((verdict,), recheck_after=REJECTED_RETRY)
 
 
 def _bug(error: Exception) -> Decision:

@@ -21,7 +21,7 @@ Port = TypeVar("Port")
 CHANGES: dict[str, frozenset[str]] = {
     "cluster": frozenset({"patch_status", "set_finalizers", "post_event"}),
     "pipelines": frozenset({"submit", "cancel", "delete"}),
-    "tracking": frozenset({"create_run", "set_outcome", "delete_run"}),
+    "tracking": frozenset({"create_run", "seal_run", "set_outcome", "delete_run"}),
     "registry": frozenset({"register", "delete_version"}),
     "serving": frozenset({"apply", "restart", "remove"}),
     "objects": frozenset({"delete"}),

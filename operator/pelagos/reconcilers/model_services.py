@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 from pelagos.api import kinds, meta
-from pelagos.api.model_service import ModelServiceSpec, ModelSource, RegistryRef
+from pelagos.api.model_service import ModelServiceSpec, ModelSource
 from pelagos.decisions import model_service
 from pelagos.decisions.model_service import ResolvedModel, Unresolved
 from pelagos.decisions.verdicts import Decision
@@ -16,11 +16,15 @@ from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ServiceState
 from pelagos.ports.tenants import Tenant
-from pelagos.reconcilers import reporting
-from pelagos.reconcilers.belongings import below
+from pelagos.reconcilers import reporting, sealed_runs
+from pelagos.reconcilers.belongings import below, is_inside, prefixes, sharing
 from pelagos.reconcilers.world import World
 
 _LARGEST_DESCRIPTION = 4 << 20
+NOT_SEALED = (
+    "was not registered for this namespace by this operator, or was altered since: it carries no seal of it. Register it by a "
+    "TrainingRun of this namespace, or say in spec.model.manifestSha256 what its package must be"
+)
 
 
 class ModelServiceReconciler:
@@ -43,7 +47,7 @@ class ModelServiceReconciler:
             uid=resource.uid,
             retry=resource.annotations.get(meta.RETRY_ANNOTATION, ""),
             model=await _resolve(resource, spec, tenant, world),
-            last_model=_last_model(resource),
+            last_model=_last_model(resource, tenant, world),
             last_reference=(resource.status.get("model") or {}).get("reference"),
             last_proven=(resource.status.get("model") or {}).get("proven"),
             service=service,
@@ -68,11 +72,10 @@ async def _resolve(
 ) -> ResolvedModel | Unresolved:
     try:
         if spec.model.training_run_ref is not None:
-            return _pinned(_from_training_run(resource, spec.model.training_run_ref.name, world), spec)
-        folder = packages(resource.namespace, tenant)
+            return _pinned(_from_training_run(resource, spec.model.training_run_ref.name, tenant, world), spec)
         if spec.model.registry is not None:
-            return _pinned(await _from_registry(spec.model.registry, folder, world), spec)
-        return await _from_uri(resource, spec.model, folder, world)
+            return _pinned(await _from_registry(resource.namespace, spec.model, tenant, world), spec)
+        return await _from_uri(resource, spec.model, tenant, world)
     except OutageError as error:
         return Unresolved("RegistryUnavailable", str(error), refused=False)
 
@@ -110,27 +113,13 @@ def _stranger(field: str, uri: str, folder: str, world: World) -> Unresolved:
     return Unresolved("ModelOutsideNamespace", message, refused=True)
 
 
-def _is_ours(path: str | None, folder: str, world: World) -> bool:
-    """Whether a path in the store is inside of the namespace's folder, now or when one of its TrainingRuns began."""
-    return _is_below(path, folder) or any(_is_below(path, earlier) for earlier in _earlier(folder, world))
+def _is_ours(uri: str, namespace: str, tenant: Tenant, world: World) -> bool:
+    """Whether a package lies in the namespace's folder, now or when one of its resources began."""
+    folders = {packages(namespace, each) for each in (tenant, *prefixes(namespace, world))}
+    return any(is_inside(uri, folder, world) for folder in folders)
 
 
-def _earlier(folder: str, world: World) -> set[str]:
-    """The folder of packages below the storage prefixes that the TrainingRuns of its namespace began with."""
-    namespace = folder.rsplit("/", 1)[-1]
-    trainings = (
-        found for found in world.cache.all() if found.kind is kinds.TRAINING_RUN and found.namespace == namespace
-    )
-    prefixes = {found.status["storagePrefix"] for found in trainings if "storagePrefix" in found.status}
-    return {packages(namespace, Tenant(storage_prefix=prefix)) for prefix in prefixes}
-
-
-def _is_below(path: str | None, folder: str) -> bool:
-    """Whether a path in the store is inside of a folder; no path has parts that lead up, or none."""
-    return path is not None and path.startswith(f"{folder}/") and not {"", ".", ".."} & set(path.split("/"))
-
-
-def _from_training_run(resource: Resource, name: str, world: World) -> ResolvedModel | Unresolved:
+def _from_training_run(resource: Resource, name: str, tenant: Tenant, world: World) -> ResolvedModel | Unresolved:
     found = world.cache.get(Key(kinds.TRAINING_RUN.kind, resource.namespace, name))
     if found is None or found.deleting:
         message = (
@@ -142,10 +131,17 @@ def _from_training_run(resource: Resource, name: str, world: World) -> ResolvedM
     if ready.get("status") != "True" or not model:
         message = f"TrainingRun {name} is not Ready: {ready.get('message', 'it has no status yet')}"
         return Unresolved("TrainingRunNotReady", message, refused=False)
+    if not _is_ours(model["uri"], resource.namespace, tenant, world):
+        folder = packages(resource.namespace, tenant)
+        return _stranger(f"status.model.uri of TrainingRun {name}", model["uri"], folder, world)
     return ResolvedModel(model["uri"], model["onnxSha256"], model.get("manifestSha256") or "", f"TrainingRun {name}")
 
 
-async def _from_registry(reference: RegistryRef, folder: str, world: World) -> ResolvedModel | Unresolved:
+async def _from_registry(
+    namespace: str, source: ModelSource, tenant: Tenant, world: World
+) -> ResolvedModel | Unresolved:
+    reference = source.registry
+    assert reference is not None
     try:
         if reference.alias is not None:
             wanted = f"alias {reference.alias}"
@@ -165,22 +161,30 @@ async def _from_registry(reference: RegistryRef, folder: str, world: World) -> R
     if not uri or not sha256:
         message = f"spec.model.registry: {version.model} version {version.version} was not registered by a TrainingRun"
         return Unresolved("ModelPackageMissing", message, refused=True)
-    if not _is_ours(world.objects.path(uri), folder, world):
-        # Tags of a registry can be written by whoever may write there; they must not open other namespaces.
-        found = f"spec.model.registry: {version.model} version {version.version}"
-        return _stranger(found, uri, folder, world)
+    # Tags of a registry can be written by whoever may write there: they open no other namespace, and vouch for nothing.
+    owner = sealed_runs.namespace_of(world.authority, version)
+    place = owner if owner in sharing(tenant) else namespace
+    found = f"spec.model.registry: {version.model} version {version.version}"
+    if not _is_ours(uri, place, tenant, world):
+        return _stranger(found, uri, packages(namespace, tenant), world)
     manifest = version.tags.get(registry.MANIFEST_SHA256_TAG, "")
+    if owner != place:
+        if not source.manifest_sha256:
+            return Unresolved("ModelNotSealed", f"{found} {NOT_SEALED}", refused=True)
+        manifest = source.manifest_sha256  # Whoever wrote the spec says what it must be.
     return ResolvedModel(uri, sha256, manifest, f"{version.model} version {version.version}")
 
 
-async def _from_uri(resource: Resource, source: ModelSource, folder: str, world: World) -> ResolvedModel | Unresolved:
+async def _from_uri(
+    resource: Resource, source: ModelSource, tenant: Tenant, world: World
+) -> ResolvedModel | Unresolved:
     uri = (source.uri or "").rstrip("/")
     path = world.objects.path(uri)
     if path is None:
         root = world.objects.uri("")
         return _missing(f"{uri} is not in the object store ({root})")
-    if not _is_ours(path, folder, world):
-        return _stranger("spec.model.uri", uri, folder, world)
+    if not _is_ours(uri, resource.namespace, tenant, world):
+        return _stranger("spec.model.uri", uri, packages(resource.namespace, tenant), world)
     try:
         content = await world.objects.read_bytes(f"{path}/package.json", limit=_LARGEST_DESCRIPTION)
     except RejectedError as error:
@@ -224,8 +228,9 @@ def _known_manifest(resource: Resource, uri: str, world: World) -> str | None:
     return None
 
 
-def _last_model(resource: Resource) -> ResolvedModel | None:
+def _last_model(resource: Resource, tenant: Tenant, world: World) -> ResolvedModel | None:
     model = resource.status.get("model")
-    if not model:
+    namespaces = (resource.namespace, *sharing(tenant))
+    if not model or not any(_is_ours(model["uri"], namespace, tenant, world) for namespace in namespaces):
         return None
     return ResolvedModel(model["uri"], model["onnxSha256"], model.get("manifestSha256") or "", model["source"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,18 @@ from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.registry import ModelVersion
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.tracking import Outcome, TrackedRun
-from pelagos.reconcilers import reporting
-from pelagos.reconcilers.belongings import below, data_root, read_report, report_folder, tenant_of
+from pelagos.reconcilers import reporting, sealed_runs
+from pelagos.reconcilers.belongings import (
+    below,
+    checked,
+    data_root,
+    is_inside,
+    prefixes,
+    read_report,
+    report_folder,
+    storage_seal,
+    tenant_of,
+)
 from pelagos.reconcilers.world import World
 
 
@@ -41,8 +50,9 @@ class TrainingRunReconciler:
 
     async def gather(self, resource: Resource, spec: TrainingRunSpec, world: World) -> training_run.Observed:
         """Look at the Dataset, the tracked run, the pipeline run with its report, and the registered version."""
+        world.authority.require()
         tracked, tracking_outage = await _tracked(resource, world)
-        tenant = await tenant_of(resource, world, recorded=_recorded_prefix(tracked))
+        tenant = await tenant_of(resource, world, recorded=tracked.storage_prefix if tracked else None)
         dataset = _dataset(resource, spec, world)
         frozen = _frozen(resource, tracked)
         name, run, report = "", None, Report()
@@ -51,7 +61,9 @@ class TrainingRunReconciler:
             name = training_run.name_run(resource.uid, keyed)
             run = await world.pipelines.find(name)
         if run is not None:
-            report = await read_report(world, name, tenant)
+            report = await read_report(world, resource.namespace, run, tenant)
+            model = report.result.get("model") if report.result else None
+            report = checked(report, model, store(resource, tenant), world)
         found = await _registered(resource, spec, world) if report.result else _Registered()
         return training_run.Observed(
             spec=spec,
@@ -61,14 +73,17 @@ class TrainingRunReconciler:
             retry_key=await _retry_key(resource, spec, tenant, world),
             dataset=dataset,
             frozen=frozen,
-            tracked=tracked,
+            tracked=tracked.run if tracked else None,
+            tracked_seal=tracked.seal if tracked else "",
+            storage_seal=storage_seal(resource, tenant, world),
+            outside=_outside(resource, keyed.dataset, tenant, world) if keyed else "",
             tracking_outage=tracking_outage,
             tracking_uri=world.tracking.uri,
             run=run,
             report=report,
             version=found.version,
             registry_outage=found.outage,
-            model_owner=found.owner,
+            model_owners=found.owners,
             paths=_paths(resource, name, tenant, world) if name else {},
             now=world.clock.now(),
             published=resource.status.get("model") or {},
@@ -81,21 +96,18 @@ class TrainingRunReconciler:
 
     async def clean_up(self, resource: Resource, world: World) -> None:
         """End the run everywhere; remove packages, registered version and tracked run when told to."""
-        recorded = None
-        if "storagePrefix" not in resource.status:
-            recorded = _recorded_prefix(await world.tracking.find_run(resource.uid))
-        tenant = await tenant_of(resource, world, recorded=recorded)
+        tracked = await sealed_runs.find(resource, world)
+        tenant = await tenant_of(resource, world, recorded=tracked.storage_prefix if tracked else None)
         for run in await world.pipelines.find_owned(resource.uid):
             await world.pipelines.cancel(run.name)
             await world.objects.delete(report_folder(run.name, tenant))
             await world.objects.delete(workspace(run.name, tenant))
             await world.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
-        tracked = await world.tracking.find_run(resource.uid)
         delete = resource.spec.get("deletionPolicy") == "Delete"
         if tracked is not None and not delete:
-            await _end_tracked(tracked, world)
+            await _end_tracked(tracked.run, world)
         if delete:
-            await self._delete_records(resource, tracked, world)
+            await self._delete_records(resource, tracked.run if tracked else None, world)
             await world.objects.delete(store(resource, tenant))
 
     async def _delete_records(self, resource: Resource, tracked: TrackedRun | None, world: World) -> None:
@@ -103,23 +115,20 @@ class TrainingRunReconciler:
         named = register.get("model") if isinstance(register, dict) else None  # Invalid resources must go, too.
         model = named or (resource.status.get("model") or {}).get("name")
         if isinstance(model, str):
-            version = await world.registry.find_by_uid(model, resource.uid)
+            ownership = sealed_runs.ownership(world.authority)
+            version = await world.registry.find_by_uid(model, resource.uid, ownership)
             if version is not None:
                 await world.registry.delete_version(version.model, version.version)
         if tracked is not None:
             await world.tracking.delete_run(tracked.id)
 
 
-async def _tracked(resource: Resource, world: World) -> tuple[TrackedRun | None, str | None]:
+async def _tracked(resource: Resource, world: World) -> tuple[sealed_runs.Found | None, str | None]:
     """A tracking server that is away must not stop a training that goes on."""
     try:
-        return await world.tracking.find_run(resource.uid), None
+        return await sealed_runs.find(resource, world), None
     except (OutageError, RejectedError) as error:
         return None, str(error)
-
-
-def _recorded_prefix(tracked: TrackedRun | None) -> str | None:
-    return tracked.tags.get(training_run.STORAGE_TAG) if tracked is not None else None
 
 
 async def _end_tracked(tracked: TrackedRun, world: World) -> None:
@@ -131,18 +140,26 @@ async def _end_tracked(tracked: TrackedRun, world: World) -> None:
 class _Registered:
     version: ModelVersion | None = None
     outage: str | None = None
-    owner: str | None = None
+    owners: frozenset[str] = frozenset()
 
 
 async def _registered(resource: Resource, spec: TrainingRunSpec, world: World) -> _Registered:
     if spec.register_ is None:
         return _Registered()
     try:
-        version = await world.registry.find_by_uid(spec.register_.model, resource.uid)
-        owner = await world.registry.owner(spec.register_.model) if version is None else None
+        ownership = sealed_runs.ownership(world.authority)
+        version = await world.registry.find_by_uid(spec.register_.model, resource.uid, ownership)
+        owner = await world.registry.owner(spec.register_.model, ownership) if version is None else None
     except (OutageError, RejectedError) as error:  # Also credentials that have expired: what is done stays done.
         return _Registered(outage=str(error))
-    return _Registered(version, owner=owner)
+    return _Registered(version, owners=frozenset({owner} if owner else ()) | _holders(spec.register_.model, world))
+
+
+def _holders(model: str, world: World) -> frozenset[str]:
+    """Namespaces with a TrainingRun whose status says that it registered in the model: nobody makes that forgotten in MLflow."""
+    trainings = (found for found in world.cache.all() if found.kind is kinds.TRAINING_RUN)
+    registered = ((found.namespace, found.status.get("model") or {}) for found in trainings)
+    return frozenset(namespace for namespace, told in registered if told.get("version") and told.get("name") == model)
 
 
 async def _retry_key(resource: Resource, spec: TrainingRunSpec, tenant: Tenant, world: World) -> str:
@@ -182,15 +199,25 @@ def _candidate(spec: TrainingRunSpec, found: Resource, versions: list[Mapping[st
     return None
 
 
-def _frozen(resource: Resource, tracked: TrackedRun | None) -> Frozen | None:
-    """The inputs as they were first: from status or, when that was lost, from the tracked run."""
-    inputs, dataset = resource.status.get("inputs"), resource.status.get("dataset")
-    if not (inputs and dataset) and tracked is not None and training_run.INPUTS_TAG in tracked.tags:
-        inputs = json.loads(tracked.tags[training_run.INPUTS_TAG])
-        dataset = json.loads(tracked.tags[training_run.DATASET_TAG])
-    if not (inputs and dataset):
-        return None
-    return Frozen(inputs, DatasetVersion(dataset["name"], dataset["version"], dataset["uri"], dataset["task"]))
+def _frozen(resource: Resource, tracked: sealed_runs.Found | None) -> Frozen | None:
+    """The inputs as they were first: from status or, when that was lost, from the tracked run that is ours."""
+    stated = sealed_runs.frozen_of(resource.status.get("inputs"), resource.status.get("dataset"))
+    if stated is not None and stated.digest == resource.status.get("inputsDigest"):
+        return stated
+    return tracked.frozen if tracked else None
+
+
+def _outside(resource: Resource, dataset: DatasetVersion, tenant: Tenant, world: World) -> str:
+    """Why the version may not be read; empty when it lies in the namespace's own part of the store."""
+    earlier = prefixes(resource.namespace, world)
+    folders = {below(each, f"datasets/{resource.namespace}") for each in (tenant, *earlier)}
+    if any(is_inside(dataset.uri, folder, world) for folder in folders):
+        return ""
+    where = world.objects.uri(below(tenant, f"datasets/{resource.namespace}"))
+    return (
+        f"status.dataset.uri: {dataset.uri} of Dataset {dataset.name} is not below {where}, where the dataset versions of this "
+        "namespace are. Nothing outside of it is read. Create a new TrainingRun"
+    )
 
 
 def _paths(resource: Resource, name: str, tenant: Tenant, world: World) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pelagos.ports.authority import Authority
 from pelagos.ports.clock import Clock
 from pelagos.ports.cluster import Cluster
 from pelagos.ports.objects import Objects
@@ -29,6 +30,7 @@ class World:
     objects: Objects
     volumes: Volumes
     tenants: Tenants
+    authority: Authority
     clock: Clock
     cache: Cache
     probes: Probes

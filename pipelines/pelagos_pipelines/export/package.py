@@ -19,8 +19,7 @@ import cv2
 
 from pelagos_pipelines.contract import Parity
 from pelagos_pipelines.serving import packages, predictor
-from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings, Thresholds
 
 
 @dataclass(frozen=True)

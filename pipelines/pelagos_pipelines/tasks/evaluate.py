@@ -35,16 +35,16 @@ def _evaluate(run: runs.Run) -> None:
 
     family = family_of(run.request)
     tracker = Tracker(run.tracking_uri, run.tracking_run)
-    known = truth.read(run.with_dataset("test"))
+    trained = run.read(train.STEP)
+    known = truth.read(run.with_dataset("test"), check_content=True)
     samples = known.samples("test")
     pixels = (sample.pixels() for sample in samples)
-    found = list(family.predict(run.checkpoints / "best.pt", pixels, Thresholds(confidence=LOWEST_CONFIDENCE)))
+    found = list(family.predict(run.best(trained["bestSha256"]), pixels, Thresholds(confidence=LOWEST_CONFIDENCE)))
     metrics = evaluation.evaluate(samples, found, known.labels, run.figures)
-    trained = run.read(train.STEP)
     epochs = Journal(run.history, tracker).epochs
     figures.learning_curves([(epoch.number, epoch.metrics) for epoch in epochs], run.figures)
     tracker.metrics(metrics, trained["epochs"], time.time())
     for path in sorted(run.figures.glob("*.png")):
         tracker.file(path, "figures")
     tracker.flush()
-    run.finish(STEP, {"metrics": metrics})
+    run.finish(STEP, {"metrics": metrics, "bestSha256": trained["bestSha256"]})

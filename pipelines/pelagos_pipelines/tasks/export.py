@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pelagos_pipelines import contract
+from pelagos_pipelines import sealing
 from pelagos_pipelines.contract import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.tasks import evaluate, runs, train
 
 if TYPE_CHECKING:
-    from pelagos_pipelines.serving.geometry import Pixels
-    from pelagos_pipelines.serving.predictor import Prediction, Settings
+    from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings
     from pelagos_pipelines.training.families import Family
 
 PARITY_IMAGES = 16
@@ -32,8 +33,20 @@ def export(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         TrackingError: MLflow could not be reached.
     """
     with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
-        if not (run.report / "result.json").exists():
+        finished = _finished(run)
+        if finished is None:
             _export(run)
+        else:
+            runs.leave(run.places.report, finished)
+
+
+def _finished(run: runs.Run) -> TrainingResult | None:
+    """The result, when an attempt of this run has left it already."""
+    try:
+        told = sealing.opened(json.loads((run.report / "result.json").read_bytes()))
+        return TrainingResult.model_validate(told)
+    except (OSError, ValueError):
+        return None
 
 
 def _export(run: runs.Run) -> None:
@@ -44,12 +57,17 @@ def _export(run: runs.Run) -> None:
 
     family = family_of(run.request)
     tracker = Tracker(run.tracking_uri, run.tracking_run)
-    onnx = run.workspace / "model.onnx"
-    settings = family.export(run.checkpoints / "best.pt", onnx)
+    trained, evaluated = run.read(train.STEP), run.read(evaluate.STEP)
+    if evaluated["bestSha256"] != trained["bestSha256"]:
+        raise runs.altered("the checkpoint of the best epoch")
+    checkpoint = run.best(trained["bestSha256"])
+    onnx = run.places.scratch / "model.onnx"
+    settings = family.export(checkpoint, onnx)
     samples = truth.read(run.with_dataset("test")).samples("test")
     images = [sample.pixels() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
-    parity = _prove(run, family, settings, images)
-    probe, known = _probe(run, family, images)
+    exported = _Exported(family, checkpoint, onnx, settings)
+    parity = _prove(run, exported, images)
+    probe, known = _probe(exported, images)
     written = package.write(
         package.Content(
             family=family.NAME,
@@ -64,7 +82,7 @@ def _export(run: runs.Run) -> None:
         run.store,
     )
     uri = _publish(run, written.folder)
-    trained, metrics = run.read(train.STEP), run.read(evaluate.STEP)["metrics"]
+    metrics = evaluated["metrics"]
     parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
     tracker.metrics(parities, trained["epochs"], time.time())
     digests = {"onnx": written.onnx_sha256, "manifest": written.manifest_sha256}
@@ -85,8 +103,7 @@ def _export(run: runs.Run) -> None:
     )
     validation = {name: value for name, value in trained["metrics"].items() if name.startswith("validation/")}
     result = TrainingResult(metrics=validation | metrics, epochs=trained["epochs"], model=model)
-    contract.report_result(run.report, result)
-    run.places.report.push(lambda path: not path.endswith(".partial"), lambda path: int(path == "result.json"))
+    runs.leave(run.places.report, result)
 
 
 def _publish(run: runs.Run, folder: Path) -> str:
@@ -101,23 +118,33 @@ def _publish(run: runs.Run, folder: Path) -> str:
     return uri
 
 
-def _prove(run: runs.Run, family: Family, settings: Settings, images: Sequence[Pixels]) -> Parity:
+@dataclass(frozen=True)
+class _Exported:
+    """A checkpoint, and the graph that was made of it."""
+
+    family: Family
+    checkpoint: Path
+    onnx: Path
+    settings: Settings
+
+
+def _prove(run: runs.Run, exported: _Exported, images: Sequence[Pixels]) -> Parity:
     """Compare at the confidence that users get, or lower for a model that is not that sure of anything: never vacuously."""
     from pelagos_pipelines.export import parity
     from pelagos_pipelines.serving.predictor import Detections, Predictor, Thresholds
 
-    checkpoint = run.checkpoints / "best.pt"
+    family, checkpoint = exported.family, exported.checkpoint
     lowest = Thresholds(confidence=evaluate.LOWEST_CONFIDENCE)
     seen = [found for found in family.predict(checkpoint, images, lowest) if isinstance(found, Detections)]
     surest = max((float(found.scores.max()) for found in seen if len(found.scores)), default=0.0)
     thresholds = Thresholds(confidence=max(min(Thresholds().confidence, surest / 2), evaluate.LOWEST_CONFIDENCE))
     expected = list(family.predict(checkpoint, images, thresholds))
-    graph = (run.workspace / "model.onnx").read_bytes()
-    served = Predictor(graph, settings, run.request.resources.cpu).predict(images, thresholds)
+    graph = exported.onnx.read_bytes()
+    served = Predictor(graph, exported.settings, run.request.resources.cpu).predict(images, thresholds)
     return parity.compare(expected, served, thresholds.confidence)
 
 
-def _probe(run: runs.Run, family: Family, images: Sequence[Pixels]) -> tuple[Pixels, Prediction]:
+def _probe(exported: _Exported, images: Sequence[Pixels]) -> tuple[Pixels, Prediction]:
     """The image with the most telling known answer, and that answer."""
     from pelagos_pipelines.serving.predictor import Classification, Thresholds
 
@@ -129,6 +156,6 @@ def _probe(run: runs.Run, family: Family, images: Sequence[Pixels]) -> tuple[Pix
         clear = (abs(prediction.scores - thresholds.confidence) > PROBE_MARGIN).all()
         return bool(clear), float(prediction.scores.max(initial=0.0))
 
-    answers = list(family.predict(run.checkpoints / "best.pt", images, thresholds))
+    answers = list(exported.family.predict(exported.checkpoint, images, thresholds))
     best = max(range(len(answers)), key=lambda index: worth(answers[index]))
     return images[best], answers[best]

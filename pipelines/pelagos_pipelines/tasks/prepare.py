@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pelagos_pipelines import contract, storage
+from pelagos_pipelines import contract, sealing, storage
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.hostile import few, invalid
 from pelagos_pipelines.annotations.model import Collection, Tree
@@ -50,30 +51,32 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
     asked = parsed.model_dump_json(by_alias=True)
     with runs.scratch_for(report) as scratch, runs.reporting(report, scratch) as place:
         place.pull()
-        if _is_finished(place.folder, asked, scratch):
+        finished = _finished(place.folder, asked, scratch)
+        if finished is not None:
+            runs.leave(place, finished)
             return
         place.remove("result.json")
         kept = Place(store, scratch / "store")
         with _held(kept):
             result = _prepare(parsed, sources.bring(parsed.source, data_root, scratch / "data"), kept)
             contract.write_atomically(place.folder / REQUEST, asked)
-            contract.report_result(place.folder, result)
-            place.push(lambda path: path in {REQUEST, "result.json"}, lambda path: int(path == "result.json"))
+            runs.leave(place, result)
 
 
-def _is_finished(report: Path, asked: str, scratch: Path) -> bool:
-    """Whether the result of this request is there and the version that it names is, too."""
+def _finished(report: Path, asked: str, scratch: Path) -> PreparationResult | None:
+    """The result of this request, when an attempt of this run left it, and the version that it names is there, too."""
     try:
         if (report / REQUEST).read_text(encoding="utf-8") != asked:
-            return False
-        result = PreparationResult.model_validate_json((report / "result.json").read_bytes())
+            return None
+        told = sealing.opened(json.loads((report / "result.json").read_bytes()))
+        result = PreparationResult.model_validate(told)
         if storage.is_remote(result.uri):
             published.require_complete(result.uri, scratch / "finished")
         else:
             versions.read(result.uri)
     except (OSError, ValueError, RefusedError):
-        return False
-    return True
+        return None
+    return result
 
 
 @contextmanager

@@ -19,7 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pelagos_pipelines import contract, storage, text
+from pydantic import BaseModel
+
+from pelagos_pipelines import contract, sealing, storage, text
 from pelagos_pipelines.contract import Reason, RefusedError, Split, TrainingRequest, write_atomically
 from pelagos_pipelines.storage import Lease, Place
 
@@ -32,7 +34,7 @@ LONGEST_LAST_WORDS = 4096
 """Bytes that Kubernetes keeps of it."""
 LEASE = ".lease.json"
 HISTORY = "history.json"
-_REBUILT = ("ultralytics/", "checkpoints/view/", "checkpoints/data.yaml", "start.pt")
+_REBUILT = ("ultralytics/", "checkpoints/view/", "checkpoints/data.yaml")
 """What a step makes anew from other things, and need not be kept."""
 
 
@@ -105,17 +107,56 @@ class Run:
             log.warning("the epoch is on this machine only, will be tried again after the next: %s", error)
 
     def finished(self, step: str) -> bool:
-        """Whether the step has left its state."""
-        return self._state(step).exists()
+        """Whether the step, in this or an earlier attempt of this run, has left its state."""
+        return self._opened(step) is not None
 
     def read(self, step: str) -> Any:
-        """The state that a finished step left."""
-        return json.loads(self._state(step).read_text(encoding="utf-8"))
+        """The state that a finished step left.
+
+        Raises:
+            RefusedError: WORKSPACE_ALTERED.
+        """
+        state = self._opened(step)
+        if state is None:
+            raise altered(f"the outcome of the step {step}")
+        return state
+
+    def _opened(self, step: str) -> dict[str, Any] | None:
+        try:
+            document = json.loads(self._state(step).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return sealing.opened(document, sealing.STATE, step=step)
 
     def finish(self, step: str, state: dict[str, Any]) -> None:
         """Leave the state of the step, which marks it as finished."""
-        write_atomically(self._state(step), json.dumps(state, indent=2, ensure_ascii=False) + "\n")
+        document = sealing.sealed(state, sealing.STATE, step=step)
+        write_atomically(self._state(step), json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         self.keep()
+
+    def best(self, digest: str) -> Path:
+        """The checkpoint that training left, with this SHA-256: a copy of our own, for others may write to the workspace.
+
+        Raises:
+            RefusedError: WORKSPACE_ALTERED.
+        """
+        copy = self.places.scratch / "best" / "best.pt"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(self.checkpoints / "best.pt", copy)
+        except FileNotFoundError:
+            raise altered("the checkpoint of the best epoch") from None
+        if sealing.digest_of(copy) != digest:
+            raise altered("the checkpoint of the best epoch")
+        return copy
+
+    def forget_strangers(self) -> None:
+        """Remove what a training would go on from, all of it, when any of it is not as an attempt of this run left it."""
+        kept = [path for path in (self.history, *sorted(self.checkpoints.rglob("*.pt"))) if path.is_file()]
+        if not all(sealing.is_genuine(path) for path in kept):
+            log.warning("the workspace was altered by others; the training begins anew")
+            for path in kept:
+                path.unlink(missing_ok=True)
 
     @property
     def checkpoints(self) -> Path:
@@ -134,6 +175,21 @@ class Run:
 
     def _state(self, step: str) -> Path:
         return self.workspace / f"{step}.json"
+
+
+def altered(what: str) -> RefusedError:
+    """The refusal of what is in the workspace and comes from elsewhere."""
+    return RefusedError(
+        Reason.WORKSPACE_ALTERED,
+        f"{what} in the workspace of this run is not as it was left: somebody else writes to the storage of this namespace. "
+        "Find out who, then set the annotation pelagos.dev/retry to a new value: what was altered is made anew",
+    )
+
+
+def leave(place: Place, result: BaseModel) -> None:
+    """Leave the result of a run, the last that it does."""
+    contract.report_result(place.folder, result)
+    place.push(lambda path: not path.endswith(".partial"), lambda path: int(path == "result.json"))
 
 
 @contextmanager
@@ -262,7 +318,9 @@ def _is_kept(path: str) -> bool:
 
 
 def _rank(path: str) -> int:
-    """The order of writing: history before the checkpoints that hold its epochs, as on a disk; states of finished steps last."""
+    """The order of writing: seals, history, the checkpoints that hold its epochs, as on a disk; states of finished steps last."""
+    if path.endswith(".seal"):
+        return -1
     if path == HISTORY:
         return 0
     if path.endswith("last.pt"):  # what a training goes on from

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pelagos_pipelines import sealing
+from pelagos_pipelines.contract import RefusedError
 from pelagos_pipelines.tasks import runs
 
 if TYPE_CHECKING:
@@ -22,8 +24,19 @@ def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         TrackingError: MLflow could not be reached; training is done and will not be repeated.
     """
     with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
-        if not run.finished(STEP):
+        if not _is_finished(run):
             _train(run)
+
+
+def _is_finished(run: runs.Run) -> bool:
+    """Whether an attempt of this run has trained, and its best checkpoint is there as it left it."""
+    if not run.finished(STEP):
+        return False
+    try:
+        run.best(run.read(STEP)["bestSha256"])
+    except (RefusedError, KeyError):
+        return False
+    return True
 
 
 def _train(run: runs.Run) -> None:
@@ -39,8 +52,9 @@ def _train(run: runs.Run) -> None:
     start = None
     if weights := run.request.model.weights:
         data_root = checkpoints.bring(weights, run.places.data_root, run.places.scratch / "data")
-        start = checkpoints.take(weights, data_root, run.workspace / "start.pt")
+        start = checkpoints.take(weights, data_root, run.places.scratch / "start.pt")
     run.checkpoints.mkdir(exist_ok=True)
+    run.forget_strangers()
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     _describe(run, tracker)
     journal = Journal(run.history, tracker, run.keep_epoch)
@@ -50,7 +64,8 @@ def _train(run: runs.Run) -> None:
         journal.epochs,
         key=lambda epoch: epoch.metrics.get("validation/mAP50-95", epoch.metrics.get("validation/F1", 0)),
     )
-    run.finish(STEP, {"epochs": len(journal.epochs), "bestEpoch": best.number, "metrics": best.metrics})
+    state = {"epochs": len(journal.epochs), "bestEpoch": best.number, "metrics": best.metrics}
+    run.finish(STEP, state | {"bestSha256": sealing.digest_of(run.checkpoints / "best.pt")})
 
 
 def _describe(run: runs.Run, tracker: Tracker) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pelagos_pipelines import beneath, storage
+from pelagos_pipelines import beneath, sealing, storage
 from pelagos_pipelines.beneath import ChangedError, Folder, NoFileError
 from pelagos_pipelines.contract import Reason, RefusedError, Weights
 
@@ -174,6 +174,7 @@ def replace_durably(partial: Path, path: Path) -> None:
     """Move a written file over ``path`` after its bytes have reached the disk."""
     with partial.open("rb") as file:
         os.fsync(file.fileno())
+    sealing.vouch(path, sealing.digest_of(partial))
     partial.replace(path)
 
 

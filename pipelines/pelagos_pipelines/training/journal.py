@@ -6,12 +6,14 @@ sends the others again, because the process may have died between writing and se
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pelagos_pipelines import sealing
 from pelagos_pipelines.contract import write_atomically
 from pelagos_pipelines.training.tracking import Tracker
 
@@ -48,7 +50,9 @@ class Journal:
         row = Epoch(epoch, now, dict(metrics), round(now - self._began, 3))
         self._began = now
         self.epochs = [*(kept for kept in self.epochs if kept.number < epoch), row]
-        write_atomically(self._path, json.dumps([asdict(kept) for kept in self.epochs]) + "\n")
+        text = json.dumps([asdict(kept) for kept in self.epochs]) + "\n"
+        sealing.vouch(self._path, hashlib.sha256(text.encode()).hexdigest())
+        write_atomically(self._path, text)
         self._send(row)
 
     def keep(self) -> None:

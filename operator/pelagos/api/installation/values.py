@@ -118,6 +118,19 @@ class Tracking(Part):
     ] = ""
 
 
+class Authority(Part):
+    """Under whose seal the operator believes what lies outside of Kubernetes."""
+
+    secret: Annotated[
+        ObjectName,
+        Field(
+            min_length=1,
+            description="Secret in the operator's namespace: 32 random bytes in the key current, earlier ones in others. You "
+            "make it once, and keep it in your backup (docs/operating.md); without it nothing new is begun.",
+        ),
+    ] = "pelagos-authority"  # noqa: S105
+
+
 class Storage(Part):
     """Where dataset versions, model packages and reports lie, and where the data volume is."""
 
@@ -169,14 +182,6 @@ class Operator(Part):
     """The operator's own pod."""
 
     concurrent_reconciles: Annotated[int, Field(ge=1, le=256, description="Reconciles at once.")] = 16
-    allowed_hosts: Annotated[
-        str,
-        Field(
-            pattern=r"^[A-Za-z0-9.,:_ -]*$",
-            description="Further names under which its metrics may be asked, separated by commas; addresses of pods and names of "
-            "Services are allowed anyway.",
-        ),
-    ] = ""
     probe_interval: Annotated[int, Field(ge=1, le=3600, description="Seconds between two probes of a service.")] = 20
     replicas: Annotated[
         int,
@@ -288,6 +293,7 @@ class Values(Part):
     engines: Annotated[Engines, Field(description="What does the work.")] = Engines()
     kubeflow: Annotated[Kubeflow, Field(description="The Kubeflow Pipelines server.")] = Kubeflow()
     tracking: Annotated[Tracking, Field(description="The MLflow server.")] = Tracking()
+    authority: Annotated[Authority, Field(description="The operator's own key.")] = Authority()
     storage: Annotated[Storage, Field(description="Where data and results lie.")] = Storage()
     operator: Annotated[Operator, Field(description="The operator's pod.")] = Operator()
     network_policies: Annotated[NetworkPolicies, Field(description="Who may talk to whom.")] = NetworkPolicies()

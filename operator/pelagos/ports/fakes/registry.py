@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.registry import ModelVersion, ModelVersionWant, namespace_in
 from pelagos.ports.tracking import UID_TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pelagos.ports.registry import Ownership
 
 _FORBIDDEN = "/:"
 """MLflow refuses these in names of models; so that no test relies on more, we do."""
@@ -16,7 +22,6 @@ _FORBIDDEN = "/:"
 class _Model:
     versions: dict[str, ModelVersion] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
-    shared: bool = False
 
 
 class RegistryFake:
@@ -31,11 +36,13 @@ class RegistryFake:
         self.created = 0
         self._models: dict[str, _Model] = {}
 
-    async def find_by_uid(self, model: str, uid: str) -> ModelVersion | None:
+    async def find_by_uid(self, model: str, uid: str, ownership: Ownership) -> ModelVersion | None:
         """The version that the resource ``uid`` registered."""
         found = self._model(model)
-        number = next((number for number, version in found.versions.items() if version.tags[UID_TAG] == uid), None)
-        return self._version(found, number)
+        ours = (
+            version for version in found.versions.values() if version.tags.get(UID_TAG) == uid and ownership(version)
+        )
+        return next((self._version(found, version.version) for version in ours), None)
 
     async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
         """The version that ``alias`` points to; None when model or alias is unknown."""
@@ -46,20 +53,18 @@ class RegistryFake:
         """The version by its number; None when unknown."""
         return self._version(self._model(model), version)
 
-    async def owner(self, model: str) -> str | None:
+    async def owner(self, model: str, ownership: Ownership) -> str | None:
         """The namespace that the model belongs to."""
-        found = self._model(model)
-        namespaces = (namespace_in(version.tags) for version in found.versions.values())
-        return None if found.shared else next(filter(None, namespaces), None)
+        return next(filter(None, map(ownership, self._model(model).versions.values())), None)
 
-    async def register(self, want: ModelVersionWant) -> ModelVersion:
+    async def register(self, want: ModelVersionWant, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
-        if found := await self.find_by_uid(want.model, want.uid):
+        if found := await self.find_by_uid(want.model, want.uid, ownership):
             return found
         if any(character in want.model for character in _FORBIDDEN) or not want.model.strip():
             raise RejectedError("registry", f"Invalid model name {want.model!r}. Names cannot contain '/' or ':'.")
         mine = namespace_in(want.tags)
-        if mine is not None and await self.owner(want.model) not in (None, mine):
+        if mine is not None and await self.owner(want.model, ownership) not in (None, mine, *want.sharing):
             raise RejectedError("registry", f"model {want.model!r} belongs to another namespace")
         self.created += 1
         model = self._models.setdefault(want.model, _Model())
@@ -69,7 +74,7 @@ class RegistryFake:
         model.versions[number] = version
         if want.alias:
             model.aliases[want.alias] = number
-        return await self.find_by_uid(want.model, want.uid) or version
+        return self._version(model, number) or version
 
     async def delete_version(self, model: str, version: str) -> None:
         """Delete the version, and the model when it was the last; no effect when it is gone."""
@@ -83,9 +88,17 @@ class RegistryFake:
         """What a person does in the registry's pages."""
         self._models[model].aliases[alias] = version
 
-    async def share(self, model: str) -> None:
-        """What a person does to open a model to all namespaces."""
-        self._models[model].shared = True
+    def plant(self, model: str, tags: Mapping[str, str], *, run_id: str = "", number: str = "") -> ModelVersion:
+        """What somebody does who may write to the registry: a version with any tags, also instead of one that is there."""
+        found = self._models.setdefault(model, _Model())
+        number = number or str(max((int(known) for known in found.versions), default=0) + 1)
+        found.versions[number] = ModelVersion(model, number, "theirs", run_id, aliases=(), tags=dict(tags))
+        found.versions = dict(sorted(found.versions.items(), key=lambda item: int(item[0])))
+        return found.versions[number]
+
+    def forget(self, model: str) -> None:
+        """What somebody does who may delete there."""
+        self._models.pop(model, None)
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.tracking import UID_TAG, Outcome, TrackedRun, TrackedRunWant
+from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, Outcome, Sealing, TrackedRun, TrackedRunWant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ADDRESS = "http://tracking.fake"
+PLANTED = "beef"
+"""How ids of runs that the operator did not make begin."""
 
 
 class TrackingFake:
@@ -27,15 +33,33 @@ class TrackingFake:
         """Where pipelines reach the tracking server."""
         return ADDRESS
 
-    async def find_run(self, uid: str) -> TrackedRun | None:
-        """The run tagged with ``uid``."""
+    async def get_run(self, run_id: str) -> TrackedRun | None:
+        """The run with this id."""
         self._answer()
-        return next((run for run in self.runs.values() if run.tags[UID_TAG] == uid), None)
+        return self.runs.get(run_id)
 
-    async def create_run(self, want: TrackedRunWant) -> TrackedRun:
+    async def find_runs(self, uid: str) -> tuple[TrackedRun, ...]:
+        """All runs tagged with ``uid``; those that others planted count as the oldest."""
+        self._answer()
+        return tuple(run for run in (*self.planted(), *self.made()) if run.tags.get(UID_TAG) == uid)
+
+    async def create_run(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
         """Make the run exist, exactly once per uid."""
-        if found := await self.find_run(want.uid):
+        runs = await self.find_runs(want.uid)
+        if found := next((run for run in runs if sealing.owns(run)), None):
             return found
+        run = next((run for run in runs if SEAL_TAG not in run.tags and sealing.began(run)), None)
+        run = run or self._create(want, sealing)
+        await self.seal_run(run.id, sealing.seal(run.id))
+        return self.runs[run.id]
+
+    async def seal_run(self, run_id: str, seal: str) -> None:
+        """Set our seal; no effect when the run is gone."""
+        self._answer()
+        if run_id in self.runs:
+            self.tag(run_id, SEAL_TAG, seal)
+
+    def _create(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
         self.created += 1
         identity = f"{self.created:032x}"
         run = TrackedRun(
@@ -43,7 +67,7 @@ class TrackingFake:
             experiment=want.experiment,
             url=f"{ADDRESS}/#/experiments/{want.experiment}/runs/{identity}",
             outcome=Outcome.RUNNING,
-            tags={**want.tags, UID_TAG: want.uid},
+            tags={**want.tags, UID_TAG: want.uid, INTENT_TAG: sealing.intent},
             metrics={},
             artifact_uri=f"fake-artifacts:/{identity}/artifacts",
         )
@@ -60,6 +84,26 @@ class TrackingFake:
         """Delete the run; no effect when it is gone."""
         self._answer()
         self.runs.pop(run_id, None)
+
+    def made(self) -> tuple[TrackedRun, ...]:
+        """Those that the operator made."""
+        return tuple(run for run in self.runs.values() if not run.id.startswith(PLANTED))
+
+    def planted(self) -> tuple[TrackedRun, ...]:
+        """Those that others made."""
+        return tuple(run for run in self.runs.values() if run.id.startswith(PLANTED))
+
+    def plant(self, tags: Mapping[str, str]) -> TrackedRun:
+        """What somebody does who may write to the server: a run with any tags, said to be older than all others."""
+        identity = f"{PLANTED}{len(self.planted()):028x}"
+        run = TrackedRun(identity, "theirs", "", Outcome.RUNNING, dict(tags), {}, f"fake-artifacts:/{identity}")
+        self.runs[identity] = run
+        return run
+
+    def tag(self, run_id: str, name: str, value: str | None) -> None:
+        """Set a tag, or remove it."""
+        tags = {key: kept for key, kept in self.runs[run_id].tags.items() if key != name}
+        self.runs[run_id] = replace(self.runs[run_id], tags=tags if value is None else {**tags, name: value})
 
     async def log_metric(self, run_id: str, name: str, value: float) -> None:
         """What a pipeline does while it trains."""

@@ -28,6 +28,7 @@ from pelagos.api.installation.objects import common
 _HOME = "/var/lib/pelagos"
 MOUNTS = "/etc/pelagos"
 """Folder of credentials and certificates."""
+AUTHORITY = "authority"
 OBJECTS_FOLDER, DATA_FOLDER = "/pelagos/objects", "/pelagos/data"
 _BASIC: Condition = Equal(Value("tracking.auth"), "Basic")
 _TOKEN: Condition = Equal(Value("tracking.auth"), "Token")
@@ -172,6 +173,7 @@ def _environment(lease: Any, watched: Item | None) -> list[Any]:
         "PELAGOS_LEADER_ELECTION": "true",
         "PELAGOS_LEASE_NAME": lease,
         "PELAGOS_PIPELINES_ENGINE": "kubeflow",
+        "PELAGOS_AUTHORITY_FOLDER": f"{MOUNTS}/{AUTHORITY}",
     }
     return [
         *({"name": name, "value": value} for name, value in fixed.items()),
@@ -196,7 +198,6 @@ def _chosen() -> list[Any]:
         "PELAGOS_MONITORING_NAMESPACE": Value("networkPolicies.monitoringNamespace"),
     }
     where_given = {
-        "PELAGOS_ALLOWED_HOSTS": "operator.allowedHosts",
         "PELAGOS_KUBEFLOW_PUBLIC_URL": "kubeflow.publicUrl",
         "PELAGOS_KUBEFLOW_NAMESPACE": "kubeflow.namespace",
         "PELAGOS_TRACKING_PUBLIC_URL": "tracking.publicUrl",
@@ -260,6 +261,12 @@ def _mounted() -> list[tuple[Condition, str, dict[str, Any]]]:
     }
     mode = 0o440
     return [
+        (
+            Given(Value("authority.secret")),
+            AUTHORITY,
+            # Without it the operator starts, and says what is missing in status.
+            {"secret": {"secretName": Value("authority.secret"), "defaultMode": mode, "optional": True}},
+        ),
         (Given(Value("kubeflow.token")), "kubeflow-token", {"projected": {"defaultMode": mode, "sources": [token]}}),
         (
             Any_((_BASIC, _TOKEN)),

@@ -1,0 +1,31 @@
+"""Keys in memory, and what steps do with theirs. For tests of reconcilers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pelagos.ports.authority import STEP_KEY, Authority, NoKeyError, sealed_report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pelagos.ports.pipelines import RunRequest
+
+
+class KeysFake:
+    """Implements Keys over ``known``, the key that seals first; none when it is empty."""
+
+    def __init__(self, *known: bytes) -> None:
+        self.known: tuple[bytes, ...] = known or (b"a key of a test, long as any key.",)
+
+    def read(self) -> tuple[bytes, ...]:
+        """The keys."""
+        if not self.known:
+            raise NoKeyError("authority", "there is no key")
+        return self.known
+
+
+def reported(authority: Authority, request: RunRequest, content: Mapping[str, Any]) -> dict[str, Any]:
+    """A report as a step of this attempt writes it."""
+    environment = authority.step_environment(request.namespace, request.name, request.attempt)
+    return sealed_report(bytes.fromhex(environment[STEP_KEY]), request.name, request.attempt, content)

@@ -1,0 +1,128 @@
+"""Seals: what a step writes for the operator, or for a later step of its run, carries an HMAC under the run's key.
+
+The key comes by environment from whoever starts the step (``pelagos.ports.authority`` computes the same; a test holds both to one
+form). Others can write where reports and workspaces are kept; without the key they can destroy, and cannot pretend. A step
+without a key, as one that a person or a test calls, writes unsealed and believes what is there: no operator takes that for a
+result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+SEAL = "seal"
+"""Member of a sealed document."""
+STEP_KEY = "PELAGOS_STEP_KEY"
+STEP_NAMESPACE_KEY = "PELAGOS_STEP_NAMESPACE_KEY"
+STEP_RUN = "PELAGOS_STEP_RUN"
+STEP_ATTEMPT = "PELAGOS_STEP_ATTEMPT"
+_REMEMBERED = 7
+REPORT, STATE, FILE = "report", "state", "file"
+"""What a seal is for: none is good for anything else."""
+
+
+@dataclass(frozen=True)
+class Sealer:
+    """The key of one run, and the attempt that this process belongs to."""
+
+    key: bytes
+    run: str
+    attempt: int
+
+    def seal(self, content: dict[str, Any], purpose: str, **more: str) -> dict[str, Any]:
+        """The document with its seal; ``more`` is said by it, too, and must be known to the reader."""
+        mac = self._mac(purpose, content, self.attempt, more)
+        return content | {SEAL: {"attempt": self.attempt, "mac": mac}}
+
+    def unseal(self, document: Any, purpose: str, **more: str) -> dict[str, Any] | None:
+        """What the document says; None when no attempt of this run wrote it."""
+        sealed = document.get(SEAL) if isinstance(document, dict) else None
+        if not isinstance(sealed, dict) or not isinstance(sealed.get("mac"), str) or not sealed["mac"].isascii():
+            return None
+        content = {name: value for name, value in document.items() if name != SEAL}
+        expected = self._mac(purpose, content, sealed.get("attempt"), more)
+        return content if hmac.compare_digest(sealed["mac"], expected) else None
+
+    def _mac(self, purpose: str, content: dict[str, Any], attempt: object, more: dict[str, str]) -> str:
+        claim = {"run": self.run, "attempt": attempt, purpose: content} | more
+        text = json.dumps(claim, sort_keys=True, separators=(",", ":"))
+        return "v1:" + hmac.digest(self.key, f"pelagos.dev/seal\0{purpose}\0{text}".encode(), hashlib.sha256).hex()
+
+
+def sealer() -> Sealer | None:
+    """That of this process; None without a key."""
+    run, key, of_namespace = (os.environ.get(name, "") for name in (STEP_RUN, STEP_KEY, STEP_NAMESPACE_KEY))
+    if not run or not (key or of_namespace):
+        return None
+    secret = bytes.fromhex(key) if key else _derived(bytes.fromhex(of_namespace), f"run\0{run}")
+    return Sealer(secret, run, int(os.environ.get(STEP_ATTEMPT, "1")))
+
+
+def sealed(content: dict[str, Any], purpose: str = REPORT, **more: str) -> dict[str, Any]:
+    """The document as this process leaves it."""
+    own = sealer()
+    return content if own is None else own.seal(content, purpose, **more)
+
+
+def opened(document: Any, purpose: str = REPORT, **more: str) -> dict[str, Any] | None:
+    """What a document says, as far as this process can believe it; None: nothing."""
+    own = sealer()
+    if own is not None:
+        return own.unseal(document, purpose, **more)
+    return {name: value for name, value in document.items() if name != SEAL} if isinstance(document, dict) else None
+
+
+def vouch(path: Path, digest: str) -> None:
+    """Say that ``path`` may have this SHA-256, beside those that it had lately: call it before the file is replaced."""
+    own = sealer()
+    if own is None:
+        return
+    from pelagos_pipelines.contract import write_atomically
+
+    # On object storage a file may be some epochs behind its seal, which is written first.
+    earlier = [known for known in _vouched(own, path) if known != digest][:_REMEMBERED]
+    document = own.seal({"sha256": [digest, *earlier]}, FILE, name=path.name)
+    write_atomically(_beside(path), json.dumps(document) + "\n")
+
+
+def is_genuine(path: Path) -> bool:
+    """Whether the file is as this run left it; without a key nobody can tell, and it is taken."""
+    own = sealer()
+    if own is None:
+        return True
+    if digest_of(path) in _vouched(own, path):
+        return True
+    log.warning("%s is not as a step of this run left it, and is not used", path)
+    return False
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _vouched(own: Sealer, path: Path) -> list[str]:
+    try:
+        document = json.loads(_beside(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    content = own.unseal(document, FILE, name=path.name)
+    return list(content["sha256"]) if content else []
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.seal")
+
+
+def _derived(key: bytes, what: str) -> bytes:
+    return hmac.digest(key, f"pelagos.dev/key\0{what}".encode(), hashlib.sha256)

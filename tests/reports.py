@@ -1,0 +1,27 @@
+"""What a data plane leaves when a run ends, for tests that play one over the fakes: sealed, and in its own store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pelagos.ports.authority import Authority
+from pelagos.ports.fakes.authority import reported
+from pelagos.ports.fakes.objects import ObjectsFake
+from pelagos.ports.pipelines import RunRequest
+
+
+def leave(objects: ObjectsFake, authority: Authority, request: RunRequest, result: Mapping[str, Any]) -> None:
+    """Leave a result; the version or package that it names is moved into the store of the request."""
+    content = dict(result)
+    if "uri" in content:
+        content["uri"] = inside(request, content["uri"])
+    if "model" in content:
+        content["model"] = content["model"] | {"uri": inside(request, content["model"]["uri"])}
+    folder = objects.path(request.parameters["report"])
+    objects.put(f"{folder}/result.json", reported(authority, request, content))
+
+
+def inside(request: RunRequest, name: str) -> str:
+    """A uri in the store of a request."""
+    return f"{request.parameters['store']}/{name}"
