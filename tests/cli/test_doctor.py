@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import urllib.error
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from aiohttp import web
 from typer.testing import CliRunner, Result
 
 from control_plane import ControlPlane
+from model_packages import ENVIRONMENTS
 from object_storage import ObjectStorage, bucket, object_storage
 from pelagos.api.admission import POLICIES
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
 from pelagos.cli.diagnosis.findings import Finding, Patient, Section, State, examine
 from pelagos.cli.main import app
+from pelagos.engines import triton_local_state
 from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.triton_local_state import Server
 from pelagos.settings import Settings
 from pelagos.wiring import Credentials, rest_client
 from plane_fixtures import api, plane
@@ -250,6 +254,20 @@ async def test_a_home_that_others_may_look_into_is_told(
     (finding,) = await look(engines.SECTION, "home", patient)
 
     assert finding.state is state
+
+
+async def test_the_envoy_before_local_model_servers_is_looked_at(api: KubernetesRest, tmp_path: Path) -> None:
+    async def told(environments: Path) -> tuple[State, str]:
+        patient = Patient(Settings(home=tmp_path, environments=environments), api, "default")
+        (finding,) = await look(engines.SECTION, "gateway", patient)
+        return finding.state, finding.message
+
+    assert await told(ENVIRONMENTS) == (State.OK, "Envoy; no model is served")
+    assert await told(tmp_path) == (State.FAILURE, "Envoy is missing in the environment triton")
+    server = Server(1, "detector", "digest", 0, datetime.now(UTC), None)
+    (tmp_path / "services" / "uid").mkdir(parents=True)
+    triton_local_state.write(tmp_path / "services" / "uid", triton_local_state.State(server))
+    assert await told(ENVIRONMENTS) == (State.FAILURE, "no Envoy runs before 1 model server")
 
 
 async def test_without_kserve_the_other_engine_is_named(api: KubernetesRest, tmp_path: Path) -> None:
