@@ -152,19 +152,6 @@ def test_what_is_neither_folder_nor_object_storage_is_refused(uri: str) -> None:
     assert not storage.is_remote("s3:/a"), "a strange folder, but one"
 
 
-def test_a_prefix_is_fetched_whole(bucket: str, object_storage: ObjectStorage, tmp_path: Path) -> None:
-    object_storage.put(bucket, "models/a/package.json", "{}")
-    object_storage.put(bucket, "models/a/triton/1/model.onnx", b"\0" * 10)
-    object_storage.put(bucket, "models/ab/package.json", "another")
-    storage.fetch(f"s3://{bucket}/models/a", tmp_path / "package")
-    found = {
-        str(path.relative_to(tmp_path / "package")) for path in (tmp_path / "package").rglob("*") if path.is_file()
-    }
-    assert found == {"package.json", "triton/1/model.onnx"}
-    with pytest.raises(StorageRefusedError, match="there is nothing; check the uri"):
-        storage.fetch(f"s3://{bucket}/models/absent", tmp_path / "absent")
-
-
 @pytest.mark.parametrize("key", ["a/../../evil", "a//b", "a/" + "n" * 256, "a/x\x7fy"])
 def test_names_that_no_folder_can_hold_are_refused(
     key: str, bucket: str, object_storage: ObjectStorage, tmp_path: Path
@@ -172,7 +159,7 @@ def test_names_that_no_folder_can_hold_are_refused(
     object_storage.put(bucket, "package/fine", "x")
     object_storage.put(bucket, f"package/{key}", "x")
     with pytest.raises(StorageRefusedError, match="rename"):
-        storage.fetch(f"s3://{bucket}/package", tmp_path / "package")
+        storage.Place(f"s3://{bucket}/package", tmp_path / "package").pull()
     assert not (tmp_path / "evil").exists()
 
 
@@ -180,7 +167,7 @@ def test_a_file_that_is_also_a_folder_is_refused(bucket: str, object_storage: Ob
     object_storage.put(bucket, "package/a", "x")
     object_storage.put(bucket, "package/a/b", "x")
     with pytest.raises(StorageRefusedError, match="'a' is an object and the folder of others"):
-        storage.fetch(f"s3://{bucket}/package", tmp_path / "package")
+        storage.Place(f"s3://{bucket}/package", tmp_path / "package").pull()
 
 
 def test_what_does_not_fit_is_known_before_the_first_byte(tmp_path: Path) -> None:

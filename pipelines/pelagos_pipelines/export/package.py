@@ -13,7 +13,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import cv2
 
@@ -47,7 +46,8 @@ class Written:
 
 def write(content: Content, store: Path) -> Written:
     """Write the package below ``store``. One that is there already, and is whole, is left as it is."""
-    partial = store / f".{uuid4().hex}.partial"
+    partial = store / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         return _put(content, partial, store)
@@ -68,9 +68,8 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
     if _is_whole(written):
         return written
     _sync(partial)
-    if written.folder.exists():
-        # Somebody altered it since it was written.
-        written.folder.rename(store / f".{uuid4().hex}.altered")
+    # Where there is one, somebody altered it since it was written.
+    shutil.rmtree(written.folder, ignore_errors=True)
     partial.rename(written.folder)
     _sync_folder(store)
     return written

@@ -60,12 +60,14 @@ def _download(uri: str, manifest_sha256: str, target: Path) -> None:
 
     try:
         bucket = storage.Bucket(uri)
-        for name in (packages.DESCRIPTION, *packages.FILES):
-            found = bucket.find(name)
+        listed = {name: bucket.find(name) for name in (packages.DESCRIPTION, *packages.FILES)}
+        for name, found in listed.items():
             if found is None:
                 raise RefusedError(f"{uri}/{name} is missing: there is no whole model package. Was it deleted?")
             packages.require_size(f"{uri}/{name}", found.size, name)
-            bucket.download(name, target / name, etag=found.etag)
+        storage.require_room(target, filter(None, listed.values()))
+        for name, found in listed.items():
+            bucket.download(name, target / name, etag=found.etag if found else "")
             if name == packages.DESCRIPTION:
                 packages.describe((target / name).read_bytes(), f"{uri}/{name}", manifest_sha256)
     except storage.StorageRefusedError as error:
