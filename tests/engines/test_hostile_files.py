@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pelagos.engines import beneath, reports
 from pelagos.engines.local_objects import LocalObjects
@@ -80,6 +83,30 @@ async def test_what_pipelines_leave_out_needs_no_right(public: Path, name: str) 
     (public / "fish" / name).mkdir(mode=0)
     with as_nobody():
         assert await LocalVolumes(public).fingerprint("fish") is not None
+
+
+async def test_a_right_to_read_that_is_given_later_is_noticed(public: Path) -> None:
+    (public / "fish/cod/1.png").chmod(0)
+    with as_nobody():
+        before = await LocalVolumes(public).fingerprint("fish")
+    (public / "fish/cod/1.png").chmod(0o644)
+    with as_nobody():
+        assert await LocalVolumes(public).fingerprint("fish") != before
+
+
+@given(
+    st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda words: json.dumps({"canary": words}).encode()))
+)
+def test_whatever_is_called_a_report_is_an_object_or_rejected(content: bytes) -> None:
+    try:
+        document = reports.parsed("objects", "result.json", content)
+    except RejectedError as error:
+        message = str(error)
+    else:
+        message = ""
+        json.dumps(document, allow_nan=False).encode()
+
+    assert "canary" not in message
 
 
 async def test_circles_of_links_are_noted_and_one_at_the_start_is_nothing(tmp_path: Path) -> None:

@@ -134,7 +134,16 @@ def _cut_blob(version: versions.Version) -> None:
     os.truncate(blob, 20)
 
 
-DAMAGES = [_no_manifest, _other_class, _moved_box, _not_json, _lost_blob, _cut_blob]
+def _endless(version: versions.Version) -> None:
+    os.truncate(version.folder / "manifest.json", 3 * 1024**4)  # sparse: costs no space
+
+
+def _no_end(version: versions.Version) -> None:
+    file = version.folder / "annotations.json"
+    file.write_text(file.read_text().rpartition("\n],")[0])
+
+
+DAMAGES = [_endless, _no_end, _no_manifest, _other_class, _moved_box, _not_json, _lost_blob, _cut_blob]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -147,6 +156,14 @@ def test_a_damaged_version_is_refused_and_made_whole_by_preparing_again(tmp_path
     assert caught.value.failure.reason is Reason.DATASET_NOT_READABLE
     assert dataset_versions.write(tmp_path / "store", source) == version
     versions.verify(versions.read(version.folder))
+
+
+def test_a_version_whose_annotations_are_in_one_piece_is_the_same(tmp_path: Path) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source"))
+    file = version.folder / "annotations.json"
+    file.write_text(json.dumps(json.loads(file.read_text()), indent=2))
+
+    assert versions.read(version.folder) == version
 
 
 def test_a_changed_byte_is_found_before_training_sees_it(tmp_path: Path) -> None:

@@ -140,13 +140,15 @@ class _Look:
         try:
             seen = os.stat(name, dir_fd=parent, follow_symlinks=False)
             target = os.readlink(name, dir_fd=parent) if stat.S_ISLNK(seen.st_mode) else ""
+            # A right that is given later is news; it changes neither size nor time.
+            closed = "" if target or os.access(name, os.R_OK, dir_fd=parent, effective_ids=True) else " closed"
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.EINVAL}:
                 raise
             return f"{path!r} removed\n"
         if target:
             seen = self._behind(path) or seen
-        return f"{path!r} {seen.st_size} {seen.st_mtime_ns} {target!r}\n"
+        return f"{path!r} {seen.st_size} {seen.st_mtime_ns} {target!r}{closed}\n"
 
     def _behind(self, path: str) -> os.stat_result | None:
         """What a link names; None for nothing."""

@@ -31,6 +31,8 @@ SCHEMA_VERSION = 1
 MARKER = ".pelagos-view"
 HELD = ".held.json"
 """In a version that was brought from object storage: the splits whose images were brought with it."""
+LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3}
+"""Bytes: a million images with long names, and a million boxes several times over."""
 _PARTIAL = ".partial-"
 _ORDER = operator.attrgetter("label", "x", "y", "width", "height")
 _THREADS = 8
@@ -114,6 +116,7 @@ def read(uri: str | Path) -> Version:
     """
     folder = Path(uri)
     try:
+        _require_plausible(folder)
         manifest = orjson.loads((folder / "manifest.json").read_bytes())
         stated = manifest.pop("digest").removeprefix("sha256:")
         marks = _Marks(manifest["classes"])
@@ -312,6 +315,14 @@ def _require_sizes(version: Version, sizes: Mapping[str, int]) -> None:
         size = version.blobs[image.path].stat().st_size
         if size != sizes[image.path]:
             raise _unreadable(version.folder, f"the image {image.path} has {size} bytes instead of {sizes[image.path]}")
+
+
+def _require_plausible(folder: Path) -> None:
+    """Before anything is read: whoever can write to the store may have put anything there."""
+    for name, limit in LARGEST.items():
+        size = (folder / name).stat().st_size
+        if size > limit:
+            raise _unreadable(folder, f"{name} has {size} bytes, and no version of ours more than {limit}")
 
 
 def _unreadable(folder: Path, why: str) -> RefusedError:
