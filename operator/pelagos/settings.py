@@ -125,8 +125,30 @@ class Settings(BaseSettings):
     """Keys of the seals under which what lies outside of Kubernetes is believed: `current` seals, others are good for reading;
     None: <home>/authority."""
 
+    max_image_megapixels: int = Field(50, ge=1, le=2_000)
+    """Ceiling: millions of pixels of an image, in a source or in a request. Larger ones are refused."""
+    max_image_mebibytes: int = Field(64, ge=1, le=1_024)
+    """Ceiling: MiB of an image file."""
+    max_image_memory: int = Field(640, ge=64, le=65_536)
+    """Ceiling: MiB that decoding one image may take; a progressive JPEG takes 9 bytes a pixel, others 3 to 6."""
+    max_image_seconds: int = Field(10, ge=1, le=600)
+    """Ceiling: seconds of processor time that decoding one image may take."""
+    max_checkpoint_mebibytes: int = Field(1_024, ge=1, le=65_536)
+    """Ceiling: MiB of a checkpoint to start from, and of the tensors in it."""
+    max_annotation_mebibytes: int = Field(256, ge=1, le=65_536)
+    """Ceiling: MiB of one file of annotations."""
+    max_annotations: int = Field(1_000_000, ge=1, le=1_000_000_000)
+    """Ceiling: boxes, and images, that the annotation files of one source may list."""
+    max_annotation_seconds: int = Field(120, ge=1, le=3_600)
+    """Ceiling: seconds of processor time that parsing one annotation file may take."""
+
     monitoring_namespace: str = ""
     """Namespace of the Prometheus that may read the metrics of model servers; empty: the operator's own."""
+
+    def ceilings(self) -> dict[str, str]:
+        """The ceilings as environment variables, as steps and model servers read them."""
+        named = {name: value for name, value in self.model_dump().items() if name.startswith("max_")}
+        return {f"PELAGOS_{name.upper()}": str(value) for name, value in named.items()}
 
     @property
     def authority(self) -> Path:

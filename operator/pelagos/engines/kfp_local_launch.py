@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pelagos.ports.pipelines import RunRequest
 
 _PASSED_ON = ("HOME", "USER", "LOGNAME", "LANG", "TZ", "LD_LIBRARY_PATH")
-_PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_")
+_PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "PELAGOS_MAX_")
 """What pipelines get of our environment: nothing that could hold a secret."""
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",

@@ -473,6 +473,7 @@ def surroundings(settings: Settings) -> Surroundings:
         objects_secret=settings.objects_secret,
         tracking_secret=settings.tracking_secret,
         ca_config_map=settings.ca_config_map,
+        ceilings=tuple(settings.ceilings().items()),
     )
 
 

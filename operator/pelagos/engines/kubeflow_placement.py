@@ -77,6 +77,8 @@ class Surroundings:
     objects_secret: str = ""
     tracking_secret: str = ""
     ca_config_map: str = ""
+    ceilings: tuple[tuple[str, str], ...] = ()
+    """Environment variables with the ceilings for what strangers hand in."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _fill_container(container: Struct, request: RunRequest, surroundings: Surrou
 
 
 def _environment(request: RunRequest, surroundings: Surroundings, gpus: int) -> dict[str, str]:
-    variables = _ENVIRONMENT | {"OMP_NUM_THREADS": str(request.resources.cpu)}
+    variables = _ENVIRONMENT | {"OMP_NUM_THREADS": str(request.resources.cpu)} | dict(surroundings.ceilings)
     if not gpus:
         # Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none.
         variables["NVIDIA_VISIBLE_DEVICES"] = "void"

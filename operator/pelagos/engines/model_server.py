@@ -69,6 +69,8 @@ class Options:
     """Where the operator runs; empty: not in this cluster."""
     monitoring_namespace: str = ""
     """Where Prometheus runs; empty: where the operator does."""
+    ceilings: tuple[tuple[str, str], ...] = ()
+    """Environment variables with the ceilings for images of requests."""
 
 
 def options(settings: Settings, objects_root: str) -> Options:
@@ -85,6 +87,7 @@ def options(settings: Settings, objects_root: str) -> Options:
         s3_region=settings.s3_region,
         ca_config_map=settings.ca_config_map,
         namespace=settings.namespace or "",
+        ceilings=tuple(item for item in settings.ceilings().items() if item[0].startswith("PELAGOS_MAX_IMAGE_")),
     )
 
 
@@ -214,7 +217,11 @@ def container(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
     return {
         "image": given.image,
         "imagePullPolicy": given.pull_policy,
-        "env": [*environment(want, config), *(() if want.placement.gpus else (NO_GPUS,))],
+        "env": [
+            *environment(want, config),
+            *({"name": name, "value": value} for name, value in given.ceilings),
+            *(() if want.placement.gpus else (NO_GPUS,)),
+        ],
         "resources": resources(want),
         "securityContext": container_security(),
         # Triton says why a model does not load in its log only.

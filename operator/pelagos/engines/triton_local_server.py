@@ -153,6 +153,8 @@ class ServerFolder:
             "CUDA_VISIBLE_DEVICES": "",
             "LANG": "C.UTF-8",
             "HOME": str(self.path),
+            # Ceilings for images of requests: settings of ours.
+            **{name: value for name, value in os.environ.items() if name.startswith("PELAGOS_MAX_")},
         }
 
     def _remove_sockets(self) -> None:

@@ -219,6 +219,28 @@ class Operator(Part):
     pod_annotations: Annotated[AnyMap, Field(description="Annotations of the pod.")] = {}
 
 
+class Ceilings(Part):
+    """What strangers may hand in at most; what is larger is refused by name, and with the name of the setting."""
+
+    image_megapixels: Annotated[int, Field(ge=1, le=2_000, description="Millions of pixels of an image.")] = 50
+    image_mebibytes: Annotated[int, Field(ge=1, le=1_024, description="MiB of an image file.")] = 64
+    image_memory: Annotated[
+        int,
+        Field(ge=64, le=65_536, description="MiB to decode an image; a progressive JPEG takes 9 bytes a pixel."),
+    ] = 640
+    image_seconds: Annotated[int, Field(ge=1, le=600, description="Processor seconds to decode an image.")] = 10
+    checkpoint_mebibytes: Annotated[
+        int, Field(ge=1, le=65_536, description="MiB of a checkpoint to start from, and of its tensors.")
+    ] = 1_024
+    annotation_mebibytes: Annotated[int, Field(ge=1, le=65_536, description="MiB of one file of annotations.")] = 256
+    annotations: Annotated[
+        int, Field(ge=1, le=1_000_000_000, description="Boxes, and images, that the files of one source may list.")
+    ] = 1_000_000
+    annotation_seconds: Annotated[
+        int, Field(ge=1, le=3_600, description="Processor seconds to parse one file of annotations.")
+    ] = 120
+
+
 class NetworkPolicies(Part):
     """Who may talk to whom, on clusters that enforce it."""
 
@@ -296,6 +318,7 @@ class Values(Part):
     authority: Annotated[Authority, Field(description="The operator's own key.")] = Authority()
     storage: Annotated[Storage, Field(description="Where data and results lie.")] = Storage()
     operator: Annotated[Operator, Field(description="The operator's pod.")] = Operator()
+    ceilings: Annotated[Ceilings, Field(description="What strangers may hand in at most.")] = Ceilings()
     network_policies: Annotated[NetworkPolicies, Field(description="Who may talk to whom.")] = NetworkPolicies()
     admission: Annotated[Admission, Field(description="What the API server refuses.")] = Admission()
     monitoring: Annotated[Monitoring, Field(description="For the Prometheus operator.")] = Monitoring()

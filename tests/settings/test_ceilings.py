@@ -1,0 +1,46 @@
+"""The ceilings for what strangers hand in are settings, and every step and server gets them by name."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from pelagos.api.installation.values import Ceilings
+from pelagos.engines import kubeflow, model_server
+from pelagos.settings import Settings
+
+DATA_PLANE = Path(__file__).parents[2] / "pipelines" / "pelagos_pipelines" / "sandbox" / "ceilings.py"
+
+
+def defaults_of_the_data_plane() -> dict[str, int]:
+    """What it takes without settings. It cannot be imported here."""
+    (kind,) = (node for node in ast.parse(DATA_PLANE.read_text()).body if isinstance(node, ast.ClassDef))
+    fields = [node for node in kind.body if isinstance(node, ast.AnnAssign)]
+    return {ast.unparse(field.target): ast.literal_eval(field.value) for field in fields if field.value is not None}
+
+
+def test_operator_chart_and_data_plane_have_the_same_ceilings() -> None:
+    defaults = defaults_of_the_data_plane()
+
+    assert {f"PELAGOS_MAX_{name.upper()}": str(value) for name, value in defaults.items()} == Settings().ceilings()
+    assert Ceilings().model_dump() == defaults
+
+
+def test_steps_and_servers_on_a_cluster_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PELAGOS_MAX_IMAGE_MEGAPIXELS", "333")
+    settings = Settings()
+
+    assert dict(kubeflow.surroundings(settings).ceilings) == settings.ceilings()
+    assert dict(model_server.options(settings, "/objects").ceilings) == {
+        name: value for name, value in settings.ceilings().items() if "IMAGE" in name
+    }
+    assert settings.ceilings()["PELAGOS_MAX_IMAGE_MEGAPIXELS"] == "333"
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "much", "1e99"])
+def test_a_ceiling_that_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PELAGOS_MAX_IMAGE_MEGAPIXELS", value)
+    with pytest.raises(ValueError, match="max_image_megapixels"):
+        Settings()
