@@ -6,6 +6,7 @@ PYTHON ?= python3.11
 VENVS := $(CURDIR)/.venvs
 UV := $(VENVS)/tools/bin/uv
 BIN := $(VENVS)/control-plane/bin
+FUZZ_SECONDS ?= 300
 export PELAGOS_HOME ?= $(CURDIR)/.pelagos
 export PELAGOS_ENVIRONMENTS ?= $(VENVS)
 # Packages of other environments must not leak into ours.
@@ -27,11 +28,14 @@ control-plane: $(VENVS)/.control-plane
 samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
 	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
 
-test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.kserve $(VENVS)/.object-storage ## Run all checks, and all tests that need no Kubernetes node.
-	@tools/test.sh
+test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.kserve $(VENVS)/.object-storage ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
+	@$(if $(THOROUGH),PELAGOS_TEST_THOROUGH=1) $(if $(SHUFFLE),PELAGOS_TEST_SHUFFLE=$(SHUFFLE)) tools/test.sh
 
 test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-storage cluster-node ## Run the tests on a real Kubernetes of one node (needs root on Debian 12).
 	@tools/test.sh cluster
+
+fuzz: $(VENVS)/.pipelines-dev ## Look for files that upset what parses them, longer than the tests do (FUZZ_SECONDS for each parser).
+	@PELAGOS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENVS)/pipelines-dev/bin/pytest -q tests/fuzz
 
 cluster-node:
 	@tools/definitions.sh

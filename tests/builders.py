@@ -106,7 +106,7 @@ def training_result(**metrics: float | None) -> dict[str, Any]:
     """What a training reports; ``metrics`` are those of the test split by their last name."""
     found = {"mAP50": 0.8, "mAP50-95": 0.4} | metrics
     named = {f"test/{name}": value for name, value in found.items()} | {"test/mAP50/copepod": 0.7}
-    package = {"uri": "/objects/model", "onnxSha256": ONNX, "manifestSha256": MANIFEST}
+    package: dict[str, Any] = {"uri": "/objects/model", "onnxSha256": ONNX, "manifestSha256": MANIFEST}
     package |= {"task": "Detection", "labels": ["copepod"]}
     return {"metrics": named, "epochs": 10, "model": package | {"parity": {"images": 8, "boxes": 0.1, "scores": 0.001}}}
 

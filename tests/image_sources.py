@@ -62,10 +62,10 @@ def read(root: Path, task: Task = Task.DETECTION, name: str = "Auto") -> Collect
 
 def upright_size(path: Path) -> tuple[int, int] | None:
     """As training, evaluation and serving decode it."""
-    from pelagos_pipelines.serving import predictor
+    from pelagos_pipelines.serving import decoding, images
 
     try:
-        height, width = predictor.decode(path.read_bytes()).shape[:2]
-    except predictor.ImageRefusedError:
+        height, width = images.decode_known(path.read_bytes()).shape[:2]
+    except decoding.ImageRefusedError:
         return None
     return width, height

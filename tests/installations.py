@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -109,11 +110,10 @@ class Installation:
         return sorted(found)
 
     def open_to_others(self) -> list[str]:
-        """What other users of the machine could reach of the home folder, and of shared memory, but for the given data."""
-        mine = os.geteuid()
-        found = [path for path in self.home.rglob("*") if (self.home / "data") not in (path, *path.parents)]
-        found += [path for path in Path("/dev/shm").iterdir() if path.lstat().st_uid == mine]
-        return [str(path) for path in [self.home, *found] if not path.is_symlink() and path.lstat().st_mode & 0o077]
+        """What other users of the machine could reach of the home folder, but for the given data, and of what lies elsewhere."""
+        found = {path for path in self.home.rglob("*") if (self.home / "data") not in (path, *path.parents)}
+        found |= {path for process in self.processes() for path in _temporary_files(process)}
+        return sorted(str(path) for path in {self.home, *found} if _is_open(path))
 
     def kill(self, process: int) -> None:
         """kill -9."""
@@ -139,6 +139,24 @@ class Installation:
             entry["experiment_id"] for entry in post("experiments/search", {"max_results": 100})["experiments"]
         ]
         return list(post("runs/search", {"experiment_ids": experiments, "max_results": 100}).get("runs", []))
+
+
+def _temporary_files(process: int) -> set[Path]:
+    """Those outside of the home folder that a process has open or mapped: shared memory, sockets, files."""
+    named = set()
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/maps").read_text(errors="replace").splitlines():
+            named.add(Path(line.split(maxsplit=5)[-1]))
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            named.add(link.readlink())
+    return {path for path in named if path.is_relative_to("/dev/shm") or path.is_relative_to("/tmp")}
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        return not path.is_symlink() and bool(path.lstat().st_mode & 0o077)
+    except FileNotFoundError:
+        return False
 
 
 def dataset(name: str, path: str, task: str, **spec: Any) -> dict[str, Any]:

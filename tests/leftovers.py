@@ -46,7 +46,7 @@ def of(mark: str) -> list[Leftover]:
     return found
 
 
-def settled(mark: str, seconds: float = 10) -> list[Leftover]:
+def settled(mark: str, seconds: float = 30) -> list[Leftover]:
     """The same, after those that are ending had time to."""
     deadline = time.monotonic() + seconds
     while (found := of(mark)) and time.monotonic() < deadline:

@@ -25,6 +25,7 @@ from pelagos.engines.local_objects import LocalObjects
 from pelagos.engines.model_server import Options
 from pelagos.engines.model_server_engine import ClusterServing
 from pelagos.engines.triton_deployment import TritonDeployment
+from pelagos.ports.errors import OutageError
 from pelagos.ports.objects import Objects
 from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.serving import Scaling, ServiceSeen, ServiceState, ServiceWant, Serving
@@ -105,7 +106,8 @@ async def serving_cluster(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await node.stop()
-        await clear(rest, namespace)
+        for each in (namespace, "default"):
+            await clear(rest, each)
         await serving.close()
         await cluster.close()
     errors = controller.errors if controller is not None else []
@@ -155,7 +157,9 @@ async def until(serving: Serving, uid: str, *states: ServiceState, seconds: floa
         async with asyncio.timeout(seconds):
             while seen is None or seen.state not in states:
                 await asyncio.sleep(0.1)
-                seen = await serving.observe(uid)
+                # On a busy machine the API server may be late once.
+                with contextlib.suppress(OutageError):
+                    seen = await serving.observe(uid)
     assert seen is not None
     assert seen.state in states, seen
     return seen

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import json
 import logging
+import os
 import selectors
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -398,6 +399,8 @@ class Simulation:
         return "\n".join(f"{resource.key}: {self.ready(resource.key)}" for resource in self.cluster.all())
 
 
+THOROUGH = os.environ.get("PELAGOS_TEST_THOROUGH") == "1"
+"""Whether more stories are told than find out something new nearly always: `make test THOROUGH=1`."""
 PORTS = ("cluster", "pipelines", "tracking", "registry", "serving", "objects", "volumes", "tenants")
 
 

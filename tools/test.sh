@@ -13,24 +13,31 @@ unset PELAGOS_HOME KUBECONFIG
 # What the tests start inherits it: tests/leftovers.py.
 export TESTS_OF_PELAGOS=${TESTS_OF_PELAGOS:-run-$$-$RANDOM}
 
-# Most of the control plane's tests wait for servers, so that more of them than there are cores run at a time, each module in one
-# process. The longest come first, and nothing is left to wait for at the end.
-longest=(main_job monitoring engines)
-at_a_time=(-n "${PELAGOS_TEST_PROCESSES:-3}" --dist loadscope --no-loadscope-reorder)
+# Most of the control plane's tests wait for servers, so that more of them than there are cores run at a time, each module or folder
+# in one process (tests/conftest.py). The longest come first, and nothing is left to wait for at the end.
+longest=(main_job monitoring engines reconcilers embedded manifests integration leadership)
+at_a_time=(-n "${PELAGOS_TEST_PROCESSES:-3}" --dist loadgroup --no-loadscope-reorder)
 
 # Tests of what runs inside pipelines and model servers: they need torch and run in the environment pipelines-dev. All other
 # folders below tests/ are about the control plane; those on a real cluster run by themselves, so that it disturbs no others.
-data_plane=(annotations evaluation export flows preparation samples sandbox serving sources storage training)
+data_plane=(annotations evaluation export flows fuzz preparation samples sandbox serving sources storage training)
 
 reports=$(mktemp -d)
-trap 'rm -rf "$reports"' EXIT
+# However this ends, what it started does.
+clean() {
+  "$environments/dev/bin/python" tests/leftovers.py "$TESTS_OF_PELAGOS" --end >&2
+  rm -rf "$reports"
+}
+trap clean EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
 # run NAME ENVIRONMENT ARGUMENT...
 run() {
   local name=$1 environment=$2
   shift 2
   echo "== tests of the ${name//-/ }"
-  "$environments/$environment/bin/pytest" -q --junitxml="$reports/$name.xml" "$@"
+  "$environments/$environment/bin/pytest" -q --durations=15 --junitxml="$reports/$name.xml" "$@"
   echo $? >"$reports/$name.code"
 }
 
@@ -45,11 +52,17 @@ else
   done
   present=()
   for name in "${data_plane[@]}"; do [ -d "tests/$name" ] && present+=("tests/$name"); done
-  tools/lint.sh "$reports/lint"
+  # What only computes runs beside what mostly waits.
+  {
+    tools/lint.sh "$reports/lint"
+    run data-plane pipelines-dev "${present[@]}" "$@"
+  } >"$reports/beside" 2>&1 &
+  beside=$!
   run control-plane dev "${at_a_time[@]}" "${control_plane[@]}" "$@"
-  run data-plane pipelines-dev "${present[@]}" "$@"
+  wait "$beside"
+  cat "$reports/beside"
 fi
 
-"$environments/dev/bin/python" tests/leftovers.py "$TESTS_OF_PELAGOS" --end
+"$environments/dev/bin/python" tests/leftovers.py "$TESTS_OF_PELAGOS"
 echo $? >"$reports/processes-that-are-left.code"
 "$environments/dev/bin/python" tools/summary.py "$reports" ${PELAGOS_TEST_COUNTS:+"$PELAGOS_TEST_COUNTS"}

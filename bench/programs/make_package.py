@@ -14,8 +14,9 @@ import torch
 
 from pelagos_pipelines.contract import Parity
 from pelagos_pipelines.export import package
-from pelagos_pipelines.serving import predictor
-from pelagos_pipelines.serving.predictor import Detections, Pixels, Thresholds
+from pelagos_pipelines.serving import images, predictor
+from pelagos_pipelines.serving.geometry import Pixels
+from pelagos_pipelines.serving.predictor import Detections, Thresholds
 from pelagos_pipelines.training import yolov8
 from serving import detectors
 
@@ -45,7 +46,7 @@ def main() -> None:
     """Make it."""
     folder, size, image = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     folder.mkdir(parents=True)
-    probe = predictor.decode(image.read_bytes())
+    probe = images.decode_known(image.read_bytes())
     checkpoint = make_checkpoint(folder / "best.pt", size, probe)
     graph = folder / "model.onnx"
     settings = yolov8.FAMILY.export(checkpoint, graph)

@@ -20,12 +20,13 @@ def measure(folder: Path, threads: int, images: Path) -> None:
     # This environment has no pelagos_pipelines of its own.
     sys.path.insert(0, str(Path(__file__).parents[2] / "pipelines"))
     predictor = importlib.import_module("pelagos_pipelines.serving.predictor")
+    decoding = importlib.import_module("pelagos_pipelines.serving.images")
     model = predictor.load(folder, threads=threads)
     encoded = [path.read_bytes() for path in sorted(images.iterdir())]
 
     def answer(batch: list[bytes]) -> int:
         """JPEGs in, JSON out; the number of detections."""
-        found = model.predict([predictor.decode(data) for data in batch], predictor.Thresholds())
+        found = model.predict([decoding.decode_known(data) for data in batch], predictor.Thresholds())
         texts = [json.dumps(predictor.render(item, model.settings.labels)) for item in found]
         return sum(len(item.scores) for item, text in zip(found, texts, strict=True) if text)
 

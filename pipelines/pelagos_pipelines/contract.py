@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pelagos_pipelines import sealing
+from pelagos_pipelines.text import shown
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -281,8 +282,9 @@ class RefusedError(Exception):
     """Raised by any code of the data plane whose input a person must correct."""
 
     def __init__(self, reason: Reason, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.failure = Failure(reason=reason, message=message, field=field)
+        super().__init__(shown(message, lines=True))
+        # Half of a character could not even be written down.
+        self.failure = Failure(reason=reason, message=shown(message, lines=True), field=field)
 
 
 def write_atomically(path: Path, text: str) -> None:

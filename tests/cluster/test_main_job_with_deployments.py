@@ -24,6 +24,8 @@ from cluster.platform.site import SYSTEM, TENANT, Site, give_storage_credentials
 from installations import dataset, service, training
 from pelagos.engines import triton_inference
 
+IN_ORDER = True
+"""One story, told by all tests of this module."""
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
 FRAMES = "samples/phytoplankton-frames"
 GROUPED = {"policy": "Grouped", "ratios": {"train": 72, "validation": 14, "test": 14}}

@@ -20,6 +20,8 @@ from cluster.platform.services import Platform
 from cluster.platform.site import SYSTEM, TENANT, Site
 from installations import dataset, service, training
 
+IN_ORDER = True
+"""One story, told by all tests of this module."""
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
 RESOURCES = (
     dataset("crops", "samples/phytoplankton-crops", "Classification", resources={"cpu": 1}, deletionPolicy="Delete"),

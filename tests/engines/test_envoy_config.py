@@ -24,6 +24,8 @@ from pelagos.engines.envoy_config import Limits, Ports, Service, Upstream
 
 SERVICE = "/inference.GRPCInferenceService"
 LIMITS = Limits(request_bytes=1024 * 1024, headers_seconds=1, connections=8)
+MEBIBYTE = 1024 * 1024
+FEW = Limits(request_bytes=16 * MEBIBYTE, uploads=2, heap_bytes=64 * MEBIBYTE)
 LONG = 2_000_000
 INFER = "/v2/models/detector/infer"
 
@@ -61,9 +63,11 @@ async def site(request: pytest.FixtureRequest, environments: Path, sockets: Path
     site = Site(f"127.0.0.1:{http}", f"127.0.0.1:{rpc}", f"127.0.0.1:{metrics}", sockets / "private", sockets / "admin")
     runner, server = await _upstream(upstream, site)
     bootstrap = sockets / "bootstrap.json"
-    if getattr(request, "param", "files") == "files":
-        _replace(sockets, service)
-        bootstrap.write_text(json.dumps(envoy_config.bootstrap(str(site.admin), LIMITS, str(sockets))))
+    way = getattr(request, "param", "files")
+    if way != "bootstrap":
+        limits = way if isinstance(way, Limits) else LIMITS
+        _replace(sockets, service, limits)
+        bootstrap.write_text(json.dumps(envoy_config.bootstrap(str(site.admin), limits, str(sockets))))
     else:
         bootstrap.write_text(json.dumps(envoy_config.bootstrap(str(site.admin), LIMITS, services=(service,))))
     log = (sockets / "log").open("wb")
@@ -90,9 +94,9 @@ def envoy_program(environments: Path) -> Path:
     return next((environments / "triton").glob("lib/python3.*/site-packages/envoy/_bin/envoy"))
 
 
-def _replace(folder: Path, service: Service) -> None:
+def _replace(folder: Path, service: Service, limits: Limits) -> None:
     found = {
-        "listeners": envoy_config.discovered(envoy_config.LISTENER, envoy_config.listeners((service,), LIMITS), "1"),
+        "listeners": envoy_config.discovered(envoy_config.LISTENER, envoy_config.listeners((service,), limits), "1"),
         "clusters": envoy_config.discovered(envoy_config.CLUSTER, envoy_config.clusters((service,)), "1"),
     }
     for name, content in found.items():
@@ -340,6 +344,44 @@ async def test_a_client_that_drips_or_takes_all_connections_is_let_go(site: Site
         assert b" 408 " in await asyncio.wait_for(reader.read(), 10)
         writer.close()
     assert b" 200 " in await ask(site.http, "GET", "/v2")
+
+
+@pytest.mark.parametrize("site", [FEW], indirect=True, ids=["few"])
+async def test_uploads_that_do_not_end_hold_little_memory_and_leave_room_for_others(site: Site) -> None:
+    head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: 0\r\nContent-Length: 9000000\r\n\r\n"
+    held = [await asyncio.open_connection(*site.http.split(":")) for _ in range(FEW.uploads)]
+    for _, writer in held:
+        writer.write(head.encode() + b"x" * MEBIBYTE)
+        await writer.drain()
+    await asyncio.sleep(0.2)
+    assert b" 503 " in await talk(site.http, head.encode())
+    chunked = head.replace("Content-Length: 9000000", "Transfer-Encoding: chunked")
+    assert b" 503 " in await talk(site.http, chunked.encode())
+    assert b" 200 " in await ask(site.http, "POST", INFER, b"image", Inference_Header_Content_Length="0")
+    assert b" 200 " in await ask(site.http, "GET", "/v2")
+    for _, writer in held:
+        writer.close()
+
+    async def hold() -> str:
+        """Send a large part of a call, and no more."""
+
+        async def messages() -> AsyncIterator[bytes]:
+            yield b"x" * 12 * MEBIBYTE
+            await asyncio.sleep(6)
+
+        options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(site.grpc, options) as channel:
+            try:
+                await channel.stream_unary(f"{SERVICE}/ModelInfer")(messages(), timeout=20)
+            except grpc.aio.AioRpcError as error:
+                return str(error.details())
+        return "answered"
+
+    ends = await asyncio.gather(*(hold() for _ in range(10)))
+    assert [end for end in ends if "RST_STREAM" in end or "overload" in end] != [], ends
+    async with asyncio.timeout(10):
+        while (await call(site, f"{SERVICE}/ServerLive"))[0] != "OK":  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.1)
 
 
 async def test_headers_to_envoy_itself_are_not_believed(site: Site) -> None:

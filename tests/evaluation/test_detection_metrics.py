@@ -11,7 +11,8 @@ from ultralytics.utils.metrics import ap_per_class, box_iou
 
 from pelagos_pipelines.evaluation import detection
 from pelagos_pipelines.evaluation.truth import Sample
-from pelagos_pipelines.serving.predictor import Detections, Pixels
+from pelagos_pipelines.serving.geometry import Pixels
+from pelagos_pipelines.serving.predictor import Detections
 
 CLASSES = 3
 

@@ -14,6 +14,7 @@ from matplotlib.text import Text
 
 from hostile_text import HALF, HOSTILE, is_fit
 from pelagos_pipelines import local_log
+from pelagos_pipelines.contract import Failure, Reason, RefusedError
 from pelagos_pipelines.evaluation import figures
 
 _PROGRAM = """
@@ -69,3 +70,11 @@ def test_all_that_is_written_in_a_figure_is_fit_to_be_shown(tmp_path: Path, monk
 
     assert sum("evil" in text for text in drawn) >= 3
     assert all(is_fit(text) for text in drawn)
+
+
+def test_a_refusal_can_be_written_down_and_shown_whatever_it_names() -> None:
+    refused = RefusedError(Reason.FORMAT_INVALID, f"the file {HOSTILE}{HALF} is wrong", "format")
+
+    assert is_fit(refused.failure.message)
+    assert is_fit(str(refused))
+    assert Failure.model_validate_json(refused.failure.model_dump_json()) == refused.failure

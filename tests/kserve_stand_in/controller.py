@@ -203,7 +203,8 @@ def _pod(predictor: Body, runtime: Body, credentials: Sequence[Body]) -> dict[st
             _storage_initializer(container | {"storageUri": model["storageUri"]}, [*mounts, models], credentials)
         ]
         mounts.append(models | {"readOnly": True})
-    return pod | {"containers": [container | {"volumeMounts": mounts}], "volumes": volumes}
+    others = predictor.get("containers") or ()
+    return pod | {"containers": [container | {"volumeMounts": mounts}, *others], "volumes": volumes}
 
 
 def _storage_initializer(container: Body, mounts: Sequence[Body], credentials: Sequence[Body]) -> dict[str, Any]:

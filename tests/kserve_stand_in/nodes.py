@@ -71,9 +71,10 @@ class Node:
 
     async def stop(self) -> None:
         """End all processes."""
-        for running in self.running.values():
-            await running.end()
+        ended = await asyncio.gather(*(running.end() for running in self.running.values()), return_exceptions=True)
         self.running.clear()
+        for error in (each for each in ended if isinstance(each, BaseException)):
+            raise error
 
     def kill(self, pod: str) -> None:
         """The kernel ends the process of a pod."""

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,9 +24,11 @@ from time import monotonic
 from typing import Any
 
 from loopback import free_address
+from pelagos.engines import model_server, model_server_gateway
 from pelagos_pipelines.serving import entrypoint, packages
 
 PORTS = (8080, 9000, 8002)
+GATEWAY, SOCKETS, CONFIG = model_server_gateway.NAME, model_server.SOCKETS, model_server_gateway.CONFIG
 _LOG_KEPT = 2048
 _LINES_KEPT = 80
 _LONGEST_PAUSE = 4.0
@@ -49,7 +55,14 @@ class Containers:
             for is_init, kind in ((True, "initContainers"), (False, "containers"))
             for each in spec.get(kind) or ()
         ]
-        return Running(name, address, home / "log", steps)
+        beside = [step for step in steps if step.container["name"] == GATEWAY]
+        return Running(
+            name,
+            address,
+            home / "log",
+            [step for step in steps if step not in beside],
+            [Beside(step) for step in beside],
+        )
 
     def _command(self, container: Mapping[str, Any]) -> list[str]:
         command = [*(container.get("command") or ()), *(container.get("args") or ())]
@@ -71,19 +84,23 @@ class Containers:
             values[each["name"]] = secrets[key["name"]][key["key"]] if key else each.get("value", "")
         places = {each["mountPath"]: self._place(each, spec, home) for each in container.get("volumeMounts") or ()}
         values = {name: str(places.get(value, value)) for name, value in values.items()}
+        if CONFIG in values:
+            # Pods share the interface and the file system of this machine.
+            folder, everywhere = str(places[SOCKETS]), json.dumps("0.0.0.0")
+            values[CONFIG] = values[CONFIG].replace(SOCKETS, folder).replace(everywhere, json.dumps(address))
         return {
             "PATH": os.environ["PATH"],
             "TMPDIR": str(places.get("/tmp", home)),
             **values,
             "PELAGOS_TRITON_HOME": str(self.environments / "triton"),
-            "PELAGOS_LISTEN_ADDRESS": address,
         }
 
     def _place(self, mount: Mapping[str, Any], spec: Mapping[str, Any], home: Path) -> Path:
         volume = next(each for each in spec["volumes"] if each["name"] == mount["name"])
         if "persistentVolumeClaim" in volume:
             return self.claims[volume["persistentVolumeClaim"]["claimName"]] / str(mount.get("subPath", ""))
-        place = home / str(volume["name"])
+        # The path of a Unix socket must be short.
+        place = home / str(volume["name"]) if mount["mountPath"] != SOCKETS else short_folder(home)
         place.mkdir(exist_ok=True)
         return place
 
@@ -98,6 +115,44 @@ class Step:
     is_init: bool
 
 
+def short_folder(home: Path) -> Path:
+    """For the sockets of a pod; see Running.end."""
+    return Path(tempfile.gettempdir()) / f"pod-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
+
+
+@dataclass
+class Beside:
+    """A container that runs beside the server."""
+
+    step: Step
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = -1
+    started_at: str = ""
+
+    def keep(self, log: Path) -> None:
+        """Start it, or start it again."""
+        if self.process is None or self.process.poll() is not None:
+            self.restarts += 1
+            self.started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            with log.open("ab") as output:
+                self.process = subprocess.Popen(
+                    self.step.command, env=self.step.environment, stdout=output, stderr=output, start_new_session=True
+                )
+
+    def end(self) -> None:
+        """As the kernel does."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def status(self) -> dict[str, Any]:
+        """Of the container."""
+        container = self.step.container
+        made = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": self.restarts}
+        return made | {"ready": True, "state": {"running": {"startedAt": self.started_at}}}
+
+
 @dataclass
 class Running:
     """A pod on this machine."""
@@ -106,6 +161,7 @@ class Running:
     address: str
     log: Path
     steps: list[Step]
+    beside: list[Beside]
     current: int = 0
     restarts: list[int] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
@@ -133,6 +189,15 @@ class Running:
 
     async def end(self) -> None:
         """As a kubelet does: ask, wait, kill."""
+        # The server waits for open connections, also for the gateway's idle ones.
+        for each in self.beside:
+            await asyncio.to_thread(each.end)
+        try:
+            await self._end_server()
+        finally:
+            shutil.rmtree(short_folder(self.log.parent), ignore_errors=True)
+
+    async def _end_server(self) -> None:
         if self.process is None:
             return
         if self.process.poll() is None:
@@ -141,7 +206,8 @@ class Running:
             if self.process.poll() is not None:
                 break
             await asyncio.sleep(0.05)
-        self.kill()
+        # The container's last process ends with its first, also where that one ended by itself.
+        self.kill_group()
         await asyncio.to_thread(self.process.wait)
         # A node takes a pod's memory away; here it is the machine's.
         with contextlib.suppress(packages.RefusedError):
@@ -149,6 +215,9 @@ class Running:
 
     def step(self) -> None:
         """Notice what ended; begin what comes next."""
+        if self._is_serving:
+            for each in self.beside:
+                each.keep(self.log.with_name(f"log-{each.step.container['name']}"))
         if self.process is None:
             pause = min(_LONGEST_PAUSE, 2.0 ** (self.restarts[self.current] - 1))
             if monotonic() - self.ended_at > _SHOWN + pause:
@@ -194,7 +263,10 @@ class Running:
             "podIPs": [{"ip": self.address}],
             "conditions": conditions,
             "initContainerStatuses": [state for state, step in zip(states, self.steps, strict=True) if step.is_init],
-            "containerStatuses": [state for state, step in zip(states, self.steps, strict=True) if not step.is_init],
+            "containerStatuses": [
+                *(state for state, step in zip(states, self.steps, strict=True) if not step.is_init),
+                *(each.status() for each in self.beside if self._is_serving and each.process is not None),
+            ],
         }
 
     def _container(self, index: int, *, ready: bool) -> dict[str, Any]:

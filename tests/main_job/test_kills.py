@@ -10,6 +10,8 @@ import pytest
 from installations import Installation, dataset, service, training
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(900)]
+IN_ORDER = True
+"""One story, told by all tests of this module."""
 
 EPOCHS = 100
 CROPS = "samples/phytoplankton-crops"

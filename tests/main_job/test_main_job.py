@@ -13,6 +13,8 @@ import command_lines
 from installations import BIN, ENVIRONMENTS, ROOT, Installation, dataset, service, training
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(900)]
+IN_ORDER = True
+"""One story, told by all tests of this module."""
 
 FRAMES = "samples/phytoplankton-frames"
 GROUPED = {"policy": "Grouped", "ratios": {"train": 72, "validation": 14, "test": 14}}

@@ -40,6 +40,8 @@ pytestmark = [
     # Stopping kopf within a test's own event loop drops its watch connections unclosed; that is no fault of ours.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+IN_ORDER = True
+"""One story, told by all tests of this module."""
 DIVISOR = 60
 SOON = 120.0
 """Seconds; on a busy machine a scrape may fail, and an alert then begins to wait anew."""

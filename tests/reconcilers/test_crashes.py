@@ -13,7 +13,7 @@ import pytest
 
 import simulation
 from pelagos.api import meta
-from simulation import DETECTOR, FRAMES, SERVICE, Accident, Simulation
+from simulation import DETECTOR, FRAMES, SERVICE, THOROUGH, Accident, Simulation
 
 
 class Story(Protocol):
@@ -155,7 +155,9 @@ def test_an_accident_at_any_call_is_harmless(story: Story, crashes: bool) -> Non
     assert calls > 10, "the golden life makes too few calls to tell anything"
 
     for after in (False, True):
-        for call in range(1, calls + 1):
+        # To die before a call is to die after the one before it: nothing outside changes between the two.
+        before_each = range(1, calls + 1 if THOROUGH or not crashes else 2)
+        for call in range(1, calls + 1) if after else before_each:
             with simulation.simulation() as world:
                 try:
                     story(world, Accident(call, crashes=crashes, after=after))

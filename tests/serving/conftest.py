@@ -129,6 +129,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = {
         "PATH": f"{TRITON / 'bin'}:{os.environ['PATH']}",
         "LD_LIBRARY_PATH": str(site / "nvidia_pytriton.libs"),
+        "PELAGOS_MAX_IMAGE_SECONDS": "3",
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel
 
-from pelagos_pipelines.serving import predictor
-from pelagos_pipelines.serving.predictor import Pixels
+from pelagos_pipelines.serving import geometry
+from pelagos_pipelines.serving.geometry import Pixels
 
 SIZE = 128
 SIZES = ((130, 100), (320, 240), (64, 200), (128, 128), (257, 33))
@@ -31,7 +31,7 @@ def make_checkpoint(path: Path, labels: tuple[str, ...] = LABELS) -> Path:
     model = DetectionModel("yolov8n.yaml", nc=len(labels), verbose=False)
     model.names = dict(enumerate(labels))
     batches = [
-        torch.from_numpy(predictor.place(image, predictor.fit(image.shape[1], image.shape[0], SIZE, 32))[None])
+        torch.from_numpy(geometry.place(image, geometry.fit(image.shape[1], image.shape[0], SIZE, 32))[None])
         .permute(0, 3, 1, 2)
         .float()
         / 255

@@ -1,68 +1,145 @@
-"""Only whole JPEG and PNG images of bounded size are decoded; the header is judged before any pixel is."""
+"""Only whole JPEG and PNG images within the ceilings reach a model; a child decodes them, and gives back what a model sees."""
 
 from __future__ import annotations
 
-import struct
-import zlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from pelagos_pipelines.serving import predictor
+import hostile_images
+from child_memory import Watched
+from pelagos_pipelines.sandbox import MEBIBYTE
+from pelagos_pipelines.sandbox.ceilings import Ceilings
+from pelagos_pipelines.serving import geometry, images
+from pelagos_pipelines.serving.decoder import Decoder
+from pelagos_pipelines.serving.decoding import ImageRefusedError
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+SECONDS = 1
 
 
-def encoded(suffix: str, image: predictor.Pixels = IMAGE) -> bytes:
-    return bytes(cv2.imencode(suffix, image)[1].tobytes())
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PELAGOS_MAX_IMAGE_SECONDS", str(SECONDS))
+        one = Decoder("Detection", 64, 32)
+    yield one
+    one.close()
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+def encoded(suffix: str, image: geometry.Pixels = IMAGE, options: tuple[int, ...] = ()) -> bytes:
+    return bytes(cv2.imencode(suffix, image, options)[1].tobytes())
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few hundred bytes that claims a huge size."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-
-
-def test_a_png_keeps_its_pixels() -> None:
-    assert np.array_equal(predictor.decode(encoded(".png")), IMAGE)
-
-
-@pytest.mark.parametrize("options", [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]])
-def test_every_kind_of_jpeg_is_read(options: list[int]) -> None:
-    data = cv2.imencode(".jpg", IMAGE, options)[1].tobytes()
-    assert predictor.dimensions(data) == (60, 40)
-    assert predictor.decode(data).shape == (40, 60, 3)
-
-
-def test_grey_images_become_colour() -> None:
-    assert predictor.decode(encoded(".png", IMAGE[..., 0])).shape == (40, 60, 3)
+def refusal(decoder: Decoder, content: bytes) -> str:
+    """Why it is refused. Fails when it is not, when that took more than the ceilings, or when the next image is, too."""
+    with Watched(decoder.pool) as watched, pytest.raises(ImageRefusedError) as caught:
+        decoder.decode(content)
+    assert watched.peak() < (Ceilings().image_memory + 150) * MEBIBYTE
+    assert watched.seconds() < SECONDS + 3
+    assert decoder.decode(encoded(".png")).width == 60
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("data", "complaint"),
+    ("suffix", "options"),
     [
-        (b"", "neither JPEG nor PNG"),
-        (b"GIF89a" + bytes(50), "neither JPEG nor PNG"),
-        (encoded(".bmp"), "neither JPEG nor PNG"),
-        (encoded(".jpg")[:-200], "truncated"),
-        (encoded(".png")[:-200], "truncated"),
-        (b"\xff\xd8\xff\xe0", "truncated"),
-        (bomb(60_000, 60_000), "60000 x 60000 pixels"),
-        (bomb(0, 10), "0 x 10 pixels"),
-        (bomb(100, 100), "cannot be decoded"),
+        (".png", ()),
+        (".jpg", ()),
+        (".jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)),
+        (".jpg", (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)),
     ],
 )
-def test_anything_else_is_refused_in_words(data: bytes, complaint: str) -> None:
-    with pytest.raises(predictor.ImageRefusedError, match=complaint):
-        predictor.decode(data)
+@pytest.mark.parametrize("task", ["Detection", "Classification"])
+@pytest.mark.parametrize("side", [(60, 40), (700, 300), (5, 200)])
+def test_the_canvas_is_the_one_that_this_process_would_make(
+    task: str, side: tuple[int, int], suffix: str, options: tuple[int, ...], decoders: dict[str, Decoder]
+) -> None:
+    content = encoded(suffix, cv2.resize(IMAGE, side), options)
+
+    got = decoders[task].decode(content)
+    want = geometry.fitted(images.decode_known(content), task, 64, 32)
+
+    assert (got.width, got.height) == side
+    assert np.array_equal(got.canvas, want.canvas)
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[dict[str, Decoder]]:
+    found = {task: Decoder(task, 64, 32) for task in ("Detection", "Classification")}
+    yield found
+    for one in found.values():
+        one.close()
+
+
+def test_grey_images_become_colour(decoder: Decoder) -> None:
+    assert decoder.decode(encoded(".png", IMAGE[..., 0])).canvas.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"GIF89a" + bytes(50), encoded(".bmp"), encoded(".tiff"), encoded(".webp"), b"RIFF" + bytes(100)],
+)
+def test_other_formats_are_refused_in_words(decoder: Decoder, content: bytes) -> None:
+    assert "neither JPEG nor PNG" in refusal(decoder, content)
+
+
+@pytest.mark.parametrize("name", hostile_images.DAMAGED)
+def test_an_image_of_which_a_part_is_missing_is_refused(decoder: Decoder, name: str) -> None:
+    assert "damaged" in refusal(decoder, hostile_images.DAMAGED[name]())
+
+
+@pytest.mark.parametrize("name", hostile_images.BOMBS)
+def test_a_bomb_is_refused_by_name_and_within_the_ceilings(decoder: Decoder, name: str) -> None:
+    words = refusal(decoder, hostile_images.BOMBS[name]())
+
+    assert "PELAGOS_MAX_IMAGE_" in words or "wider" in name or "two frames" in name
+
+
+@pytest.mark.parametrize("name", hostile_images.ODD)
+def test_whatever_else_an_image_carries_takes_no_more_than_the_ceilings(decoder: Decoder, name: str) -> None:
+    with Watched(decoder.pool) as watched:
+        try:
+            decoder.decode(hostile_images.ODD[name]())
+        except ImageRefusedError as error:
+            assert "image" in str(error)  # noqa: PT017 - either is right
+    assert watched.peak() < (Ceilings().image_memory + 150) * MEBIBYTE
 
 
 def test_too_many_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "MAX_BYTES", 100)
-    with pytest.raises(predictor.ImageRefusedError, match="at most 100"):
-        predictor.decode(encoded(".png"))
+    monkeypatch.setenv("PELAGOS_MAX_IMAGE_MEBIBYTES", "1")
+    decoder = Decoder("Detection", 64, 32)
+    with pytest.raises(ImageRefusedError, match=r"at most 1048576 are accepted .*PELAGOS_MAX_IMAGE_MEBIBYTES"):
+        decoder.decode(encoded(".png") + bytes(MEBIBYTE))
+
+
+def test_a_decoder_that_crashes_refuses_that_image_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pelagos_pipelines.serving.decoder._TASKS", "crashing_images")
+    decoder = Decoder("Detection", 64, 32)
+    decoder.start()
+    assert "SIGSEGV" in refusal(decoder, b"crash")
+    decoder.close()
+
+
+def test_what_the_server_copies_is_enough_to_decode(tmp_path: Path) -> None:
+    """Without anything else of Pelagos, as in the repository of a server."""
+    import os
+    import subprocess
+
+    from pelagos_pipelines.serving import packages
+
+    packages.install_code(tmp_path)
+    code = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}]\n"
+        "from pelagos_pipelines.serving.decoder import Decoder\n"
+        "import pelagos_pipelines; assert pelagos_pipelines.__path__[0].startswith(sys.path[0])\n"
+        "print(Decoder('Detection', 64, 32).decode(sys.stdin.buffer.read()).canvas.shape)"
+    )
+    triton = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[2] / ".venvs")) / "triton"
+    done = subprocess.run(
+        [triton / "bin" / "python", "-c", code], input=encoded(".png"), capture_output=True, check=False, cwd=tmp_path
+    )
+    assert (done.stdout.decode().strip(), done.stderr.decode()) == ("(64, 64, 3)", "")

@@ -5,6 +5,7 @@ The process is the very one of the image; only its address differs, since all te
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -12,8 +13,10 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -27,8 +30,9 @@ import pytest
 from engines import build_packages
 from loopback import free_address
 from model_packages import altered
-from pelagos.engines import triton_config
-from pelagos_pipelines.serving import entrypoint, packages
+from pelagos.engines import envoy_config, triton_config
+from pelagos.engines.envoy_config import Limits, Ports, Service, Upstream
+from pelagos_pipelines.serving import entrypoint, gateway, packages
 from pelagos_pipelines.serving.packages import RefusedError
 from serving.conftest import TRITON, configured
 
@@ -37,12 +41,16 @@ Start = Callable[..., "Pod"]
 
 
 class Pod:
-    """A started entrypoint."""
+    """A started entrypoint, and the gateway before it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], gateway: subprocess.Popen[bytes], address: str, log: Path, sockets: Path
+    ) -> None:
         self.process = process
+        self.gateway = gateway
         self.address = address
         self.log = log
+        self.sockets = sockets
 
     def get(self, path: str, **headers: str) -> tuple[int, Any]:
         request = urllib.request.Request(f"http://{self.address}:8080{path}", headers=headers)
@@ -69,6 +77,16 @@ class Pod:
     def words(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
 
+    def processes(self) -> list[int]:
+        """All of both containers."""
+        sessions = {str(self.process.pid), str(self.gateway.pid)}
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (entry / "stat").read_text().rpartition(")")[2].split()[3] in sessions:
+                    found.append(int(entry.name))
+        return found
+
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -85,11 +103,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
         address = free_address(PORTS)
         scratch = tmp_path / f"tmp-{len(pods)}"
         scratch.mkdir()
+        # The path of a Unix socket must be short.
+        sockets = Path(tempfile.mkdtemp(prefix="pod-"))
         variables: dict[str, str | None] = {
             "PATH": os.environ["PATH"],
             "TMPDIR": str(scratch),
             "PELAGOS_TRITON_HOME": str(TRITON),
-            "PELAGOS_LISTEN_ADDRESS": address,
+            "PELAGOS_SOCKETS": str(sockets),
             "PELAGOS_MODEL_NAME": "detector",
             "PELAGOS_PACKAGE": str(folder),
             "PELAGOS_MANIFEST_SHA256": digest(folder),
@@ -102,21 +122,35 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 [sys.executable, "-m", f"pelagos_pipelines.serving.{module}"],
                 env=environment, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
-        pods.append(Pod(process, address, log))
+        with log.with_name(f"gateway-{len(pods)}").open("wb") as output:
+            before = subprocess.Popen(
+                [sys.executable, "-m", "pelagos_pipelines.serving.gateway"],
+                env=environment | {"PELAGOS_GATEWAY_CONFIG": gateway_config(sockets, address)},
+                stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        pods.append(Pod(process, before, address, log, sockets))
         return pods[-1]
 
     yield begin
     for pod in pods:
-        if pod.process.poll() is None:
-            os.killpg(pod.process.pid, signal.SIGKILL)
-            pod.process.wait()
+        for process in (pod.process, pod.gateway):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         # Only its own: others serve on this machine too.
-        entrypoint.free_shared_memory(settings_of(pod.address))
+        entrypoint.free_shared_memory(settings_of(pod.sockets))
+        shutil.rmtree(pod.sockets)
 
 
-def settings_of(address: str) -> entrypoint.Settings:
+def settings_of(sockets: Path) -> entrypoint.Settings:
     variables = {"PELAGOS_MODEL_NAME": "detector", "PELAGOS_TRITON_CONFIG": "x", "PELAGOS_MANIFEST_SHA256": "0"}
-    return entrypoint.read(variables | {"PELAGOS_LISTEN_ADDRESS": address})
+    return entrypoint.read(variables | {"PELAGOS_SOCKETS": str(sockets)})
+
+
+def gateway_config(sockets: Path, address: str) -> str:
+    upstream = Upstream(f"{sockets}/http", f"{sockets}/grpc:1", f"{sockets}/metrics")
+    service = Service("server", "detector", address, Ports(*PORTS), upstream, hosts=(), tells_config=True)
+    return json.dumps(envoy_config.bootstrap(f"{sockets}/admin", Limits(), services=(service,)))
 
 
 def with_outside_weights(location: str) -> bytes:
@@ -142,6 +176,85 @@ def test_the_model_is_served_on_the_ports_of_the_contract(start: Start, package:
     status, config = pod.get("/v2/models/detector/config")
     assert (status, config["name"], config["backend"]) == (200, "detector", "python")
     assert b"nv_inference_request_success" in urllib.request.urlopen(f"http://{pod.address}:8002/metrics").read()
+
+
+def test_nothing_but_the_gateway_listens_for_others(start: Start, package: Path) -> None:
+    pod = start(package)
+    pod.wait_until_ready("detector")
+    assert listening(pod.processes()) == {(pod.address, port) for port in PORTS}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in pod.sockets.iterdir()}
+    assert modes.keys() == {"http", "grpc:1", "metrics", "admin"}
+    assert not any(mode & 0o077 for mode in modes.values()), modes
+
+
+def test_no_command_line_holds_a_secret(start: Start, package: Path) -> None:
+    """There is none: what must be closed is not reachable."""
+    pod = start(package)
+    pod.wait_until_ready("detector")
+    commands = b"".join(Path(f"/proc/{process}/cmdline").read_bytes() for process in pod.processes())
+    assert b"tritonserver" in commands
+    assert b"envoy" in commands
+    for word in (b"secret", b"restricted", b"token", b"password", b"key="):
+        assert word not in commands.lower()
+
+
+def test_a_request_under_way_is_finished_before_the_gateway_ends(start: Start, package: Path) -> None:
+    pod = start(package)
+    pod.wait_until_ready("detector")
+    image = (package / "probe.png").read_bytes()
+    blob = len(image).to_bytes(4, "little") + image
+    tensor = {"name": "image", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": len(blob)}}
+    header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": False}}).encode()
+    body = header + blob
+    with socket.create_connection((pod.address, 8080), timeout=30) as client:
+        lines = [
+            "POST /v2/models/detector/infer HTTP/1.1",
+            "Host: detector",
+            f"Content-Length: {len(body)}",
+            f"Inference-Header-Content-Length: {len(header)}",
+        ]
+        client.sendall("\r\n".join([*lines, "", ""]).encode() + body[:-1])
+        time.sleep(0.5)
+        command = [sys.executable, "-m", "pelagos_pipelines.serving.gateway", "drain"]
+        draining = subprocess.Popen(command, env={"PELAGOS_SOCKETS": str(pod.sockets)})
+        with pytest.raises(subprocess.TimeoutExpired):
+            draining.wait(gateway.DRAIN_SECONDS + 2)
+        client.sendall(body[-1:])
+        answer = b""
+        while block := client.recv(65536):
+            answer += block
+        assert answer.startswith(b"HTTP/1.1 200"), answer[:500]
+        assert b"Ceratium" in answer
+        assert draining.wait(10) == 0
+
+
+def test_a_server_that_was_killed_listens_again_where_the_gateway_looks(start: Start, package: Path) -> None:
+    pod = start(package)
+    pod.wait_until_ready("detector")
+    os.killpg(pod.process.pid, signal.SIGKILL)
+    pod.process.wait()
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(f"http://{pod.address}:8080/v2/health/live", timeout=5).read()
+    again = start(package, PELAGOS_SOCKETS=str(pod.sockets))
+    again.address = pod.address
+    again.wait_until_ready("detector")
+
+
+def listening(processes: list[int]) -> set[tuple[str, int]]:
+    """Where these processes listen on TCP."""
+    inodes = set()
+    for process in processes:
+        for descriptor in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                inodes.add(str(descriptor.readlink()))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                host, _, port = fields[1].partition(":")
+                found.add((socket.inet_ntoa(bytes.fromhex(host)[::-1]), int(port, 16)))
+    return found
 
 
 def test_nobody_can_change_what_is_served(start: Start, package: Path) -> None:
@@ -171,6 +284,9 @@ def test_what_is_served_is_a_copy_of_what_was_verified(start: Start, package: Pa
 def test_a_server_ends_when_it_is_told_to(start: Start, package: Path) -> None:
     pod = start(package)
     pod.wait_until_ready("detector")
+    # It waits for open connections, also for idle ones.
+    pod.gateway.terminate()
+    assert pod.gateway.wait(10) == 0
     pod.process.terminate()
     assert pod.process.wait(20) == 0
 
@@ -178,7 +294,7 @@ def test_a_server_ends_when_it_is_told_to(start: Start, package: Path) -> None:
 def test_a_killed_servers_memory_is_freed_by_the_next_one(start: Start, package: Path) -> None:
     pod = start(package)
     pod.wait_until_ready("detector")
-    settings = settings_of(pod.address)
+    settings = settings_of(pod.sockets)
     os.killpg(pod.process.pid, signal.SIGKILL)
     pod.process.wait()
     left = set(Path("/dev/shm").glob(f"{entrypoint.shared_memory_prefix(settings)}*"))

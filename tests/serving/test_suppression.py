@@ -7,7 +7,7 @@ import pytest
 import torch
 from ultralytics.utils import nms, ops
 
-from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving import geometry, predictor
 
 ORIGINAL = (640, 300)
 
@@ -25,7 +25,7 @@ def make_raw(seed: int, classes: int, anchors: int = 400) -> predictor.Floats:
 @pytest.mark.parametrize("limit", [5, 300])
 def test_detections_are_those_of_ultralytics(classes: int, confidence: float, limit: int) -> None:
     raw = make_raw(classes + limit, classes)
-    at = predictor.fit(*ORIGINAL, 192, 32)
+    at = geometry.fit(*ORIGINAL, 192, 32)
     got = predictor.detections(raw, at, ORIGINAL, predictor.Thresholds(confidence, 0.7, limit))
     want = nms.non_max_suppression(torch.from_numpy(raw)[None], confidence, 0.7, max_det=limit)[0]
     boxes = ops.scale_boxes((at.canvas_height, at.canvas_width), want[:, :4], (ORIGINAL[1], ORIGINAL[0]))
@@ -35,7 +35,7 @@ def test_detections_are_those_of_ultralytics(classes: int, confidence: float, li
 
 
 def test_nothing_above_the_threshold_gives_empty_detections() -> None:
-    at = predictor.fit(*ORIGINAL, 192, 32)
+    at = geometry.fit(*ORIGINAL, 192, 32)
     got = predictor.detections(make_raw(0, 2) * 0, at, ORIGINAL, predictor.Thresholds())
     assert got.boxes.shape == (0, 4)
     assert got.scores.shape == got.class_ids.shape == (0,)

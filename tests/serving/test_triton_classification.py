@@ -12,7 +12,7 @@ import torch
 
 from pelagos_pipelines.contract import Parity
 from pelagos_pipelines.export import package
-from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving import geometry, predictor
 from pelagos_pipelines.serving.predictor import Classification, Thresholds
 from pelagos_pipelines.training import mobilenet
 from serving.conftest import Server
@@ -26,7 +26,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights, scaled so that images are told apart."""
     torch.manual_seed(0)
     model = mobilenet.build("mobilenet_v3_small", len(LABELS))
-    canvases = np.stack([predictor.square(make_image(*size, seed), 64) for seed in range(4) for size in SIZES])
+    canvases = np.stack([geometry.square(make_image(*size, seed), 64) for seed in range(4) for size in SIZES])
     batches = [torch.from_numpy(predictor.normalise(canvases))]
     settle_statistics(model, batches)
     scale_outputs(model, model.classifier[3], batches, mean=0.0, deviation=1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from ultralytics import YOLO
 
+import hostile_images
 from pelagos_pipelines.contract import Parity
 from pelagos_pipelines.export import package, parity
 from pelagos_pipelines.serving import predictor
-from pelagos_pipelines.serving.predictor import Detections, Pixels, Thresholds
+from pelagos_pipelines.serving.geometry import Pixels
+from pelagos_pipelines.serving.predictor import Detections, Thresholds
 from pelagos_pipelines.training import yolov8
 from serving.conftest import Server
 from serving.detectors import LABELS, SIZES, make_checkpoint, make_image
@@ -130,9 +133,28 @@ def test_a_broken_image_gets_an_error_alone(served: Server) -> None:
     good = png(make_image(100, 100, 1))
     with pytest.raises(RuntimeError, match="neither JPEG nor PNG"):
         served.infer("detector", [b"not an image"])
-    with pytest.raises(RuntimeError, match="truncated"):
+    with pytest.raises(RuntimeError, match="damaged"):
         served.infer("detector", [good, good[:-100]])
     assert served.infer("detector", [good])["count"].shape == (1, 1)
+
+
+def test_a_neighbour_is_answered_while_a_bomb_is_decoded(served: Server) -> None:
+    bomb, good = hostile_images.scans(7_000, 7_000, 3_000), png(make_image(100, 100, 1))
+    with ThreadPoolExecutor(1) as client:
+        refused = client.submit(served.infer, "detector", [good, bomb])
+        for _ in range(2):
+            assert served.infer("detector", [good])["count"].shape == (1, 1)
+            assert not refused.done()
+        with pytest.raises(RuntimeError, match=r"3 s of processor time.*PELAGOS_MAX_IMAGE_SECONDS"):
+            refused.result()
+    assert served.infer("detector", [good, good])["count"].shape == (2, 1)
+
+
+def test_no_bomb_ends_the_server(served: Server) -> None:
+    for name in ("a JPEG that claims 65500 x 65500", "a PNG of 8000 x 8000", "a PNG header of 60000 x 60000"):
+        with pytest.raises(RuntimeError, match=r"more than 50 megapixels .*PELAGOS_MAX_IMAGE_MEGAPIXELS"):
+            served.infer("detector", [hostile_images.BOMBS[name]()])
+    assert served.infer("detector", [png(make_image(100, 100, 1))])["count"].shape == (1, 1)
 
 
 def test_thresholds_are_parameters_of_the_model(triton: Server, packaged: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pelagos_pipelines.contract import SPLITS, TrainingRequest
 from pelagos_pipelines.evaluation.truth import Sample, Truth
-from pelagos_pipelines.serving.predictor import Pixels
+from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.tasks.prepare import prepare
 
 CLASSES = ("disc", "square")

@@ -14,7 +14,7 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from pelagos_pipelines.contract import Reason, RefusedError, TrainingResult
-from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving import images, predictor
 from pelagos_pipelines.tasks.evaluate import evaluate
 from pelagos_pipelines.tasks.export import export
 from pelagos_pipelines.tasks.train import train
@@ -78,7 +78,7 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     assert described["dataset"] == {"name": "shapes", "version": versions[architecture][1]}
     for name, digest in described["files"].items():
         assert hashlib.sha256((package / name).read_bytes()).hexdigest() == digest
-    probe = predictor.decode((package / "probe.png").read_bytes())
+    probe = images.decode_known((package / "probe.png").read_bytes())
     (answer,) = predictor.load(package, result.model.manifest_sha256).predict([probe])
     known = json.loads((package / "probe.json").read_text())
     assert predictor.render(answer, result.model.labels).keys() == known.keys()

@@ -23,7 +23,8 @@ MIB = 1024 * 1024
 class Limits:
     """What clients may ask for, ``request_bytes`` and ``heap_bytes`` in bytes, times in seconds.
 
-    ``heap_bytes`` is what Envoy may take for all requests under way: near it the largest ones are ended, then new ones refused.
+    ``heap_bytes`` is what Envoy may take for all requests under way: near it the largest ones by HTTP/2 are ended, then new ones
+    refused. By HTTP/1, only ``uploads`` of more than a mebibyte, or of unknown length, may be under way at a port.
     ``connections`` counts those of one port, ``all_connections`` those of all ports.
     """
 
@@ -32,6 +33,7 @@ class Limits:
     connections: int = 256
     all_connections: int = 2048
     streams: int = 64
+    uploads: int = 12
     heap_bytes: int = 1024 * MIB
     headers_seconds: int = 10
     upload_seconds: int = 120
@@ -62,6 +64,7 @@ class Service:
     """One served model. ``name`` begins the names of what Envoy makes for it: letters, digits, '.', '_' and '-'.
 
     ``hosts`` are the names, without port, that clients may ask for; empty: any, where the network decides who comes.
+    ``tells_config``: also how the model is configured is told, which names what is served.
     ``private`` is a Unix socket for whoever owns this Envoy: gRPC as clients have it, whatever they take up.
     """
 
@@ -72,6 +75,7 @@ class Service:
     upstream: Upstream
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     private: str = ""
+    tells_config: bool = False
 
 
 def bootstrap(admin: str, limits: Limits, dynamic: str = "", services: tuple[Service, ...] = ()) -> dict[str, Any]:
@@ -180,6 +184,8 @@ def _overload(limits: Limits) -> dict[str, Any]:
 
 def _hosts(kind: str, service: Service, limits: Limits) -> list[dict[str, Any]]:
     routes = _ROUTES[kind](f"{service.name}-{kind}", service.model, limits.request_bytes, limits.answer_seconds)
+    if kind == "http" and service.tells_config:
+        routes = [envoy_routes.config(f"{service.name}-http", service.model, limits.answer_seconds), *routes]
     return envoy_routes.virtual_hosts(routes, service.hosts or ("*",))
 
 
@@ -247,10 +253,22 @@ def _manager(name: str, hosts: list[dict[str, Any]], kind: str, limits: Limits) 
 def _filters(kind: str, limits: Limits) -> list[dict[str, Any]]:
     most = limits.request_bytes
     filters = [typed("envoy.filters.http.buffer", "filters.http.buffer.v3.Buffer", max_request_bytes=most)]
+    if kind == "http":
+        filters.insert(0, _counter(limits.uploads))
     if kind in _GUARDS:
         script = {"inline_string": _GUARDS[kind]}
         filters.append(typed("envoy.filters.http.lua", "filters.http.lua.v3.Lua", default_source_code=script))
     return [*filters, typed("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True)]
+
+
+def _counter(most: int) -> dict[str, Any]:
+    """Never more than ``most`` requests under way; the filter would find out how many are good, and is given no choice."""
+    controller = {
+        "concurrency_limit_params": {"max_concurrency_limit": most, "concurrency_update_interval": "10s"},
+        "min_rtt_calc_params": {"fixed_value": "1s", "min_concurrency": most},
+    }
+    kind = "filters.http.adaptive_concurrency.v3.AdaptiveConcurrency"
+    return typed(envoy_routes.COUNTER, kind, gradient_controller_config=controller)
 
 
 def _too_long(limits: Limits) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from pelagos.engines.envoy_guards import FIELD_BYTES, JSON_BYTES
 
+SMALL = 1024 * 1024
+"""Announced bodies up to this size are not counted: connections have a limit, and these need not much more."""
 _HEADER_LENGTH = "inference-header-content-length"
 _GRPC = "/inference.GRPCInferenceService/"
 _METHODS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata")
@@ -48,11 +50,18 @@ def http(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, 
         _refuse(
             {**infer, "headers": [post, _longer(most)]}, 413, f"The body is too long: at most {most} bytes are accepted"
         ),
-        _to(cluster, {**infer, "headers": [post, binary]}, timeout),
+        _to(cluster, {**infer, "headers": [post, binary, _at_most(SMALL)]}, timeout, most=SMALL),
+        _to(cluster, {**infer, "headers": [post, binary]}, timeout, is_counted=True),
         _refuse({**infer, "headers": [post, _present(_HEADER_LENGTH)]}, 400, _BAD_LENGTH),
         _to(cluster, {**infer, "headers": [post]}, timeout, most=JSON_BYTES),
         _refuse({"prefix": "/"}, 403, _CLOSED),
     ]
+
+
+def config(cluster: str, model: str, timeout: float) -> dict[str, Any]:
+    """Route of the HTTP port to how the model is configured, for whoever must know which one it is."""
+    path = _pattern(rf"/v2/models/{re.escape(model)}/config")
+    return _to(cluster, {**path, "headers": [_matches(":method", "GET")]}, timeout, most=1024)
 
 
 def grpc(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:
@@ -88,8 +97,13 @@ def virtual_hosts(routes: list[dict[str, Any]], hosts: tuple[str, ...]) -> list[
     return [ours, {"name": "others", "domains": ["*"], "routes": [_refuse({"prefix": "/"}, 403, message)]}]
 
 
-def _to(cluster: str, match: dict[str, Any], timeout: float, most: int | None = None) -> dict[str, Any]:
-    """A route to the server, with a body of at most ``most`` bytes where that is less than usual."""
+def _to(
+    cluster: str, match: dict[str, Any], timeout: float, most: int | None = None, *, is_counted: bool = False
+) -> dict[str, Any]:
+    """A route to the server, with a body of at most ``most`` bytes where that is less than usual.
+
+    Of those that are counted, only so many may be under way at once.
+    """
     route: dict[str, Any] = {
         "match": match,
         "route": {
@@ -100,15 +114,20 @@ def _to(cluster: str, match: dict[str, Any], timeout: float, most: int | None = 
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
         },
     }
+    differs = {} if is_counted else _UNCOUNTED
     if most is not None:
-        route["typed_per_filter_config"] = _unlike(buffer={"max_request_bytes": most})
-    return route
+        differs = differs | _unlike(buffer={"max_request_bytes": most})
+    return {**route, "typed_per_filter_config": differs}
 
 
 def _refuse(match: dict[str, Any], status: int, message: str) -> dict[str, Any]:
     """Say no at once, without waiting for the body."""
     answer = {"status": status, "body": {"inline_string": f"{message}."}}
-    return {"match": match, "direct_response": answer, "typed_per_filter_config": _unlike(disabled=True)}
+    return {"match": match, "direct_response": answer, "typed_per_filter_config": _UNCOUNTED | _unlike(disabled=True)}
+
+
+COUNTER = "envoy.filters.http.adaptive_concurrency"
+_UNCOUNTED = {COUNTER: {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}}
 
 
 def _unlike(**buffer: Any) -> dict[str, Any]:
@@ -130,6 +149,10 @@ def _matches(header: str, expression: str) -> dict[str, Any]:
 
 def _longer(most: int) -> dict[str, Any]:
     return {"name": "content-length", "range_match": {"start": most + 1, "end": 2**63 - 1}}
+
+
+def _at_most(most: int) -> dict[str, Any]:
+    return {"name": "content-length", "range_match": {"start": 0, "end": most + 1}}
 
 
 def _present(header: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pelagos.engines import model_server
+from pelagos.engines import model_server, model_server_gateway
 from pelagos.engines.kubernetes_objects import Collection
 from pelagos.engines.model_server import Options
 from pelagos.ports.serving import CPU_TARGET, Scaling, ServiceWant, scaled
@@ -107,8 +107,9 @@ def _predictor(want: ServiceWant, config: str, given: Options) -> dict[str, Any]
             "prometheus.io/path": "/metrics",
         },
         **_scaling(want.scaling),
-        "volumes": volumes,
+        "volumes": [*volumes, *model_server_gateway.volumes()],
         "model": model,
+        "containers": [_gateway(want, given)],
     }
     if want.scaling.mode == KNATIVE:
         return made | {name: value for name, value in pod.items() if name in _POD_FIELDS_FOR_KNATIVE}
@@ -132,6 +133,15 @@ def _model(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
     # The first port becomes port 80 of KServe's Service, the others keep their numbers.
     ports = [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in model_server.PORTS]
     return made | {"protocolVersion": "v2", "ports": ports}
+
+
+def _gateway(want: ServiceWant, given: Options) -> dict[str, Any]:
+    """KServe puts it beside the server. Ports are those of the pod, and KServe looks for them at the server's container."""
+    made = model_server_gateway.container(want, given)
+    if want.scaling.mode == KNATIVE:
+        del made["lifecycle"]  # Knative ends no container before the requests under way are done.
+        return made | {"securityContext": made["securityContext"] | model_server.pod_security()}
+    return made
 
 
 def storage_uri(want: ServiceWant, given: Options) -> str:

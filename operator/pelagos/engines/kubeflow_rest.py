@@ -155,6 +155,9 @@ class KubeflowRest:
 
     async def _in_thread(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Struct:
         async with self._room:
+            if self._client is None:
+                # Loading the client is no part of the time that the server is given: on a busy machine it takes seconds.
+                await asyncio.to_thread(self._connect)
             try:
                 # The thread keeps the time by itself; this is for a look-up of the name, which cannot be interrupted.
                 async with asyncio.timeout(4 * self._timeout):
@@ -184,12 +187,16 @@ class KubeflowRest:
             raise OutageError(SYSTEM, f"{what}: {_in_one_line(str(reason))}") from error
         return _document(content, what)
 
-    def _method(self, service: str, operation: str) -> Callable[..., Any]:
+    def _connect(self) -> None:
         import kfp_server_api
 
         with self._making:
             if self._client is None:
                 self._client = kfp_server_api.ApiClient(self._configuration())
+
+    def _method(self, service: str, operation: str) -> Callable[..., Any]:
+        import kfp_server_api
+
         api = getattr(kfp_server_api, f"{service.capitalize()}ServiceApi")(self._client)
         method: Callable[..., Any] = getattr(api, f"{service}_service_{operation}")
         return method

@@ -38,6 +38,9 @@ NO_GPUS = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
 STORAGE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """What a container is given of the Secret of an object storage; what else is in it is not its business."""
 MODELS = "/mnt/models"
+SOCKETS = "/run/pelagos"
+"""Where the server listens, for the gateway beside it and nobody else."""
+SOCKETS_MOUNT = {"name": "sockets", "mountPath": SOCKETS}
 USER = 10001
 DEFAULT_MEMORY = "4Gi"
 DEFAULT_SHARED_MEMORY = "512Mi"
@@ -180,6 +183,7 @@ def environment(want: ServiceWant, config: str) -> list[dict[str, str]]:
         "PELAGOS_PACKAGE": MODELS,
         "PELAGOS_MANIFEST_SHA256": want.manifest_sha256,
         "PELAGOS_TRITON_CONFIG": config,
+        "PELAGOS_SOCKETS": SOCKETS,
     }
     return [{"name": name, "value": value} for name, value in values.items()]
 
@@ -211,7 +215,7 @@ def _ca_config_map(want: ServiceWant, given: Options) -> str:
 
 
 def container(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
-    """The serving container, but its name, command and ports."""
+    """The serving container, but its name and command. It listens on no port: its probes go through the gateway beside it."""
     model_ready = {"path": f"/v2/models/{want.model_name}/ready", "port": HTTP}
     live = {"path": "/v2/health/live", "port": HTTP}
     return {
@@ -240,9 +244,10 @@ def scratch(want: ServiceWant) -> tuple[list[dict[str, Any]], list[dict[str, Any
     volumes: list[dict[str, Any]] = [
         {"name": "tmp", "emptyDir": {}},
         {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
+        {"name": SOCKETS_MOUNT["name"], "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
     ]
     mounts = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "shared-memory", "mountPath": "/dev/shm"}]  # noqa: S108
-    return volumes, mounts
+    return volumes, [*mounts, SOCKETS_MOUNT]
 
 
 def pod(want: ServiceWant) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pelagos.api import meta
-from pelagos.engines import model_server
+from pelagos.engines import model_server, model_server_gateway
 from pelagos.engines.kubernetes_objects import Collection
 from pelagos.engines.model_server import Options
 from pelagos.ports.serving import CPU_TARGET, ServiceWant
@@ -68,8 +68,11 @@ def pod(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
     server = model_server.container(want, config, given) | {
         "name": "server",
         "command": [PYTHON, "-m", "pelagos_pipelines.serving.entrypoint"],
+    }
+    gateway = model_server_gateway.container(want, given) | {
         "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in model_server.PORTS],
     }
+    volumes += model_server_gateway.volumes()
     models: dict[str, Any] = {"name": "models", "mountPath": model_server.MODELS, "readOnly": True}
     made = model_server.pod(want)
     if model_server.is_remote(want):
@@ -81,7 +84,7 @@ def pod(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
         volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
         models["subPath"] = path
     server["volumeMounts"] = [*mounts, models]
-    return made | {"containers": [server], "volumes": volumes}
+    return made | {"containers": [server, gateway], "volumes": volumes}
 
 
 def _fetching(want: ServiceWant, given: Options, mounts: list[dict[str, Any]]) -> dict[str, Any]:

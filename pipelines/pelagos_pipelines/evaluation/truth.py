@@ -5,6 +5,7 @@ Tasks read it once and hand it to families and metrics. It knows dataset version
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ import numpy as np
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.contract import SPLITS, Reason, RefusedError, Split, TrainingRequest
 from pelagos_pipelines.preparation import versions
-from pelagos_pipelines.serving import predictor
-from pelagos_pipelines.serving.predictor import Pixels
+from pelagos_pipelines.serving import images
+from pelagos_pipelines.serving.geometry import Pixels
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,22 @@ class Sample:
     boxes: Any
 
     def pixels(self) -> Pixels:
-        """The decoded image, as the server decodes it."""
-        return predictor.decode(self.file.read_bytes())
+        """The decoded image, as the server decodes it.
+
+        In this process: the preparation has decoded the same bytes in a child with ceilings, and the digest in the file's name,
+        which is compared here, says that they are the same.
+
+        Raises:
+            RefusedError: DATASET_NOT_READABLE when the file is not what its name says.
+        """
+        content = self.file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.file.parent.name + self.file.name:
+            raise RefusedError(
+                Reason.DATASET_NOT_READABLE,
+                f"the image {self.file} is damaged or was altered; restore it, or prepare the dataset again",
+                "dataset.uri",
+            )
+        return images.decode_known(content)
 
 
 @dataclass(frozen=True)

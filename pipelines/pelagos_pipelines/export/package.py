@@ -18,7 +18,8 @@ import cv2
 
 from pelagos_pipelines.contract import Parity
 from pelagos_pipelines.serving import packages, predictor
-from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.geometry import Pixels
+from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import shutil
 import socket
 import sys
@@ -21,12 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.serving.packages import RefusedError
+from pelagos_pipelines.text import shown
 
-_RESTRICTED = "shared-memory,model-repository,statistics,trace,logging"
-"""Closed to all: nobody knows the secret. Open are inference, health, metadata, and the configuration, which names the digest."""
-_SECRET_HEADER = "pelagos-secret"  # noqa: S105 - the name of the header
+SOCKETS = "/run/pelagos"
+"""Where the server listens, and nowhere else: a folder of the pod, which the gateway's container shares."""
+_NO_PORT = 1
+"""The server puts one behind the path of the socket for gRPC, whether it means something or not."""
 PACKAGE = "/mnt/models"
 EXIT_SECONDS = 30
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -35,13 +37,13 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory
 
 @dataclass(frozen=True)
 class Settings:
-    """See docs/design/0004-cluster-mode.md. ``address`` is where the server listens; ``home`` an environment with its wheel."""
+    """See docs/design/0004-cluster-mode.md. ``sockets`` is where the server listens; ``home`` an environment with its wheel."""
 
     model_name: str
     package: Path
     config: str
     manifest_sha256: str
-    address: str
+    sockets: Path
     home: Path | None
 
 
@@ -57,6 +59,8 @@ def main() -> NoReturn:
     except OSError as error:
         fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), os.EX_IOERR)
     free_shared_memory(settings)
+    free_sockets(settings)
+    os.umask(0o077)
     os.execve(command[0], command, variables)  # noqa: S606 - arguments are a list
 
 
@@ -68,14 +72,23 @@ def read(variables: Mapping[str, str]) -> Settings:
     name, home = variables["PELAGOS_MODEL_NAME"], variables.get("PELAGOS_TRITON_HOME")
     if PurePosixPath(name).name != name or name in (".", ".."):
         raise RefusedError(f"PELAGOS_MODEL_NAME={name!r} cannot be the name of a folder")
+    try:
+        Ceilings.read(variables)
+    except ValueError as error:
+        raise RefusedError(str(error)) from None
     return Settings(
         model_name=name,
         package=Path(variables.get("PELAGOS_PACKAGE") or PACKAGE),
         config=variables["PELAGOS_TRITON_CONFIG"],
         manifest_sha256=variables["PELAGOS_MANIFEST_SHA256"],
-        address=variables.get("PELAGOS_LISTEN_ADDRESS") or "0.0.0.0",  # noqa: S104 - a pod's own network
+        sockets=sockets(variables),
         home=Path(home) if home else None,
     )
+
+
+def sockets(variables: Mapping[str, str]) -> Path:
+    """The folder of the pod's Unix sockets."""
+    return Path(variables.get("PELAGOS_SOCKETS") or SOCKETS)
 
 
 def build(settings: Settings, folder: Path) -> Path:
@@ -97,15 +110,14 @@ def launch(settings: Settings, folder: Path, repository: Path) -> tuple[list[str
         *("--model-control-mode=none", "--exit-on-error=true", f"--exit-timeout-secs={EXIT_SECONDS}"),
         "--disable-auto-complete-config",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix(settings)}",
-        *(f"--http-address={settings.address}", "--http-port=8080"),
-        *(f"--grpc-address={settings.address}", "--grpc-port=9000"),
-        *(f"--metrics-address={settings.address}", "--metrics-port=8002"),
+        f"--http-address=unix:{settings.sockets / 'http'}",
+        *(f"--grpc-address=unix:{settings.sockets / 'grpc'}", f"--grpc-port={_NO_PORT}"),
+        f"--metrics-address=unix:{settings.sockets / 'metrics'}",
         # Of a container that ended, Kubernetes keeps 2 kB: why a model does not load must not be hidden by tables of settings.
         *("--log-format=ISO8601", "--log-info=false", "--metrics-config=summary_latencies=true"),
     ]
-    closed = f"{_RESTRICTED}:{_SECRET_HEADER}={secrets.token_hex(32)}"
-    command += [f"--http-restricted-api={closed}", f"--grpc-restricted-protocol={closed}"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PELAGOS_", "AWS_"))}
+    kept |= Ceilings.read(os.environ).variables()
     variables = kept | {"PYTHONNOUSERSITE": "1", "ORT_DISABLE_TELEMETRY": "1", "HOME": str(folder)}
     if settings.home is not None:
         binary, more = _from_wheel(settings.home, folder)
@@ -144,7 +156,7 @@ def _from_wheel(home: Path, folder: Path) -> tuple[Path, list[str]]:
 
 def shared_memory_prefix(settings: Settings) -> str:
     """Of all regions of this server, and of the one that was here before in this pod."""
-    name = f"{socket.gethostname()}/{settings.address}/{settings.model_name}"
+    name = f"{socket.gethostname()}/{settings.sockets}/{settings.model_name}"
     return f"pelagos-{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
 
 
@@ -154,9 +166,15 @@ def free_shared_memory(settings: Settings) -> None:
         region.unlink(missing_ok=True)
 
 
+def free_sockets(settings: Settings) -> None:
+    """A server that was killed leaves its sockets behind, and the next one could not listen there."""
+    for name in ("http", f"grpc:{_NO_PORT}", "metrics"):
+        (settings.sockets / name).unlink(missing_ok=True)
+
+
 def fail(message: str, code: int) -> NoReturn:
     """End with one line, in the log and where Kubernetes looks for it."""
-    line = " ".join(message.split())
+    line = shown(" ".join(message.split()))
     print(f"pelagos: {line}", file=sys.stderr)  # noqa: T201 - the container's log
     with contextlib.suppress(OSError):
         TERMINATION_LOG.write_text(line, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Decodes images, in a child of the sandbox that decoding.py or the preparation keeps.
+"""Decodes images, in a child of the sandbox that decoder.py or the preparation keeps.
 
 Nobody here reads a header: OpenCV's decoders do, and refuse by the ceiling in the environment before they take memory. It may
 know numpy, OpenCV and the sandbox only, and runs with numpy 1.26 and 2.
@@ -15,6 +15,7 @@ import numpy as np
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError, child
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.serving.decoding import ImageRefusedError, TooManyPixelsError
+from pelagos_pipelines.serving.geometry import Pixels, fitted
 
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _OUT_OF_MEMORY = re.compile(r"insufficient memory|out of memory|bad_alloc", re.I)
@@ -25,19 +26,38 @@ _DAMAGE = re.compile(
 _NO_MEMORY = -4
 """OpenCV's code of an error."""
 
-cv2.setNumThreads(1)  # a child has one thread
+
+def nothing(arguments: dict[str, Any], file: BinaryIO) -> Answer:
+    """The task that shows that there is a child."""
+    return Answer()
 
 
-def pixels(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """In the child: the task of `Decoder`."""
+def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
+    """The image on the canvas of a model, which ``task``, ``size`` and ``stride`` describe."""
     try:
         image = decode(file.read())
     except ImageRefusedError as error:
         raise TaskRefusedError(str(error)) from None
-    return Answer({"height": image.shape[0], "width": image.shape[1]}, image.data)
+    placed = fitted(image, arguments["task"], arguments["size"], arguments["stride"])
+    return Answer({"width": placed.width, "height": placed.height}, np.ascontiguousarray(placed.canvas).data)
 
 
-def decode(content: bytes) -> Any:
+def decode_known(content: bytes) -> Pixels:
+    """In any process: the pixels of an image that was decoded in a child before, and is known by its digest since.
+
+    Raises:
+        ImageRefusedError: it cannot be decoded.
+    """
+    try:
+        image: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageRefusedError(f"the image cannot be decoded: OpenCV ends with code {error.code}") from None
+    if image is None:
+        raise ImageRefusedError("the image cannot be decoded: its content is damaged")
+    return image
+
+
+def decode(content: bytes) -> Pixels:
     """In a child: the pixels of an encoded JPEG or PNG.
 
     Raises:
@@ -47,7 +67,7 @@ def decode(content: bytes) -> Any:
     if not content.startswith(_SIGNATURES):
         raise ImageRefusedError("the image is neither JPEG nor PNG; encode it as one of these")
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        image: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise _meaning(error) from None
     said = child.complaints()

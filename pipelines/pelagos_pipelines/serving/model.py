@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,15 @@ import triton_python_backend_utils as backend
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving.decoder import Decoder
+from pelagos_pipelines.serving.decoding import ImageRefusedError
+
+CHILDREN = 2
+"""Images that one instance decodes at once."""
+PATIENCE = 1.0
+"""Seconds that a batch waits for its slowest image; an ordinary one takes hundredths."""
+MOST_LATE = 16
+"""Images that may be late. With more of them batches wait, so that requests pile up where the server counts them."""
 
 
 class TritonPythonModel:
@@ -38,24 +49,83 @@ class TritonPythonModel:
             batch=max(int(config.get("max_batch_size", 1)), 1),
             gpu=int(args["model_instance_device_id"]) if args.get("model_instance_kind") == "GPU" else None,
         )
+        settings = self._predictor.settings
+        self._decoder = Decoder(settings.task, settings.image_size, settings.stride, CHILDREN)
+        self._decoder.start()
+        self._decoding = ThreadPoolExecutor(CHILDREN)
+        self._answering = ThreadPoolExecutor(1)
+        self._predicting = Lock()
+        self._late: set[Future[Any]] = set()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer every request: with tensors, or with an error that concerns this request alone."""
-        decoded = [_decode(request) for request in requests]
+        """Answer every request: with tensors, or with an error that concerns this request alone.
+
+        One whose images are not decoded in time is answered when they are, and holds up nobody else.
+        """
+        begun = [self._begin(request) for request in requests]
+        self._late = {future for future in self._late if not future.done()}
+        patience = PATIENCE if len(self._late) < MOST_LATE else None
+        wait([future for futures in begun for future in futures], timeout=patience)
+        responses: list[Any] = [None] * len(requests)
+        ready = [index for index, futures in enumerate(begun) if all(future.done() for future in futures)]
+        for index in set(range(len(requests))).difference(ready):
+            self._answer_later(requests[index], begun[index])
+        answers = self._answer([begun[index] for index in ready], [_wanted(requests[index]) for index in ready])
+        for index, response in zip(ready, answers, strict=True):
+            responses[index] = response
+        return responses
+
+    def finalize(self) -> None:
+        """End the children."""
+        self._decoder.close()
+
+    def _begin(self, request: Any) -> list[Future[Any]]:
+        """Have the images of a request decoded."""
+        try:
+            tensor = backend.get_input_tensor_by_name(request, "image").as_numpy()
+            contents = [bytes(content) for content in tensor.reshape(-1)]
+        except Exception as error:  # a malformed tensor must not fail the neighbours' requests
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return [failed]
+        return [self._decoding.submit(self._decoder.decode, content) for content in contents]
+
+    def _answer_later(self, request: Any, futures: list[Future[Any]]) -> None:
+        sender, wanted = request.get_response_sender(), _wanted(request)
+        self._late.update(futures)
+
+        def answer() -> None:
+            (response,) = self._answer([futures], [wanted])
+            sender.send(response, flags=backend.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+        def look(_: Future[Any]) -> None:
+            with counting:
+                left.pop()
+                is_last = not left
+            if is_last:
+                self._answering.submit(answer)
+
+        left, counting = list(futures), Lock()
+        for future in futures:
+            future.add_done_callback(look)
+
+    def _answer(self, begun: list[list[Future[Any]]], wanted: list[Any]) -> list[Any]:
+        """The responses to requests whose images are decoded, by one inference batch over all of them."""
+        decoded = [_decoded(futures) for futures in begun]
         images = [image for item in decoded if isinstance(item, list) for image in item]
         try:
-            predictions = iter(self._predictor.predict(images, self._thresholds))
+            with self._predicting:
+                predictions = iter(self._predictor.predict_fitted(images, self._thresholds))
         except Exception as error:  # whatever the runtime raises must become a response
             failure = backend.TritonError(f"inference failed: {error}")
             return [_failed(item if isinstance(item, backend.TritonError) else failure) for item in decoded]
         responses = []
-        for request, item in zip(requests, decoded, strict=True):
+        for names, item in zip(wanted, decoded, strict=True):
             if isinstance(item, backend.TritonError):
                 responses.append(_failed(item))
                 continue
             outputs = self._outputs([next(predictions) for _ in item])
-            wanted = request.requested_output_names()
-            tensors = [backend.Tensor(name, outputs[name]) for name in wanted if name in outputs]
+            tensors = [backend.Tensor(name, outputs[name]) for name in names if name in outputs]
             responses.append(backend.InferenceResponse(output_tensors=tensors))
         return responses
 
@@ -86,15 +156,19 @@ def _padded(predictions: list[Any]) -> dict[str, Any]:
     return {"count": count, "boxes": boxes, "scores": scores, "class_ids": class_ids}
 
 
-def _decode(request: Any) -> list[Any] | Any:
+def _decoded(futures: list[Future[Any]]) -> list[Any] | Any:
     """The images of one request, or the error to answer it with."""
     try:
-        tensor = backend.get_input_tensor_by_name(request, "image").as_numpy()
-        return [predictor.decode(bytes(data)) for data in tensor.reshape(-1)]
-    except predictor.ImageRefusedError as error:
+        return [future.result() for future in futures]
+    except ImageRefusedError as error:
         return backend.TritonError(str(error), backend.TritonError.INVALID_ARG)
     except Exception as error:  # a malformed tensor must not fail the neighbours' requests
         return backend.TritonError(f"input 'image' cannot be read: {error}", backend.TritonError.INVALID_ARG)
+
+
+def _wanted(request: Any) -> list[str]:
+    names: list[str] = list(request.requested_output_names())
+    return names
 
 
 def _failed(error: Any) -> Any:

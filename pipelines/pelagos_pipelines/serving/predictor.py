@@ -1,7 +1,7 @@
-"""Encoded images in, typed predictions out: decode, letterbox, ONNX inference, non-maximum suppression.
+"""Images in, typed predictions out: letterbox, ONNX inference, non-maximum suppression.
 
 Triton's Python backend calls it through model.py, the export through its parity check, and the MobileNet training for its pixels.
-It may know numpy, OpenCV, onnxruntime and serving.packages only, and runs with numpy 1.26 and 2.
+It may know numpy, onnxruntime and serving.packages and .geometry only, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -13,22 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pelagos_pipelines.serving import packages
+from pelagos_pipelines.serving.geometry import Fit, Fitted, Pixels, fit, fitted
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int32]
-Pixels: TypeAlias = npt.NDArray[np.uint8]
-"""An image as OpenCV holds it: ``[height, width, 3]``, blue first."""
 
-MAX_BYTES = 64 * 1024 * 1024
-MAX_PIXELS = 100_000_000
-"""Decoding needs three bytes a pixel: a request may cost 300 MB, not more."""
-PADDING = 114
-"""Grey level of letterbox borders, as YOLO is trained with."""
 CLASS_OFFSET = np.float32(7680)
 """Boxes are moved apart by this many pixels per class, so that suppression never crosses classes."""
 MAX_CANDIDATES = 30_000
@@ -42,10 +35,6 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 class NoGpuError(Exception):
     """A GPU was asked for and cannot be used; the message says why."""
-
-
-class ImageRefusedError(Exception):
-    """The bytes are not an image that is served; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -90,112 +79,7 @@ class Classification:
 Prediction = Detections | Classification
 
 
-# --- decoding
-
-
-def decode(data: bytes) -> Pixels:
-    """The pixels of an encoded JPEG or PNG.
-
-    Raises:
-        ImageRefusedError: not a JPEG or PNG, more than ``MAX_PIXELS`` or ``MAX_BYTES``, truncated, or unreadable.
-    """
-    if len(data) > MAX_BYTES:
-        raise ImageRefusedError(f"the image has {len(data)} bytes; at most {MAX_BYTES} are accepted")
-    width, height = dimensions(data)
-    if width * height > MAX_PIXELS or min(width, height) < 1:
-        raise ImageRefusedError(f"the image has {width} x {height} pixels; from 1 to {MAX_PIXELS} are accepted")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageRefusedError(f"the image cannot be decoded: {error}") from error
-    if image is None:
-        raise ImageRefusedError("the image cannot be decoded: its content is damaged; send a complete JPEG or PNG")
-    return image
-
-
-def dimensions(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels as the header states them, without decoding.
-
-    Raises:
-        ImageRefusedError: neither JPEG nor PNG, or the file ends too early.
-    """
-    if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
-        if b"IEND" not in data[-64:]:
-            raise ImageRefusedError("the PNG is truncated: its end marker is missing; send the complete file")
-        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if data.startswith(b"\xff\xd8\xff"):
-        return _jpeg_dimensions(data)
-    raise ImageRefusedError("the image is neither JPEG nor PNG; encode it as one of these")
-
-
-def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
-    size: tuple[int, int] | None = None
-    position = 2
-    while position + 9 < len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame header; the others are tables
-            height = int.from_bytes(data[position + 5 : position + 7], "big")
-            size = int.from_bytes(data[position + 7 : position + 9], "big"), height
-        if marker == 0xDA:  # the scan starts: what follows is entropy coded
-            break
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    # A thumbnail has an end marker of its own, so only one after the start of the scan counts.
-    if size is None or data.find(b"\xff\xd9", position) < 0:
-        raise ImageRefusedError("the JPEG is truncated: a header or its end marker is missing; send the complete file")
-    return size
-
-
-# --- geometry
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How an image was placed on the canvas: resized to ``width`` x ``height``, then moved by ``left``, ``top``."""
-
-    width: int
-    height: int
-    left: int
-    top: int
-    canvas_width: int
-    canvas_height: int
-
-
-def fit(width: int, height: int, size: int, stride: int) -> Fit:
-    """Where an image goes on the smallest canvas whose sides are multiples of ``stride`` and at most ``size``.
-
-    The same arithmetic as the letterbox of ultralytics (minimum rectangle, centred); ``stride == size`` gives a square.
-    """
-    ratio = min(size / height, size / width)
-    inner_width, inner_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
-    spare_x = (size - inner_width) % stride / 2
-    spare_y = (size - inner_height) % stride / 2
-    left, right = round(spare_x - 0.1), round(spare_x + 0.1)
-    top, bottom = round(spare_y - 0.1), round(spare_y + 0.1)
-    return Fit(inner_width, inner_height, left, top, inner_width + left + right, inner_height + top + bottom)
-
-
-def place(image: Pixels, place_at: Fit, interpolation: int = cv2.INTER_LINEAR) -> Pixels:
-    """The canvas ``[canvas_height, canvas_width, 3]`` with the image on it and grey around."""
-    if image.shape[:2] != (place_at.height, place_at.width):
-        image = cv2.resize(image, (place_at.width, place_at.height), interpolation=interpolation)
-    if (place_at.canvas_height, place_at.canvas_width) == image.shape[:2]:
-        return image
-    canvas: Pixels = np.full((place_at.canvas_height, place_at.canvas_width, 3), PADDING, np.uint8)
-    canvas[
-        place_at.top : place_at.top + place_at.height,
-        place_at.left : place_at.left + place_at.width,
-    ] = image
-    return canvas
-
-
-def square(image: Pixels, size: int) -> Pixels:
-    """The image on a square canvas, as classifiers see it; shrinking averages, so that thin organisms do not vanish."""
-    at = fit(image.shape[1], image.shape[0], size, stride=size)
-    shrinks = at.width < image.shape[1]
-    return place(image, at, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+# --- scaling
 
 
 def normalise(images: npt.NDArray[np.uint8]) -> Floats:
@@ -299,34 +183,39 @@ class Predictor:
         self._batch = batch
 
     def predict(self, images: Sequence[Pixels], thresholds: Thresholds | None = None) -> list[Prediction]:
-        """Predictions in the order of ``images``. Images that letterbox to one shape share a batch."""
+        """Predictions in the order of ``images``."""
+        settings = self.settings
+        placed = [fitted(image, settings.task, settings.image_size, settings.stride) for image in images]
+        return self.predict_fitted(placed, thresholds)
+
+    def predict_fitted(self, images: Sequence[Fitted], thresholds: Thresholds | None = None) -> list[Prediction]:
+        """Likewise, of images that are on their canvas. Those whose canvases have one shape share a batch."""
         if self.settings.task == "Classification":
             return self._classify(images)
         return self._detect(images, thresholds or Thresholds())
 
-    def _detect(self, images: Sequence[Pixels], thresholds: Thresholds) -> list[Prediction]:
-        size, stride = self.settings.image_size, self.settings.stride
-        fits = [fit(image.shape[1], image.shape[0], size, stride) for image in images]
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for index, at in enumerate(fits):
-            groups[at.canvas_height, at.canvas_width].append(index)
+    def _detect(self, images: Sequence[Fitted], thresholds: Thresholds) -> list[Prediction]:
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for index, image in enumerate(images):
+            groups[image.canvas.shape].append(index)
         results: dict[int, Prediction] = {}
         for members in groups.values():
             for chosen in _chunks(members, self._batch):
-                canvases = np.stack([place(images[index], fits[index]) for index in chosen])
+                canvases = np.stack([images[index].canvas for index in chosen])
                 values = canvases[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order="C")
                 values /= np.float32(255)
                 for index, raw in zip(chosen, self._run(values), strict=True):
-                    original = images[index].shape[1], images[index].shape[0]
-                    results[index] = detections(raw, fits[index], original, thresholds)
+                    original = images[index].width, images[index].height
+                    at = fit(*original, self.settings.image_size, self.settings.stride)
+                    results[index] = detections(raw, at, original, thresholds)
         return [results[index] for index in range(len(images))]
 
-    def _classify(self, images: Sequence[Pixels]) -> list[Prediction]:
+    def _classify(self, images: Sequence[Fitted]) -> list[Prediction]:
         results: list[Prediction] = []
         for chosen in _chunks(range(len(images)), self._batch):
-            canvases = np.stack([square(images[index], self.settings.image_size) for index in chosen])
+            canvases = np.stack([images[index].canvas for index in chosen])
             for index, probabilities in zip(chosen, self._run(normalise(canvases)), strict=True):
-                results.append(Classification(images[index].shape[1], images[index].shape[0], probabilities))
+                results.append(Classification(images[index].width, images[index].height, probabilities))
         return results
 
     def _run(self, values: Floats) -> Any:

@@ -15,7 +15,8 @@ from pelagos_pipelines.serving import packages
 from pelagos_pipelines.tasks import evaluate, runs, train
 
 if TYPE_CHECKING:
-    from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings
+    from pelagos_pipelines.serving.geometry import Pixels
+    from pelagos_pipelines.serving.predictor import Prediction, Settings
     from pelagos_pipelines.training.families import Family
 
 PARITY_IMAGES = 16

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from pelagos_pipelines.contract import Reason, RefusedError, Task, TrainingRequest
 from pelagos_pipelines.evaluation.truth import Truth
-from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.geometry import Pixels
+from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
 from pelagos_pipelines.training.journal import Journal
 
 MODULES = {

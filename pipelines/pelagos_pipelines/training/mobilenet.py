@@ -23,8 +23,9 @@ from torch.nn import functional
 from pelagos_pipelines.contract import Hyperparameters, Reason, RefusedError, Task
 from pelagos_pipelines.evaluation import classification
 from pelagos_pipelines.evaluation.truth import Sample
-from pelagos_pipelines.serving import predictor
-from pelagos_pipelines.serving.predictor import Pixels, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving import geometry, predictor
+from pelagos_pipelines.serving.geometry import Pixels
+from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
 from pelagos_pipelines.training import checkpoints, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.journal import Journal
@@ -62,7 +63,7 @@ class Canvases:
             return np.stack(list(pool.map(self._canvas, indices)))
 
     def _canvas(self, index: int) -> Pixels:
-        return predictor.square(self._samples[index].pixels(), self._size)
+        return geometry.square(self._samples[index].pixels(), self._size)
 
 
 @dataclass
@@ -110,7 +111,7 @@ class MobileNet:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model = _restored(content)
         for image in images:
-            values = predictor.normalise(predictor.square(image, content["imageSize"])[None])
+            values = predictor.normalise(geometry.square(image, content["imageSize"])[None])
             with torch.inference_mode():
                 probabilities = model(torch.from_numpy(values)).softmax(dim=1)[0].numpy()
             yield predictor.Classification(image.shape[1], image.shape[0], probabilities)

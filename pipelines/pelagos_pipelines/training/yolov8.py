@@ -28,7 +28,8 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from pelagos_pipelines.contract import Reason, RefusedError, Task
 from pelagos_pipelines.preparation import versions
-from pelagos_pipelines.serving.predictor import Detections, Pixels, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.geometry import Pixels
+from pelagos_pipelines.serving.predictor import Detections, Prediction, Settings, Thresholds
 from pelagos_pipelines.training import checkpoints, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.journal import Journal

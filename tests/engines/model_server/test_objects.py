@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pelagos.engines import kserve_objects, model_server, triton_deployment_objects
+from pelagos.engines import kserve_objects, model_server, model_server_gateway, triton_deployment_objects
 from pelagos.engines.kubernetes_objects import holds, quantity
 from pelagos.engines.model_server import Options
 from pelagos.ports.errors import RejectedError
@@ -92,6 +93,66 @@ def test_pods_are_allowed_by_the_restricted_pod_security_level(want: ServiceWant
         assert security["readOnlyRootFilesystem"] is True
         assert security["capabilities"] == {"drop": ["ALL"]}
     assert {kind for volume in spec["volumes"] for kind in volume} <= {"name", "emptyDir", "persistentVolumeClaim"}
+
+
+def gateway_of(containers: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(each for each in containers if each["name"] == "gateway")
+
+
+def containers_of(engine: str, want: ServiceWant) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    """The server, its gateway, and the pod's volumes."""
+    if engine == "deployment":
+        pod = triton_deployment_objects.pod(want, "name: 'x'", GIVEN)
+        return pod["containers"][0], gateway_of(pod["containers"]), pod["volumes"]
+    predictor = kserve_objects.inference_service(want, "name: 'x'", GIVEN)["spec"]["predictor"]
+    return predictor["model"], gateway_of(predictor["containers"]), predictor["volumes"]
+
+
+@pytest.mark.parametrize("engine", ["deployment", "Standard", "Knative"])
+@pytest.mark.parametrize("want", [WANT, REMOTE], ids=["claim", "s3"])
+def test_clients_reach_a_gateway_that_holds_nothing_of_the_server_but_its_sockets(
+    engine: str, want: ServiceWant
+) -> None:
+    mode: Any = "Knative" if engine == "Knative" else "Standard"
+    given = replace(want, scaling=Scaling(mode=mode), tenant=Tenant(objects_secret="s3-of-the-lab"))
+    server, gateway, volumes = containers_of(engine, given)
+    ours = {each["name"] for each in server["volumeMounts"]}
+    assert {each["name"] for each in gateway["volumeMounts"]} == {"gateway", "sockets"}
+    assert ours & {"gateway", "sockets"} == {"sockets"}
+    assert {"gateway", "sockets"} <= {each["name"] for each in volumes}
+    assert gateway["image"] == server["image"] == GIVEN.image
+    assert gateway["securityContext"].items() >= model_server.container_security().items()
+    assert "secret" not in str(gateway["env"]).lower()
+    assert gateway["resources"]["limits"] == {"cpu": "1", "memory": "512Mi"}
+    assert ("lifecycle" in gateway) == (mode == "Standard")
+    for values in (server, gateway):
+        assert {"name": "PELAGOS_SOCKETS", "value": "/run/pelagos"} in values["env"]
+
+
+def test_the_gateway_opens_the_pods_ports_and_leads_to_sockets_alone() -> None:
+    config = json.loads(model_server_gateway.config(WANT))
+    resources = config["static_resources"]
+    addresses = [each["address"]["socket_address"] for each in resources["listeners"]]
+    assert {(each["address"], each["port_value"]) for each in addresses} == {
+        ("0.0.0.0", port) for _, port in model_server.PORTS
+    }
+    endpoints = [
+        each["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+        for each in resources["clusters"]
+    ]
+    assert sorted(each["pipe"]["path"] for each in endpoints) == [
+        "/run/pelagos/grpc:1",
+        "/run/pelagos/http",
+        "/run/pelagos/metrics",
+    ]
+    assert config["admin"]["address"]["pipe"] == {"path": "/run/pelagos/admin", "mode": 0o600}
+    assert len(model_server_gateway.config(WANT)) < 128 * 1024, "what Linux allows for a variable"
+
+
+def test_a_service_of_plain_pods_leads_to_the_gateway() -> None:
+    pod = triton_deployment_objects.pod(WANT, "", GIVEN)
+    assert "ports" not in pod["containers"][0]
+    assert {each["containerPort"] for each in gateway_of(pod["containers"])["ports"]} == {8080, 9000, 8002}
 
 
 def test_a_package_on_a_claim_is_mounted_read_only_and_alone() -> None:

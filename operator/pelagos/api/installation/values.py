@@ -182,6 +182,14 @@ class Operator(Part):
     """The operator's own pod."""
 
     concurrent_reconciles: Annotated[int, Field(ge=1, le=256, description="Reconciles at once.")] = 16
+    allowed_hosts: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9.,:_ -]*$",
+            description="Further names under which its metrics may be asked, separated by commas; addresses of pods and names of "
+            "Services are allowed anyway.",
+        ),
+    ] = ""
     probe_interval: Annotated[int, Field(ge=1, le=3600, description="Seconds between two probes of a service.")] = 20
     replicas: Annotated[
         int,

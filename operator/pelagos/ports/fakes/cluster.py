@@ -6,7 +6,6 @@ It does not refuse invalid specs: servers without CEL let those through, and rec
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ class ClusterFake:
     def get(self, key: Key) -> Resource | None:
         """The resource as it is now."""
         body = self._bodies.get(key)
-        return from_body(self._kinds[key.kind], copy.deepcopy(body)) if body is not None else None
+        return from_body(self._kinds[key.kind], _copied(body)) if body is not None else None
 
     def all(self) -> tuple[Resource, ...]:
         """Every resource as it is now, in the order of creation."""
@@ -181,7 +180,7 @@ class ClusterFake:
             self._tell(self._now(key))
 
     def _now(self, key: Key) -> Resource:
-        return from_body(self._kinds[key.kind], copy.deepcopy(self._bodies[key]))
+        return from_body(self._kinds[key.kind], _copied(self._bodies[key]))
 
     def _tell(self, item: Key | Resource) -> None:
         if self.lagging:
@@ -199,10 +198,17 @@ def _schema(model: type[meta.ApiModel]) -> schemas.Schema:
     return schemas.structural(model)
 
 
+def _copied(value: Any) -> Any:
+    """A copy of JSON. Half of the time of simulated worlds would go into a copy that expects anything else."""
+    if isinstance(value, dict):
+        return {name: _copied(item) for name, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
 def merged(target: Any, patch: Any) -> Any:
     """``target`` after the JSON merge patch (RFC 7396)."""
     if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
+        return _copied(patch)
     result = dict(target) if isinstance(target, Mapping) else {}
     for name, value in patch.items():
         if value is None:
@@ -221,5 +227,5 @@ def _structured(schema: Mapping[str, Any], value: Any) -> Any:
     if "additionalProperties" in schema:
         return {name: _structured(schema["additionalProperties"], item) for name, item in value.items()}
     known = schema.get("properties", {})
-    filled = {name: copy.deepcopy(child["default"]) for name, child in known.items() if "default" in child} | value
+    filled = {name: _copied(child["default"]) for name, child in known.items() if "default" in child} | value
     return {name: _structured(known[name], item) for name, item in filled.items() if name in known}

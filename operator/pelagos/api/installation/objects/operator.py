@@ -206,6 +206,7 @@ def _chosen() -> list[Any]:
         "PELAGOS_MONITORING_NAMESPACE": Value("networkPolicies.monitoringNamespace"),
     }
     where_given = {
+        "PELAGOS_ALLOWED_HOSTS": "operator.allowedHosts",
         "PELAGOS_KUBEFLOW_PUBLIC_URL": "kubeflow.publicUrl",
         "PELAGOS_KUBEFLOW_NAMESPACE": "kubeflow.namespace",
         "PELAGOS_TRACKING_PUBLIC_URL": "tracking.publicUrl",

@@ -1,0 +1,67 @@
+"""Has images of requests decoded in children with ceilings; what comes back is a canvas for the model, or words.
+
+Called by model.py in the server. A child holds the whole image (images.py); this process never does. It may know numpy, OpenCV
+and the sandbox only, and runs with numpy 1.26 and 2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pelagos_pipelines.sandbox import MEBIBYTE, Answer, Pool, SandboxError, TaskRefusedError
+from pelagos_pipelines.sandbox.ceilings import Ceilings
+from pelagos_pipelines.serving import decoding, geometry
+from pelagos_pipelines.serving.decoding import ImageRefusedError
+from pelagos_pipelines.serving.geometry import Fitted
+
+_TASKS = "pelagos_pipelines.serving.images"
+_LARGEST_SIDE = 2**30
+
+
+class Decoder:
+    """Decodes in children that are kept. Threads may share it."""
+
+    def __init__(self, task: str, size: int, stride: int, children: int = 1) -> None:
+        """For the canvases of a model. Raises ValueError for ceilings that are no numbers."""
+        self.ceilings = Ceilings.read()
+        self._task, self._size, self._stride = task, size, stride
+        self.pool = Pool(_TASKS, decoding.limits(self.ceilings), children, decoding.environment(self.ceilings))
+
+    def start(self) -> None:
+        """Have a child ready. Raises SandboxError when none can be started."""
+        self.pool.run("nothing", {})
+
+    def decode(self, data: bytes) -> Fitted:
+        """An encoded JPEG or PNG on its canvas.
+
+        Raises:
+            ImageRefusedError: not a whole JPEG or PNG, or above a ceiling.
+        """
+        if len(data) > self.ceilings.image_mebibytes * MEBIBYTE:
+            raise ImageRefusedError(decoding.too_large(len(data), self.ceilings))
+        model = {"task": self._task, "size": self._size, "stride": self._stride}
+        try:
+            answer = self.pool.run("canvas", model, data)
+        except TaskRefusedError as refusal:
+            raise ImageRefusedError(str(refusal)) from None
+        except SandboxError as error:
+            raise ImageRefusedError(decoding.explain(error, self.ceilings)) from error
+        return self._believed(answer)
+
+    def _believed(self, answer: Answer) -> Fitted:
+        """What a child gave, if it can be true: it may have been taken over by the image."""
+        width, height = answer.document.get("width"), answer.document.get("height")
+        if (
+            isinstance(width, int)
+            and isinstance(height, int)
+            and min(width, height) > 0
+            and max(width, height) < _LARGEST_SIDE
+        ):
+            rows, columns = geometry.shape(width, height, self._task, self._size, self._stride)
+            if len(answer.raw) == rows * columns * 3:
+                return Fitted(np.frombuffer(answer.raw, np.uint8).reshape(rows, columns, 3), width, height)
+        raise ImageRefusedError("the image cannot be decoded: its content is damaged or hostile")
+
+    def close(self) -> None:
+        """End the children."""
+        self.pool.close()

@@ -1,0 +1,129 @@
+"""What clients of a pod reach: ``python -m pelagos_pipelines.serving.gateway`` becomes the Envoy that stands before the server.
+
+Runs in a container of its own beside the entrypoint's, from the same image. It waits until the server answers on its socket, so
+that no port is open before the model can be asked, and then becomes Envoy with the configuration that the control plane has
+rendered. ``drain`` as its argument is the hook before its end: no request that came in is lost. The variables are listed in
+docs/design/0004-cluster-mode.md. Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib import util
+from pathlib import Path
+from typing import NoReturn
+
+from pelagos_pipelines.serving import entrypoint
+from pelagos_pipelines.serving.packages import RefusedError
+
+ADMIN = "admin"
+DRAIN_SECONDS = 5
+"""Routes to the pod are taken away meanwhile; new connections are still taken, and clients are asked to go elsewhere."""
+LONGEST_SECONDS = 30
+"""Then the server ends, too."""
+_POLL_SECONDS = 0.1
+_ANSWER_SECONDS = 2.0
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_ANSWER_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_ANSWER_SECONDS)
+        self.sock.connect(str(self._path))
+
+
+def main() -> None:
+    """Wait, become Envoy; or let it finish what it has begun. Ends the process with a message when that cannot be."""
+    folder = entrypoint.sockets(os.environ)
+    if sys.argv[1:] == ["drain"]:
+        drain(folder)
+        return
+    try:
+        command = launch(os.environ)
+    except RefusedError as error:
+        entrypoint.fail(str(error), os.EX_DATAERR)
+    await_server(folder)
+    _become(command)
+
+
+def launch(variables: Mapping[str, str]) -> list[str]:
+    """The command, with the configuration in a file. Raises RefusedError when something is missing."""
+    config = variables.get("PELAGOS_GATEWAY_CONFIG")
+    if not config:
+        message = "PELAGOS_GATEWAY_CONFIG is not set; the operator sets it, see docs/design/0004-cluster-mode.md"
+        raise RefusedError(message)
+    program = _program(variables.get("PELAGOS_TRITON_HOME"))
+    path = Path(tempfile.mkdtemp(prefix="pelagos-")) / "envoy.json"
+    path.write_text(config, encoding="utf-8")
+    settings = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"]
+    return [str(program), "--config-path", str(path), *settings, "--drain-time-s", str(DRAIN_SECONDS)]
+
+
+def await_server(folder: Path, pause: Callable[[float], None] = time.sleep) -> None:
+    """Return when the server has loaded its model. The cluster's probes end a pod in which that takes too long."""
+    while _ask(folder / "http", "GET", "/v2/health/ready") is None:
+        pause(_POLL_SECONDS)
+
+
+def drain(folder: Path) -> None:
+    """Send clients elsewhere, and return when no request is under way, or after LONGEST_SECONDS."""
+    admin = folder / ADMIN
+    _ask(admin, "POST", "/drain_listeners?graceful")
+    time.sleep(DRAIN_SECONDS)
+    until = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < until and _active(admin):
+        time.sleep(_POLL_SECONDS)
+
+
+def _active(admin: Path) -> bool:
+    told = _ask(admin, "GET", "/stats?filter=http%5C..%2A%5C.downstream_rq_active%24") or ""
+    counts = (line.rpartition(": ")[2] for line in told.splitlines() if not line.startswith("http.admin."))
+    return any(count.isdecimal() and int(count) for count in counts)
+
+
+def _ask(path: Path, method: str, target: str) -> str | None:
+    """The answer; None when there is none, or not the one that was asked for."""
+    connection = _Connection(path)
+    try:
+        connection.request(method, target)
+        answer = connection.getresponse()
+        body = answer.read().decode(errors="replace")
+        return body if answer.status == 200 else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _program(home: str | None) -> Path:
+    if home:
+        found = sorted(Path(home).glob("lib/python3.*/site-packages/envoy/_bin/envoy"))
+    else:
+        spec = util.find_spec("envoy")
+        folders = spec.submodule_search_locations if spec else None
+        found = [Path(folder) / "_bin/envoy" for folder in folders or ()]
+    if not found or not found[-1].is_file():
+        raise RefusedError("envoy is not installed: this is no serving image")
+    return found[-1]
+
+
+def _become(command: list[str]) -> NoReturn:
+    os.umask(0o077)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PELAGOS_", "AWS_"))}
+    os.execve(command[0], command, kept)  # noqa: S606 - arguments are a list
+
+
+if __name__ == "__main__":
+    main()

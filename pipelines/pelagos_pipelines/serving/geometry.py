@@ -1,0 +1,89 @@
+"""Where an image goes on the canvas that a model sees, and the image on it.
+
+The child that decodes an image of a request puts it on its canvas (images.py), so that no large image leaves it; predictor.py and
+the MobileNet training do it for images that they hold. It may know numpy and OpenCV only, and runs with numpy 1.26 and 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+"""An image as OpenCV holds it: ``[height, width, 3]``, blue first."""
+
+PADDING = 114
+"""Grey level of letterbox borders, as YOLO is trained with."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An image on its canvas; ``width`` and ``height`` are those of the original."""
+
+    canvas: Pixels
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an image was placed on the canvas: resized to ``width`` x ``height``, then moved by ``left``, ``top``."""
+
+    width: int
+    height: int
+    left: int
+    top: int
+    canvas_width: int
+    canvas_height: int
+
+
+def fit(width: int, height: int, size: int, stride: int) -> Fit:
+    """Where an image goes on the smallest canvas whose sides are multiples of ``stride`` and at most ``size``.
+
+    The same arithmetic as the letterbox of ultralytics (minimum rectangle, centred); ``stride == size`` gives a square.
+    """
+    ratio = min(size / height, size / width)
+    inner_width, inner_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
+    spare_x = (size - inner_width) % stride / 2
+    spare_y = (size - inner_height) % stride / 2
+    left, right = round(spare_x - 0.1), round(spare_x + 0.1)
+    top, bottom = round(spare_y - 0.1), round(spare_y + 0.1)
+    return Fit(inner_width, inner_height, left, top, inner_width + left + right, inner_height + top + bottom)
+
+
+def place(image: Pixels, place_at: Fit, interpolation: int = cv2.INTER_LINEAR) -> Pixels:
+    """The canvas ``[canvas_height, canvas_width, 3]`` with the image on it and grey around."""
+    if image.shape[:2] != (place_at.height, place_at.width):
+        image = cv2.resize(image, (place_at.width, place_at.height), interpolation=interpolation)
+    if (place_at.canvas_height, place_at.canvas_width) == image.shape[:2]:
+        return image
+    canvas: Pixels = np.full((place_at.canvas_height, place_at.canvas_width, 3), PADDING, np.uint8)
+    canvas[
+        place_at.top : place_at.top + place_at.height,
+        place_at.left : place_at.left + place_at.width,
+    ] = image
+    return canvas
+
+
+def square(image: Pixels, size: int) -> Pixels:
+    """The image on a square canvas, as classifiers see it; shrinking averages, so that thin organisms do not vanish."""
+    at = fit(image.shape[1], image.shape[0], size, stride=size)
+    shrinks = at.width < image.shape[1]
+    return place(image, at, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def shape(width: int, height: int, task: str, size: int, stride: int) -> tuple[int, int]:
+    """Height and width of the canvas that `fitted` gives an image."""
+    at = fit(width, height, size, size if task == "Classification" else stride)
+    return at.canvas_height, at.canvas_width
+
+
+def fitted(image: Pixels, task: str, size: int, stride: int) -> Fitted:
+    """The image on the canvas of a model for ``task``."""
+    height, width = image.shape[:2]
+    canvas = square(image, size) if task == "Classification" else place(image, fit(width, height, size, stride))
+    return Fitted(canvas, width, height)

@@ -1,0 +1,222 @@
+"""Anything in a file of strangers is either read, within limits, or refused in words that do not repeat it. Never anything else.
+
+Each target begins with the seeds in corpus/, among them one of every fault that was found, and goes on with what Hypothesis makes
+of them. ``make fuzz`` takes longer than the tests do; what it finds belongs into the corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+
+import dataset_versions
+from image_sources import photo, text
+from pelagos_pipelines.annotations import coco, yolo
+from pelagos_pipelines.annotations.model import Collection, Format
+from pelagos_pipelines.contract import RefusedError, VolumeSource
+from pelagos_pipelines.preparation import integrity, versions
+from pelagos_pipelines.sandbox.ceilings import Ceilings
+from pelagos_pipelines.sources import volume
+
+SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
+"""For each target."""
+CORPUS = Path(__file__).parent / "corpus"
+CANARY = b"canary"
+_TOKENS = (
+    CANARY,
+    b'"canary"',
+    b"[" * 500,
+    b'{"a":' * 500,
+    b"9" * 5000,
+    b"1e999",
+    b"-1",
+    b"null",
+    b"true",
+    b"NaN",
+    b'"\\ud800"',
+    b"\\u0000",
+    b"\x00",
+    b"\xff",
+    b"\r",
+    b"\n",
+    b"\xe2\x80\xa8",
+    b"*a",
+    b"&a",
+    b"!!int ",
+    b"<<: ",
+    b"59:59:59",
+    b"../",
+    b"/etc/passwd",
+    b"images/",
+    b"download: x",
+    b",",
+    b"}",
+    b"]",
+    b":",
+)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A piece of the content, from ``start`` on (in thousandths), of which ``length`` bytes are replaced."""
+
+    start: int
+    length: int
+    piece: bytes
+
+    def made(self, content: bytes) -> bytes:
+        """The content with the piece in its place."""
+        at = len(content) * self.start // 1000
+        return content[:at] + self.piece + content[at + self.length :]
+
+
+EDITS = st.lists(
+    st.builds(
+        Edit,
+        st.integers(0, 1000),
+        st.one_of(st.just(0), st.integers(0, 30)),
+        st.one_of(st.sampled_from(_TOKENS), st.binary(max_size=8)),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@dataclass
+class World:
+    """A source with a place for the content, and what reads it. ``read`` returns what people will be told."""
+
+    file: Path
+    read: Callable[[], Sequence[str]]
+
+    def look(self, content: bytes) -> None:
+        """Judge one content."""
+        self.file.write_bytes(content)
+        try:
+            told = self.read()
+        except RefusedError as error:
+            told = [error.failure.message]
+        for words in told:
+            assert "canary" not in words.lower()
+            assert "cannot be parsed" not in words  # a child failed in a way that nobody foresaw
+            assert len(words) < 4000
+
+
+def _told(found: Collection) -> Sequence[str]:
+    """Classes have names, which people may be told; all else in a file is not for them."""
+    return [words for words in found.warnings if not words.startswith("classes that no annotation uses")]
+
+
+def _source(root: Path, reader: Format) -> Callable[[], Sequence[str]]:
+    def read() -> Sequence[str]:
+        return _told(reader.read(volume.collect(VolumeSource(path="."), root), lambda path: (40, 30)))
+
+    return read
+
+
+def _coco(root: Path) -> World:
+    for name in ("a.png", "b.png"):
+        photo(root / name)
+    return World(root / "annotations.json", _source(root, coco))
+
+
+def _yolo(root: Path, file: str) -> World:
+    for name in ("a.png", "b.png"):
+        photo(root / "images" / name)
+    text(root / "data.yaml", "names: [cod, eel]\ntrain: train.txt\n")
+    text(root / "train.txt", "images/a.png\n")
+    text(root / "labels/b.txt", "0 0.5 0.5 0.5 0.5\n")
+    text(root / "labels/a.txt", "0 0.5 0.5 0.5 0.5\n")
+    if file == "classes.txt":
+        (root / "data.yaml").unlink()
+    return World(root / file, _source(root, yolo))
+
+
+def _image(root: Path) -> World:
+    root.mkdir()
+    inspector = integrity.inspector_for(Ceilings.read())
+
+    def read() -> Sequence[str]:
+        content = (root / "a.png").read_bytes()
+        found = inspector.inspect(content, hashlib.sha256(content).hexdigest())
+        return [] if found.problem is None else [found.problem]
+
+    return World(root / "a.png", read)
+
+
+def _version(root: Path, file: str) -> World:
+    version = dataset_versions.write(root / "store", dataset_versions.detection(root / "source", 3))
+
+    def read() -> Sequence[str]:
+        versions.read(version.folder)
+        return []
+
+    (version.folder / file).chmod(0o600)
+    return World(version.folder / file, read)
+
+
+TARGETS: dict[str, Callable[[Path], World]] = {
+    "coco": _coco,
+    "labels": lambda root: _yolo(root, "labels/a.txt"),
+    "settings": lambda root: _yolo(root, "data.yaml"),
+    "classes": lambda root: _yolo(root, "classes.txt"),
+    "listing": lambda root: _yolo(root, "train.txt"),
+    "image": _image,
+    "version": lambda root: _version(root, "manifest.json"),
+    "annotations": lambda root: _version(root, "annotations.json"),
+}
+
+
+@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.parametrize("target", TARGETS)
+def test_whatever_a_file_holds_is_read_or_refused_without_a_word_of_it(tmp_path: Path, target: str) -> None:
+    world = TARGETS[target](tmp_path / "world")
+    seeds = [path.read_bytes() for path in sorted((CORPUS / target).iterdir())]
+    for seed in seeds:
+        world.look(seed)
+    end = time.monotonic() + SECONDS
+    for turn in _turns(end):
+        _explore(world, seeds, turn, end)
+
+
+def _turns(end: float) -> Iterator[int]:
+    turn = 0
+    while time.monotonic() < end:
+        yield turn
+        turn += 1
+
+
+def _explore(world: World, seeds: Sequence[bytes], turn: int, end: float) -> None:
+    """One turn of Hypothesis, which is the same each time; a failing input is made smaller and shown."""
+
+    @hypothesis.seed(turn)
+    @settings(
+        max_examples=50,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    @hypothesis.given(st.sampled_from(seeds), EDITS)
+    def look(seed: bytes, edits: Sequence[Edit]) -> None:
+        if time.monotonic() > end:
+            return
+        content = seed
+        for edit in edits:
+            content = edit.made(content)
+        world.look(content)
+
+    look()
+
+
+def test_every_target_has_seeds_and_every_seed_a_target() -> None:
+    assert {path.name for path in CORPUS.iterdir()} == set(TARGETS)
