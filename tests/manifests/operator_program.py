@@ -10,6 +10,7 @@ import kopf
 from pelagos import wiring
 from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.engines.kubernetes_tenants import KubernetesTenants, Place
+from pelagos.engines.step_secrets import StepSecrets
 from pelagos.handlers import resources
 from pelagos.observability import logs
 from pelagos.ports.authority import Authority
@@ -21,6 +22,7 @@ from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.pipelines import PipelineRun, RunRequest
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.probes import Probes
@@ -28,21 +30,35 @@ from pelagos.reconcilers.world import World
 from pelagos.settings import Settings
 
 
+class Keyed(PipelinesFake):
+    """Gives steps their key, as the engine for Kubeflow does before it makes a run."""
+
+    def __init__(self, secrets: StepSecrets) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    async def submit(self, request: RunRequest) -> PipelineRun:
+        """Make the Secret, then the run."""
+        await self._secrets.provide(request.namespace, request.namespace)
+        return await super().submit(request)
+
+
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
     """What wiring.start does, with fakes for all but Kubernetes."""
     api = wiring.rest_client(credentials)
     serving, clock, volumes = ServingFake(), SystemClock(), VolumesFake()
+    authority = Authority(KeysFake())
     volumes.put("plankton/1.png", "pixels")
     world = World(
         cluster=KubernetesApi(api),
-        pipelines=PipelinesFake(),
+        pipelines=Keyed(StepSecrets(api, authority)),
         tracking=TrackingFake(),
         registry=RegistryFake(),
         serving=serving,
         objects=ObjectsFake(),
         volumes=volumes,
         tenants=KubernetesTenants(api, Tenant(), Place(settings.lease_namespace, settings.namespace or "")),
-        authority=Authority(KeysFake()),
+        authority=authority,
         clock=clock,
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),

@@ -289,6 +289,26 @@ async def home(patient: Patient) -> Iterable[Finding]:
     return [ok("home", f"the folder {path}, for its owner alone")]
 
 
+async def authority(patient: Patient) -> Iterable[Finding]:
+    """The key under whose seal the operator believes what lies outside of Kubernetes."""
+    given = patient.settings
+    folder = given.authority
+    if patient.on_cluster and given.authority_folder is None:
+        remedy = "Set PELAGOS_AUTHORITY_FOLDER, or run `pelagos doctor` in the operator's pod."
+        return [note("authority", "the operator's keys cannot be seen from here", remedy)]
+    if not patient.on_cluster and not folder.exists():
+        return [note("authority", f"the operator has no key yet in {folder}", "pelagos up makes it.")]
+    try:
+        choosing.keeper(given).require()
+    except RejectedError as error:
+        return [failure("authority", str(error), "Follow the message.")]
+    opened = [file.name for file in folder.iterdir() if not patient.on_cluster and file.stat().st_mode & 0o077]
+    if opened:
+        return [failure("authority", f"others may read {folder}/{opened[0]}", f"chmod 600 {folder}/*")]
+    names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+    return [ok("authority", f"{len(names)} keys in {folder}: {', '.join(names)}; `current` seals")]
+
+
 def _folder(subject: str, path: Path, written: bool) -> Finding:
     where = path if path.exists() else next(parent for parent in path.parents if parent.exists())
     if not os.access(where, os.W_OK if written else os.R_OK):
@@ -325,6 +345,7 @@ SECTION = Section(
     (
         ("settings", settings),
         ("home", home),
+        ("authority", authority),
         ("pipelines", pipelines),
         ("serving", serving),
         ("tracking", tracking),

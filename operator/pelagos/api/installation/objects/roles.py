@@ -36,9 +36,19 @@ def roles() -> list[Any]:
         _own_role(),
         _binding("Role", _own_name(), Release("Namespace")),
         *(When(common.IS_CLUSTERWIDE, body) for body in (*_everywhere(), tenant_role(), *people())),
+        *(When(Given(Value("kubeflow.namespace")), body) for body in _where_runs_are()),
         *scoped([Feature.KUBEFLOW], clusterwide=True),
         *scoped(_CONDITIONS, clusterwide=False),
     ]
+
+
+def _where_runs_are() -> list[Any]:
+    """Where pods of all tenants run in one namespace, their key is made there."""
+    there = Value("kubeflow.namespace")
+    rules = [right.rule for right in permissions.PERMISSIONS if right.resources == ("secrets",)]
+    metadata = common.metadata(f"{common.NAME}-steps", "rbac", namespace=there)
+    role = {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": rules}
+    return [role, _binding("Role", f"{common.NAME}-steps", there)]
 
 
 def name(feature: Feature) -> str:
