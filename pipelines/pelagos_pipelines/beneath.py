@@ -152,15 +152,19 @@ class Folder:
             raise ChangedError(f"{path!r} changed while it was read; try again")
         return content
 
-    def copy(self, path: str, target: Path) -> str:
+    def copy(self, path: str, target: Path, limit: int | None = None) -> str:
         """Copy a regular file to ``target``; the sha256 of the bytes that were written.
 
         Raises:
+            TooLargeError: it has more than ``limit`` bytes; nothing was written.
             ChangedError, NoFileError, OSError: see open.
         """
         digest = hashlib.sha256()
         copied = 0
-        with self.open(path) as opened, target.open("wb") as file:
+        with self.open(path) as opened, contextlib.ExitStack() as stack:
+            if limit is not None and opened.size > limit:
+                raise TooLargeError(opened.size)
+            file = stack.enter_context(target.open("wb"))
             while copied <= opened.size and (chunk := os.read(opened.descriptor, _CHUNK)):
                 digest.update(chunk)
                 file.write(chunk)

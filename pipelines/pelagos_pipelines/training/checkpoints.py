@@ -1,6 +1,6 @@
 """Checkpoints of users, which are hostile until proven otherwise, and our own, which must survive a crash.
 
-Family modules call this before they look into a file. It may know torch's safe loader; it never unpickles freely.
+Family modules call this before they look into a file. A child takes the tensors out of it; no loader of torch ever sees it.
 """
 
 from __future__ import annotations
@@ -8,20 +8,21 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import pickletools
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pelagos_pipelines import beneath, sealing, storage
-from pelagos_pipelines.beneath import ChangedError, Folder, NoFileError
+from pelagos_pipelines.beneath import ChangedError, Folder, NoFileError, TooLargeError
 from pelagos_pipelines.contract import Reason, RefusedError, Weights
+from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, SandboxError, TaskRefusedError
+from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
+from pelagos_pipelines.training import tensor_files
+from pelagos_pipelines.training.tensor_files import FormatError
 
 FIELD = "model.weights.path"
-# What tensors and plain containers are rebuilt with.
-HARMLESS = ("torch._utils.", "collections.OrderedDict", "torch.FloatStorage", "torch.LongStorage", "torch.HalfStorage")
-Loaded = TypeVar("Loaded")
+_TASKS = "pelagos_pipelines.training.extraction"
+_SECONDS = 20
+"""Of processor time, to read a checkpoint: one of 300 MB takes one."""
 
 
 def take(weights: Weights, data_root: Path, target: Path) -> Path:
@@ -37,7 +38,12 @@ def take(weights: Weights, data_root: Path, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         # Links on the way were resolved once; the file is opened without any, whatever stands there by now.
-        digest = Folder(base).copy(path, target)
+        allowed = Ceilings.read().checkpoint_mebibytes * MEBIBYTE
+        digest = Folder(base).copy(path, target, allowed)
+    except TooLargeError as error:
+        raise _invalid(
+            f"{weights.path!r} has {error.size} bytes; at most {allowed} are read ({raise_it('checkpoint_mebibytes')})"
+        ) from None
     except (NoFileError, ChangedError) as error:
         raise _invalid(f"{weights.path!r} is not a file on the data volume; check the spelling or upload it") from error
     except PermissionError as error:
@@ -71,72 +77,52 @@ def bring(weights: Weights, data_root: str, scratch: Path) -> Path:
     return scratch
 
 
-def guarded(path: Path, load: Callable[[Path], Loaded]) -> Loaded:
-    """What ``load``, a loader that executes nothing, makes of the file.
+def weights_of(path: Path) -> dict[str, Any]:
+    """The tensors of a user's checkpoint, by name; floating-point ones in single precision. A child reads it (extraction.py).
 
     Raises:
-        RefusedError: UNTRUSTED_CHECKPOINT for a pickle that needs code; CHECKPOINT_INVALID when the file is no checkpoint.
+        RefusedError: UNTRUSTED_CHECKPOINT for one that refers to code; CHECKPOINT_INVALID when it is no checkpoint, or above a
+            ceiling.
     """
-    try:
-        return load(path)
-    except RefusedError:
-        raise
-    except Exception as error:  # loaders fail in many ways on hostile files
-        names = referenced_code(path)
-        if names:
-            raise RefusedError(
-                Reason.UNTRUSTED_CHECKPOINT,
-                f"the checkpoint holds more than tensors: it would run or build {', '.join(names[:5])}; nothing was executed."
-                " Save only the weights (model.state_dict()) or a checkpoint of the training framework itself",
-                FIELD,
-            ) from error
-        raise _invalid(
-            f"the file is not a checkpoint that can be read ({type(error).__name__}); export it again"
-        ) from error
+    ceilings = Ceilings.read()
+    allowed = ceilings.checkpoint_mebibytes * MEBIBYTE
+    limits = Limits(2 * allowed + 256 * MEBIBYTE, _SECONDS, 10 * _SECONDS, allowed + tensor_files.MAX_HEADER)
+    with Pool(_TASKS, limits, environment=ceilings.variables()) as pool, path.open("rb") as file:
+        try:
+            found = tensor_files.read(memoryview(pool.run("weights", {}, file=file.fileno()).raw))
+        except TaskRefusedError as refusal:
+            if refusal.detail.get("untrusted"):
+                raise RefusedError(Reason.UNTRUSTED_CHECKPOINT, str(refusal), FIELD) from None
+            raise _invalid(str(refusal)) from None
+        except LimitError as error:
+            hint = raise_it("checkpoint_mebibytes")
+            raise _invalid(f"the file cannot be read as a checkpoint: {error} ({hint}); export it again") from error
+        except (SandboxError, FormatError) as error:
+            raise _invalid(f"the file cannot be read as a checkpoint: {error}; export it again") from error
+    return {name: _tensor(one) for name, one in found.items()}
 
 
-def tensors(path: Path) -> Any:
-    """A checkpoint as torch's restricted loader reads it: tensors and plain containers only."""
+def _tensor(found: tensor_files.Tensor) -> Any:
     import torch
 
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def referenced_code(path: Path) -> list[str]:
-    """Names that the pickle streams of a file would import, without importing them; empty when it is not a pickle."""
-    try:
-        if not zipfile.is_zipfile(path):
-            return sorted(_imports(path.read_bytes()))
-        with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".pkl")]
-            return sorted({name for member in members for name in _imports(archive.read(member))})
-    except (zipfile.BadZipFile, NotImplementedError):
-        return []
-
-
-def _imports(content: bytes) -> set[str]:
-    """Imports of the pickles that ``content`` starts with; torch's older format is several of them, then raw numbers."""
-    stream = io.BytesIO(content)
-    found: set[str] = set()
-    while stream.tell() < len(content):
-        try:
-            found |= _imports_of_one(stream)
-        except (ValueError, UnicodeDecodeError, IndexError):  # not, or no longer, a pickle
-            break
-    return {name for name in found if not name.startswith(HARMLESS)}
-
-
-def _imports_of_one(stream: io.BytesIO) -> set[str]:
-    found: set[str] = set()
-    texts: list[str] = []
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in {"GLOBAL", "INST"}:
-            found.add(str(argument).replace(" ", "."))
-        elif opcode.name == "STACK_GLOBAL":
-            found.add(".".join(texts[-2:]))
-        elif isinstance(argument, str):
-            texts.append(argument)
-    return found
+    kinds = {
+        "F64": torch.float64,
+        "F32": torch.float32,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+        "I64": torch.int64,
+        "I32": torch.int32,
+        "I16": torch.int16,
+        "I8": torch.int8,
+        "U8": torch.uint8,
+        "BOOL": torch.uint8,  # a byte that is neither 0 nor 1 is no bool
+    }
+    if not len(found.content):
+        return torch.zeros(found.shape, dtype=kinds[found.kind])
+    tensor = torch.frombuffer(bytearray(found.content), dtype=kinds[found.kind]).reshape(found.shape)
+    if found.kind == "BOOL":
+        return tensor != 0
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def matching(found: dict[str, Any], wanted: dict[str, Any], head: str, architecture: str) -> dict[str, Any]:

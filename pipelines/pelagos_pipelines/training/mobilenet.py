@@ -291,16 +291,9 @@ def _restored(content: dict[str, Any]) -> nn.Module:
 
 
 def _start_from(model: nn.Module, path: Path, architecture: str) -> None:
-    content = checkpoints.guarded(path, _weights)
+    content = checkpoints.weights_of(path)
     wanted = model.state_dict()
     model.load_state_dict(checkpoints.matching(content, wanted, HEAD, architecture), strict=False)
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a state dict, or in a checkpoint that keeps one under ``model`` as ours do."""
-    content = checkpoints.tensors(path)
-    content = content.get("model", content)
-    return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
 def _optimizer(model: nn.Module, parameters: Hyperparameters) -> torch.optim.Optimizer:

@@ -180,19 +180,9 @@ def _start(job: Job) -> dict[str, Tensor]:
     """The tensors of the user's checkpoint that fit the architecture."""
     assert job.start is not None
     architecture = job.request.model.architecture
-    found = checkpoints.guarded(job.start, _weights)
+    found = checkpoints.weights_of(job.start)
     wanted = DetectionModel(f"{architecture}.yaml", nc=len(job.truth.labels), verbose=False).state_dict()
     return checkpoints.matching(found, wanted, HEAD, architecture)
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint of ultralytics, whose module is rebuilt from an allow-list of classes, or in a state dict."""
-    content, _ = torch_safe_load(path, safe_only=True)
-    if not isinstance(content, dict):
-        raise TypeError(f"a checkpoint is a mapping, this is a {type(content).__name__}")
-    module = content.get("ema") or content.get("model")
-    state = module.float().state_dict() if isinstance(module, torch.nn.Module) else content
-    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
 FAMILY = YoloV8()

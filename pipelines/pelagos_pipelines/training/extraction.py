@@ -1,0 +1,376 @@
+"""Takes the weights out of a checkpoint without executing or allocating what it asks for. In a child of the sandbox.
+
+`weights` is the task. A checkpoint of torch is a pickle that says how objects are built, and files of numbers. Here every name
+that the pickle refers to stands for an object that does nothing and keeps what it is given; so modules of any framework can be
+walked for their tensors, and nothing of theirs is imported. A tensor is believed when its numbers are in the file.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import mmap
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from pelagos_pipelines.sandbox import MEBIBYTE, Answer, TaskRefusedError
+from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
+from pelagos_pipelines.training import tensor_files
+from pelagos_pipelines.training.tensor_files import FormatError
+
+HARMLESS = (
+    "torch.",
+    "torchvision.",
+    "ultralytics.",
+    "numpy.",
+    "collections.",
+    "pathlib.",
+    "_codecs.encode",
+    "__builtin__.set",
+)
+"""What checkpoints of the frameworks refer to. Nothing of it is executed either; other names are a reason to refuse."""
+_HARMLESS_BUILTINS = frozenset(
+    {"set", "frozenset", "dict", "list", "tuple", "slice", "complex", "bytearray", "getattr", "object"}
+)
+_KINDS = {
+    "DoubleStorage": "F64",
+    "FloatStorage": "F32",
+    "HalfStorage": "F16",
+    "BFloat16Storage": "BF16",
+    "LongStorage": "I64",
+    "IntStorage": "I32",
+    "ShortStorage": "I16",
+    "CharStorage": "I8",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}
+_WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_STATES = ("ema", "model", "state_dict", "model_state_dict")
+"""Where frameworks keep the weights in a checkpoint, best first."""
+_MAX_PICKLE = 64 * MEBIBYTE
+_MAX_MODULES = 50_000
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+
+class Inert:
+    """Stands for anything that a pickle builds. Does nothing; ``state`` is what it was given."""
+
+    def __new__(cls, *arguments: object, **named: object) -> Inert:
+        """Take anything."""
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        """Take anything."""
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep what a module would be made of."""
+        self.state = state
+
+    def append(self, item: object) -> None:
+        """Of a list that it may stand for."""
+
+    def extend(self, items: object) -> None:
+        """Likewise."""
+
+    def __setitem__(self, key: object, item: object) -> None:
+        """Of a mapping."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Numbers in the file, by the name that the pickle has for them."""
+
+    kind: str
+    key: str
+    count: int
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor, as the pickle describes it: nothing of it is checked yet."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+Numbers = Callable[[Storage], memoryview]
+
+
+class Reader(pickle.Unpickler):
+    """Reads a pickle to containers, `View` and `Inert`; ``names`` are those that it would import."""
+
+    names: set[str]
+    storages: dict[str, Storage]
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Read from the file's present place."""
+        super().__init__(file, encoding="utf-8")
+        self.names = set()
+        self.storages = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Nothing is imported."""
+        self.names.add(f"{module}.{name}")
+        found = {
+            "collections.OrderedDict": OrderedDict,
+            "torch._utils._rebuild_tensor_v2": _view,
+            "torch._utils._rebuild_parameter": _parameter,
+        }.get(f"{module}.{name}")
+        if found is not None:
+            return found
+        if module in ("torch", "torch.storage") and name in _KINDS:
+            return _KINDS[name]
+        if f"{module}.{name}" in ("builtins.set", "__builtin__.set"):
+            return _set
+        return Inert
+
+    def persistent_load(self, identity: Any) -> Any:
+        """A storage: (``storage``, type, key, device, number of items, ...)."""
+        match identity:
+            case ("storage", str(kind), str(key), str(), int(count), *_) if count >= 0:
+                return self.storages.setdefault(key, Storage(kind, key, count))
+        raise FormatError("it refers to something that is no storage")
+
+
+def _set(items: object = ()) -> object:
+    return frozenset(item for item in items if isinstance(item, str)) if isinstance(items, list) else frozenset()
+
+
+def _view(storage: object, offset: object, shape: object, stride: object, *rest: object) -> object:
+    if not isinstance(storage, Storage) or not isinstance(offset, int):
+        return Inert()
+    if not (isinstance(shape, tuple) and isinstance(stride, tuple) and len(shape) == len(stride) <= 16):
+        return Inert()
+    if not all(type(item) is int and 0 <= item < 2**48 for item in (offset, *shape, *stride)):
+        return Inert()
+    return View(storage, offset, shape, stride)
+
+
+def _parameter(tensor: object = None, *rest: object) -> object:
+    return tensor
+
+
+def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
+    """The tensors of the checkpoint in ``file``, as a file of the format safetensors."""
+    size = os.fstat(file.fileno()).st_size
+    allowed = Ceilings.read().checkpoint_mebibytes * MEBIBYTE
+    if size > allowed:
+        raise TaskRefusedError(
+            f"the file has {size} bytes; at most {allowed} are read ({raise_it('checkpoint_mebibytes')})"
+        )
+    if size == 0:
+        raise TaskRefusedError("the file is empty; export it again")
+    names: set[str] = set()
+    try:
+        # Never closed by hand: tensors are views of it.
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        taken = tensor_files.write([*_tensors(content, names, allowed)])
+        _refuse_code(names)
+        return Answer({}, taken)
+    except (TaskRefusedError, MemoryError):
+        raise
+    except FormatError as error:
+        _refuse_code(names)
+        raise TaskRefusedError(f"the file is not a checkpoint that can be read: {error}; export it again") from None
+    except Exception as error:  # strangers' files fail in many ways
+        _refuse_code(names)
+        raise TaskRefusedError(
+            f"the file is not a checkpoint that can be read ({type(error).__name__}); export it again"
+        ) from None
+
+
+def _refuse_code(names: set[str]) -> None:
+    strange = sorted(name for name in names if not _is_harmless(name))
+    if strange:
+        shown = ", ".join(name[:80] for name in strange[:5])
+        raise TaskRefusedError(
+            f"the checkpoint holds more than tensors: it would run or build {shown}; nothing was executed."
+            " Save only the weights (model.state_dict()) or a checkpoint of the training framework itself",
+            {"untrusted": True},
+        )
+
+
+def _is_harmless(name: str) -> bool:
+    return name.startswith(HARMLESS) or name.removeprefix("builtins.") in _HARMLESS_BUILTINS
+
+
+def _tensors(
+    content: memoryview, names: set[str], allowed: int
+) -> Iterator[tuple[str, str, tuple[int, ...], memoryview]]:
+    if bytes(content[:4]) == b"PK\x03\x04":
+        root, numbers = _zipped(content, names)
+    elif bytes(content[8:9]) == b"{":
+        for name, tensor in tensor_files.read(content).items():
+            yield name, tensor.kind, tensor.shape, tensor.content
+        return
+    else:
+        root, numbers = _legacy(content, names)
+    total = 0
+    for name, view in _named(root):
+        item = tensor_files.ITEM_BYTES[view.storage.kind]
+        total += math.prod(view.shape) * item
+        if total > allowed:
+            raise TaskRefusedError(f"its tensors have more than {allowed} bytes ({raise_it('checkpoint_mebibytes')})")
+        yield name, view.storage.kind, view.shape, _numbers(view, numbers(view.storage), item)
+
+
+def _zipped(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
+    """torch's format: an archive without compression of ``data.pkl`` and one member for each storage."""
+    archive = zipfile.ZipFile(io.BufferedReader(_Raw(content)))
+    members = {member.filename: member for member in archive.infolist()}
+    pickles = [name for name in members if name.endswith("/data.pkl") or name == "data.pkl"]
+    if len(pickles) != 1:
+        raise FormatError("it holds no data.pkl, or several")
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
+        raise FormatError("its members are compressed, which torch never does")
+    if members[pickles[0]].file_size > _MAX_PICKLE:
+        raise FormatError("its data.pkl has more than 64 MiB")
+    base = pickles[0].removesuffix("data.pkl")
+    reader = Reader(io.BytesIO(archive.read(pickles[0])))
+    reader.names = names
+
+    def numbers(storage: Storage) -> memoryview:
+        member = members.get(f"{base}data/{storage.key}")
+        if member is None or member.file_size != storage.count * tensor_files.ITEM_BYTES[storage.kind]:
+            raise FormatError("a storage is missing, or of another size than it says")
+        # Stored: its bytes begin behind a header whose length is in the header itself.
+        begin = (
+            member.header_offset
+            + 30
+            + sum(int.from_bytes(content[member.header_offset + place :][:2], "little") for place in (26, 28))
+        )
+        if begin + member.file_size > len(content):
+            raise FormatError("a storage is longer than the file")
+        return content[begin : begin + member.file_size]
+
+    return reader.load(), numbers
+
+
+def _legacy(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
+    """torch's older format: pickles of a magic number, a version, the machine, the objects and keys; then the storages."""
+    file = io.BufferedReader(_Raw(content))
+
+    storages: dict[str, Storage] = {}
+
+    def load() -> Any:
+        reader = Reader(file)
+        reader.names, reader.storages = names, storages
+        return reader.load()
+
+    magic = load()
+    if magic != _LEGACY_MAGIC:
+        raise FormatError("it is neither safetensors nor a checkpoint of torch")
+    load(), load()
+    root = load()
+    keys = load()
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise FormatError("its storages have no keys")
+    places, position = {}, file.tell()
+    for key in keys:
+        storage = storages.get(key)
+        if storage is None:
+            break  # what lies behind it cannot be found, and is missed where it is asked for
+        size = storage.count * tensor_files.ITEM_BYTES[storage.kind]
+        places[key] = content[position + 8 : position + 8 + size]
+        position += 8 + size
+
+    def numbers(storage: Storage) -> memoryview:
+        found = places.get(storage.key)
+        if found is None or len(found) != storage.count * tensor_files.ITEM_BYTES[storage.kind]:
+            raise FormatError("a storage is missing, or of another size than it says")
+        return found
+
+    return root, numbers
+
+
+def _named(root: Any) -> Iterator[tuple[str, View]]:
+    """The weights in what a checkpoint holds: a state dict, a module, or a mapping with one of them under a usual key."""
+    if isinstance(root, Mapping):
+        for key in _STATES:
+            inner = root.get(key)
+            if isinstance(inner, Inert) or (isinstance(inner, Mapping) and _has_tensors(inner)):
+                root = inner
+                break
+    if isinstance(root, Inert):
+        yield from _of_module(root)
+    elif isinstance(root, Mapping):
+        yield from ((name, view) for name, view in root.items() if isinstance(name, str) and isinstance(view, View))
+    else:
+        raise FormatError("it holds no mapping of tensors")
+
+
+def _has_tensors(mapping: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, View) for value in mapping.values())
+
+
+def _of_module(root: Inert) -> Iterator[tuple[str, View]]:
+    """What ``state_dict`` of a module of torch would give."""
+    waiting: list[tuple[str, Any]] = [("", root)]
+    seen = 0
+    while waiting:
+        prefix, module = waiting.pop()
+        seen += 1
+        if seen > _MAX_MODULES:
+            raise FormatError("it holds too many modules")
+        state = module.state if isinstance(module, Inert) else None
+        if not isinstance(state, Mapping):
+            continue
+        passing = state.get("_non_persistent_buffers_set")
+        left_out = passing if isinstance(passing, (frozenset, set)) else frozenset()
+        for kind in ("_parameters", "_buffers"):
+            held = state.get(kind)
+            for name, view in held.items() if isinstance(held, Mapping) else ():
+                if isinstance(name, str) and isinstance(view, View) and name not in left_out:
+                    yield prefix + name, view
+        inner = state.get("_modules")
+        for name, child in inner.items() if isinstance(inner, Mapping) else ():
+            if isinstance(name, str):
+                waiting.append((f"{prefix}{name}.", child))
+
+
+def _numbers(view: View, storage: memoryview, item: int) -> memoryview:
+    """The numbers of a tensor, row by row. It may show its storage in any order, but none of it twice."""
+    count = math.prod(view.shape)
+    reach = view.offset + sum((side - 1) * step for side, step in zip(view.shape, view.stride, strict=True)) + 1
+    if count and (reach > view.storage.count or count > view.storage.count):
+        raise FormatError("a tensor is larger than its storage")
+    if not count:
+        return memoryview(b"")
+    flat = np.frombuffer(storage, _WORDS[item])[view.offset :]
+    strides = [step * item for step in view.stride]
+    shown = np.lib.stride_tricks.as_strided(flat, view.shape, strides, writeable=False)
+    return memoryview(np.ascontiguousarray(shown).reshape(-1).view(np.uint8)).cast("B")
+
+
+class _Raw(io.RawIOBase):
+    """Reads a memory map without a copy of it."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content, self._position = content, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._content)}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._content[self._position : self._position + len(buffer)]
+        buffer[: len(found)] = found
+        self._position += len(found)
+        return len(found)

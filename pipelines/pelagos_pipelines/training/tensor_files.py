@@ -1,0 +1,95 @@
+"""The format safetensors: a length, a JSON of names, types, shapes and places, and the numbers. Nothing in it can be executed.
+
+Users hand in such files, and extraction.py gives what it finds in other checkpoints in the same form. Whoever reads one believes
+none of its numbers: every tensor must lie within the file, have as many bytes as its shape says, and none may share a byte.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+ITEM_BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
+"""Bytes of a number by type."""
+MAX_HEADER = 4 * 1024 * 1024
+MAX_TENSORS = 20_000
+_LENGTH = 8
+
+
+class FormatError(Exception):
+    """It is no such file; the message says why, without quoting it."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor: its numbers lie row by row."""
+
+    kind: str
+    shape: tuple[int, ...]
+    content: memoryview
+
+
+def read(content: memoryview) -> dict[str, Tensor]:
+    """The tensors of a file, as views of it. Raises FormatError."""
+    length = int.from_bytes(content[:_LENGTH], "little") if len(content) > _LENGTH else 0
+    if not 2 <= length <= min(MAX_HEADER, len(content) - _LENGTH):
+        raise FormatError("its header is longer than the file, or than 4 MiB")
+    try:
+        header = json.loads(bytes(content[_LENGTH : _LENGTH + length]))
+    except (ValueError, RecursionError):
+        raise FormatError("its header is no JSON") from None
+    if not isinstance(header, dict) or len(header) > MAX_TENSORS:
+        raise FormatError(f"its header is no JSON object of at most {MAX_TENSORS} tensors")
+    header.pop("__metadata__", None)
+    numbers = content[_LENGTH + length :]
+    found = {name: _tensor(described, numbers) for name, described in header.items()}
+    if sum(len(tensor.content) for tensor in found.values()) > len(numbers):
+        raise FormatError("its tensors overlap")
+    return found
+
+
+def write(tensors: Sequence[tuple[str, str, Sequence[int], memoryview]]) -> bytearray:
+    """The file of tensors, each given as name, type, shape and numbers."""
+    header, position = {}, 0
+    for name, kind, shape, numbers in tensors:
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [position, position + len(numbers)]}
+        position += len(numbers)
+    text = json.dumps(header).encode()
+    content = bytearray(len(text).to_bytes(_LENGTH, "little") + text)
+    for _, _, _, numbers in tensors:
+        content += numbers
+    return content
+
+
+def _tensor(described: object, numbers: memoryview) -> Tensor:
+    if not isinstance(described, Mapping):
+        raise FormatError("a tensor has no description")
+    kind, shape, place = described.get("dtype"), described.get("shape"), described.get("data_offsets")
+    if kind not in ITEM_BYTES:
+        raise FormatError(f"a tensor has a type other than {', '.join(ITEM_BYTES)}")
+    sides, ends = _counts(shape), _counts(place)
+    if sides is None or ends is None or len(sides) > 16 or len(ends) != 2:
+        raise FormatError("a tensor has no shape or no place")
+    begin, end = ends
+    if not begin <= end <= len(numbers) or end - begin != math.prod(sides) * ITEM_BYTES[kind]:
+        raise FormatError("a tensor is longer than the file, or than its shape says")
+    return Tensor(kind, tuple(sides), numbers[begin:end])
+
+
+def _counts(value: object) -> list[int] | None:
+    """The list, if it is one of whole numbers."""
+    fits = isinstance(value, list) and all(type(item) is int and 0 <= item < 2**48 for item in value)
+    return value if isinstance(value, list) and fits else None
