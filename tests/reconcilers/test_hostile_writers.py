@@ -6,6 +6,7 @@ The operator neither adopts, nor deletes, nor waits for what is not under its se
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -222,7 +223,7 @@ def result_file(world: Simulation, kind: str) -> str:
     return name
 
 
-FORGERIES = {
+FORGERIES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "metrics": lambda report: report | {"metrics": {"test/mAP50": 1.0}},
     "package": lambda report: report | {"model": {**report["model"], "uri": "fake://objects/models/other/uid/p"}},
     "no seal": lambda report: {name: value for name, value in report.items() if name != "seal"},
