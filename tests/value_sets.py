@@ -34,7 +34,13 @@ EVERYTHING: Mapping[str, Any] = {
         "affinity": {"nodeAffinity": {}},
         "podAnnotations": {"example.org/note": "a: b"},
     },
-    "networkPolicies": {"enabled": True, "apiServer": "10.1.2.3/32", "monitoringNamespace": "prometheus"},
+    "networkPolicies": {
+        "enabled": True,
+        "apiServer": {"peers": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": [{"protocol": "TCP", "port": 6443}]},
+        "storage": {"peers": [{"ipBlock": {"cidr": "10.9.0.0/24"}}], "ports": [{"protocol": "TCP", "port": 443}]},
+        "clients": [{"podSelector": {}}, {"namespaceSelector": {"matchLabels": {"gateway": "yes"}}}],
+        "monitoringNamespace": "prometheus",
+    },
     "admission": {"enabled": True},
     "monitoring": {"enabled": True},
     "tenants": [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pelagos.api import meta
+from pelagos.ports.peers import DNS, NOBODY, Peers
 
 
 class Settings(BaseSettings):
@@ -142,6 +143,12 @@ class Settings(BaseSettings):
     max_annotation_seconds: int = Field(120, ge=1, le=3_600)
     """Ceiling: seconds of processor time that parsing one annotation file may take."""
 
+    dns_peers: Peers = DNS
+    """Where model servers look names up: peers and ports of their NetworkPolicy, as JSON."""
+    storage_peers: Peers = NOBODY
+    """Where the object storage is, likewise; without peers: as its address tells, where that is of this cluster or a number."""
+    model_clients: list[Annotated[dict[str, Any], Field(min_length=1)]] = [{"podSelector": {}}]
+    """Who may send requests to model servers: peers of their NetworkPolicy, as JSON. By default pods of their own namespace."""
     monitoring_namespace: str = ""
     """Namespace of the Prometheus that may read the metrics of model servers; empty: the operator's own."""
 

@@ -5,6 +5,7 @@ In: what is installed. Out: findings with what to do, the exit code, and JSON.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.error
 from collections.abc import AsyncIterator, Callable
@@ -394,6 +395,62 @@ async def test_rights_are_asked_for_in_the_namespaces_of_tenants(
     assert "kubectl create rolebinding pelagos-operator --namespace reef" in make
     kinds = next(remedy for message, remedy in told.items() if "list datasets" in message)
     assert kinds.startswith("Apply the roles")
+
+
+async def test_a_policy_that_cuts_the_operator_off_is_told(
+    api: KubernetesRest, plane: ControlPlane, tmp_path: Path
+) -> None:
+    endpoints = {
+        "metadata": {"name": "kubernetes"},
+        "subsets": [{"addresses": [{"ip": "10.1.0.1"}], "ports": [{"port": 6443}]}],
+    }
+    with contextlib.suppress(urllib.error.HTTPError):  # The server itself writes one, a moment after its start.
+        plane.request("POST", "/api/v1/namespaces/default/endpoints", endpoints)
+    found = plane.request("GET", "/api/v1/namespaces/default/endpoints/kubernetes")["subsets"][0]
+    address, port = found["addresses"][0]["ip"], found["ports"][0]["port"]
+    plane.create_namespace("closed")
+    patient = Patient(on_cluster(tmp_path), api, "closed")
+    path = "/apis/networking.k8s.io/v1/namespaces/closed/networkpolicies"
+
+    def allow(cidr: str) -> None:
+        to = {"to": [{"ipBlock": {"cidr": cidr}}], "ports": [{"port": port, "protocol": "TCP"}]}
+        spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [to]}
+        put(plane, path, {"metadata": {"name": "pelagos-operator"}, "spec": spec})
+
+    (none,) = await look(control_plane.SECTION, "network", patient)
+    assert (none.state, none.message) == (State.NOTE, "no NetworkPolicy closes the namespace closed")
+    allow("192.0.2.1/32")
+    (told,) = await look(control_plane.SECTION, "network", patient)
+    assert told.state is State.FAILURE
+    assert f"does not let the operator reach the API server at {address}:{port}" in told.message
+    assert "networkPolicies.apiServer" in told.remedy
+    plane.request("DELETE", f"{path}/pelagos-operator")
+    allow(f"{address}/32")
+    (well,) = await look(control_plane.SECTION, "network", patient)
+    assert well.state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "peers", "state", "words"),
+    [
+        ("", "", State.FAILURE, "where that of AWS is cannot be told"),
+        ("https://s3.example.org", "", State.FAILURE, "where https://s3.example.org is cannot be told"),
+        ("http://minio.minio:9000", "", State.OK, "may reach the object storage (minio) and DNS alone"),
+        ("", '{"peers": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}', State.OK, "(203.0.113.0/24)"),
+    ],
+)
+async def test_where_model_servers_fetch_packages_is_told(
+    api: KubernetesRest, tmp_path: Path, endpoint: str, peers: str, state: State, words: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if peers:
+            patch.setenv("PELAGOS_STORAGE_PEERS", peers)
+        settings = on_cluster(tmp_path, objects_uri="s3://bucket/objects", s3_endpoint=endpoint)
+
+    found = (await look(control_plane.SECTION, "network", Patient(settings, api, "default")))[0]
+
+    assert found.state is state
+    assert words in found.message
 
 
 async def test_gpus_are_counted_by_product(api: KubernetesRest, plane: ControlPlane, tmp_path: Path) -> None:

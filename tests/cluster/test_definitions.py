@@ -17,7 +17,7 @@ from serving_clusters import RUNTIME, everything, options
 GITOPS = rendering.MANIFESTS / "samples/gitops"
 
 
-@pytest.mark.parametrize(("folder", "count"), [("platform", 3), ("tenants/marine-lab", 1)])
+@pytest.mark.parametrize(("folder", "count"), [("platform", 3), ("platform/tenants/marine-lab", 1)])
 def test_queues_are_allowed_by_the_full_definitions(folder: str, count: int, tmp_path: Path) -> None:
     relative = "/".join([".."] * len(tmp_path.parts[1:])) + str(GITOPS / folder)
     (tmp_path / "kustomization.yaml").write_text(kustomization(resources=[relative], components=[f"{relative}/kueue"]))

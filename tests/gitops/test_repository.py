@@ -12,6 +12,7 @@ import pytest
 
 import pod_security
 import rendering
+from network_policies import End, Network, open_rules
 from pelagos.api import conventions, kinds, meta
 from pelagos.api.installation import editing
 
@@ -70,6 +71,25 @@ def test_what_a_tenant_may_not_choose_is_the_platforms_to_write() -> None:
     ]
     assert "pelagos-operator-tenant" in roles
     assert {body["metadata"].get("namespace") for body in bodies} - {None} == PLATFORM
+
+
+def test_operator_and_steps_reach_what_the_settings_name_and_no_address_is_left_to_be_named() -> None:
+    bodies = rendering.kustomize(REPOSITORY / "platform")
+    policies = [body for body in bodies if body["kind"] == "NetworkPolicy"]
+    namespaces = {
+        body["metadata"]["name"]: body["metadata"]["labels"] for body in bodies if body["kind"] == "Namespace"
+    }
+    network = Network(policies, namespaces)
+    step = End("marine-lab", {"pipelines.kubeflow.org/v2_component": "true"})
+    (deployed,) = (body for body in bodies if body["kind"] == "Deployment")
+    operator = End("pelagos-system", deployed["spec"]["template"]["metadata"]["labels"])
+
+    assert open_rules(policies) == []
+    assert "192.0.2.1" not in str(bodies)
+    for pod in (operator, step):
+        assert network.allows(pod, End(address="10.0.0.10"), 6443)
+        assert network.allows(pod, End(address="203.0.113.5"), 443)
+        assert not network.allows(pod, End(address="198.51.100.1"), 443)
 
 
 def test_settings_of_the_cluster_reach_the_operator() -> None:

@@ -137,7 +137,7 @@ def test_a_tenant_is_made_by_naming_its_namespace(tmp_path: Path) -> None:
         body for body in rendering.kustomize(rendering.MANIFESTS / "tenant/base") if body["kind"] == "ResourceQuota"
     )
     tenant = {"namespace": "marine-lab", "quota": quota["spec"]["hard"]}
-    values = variants.values({"tenants": [tenant], "networkPolicies": {"enabled": True}})
+    values = variants.values({"tenants": [tenant]}, variants.COMPONENTS["networkpolicies"])
     want = [
         body
         for body in tree.objects(values)

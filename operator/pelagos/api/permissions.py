@@ -115,6 +115,9 @@ PERMISSIONS = (
     Permission(
         "", ("pods",), _PODS, "Say why a model server does not start, and start it anew.", feature=Feature.KSERVE
     ),
+    Permission(
+        "networking.k8s.io", ("networkpolicies",), _APPLY, "Close model servers to strangers.", feature=Feature.KSERVE
+    ),
     Permission("apps", ("deployments",), _APPLY, "Serve models by plain Deployments.", feature=Feature.DEPLOYMENT),
     Permission("", ("services",), _APPLY, "Give model servers an address.", feature=Feature.DEPLOYMENT),
     Permission(

@@ -16,6 +16,7 @@ from pelagos.engines import kserve_objects, model_server, model_server_pods, mod
 from pelagos.engines.kserve_objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, KNATIVE, RUNTIME, RUNTIMES
 from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
 from pelagos.engines.model_server_engine import ClusterServing, Piece, Told, Urls, View
+from pelagos.engines.model_server_network import POLICIES, network_policy
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.objects import Objects
 from pelagos.ports.serving import ServiceState, ServiceWant
@@ -53,11 +54,12 @@ class Kserve(ClusterServing):
             raise RejectedError(SYSTEM, NO_KSERVE)
         if not await self._has_runtime(want.namespace):
             raise RejectedError(SYSTEM, NO_RUNTIME)
-        return [(INFERENCE_SERVICES, kserve_objects.inference_service(want, config, self._options))]
+        policy = network_policy(want, self._options, kserve_objects.name_of(want))
+        return [(POLICIES, policy), (INFERENCE_SERVICES, kserve_objects.inference_service(want, config, self._options))]
 
     async def kinds(self) -> Sequence[Collection]:
         """See ClusterServing. What KServe makes of it goes with it."""
-        return (INFERENCE_SERVICES,)
+        return (INFERENCE_SERVICES, POLICIES)
 
     async def told(self, view: View) -> Told:
         """See ClusterServing."""
@@ -87,7 +89,7 @@ class Kserve(ClusterServing):
 
     def restarting_parts(self, body: dict[str, Any]) -> dict[str, Any]:
         """See ClusterServing."""
-        return kserve_objects.without_numbers(body)
+        return kserve_objects.without_numbers(body) if body["kind"] == INFERENCE_SERVICES.kind else body
 
     def service_name(self, main: Body) -> str:
         """See ClusterServing."""

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from pelagos.api import meta
 from pelagos.engines.kubernetes_objects import quantity
 from pelagos.ports.errors import RejectedError
+from pelagos.ports.peers import DNS, NOBODY, Peers
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, Toleration, tolerated
 from pelagos.ports.serving import ServiceWant
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
@@ -74,6 +75,10 @@ class Options:
     """Where Prometheus runs; empty: where the operator does."""
     ceilings: tuple[tuple[str, str], ...] = ()
     """Environment variables with the ceilings for images of requests."""
+    clients: tuple[Mapping[str, Any], ...] = ({"podSelector": {}},)
+    """Who may send requests, as peers of a NetworkPolicy."""
+    dns_peers: Peers = DNS
+    storage_peers: Peers = NOBODY
 
 
 def options(settings: Settings, objects_root: str) -> Options:
@@ -83,6 +88,9 @@ def options(settings: Settings, objects_root: str) -> Options:
         objects_root=objects_root,
         operator_namespace=settings.lease_namespace,
         monitoring_namespace=settings.monitoring_namespace,
+        clients=tuple(settings.model_clients),
+        dns_peers=settings.dns_peers,
+        storage_peers=settings.storage_peers,
         pull_policy=settings.image_pull_policy,
         objects_claim=settings.objects_claim,
         objects_secret=settings.objects_secret,

@@ -12,7 +12,8 @@ from pelagos.api import meta
 from pelagos.engines import model_server, triton_deployment_objects
 from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
 from pelagos.engines.model_server_engine import SERVICES, ClusterServing, Piece, Told, Urls, View
-from pelagos.engines.triton_deployment_objects import AUTOSCALERS, BUDGETS, DEPLOYMENTS, OLD_BUDGETS, POLICIES
+from pelagos.engines.model_server_network import POLICIES, network_policy
+from pelagos.engines.triton_deployment_objects import AUTOSCALERS, BUDGETS, DEPLOYMENTS, OLD_BUDGETS
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.objects import Objects
 from pelagos.ports.serving import ServiceState, ServiceWant
@@ -47,7 +48,7 @@ class TritonDeployment(ClusterServing):
             raise RejectedError(model_server.SYSTEM, f"{message}; use Standard")
         budgets = await self._budgets()
         pieces: list[Piece] = [
-            (POLICIES, triton_deployment_objects.network_policy(want, self._options)),
+            (POLICIES, network_policy(want, self._options, triton_deployment_objects.name_of(want))),
             (SERVICES, triton_deployment_objects.service(want)),
             (budgets, triton_deployment_objects.budget(want, budgets)),
         ]

@@ -1,4 +1,4 @@
-"""The objects of an endpoint on a cluster without KServe: from a want to Deployment, Service, policies and autoscaler. Pure.
+"""The objects of an endpoint on a cluster without KServe: from a want to Deployment, Service, budget and autoscaler. Pure.
 
 Called by triton_deployment. A rolling update loses no request: a new pod takes over only when the server says that the model is
 ready, an old one goes on listening while routes to it are taken away, and then finishes what it has begun.
@@ -7,27 +7,21 @@ ready, an old one goes on listening while routes to it are taken away, and then 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
-from pelagos.api import meta
 from pelagos.engines import model_server, model_server_gateway
 from pelagos.engines.kubernetes_objects import Collection
 from pelagos.engines.model_server import Options
+from pelagos.engines.model_server_network import selector
 from pelagos.ports.serving import CPU_TARGET, ServiceWant
 
 DEPLOYMENTS = Collection("apps/v1", "Deployment", "deployments")
 AUTOSCALERS = Collection("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 """Version 1 can all that is needed here, and every server has it."""
-POLICIES = Collection("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 BUDGETS = Collection("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 OLD_BUDGETS = Collection("policy/v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
 """Of servers before Kubernetes 1.21."""
-NAMESPACE_LABEL = "kubernetes.io/metadata.name"
-"""Written on every namespace by the API server itself."""
 LONGEST_NAME = 63
 PYTHON = "python3"
-STORAGE_PORTS = (80, 443, 9000)
-"""Of object storages; the last is that of MinIO's pods, which rules see behind a Service with another port."""
 
 
 def name_of(want: ServiceWant) -> str:
@@ -128,55 +122,6 @@ def autoscaler(want: ServiceWant) -> dict[str, Any]:
     }
     metadata = model_server.metadata(want, name)
     return {"apiVersion": AUTOSCALERS.api_version, "kind": AUTOSCALERS.kind, "metadata": metadata, "spec": spec}
-
-
-def network_policy(want: ServiceWant, given: Options) -> dict[str, Any]:
-    """Requests come from the same namespace and the operator, metrics are read by Prometheus; out go name look-ups and storage.
-
-    Where an object storage is cannot be said as a selector, so its ports are open where the package comes from one; a server that
-    mounts its package needs nothing.
-    """
-    requests = [{"port": port, "protocol": "TCP"} for _, port in model_server.PORTS]
-    measures = [{"port": model_server.METRICS, "protocol": "TCP"}]
-    ingress: list[dict[str, Any]] = [
-        {"from": [{"podSelector": {}}, *_pods_of(given.operator_namespace, meta.FIELD_MANAGER)], "ports": requests}
-    ]
-    # Rules without a peer would let in everybody.
-    if prometheus := _pods_of(given.monitoring_namespace or given.operator_namespace, "prometheus"):
-        ingress.append({"from": prometheus, "ports": measures})
-    lookups = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
-    ports = sorted({*STORAGE_PORTS, *_own_port(given)})
-    storage = {"ports": [{"port": port, "protocol": "TCP"} for port in ports]}
-    spec = {
-        "podSelector": {"matchLabels": selector(want)},
-        "policyTypes": ["Ingress", "Egress"],
-        "ingress": ingress,
-        "egress": [lookups, storage] if model_server.is_remote(want) else [],
-    }
-    metadata = model_server.metadata(want, name_of(want))
-    return {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "metadata": metadata, "spec": spec}
-
-
-def _pods_of(namespace: str, name: str) -> list[dict[str, Any]]:
-    """Pods of one namespace: anybody may call a pod by any name in a namespace of their own."""
-    if not namespace:
-        return []
-    return [
-        {
-            "namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: namespace}},
-            "podSelector": {"matchLabels": {"app.kubernetes.io/name": name}},
-        }
-    ]
-
-
-def _own_port(given: Options) -> tuple[int, ...]:
-    port = urlsplit(given.s3_endpoint).port
-    return (port,) if port else ()
-
-
-def selector(want: ServiceWant) -> dict[str, str]:
-    """Labels of the pods. They never change while an endpoint lives."""
-    return {meta.UID_LABEL: want.uid, "app.kubernetes.io/name": "pelagos-model-server"}
 
 
 def is_scaled(want: ServiceWant) -> bool:

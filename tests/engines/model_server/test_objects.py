@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from pelagos.engines import kserve_objects, model_server, model_server_gateway, triton_deployment_objects
+from pelagos.engines import (
+    kserve_objects,
+    model_server,
+    model_server_gateway,
+    model_server_network,
+    triton_deployment_objects,
+)
 from pelagos.engines.kubernetes_objects import holds, quantity
 from pelagos.engines.model_server import Options
 from pelagos.ports.errors import RejectedError
@@ -215,13 +221,6 @@ def test_an_autoscaler_alone_decides_about_replicas() -> None:
     assert "replicas" not in scaled["spec"]
 
 
-def test_a_server_that_mounts_its_package_may_call_nobody() -> None:
-    assert triton_deployment_objects.network_policy(WANT, GIVEN)["spec"]["egress"] == []
-    lookups, storage = triton_deployment_objects.network_policy(REMOTE, GIVEN)["spec"]["egress"]
-    assert {each["port"] for each in lookups["ports"]} == {53}
-    assert {each["port"] for each in storage["ports"]} == {80, 443, 9000, 9900}
-
-
 def test_the_digest_alone_changes_the_pods() -> None:
     one, other = (
         triton_deployment_objects.deployment(replace(WANT, digest=digest), "", GIVEN) for digest in ("1", "2")
@@ -246,7 +245,7 @@ def test_restarts_are_forgotten_with_the_want_that_they_were_for() -> None:
 def admitted(given: Options) -> list[tuple[str, str, list[int]]]:
     """From which namespace pods of which name may reach which ports; empty: the server's own namespace, any name."""
     made = []
-    for rule in triton_deployment_objects.network_policy(WANT, given)["spec"]["ingress"]:
+    for rule in model_server_network.network_policy(WANT, given, "x")["spec"]["ingress"]:
         for peer in rule["from"]:
             namespace = peer.get("namespaceSelector", {"matchLabels": {"kubernetes.io/metadata.name": ""}})
             name = peer["podSelector"].get("matchLabels", {"app.kubernetes.io/name": ""})
@@ -259,7 +258,7 @@ def admitted(given: Options) -> list[tuple[str, str, list[int]]]:
 
 def test_nobody_reaches_a_server_by_the_name_of_a_pod_in_another_namespace() -> None:
     inside = replace(GIVEN, operator_namespace="pelagos-system")
-    neighbours, operator = ("", "", [8080, 9000, 8002]), ("pelagos-system", "pelagos-operator", [8080, 9000, 8002])
+    neighbours, operator = ("", "", [8080, 9000]), ("pelagos-system", "pelagos-operator", [8002, 8080, 9000])
     assert admitted(inside) == [neighbours, operator, ("pelagos-system", "prometheus", [8002])]
     watched = replace(inside, monitoring_namespace="monitoring")
     assert admitted(watched) == [neighbours, operator, ("monitoring", "prometheus", [8002])]

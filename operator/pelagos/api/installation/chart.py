@@ -88,7 +88,14 @@ def schema() -> dict[str, Any]:
         {"anyOf": [{"properties": {name: {"minLength": 1}}, "required": [name]} for name in (place, f"{place}Claim")]}
         for place in ("objects", "data")
     ]
+    inlined["if"] = _within("networkPolicies", {"enabled": {"const": True}})
+    inlined["then"] = _within("networkPolicies", {"apiServer": {"properties": {"peers": {"minItems": 1}}}})
     return {"$schema": "http://json-schema.org/draft-07/schema#"} | inlined
+
+
+def _within(part: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """Values whose ``part`` has these properties."""
+    return {"properties": {part: {"properties": properties, "required": list(properties)}}, "required": [part]}
 
 
 def _inline(node: Any, definitions: dict[str, Any]) -> Any:

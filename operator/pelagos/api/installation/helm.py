@@ -117,6 +117,8 @@ def _expression(node: Any) -> str:
             return f"(printf {json.dumps(template_)} {' '.join(_argument(part) for part in parts)})"
         case nodes.Digits(of):
             return f"({_expression(of)} | int64 | toString)"
+        case nodes.Json(of):
+            return f"({_expression(of)} | toJson)"
         case nodes.First(of, otherwise):
             return f"({_argument(of)} | default {_argument(otherwise)})"
     raise TypeError(f"no expression: {node}")

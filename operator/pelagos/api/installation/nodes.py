@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -49,6 +50,13 @@ class Digits:
     """A whole number as a string, as environment variables need it."""
 
     of: Value | Item
+
+
+@dataclass(frozen=True)
+class Json:
+    """A value as JSON in a string, with sorted keys and no spaces."""
+
+    of: Value
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,8 @@ def _scalar(node: Any, context: Context) -> Any:
             return template % tuple(evaluate(part, context) for part in parts)
         case Digits(of):
             return str(int(_scalar(of, context)))
+        case Json(of):
+            return json.dumps(_scalar(of, context), sort_keys=True, separators=(",", ":"))
         case First(of, otherwise):
             return evaluate(of, context) or evaluate(otherwise, context)
     return node

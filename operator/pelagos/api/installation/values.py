@@ -249,17 +249,59 @@ class Ceilings(Part):
     ] = 120
 
 
+Peer = Annotated[AnyMap, Field(min_length=1)]
+
+
+def _in_namespace(name: str) -> AnyMap:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+def _tcp(*numbers: int) -> list[AnyMap]:
+    return [{"protocol": "TCP", "port": number} for number in numbers]
+
+
+class Peers(Part):
+    """Somebody to talk to."""
+
+    peers: Annotated[
+        list[Peer],
+        Field(description="Peers in the form of a NetworkPolicy; empty: nobody, and then what needs it does not work."),
+    ] = []
+    ports: Annotated[list[AnyMap], Field(min_length=1, description="Their ports, as policies see them.")]
+
+
 class NetworkPolicies(Part):
-    """Who may talk to whom, on clusters that enforce it."""
+    """Who may talk to whom, on clusters that enforce it. No rule is to anywhere, or from anywhere."""
 
     enabled: Annotated[bool, Field(description="Whether NetworkPolicies are made.")] = False
     api_server: Annotated[
-        str, Field(min_length=1, description="Addresses of the API server, as CIDR; narrow it where you know it.")
-    ] = "0.0.0.0/0"
-    outside: Annotated[
-        str,
-        Field(min_length=1, description="Addresses that the operator may reach on 443: MLflow, S3 or KFP outside."),
-    ] = "0.0.0.0/0"
+        Peers,
+        Field(description="The API server, as policies see it: the addresses of kubectl get endpoints kubernetes."),
+    ] = Peers(ports=_tcp(443, 6443))
+    dns: Annotated[Peers, Field(description="Where names are looked up; for model servers, always.")] = Peers(
+        peers=[_in_namespace("kube-system")], ports=[{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    )
+    tracking: Annotated[Peers, Field(description="MLflow, for the operator and pipeline steps.")] = Peers(
+        peers=[_in_namespace("mlflow")], ports=_tcp(5000)
+    )
+    kubeflow: Annotated[Peers, Field(description="The Kubeflow Pipelines API, for the operator.")] = Peers(
+        peers=[_in_namespace("kubeflow")], ports=_tcp(8888)
+    )
+    launcher: Annotated[
+        Peers,
+        Field(description="What Kubeflow's launcher reaches in the pods of steps: its API, metadata and artifacts."),
+    ] = Peers(peers=[_in_namespace("kubeflow")], ports=_tcp(8887, 8080, 9000))
+    storage: Annotated[
+        Peers,
+        Field(
+            description="The object storage, for the operator, steps and model servers (for these always; without peers: as "
+            "storage.endpoint tells, where that is of this cluster or a number)."
+        ),
+    ] = Peers(ports=_tcp(443))
+    clients: Annotated[
+        list[Peer],
+        Field(description="Who may send requests to model servers, always: as it is, pods of their own namespace."),
+    ] = [{"podSelector": {}}]
     monitoring_namespace: Annotated[
         ObjectName,
         Field(min_length=1, description="Where Prometheus runs; model servers let its pods read metrics, always."),

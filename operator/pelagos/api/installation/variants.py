@@ -30,6 +30,11 @@ def _merge(old: Mapping[str, Any], new: Changes) -> dict[str, Any]:
     return found
 
 
+_TO_BE_NAMED = {
+    "peers": [{"ipBlock": {"cidr": "192.0.2.1/32"}}],
+    "ports": [{"protocol": "TCP", "port": port} for port in (443, 6443)],
+}
+"""An address that nobody has: whoever installs replaces it, since each cluster has its API server elsewhere."""
 COMPONENTS: dict[str, Changes] = {
     "kserve": {"engines": {"serving": "kserve"}},
     "kserve-single-namespace": {"engines": {"serving": "kserve"}},
@@ -41,7 +46,7 @@ COMPONENTS: dict[str, Changes] = {
     },
     "single-namespace": {"scope": {"kind": "Namespace"}},
     "two-replicas": {"operator": {"replicas": 2}},
-    "networkpolicies": {"networkPolicies": {"enabled": True}},
+    "networkpolicies": {"networkPolicies": {"enabled": True, "apiServer": _TO_BE_NAMED}},
     "monitoring": {"monitoring": {"enabled": True}},
     "admission": {"admission": {"enabled": True}},
     "kubeflow-token": {"kubeflow": {"token": True}},

@@ -11,6 +11,7 @@ from typing import Any
 from pelagos.api import permissions
 from pelagos.api.admission import POLICIES
 from pelagos.api.permissions import Feature, Permission, Where
+from pelagos.cli.diagnosis import network
 from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, note, ok, warning
 from pelagos.engines import served_kinds
 from pelagos.engines.kubernetes_tenants import admitting
@@ -200,5 +201,6 @@ SECTION = Section(
         ("rights", rights),
         ("leader", leadership),
         ("admission", admission),
+        ("network", network.look),
     ),
 )

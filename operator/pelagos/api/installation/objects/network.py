@@ -1,19 +1,22 @@
-"""NetworkPolicies: nothing may talk in the operator's namespace but the operator, to what it needs."""
+"""NetworkPolicies: nothing may talk in the operator's namespace but the operator, to what it needs. Every rule names its peers.
+
+Model servers have each their own, which the operator makes (engines/model_server_network).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pelagos.api.installation.nodes import Value, When
+from pelagos.api.installation.nodes import Given, Value, When
 from pelagos.api.installation.objects import common
 
-DNS = {
-    "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
-    "ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")],
-}
-"""A rule for egress: names are resolved in kube-system."""
 MODEL_PORTS = (8080, 9000, 8002)
 """HTTP, gRPC and metrics of a model server."""
+SERVERS = {"app.kubernetes.io/name": "pelagos-model-server", "app.kubernetes.io/part-of": "pelagos"}
+"""Labels of its pods."""
+TENANT = {"app.kubernetes.io/part-of": "pelagos", "app.kubernetes.io/component": "tenant"}
+"""Labels of the namespaces that tenants.py makes."""
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
 
 def policies() -> list[Any]:
@@ -36,9 +39,16 @@ def ports(*numbers: int) -> list[dict[str, Any]]:
     return [{"protocol": "TCP", "port": number} for number in numbers]
 
 
-def from_namespace(name: Any) -> list[dict[str, Any]]:
-    """Peers: all pods of a namespace."""
-    return [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}]
+def to(name: str) -> When:
+    """Egress to somebody among the values. Nobody is no rule: one without peers would be to everybody."""
+    path = f"networkPolicies.{name}"
+    return When(Given(Value(f"{path}.peers")), {"to": Value(f"{path}.peers"), "ports": Value(f"{path}.ports")})
+
+
+def in_namespace(name: Any, pods: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A peer: pods of a namespace, by labels or all."""
+    peer: dict[str, Any] = {"namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: name}}}
+    return peer | ({"podSelector": {"matchLabels": pods}} if pods else {})
 
 
 def _closed() -> dict[str, Any]:
@@ -46,19 +56,21 @@ def _closed() -> dict[str, Any]:
 
 
 def _operator() -> dict[str, Any]:
-    monitoring = from_namespace(Value("networkPolicies.monitoringNamespace"))
+    prometheus = in_namespace(Value("networkPolicies.monitoringNamespace"), {"app.kubernetes.io/name": "prometheus"})
+    # In the namespaces of tenants; where one namespace is watched, in that one.
+    servers = [
+        {"namespaceSelector": {"matchLabels": TENANT}, "podSelector": {"matchLabels": SERVERS}},
+        in_namespace(common.WATCHED, SERVERS),
+    ]
     return policy(
         common.metadata(common.NAME, "network"),
         {
             "podSelector": {"matchLabels": common.selector("operator")},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": monitoring, "ports": ports(common.METRICS_PORT)}],
+            "ingress": [{"from": [prometheus], "ports": ports(common.METRICS_PORT)}],
             "egress": [
-                DNS,
-                {"to": [{"ipBlock": {"cidr": Value("networkPolicies.apiServer")}}], "ports": ports(443, 6443)},
-                {"to": [{"ipBlock": {"cidr": Value("networkPolicies.outside")}}], "ports": ports(443)},
-                # MLflow, Kubeflow Pipelines, object storage and model servers of this cluster, on whatever port they listen.
-                {"to": [{"namespaceSelector": {}}]},
+                *(to(name) for name in ("dns", "apiServer", "kubeflow", "tracking", "storage")),
+                {"to": servers, "ports": ports(*MODEL_PORTS)},
             ],
         },
     )

@@ -17,6 +17,7 @@ from pelagos.api.installation.nodes import (
     First,
     Given,
     Item,
+    Json,
     Not,
     Release,
     Text,
@@ -204,6 +205,8 @@ def _chosen() -> list[Any]:
         "PELAGOS_KUBEFLOW_URL": Value("kubeflow.url"),
         "PELAGOS_TRACKING_URI": Value("tracking.url"),
         "PELAGOS_MONITORING_NAMESPACE": Value("networkPolicies.monitoringNamespace"),
+        "PELAGOS_MODEL_CLIENTS": Json(Value("networkPolicies.clients")),
+        "PELAGOS_DNS_PEERS": Json(Value("networkPolicies.dns")),
     }
     where_given = {
         "PELAGOS_ALLOWED_HOSTS": "operator.allowedHosts",
@@ -225,6 +228,10 @@ def _chosen() -> list[Any]:
         When(
             All((some_on_s3, Given(Value("storage.endpoint")))),
             {"name": "PELAGOS_S3_ENDPOINT", "value": Value("storage.endpoint")},
+        ),
+        When(
+            Given(Value("networkPolicies.storage.peers")),
+            {"name": "PELAGOS_STORAGE_PEERS", "value": Json(Value("networkPolicies.storage"))},
         ),
         *_claims(),
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from pelagos.api import conventions
-from pelagos.api.installation.nodes import All, Each, Given, Item, Release, Text, Value, When
+from pelagos.api.installation.nodes import All, Each, Given, Item, Text, When
 from pelagos.api.installation.objects import common, network, roles
 from pelagos.api.permissions import Feature
 
@@ -26,7 +26,6 @@ _PIPELINES_RULES = (
     {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]},
 )
 _PIPELINES = {"matchExpressions": [{"key": "pipelines.kubeflow.org/v2_component", "operator": "Exists"}]}
-_SERVERS = {"matchLabels": {"app.kubernetes.io/component": "serving", "app.kubernetes.io/part-of": "pelagos"}}
 
 
 def tenants() -> Any:
@@ -112,34 +111,11 @@ def _limits() -> dict[str, Any]:
 
 
 def _policies() -> list[Any]:
-    """Pipeline steps reach out and are never called; model servers are called, and reach storage for their package."""
-    from_operator = [
-        network.from_namespace(Release("Namespace"))[0] | {"podSelector": {"matchLabels": common.selector("operator")}}
-    ]
-    monitoring = network.from_namespace(Value("networkPolicies.monitoringNamespace"))
-    outward = [network.DNS, {"to": [{"namespaceSelector": {}}]}, {"ports": network.ports(443)}]
-    api_server = {
-        "to": [{"ipBlock": {"cidr": Value("networkPolicies.apiServer")}}],
-        "ports": network.ports(443, 6443),
-    }
-    http, grpc, metrics = network.MODEL_PORTS
+    """Nobody talks but pipeline steps, which reach out and are never called, and model servers, each by a policy of its own."""
+    outward = [network.to(name) for name in ("dns", "tracking", "storage", "launcher", "apiServer")]
+    steps = {"podSelector": _PIPELINES, "policyTypes": ["Egress"], "egress": outward}
     bodies = (
         network.deny_all(_metadata("pelagos-default-deny")),
-        network.policy(
-            _metadata("pelagos-pipelines"),
-            {"podSelector": _PIPELINES, "policyTypes": ["Egress"], "egress": [*outward, api_server]},
-        ),
-        network.policy(
-            _metadata("pelagos-model-servers"),
-            {
-                "podSelector": _SERVERS,
-                "policyTypes": ["Ingress", "Egress"],
-                "ingress": [
-                    {"from": [{"podSelector": {}}, *from_operator], "ports": network.ports(http, grpc)},
-                    {"from": monitoring, "ports": network.ports(metrics)},
-                ],
-                "egress": outward,
-            },
-        ),
+        network.policy(_metadata("pelagos-pipelines"), steps),
     )
     return [When(common.HAS_POLICIES, body) for body in bodies]

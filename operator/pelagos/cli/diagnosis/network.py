@@ -1,0 +1,86 @@
+"""NetworkPolicies: whether the operator reaches what it needs, and whether model servers can fetch their packages."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pelagos.cli.diagnosis.findings import Finding, Patient, failure, hidden, items, note, ok
+from pelagos.engines import model_server, model_server_network
+
+OPERATOR = "pelagos-operator"
+_TELL = "networkPolicies.apiServer of the chart, or a patch of NetworkPolicy pelagos-operator (docs/installing.md)"
+
+
+async def look(patient: Patient) -> Iterable[Finding]:
+    """The operator's own policy, and what the operator is told for those of model servers."""
+    if not patient.on_cluster:
+        return []
+    return [*_model_servers(patient), *await _operator(patient)]
+
+
+def _model_servers(patient: Patient) -> Iterator[Finding]:
+    settings = patient.settings
+    if settings.serving_engine == "local" or not settings.objects_uri:
+        return
+    rule = model_server_network.storage(model_server.options(settings, settings.objects_uri))
+    if rule is None:
+        place = settings.s3_endpoint or "that of AWS"
+        yield failure(
+            "network",
+            f"model servers reach the object storage alone, and where {place} is cannot be told from its name",
+            "Name its addresses and ports in PELAGOS_STORAGE_PEERS (with Helm: networkPolicies.storage).",
+        )
+        return
+    yield ok("network", f"model servers may reach the object storage ({_words(rule['to'])}) and DNS alone")
+
+
+async def _operator(patient: Patient) -> list[Finding]:
+    root = f"/apis/networking.k8s.io/v1/namespaces/{patient.home}/networkpolicies"
+    answer = await patient.api.get(root)
+    if answer.status != 200:
+        return [hidden("network", answer)]
+    own = [body for body in items(answer) if _metadata(body).get("name") == OPERATOR]
+    if not own:
+        remedy = "add the component networkpolicies, or with Helm networkPolicies.enabled=true"
+        return [note("network", f"no NetworkPolicy closes the namespace {patient.home}", remedy)]
+    found = await patient.api.get("/api/v1/namespaces/default/endpoints/kubernetes")
+    if found.status != 200:
+        return [hidden("network", found)]
+    wanted = list(_endpoints(found.body))
+    closed = [f"{address}:{port}" for address, port in wanted if not _reaches(own[0], address, port)]
+    if closed:
+        message = f"the NetworkPolicy {OPERATOR} does not let the operator reach the API server at {', '.join(closed)}"
+        return [failure("network", message, f"Name it in {_TELL}.")]
+    return [ok("network", f"the NetworkPolicy {OPERATOR} lets the operator reach the API server")]
+
+
+def _metadata(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = body.get("metadata") or {}
+    return found
+
+
+def _endpoints(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    for subset in body.get("subsets") or ():
+        for address in subset.get("addresses") or ():
+            for port in subset.get("ports") or ():
+                yield str(address["ip"]), int(port["port"])
+
+
+def _reaches(policy: Mapping[str, Any], address: str, port: int) -> bool:
+    for rule in policy["spec"].get("egress") or ():
+        blocks = [peer["ipBlock"]["cidr"] for peer in rule.get("to") or () if "ipBlock" in peer]
+        inside = any(ipaddress.ip_address(address) in ipaddress.ip_network(block) for block in blocks)
+        if inside and port in {each.get("port") for each in rule.get("ports") or ()}:
+            return True
+    return False
+
+
+def _words(peers: Iterable[Mapping[str, Any]]) -> str:
+    told = []
+    for peer in peers:
+        block = peer.get("ipBlock") or {}
+        labels = (peer.get("namespaceSelector") or {}).get("matchLabels") or {}
+        told.append(str(block.get("cidr") or ", ".join(str(value) for value in labels.values()) or "as configured"))
+    return "; ".join(told)
