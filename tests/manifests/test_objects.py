@@ -79,9 +79,9 @@ def test_no_right_is_wider_than_it_has_to_be() -> None:
     for where, rule in rules():
         assert not FORBIDDEN_VERBS & set(rule["verbs"]), where
         assert "*" not in rule["apiGroups"] + rule["resources"], where
-        # The operator reads none; a tenant's steps read that of Kubeflow's artifacts.
-        if rule.get("resourceNames") != ["mlpipeline-minio-artifact"]:
-            assert "secrets" not in rule["resources"], where
+        # The operator reads none, and makes that of the steps' keys; a tenant's steps read that of Kubeflow's artifacts.
+        if "secrets" in rule["resources"] and rule.get("resourceNames") != ["mlpipeline-minio-artifact"]:
+            assert rule["verbs"] == ["create"], where
         assert "rbac.authorization.k8s.io" not in rule["apiGroups"], where
 
 
@@ -291,8 +291,8 @@ def test_mounted_files_are_those_that_the_settings_name() -> None:
         value for value in environment(deployment("everything")).values() if str(value).startswith("/etc/pelagos/")
     ]
 
-    assert len(files) == 5
-    assert {str(Path(file).parent) for file in files} <= folders
+    assert len(files) == 6
+    assert all({file, str(Path(file).parent)} & folders for file in files)
 
 
 def test_the_values_of_the_chart_are_valid_and_complete() -> None:
