@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,33 +15,33 @@ import leftovers
 _OUTER = os.environ.get(leftovers.VARIABLE, "by-hand").split(".")[0]
 _TOGETHER = frozenset({"embedded", "handlers", "integration", "leadership", "main_job", "monitoring", "tenancy"})
 """Folders whose tests share servers that take seconds to start, and a part of a core as long as they run."""
-_SLOW = ("mlflow_uri",)
-"""Fixtures of a session that take so long that all modules with them run in one process."""
-_HERE = Path(__file__).parent
+_SHARING = {"engines": ("test_registry.py", "test_tracking.py")}
+"""Modules of a folder that share one: an MLflow server takes half a minute of a busy machine to start."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the work (tools/test.sh), one takes a module as a whole, or all that share a server."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    made = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
+    made._split_scope = _scope
+    return made
+
+
+def _scope(nodeid: str) -> str:
+    module = nodeid.partition("::")[0]
+    parts = module.split("/")
+    folder = parts[1] if len(parts) > 1 else ""
+    if folder in _TOGETHER or parts[-1] in _SHARING.get(folder, ()):
+        return folder
+    return module
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the work (tools/test.sh), one takes a module as a whole, or all that share a server.
-
-    With PELAGOS_TEST_SHUFFLE=NUMBER, folders, modules, and tests within a module come in an order of that number.
-    """
-    modules: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        modules.setdefault(item.path, []).append(item)
-    for path, found in modules.items():
-        group = _group(path, found)
-        for item in found:
-            item.add_marker(pytest.mark.xdist_group(group))
+    """With PELAGOS_TEST_SHUFFLE=NUMBER, folders, modules, and tests within a module come in an order of that number."""
     if seed := os.environ.get("PELAGOS_TEST_SHUFFLE"):
         _shuffle(items, random.Random(int(seed)))
-
-
-def _group(path: Path, items: list[pytest.Item]) -> str:
-    place = path.relative_to(_HERE) if path.is_relative_to(_HERE) else path
-    if place.parts[0] in _TOGETHER:
-        return place.parts[0]
-    names = {name for item in items for name in getattr(item, "fixturenames", ())}
-    return next((name for name in _SLOW if name in names), str(place))
 
 
 def _shuffle(items: list[pytest.Item], numbers: random.Random) -> None:
