@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from model_packages import ENVIRONMENTS
 from pelagos.api import meta
 from pelagos.engines.kserve import Kserve
 from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.kubernetes_rest import Answer, KubernetesRest
 from pelagos.engines.local_objects import LocalObjects
 from pelagos.engines.model_server import Options
 from pelagos.engines.model_server_engine import ClusterServing
@@ -75,6 +75,22 @@ def options(root: Path, **changes: Any) -> Options:
     return Options(**(fields | changes))
 
 
+class PatientRest(KubernetesRest):
+    """On a busy machine an API server may take longer than an operator would wait, which would come again."""
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        content: str = "application/json",
+        timeout: float = 60,
+    ) -> Answer:
+        """Call."""
+        return await super().ask(method, path, body, content=content, timeout=max(60.0, timeout))
+
+
 @contextlib.asynccontextmanager
 async def serving_cluster(
     plane: ControlPlane,
@@ -90,7 +106,7 @@ async def serving_cluster(
     """
     namespace = f"serving-{next(_numbers)}"
     plane.create_namespace(namespace)
-    rest = KubernetesRest(plane.url, tls=plane.tls(), token=plane.token)
+    rest = PatientRest(plane.url, tls=plane.tls(), token=plane.token)
     cluster = KubernetesObjects(rest)
     node = Node(rest, {CLAIM: root}, ENVIRONMENTS, folder / "node")
     controller = (
