@@ -19,7 +19,7 @@ from kfp_stand_in.server import StandIn
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines import processes
 from pelagos.engines.kfp_local import KfpLocal
-from pelagos.engines.kfp_local_launch import Launcher, Login
+from pelagos.engines.kfp_local_launch import Launcher, Login, keyless
 from pelagos.engines.kubeflow import Kubeflow, Patience, Site
 from pelagos.engines.kubeflow_placement import Surroundings
 from pelagos.engines.kubeflow_rest import KubeflowRest
@@ -27,7 +27,7 @@ from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.pipelines import Flow, PipelineRun, Pipelines, RunName, RunRequest, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 PYTHON = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs")) / "pipelines/bin/python"
 SECONDS = 30.0
@@ -115,6 +115,7 @@ class KfpLocalWorld:
         self._capacity = capacity
         self.python = PYTHON
         self.login: Login | None = None
+        self.keys: Callable[[str, str, int], Mapping[str, str]] = keyless
         if server is not None:
             (self.home / "fork-server.sock").symlink_to(server)
         self.local = self.new_engine()
@@ -122,7 +123,7 @@ class KfpLocalWorld:
 
     def new_engine(self) -> KfpLocal:
         capacity: dict[Flow, int] = {"dataset-preparation": self._capacity, "training": self._capacity}
-        return KfpLocal(self.home, self.python, self._compiled, capacity=capacity, login=self.login)
+        return KfpLocal(self.home, self.python, self._compiled, capacity=capacity, login=self.login, keys=self.keys)
 
     def launcher(self) -> Launcher:
         """What the engine starts runners with."""

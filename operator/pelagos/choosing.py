@@ -40,7 +40,7 @@ Close = Callable[[], Awaitable[None]]
 KEY_ON_MACHINE = "Bring it back from your backup; or start with a new one by `pelagos down` and `pelagos up`"
 KEY_ON_CLUSTER = (
     "Bring the Secret pelagos-authority back from your backup into the operator's namespace; or make a new one there: "
-    "kubectl create secret generic pelagos-authority --from-file=current=<(head -c 32 /dev/urandom)"
+    "head -c 32 /dev/urandom | kubectl create secret generic pelagos-authority --from-file=current=/dev/stdin"
 )
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """The uid of no resource: asking for what belongs to it shows that a system answers, and that we may ask."""

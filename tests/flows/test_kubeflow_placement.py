@@ -287,6 +287,23 @@ def test_the_count_the_queue_and_the_time_limit_of_a_run_can_be_read_back() -> N
     assert kubeflow_placement.read_time_limit(compiled) == 0
 
 
+def test_steps_get_their_key_from_a_secret_and_no_parameter_holds_it() -> None:
+    keyless = kubeflow_placement.place(documents("training"), REQUEST, PLACE, COUNT)
+    placed = kubeflow_placement.place(documents("training"), REQUEST, PLACE, COUNT, "pelagos-steps-1")
+
+    as_kfp_reads(placed)
+    for label, config in placed["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items():
+        named = {secret["secretName"]: secret for secret in config["secretAsEnv"]}
+        assert named["pelagos-steps-1"]["keyToEnv"] == [
+            {"secretKey": "PELAGOS_STEP_NAMESPACE_KEY", "envVar": "PELAGOS_STEP_NAMESPACE_KEY"}
+        ]
+        assert named["pelagos-steps-1"]["optional"] is False
+        container = placed["pipeline_spec"]["deploymentSpec"]["executors"][label]["container"]
+        variables = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert (variables["PELAGOS_STEP_RUN"], variables["PELAGOS_STEP_ATTEMPT"]) == (REQUEST.name, str(COUNT.attempt))
+    assert "PELAGOS_STEP" not in str(keyless)
+
+
 def test_the_compiled_flow_is_not_changed_by_placing_a_run() -> None:
     flow = documents("training")
     kubeflow_placement.place(flow, REQUEST, PLACE, COUNT)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import tempfile
 
 import pytest
 import yaml
@@ -29,7 +31,13 @@ def commands(page: str) -> list[str]:
 
 
 def run(site: Site, command: str) -> None:
+    given, _, command = command.rpartition(" | ")
     program, *arguments = shlex.split(command)
+    if given:
+        made = subprocess.run(shlex.split(given), capture_output=True, check=True).stdout
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            file.write(made)
+        arguments = [argument.replace("/dev/stdin", file.name) for argument in arguments]
     assert program == "kubectl"
     if arguments[0] == "apply":
         arguments.append("--validate=false")  # see installed.APPLY
@@ -45,7 +53,8 @@ def test_installing_and_uninstalling_as_the_page_says(site: Site) -> None:
         run(site, command)
 
     # What the namespace controller deletes with the two namespaces, which an administrator made.
-    site.kubectl("delete", "secret", "pelagos-s3", "--namespace", SYSTEM, "--ignore-not-found")
+    for secret in ("pelagos-s3", "pelagos-authority"):
+        site.kubectl("delete", "secret", secret, "--namespace", SYSTEM, "--ignore-not-found")
     for namespace in (SYSTEM, TENANT):
         site.finalize(namespace)
     site.until_gone("pelagos", TENANT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ from cluster.platform import services
 
 SYSTEM = "pelagos-system"
 TENANT = "bay"
+AUTHORITY = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "pelagos-authority", "namespace": SYSTEM},
+    "stringData": {"current": secrets.token_hex(32)},
+}
+"""The operator's own key, as docs/installing.md makes it."""
 CONVENTIONS = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
@@ -67,6 +75,7 @@ class Site:
 
     def apply_manifests(self) -> str:
         """`kubectl apply -k`; kubectl 1.37 knows no CEL rules of a server of 1.20, so it does not validate."""
+        self.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}, AUTHORITY)
         said = self.cluster.kubectl("apply", "--validate=false", "-k", self.folder)
         self.cluster.apply(CONVENTIONS)
         return said

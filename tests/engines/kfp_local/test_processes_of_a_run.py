@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines import processes
 from pelagos.engines.kfp_local_launch import Login
+from pelagos.ports.authority import STEP_KEY, Authority
+from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.pipelines import RunName, RunResources, RunState
 from pipeline_worlds import PYTHON, reach, until
 
@@ -102,6 +104,21 @@ async def test_trainings_alone_get_the_login_of_mlflow_and_no_file_or_command_li
     assert facts["environment"]["MLFLOW_TRACKING_PASSWORD"] == "CANARY-password"
     assert not [name for name in prepared["environment"] if name.startswith("MLFLOW_TRACKING")]
     assert not [content for content in (*command_lines(), *contents(world.home)) if b"CANARY-password" in content]
+
+
+async def test_the_key_of_a_run_goes_to_its_step_and_no_file_or_command_line_holds_it(world: KfpLocalWorld) -> None:
+    authority = Authority(KeysFake())
+    world.keys = authority.step_environment
+    await world.restart_engine()
+    request = replace(world.request(NAME, "training"), namespace="reef")
+    await world.engine.submit(request)
+    await world.begin(NAME)
+    facts = json.loads((world.step(NAME) / "facts.json").read_text())
+
+    wanted = authority.step_environment("reef", NAME, 1)
+    assert {name: facts["environment"].get(name) for name in wanted} == wanted
+    key = wanted[STEP_KEY].encode()
+    assert not [content for content in (*command_lines(), *contents(world.home)) if key in content]
 
 
 async def test_canceling_leaves_no_process_and_no_temporary_file_but_the_log(world: KfpLocalWorld) -> None:
