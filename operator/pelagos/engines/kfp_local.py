@@ -241,7 +241,10 @@ class KfpLocal:
             await self._settle(look)
         if look is not None and look.state is RunState.RUNNING:
             return
-        _, process = self._running[name]
+        counted = self._running.get(name)
+        if counted is None:  # deleted while we looked
+            return
+        _, process = counted
         if look is not None and look.state is RunState.PENDING:
             if process is not None and processes.is_alive(process):
                 return
