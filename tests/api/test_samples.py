@@ -14,7 +14,8 @@ from pelagos.decisions import rules
 SAMPLES = sorted(
     path
     for path in (Path(__file__).parents[2] / "manifests/samples").rglob("*.yaml")
-    if "shares" not in path.parts and ("gitops" not in path.parts or path.parent.parent.name == "tenants")
+    if not {"shares", "platform"} & set(path.parts)
+    and ("gitops" not in path.parts or path.parent.parent.name == "tenants")
 )
 """Files with resources of ours; the rest of the samples install: tests/gitops and tests/manifests hold them."""
 KINDS = {kind.kind: kind for kind in kinds.KINDS}
