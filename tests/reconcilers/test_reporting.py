@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import NOW
@@ -116,6 +116,7 @@ values = st.recursive(
 mappings = st.dictionaries(st.sampled_from("abcd"), values, max_size=4)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # says that the machine is busy
 @given(mappings, mappings)
 def test_the_patch_turns_one_into_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
     patch = reporting.merge_patch(before, after)
