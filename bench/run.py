@@ -18,7 +18,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import installation, machine, operators, preparing, rendering, results, scale, serving, training
+from bench import (
+    bombs,
+    decoding,
+    installation,
+    machine,
+    operators,
+    preparing,
+    rendering,
+    results,
+    scale,
+    serving,
+    training,
+)
 from bench.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +40,8 @@ MEASUREMENTS = {
     "training": training.measure,
     "serving": serving.measure,
     "preparation": preparing.measure,
+    "decoding": decoding.measure,
+    "bombs": bombs.measure,
     "installation": installation.measure,
 }
 

@@ -82,11 +82,11 @@ class Here:
 def measure(plan: Plan) -> Section:
     """See the module."""
     number, repeats = plan.size(400, 40), plan.size(5, 1)
-    images = _images(plan)
-    package = _package(plan, images)
+    images = frames(plan)
+    made = package(plan, images)
     default = durations.microseconds(Runtime().max_queue_delay)
-    wants = {_name(delay): _want(package, delay) for delay in (default, WAITING)}
-    here = Here(plan, Path(package["uri"]), images)
+    wants = {_name(delay): _want(made, delay) for delay in (default, WAITING)}
+    here = Here(plan, Path(made["uri"]), images)
     try:
         endpoints = {name: asyncio.run(_start(plan, want)) for name, want in wants.items()}
         encoded = [path.read_bytes() for path in sorted(images.iterdir())]
@@ -111,7 +111,8 @@ def measure(plan: Plan) -> Section:
     return _section(plan, number, found, resident)
 
 
-def _images(plan: Plan) -> Path:
+def frames(plan: Plan) -> Path:
+    """Real frames to predict, in a folder of their own."""
     source = plan.data / "samples" / "phytoplankton-frames" / "images"
     if not source.exists():
         raise measuring.MeasurementError(f"{source} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
@@ -122,7 +123,8 @@ def _images(plan: Plan) -> Path:
     return folder
 
 
-def _package(plan: Plan, images: Path) -> dict[str, str]:
+def package(plan: Plan, images: Path) -> dict[str, str]:
+    """A model package, as its folder and digests."""
     image = min(images.iterdir())
     command = [plan.python("pipelines"), plan.program("make_package"), plan.folder / "package", SIZE, image]
     environment = os.environ | {

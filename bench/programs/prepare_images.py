@@ -1,9 +1,9 @@
-"""One look at a source: by the task prepare, or by the least that any preparation does. Started by preparing.py.
+"""One look at a source: by the task prepare, or by the least that any preparation does. Started by preparing.py and decoding.py.
 
-Run with the interpreter of the environment ``pipelines``: ``prepare_images.py prepare|here|limit PATH DATA STORE REPORT``, with
-PATH in DATA; ``here`` is the preparation with images decoded in this process instead of in children with ceilings. Prints seconds
-as JSON, those of children with them. Imports are done before the clock starts, also in the children: they are the pipeline's
-start, not the preparation's speed.
+Run with the interpreter of the environment ``pipelines`` and the folder ``tests`` on PYTHONPATH:
+``prepare_images.py prepare|here|limit PATH DATA STORE REPORT``, with PATH in DATA; ``here`` prepares with images decoded in this
+process instead of in children with ceilings. Prints seconds as JSON, those of children with them. Imports are done before the
+clock starts, also in the children: they are the pipeline's start, not the preparation's speed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -23,8 +22,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+import child_memory
 from pelagos_pipelines.preparation import inspection, integrity
-from pelagos_pipelines.sandbox import Answer
+from pelagos_pipelines.sandbox import Answer, Pool
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.tasks.prepare import prepare
 
@@ -58,20 +58,9 @@ class Here:
         """There is nothing to end."""
 
 
-def started_with(inspector: integrity.Inspector) -> float:
-    """Have children ready; the processor time that they and their interpreter took until now."""
-    inspector.version()
-    zygote = inspector.pool._zygote._process.pid  # type: ignore[union-attr]
-    children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text(encoding="ascii").split()
-    stats = (Path(f"/proc/{pid}/stat").read_text(encoding="ascii") for pid in [zygote, *children])
-    ticks = sum(sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats)
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def seconds_used() -> float:
-    """Processor time of this process and of children that have ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+def seconds_used(inspector: integrity.Inspector) -> float:
+    """Processor time of this process and of the children that decode for it."""
+    return time.process_time() + (child_memory.seconds_of(inspector.pool) if isinstance(inspector.pool, Pool) else 0.0)
 
 
 def main() -> None:
@@ -86,12 +75,11 @@ def main() -> None:
     inspector = integrity.inspector_for(Ceilings.read())
     if what == "here":
         inspector.pool = Here()  # type: ignore[assignment]
-    started = started_with(inspector) if what == "prepare" else 0.0
-    wall, cpu = time.monotonic(), seconds_used()
+    else:
+        inspector.version()
+    wall, cpu = time.monotonic(), seconds_used(inspector)
     works[what]()
-    found = {"wall": time.monotonic() - wall}
-    inspector.pool.close()
-    found["cpu"] = seconds_used() - cpu - started
+    found = {"wall": time.monotonic() - wall, "cpu": seconds_used(inspector) - cpu}
     if what != "limit":
         found["images"] = json.loads((report / "result.json").read_text(encoding="utf-8"))["images"]
     print(json.dumps(found))
