@@ -76,8 +76,10 @@ class TritonPythonModel:
         return responses
 
     def finalize(self) -> None:
-        """End the children."""
+        """End the children, and the threads that wait for them."""
         self._decoder.close()
+        for threads in (self._decoding, self._answering):
+            threads.shutdown(cancel_futures=True)
 
     def _begin(self, request: Any) -> list[Future[Any]]:
         """Have the images of a request decoded."""
