@@ -120,7 +120,7 @@ def test_an_operator_with_contradicting_settings_ends_at_once_and_says_why(tmp_p
 async def test_readiness_looks_at_every_system_that_is_elsewhere(api: KubernetesRest, tmp_path: Path) -> None:
     away = {**CLUSTER, "tracking_uri": "http://127.0.0.1:9"}
     async with chosen(api, tmp_path, pipelines_engine="kubeflow", serving_engine="deployment", **away) as engines:
-        assert engines.checks.keys() == {"pipelines", "serving", "objects", "volumes", "tracking"}
+        assert engines.checks.keys() == {"pipelines", "serving", "objects", "volumes", "tracking", "authority"}
         assert "127.0.0.1:9" in str(await engines.checks["tracking"]())
         assert await engines.checks["objects"]() is None
 
