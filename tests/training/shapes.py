@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -47,9 +48,12 @@ def make_sample(folder: Path, name: str, seed: int, detection: bool) -> Sample:
         x = int(generator.integers(0, width - side)) if detection else 10
         y = int(generator.integers(0, height - side)) if detection else 5
         shapes.append(((seed + number) % 2, x, y, side))
-    file = folder / name
+    content = cv2.imencode(".png", make_image(generator, width, height, shapes))[1].tobytes()
+    digest = hashlib.sha256(content).hexdigest()
+    # As a dataset version keeps it: by its content, which is compared when it is read.
+    file = folder / digest[:2] / digest[2:]
     file.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(file), make_image(generator, width, height, shapes))
+    file.write_bytes(content)
     ids = np.array([shape[0] for shape in shapes])
     boxes = np.array([[x, y, x + side, y + side] for _, x, y, side in shapes], float)
     return Sample(name, file, ids, boxes if detection else np.zeros((0, 4)))
