@@ -28,18 +28,20 @@ class Sample:
     file: Path
     class_ids: Any
     boxes: Any
+    sha256: str | None = None
+    """Of the file's content, as the version says; None: it is no file of a version."""
 
     def pixels(self) -> Pixels:
         """The decoded image, as the server decodes it.
 
-        In this process: the preparation has decoded the same bytes in a child with ceilings, and the digest in the file's name,
-        which is compared here, says that they are the same.
+        In this process: the preparation has decoded the same bytes in a child with ceilings, and their digest, which is compared
+        here, says that they are the same.
 
         Raises:
-            RefusedError: DATASET_NOT_READABLE when the file is not what its name says.
+            RefusedError: DATASET_NOT_READABLE when the file is not what the version says.
         """
         content = self.file.read_bytes()
-        if hashlib.sha256(content).hexdigest() != self.file.parent.name + self.file.name:
+        if self.sha256 is not None and hashlib.sha256(content).hexdigest() != self.sha256:
             raise RefusedError(
                 Reason.DATASET_NOT_READABLE,
                 f"the image {self.file} is damaged or was altered; restore it, or prepare the dataset again",
@@ -106,4 +108,5 @@ def _sample(image: ImageRecord, file: Path, ids: Mapping[str, int]) -> Sample:
     labels = [image.label] if image.label is not None else [box.label for box in image.boxes]
     corners = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in image.boxes]
     class_ids = np.array([ids[label] for label in labels], int)
-    return Sample(image.path, file, class_ids, np.array(corners, float).reshape(-1, 4))
+    digest = file.parent.name + file.name  # that is how a store names its blobs
+    return Sample(image.path, file, class_ids, np.array(corners, float).reshape(-1, 4), digest)
