@@ -36,6 +36,7 @@ def want(strict_site: Site) -> Iterator[ServiceWant]:
     strict_site.kubectl("apply", "-f", str(KINDS))
     strict_site.apply(OVERLAY)
     strict_site.apply(ROLES)
+    strict_site.admit("default")
     strict_site.create(SERVICE, "default")
     uid = str(strict_site.read("ModelService", "detector")["metadata"]["uid"])
     yield ServiceWant(
