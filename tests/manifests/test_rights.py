@@ -63,6 +63,7 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
                     "spec": spec,
                 }
                 site.create(body, namespace)
+            site.until("Dataset", "plankton", is_begun, tmp_path, namespace=namespace)
             for kind in SPECS:
                 site.until(kind, "plankton", is_judged, tmp_path, namespace=namespace)
             site.kubectl("delete", "modelservices,trainingruns,datasets", "--all", "--all-namespaces", "--timeout=60s")
@@ -78,6 +79,11 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
 def is_judged(body: Mapping[str, Any]) -> bool:
     conditions = body.get("status", {}).get("conditions", ())
     return any(condition["type"] == "Ready" for condition in conditions)
+
+
+def is_begun(body: Mapping[str, Any]) -> bool:
+    """Whether a pipeline was submitted, for which the steps' key is needed."""
+    return bool(body.get("status", {}).get("pipelineRun"))
 
 
 def without_schema_check(seen: Trace) -> Trace:
