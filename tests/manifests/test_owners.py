@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 import rendering
 from installed import Site
@@ -19,7 +21,8 @@ from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import ServiceWant
 
 OVERLAY = rendering.MANIFESTS / "overlays/kserve"
-ROLES = rendering.MANIFESTS / "rbac/cluster/deployment"
+ROLES = [rendering.MANIFESTS / f"rbac/cluster/{engine}/roles.yaml" for engine in ("deployment", "kserve")]
+TENANT_ROLE = "pelagos-operator-tenant"
 KINDS = Path(__file__).with_name("kinds_of_others.yaml")
 GIVEN = Options(image="serving:1", objects_root="/objects", objects_claim="objects")
 SERVICE = {
@@ -31,11 +34,13 @@ SERVICE = {
 
 
 @pytest.fixture(scope="module")
-def want(strict_site: Site) -> Iterator[ServiceWant]:
-    """Of a ModelService that is there; the roles of both serving engines are installed."""
+def want(strict_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceWant]:
+    """Of a ModelService that is there; the operator has the rights of both serving engines in its namespace."""
+    role = tmp_path_factory.mktemp("rights") / "role.yaml"
+    role.write_text(yaml.safe_dump(rights_of_both_engines()))
     strict_site.kubectl("apply", "-f", str(KINDS))
     strict_site.apply(OVERLAY)
-    strict_site.apply(ROLES)
+    strict_site.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(role))
     strict_site.admit("default")
     strict_site.create(SERVICE, "default")
     uid = str(strict_site.read("ModelService", "detector")["metadata"]["uid"])
@@ -46,7 +51,6 @@ def want(strict_site: Site) -> Iterator[ServiceWant]:
         digest="d",
     )  # fmt: skip
     strict_site.kubectl("delete", "modelservices,deployments,services,inferenceservices", "--all")
-    strict_site.kubectl("delete", "-k", str(ROLES))
     strict_site.remove(OVERLAY)
 
 
@@ -58,6 +62,13 @@ async def cluster(strict_site: Site, want: ServiceWant) -> AsyncIterator[Kuberne
     found = KubernetesObjects(KubernetesRest(plane.url, tls=plane.tls(), token=strict_site.token()))
     yield found
     await found.close()
+
+
+def rights_of_both_engines() -> dict[str, Any]:
+    """The role that is bound in namespaces of tenants, as if both engines were installed."""
+    files = (yaml.safe_load_all(path.read_text(encoding="utf-8")) for path in ROLES)
+    first, *others = (role for file in files for role in file if role["metadata"]["name"] == TENANT_ROLE)
+    return {**first, "rules": [*first["rules"], *(rule for role in others for rule in role["rules"])]}
 
 
 def built(want: ServiceWant) -> list[tuple[Collection, Body]]:
