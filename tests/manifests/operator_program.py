@@ -48,7 +48,8 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
     api = wiring.rest_client(credentials)
     serving, clock, volumes = ServingFake(), SystemClock(), VolumesFake()
     authority = Authority(KeysFake())
-    volumes.put("plankton/1.png", "pixels")
+    for namespace in ("default", settings.lease_namespace):
+        volumes.put(f"{namespace}/plankton/1.png", "pixels")
     world = World(
         cluster=KubernetesApi(api),
         pipelines=Keyed(StepSecrets(api, authority)),

@@ -75,7 +75,8 @@ class Site:
 
     def apply_manifests(self) -> str:
         """`kubectl apply -k`; kubectl 1.37 knows no CEL rules of a server of 1.20, so it does not validate."""
-        self.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}, AUTHORITY)
+        self.cluster.kubectl("create", "namespace", SYSTEM, check=False)  # which may be there
+        self.cluster.apply(AUTHORITY)
         said = self.cluster.kubectl("apply", "--validate=false", "-k", self.folder)
         self.cluster.apply(CONVENTIONS)
         return said
