@@ -140,6 +140,9 @@ class Site:
         """Uninstall as docs/installing.md says, and wait until it is done."""
         self.kubectl("delete", "-k", str(folder), "--wait=false", "--ignore-not-found")
         self.kubectl("delete", "rolebinding", ACCOUNT, "--namespace", "default", "--ignore-not-found")
+        # The keys of steps: the operator may make them, and neither see nor delete any.
+        made = ("--selector", "app.kubernetes.io/managed-by=pelagos-operator")
+        self.kubectl("delete", "secrets", "--all-namespaces", *made, "--ignore-not-found")
         self.finalize(SYSTEM)
         self.until_gone("pelagos")
 
