@@ -12,7 +12,8 @@ import pytest
 from control_plane import ControlPlane
 from pelagos.engines import model_server_pods, triton_inference
 from pelagos.engines.model_server_engine import SERVICES
-from pelagos.engines.triton_deployment_objects import AUTOSCALERS, DEPLOYMENTS, OLD_BUDGETS, POLICIES
+from pelagos.engines.model_server_network import POLICIES
+from pelagos.engines.triton_deployment_objects import AUTOSCALERS, DEPLOYMENTS, OLD_BUDGETS
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import Scaling, ServiceState, ServiceWant
 from serving_clusters import ServingCluster, serving_cluster, until
