@@ -81,6 +81,12 @@ def opened(document: Any, purpose: str = REPORT, **more: str) -> dict[str, Any] 
     return {name: value for name, value in document.items() if name != SEAL} if isinstance(document, dict) else None
 
 
+def is_of_this_attempt(document: dict[str, Any]) -> bool:
+    """Whether a document that was opened was sealed by the attempt that this process belongs to; without a key there are none."""
+    own = sealer()
+    return own is None or document[SEAL]["attempt"] == own.attempt
+
+
 def vouch(path: Path, digest: str) -> None:
     """Say that ``path`` may have this SHA-256, beside those that it had lately: call it before the file is replaced."""
     own = sealer()

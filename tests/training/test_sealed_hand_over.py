@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pelagos_pipelines import sealing
+from pelagos_pipelines import contract, sealing
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.storage import Place
 from pelagos_pipelines.tasks import runs
@@ -137,3 +137,19 @@ def test_without_a_key_a_step_takes_what_is_there(run: runs.Run, monkeypatch: py
 
     assert run.read("train") == {"epochs": 3}
     assert (run.checkpoints / "last.pt").exists()
+
+
+def test_a_result_of_an_earlier_attempt_becomes_one_of_this(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, result = run.places.report, contract.VolumeSource(path="frames")
+    runs.leave(place, result)
+    file = place.folder / "result.json"
+    first = file.stat().st_mtime_ns
+    runs.confirm(place, result)
+    assert file.stat().st_mtime_ns == first
+
+    monkeypatch.setenv(sealing.STEP_ATTEMPT, "2")
+    runs.confirm(place, result)
+
+    document = json.loads(file.read_bytes())
+    assert document["seal"]["attempt"] == 2
+    assert sealing.opened(document) == {"path": "frames"}

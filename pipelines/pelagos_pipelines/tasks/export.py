@@ -38,7 +38,7 @@ def export(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         if finished is None:
             _export(run)
         else:
-            runs.leave(run.places.report, finished)
+            runs.confirm(run.places.report, finished)
 
 
 def _finished(run: runs.Run) -> TrainingResult | None:

@@ -53,7 +53,7 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         place.pull()
         finished = _finished(place.folder, asked, scratch)
         if finished is not None:
-            runs.leave(place, finished)
+            runs.confirm(place, finished)
             return
         place.remove("result.json")
         kept = Place(store, scratch / "store")

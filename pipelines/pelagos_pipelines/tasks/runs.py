@@ -114,8 +114,10 @@ class Run:
         """The state that a finished step left.
 
         Raises:
+            FileNotFoundError: there is none.
             RefusedError: WORKSPACE_ALTERED.
         """
+        self._state(step).stat()
         state = self._opened(step)
         if state is None:
             raise altered(f"the outcome of the step {step}")
@@ -190,6 +192,12 @@ def leave(place: Place, result: BaseModel) -> None:
     """Leave the result of a run, the last that it does."""
     contract.report_result(place.folder, result)
     place.push(lambda path: not path.endswith(".partial"), lambda path: int(path == "result.json"))
+
+
+def confirm(place: Place, result: BaseModel) -> None:
+    """Make a result that an attempt of this run left, and that was found to be right, one of this attempt."""
+    if not sealing.is_of_this_attempt(json.loads((place.folder / "result.json").read_bytes())):
+        leave(place, result)
 
 
 @contextmanager
