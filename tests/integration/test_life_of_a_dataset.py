@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import reports
 from sites import Site, condition, has_reason, is_ready
 
 SPEC: dict[str, Any] = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
@@ -53,10 +54,13 @@ async def test_the_api_server_keeps_every_field_of_status(site: Site) -> None:
 
     status = (await site.wait("Dataset", "plankton", is_ready))["status"]
 
-    assert {key: status[key] for key in RESULT if key != "warnings"} == {
-        key: RESULT[key] for key in RESULT if key != "warnings"
+    request = site.fakes.pipelines.runs[only_run(site)].request
+    told = RESULT | {"uri": reports.inside(request, RESULT["uri"])}
+    assert {key: status[key] for key in told if key != "warnings"} == {
+        key: told[key] for key in told if key != "warnings"
     }
-    assert status["versions"][0]["uri"] == RESULT["uri"]
+    assert status["versions"][0]["uri"] == told["uri"]
+    assert status["storageSeal"].startswith("v1:")
 
 
 async def test_a_missing_folder_stalls_and_heals_when_it_appears(site: Site) -> None:
