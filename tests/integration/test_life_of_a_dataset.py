@@ -55,7 +55,7 @@ async def test_the_api_server_keeps_every_field_of_status(site: Site) -> None:
     status = (await site.wait("Dataset", "plankton", is_ready))["status"]
 
     request = site.fakes.pipelines.runs[only_run(site)].request
-    told = RESULT | {"uri": reports.inside(request, RESULT["uri"])}
+    told = RESULT | {"uri": reports.inside(request, str(RESULT["uri"]))}
     assert {key: status[key] for key in told if key != "warnings"} == {
         key: told[key] for key in told if key != "warnings"
     }
