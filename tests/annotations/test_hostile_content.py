@@ -14,6 +14,7 @@ from image_sources import coco, document, photo, read, text
 from pelagos_pipelines.annotations import reading
 from pelagos_pipelines.annotations.model import Box, Boxes
 from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.sandbox import UnavailableError, pool
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
 CANARY = "canary"
@@ -221,3 +222,13 @@ def test_boxes_in_little_memory_are_like_a_tuple_of_boxes() -> None:
     assert hash(kept) == hash(boxes)
     with pytest.raises(IndexError):
         kept[2]
+
+
+def test_a_child_that_cannot_be_started_is_no_fault_of_the_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "interpreter", lambda: "/bin/false")
+    reading._pool.cache_clear()
+    try:
+        with pytest.raises(UnavailableError, match="did not start"):
+            read(source)
+    finally:
+        reading._pool.cache_clear()

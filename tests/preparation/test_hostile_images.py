@@ -11,7 +11,7 @@ import pytest
 import hostile_images
 from child_memory import Watched
 from pelagos_pipelines.preparation import integrity
-from pelagos_pipelines.sandbox import MEBIBYTE
+from pelagos_pipelines.sandbox import MEBIBYTE, UnavailableError, pool
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
 SECONDS = 1
@@ -90,3 +90,9 @@ def test_one_bomb_among_images_costs_the_others_nothing(tmp_path: Path, monkeypa
     remembered = (tmp_path / ".memory").read_text()
     assert found["large.png"].sha256 in remembered
     assert found["bomb.jpg"].sha256 not in remembered
+
+
+def test_an_image_is_not_called_damaged_when_no_child_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "interpreter", lambda: "/bin/false")
+    with pytest.raises(UnavailableError, match="did not start"):
+        integrity.Inspector(Ceilings()).inspect(hostile_images.photo(), "0" * 64)

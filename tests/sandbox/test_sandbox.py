@@ -26,6 +26,7 @@ from pelagos_pipelines.sandbox import (
     Pool,
     TaskError,
     TaskRefusedError,
+    UnavailableError,
     children_for,
 )
 
@@ -254,8 +255,8 @@ def _lives(pid: str) -> bool:
         return False
 
 
-def test_a_module_that_cannot_be_loaded_is_an_error_and_not_a_wait() -> None:
-    with Pool("no_such_module", LIMITS) as pool, pytest.raises(CrashError, match="did not start"):
+def test_a_module_that_cannot_be_loaded_is_an_error_of_ours_and_not_a_wait() -> None:
+    with Pool("no_such_module", LIMITS) as pool, pytest.raises(UnavailableError, match="did not start"):
         pool.run("echo", {})
 
 

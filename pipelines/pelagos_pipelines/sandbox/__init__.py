@@ -18,6 +18,7 @@ from pelagos_pipelines.sandbox.limits import (
     SandboxError,
     TaskError,
     TaskRefusedError,
+    UnavailableError,
     children_for,
 )
 from pelagos_pipelines.sandbox.pool import Pool
@@ -32,5 +33,6 @@ __all__ = [
     "SandboxError",
     "TaskError",
     "TaskRefusedError",
+    "UnavailableError",
     "children_for",
 ]

@@ -37,6 +37,13 @@ class SandboxError(Exception):
     """A task gave no answer; the message says why, and never what the file holds."""
 
 
+class UnavailableError(Exception):
+    """No child could be started: the fault is this machine's or this installation's, and no file's. Trying again may help.
+
+    It is no SandboxError on purpose, so that nobody takes it for a verdict about what was to be read.
+    """
+
+
 class LimitError(SandboxError):
     """The task wanted more than its ceiling; ``kind`` is memory, cpu, deadline or result."""
 

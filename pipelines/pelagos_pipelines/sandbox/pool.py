@@ -28,6 +28,7 @@ from pelagos_pipelines.sandbox.limits import (
     Limits,
     TaskError,
     TaskRefusedError,
+    UnavailableError,
 )
 from pelagos_pipelines.sandbox.zygote import MESSAGE_BYTES
 
@@ -113,6 +114,7 @@ class Pool:
             LimitError: the task reached a ceiling.
             CrashError: the child ended during the task.
             TaskError: the task raised something else.
+            UnavailableError: no process could be started; that says nothing about the content.
         """
         if self._owner != os.getpid():
             self._begin()
@@ -249,7 +251,7 @@ class _Zygote:
             self._talk({"path": [str(Path(entry).absolute()) for entry in sys.path], "module": module})
         except (OSError, EOFError, ValueError) as error:
             self.close()
-            raise CrashError(f"the process for {module} did not start: {error}") from error
+            raise UnavailableError(f"the process for {module} did not start: {error}") from error
 
     def fork(self, limits: Limits) -> _Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -28,7 +28,7 @@ class Decoder:
         self.pool = Pool(_TASKS, decoding.limits(self.ceilings), children, decoding.environment(self.ceilings))
 
     def start(self) -> None:
-        """Have a child ready. Raises SandboxError when none can be started."""
+        """Have a child ready. Raises UnavailableError when none can be started."""
         self.pool.run("nothing", {})
 
     def decode(self, data: bytes) -> Fitted:
@@ -36,6 +36,7 @@ class Decoder:
 
         Raises:
             ImageRefusedError: not a whole JPEG or PNG, or above a ceiling.
+            UnavailableError: no child could be started, whatever the image is.
         """
         if len(data) > self.ceilings.image_mebibytes * MEBIBYTE:
             raise ImageRefusedError(decoding.too_large(len(data), self.ceilings))

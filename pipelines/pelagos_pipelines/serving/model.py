@@ -18,6 +18,7 @@ import numpy as np
 import triton_python_backend_utils as backend
 
 sys.path.insert(0, str(Path(__file__).parent))
+from pelagos_pipelines.sandbox import UnavailableError
 from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.serving.decoder import Decoder
 from pelagos_pipelines.serving.decoding import ImageRefusedError
@@ -164,6 +165,8 @@ def _decoded(futures: list[Future[Any]]) -> list[Any] | Any:
         return [future.result() for future in futures]
     except ImageRefusedError as error:
         return backend.TritonError(str(error), backend.TritonError.INVALID_ARG)
+    except UnavailableError as error:
+        return backend.TritonError(str(error), backend.TritonError.UNAVAILABLE)
     except Exception as error:  # a malformed tensor must not fail the neighbours' requests
         return backend.TritonError(f"input 'image' cannot be read: {error}", backend.TritonError.INVALID_ARG)
 
