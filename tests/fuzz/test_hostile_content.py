@@ -17,15 +17,19 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 import dataset_versions
 from image_sources import photo, text
 from pelagos_pipelines.annotations import coco, yolo
 from pelagos_pipelines.annotations.model import Collection, Format
-from pelagos_pipelines.contract import RefusedError, VolumeSource
+from pelagos_pipelines.contract import PreparationRequest, RefusedError, VolumeSource
 from pelagos_pipelines.preparation import integrity, versions
+from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings
+from pelagos_pipelines.serving import packages
 from pelagos_pipelines.sources import volume
+from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """For each target."""
@@ -153,6 +157,48 @@ def _image(root: Path) -> World:
     return World(root / "a.png", read)
 
 
+def _checkpoint(root: Path) -> World:
+    root.mkdir()
+    children = Pool("pelagos_pipelines.training.extraction", Limits(512 * MEBIBYTE, 20, 120))
+
+    def read() -> Sequence[str]:
+        try:
+            tensor_files.read(memoryview(children.run("weights", {}, (root / "weights").read_bytes()).raw))
+        except (TaskRefusedError, LimitError) as refusal:
+            return [str(refusal)]
+        return []
+
+    return World(root / "weights", read)
+
+
+def _package(root: Path) -> World:
+    root.mkdir()
+
+    def read() -> Sequence[str]:
+        try:
+            packages.read(root)
+        except packages.RefusedError as refusal:
+            return [str(refusal)]
+        return []
+
+    return World(root / packages.DESCRIPTION, read)
+
+
+def _request(root: Path) -> World:
+    root.mkdir()
+
+    def read() -> Sequence[str]:
+        try:
+            PreparationRequest.model_validate_json((root / "request").read_bytes())
+        except ValidationError as refusal:
+            return [
+                str(error["loc"]) for error in refusal.errors(include_input=False) if error["type"] != "extra_forbidden"
+            ]
+        return []
+
+    return World(root / "request", read)
+
+
 def _version(root: Path, file: str) -> World:
     version = dataset_versions.write(root / "store", dataset_versions.detection(root / "source", 3))
 
@@ -171,6 +217,9 @@ TARGETS: dict[str, Callable[[Path], World]] = {
     "classes": lambda root: _yolo(root, "classes.txt"),
     "listing": lambda root: _yolo(root, "train.txt"),
     "image": _image,
+    "checkpoint": _checkpoint,
+    "package": _package,
+    "request": _request,
     "version": lambda root: _version(root, "manifest.json"),
     "annotations": lambda root: _version(root, "annotations.json"),
 }

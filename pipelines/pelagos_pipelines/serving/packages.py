@@ -54,9 +54,10 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
     found = _object(content, place)
     if found.get("schemaVersion") != SCHEMA_VERSION:
         version = found.get("schemaVersion")
-        _refuse(
-            place, f"schemaVersion is {version!r}, and {SCHEMA_VERSION} is served: older packages hold code; {_AGAIN}"
-        )
+        said = (
+            version if type(version) is int and 0 <= version < SCHEMA_VERSION else "another"
+        )  # never what a file says
+        _refuse(place, f"schemaVersion is {said}, and {SCHEMA_VERSION} is served: older packages hold code; {_AGAIN}")
     files, given = found.get("files"), found.get("input")
     if not isinstance(files, dict) or set(files) != set(FILES):
         _refuse(place, f"'files' must list {', '.join(FILES)} and nothing else; {_AGAIN}")
