@@ -47,7 +47,7 @@ class TestCorruptImages:
 
         assert kept(done) == ["a"]
         assert (done.found, done.corrupt) == (2, 1)
-        assert done.collection.warnings == ("1 unreadable images were dropped: b",)
+        assert done.collection.warnings == ("1 unreadable images were dropped: b (it is truncated)",)
 
     def test_are_refused_when_they_should_fail(self) -> None:
         names = [f"{n}.png" for n in range(7)]

@@ -29,8 +29,9 @@ ELSEWHERE = {
     Reason.PARITY_FAILED,
     Reason.DISK_FULL,
     Reason.STORAGE_REFUSED,
+    Reason.WORKSPACE_ALTERED,
 }
-"""Reasons of reading versions and of training; rights are judged in tests/sources; the full disk has a test of its own below."""
+"""Reasons of reading versions and workspaces, and of training; tests/sources judges rights; the full disk has its own test below."""
 
 
 @dataclass(frozen=True)
