@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     """Image of model servers."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """Of both."""
+    gateway_millicores: int = Field(50, ge=0, le=1_000)
+    """Thousandths of a core that the gateway beside each model server on a cluster requests, on top of the server's own."""
 
     serving_hosts: str = Field("", pattern=r"^[A-Za-z0-9.,:\[\]-]*$")
     """Names, separated by commas, that clients of local model servers may ask for beside localhost, 127.0.0.1 and [::1]: those of

@@ -75,6 +75,8 @@ class Options:
     """Where Prometheus runs; empty: where the operator does."""
     ceilings: tuple[tuple[str, str], ...] = ()
     """Environment variables with the ceilings for images of requests."""
+    gateway_millicores: int = 50
+    """What the gateway beside each server requests."""
     clients: tuple[Mapping[str, Any], ...] = ({"podSelector": {}},)
     """Who may send requests, as peers of a NetworkPolicy."""
     dns_peers: Peers = DNS
@@ -92,6 +94,7 @@ def options(settings: Settings, objects_root: str) -> Options:
         dns_peers=settings.dns_peers,
         storage_peers=settings.storage_peers,
         pull_policy=settings.image_pull_policy,
+        gateway_millicores=settings.gateway_millicores,
         objects_claim=settings.objects_claim,
         objects_secret=settings.objects_secret,
         s3_endpoint=settings.s3_endpoint,

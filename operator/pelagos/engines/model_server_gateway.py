@@ -21,8 +21,9 @@ NAME = "gateway"
 CONFIG = "PELAGOS_GATEWAY_CONFIG"
 LIMITS = Limits(connections=1024, all_connections=4096, heap_bytes=384 * MIB)
 """Within the memory of the container, with what Envoy itself needs."""
-RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
-"""Idle it needs little; the limit is for images under way, of which the largest have 64 MiB."""
+_MEMORY = "128Mi"
+_LIMITS = {"cpu": "1", "memory": "512Mi"}
+"""Idle it needs little; the limits are for images in flight, of which the largest have 64 MiB."""
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - a pod's own network
 _MODULE = "pelagos_pipelines.serving.gateway"
 _COMMAND = ["python3", "-m", _MODULE]
@@ -50,7 +51,7 @@ def container(want: ServiceWant, given: Options) -> dict[str, Any]:
             {"name": "PELAGOS_SOCKETS", "value": model_server.SOCKETS},
             model_server.NO_GPUS,
         ],
-        "resources": RESOURCES,
+        "resources": {"requests": {"cpu": f"{given.gateway_millicores}m", "memory": _MEMORY}, "limits": _LIMITS},
         "securityContext": model_server.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "lifecycle": {"preStop": {"exec": {"command": [*_COMMAND, "drain"]}}},

@@ -185,6 +185,7 @@ def _write_kustomization(
     }
     # Two model servers of one core each must fit beside it while one takes the other's place.
     container["resources"] = {"requests": {"cpu": "0"}}
+    container["env"].append({"name": "PELAGOS_GATEWAY_MILLICORES", "value": "0"})
     patch = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

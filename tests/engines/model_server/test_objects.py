@@ -155,6 +155,12 @@ def test_the_gateway_opens_the_pods_ports_and_leads_to_sockets_alone() -> None:
     assert len(model_server_gateway.config(WANT)) < 128 * 1024, "what Linux allows for a variable"
 
 
+def test_on_a_full_node_the_gateway_may_request_no_processor() -> None:
+    given = model_server.options(Settings(gateway_millicores=0), "/objects")
+    made = model_server_gateway.container(WANT, given)
+    assert made["resources"]["requests"]["cpu"] == "0m"
+
+
 def test_a_service_of_plain_pods_leads_to_the_gateway() -> None:
     pod = triton_deployment_objects.pod(WANT, "", GIVEN)
     assert "ports" not in pod["containers"][0]

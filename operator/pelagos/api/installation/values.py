@@ -50,6 +50,14 @@ class Engines(Part):
     serving_image: Annotated[
         str, Field(min_length=1, description="Image of model servers; without -cpu: with CUDA.")
     ] = "ghcr.io/pelagos/serving:0.1.0-cpu"
+    gateway_millicores: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000,
+            description="Thousandths of a core that the gateway beside each model server requests, on top of the server's.",
+        ),
+    ] = 50
     ca: Annotated[
         ObjectName,
         Field(

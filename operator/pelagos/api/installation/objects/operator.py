@@ -202,6 +202,7 @@ def _chosen() -> list[Any]:
         "PELAGOS_TRAINER_IMAGE": Value("engines.trainerImage"),
         "PELAGOS_SERVING_IMAGE": Value("engines.servingImage"),
         "PELAGOS_IMAGE_PULL_POLICY": Value("image.pullPolicy"),
+        "PELAGOS_GATEWAY_MILLICORES": Digits(Value("engines.gatewayMillicores")),
         "PELAGOS_KUBEFLOW_URL": Value("kubeflow.url"),
         "PELAGOS_TRACKING_URI": Value("tracking.url"),
         "PELAGOS_MONITORING_NAMESPACE": Value("networkPolicies.monitoringNamespace"),
