@@ -9,8 +9,10 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import signal
 import ssl
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +52,25 @@ async def work(kubeconfig: Path, claims: dict[str, Path]) -> None:
     with tempfile.TemporaryDirectory(prefix="kserve-stand-in-") as folder:
         node = Node(rest, claims, ENVIRONMENTS, Path(folder))
         try:
-            await asyncio.gather(controller.run(), node.run())
+            await _until_interrupted(controller.run(), node.run())
         finally:
             await node.stop()
+
+
+async def _until_interrupted(*work: Coroutine[Any, Any, None]) -> None:
+    """Cancel again until all have ended: an HTTP client whose own timeout falls together with a cancellation swallows it."""
+    tasks = {asyncio.ensure_future(each) for each in work}
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+    waiting = asyncio.ensure_future(interrupted.wait())
+    ended, _ = await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    pending = {*tasks, waiting} - ended
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1)
+    for task in ended & tasks:
+        task.result()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -34,9 +35,13 @@ def program(plane: ControlPlane, tmp_path: Path) -> Iterator[None]:
     ]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=log, stderr=log)
-    yield
-    process.send_signal(2)
-    assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    try:
+        yield
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def test_an_inference_service_is_served_by_the_program(
