@@ -111,7 +111,9 @@ class Installation:
 
     def open_to_others(self) -> list[str]:
         """What other users of the machine could reach of the home folder, but for the given data, and of what lies elsewhere."""
-        found = {path for path in self.home.rglob("*") if (self.home / "data") not in (path, *path.parents)}
+        # os.walk, because folders may vanish meanwhile.
+        inside = {Path(folder, name) for folder, *names in os.walk(self.home) for each in names for name in each}
+        found = {path for path in inside if (self.home / "data") not in (path, *path.parents)}
         found |= {path for process in self.processes() for path in _temporary_files(process)}
         return sorted(str(path) for path in {self.home, *found} if _is_open(path))
 
