@@ -151,7 +151,9 @@ def _temporary_files(process: int) -> set[Path]:
             named.add(Path(line.split(maxsplit=5)[-1]))
         for link in Path(f"/proc/{process}/fd").iterdir():
             named.add(link.readlink())
-    return {path for path in named if path.is_relative_to("/dev/shm") or path.is_relative_to("/tmp")}
+    temporary = {path for path in named if path.is_relative_to("/dev/shm") or path.is_relative_to("/tmp")}
+    # Programs and libraries are no secrets, and a clone may lie below /tmp.
+    return {path for path in temporary if not path.is_relative_to(ROOT)}
 
 
 def _is_open(path: Path) -> bool:

@@ -39,9 +39,11 @@ def work(folder: str) -> None:
         file.write("begun\n")
     print("the step is at work")
     while not (place / "succeed").exists():
-        if (place / "fail").exists():
+        failure = place / "fail"
+        message = failure.read_text() if failure.exists() else ""
+        if message:
             child.kill()
-            raise ValueError((place / "fail").read_text())
+            raise ValueError(message)
         time.sleep(0.02)
     child.kill()
 

@@ -48,6 +48,12 @@ def answer(status: int, **arguments: Any) -> Callable[[web.Request], Awaitable[w
 
 
 MLFLOW_ERROR = '{"error_code": "%s", "message": "what MLflow says"}'
+LOST_RACES = (
+    "(sqlite3.IntegrityError) UNIQUE constraint failed: registered_model_aliases.name",
+    '(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "registered_model_alias_pk"',
+    "(pymysql.err.IntegrityError) (1062, \"Duplicate entry 'detector-champion' for key 'PRIMARY'\")",
+)
+"""What MLflow passes on of SQLite, PostgreSQL and MySQL when somebody else made the same at the same time."""
 
 
 @pytest.mark.parametrize(
@@ -72,6 +78,15 @@ async def test_answers_become_errors(serve: Serve, status: int, text: str, expec
     with pytest.raises(expected, match="what MLflow says") as caught:
         await rest.get("runs/get", run_id="1")
     assert type(caught.value) is expected
+    await rest.close()
+
+
+@pytest.mark.parametrize("text", LOST_RACES)
+async def test_who_lost_a_race_in_the_database_is_told_that_it_exists(serve: Serve, text: str) -> None:
+    said = json.dumps({"error_code": "BAD_REQUEST", "message": text})
+    rest = MlflowRest(await serve(answer(400, text=said)))
+    with pytest.raises(ExistsError):
+        await rest.post("registered-models/alias", {})
     await rest.close()
 
 

@@ -102,7 +102,7 @@ class Pair:
             process = subprocess.Popen(command, env={**os.environ, **ours}, stdout=log, stderr=log)
         made = OperatorProcess(process, home)
         self.operators.append(made)
-        until(lambda: made.ask("/readyz")[0] == 200, "it is ready", seconds=30)
+        until(lambda: made.ask("/readyz")[0] == 200, "it is ready", seconds=120)
         return made
 
     def lead_and_stand_by(self) -> tuple[OperatorProcess, OperatorProcess]:
@@ -132,7 +132,7 @@ class Pair:
         (self.folder / "shared" / "stall").unlink()
 
 
-def until(holds: Callable[[], bool], what: str, *, seconds: float = 20.0) -> float:
+def until(holds: Callable[[], bool], what: str, *, seconds: float = 60.0) -> float:
     """Wait; returns how long it took."""
     began = time.monotonic()
     while not holds():

@@ -31,7 +31,7 @@ ELSEWHERE = {
     Reason.STORAGE_REFUSED,
     Reason.WORKSPACE_ALTERED,
 }
-"""Reasons of reading versions and workspaces, and of training; tests/sources judges rights; the full disk has its own test below."""
+"""Reasons of reading versions and workspaces, and of training; tests/sources judges rights; a test below fills the disk."""
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,11 @@ class MlflowRegistry:
         present = (await self._aliases(version.model)).get(alias)
         if present is None or int(present) < int(version.version):
             body = {"name": version.model, "alias": alias, "version": version.version}
-            await self._rest.post("registered-models/alias", body)
+            # Who sets an alias at the same time as somebody else is told that it exists; the second time it is moved.
+            try:
+                await self._rest.post("registered-models/alias", body)
+            except ExistsError:
+                await self._rest.post("registered-models/alias", body)
         tag = {"name": version.model, "version": version.version, "key": ALIAS_PENDING_TAG}
         with contextlib.suppress(AbsentError):
             await self._rest.delete("model-versions/delete-tag", tag)

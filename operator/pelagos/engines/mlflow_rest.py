@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 from dataclasses import dataclass
 from time import monotonic
@@ -32,6 +33,8 @@ SYSTEM = "MLflow"
 TIMEOUT = 10.0
 _RETRIABLE = frozenset({408, 425, 429, 499})
 """Client errors that mean "not now"."""
+_UNIQUE = re.compile(r"UNIQUE constraint failed|violates unique constraint|Duplicate entry|unique index", re.IGNORECASE)
+"""How databases say that somebody else made the same at the same time, which MLflow passes on as a bad request."""
 
 
 class AbsentError(RejectedError):
@@ -250,6 +253,6 @@ def _answer(status: int, content: bytes, what: str) -> dict[str, Any]:
     code = body.get("error_code") if isinstance(body, dict) else None
     if code == "RESOURCE_DOES_NOT_EXIST":
         raise AbsentError(SYSTEM, text)
-    if code == "RESOURCE_ALREADY_EXISTS":
+    if code == "RESOURCE_ALREADY_EXISTS" or (code == "BAD_REQUEST" and _UNIQUE.search(text)):
         raise ExistsError(SYSTEM, text)
     raise RejectedError(SYSTEM, message)
