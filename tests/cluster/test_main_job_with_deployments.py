@@ -256,7 +256,8 @@ def test_a_drained_node_takes_the_service_down_and_up_again(served: Site) -> Non
 def test_the_deletion_of_the_three_resources_leaves_nothing(served: Site, platform: Platform) -> None:
     served.kubectl("delete", "modelservice/detector", "trainingrun/detector", "dataset/frames", "--timeout=120s")
 
-    served.wait("no pod is left", lambda: not served.pods(), 60)
+    # Longer than a pod may take to finish the requests in flight.
+    served.wait("no pod is left", lambda: not served.pods(), 180)
     left = served.kubectl("get", "deployments,services,hpa,pdb,networkpolicies,configmaps", "-o", "name").split()
     assert set(left) <= {"configmap/kube-root-ca.crt"}
     assert platform.storage().keys(BUCKET, "objects/") == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,21 @@ def uninstall(site: Site, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("others")
-@pytest.mark.parametrize("overlay", ["kserve", "monitoring", "networkpolicies", "single-namespace"])
-def test_applying_twice_changes_nothing_and_uninstalling_leaves_nothing(site: Site, overlay: str) -> None:
+@pytest.mark.parametrize(
+    ("overlay", "components"), [("kserve", ("monitoring", "networkpolicies")), ("single-namespace", ())]
+)
+def test_applying_twice_changes_nothing_and_uninstalling_leaves_nothing(
+    site: Site, tmp_path: Path, overlay: str, components: Sequence[str]
+) -> None:
     before = site.everything()
-    folder = OVERLAYS / overlay
+    folder = tmp_path / "with-components"
+    folder.mkdir()
+    up = "/".join([".."] * len(folder.parts[1:])) + str(rendering.MANIFESTS)
+    (folder / "kustomization.yaml").write_text(
+        kustomization(
+            resources=[f"{up}/overlays/{overlay}"], components=[f"{up}/components/{name}" for name in components]
+        )
+    )
 
     first = site.apply(folder)
     assert all(line.endswith(" created") for line in first)
