@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pelagos.api import meta
 from pelagos.embedded import addresses, binaries, credentials, parts, tether
 from pelagos.embedded.layout import Layout
 
@@ -78,6 +79,15 @@ class ControlPlane:
                 spec = definition["spec"]
                 _wait_until(partial(self._serves, spec), f"{definition['metadata']['name']} is served")
 
+    def remove_crds(self) -> None:
+        """Delete ours, with all that was made of them, and wait until the API server no longer serves our group."""
+        collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        for definition in filter(_is_ours, self.request("GET", collection)["items"]):
+            self._finalize(definition["spec"])
+            self.request("DELETE", f"{collection}/{definition['metadata']['name']}")
+        _wait_until(lambda: not any(map(_is_ours, self.request("GET", collection)["items"])), "our kinds are gone")
+        _wait_until(self._serves_no_group, "our group is gone")
+
     def create_namespace(self, name: str) -> None:
         """Create a namespace; use one per test rather than one server per test."""
         self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
@@ -111,9 +121,24 @@ class ControlPlane:
             return False
         return True
 
+    def _finalize(self, spec: dict[str, Any]) -> None:
+        """Nobody waits for the operator to clean up after what goes with its kind."""
+        plural, base = spec["names"]["plural"], f"/apis/{spec['group']}/{spec['versions'][0]['name']}"
+        for body in self.request("GET", f"{base}/{plural}")["items"]:
+            path = f"{base}/namespaces/{body['metadata']['namespace']}/{plural}/{body['metadata']['name']}"
+            nothing = {"metadata": {"finalizers": None}}
+            self.request("PATCH", path, nothing, kind="application/merge-patch+json")
+
+    def _serves_no_group(self) -> bool:
+        return all(group["name"] != meta.GROUP for group in self.request("GET", "/apis")["groups"])
+
     def tls(self) -> ssl.SSLContext:
         """Trusts the server's certificate."""
         return ssl.create_default_context(cafile=str(self.authority))
+
+
+def _is_ours(definition: dict[str, Any]) -> bool:
+    return bool(definition["spec"]["group"] == meta.GROUP)
 
 
 def start_control_plane(folder: Path, options: Sequence[str] = ()) -> ControlPlane:

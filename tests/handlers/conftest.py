@@ -43,12 +43,19 @@ class Starting:
         return len(journal.read_text().splitlines()) if journal.exists() else 0
 
 
-@pytest.fixture
-def bare(tmp_path: Path) -> Iterator[ControlPlane]:
-    """An API server that does not know us."""
-    running = start_control_plane(tmp_path / "plane")
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One API server for all tests."""
+    running = start_control_plane(tmp_path_factory.mktemp("plane"))
     yield running
     running.stop()
+
+
+@pytest.fixture
+def bare(server: ControlPlane) -> Iterator[ControlPlane]:
+    """An API server that does not know us."""
+    yield server
+    server.remove_crds()
 
 
 @pytest.fixture
