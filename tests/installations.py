@@ -152,8 +152,8 @@ def _temporary_files(process: int) -> set[Path]:
         for link in Path(f"/proc/{process}/fd").iterdir():
             named.add(link.readlink())
     temporary = {path for path in named if path.is_relative_to("/dev/shm") or path.is_relative_to("/tmp")}
-    # Programs and libraries are no secrets, and a clone may lie below /tmp.
-    return {path for path in temporary if not path.is_relative_to(ROOT)}
+    # Programs and libraries are no secrets; a clone, and the user's caches, may lie below /tmp.
+    return {path for path in temporary if not (path.is_relative_to(ROOT) or path.is_relative_to(Path.home()))}
 
 
 def _is_open(path: Path) -> bool:
