@@ -17,9 +17,13 @@ def test_a_secret_in_a_command_line_is_found(tmp_path: Path) -> None:
     secrets = command_lines.secrets_of(tmp_path)
     assert secrets == {secret.encode()}
     assert command_lines.told(secrets) == []
-    command = [sys.executable, "-c", "import sys; sys.stdin.read()", f"--restricted={secret}"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    program = "import sys; print('here', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", program, f"--restricted={secret}"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        # A process that was just started has no command line for a moment.
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
         ((line, found),) = command_lines.told(secrets)
         assert b"--restricted" in line
         assert found == secret.encode()
