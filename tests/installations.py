@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pelagos.embedded import binaries
 from tracking_servers import login
 
 ROOT = Path(__file__).parents[1]
@@ -152,8 +153,9 @@ def _temporary_files(process: int) -> set[Path]:
         for link in Path(f"/proc/{process}/fd").iterdir():
             named.add(link.readlink())
     temporary = {path for path in named if path.is_relative_to("/dev/shm") or path.is_relative_to("/tmp")}
-    # Programs and libraries are no secrets; a clone, and the user's caches, may lie below /tmp.
-    return {path for path in temporary if not (path.is_relative_to(ROOT) or path.is_relative_to(Path.home()))}
+    # The programs that run may lie below /tmp, too, and are no secrets. Nothing else is passed over.
+    programs = (ENVIRONMENTS, Path(sys.base_prefix), binaries.cache())
+    return {path for path in temporary if not any(map(path.is_relative_to, programs))}
 
 
 def _is_open(path: Path) -> bool:

@@ -52,8 +52,9 @@ LOST_RACES = (
     "(sqlite3.IntegrityError) UNIQUE constraint failed: registered_model_aliases.name",
     '(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "registered_model_alias_pk"',
     "(pymysql.err.IntegrityError) (1062, \"Duplicate entry 'detector-champion' for key 'PRIMARY'\")",
+    "(pyodbc.IntegrityError) Cannot insert duplicate key row in object 'dbo.aliases' with unique index 'ix'. (2601)",
 )
-"""What MLflow passes on of SQLite, PostgreSQL and MySQL when somebody else made the same at the same time."""
+"""What MLflow passes on of SQLite, PostgreSQL, MySQL and SQL Server when somebody else made the same at the same time."""
 
 
 @pytest.mark.parametrize(
