@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -279,3 +279,29 @@ async def test_of_two_versions_of_one_resource_the_first_stays(rest: MlflowRest)
     assert found is not None
     assert found.version == "1"
     assert await registries[0].find_by_version(asked.model, "2") is None
+
+
+class OvertakenRest(MlflowRest):
+    """Between a search and the next request, another operator deletes the second of the two versions that it found."""
+
+    async def get(self, operation: str, **parameters: str) -> dict[str, Any]:
+        answer = await super().get(operation, **parameters)
+        found = answer.get("model_versions", ())
+        if len(found) > 1:
+            second = max(found, key=lambda version: int(version["version"]))
+            await super().delete("model-versions/delete", {"name": second["name"], "version": second["version"]})
+        return answer
+
+
+async def test_a_version_that_another_operator_deletes_meanwhile_is_passed_over(
+    rest: MlflowRest, mlflow_uri: str
+) -> None:
+    asked = want()
+    first = await MlflowRegistry(rest).register(asked, owned)
+    await plant(MlflowRegistry(rest), asked.model, {**asked.tags, UID_TAG: asked.uid})
+    overtaken = OvertakenRest(mlflow_uri)
+
+    again = await MlflowRegistry(overtaken).register(asked, owned)
+    await overtaken.close()
+
+    assert again == first

@@ -129,20 +129,15 @@ class MlflowRegistry:
             ALIAS_TAG
         ):  # others may have set the first; the second is under our seal
             await self._point(version, alias)
-            return await self._get(version.model, version.version)
+            pointed = await self.find_by_version(version.model, version.version)
+            if pointed is None:
+                raise OutageError(mlflow_rest.SYSTEM, f"a version of {version.model!r} was deleted while it was made")
+            return pointed
         return version
 
     async def _delete_version(self, model: str, version: str) -> None:
         with contextlib.suppress(AbsentError):
             await self._rest.delete("model-versions/delete", {"name": model, "version": version})
-
-    async def _get(self, model: str, number: str) -> ModelVersion:
-        version = await self.find_by_version(model, number)
-        if version is None:
-            raise RejectedError(
-                mlflow_rest.SYSTEM, f"version {number} of model {model!r} was deleted while it was made"
-            )
-        return version
 
     async def _aliases(self, model: str) -> Mapping[str, str]:
         try:
@@ -154,8 +149,9 @@ class MlflowRegistry:
     async def _ours(self, model: str, uid: str, ownership: Ownership) -> list[ModelVersion]:
         """The model's versions that carry ``uid`` under our seal, the first first."""
         found = await self._search(f"tags.`{UID_TAG}` = {mlflow_rest.quoted(uid)}", model)
-        # A search does not tell the aliases of what it finds.
-        return [await self._get(model, version.version) for version in found if ownership(version) is not None]
+        # A search does not tell the aliases of what it finds; and another operator may delete what it found, as the second.
+        looked_up = [await self.find_by_version(model, version.version) for version in found if ownership(version)]
+        return [version for version in looked_up if version is not None]
 
     async def _search(self, wanted: str, model: str) -> list[ModelVersion]:
         """The model's versions of which a filter holds, ascending.
