@@ -42,7 +42,7 @@ class Installation:
         }
         return {**os.environ, **{name: str(value) for name, value in variables.items()}}
 
-    def run(self, *command: str | Path, text: str | None = None, check: bool = True) -> str:
+    def run(self, *command: str | Path, text: str | None = None, check: bool = True, seconds: float = 600) -> str:
         """Run a program; fails with what it printed."""
         done = subprocess.run(
             [str(word) for word in command],
@@ -51,7 +51,7 @@ class Installation:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=seconds,
             umask=0,  # the careless one of some users
         )
         if check and done.returncode != 0:
@@ -76,7 +76,8 @@ class Installation:
 
     def wait_ready(self, kind: str, name: str, seconds: int = 300) -> Any:
         """`kubectl wait --for=condition=Ready`; fails with the status."""
-        said = self.kubectl("wait", "--for=condition=Ready", f"{kind}/{name}", f"--timeout={seconds}s", check=False)
+        waited = ("--for=condition=Ready", f"{kind}/{name}", f"--timeout={seconds}s")
+        said = self.run(BIN / "kubectl", "wait", *waited, check=False, seconds=seconds + 60)
         body = self.get(kind, name)
         if "condition met" not in said:
             pytest.fail(f"{kind} {name} is not Ready: {json.dumps(body.get('status'), indent=1)}")

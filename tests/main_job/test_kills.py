@@ -9,11 +9,11 @@ import pytest
 
 from installations import Installation, dataset, service, training
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(1200)]
 IN_ORDER = True
 """One story, told by all tests of this module."""
 
-EPOCHS = 100
+EPOCHS = 60
 CROPS = "samples/phytoplankton-crops"
 NAMES = ("dataset/crops", "trainingrun/classifier", "modelservice/classifier")
 
@@ -72,7 +72,7 @@ def test_a_killed_part_is_restarted_and_the_training_goes_on(training_site: Inst
 
 
 def test_after_all_that_every_epoch_was_trained_once(training_site: Installation) -> None:
-    body = training_site.wait_ready("trainingrun", "classifier", 600)
+    body = training_site.wait_ready("trainingrun", "classifier", 900)
 
     workspace = training_site.home / "objects" / "workspaces" / body["status"]["pipelineRun"]["id"]
     history = json.loads((workspace / "history.json").read_text(encoding="utf-8"))
