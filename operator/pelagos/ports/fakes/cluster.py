@@ -7,6 +7,7 @@ It does not refuse invalid specs: servers without CEL let those through, and rec
 from __future__ import annotations
 
 import functools
+import marshal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -199,10 +200,8 @@ def _schema(model: type[meta.ApiModel]) -> schemas.Schema:
 
 
 def _copied(value: Any) -> Any:
-    """A copy of JSON. Half of the time of simulated worlds would go into a copy that expects anything else."""
-    if isinstance(value, dict):
-        return {name: _copied(item) for name, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
+    """A copy of JSON. Copying it in Python took a third of the time of simulated worlds."""
+    return marshal.loads(marshal.dumps(value))  # noqa: S302  what it has just written itself
 
 
 def merged(target: Any, patch: Any) -> Any:
