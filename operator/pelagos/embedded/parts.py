@@ -108,6 +108,9 @@ def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], toke
         "--service-account-issuer=https://kubernetes.default.svc",
         # No controller makes service accounts here, so nothing may wait for them.
         "--disable-admission-plugins=ServiceAccount",
+        # Beta versions that nothing here uses cost this server half of its processor time, at its start and later. It does not
+        # start without those of priority and fairness; disruption budgets had no other version then.
+        "--runtime-config=api/beta=false,flowcontrol.apiserver.k8s.io/v1beta1=true,policy/v1beta1=true",
         "--profiling=false",
     )
     return Part(
