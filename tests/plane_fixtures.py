@@ -12,7 +12,7 @@ from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.wiring import Credentials, rest_client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """One API server for all tests, with our kinds."""
     running = start_control_plane(tmp_path_factory.mktemp("plane"))

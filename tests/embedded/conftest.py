@@ -37,7 +37,7 @@ async def supervisor(layout: Layout) -> AsyncIterator[Supervisor]:
     await running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[planes.ControlPlane]:
     """One real API server for all tests of this folder, without our resources."""
     running = planes.start_control_plane(tmp_path_factory.mktemp("control-plane"))

@@ -12,14 +12,14 @@ from model_packages import environments, make_want, packages
 __all__ = ["environments", "make_want", "packages"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[installed.Site]:
     """An API server with nothing of ours."""
     with installed.site(tmp_path_factory.mktemp("site")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def strict_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[installed.Site]:
     """Another, which enforces policies on pods, and who may let an owner wait for what it owns (as OpenShift does)."""
     plugins = "PodSecurityPolicy,OwnerReferencesPermissionEnforcement"

@@ -25,7 +25,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pipeline_worlds.compile_flows(tmp_path_factory.mktemp("compiled"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One warm fork server for all worlds, so that a run begins in a tenth of a second."""
     folder = tmp_path_factory.mktemp("server")
