@@ -8,9 +8,14 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 import leftovers
+
+# How long an example takes says more of the machine, which may be busy, than of the code.
+hypothesis.settings.register_profile("busy machine", deadline=None)
+hypothesis.settings.load_profile("busy machine")
 
 _OUTER = os.environ.get(leftovers.VARIABLE, "by-hand").split(".")[0]
 _TOGETHER = frozenset({"embedded", "handlers", "integration", "leadership", "main_job", "monitoring", "tenancy"})
