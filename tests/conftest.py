@@ -18,6 +18,11 @@ hypothesis.settings.register_profile("busy machine", deadline=None)
 hypothesis.settings.load_profile("busy machine")
 
 _OUTER = os.environ.get(leftovers.VARIABLE, "by-hand").split(".")[0]
+# As in the pod of every step (engines/kubeflow_placement.py): threads that spin while they wait for each other only take time
+# from the tests beside them. This comes before anything imports torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 _TOGETHER = frozenset({"embedded", "handlers", "integration", "leadership", "main_job", "monitoring", "tenancy"})
 """Folders whose tests share servers that take seconds to start, and a part of a core as long as they run."""
 _SHARING = {"engines": ("test_registry.py", "test_tracking.py")}
