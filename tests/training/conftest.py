@@ -29,16 +29,21 @@ class MlflowServer:
 
     def start(self) -> None:
         """Start and wait until it answers."""
+        # The worker that ``mlflow server`` starts, without the process that would start it and only wait.
         command = [
-            *(str(TRACKING / "bin" / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(self._port)),
-            *("--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"),
-            *("--artifacts-destination", str(self._folder / "artifacts"), "--workers", "1"),
+            *(str(TRACKING / "bin" / "python"), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(self._port)),
+            "mlflow.server.fastapi_app:app",
         ]
         environment = {
             "PATH": f"{TRACKING / 'bin'}:{os.environ['PATH']}",
             "HOME": str(self._folder),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{self._folder}/mlflow.db",
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(self._folder / "artifacts"),
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            "_MLFLOW_SGI_NAME": "uvicorn",
         }
         log = self._folder / "log"
         with log.open("ab") as output:
@@ -48,7 +53,8 @@ class MlflowServer:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                # Its database is made when the first request needs it, which clients would not wait for.
+                with urllib.request.urlopen(f"{self.uri}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=120):
                     return
             except OSError:
                 time.sleep(0.2)
