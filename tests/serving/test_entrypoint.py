@@ -41,13 +41,20 @@ Start = Callable[..., "Pod"]
 
 
 class Pod:
-    """A started entrypoint, and the gateway before it."""
+    """A started entrypoint, and the gateway before it, which is started for those who wait for the model."""
+
+    gateway: subprocess.Popen[bytes]
 
     def __init__(
-        self, process: subprocess.Popen[bytes], gateway: subprocess.Popen[bytes], address: str, log: Path, sockets: Path
+        self,
+        process: subprocess.Popen[bytes],
+        start_gateway: Callable[[], subprocess.Popen[bytes]],
+        address: str,
+        log: Path,
+        sockets: Path,
     ) -> None:
         self.process = process
-        self.gateway = gateway
+        self.start_gateway = start_gateway
         self.address = address
         self.log = log
         self.sockets = sockets
@@ -63,6 +70,8 @@ class Pod:
                 return error.code, error.read().decode()
 
     def wait_until_ready(self, model: str) -> None:
+        if not hasattr(self, "gateway"):
+            self.gateway = self.start_gateway()
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.words()
@@ -96,12 +105,29 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start the entrypoint for a package; ``changes`` to its environment, None removes a variable."""
+    with starting(tmp_path) as begin:
+        yield begin
+
+
+@pytest.fixture(scope="module")
+def served(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
+    """A pod that serves the package ``package`` beside its log, for tests that end none of its processes."""
+    folder = tmp_path_factory.mktemp("served")
+    with starting(folder) as begin:
+        pod = begin(shutil.copytree(package, folder / "package"))
+        pod.wait_until_ready("detector")
+        yield pod
+
+
+@contextlib.contextmanager
+def starting(folder_of_logs: Path) -> Iterator[Start]:
+    """What starts pods, which end with the block."""
     pods: list[Pod] = []
 
     def begin(folder: Path, module: str = "entrypoint", **changes: str | None) -> Pod:
         config = triton_config.render(configured(folder, "detector")) if folder.exists() else "name: 'x'"
         address = free_address(PORTS)
-        scratch = tmp_path / f"tmp-{len(pods)}"
+        scratch = folder_of_logs / f"tmp-{len(pods)}"
         scratch.mkdir()
         # The path of a Unix socket must be short.
         sockets = Path(tempfile.mkdtemp(prefix="pod-"))
@@ -116,30 +142,35 @@ def start(tmp_path: Path) -> Iterator[Start]:
             "PELAGOS_TRITON_CONFIG": config,
         }
         environment = {name: value for name, value in (variables | changes).items() if value is not None}
-        log = tmp_path / f"log-{len(pods)}"
+        log = folder_of_logs / f"log-{len(pods)}"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"pelagos_pipelines.serving.{module}"],
                 env=environment, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
-        with log.with_name(f"gateway-{len(pods)}").open("wb") as output:
-            before = subprocess.Popen(
-                [sys.executable, "-m", "pelagos_pipelines.serving.gateway"],
-                env=environment | {"PELAGOS_GATEWAY_CONFIG": gateway_config(sockets, address)},
-                stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
-        pods.append(Pod(process, before, address, log, sockets))
+
+        def start_gateway() -> subprocess.Popen[bytes]:
+            with log.with_name(log.name.replace("log", "gateway")).open("wb") as output:
+                return subprocess.Popen(
+                    [sys.executable, "-m", "pelagos_pipelines.serving.gateway"],
+                    env=environment | {"PELAGOS_GATEWAY_CONFIG": gateway_config(sockets, address)},
+                    stdout=output, stderr=output, start_new_session=True,
+                )  # fmt: skip
+
+        pods.append(Pod(process, start_gateway, address, log, sockets))
         return pods[-1]
 
-    yield begin
-    for pod in pods:
-        for process in (pod.process, pod.gateway):
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        # Only its own: others serve on this machine too.
-        entrypoint.free_shared_memory(settings_of(pod.sockets))
-        shutil.rmtree(pod.sockets)
+    try:
+        yield begin
+    finally:
+        for pod in pods:
+            for process in (pod.process, getattr(pod, "gateway", None)):
+                if process is not None and process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            # Only its own: others serve on this machine too.
+            entrypoint.free_shared_memory(settings_of(pod.sockets))
+            shutil.rmtree(pod.sockets)
 
 
 def settings_of(sockets: Path) -> entrypoint.Settings:
@@ -168,30 +199,24 @@ def digest(package: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "0"
 
 
-def test_the_model_is_served_on_the_ports_of_the_contract(start: Start, package: Path) -> None:
-    pod = start(package)
-    pod.wait_until_ready("detector")
+def test_the_model_is_served_on_the_ports_of_the_contract(served: Pod) -> None:
     for port in PORTS:
-        socket.create_connection((pod.address, port), timeout=5).close()
-    status, config = pod.get("/v2/models/detector/config")
+        socket.create_connection((served.address, port), timeout=5).close()
+    status, config = served.get("/v2/models/detector/config")
     assert (status, config["name"], config["backend"]) == (200, "detector", "python")
-    assert b"nv_inference_request_success" in urllib.request.urlopen(f"http://{pod.address}:8002/metrics").read()
+    assert b"nv_inference_request_success" in urllib.request.urlopen(f"http://{served.address}:8002/metrics").read()
 
 
-def test_nothing_but_the_gateway_listens_for_others(start: Start, package: Path) -> None:
-    pod = start(package)
-    pod.wait_until_ready("detector")
-    assert listening(pod.processes()) == {(pod.address, port) for port in PORTS}
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in pod.sockets.iterdir()}
+def test_nothing_but_the_gateway_listens_for_others(served: Pod) -> None:
+    assert listening(served.processes()) == {(served.address, port) for port in PORTS}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in served.sockets.iterdir()}
     assert modes.keys() == {"http", "grpc:1", "metrics", "admin"}
     assert not any(mode & 0o077 for mode in modes.values()), modes
 
 
-def test_no_command_line_holds_a_secret(start: Start, package: Path) -> None:
+def test_no_command_line_holds_a_secret(served: Pod) -> None:
     """There is none: what must be closed is not reachable."""
-    pod = start(package)
-    pod.wait_until_ready("detector")
-    commands = b"".join(Path(f"/proc/{process}/cmdline").read_bytes() for process in pod.processes())
+    commands = b"".join(Path(f"/proc/{process}/cmdline").read_bytes() for process in served.processes())
     assert b"tritonserver" in commands
     assert b"envoy" in commands
     for word in (b"secret", b"restricted", b"token", b"password", b"key="):
@@ -236,7 +261,7 @@ def test_a_server_that_was_killed_listens_again_where_the_gateway_looks(start: S
     with pytest.raises(urllib.error.HTTPError, match="503"):
         urllib.request.urlopen(f"http://{pod.address}:8080/v2/health/live", timeout=5).read()
     again = start(package, PELAGOS_SOCKETS=str(pod.sockets))
-    again.address = pod.address
+    again.address, again.gateway = pod.address, pod.gateway
     again.wait_until_ready("detector")
 
 
@@ -257,28 +282,23 @@ def listening(processes: list[int]) -> set[tuple[str, int]]:
     return found
 
 
-def test_nobody_can_change_what_is_served(start: Start, package: Path) -> None:
-    pod = start(package)
-    pod.wait_until_ready("detector")
+def test_nobody_can_change_what_is_served(served: Pod) -> None:
     for path in ("repository/index", "repository/models/detector/unload", "logging", "trace/setting"):
-        connection = http.client.HTTPConnection(pod.address, 8080, timeout=5)
+        connection = http.client.HTTPConnection(served.address, 8080, timeout=5)
         connection.request("POST", f"/v2/{path}", body=b"{}")
         answer = connection.getresponse()
         assert answer.status == 403, (path, answer.read())
         connection.close()
-    assert pod.get("/v2/models/detector/ready")[0] == 200
+    assert served.get("/v2/models/detector/ready")[0] == 200
 
 
-def test_what_is_served_is_a_copy_of_what_was_verified(start: Start, package: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(package, tmp_path / "package")
-    pod = start(folder)
-    pod.wait_until_ready("detector")
-    (served,) = (tmp_path / "tmp-0").glob("pelagos-*/repository/detector")
-    assert not any(path.is_symlink() for path in served.rglob("*"))
-    (folder / "model.onnx").write_bytes(b"altered later")
-    assert (served / "1/model.onnx").read_bytes() == (package / "model.onnx").read_bytes()
+def test_what_is_served_is_a_copy_of_what_was_verified(served: Pod, package: Path) -> None:
+    (copy,) = (served.log.parent / "tmp-0").glob("pelagos-*/repository/detector")
+    assert not any(path.is_symlink() for path in copy.rglob("*"))
+    (served.log.parent / "package/model.onnx").write_bytes(b"altered later")
+    assert (copy / "1/model.onnx").read_bytes() == (package / "model.onnx").read_bytes()
     ours = Path(packages.__file__).parents[1]
-    assert (served / "1/model.py").read_bytes() == (ours / "serving/model.py").read_bytes()
+    assert (copy / "1/model.py").read_bytes() == (ours / "serving/model.py").read_bytes()
 
 
 def test_a_server_ends_when_it_is_told_to(start: Start, package: Path) -> None:
