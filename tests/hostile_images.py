@@ -1,13 +1,13 @@
-"""Images that were made to hurt whoever decodes them, and damaged ones. Made on the spot, of some hundred kB."""
+"""Images that were made to hurt whoever decodes them, and damaged ones. Made when they are needed, once, of some hundred kB."""
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import struct
 import zlib
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -27,6 +27,7 @@ def png(width: int, height: int, rows: bytes, between: bytes = b"", bits: int = 
     return SIGNATURE + header + between + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
 
 
+@functools.cache
 def blank(width: int, height: int, between: bytes = b"") -> bytes:
     """A whole PNG of one bit a pixel: a few kilobytes for any number of pixels."""
     packed = zlib.compressobj(9)
@@ -51,6 +52,7 @@ def resized(jpeg: bytes, width: int, height: int) -> bytes:
     return jpeg[: place.end()] + struct.pack(">HH", height, width) + jpeg[place.end() + 4 :]
 
 
+@functools.cache
 def scans(width: int, height: int, times: int) -> bytes:
     """A progressive JPEG whose last scan comes again and again: each costs a pass over all blocks."""
     jpeg = resized(photo(progressive=True, side=(64, 64)), width, height)
@@ -64,10 +66,15 @@ def after_another_frame(jpeg: bytes) -> bytes:
     return jpeg[:2] + fake + jpeg[2:]
 
 
+@functools.cache
+def _packed(size: int) -> bytes:
+    return zlib.compress(bytes(size), 9)
+
+
 def inflating(name: bytes, size: int) -> bytes:
     """A text or profile of a PNG that is ``size`` zeros when it is unpacked."""
     head = {b"zTXt": b"c\0\0", b"iCCP": b"icc\0\0", b"iTXt": b"c\0\1\0\0\0"}[name]
-    return chunk(name, head + zlib.compress(bytes(size), 9))
+    return chunk(name, head + _packed(size))
 
 
 def animated(frames: int) -> bytes:
@@ -104,7 +111,7 @@ def _cut(name: str) -> bytes:
 
 
 DAMAGED: dict[str, Callable[[], bytes]] = {
-    name: partial(_cut, name)
+    name: functools.partial(_cut, name)
     for name in (
         *("half a JPEG", "half a JPEG with an end marker", "a JPEG with a hole", "a JPEG without its end marker"),
         *("the first scans of a progressive JPEG", "half a PNG", "a PNG without its end", "a PNG with a flipped byte"),

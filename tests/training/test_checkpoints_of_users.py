@@ -181,7 +181,7 @@ def rewritten(state: Any, change: Any, method: int = zipfile.ZIP_STORED) -> byte
     """A checkpoint of torch whose members went through ``change(name, content)``."""
     saved, written = io.BytesIO(), io.BytesIO()
     torch.save(state, saved)
-    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(written, "w", method) as new:
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(written, "w", method, compresslevel=1) as new:
         for name in old.namelist():
             new.writestr(name, change(name, old.read(name)))
     return written.getvalue()
