@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -65,10 +66,21 @@ def environments() -> Path:
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
     """Model packages made by the real exporter: the folder and the sha256 of the graph by task."""
     folder = tmp_path_factory.mktemp("packages")
-    builder = Path(__file__).parent / "engines/build_packages.py"
-    command = [ENVIRONMENTS / "pipelines/bin/python", builder, folder]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return {task: (uri, digest) for task, (uri, digest) in json.loads(done.stdout).items()}
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all processes of this run: the first that comes builds for all
+    listing, built = shared / "packages.json", shared / "packages-of-all"
+    with (shared / "packages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not listing.exists():
+            built.mkdir(exist_ok=True)
+            builder = Path(__file__).parent / "engines/build_packages.py"
+            command = [ENVIRONMENTS / "pipelines/bin/python", builder, built]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            listing.write_text(done.stdout)
+    shutil.copytree(built, folder, dirs_exist_ok=True)
+    made = json.loads(listing.read_text()).items()
+    return {task: (str(folder / Path(uri).relative_to(built)), digest) for task, (uri, digest) in made}
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-import kopf
-
+import pelagos.__main__  # noqa: F401  keeps kopf from importing the official client, here as well
 from pelagos import wiring
 from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.handlers import resources
@@ -101,6 +100,8 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
 
 def main() -> None:
     """Run until SIGTERM."""
+    import kopf
+
     settings = Settings()
     assert settings.namespace is not None
     logs.configure()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 from datetime import timedelta
 
-import kopf
-
+import pelagos.__main__  # noqa: F401  keeps kopf from importing the official client, here as well
 from pelagos import wiring
 from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.engines.kubernetes_tenants import KubernetesTenants, Place
@@ -70,6 +69,8 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
 
 def main() -> None:
     """Run until SIGTERM."""
+    import kopf
+
     settings = Settings()
     logs.configure()
     resources.configure(settings)
