@@ -61,10 +61,15 @@ def jpeg(image: Pixels) -> bytes:
     return bytes(cv2.imencode(".jpg", image)[1].tobytes())
 
 
-def expect(checkpoint: Path, file: Path, data: bytes) -> Detections:
+@pytest.fixture(scope="module")
+def reference(checkpoint: Path) -> YOLO:
+    return YOLO(checkpoint)
+
+
+def expect(reference: YOLO, file: Path, data: bytes) -> Detections:
     """What a user of ultralytics sees for the file."""
     file.write_bytes(data)
-    found = YOLO(checkpoint).predict(file, verbose=False, save=False)[0]
+    found = reference.predict(file, verbose=False, save=False)[0]
     height, width = found.orig_shape
     boxes = found.boxes
     return Detections(width, height, boxes.xyxy.numpy(), boxes.conf.numpy(), boxes.cls.numpy().astype(np.int32))
@@ -88,10 +93,10 @@ def assert_same(answer: dict[str, np.ndarray], row: int, want: Detections) -> No
 @pytest.mark.parametrize("encode", [png, jpeg])
 @pytest.mark.parametrize("size", SIZES)
 def test_an_image_gives_the_boxes_of_the_training_framework(
-    served: Server, checkpoint: Path, tmp_path: Path, size: tuple[int, int], encode: Callable[[Pixels], bytes]
+    served: Server, reference: YOLO, tmp_path: Path, size: tuple[int, int], encode: Callable[[Pixels], bytes]
 ) -> None:
     data = encode(make_image(*size, seed=0))
-    want = expect(checkpoint, tmp_path / ("image.png" if encode is png else "image.jpg"), data)
+    want = expect(reference, tmp_path / ("image.png" if encode is png else "image.jpg"), data)
     answer = served.infer("detector", [data])
     assert_same(answer, 0, want)
     rendered = json.loads(answer["prediction"][0, 0])
@@ -100,11 +105,11 @@ def test_an_image_gives_the_boxes_of_the_training_framework(
     assert {found["label"] for found in rendered["detections"]} <= set(LABELS)
 
 
-def test_a_batch_of_mixed_sizes_answers_in_order(served: Server, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_batch_of_mixed_sizes_answers_in_order(served: Server, reference: YOLO, tmp_path: Path) -> None:
     images = [png(make_image(*size, seed=1)) for size in SIZES]
     answer = served.infer("detector", images)
     for row, data in enumerate(images):
-        assert_same(answer, row, expect(checkpoint, tmp_path / f"{row}.png", data))
+        assert_same(answer, row, expect(reference, tmp_path / f"{row}.png", data))
 
 
 def test_the_probe_is_answered_as_the_package_says(served: Server, packaged: Path) -> None:
