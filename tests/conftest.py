@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _TOGETHER = frozenset({"embedded", "handlers", "integration", "leadership", "main_job", "monitoring", "tenancy"})
 """Folders whose tests share servers that take seconds to start, and a part of a core as long as they run."""
-_SHARING = {"engines": ("test_registry.py", "test_tracking.py")}
+_SHARING = {"engines": ("test_mlflow_access.py", "test_registry.py", "test_tracking.py")}
 """Modules of a folder that share one: an MLflow server takes half a minute of a busy machine to start."""
 
 

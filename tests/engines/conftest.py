@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from control_plane import ControlPlane, start_control_plane
-from model_packages import ENVIRONMENTS, environments, make_want, packages
+from mlflow_servers import MlflowServer
+from model_packages import environments, make_want, packages
 from serving_clusters import install_kserve
 
 __all__ = ["environments", "make_want", "mlflow_uri", "packages"]
@@ -33,35 +29,10 @@ def free_port() -> int:
 @pytest.fixture(scope="package")
 def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server on SQLite."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    port = free_port()
-    command: list[str | Path] = [
-        *(ENVIRONMENTS / "tracking/bin/mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
-        *("--artifacts-destination", folder / "artifacts", "--serve-artifacts"),
-    ]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        _wait(f"{uri}/health", server, folder / "log")
-        yield uri
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(20)
-
-
-def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    raise TimeoutError(log.read_text())
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    yield server.uri
+    server.kill()
 
 
 @pytest.fixture(scope="package")

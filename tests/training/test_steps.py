@@ -13,12 +13,12 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
+from mlflow_servers import MlflowServer
 from pelagos_pipelines.contract import Reason, RefusedError, TrainingResult
 from pelagos_pipelines.serving import images, predictor
 from pelagos_pipelines.tasks.evaluate import evaluate
 from pelagos_pipelines.tasks.export import export
 from pelagos_pipelines.tasks.train import train
-from training.conftest import MlflowServer
 from training.shapes import make_request, make_version
 
 ARCHITECTURES = ("yolov8n", "mobilenet_v3_small")

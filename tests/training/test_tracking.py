@@ -10,10 +10,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from faulty_proxy import Authority, make_authority, proxied
+from mlflow_servers import MlflowServer
 from pelagos_pipelines.training import tracking
 from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.tracking import DatasetUse, Tracker, TrackingError
-from training.conftest import MlflowServer
 
 
 def new_run(server: MlflowServer) -> tuple[MlflowClient, str]:
