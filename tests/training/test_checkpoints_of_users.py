@@ -255,10 +255,11 @@ def test_a_file_above_the_ceiling_is_not_even_copied(tmp_path: Path, monkeypatch
     assert not (tmp_path / "taken.pt").exists()
 
 
-def test_words_of_a_refusal_quote_nothing(tmp_path: Path) -> None:
-    (tmp_path / "a.pt").write_bytes(b"root:x:0:0:root:/root:/bin/bash\n")
+@pytest.mark.parametrize("line", ["root:x:0:0:root:/root:/bin/bash", "client-key: root:x", "croot\nroot:x"])
+def test_words_of_a_refusal_quote_nothing(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.pt").write_text(f"{line}\nroot:x:\n")
 
-    assert "root:x" not in refusal(tmp_path / "a.pt").failure.message
+    assert "root" not in refusal(tmp_path / "a.pt").failure.message
 
 
 @pytest.mark.parametrize("path", ["../outside.pt", "/etc/passwd", "link.pt", "folder/../../outside.pt"])

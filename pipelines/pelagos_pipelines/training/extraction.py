@@ -12,6 +12,7 @@ import math
 import mmap
 import os
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,7 @@ HARMLESS = (
 _HARMLESS_BUILTINS = frozenset(
     {"set", "frozenset", "dict", "list", "tuple", "slice", "complex", "bytearray", "getattr", "object"}
 )
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _KINDS = {
     "DoubleStorage": "F64",
     "FloatStorage": "F32",
@@ -192,7 +194,8 @@ def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 def _refuse_code(names: set[str]) -> None:
     strange = sorted(name for name in names if not _is_harmless(name))
     if strange:
-        shown = ", ".join(name[:80] for name in strange[:5])
+        # A file that is no pickle can read as one that refers to its first lines.
+        shown = ", ".join(name[:80] if _NAME.fullmatch(name) else "something without a name" for name in strange[:5])
         raise TaskRefusedError(
             f"the checkpoint holds more than tensors: it would run or build {shown}; nothing was executed."
             " Save only the weights (model.state_dict()) or a checkpoint of the training framework itself",
