@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.embedded, pytest.mark.timeout(1200)]
 IN_ORDER = True
 """One story, told by all tests of this module."""
 
-EPOCHS = 60
+EPOCHS = 40
 CROPS = "samples/phytoplankton-crops"
 NAMES = ("dataset/crops", "trainingrun/classifier", "modelservice/classifier")
 
