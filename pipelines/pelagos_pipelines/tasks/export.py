@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pelagos_pipelines import sealing
-from pelagos_pipelines.contract import ModelPackage, Parity, TrainingResult
+from pelagos_pipelines.contract import ModelPackage, Parity, Task, TrainingResult
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.tasks import evaluate, runs, train
 
 if TYPE_CHECKING:
     from pelagos_pipelines.serving.geometry import Pixels
-    from pelagos_pipelines.serving.predictor import Prediction, Settings
+    from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
     from pelagos_pipelines.training.families import Family
 
 PARITY_IMAGES = 16
@@ -66,9 +66,9 @@ def _export(run: runs.Run) -> None:
     settings = family.export(checkpoint, onnx)
     samples = truth.read(run.with_dataset("test")).samples("test")
     images = [sample.pixels() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
-    exported = _Exported(family, checkpoint, onnx, settings)
-    parity = _prove(run, exported, images)
-    probe, known = _probe(exported, images)
+    exported = _Exported(family, checkpoint, onnx, settings, images)
+    parity = _prove(run, exported)
+    probe, known = _probe(exported)
     written = package.write(
         package.Content(
             family=family.NAME,
@@ -121,31 +121,39 @@ def _publish(run: runs.Run, folder: Path) -> str:
 
 @dataclass(frozen=True)
 class _Exported:
-    """A checkpoint, and the graph that was made of it."""
+    """A checkpoint, the graph that was made of it, and images to compare them on."""
 
     family: Family
     checkpoint: Path
     onnx: Path
     settings: Settings
+    images: Sequence[Pixels]
+    _answers: dict[Thresholds, list[Prediction]] = field(default_factory=dict)
+
+    def answers(self, thresholds: Thresholds) -> list[Prediction]:
+        """What the checkpoint says to the images; they go through it once for each of the thresholds."""
+        if self.family.TASK is Task.CLASSIFICATION:  # no thresholds apply
+            thresholds = type(thresholds)()
+        if thresholds not in self._answers:
+            self._answers[thresholds] = list(self.family.predict(self.checkpoint, self.images, thresholds))
+        return self._answers[thresholds]
 
 
-def _prove(run: runs.Run, exported: _Exported, images: Sequence[Pixels]) -> Parity:
+def _prove(run: runs.Run, exported: _Exported) -> Parity:
     """Compare at the confidence that users get, or lower for a model that is not that sure of anything: never vacuously."""
     from pelagos_pipelines.export import parity
     from pelagos_pipelines.serving.predictor import Detections, Predictor, Thresholds
 
-    family, checkpoint = exported.family, exported.checkpoint
     lowest = Thresholds(confidence=evaluate.LOWEST_CONFIDENCE)
-    seen = [found for found in family.predict(checkpoint, images, lowest) if isinstance(found, Detections)]
+    seen = [found for found in exported.answers(lowest) if isinstance(found, Detections)]
     surest = max((float(found.scores.max()) for found in seen if len(found.scores)), default=0.0)
     thresholds = Thresholds(confidence=max(min(Thresholds().confidence, surest / 2), evaluate.LOWEST_CONFIDENCE))
-    expected = list(family.predict(checkpoint, images, thresholds))
     graph = exported.onnx.read_bytes()
-    served = Predictor(graph, exported.settings, run.request.resources.cpu).predict(images, thresholds)
-    return parity.compare(expected, served, thresholds.confidence)
+    served = Predictor(graph, exported.settings, run.request.resources.cpu).predict(exported.images, thresholds)
+    return parity.compare(exported.answers(thresholds), served, thresholds.confidence)
 
 
-def _probe(exported: _Exported, images: Sequence[Pixels]) -> tuple[Pixels, Prediction]:
+def _probe(exported: _Exported) -> tuple[Pixels, Prediction]:
     """The image with the most telling known answer, and that answer."""
     from pelagos_pipelines.serving.predictor import Classification, Thresholds
 
@@ -157,6 +165,6 @@ def _probe(exported: _Exported, images: Sequence[Pixels]) -> tuple[Pixels, Predi
         clear = (abs(prediction.scores - thresholds.confidence) > PROBE_MARGIN).all()
         return bool(clear), float(prediction.scores.max(initial=0.0))
 
-    answers = list(exported.family.predict(exported.checkpoint, images, thresholds))
+    answers = exported.answers(thresholds)
     best = max(range(len(answers)), key=lambda index: worth(answers[index]))
-    return images[best], answers[best]
+    return exported.images[best], answers[best]
