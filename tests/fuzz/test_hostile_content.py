@@ -1,22 +1,23 @@
 """Anything in a file of strangers is either read, within limits, or refused in words that do not repeat it. Never anything else.
 
-Each target begins with the seeds in corpus/, among them one of every fault that was found, and goes on with random edits of them.
-``make fuzz`` takes longer than the tests do; what it finds belongs into the corpus.
+Each target begins with the seeds in corpus/, among them one of every fault that was found, and goes on with what Hypothesis makes
+of them. ``make fuzz`` takes longer than the tests do; what it finds belongs into the corpus.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
-import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import dataset_versions
@@ -31,7 +32,7 @@ from pelagos_pipelines.serving import packages
 from pelagos_pipelines.sources import volume
 from pelagos_pipelines.training import tensor_files
 
-SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "1.5"))
+SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """For each target."""
 CORPUS = Path(__file__).parent / "corpus"
 CANARY = b"canary"
@@ -83,23 +84,16 @@ class Edit:
         return content[:at] + self.piece + content[at + self.length :]
 
 
-def edits(numbers: random.Random) -> list[Edit]:
-    """One to four edits."""
-    return [
-        Edit(
-            numbers.randint(0, 1000),
-            numbers.choice((0, numbers.randint(0, 30))),
-            numbers.choice((numbers.choice(_TOKENS), numbers.randbytes(numbers.randint(0, 8)))),
-        )
-        for _ in range(numbers.randint(1, 4))
-    ]
-
-
-def edited(content: bytes, made: Sequence[Edit]) -> bytes:
-    """The content after all of them."""
-    for edit in made:
-        content = edit.made(content)
-    return content
+EDITS = st.lists(
+    st.builds(
+        Edit,
+        st.integers(0, 1000),
+        st.one_of(st.just(0), st.integers(0, 30)),
+        st.one_of(st.sampled_from(_TOKENS), st.binary(max_size=8)),
+    ),
+    min_size=1,
+    max_size=4,
+)
 
 
 @dataclass
@@ -241,27 +235,38 @@ def test_whatever_a_file_holds_is_read_or_refused_without_a_word_of_it(tmp_path:
     for seed in seeds:
         world.look(seed)
     end = time.monotonic() + SECONDS
-    for turn in itertools.count():
+    for turn in _turns(end):
+        _explore(world, seeds, turn, end)
+
+
+def _turns(end: float) -> Iterator[int]:
+    turn = 0
+    while time.monotonic() < end:
+        yield turn
+        turn += 1
+
+
+def _explore(world: World, seeds: Sequence[bytes], turn: int, end: float) -> None:
+    """One turn of Hypothesis, which is the same each time; a failing input is made smaller and shown."""
+
+    @hypothesis.seed(turn)
+    @settings(
+        max_examples=50,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    @hypothesis.given(st.sampled_from(seeds), EDITS)
+    def look(seed: bytes, edits: Sequence[Edit]) -> None:
         if time.monotonic() > end:
-            break
-        numbers = random.Random(turn)  # so that the contents are the same each time
-        seed, made = numbers.choice(seeds), edits(numbers)
-        try:
-            world.look(edited(seed, made))
-        except Exception as error:
-            fewest = _without_needless(world, seed, made)
-            raise AssertionError(f"{seed!r} with {fewest} upsets it: {edited(seed, fewest)!r}") from error
+            return
+        content = seed
+        for edit in edits:
+            content = edit.made(content)
+        world.look(content)
 
-
-def _without_needless(world: World, seed: bytes, made: Sequence[Edit]) -> Sequence[Edit]:
-    """Fewer edits that upset the reader as well."""
-    for index in range(len(made)):
-        fewer = [*made[:index], *made[index + 1 :]]
-        try:
-            world.look(edited(seed, fewer))
-        except Exception:
-            return _without_needless(world, seed, fewer)
-    return made
+    look()
 
 
 def test_every_target_has_seeds_and_every_seed_a_target() -> None:
