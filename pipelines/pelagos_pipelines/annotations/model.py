@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias, overload
 
 from pelagos_pipelines.annotations import hostile
 from pelagos_pipelines.beneath import Folder, NoFileError, Opened
-from pelagos_pipelines.contract import Split, Task
+from pelagos_pipelines.contract import ExclusionReason, Split, Task
 
 SPLIT_NAMES: Mapping[str, Split] = {
     "train": "train",
@@ -125,27 +125,44 @@ class ImageRecord:
         return self.boxes.labels if isinstance(self.boxes, Boxes) else frozenset(box.label for box in self.boxes)
 
 
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A file of the source that is not in the version. ``repeats`` is the image that a duplicate shows again."""
+
+    path: str
+    reason: ExclusionReason
+    repeats: str | None = None
+
+
 @dataclass(frozen=True)
 class Collection:
-    """All images of a source or of a version. The order of ``classes`` gives the class ids."""
+    """All images of a source or of a version. The order of ``classes`` gives the class ids.
+
+    ``excluded`` are the files that the reader left out, ``annotation_files`` those that it read. Files that are neither, and no
+    images, are not for it to account for.
+    """
 
     task: Task
     classes: tuple[str, ...]
     images: tuple[ImageRecord, ...]
     warnings: tuple[str, ...] = ()
+    excluded: tuple[Exclusion, ...] = ()
+    annotation_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Tree:
     """The regular files below an open folder: sorted paths relative to it, with forward slashes. Nothing hidden, no way out.
 
-    ``links`` holds, for a name that is a link to a file of the source, the path of that file; ``warnings`` what was left out.
+    ``links`` holds, for a name that is a link to a file of the source, the path of that file; ``excluded`` what is there beside
+    them and no reader sees, ``warnings`` what should be said of it.
     """
 
     folder: Folder
     files: tuple[str, ...]
     links: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    excluded: tuple[Exclusion, ...] = ()
     known: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -5,12 +5,12 @@ Called by the task prepare with a collection and the inspections of its images; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pelagos_pipelines.annotations.hostile import few, invalid, printable
-from pelagos_pipelines.annotations.model import Box, Boxes, Collection, ImageRecord
-from pelagos_pipelines.contract import Cleaning, Reason, RefusedError
+from pelagos_pipelines.annotations.model import Box, Boxes, Collection, Exclusion, ImageRecord
+from pelagos_pipelines.contract import Cleaning, ExclusionReason, Reason, RefusedError
 from pelagos_pipelines.preparation import duplicates
 from pelagos_pipelines.preparation.integrity import Inspection
 
@@ -20,7 +20,7 @@ OVERHANG = 1.0
 
 @dataclass(frozen=True)
 class Cleaned:
-    """The images that are left. ``repeats`` maps a kept duplicate to the first image that shows the same."""
+    """What is left, and what is not. ``repeats`` maps a kept duplicate to the first image that shows the same."""
 
     collection: Collection
     repeats: Mapping[str, str]
@@ -29,6 +29,7 @@ class Cleaned:
     duplicates: int
     near_duplicates: int
     too_small: int
+    excluded: tuple[Exclusion, ...] = ()
 
 
 def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: Cleaning) -> Cleaned:
@@ -50,8 +51,11 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         raise _repeated(found)
     warnings = _contradictions(collection, found)
     repeats = found.first_of
+    excluded = [Exclusion(path, ExclusionReason.CORRUPT) for path in corrupt]
+    excluded += [Exclusion(path, ExclusionReason.TOO_SMALL) for path in small]
     if rules.duplicates.action == "KeepFirst":
         dropped |= set(repeats)
+        excluded += _repeating(found)
         repeats = {}
     kept = tuple(_sized(image, seen[image.path]) for image in collection.images if image.path not in dropped)
     if not kept:
@@ -70,7 +74,15 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         duplicates=len(found.exact),
         near_duplicates=len(found.near),
         too_small=len(small),
+        excluded=tuple(excluded),
     )
+
+
+def _repeating(found: duplicates.Found) -> Iterator[Exclusion]:
+    """An exact duplicate of an image that was itself left out repeats the one that is kept."""
+    for path, first in found.first_of.items():
+        exact = path in found.exact
+        yield Exclusion(path, ExclusionReason.DUPLICATE if exact else ExclusionReason.NEAR_DUPLICATE, first)
 
 
 def _side(inspection: Inspection) -> int:
