@@ -207,6 +207,7 @@ class DataPlane:
 
     def _prepare(self, known: FakeRun) -> dict[str, Any]:
         request = json.loads(known.request.parameters["request"])
+        request.pop("retry", None)  # no part of the recipe
         path = request["source"]["volume"]["path"]
         files = {name: text for name, text in self.simulation.volumes.files.items() if name.startswith(path)}
         digest = _sha256([request, sorted(files.items())])

@@ -79,13 +79,18 @@ class SplitPolicy(Strict):
 
 
 class PreparationRequest(Strict):
-    """The frozen recipe of one dataset version."""
+    """The frozen recipe of one dataset version.
+
+    ``retry`` is no part of it: what a person changes to have the source looked at again. A result that was left for another
+    value is not taken for an answer.
+    """
 
     source: Source
     format: Literal["Auto", "ImageFolder", "Coco", "Yolo"] = "Auto"
     task: Task
     cleaning: Cleaning = Cleaning()
     split: SplitPolicy = SplitPolicy()
+    retry: str = ""
 
 
 class ClassCount(Strict):

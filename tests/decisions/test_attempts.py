@@ -54,6 +54,18 @@ def test_a_new_retry_key_does_not_disturb_a_run_under_way(state: RunState) -> No
     assert judge(make_run(state), retry_key="2").attempt is None
 
 
+@pytest.mark.parametrize(("retry_key", "attempt"), [("", None), ("2", 2)])
+def test_what_looks_at_the_world_is_done_again_for_a_new_retry_key_after_a_success_too(
+    retry_key: str, attempt: int | None
+) -> None:
+    run = make_run(RunState.SUCCEEDED)
+
+    found = attempts.judge("Prepared", run, RESULT, retry_key=retry_key, now=NOW, looks_at_the_world=True)
+
+    assert found.attempt == attempt
+    assert judge(run, RESULT, retry_key=retry_key).attempt is None
+
+
 def test_what_a_run_waits_for_is_told_in_the_words_of_the_cluster() -> None:
     message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 

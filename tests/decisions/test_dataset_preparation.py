@@ -93,6 +93,23 @@ def test_the_same_parameters_are_sent_whenever_the_same_request_is_made() -> Non
     assert json.loads(first.parameters["request"]) == dataset.recipe(builders.dataset_spec())
 
 
+def test_the_retry_annotation_has_the_source_looked_at_again_and_keeps_the_version_meanwhile() -> None:
+    decision = dataset.decide(prepared(retry="look again"))
+
+    (effect,) = decision.effects
+    assert isinstance(effect, SubmitRun)
+    assert (effect.request.attempt, effect.request.retry_key) == (2, "look again")
+    assert effect.request.name == dataset.name_run(
+        "uid-1", dataset.inputs_digest(builders.dataset_spec(), Fingerprint("sha256:source", 12))
+    )
+    asked = contract.PreparationRequest.model_validate_json(effect.request.parameters["request"])
+    assert asked.retry == "look again"
+    assert builders.conditions(decision)["Prepared"] == ("Progressing", "Retrying")
+    assert "version" not in decision.status
+    again = make_run(RunState.SUCCEEDED, attempt=2, retry_key="look again")
+    assert dataset.decide(prepared(retry="look again", run=again)).effects == ()
+
+
 def test_while_it_runs_the_last_version_stays_published() -> None:
     decision = dataset.decide(make_dataset_observed(run=make_run(RunState.RUNNING), history=(entry(OTHER_VERSION),)))
 

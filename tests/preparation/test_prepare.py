@@ -118,6 +118,21 @@ def test_another_request_is_not_answered_by_an_old_result(place: Place) -> None:
     assert place.prepare(split={"seed": 7}).version != first.version
 
 
+def test_a_new_retry_value_looks_at_the_source_again(place: Place) -> None:
+    """The operator's fingerprint cannot tell everything: whoever knows better sets pelagos.dev/retry."""
+    first = place.prepare()
+    file = place.data / "fish" / "cod" / "0.png"
+    times = file.stat()
+    photo(file, seed=77)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert place.prepare() == first
+
+    again = place.prepare(retry="2")
+
+    assert again.version != first.version
+    assert place.prepare(retry="3") == again
+
+
 def test_a_refusal_leaves_a_failure_and_no_result(place: Place) -> None:
     with pytest.raises(RefusedError):
         place.prepare(source={"volume": {"path": "birds"}})

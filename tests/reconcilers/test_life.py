@@ -201,6 +201,18 @@ def test_a_new_image_is_a_new_version_and_no_new_training(ready: Simulation) -> 
     assert ready.all_current()
 
 
+def test_the_retry_annotation_prepares_a_ready_dataset_once_more_and_trains_nothing(ready: Simulation) -> None:
+    before = status(ready, FRAMES)["versions"]
+
+    ready.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "1")
+    ready.run_until(lambda: ready.pipelines.attempts_begun == 3)
+    ready.run_until(ready.all_current)
+    ready.run(60)
+
+    assert status(ready, FRAMES)["versions"] == before
+    assert ready.pipelines.attempts_begun == 3
+
+
 def test_a_source_that_is_missing_is_found_once_it_is_there(world: Simulation) -> None:
     world.create(kinds.DATASET, "frames", builders.changed(builders.DATASET, {"source": {"volume": {"path": "later"}}}))
     world.start()

@@ -40,8 +40,20 @@ class Outcome:
         return self.verdict.stance is Stance.DONE
 
 
-def judge(aspect: str, run: PipelineRun | None, report: Report, *, retry_key: str, now: datetime) -> Outcome:
-    """Decide about the pipeline run behind the condition ``aspect``."""
+def judge(
+    aspect: str,
+    run: PipelineRun | None,
+    report: Report,
+    *,
+    retry_key: str,
+    now: datetime,
+    looks_at_the_world: bool = False,
+) -> Outcome:
+    """Decide about the pipeline run behind the condition ``aspect``.
+
+    ``looks_at_the_world``: the name of the run does not tell all that it is made of, so that a new retry key starts it again
+    after a success, too.
+    """
     if run is None:
         return Outcome(
             Verdict(aspect, Stance.PROGRESSING, "Submitting", "the pipeline run is being submitted"),
@@ -57,7 +69,8 @@ def judge(aspect: str, run: PipelineRun | None, report: Report, *, retry_key: st
         message = f"the pipeline run is under way: {run.message}" if run.message else "the pipeline run is under way"
         running = Verdict(aspect, Stance.PROGRESSING, "Running", message)
         return Outcome(running, recheck_after=_poll(run, now))
-    if run.state is RunState.SUCCEEDED and report.result is not None:
+    outdated = looks_at_the_world and run.retry_key != retry_key
+    if run.state is RunState.SUCCEEDED and report.result is not None and not outdated:
         return Outcome(Verdict(aspect, Stance.DONE, "Succeeded", "the pipeline run succeeded"), recheck_after=None)
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
 

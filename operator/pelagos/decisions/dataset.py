@@ -94,7 +94,9 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
     resolved = Verdict(
         SOURCE_RESOLVED, Stance.DONE, "Found", f"{fingerprint.files} files at {seen.spec.source.volume.path}"
     )
-    outcome = attempts.judge(PREPARED, seen.run, seen.report, retry_key=seen.retry, now=seen.now)
+    outcome = attempts.judge(
+        PREPARED, seen.run, seen.report, retry_key=seen.retry, now=seen.now, looks_at_the_world=True
+    )
     excess = limits.exceeded(0, seen.spec.resources.queue, seen.tenant)
     if excess is not None and outcome.attempt is not None:  # What runs or waits was allowed when submitted, and stays.
         return _refuse(Verdict(PREPARED, Stance.REFUSED, excess.reason, excess.message), stale)
@@ -123,8 +125,9 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
 
 
 def _request(seen: Observed, digest: str, attempt: int) -> RunRequest:
+    request = recipe(seen.spec) | ({"retry": seen.retry} if seen.retry else {})
     parameters = {
-        "request": json.dumps(recipe(seen.spec), sort_keys=True),
+        "request": json.dumps(request, sort_keys=True),
         "data_root": seen.data_root,
         "store": seen.store,
         "report": seen.report_folder,
