@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo, read
-from pelagos_pipelines.annotations.model import Box
-from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.annotations.model import Box, Exclusion
+from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError
 
 
 def test_boxes_are_pixels_of_the_original_and_images_without_any_are_kept(tmp_path: Path) -> None:
@@ -109,3 +109,5 @@ def test_images_that_no_file_lists_are_left_out_with_a_word(tmp_path: Path) -> N
     found = read(tmp_path)
     assert [image.path for image in found.images] == ["a.png"]
     assert found.warnings == ("1 images are in no annotation file and are left out: b.png",)
+    assert found.excluded == (Exclusion("b.png", ExclusionReason.UNLISTED),)
+    assert found.annotation_files == ("annotations.json",)

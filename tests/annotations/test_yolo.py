@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from image_sources import photo, read, text
-from pelagos_pipelines.annotations.model import Box
+from pelagos_pipelines.annotations.model import Box, Exclusion
+from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError
 
 
-def test_fractions_become_pixels_and_an_image_without_labels_is_a_background(tmp_path: Path) -> None:
+def test_fractions_become_pixels_and_an_image_with_an_empty_label_file_is_a_background(tmp_path: Path) -> None:
     text(tmp_path / "data.yaml", "names: [cod, eel]\n")
     photo(tmp_path / "images" / "a.png", 200, 100)
     photo(tmp_path / "images" / "b.png")
+    text(tmp_path / "labels" / "b.txt", "")
     text(tmp_path / "labels" / "a.txt", "1 0.5 0.5 0.25 0.5\n\n0 0.1 0.2 0.1 0.2\n")
     found = read(tmp_path)
     assert found.classes == ("cod", "eel")
@@ -83,3 +85,63 @@ def test_copies_that_roboflow_made_of_one_image_are_a_group(tmp_path: Path) -> N
         photo(tmp_path / "images" / f"dive_jpg.rf.{copy}.jpg")
         text(tmp_path / "labels" / f"dive_jpg.rf.{copy}.txt", "0 0.5 0.5 0.5 0.5")
     assert {image.group for image in read(tmp_path).images} == {"dive_jpg"}
+
+
+def test_an_image_without_a_label_file_is_left_out_by_name(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\n")
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / "images" / name)
+    text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
+
+    found = read(tmp_path)
+
+    assert [image.path for image in found.images] == ["images/a.png"]
+    assert found.excluded == (Exclusion("images/b.png", ExclusionReason.UNLABELLED),)
+    assert found.warnings == (
+        "1 images have no label file and are left out: images/b.png; one that shows nothing needs an empty label file",
+    )
+
+
+def test_what_no_split_of_the_settings_names_is_left_out_by_name(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: images/train\n")
+    for name in ("images/train/a.png", "images/extra/b.png", "labels.jpg", "runs/detect/train/results.png"):
+        photo(tmp_path / name)
+    for name in ("labels/train/a.txt", "labels/extra/b.txt", "runs/detect/predict/labels/a.txt"):
+        text(tmp_path / name, "0 0.5 0.5 0.5 0.5")
+
+    found = read(tmp_path)
+
+    assert [image.path for image in found.images] == ["images/train/a.png"]
+    assert {one.path for one in found.excluded if one.reason is ExclusionReason.UNLISTED} == {
+        "images/extra/b.png",
+        "labels.jpg",
+        "labels/extra/b.txt",
+        "runs/detect/train/results.png",
+    }
+    assert found.annotation_files == ("data.yaml", "labels/train/a.txt")
+    assert found.warnings[0].startswith("3 images are in no split of data.yaml and are left out: images/extra/b.png, ")
+
+
+def test_a_label_file_beside_the_images_whose_image_is_missing_is_refused(tmp_path: Path) -> None:
+    text(tmp_path / "classes.txt", "cod\n")
+    photo(tmp_path / "a.png")
+    for name in ("a.txt", "gone.txt"):
+        text(tmp_path / name, "0 0.5 0.5 0.5 0.5")
+
+    with pytest.raises(RefusedError, match=r"1 label files or annotation entries have no image: gone\.txt;") as caught:
+        read(tmp_path, name="Yolo")
+
+    assert caught.value.failure.reason is Reason.LABEL_WITHOUT_IMAGE
+
+
+def test_other_text_files_are_no_labels_and_an_empty_one_is_named(tmp_path: Path) -> None:
+    text(tmp_path / "classes.txt", "cod\n")
+    photo(tmp_path / "a.png")
+    text(tmp_path / "a.txt", "0 0.5 0.5 0.5 0.5")
+    text(tmp_path / "README.txt", "Images of cod, 2019.\n")
+    text(tmp_path / "gone.txt", "")
+
+    found = read(tmp_path, name="Yolo")
+
+    assert found.excluded == (Exclusion("gone.txt", ExclusionReason.LABEL_WITHOUT_IMAGE),)
+    assert found.warnings == ("1 label files are empty and have no image: gone.txt",)

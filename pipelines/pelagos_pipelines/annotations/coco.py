@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import orjson
 
-from pelagos_pipelines.annotations import hostile, linking
+from pelagos_pipelines.annotations import hostile, linking, naming
 from pelagos_pipelines.annotations import reading as reading_
 from pelagos_pipelines.annotations.model import (
     SPLIT_NAMES,
     Boxes,
     Collection,
+    Exclusion,
     ImageRecord,
     Sizes,
     Tree,
@@ -28,14 +29,17 @@ from pelagos_pipelines.annotations.model import (
     split_of,
     suffix,
 )
-from pelagos_pipelines.contract import SPLITS, Reason, RefusedError, Split, Task
+from pelagos_pipelines.contract import SPLITS, ExclusionReason, Reason, RefusedError, Split, Task
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
 NAME = "Coco"
 VIEW = "coco"
 TASK = Task.DETECTION
-LAYOUT = "annotations*.json, instances_*.json or _annotations.coco.json with images, annotations and categories"
+LAYOUT = (
+    "annotations*.json, instances_*.json, _annotations.coco.json or labels.json with images, annotations and categories"
+)
 _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", re.IGNORECASE)
+_FIFTYONE = "labels.json"
 
 
 @dataclass
@@ -46,7 +50,13 @@ class _Reading:
     images: dict[str, ImageRecord]
     orphans: list[str]
     """Places, and ``lost`` how many there are."""
+    files: naming.Names
+    """The images that a name may mean that is not written exactly so, and ``renamed`` those that were found in that way."""
+    known: frozenset[str]
     lost: int = 0
+    renamed: list[str] = field(default_factory=list)
+    looked: dict[str, None] = field(default_factory=dict)
+    """The folders in which an image was looked for in vain."""
     annotations: int = 0
     crowds: int = 0
     boxless: int = 0
@@ -62,16 +72,19 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     files = _files(tree) or [path for path in tree.files if suffix(path) == ".json"]
     if not files:
         raise hostile.invalid(f"there is no annotation file; Coco expects {LAYOUT}")
-    reading = _Reading(names=[], images={}, orphans=[])
+    reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images))
     for path in files:
         _read_file(tree, path, reading)
     if reading.orphans:
-        raise hostile.missing_images(reading.orphans, reading.lost)
+        raise hostile.missing_images(reading.orphans, reading.lost, reading.looked)
     images = tuple(reading.images[path] for path in sorted(reading.images))
     classes, unused = declared(reading.names, images)
     if not classes:
         raise hostile.unannotated(LAYOUT)
-    return Collection(TASK, classes, images, tuple(_warnings(tree, reading, unused)))
+    unlisted = [path for path in tree.images if path not in reading.images]
+    warnings = tuple(_warnings(reading, unlisted, unused))
+    excluded = tuple(Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted)
+    return Collection(TASK, classes, images, warnings, excluded, tuple(files))
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
@@ -117,7 +130,8 @@ def _annotations(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> list[
 
 
 def _files(tree: Tree) -> list[str]:
-    return [path for path in tree.files if _NAMES.match(PurePosixPath(path).name)]
+    named = [path for path in tree.files if _NAMES.match(PurePosixPath(path).name)]
+    return named or ([_FIFTYONE] if _FIFTYONE in tree.known else [])
 
 
 def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
@@ -128,10 +142,9 @@ def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
     boxes = _boxes(content)
     for number, (name, width, height, group, split) in enumerate(content.images):
         place = f"{where}: images[{number}]"
-        found = _locate(tree, path, hostile.relative(name, f"{place}.file_name"))
+        found = _locate(path, hostile.relative(name, f"{place}.file_name"), reading, f"{place}.file_name")
         if found is None:
             reading.lost += 1
-            reading.orphans.append(place)
         elif found in reading.images:
             raise hostile.invalid(
                 f"{where} lists {hostile.printable(found)}, which is listed before; list an image once"
@@ -181,16 +194,38 @@ def _boxes(content: reading_.Coco) -> Sequence[Boxes]:
     ]
 
 
-def _locate(tree: Tree, annotations: str, name: PurePosixPath) -> str | None:
-    """The image in the layouts that the field uses: beside the file, below images/, below a folder of the split."""
+def _locate(annotations: str, name: PurePosixPath, reading: _Reading, place: str) -> str | None:
+    """The image in the layouts that the field uses: beside the file, below images/, below a folder of the split.
+
+    Else the only one that the name fits (see naming). None when there is none, which is noted among the orphans.
+    """
     here = PurePosixPath(annotations).parent
-    subset = PurePosixPath(annotations).stem.removeprefix("instances_")
+    bases = _bases(here, PurePosixPath(annotations).stem.removeprefix("instances_"))
+    exact = next((path for base in bases if (path := str(base / name)) in reading.known), None)
+    if exact is not None:
+        return exact
+    alike = [path for path in reading.files.alike(str(here / name)) if not _is_elsewhere(path, _split(annotations))]
+    if len(alike) == 1:
+        reading.renamed.append(alike[0])
+        return alike[0]
+    if len(reading.orphans) < hostile.MAX_NAMED:
+        reading.looked |= dict.fromkeys(f"{base}/" for base in bases)
+        reading.orphans.append(hostile.with_nearest(place, alike, reading.files.nearest(str(name))))
+    return None
+
+
+def _bases(here: PurePosixPath, subset: str) -> list[PurePosixPath]:
     bases = [here, here / "images"]
     if here.parts:
         above = here.parent
         bases += [above, above / "images", above / subset, above / "images" / subset]
-    candidates = (str(base / name) for base in bases)
-    return next((path for path in candidates if path in tree.known), None)
+    return bases
+
+
+def _is_elsewhere(path: str, split: Split | None) -> bool:
+    """Whether a folder of the image says that it belongs to another split than the annotations do."""
+    stated = {split_of(folder) for folder in PurePosixPath(path).parts[:-1]} - {None}
+    return split is not None and bool(stated) and split not in stated
 
 
 def _split(path: str) -> Split | None:
@@ -206,8 +241,12 @@ def _stated(name: str, where: str) -> Split:
     return split
 
 
-def _warnings(tree: Tree, reading: _Reading, unused: Iterable[str]) -> Iterable[str]:
-    unlisted = [path for path in tree.images if path not in reading.images]
+def _warnings(reading: _Reading, unlisted: Sequence[str], unused: Iterable[str]) -> Iterable[str]:
+    if reading.renamed:
+        yield (
+            f"{len(reading.renamed)} names in annotation files differ from those of the images in {naming.DIFFERENCES};"
+            f" matched were {hostile.few(reading.renamed)}"
+        )
     if unlisted:
         yield f"{len(unlisted)} images are in no annotation file and are left out: {hostile.few(unlisted)}"
     if reading.crowds:

@@ -71,14 +71,30 @@ def original_of(path: str) -> str | None:
     return found["original"] if found else None
 
 
-def missing_images(orphans: Sequence[str], count: int | None = None) -> RefusedError:
-    """The refusal of annotations without an image; ``count`` when ``orphans`` are only the first."""
+def missing_images(orphans: Sequence[str], count: int | None = None, looked: Iterable[str] = ()) -> RefusedError:
+    """The refusal of annotations without an image; ``count`` when ``orphans`` are only the first, ``looked`` the folders."""
     many = len(orphans) if count is None else count
+    places = few(looked, 2 * MAX_NAMED)
+    where = f"; looked for in {places} and elsewhere by what is left of the names" if places else ""
     return RefusedError(
         Reason.LABEL_WITHOUT_IMAGE,
-        f"{many} label files or annotation entries have no image: {few(orphans, of=many)}; add the images, or remove the labels",
+        f"{many} label files or annotation entries have no image: {_joined(orphans[:MAX_NAMED], many)}{where};"
+        " add the images, correct the names, or remove the labels",
         "source",
     )
+
+
+def with_nearest(place: str, meant: Sequence[str], nearest: Sequence[str]) -> str:
+    """An entry without an image, with those that it may mean, or the nearest names that there are."""
+    if meant:
+        return f"{place} (may be {' or '.join(map(printable, meant[:MAX_NAMED]))})"
+    return f"{place} (nearest is {' or '.join(map(printable, nearest))})" if nearest else place
+
+
+def _joined(shown: Sequence[str], count: int) -> str:
+    """Words that were made here, of which each may hold several names."""
+    more = count - len(shown)
+    return ", ".join(shown) if more <= 0 else f"{', '.join(shown)} and {more} more"
 
 
 def too_large(path: str, size: int, limit: int, raise_it: str = "") -> RefusedError:

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import yaml
 
-from pelagos_pipelines.annotations import hostile, linking, reading
+from pelagos_pipelines.annotations import hostile, linking, naming, pairing, reading
 from pelagos_pipelines.annotations.model import (
     SPLIT_NAMES,
     Box,
     Boxes,
     Collection,
+    Exclusion,
     ImageRecord,
     Sizes,
     Tree,
     declared,
     suffix,
 )
-from pelagos_pipelines.contract import SPLITS, RefusedError, Split, Task
+from pelagos_pipelines.contract import SPLITS, ExclusionReason, RefusedError, Split, Task
 
 NAME = "Yolo"
 VIEW = "yolo"
@@ -37,13 +38,28 @@ _KEYS: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "te
 
 @dataclass(frozen=True)
 class _Settings:
-    """What data.yaml says. ``splits`` holds the entries of train, val and test by split."""
+    """What the file ``path``, in messages ``where``, says. ``splits`` holds the entries of train, val and test by split."""
 
+    path: str
     where: str
     names: tuple[str, ...]
     splits: Mapping[Split, tuple[str, ...]]
     base: PurePosixPath
     warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Listed:
+    """The images that data.yaml names, itself or in the files ``listings``; ``renamed`` are entries unlike the files."""
+
+    splits: dict[str, set[Split]] = field(default_factory=dict)
+    listings: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+
+    @property
+    def overlapping(self) -> list[str]:
+        """Images that stand in more than one split."""
+        return sorted(path for path, splits in self.splits.items() if len(splits) > 1)
 
 
 def recognises(tree: Tree) -> bool:
@@ -54,25 +70,74 @@ def recognises(tree: Tree) -> bool:
 
 
 def read(tree: Tree, sizes: Sizes) -> Collection:
-    """Boxes in pixels. An image without a label file is a background; without a size it is left to the integrity check."""
+    """Boxes in pixels. An image with an empty label file is a background; without a size it is left to the integrity check.
+
+    What data.yaml does not name is left out, and so is an image without a label file: a missing one does not say that the image
+    shows nothing.
+    """
     settings = _settings(tree)
-    splits, overlapping = _splits(tree, settings)
-    labels = {_label_path(path): path for path in tree.images}
-    orphans = [path for path in _label_files(tree) if path not in labels]
-    if orphans:
-        raise hostile.missing_images(orphans)
-    images = list(_labelled(tree, splits, settings.names, sizes))
-    classes, unused = declared(settings.names, images)
+    listed = _listed(tree, settings)
+    pairs = pairing.pair(tree, listed.listings)
+    unlisted = [path for path in tree.images if settings.splits and path not in listed.splits]
+    bare = sorted(set(tree.images).difference(unlisted, pairs.labels))
+    left = {*unlisted, *bare}
+    images = [path for path in tree.images if path not in left]
+    records = list(_labelled(tree, images, pairs.labels, listed, settings.names, sizes))
+    classes, unused = declared(settings.names, records)
     if not classes and any(map(sizes, tree.images)):
         raise hostile.unannotated(LAYOUT)
-    warnings = [*settings.warnings]
-    if overlapping:
-        warnings.append(
-            f"{len(overlapping)} images stand in more than one split of {settings.where}, which counts as in none"
+    used = sorted({pairs.labels[path] for path in images})
+    return Collection(
+        TASK,
+        classes,
+        tuple(records),
+        (*settings.warnings, *_warnings(settings.where, listed, pairs, unlisted, bare, unused)),
+        tuple(_excluded(tree, pairs, unlisted, bare, set(used))),
+        (settings.path, *listed.listings, *used),
+    )
+
+
+def _excluded(
+    tree: Tree, pairs: pairing.Pairs, unlisted: Sequence[str], bare: Sequence[str], used: set[str]
+) -> Iterator[Exclusion]:
+    yield from (Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted)
+    yield from (Exclusion(path, ExclusionReason.UNLABELLED) for path in bare)
+    others = sorted({pairs.labels[path] for path in unlisted if path in pairs.labels} - used)
+    yield from (Exclusion(path, ExclusionReason.UNLISTED) for path in others)
+    yield from (Exclusion(path, ExclusionReason.LABEL_WITHOUT_IMAGE) for path in pairs.empty)
+
+
+def _warnings(
+    where: str,
+    listed: _Listed,
+    pairs: pairing.Pairs,
+    unlisted: Sequence[str],
+    bare: Sequence[str],
+    unused: Sequence[str],
+) -> Iterator[str]:
+    if listed.renamed:
+        yield (
+            f"{len(listed.renamed)} entries of {where} and its lists differ from the files in {naming.DIFFERENCES};"
+            f" matched were {hostile.few(listed.renamed)}"
+        )
+    if pairs.renamed:
+        yield (
+            f"{len(pairs.renamed)} label files lie where ultralytics would not look, or differ from their image in"
+            f" {naming.DIFFERENCES}; matched were {hostile.few(pairs.renamed)}"
+        )
+    if pairs.empty:
+        yield f"{len(pairs.empty)} label files are empty and have no image: {hostile.few(pairs.empty)}"
+    if overlapping := listed.overlapping:
+        yield f"{len(overlapping)} images stand in more than one split of {where}, which counts as in none"
+    if unlisted:
+        yield f"{len(unlisted)} images are in no split of {where} and are left out: {hostile.few(unlisted)}"
+    if bare:
+        yield (
+            f"{len(bare)} images have no label file and are left out: {hostile.few(bare)};"
+            " one that shows nothing needs an empty label file"
         )
     if unused:
-        warnings.append(f"classes that no annotation uses are left out: {hostile.few(unused)}")
-    return Collection(TASK, classes, tuple(images), tuple(warnings))
+        yield f"classes that no annotation uses are left out: {hostile.few(unused)}"
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
@@ -131,7 +196,7 @@ def _settings(tree: Tree) -> _Settings:
     names = tuple(hostile.class_name(line, f"classes.txt, line {number}") for number, line in lines)
     if len(names) > hostile.MAX_CLASSES:
         raise hostile.invalid(f"classes.txt declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
-    return _Settings("classes.txt", names, {}, PurePosixPath())
+    return _Settings("classes.txt", "classes.txt", names, {}, PurePosixPath())
 
 
 def _from_yaml(tree: Tree, path: str) -> _Settings:
@@ -139,7 +204,7 @@ def _from_yaml(tree: Tree, path: str) -> _Settings:
     found = reading.settings(tree, path)
     splits = {SPLIT_NAMES[key]: tuple(entries) for key, entries in found.splits.items()}
     base, warnings = _base(where, found.path)
-    return _Settings(where, found.names, splits, base, warnings)
+    return _Settings(path, where, found.names, splits, base, warnings)
 
 
 def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]]:
@@ -156,19 +221,18 @@ def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]
 # --- splits
 
 
-def _splits(tree: Tree, settings: _Settings) -> tuple[dict[str, Split], list[str]]:
-    """The split of every image that stands in exactly one, and the images that stand in several."""
-    found: dict[str, set[Split]] = {}
+def _listed(tree: Tree, settings: _Settings) -> _Listed:
+    """The images that stand in splits."""
+    found = _Listed()
     for split, entries in settings.splits.items():
         for number, entry in enumerate(entries):
             where = f"{settings.where}: {_KEYS[split]}" + (f"[{number}]" if len(entries) > 1 else "")
-            for path in _images_of(tree, settings, entry, where):
-                found.setdefault(path, set()).add(split)
-    overlapping = sorted(path for path, splits in found.items() if len(splits) > 1)
-    return {path: next(iter(splits)) for path, splits in found.items() if len(splits) == 1}, overlapping
+            for path in _images_of(tree, settings, entry, where, found):
+                found.splits.setdefault(path, set()).add(split)
+    return found
 
 
-def _images_of(tree: Tree, settings: _Settings, entry: str, where: str) -> Iterable[str]:
+def _images_of(tree: Tree, settings: _Settings, entry: str, where: str, found: _Listed) -> Iterable[str]:
     """The images below a folder, or listed in a text file."""
     plain = entry.replace("\\", "/")
     while plain.startswith("../"):  # Roboflow writes ../train/images for train/images
@@ -178,54 +242,63 @@ def _images_of(tree: Tree, settings: _Settings, entry: str, where: str) -> Itera
     inner = hostile.relative(plain, where)
     for candidate in (settings.base / inner, inner):
         if str(candidate) in tree.known:
-            return _listed(tree, settings, str(candidate))
+            return _in_list(tree, settings, str(candidate), found)
         below = [path for path in tree.images if path.startswith(f"{candidate}/")]
         if below:
             return below
-    raise hostile.invalid(f"{where} names a place where there are no images; correct the path")
+    return _alike(tree, inner, where, found)
 
 
-def _listed(tree: Tree, settings: _Settings, path: str) -> list[str]:
+def _alike(tree: Tree, folder: PurePosixPath, where: str, found: _Listed) -> Sequence[str]:
+    """The images below the only folder that is meant, when none is named exactly so."""
+    wanted = naming.folders_of(str(folder)) or (naming.folded(str(folder)),)
+    folders = {str(parent) for path in tree.images for parent in PurePosixPath(path).parents}
+    meant = sorted(
+        one for one in folders if wanted in {naming.folders_of(one), (naming.folded(one),)} and one not in {".", ""}
+    )
+    outer = [one for one in meant if not any(one.startswith(f"{other}/") for other in meant)]
+    if len(outer) == 1:
+        found.renamed.append(where)
+        return [path for path in tree.images if path.startswith(f"{outer[0]}/")]
+    there = f"may be {hostile.few(outer)}" if outer else f"there are {hostile.few(sorted(folders - {'.'}))}"
+    raise hostile.invalid(f"{where} names a place where there are no images ({there}); correct the path")
+
+
+def _in_list(tree: Tree, settings: _Settings, path: str, found: _Listed) -> list[str]:
+    found.listings.append(path)
+    known, names = set(tree.images), naming.Names(tree.images)
     images = []
     for number, line in reading.lines(tree, path, reading.MAX_LABELS):
         where = f"{hostile.printable(path)}, line {number}"
         inner = hostile.relative(line, where)
-        known = [str(base / inner) for base in (settings.base, PurePosixPath()) if str(base / inner) in tree.known]
-        if not known:
-            raise hostile.missing_images([where])
-        images.append(known[0])
+        exact = [str(base / inner) for base in (settings.base, PurePosixPath()) if str(base / inner) in known]
+        alike = exact or names.alike(str(inner))
+        if len(exact or alike) != 1 and not exact:
+            raise hostile.missing_images([hostile.with_nearest(where, alike, names.nearest(str(inner)))])
+        found.renamed += [] if exact else [where]
+        images.append(alike[0])
     return images
 
 
 # --- labels
 
 
-def _label_path(image: str) -> str:
-    """Where ultralytics looks for the labels: the last folder ``images`` becomes ``labels``."""
-    parts = list(PurePosixPath(image).with_suffix(".txt").parts)
-    folders = [index for index, part in enumerate(parts[:-1]) if part == "images"]
-    if folders:
-        parts[folders[-1]] = "labels"
-    return "/".join(parts)
-
-
-def _label_files(tree: Tree) -> list[str]:
-    """All of them; labelling tools leave their class names beside the labels."""
-    files = [PurePosixPath(path) for path in tree.files if suffix(path) == ".txt"]
-    return [str(file) for file in files if "labels" in file.parts[:-1] and file.name != "classes.txt"]
-
-
-def _labelled(tree: Tree, splits: Mapping[str, Split], names: Sequence[str], sizes: Sizes) -> Iterator[ImageRecord]:
-    """All images with their boxes, in pixels."""
-    files = [_label_path(path) for path in tree.images]
-    found = reading.labels(tree, (file for file in files if file in tree.known), len(names))
-    for path, file in zip(tree.images, files, strict=True):
-        record = ImageRecord(path=path, split=splits.get(path), group=hostile.original_of(path))
-        if file in tree.known:
-            labels, size = next(found), sizes(path)
-            if size is not None:
-                record = replace(record, boxes=_boxes(names, labels, size))
-        yield record
+def _labelled(
+    tree: Tree,
+    images: Sequence[str],
+    labels: Mapping[str, str],
+    listed: _Listed,
+    names: Sequence[str],
+    sizes: Sizes,
+) -> Iterator[ImageRecord]:
+    """The images with their boxes, in pixels."""
+    found = reading.labels(tree, (labels[path] for path in images), len(names))
+    for path, rows in zip(images, found, strict=True):
+        splits, size = listed.splits.get(path, ()), sizes(path)
+        record = ImageRecord(
+            path=path, split=next(iter(splits)) if len(splits) == 1 else None, group=hostile.original_of(path)
+        )
+        yield record if size is None else replace(record, boxes=_boxes(names, rows, size))
 
 
 def _boxes(names: Sequence[str], labels: reading.Labels, size: tuple[int, int]) -> Boxes:

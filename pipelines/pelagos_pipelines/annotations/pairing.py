@@ -1,0 +1,112 @@
+"""Which label file belongs to which image, for the format yolo: where ultralytics looks, else by what is left of the names.
+
+No label file is passed over in silence: it has an image, or is refused, or is named among what is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pelagos_pipelines.annotations import hostile, naming, reading
+from pelagos_pipelines.annotations.model import Tree, suffix
+from pelagos_pipelines.contract import RefusedError
+
+OUTPUT = "runs"
+"""The folder at the root into which ultralytics writes what it made: pictures of labels, predictions as label files."""
+_NO_LABELS = frozenset({"classes.txt", "obj.names", "train.txt", "val.txt", "test.txt"})
+_ROW = re.compile(r"[-+.\deE]+(?:\s+[-+.\deE]+){4,}")
+_MOST_DOUBTFUL = 200
+"""Text files outside of labels/ into which is looked; where more are without an image, the first ones tell."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """``labels`` has the label file of an image by the image's path; ``renamed`` are those that ultralytics would not find.
+
+    ``empty`` are label files without a row and without an image.
+    """
+
+    labels: Mapping[str, str]
+    renamed: Sequence[str]
+    empty: Sequence[str]
+
+
+def pair(tree: Tree, listings: Iterable[str]) -> Pairs:
+    """Find the label file of every image; ``listings`` are text files of another purpose.
+
+    Raises:
+        RefusedError: LABEL_WITHOUT_IMAGE for label files without an image; FORMAT_INVALID for two of one image.
+    """
+    labels = {path: label for path in tree.images if (label := label_path(path)) in tree.known}
+    used = {*labels.values(), *listings}
+    left = [path for path in tree.files if suffix(path) == ".txt" and path not in used and _may_be_labels(path)]
+    images = naming.Names(tree.images if left else (), stems=True)
+    renamed: list[str] = []
+    orphans: list[str] = []
+    empty: list[str] = []
+    for path, rows in _judged(tree, left):
+        alike = images.alike(path)
+        if len(alike) == 1 and alike[0] not in labels:
+            labels[alike[0]] = path
+            renamed.append(path)
+        elif len(alike) == 1:
+            raise _two(sorted((path, labels[alike[0]])), alike[0])
+        elif rows:
+            orphans.append(path)
+        else:
+            empty.append(path)
+    if orphans:
+        shown = [
+            hostile.with_nearest(hostile.printable(path), images.alike(path), images.nearest(path))
+            for path in orphans[: hostile.MAX_NAMED]
+        ]
+        raise hostile.missing_images(shown, len(orphans), ("images/ and beside the label files",))
+    return Pairs(labels, renamed, empty)
+
+
+def label_path(image: str) -> str:
+    """Where ultralytics looks for the labels: the last folder ``images`` becomes ``labels``."""
+    parts = list(PurePosixPath(image).with_suffix(".txt").parts)
+    folders = [index for index, part in enumerate(parts[:-1]) if part == "images"]
+    if folders:
+        parts[folders[-1]] = "labels"
+    return "/".join(parts)
+
+
+def _may_be_labels(path: str) -> bool:
+    """Labelling tools leave their class names beside the labels, and ultralytics its predictions in a folder of its own."""
+    parts = PurePosixPath(path).parts
+    return parts[-1].lower() not in _NO_LABELS and parts[0] != OUTPUT
+
+
+def _judged(tree: Tree, paths: Sequence[str]) -> Iterable[tuple[str, bool]]:
+    """Those that are label files, by their folder or else by their first row; and whether they may have rows."""
+    doubtful = 0
+    for path in paths:
+        if any(naming.folded(part) == "labels" for part in PurePosixPath(path).parts[:-1]):
+            yield path, True
+        elif doubtful < _MOST_DOUBTFUL:
+            doubtful += 1
+            rows = _has_rows(tree, path)
+            if rows is not None:
+                yield path, rows
+
+
+def _has_rows(tree: Tree, path: str) -> bool | None:
+    """None for what is no label file."""
+    try:
+        lines = reading.lines(tree, path, reading.MAX_LABELS)
+    except RefusedError:
+        return None
+    if lines and not _ROW.fullmatch(lines[0][1].strip()):
+        return None
+    return bool(lines)
+
+
+def _two(labels: Sequence[str], image: str) -> RefusedError:
+    return hostile.invalid(
+        f"there are two label files, {' and '.join(map(hostile.printable, labels))}, of {hostile.printable(image)}: keep one"
+    )

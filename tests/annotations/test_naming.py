@@ -1,0 +1,168 @@
+"""Names that differ from those of the files in what tools and file systems change: matched when one file alone can be meant."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from image_sources import coco, document, photo, read, text
+from pelagos_pipelines.annotations.naming import Names
+from pelagos_pipelines.contract import Reason, RefusedError
+
+NFC, NFD = (unicodedata.normalize(form, "Müll 1.png") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [
+        pytest.param(NFC, f"images/{NFD}", id="composed in the file, decomposed on the disk"),
+        pytest.param(NFD, f"images/{NFC}", id="the other way round"),
+        pytest.param("M%C3%BCll%201.png", f"images/{NFD}", id="percent-encoded"),
+        pytest.param("A.PNG", "images/a.png", id="case"),
+        pytest.param("a.png", "Images/a.png", id="a folder in another case"),
+        pytest.param("a.png", "JPEGImages/a.png", id="a folder added"),
+        pytest.param("a.png", "station 4/images/a.png", id="two folders added"),
+        pytest.param("export/images/a.png", "images/a.png", id="a folder dropped"),
+        pytest.param("images\\a.png", "IMAGES/a.png", id="backslashes"),
+    ],
+)
+def test_a_name_of_coco_that_fits_one_image_means_it_and_a_warning_says_so(
+    tmp_path: Path, said: str, stored: str
+) -> None:
+    photo(tmp_path / stored)
+    photo(tmp_path / "images" / "other.png")
+    document(tmp_path / "annotations" / "instances_default.json", coco({said: [[0, 0, 5, 5]], "other.png": []}))
+
+    found = read(tmp_path)
+
+    assert {image.path: len(image.boxes) for image in found.images} == {stored: 1, "images/other.png": 0}
+    assert found.warnings[0].startswith("1 names in annotation files differ from those of the images in case, Unicode")
+    assert (stored if stored.isascii() else "M") in found.warnings[0]
+
+
+def test_a_name_that_fits_two_images_is_refused_with_both(tmp_path: Path) -> None:
+    for place in ("reef", "pier"):
+        photo(tmp_path / place / "a.png")
+    document(tmp_path / "annotations.json", coco({"A.png": [[0, 0, 5, 5]]}))
+
+    with pytest.raises(RefusedError, match=r"images\[0\]\.file_name \(may be pier/a\.png or reef/a\.png\)") as caught:
+        read(tmp_path)
+
+    assert caught.value.failure.reason is Reason.LABEL_WITHOUT_IMAGE
+
+
+def test_a_name_that_fits_none_is_refused_with_the_nearest_and_where_it_was_looked_for(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "dive_0001.png")
+    document(tmp_path / "annotations" / "instances_default.json", coco({"dive_0001.tif": [[0, 0, 5, 5]]}))
+
+    with pytest.raises(RefusedError) as caught:
+        read(tmp_path)
+
+    message = caught.value.failure.message
+    assert "images[0].file_name (nearest is images/dive_0001.png)" in message
+    assert "looked for in annotations/, annotations/images/, ./, images/" in message
+
+
+def test_folders_that_say_something_are_not_exchanged(tmp_path: Path) -> None:
+    photo(tmp_path / "reef" / "a.png")
+    document(tmp_path / "annotations.json", coco({"pier/a.png": [[0, 0, 5, 5]]}))
+
+    with pytest.raises(RefusedError, match=r"nearest is reef/a\.png"):
+        read(tmp_path)
+
+
+def test_an_image_of_another_split_is_not_meant(tmp_path: Path) -> None:
+    photo(tmp_path / "Train" / "a.png", seed=1)
+    photo(tmp_path / "Val" / "b.png", seed=2)
+    document(tmp_path / "annotations" / "instances_val.json", coco({"a.png": [[0, 0, 5, 5]], "b.png": []}))
+
+    with pytest.raises(RefusedError, match=r"images\[0\]\.file_name \(nearest is Train/a\.png\)"):
+        read(tmp_path)
+
+
+def test_the_split_tells_two_images_of_one_name_apart(tmp_path: Path) -> None:
+    for number, split in enumerate(("Train", "Val")):
+        photo(tmp_path / "Images" / split / "a.png", seed=number)
+        document(tmp_path / "Annotations" / f"instances_{split}.json", coco({"a.png": [[0, 0, 5, 5]]}))
+
+    assert {image.path: image.split for image in read(tmp_path).images} == {
+        "Images/Train/a.png": "train",
+        "Images/Val/a.png": "validation",
+    }
+
+
+def test_an_entry_that_names_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    text(tmp_path / "notes.txt", "")
+    document(tmp_path / "annotations.json", coco({"a.png": [[0, 0, 5, 5]], "notes.txt": []}))
+
+    with pytest.raises(RefusedError, match=r"images\[1\]\.file_name"):
+        read(tmp_path)
+
+
+def test_the_layout_of_fiftyone_is_recognised(tmp_path: Path) -> None:
+    photo(tmp_path / "data" / "a.png")
+    document(tmp_path / "labels.json", coco({"a.png": [[0, 0, 5, 5]]}))
+
+    assert [image.path for image in read(tmp_path).images] == ["data/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        pytest.param("Images/a.png", "Labels/a.txt", id="folders in another case"),
+        pytest.param("images/A.PNG", "labels/a.txt", id="case"),
+        pytest.param(f"images/{NFD}", f"labels/{NFC[:-4]}.txt", id="Unicode forms"),
+        pytest.param("images/train/a.png", "images/train/a.txt", id="beside the images"),
+        pytest.param("images/train/a.png", "labels/a.txt", id="a folder dropped"),
+        pytest.param("a.png", "labels/a.txt", id="a folder added"),
+        pytest.param("images/a b.png", "labels/a%20b.txt", id="percent-encoded"),
+    ],
+)
+def test_a_label_file_of_yolo_that_fits_one_image_is_its_and_a_warning_says_so(
+    tmp_path: Path, image: str, label: str
+) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\n")
+    photo(tmp_path / image)
+    text(tmp_path / label, "0 0.5 0.5 0.5 0.5")
+
+    found = read(tmp_path)
+
+    assert [(one.path, len(one.boxes)) for one in found.images] == [(image, 1)]
+    assert found.annotation_files == ("data.yaml", label)
+    assert found.warnings[0].startswith(
+        "1 label files lie where ultralytics would not look, or differ from their image"
+    )
+
+
+def test_folders_of_the_settings_are_found_in_another_case(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: images/train\nval: images/val\n")
+    for number, split in enumerate(("Train", "Val")):
+        photo(tmp_path / "Images" / split / "a.png", seed=number)
+        text(tmp_path / "Labels" / split / "a.txt", "0 0.5 0.5 0.5 0.5")
+
+    found = read(tmp_path)
+
+    assert {image.path: image.split for image in found.images} == {
+        "Images/Train/a.png": "train",
+        "Images/Val/a.png": "validation",
+    }
+
+
+def test_two_label_files_of_one_image_are_refused_with_both(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\n")
+    photo(tmp_path / "images" / "train" / "a.png")
+    text(tmp_path / "labels" / "train" / "a.txt", "0 0.5 0.5 0.5 0.5")
+    text(tmp_path / "images" / "train" / "a.txt", "0 0.5 0.5 0.25 0.5")
+
+    with pytest.raises(RefusedError, match=r"images/train/a\.txt and labels/train/a\.txt, of images/train/a\.png"):
+        read(tmp_path)
+
+
+def test_similar_names_are_looked_for_among_few_of_many() -> None:
+    names = Names(f"dive/{number:06d}.jpg" for number in range(50_000))
+
+    assert names.nearest("dive/001234.jpeg")[0] == "dive/001234.jpg"
+    assert list(names.nearest("zzz")) == []
