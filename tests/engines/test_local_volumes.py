@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pelagos.engines import beneath, label_digests
 from pelagos.engines.local_volumes import LocalVolumes
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.volumes import Fingerprint
@@ -33,6 +34,89 @@ async def test_a_file_rewritten_with_the_same_size_is_noticed_by_its_time(root: 
     os.utime(root / "samples/a/1.png", ns=(1, 1))
 
     assert await look(root) != before
+
+
+@pytest.fixture
+def label(root: Path) -> Path:
+    """A label file that has not been changed for long."""
+    file = root / "samples/a/1.txt"
+    file.write_text("0 0.5 0.5 0.1 0.1")
+    return file
+
+
+def rewrite(file: Path, content: str) -> None:
+    """Without another size or time, as within one tick of the clock of a file system that counts in seconds."""
+    times = file.stat()
+    assert len(content) == times.st_size
+    file.write_text(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+async def test_a_label_rewritten_with_the_same_size_and_time_is_noticed_by_its_content(root: Path, label: Path) -> None:
+    volumes = LocalVolumes(root)
+    before = await volumes.fingerprint("samples")
+
+    rewrite(label, "1 0.5 0.5 0.1 0.1")
+
+    assert await volumes.fingerprint("samples") != before
+    rewrite(label, "0 0.5 0.5 0.1 0.1")
+    assert await volumes.fingerprint("samples") == before
+    assert await look(root) == before
+
+
+async def test_a_label_that_cannot_have_changed_is_read_once(
+    root: Path, label: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = beneath.read_in
+
+    def noted(folder: int, name: str, path: str, limit: int) -> bytes:
+        read.append(path)
+        return real(folder, name, path, limit)
+
+    monkeypatch.setattr(beneath, "read_in", noted)
+    volumes = LocalVolumes(root)
+    first = [await volumes.fingerprint("samples") for _ in range(2)]
+    assert read == ["a/1.txt", "a/1.txt"]  # it was written a moment ago
+
+    monkeypatch.setattr(label_digests, "SETTLED", -1)
+    settled = [await volumes.fingerprint("samples") for _ in range(3)]
+    assert read == ["a/1.txt"] * 3
+
+    rewrite(label, "1 0.5 0.5 0.1 0.1")
+    assert await volumes.fingerprint("samples") not in first
+    assert {*first, *settled} == {first[0]}
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_FILES", 0), ("MAX_BYTES", 16), ("MAX_TOTAL", 16)])
+async def test_a_label_beyond_the_limits_is_known_by_size_and_time(
+    root: Path, label: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(label_digests, limit, value)
+    before = await look(root)
+
+    rewrite(label, "1 0.5 0.5 0.1 0.1")
+
+    assert await look(root) == before
+
+
+async def test_what_is_remembered_of_labels_is_bounded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_digests, "SETTLED", -1)
+    monkeypatch.setattr(label_digests, "REMEMBERED", 3)
+    for number in range(9):
+        (root / f"samples/{number}.txt").write_text(str(number))
+    volumes = LocalVolumes(root)
+
+    found = [await volumes.fingerprint("samples") for _ in range(3)]
+
+    assert len(set(found)) == 1
+    assert len(volumes._digests._known) == 3
+
+
+async def test_a_pipe_named_like_a_label_is_not_waited_for(root: Path) -> None:
+    os.mkfifo(root / "samples/a/labels.txt")
+
+    assert (await look(root)).files == 2
 
 
 async def test_a_copy_elsewhere_with_the_same_times_has_the_same_digest(root: Path) -> None:

@@ -64,7 +64,13 @@ def read(root: Path, path: str, limit: int) -> bytes:
         TooLargeError: it has more than ``limit`` bytes.
         OSError: it is not there, or may not be read.
     """
-    with parent(root, path) as (folder, name), _telling_links(path):
+    with parent(root, path) as (folder, name):
+        return read_in(folder, name, path, limit)
+
+
+def read_in(folder: int, name: str, path: str, limit: int) -> bytes:
+    """Likewise of the file ``name`` in the open ``folder``, of which people speak as ``path``."""
+    with _telling_links(path):
         _require_file(os.stat(name, dir_fd=folder, follow_symlinks=False), path)
         descriptor = os.open(name, _FILE, dir_fd=folder)
     with os.fdopen(descriptor, "rb") as file:

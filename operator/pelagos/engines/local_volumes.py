@@ -1,4 +1,7 @@
-"""The port Volumes for a folder of this machine: looks at names, sizes and times, and never opens a user's file."""
+"""The port Volumes for a folder of this machine: looks at names, sizes and times, and at the content of small label files.
+
+It parses nothing: of a content only the digest is taken, below a ceiling, and never through a link (beneath).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pelagos.engines import beneath
+from pelagos.engines import beneath, label_digests
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.volumes import Fingerprint
 
@@ -32,6 +35,7 @@ class LocalVolumes:
     def __init__(self, root: Path, *, max_files: int = MAX_FILES) -> None:
         self._root = root.absolute()
         self._max_files = max_files
+        self._digests = label_digests.Digests()
 
     @property
     def root(self) -> str:
@@ -63,7 +67,7 @@ class LocalVolumes:
                     SYSTEM, f"{path!r} is a link that leads out of the data volume; copy what it names into it"
                 )
             digest, files = hashlib.sha256(), 0
-            for line in _Look(root, start, path, self._max_files).lines():
+            for line in _Look(root, start, path, self._max_files, self._digests).lines():
                 files += 1
                 digest.update(line.encode())
         except (FileNotFoundError, beneath.FileInsteadError, beneath.LinkError):
@@ -74,11 +78,13 @@ class LocalVolumes:
 class _Look:
     """One look at a source: ``start`` below the volume ``root``, of which people speak as ``named``."""
 
-    def __init__(self, root: Path, start: str, named: str, limit: int) -> None:
+    def __init__(self, root: Path, start: str, named: str, limit: int, digests: label_digests.Digests) -> None:
         self._root = root
         self._start = start
         self._named = named
         self._limit = limit
+        self._digests = digests
+        self._budget = label_digests.Budget()
         self._entries = 0
 
     def lines(self) -> Iterator[str]:
@@ -146,9 +152,18 @@ class _Look:
             if error.errno not in {errno.ENOENT, errno.EINVAL}:
                 raise
             return f"{path!r} removed\n"
+        content = "" if target or closed else self._content(parent, name, path, seen)
         if target:
             seen = self._behind(path) or seen
-        return f"{path!r} {seen.st_size} {seen.st_mtime_ns} {target!r}{closed}\n"
+        return f"{path!r} {seen.st_size} {seen.st_mtime_ns} {target!r}{closed}{content}\n"
+
+    def _content(self, parent: int, name: str, path: str, seen: os.stat_result) -> str:
+        """The digest of a small label file; nothing for others, and for one that is not to be had."""
+        if not _is_data(path) or not self._budget.allows(name, seen):
+            return ""
+        with contextlib.suppress(OSError, beneath.LinkError, beneath.TooLargeError):
+            return f" {self._digests.of(seen, lambda: beneath.read_in(parent, name, path, seen.st_size))}"
+        return " changing"
 
     def _behind(self, path: str) -> os.stat_result | None:
         """What a link names; None for nothing."""

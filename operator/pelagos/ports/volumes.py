@@ -8,7 +8,10 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """``digest`` changes when a file below the path is added, removed, renamed or rewritten (by names, sizes and times)."""
+    """``digest`` changes when a file below the path is added, removed, renamed or rewritten.
+
+    By names, sizes and times, and by content where that is cheap: of small label files, or where the storage knows its digest.
+    """
 
     digest: str
     files: int
