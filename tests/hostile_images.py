@@ -95,14 +95,19 @@ def looped_exif() -> bytes:
 def _cut(name: str) -> bytes:
     jpeg, progressive, whole = photo(quality=95), photo(progressive=True, quality=95), photo("PNG")
     middle = (jpeg.index(b"\xff\xda") + len(jpeg)) // 2
-    third = [place.start() for place in re.finditer(rb"\xff\xda", progressive)][2]
+    scans = [place.start() for place in re.finditer(rb"\xff\xda", progressive)]
     half = len(whole) // 2
     return {
         "half a JPEG": jpeg[:middle],
         "half a JPEG with an end marker": jpeg[:middle] + b"\xff\xd9",
         "a JPEG with a hole": jpeg[: middle - 800] + bytes(800) + jpeg[middle:],
-        "a JPEG without its end marker": jpeg[:-2],
-        "the first scans of a progressive JPEG": progressive[: third + 400] + b"\xff\xd9",
+        "the first scans of a progressive JPEG": progressive[: scans[2] + 400] + b"\xff\xd9",
+        "half a JPEG and zeros": jpeg[:middle] + bytes(len(jpeg) - middle),
+        "a progressive JPEG without its last scan": progressive[: scans[-1]] + b"\xff\xd9",
+        "a progressive JPEG without its last scan, and its end": progressive[: scans[-1]],
+        "a progressive JPEG with a hole between its scans": (
+            progressive[: scans[4] - 30] + b"\x01" * 20 + progressive[scans[4] - 10 :]
+        ),
         "half a PNG": whole[:half],
         "a PNG without its end": whole[:-12],
         "a PNG with a flipped byte": whole[:half] + bytes([whole[half] ^ 255]) + whole[half + 1 :],
@@ -113,8 +118,10 @@ def _cut(name: str) -> bytes:
 DAMAGED: dict[str, Callable[[], bytes]] = {
     name: functools.partial(_cut, name)
     for name in (
-        *("half a JPEG", "half a JPEG with an end marker", "a JPEG with a hole", "a JPEG without its end marker"),
-        *("the first scans of a progressive JPEG", "half a PNG", "a PNG without its end", "a PNG with a flipped byte"),
+        *("half a JPEG", "half a JPEG with an end marker", "half a JPEG and zeros", "a JPEG with a hole"),
+        *("the first scans of a progressive JPEG", "a progressive JPEG without its last scan, and its end"),
+        *("a progressive JPEG without its last scan", "a progressive JPEG with a hole between its scans"),
+        *("half a PNG", "a PNG without its end", "a PNG with a flipped byte"),
         "a PNG with less content than it says",
     )
 }

@@ -60,6 +60,19 @@ class TestCorruptImages:
         assert "5.png" not in message
 
 
+class TestOddImages:
+    def test_what_is_odd_about_used_images_is_said(self) -> None:
+        odd = [Inspection(name, 1, 100, 80, name, remarks=("no end marker", "turned")) for name in "12"]
+
+        done = clean([image("a"), image("b"), image("c")], [*odd, whole("3")])
+
+        assert kept(done) == ["a", "b", "c"]
+        assert done.collection.warnings == (
+            "2 JPEG files lack their end marker, and nothing else; they are used: a, b",
+            "2 images are turned by their EXIF orientation; they are used upright: a, b",
+        )
+
+
 class TestSmallImages:
     def test_are_dropped_by_their_shorter_side(self) -> None:
         done = clean([image("a"), image("b")], [whole("1", 100, 31), whole("2", 32, 32)], minSide=32)

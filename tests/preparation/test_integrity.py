@@ -125,6 +125,92 @@ def test_pictures_of_other_shape_have_other_pixels() -> None:
     assert look_at(row.getvalue()).pixels != look_at(square.getvalue()).pixels
 
 
+def of_pixels(pixels: object, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def test_a_jpeg_of_twelve_bits_is_refused_in_words() -> None:
+    eight = encoded("JPEG")
+    place = eight.index(b"\xff\xc0") + 4
+
+    problem = look_at(eight[:place] + b"\x0c" + eight[place + 1 :]).problem
+
+    assert problem == "it is a JPEG of 12 bits a sample, and 8 are read; save it as PNG of 16 bits"
+
+
+class TestIdentity:
+    """Images are the same when all that their files show is."""
+
+    rows = np.arange(48, dtype=np.uint16).reshape(6, 8)
+
+    @pytest.mark.parametrize("shift", [0, 4, 8])
+    def test_pictures_that_differ_in_their_lower_bits_differ(self, shift: int) -> None:
+        one, other = self.rows << shift, self.rows << shift
+        other[2, 3] += 1
+
+        assert look_at(of_pixels(one)).pixels != look_at(of_pixels(other)).pixels
+
+    def test_a_picture_of_other_depth_is_another(self) -> None:
+        assert look_at(of_pixels(self.rows)).pixels != look_at(of_pixels(self.rows.astype(np.uint8))).pixels
+
+    @pytest.mark.parametrize("channels", [2, 4])
+    def test_pictures_that_are_transparent_elsewhere_differ(self, channels: int) -> None:
+        one = np.zeros((6, 8, channels), np.uint8)
+        other = one.copy()
+        other[2, 3, -1] = 200
+
+        first, second = look_at(of_pixels(one)), look_at(of_pixels(other))
+
+        assert first.pixels != second.pixels
+        assert first.remarks == second.remarks == ("transparent",)
+
+    def test_a_picture_that_could_be_transparent_is_the_one_that_could_not(self) -> None:
+        colours = np.random.default_rng(2).integers(0, 256, (6, 8, 3), np.uint8)
+        opaque = np.dstack((colours, np.full((6, 8), 255, np.uint8)))
+
+        found = look_at(of_pixels(opaque))
+
+        assert (found.pixels, found.remarks) == (look_at(of_pixels(colours)).pixels, ())
+
+
+class TestRemarks:
+    """What is odd about a file that is used all the same."""
+
+    def test_a_jpeg_that_lacks_its_end_marker_alone(self) -> None:
+        whole = encoded("JPEG")
+
+        found = look_at(whole[:-2])
+
+        assert (found.problem, found.remarks) == (None, ("no end marker",))
+        assert found.pixels == look_at(whole).pixels
+
+    def test_what_follows_the_end_marker_is_nothing_odd(self) -> None:
+        assert look_at(encoded("JPEG") + bytes(50)).remarks == ()
+
+    def test_bytes_in_front_of_the_end_marker(self) -> None:
+        assert look_at(encoded("JPEG")[:-2] + bytes(50) + b"\xff\xd9").remarks == ("stray bytes",)
+
+    def test_a_progressive_jpeg_that_lacks_its_end_marker_alone(self) -> None:
+        assert look_at(encoded("JPEG", progressive=True)[:-2]).remarks == ("no end marker",)
+
+    @pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
+    def test_a_photo_that_its_exif_turns(self, suffix: str) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 3
+
+        assert look_at(encoded(suffix, exif=exif)).remarks == ("turned",)
+        assert look_at(encoded(suffix)).remarks == ()
+
+    def test_a_child_cannot_remark_what_it_likes(self) -> None:
+        found = integrity._inspection(
+            "", 1, {"width": 1, "height": 1, "pixels": "0" * 64, "remarks": ["<b>", "turned"]}
+        )
+
+        assert found.remarks == ("turned",)
+
+
 class TestPerceptualHash:
     def smooth(self, seed: int = 3) -> Image.Image:
         coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
@@ -180,6 +266,27 @@ class TestMemory:
 
         assert second["1.png"] == first["1.png"]
         assert decoded == [second["2.png"].sha256]
+
+    def test_what_was_found_by_other_rules_is_not_believed(self, tmp_path: Path) -> None:
+        photo(tmp_path / "source" / "1.png")
+        memory = tmp_path / "inspections.json"
+        found = integrity.inspect_tree(tree_of(tmp_path / "source"), memory)
+        content = json.loads(memory.read_text())
+        content["inspections"][0][4] = "0" * 64
+        memory.write_text(
+            json.dumps(content | {"version": content["version"].replace(str(integrity.MEMORY_VERSION), "2", 1)})
+        )
+
+        assert integrity.inspect_tree(tree_of(tmp_path / "source"), memory) == found
+
+    def test_remarks_are_remembered(self, tmp_path: Path) -> None:
+        photo(tmp_path / "source" / "1.jpg", orientation=6)
+        memory = tmp_path / "inspections.json"
+
+        found = [integrity.inspect_tree(tree_of(tmp_path / "source"), memory)["1.jpg"] for _ in range(2)]
+
+        assert found[0] == found[1]
+        assert found[0].remarks == ("turned",)
 
     @pytest.mark.parametrize("content", ["", "{", '{"version": 1}', '{"version": "x", "inspections": [[1]]}'])
     def test_a_damaged_memory_costs_time_only(self, tmp_path: Path, content: str) -> None:

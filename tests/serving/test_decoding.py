@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +125,38 @@ def test_a_decoder_that_crashes_refuses_that_image_alone(monkeypatch: pytest.Mon
     decoder.close()
 
 
+STEPS = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+
+
+@pytest.mark.parametrize(
+    ("stored", "brightest"),
+    [
+        pytest.param(STEPS // 16, 255, id="8 bits of 16"),
+        pytest.param(STEPS, 255, id="12 bits of 16"),
+        pytest.param(STEPS // 8, 31, id="9 bits of 16"),
+        pytest.param(STEPS * 15, 239, id="16 bits"),
+        pytest.param(np.dstack((STEPS, STEPS // 2, STEPS // 3)), 255, id="12 bits of 16 in colour"),
+    ],
+)
+def test_images_of_sixteen_bits_keep_the_upper_eight_of_those_that_they_use(
+    stored: geometry.Pixels, brightest: int, decoders: dict[str, Decoder]
+) -> None:
+    content = encoded(".png", stored)
+
+    got = decoders["Detection"].decode(content).canvas
+
+    assert got.max() == brightest
+    assert np.array_equal(got, images.decode_known(content))
+    shift = 0 if stored.max() < 256 else 4 if stored.max() < 4096 else 8
+    assert np.array_equal(got, np.broadcast_to((stored >> shift).reshape(64, 64, -1), (64, 64, 3)))
+
+
+def test_a_jpeg_that_lacks_its_end_marker_alone_is_served(decoder: Decoder) -> None:
+    whole = encoded(".jpg")
+
+    assert np.array_equal(decoder.decode(whole[:-2]).canvas, decoder.decode(whole).canvas)
+
+
 def test_what_the_server_copies_is_enough_to_decode(tmp_path: Path) -> None:
     """Without anything else of Pelagos, as in the repository of a server."""
     import os
@@ -136,10 +169,13 @@ def test_what_the_server_copies_is_enough_to_decode(tmp_path: Path) -> None:
         f"import sys; sys.path[:0] = [{str(tmp_path)!r}]\n"
         "from pelagos_pipelines.serving.decoder import Decoder\n"
         "import pelagos_pipelines; assert pelagos_pipelines.__path__[0].startswith(sys.path[0])\n"
-        "print(Decoder('Detection', 64, 32).decode(sys.stdin.buffer.read()).canvas.shape)"
+        "import hashlib; canvas = Decoder('Detection', 64, 32).decode(sys.stdin.buffer.read()).canvas\n"
+        "print(canvas.shape, hashlib.sha256(canvas.data).hexdigest())"
     )
+    content = encoded(".png", STEPS)  # another OpenCV decodes there; it must see the same
     triton = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[2] / ".venvs")) / "triton"
     done = subprocess.run(
-        [triton / "bin" / "python", "-c", code], input=encoded(".png"), capture_output=True, check=False, cwd=tmp_path
+        [triton / "bin" / "python", "-c", code], input=content, capture_output=True, check=False, cwd=tmp_path
     )
-    assert (done.stdout.decode().strip(), done.stderr.decode()) == ("(64, 64, 3)", "")
+    digest = hashlib.sha256(images.decode_known(content).data).hexdigest()
+    assert (done.stdout.decode().strip(), done.stderr.decode()) == (f"(64, 64, 3) {digest}", "")

@@ -12,7 +12,7 @@ from pelagos_pipelines.annotations.hostile import few, invalid, printable
 from pelagos_pipelines.annotations.model import Box, Boxes, Collection, Exclusion, ImageRecord
 from pelagos_pipelines.contract import Cleaning, ExclusionReason, Reason, RefusedError
 from pelagos_pipelines.preparation import duplicates
-from pelagos_pipelines.preparation.integrity import Inspection
+from pelagos_pipelines.preparation.integrity import REMARKS, Inspection
 
 OVERHANG = 1.0
 """Pixels by which a box may exceed its image: tools round outwards. Such boxes are cut at the edge."""
@@ -66,6 +66,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     if corrupt:
         reasons = few(f"{path} ({seen[path].problem})" for path in corrupt)
         warnings.append(f"{len(corrupt)} unreadable images were dropped: {reasons}")
+    warnings += _remarks([image.path for image in kept], seen)
     return Cleaned(
         replace(collection, images=kept, warnings=(*collection.warnings, *warnings)),
         repeats,
@@ -150,6 +151,12 @@ def _contradictions(collection: Collection, found: duplicates.Found) -> list[str
     if not differing:
         return []
     return [f"{len(differing)} identical images have different classes: {few(differing)}; check the labels"]
+
+
+def _remarks(paths: Sequence[str], seen: Mapping[str, Inspection]) -> list[str]:
+    """What is odd about images that are used."""
+    found = {remark: [path for path in paths if remark in seen[path].remarks] for remark in REMARKS}
+    return [f"{len(odd)} {REMARKS[remark]}: {few(odd)}" for remark, odd in found.items() if odd]
 
 
 def _corrupt(paths: Sequence[str], seen: Mapping[str, Inspection]) -> RefusedError:

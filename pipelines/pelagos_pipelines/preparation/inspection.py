@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from functools import cache
 from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import ExifTags, Image, JpegImagePlugin
 
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.serving import decoding, images
 
+TRANSPARENT = "transparent"
+TURNED = "turned"
+"""What is remarked of images here, beside what images.py remarks."""
 SIDE = 32
 """Side of the thumbnail that the perceptual hash sees."""
 KEPT = 8
 """The hash holds the signs of the 8 x 8 lowest frequencies."""
 LEAST_CONTRAST = 64
 """In 16ths of a grey level, of the thumbnail: below it an image is plain."""
+_DEPTH = re.compile(r"cannot handle (\d{1,3})-bit")
 _SCALE = 4096
 _GREY = [29, 150, 77]
 """Shares of blue, green and red in grey (ITU-R BT.601), in 256ths."""
@@ -44,16 +49,38 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     """
     content = file.read()
     try:
-        pixels = images.decode(content)
-        _ask_pillow(content)
+        decoded = images.decode(content)
+        remarks = (*decoded.remarks, *_ask_pillow(content))
     except decoding.TooManyPixelsError as error:
         raise TaskRefusedError(_with_size(content) or str(error)) from None
     except decoding.ImageRefusedError as error:
-        raise TaskRefusedError(str(error)) from None
-    height, width = pixels.shape[:2]
-    identity = hashlib.sha256(f"{width}x{height}:".encode())
-    identity.update(pixels.data)
-    return Answer({"width": width, "height": height, "pixels": identity.hexdigest(), "phash": perceptual_hash(pixels)})
+        raise TaskRefusedError(_with_depth(content) or str(error)) from None
+    height, width = decoded.stored.shape[:2]
+    opacity = _opacity(content) if TRANSPARENT in remarks else None
+    if opacity is None:
+        remarks = tuple(remark for remark in remarks if remark != TRANSPARENT)
+    found = {"width": width, "height": height, "pixels": _identity(decoded.stored, opacity), "remarks": remarks}
+    return Answer(found | {"phash": perceptual_hash(images.seen(decoded.stored))})
+
+
+def _opacity(content: bytes) -> Any:
+    """How opaque each pixel is; None when all are, or when a colour stands for what is transparent: the colours tell, then."""
+    whole = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if whole.ndim < 3 or whole.shape[2] < 4:
+        return None
+    opacity = np.ascontiguousarray(whole[..., 3])
+    return None if opacity.min() == np.iinfo(opacity.dtype).max else opacity
+
+
+def _identity(stored: Any, opacity: Any) -> str:
+    """Digest of all that a file shows: its colours at full depth, and where they are transparent."""
+    height, width = stored.shape[:2]
+    identity = hashlib.sha256(f"{width}x{height}:{8 * stored.dtype.itemsize}:".encode())
+    identity.update(stored.data)
+    if opacity is not None:
+        identity.update(b"opacity:")
+        identity.update(opacity.data)
+    return identity.hexdigest()
 
 
 def perceptual_hash(pixels: Any) -> int | None:
@@ -95,10 +122,13 @@ def _thumbnail(pixels: Any) -> Any:
     return sums.astype(np.int64) @ _GREY // area // 16
 
 
-def _ask_pillow(content: bytes) -> None:
+def _ask_pillow(content: bytes) -> tuple[str, ...]:
+    """What Pillow remarks of an image. Raises ImageRefusedError when it refuses it."""
     Image.MAX_IMAGE_PIXELS = None  # OpenCV has judged the size by now
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+            transparent = image.has_transparency_data
+            turned = _is_turned(image)
             image.verify()
     except MemoryError:
         raise
@@ -106,6 +136,30 @@ def _ask_pillow(content: bytes) -> None:
         raise decoding.ImageRefusedError(
             "its structure is damaged: OpenCV can read it, Pillow, which training asks, cannot; save it again"
         ) from None
+    return ((TRANSPARENT,) if transparent else ()) + ((TURNED,) if turned else ())
+
+
+def _is_turned(image: Image.Image) -> bool:
+    if "exif" not in image.info:  # Pillow would look for it behind the pixels, which OpenCV does not
+        return False
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except MemoryError:
+        raise
+    except Exception:  # damaged EXIF turns nothing
+        return False
+
+
+def _with_depth(content: bytes) -> str:
+    """The words for a JPEG of more than 8 bits a sample, which OpenCV calls damaged; "" for any other file."""
+    try:
+        JpegImagePlugin.JpegImageFile(io.BytesIO(content)).close()
+    except MemoryError:
+        raise
+    except Exception as error:
+        if found := _DEPTH.search(str(error)):
+            return f"it is a JPEG of {found[1]} bits a sample, and 8 are read; save it as PNG of 16 bits"
+    return ""
 
 
 def _with_size(content: bytes) -> str:

@@ -24,9 +24,17 @@ from pelagos_pipelines.sandbox import MEBIBYTE, Pool, SandboxError, TaskRefusedE
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import decoding
 
-MEMORY_VERSION = 2
+MEMORY_VERSION = 3
 """Raised when an inspection of the same bytes would find something else."""
 MAX_CHILDREN = 4
+REMARKS: Mapping[str, str] = {
+    "no end marker": "JPEG files lack their end marker, and nothing else; they are used",
+    "stray bytes": "JPEG files have stray bytes in front of their end: some cameras write them, and some damage leaves them;"
+    " they are used: look at them",
+    "transparent": "images are partly transparent; models see their colours as if they were not",
+    "turned": "images are turned by their EXIF orientation; they are used upright",
+}
+"""By what is remarked of an image (images.py, inspection.py), the sentence behind a number of images."""
 _BEGINNING = 1024**2
 """Bytes of an image that is too large to be read."""
 _TASKS = "pelagos_pipelines.preparation.inspection"
@@ -37,7 +45,8 @@ class Inspection:
     """What an image file is. ``size`` in bytes; ``width`` and ``height`` in pixels, upright as training sees it.
 
     ``pixels`` is the sha256 of the decoded pixels and ``phash`` the perceptual hash, None where there is no structure to compare.
-    ``problem`` says in words why the file cannot be used; width and height are then 0.
+    ``problem`` says in words why the file cannot be used; width and height are then 0. ``remarks``, of REMARKS, say what is odd
+    about one that can be used.
     """
 
     sha256: str
@@ -47,6 +56,7 @@ class Inspection:
     pixels: str = ""
     phash: int | None = None
     problem: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 class Inspector:
@@ -107,7 +117,9 @@ def _inspection(digest: str, size: int, found: Mapping[str, object]) -> Inspecti
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
     if not (isinstance(pixels, str) and len(pixels) == 64 and (phash is None or isinstance(phash, int))):
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
-    return Inspection(digest, size, width, height, pixels, phash)
+    remarks = found.get("remarks")
+    odd = tuple(one for one in REMARKS if one in remarks) if isinstance(remarks, list) else ()
+    return Inspection(digest, size, width, height, pixels, phash, remarks=odd)
 
 
 def _inspect_file(tree: Tree, path: str, known: Mapping[str, Inspection], inspector: Inspector) -> Inspection:
@@ -132,7 +144,8 @@ def _recall(memory: Path, version: str) -> dict[str, Inspection]:
         content = orjson.loads(memory.read_bytes())
         if content["version"] != version:
             return {}
-        return {entry[0]: Inspection(*entry) for entry in content["inspections"]}
+        rows = content["inspections"]
+        return {row[0]: Inspection(*row[:7], remarks=tuple(row[7])) for row in rows}
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}  # nothing is lost but time
 
@@ -140,7 +153,7 @@ def _recall(memory: Path, version: str) -> dict[str, Inspection]:
 def _remember(memory: Path, version: str, known: Mapping[str, Inspection], found: list[Inspection]) -> None:
     merged = dict(known) | {inspection.sha256: inspection for inspection in found}
     rows = [
-        [item.sha256, item.size, item.width, item.height, item.pixels, item.phash, item.problem]
+        [item.sha256, item.size, item.width, item.height, item.pixels, item.phash, item.problem, item.remarks]
         for item in merged.values()
     ]
     content = {"version": version, "inspections": rows}

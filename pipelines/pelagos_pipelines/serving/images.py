@@ -7,6 +7,7 @@ know numpy, OpenCV and the sandbox only, and runs with numpy 1.26 and 2.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import cv2
@@ -14,17 +15,38 @@ import numpy as np
 
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError, child
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
+from pelagos_pipelines.serving import scans
 from pelagos_pipelines.serving.decoding import ImageRefusedError, TooManyPixelsError
 from pelagos_pipelines.serving.geometry import Pixels, fitted
 
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+NO_END = "no end marker"
+STRAY_BYTES = "stray bytes"
+"""What `decode` remarks of an image that is usable; the preparation makes sentences of it."""
+DEPTHS = (8, 12, 16)
+"""Bits of a sample that images of 16 bits are taken to use."""
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _OUT_OF_MEMORY = re.compile(r"insufficient memory|out of memory|bad_alloc", re.I)
 _DAMAGE = re.compile(
-    r"premature end|bad Huffman|instead of RST|Inconsistent progression|Corrupt JPEG data: (?!\d+ extraneous)", re.I
+    r"premature end|bad Huffman|instead of RST|Inconsistent progression|Corrupt JPEG data: (?!\d+ extraneous)"
+    r"|extraneous bytes before marker 0x(c4|da)",  # between scans, no camera pads
+    re.I,
 )
 """What libjpeg says when pixels are missing; it gives grey or repeated ones instead, and OpenCV is content."""
+_STRAY = re.compile(r"extraneous bytes before marker 0xd9", re.I)
+"""In front of the end: padding of a camera, or what is left when some byte before was changed. Nobody can tell."""
 _NO_MEMORY = -4
 """OpenCV's code of an error."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as its file holds it: ``stored`` [height, width, 3], blue first, upright, of 8 or 16 bits.
+
+    `seen` makes pixels of it. ``remarks`` say what is odd about the file.
+    """
+
+    stored: Any
+    remarks: tuple[str, ...] = ()
 
 
 def nothing(arguments: dict[str, Any], file: BinaryIO) -> Answer:
@@ -35,7 +57,7 @@ def nothing(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     """The image on the canvas of a model, which ``task``, ``size`` and ``stride`` describe."""
     try:
-        image = decode(file.read())
+        image = seen(decode(file.read()).stored)
     except ImageRefusedError as error:
         raise TaskRefusedError(str(error)) from None
     placed = fitted(image, arguments["task"], arguments["size"], arguments["stride"])
@@ -49,40 +71,84 @@ def decode_known(content: bytes) -> Pixels:
         ImageRefusedError: it cannot be decoded.
     """
     try:
-        image: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        stored = _stored(content)
     except cv2.error as error:
         raise ImageRefusedError(f"the image cannot be decoded: OpenCV ends with code {error.code}") from None
-    if image is None:
+    if stored is None:
         raise ImageRefusedError("the image cannot be decoded: its content is damaged")
-    return image
+    return seen(stored)
 
 
-def decode(content: bytes) -> Pixels:
-    """In a child: the pixels of an encoded JPEG or PNG.
+def decode(content: bytes) -> Decoded:
+    """In a child: an encoded JPEG or PNG.
 
     Raises:
         ImageRefusedError: not a whole JPEG or PNG, or of more pixels than the ceiling.
         MemoryError: it does not fit in the child.
     """
-    if not content.startswith(_SIGNATURES):
+    if not content.startswith((_PNG, _JPEG)):
         raise ImageRefusedError("the image is neither JPEG nor PNG; encode it as one of these")
     try:
-        image: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        stored = _stored(content)
     except cv2.error as error:
         raise _meaning(error) from None
     said = child.complaints()
     if _OUT_OF_MEMORY.search(said):
         raise MemoryError
-    if image is None and not said and child.took_share() > 0.25:  # libjpeg does not say what it was short of
+    if stored is None and not said and child.took_share() > 0.25:  # libjpeg does not say what it was short of
         raise ImageRefusedError(
             "the image cannot be decoded: its content is damaged, or it needs more than"
             f" {Ceilings.read().image_memory} MiB of memory ({raise_it('image_memory')})"
         )
-    if image is None or _DAMAGE.search(said):
+    if stored is None or _DAMAGE.search(said):
         raise ImageRefusedError(
             "the image cannot be decoded: its content is damaged, or ends too early; send a complete JPEG or PNG"
         )
-    return image
+    return Decoded(stored, _remarks(content, said) if content.startswith(_JPEG) else ())
+
+
+def seen(stored: Any) -> Pixels:
+    """What a model sees of the pixels that a file holds; ``stored`` is used up.
+
+    Samples of 16 bits are cut to the upper 8 of those that the image uses: of 8, 12 or 16 bits, whichever is the least that
+    its largest sample fits in. So do images of 12-bit cameras, which come in 16 bits, not turn black. By a rule for each image,
+    because a model sees one image at a time; in integers, so that training and serving see the same.
+    """
+    if stored.dtype != np.uint16:
+        eight: Pixels = stored
+        return eight
+    largest = int(stored.max())
+    bits = next(one for one in DEPTHS if largest < 1 << one)
+    np.right_shift(stored, bits - 8, out=stored)
+    found: Pixels = stored.astype(np.uint8)
+    return found
+
+
+def _stored(content: bytes) -> Any:
+    """The colours of a file at their full depth, upright, or None; a JPEG that has no end is given one.
+
+    OpenCV waits for more of a file without an end. With one, libjpeg gives what there is, and complains when that is not all.
+    """
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if content.startswith(_PNG) else 0)
+    stored = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if stored is None and content.startswith(_JPEG) and scans.lack_end(content):
+        stored = cv2.imdecode(np.frombuffer(content + scans.END, np.uint8), flags)
+    return stored
+
+
+def _remarks(content: bytes, said: str) -> tuple[str, ...]:
+    """What is to be said of a JPEG that was decoded. Raises ImageRefusedError when a part of it never came."""
+    if scans.end_in_zeros(content):
+        raise ImageRefusedError(
+            "the image cannot be decoded: its content is damaged: it ends in zeros, as after a power cut; send a complete JPEG"
+        )
+    if scans.are_missing(content):
+        raise ImageRefusedError(
+            "the image cannot be decoded: its content is damaged: scans are missing, so that it is blurred or lacks colours;"
+            " send a complete JPEG"
+        )
+    stray = (STRAY_BYTES,) if _STRAY.search(said) else ()
+    return (*stray, NO_END) if scans.lack_end(content) else stray
 
 
 def _meaning(error: cv2.error) -> Exception:

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+from ultralytics.data import base, utils
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.serving import images
+from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.training import checkpoints, memory
 from pelagos_pipelines.training.journal import Journal
 
@@ -29,6 +33,22 @@ NAMES = {
     "metrics/mAP50-95(B)": "validation/mAP50-95",
     "lr/pg0": "train/learning-rate",
 }
+
+
+def _read(file: str, flags: int | None = None) -> Pixels:
+    """An image of the view as the server sees it. ultralytics cuts samples of 16 bits to their upper 8, whatever they use."""
+    return images.decode_known(Path(file).read_bytes())
+
+
+def _size(file: str) -> tuple[str, tuple[int, int]]:
+    """No complaint, and height and width. ultralytics leaves out, or encodes anew, what the preparation has judged before."""
+    with Image.open(file) as image:
+        width, height = utils.exif_size(image)
+    return "", (height, width)
+
+
+base.imread = _read
+utils.check_image = _size
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typed

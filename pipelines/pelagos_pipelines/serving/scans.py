@@ -1,0 +1,75 @@
+"""Whether a JPEG brings all of its scans: libjpeg decodes those that it finds, and says nothing of others that never came.
+
+Called by images.py, in a child, of what has been decoded already. It judges completeness alone: no size, no limit and no pixel
+depends on what it reads, and of a file that it does not understand it says nothing. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+
+END = b"\xff\xd9"
+"""The marker that ends a JPEG."""
+_START_OF_SCAN = b"\xff\xda"
+_NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.S)
+"""A marker, where coefficients stand: a zero or the number of a restart makes 0xFF a part of them."""
+_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+_PROGRESSIVE = frozenset({0xC2, 0xCA})
+_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+"""Markers without a length."""
+_COEFFICIENTS = 64
+_NEVER = 16
+"""Of a coefficient that no scan has brought: more bits than can be missing."""
+_ZEROS = bytes(4)
+
+
+def lack_end(content: bytes) -> bool:
+    """Whether there is no end marker behind the last scan."""
+    return content.rfind(END) < content.rfind(_START_OF_SCAN)
+
+
+def end_in_zeros(content: bytes) -> bool:
+    """Whether the file ends in zeros instead of an end marker, as after a power cut: nobody knows where its content ended."""
+    return content.endswith(_ZEROS) and lack_end(content)
+
+
+def are_missing(content: bytes) -> bool:
+    """Whether a colour was never sent, or, of a progressive JPEG, some coefficient never or not to its last bit."""
+    try:
+        missing = _missing_bits(content)
+    except (IndexError, KeyError):  # it is not what the decoder has read
+        return False
+    return any(any(bits) for bits in missing.values())
+
+
+def _missing_bits(content: bytes) -> dict[int, list[int]]:
+    """By component, how many bits of each coefficient are missing at the end of the image."""
+    missing: dict[int, list[int]] = {}
+    progressive = False
+    at = 2
+    while (found := _NEXT.search(content, at)) is not None:
+        kind, at = content[found.end() - 1], found.end()
+        if kind == END[1]:
+            break
+        if kind in _ALONE:
+            continue
+        body = content[at + 2 : at + int.from_bytes(content[at : at + 2], "big")]
+        at += 2 + len(body)
+        if kind in _FRAMES:
+            progressive = kind in _PROGRESSIVE
+            missing = {body[6 + 3 * number]: [_NEVER] * _COEFFICIENTS for number in range(body[5])}
+        elif kind == _START_OF_SCAN[1]:
+            _count(body, missing, progressive=progressive)
+    return missing
+
+
+def _count(scan: bytes, missing: dict[int, list[int]], *, progressive: bool) -> None:
+    """Note what a scan brings, of which ``scan`` is the head."""
+    first, last, bits = scan[-3:]
+    for number in range(scan[0]):
+        of_component = missing[scan[1 + 2 * number]]
+        if not progressive:
+            of_component[:] = [0] * _COEFFICIENTS
+            continue
+        for coefficient in range(first, last + 1):
+            of_component[coefficient] = bits & 0x0F

@@ -1,0 +1,48 @@
+"""The detector's training gets every image of a version, and the pixels that the server sees."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+import hostile_images
+import image_sources
+from pelagos_pipelines.serving import images
+from pelagos_pipelines.training import yolov8
+
+
+def test_training_sees_every_image_as_the_server_does(tmp_path: Path) -> None:
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.dataset import YOLODataset
+
+    steps = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    files = {
+        "dark.png": bytes(cv2.imencode(".png", steps // 16)[1].tobytes()),
+        "twelve.png": bytes(cv2.imencode(".png", steps)[1].tobytes()),
+        "unended.jpg": hostile_images.photo(side=(64, 64))[:-2],
+        "followed.jpg": hostile_images.photo(side=(64, 64)) + b"more",
+    }
+    for name, content in files.items():
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(content)
+        image_sources.text(tmp_path / "labels" / f"{Path(name).stem}.txt", "0 0.5 0.5 0.5 0.5")
+
+    assert yolov8.SETTINGS  # ultralytics is told what it may do before anything else of it is loaded
+    data = {"names": {0: "cod"}, "channels": 3}
+    found = YOLODataset(str(tmp_path / "images"), imgsz=64, augment=False, hyp=get_cfg(), data=data)
+
+    assert sorted(Path(one).name for one in found.im_files) == sorted(files)
+    for number, file in enumerate(found.im_files):
+        content = files[Path(file).name]
+        assert np.array_equal(found.load_image(number)[0], images.decode_known(content))
+        assert Path(file).read_bytes() == content
+
+
+def test_images_of_sixteen_bits_do_not_turn_black() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((20, 20), 200, np.uint16)).save(file, "PNG")
+    assert images.decode_known(file.getvalue()).max() == 200
