@@ -45,7 +45,8 @@ class ChangedError(Exception):
 class Listing:
     """What lies below a folder: paths relative to it, with forward slashes.
 
-    ``special`` are pipes, sockets and devices; ``closed`` what may not be read; ``deep`` the folders below which nobody looked.
+    ``special`` are pipes, sockets and devices; ``closed`` what may not be read; ``deep`` the folders below which nobody looked;
+    ``unwanted`` everything but folders that has a name, or lies in a folder with a name, that is not wanted.
     """
 
     files: list[str] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Listing:
     special: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     deep: list[str] = field(default_factory=list)
+    unwanted: list[str] = field(default_factory=list)
     entries: int = 0
 
 
@@ -97,14 +99,15 @@ class Folder:
             os.close(self._descriptor)
 
     def look(self, wanted: Callable[[str], bool], limit: int) -> Listing:
-        """All entries whose name, and the names of whose folders, are ``wanted``.
+        """All entries, divided by whether their name, and the names of their folders, are ``wanted``.
 
         Nobody looks further after ``limit`` entries: the listing then has more than that.
         """
         found = Listing()
-        folders = [""]
+        folders = [("", True)]
         while folders and found.entries <= limit:
-            folders += reversed(self._sort_in(folders.pop(), wanted, limit, found))
+            path, is_wanted = folders.pop()
+            folders += reversed(self._sort_in(path, wanted if is_wanted else _nothing, limit, found))
         return found
 
     def is_file(self, path: str) -> bool:
@@ -175,29 +178,35 @@ class Folder:
     def _parent(self, path: str) -> contextlib.AbstractContextManager[tuple[int, str]]:
         return _parent(self._descriptor, path)
 
-    def _sort_in(self, path: str, wanted: Callable[[str], bool], limit: int, found: Listing) -> list[str]:
-        """Put the entries of one folder into the listing; the folders among them."""
+    def _sort_in(self, path: str, wanted: Callable[[str], bool], limit: int, found: Listing) -> list[tuple[str, bool]]:
+        """Put the entries of one folder into the listing; the folders among them, with whether they are wanted."""
         try:
             with self._parent(path) as (parent, name):
                 descriptor = os.open(name, _FOLDER, dir_fd=parent)
         except PermissionError:
-            found.closed.append(path or ".")
+            (found.unwanted if wanted is _nothing else found.closed).append(path or ".")
             return []
         except (FileNotFoundError, NotADirectoryError, NoFileError, ChangedError):
             return []  # removed, or replaced, since its name was read
+        folders = []
         try:
             with os.scandir(descriptor) as entries:
-                named = islice((entry for entry in entries if wanted(entry.name)), limit + 1)
-                seen = sorted((entry.name, _kind(entry)) for entry in named)
+                seen = sorted((entry.name, _kind(entry)) for entry in islice(entries, limit + 1))
             found.entries += len(seen)
-            if path.count("/") + 1 >= MAX_DEPTH and any(kind == "folder" for _, kind in seen):
-                found.deep.append(path)
-                seen = [(name, kind) for name, kind in seen if kind != "folder"]
+            is_deep = path.count("/") + 1 >= MAX_DEPTH
             for name, kind in seen:
-                self._note(f"{path}/{name}" if path else name, kind, descriptor, found)
+                whole = f"{path}/{name}" if path else name
+                if kind == "folder" and not is_deep:
+                    folders.append((whole, wanted(name)))
+                elif not wanted(name):
+                    found.unwanted.append(whole)
+                elif kind != "folder":
+                    self._note(whole, kind, descriptor, found)
+                elif path not in found.deep[-1:]:
+                    found.deep.append(path)
         finally:
             os.close(descriptor)
-        return [f"{path}/{name}" if path else name for name, kind in seen if kind == "folder"]
+        return folders
 
     def _note(self, path: str, kind: str, parent: int, found: Listing) -> None:
         if kind == "link":
@@ -219,6 +228,11 @@ def resolved(base: Path, path: str) -> str | None:
         return real.relative_to(base).as_posix() if real.is_relative_to(base) else None
     except (OSError, ValueError, RuntimeError):  # removed between two looks; a name that none can have
         return None
+
+
+def _nothing(name: str) -> bool:
+    """What is wanted below a folder that is not."""
+    return False
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

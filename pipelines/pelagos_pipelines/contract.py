@@ -58,6 +58,7 @@ class Cleaning(Strict):
     """What is dropped before splitting; ``min_side`` is in pixels."""
 
     corrupt: Literal["Drop", "Fail"] = "Drop"
+    unreadable_types: Annotated[Literal["Drop", "Fail"], Field(alias="unreadableTypes")] = "Fail"
     duplicates: Duplicates = Duplicates()
     min_side: Annotated[int, Field(ge=1, alias="minSide")] = 16
 
@@ -118,6 +119,52 @@ class Quality(Strict):
     leakage: int
 
 
+class ExclusionReason(StrEnum):
+    """Why a file of the source is not in the version. Every file is used, was read as an annotation, or has one of these."""
+
+    CORRUPT = "Corrupt"
+    """An image that cannot be decoded whole."""
+    TOO_SMALL = "TooSmall"
+    """An image with a side below cleaning.minSide."""
+    DUPLICATE = "Duplicate"
+    """An image that shows the same as an earlier one, pixel by pixel."""
+    NEAR_DUPLICATE = "NearDuplicate"
+    """An image that looks like an earlier one, by cleaning.duplicates.maxDistance."""
+    UNREADABLE_TYPE = "UnreadableType"
+    """An image of a kind that neither training nor serving reads, such as TIFF."""
+    UNLISTED = "Unlisted"
+    """An image that no annotation file, and no split of data.yaml, names."""
+    UNLABELLED = "Unlabelled"
+    """An image without a label: that it shows nothing would have to be said."""
+    CLASS_EMPTIED = "ClassEmptied"
+    """An image whose class lost too many others to be kept."""
+    LABEL_WITHOUT_IMAGE = "LabelWithoutImage"
+    """A label file whose image is not there."""
+    HIDDEN = "Hidden"
+    """A name that begins with a dot or that tools give to their own files, or a file in such a folder."""
+    NOT_AN_IMAGE = "NotAnImage"
+    """A file that is neither an image nor was read for annotations."""
+    NOT_A_FILE = "NotAFile"
+    """A pipe, a socket or a device."""
+
+
+class Files(Strict):
+    """All files of the source: ``found`` is the sum of the others. ``annotations`` were read for what they say of images."""
+
+    found: int
+    images: int
+    annotations: int
+    excluded: int
+
+
+class Excluded(Strict):
+    """How many files are not in the version for one reason, and the first names; excluded.jsonl of the version has all."""
+
+    reason: ExclusionReason
+    files: int
+    first: list[str]
+
+
 class PreparationResult(Strict):
     """One immutable dataset version."""
 
@@ -128,6 +175,8 @@ class PreparationResult(Strict):
     classes: list[ClassCount]
     splits: dict[Split, SplitCount]
     quality: Quality
+    files: Files
+    excluded: list[Excluded] = []
     warnings: list[str] = []
 
 
@@ -273,35 +322,6 @@ class Reason(StrEnum):
     """What an earlier step of the run left in the workspace is not what is there now."""
     STORAGE_REFUSED = "StorageRefused"
     """The object storage refuses the credentials or the name, or has no such bucket."""
-
-
-class ExclusionReason(StrEnum):
-    """Why a file of the source is not in the version. Every file is used, was read as an annotation, or has one of these."""
-
-    CORRUPT = "Corrupt"
-    """An image that cannot be decoded whole."""
-    TOO_SMALL = "TooSmall"
-    """An image with a side below cleaning.minSide."""
-    DUPLICATE = "Duplicate"
-    """An image that shows the same as an earlier one, pixel by pixel."""
-    NEAR_DUPLICATE = "NearDuplicate"
-    """An image that looks like an earlier one, by cleaning.duplicates.maxDistance."""
-    UNREADABLE_TYPE = "UnreadableType"
-    """An image of a kind that neither training nor serving reads, such as TIFF."""
-    UNLISTED = "Unlisted"
-    """An image that no annotation file, and no split of data.yaml, names."""
-    UNLABELLED = "Unlabelled"
-    """An image without a label: that it shows nothing would have to be said."""
-    CLASS_EMPTIED = "ClassEmptied"
-    """An image whose class lost too many others to be kept."""
-    LABEL_WITHOUT_IMAGE = "LabelWithoutImage"
-    """A label file whose image is not there."""
-    HIDDEN = "Hidden"
-    """A name that begins with a dot or that tools give to their own files, or a file in such a folder."""
-    NOT_AN_IMAGE = "NotAnImage"
-    """A file that is neither an image nor was read for annotations."""
-    NOT_A_FILE = "NotAFile"
-    """A pipe, a socket or a device."""
 
 
 class Failure(Strict):

@@ -160,6 +160,7 @@ def test_pipes_and_sockets_are_left_out_with_their_number_and_names(tmp_path: Pa
 
     assert tree.images == ("cod/1.png", "eel/1.png")
     assert tree.warnings == ("2 pipes, sockets or devices are left out: cod/2.png, s.png",)
+    assert {one.path: one.reason.value for one in tree.excluded} == {"cod/2.png": "NotAFile", "s.png": "NotAFile"}
 
 
 def test_a_file_that_becomes_a_pipe_is_refused_and_nobody_waits_for_a_writer(tmp_path: Path) -> None:
@@ -325,3 +326,25 @@ def test_more_files_than_a_source_may_have_are_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr(volume, "MAX_FILES", 5)
 
     assert "more than 5 files and folders, allowed are 5" in refusal(tmp_path).failure.message
+
+
+def test_what_is_hidden_is_named_whatever_it_is_and_refuses_nothing(public: Path) -> None:
+    """Links out of the source, names that are no text, folders that are closed or too deep: nobody opens any of them."""
+    hidden = public / "data" / ".trash"
+    (hidden / "closed").mkdir(parents=True)
+    (hidden / "out.png").symlink_to("/etc/passwd")
+    os.mkfifo(hidden / "pipe")
+    Path(os.fsdecode(os.fsencode(hidden) + b"/\xff.png")).touch()
+    deep = hidden.joinpath(*["d"] * 70)
+    deep.mkdir(parents=True)
+    (hidden / "closed").chmod(0)
+
+    try:
+        found = {one.path: one.reason.value for one in collect(public, "data").excluded}
+    finally:
+        (hidden / "closed").chmod(0o755)
+
+    assert set(found.values()) == {"Hidden"}
+    shown = {".trash/out.png", ".trash/pipe", ".trash/\\xff.png"} | ({".trash/closed"} if os.geteuid() else set())
+    assert shown <= found.keys()
+    assert any(path.startswith(".trash/d/d/") for path in found)

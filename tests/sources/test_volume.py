@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from image_sources import photo, text
-from pelagos_pipelines.contract import Reason, RefusedError, Source, VolumeSource
+from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError, Source, VolumeSource
 from pelagos_pipelines.sources import registry, volume
 
 
@@ -18,7 +18,7 @@ def refusal(path: str, data_root: Path) -> RefusedError:
     return caught.value
 
 
-def test_all_files_are_listed_by_path_and_hidden_ones_are_not(tmp_path: Path) -> None:
+def test_all_files_are_listed_by_path_and_hidden_ones_are_excluded_by_name(tmp_path: Path) -> None:
     photo(tmp_path / "data" / "b" / "2.png")
     photo(tmp_path / "data" / "a" / "1.JPG")
     text(tmp_path / "data" / "notes.txt", "")
@@ -30,6 +30,9 @@ def test_all_files_are_listed_by_path_and_hidden_ones_are_not(tmp_path: Path) ->
 
     assert tree.files == ("a/1.JPG", "b/2.png", "notes.txt")
     assert tree.images == ("a/1.JPG", "b/2.png")
+    assert {one.path: one.reason for one in tree.excluded} == dict.fromkeys(
+        (".cache/3.png", "__MACOSX/4.png", "a/.DS_Store"), ExclusionReason.HIDDEN
+    )
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,8 @@ def test_a_killed_training_goes_on_from_its_last_epoch_on_another_machine(
     prepared = PreparationResult.model_validate(read(object_storage, bucket, "reports/preparation/result.json"))
     alike = PreparationResult.model_validate_json(Path(here.at("reports/preparation/result.json")).read_text())
     assert prepared.uri == f"s3://{bucket}/a/tenant/datasets/uid/versions/{prepared.version.removeprefix('sha256:')}"
-    assert prepared == alike.model_copy(update={"uri": prepared.uri})
+    same = {"uri": prepared.uri, "files": prepared.files, "excluded": prepared.excluded}
+    assert prepared == alike.model_copy(update=same)
 
     request = make_request(architecture, prepared.uri, prepared.version, epochs=EPOCHS).model_dump_json(by_alias=True)
     training = start_training(tmp_path / "first", there.training(request))
@@ -202,6 +203,24 @@ def test_a_killed_training_goes_on_from_its_last_epoch_on_another_machine(
         require_alike(result, Path(here.at("reports/training/result.json")), object_storage, bucket)
     assert left_in(scratch) == {"blobs"}, "only what the next step can use again stays on the disk"
     assert not [key for key in object_storage.keys(bucket) if "view" in key or key.endswith(".partial")]
+
+
+def test_what_is_left_on_object_storage_is_in_the_list_of_what_is_excluded(
+    source: Callable[[bool], Path], upload: Callable[[Path], None], bucket: str, object_storage: ObjectStorage
+) -> None:
+    upload(source(False))
+    object_storage.put(bucket, "a/tenant/data/samples/shapes/notes", "")
+    Site(f"s3://{bucket}/a/tenant").prepare(False)
+    prepared = read(object_storage, bucket, "reports/preparation/result.json")
+    key = f"{prepared['uri'].removeprefix(f's3://{bucket}/')}/excluded.jsonl"
+    lines = [json.loads(line) for line in object_storage.get(bucket, key).splitlines()]
+    assert {line["path"]: line["reason"] for line in lines} == {
+        ".DS_Store": "Hidden",
+        "__MACOSX/train/disc/x.png": "Hidden",
+        "notes": "NotAnImage",
+        "train/disc/.hidden.png": "Hidden",
+    }
+    assert prepared["files"] == {"found": 16, "images": 12, "annotations": 0, "excluded": 4}
 
 
 def test_preparing_again_sends_what_is_new_alone(

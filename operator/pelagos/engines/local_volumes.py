@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 SYSTEM = "volumes"
 MAX_FILES = 1_000_000
 """More than this many files and folders in one source take too long to look at in every pass."""
-_NOT_DATA = frozenset({"__MACOSX", "@eaDir", "lost+found"})
+_NOT_DATA = frozenset(
+    {"__MACOSX", "@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
+    | {"__pycache__", "wandb", "mlruns"}
+)
 _SHOWN = 200
 
 

@@ -36,7 +36,7 @@ def numbered(images: Iterable[ImageRecord]) -> dict[str, str]:
 
 
 def _plain(path: str) -> str:
-    kind = ".png" if suffix(path) == ".png" else ".jpg"
+    kind = ".png" if suffix(path) in {".png", ".apng"} else ".jpg"
     return f"{_ascii(PurePosixPath(path).stem)[:MAX_STEM]}{kind}"
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeAlias, overload
 
-from pelagos_pipelines.annotations import hostile
+from pelagos_pipelines.annotations import hostile, kinds
 from pelagos_pipelines.beneath import Folder, NoFileError, Opened
 from pelagos_pipelines.contract import ExclusionReason, Split, Task
 
@@ -27,11 +27,6 @@ SPLIT_NAMES: Mapping[str, Split] = {
     "test": "test",
 }
 """Folder and file names by which tools mark splits; COCO and Roboflow add a year, as in ``train2017``."""
-
-READABLE = frozenset({".jpg", ".jpeg", ".png"})
-"""What training and serving decode."""
-CONVERTIBLE = frozenset({".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".heic", ".dng"})
-"""Images too, but of a kind that a person has to convert first: they must not go missing without a word."""
 
 Sizes: TypeAlias = Callable[[str], tuple[int, int] | None]
 """Width and height of an image of the source in pixels, upright; None for a file that cannot be decoded."""
@@ -155,7 +150,7 @@ class Tree:
     """The regular files below an open folder: sorted paths relative to it, with forward slashes. Nothing hidden, no way out.
 
     ``links`` holds, for a name that is a link to a file of the source, the path of that file; ``excluded`` what is there beside
-    them and no reader sees, ``warnings`` what should be said of it.
+    them and no reader sees, ``warnings`` what should be said of it. ``disguised`` are images whose suffix does not say so.
     """
 
     folder: Folder
@@ -163,6 +158,7 @@ class Tree:
     links: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
+    disguised: frozenset[str] = frozenset()
     known: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -170,13 +166,18 @@ class Tree:
 
     @cached_property
     def images(self) -> tuple[str, ...]:
+        """All images, of whatever kind; those that are not read are left to cleaning."""
+        return tuple(sorted((*self.readable, *self.unreadable)))
+
+    @cached_property
+    def readable(self) -> tuple[str, ...]:
         """The images that can be decoded, by their suffix in any case."""
-        return tuple(path for path in self.files if suffix(path) in READABLE)
+        return tuple(path for path in self.files if suffix(path) in kinds.READABLE)
 
     @cached_property
     def unreadable(self) -> tuple[str, ...]:
-        """The images of other kinds."""
-        return tuple(path for path in self.files if suffix(path) in CONVERTIBLE)
+        """The images of kinds that are not read, and those that are called otherwise."""
+        return tuple(path for path in self.files if suffix(path) in kinds.OTHER or path in self.disguised)
 
     def read(self, path: str, limit: int) -> bytes:
         """The content of a file of the tree, which is opened below the folder and never through a link.

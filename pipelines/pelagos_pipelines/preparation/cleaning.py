@@ -12,7 +12,7 @@ from pelagos_pipelines.annotations.hostile import few, invalid, printable
 from pelagos_pipelines.annotations.model import Box, Boxes, Collection, Exclusion, ImageRecord
 from pelagos_pipelines.contract import Cleaning, ExclusionReason, Reason, RefusedError
 from pelagos_pipelines.preparation import duplicates
-from pelagos_pipelines.preparation.integrity import REMARKS, Inspection
+from pelagos_pipelines.preparation.integrity import OTHER_KIND, REMARKS, Inspection
 
 OVERHANG = 1.0
 """Pixels by which a box may exceed its image: tools round outwards. Such boxes are cut at the edge."""
@@ -36,22 +36,28 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     """Drop, or refuse, by the rules; then check boxes against the images' real sizes.
 
     Raises:
-        RefusedError: CORRUPT_IMAGES, DUPLICATE_IMAGES, NO_IMAGES_LEFT, ANNOTATION_OUTSIDE_IMAGE, or FORMAT_INVALID when the
-            annotations were made for another size of an image.
+        RefusedError: CORRUPT_IMAGES, DUPLICATE_IMAGES, NO_IMAGES_LEFT, ANNOTATION_OUTSIDE_IMAGE, or FORMAT_INVALID for images of
+            other kinds, and when the annotations were made for another size of an image.
     """
     seen = {image.path: inspections[image.path] for image in collection.images}
-    corrupt = [path for path, inspection in seen.items() if inspection.problem is not None]
+    others = [path for path, inspection in seen.items() if inspection.problem == OTHER_KIND]
+    if others and rules.unreadable_types == "Fail":
+        raise _other_kinds(others)
+    corrupt = [path for path, inspection in seen.items() if inspection.problem not in {None, OTHER_KIND}]
     if corrupt and rules.corrupt == "Fail":
         raise _corrupt(corrupt, seen)
-    small = [path for path in seen if path not in set(corrupt) and _side(seen[path]) < rules.min_side]
-    dropped = {*corrupt, *small}
+    small = [
+        path for path, inspection in seen.items() if inspection.problem is None and _side(inspection) < rules.min_side
+    ]
+    dropped = {*others, *corrupt, *small}
     usable = {path: inspection for path, inspection in seen.items() if path not in dropped}
     found = duplicates.find(usable, rules.duplicates.max_distance)
     if found.first_of and rules.duplicates.action == "Fail":
         raise _repeated(found)
     warnings = _contradictions(collection, found)
     repeats = found.first_of
-    excluded = [Exclusion(path, ExclusionReason.CORRUPT) for path in corrupt]
+    excluded = [Exclusion(path, ExclusionReason.UNREADABLE_TYPE) for path in others]
+    excluded += [Exclusion(path, ExclusionReason.CORRUPT) for path in corrupt]
     excluded += [Exclusion(path, ExclusionReason.TOO_SMALL) for path in small]
     if rules.duplicates.action == "KeepFirst":
         dropped |= set(repeats)
@@ -59,10 +65,12 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         repeats = {}
     kept = tuple(_sized(image, seen[image.path]) for image in collection.images if image.path not in dropped)
     if not kept:
-        raise _nothing_left(len(seen), len(corrupt), len(small), rules)
+        raise _nothing_left(len(seen), len(others) + len(corrupt), len(small), rules)
     kept, clipped = _on_their_images(kept, collection.classes)
     if clipped:
         warnings.append(f"{clipped} boxes exceeded their image by up to {OVERHANG:g} pixel and were cut at its edge")
+    if others:
+        warnings.append(f"{len(others)} images are neither JPEG nor PNG and were dropped: {few(others)}")
     if corrupt:
         reasons = few(f"{path} ({seen[path].problem})" for path in corrupt)
         warnings.append(f"{len(corrupt)} unreadable images were dropped: {reasons}")
@@ -157,6 +165,16 @@ def _remarks(paths: Sequence[str], seen: Mapping[str, Inspection]) -> list[str]:
     """What is odd about images that are used."""
     found = {remark: [path for path in paths if remark in seen[path].remarks] for remark in REMARKS}
     return [f"{len(odd)} {REMARKS[remark]}: {few(odd)}" for remark, odd in found.items() if odd]
+
+
+def _other_kinds(paths: Sequence[str]) -> RefusedError:
+    return RefusedError(
+        Reason.FORMAT_INVALID,
+        f"{len(paths)} images are neither JPEG nor PNG by their names, which is what training and serving read: {few(paths)};"
+        " convert them to PNG, give JPEG and PNG files their suffix, move them out of the source, or set"
+        " cleaning.unreadableTypes to Drop to leave them out",
+        "cleaning.unreadableTypes",
+    )
 
 
 def _corrupt(paths: Sequence[str], seen: Mapping[str, Inspection]) -> RefusedError:

@@ -37,6 +37,8 @@ REMARKS: Mapping[str, str] = {
 """By what is remarked of an image (images.py, inspection.py), the sentence behind a number of images."""
 _BEGINNING = 1024**2
 """Bytes of an image that is too large to be read."""
+OTHER_KIND = "it is neither JPEG nor PNG, which is what training and serving read"
+"""The problem of an image that nobody tried to decode."""
 _TASKS = "pelagos_pipelines.preparation.inspection"
 
 
@@ -104,10 +106,11 @@ def inspect_tree(tree: Tree, memory: Path) -> dict[str, Inspection]:
     with ThreadPoolExecutor(inspector.children) as threads:
         version = inspector.version()
         known = _recall(memory, version)
-        found = list(threads.map(lambda path: _inspect_file(tree, path, known, inspector), tree.images))
+        found = list(threads.map(lambda path: _inspect_file(tree, path, known, inspector), tree.readable))
     if any(inspection.sha256 not in known for inspection in found):
         _remember(memory, version, known, [one for one in found if one.sha256 not in inspector.unsure])
-    return dict(zip(tree.images, found, strict=True))
+    others = {path: _stand_in(tree, path) for path in tree.unreadable}
+    return dict(zip(tree.readable, found, strict=True)) | others
 
 
 def _inspection(digest: str, size: int, found: Mapping[str, object]) -> Inspection:
@@ -132,8 +135,15 @@ def _inspect_file(tree: Tree, path: str, known: Mapping[str, Inspection], inspec
     return known.get(digest) or inspector.inspect(content, digest)
 
 
+def _stand_in(tree: Tree, path: str) -> Inspection:
+    """For an image of a kind that is not read."""
+    with tree.open(path) as opened:
+        size = opened.size
+    return Inspection(_name_unread(tree, path, size), size, problem=OTHER_KIND)
+
+
 def _name_unread(tree: Tree, path: str, size: int) -> str:
-    """Stands for the digest of a file that is too large to be read: sparse ones can claim to have exabytes."""
+    """Stands for the digest of a file that is not read, or too large for it: sparse ones can claim to have exabytes."""
     with tree.open(path) as opened:
         beginning = os.read(opened.descriptor, _BEGINNING)
     return hashlib.sha256(f"unread, {size} bytes:".encode() + beginning).hexdigest()

@@ -23,7 +23,7 @@ from pelagos_pipelines.preparation.versions import Version
 from pelagos_pipelines.storage import buckets, places
 from pelagos_pipelines.storage.buckets import Bucket, Object
 
-_FILES = ("annotations.json", "manifest.json")
+_FILES = (versions.EXCLUDED, "annotations.json", "manifest.json")
 """In the order in which they are written."""
 
 
@@ -108,11 +108,14 @@ def _require_intact(folder: Path, uri: str) -> None:
 
 def _bring_files(store: Bucket, digest: str, folder: Path, uri: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    try:
-        for name in _FILES:
+    for name in _FILES:
+        try:
             store.download(f"versions/{digest}/{name}", folder / name)
-    except FileNotFoundError as error:
-        raise _unreadable(uri, "manifest.json or annotations.json is not there") from error
+        except FileNotFoundError as error:
+            if (
+                name != versions.EXCLUDED
+            ):  # which versions of old do not have; the manifest says whether it must be there
+                raise _unreadable(uri, f"{name} is not there") from error
 
 
 def _entries(folder: Path, uri: str) -> Iterable[Mapping[str, Any]]:

@@ -25,13 +25,16 @@ from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.hostile import printable
 from pelagos_pipelines.annotations.model import Box, Boxes, Collection, ImageRecord, Tree
 from pelagos_pipelines.contract import Reason, RefusedError, Task, write_atomically
+from pelagos_pipelines.preparation import ledger
 from pelagos_pipelines.preparation.integrity import Inspection
 
 SCHEMA_VERSION = 1
 MARKER = ".pelagos-view"
 HELD = ".held.json"
 """In a version that was brought from object storage: the splits whose images were brought with it."""
-LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3}
+EXCLUDED = "excluded.jsonl"
+"""What is not in the version, and why. Versions of old do not have it."""
+LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED: 512 * 1024**2}
 """Bytes: a million images with long names, and a million boxes several times over."""
 _PARTIAL = ".partial-"
 _ORDER = operator.attrgetter("label", "x", "y", "width", "height")
@@ -84,6 +87,8 @@ def write(
 ) -> Version:
     """Store a version, or find it there. The caller holds the store.
 
+    What lies beside the data in the source is no part of its identity: of a version that is found, the list of that is renewed.
+
     ``recipe`` must hold what decides the content, and nothing that names a machine, a path or a time.
 
     Raises:
@@ -97,6 +102,7 @@ def write(
         "recipe": recipe,
         "classes": list(collection.classes),
         "images": [_entry(image, inspections[image.path]) for image in images],
+        "excluded": ledger.digest(ledger.lines(collection.excluded)),
     }
     digest = _digest(manifest, map(_line, images))
     folder = store / "versions" / digest
@@ -104,7 +110,13 @@ def write(
     if not _is_intact(folder):
         shutil.rmtree(folder, ignore_errors=True)
         named = {**manifest, "digest": f"sha256:{digest}"}
-        _write_folder(folder, {"manifest": _pretty(named), "annotations": _pieces(map(_line, images))})
+        content = {
+            "manifest.json": _pretty(named),
+            "annotations.json": _pieces(map(_line, images)),
+            EXCLUDED: ledger.lines(collection.excluded),
+        }
+        _write_folder(folder, content)
+    _renew(folder / EXCLUDED, b"".join(ledger.lines(collection.excluded)))
     return read(folder)
 
 
@@ -124,6 +136,7 @@ def read(uri: str | Path) -> Version:
             digest = _digest(manifest, map(marks.take, _annotations_in(file)))
         if digest != stated or folder.resolve().name != stated:
             raise _unreadable(folder, "its content does not match its digest")
+        _require_excluded(folder, manifest.get("excluded"))
         version = _version(folder, stated, manifest, marks)
         sizes = {image["path"]: image["size"] for image in manifest["images"]}
         _require_sizes(version, sizes)
@@ -317,9 +330,19 @@ def _require_sizes(version: Version, sizes: Mapping[str, int]) -> None:
             raise _unreadable(version.folder, f"the image {image.path} has {size} bytes instead of {sizes[image.path]}")
 
 
+def _require_excluded(folder: Path, stated: str | None) -> None:
+    if stated is None:
+        return
+    with (folder / EXCLUDED).open("rb") as file:
+        if ledger.digest(file) != stated:
+            raise _unreadable(folder, f"{EXCLUDED} does not match its digest")
+
+
 def _require_plausible(folder: Path) -> None:
     """Before anything is read: whoever can write to the store may have put anything there."""
     for name, limit in LARGEST.items():
+        if name == EXCLUDED and not (folder / name).exists():
+            continue
         size = (folder / name).stat().st_size
         if size > limit:
             raise _unreadable(folder, f"{name} has {size} bytes, and no version of ours more than {limit}")
@@ -383,7 +406,7 @@ def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
     partial.mkdir(parents=True)
     try:
         for name, content in files.items():
-            with (partial / f"{name}.json").open("wb") as file:
+            with (partial / name).open("wb") as file:
                 file.writelines(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -393,6 +416,11 @@ def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
         shutil.rmtree(partial, ignore_errors=True)  # on a full disk this gives room for the report
         raise
     _sync_folder(folder.parent)
+
+
+def _renew(path: Path, content: bytes) -> None:
+    if path.read_bytes() != content:
+        write_atomically(path, content.decode())
 
 
 def _sync_folder(folder: Path) -> None:

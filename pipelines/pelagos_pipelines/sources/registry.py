@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pelagos_pipelines import storage
-from pelagos_pipelines.annotations.model import Tree
+from pelagos_pipelines.annotations.model import Exclusion, Tree
 from pelagos_pipelines.contract import Source
 from pelagos_pipelines.sources import volume
 
@@ -27,16 +27,18 @@ PLACES: Mapping[str, Place] = {"volume": volume}
 """By the field of ``spec.source``."""
 
 
-def bring(source: Source, data_root: str, scratch: Path) -> Path:
+def bring(source: Source, data_root: str, scratch: Path) -> tuple[Path, tuple[Exclusion, ...]]:
     """The data volume as a folder, with what the source names in it; a copy below ``scratch`` where it is on object storage.
+
+    Beside it, the files that were left there.
 
     Raises:
         RefusedError: see volume.bring.
         StorageError, StorageRefusedError: see storage.errors.
     """
     if not storage.is_remote(data_root):
-        return Path(data_root)
-    return volume.bring(source.volume, data_root, scratch)
+        return Path(data_root), ()
+    return scratch, volume.bring(source.volume, data_root, scratch)
 
 
 def collect(source: Source, data_root: Path) -> Tree:

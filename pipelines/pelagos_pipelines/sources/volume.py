@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pelagos_pipelines import beneath, storage
-from pelagos_pipelines.annotations import hostile
+from pelagos_pipelines.annotations import hostile, kinds
 from pelagos_pipelines.annotations.hostile import few, printable
-from pelagos_pipelines.annotations.model import Tree
+from pelagos_pipelines.annotations.model import Exclusion, Tree, suffix
 from pelagos_pipelines.beneath import MAX_DEPTH, ChangedError, Folder, Listing, NoFileError
-from pelagos_pipelines.contract import Reason, RefusedError, VolumeSource
+from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError, VolumeSource
 from pelagos_pipelines.storage import buckets, places
 from pelagos_pipelines.storage.buckets import Object
 
 FIELD = "source.volume.path"
 MAX_FILES = 1_000_000
 """Files and folders of one source; as many as the operator looks at."""
-_NOT_DATA = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found"})
+_NOT_DATA = frozenset(
+    {"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
+    | {"lost+found", "__pycache__", "wandb", "mlruns"}
+)
+"""What operating systems, storage appliances and tools add, beside names that begin with a dot or end like an editor's copy."""
 
 
 def collect(source: VolumeSource, data_root: Path) -> Tree:
-    """All files below the folder; hidden ones and those that operating systems add are left out.
+    """All files below the folder; hidden ones and those that operating systems and tools add are excluded by name.
 
     Raises:
         RefusedError: SOURCE_NOT_FOUND when the path is no folder below ``data_root``; SOURCE_NOT_READABLE for what our account
@@ -34,8 +40,15 @@ def collect(source: VolumeSource, data_root: Path) -> Tree:
         raise _too_many(source.path, f"more than {MAX_FILES}")
     links = {path: target for path in found.links if (target := _inner(root, path, folder)) is not None}
     _refuse(found, [path for path in found.links if path not in links])
-    tree = Tree(folder, tuple(sorted([*found.files, *links])), links, tuple(_left_out(found)))
-    if not tree.images and not tree.unreadable:
+    tree = Tree(
+        folder,
+        tuple(sorted([*found.files, *links])),
+        links,
+        tuple(_left_out(found)),
+        (*_excluded(found.unwanted, ExclusionReason.HIDDEN), *_excluded(found.special, ExclusionReason.NOT_A_FILE)),
+    )
+    tree = replace(tree, disguised=frozenset(filter(lambda path: _is_disguised(tree, path), tree.files)))
+    if not tree.images:
         raise RefusedError(
             Reason.SOURCE_EMPTY,
             f"{source.path!r} holds {len(tree.files)} files and none of them is an image (.jpg, .jpeg, .png); add images",
@@ -44,10 +57,10 @@ def collect(source: VolumeSource, data_root: Path) -> Tree:
     return tree
 
 
-def bring(source: VolumeSource, data_root: str, scratch: Path) -> Path:
+def bring(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclusion, ...]:
     """Download the folder that the source names from below the prefix ``data_root``; what is no data is left where it is.
 
-    Returns the folder in ``scratch`` that stands for the data volume. ``collect`` then judges what is there.
+    ``scratch`` then stands for the data volume, and ``collect`` judges what is there. Returns what was left.
 
     Raises:
         RefusedError: SOURCE_NOT_FOUND when there is nothing; FORMAT_INVALID for names that a folder cannot hold, and for more
@@ -60,8 +73,10 @@ def bring(source: VolumeSource, data_root: str, scratch: Path) -> Path:
         raise _not_found(source.path)
     folder = "/".join(parts)
     bucket = storage.Bucket(data_root)
-    objects = {entry.path: entry for entry in bucket.list(folder) if _is_wanted(entry, folder)}
-    _drop_markers(objects)
+    found = [entry for entry in bucket.list(folder) if entry.path != folder]
+    objects = {entry.path: entry for entry in found if _is_wanted(entry, folder)}
+    hidden = [entry.path for entry in found if entry.path not in objects]
+    empty = _drop_markers(objects)
     if not objects:
         raise _not_found(source.path)
     if len(objects) > MAX_FILES:
@@ -72,18 +87,26 @@ def bring(source: VolumeSource, data_root: str, scratch: Path) -> Path:
         raise RefusedError(Reason.FORMAT_INVALID, str(error), FIELD) from error
     places.require_room(scratch, objects.values())
     buckets.at_once(lambda path: bucket.download(path, targets[path], etag=objects[path].etag), objects)
-    return scratch
+    return (
+        *_excluded((_below(path, folder) for path in hidden), ExclusionReason.HIDDEN),
+        *_excluded((_below(path, folder) for path in empty), ExclusionReason.NOT_AN_IMAGE),
+    )
+
+
+def _below(path: str, folder: str) -> str:
+    return path[len(folder) :].strip("/")
 
 
 def _is_wanted(entry: Object, folder: str) -> bool:
-    """Whether it is data, by the names below the source; the object that stands for the source itself is not."""
-    if entry.path == folder:
-        return False
-    return all(map(_is_data, entry.path[len(folder) :].strip("/").split("/")))
+    """Whether it is data, by the names below the source."""
+    return all(map(_is_data, _below(entry.path, folder).split("/")))
 
 
-def _drop_markers(objects: dict[str, Object]) -> None:
-    """Leave out the empty objects that consoles make for folders; a listing names them like files."""
+def _drop_markers(objects: dict[str, Object]) -> list[str]:
+    """Leave out the empty objects that consoles make for folders; a listing names them like files.
+
+    Returns those below which there is nothing: they may as well be empty files.
+    """
     parents = {str(parent) for path in objects for parent in PurePosixPath(path).parents}
     empty = [
         path
@@ -92,6 +115,7 @@ def _drop_markers(objects: dict[str, Object]) -> None:
     ]
     for path in empty:
         del objects[path]
+    return [path for path in empty if path not in parents]
 
 
 def _open(path: str, data_root: Path) -> tuple[Folder, Path]:
@@ -127,7 +151,19 @@ def _not_found(path: str) -> RefusedError:
 
 
 def _is_data(name: str) -> bool:
-    return not name.startswith(".") and name not in _NOT_DATA
+    return not name.startswith(".") and not name.endswith("~") and name not in _NOT_DATA
+
+
+def _excluded(paths: Iterable[str], reason: ExclusionReason) -> Iterator[Exclusion]:
+    """Names need not be UTF-8; what is written down has to be."""
+    return (Exclusion(os.fsencode(path).decode("utf-8", "backslashreplace"), reason) for path in paths)
+
+
+def _is_disguised(tree: Tree, path: str) -> bool:
+    if not kinds.is_doubtful(suffix(path)):
+        return False
+    with tree.open(path) as opened:
+        return kinds.is_image(os.read(opened.descriptor, kinds.BEGINNING))
 
 
 def _too_many(path: str, count: str) -> RefusedError:

@@ -6,12 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pelagos_pipelines import contract, sealing, storage
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.hostile import few, invalid
 from pelagos_pipelines.annotations.model import Collection, Tree
 from pelagos_pipelines.contract import (
     SPLITS,
@@ -22,7 +22,7 @@ from pelagos_pipelines.contract import (
     RefusedError,
     SplitCount,
 )
-from pelagos_pipelines.preparation import cleaning, integrity, published, splitting, versions
+from pelagos_pipelines.preparation import cleaning, integrity, ledger, published, splitting, versions
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.storage import Place
 from pelagos_pipelines.tasks import runs
@@ -58,7 +58,9 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         place.remove("result.json")
         kept = Place(store, scratch / "store")
         with _held(kept):
-            result = _prepare(parsed, sources.bring(parsed.source, data_root, scratch / "data"), kept)
+            root, left = sources.bring(parsed.source, data_root, scratch / "data")
+            tree = sources.collect(parsed.source, root)
+            result = _prepare(parsed, replace(tree, excluded=(*tree.excluded, *left)), kept)
             contract.write_atomically(place.folder / REQUEST, asked)
             runs.leave(place, result)
 
@@ -93,20 +95,20 @@ def _held(store: Place) -> Iterator[None]:
         yield
 
 
-def _prepare(request: PreparationRequest, data_root: Path, kept: Place) -> PreparationResult:
+def _prepare(request: PreparationRequest, tree: Tree, kept: Place) -> PreparationResult:
     store = kept.folder
-    tree = sources.collect(request.source, data_root)
-    _require_readable(tree)
     reader = registry.choose(request.format, tree, request.task)
     inspections = integrity.inspect_tree(tree, store / INSPECTIONS)
     found = reader.read(tree, lambda path: _size(inspections[path]))
     cleaned = cleaning.clean(found, inspections, request.cleaning)
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
     divided = splitting.divide(cleaned.collection.images, digests, cleaned.repeats, request.split)
+    excluded = (*tree.excluded, *found.excluded, *cleaned.excluded)
+    balance = ledger.balance(tree, (image.path for image in divided.images), found.annotation_files, excluded)
     version = versions.write(
         store,
         tree,
-        Collection(found.task, found.classes, divided.images),
+        Collection(found.task, found.classes, divided.images, excluded=tuple(balance.excluded)),
         inspections,
         {
             **request.model_dump(mode="json", by_alias=True, include={"task", "cleaning", "split"}),
@@ -115,7 +117,7 @@ def _prepare(request: PreparationRequest, data_root: Path, kept: Place) -> Prepa
         },
     )
     warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
-    return _result(version, _publish(version, kept), cleaned, divided, warnings)
+    return _result(version, _publish(version, kept), cleaned, divided, balance, warnings)
 
 
 def _publish(version: versions.Version, kept: Place) -> str:
@@ -131,19 +133,12 @@ def _size(inspection: integrity.Inspection) -> tuple[int, int] | None:
     return None if inspection.problem is not None else (inspection.width, inspection.height)
 
 
-def _require_readable(tree: Tree) -> None:
-    if tree.unreadable:
-        raise invalid(
-            f"{len(tree.unreadable)} images are neither JPEG nor PNG, which is what training and serving read:"
-            f" {few(tree.unreadable)}; convert them to PNG, or move them out of the source"
-        )
-
-
 def _result(
     version: versions.Version,
     uri: str,
     cleaned: cleaning.Cleaned,
     divided: splitting.Divided,
+    balance: ledger.Balance,
     warnings: Sequence[str],
 ) -> PreparationResult:
     images = version.collection.images
@@ -170,5 +165,7 @@ def _result(
         ],
         splits={split: SplitCount(images=splits[split]) for split in SPLITS},
         quality=Quality.model_validate(quality),
+        files=balance.files,
+        excluded=balance.by_reason,
         warnings=list(warnings),
     )

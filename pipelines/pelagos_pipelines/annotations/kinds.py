@@ -1,0 +1,46 @@
+"""Which files are images, and which of them are read: by the suffix, and by the first bytes where a suffix says nothing.
+
+The sources ask here for every file, so that no image goes missing for being called otherwise than expected. Nothing is parsed.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def _suffixes(kinds: str) -> frozenset[str]:
+    return frozenset(f".{kind}" for kind in kinds.split())
+
+
+READABLE = _suffixes("jpg jpeg jpe jfif jif mpo png apng")
+"""JPEG and PNG under the names that cameras and browsers give them: what training and serving decode."""
+OTHER = _suffixes(
+    "tif tiff bmp dib webp gif jp2 j2k jpf jpx jxl jxr heic heif heics avif pgm ppm pbm pnm pam pfm ras sr hdr pic exr"
+    " tga icb vda vst dcm dicom dng nef nrw cr2 cr3 crw arw srf sr2 raf orf rw2 pef rwl iiq 3fr erf mrw x3f raw"
+    " psd psb xcf svg svgz ico pcx sgi rgb fits fit czi lif nd2 vsi svs ndpi scn mrxs dv dvi"
+)
+"""Images too, but of kinds that a person has to convert first."""
+_KNOWN = _suffixes(
+    "txt json jsonl yaml yml xml csv tsv md rst html htm css js pdf py ipynb sh m r log cache names cfg ini toml lock"
+    " zip tar gz tgz bz2 xz 7z rar npy npz pkl pt pth onnx h5 hdf5 mat parquet arrow feather db sqlite"
+    " mp4 avi mov mkv mpg mpeg wmv m4v wav mp3 xls xlsx ods doc docx odt ppt pptx"
+)
+"""No images; nobody looks into them to see."""
+BEGINNING = 132
+"""Bytes that tell."""
+_SIGNATURES = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|II\*\0|MM\0\*|II\+\0|MM\0\+|GIF8[79]a|BM.{4}\0{4}|RIFF.{4}WEBP|8BPS"
+    rb"|\0\0\0\x0cj[P2X]|\xff\x0a|\xff\x4f\xff\x51|.{4}ftyp(?:heic|heix|hevc|mif1|msf1|avif|avis|crx )|P[1-7][\s#]"
+    rb"|v/1\x01|.{128}DICM",
+    re.DOTALL,
+)
+
+
+def is_doubtful(suffix: str) -> bool:
+    """Whether the suffix does not tell what a file is."""
+    return suffix not in READABLE | OTHER | _KNOWN
+
+
+def is_image(beginning: bytes) -> bool:
+    """Whether a file that begins so is an image, whatever its name says."""
+    return _SIGNATURES.match(beginning) is not None

@@ -1,0 +1,92 @@
+"""What became of every file of a source: in the version, read for annotations, or excluded for a reason. Nothing vanishes.
+
+The task prepare draws the balance and reports it; versions.py keeps the exclusions in excluded.jsonl, a line for each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from pelagos_pipelines.annotations.hostile import MAX_NAMED, few, printable
+from pelagos_pipelines.annotations.model import Exclusion, Tree
+from pelagos_pipelines.contract import Excluded, ExclusionReason, Files
+
+BESIDE_DATA = frozenset({ExclusionReason.HIDDEN, ExclusionReason.NOT_AN_IMAGE, ExclusionReason.NOT_A_FILE})
+"""No part of a version's identity: a page of notes, or what a file browser leaves, makes no other data."""
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Every file of the source once. ``excluded`` is sorted by path."""
+
+    images: Sequence[str]
+    annotations: Sequence[str]
+    excluded: Sequence[Exclusion]
+
+    @property
+    def files(self) -> Files:
+        """How many there are."""
+        counts = [len(part) for part in (self.images, self.annotations, self.excluded)]
+        return Files(found=sum(counts), images=counts[0], annotations=counts[1], excluded=counts[2])
+
+    @property
+    def by_reason(self) -> list[Excluded]:
+        """Counts and first names, in the order of the reasons."""
+        named: dict[ExclusionReason, list[str]] = {reason: [] for reason in ExclusionReason}
+        for one in self.excluded:
+            named[one.reason].append(one.path)
+        return [
+            Excluded(reason=reason, files=len(paths), first=list(map(printable, paths[:MAX_NAMED])))
+            for reason, paths in named.items()
+            if paths
+        ]
+
+
+def balance(tree: Tree, images: Iterable[str], annotations: Iterable[str], excluded: Iterable[Exclusion]) -> Balance:
+    """The balance of a source. ``excluded`` are those of the tree and of all stages; what nobody spoke of is no image.
+
+    Raises:
+        ValueError: a file is missing or counted twice, which is an error of ours.
+    """
+    used, read = sorted(images), sorted(annotations)
+    ledger = {one.path: one for one in excluded}
+    spoken = {*used, *read, *ledger}
+    pictures = set(tree.images)
+    silent = [path for path in tree.files if path not in spoken]
+    if lost := [path for path in silent if path in pictures]:
+        raise ValueError(f"{len(lost)} images are neither in the version nor excluded: {few(lost)}")
+    ledger |= {path: Exclusion(path, ExclusionReason.NOT_AN_IMAGE) for path in silent}
+    if len(used) + len(read) + len(ledger) != len(spoken) + len(silent):
+        twice = sorted({*used} & {*read} | ({*used} | {*read}) & ledger.keys())
+        raise ValueError(f"{len(twice)} files are counted twice: {few(twice)}")
+    if strange := sorted({*used, *read} - tree.known):
+        raise ValueError(f"{len(strange)} files are not in the source: {few(strange)}")
+    return Balance(used, read, tuple(ledger[path] for path in sorted(ledger)))
+
+
+def lines(excluded: Iterable[Exclusion]) -> Iterator[bytes]:
+    """The content of excluded.jsonl."""
+    for one in excluded:
+        repeats = {} if one.repeats is None else {"repeats": one.repeats}
+        yield orjson.dumps({"path": one.path, "reason": one.reason.value} | repeats) + b"\n"
+
+
+def digest(content: Iterable[bytes]) -> str:
+    """Of those lines that are a part of the version's identity.
+
+    Raises:
+        ValueError: a line is none of excluded.jsonl.
+    """
+    found = hashlib.sha256()
+    beside = {reason.value for reason in BESIDE_DATA}
+    for line in content:
+        entry = orjson.loads(line)
+        if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+            raise ValueError("a line of excluded.jsonl")
+        if entry.get("reason") not in beside:
+            found.update(line)
+    return found.hexdigest()
