@@ -20,6 +20,8 @@ from pelagos_pipelines.text import shown
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+ClassFolder = Literal["First", "Last"]
+"""Which folder is the class in an ImageFolder with folders in folders."""
 
 
 class Strict(BaseModel):
@@ -88,6 +90,7 @@ class PreparationRequest(Strict):
 
     source: Source
     format: Literal["Auto", "ImageFolder", "Coco", "Yolo"] = "Auto"
+    class_folder: Annotated[ClassFolder | None, Field(alias="classFolder")] = None
     task: Task
     cleaning: Cleaning = Cleaning()
     split: SplitPolicy = SplitPolicy()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from image_sources import photo, read
-from pelagos_pipelines.contract import Reason, RefusedError, Task
+from image_sources import coco, document, photo, read, tree_of
+from pelagos_pipelines.annotations import registry
+from pelagos_pipelines.annotations.model import Collection, Exclusion
+from pelagos_pipelines.contract import ClassFolder, ExclusionReason, Failure, Reason, RefusedError, Task
 
 
 def test_classes_are_the_sorted_folders(tmp_path: Path) -> None:
@@ -62,3 +65,233 @@ def test_images_in_no_class_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"1 images lie in no class folder: stray\.png") as caught:
         read(tmp_path, Task.CLASSIFICATION, "ImageFolder")
     assert caught.value.failure.reason is Reason.FORMAT_INVALID
+
+
+# --- folders named like splits
+
+
+def _folders(root: Path, *folders: str) -> None:
+    for number, folder in enumerate(folders):
+        photo(root / folder / "a.png", seed=number)
+
+
+def _refusal(root: Path, name: str = "ImageFolder", class_folder: ClassFolder | None = None) -> Failure:
+    with pytest.raises(RefusedError) as caught:
+        _read(root, class_folder, name)
+    return caught.value.failure
+
+
+def _read(root: Path, class_folder: ClassFolder | None, name: str = "Auto") -> Collection:
+    tree = tree_of(root)
+    return registry.read(registry.choose(name, tree, Task.CLASSIFICATION), tree, lambda _: (1, 1), class_folder)
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [
+        ("dev", "validation"),
+        ("Validation_Set", "validation"),
+        ("testing", "test"),
+        ("hold-out", "test"),
+        ("03_test_images", "test"),
+        ("testset", "test"),
+    ],
+)
+def test_what_tools_call_a_split_is_one(tmp_path: Path, folder: str, split: str) -> None:
+    _folders(tmp_path, "training/cod", "training/eel", f"{folder}/cod", f"{folder}/eel")
+    found = read(tmp_path, Task.CLASSIFICATION)
+    assert found.classes == ("cod", "eel")
+    assert {image.path.split("/")[0]: image.split for image in found.images} == {"training": "train", folder: split}
+
+
+def test_folders_of_splits_without_one_for_training_are_no_classes(tmp_path: Path) -> None:
+    _folders(tmp_path, "val/cod", "val/eel", "test/cod", "test/eel")
+    assert read(tmp_path, Task.CLASSIFICATION).classes == ("cod", "eel")
+
+
+@pytest.mark.parametrize("folder", ["unlabelled", "Unlabeled", "unannotated_images", "unlabelled/batch1"])
+@pytest.mark.parametrize("others", [("cod", "eel"), ("train/cod", "train/eel", "test/cod", "test/eel")])
+def test_unlabelled_images_are_left_out_counted_and_named(tmp_path: Path, folder: str, others: tuple[str, ...]) -> None:
+    _folders(tmp_path, *others, folder)
+    found = read(tmp_path, Task.CLASSIFICATION)
+    assert found.classes == ("cod", "eel")
+    assert len(found.images) == len(others)
+    assert found.excluded == (Exclusion(f"{folder}/a.png", ExclusionReason.UNLABELLED),)
+    assert found.warnings == (f"1 images in folders named unlabelled are left out: {folder}/a.png",)
+
+
+def test_unlabelled_images_beside_the_classes_of_a_split_are_left_out_too(tmp_path: Path) -> None:
+    _folders(tmp_path, "train/cod", "train/eel", "train/unlabelled", "test/cod", "test/eel")
+    found = read(tmp_path, Task.CLASSIFICATION)
+    assert [one.path for one in found.excluded] == ["train/unlabelled/a.png"]
+    assert found.classes == ("cod", "eel")
+
+
+@pytest.mark.parametrize("folder", ["extra", "eval", "predict", "unknown", "trainval"])
+def test_a_folder_beside_splits_that_is_none_is_refused_with_the_choice(tmp_path: Path, folder: str) -> None:
+    _folders(tmp_path, "train/cod", "train/eel", "test/cod", "test/eel", f"{folder}/cod")
+    failure = _refusal(tmp_path, "Auto")
+    assert failure.reason is Reason.FORMAT_NOT_RECOGNISED
+    assert folder in failure.message
+    assert "train, val, test, or unlabelled" in failure.message
+    assert _refusal(tmp_path).reason is Reason.FORMAT_INVALID
+
+
+@pytest.mark.parametrize("folder", ["test", "train", "holdout", "eval", "predictions", "fold1", "dev"])
+def test_a_folder_named_like_a_split_beside_classes_is_never_a_class_without_a_word(
+    tmp_path: Path, folder: str
+) -> None:
+    _folders(tmp_path, "cod", "eel", folder)
+    message = _refusal(tmp_path).message
+    assert message.startswith(f"the folders {folder} are named like")
+    assert "cod, eel" in message
+    assert "rename" in message
+
+
+def test_a_class_for_what_nobody_could_name_is_one_and_said(tmp_path: Path) -> None:
+    _folders(tmp_path, "cod", "eel", "unknown")
+    found = read(tmp_path, Task.CLASSIFICATION)
+    assert found.classes == ("cod", "eel", "unknown")
+    assert found.warnings[0].startswith("unknown is taken for a class like the others; a folder named unlabelled")
+
+
+def test_two_folders_for_one_split_are_said(tmp_path: Path) -> None:
+    _folders(tmp_path, "train/cod", "train/eel", "val/cod", "dev/eel")
+    assert read(tmp_path, Task.CLASSIFICATION).warnings == ("the folders dev, val are all taken for validation",)
+
+
+def test_an_archive_unpacked_into_a_folder_of_its_name_is_refused(tmp_path: Path) -> None:
+    _folders(tmp_path, "train/train/cod", "train/train/eel", "test/test/cod")
+    assert "the folders test, train below those of the splits are named like splits" in _refusal(tmp_path).message
+
+
+def test_folders_of_splits_below_each_class_are_splits(tmp_path: Path) -> None:
+    _folders(tmp_path, "cod/train", "cod/test", "eel/train", "eel/test/pier")
+    found = read(tmp_path, Task.CLASSIFICATION)
+    assert found.classes == ("cod", "eel")
+    assert {image.path: (image.split, image.group) for image in found.images} == {
+        "cod/test/a.png": ("test", None),
+        "cod/train/a.png": ("train", None),
+        "eel/test/pier/a.png": ("test", "pier"),
+        "eel/train/a.png": ("train", None),
+    }
+
+
+def test_the_last_folder_is_no_class_when_it_is_a_split(tmp_path: Path) -> None:
+    _folders(tmp_path, "cod/train", "cod/test", "eel/train", "eel/test")
+    assert "the folders that images lie in are splits" in _refusal(tmp_path, class_folder="Last").message
+
+
+def test_folders_of_splits_below_some_classes_are_refused(tmp_path: Path) -> None:
+    _folders(tmp_path, "cod/train", "cod/test", "eel")
+    assert re.match(
+        r"2 images lie in folders named like splits .*, and 1 do not \(eel/a\.png\)", _refusal(tmp_path).message
+    )
+
+
+# --- folders in folders
+
+TAXA = ("Bacillariophyta/Chaetoceros", "Bacillariophyta/Thalassiosira", "Copepoda/Calanoida", "Copepoda/Cyclopoida")
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_folders_that_look_like_taxa_in_a_tree_are_refused_with_the_choice(tmp_path: Path, above: str) -> None:
+    _folders(tmp_path, *(f"{above}{taxon}" for taxon in TAXA))
+    failure = _refusal(tmp_path, "Auto")
+    assert (failure.reason, failure.field) == (Reason.FORMAT_INVALID, "classFolder")
+    assert "Bacillariophyta: Chaetoceros, Thalassiosira; Copepoda: Calanoida, Cyclopoida" in failure.message
+    assert "set classFolder to Last" in failure.message
+
+
+def test_the_last_folder_is_the_class_when_told_so(tmp_path: Path) -> None:
+    _folders(tmp_path, *TAXA, "Copepoda", "Detritus")
+    found = _read(tmp_path, "Last")
+    assert found.classes == (*("Calanoida", "Chaetoceros", "Copepoda", "Cyclopoida", "Detritus", "Thalassiosira"),)
+    assert {image.group for image in found.images} == {None}
+    assert found.warnings == ()
+
+
+def test_the_first_folder_is_the_class_when_told_so(tmp_path: Path) -> None:
+    _folders(tmp_path, *TAXA)
+    found = _read(tmp_path, "First")
+    assert found.classes == ("Bacillariophyta", "Copepoda")
+    assert {image.group for image in found.images} == {"Chaetoceros", "Thalassiosira", "Calanoida", "Cyclopoida"}
+    assert found.warnings == ()
+
+
+def test_folders_above_a_class_that_lies_in_several_are_groups(tmp_path: Path) -> None:
+    _folders(tmp_path, "pier/cod", "pier/eel", "reef/cod", "reef/ray")
+    found = _read(tmp_path, "Last")
+    assert {image.path: (image.label, image.group) for image in found.images} == {
+        "pier/cod/a.png": ("cod", "pier"),
+        "pier/eel/a.png": ("eel", "pier"),
+        "reef/cod/a.png": ("cod", "reef"),
+        "reef/ray/a.png": ("ray", "reef"),
+    }
+    assert found.warnings == (
+        (
+            "1 classes lie below more than one folder: cod; therefore the folders above the classes are taken for groups:"
+            " pier, reef"
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("cod/station-4", "cod/station-5", "eel/station-6", "eel/station-7"),
+        ("cod/pier", "cod/reef", "eel/pier", "eel/reef"),
+        ("cod/pier", "eel"),
+    ],
+    ids=["numbered", "the same below each class", "only below one class"],
+)
+def test_folders_that_look_like_groups_are_groups_and_said(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    _folders(tmp_path, *folders)
+    found = read(tmp_path, Task.CLASSIFICATION)
+    assert found.classes == ("cod", "eel")
+    (warning,) = found.warnings
+    assert warning.startswith("the classes are the upper folders (cod, eel), and ")
+    assert "set classFolder to First if that is right" in warning
+
+
+def test_a_class_folder_for_a_format_without_is_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    document(tmp_path / "annotations.json", coco({"a.png": [[0, 0, 5, 5]]}))
+    tree = tree_of(tmp_path)
+    with pytest.raises(RefusedError, match="classFolder is Last, but the source is in the format Coco") as caught:
+        registry.read(registry.choose("Coco", tree, Task.DETECTION), tree, lambda _: (40, 30), "Last")
+    assert caught.value.failure.field == "classFolder"
+
+
+# --- why it is none
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("overview.jpg", r"1 images lie in no class folder: overview\.jpg; move them"),
+        ("cod/notes.json", r"cod/notes\.json may hold annotations: set format to ImageFolder"),
+    ],
+)
+def test_what_keeps_a_source_from_being_recognised_is_named(tmp_path: Path, extra: str, words: str) -> None:
+    _folders(tmp_path, "cod", "eel")
+    if extra.endswith("jpg"):
+        photo(tmp_path / extra)
+    else:
+        (tmp_path / extra).write_text("{}")
+    with pytest.raises(RefusedError, match=words) as caught:
+        read(tmp_path, Task.CLASSIFICATION)
+    assert caught.value.failure.reason is Reason.FORMAT_NOT_RECOGNISED
+
+
+def test_one_folder_around_all_is_named(tmp_path: Path) -> None:
+    _folders(tmp_path, "fish/cod", "fish/eel")
+    assert "all images lie in the one folder fish: name it as the source" in _refusal(tmp_path, "Auto").message
+
+
+def test_a_class_folder_without_an_image_that_can_be_read_is_named(tmp_path: Path) -> None:
+    _folders(tmp_path, "cod", "eel")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray/notes.txt").write_text("none seen")
+    found = read(tmp_path, Task.CLASSIFICATION)
+    assert found.warnings == ("1 folders hold no image that can be read, and are no classes: ray",)

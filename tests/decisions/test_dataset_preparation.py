@@ -68,8 +68,14 @@ def test_what_does_not_decide_the_content_does_not_make_a_new_run(spec: builders
 
 @pytest.mark.parametrize(
     "spec",
-    [{"format": "Coco"}, {"task": "Classification"}, {"cleaning": {"minSide": 8}}, {"split": {"seed": 1}}],
-    ids=["format", "task", "cleaning", "split"],
+    [
+        {"format": "Coco"},
+        {"task": "Classification"},
+        {"cleaning": {"minSide": 8}},
+        {"split": {"seed": 1}},
+        {"classFolder": "Last"},
+    ],
+    ids=["format", "task", "cleaning", "split", "classFolder"],
 )
 def test_what_decides_the_content_makes_a_new_run(spec: builders.Yaml) -> None:
     fingerprint = Fingerprint("sha256:source", 12)

@@ -122,6 +122,14 @@ class DatasetSpec(BaseSpec):
         Literal["Auto", "ImageFolder", "Coco", "Yolo"],
         Field(description="Layout of the source; Auto recognises it."),
     ] = "Auto"
+    class_folder: Annotated[
+        Literal["First", "Last"] | None,
+        Field(
+            description="For ImageFolder with folders in folders. First: the upper folder is the class, those below it are "
+            "groups, such as stations. Last: the folder in which an image lies is its class, as in a tree of taxa. Default: "
+            "First, unless the names look like such a tree, which is refused."
+        ),
+    ] = None
     task: Annotated[Literal["Classification", "Detection"], Field(description="What models trained on it do.")]
     cleaning: Annotated[Cleaning, Field(description="What is dropped before splitting.")] = Cleaning()
     split: Annotated[Split, Field(description="How images are divided between training, validation and test.")] = (

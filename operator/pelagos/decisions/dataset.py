@@ -61,7 +61,10 @@ class Observed:
 
 def recipe(spec: DatasetSpec) -> dict[str, Any]:
     """The request of the preparation pipeline: what decides the content of a version, and nothing else."""
-    return spec.model_dump(by_alias=True, mode="json", include={"source", "format", "task", "cleaning", "split"})
+    decides = {"source", "format", "task", "cleaning", "split"}
+    if spec.class_folder is not None:  # One that is not set must not change the names of earlier runs.
+        decides.add("class_folder")
+    return spec.model_dump(by_alias=True, mode="json", include=decides)
 
 
 def inputs_digest(spec: DatasetSpec, fingerprint: Fingerprint) -> str:

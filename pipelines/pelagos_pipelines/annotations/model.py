@@ -6,6 +6,7 @@ It knows no format, no place and no framework.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,9 +25,18 @@ SPLIT_NAMES: Mapping[str, Split] = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
+    "devel": "validation",
     "test": "test",
+    "testing": "test",
+    "testdev": "test",
+    "holdout": "test",
+    "heldout": "test",
 }
 """Folder and file names by which tools mark splits; COCO and Roboflow add a year, as in ``train2017``."""
+_NAMED = re.compile(r"[a-z0-9 _.()-]+")
+_FILLERS = frozenset({"set", "data", "dataset", "images", "image", "imgs", "img", "split", "folder", "samples"})
+"""Words that say nothing about which split it is, as in ``training_set``."""
 
 Sizes: TypeAlias = Callable[[str], tuple[int, int] | None]
 """Width and height of an image of the source in pixels, upright; None for a file that cannot be decoded."""
@@ -246,8 +256,18 @@ def suffix(path: str) -> str:
 
 
 def split_of(name: str) -> Split | None:
-    """The split that the name of a folder or file stands for, as in ``val``, ``Valid`` or ``train2017``."""
-    return SPLIT_NAMES.get(name.lower().rstrip("0123456789"))
+    """The split that the name of a folder or file stands for, as in ``val``, ``Valid``, ``train2017`` or ``01_test_set``."""
+    return SPLIT_NAMES.get(plain_words(name))
+
+
+def plain_words(name: str) -> str:
+    """What a name says without numbers, separators and words such as "set": ``holdout`` for ``Hold-out images 2``."""
+    lower = name.lower()
+    if not _NAMED.fullmatch(lower):
+        return lower
+    words = [word for word in re.findall("[a-z]+", lower) if word not in _FILLERS]
+    joined = "".join(words)
+    return joined.removesuffix("set") if len(words) == 1 else joined
 
 
 def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from pelagos_pipelines.annotations import coco, imagefolder, yolo
 from pelagos_pipelines.annotations.hostile import few
-from pelagos_pipelines.annotations.model import Format, Tree
-from pelagos_pipelines.contract import Reason, RefusedError, Task
+from pelagos_pipelines.annotations.model import Collection, Format, Sizes, Tree
+from pelagos_pipelines.contract import ClassFolder, Reason, RefusedError, Task
 
 FORMATS: Sequence[Format] = (imagefolder, coco, yolo)
 
@@ -29,6 +29,24 @@ def choose(name: str, tree: Tree, task: Task) -> Format:
     return chosen
 
 
+def read(chosen: Format, tree: Tree, sizes: Sizes, class_folder: ClassFolder | None = None) -> Collection:
+    """The annotations; ``class_folder`` is for folders that are classes.
+
+    Raises:
+        RefusedError: FORMAT_INVALID for a class folder in another format; see Format.read.
+    """
+    if class_folder is None:
+        return chosen.read(tree, sizes)
+    if chosen is not imagefolder:
+        raise RefusedError(
+            Reason.FORMAT_INVALID,
+            f"classFolder is {class_folder}, but the source is in the format {chosen.NAME}, in which folders are no classes;"
+            " leave it out",
+            "classFolder",
+        )
+    return imagefolder.read(tree, sizes, class_folder)
+
+
 def detect(tree: Tree) -> Format:
     """The only format that recognises the files.
 
@@ -42,7 +60,11 @@ def detect(tree: Tree) -> Format:
         found = f"the files fit more than one format ({', '.join(known.NAME for known in fitting)})"
     else:
         layouts = "; ".join(f"{known.NAME}: {known.LAYOUT}" for known in FORMATS)
-        found = f"the files fit no known format (found {few(tree.files)}). Known are {layouts}"
+        # Every folder of images is nearly an ImageFolder, so that it helps to know what is in the way.
+        found = (
+            f"the files fit no known format (found {few(tree.files)}). Known are {layouts}."
+            f" What keeps them from being an {imagefolder.NAME}: {imagefolder.obstacle(tree)}"
+        )
     raise RefusedError(
         Reason.FORMAT_NOT_RECOGNISED, f"format is Auto, but {found}; set format, or change the files' layout", "format"
     )

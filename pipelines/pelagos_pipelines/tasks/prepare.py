@@ -99,7 +99,7 @@ def _prepare(request: PreparationRequest, tree: Tree, kept: Place) -> Preparatio
     store = kept.folder
     reader = registry.choose(request.format, tree, request.task)
     inspections = integrity.inspect_tree(tree, store / INSPECTIONS)
-    found = reader.read(tree, lambda path: _size(inspections[path]))
+    found = registry.read(reader, tree, lambda path: _size(inspections[path]), request.class_folder)
     cleaned = cleaning.clean(found, inspections, request.cleaning)
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
     divided = splitting.divide(cleaned.collection.images, digests, cleaned.repeats, request.split)
