@@ -83,6 +83,33 @@ def test_the_result_describes_the_version(place: Place) -> None:
     assert len(versions.read(result.uri).collection.images) == 6
 
 
+def test_a_class_that_cleaning_empties_is_no_class_and_is_named(place: Place) -> None:
+    for number in range(2):
+        photo(place.data / "fish" / "dab" / f"{number}.png", 60, 12, seed=number)
+    (place.data / "fish" / "dab" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+
+    result = place.prepare(split={"ratios": {"train": 60, "validation": 20, "test": 20}})
+
+    assert [(c.name, c.images) for c in result.classes] == [("cod", 3), ("eel", 3)]
+    collection = versions.read(result.uri).collection
+    assert collection.classes == ("cod", "eel")
+    assert {image.label for image in collection.images} == {"cod", "eel"}
+    assert result.warnings[-1] == (
+        "1 classes lost all their images in cleaning and are no classes of the version: dab (1 unreadable, 2 below"
+        " cleaning.minSide)"
+    )
+
+
+def test_the_last_class_that_is_left_is_said_to_be_the_only_one(place: Place) -> None:
+    for number in range(3):
+        photo(place.data / "fish" / "eel" / f"{number}.png", 60, 12, seed=number)
+
+    result = place.prepare(split={"ratios": {"train": 60, "validation": 20, "test": 20}})
+
+    assert [c.name for c in result.classes] == ["cod"]
+    assert result.warnings[1] == "cod is the only class that is left: a model has nothing to tell apart"
+
+
 def test_the_version_depends_on_content_and_recipe_alone(place: Place, tmp_path: Path) -> None:
     elsewhere = Place(tmp_path / "another" / "machine")
     (elsewhere.data / "fish").rename(elsewhere.data / "moved")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -145,6 +146,25 @@ def test_a_provided_split_that_is_missing_is_said() -> None:
     images = [ImageRecord("a.png", label="cod", split="train"), ImageRecord("b.png", label="cod", split="validation")]
     divided = _divide(images, SplitPolicy(policy="Provided"))
     assert divided.warnings == ("no images in the split test: such a version cannot be trained on",)
+
+
+def test_classes_that_a_split_does_not_show_are_named() -> None:
+    divided = _divide(_classified({"cod": 20, "coelacanth": 1, "gulper": 2}))
+    assert divided.warnings == (
+        "2 classes have no image in the split validation, whose figures say nothing about them: coelacanth, gulper",
+        "2 classes have no image in the split test, whose figures say nothing about them: coelacanth, gulper",
+    )
+
+
+def test_splits_of_the_source_that_are_not_kept_are_said() -> None:
+    images = [replace(image, split="test" if i < 5 else "train") for i, image in enumerate(_classified({"cod": 20}))]
+    (warning,) = _divide(images).warnings
+    assert warning.startswith(
+        "the source comes with splits (train 15, test 5), which split.policy Stratified does not keep"
+    )
+    assert _divide(images, SplitPolicy(policy="Provided")).warnings == (
+        "no images in the split validation: such a version cannot be trained on",
+    )
 
 
 @pytest.mark.parametrize(

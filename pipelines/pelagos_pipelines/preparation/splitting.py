@@ -68,6 +68,9 @@ def divide(
             f"{len(copies)} duplicates stand in another split than the image that they repeat: {few(copies)}"
         )
     missing = [split for split in SPLITS if split not in splits.values()]
+    warnings += _unseen(divided, missing)
+    if policy.policy != "Provided":
+        warnings += _divided_anew(images, policy)
     if missing:
         warnings.append(f"no images in the split {' and '.join(missing)}: such a version cannot be trained on")
     return Divided(divided, len(groups) + len(copies), tuple(warnings))
@@ -242,6 +245,26 @@ def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy) -> None
             f" (policy {policy.policy}, seed {policy.seed}), or use Stratified",
             "split",
         )
+
+
+def _unseen(images: Sequence[ImageRecord], missing: Sequence[Split]) -> list[str]:
+    """Classes of which a split shows nothing: its figures say nothing about them."""
+    shown = {split: {label for image in images if image.split == split for label in image.labels} for split in SPLITS}
+    unseen = {split: sorted(shown["train"] - shown[split]) for split in SPLITS[1:] if split not in missing}
+    return [
+        f"{len(names)} classes have no image in the split {split}, whose figures say nothing about them: {few(names)}"
+        for split, names in unseen.items()
+        if names
+    ]
+
+
+def _divided_anew(images: Sequence[ImageRecord], policy: SplitPolicy) -> list[str]:
+    given = Counter(image.split for image in images if image.split is not None)
+    if not given:
+        return []
+    counts = ", ".join(f"{split} {given[split]}" for split in SPLITS if given[split])
+    found = f"the source comes with splits ({counts}), which split.policy {policy.policy} does not keep"
+    return [f"{found}: images of its test split may be trained on; set split.policy to Provided to keep them"]
 
 
 def _ungrouped(images: Sequence[ImageRecord]) -> list[str]:

@@ -22,7 +22,7 @@ from pelagos_pipelines.contract import (
     RefusedError,
     SplitCount,
 )
-from pelagos_pipelines.preparation import cleaning, integrity, ledger, published, splitting, versions
+from pelagos_pipelines.preparation import cleaning, emptied, integrity, ledger, published, splitting, versions
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.storage import Place
 from pelagos_pipelines.tasks import runs
@@ -100,7 +100,7 @@ def _prepare(request: PreparationRequest, tree: Tree, kept: Place) -> Preparatio
     reader = registry.choose(request.format, tree, request.task)
     inspections = integrity.inspect_tree(tree, store / INSPECTIONS)
     found = registry.read(reader, tree, lambda path: _size(inspections[path]), request.class_folder)
-    cleaned = cleaning.clean(found, inspections, request.cleaning)
+    cleaned = emptied.without(found, cleaning.clean(found, inspections, request.cleaning))
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
     divided = splitting.divide(cleaned.collection.images, digests, cleaned.repeats, request.split)
     excluded = (*tree.excluded, *found.excluded, *cleaned.excluded)
@@ -108,7 +108,7 @@ def _prepare(request: PreparationRequest, tree: Tree, kept: Place) -> Preparatio
     version = versions.write(
         store,
         tree,
-        Collection(found.task, found.classes, divided.images, excluded=tuple(balance.excluded)),
+        Collection(found.task, cleaned.collection.classes, divided.images, excluded=tuple(balance.excluded)),
         inspections,
         {
             **request.model_dump(mode="json", by_alias=True, include={"task", "cleaning", "split"}),

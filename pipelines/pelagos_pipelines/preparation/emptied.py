@@ -1,0 +1,49 @@
+"""Classes that lost all their images to cleaning: they are no classes of the version. Called by the task prepare after cleaning.
+
+A model would get an output that nothing can teach, and figures of a class that was never shown. The ids of the others move up,
+because they are places in the list of classes, which every version holds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from pelagos_pipelines.annotations.hostile import few, printable
+from pelagos_pipelines.annotations.model import Collection, declared
+from pelagos_pipelines.contract import ExclusionReason, Task
+from pelagos_pipelines.preparation.cleaning import Cleaned
+
+_WORDS: Mapping[ExclusionReason | None, str] = {
+    ExclusionReason.CORRUPT: "unreadable",
+    ExclusionReason.TOO_SMALL: "below cleaning.minSide",
+    ExclusionReason.DUPLICATE: "duplicates",
+    ExclusionReason.NEAR_DUPLICATE: "near duplicates",
+    ExclusionReason.UNREADABLE_TYPE: "neither JPEG nor PNG",
+}
+
+
+def without(found: Collection, cleaned: Cleaned) -> Cleaned:
+    """What is left of ``found``, with the classes that are left; those that are not are named in a warning."""
+    classes, lost = declared(found.classes, cleaned.collection.images)
+    if not lost:
+        return cleaned
+    warnings = (*cleaned.collection.warnings, *_warnings(found, cleaned, classes, lost))
+    return replace(cleaned, collection=replace(cleaned.collection, classes=classes, warnings=warnings))
+
+
+def _warnings(found: Collection, cleaned: Cleaned, classes: Sequence[str], lost: Sequence[str]) -> Iterator[str]:
+    reasons = {exclusion.path: exclusion.reason for exclusion in cleaned.excluded}
+    why: dict[str, Counter[str]] = {name: Counter() for name in lost}
+    for image in found.images:
+        for name in image.labels & why.keys():
+            why[name][_WORDS.get(reasons.get(image.path), "left out")] += 1
+    told = [
+        f"{printable(name)} ({', '.join(f'{count} {word}' for word, count in sorted(why[name].items()))})"
+        for name in lost
+    ]
+    more = f" and {len(told) - 5} more" if len(told) > 5 else ""
+    yield f"{len(lost)} classes lost all their images in cleaning and are no classes of the version: {', '.join(told[:5])}{more}"
+    if len(classes) == 1 and found.task is Task.CLASSIFICATION:
+        yield f"{few(classes)} is the only class that is left: a model has nothing to tell apart"
