@@ -95,8 +95,8 @@ def test_a_class_that_cleaning_empties_is_no_class_and_is_named(place: Place) ->
     assert collection.classes == ("cod", "eel")
     assert {image.label for image in collection.images} == {"cod", "eel"}
     assert result.warnings[-1] == (
-        "1 classes lost all their images in cleaning and are no classes of the version: dab (1 unreadable, 2 below"
-        " cleaning.minSide)"
+        "1 classes lost all their images in cleaning and are no classes of the version: dab (2 below"
+        " cleaning.minSide, 1 unreadable)"
     )
 
 
