@@ -294,7 +294,7 @@ class Reason(StrEnum):
     CORRUPT_IMAGES = "CorruptImages"
     """Unreadable or truncated images, and cleaning.corrupt is Fail."""
     DUPLICATE_IMAGES = "DuplicateImages"
-    """Duplicates, and cleaning.duplicates.action is Fail."""
+    """Duplicates, and cleaning.duplicates.action is Fail; or those that would be dropped have other annotations."""
     NO_IMAGES_LEFT = "NoImagesLeft"
     """Cleaning removed every image."""
     ANNOTATION_OUTSIDE_IMAGE = "AnnotationOutsideImage"

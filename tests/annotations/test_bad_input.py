@@ -30,7 +30,7 @@ GOOD_ROW = "0 0.5 0.5 0.5 0.5"
         (BOMB, "line 2, column 8, is not YAML"),
         ("names: {0: cod, 2: eel}", "names must be a list"),
         ("names: []", "names must be a list"),
-        ("nc: 3\nnames: [cod]", "nc is not the number of names, 1"),
+        ("nc: 3\nnames: [cod]", "nc, 3, is not the number of names, 1"),
         ('names: ["a\\nb"]', r"names\[0\] is no class name"),
         ("names: [1]", r"names\[0\] is no class name"),
         ("- cod", "is not a mapping"),

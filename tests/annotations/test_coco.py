@@ -78,10 +78,10 @@ def test_a_split_that_is_none_is_refused(tmp_path: Path) -> None:
     assert caught.value.failure.reason is Reason.FORMAT_INVALID
 
 
-def test_masks_and_crowds_without_boxes_are_left_out_with_a_word(tmp_path: Path) -> None:
+def test_crowds_and_annotations_without_an_outline_are_left_out_with_a_word(tmp_path: Path) -> None:
     content = coco({"a.png": [[0, 0, 5, 5], [1, 1, 2, 2], [3, 3, 4, 4]]})
     marks: Any = content["annotations"]
-    marks[1] = {"id": 1, "image_id": 10, "category_id": 7, "segmentation": [[1, 1, 5, 1, 5, 5]]}
+    marks[1] = {"id": 1, "image_id": 10, "category_id": 7, "keypoints": [1, 1, 2]}
     marks[2]["iscrowd"] = 1
     photo(tmp_path / "a.png")
     document(tmp_path / "annotations.json", content)
@@ -93,8 +93,8 @@ def test_masks_and_crowds_without_boxes_are_left_out_with_a_word(tmp_path: Path)
     }
 
 
-def test_a_source_with_masks_alone_is_of_another_task(tmp_path: Path) -> None:
-    marks = [{"id": 1, "image_id": 10, "category_id": 7, "segmentation": [[1, 1, 5, 1, 5, 5]], "bbox": []}]
+def test_a_source_without_boxes_and_outlines_is_of_another_task(tmp_path: Path) -> None:
+    marks = [{"id": 1, "image_id": 10, "category_id": 7, "segmentation": [], "bbox": []}]
     photo(tmp_path / "a.png")
     document(tmp_path / "annotations.json", coco({"a.png": []}, annotations=marks))
     with pytest.raises(RefusedError, match="no image has a bounding box") as caught:

@@ -194,7 +194,7 @@ def test_one_annotation_that_is_as_large_as_the_file_stays_below_the_ceiling_of_
 
 def test_a_large_coco_file_takes_less_memory_than_its_size(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
-    boxes = [[1.25, 2.5, 3.125, 4.75]] * 40_000
+    boxes = [[1.25, 2.5, 3.125, 4.75 + number / 10_000] for number in range(40_000)]
     file = document(tmp_path / "annotations.json", coco({"a.png": boxes}))
     text(
         tmp_path / "annotations.json",

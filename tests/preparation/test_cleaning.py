@@ -123,10 +123,51 @@ class TestDuplicates:
 
         assert (kept(done), done.corrupt, done.duplicates) == (["c"], 2, 0)
 
-    def test_identical_images_with_different_classes_are_reported(self) -> None:
-        done = clean([image("cod/a"), image("eel/a", label="eel")], [whole("1"), whole("1")])
+    def test_with_different_classes_are_refused_because_a_label_would_be_lost(self) -> None:
+        images, inspections = [image("cod/a"), image("eel/a", label="eel")], [whole("1"), whole("1")]
 
-        assert "identical images have different classes: eel/a and cod/a" in done.collection.warnings[0]
+        reason, message, field = refused(images, inspections)
+
+        assert (reason, field) == (Reason.DUPLICATE_IMAGES, "cleaning.duplicates.action")
+        assert "1 identical images have different annotations: eel/a (eel) and cod/a (cod); " in message
+        assert "set cleaning.duplicates.action to Keep" in message
+
+    def test_with_different_classes_are_kept_and_reported_when_all_should_be_kept(self) -> None:
+        images, inspections = [image("cod/a"), image("eel/a", label="eel")], [whole("1"), whole("1")]
+
+        done = clean(images, inspections, duplicates={"action": "Keep"})
+
+        assert kept(done) == ["cod/a", "eel/a"]
+        assert "different annotations: eel/a (eel) and cod/a (cod); check them" in done.collection.warnings[0]
+
+    def test_the_first_of_identical_images_has_the_boxes_of_the_one_that_has_them_all(self) -> None:
+        few, all_of_them = ((1, 1, 9, 9),), ((1, 1, 9, 9), (20, 20, 5, 5))
+        images = [image("a", label=None), image("b", *few), image("c", *all_of_them)]
+
+        done = clean(images, [whole("1")] * 3)
+
+        assert kept(done) == ["a"]
+        assert [(box.x, box.width) for box in done.collection.images[0].boxes] == [(1, 9), (20, 5)]
+        assert done.collection.warnings == (
+            "1 identical images have more or fewer boxes than their like; most boxes are kept: a has those of c",
+        )
+
+    def test_boxes_that_differ_by_rounding_are_the_same(self) -> None:
+        done = clean([image("a", (1, 1, 9, 9)), image("b", (0.9996, 1.0003, 9, 8.9))], [whole("1")] * 2)
+
+        assert (kept(done), done.collection.warnings) == (["a"], ())
+
+    @pytest.mark.parametrize("other", [(40, 40, 9, 9), (1, 1, 19, 9), (1, 4, 9, 9)])
+    def test_with_other_boxes_are_refused(self, other: tuple[float, float, float, float]) -> None:
+        reason, message, _ = refused([image("a", (1, 1, 9, 9)), image("b", other)], [whole("1")] * 2)
+
+        assert reason is Reason.DUPLICATE_IMAGES
+        assert "b (1 boxes) and a (1 boxes)" in message
+
+    def test_boxes_that_were_drawn_on_another_size_are_not_carried_over(self) -> None:
+        stale = ImageRecord("b", width=50, height=40, boxes=(Box("cod", 1, 1, 9, 9),))
+
+        assert refused([image("a", label=None), stale], [whole("1")] * 2)[0] is Reason.DUPLICATE_IMAGES
 
 
 class TestBoxes:
@@ -163,6 +204,37 @@ class TestBoxes:
 
     def test_of_a_dropped_image_do_not_matter(self) -> None:
         assert kept(clean([image("a"), image("b", (500, 500, 1, 1))], [whole("1"), broken("2")])) == ["a"]
+
+    @pytest.mark.parametrize(
+        ("width", "height", "real", "doubtful"),
+        [
+            pytest.param(None, None, (100, 80), True, id="no size"),
+            pytest.param(80, 80, (80, 80), True, id="a square"),
+            pytest.param(100, 80, (100, 80), False, id="the size of the upright image"),
+        ],
+    )
+    def test_whose_image_was_turned_are_named_unless_their_size_tells_how_they_were_drawn(
+        self, width: int | None, height: int | None, real: tuple[int, int], doubtful: bool
+    ) -> None:
+        turned = Inspection("1", 1, *real, "1", None, remarks=("turned",))
+        record = ImageRecord("a", width=width, height=height, boxes=(Box("cod", 1, 1, 5, 5),))
+
+        done = clean([record, image("b", (1, 1, 5, 5))], [turned, whole("2")])
+
+        named = [
+            one for one in done.collection.warnings if one.startswith("1 images with boxes are turned by their EXIF")
+        ]
+        assert bool(named) is doubtful
+        assert all("upright one, as ultralytics takes them: a; look" in one for one in named)
+
+    def test_on_images_of_another_size_are_told_with_those_outside_of_theirs(self) -> None:
+        records = [ImageRecord(name, width=80, height=100, boxes=(Box("cod", 1, 1, 5, 5),)) for name in "ab"]
+
+        _, message, _ = refused([*records, image("c", (300, 300, 1, 1))], [whole("1"), whole("2"), whole("3")])
+
+        assert message.startswith("3 faults: (1) a is annotated as 80 x 100 pixels")
+        assert "b is annotated as" in message
+        assert "c (cod: 300, 300, 1, 1)" in message
 
     def test_drawn_on_another_size_of_the_image_are_refused(self) -> None:
         record = ImageRecord("a", width=80, height=100, boxes=(Box("cod", 1, 1, 5, 5),))

@@ -153,14 +153,14 @@ CASES = (
     Case(
         Reason.ANNOTATION_OUTSIDE_IMAGE,
         "source",
-        ("2 boxes", "a.png (cod: 30, 20, 15, 5)", "a.png (cod: 1, 1, 0, 5)"),
+        ("2 faults", "a.png (cod: 30, 20, 15, 5)", "annotations[1]: x, y, width and height are 1, 1, 0, 5"),
         _box_beyond,
         {"task": "Detection"},
     ),
     Case(
         Reason.UNKNOWN_CLASS,
         "source",
-        ("labels/a.txt, line 1: the class", "declares, 1"),
+        ("labels/a.txt, line 1: class 3 is none", "declares, 1"),
         _unknown_class,
         {"task": "Detection"},
     ),

@@ -178,8 +178,8 @@ DATASET = (
     Reason(
         "DuplicateImages",
         "needs you",
-        "There are duplicates, and cleaning.duplicates.action is Fail.",
-        "Remove them, or choose KeepFirst or Keep.",
+        "There are duplicates, and cleaning.duplicates.action is Fail; or duplicates have different annotations, which would be lost.",
+        "Remove or correct them, or choose KeepFirst or Keep.",
     ),
     Reason("NoImagesLeft", "needs you", "Cleaning removed every image.", "Relax spec.cleaning, or replace the images."),
     Reason(

@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 
 import orjson
 
-from pelagos_pipelines.annotations import hostile, linking, naming
+from pelagos_pipelines.annotations import hostile, linking, naming, placing
 from pelagos_pipelines.annotations import reading as reading_
+from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
     SPLIT_NAMES,
     Boxes,
@@ -60,6 +61,12 @@ class _Reading:
     annotations: int = 0
     crowds: int = 0
     boxless: int = 0
+    outlined: int = 0
+    repeated: int = 0
+    unlabelled: dict[str, None] = field(default_factory=dict)
+    """Images all of whose annotations were left out: they are no backgrounds."""
+    recomposed: list[str] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
 
 
 def recognises(tree: Tree) -> bool:
@@ -74,17 +81,20 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
         raise hostile.invalid(f"there is no annotation file; Coco expects {LAYOUT}")
     reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images))
     for path in files:
-        _read_file(tree, path, reading)
-    if reading.orphans:
-        raise hostile.missing_images(reading.orphans, reading.lost, reading.looked)
+        with reading.faults.noting():
+            _read_file(tree, path, reading)
+    if reading.lost:
+        reading.faults.add(hostile.missing_images(reading.orphans, reading.lost, reading.looked))
     images = tuple(reading.images[path] for path in sorted(reading.images))
+    placing.refuse_any(reading.faults, images, sizes)
     classes, unused = declared(reading.names, images)
     if not classes:
         raise hostile.unannotated(LAYOUT)
-    unlisted = [path for path in tree.images if path not in reading.images]
+    unlisted = [path for path in tree.images if path not in reading.images and path not in reading.unlabelled]
     warnings = tuple(_warnings(reading, unlisted, unused))
-    excluded = tuple(Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted)
-    return Collection(TASK, classes, images, warnings, excluded, tuple(files))
+    excluded = [Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted]
+    excluded += [Exclusion(path, ExclusionReason.UNLABELLED) for path in reading.unlabelled]
+    return Collection(TASK, classes, images, warnings, tuple(excluded), tuple(files))
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
@@ -136,20 +146,26 @@ def _files(tree: Tree) -> list[str]:
 
 def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
     where = hostile.printable(path)
-    content = reading_.coco(tree, path)
+    content = reading_.coco(tree, path, reading.faults)
     _judge(where, content, reading)
     reading.names += content.names
     boxes = _boxes(content)
     for number, (name, width, height, group, split) in enumerate(content.images):
-        place = f"{where}: images[{number}]"
-        found = _locate(path, hostile.relative(name, f"{place}.file_name"), reading, f"{place}.file_name")
-        if found is None:
-            reading.lost += 1
-        elif found in reading.images:
-            raise hostile.invalid(
-                f"{where} lists {hostile.printable(found)}, which is listed before; list an image once"
-            )
-        else:
+        if name is None:  # a fault, which was noted
+            continue
+        with reading.faults.noting():
+            place = f"{where}: images[{number}]"
+            found = _locate(path, hostile.relative(name, f"{place}.file_name"), reading, f"{place}.file_name")
+            if found is None:
+                reading.lost += 1
+                continue
+            if found in reading.images or found in reading.unlabelled:
+                raise hostile.invalid(
+                    f"{place} is {hostile.printable(found)}, which is listed before; list an image once"
+                )
+            if number in content.passed and not boxes[number]:
+                reading.unlabelled[found] = None
+                continue
             reading.images[found] = ImageRecord(
                 path=found,
                 width=width or None,
@@ -163,6 +179,9 @@ def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
 def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
     reading.crowds += content.crowds
     reading.boxless += content.boxless
+    reading.outlined += content.outlined
+    reading.repeated += content.repeated
+    reading.recomposed += content.recomposed
     reading.annotations += len(content.classes)
     limit = Ceilings.read().annotations
     if reading.annotations > limit:
@@ -172,12 +191,18 @@ def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
     reading.orphans += [f"{where}: {place}" for place in places]
     unknown, places = content.unknown
     if unknown:
-        raise RefusedError(
-            Reason.UNKNOWN_CLASS,
-            f"{where} has {unknown} annotations of categories that it does not declare ({hostile.few(places, of=unknown)});"
-            f" declared are {len(content.names)}: declare the others, or remove the annotations",
-            "source",
+        reading.faults.add(
+            RefusedError(
+                Reason.UNKNOWN_CLASS,
+                f"{where} has {unknown} annotations of categories that it does not declare"
+                f" ({hostile.few(places, of=unknown)}); declared are {len(content.names)}: declare the others, or remove the"
+                " annotations",
+                "source",
+            )
         )
+    with reading.faults.noting():
+        used = sorted(set(content.classes.tolist()))
+        hostile.require_distinct({f"id {content.ids[column]}": content.names[column] for column in used}, where)
 
 
 def _boxes(content: reading_.Coco) -> Sequence[Boxes]:
@@ -253,5 +278,15 @@ def _warnings(reading: _Reading, unlisted: Sequence[str], unused: Iterable[str])
         yield f"{reading.crowds} annotations of crowds (iscrowd) are left out"
     if reading.boxless:
         yield f"{reading.boxless} annotations without a bounding box are left out"
+    if reading.unlabelled:
+        yield (
+            f"{len(reading.unlabelled)} images have no other annotations than those and are left out, as they are no"
+            f" backgrounds: {hostile.few(reading.unlabelled)}"
+        )
+    if reading.outlined:
+        yield f"{reading.outlined} annotations have no bbox; theirs is the box around their polygons or mask"
+    if reading.repeated:
+        yield f"{reading.repeated} annotations repeat another of the same image, category and box; one of each is kept"
+    yield from hostile.recomposed(reading.recomposed)
     if unused := list(unused):
         yield f"classes that no annotation uses are left out: {hostile.few(unused)}"

@@ -7,8 +7,11 @@ there, and never repeat what the file holds. Only class names that have passed h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
+
+import orjson
 
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import ceilings
@@ -35,18 +38,56 @@ def printable(name: str) -> str:
 
 
 def class_name(value: object, where: str) -> str:
-    """A class name that files, tables and metric names can carry.
+    """A class name that files, tables and metric names can carry, in NFC: what looks the same is then the same class.
 
     Raises:
         RefusedError: FORMAT_INVALID for anything but a non-empty text of at most 200 characters on one line.
     """
     if isinstance(value, str):
-        name = value.strip()
-        if name and len(name) <= MAX_CLASS_NAME and not _CONTROL.search(name) and _encodable(name):
+        name = unicodedata.normalize("NFC", value.strip()) if _encodable(value) else ""
+        if name and len(name) <= MAX_CLASS_NAME and not _CONTROL.search(name):
             return name
     raise invalid(
         f"{where} is no class name, which is text of 1 to {MAX_CLASS_NAME} characters on one line: rename the class"
     )
+
+
+def is_composed(name: str) -> bool:
+    """Whether a name is in NFC, the form in which class names are kept."""
+    return unicodedata.is_normalized("NFC", name)
+
+
+def recomposed(names: Iterable[str]) -> list[str]:
+    """What is to be said of class names that were written in another form than NFC."""
+    listed = sorted(set(names))
+    if not listed:
+        return []
+    return [f"{len(listed)} class names are not in Unicode's composed form (NFC), and are read as such: {few(listed)}"]
+
+
+def look(name: str) -> str:
+    """The same for names that a person would hardly tell apart: they differ in case, in spaces or in what is not to be seen."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join("".join(one for one in folded if unicodedata.category(one) != "Cf").split())
+
+
+def require_distinct(names: Mapping[str, str], where: str) -> None:
+    """Refuse classes that are used and have the same name; ``names`` has the name of a class by its place.
+
+    One that is not used may have the name of another: Roboflow's category 0 is named after the project.
+
+    Raises:
+        RefusedError: FORMAT_INVALID.
+    """
+    places: dict[str, list[str]] = {}
+    for place, name in names.items():
+        places.setdefault(name, []).append(place)
+    same = [f"{name} ({', '.join(found[:MAX_NAMED])})" for name, found in places.items() if len(found) > 1]
+    if same:
+        raise invalid(
+            f"{where} has {len(same)} class names that stand for more than one class: {few(same)}; annotations use them all: give"
+            " each class a name of its own, or make them one class"
+        )
 
 
 def relative(value: str, where: str) -> PurePosixPath:
@@ -69,6 +110,19 @@ def original_of(path: str) -> str | None:
     """The image that Roboflow made this augmented copy of: its copies must stand in one split. None for other files."""
     found = _ROBOFLOW.match(PurePosixPath(path).name)
     return found["original"] if found else None
+
+
+def encoded(where: str, document: object) -> bytes:
+    """As JSON.
+
+    Raises:
+        RefusedError: FORMAT_INVALID when text in it is none.
+    """
+    try:
+        content: bytes = orjson.dumps(document)
+    except (orjson.JSONEncodeError, RecursionError) as error:  # half a character, for one
+        raise invalid(f"{where} holds text that is not Unicode; save it as UTF-8") from error
+    return content
 
 
 def missing_images(orphans: Sequence[str], count: int | None = None, looked: Iterable[str] = ()) -> RefusedError:

@@ -275,9 +275,25 @@ def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple
 
     Exports often declare classes that nothing shows (Roboflow's category 0 is named after the project). A model would get
     an output that nothing can teach, so they are left out.
+
+    Raises:
+        RefusedError: FORMAT_INVALID when used names look the same: a model would learn one class as two.
     """
     used: set[str] = set()
     for image in images:
         used |= image.labels
     ordered = tuple(dict.fromkeys(names))
+    _require_unlike([name for name in ordered if name in used])
     return tuple(name for name in ordered if name in used), tuple(name for name in ordered if name not in used)
+
+
+def _require_unlike(names: Sequence[str]) -> None:
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(hostile.look(name), []).append(name)
+    same = [" and ".join(found) for found in alike.values() if len(found) > 1]
+    if same:
+        raise hostile.invalid(
+            f"{len(same)} classes have names that differ in case, in spaces or in how a character is encoded alone:"
+            f" {hostile.few(same)}; give them one name, or names that can be told apart"
+        )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pelagos_pipelines.annotations import hostile, naming, reading
+from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import Tree, suffix
 from pelagos_pipelines.contract import RefusedError
 
@@ -34,11 +35,10 @@ class Pairs:
     empty: Sequence[str]
 
 
-def pair(tree: Tree, listings: Iterable[str]) -> Pairs:
+def pair(tree: Tree, listings: Iterable[str], faults: Faults) -> Pairs:
     """Find the label file of every image; ``listings`` are text files of another purpose.
 
-    Raises:
-        RefusedError: LABEL_WITHOUT_IMAGE for label files without an image; FORMAT_INVALID for two of one image.
+    Noted are label files without an image, and two of one image.
     """
     labels = {path: label for path in tree.images if (label := label_path(path)) in tree.known}
     used = {*labels.values(), *listings}
@@ -53,7 +53,7 @@ def pair(tree: Tree, listings: Iterable[str]) -> Pairs:
             labels[alike[0]] = path
             renamed.append(path)
         elif len(alike) == 1:
-            raise _two(sorted((path, labels[alike[0]])), alike[0])
+            faults.add(_two(sorted((path, labels[alike[0]])), alike[0]))
         elif rows:
             orphans.append(path)
         else:
@@ -63,7 +63,7 @@ def pair(tree: Tree, listings: Iterable[str]) -> Pairs:
             hostile.with_nearest(hostile.printable(path), images.alike(path), images.nearest(path))
             for path in orphans[: hostile.MAX_NAMED]
         ]
-        raise hostile.missing_images(shown, len(orphans), ("images/ and beside the label files",))
+        faults.add(hostile.missing_images(shown, len(orphans), ("images/ and beside the label files",)))
     return Pairs(labels, renamed, empty)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from pelagos_pipelines.annotations import hostile
+from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import Tree
 from pelagos_pipelines.beneath import TooLargeError
 from pelagos_pipelines.contract import Reason, RefusedError
@@ -35,46 +36,69 @@ _SLOWNESS = 6
 class Coco:
     """A COCO file. ``images`` has name, width, height, group and split; a box has an index of both lists, and four sides.
 
-    ``orphans`` and ``unknown`` are how many annotations name an image or category that is not there, and the first of them.
+    The name of an image is None when its entry is a fault. ``repeated`` counts annotations that were given before, and are left
+    out; ``outlined`` the boxes that are those of a polygon or mask; ``passed`` are the images of crowds and of annotations
+    without a box. ``orphans`` and ``unknown`` are how many annotations name an image or category that is not there, and the
+    first of them.
     """
 
+    ids: Sequence[int]
     names: Sequence[str]
-    images: Sequence[tuple[str, int | None, int | None, str | None, str | None]]
+    recomposed: Sequence[str]
+    images: Sequence[tuple[str | None, int | None, int | None, str | None, str | None]]
     whose: Any
     classes: Any
     sides: Any
+    passed: frozenset[int]
     crowds: int
     boxless: int
+    outlined: int
+    repeated: int
     orphans: tuple[int, Sequence[str]]
     unknown: tuple[int, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What data.yaml says."""
+    """What data.yaml says. ``points`` is kpt_shape: the number of key points of an object, and of the numbers of each."""
 
     names: tuple[str, ...]
+    recomposed: tuple[str, ...]
     splits: Mapping[str, Sequence[str]]
+    points: tuple[int, int] | None
     path: str | None
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The rows of one label file: classes (int32), and left, top, width and height as fractions (float64, [rows, 4])."""
+    """The rows of one label file: classes (int32), and left, top, width and height as fractions (float64, [rows, 4]).
+
+    ``polygons`` and ``boxes`` are how many there were of each, ``repeated`` how many rows were given before and are left out.
+    """
 
     classes: Any
     sides: Any
+    polygons: int
+    boxes: int
+    repeated: int
 
 
-def coco(tree: Tree, path: str) -> Coco:
-    """Parse a COCO file.
+@dataclass(frozen=True)
+class Declared:
+    """By what label files are read: how many classes there are, those of them without a name, and kpt_shape."""
+
+    classes: int
+    unnamed: Sequence[int] = ()
+    points: tuple[int, int] | None = None
+
+
+def coco(tree: Tree, path: str, faults: Faults) -> Coco:
+    """Parse a COCO file; what is wrong with its entries is noted in ``faults``.
 
     Raises:
         RefusedError: it is none, or larger than the ceilings allow.
         ChangedError: it changed while it was read.
     """
-    import numpy as np
-
     ceilings = Ceilings.read()
     limit = ceilings.annotation_mebibytes * MEBIBYTE
     limits = {"annotations": ceilings.annotations, "images": ceilings.annotations}
@@ -83,23 +107,48 @@ def coco(tree: Tree, path: str) -> Coco:
             raise hostile.too_large(path, file.size, limit, raise_it("annotation_mebibytes"))
         answer = _pool(ceilings).run("coco", {"where": hostile.printable(path), **limits}, file=file.descriptor)
         file.require_same()
-    found, raw = answer.document, memoryview(answer.raw)
     with _refusing(path):
-        parts = _cut(raw, found["names"], found["images"], 4 * found["boxes"], 4 * found["boxes"], 32 * found["boxes"])
-        names, images = orjson.loads(parts[0]), orjson.loads(parts[1])
-        whose, classes = (np.frombuffer(part, np.int32) for part in parts[2:4])
-        _require_below(whose, len(images))
-        _require_below(classes, len(names))
-        sides = np.frombuffer(parts[4], np.float64).reshape(-1, 4)
-        counts = found["crowds"], found["boxless"]
-        return Coco(names, images, whose, classes, sides, *counts, tuple(found["orphans"]), tuple(found["unknown"]))
+        faults.include(answer.document["faults"])
+        return _coco(answer.document, memoryview(answer.raw))
+
+
+def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
+    import numpy as np
+
+    boxes, passed = found["boxes"], found["passed"]
+    parts = _cut(raw, found["names"], found["images"], 4 * boxes, 4 * boxes, 4 * passed, 32 * boxes)
+    ids, names, recomposed = orjson.loads(parts[0])
+    images = orjson.loads(parts[1])
+    whose, classes, left = (np.frombuffer(part, np.int32) for part in parts[2:5])
+    _require_below(whose, len(images))
+    _require_below(left, len(images))
+    _require_below(classes, min(len(names), len(ids)))
+    sides = np.frombuffer(parts[5], np.float64).reshape(-1, 4)
+    kept = _first_of_equal(whose, classes, sides)
+    return Coco(
+        ids=ids,
+        names=names,
+        recomposed=recomposed,
+        images=images,
+        whose=whose[kept],
+        classes=classes[kept],
+        sides=sides[kept],
+        passed=frozenset(left.tolist()),
+        crowds=found["crowds"],
+        boxless=found["boxless"],
+        outlined=found["outlined"],
+        repeated=boxes - len(kept),
+        orphans=tuple(found["orphans"]),
+        unknown=tuple(found["unknown"]),
+    )
 
 
 def settings(tree: Tree, path: str) -> Settings:
     """Parse data.yaml. Raises as ``coco`` does."""
     found = _parsed("settings", tree, path, MAX_SETTINGS)
     with _refusing(path):
-        return Settings(tuple(found["names"]), found["splits"], found["path"])
+        names, recomposed, points = found["names"], found["recomposed"], found["points"]
+        return Settings(tuple(names), tuple(recomposed), found["splits"], points and tuple(points), found["path"])
 
 
 def lines(tree: Tree, path: str, limit: int) -> list[tuple[int, str]]:
@@ -108,17 +157,22 @@ def lines(tree: Tree, path: str, limit: int) -> list[tuple[int, str]]:
     return found
 
 
-def labels(tree: Tree, paths: Iterable[str], classes: int) -> Iterator[Labels]:
-    """The rows of label files, in their order; of several files at a time. Raises as ``coco`` does."""
+def labels(tree: Tree, paths: Iterable[str], declared: Declared, faults: Faults) -> Iterator[Labels]:
+    """The rows of label files, in their order; of several files at a time. What is wrong in them is noted in ``faults``.
+
+    Raises as ``coco`` does.
+    """
     ceilings = Ceilings.read()
     left = ceilings.annotations
+    by = {"classes": declared.classes, "unnamed": declared.unnamed, "points": declared.points}
     for batch in _batches(tree, paths):
         header = orjson.dumps([(path, len(content)) for path, content in batch])
-        arguments = {"header": len(header), "classes": classes, "annotations": left}
+        arguments = {"header": len(header), "annotations": left, **by}
         content = b"".join((header, *(content for _, content in batch)))
         with _refusing(batch[0][0] if len(batch) == 1 else f"one of {batch[0][0]} to {batch[-1][0]}"):
             answer = _pool(ceilings).run("labels", arguments, content)
-            yield from _rows(answer, len(batch), classes)
+            faults.include(answer.document["faults"])
+            yield from _rows(answer, len(batch), declared.classes)
         left -= answer.document["rows"]
 
 
@@ -126,14 +180,35 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
     import numpy as np
 
     rows = answer.document["rows"]
-    parts = _cut(memoryview(answer.raw), 4 * files, 4 * rows, 32 * rows)
-    counts, ids = np.frombuffer(parts[0], np.int32), np.frombuffer(parts[1], np.int32)
+    parts = _cut(memoryview(answer.raw), 4 * files, 4 * files, 4 * rows, 32 * rows)
+    counts, polygons, ids = (np.frombuffer(part, np.int32) for part in parts[:3])
     _require_below(ids, classes)
-    sides = np.frombuffer(parts[2], np.float64).reshape(-1, 4)
-    ends = np.cumsum(counts)
-    if (counts < 0).any() or (ends[-1] if files else 0) != rows:
+    sides = np.frombuffer(parts[3], np.float64).reshape(-1, 4)
+    if (counts < 0).any() or int(counts.sum()) != rows:
         raise ValueError("counts")
-    return [Labels(ids[end - count : end], sides[end - count : end]) for end, count in zip(ends, counts, strict=True)]
+    whose: Any = np.repeat(np.arange(files, dtype=np.int32), counts)
+    kept = _first_of_equal(whose, ids, sides)
+    left = np.bincount(whose[kept], minlength=files)
+    ends = np.cumsum(left)
+    ids, sides = ids[kept], sides[kept]
+    return [
+        Labels(ids[end - size : end], sides[end - size : end], outlined, count - outlined, count - size)
+        for end, size, count, outlined in zip(
+            ends.tolist(), left.tolist(), counts.tolist(), polygons.tolist(), strict=True
+        )
+    ]
+
+
+def _first_of_equal(whose: Any, classes: Any, sides: Any) -> Any:
+    """Indices, ascending, of the boxes without those that repeat an earlier one of the same image and class to the last digit."""
+    import numpy as np
+
+    order = np.lexsort((*sides.T, classes, whose))  # stable: the first of equal ones comes first
+    if not len(order):
+        return order
+    rows = (whose[order], classes[order], *sides[order].T)
+    repeats = np.logical_and.reduce([column[1:] == column[:-1] for column in rows])
+    return np.sort(order[np.concatenate(([True], ~repeats))])
 
 
 def _batches(tree: Tree, paths: Iterable[str]) -> Iterator[list[tuple[str, bytes]]]:

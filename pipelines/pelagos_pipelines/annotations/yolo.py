@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from pelagos_pipelines.annotations import hostile, linking, naming, pairing, reading
+from pelagos_pipelines.annotations import hostile, linking, naming, pairing, placing, reading
+from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
     SPLIT_NAMES,
     Box,
@@ -38,7 +39,10 @@ _KEYS: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "te
 
 @dataclass(frozen=True)
 class _Settings:
-    """What the file ``path``, in messages ``where``, says. ``splits`` holds the entries of train, val and test by split."""
+    """What the file ``path``, in messages ``where``, says. ``splits`` holds the entries of train, val and test by split.
+
+    ``points`` is kpt_shape. An id without a name, of an empty line of classes.txt, has the name "".
+    """
 
     path: str
     where: str
@@ -46,6 +50,45 @@ class _Settings:
     splits: Mapping[Split, tuple[str, ...]]
     base: PurePosixPath
     warnings: tuple[str, ...] = ()
+    points: tuple[int, int] | None = None
+
+
+@dataclass
+class _Tally:
+    """What the label files held that is worth a word. ``used`` are class ids, ``mixed`` files with both boxes and polygons."""
+
+    used: set[int] = field(default_factory=set)
+    polygons: int = 0
+    mixed: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    repeats: int = 0
+
+    def add(self, path: str, labels: reading.Labels) -> None:
+        """Count the rows of a file."""
+        self.used.update(labels.classes.tolist())
+        self.polygons += labels.polygons
+        self.repeats += labels.repeated
+        if labels.polygons and labels.boxes:
+            self.mixed.append(path)
+        if labels.repeated:
+            self.repeated.append(path)
+
+    def warnings(self, settings: _Settings) -> Iterator[str]:
+        """What to say of them."""
+        if settings.points is not None:
+            yield f"{settings.where} has kpt_shape: of rows with key points the box is read, and the points are left out"
+        if self.polygons:
+            yield f"{self.polygons} rows are polygons; their bounding boxes are read, and the outlines are left out"
+        if self.mixed:
+            yield (
+                f"{len(self.mixed)} label files hold boxes and polygons; a row with 5 columns is read as a box:"
+                f" {hostile.few(self.mixed)}"
+            )
+        if self.repeats:
+            yield (
+                f"{self.repeats} rows repeat another of the same file, class and box; one of each is kept:"
+                f" {hostile.few(self.repeated)}"
+            )
 
 
 @dataclass
@@ -76,14 +119,20 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     shows nothing.
     """
     settings = _settings(tree)
-    listed = _listed(tree, settings)
-    pairs = pairing.pair(tree, listed.listings)
+    faults, tally = Faults(), _Tally()
+    listed = _listed(tree, settings, faults)
+    pairs = pairing.pair(tree, listed.listings, faults)
     unlisted = [path for path in tree.images if settings.splits and path not in listed.splits]
     bare = sorted(set(tree.images).difference(unlisted, pairs.labels))
     left = {*unlisted, *bare}
     images = [path for path in tree.images if path not in left]
-    records = list(_labelled(tree, images, pairs.labels, listed, settings.names, sizes))
-    classes, unused = declared(settings.names, records)
+    labels = _labels(tree, [pairs.labels[path] for path in images], settings, tally, faults)
+    records = list(_labelled(images, labels, listed, settings.names, sizes))
+    placing.refuse_any(faults, records, sizes)
+    hostile.require_distinct(
+        {f"class {number}": settings.names[number] for number in sorted(tally.used)}, settings.where
+    )
+    classes, unused = declared([name for name in settings.names if name], records)
     if not classes and any(map(sizes, tree.images)):
         raise hostile.unannotated(LAYOUT)
     used = sorted({pairs.labels[path] for path in images})
@@ -91,7 +140,11 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
         TASK,
         classes,
         tuple(records),
-        (*settings.warnings, *_warnings(settings.where, listed, pairs, unlisted, bare, unused)),
+        (
+            *settings.warnings,
+            *tally.warnings(settings),
+            *_warnings(settings.where, listed, pairs, unlisted, bare, unused),
+        ),
         tuple(_excluded(tree, pairs, unlisted, bare, set(used))),
         (settings.path, *listed.listings, *used),
     )
@@ -192,11 +245,26 @@ def _settings(tree: Tree) -> _Settings:
         return _from_yaml(tree, files[0])
     if "classes.txt" not in tree.known:
         raise hostile.invalid(f"there is neither data.yaml nor classes.txt; Yolo expects {LAYOUT}")
-    lines = reading.lines(tree, "classes.txt", reading.MAX_SETTINGS)
-    names = tuple(hostile.class_name(line, f"classes.txt, line {number}") for number, line in lines)
-    if len(names) > hostile.MAX_CLASSES:
+    return _from_lines(reading.lines(tree, "classes.txt", reading.MAX_SETTINGS))
+
+
+def _from_lines(lines: Sequence[tuple[int, str]]) -> _Settings:
+    """classes.txt: the number of its line is what names a class, also after an empty line."""
+    if lines and lines[-1][0] > hostile.MAX_CLASSES:
         raise hostile.invalid(f"classes.txt declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
-    return _Settings("classes.txt", "classes.txt", names, {}, PurePosixPath())
+    faults = Faults()
+    names = [""] * (lines[-1][0] if lines else 0)
+    for number, line in lines:
+        with faults.noting():
+            names[number - 1] = hostile.class_name(line, f"classes.txt, line {number}")
+    faults.refuse_any()
+    empty = [f"line {number}" for number, name in enumerate(names, start=1) if not name]
+    warnings = hostile.recomposed(names[number - 1] for number, line in lines if not hostile.is_composed(line))
+    if empty:
+        warnings.append(
+            f"classes.txt has {len(empty)} empty lines before its last name, which keep their number: {hostile.few(empty)}"
+        )
+    return _Settings("classes.txt", "classes.txt", tuple(names), {}, PurePosixPath(), tuple(warnings))
 
 
 def _from_yaml(tree: Tree, path: str) -> _Settings:
@@ -204,7 +272,8 @@ def _from_yaml(tree: Tree, path: str) -> _Settings:
     found = reading.settings(tree, path)
     splits = {SPLIT_NAMES[key]: tuple(entries) for key, entries in found.splits.items()}
     base, warnings = _base(where, found.path)
-    return _Settings(path, where, found.names, splits, base, warnings)
+    warnings = (*warnings, *hostile.recomposed(found.recomposed))
+    return _Settings(path, where, found.names, splits, base, warnings, found.points)
 
 
 def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]]:
@@ -221,14 +290,15 @@ def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]
 # --- splits
 
 
-def _listed(tree: Tree, settings: _Settings) -> _Listed:
+def _listed(tree: Tree, settings: _Settings, faults: Faults) -> _Listed:
     """The images that stand in splits."""
     found = _Listed()
     for split, entries in settings.splits.items():
         for number, entry in enumerate(entries):
             where = f"{settings.where}: {_KEYS[split]}" + (f"[{number}]" if len(entries) > 1 else "")
-            for path in _images_of(tree, settings, entry, where, found):
-                found.splits.setdefault(path, set()).add(split)
+            with faults.noting():
+                for path in _images_of(tree, settings, entry, where, found):
+                    found.splits.setdefault(path, set()).add(split)
     return found
 
 
@@ -283,17 +353,22 @@ def _in_list(tree: Tree, settings: _Settings, path: str, found: _Listed) -> list
 # --- labels
 
 
+def _labels(
+    tree: Tree, files: Sequence[str], settings: _Settings, tally: _Tally, faults: Faults
+) -> Iterator[reading.Labels]:
+    """The rows of each file, counted."""
+    unnamed = [number for number, name in enumerate(settings.names) if not name]
+    by = reading.Declared(len(settings.names), unnamed, settings.points)
+    for path, rows in zip(files, reading.labels(tree, files, by, faults), strict=True):
+        tally.add(path, rows)
+        yield rows
+
+
 def _labelled(
-    tree: Tree,
-    images: Sequence[str],
-    labels: Mapping[str, str],
-    listed: _Listed,
-    names: Sequence[str],
-    sizes: Sizes,
+    images: Sequence[str], labels: Iterable[reading.Labels], listed: _Listed, names: Sequence[str], sizes: Sizes
 ) -> Iterator[ImageRecord]:
     """The images with their boxes, in pixels."""
-    found = reading.labels(tree, (labels[path] for path in images), len(names))
-    for path, rows in zip(images, found, strict=True):
+    for path, rows in zip(images, labels, strict=True):
         splits, size = listed.splits.get(path, ()), sizes(path)
         record = ImageRecord(
             path=path, split=next(iter(splits)) if len(splits) == 1 else None, group=hostile.original_of(path)

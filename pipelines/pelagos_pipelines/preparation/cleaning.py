@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pelagos_pipelines.annotations import placing
+from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.hostile import few, invalid, printable
-from pelagos_pipelines.annotations.model import Box, Boxes, Collection, Exclusion, ImageRecord
+from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord
 from pelagos_pipelines.contract import Cleaning, ExclusionReason, Reason, RefusedError
-from pelagos_pipelines.preparation import duplicates
+from pelagos_pipelines.preparation import contradictions, duplicates
 from pelagos_pipelines.preparation.integrity import OTHER_KIND, REMARKS, Inspection
 
-OVERHANG = 1.0
-"""Pixels by which a box may exceed its image: tools round outwards. Such boxes are cut at the edge."""
+_TURNED = "turned"
+"""Among REMARKS."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +56,27 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     found = duplicates.find(usable, rules.duplicates.max_distance)
     if found.first_of and rules.duplicates.action == "Fail":
         raise _repeated(found)
-    warnings = _contradictions(collection, found)
+    dropping = rules.duplicates.action == "KeepFirst"
+    images, warnings = contradictions.settle(collection.images, usable, dropping=dropping)
     repeats = found.first_of
     excluded = [Exclusion(path, ExclusionReason.UNREADABLE_TYPE) for path in others]
     excluded += [Exclusion(path, ExclusionReason.CORRUPT) for path in corrupt]
     excluded += [Exclusion(path, ExclusionReason.TOO_SMALL) for path in small]
-    if rules.duplicates.action == "KeepFirst":
+    if dropping:
         dropped |= set(repeats)
         excluded += _repeating(found)
         repeats = {}
-    kept = tuple(_sized(image, seen[image.path]) for image in collection.images if image.path not in dropped)
+    faults = Faults()
+    kept = tuple(_sized(image, seen[image.path], faults) for image in images if image.path not in dropped)
     if not kept:
         raise _nothing_left(len(seen), len(others) + len(corrupt), len(small), rules)
-    kept, clipped = _on_their_images(kept, collection.classes)
+    warnings += _turned([image for image in images if image.path not in dropped], seen)
+    kept, clipped = _on_their_images(kept, collection.classes, faults)
+    faults.refuse_any()
     if clipped:
-        warnings.append(f"{clipped} boxes exceeded their image by up to {OVERHANG:g} pixel and were cut at its edge")
+        warnings.append(
+            f"{clipped} boxes exceeded their image by up to {placing.OVERHANG:g} pixel and were cut at its edge"
+        )
     if others:
         warnings.append(f"{len(others)} images are neither JPEG nor PNG and were dropped: {few(others)}")
     if corrupt:
@@ -98,67 +106,62 @@ def _side(inspection: Inspection) -> int:
     return min(inspection.width, inspection.height)
 
 
-def _sized(image: ImageRecord, inspection: Inspection) -> ImageRecord:
+def _sized(image: ImageRecord, inspection: Inspection, faults: Faults) -> ImageRecord:
     size = inspection.width, inspection.height
     if image.width is not None and image.height is not None and (image.width, image.height) != size:
-        raise invalid(
-            f"{printable(image.path)} is annotated as {image.width} x {image.height} pixels, but is {size[0]} x {size[1]}"
-            " (upright, by its EXIF orientation); boxes would be misplaced: annotate it again, or correct its width and height"
+        faults.add(
+            invalid(
+                f"{printable(image.path)} is annotated as {image.width} x {image.height} pixels, but is {size[0]} x {size[1]}"
+                " (upright, by its EXIF orientation); boxes would be misplaced: annotate it again, or correct its width and"
+                " height"
+            )
         )
     return replace(image, width=size[0], height=size[1])
 
 
-def _on_their_images(images: Sequence[ImageRecord], classes: Sequence[str]) -> tuple[tuple[ImageRecord, ...], int]:
+def _turned(images: Sequence[ImageRecord], seen: Mapping[str, Inspection]) -> list[str]:
+    """Images of which nothing tells whether their boxes were drawn on the upright image: no size, or one that turning keeps."""
+    doubtful = [
+        image.path
+        for image in images
+        if image.boxes
+        and _TURNED in seen[image.path].remarks
+        and (image.width is None or image.height is None or image.width == image.height)
+    ]
+    if not doubtful:
+        return []
+    told = (
+        f"{len(doubtful)} images with boxes are turned by their EXIF orientation, and their labels do not tell how they lay when"
+        f" they were drawn; they are taken as drawn on the upright one, as ultralytics takes them: {few(doubtful)}; look at them"
+    )
+    return [told]
+
+
+def _on_their_images(
+    images: Sequence[ImageRecord], classes: Sequence[str], faults: Faults
+) -> tuple[tuple[ImageRecord, ...], int]:
     """The images with all boxes inside, and how many boxes had to be cut."""
     numbers = {name: number for number, name in enumerate(classes)}
     wrong: list[str] = []
     clipped = 0
     placed = []
     for image in images:
+        assert image.width is not None
+        assert image.height is not None
         boxes = []
         cut = 0
         for box in image.boxes:
-            inside = _clip(box, image)
+            inside = placing.clip(box, image.width, image.height)
             if inside is None:
-                wrong.append(f"{image.path} ({box.label}: {box.x:g}, {box.y:g}, {box.width:g}, {box.height:g})")
+                wrong.append(placing.told(image, box))
                 continue
             cut += inside is not box
             boxes.append(inside)
         clipped += cut
         placed.append(replace(image, boxes=Boxes.of(boxes, numbers, classes)) if cut else image)
     if wrong:
-        raise RefusedError(
-            Reason.ANNOTATION_OUTSIDE_IMAGE,
-            f"{len(wrong)} boxes lie outside of their image or have no area (x, y, width, height in pixels): {few(wrong)};"
-            " correct or remove them",
-            "source",
-        )
+        faults.add(placing.refusal(wrong))
     return tuple(placed), clipped
-
-
-def _clip(box: Box, image: ImageRecord) -> Box | None:
-    """The box itself when it lies inside, the part that does when it exceeds the edge by rounding, else None."""
-    assert image.width is not None
-    assert image.height is not None
-    left, top, right, bottom = box.x, box.y, box.x + box.width, box.y + box.height
-    if not (box.width > 0 and box.height > 0):
-        return None
-    if left >= 0 and top >= 0 and right <= image.width and bottom <= image.height:
-        return box
-    far = left < -OVERHANG or top < -OVERHANG or right > image.width + OVERHANG or bottom > image.height + OVERHANG
-    left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, image.width), min(bottom, image.height)
-    if far or not (right > left and bottom > top):  # also when one is no number
-        return None
-    return Box(box.label, left, top, right - left, bottom - top)
-
-
-def _contradictions(collection: Collection, found: duplicates.Found) -> list[str]:
-    """Identical images with different classes: whichever is kept, a label is lost."""
-    labels = {image.path: image.labels for image in collection.images}
-    differing = [f"{path} and {first}" for path, first in sorted(found.exact.items()) if labels[path] != labels[first]]
-    if not differing:
-        return []
-    return [f"{len(differing)} identical images have different classes: {few(differing)}; check the labels"]
 
 
 def _remarks(paths: Sequence[str], seen: Mapping[str, Inspection]) -> list[str]:

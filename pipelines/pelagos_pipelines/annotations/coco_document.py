@@ -1,0 +1,350 @@
+"""One COCO file, read in a child of the sandbox: its categories, images and annotations, and all that is wrong in it.
+
+Called by the task ``coco`` in parsers.py. The file is read in pieces, once for each of its lists; kept of an annotation are
+40 bytes. A fault names its place and, where that is a number, the value; text of the file is never repeated.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NoReturn, Protocol
+
+import ijson
+from ijson.backends import yajl2_c
+
+from pelagos_pipelines.annotations import hostile, outlines
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.sandbox import Answer
+
+_PIECE = 1 << 18
+_BOM = b"\xef\xbb\xbf"
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
+_LARGEST = 10**18
+
+
+class _Source(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+def read(where: str, file: BinaryIO, most: int, most_images: int) -> Answer:
+    """The file's content, as parsers.coco hands it on.
+
+    Raises:
+        RefusedError: it is no JSON, has none of the lists, or has more entries than allowed.
+    """
+    reading = _Coco(where)
+    words = _has_words(file)
+    for member, take, limit in (
+        ("categories", reading.category, most),
+        ("images", reading.image, most_images),
+        ("annotations", reading.mark, most),
+    ):
+        found = False
+        for number, entry in _entries(where, member, _opened(file, words)):
+            if number >= limit:
+                raise hostile.too_many(where, limit)
+            reading.take(member, number, entry, take)
+            found = True
+        if not found:
+            _require_list(where, member, _opened(file, words))
+    return reading.answer()
+
+
+@dataclass
+class _Coco:
+    """What has been read so far."""
+
+    where: str
+    faults: Faults = field(default_factory=Faults)
+    names: dict[int, str] = field(default_factory=dict)
+    recomposed: list[str] = field(default_factory=list)
+    """Class names that were not written in NFC."""
+    images: list[tuple[object, ...]] = field(default_factory=list)
+    indices: dict[str, int] = field(default_factory=dict)
+    """Of images, by their id as text: tools write the same id as a number here and as text there."""
+    columns: dict[int, int] = field(default_factory=dict)
+    whose: array[int] = field(default_factory=lambda: array("i"))
+    classes: array[int] = field(default_factory=lambda: array("i"))
+    sides: array[float] = field(default_factory=lambda: array("d"))
+    crowds: int = 0
+    boxless: int = 0
+    outlined: int = 0
+    passed: array[int] = field(default_factory=lambda: array("i"))
+    """Images of the crowds and of the annotations without a box."""
+    orphans: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    many: dict[str, int] = field(default_factory=lambda: {"orphans": 0, "unknown": 0})
+
+    def take(self, member: str, number: int, entry: object, how: Callable[[int, dict[str, Any]], None]) -> None:
+        """Read an entry, or note what is wrong with it."""
+        try:
+            if not isinstance(entry, dict):
+                _refuse(f"{self.where}: {member}[{number}] must be an object")
+            how(number, entry)
+        except RefusedError as fault:
+            self.faults.add(fault)
+
+    def category(self, number: int, entry: dict[str, Any]) -> None:
+        place = f"{self.where}: categories[{number}]"
+        key = _whole(entry.get("id"), f"{place}.id")
+        if key in self.names:
+            raise hostile.invalid(
+                f"{place}.id is {key}, the id of another category; ids must be unique: export it again"
+            )
+        self.names[key] = ""  # its annotations are no further fault when its name is one
+        self.names[key] = hostile.class_name(entry.get("name"), f"{place}.name")
+        if not hostile.is_composed(entry["name"]) and len(self.recomposed) < hostile.MAX_CLASSES:
+            self.recomposed.append(self.names[key])
+
+    def image(self, number: int, entry: dict[str, Any]) -> None:
+        place = f"{self.where}: images[{number}]"
+        index = len(self.images)
+        self.images.append((None, None, None, None, None))  # what names it is no further fault when it is one itself
+        key = _identity(entry.get("id"), f"{place}.id")
+        if key in self.indices:
+            value = f" {key}" if _NUMBER.fullmatch(key) else ""
+            raise hostile.invalid(
+                f"{place}.id{value} is the id of images[{self.indices[key]}], too; ids must be unique, also when one is"
+                " text and one a number: export it again"
+            )
+        self.indices[key] = index
+        texts = [_words(entry.get(name), f"{place}.{name}") for name in ("file_name", "group", "split")]
+        if texts[0] is None:
+            raise hostile.invalid(f"{place}.file_name is missing; export it again")
+        sizes = (_size(entry.get(name), f"{place}.{name}") for name in ("width", "height"))
+        self.images[index] = (texts[0], *sizes, texts[1], texts[2])
+
+    def mark(self, number: int, entry: dict[str, Any]) -> None:
+        place = f"annotations[{number}]"
+        if not self.columns:
+            self.columns = {key: index for index, key in enumerate(sorted(self.names))}
+        image = _identity(entry.get("image_id"), f"{self.where}: {place}.image_id")
+        category = _whole(entry.get("category_id"), f"{self.where}: {place}.category_id")
+        crowd = entry.get("iscrowd") or 0
+        if type(crowd) not in {int, bool, float}:
+            _refuse(f"{self.where}: {place}.iscrowd must be 0 or 1")
+        if image not in self.indices:
+            self._note("orphans", self.orphans, place, "image_id", image)
+        elif category not in self.columns:
+            self._note("unknown", self.unknown, place, "category_id", str(category))
+        elif crowd:
+            self.crowds += 1  # the box around a crowd is no object: COCO's own evaluation ignores it
+            self.passed.append(self.indices[image])
+        else:
+            self._place(entry, f"{self.where}: {place}", self.indices[image], self.columns[category])
+
+    def _place(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
+        box = entry.get("bbox")
+        if box is None or box == []:
+            if not entry.get("segmentation"):
+                self.boxless += 1  # key points, or a word on the whole image
+                self.passed.append(image)
+                return
+            _, width, height, _, _ = self.images[image]
+            size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
+            sides = outlines.box_of(entry["segmentation"], f"{place}.segmentation", size)
+            self.outlined += 1
+        else:
+            sides = _sides(box, f"{place}.bbox")
+        _require_pixels(sides, place)
+        self.sides.extend(sides)
+        self.whose.append(image)
+        self.classes.append(column)
+
+    def answer(self) -> Answer:
+        if len(self.names) > hostile.MAX_CLASSES:
+            raise hostile.invalid(
+                f"{self.where} declares more than {hostile.MAX_CLASSES} categories; remove unused ones"
+            )
+        images = hostile.encoded(self.where, self.images)
+        ordered = sorted(self.names)
+        names = hostile.encoded(self.where, [ordered, [self.names[key] for key in ordered], self.recomposed])
+        document = {
+            "names": len(names),
+            "images": len(images),
+            "boxes": len(self.whose),
+            "passed": len(self.passed),
+            "crowds": self.crowds,
+            "boxless": self.boxless,
+            "outlined": self.outlined,
+            "orphans": [self.many["orphans"], self.orphans],
+            "unknown": [self.many["unknown"], self.unknown],
+            "faults": self.faults.document(),
+        }
+        numbers = (self.whose, self.classes, self.passed, self.sides)
+        return Answer(document, b"".join((names, images, *(part.tobytes() for part in numbers))))
+
+    def _note(self, what: str, places: list[str], place: str, key: str, value: str) -> None:
+        self.many[what] += 1
+        if len(places) < hostile.MAX_NAMED:
+            places.append(f"{place}.{key} {value}" if _NUMBER.fullmatch(value) else f"{place}.{key}")
+
+
+# --- JSON
+
+
+class _WithoutWords:
+    """JSON as Python writes it, read as JSON: ``NaN`` and ``Infinity``, which JSON does not have, become ``null``.
+
+    Where a number is needed, null is none, and refused in its place.
+    """
+
+    _OUTSIDE = re.compile(rb'-?Infinity|NaN|"')
+    _INSIDE = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+    _UNFINISHED = re.compile(rb"[-A-Za-z]{1,9}\Z")
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._rest = b""
+        self._in_text = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        """About as much as asked for; nothing at the end alone."""
+        while True:
+            piece = self._file.read(size)
+            found = self._translated(self._rest + piece, last=not piece)
+            if found or not piece:
+                return found
+
+    def _translated(self, content: bytes, *, last: bool) -> bytes:
+        parts: list[bytes] = []
+        place = 0
+        while place < len(content):
+            if self._in_text:
+                inside = self._INSIDE.match(content, place)
+                assert inside is not None
+                end = inside.end()
+                if end == len(content) or content[end : end + 1] == b"\\":  # the text goes on in the next piece
+                    parts.append(content[place:end])
+                    place = end
+                    break
+                parts.append(content[place : end + 1])
+                place, self._in_text = end + 1, False
+                continue
+            word = self._OUTSIDE.search(content, place)
+            if word is None:
+                cut = None if last else self._UNFINISHED.search(content, place)
+                end = cut.start() if cut else len(content)
+                parts.append(content[place:end])
+                place = end
+                break
+            parts.append(content[place : word.start()])
+            self._in_text = word[0] == b'"'
+            parts.append(b'"' if self._in_text else b"null")
+            place = word.end()
+        self._rest = content[place:]
+        return b"".join((*parts, self._rest)) if last else b"".join(parts)
+
+
+def _has_words(file: BinaryIO) -> bool:
+    """Whether NaN or Infinity stands anywhere, be it in a text."""
+    file.seek(0)
+    before = b""
+    while piece := file.read(_PIECE):
+        if b"NaN" in before + piece or b"Infinity" in before + piece:
+            return True
+        before = piece[-8:]
+    return False
+
+
+def _opened(file: BinaryIO, words: bool) -> _Source:
+    file.seek(0)
+    if file.read(len(_BOM)) != _BOM:
+        file.seek(0)
+    return _WithoutWords(file) if words else file
+
+
+def _entries(where: str, member: str, file: _Source) -> Iterator[tuple[int, Any]]:
+    """What stands in the list that is the member of the file's object, with its number."""
+    number = -1
+    try:
+        for number, entry in enumerate(yajl2_c.items(file, f"{member}.item", use_float=True, buf_size=_PIECE)):
+            yield number, entry
+    except ijson.IncompleteJSONError as error:
+        raise hostile.invalid(
+            f"{where} is not JSON, at or after {member}[{max(number, 0)}]; export it again"
+        ) from error
+    except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
+        raise hostile.invalid(
+            f"{where} is not JSON that is read here, at {member}[{number + 1}]; export it again"
+        ) from error
+
+
+def _require_list(where: str, member: str, file: _Source) -> None:
+    """A list without entries is one; that there is none is not the same."""
+    for place, event, _ in yajl2_c.parse(file, use_float=True, buf_size=_PIECE):
+        if place == member and event == "start_array":
+            return
+    _refuse(f"{where} has no list {member}")
+
+
+# --- values
+
+
+def _refuse(words: str) -> NoReturn:
+    raise hostile.invalid(f"{words}; export it again as COCO detection")
+
+
+def _whole(value: object, place: str) -> int:
+    """A whole number; 3.0 and "3" are one, too."""
+    text = _text_of(value)
+    if text is None or not _NUMBER.fullmatch(text):
+        _refuse(f"{place} must be a whole number")
+    return int(text)
+
+
+def _identity(value: object, place: str) -> str:
+    text = _text_of(value)
+    if text is None:
+        _refuse(f"{place} must be a whole number or text")
+    return text
+
+
+def _text_of(value: object) -> str | None:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST:
+        return str(int(value))
+    return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
+def _words(value: object, place: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        _refuse(f"{place} must be text")
+    return value
+
+
+def _size(value: object, place: str) -> int | None:
+    if value is None:
+        return None
+    text = _text_of(value)
+    if isinstance(value, str) or text is None or not 0 <= int(text) < 1 << 31:
+        _refuse(f"{place} must be a number of pixels")
+    return int(text)
+
+
+def _sides(box: object, place: str) -> tuple[float, float, float, float]:
+    if not isinstance(box, list) or len(box) != 4:
+        _refuse(f"{place} must be x, y, width and height")
+    if not all(map(outlines.is_finite, box)):
+        _refuse(f"{place} must hold four finite numbers")
+    left, top, width, height = map(float, box)
+    return left, top, width, height
+
+
+def _require_pixels(sides: tuple[float, float, float, float], place: str) -> None:
+    left, top, width, height = sides
+    told = f"x, y, width and height are {', '.join(f'{side:g}' for side in sides)}"
+    if width <= 0 or height <= 0:
+        raise RefusedError(
+            Reason.ANNOTATION_OUTSIDE_IMAGE,
+            f"{place}: {told}: a box without area; correct or remove it",
+            "source",
+        )
+    if left >= 0 and top >= 0 and left + width <= 1 and top + height <= 1:
+        raise hostile.invalid(
+            f"{place}: {told}: the box lies within the first pixel of its image, as one in fractions does; COCO's boxes are in"
+            " pixels of the original image: export it again"
+        )

@@ -1,0 +1,115 @@
+"""The bounding box of a COCO segmentation, for annotations without ``bbox``: of polygons, and of a run-length encoded mask.
+
+Called in a child of the sandbox by coco_document.py. The box of a mask is found from its runs; no mask is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any, NoReturn
+
+from pelagos_pipelines.annotations import hostile
+
+_LEAST_NUMBERS = 6
+"""Of a polygon: three points."""
+_MOST_SHIFTS = 12
+"""Groups of 5 bits in a count of a compressed mask."""
+_REMEDY = "export it again as COCO detection"
+
+Sides = tuple[float, float, float, float]
+
+
+def box_of(outline: object, place: str, size: tuple[int, int] | None) -> Sides:
+    """Left, top, width and height in pixels. ``size`` is that of the image, when it is known.
+
+    Raises:
+        RefusedError: it is neither polygons nor a mask of that size with something in it.
+    """
+    if isinstance(outline, dict):
+        return _of_mask(outline, place, size)
+    if not isinstance(outline, list):
+        _refuse(f"{place} is neither a list of polygons nor a mask")
+    return _of_polygons(outline, place)
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a number that a coordinate may be."""
+    try:
+        return type(value) in {int, float} and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def _refuse(words: str) -> NoReturn:
+    raise hostile.invalid(f"{words}; {_REMEDY}")
+
+
+def _of_polygons(outline: list[Any], place: str) -> Sides:
+    """Of all parts together. A list of numbers is one polygon."""
+    polygons = outline if all(isinstance(part, list) for part in outline) else [outline]
+    for polygon in polygons:
+        if len(polygon) < _LEAST_NUMBERS or len(polygon) % 2:
+            _refuse(f"{place} has a polygon of {len(polygon)} numbers; it must have x and y of three points or more")
+        if not all(map(is_finite, polygon)):
+            _refuse(f"{place} must hold finite numbers alone")
+    xs = [value for polygon in polygons for value in polygon[::2]]
+    ys = [value for polygon in polygons for value in polygon[1::2]]
+    left, top = min(xs), min(ys)
+    return float(left), float(top), float(max(xs) - left), float(max(ys) - top)
+
+
+def _of_mask(mask: dict[str, Any], place: str, size: tuple[int, int] | None) -> Sides:
+    """Runs go down the columns, the first one outside of the mask."""
+    shape, counts = mask.get("size"), mask.get("counts")
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)):
+        _refuse(f"{place}.size must be height and width in pixels")
+    height, width = shape
+    if size is not None and size != (width, height):
+        _refuse(f"{place}.size is that of {width} x {height} pixels, but the image has {size[0]} x {size[1]}")
+    runs = _uncompressed(counts, place) if isinstance(counts, str) else counts
+    if not (isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)):
+        _refuse(f"{place}.counts is no run-length encoding")
+    if sum(runs) != height * width:
+        _refuse(f"{place}.counts adds up to {sum(runs)} pixels; {width} x {height} are {height * width}")
+    box = _of_runs(runs, height)
+    if box is None:
+        _refuse(f"{place} is a mask without a pixel")
+    return box
+
+
+def _of_runs(runs: list[int], height: int) -> Sides | None:
+    ends = [0]
+    for run in runs:
+        ends.append(ends[-1] + run)
+    inside = [(start, end - 1) for start, end in list(pairwise(ends))[1::2] if end > start]
+    if not inside:
+        return None
+    left, right = inside[0][0] // height, inside[-1][1] // height
+    top, bottom = height, -1
+    for first, last in inside:
+        over = first // height != last // height  # from the end of a column to the beginning of the next
+        top = min(top, 0 if over else first % height)
+        bottom = max(bottom, height - 1 if over else last % height)
+    return float(left), float(top), float(right - left + 1), float(bottom - top + 1)
+
+
+def _uncompressed(text: str, place: str) -> list[int]:
+    """The counts as COCO's own tools write them: 5 bits in a character from '0' on, differences from the fourth one on."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - ord("0")
+        if not 0 <= bits < 1 << 6 or shift >= _MOST_SHIFTS:
+            _refuse(f"{place}.counts is no run-length encoding")
+        value |= (bits & 0x1F) << 5 * shift
+        shift += 1
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << 5 * shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift:
+        _refuse(f"{place}.counts ends within a number")
+    return runs

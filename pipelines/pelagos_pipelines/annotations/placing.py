@@ -1,0 +1,62 @@
+"""Whether boxes lie on their images. Called by cleaning, which cuts what exceeds an edge by rounding, and by readers that refuse
+a source anyway, so that all that is wrong with it is said at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.hostile import few
+from pelagos_pipelines.annotations.model import Box, ImageRecord, Sizes
+from pelagos_pipelines.contract import Reason, RefusedError
+
+OVERHANG = 1.0
+"""Pixels by which a box may exceed its image: tools round outwards. Such boxes are cut at the edge."""
+
+
+def clip(box: Box, width: int, height: int) -> Box | None:
+    """The box itself when it lies inside, the part that does when it exceeds the edge by rounding, else None."""
+    left, top, right, bottom = box.x, box.y, box.x + box.width, box.y + box.height
+    if not (box.width > 0 and box.height > 0):
+        return None
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        return box
+    far = left < -OVERHANG or top < -OVERHANG or right > width + OVERHANG or bottom > height + OVERHANG
+    left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
+    if far or not (right > left and bottom > top):  # also when one is no number
+        return None
+    return Box(box.label, left, top, right - left, bottom - top)
+
+
+def told(image: ImageRecord, box: Box) -> str:
+    """A box that does not lie on its image, in words."""
+    return f"{image.path} ({box.label}: {box.x:g}, {box.y:g}, {box.width:g}, {box.height:g})"
+
+
+def refusal(wrong: Sequence[str]) -> RefusedError:
+    """The refusal of boxes that do not lie on their images."""
+    return RefusedError(
+        Reason.ANNOTATION_OUTSIDE_IMAGE,
+        f"{len(wrong)} boxes lie outside of their image or have no area (x, y, width, height in pixels): {few(wrong)};"
+        " correct or remove them",
+        "source",
+    )
+
+
+def refuse_any(faults: Faults, images: Iterable[ImageRecord], sizes: Sizes) -> None:
+    """Refuse a source with faults, and name the boxes that do not lie on their images with them.
+
+    Raises:
+        RefusedError: there are faults.
+    """
+    if not faults.count:
+        return
+    wrong = []
+    for image in images:
+        size = sizes(image.path)
+        if size is not None:
+            wrong += [told(image, box) for box in image.boxes if clip(box, *size) is None]
+    if wrong:
+        faults.add(refusal(wrong))
+    faults.refuse_any()

@@ -1,0 +1,343 @@
+"""YOLO's files, read in a child of the sandbox: data.yaml, the lines of text files, and the rows of label files.
+
+Called by the tasks ``settings``, ``lines`` and ``labels`` in parsers.py. A fault names its file and line and, where that is a
+number, the value; text of the file is never repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from pelagos_pipelines.annotations import hostile
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.sandbox import Answer
+
+MAX_DEPTH = 16
+"""Of data.yaml, which has 2 levels."""
+MAX_NODES = 50_000
+"""Keys and values in data.yaml."""
+MAX_POINTS = 10_000
+"""Key points of an object."""
+_BOX_COLUMNS = 5
+_LONGEST_ID = 9
+_SPLITS = ("train", "val", "test")
+_INTEGER = r"^[-+]?(?:0|[1-9][0-9]{0,17})$"
+_FARTHEST = 0.5
+"""By how much of an image a coordinate may lie outside of it and still be a fraction: what is over the edge is judged later."""
+
+
+def text_of(where: str, content: bytes) -> str:
+    """The content of a text file.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise hostile.invalid(f"{where} is not UTF-8 text; save it as UTF-8") from error
+
+
+# --- data.yaml
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain mappings, lists and scalars: no aliases (a few lines of them expand to gigabytes), no tags, no depth, no key twice.
+
+    Of the scalars that YAML 1.1 knows, only those that data.yaml has are told from text: ``59:59`` is no number here, nor is
+    ``no`` a truth value.
+    """
+
+    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - filled below, as in the base class
+    depth = 0
+    nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        self.depth += 1
+        self.nodes += 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
+            raise yaml.MarkedYAMLError(problem_mark=event.start_mark)
+        if self.depth > MAX_DEPTH or self.nodes > MAX_NODES:
+            raise yaml.MarkedYAMLError(problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def flatten_mapping(self, node: Any) -> None:
+        """``<<`` is a key like others. Each stands once: of two, PyYAML would take the last without a word."""
+        seen = set()
+        for key, _ in node.value:
+            identity = key.tag, key.value if isinstance(key.value, str) else None
+            if identity in seen:
+                raise _TwiceError(problem_mark=key.start_mark)
+            seen.add(identity)
+
+
+class _TwiceError(yaml.MarkedYAMLError):
+    """A key stands twice in a mapping."""
+
+
+def _make_resolvers() -> None:
+    _Loader.yaml_implicit_resolvers = {}
+    for tag, expression, first in (
+        ("null", r"^(?:~|null|)$", ["~", "n", ""]),
+        ("bool", r"^(?:true|false)$", list("tf")),
+        ("int", _INTEGER, list("-+0123456789")),
+        ("float", r"^[-+]?[0-9]{1,18}\.[0-9]{0,18}$", list("-+0123456789")),
+    ):
+        _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(expression), first)
+
+
+_make_resolvers()
+
+
+def settings(where: str, content: bytes) -> dict[str, Any]:
+    """``names``, those that are ``recomposed``, the entries of each split, ``points`` (kpt_shape), and ``path``.
+
+    Raises:
+        RefusedError: with all that is wrong in the file.
+    """
+    found = _yaml(where, text_of(where, content))
+    faults = Faults()
+    document: dict[str, Any] = {"names": [], "recomposed": [], "splits": {}, "points": None}
+    with faults.noting():
+        written = _written(where, found)
+        for index, name in enumerate(written):
+            with faults.noting():
+                document["names"].append(hostile.class_name(name, f"{where}: names[{index}]"))
+        document["recomposed"] = [name.strip() for name in written if not hostile.is_composed(str(name))]
+    for key in _SPLITS:
+        with faults.noting():
+            if found.get(key):
+                document["splits"][key] = _entries(where, key, found[key])
+    with faults.noting():
+        document["points"] = _points(where, found.get("kpt_shape"))
+    faults.refuse_any()
+    return document | {"path": None if found.get("path") is None else str(found["path"])}
+
+
+def _yaml(where: str, text: str) -> dict[Any, Any]:
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except _TwiceError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
+        raise hostile.invalid(
+            f"{where}, line {line}: the key stands twice in its mapping, and one would be lost; correct it"
+        ) from error
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}," if mark is not None else ""
+        raise hostile.invalid(
+            f"{where}{place} is not YAML that is read here, which is plain lists and mappings without aliases (*) and tags"
+            " (!!); correct it"
+        ) from error
+    if not isinstance(content, dict):
+        raise hostile.invalid(f"{where} is not a mapping; Yolo expects names, train, val and test")
+    if "download" in content:
+        raise hostile.invalid(
+            f"{where} has the key download, which may hold a program; it is never executed: remove it"
+        )
+    return content
+
+
+def _written(where: str, content: Mapping[Any, Any]) -> list[Any]:
+    """The class names in the order of their ids, as they stand there."""
+    names = content.get("names")
+    if isinstance(names, dict):
+        numbered = {int(key) if _is_id(key) else key: name for key, name in names.items()}
+        gap = next((index for index in range(len(numbered)) if index not in numbered), None)
+        if len(numbered) < len(names) or gap is not None:
+            raise hostile.invalid(
+                f"{where}: names must be a list, or a mapping from 0, 1, 2, ... to class names, without gaps; it has"
+                f" {len(names)} entries, but {'one id twice' if gap is None else f'none for {gap}'}: correct it"
+            )
+        names = [numbered[index] for index in range(len(numbered))]
+    if not isinstance(names, list) or not names:
+        raise hostile.invalid(
+            f"{where}: names must be a list, or a mapping from 0, 1, 2, ... to class names: correct it"
+        )
+    if len(names) > hostile.MAX_CLASSES:
+        raise hostile.invalid(f"{where}: names declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
+    if "nc" in content and content["nc"] != len(names):
+        nc = content["nc"]
+        told = f", {nc}," if type(nc) is int else ""
+        raise hostile.invalid(f"{where}: nc{told} is not the number of names, {len(names)}: correct one of them")
+    return names
+
+
+def _is_id(key: object) -> bool:
+    """Some tools write the ids of a mapping as text."""
+    return isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= _LONGEST_ID
+
+
+def _entries(where: str, key: str, value: object) -> list[str]:
+    listed: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(entry, str) and entry for entry in listed):
+        raise hostile.invalid(f"{where}: {key} must be a path or a list of paths below the source: correct it")
+    return listed
+
+
+def _points(where: str, shape: object) -> list[int] | None:
+    """How many key points an object has, and how many numbers each."""
+    if shape is None:
+        return None
+    if isinstance(shape, list) and len(shape) == 2 and all(type(one) is int for one in shape):
+        count, numbers = shape
+        if 1 <= count <= MAX_POINTS and numbers in {2, 3}:
+            return [count, numbers]
+    raise hostile.invalid(
+        f"{where}: kpt_shape must be the number of key points and 2 or 3, the numbers of each, as in [17, 3]: correct it"
+    )
+
+
+# --- lines
+
+
+def lines(where: str, content: bytes) -> list[tuple[int, str]]:
+    """The lines that are not empty, with their numbers."""
+    listed = enumerate(text_of(where, content).splitlines(), start=1)
+    return [(number, line.strip()) for number, line in listed if line.strip()]
+
+
+# --- labels
+
+
+@dataclass
+class Rows:
+    """The rows of label files, one file after the other.
+
+    ``classes`` is how many there are, ``unnamed`` are those among them that have no name; ``points`` is kpt_shape.
+    """
+
+    classes: int
+    unnamed: frozenset[int]
+    points: tuple[int, int] | None
+    most: int
+    faults: Faults = field(default_factory=Faults)
+    counts: array[int] = field(default_factory=lambda: array("i"))
+    outlined: array[int] = field(default_factory=lambda: array("i"))
+    """Polygons in each file."""
+    ids: array[int] = field(default_factory=lambda: array("i"))
+    sides: array[float] = field(default_factory=lambda: array("d"))
+
+    def read(self, where: str, content: bytes) -> None:
+        """One file. What is wrong in it is noted."""
+        before = len(self.ids)
+        self.outlined.append(0)
+        with self.faults.noting():
+            for number, line in enumerate(text_of(where, content).splitlines(), start=1):
+                columns = line.split()
+                if columns:
+                    self._row(columns, f"{where}, line {number}")
+                    if len(self.ids) > self.most:
+                        break
+        self.counts.append(len(self.ids) - before)
+        if len(self.ids) > self.most:
+            raise hostile.too_many(where, self.most)
+
+    def answer(self) -> Answer:
+        """As parsers.labels hands it on."""
+        parts = (self.counts, self.outlined, self.ids, self.sides)
+        document = {"rows": len(self.ids), "faults": self.faults.document()}
+        return Answer(document, b"".join(part.tobytes() for part in parts))
+
+    def _row(self, columns: list[str], where: str) -> None:
+        try:
+            number = self._class_of(columns[0], where)
+            sides = self._sides(columns, where)
+        except RefusedError as fault:
+            self.faults.add(fault)
+        else:
+            self.ids.append(number)
+            self.sides.extend(sides)
+
+    def _class_of(self, text: str, where: str) -> int:
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_ID):
+            raise hostile.invalid(
+                f"{where}: the row is not 'class x y width height', the class a whole number; correct it"
+            )
+        number = int(text)
+        if not 0 <= number < self.classes:
+            raise _unknown(
+                f"{where}: class {number} is none of those that names declares, {self.classes} (0 to {self.classes - 1})"
+            )
+        if number in self.unnamed:
+            raise _unknown(f"{where}: class {number} has no name: its line, {number + 1}, is empty in classes.txt")
+        return number
+
+    def _sides(self, columns: list[str], where: str) -> Sequence[float]:
+        """Left, top, width and height as fractions; of a polygon those of its bounding box."""
+        polygon = self._is_polygon(len(columns), where)
+        try:
+            values = [_number(column) for column in columns[1:]]
+        except ValueError as error:
+            raise hostile.invalid(f"{where}: the row is not 'class x y width height' in numbers; correct it") from error
+        shape = values if polygon else values[: _BOX_COLUMNS - 1]
+        if not all(map(math.isfinite, shape)):
+            raise hostile.invalid(f"{where}: a value is no finite number; correct the row")
+        _require_fractions(shape, where, polygon)
+        sides = _around(shape) if polygon else (shape[0] - shape[2] / 2, shape[1] - shape[3] / 2, shape[2], shape[3])
+        if sides[2] <= 0 or sides[3] <= 0:
+            raise RefusedError(
+                Reason.ANNOTATION_OUTSIDE_IMAGE,
+                f"{where}: width {sides[2]:g} and height {sides[3]:g}: a box without area; correct or remove the row",
+                "source",
+            )
+        self.outlined[-1] += polygon
+        return sides
+
+    def _is_polygon(self, columns: int, where: str) -> bool:
+        if columns == _BOX_COLUMNS:
+            return False
+        if self.points is not None:
+            count, numbers = self.points
+            wanted = _BOX_COLUMNS + count * numbers
+            if columns != wanted:
+                raise hostile.invalid(
+                    f"{where}: {columns} columns; by kpt_shape, [{count}, {numbers}], a row has {wanted}, or {_BOX_COLUMNS}"
+                    " without key points: correct one of them"
+                )
+            return False
+        if columns > _BOX_COLUMNS + 1 and columns % 2:
+            return True
+        raise hostile.invalid(
+            f"{where}: {columns} columns; a row has {_BOX_COLUMNS}, or an odd number from 7 for a polygon; rows with key points"
+            " need kpt_shape in data.yaml"
+        )
+
+
+def _unknown(words: str) -> RefusedError:
+    return RefusedError(Reason.UNKNOWN_CLASS, f"{words}: add its name, or remove the row", "source")
+
+
+def _number(text: str) -> float:
+    """A decimal number; Python's own reading takes ``1_0``, and the digits of other scripts, too."""
+    if "_" in text or not text.isascii():
+        raise ValueError
+    return float(text)
+
+
+def _require_fractions(values: Sequence[float], where: str, polygon: bool) -> None:
+    for value in values:
+        if not -_FARTHEST <= value <= 1 + _FARTHEST:
+            hint = " (rows with key points need kpt_shape in data.yaml)" if polygon else ""
+            raise hostile.invalid(
+                f"{where}: {value:g} is no fraction of the image, from 0 to 1, which all values of a row are{hint}; divide pixels"
+                " by the image's width or height"
+            )
+
+
+def _around(outline: Sequence[float]) -> tuple[float, float, float, float]:
+    xs, ys = outline[::2], outline[1::2]
+    left, top = min(xs), min(ys)
+    return left, top, max(xs) - left, max(ys) - top

@@ -1,0 +1,112 @@
+"""Identical images whose annotations differ: only one of them is kept, and what the others say must not get lost with them.
+
+Called by cleaning. When the annotations of one image of several hold all of the others', they become those of the image that is
+kept: the pixels are the same, so they fit. Anything else is for a person to judge.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from pelagos_pipelines.annotations.hostile import few
+from pelagos_pipelines.annotations.model import Box, ImageRecord
+from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.preparation.integrity import Inspection
+
+_NEIGHBOURS = tuple(itertools.product((-1, 0, 1), repeat=4))
+_Cell = tuple[str, int, int, int, int]
+
+
+def settle(
+    images: Sequence[ImageRecord], usable: Mapping[str, Inspection], *, dropping: bool
+) -> tuple[tuple[ImageRecord, ...], list[str]]:
+    """The images, of which the first of identical ones has all annotations, and what is to be said of it.
+
+    Nothing but words comes of it when duplicates are not dropped.
+
+    Raises:
+        RefusedError: DUPLICATE_IMAGES when a duplicate would take annotations with it that no other has.
+    """
+    richer: dict[str, ImageRecord] = {}
+    differing: list[str] = []
+    for group in _identical(images, usable):
+        first = group[0]
+        others = [image for image in group[1:] if not _agree(first, image)]
+        if not others:
+            continue
+        richest = max(group, key=lambda image: len(image.boxes))
+        if first.label is None and _fits(richest, usable) and all(_holds(richest, image) for image in group):
+            richer[first.path] = richest
+        else:
+            differing.append(f"{others[0].path} ({_told(others[0])}) and {first.path} ({_told(first)})")
+    if differing and dropping:
+        raise RefusedError(
+            Reason.DUPLICATE_IMAGES,
+            f"{len(differing)} identical images have different annotations: {few(differing)}; what the one that is"
+            " dropped says is lost: correct or remove one of them, or set cleaning.duplicates.action to Keep",
+            "cleaning.duplicates.action",
+        )
+    warnings = []
+    if differing:
+        warnings.append(f"{len(differing)} identical images have different annotations: {few(differing)}; check them")
+    if richer and not dropping:
+        told = [f"{image.path} and {path}" for path, image in richer.items()]
+        warnings.append(
+            f"{len(told)} identical images have more or fewer boxes than their like: {few(told)}; check them"
+        )
+    if not richer or not dropping:
+        return tuple(images), warnings
+    told = [f"{path} has those of {image.path}" for path, image in richer.items() if path != image.path]
+    warnings.append(
+        f"{len(richer)} identical images have more or fewer boxes than their like; most boxes are kept"
+        + (f": {few(told)}" if told else "")
+    )
+    found = (richer.get(image.path, image) for image in images)
+    return tuple(replace(image, boxes=rich.boxes) for image, rich in zip(images, found, strict=True)), warnings
+
+
+def _identical(images: Sequence[ImageRecord], usable: Mapping[str, Inspection]) -> Iterable[list[ImageRecord]]:
+    """Images that show the same pixels, the one that is kept before the others."""
+    groups: dict[str, list[ImageRecord]] = {}
+    for image in sorted(images, key=lambda image: image.path):
+        if image.path in usable:
+            groups.setdefault(usable[image.path].pixels, []).append(image)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _agree(one: ImageRecord, other: ImageRecord) -> bool:
+    return one.label == other.label and _holds(one, other) and _holds(other, one)
+
+
+def _holds(one: ImageRecord, other: ImageRecord) -> bool:
+    """Whether every box of the other image is one of this, but for rounding: by less than a pixel, and never by two."""
+    if not other.boxes:
+        return True
+    cells = set(map(_cell, one.boxes))
+    return all(_is_near(_cell(box), cells) for box in other.boxes)
+
+
+def _fits(image: ImageRecord, usable: Mapping[str, Inspection]) -> bool:
+    """Whether its boxes were drawn on the size that it has, as far as the source says."""
+    real = usable[image.path]
+    return (image.width or real.width, image.height or real.height) == (real.width, real.height)
+
+
+def _cell(box: Box) -> _Cell:
+    sides = (box.x, box.y, box.width, box.height)
+    x, y, width, height = (math.floor(side) if math.isfinite(side) else 0 for side in sides)
+    return box.label, x, y, width, height
+
+
+def _is_near(cell: _Cell, cells: set[_Cell]) -> bool:
+    if cell in cells:
+        return True
+    label, x, y, width, height = cell
+    return any((label, x + dx, y + dy, width + dw, height + dh) in cells for dx, dy, dw, dh in _NEIGHBOURS)
+
+
+def _told(image: ImageRecord) -> str:
+    return image.label or f"{len(image.boxes)} boxes"

@@ -1,0 +1,234 @@
+"""What COCO files of real tools hold beside the standard: each is read as it was meant, or refused with its place and value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from image_sources import coco, document, photo, read, text
+from pelagos_pipelines.annotations.model import Box
+from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError
+
+Content = Any
+
+
+def source(root: Path, boxes: dict[str, list[list[float]]], change: Callable[[Content], None]) -> Path:
+    """A COCO source in one file, changed."""
+    for seed, name in enumerate(boxes):
+        photo(root / name, seed=seed)
+    content: Content = coco(boxes)
+    change(content)
+    document(root / "annotations.json", content)
+    return root
+
+
+def refusal(root: Path) -> str:
+    with pytest.raises(RefusedError) as caught:
+        read(root)
+    return caught.value.failure.message
+
+
+def test_an_annotation_with_an_outline_alone_has_the_box_around_it(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        one, other, mask = content["annotations"]
+        del one["bbox"]
+        one["segmentation"] = [[10, 10, 30, 10, 30, 25]]
+        other |= {"bbox": [], "segmentation": [[1, 1, 3, 1, 3, 4], [6, 6, 8, 6, 8, 9]]}
+        mask |= {"bbox": None, "segmentation": {"size": [30, 40], "counts": [31, 2, 1167]}}
+
+    found = read(source(tmp_path, {"a.png": [[0, 0, 0, 0]], "b.png": [[0, 0, 0, 0]], "c.png": [[0, 0, 0, 0]]}, change))
+
+    assert [image.boxes for image in found.images] == [
+        (Box("cod", 10, 10, 20, 15),),
+        (Box("cod", 1, 1, 7, 8),),
+        (Box("cod", 1, 1, 1, 2),),
+    ]
+    assert "3 annotations have no bbox; theirs is the box around their polygons or mask" in found.warnings
+
+
+def test_an_image_of_which_all_annotations_are_left_out_is_no_background(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["annotations"][1]["iscrowd"] = 1
+        del content["annotations"][2]["bbox"]
+
+    boxes = {"a.png": [[1.0, 1, 9, 9]], "b.png": [[1.0, 1, 9, 9]], "c.png": [[1.0, 1, 9, 9]], "d.png": []}
+    found = read(source(tmp_path, boxes, change))
+
+    assert [image.path for image in found.images] == ["a.png", "d.png"]
+    assert [(one.path, one.reason) for one in found.excluded] == [
+        ("b.png", ExclusionReason.UNLABELLED),
+        ("c.png", ExclusionReason.UNLABELLED),
+    ]
+    assert any(warning.startswith("2 images have no other annotations") for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("listed", "named"),
+    [("10", 10), (10, "10"), (10, 10.0), ("10", 10.0), ("dive-3", "dive-3"), ("010", "010")],
+    ids=repr,
+)
+def test_an_id_is_the_same_as_text_and_as_a_number(tmp_path: Path, listed: object, named: object) -> None:
+    def change(content: Content) -> None:
+        content["images"][0]["id"] = listed
+        content["annotations"][0] |= {"image_id": named, "category_id": "7"}
+        content["categories"][0]["id"] = 7.0
+
+    assert read(source(tmp_path, {"a.png": [[1, 1, 9, 9]]}, change)).images[0].boxes == (Box("cod", 1, 1, 9, 9),)
+
+
+@pytest.mark.parametrize(("listed", "named"), [("010", 10), (10, 11), ("a", "b"), (10, 10.5)], ids=repr)
+def test_an_id_that_no_image_has_is_named_when_it_is_a_number(tmp_path: Path, listed: object, named: object) -> None:
+    def change(content: Content) -> None:
+        content["images"][0]["id"] = listed
+        content["annotations"][0]["image_id"] = named
+
+    message = refusal(source(tmp_path, {"a.png": [[1, 1, 9, 9]]}, change))
+    assert "annotations[0].image_id" in message
+    assert (f"image_id {named}" in message) is (type(named) is int)
+
+
+def test_ids_that_differ_in_type_alone_are_refused(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["images"][1]["id"] = "10"
+
+    message = refusal(source(tmp_path, {"a.png": [[1, 1, 9, 9]], "b.png": []}, change))
+    assert "images[1].id 10 is the id of images[0], too" in message
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("note", ["", 'NaN "Infinity" \\ "', "x" * 600_000], ids=["plain", "texts", "pieces"])
+def test_numbers_that_json_does_not_have_are_read_over_where_no_number_is_needed(
+    tmp_path: Path, word: str, note: str
+) -> None:
+    photo(tmp_path / "a.png")
+    content: Content = coco({"a.png": [[1, 1, 9, 9]]})
+    content["annotations"][0] |= {"note": note, "area": float(word), "score": [float(word), 1], "after": note}
+    content["info"] = {"NaN": f"{note}NaN"}
+    text(tmp_path / "annotations.json", json.dumps(content))
+    assert word in (tmp_path / "annotations.json").read_text(encoding="utf-8")
+
+    assert read(tmp_path).images[0].boxes == (Box("cod", 1, 1, 9, 9),)
+
+
+@pytest.mark.parametrize(
+    "piece", [1 << 18, (1 << 18) - 1, (1 << 18) + 1, (1 << 18) + 2, (1 << 18) + 7, (1 << 18) + 9], ids=str
+)
+def test_such_numbers_are_found_where_two_pieces_meet(tmp_path: Path, piece: int) -> None:
+    photo(tmp_path / "a.png")
+    content: Content = coco({"a.png": [[1, 1, 9, 9]]})
+    content = {"note": "", "area": [float("-inf"), float("nan")], **content}
+    before = json.dumps(content).index("-Infinity")
+    content["note"] = "x" * (piece - before - 5)
+    text(tmp_path / "annotations.json", json.dumps(content))
+
+    assert len(read(tmp_path).images) == 1
+
+
+@pytest.mark.parametrize(
+    ("member", "key", "value", "words"),
+    [
+        ("annotations", "bbox", [1, 2, float("nan"), 4], r"annotations\[0\]\.bbox must hold four finite numbers"),
+        ("annotations", "bbox", [1, 2, 3, float("inf")], r"annotations\[0\]\.bbox must hold four finite numbers"),
+        ("annotations", "image_id", float("nan"), r"annotations\[0\]\.image_id must be"),
+        ("annotations", "category_id", float("nan"), r"annotations\[0\]\.category_id must be"),
+        ("images", "id", float("nan"), r"images\[0\]\.id must be"),
+        ("images", "file_name", float("nan"), r"images\[0\]\.file_name is missing"),
+        ("categories", "name", float("nan"), r"categories\[0\]\.name is no class name"),
+        ("annotations", "bbox", [0.1, 0.1, 0.25, 0.25], r"height are 0\.1, 0\.1, 0\.25, 0\.25: .* first pixel"),
+        ("annotations", "bbox", [0, 0, 1, 1], "first pixel"),
+        ("annotations", "bbox", [3, 4, 0, 5], "width and height are 3, 4, 0, 5: a box without area"),
+        ("annotations", "bbox", [3, 4, 5, -5], "width and height are 3, 4, 5, -5: a box without area"),
+        ("annotations", "bbox", {"x": 1}, "must be x, y, width and height"),
+    ],
+)
+def test_a_value_that_is_needed_and_none_is_refused_with_its_place(
+    tmp_path: Path, member: str, key: str, value: object, words: str
+) -> None:
+    def change(content: Content) -> None:
+        content[member][0][key] = value
+
+    with pytest.raises(RefusedError, match=words) as caught:
+        read(source(tmp_path, {"a.png": [[1, 1, 9, 9]]}, change))
+    assert "annotations.json: " in caught.value.failure.message
+
+
+def test_an_annotation_that_is_given_twice_counts_once(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        marks = content["annotations"]
+        marks += [marks[0] | {"id": 99}, marks[0] | {"id": 98, "category_id": 8}]
+        content["categories"].append({"id": 8, "name": "eel"})
+
+    found = read(source(tmp_path, {"a.png": [[1, 1, 9, 9], [2, 1, 9, 9]], "b.png": [[1, 1, 9, 9]]}, change))
+    assert [[(box.label, box.x) for box in image.boxes] for image in found.images] == [
+        [("cod", 1), ("cod", 2), ("eel", 1)],
+        [("cod", 1)],
+    ]
+    assert "1 annotations repeat another of the same image, category and box; one of each is kept" in found.warnings
+
+
+@pytest.mark.parametrize("name", ["cod", " cod "], ids=repr)
+def test_categories_that_have_one_name_and_are_used_are_refused(tmp_path: Path, name: str) -> None:
+    def change(content: Content) -> None:
+        content["categories"].append({"id": 9, "name": name})
+        content["annotations"][1]["category_id"] = 9
+
+    message = refusal(source(tmp_path, {"a.png": [[1, 1, 9, 9], [2, 2, 9, 9]]}, change))
+    assert "annotations.json has 1 class names that stand for more than one class: cod (id 7, id 9)" in message
+
+
+def test_a_category_that_nothing_uses_may_have_the_name_of_another(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["categories"].insert(0, {"id": 0, "name": "cod", "supercategory": "none"})
+
+    assert read(source(tmp_path, {"a.png": [[1, 1, 9, 9]]}, change)).classes == ("cod",)
+
+
+@pytest.mark.parametrize("other", ["Cod", "c\u200bod", "ｃｏｄ"], ids=ascii)
+def test_categories_that_look_the_same_are_refused(tmp_path: Path, other: str) -> None:
+    def change(content: Content) -> None:
+        content["categories"].append({"id": 9, "name": other})
+        content["annotations"][1]["category_id"] = 9
+
+    message = refusal(source(tmp_path, {"a.png": [[1, 1, 9, 9], [2, 2, 9, 9]]}, change))
+    assert "1 classes have names that differ in case, in spaces or in how a character is encoded alone" in message
+
+
+def test_names_that_differ_in_their_unicode_form_are_one_class_of_all_files(tmp_path: Path) -> None:
+    for split, name in (("train", "M\u00fcll"), ("val", "Mu\u0308ll")):
+        photo(tmp_path / split / f"{split}.png")
+        content: Content = coco({f"{split}.png": [[1, 1, 9, 9]]}, categories=[{"id": 7, "name": name}])
+        document(tmp_path / split / "_annotations.coco.json", content)
+    found = read(tmp_path)
+    assert found.classes == ("M\u00fcll",)
+    assert any("not in Unicode's composed form (NFC), and are read as such: M\u00fcll" in one for one in found.warnings)
+
+
+def test_all_faults_of_all_files_are_told_at_once(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        photo(tmp_path / split / f"{split}.png")
+        content: Content = coco({f"{split}.png": [[1, 1, 9, 9], [1, 2, 0, 9], [0.1, 0.1, 0.2, 0.2]]})
+        content["annotations"] += [{"image_id": 5, "category_id": 7, "bbox": [1, 1, 9, 9]}, {"image_id": 10}]
+        document(tmp_path / split / "_annotations.coco.json", content)
+    text(tmp_path / "test" / "_annotations.coco.json", "{")
+
+    message = refusal(tmp_path)
+
+    assert message.startswith("8 faults: (1) test/_annotations.coco.json is not JSON")
+    for split in ("train", "val"):
+        where = f"{split}/_annotations.coco.json: annotations"
+        for place in ("[1]: x, y, width", "[2]: x, y, width", "[4].category_id", "[3].image_id 5"):
+            assert f"{where}{place}" in message
+
+
+def test_of_many_faults_the_first_are_told_and_the_others_counted(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError) as caught:
+        read(source(tmp_path, {"a.png": [[1, 1, 0, 9]] * 500}, lambda content: None))
+    failure = caught.value.failure
+    assert failure.reason is Reason.ANNOTATION_OUTSIDE_IMAGE
+    assert failure.message.startswith("500 faults: (1) annotations.json: annotations[0]: ")
+    assert failure.message.endswith("And 490 more like these.")
+    assert len(failure.message) < 3000
