@@ -98,6 +98,12 @@ def preparation_result(**changes: Any) -> dict[str, Any]:
         "classes": [{"name": "copepod", "images": 90, "annotations": 200}],
         "splits": {"train": {"images": 70}, "validation": {"images": 15}, "test": {"images": 15}},
         "quality": {"found": 103, "corrupt": 1, "duplicates": 2, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0},
+        "files": {"found": 106, "images": 100, "annotations": 2, "excluded": 4},
+        "excluded": [
+            {"reason": "Corrupt", "files": 1, "first": ["broken.png"]},
+            {"reason": "Duplicate", "files": 2, "first": ["1.png", "2.png"]},
+            {"reason": "NotAnImage", "files": 1, "first": ["notes.md"]},
+        ],
         "warnings": [],
     } | changes
 

@@ -31,7 +31,7 @@ def pelagos(home: Path, *arguments: str, **environment: str) -> subprocess.Compl
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = pelagos(tmp_path, "--help")
     assert done.returncode == 0
-    for command in ("up", "down", "status", "ui", "predict", "demo", "control-plane"):
+    for command in ("up", "down", "status", "ui", "predict", "demo", "dataset", "control-plane"):
         assert f" {command} " in done.stdout
 
 

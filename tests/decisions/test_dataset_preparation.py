@@ -10,6 +10,7 @@ import pytest
 
 import builders
 from builders import NOW, OTHER_VERSION, VERSION, make_dataset_observed, make_run, preparation_result
+from pelagos.api.dataset import Excluded
 from pelagos.decisions import dataset
 from pelagos.decisions.effects import SubmitRun
 from pelagos.decisions.reports import Report
@@ -205,3 +206,32 @@ def test_the_retry_annotation_starts_a_refused_run_again() -> None:
     request = submitted(seen)
 
     assert (request.attempt, request.retry_key) == (2, "2")
+
+
+def test_status_tells_what_became_of_every_file() -> None:
+    status = dataset.decide(prepared()).status
+
+    assert status["files"] == {"found": 106, "images": 100, "annotations": 2, "excluded": 4}
+    assert [(one["reason"], one["files"]) for one in status["excluded"]] == [
+        ("Corrupt", 1),
+        ("Duplicate", 2),
+        ("NotAnImage", 1),
+    ]
+
+
+def test_a_result_of_before_says_nothing_of_files() -> None:
+    result = {key: value for key, value in preparation_result().items() if key not in {"files", "excluded"}}
+
+    status = dataset.decide(prepared(report=Report(result=result))).status
+
+    assert (status["files"], status["excluded"]) == (None, None)
+
+
+def test_what_is_reported_has_the_fields_of_the_contract() -> None:
+    contract.PreparationResult.model_validate(preparation_result())
+
+
+def test_every_reason_of_an_exclusion_is_in_the_description_of_status() -> None:
+    described = Excluded.model_fields["reason"].description or ""
+
+    assert all(reason.value in described for reason in contract.ExclusionReason)

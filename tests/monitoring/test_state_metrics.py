@@ -36,6 +36,11 @@ STATUSES: dict[str, dict[str, Any]] = {
         "classes": [{"name": "Akashiwo", "images": 7, "annotations": 20}],
         "splits": {"train": {"images": 7}, "validation": {"images": 2}, "test": {"images": 1}},
         "quality": {"found": 11, "corrupt": 1, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0},
+        "files": {"found": 14, "images": 10, "annotations": 2, "excluded": 2},
+        "excluded": [
+            {"reason": "Corrupt", "files": 1, "first": ["a.png"]},
+            {"reason": "NotAnImage", "files": 1, "first": ["notes.md"]},
+        ],
         "versions": [
             {
                 "version": DIGEST,
@@ -111,6 +116,8 @@ def test_values_are_those_of_the_status(samples: list[Sample]) -> None:
     assert value(samples, "pelagos_dataset_class_images", **{"class": "Akashiwo"}) == 7
     assert value(samples, "pelagos_dataset_split_images", split="validation") == 2
     assert value(samples, "pelagos_dataset_quality_findings", finding="corrupt") == 1
+    assert value(samples, "pelagos_dataset_files", part="found") == 14
+    assert value(samples, "pelagos_dataset_excluded_files", reason="NotAnImage") == 1
     assert value(samples, "pelagos_trainingrun_metric", metric="test/mAP50") == 0.61
     assert value(samples, "pelagos_trainingrun_gate_passed", metric="test/mAP50", minimum="0.5") == 1
     started = value(samples, "pelagos_trainingrun_started_timestamp_seconds")

@@ -57,6 +57,13 @@ class Cleaning(ApiModel):
         Literal["Drop", "Fail"],
         Field(description="Unreadable or truncated images are dropped, or refuse the dataset."),
     ] = "Drop"
+    unreadable_types: Annotated[
+        Literal["Drop", "Fail"],
+        Field(
+            description="Images of kinds that neither training nor serving reads (TIFF, raw files of cameras, ...) are dropped, "
+            "or refuse the dataset."
+        ),
+    ] = "Fail"
     duplicates: Annotated[Duplicates, Field(description="Exact and near duplicates.")] = Duplicates()
     min_side: Annotated[
         int, Field(ge=1, le=4096, description="Images with a shorter side, in pixels, are dropped.")
@@ -173,6 +180,29 @@ class Quality(ApiModel):
     leakage: Annotated[int, Field(description="Groups or kept duplicates in more than one split.")]
 
 
+class Files(ApiModel):
+    """All files of the source: found is the sum of the others."""
+
+    found: Annotated[int, Field(description="Files in the source, whatever they are.")]
+    images: Annotated[int, Field(description="Images in the version.")]
+    annotations: Annotated[int, Field(description="Files that were read for what they say of images.")]
+    excluded: Annotated[int, Field(description="Files that are not in the version.")]
+
+
+class Excluded(ApiModel):
+    """The files that are not in the version for one reason."""
+
+    reason: Annotated[
+        str,
+        Field(
+            description="Corrupt, TooSmall, Duplicate, NearDuplicate, UnreadableType, Unlisted, Unlabelled, ClassEmptied, "
+            "LabelWithoutImage, Hidden, NotAnImage or NotAFile."
+        ),
+    ]
+    files: Annotated[int, Field(description="How many.")]
+    first: Annotated[list[str], Field(description="The first names; `pelagos dataset excluded` lists all.")]
+
+
 class DatasetVersion(ApiModel):
     """One immutable version."""
 
@@ -204,6 +234,8 @@ class DatasetStatus(BaseStatus):
     classes: Annotated[list[ClassCount] | None, Field(description="Its classes.")] = None
     splits: Annotated[Splits | None, Field(description="Its splits.")] = None
     quality: Annotated[Quality | None, Field(description="What cleaning found.")] = None
+    files: Annotated[Files | None, Field(description="What became of the files of the source.")] = None
+    excluded: Annotated[list[Excluded] | None, Field(description="What is not in the version, by reason.")] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of it.")] = None
     versions: Annotated[list[DatasetVersion] | None, Field(description="Newest first, at most 10.")] = None
     inputs_digest: Annotated[str | None, Field(description="Digest of source content and recipe last looked at.")] = (
@@ -229,6 +261,7 @@ COLUMNS = (
     Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
     Column("Task", ".spec.task"),
     Column("Images", ".status.images", "integer"),
+    Column("Excluded", ".status.files.excluded", "integer", priority=1),
     Column("Version", ".status.version", priority=1),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
     Column("Age", ".metadata.creationTimestamp", "date"),

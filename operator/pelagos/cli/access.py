@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pelagos.api import meta
+from pelagos.api.kinds import Kind
 from pelagos.cli.following import Followed
 from pelagos.settings import Settings
+
+_API_TIMEOUT = 10
 
 
 def kubeconfig(settings: Settings) -> Path:
@@ -26,6 +29,34 @@ def custom_objects(config: Path | None) -> Any:
         config_file=str(config or os.environ.get("KUBECONFIG") or "~/.kube/config")
     )
     return client.CustomObjectsApi(api)
+
+
+class AskError(Exception):
+    """The API server does not tell of the resource; the message says why, in one line."""
+
+
+def find(settings: Settings, kind: Kind, name: str, namespace: str) -> Mapping[str, Any]:
+    """A resource, from the API server of KUBECONFIG or the embedded one. Raises AskError."""
+    from kubernetes.client.exceptions import ApiException
+    from kubernetes.config import ConfigException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        api = custom_objects(None if os.environ.get("KUBECONFIG") else kubeconfig(settings))
+        listed = api.list_namespaced_custom_object(
+            meta.GROUP, meta.VERSION, namespace, kind.plural, _request_timeout=_API_TIMEOUT
+        )
+    except (ConfigException, OSError) as error:
+        raise AskError(f"there is no API server to ask: {error}. Run `pelagos up`, or set KUBECONFIG") from error
+    except HTTPError as error:
+        raise AskError(f"the API server does not answer: {error}. Does `pelagos status` say that it runs?") from error
+    except ApiException as error:
+        raise AskError(f"the API server refuses to list {kind.kind}s: {error.status} {error.reason}") from error
+    found: dict[str, Mapping[str, Any]] = {body["metadata"]["name"]: body for body in listed["items"]}
+    if name not in found:
+        others = f"there are {', '.join(sorted(found))}" if found else "there is none in this namespace"
+        raise AskError(f"{kind.kind} {namespace}/{name} not found; {others}")
+    return found[name]
 
 
 def fetcher(settings: Settings) -> Callable[[Followed], Mapping[str, Any] | None]:

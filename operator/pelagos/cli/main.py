@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from pelagos.cli import control_plane, demo, doctor, down, installed, operate, predict, status, ui, up
+from pelagos.cli import control_plane, dataset, demo, doctor, down, installed, operate, predict, status, ui, up
 from pelagos.embedded.failures import StartError
 
 
@@ -43,6 +43,7 @@ app.command()(demo.demo)
 app.command()(predict.predict)
 app.command()(doctor.doctor)
 app.command()(operate.operator)
+app.add_typer(dataset.app, name="dataset")
 app.add_typer(control_plane.app, name="control-plane")
 
 

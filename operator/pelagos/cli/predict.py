@@ -18,7 +18,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pelagos.api import meta
 from pelagos.api.kinds import MODEL_SERVICE
 from pelagos.api.text import shown, shown_in
 from pelagos.cli import access, forwarding, installed, pictures
@@ -29,7 +28,6 @@ MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 100_000_000
 """What the served models accept; asked here too, so that the answer comes before the upload."""
 TIMEOUT = 30.0
-_API_TIMEOUT = 10
 _BAR = 24
 
 
@@ -135,28 +133,11 @@ def read_image(path: Path) -> bytes:
 
 def endpoint(settings: Settings, service: str, namespace: str) -> Endpoint:
     """Where the ModelService answers. Raises PredictError when it does not exist or is not Ready."""
-    from kubernetes.client.exceptions import ApiException
-    from kubernetes.config import ConfigException
-    from urllib3.exceptions import HTTPError
-
     try:
-        api = access.custom_objects(_kubeconfig(settings))
-        listed = api.list_namespaced_custom_object(
-            meta.GROUP, meta.VERSION, namespace, MODEL_SERVICE.plural, _request_timeout=_API_TIMEOUT
-        )
-    except (ConfigException, OSError) as error:
-        raise PredictError(f"there is no API server to ask: {error}. Run `pelagos up`, or set KUBECONFIG") from error
-    except HTTPError as error:
-        raise PredictError(
-            f"the API server does not answer: {error}. Does `pelagos status` say that it runs?"
-        ) from error
-    except ApiException as error:
-        raise PredictError(f"the API server refuses to list ModelServices: {error.status} {error.reason}") from error
-    services = {body["metadata"]["name"]: body for body in listed["items"]}
-    if service not in services:
-        others = f"there are {', '.join(sorted(services))}" if services else "there is none in this namespace"
-        raise PredictError(f"ModelService {namespace}/{service} not found; {others}")
-    return _endpoint(f"{namespace}/{service}", services[service].get("status", {}))
+        found = access.find(settings, MODEL_SERVICE, service, namespace)
+    except access.AskError as error:
+        raise PredictError(str(error)) from error
+    return _endpoint(f"{namespace}/{service}", found.get("status", {}))
 
 
 def _kubeconfig(settings: Settings) -> Path | None:

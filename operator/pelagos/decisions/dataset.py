@@ -120,6 +120,7 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
         return Decision((resolved, outcome.verdict), effects, status, again)
     result = seen.report.result
     status |= {key: result[key] for key in ("version", "uri", "images", "annotations", "classes", "splits", "quality")}
+    status |= {key: result.get(key) or None for key in ("files", "excluded")}  # a result of before has neither
     status |= {"task": seen.spec.task, "warnings": result.get("warnings") or None, "versions": _history(seen, result)}
     prepared = replace(outcome.verdict, reason="VersionReady", message=_describe(result))
     ready = Verdict("Ready", Stance.DONE, "VersionReady", _describe(result))

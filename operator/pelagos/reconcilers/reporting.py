@@ -19,7 +19,7 @@ _STATUS = {
     Stance.PAUSED: "False",
     Stance.NOTED: "False",
 }
-_FOR_SHOW = ("classes", "warnings")
+_FOR_SHOW = ("classes", "warnings", "excluded")
 """Status fields with words of those who supplied data. What the operator reads back itself stays as it is."""
 _UNDER_WAY = frozenset({Stance.PROGRESSING, Stance.FAILING, Stance.UNKNOWN})
 

@@ -84,6 +84,7 @@ DATA = Dashboard(
                     "The 20 smallest classes: what is rare is learned badly.",
                     (Query("sort(bottomk(20, pelagos_dataset_class_images{" + HERE + "}))", "{{name}} {{class}}"),),
                     "bargauge",
+                    width=6,
                 ),
                 Panel(
                     "Imbalance",
@@ -97,6 +98,7 @@ DATA = Dashboard(
                     ),
                     "bargauge",
                     "none",
+                    width=6,
                 ),
                 Panel(
                     "What cleaning found",
@@ -108,6 +110,14 @@ DATA = Dashboard(
                         ),
                     ),
                     "bargauge",
+                    width=6,
+                ),
+                Panel(
+                    "Files that are in no version",
+                    "By reason; pelagos dataset excluded lists them.",
+                    (Query("sum by (reason) (pelagos_dataset_excluded_files{" + HERE + "})", "{{reason}}"),),
+                    "bargauge",
+                    width=6,
                 ),
             ),
         ),

@@ -1,0 +1,136 @@
+"""``pelagos dataset``: what is in a version of a Dataset, and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from pelagos.api.kinds import DATASET
+from pelagos.api.text import shown
+from pelagos.cli import access, installed
+from pelagos.engines.local_objects import LocalObjects
+from pelagos.engines.s3 import SCHEME, Service
+from pelagos.engines.s3_objects import S3Objects
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.objects import Objects
+from pelagos.settings import Settings
+
+LIST = "excluded.jsonl"
+"""In a version; docs/design/0001 says what it holds."""
+LARGEST = 512 * 1024**2
+"""Bytes of it: as much as a version may have."""
+_WIDTH = 20
+
+app = typer.Typer(no_args_is_help=True, help="Image collections: what is in a version, and what is not.")
+
+
+class DatasetError(Exception):
+    """There is nothing to show; the message says why, in one line."""
+
+
+class Output(Enum):
+    """How the result is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@app.callback()
+def dataset() -> None:
+    """Image collections: what is in a version, and what is not."""
+
+
+@app.command()
+def excluded(
+    name: Annotated[str, typer.Argument(help="Name of the Dataset.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the Dataset.")] = "default",
+    reason: Annotated[str, typer.Option(help="Only files with this reason, for example Duplicate.")] = "",
+    output: Annotated[Output, typer.Option("--output", "-o", help="Format on standard output.")] = Output.TABLE,
+) -> None:
+    """List every file of the source that is not in the newest version, with its reason.
+
+    Versions on S3-compatible storage are read with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and
+    PELAGOS_S3_REGION.
+    """
+    try:
+        status = access.find(installed.settings(), DATASET, name, namespace).get("status", {})
+        entries = read(installed.settings(), f"{namespace}/{name}", status)
+    except (access.AskError, DatasetError) as error:
+        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+        raise typer.Exit(1) from error
+    chosen = [entry for entry in entries if reason in {"", entry["reason"]}]
+    if output is Output.JSON:
+        content = {"dataset": f"{namespace}/{name}", "version": status["version"], "excluded": chosen}
+        sys.stdout.write(shown(json.dumps(content, indent=2, ensure_ascii=False), lines=True) + "\n")
+        return
+    installed.progress_console().print(_summary(f"{namespace}/{name}", status, entries), soft_wrap=True)
+    sys.stdout.writelines(_rows(chosen))
+
+
+def read(settings: Settings, name: str, status: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """What is not in the newest version of the Dataset ``name``. Raises DatasetError."""
+    uri = status.get("uri")
+    if not isinstance(uri, str):
+        raise DatasetError(f"Dataset {name} has no version yet; kubectl describe dataset tells why")
+    try:
+        content, there = asyncio.run(_fetch(_at(settings, uri)))
+    except (OutageError, RejectedError) as error:
+        raise DatasetError(f"{uri}/{LIST} cannot be read: {error}") from error
+    if not there:
+        raise DatasetError(
+            f"the version {uri} is not to be seen from this machine; run this command where its folder is mounted"
+        )
+    if content is None:
+        raise DatasetError(
+            f"the version {uri} was made before versions had a list of what they leave out; new content, or another value of"
+            " the annotation pelagos.dev/retry, makes one"
+        )
+    return list(_entries(content, uri))
+
+
+async def _fetch(version: Objects) -> tuple[bytes | None, bool]:
+    """The list, and whether there is a version at all."""
+    content = await version.read_bytes(LIST, limit=LARGEST)
+    return content, content is not None or await version.exists("manifest.json")
+
+
+def _at(settings: Settings, uri: str) -> Objects:
+    return S3Objects(uri, Service.from_settings(settings)) if uri.startswith(SCHEME) else LocalObjects(Path(uri))
+
+
+def _entries(content: bytes, uri: str) -> Iterator[Mapping[str, str]]:
+    """Whoever can write to the store may have put anything there."""
+    for line in content.splitlines():
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            entry = None
+        if not (
+            isinstance(entry, dict) and isinstance(entry.get("path"), str) and isinstance(entry.get("reason"), str)
+        ):
+            raise DatasetError(f"{uri}/{LIST} is not what a preparation wrote; prepare the Dataset again")
+        yield {key: str(entry[key]) for key in ("path", "reason", "repeats") if key in entry}
+
+
+def _summary(name: str, status: Mapping[str, Any], entries: Iterable[Mapping[str, str]]) -> Text:
+    counts = Counter(entry["reason"] for entry in entries)
+    files = (status.get("files") or {}).get("found")
+    of = f" of {files}" if files is not None else ""
+    reasons = ", ".join(f"{number} {reason}" for reason, number in counts.most_common())
+    told = f" ({reasons})" if reasons else ""
+    return Text(f"{counts.total()}{of} files are not in version {status.get('version')} of {name}{told}")
+
+
+def _rows(entries: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    for entry in entries:
+        repeats = f"  repeats {entry['repeats']}" if "repeats" in entry else ""
+        yield shown(f"{entry['reason']:<{_WIDTH}}{entry['path']}{repeats}") + "\n"
