@@ -18,7 +18,7 @@ from pelagos_pipelines.contract import RefusedError
 def _uncompressed(drawn: Any) -> list[int]:
     """Runs down the columns, the first one of zeros."""
     flat = drawn.ravel(order="F")
-    edges = np.flatnonzero(np.diff(flat)) + 1
+    edges: Any = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff(np.concatenate(([0], edges, [len(flat)]))).tolist()
     return [0, *runs] if flat[0] else runs
 
@@ -41,7 +41,7 @@ def test_the_box_of_a_mask_is_exact(drawn: Any) -> None:
 
 
 def test_the_box_of_a_large_mask_is_exact_too() -> None:
-    drawn = np.zeros((3000, 2000), np.uint8, order="F")
+    drawn: Any = np.zeros((3000, 2000), np.uint8, order="F")
     drawn[2000:2999, 1500:1999:2] = 1
     encoded = masks.encode(drawn)
     found = outlines.box_of({"size": [3000, 2000], "counts": encoded["counts"].decode()}, "here", None)

@@ -67,6 +67,7 @@ def test_an_image_in_two_splits_counts_as_in_none(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert found.images[0].split is None
     assert "1 images stand in more than one split" in found.warnings[0]
+    assert found.overlapping == ("images/a.png",)
 
 
 def test_class_names_may_stand_in_a_text_file_also_beside_the_labels(tmp_path: Path) -> None:

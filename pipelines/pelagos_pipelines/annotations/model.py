@@ -143,6 +143,8 @@ class Exclusion:
 class Collection:
     """All images of a source or of a version. The order of ``classes`` gives the class ids.
 
+    ``overlapping`` are images that stand in more than one split of the source, which counts as in none.
+
     ``excluded`` are the files that the reader left out, ``annotation_files`` those that it read. Files that are neither, and no
     images, are not for it to account for.
     """
@@ -153,6 +155,7 @@ class Collection:
     warnings: tuple[str, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     annotation_files: tuple[str, ...] = ()
+    overlapping: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

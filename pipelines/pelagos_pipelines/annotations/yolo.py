@@ -147,6 +147,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
         ),
         tuple(_excluded(tree, pairs, unlisted, bare, set(used))),
         (settings.path, *listed.listings, *used),
+        tuple(listed.overlapping),
     )
 
 

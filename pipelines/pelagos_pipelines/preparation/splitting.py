@@ -40,16 +40,22 @@ class Divided:
 
 
 def divide(
-    images: Sequence[ImageRecord], digests: Mapping[str, str], repeats: Mapping[str, str], policy: SplitPolicy
+    images: Sequence[ImageRecord],
+    digests: Mapping[str, str],
+    repeats: Mapping[str, str],
+    policy: SplitPolicy,
+    overlapping: Sequence[str] = (),
 ) -> Divided:
     """Assign every image to a split. ``digests`` are the sha256 of images by path, ``repeats`` the kept duplicates.
+
+    ``overlapping`` are images without a split because the source has them in more than one.
 
     Raises:
         RefusedError: SPLIT_IMPOSSIBLE, or CLASS_MISSING_FROM_TRAIN.
     """
     warnings: list[str] = []
     if policy.policy == "Provided":
-        splits = _provided(images)
+        splits = _provided(images, overlapping)
     else:
         units = _units(images, digests, repeats, policy)
         if policy.policy == "Grouped":
@@ -208,14 +214,18 @@ def _stratified(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Spl
     return list(chosen.values())
 
 
-def _provided(images: Sequence[ImageRecord]) -> dict[str, Split]:
+def _provided(images: Sequence[ImageRecord], overlapping: Sequence[str]) -> dict[str, Split]:
     splits = {image.path: image.split for image in images if image.split is not None}
     without = [image.path for image in images if image.split is None]
     if without or "train" not in splits.values():
-        found = f"{len(without)} images stand in no split ({few(without)})" if without else "no image stands in train"
+        several = sorted({*overlapping}.intersection(without))
+        nowhere = sorted({*without}.difference(several))
+        found = [f"{len(several)} images stand in more than one split ({few(several)})"] if several else []
+        found += [f"{len(nowhere)} images stand in no split ({few(nowhere)})"] if nowhere else []
         raise RefusedError(
             Reason.SPLIT_IMPOSSIBLE,
-            f"split.policy is Provided, but {found}; name folders or files train, val and test, or use Stratified",
+            f"split.policy is Provided, but {' and '.join(found) or 'no image stands in train'}; name folders or files train, val"
+            " and test, with each image in one of them, or use Stratified",
             "split.policy",
         )
     return splits
