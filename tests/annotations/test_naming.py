@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from pathlib import Path
 
@@ -26,6 +27,11 @@ NFC, NFD = (unicodedata.normalize(form, "Müll 1.png") for form in ("NFC", "NFD"
         pytest.param("a.png", "station 4/images/a.png", id="two folders added"),
         pytest.param("export/images/a.png", "images/a.png", id="a folder dropped"),
         pytest.param("images\\a.png", "IMAGES/a.png", id="backslashes"),
+        pytest.param("C:\\me\\export\\images\\a.png", "images/a.png", id="a path of another machine"),
+        pytest.param("/home/me/station 4/a.png", "station 4/images/a.png", id="an absolute path"),
+        pytest.param("../images/a.png", "images/a.png", id="a way up"),
+        pytest.param("s3://bucket/images/a.png", "images/a.png", id="an address"),
+        pytest.param("a.png ", "images/a.png", id="a space at the end"),
     ],
 )
 def test_a_name_of_coco_that_fits_one_image_means_it_and_a_warning_says_so(
@@ -151,6 +157,41 @@ def test_folders_of_the_settings_are_found_in_another_case(tmp_path: Path) -> No
     }
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(
+            "train: /content/fish/train/images\nval: /content/fish/val/images", id="folders of another machine"
+        ),
+        pytest.param("train: train.txt\nval: val.txt", id="lists"),
+    ],
+)
+def test_paths_of_another_machine_mean_what_lies_here(tmp_path: Path, settings: str) -> None:
+    text(tmp_path / "data.yaml", f"names: [cod]\n{settings}\n")
+    for number, split in enumerate(("train", "val")):
+        photo(tmp_path / split / "images" / "a.png", seed=number)
+        text(tmp_path / split / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
+        if ".txt" in settings:
+            text(tmp_path / f"{split}.txt", f"/home/me/fish/{split}/images/a.png\n")
+
+    found = read(tmp_path)
+
+    assert {image.path: image.split for image in found.images} == {
+        "train/images/a.png": "train",
+        "val/images/a.png": "validation",
+    }
+    assert found.warnings[0].startswith("2 entries of data.yaml and its lists differ from the files in case, ")
+
+
+def test_a_folder_of_another_machine_that_is_not_here_is_refused(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: /content/fish/train/images\nval: /content/fish/val/images\n")
+    photo(tmp_path / "train" / "images" / "a.png")
+    text(tmp_path / "train" / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
+
+    with pytest.raises(RefusedError, match="val is no path below the source's folder"):
+        read(tmp_path)
+
+
 def test_two_label_files_of_one_image_are_refused_with_both(tmp_path: Path) -> None:
     text(tmp_path / "data.yaml", "names: [cod]\n")
     photo(tmp_path / "images" / "train" / "a.png")
@@ -162,7 +203,20 @@ def test_two_label_files_of_one_image_are_refused_with_both(tmp_path: Path) -> N
 
 
 def test_similar_names_are_looked_for_among_few_of_many() -> None:
-    names = Names(f"dive/{number:06d}.jpg" for number in range(50_000))
+    names = Names(f"dive/{number:06d}.jpg" for number in range(20_000))
 
     assert names.nearest("dive/001234.jpeg")[0] == "dive/001234.jpg"
     assert list(names.nearest("zzz")) == []
+    assert list(names.nearest("x" * 1_000_000)) == []
+
+
+def test_names_are_found_at_once_also_where_many_files_have_the_same() -> None:
+    names = Names(f"dive{number % 5_000}/Images/{number // 5_000:06d}.jpg" for number in range(20_000))
+    began = time.process_time()
+
+    found = [names.alike(f"DIVE{number}/images/000002.jpg") for number in range(5_000)]
+
+    assert found[7] == ["dive7/Images/000002.jpg"]
+    assert all(len(one) == 1 for one in found)
+    assert len(names.alike("000002.jpg")) == 100
+    assert time.process_time() - began < 10

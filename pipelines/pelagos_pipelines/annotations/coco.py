@@ -155,7 +155,7 @@ def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
             continue
         with reading.faults.noting():
             place = f"{where}: images[{number}]"
-            found = _locate(path, hostile.relative(name, f"{place}.file_name"), reading, f"{place}.file_name")
+            found = _locate(path, name, reading, f"{place}.file_name")
             if found is None:
                 reading.lost += 1
                 continue
@@ -219,24 +219,39 @@ def _boxes(content: reading_.Coco) -> Sequence[Boxes]:
     ]
 
 
-def _locate(annotations: str, name: PurePosixPath, reading: _Reading, place: str) -> str | None:
+def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str | None:
     """The image in the layouts that the field uses: beside the file, below images/, below a folder of the split.
 
     Else the only one that the name fits (see naming). None when there is none, which is noted among the orphans.
+
+    Raises:
+        RefusedError: FORMAT_INVALID for a path out of the source, such as those of its author's machine, that fits no image.
     """
     here = PurePosixPath(annotations).parent
     bases = _bases(here, PurePosixPath(annotations).stem.removeprefix("instances_"))
-    exact = next((path for base in bases if (path := str(base / name)) in reading.known), None)
-    if exact is not None:
-        return exact
-    alike = [path for path in reading.files.alike(str(here / name)) if not _is_elsewhere(path, _split(annotations))]
+    try:
+        inner = hostile.relative(name, place)
+    except RefusedError:
+        alike = _alike(annotations, name, reading)
+        if len(alike) != 1:
+            raise
+    else:
+        exact = next((path for base in bases if (path := str(base / inner)) in reading.known), None)
+        if exact is not None:
+            return exact
+        alike = _alike(annotations, f"{here}/{name}", reading)
     if len(alike) == 1:
         reading.renamed.append(alike[0])
         return alike[0]
     if len(reading.orphans) < hostile.MAX_NAMED:
         reading.looked |= dict.fromkeys(f"{base}/" for base in bases)
-        reading.orphans.append(hostile.with_nearest(place, alike, reading.files.nearest(str(name))))
+        reading.orphans.append(hostile.with_nearest(place, alike, reading.files.nearest(name)))
     return None
+
+
+def _alike(annotations: str, name: str, reading: _Reading) -> list[str]:
+    split = _split(annotations)
+    return [path for path in reading.files.alike(name) if not _is_elsewhere(path, split)]
 
 
 def _bases(here: PurePosixPath, subset: str) -> list[PurePosixPath]:

@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TypeAlias
 from urllib.parse import unquote
 
 EMPTY_FOLDERS = frozenset(
@@ -23,10 +22,13 @@ EMPTY_FOLDERS = frozenset(
 DIFFERENCES = "case, Unicode form, percent-encoding or folders such as images/"
 """What is overlooked, in words."""
 _NEIGHBOURS = 200
-"""Names before and after a missing one, in alphabetical order, among which similar ones are looked for."""
+"""Files before and after a missing one, in alphabetical order, among which similar names are looked for."""
 _SHOWN = 2
-
-_Key: TypeAlias = tuple[str, ...]
+_MOST = 100
+"""Files that one name may fit; beyond that it does not matter how many there are."""
+_LONGEST = 255
+"""Bytes of a file's name."""
+_END = "\0"
 
 
 def folded(name: str) -> str:
@@ -36,8 +38,9 @@ def folded(name: str) -> str:
 
 
 def folders_of(path: str) -> tuple[str, ...]:
-    """The folders that say something, folded, of the path of a folder."""
-    return tuple(part for part in folded(path).split("/") if part not in EMPTY_FOLDERS | {"", "."})
+    """The folders that say something, folded, of the path of a folder. Drives, roots and ways up say nothing here."""
+    parts = (part.strip() for part in folded(path).split("/"))
+    return tuple(part for part in parts if part not in EMPTY_FOLDERS | {"", ".", ".."} and not part.endswith(":"))
 
 
 class Names:
@@ -49,38 +52,51 @@ class Names:
 
     def alike(self, name: str) -> Sequence[str]:
         """The files that the name fits, best ones only: those in the same folders, else those with more or fewer folders."""
-        key = self._key(name)
-        found = [(self._key(path), path) for path in self._by_name.get(key[0], ())]
-        same = [path for other, path in found if other == key]
-        return same or [path for other, path in found if _is_beginning(other, key) or _is_beginning(key, other)]
+        if _END in name:
+            return []
+        parts = self._parts(name)
+        key = _joined(parts)
+        if same := self._exactly(key):
+            return same
+        fewer = [path for length in range(1, len(parts)) for path in self._exactly(_joined(parts[:length]))]
+        return [*self._from(key, key[:-1] + "\1"), *fewer]
 
     def nearest(self, name: str) -> Sequence[str]:
         """A few files whose names look similar, to be shown to a person."""
-        key = self._key(name)
-        if key[0] in self._by_name:
-            return self._by_name[key[0]][:_SHOWN]
-        place = bisect_left(self._sorted, key[0])
-        around = self._sorted[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS]
-        return [self._by_name[one][0] for one in difflib.get_close_matches(key[0], around, _SHOWN)]
+        wanted = self._parts(name)[0]
+        if len(wanted) > _LONGEST:
+            return []
+        if of_that_name := self._from(wanted + _END, wanted + "\1"):
+            return of_that_name[:_SHOWN]
+        keys, paths = self._table
+        place = bisect_left(keys, wanted + _END)
+        start = max(0, place - _NEIGHBOURS)
+        around: dict[str, str] = {}
+        for key, path in zip(keys[start : place + _NEIGHBOURS], paths[start : place + _NEIGHBOURS], strict=True):
+            around.setdefault(key[: key.index(_END)], path)
+        return [around[one] for one in difflib.get_close_matches(wanted, around, _SHOWN)]
 
-    def _key(self, path: str) -> _Key:
-        """The file's name, and the folders that say something from the innermost out: its beginning is what is left of it when
-        outer folders are dropped."""
+    def _exactly(self, key: str) -> list[str]:
+        return self._from(key, key + _END)
+
+    def _from(self, first: str, end: str) -> list[str]:
+        """The files whose keys are at or after ``first`` and before ``end``."""
+        keys, paths = self._table
+        start = bisect_left(keys, first)
+        return paths[start : min(bisect_left(keys, end), start + _MOST)]
+
+    def _parts(self, path: str) -> tuple[str, ...]:
+        """The file's name, and the folders that say something from the innermost out: dropping outer ones leaves a beginning."""
         whole = PurePosixPath(folded(path))
         name = whole.stem if self._stems else whole.name
-        return (name, *reversed(folders_of(str(whole.parent))))
+        return (name.strip(), *reversed(folders_of(str(whole.parent))))
 
     @cached_property
-    def _by_name(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for path in self._paths:
-            found.setdefault(self._key(path)[0], []).append(path)
-        return found
-
-    @cached_property
-    def _sorted(self) -> list[str]:
-        return sorted(self._by_name)
+    def _table(self) -> tuple[list[str], list[str]]:
+        """Keys of all files in alphabetical order, and the files."""
+        found = sorted((_joined(self._parts(path)), path) for path in self._paths)
+        return [key for key, _ in found], [path for _, path in found]
 
 
-def _is_beginning(shorter: _Key, longer: _Key) -> bool:
-    return longer[: len(shorter)] == shorter
+def _joined(parts: Iterable[str]) -> str:
+    return "".join(f"{part}{_END}" for part in parts)

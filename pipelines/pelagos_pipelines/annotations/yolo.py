@@ -310,45 +310,72 @@ def _images_of(tree: Tree, settings: _Settings, entry: str, where: str, found: _
         plain = plain[3:]
     if plain in {".", "./"}:
         return tree.images
-    inner = hostile.relative(plain, where)
-    for candidate in (settings.base / inner, inner):
-        if str(candidate) in tree.known:
-            return _in_list(tree, settings, str(candidate), found)
-        below = [path for path in tree.images if path.startswith(f"{candidate}/")]
-        if below:
-            return below
-    return _alike(tree, inner, where, found)
-
-
-def _alike(tree: Tree, folder: PurePosixPath, where: str, found: _Listed) -> Sequence[str]:
-    """The images below the only folder that is meant, when none is named exactly so."""
-    wanted = naming.folders_of(str(folder)) or (naming.folded(str(folder)),)
-    folders = {str(parent) for path in tree.images for parent in PurePosixPath(path).parents}
-    meant = sorted(
-        one for one in folders if wanted in {naming.folders_of(one), (naming.folded(one),)} and one not in {".", ""}
-    )
-    outer = [one for one in meant if not any(one.startswith(f"{other}/") for other in meant)]
-    if len(outer) == 1:
+    try:
+        inner = hostile.relative(plain, where)
+    except RefusedError:  # as on its author's machine
+        meant = _meant(tree, plain)
+        if len(meant) != 1:
+            raise
+    else:
+        for candidate in (settings.base / inner, inner):
+            if str(candidate) in tree.known:
+                return _in_list(tree, settings, str(candidate), found)
+            below = [path for path in tree.images if path.startswith(f"{candidate}/")]
+            if below:
+                return below
+        meant = _meant(tree, str(inner))
+    if len(meant) == 1:
         found.renamed.append(where)
-        return [path for path in tree.images if path.startswith(f"{outer[0]}/")]
-    there = f"may be {hostile.few(outer)}" if outer else f"there are {hostile.few(sorted(folders - {'.'}))}"
+        return [path for path in tree.images if path.startswith(f"{meant[0]}/")]
+    there = f"may be {hostile.few(meant)}" if meant else f"there are {hostile.few(_folders(tree))}"
     raise hostile.invalid(f"{where} names a place where there are no images ({there}); correct the path")
+
+
+def _meant(tree: Tree, entry: str) -> Sequence[str]:
+    """The folders with images that an entry may mean, when none is named exactly so."""
+    wanted = naming.folders_of(entry)
+    named = {one: naming.folders_of(one) for one in _folders(tree)}
+    same = naming.folded(entry)
+    meant = [one for one, parts in named.items() if naming.folded(one) == same or (parts and parts == wanted)]
+    if not meant:  # outer folders dropped
+        fitting = [one for one, parts in named.items() if parts and wanted[-len(parts) :] == parts]
+        most = max((len(named[one]) for one in fitting), default=0)
+        meant = [one for one in fitting if len(named[one]) == most]
+    return [one for one in meant if not any(one.startswith(f"{other}/") for other in meant)]
+
+
+def _folders(tree: Tree) -> list[str]:
+    return sorted({str(parent) for path in tree.images for parent in PurePosixPath(path).parents} - {"."})
 
 
 def _in_list(tree: Tree, settings: _Settings, path: str, found: _Listed) -> list[str]:
     found.listings.append(path)
     known, names = set(tree.images), naming.Names(tree.images)
-    images = []
+    images: list[str] = []
+    lost: list[str] = []
+    many = 0
     for number, line in reading.lines(tree, path, reading.MAX_LABELS):
         where = f"{hostile.printable(path)}, line {number}"
-        inner = hostile.relative(line, where)
-        exact = [str(base / inner) for base in (settings.base, PurePosixPath()) if str(base / inner) in known]
-        alike = exact or names.alike(str(inner))
-        if len(exact or alike) != 1 and not exact:
-            raise hostile.missing_images([hostile.with_nearest(where, alike, names.nearest(str(inner)))])
-        found.renamed += [] if exact else [where]
-        images.append(alike[0])
+        exact = _exactly(known, settings, line)
+        alike = [exact] if exact is not None else names.alike(line)
+        if len(alike) == 1:
+            images.append(alike[0])
+            found.renamed += [] if exact is not None else [where]
+        else:
+            many += 1
+            if len(lost) < hostile.MAX_NAMED:
+                lost.append(hostile.with_nearest(where, alike, names.nearest(line)))
+    if lost:
+        raise hostile.missing_images(lost, many)
     return images
+
+
+def _exactly(known: set[str], settings: _Settings, line: str) -> str | None:
+    try:
+        inner = hostile.relative(line, "")
+    except RefusedError:  # as on its author's machine
+        return None
+    return next((path for base in (settings.base, PurePosixPath()) if (path := str(base / inner)) in known), None)
 
 
 # --- labels
