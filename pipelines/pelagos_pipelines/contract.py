@@ -139,8 +139,6 @@ class ExclusionReason(StrEnum):
     """An image that no annotation file, and no split of data.yaml, names."""
     UNLABELLED = "Unlabelled"
     """An image without a label: that it shows nothing would have to be said."""
-    CLASS_EMPTIED = "ClassEmptied"
-    """An image whose class lost too many others to be kept."""
     LABEL_WITHOUT_IMAGE = "LabelWithoutImage"
     """A label file whose image is not there."""
     HIDDEN = "Hidden"

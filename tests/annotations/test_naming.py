@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from image_sources import coco, document, photo, read, text
+from image_sources import coco, document, photo, read, text, tree_of
+from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.naming import Names
-from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.contract import Reason, RefusedError, Task
 
 NFC, NFD = (unicodedata.normalize(form, "Müll 1.png") for form in ("NFC", "NFD"))
 
@@ -69,6 +70,7 @@ def test_a_name_that_fits_none_is_refused_with_the_nearest_and_where_it_was_look
     message = caught.value.failure.message
     assert "images[0].file_name (nearest is images/dive_0001.png)" in message
     assert "looked for in annotations/, annotations/images/, ./, images/" in message
+    assert "and elsewhere for names that differ in case, Unicode form, " in message
 
 
 def test_folders_that_say_something_are_not_exchanged(tmp_path: Path) -> None:
@@ -190,6 +192,19 @@ def test_a_folder_of_another_machine_that_is_not_here_is_refused(tmp_path: Path)
 
     with pytest.raises(RefusedError, match="val is no path below the source's folder"):
         read(tmp_path)
+
+
+def test_hundreds_of_label_files_beside_their_images_are_all_found(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\n")
+    image = photo(tmp_path / "images" / "0.png", 8, 8).read_bytes()
+    for number in range(250):
+        (tmp_path / "images" / f"{number}.png").write_bytes(image)
+        text(tmp_path / "images" / f"{number}.txt", "0 0.5 0.5 0.5 0.5")
+
+    found = registry.choose("Yolo", tree_of(tmp_path), Task.DETECTION).read(tree_of(tmp_path), lambda path: (8, 8))
+
+    assert sum(len(one.boxes) for one in found.images) == 250
+    assert found.excluded == ()
 
 
 def test_two_label_files_of_one_image_are_refused_with_both(tmp_path: Path) -> None:

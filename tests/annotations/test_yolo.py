@@ -146,3 +146,25 @@ def test_other_text_files_are_no_labels_and_an_empty_one_is_named(tmp_path: Path
 
     assert found.excluded == (Exclusion("gone.txt", ExclusionReason.LABEL_WITHOUT_IMAGE),)
     assert found.warnings == ("1 label files are empty and have no image: gone.txt",)
+
+
+def test_images_of_which_none_has_a_label_file_are_refused_with_where_it_was_looked_for(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: images/train\n")
+    photo(tmp_path / "images" / "train" / "a.png")
+    text(tmp_path / ".labels" / "train" / "a.txt", "0 0.5 0.5 0.5 0.5")
+
+    with pytest.raises(
+        RefusedError, match=r"none of 1 images .* labels/train/a\.txt for images/train/a\.png"
+    ) as caught:
+        read(tmp_path)
+
+    assert caught.value.failure.reason is Reason.TASK_MISMATCH
+
+
+def test_a_list_that_two_splits_share_is_read_as_one_file(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: all.txt\nval: all.txt\n")
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
+    text(tmp_path / "all.txt", "images/a.png\n")
+
+    assert read(tmp_path).annotation_files == ("data.yaml", "all.txt", "labels/a.txt")

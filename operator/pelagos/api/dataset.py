@@ -172,7 +172,7 @@ class Splits(ApiModel):
 class Quality(ApiModel):
     """What cleaning found."""
 
-    found: Annotated[int, Field(description="Image files in the source.")]
+    found: Annotated[int, Field(description="Image files in the source, of whatever kind.")]
     corrupt: Annotated[int, Field(description="Unreadable or truncated images.")]
     duplicates: Annotated[int, Field(description="Images with the same content as an earlier one.")]
     near_duplicates: Annotated[int, Field(description="Images that look like an earlier one.")]
@@ -195,7 +195,7 @@ class Excluded(ApiModel):
     reason: Annotated[
         str,
         Field(
-            description="Corrupt, TooSmall, Duplicate, NearDuplicate, UnreadableType, Unlisted, Unlabelled, ClassEmptied, "
+            description="Corrupt, TooSmall, Duplicate, NearDuplicate, UnreadableType, Unlisted, Unlabelled, "
             "LabelWithoutImage, Hidden, NotAnImage or NotAFile."
         ),
     ]

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 import orjson
 
+from pelagos_pipelines.annotations import naming
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import ceilings
 
@@ -129,7 +130,9 @@ def missing_images(orphans: Sequence[str], count: int | None = None, looked: Ite
     """The refusal of annotations without an image; ``count`` when ``orphans`` are only the first, ``looked`` the folders."""
     many = len(orphans) if count is None else count
     places = few(looked, 2 * MAX_NAMED)
-    where = f"; looked for in {places} and elsewhere by what is left of the names" if places else ""
+    where = (
+        f"; looked for in {places}, and elsewhere for names that differ in {naming.DIFFERENCES} alone" if places else ""
+    )
     return RefusedError(
         Reason.LABEL_WITHOUT_IMAGE,
         f"{many} label files or annotation entries have no image: {_joined(orphans[:MAX_NAMED], many)}{where};"
@@ -179,6 +182,17 @@ def unannotated(layout: str) -> RefusedError:
         Reason.TASK_MISMATCH,
         f"no image has a bounding box, so there is nothing to learn for Detection; expected is {layout}: export the boxes too,"
         " or set task to what the source is annotated for",
+        "task",
+    )
+
+
+def unlabelled(images: Sequence[str], looked: Mapping[str, str]) -> RefusedError:
+    """The refusal of images of which none has a label file; ``looked`` says where that of the first ones would be."""
+    places = ", ".join(f"{printable(label)} for {printable(image)}" for image, label in looked.items())
+    return RefusedError(
+        Reason.TASK_MISMATCH,
+        f"none of {len(images)} images has a label file; looked for {places}, and elsewhere for names that differ in"
+        f" {naming.DIFFERENCES} alone: add the label files, or set task to what the source is annotated for",
         "task",
     )
 

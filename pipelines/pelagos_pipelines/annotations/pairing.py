@@ -19,8 +19,8 @@ OUTPUT = "runs"
 """The folder at the root into which ultralytics writes what it made: pictures of labels, predictions as label files."""
 _NO_LABELS = frozenset({"classes.txt", "obj.names", "train.txt", "val.txt", "test.txt"})
 _ROW = re.compile(r"[-+.\deE]+(?:\s+[-+.\deE]+){4,}")
-_MOST_DOUBTFUL = 200
-"""Text files outside of labels/ into which is looked; where more are without an image, the first ones tell."""
+_MOST_DOUBTFUL = {True: 100, False: 2_000}
+"""Text files outside of labels/ into which is looked, of those with the name of an image and of others; the first ones tell."""
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,36 @@ def pair(tree: Tree, listings: Iterable[str], faults: Faults) -> Pairs:
     used = {*labels.values(), *listings}
     left = [path for path in tree.files if suffix(path) == ".txt" and path not in used and _may_be_labels(path)]
     images = naming.Names(tree.images if left else (), stems=True)
+    near = {str(PurePosixPath(path).parent) for path in (*tree.images, *used)} if left else set()
+    judge = _Judge(tree)
     renamed: list[str] = []
     orphans: list[str] = []
     empty: list[str] = []
-    for path, rows in _judged(tree, left):
+    for path in left:
         alike = images.alike(path)
-        if len(alike) == 1 and alike[0] not in labels:
+        fits = len(alike) == 1 and alike[0] not in labels
+        rows = judge.has_rows(path, fits)
+        if rows is None:
+            continue
+        if fits:
             labels[alike[0]] = path
             renamed.append(path)
         elif len(alike) == 1:
             faults.add(_two(sorted((path, labels[alike[0]])), alike[0]))
         elif rows:
             orphans.append(path)
-        else:
+        elif str(PurePosixPath(path).parent) in near:
             empty.append(path)
     if orphans:
         shown = [
             hostile.with_nearest(hostile.printable(path), images.alike(path), images.nearest(path))
             for path in orphans[: hostile.MAX_NAMED]
         ]
-        faults.add(hostile.missing_images(shown, len(orphans), ("images/ and beside the label files",)))
+        faults.add(
+            hostile.missing_images(
+                shown, len(orphans), ("images/ in the place of labels/", "the folders of the label files")
+            )
+        )
     return Pairs(labels, renamed, empty)
 
 
@@ -82,28 +92,27 @@ def _may_be_labels(path: str) -> bool:
     return parts[-1].lower() not in _NO_LABELS and parts[0] != OUTPUT
 
 
-def _judged(tree: Tree, paths: Sequence[str]) -> Iterable[tuple[str, bool]]:
-    """Those that are label files, by their folder or else by their first row; and whether they may have rows."""
-    doubtful = 0
-    for path in paths:
+class _Judge:
+    """Tells label files from other texts, by their folder or else by their first row."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._looked = {True: 0, False: 0}
+
+    def has_rows(self, path: str, fits: bool) -> bool | None:
+        """Whether a label file has, or may have, rows; None for what is no label file. ``fits``: its name is that of an image."""
         if any(naming.folded(part) == "labels" for part in PurePosixPath(path).parts[:-1]):
-            yield path, True
-        elif doubtful < _MOST_DOUBTFUL:
-            doubtful += 1
-            rows = _has_rows(tree, path)
-            if rows is not None:
-                yield path, rows
-
-
-def _has_rows(tree: Tree, path: str) -> bool | None:
-    """None for what is no label file."""
-    try:
-        lines = reading.lines(tree, path, reading.MAX_LABELS)
-    except RefusedError:
-        return None
-    if lines and not _ROW.fullmatch(lines[0][1].strip()):
-        return None
-    return bool(lines)
+            return True
+        if self._looked[fits] >= _MOST_DOUBTFUL[fits]:
+            return True if fits else None
+        self._looked[fits] += 1
+        try:
+            lines = reading.lines(self._tree, path, reading.MAX_LABELS)
+        except RefusedError:
+            return None
+        if lines and not _ROW.fullmatch(lines[0][1].strip()):
+            return None
+        return bool(lines)
 
 
 def _two(labels: Sequence[str], image: str) -> RefusedError:

@@ -132,6 +132,8 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     hostile.require_distinct(
         {f"class {number}": settings.names[number] for number in sorted(tally.used)}, settings.where
     )
+    if bare and not images:
+        raise hostile.unlabelled(bare, {path: pairing.label_path(path) for path in bare[:2]})
     classes, unused = declared([name for name in settings.names if name], records)
     if not classes and any(map(sizes, tree.images)):
         raise hostile.unannotated(LAYOUT)
@@ -146,7 +148,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
             *_warnings(settings.where, listed, pairs, unlisted, bare, unused),
         ),
         tuple(_excluded(tree, pairs, unlisted, bare, set(used))),
-        (settings.path, *listed.listings, *used),
+        (settings.path, *dict.fromkeys(listed.listings), *used),
         tuple(listed.overlapping),
     )
 

@@ -21,11 +21,12 @@ BESIDE_DATA = frozenset({ExclusionReason.HIDDEN, ExclusionReason.NOT_AN_IMAGE, E
 
 @dataclass(frozen=True)
 class Balance:
-    """Every file of the source once. ``excluded`` is sorted by path."""
+    """Every file of the source once. ``excluded`` is sorted by path; ``pictures`` is how many of all are images."""
 
     images: Sequence[str]
     annotations: Sequence[str]
     excluded: Sequence[Exclusion]
+    pictures: int
 
     @property
     def files(self) -> Files:
@@ -52,7 +53,7 @@ def balance(tree: Tree, images: Iterable[str], annotations: Iterable[str], exclu
     Raises:
         ValueError: a file is missing or counted twice, which is an error of ours.
     """
-    used, read = sorted(images), sorted(annotations)
+    used, read = sorted(images), sorted(set(annotations))
     ledger = {one.path: one for one in excluded}
     spoken = {*used, *read, *ledger}
     pictures = set(tree.images)
@@ -65,7 +66,7 @@ def balance(tree: Tree, images: Iterable[str], annotations: Iterable[str], exclu
         raise ValueError(f"{len(twice)} files are counted twice: {few(twice)}")
     if strange := sorted({*used, *read} - tree.known):
         raise ValueError(f"{len(strange)} files are not in the source: {few(strange)}")
-    return Balance(used, read, tuple(ledger[path] for path in sorted(ledger)))
+    return Balance(used, read, tuple(ledger[path] for path in sorted(ledger)), len(pictures))
 
 
 def lines(excluded: Iterable[Exclusion]) -> Iterator[bytes]:

@@ -148,7 +148,7 @@ def _result(
     )
     splits = Counter(image.split for image in images)
     quality: dict[str, Any] = {
-        "found": cleaned.found,
+        "found": balance.pictures,
         "corrupt": cleaned.corrupt,
         "duplicates": cleaned.duplicates,
         "nearDuplicates": cleaned.near_duplicates,
