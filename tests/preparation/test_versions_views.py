@@ -12,6 +12,7 @@ import yaml
 
 import dataset_versions
 import image_sources
+from pelagos_pipelines.annotations import pairing
 from pelagos_pipelines.annotations.model import Collection
 from pelagos_pipelines.contract import Reason, RefusedError, Task
 from pelagos_pipelines.preparation import versions
@@ -118,6 +119,7 @@ def test_names_that_mislead_tools_become_plain_and_stay_apart(tmp_path: Path) ->
     names = ["images/a.png", "images/sub/a.png", "images/images/labels.png", "images/[x]*?.png", "images/größe é.png"]
     for seed, name in enumerate(names):
         image_sources.photo(source / name, seed=seed)
+        image_sources.text(source / pairing.label_path(name), "")
     image_sources.text(source / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
     version = dataset_versions.write(tmp_path / "store", source)
     versions.materialise(version.folder, "yolo", tmp_path / "view")
