@@ -221,6 +221,7 @@ def test_similar_names_are_looked_for_among_few_of_many() -> None:
     names = Names(f"dive/{number:06d}.jpg" for number in range(20_000))
 
     assert names.nearest("dive/001234.jpeg")[0] == "dive/001234.jpg"
+    assert list(names.nearest("001234")) == ["dive/001234.jpg"]
     assert list(names.nearest("zzz")) == []
     assert list(names.nearest("x" * 1_000_000)) == []
 

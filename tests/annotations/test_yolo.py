@@ -168,3 +168,22 @@ def test_a_list_that_two_splits_share_is_read_as_one_file(tmp_path: Path) -> Non
     text(tmp_path / "all.txt", "images/a.png\n")
 
     assert read(tmp_path).annotation_files == ("data.yaml", "all.txt", "labels/a.txt")
+
+
+def test_settings_in_a_folder_of_the_source_are_pointed_at(tmp_path: Path) -> None:
+    text(tmp_path / "export" / "data.yaml", "names: [cod]\n")
+    photo(tmp_path / "export" / "images" / "a.png")
+
+    with pytest.raises(
+        RefusedError, match=r"at the root, but export/data\.yaml: let source\.volume\.path name the folder"
+    ):
+        read(tmp_path, name="Yolo")
+
+
+@pytest.mark.parametrize("path", [".", "./"])
+def test_a_path_that_is_the_source_itself_is_no_reason_for_a_warning(tmp_path: Path, path: str) -> None:
+    text(tmp_path / "data.yaml", f"names: [cod]\npath: {path}\ntrain: ./images/\n")
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
+
+    assert read(tmp_path).warnings == ()

@@ -53,11 +53,14 @@ def test_letters_of_all_languages_stay() -> None:
 
 def test_conditions_and_what_status_shows_are_fit_to_be_shown() -> None:
     ready = Verdict("Ready", Stance.REFUSED, "FormatInvalid", f"the class {HOSTILE}{HALF} is wrong")
-    decision = Decision((ready,), status={"classes": [{"name": HOSTILE, "images": 1}], "inputs": {"name": HOSTILE}})
+    excluded = [{"reason": "Hidden", "files": 1, "first": [HOSTILE]}]
+    told = {"classes": [{"name": HOSTILE, "images": 1}], "excluded": excluded, "inputs": {"name": HOSTILE}}
+    decision = Decision((ready,), status=told)
     status = reporting.new_status({}, decision, (), generation=1, now=NOW)
 
     assert all(is_fit(condition["message"]) for condition in status["conditions"])
     assert is_fit(status["classes"][0]["name"])
+    assert is_fit(status["excluded"][0]["first"][0])
     assert status["classes"][0]["images"] == 1
     assert status["inputs"]["name"] == HOSTILE, "records are kept as they are"
     json.dumps(status["conditions"], ensure_ascii=False).encode()

@@ -126,3 +126,13 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
     assert refused.failure.reason is Reason.FORMAT_INVALID
     assert "udcff.png" in refused.failure.message
+
+
+def test_a_folder_whose_images_are_all_hidden_says_so(tmp_path: Path) -> None:
+    photo(tmp_path / "data" / ".cod" / "1.png")
+
+    message = refusal("data", tmp_path).failure.message
+
+    assert message.startswith(
+        "'data' holds 0 files beside 1 that are hidden or in folders of tools and none of them is an"
+    )

@@ -66,8 +66,13 @@ class Names:
         wanted = self._parts(name)[0]
         if len(wanted) > _LONGEST:
             return []
-        if of_that_name := self._from(wanted + _END, wanted + "\1"):
-            return of_that_name[:_SHOWN]
+        stem = PurePosixPath(wanted).stem
+        for first, end in (
+            (wanted + _END, wanted + "\1"),
+            (f"{stem}.", f"{stem}/"),
+        ):  # the same, or with another suffix
+            if found := self._from(first, end):
+                return found[:_SHOWN]
         keys, paths = self._table
         place = bisect_left(keys, wanted + _END)
         start = max(0, place - _NEIGHBOURS)

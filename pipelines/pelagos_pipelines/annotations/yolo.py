@@ -247,7 +247,7 @@ def _settings(tree: Tree) -> _Settings:
     if files:
         return _from_yaml(tree, files[0])
     if "classes.txt" not in tree.known:
-        raise hostile.invalid(f"there is neither data.yaml nor classes.txt; Yolo expects {LAYOUT}")
+        raise hostile.invalid(f"there is neither data.yaml nor classes.txt{_deeper(tree)}; Yolo expects {LAYOUT}")
     return _from_lines(reading.lines(tree, "classes.txt", reading.MAX_SETTINGS))
 
 
@@ -270,6 +270,12 @@ def _from_lines(lines: Sequence[tuple[int, str]]) -> _Settings:
     return _Settings("classes.txt", "classes.txt", tuple(names), {}, PurePosixPath(), tuple(warnings))
 
 
+def _deeper(tree: Tree) -> str:
+    """A hint at settings that lie in a folder of the source."""
+    found = [path for path in tree.files if PurePosixPath(path).name in {"data.yaml", "dataset.yaml", "classes.txt"}]
+    return f" at the root, but {hostile.few(found)}: let source.volume.path name the folder of one" if found else ""
+
+
 def _from_yaml(tree: Tree, path: str) -> _Settings:
     where = hostile.printable(path)
     found = reading.settings(tree, path)
@@ -284,7 +290,7 @@ def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]
     if value is None:
         return PurePosixPath(), ()
     try:
-        return hostile.relative(value, f"{where}: path") if value != "." else PurePosixPath(), ()
+        return hostile.relative(value, f"{where}: path") if value.rstrip("/") != "." else PurePosixPath(), ()
     except RefusedError:
         ignored = f"{where}: path lies outside of the source; the files beside {where} are read"
         return PurePosixPath(), (ignored,)

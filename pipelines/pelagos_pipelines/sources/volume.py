@@ -51,7 +51,8 @@ def collect(source: VolumeSource, data_root: Path) -> Tree:
     if not tree.images:
         raise RefusedError(
             Reason.SOURCE_EMPTY,
-            f"{source.path!r} holds {len(tree.files)} files and none of them is an image (.jpg, .jpeg, .png); add images",
+            f"{source.path!r} holds {len(tree.files)} files{_hidden(tree)} and none of them is an image (.jpg, .jpeg, .png);"
+            " add images",
             FIELD,
         )
     return tree
@@ -152,6 +153,11 @@ def _not_found(path: str) -> RefusedError:
 
 def _is_data(name: str) -> bool:
     return not name.startswith(".") and not name.endswith("~") and name not in _NOT_DATA
+
+
+def _hidden(tree: Tree) -> str:
+    count = sum(one.reason is ExclusionReason.HIDDEN for one in tree.excluded)
+    return f" beside {count} that are hidden or in folders of tools" if count else ""
 
 
 def _excluded(paths: Iterable[str], reason: ExclusionReason) -> Iterator[Exclusion]:
