@@ -15,15 +15,20 @@ from dataclasses import dataclass, replace
 from pelagos_pipelines.annotations.hostile import few
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.contract import SPLITS, Ratios, Reason, RefusedError, Split, SplitPolicy
+from pelagos_pipelines.preparation import grouping
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """Images that stay together. ``order`` is the seeded hash of their content."""
+    """Images that stay together. ``shown`` counts those that show each class, ``order`` is the seeded hash of their content."""
 
     paths: tuple[str, ...]
-    labels: frozenset[str]
+    shown: Mapping[str | None, int]
     order: str
+
+    @property
+    def labels(self) -> frozenset[str]:
+        return frozenset(label for label in self.shown if label is not None)
 
     @property
     def size(self) -> int:
@@ -130,8 +135,8 @@ def _units(
 def _unit(images: Sequence[ImageRecord], digests: Mapping[str, str], seed: int) -> _Unit:
     content = ",".join(sorted(digests[image.path] for image in images))
     order = hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
-    labels = frozenset[str]().union(*(image.labels for image in images))
-    return _Unit(tuple(sorted(image.path for image in images)), labels, order)
+    shown = Counter[str | None](label for image in images for label in image.labels or {None})
+    return _Unit(tuple(sorted(image.path for image in images)), shown, order)
 
 
 def _join(parents: dict[str, str], one: str, other: str) -> None:
@@ -160,19 +165,17 @@ def _assign(units: Sequence[_Unit], policy: SplitPolicy) -> dict[str, Split]:
         )
     if policy.policy == "Stratified":
         chosen = _stratified(units, policy.ratios)
+    elif policy.policy == "Grouped":
+        chosen = _grouped(units, policy.ratios)
     else:
-        ordered = sorted(units, key=lambda unit: -unit.size) if policy.policy == "Grouped" else units
-        chosen = _greedy(ordered, policy.ratios)
+        chosen = _greedy(units, policy.ratios)
     splits = {path: split for unit, split in chosen for path in unit.paths}
     _require_splits(splits, wanted)
     return splits
 
 
 def _greedy(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:
-    """Each unit to the split that lacks most images; the last ones go to splits that would stay empty.
-
-    With the largest units first this is the longest-processing-time rule, which keeps close to the ratios by image count.
-    """
+    """Each unit to the split that lacks most images; the last ones go to splits that would stay empty."""
     lacking = shares(sum(unit.size for unit in units), ratios)
     empty = set(lacking)
     chosen = []
@@ -183,6 +186,15 @@ def _greedy(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]
         empty.discard(split)
         chosen.append((unit, split))
     return chosen
+
+
+def _grouped(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:
+    groups = [
+        grouping.Group(unit.size, tuple(sorted(unit.shown.items(), key=lambda item: item[0] or "")), unit.order)
+        for unit in units
+    ]
+    splits = grouping.divide(groups, shares(sum(unit.size for unit in units), ratios))
+    return list(zip(units, splits, strict=True))
 
 
 def _stratified(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:

@@ -1,0 +1,186 @@
+"""Which split each group goes to, whole: close to the ratios, every class in its share, and by the seed. Called by splitting.
+
+Several divisions are made and the best is taken. Each begins with the largest groups, which the seed alone deals out, as far as
+they fit: else they would stand in train whatever the seed. The others go where their classes lack most, or where chance has it,
+and are then moved while that helps. The same seed and content give the same division on every machine.
+
+No split gets more than its share and the largest group: a group goes where all of it is lacking, and else where most is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pelagos_pipelines.contract import Split
+
+CANDIDATES = 4
+PASSES = 4
+WORK = 50_000
+"""Groups looked at in all candidates together; more groups than that are looked at once. They balance by their number."""
+DEALT = 3
+"""The largest groups that the seed alone deals out; each to a split of whose share it fills no more than half."""
+_CHANCE = 0.5
+"""How often the others are dealt out by chance, so that candidates differ."""
+_ABSENT, _ABSENT_FROM_TRAIN = 0.2, 2.0
+"""What it costs that a split does not show a class, beside the distance from its share."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that stay together: how many, and how many of them show each class. ``key`` is their seeded hash."""
+
+    size: int
+    shown: tuple[tuple[str | None, int], ...]
+    key: str
+
+
+def divide(groups: Sequence[Group], shares: Mapping[Split, int]) -> list[Split]:
+    """The split of each group, in their order. ``shares`` are whole numbers of images that add up to all.
+
+    There are at least as many groups as splits. None goes empty.
+    """
+    splits = list(shares)
+    candidates = max(1, min(CANDIDATES, WORK // len(groups)))
+    found = [_Division(groups, [shares[split] for split in splits], number) for number in range(candidates)]
+    for division in found:
+        division.deal()
+        division.improve(PASSES if candidates > 1 else 1)
+    best = min(found, key=lambda division: (division.cost(), division.number))
+    return [splits[place] for place in best.chosen]
+
+
+class _Division:
+    """One division in the making. Splits and classes are numbers."""
+
+    def __init__(self, groups: Sequence[Group], shares: Sequence[int], number: int) -> None:
+        labels = sorted(
+            {label for group in groups for label, _ in group.shown}, key=lambda label: (label or "", label is None)
+        )
+        numbers = {label: place for place, label in enumerate(labels)}
+        self.number = number
+        self.chosen = [-1] * len(groups)
+        self._sizes = [group.size for group in groups]
+        self._keys = [group.key for group in groups]
+        self._shown = [[(numbers[label], count) for label, count in group.shown] for group in groups]
+        self._shares = shares
+        self._images = sum(shares)
+        self._ratios = [share / self._images for share in shares]
+        self._largest = max(self._sizes)
+        self._totals = [0] * len(labels)
+        for shown in self._shown:
+            for label, count in shown:
+                self._totals[label] += count
+        self._held = [0] * len(shares)
+        self._members = [0] * len(shares)
+        self._holds = [[0] * len(labels) for _ in shares]
+        self._dealt: set[int] = set()
+
+    def deal(self) -> None:
+        """Largest groups first."""
+        order = sorted(range(len(self._sizes)), key=lambda group: (-self._sizes[group], self._keys[group], group))
+        for place, group in enumerate(order):
+            empty = [split for split, members in enumerate(self._members) if not members]
+            must_fill = len(order) - place <= len(empty)
+            open_to = empty if must_fill else list(self._lacking_all_of(group))
+            roomy = [split for split in open_to if self._shares[split] >= 2 * self._sizes[group]]
+            if place < DEALT and len(roomy) > 1 and not must_fill:
+                self._dealt.add(group)
+                self._put(group, self._by_chance(group, roomy, "dealt"))
+            elif len(open_to) > 1 and self._drawn(group, f"whether {self.number}") < _CHANCE:
+                self._put(group, self._by_chance(group, open_to, f"where {self.number}"))
+            else:
+                self._put(group, min(open_to, key=lambda split: (self._fullness(group, split), split)))
+
+    def improve(self, passes: int) -> None:
+        """Move groups to other splits while that brings the division closer to what was asked."""
+        order = sorted(range(len(self._sizes)), key=lambda group: self._drawn(group, f"order {self.number}"))
+        for _ in range(passes):
+            if not sum([self._moved(group) for group in order if group not in self._dealt]):
+                return
+
+    def cost(self) -> float:
+        """How far it is from the share of every class and from the ratios; 0 is perfect."""
+        classes = sum(
+            self._off(label, split, 0) for split in range(len(self._shares)) for label in range(len(self._totals))
+        )
+        return classes + sum(self._beside(split, 0) for split in range(len(self._shares)))
+
+    # --- where a group may go
+
+    def _lacking_all_of(self, group: int) -> Iterator[int]:
+        """Splits that lack as many images as the group has; else the one that lacks most."""
+        lacking = [share - held for share, held in zip(self._shares, self._held, strict=True)]
+        fitting = [split for split, lack in enumerate(lacking) if lack >= self._sizes[group]]
+        return iter(fitting or [max(range(len(lacking)), key=lambda split: (lacking[split], -split))])
+
+    def _by_chance(self, group: int, open_to: Sequence[int], what: str) -> int:
+        """Each in the measure of what it lacks."""
+        lacking = [max(1, self._shares[split] - self._held[split]) for split in open_to]
+        left = self._drawn(group, what) * sum(lacking)
+        for split, lack in zip(open_to, lacking, strict=True):
+            left -= lack
+            if left < 0:
+                return split
+        return open_to[-1]
+
+    def _drawn(self, group: int, what: str) -> float:
+        """A number in [0, 1) that depends on the seed and the content of the group."""
+        digest = hashlib.sha256(f"{self._keys[group]}:{what}".encode()).digest()
+        return int.from_bytes(digest[:6], "big") / 2**48
+
+    def _fullness(self, group: int, split: int) -> float:
+        """How full the split is of the classes that the group shows, the rare ones weighing as much as the others."""
+        holds, ratio = self._holds[split], self._ratios[split]
+        return sum(
+            count / self._totals[label] * (holds[label] + count) / (self._totals[label] * ratio)
+            for label, count in self._shown[group]
+        )
+
+    # --- moves
+
+    def _moved(self, group: int) -> bool:
+        now = self.chosen[group]
+        if self._members[now] == 1:
+            return False
+        best, target = -1e-12, None
+        for split in range(len(self._shares)):
+            beyond = self._held[split] + self._sizes[group] - self._shares[split]
+            if split != now and beyond < self._largest and (gain := self._change(group, now, split)) < best:
+                best, target = gain, split
+        if target is None:
+            return False
+        self._take(group)
+        self._put(group, target)
+        return True
+
+    def _change(self, group: int, now: int, to: int) -> float:
+        size = self._sizes[group]
+        change = self._beside(now, -size) - self._beside(now, 0) + self._beside(to, size) - self._beside(to, 0)
+        for label, count in self._shown[group]:
+            change += self._off(label, now, -count) - self._off(label, now, 0)
+            change += self._off(label, to, count) - self._off(label, to, 0)
+        return change
+
+    def _off(self, label: int, split: int, more: int) -> float:
+        """How far the class is from its share of the split, when ``more`` images of it come there."""
+        holds = self._holds[split][label] + more
+        absent = 0.0 if holds else _ABSENT_FROM_TRAIN if split == 0 else _ABSENT
+        return (abs(holds / self._totals[label] - self._ratios[split]) + absent) / len(self._totals)
+
+    def _beside(self, split: int, more: int) -> float:
+        return abs(self._held[split] + more - self._shares[split]) / self._images
+
+    def _put(self, group: int, split: int) -> None:
+        self.chosen[group] = split
+        self._count(group, split, 1)
+
+    def _take(self, group: int) -> None:
+        self._count(group, self.chosen[group], -1)
+
+    def _count(self, group: int, split: int, sign: int) -> None:
+        self._held[split] += sign * self._sizes[group]
+        self._members[split] += sign
+        for label, count in self._shown[group]:
+            self._holds[split][label] += sign * count
