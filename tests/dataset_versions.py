@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 import image_sources
 from pelagos_pipelines.annotations.model import Collection
@@ -46,3 +49,15 @@ def write(
     )
     with versions.locked(store):
         return versions.write(store, tree, Collection(found.task, found.classes, images), inspections, recipe)
+
+
+def before_exclusions(version: versions.Version) -> Path:
+    """The version as it was written before versions had a list of what they leave out, in place of this one."""
+    manifest: dict[str, Any] = orjson.loads((version.folder / "manifest.json").read_bytes())
+    del manifest["digest"], manifest["excluded"]
+    marks = orjson.loads((version.folder / "annotations.json").read_bytes())
+    whole = [orjson.dumps(part, option=orjson.OPT_SORT_KEYS) for part in (manifest, marks)]
+    digest = hashlib.sha256(b"[" + b",".join(whole) + b"]").hexdigest()
+    (version.folder / versions.EXCLUDED).unlink()
+    (version.folder / "manifest.json").write_bytes(orjson.dumps({**manifest, "digest": f"sha256:{digest}"}))
+    return version.folder.rename(version.folder.with_name(digest))

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import dataset_versions
 from image_sources import coco, document, photo, text, tree_of
 from pelagos_pipelines.annotations.model import Exclusion
 from pelagos_pipelines.contract import ExclusionReason, Failure, PreparationResult, Reason, RefusedError
 from pelagos_pipelines.preparation import ledger, versions
 from pelagos_pipelines.tasks.prepare import prepare
 
-DROP = {"cleaning": {"unreadableTypes": "Drop"}}
+DROP: dict[str, Any] = {"cleaning": {"unreadableTypes": "Drop"}}
 
 
 def run(root: Path, task: str = "Classification", report: str = "report", **asked: Any) -> PreparationResult:
@@ -216,3 +217,12 @@ def test_a_file_that_nobody_accounts_for_is_an_error_of_ours(tmp_path: Path) -> 
         ledger.balance(tree, ["a.png"], (), ())
     with pytest.raises(ValueError, match=r"1 files are counted twice: b\.png"):
         ledger.balance(tree, ["a.png", "b.png"], (), [Exclusion("b.png", ExclusionReason.CORRUPT)])
+
+
+def test_versions_of_before_have_no_list_and_are_read_as_they_are(tmp_path: Path) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source"))
+    collection = version.collection
+
+    folder = dataset_versions.before_exclusions(version)
+
+    assert versions.read(folder).collection == collection

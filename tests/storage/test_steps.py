@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 
+import dataset_versions
 from faulty_proxy import Fault, Proxy
 from object_storage import ObjectStorage
 from pelagos_pipelines.contract import SPLITS, PreparationResult, Reason, RefusedError, TrainingResult
+from pelagos_pipelines.preparation import published, versions
 from pelagos_pipelines.tasks.evaluate import evaluate
 from pelagos_pipelines.tasks.export import export
 from pelagos_pipelines.tasks.prepare import prepare
@@ -223,6 +225,21 @@ def test_what_is_left_on_object_storage_is_in_the_list_of_what_is_excluded(
     assert prepared["files"] == {"found": 16, "images": 12, "annotations": 0, "excluded": 4}
 
 
+def test_versions_of_before_have_no_list_and_are_brought_as_they_are(
+    bucket: str, object_storage: ObjectStorage, tmp_path: Path
+) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source"))
+    folder = dataset_versions.before_exclusions(version)
+    for file in (tmp_path / "store").rglob("*"):
+        if file.is_file():
+            object_storage.put(bucket, f"a/{file.relative_to(tmp_path / 'store').as_posix()}", file.read_bytes())
+    brought = published.bring(f"s3://{bucket}/a/versions/{folder.name}", tmp_path / "scratch", SPLITS)
+    assert versions.read(brought).collection == version.collection
+    object_storage.remove(bucket, f"a/versions/{folder.name}/annotations.json")
+    with pytest.raises(RefusedError, match=r"annotations\.json is not there"):
+        published.bring(f"s3://{bucket}/a/versions/{folder.name}", tmp_path / "again", SPLITS)
+
+
 def test_preparing_again_sends_what_is_new_alone(
     source: Callable[[bool], Path], upload: Callable[[Path], None], bucket: str, proxy: Proxy
 ) -> None:
@@ -266,8 +283,6 @@ def test_a_damaged_blob_is_refused_by_training_and_healed_by_preparing_again(
     for blob, content in intact.items():
         object_storage.put(bucket, blob, bytes([content[0] ^ 1]) + content[1:])
         break
-    from pelagos_pipelines.preparation import published
-
     with pytest.raises(RefusedError, match="an image is damaged") as caught:
         published.bring(prepared["uri"], tmp_path / "scratch", SPLITS)
     assert caught.value.failure.reason is Reason.DATASET_NOT_READABLE
