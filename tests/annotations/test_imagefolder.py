@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -189,14 +190,32 @@ def test_folders_of_splits_below_some_classes_are_refused(tmp_path: Path) -> Non
     )
 
 
+def test_folders_that_differ_in_unicode_form_only_are_one_class_and_said(tmp_path: Path) -> None:
+    _folders(tmp_path, "Müll", unicodedata.normalize("NFD", "Müll"), "cod")
+    found = read(tmp_path, Task.CLASSIFICATION)
+    assert found.classes == ("Müll", "cod")
+    assert [image.label for image in found.images].count("Müll") == 2
+    assert found.warnings[0].startswith("folders whose names differ in Unicode form or spaces only are one class: ")
+    assert found.warnings[1].startswith("1 class names are not in Unicode's composed form (NFC)")
+
+
+@pytest.mark.parametrize("other", ["Cod", "COD"])
+def test_classes_that_differ_in_case_only_are_refused(tmp_path: Path, other: str) -> None:
+    _folders(tmp_path, "train/cod", "train/eel", f"test/{other}")
+    assert _refusal(tmp_path).reason is Reason.FORMAT_INVALID
+
+
 # --- folders in folders
 
 TAXA = ("Bacillariophyta/Chaetoceros", "Bacillariophyta/Thalassiosira", "Copepoda/Calanoida", "Copepoda/Cyclopoida")
 
 
+@pytest.mark.parametrize("more", [(), ("Copepoda", "Bacillariophyta", "Detritus")], ids=["alone", "with images above"])
 @pytest.mark.parametrize("above", ["", "train/"])
-def test_folders_that_look_like_taxa_in_a_tree_are_refused_with_the_choice(tmp_path: Path, above: str) -> None:
-    _folders(tmp_path, *(f"{above}{taxon}" for taxon in TAXA))
+def test_folders_that_look_like_taxa_in_a_tree_are_refused_with_the_choice(
+    tmp_path: Path, above: str, more: tuple[str, ...]
+) -> None:
+    _folders(tmp_path, *(f"{above}{taxon}" for taxon in (*TAXA, *more)))
     failure = _refusal(tmp_path, "Auto")
     assert (failure.reason, failure.field) == (Reason.FORMAT_INVALID, "classFolder")
     assert "Bacillariophyta: Chaetoceros, Thalassiosira; Copepoda: Calanoida, Cyclopoida" in failure.message

@@ -160,6 +160,23 @@ def test_a_new_retry_value_looks_at_the_source_again(place: Place) -> None:
     assert place.prepare(retry="3") == again
 
 
+def test_a_label_edited_within_the_same_second_and_size_is_another_version(place: Place) -> None:
+    """The operator asks with another report, because its fingerprint holds the content of label files."""
+    photo(place.data / "boxes" / "images" / "a.png", seed=1)
+    photo(place.data / "boxes" / "images" / "b.png", seed=2)
+    document(place.data / "boxes" / "annotations.json", coco({"a.png": [[1, 1, 5, 5]], "b.png": [[1, 1, 5, 5]]}))
+    file = place.data / "boxes" / "annotations.json"
+    ratios = {"ratios": {"train": 50, "validation": 50, "test": 0}}
+    wanted: dict[str, Any] = {"source": {"volume": {"path": "boxes"}}, "task": "Detection", "split": ratios}
+    first, times = place.prepare("r1", **wanted), file.stat()
+
+    file.write_text(file.read_text().replace("[1, 1, 5, 5]", "[1, 1, 5, 6]", 1))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert file.stat().st_size == times.st_size
+    assert place.prepare("r2", **wanted).version != first.version
+
+
 def test_a_refusal_leaves_a_failure_and_no_result(place: Place) -> None:
     with pytest.raises(RefusedError):
         place.prepare(source={"volume": {"path": "birds"}})

@@ -206,16 +206,11 @@ def _splits_below(images: Sequence[str]) -> tuple[int | None, str | None]:
 def _require_flat(layout: _Layout) -> None:
     """Refuse what looks like taxa in a tree: folders below the class folders that differ from class to class."""
     below: dict[str, set[str]] = defaultdict(set)
-    loose = set()
-    first = _first_between(layout)
     for path in layout.images:
-        label, folder = _part(path, layout.depth), _part(path, first)
-        assert label is not None
-        if folder is None:
-            loose.add(label)
-        else:
+        label, folder = _part(path, layout.depth), _part(path, _first_between(layout))
+        if label is not None and folder is not None:
             below[label].add(folder)
-    deep = {label: names for label, names in sorted(below.items()) if label not in loose}
+    deep = dict(sorted(below.items()))
     of = Counter(name for names in deep.values() for name in names)
     shared = sum(count > 1 for count in of.values())
     numbered = sum(bool(re.search(r"\d", name)) for name in of)
@@ -316,6 +311,7 @@ def _of_classes(images: Sequence[ImageRecord], place: int) -> Iterator[str]:
         spelt[image.label or ""].add(PurePosixPath(image.path).parts[place])
     if several := [few(sorted(folders)) for folders in spelt.values() if len(folders) > 1]:
         yield f"folders whose names differ in Unicode form or spaces only are one class: {'; '.join(several[:5])}"
+    yield from hostile.recomposed(one for folders in spelt.values() for one in folders if not hostile.is_composed(one))
     if vague := [name for name in sorted(spelt) if plain_words(name) in _CATCH_ALL]:
         yield f"{few(vague)} is taken for a class like the others; a folder named unlabelled would be left out"
 
