@@ -26,6 +26,7 @@ _KNOWN = _suffixes(
     " mp4 avi mov mkv mpg mpeg wmv m4v wav mp3 xls xlsx ods doc docx odt ppt pptx"
 )
 """No images; nobody looks into them to see."""
+_TELLING = READABLE | OTHER | _KNOWN
 BEGINNING = 132
 """Bytes that tell."""
 _SIGNATURES = re.compile(
@@ -38,7 +39,7 @@ _SIGNATURES = re.compile(
 
 def is_doubtful(suffix: str) -> bool:
     """Whether the suffix does not tell what a file is."""
-    return suffix not in READABLE | OTHER | _KNOWN
+    return suffix not in _TELLING
 
 
 def is_image(beginning: bytes) -> bool:
