@@ -140,6 +140,7 @@ def test_such_numbers_are_found_where_two_pieces_meet(tmp_path: Path, piece: int
         ("categories", "name", float("nan"), r"categories\[0\]\.name is no class name"),
         ("annotations", "bbox", [0.1, 0.1, 0.25, 0.25], r"height are 0\.1, 0\.1, 0\.25, 0\.25: .* first pixel"),
         ("annotations", "bbox", [0, 0, 1, 1], "first pixel"),
+        ("annotations", "bbox", [0.5, 0.5, 0.5004, 0.5], "first pixel"),
         ("annotations", "bbox", [3, 4, 0, 5], "width and height are 3, 4, 0, 5: a box without area"),
         ("annotations", "bbox", [3, 4, 5, -5], "width and height are 3, 4, 5, -5: a box without area"),
         ("annotations", "bbox", {"x": 1}, "must be x, y, width and height"),
@@ -154,6 +155,42 @@ def test_a_value_that_is_needed_and_none_is_refused_with_its_place(
     with pytest.raises(RefusedError, match=words) as caught:
         read(source(tmp_path, {"a.png": [[1, 1, 9, 9]]}, change))
     assert "annotations.json: " in caught.value.failure.message
+
+
+def test_boxes_whose_area_tells_that_they_are_corners_are_refused(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        for mark in content["annotations"]:
+            left, top, right, bottom = mark["bbox"]
+            mark["area"] = (right - left) * (bottom - top)
+
+    message = refusal(source(tmp_path, {"a.png": [[5.0, 6, 20, 15], [1, 1, 9.5, 8.25]]}, change))
+    assert message.startswith(
+        "2 of 2 boxes have the area of left, top, right and bottom, not of x, y, width and height"
+    )
+    assert "annotations.json: annotations[0].bbox, annotations.json: annotations[1].bbox" in message
+
+
+def test_the_area_of_a_mask_may_be_anything(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        for mark, area in zip(content["annotations"], (135, 20 * 15, 71, float("nan"), "9"), strict=True):
+            mark["area"] = area
+
+    boxes = [[5.0, 6, 20, 15], [5, 6, 21, 15], [5, 6, 22, 15], [5, 6, 23, 15], [5, 6, 24, 15]]
+    assert len(read(source(tmp_path, {"a.png": boxes}, change)).images[0].boxes) == 5
+
+
+def test_what_a_box_cannot_hold_is_said(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        one, other, plain = content["annotations"]
+        one |= {"segmentation": [[1, 1, 9, 1, 9, 9]], "attributes": {"rotation": 30.0}}
+        other |= {"keypoints": [1, 1, 2], "attributes": {"rotation": 0}}
+        plain |= {"segmentation": [], "attributes": {"rotation": "x"}}
+
+    found = read(source(tmp_path, {"a.png": [[1.0, 1, 9, 9], [2, 1, 9, 9], [3, 1, 9, 9]]}, change))
+    assert found.warnings == (
+        "2 annotations have key points or outlines beside their box; the box alone is read",
+        "1 boxes are rotated (attributes.rotation); they are read as they lay before they were turned",
+    )
 
 
 def test_an_annotation_that_is_given_twice_counts_once(tmp_path: Path) -> None:

@@ -110,6 +110,13 @@ def test_an_empty_line_of_class_names_keeps_its_number(tmp_path: Path) -> None:
     assert any("classes.txt has 1 empty lines before its last name" in one for one in found.warnings)
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"], ids=ascii)
+def test_lines_end_where_editors_end_them(tmp_path: Path, end: str) -> None:
+    root = lines(tmp_path, "", f"0 .5 .5 .5 .5{end}1 .5 .5 .2 .2{end}")
+    (root / "classes.txt").write_bytes(f"\ufeffsea\x85cow{end}diatom{end}".encode())
+    assert [box.label for box in read(root).images[0].boxes] == ["sea\x85cow", "diatom"]
+
+
 def test_a_row_of_a_class_whose_line_is_empty_is_refused(tmp_path: Path) -> None:
     message = refusal(lines(tmp_path, "copepod\n\ndiatom\n", "1 .5 .5 .5 .5"))
     assert message.startswith("labels/0.txt, line 1: class 1 has no name: its line, 2, is empty in classes.txt")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -41,6 +42,15 @@ LAYOUT = (
 )
 _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", re.IGNORECASE)
 _FIFTYONE = "labels.json"
+_SAID: Mapping[str, str] = {
+    "crowds": "annotations of crowds (iscrowd) are left out",
+    "boxless": "annotations without a bounding box are left out",
+    "outlined": "annotations have no bbox; theirs is the box around their polygons or mask",
+    "shaped": "annotations have key points or outlines beside their box; the box alone is read",
+    "rotated": "boxes are rotated (attributes.rotation); they are read as they lay before they were turned",
+    "repeated": "annotations repeat another of the same image, category and box; one of each is kept",
+}
+"""By what is counted of a file, the sentence behind the number."""
 
 
 @dataclass
@@ -59,10 +69,8 @@ class _Reading:
     looked: dict[str, None] = field(default_factory=dict)
     """The folders in which an image was looked for in vain."""
     annotations: int = 0
-    crowds: int = 0
-    boxless: int = 0
-    outlined: int = 0
-    repeated: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    """As reading.Coco has them."""
     unlabelled: dict[str, None] = field(default_factory=dict)
     """Images all of whose annotations were left out: they are no backgrounds."""
     recomposed: list[str] = field(default_factory=list)
@@ -177,10 +185,7 @@ def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
 
 
 def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
-    reading.crowds += content.crowds
-    reading.boxless += content.boxless
-    reading.outlined += content.outlined
-    reading.repeated += content.repeated
+    reading.counts.update(content.counts)
     reading.recomposed += content.recomposed
     reading.annotations += len(content.classes)
     limit = Ceilings.read().annotations
@@ -289,19 +294,12 @@ def _warnings(reading: _Reading, unlisted: Sequence[str], unused: Iterable[str])
         )
     if unlisted:
         yield f"{len(unlisted)} images are in no annotation file and are left out: {hostile.few(unlisted)}"
-    if reading.crowds:
-        yield f"{reading.crowds} annotations of crowds (iscrowd) are left out"
-    if reading.boxless:
-        yield f"{reading.boxless} annotations without a bounding box are left out"
+    yield from (f"{reading.counts[what]} {words}" for what, words in _SAID.items() if reading.counts[what])
     if reading.unlabelled:
         yield (
             f"{len(reading.unlabelled)} images have no other annotations than those and are left out, as they are no"
             f" backgrounds: {hostile.few(reading.unlabelled)}"
         )
-    if reading.outlined:
-        yield f"{reading.outlined} annotations have no bbox; theirs is the box around their polygons or mask"
-    if reading.repeated:
-        yield f"{reading.repeated} annotations repeat another of the same image, category and box; one of each is kept"
     yield from hostile.recomposed(reading.recomposed)
     if unused := list(unused):
         yield f"classes that no annotation uses are left out: {hostile.few(unused)}"

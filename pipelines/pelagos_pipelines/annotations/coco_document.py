@@ -6,6 +6,7 @@ Called by the task ``coco`` in parsers.py. The file is read in pieces, once for 
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
 from collections.abc import Callable, Iterator
@@ -24,6 +25,10 @@ _PIECE = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _LARGEST = 10**18
+_FIRST_PIXEL = 1.05
+"""Fractions of an image, and a little more than all of it."""
+_AS_GOOD_AS = 0.001
+"""By what share two areas may differ and be the same."""
 
 
 class _Source(Protocol):
@@ -73,11 +78,16 @@ class _Coco:
     crowds: int = 0
     boxless: int = 0
     outlined: int = 0
+    shaped: int = 0
+    """Boxes beside which there are key points or an outline."""
+    rotated: int = 0
+    cornered: list[str] = field(default_factory=list)
+    """Boxes whose area is that of left, top, right and bottom; ``many`` has the number of these, too."""
     passed: array[int] = field(default_factory=lambda: array("i"))
     """Images of the crowds and of the annotations without a box."""
     orphans: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    many: dict[str, int] = field(default_factory=lambda: {"orphans": 0, "unknown": 0})
+    many: dict[str, int] = field(default_factory=lambda: {"orphans": 0, "unknown": 0, "cornered": 0})
 
     def take(self, member: str, number: int, entry: object, how: Callable[[int, dict[str, Any]], None]) -> None:
         """Read an entry, or note what is wrong with it."""
@@ -128,9 +138,9 @@ class _Coco:
         if type(crowd) not in {int, bool, float}:
             _refuse(f"{self.where}: {place}.iscrowd must be 0 or 1")
         if image not in self.indices:
-            self._note("orphans", self.orphans, place, "image_id", image)
+            self._note("orphans", self.orphans, f"{place}.image_id", image)
         elif category not in self.columns:
-            self._note("unknown", self.unknown, place, "category_id", str(category))
+            self._note("unknown", self.unknown, f"{place}.category_id", str(category))
         elif crowd:
             self.crowds += 1  # the box around a crowd is no object: COCO's own evaluation ignores it
             self.passed.append(self.indices[image])
@@ -150,6 +160,10 @@ class _Coco:
             self.outlined += 1
         else:
             sides = _sides(box, f"{place}.bbox")
+            self.shaped += bool(entry.get("segmentation") or entry.get("keypoints"))
+            if _is_cornered(sides, entry.get("area")):
+                self._note("cornered", self.cornered, f"{place}.bbox")
+        self.rotated += _is_rotated(entry.get("attributes"))
         _require_pixels(sides, place)
         self.sides.extend(sides)
         self.whose.append(image)
@@ -159,6 +173,14 @@ class _Coco:
         if len(self.names) > hostile.MAX_CLASSES:
             raise hostile.invalid(
                 f"{self.where} declares more than {hostile.MAX_CLASSES} categories; remove unused ones"
+            )
+        if 2 * self.many["cornered"] > len(self.whose):
+            self.faults.add(
+                hostile.invalid(
+                    f"{self.many['cornered']} of {len(self.whose)} boxes have the area of left, top, right and bottom, not of"
+                    f" x, y, width and height, which COCO has: {hostile.few(self.cornered, of=self.many['cornered'])};"
+                    " export it again"
+                )
             )
         images = hostile.encoded(self.where, self.images)
         ordered = sorted(self.names)
@@ -171,6 +193,8 @@ class _Coco:
             "crowds": self.crowds,
             "boxless": self.boxless,
             "outlined": self.outlined,
+            "shaped": self.shaped,
+            "rotated": self.rotated,
             "orphans": [self.many["orphans"], self.orphans],
             "unknown": [self.many["unknown"], self.unknown],
             "faults": self.faults.document(),
@@ -178,10 +202,10 @@ class _Coco:
         numbers = (self.whose, self.classes, self.passed, self.sides)
         return Answer(document, b"".join((names, images, *(part.tobytes() for part in numbers))))
 
-    def _note(self, what: str, places: list[str], place: str, key: str, value: str) -> None:
+    def _note(self, what: str, places: list[str], place: str, value: str = "") -> None:
         self.many[what] += 1
         if len(places) < hostile.MAX_NAMED:
-            places.append(f"{place}.{key} {value}" if _NUMBER.fullmatch(value) else f"{place}.{key}")
+            places.append(f"{place} {value}" if _NUMBER.fullmatch(value) else place)
 
 
 # --- JSON
@@ -334,6 +358,26 @@ def _sides(box: object, place: str) -> tuple[float, float, float, float]:
     return left, top, width, height
 
 
+def _is_cornered(sides: tuple[float, float, float, float], area: object) -> bool:
+    """Whether the box is meant as left, top, right and bottom: ``area``, that of the box or of what is in it, tells.
+
+    Of a mask the area can be that by chance; of most masks of a file it is not.
+    """
+    left, top, right, bottom = sides
+    if not (outlines.is_finite(area) and right > left and bottom > top):
+        return False
+    stated = float(area)  # type: ignore[arg-type]
+    if math.isclose(right * bottom, stated, rel_tol=_AS_GOOD_AS):
+        return False
+    return stated > 0 and math.isclose((right - left) * (bottom - top), stated, rel_tol=_AS_GOOD_AS)
+
+
+def _is_rotated(attributes: object) -> bool:
+    """CVAT writes the box as it lay before it was turned, and by how much."""
+    turned = attributes.get("rotation") if isinstance(attributes, dict) else None
+    return outlines.is_finite(turned) and bool(turned % 360)  # type: ignore[operator]
+
+
 def _require_pixels(sides: tuple[float, float, float, float], place: str) -> None:
     left, top, width, height = sides
     told = f"x, y, width and height are {', '.join(f'{side:g}' for side in sides)}"
@@ -343,7 +387,7 @@ def _require_pixels(sides: tuple[float, float, float, float], place: str) -> Non
             f"{place}: {told}: a box without area; correct or remove it",
             "source",
         )
-    if left >= 0 and top >= 0 and left + width <= 1 and top + height <= 1:
+    if min(left, top) >= 1 - _FIRST_PIXEL and max(left + width, top + height) <= _FIRST_PIXEL:
         raise hostile.invalid(
             f"{place}: {told}: the box lies within the first pixel of its image, as one in fractions does; COCO's boxes are in"
             " pixels of the original image: export it again"

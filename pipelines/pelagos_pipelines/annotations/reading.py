@@ -28,6 +28,7 @@ _MEMORY = 256 * MEBIBYTE
 """Of a child. A file is read in pieces, so that its size hardly matters."""
 _BATCH_BYTES = 4 * MEBIBYTE
 _BATCH_FILES = 1000
+_COUNTED = ("crowds", "boxless", "outlined", "shaped", "rotated")
 _SLOWNESS = 6
 """Real seconds for a second of processor time, when the machine is busy."""
 
@@ -36,10 +37,10 @@ _SLOWNESS = 6
 class Coco:
     """A COCO file. ``images`` has name, width, height, group and split; a box has an index of both lists, and four sides.
 
-    The name of an image is None when its entry is a fault. ``repeated`` counts annotations that were given before, and are left
-    out; ``outlined`` the boxes that are those of a polygon or mask; ``passed`` are the images of crowds and of annotations
-    without a box. ``orphans`` and ``unknown`` are how many annotations name an image or category that is not there, and the
-    first of them.
+    The name of an image is None when its entry is a fault. ``passed`` are the images of crowds and of annotations without a box.
+    ``counts`` are numbers of these, of boxes that are ``outlined`` (those of a polygon or mask), ``shaped`` (with one beside
+    them, or key points) or ``rotated``, and of annotations that are ``repeated`` and left out. ``orphans`` and ``unknown`` are how
+    many annotations name an image or category that is not there, and the first of them.
     """
 
     ids: Sequence[int]
@@ -50,10 +51,7 @@ class Coco:
     classes: Any
     sides: Any
     passed: frozenset[int]
-    crowds: int
-    boxless: int
-    outlined: int
-    repeated: int
+    counts: Mapping[str, int]
     orphans: tuple[int, Sequence[str]]
     unknown: tuple[int, Sequence[str]]
 
@@ -134,10 +132,7 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
         classes=classes[kept],
         sides=sides[kept],
         passed=frozenset(left.tolist()),
-        crowds=found["crowds"],
-        boxless=found["boxless"],
-        outlined=found["outlined"],
-        repeated=boxes - len(kept),
+        counts={what: int(found[what]) for what in _COUNTED} | {"repeated": boxes - len(kept)},
         orphans=tuple(found["orphans"]),
         unknown=tuple(found["unknown"]),
     )

@@ -46,6 +46,11 @@ def text_of(where: str, content: bytes) -> str:
         raise hostile.invalid(f"{where} is not UTF-8 text; save it as UTF-8") from error
 
 
+def lines_of(text: str) -> list[str]:
+    """As editors number them; ``splitlines`` ends lines at characters, too, that a name may hold."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
 # --- data.yaml
 
 
@@ -204,7 +209,7 @@ def _points(where: str, shape: object) -> list[int] | None:
 
 def lines(where: str, content: bytes) -> list[tuple[int, str]]:
     """The lines that are not empty, with their numbers."""
-    listed = enumerate(text_of(where, content).splitlines(), start=1)
+    listed = enumerate(lines_of(text_of(where, content)), start=1)
     return [(number, line.strip()) for number, line in listed if line.strip()]
 
 
@@ -234,7 +239,7 @@ class Rows:
         before = len(self.ids)
         self.outlined.append(0)
         with self.faults.noting():
-            for number, line in enumerate(text_of(where, content).splitlines(), start=1):
+            for number, line in enumerate(lines_of(text_of(where, content)), start=1):
                 columns = line.split()
                 if columns:
                     self._row(columns, f"{where}, line {number}")
