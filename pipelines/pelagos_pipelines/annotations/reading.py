@@ -39,8 +39,8 @@ class Coco:
 
     The name of an image is None when its entry is a fault. ``passed`` are the images of crowds and of annotations without a box.
     ``counts`` are numbers of these, of boxes that are ``outlined`` (those of a polygon or mask), ``shaped`` (with one beside
-    them, or key points) or ``rotated``, and of annotations that are ``repeated`` and left out. ``orphans`` and ``unknown`` are how
-    many annotations name an image or category that is not there, and the first of them.
+    them, or key points) or ``rotated``, and of annotations that are ``repeated`` and left out. ``orphans`` and ``unknown`` are
+    how many annotations name an image or category that is not there, and the first of them.
     """
 
     ids: Sequence[int]
