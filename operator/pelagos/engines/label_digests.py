@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import stat
 import time
-from pathlib import PurePosixPath
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -35,11 +34,11 @@ class Budget:
     def __init__(self) -> None:
         self._files, self._bytes = MAX_FILES, MAX_TOTAL
 
-    def allows(self, path: str, seen: os.stat_result) -> bool:
+    def allows(self, name: str, seen: os.stat_result) -> bool:
         """Whether the content of the file is looked at; counts it if so."""
-        if not stat.S_ISREG(seen.st_mode) or seen.st_size > MAX_BYTES:
+        if name[name.rfind(".") :].lower() not in SUFFIXES or not stat.S_ISREG(seen.st_mode):
             return False
-        if PurePosixPath(path).suffix.lower() not in SUFFIXES or not self._files or seen.st_size > self._bytes:
+        if seen.st_size > MAX_BYTES or seen.st_size > self._bytes or not self._files:
             return False
         self._files -= 1
         self._bytes -= seen.st_size

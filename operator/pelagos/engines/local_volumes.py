@@ -162,7 +162,7 @@ class _Look:
 
     def _content(self, parent: int, name: str, path: str, seen: os.stat_result) -> str:
         """The digest of a small label file; nothing for others, and for one that is not to be had."""
-        if not _is_data(path) or not self._budget.allows(name, seen):
+        if not self._budget.allows(name, seen) or not _is_data(path):
             return ""
         with contextlib.suppress(OSError, beneath.LinkError, beneath.TooLargeError):
             return f" {self._digests.of(seen, lambda: beneath.read_in(parent, name, path, seen.st_size))}"

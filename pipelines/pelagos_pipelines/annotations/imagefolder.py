@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pelagos_pipelines.annotations import hostile, linking
 from pelagos_pipelines.annotations.hostile import few
@@ -141,7 +141,7 @@ def _tops(images: Sequence[str]) -> list[str]:
 
 
 def _is_unlabelled(path: str, begin: int) -> bool:
-    return any(plain_words(folder) in _UNLABELLED for folder in PurePosixPath(path).parts[:-1][: begin + 1])
+    return any(plain_words(folder) in _UNLABELLED for folder in _folders(path)[: begin + 1])
 
 
 def _lying_loose(images: Sequence[str], depth: int) -> str | None:
@@ -239,7 +239,7 @@ def _records(layout: _Layout, class_folder: ClassFolder | None) -> tuple[ImageRe
 
 
 def _record(path: str, layout: _Layout, place: int, group: str) -> ImageRecord:
-    folders = PurePosixPath(path).parts[:-1]
+    folders = _folders(path)
     return ImageRecord(
         path=path,
         split=_split(path, layout),
@@ -249,7 +249,7 @@ def _record(path: str, layout: _Layout, place: int, group: str) -> ImageRecord:
 
 
 def _split(path: str, layout: _Layout) -> Split | None:
-    return None if layout.splits is None else split_of(PurePosixPath(path).parts[layout.splits])
+    return None if layout.splits is None else split_of(path.split("/")[layout.splits])
 
 
 def _first_between(layout: _Layout) -> int:
@@ -258,24 +258,29 @@ def _first_between(layout: _Layout) -> int:
 
 
 def _between(path: str, depth: int) -> str:
-    return "/".join(PurePosixPath(path).parts[:-1][depth:])
+    return "/".join(_folders(path)[depth:])
 
 
 def _above(path: str, layout: _Layout) -> str:
     """The folders above the last one, below those of the splits."""
-    return "/".join(PurePosixPath(path).parts[layout.depth : -2])
+    return "/".join(path.split("/")[layout.depth : -2])
 
 
 def _in_several_folders(layout: _Layout) -> list[str]:
     """Last folders that lie in more than one: not taxa in a tree, but classes below a folder for each station."""
     above: dict[str, set[str]] = defaultdict(set)
     for path in layout.images:
-        above[PurePosixPath(path).parts[-2]].add(_above(path, layout))
+        above[path.split("/")[-2]].add(_above(path, layout))
     return sorted(label for label, folders in above.items() if len(folders) > 1)
 
 
+def _folders(path: str) -> list[str]:
+    """Sources have a million images, of which each is asked several times."""
+    return path.split("/")[:-1]
+
+
 def _part(path: str, depth: int) -> str | None:
-    folders = PurePosixPath(path).parts[:-1]
+    folders = _folders(path)
     return folders[depth] if len(folders) > depth else None
 
 
@@ -299,7 +304,7 @@ def _warnings(
 def _of_splits(layout: _Layout) -> Iterator[str]:
     named: dict[Split | None, set[str]] = defaultdict(set)
     for path in layout.images if layout.splits is not None else ():
-        named[_split(path, layout)].add(PurePosixPath(path).parts[layout.splits or 0])
+        named[_split(path, layout)].add(path.split("/")[layout.splits or 0])
     for split, folders in sorted(named.items(), key=lambda item: str(item[0])):
         if len(folders) > 1:
             yield f"the folders {few(sorted(folders))} are all taken for {split}"
@@ -308,7 +313,7 @@ def _of_splits(layout: _Layout) -> Iterator[str]:
 def _of_classes(images: Sequence[ImageRecord], place: int) -> Iterator[str]:
     spelt: dict[str, set[str]] = defaultdict(set)
     for image in images:
-        spelt[image.label or ""].add(PurePosixPath(image.path).parts[place])
+        spelt[image.label or ""].add(image.path.split("/")[place])
     if several := [few(sorted(folders)) for folders in spelt.values() if len(folders) > 1]:
         yield f"folders whose names differ in Unicode form or spaces only are one class: {'; '.join(several[:5])}"
     yield from hostile.recomposed(one for folders in spelt.values() for one in folders if not hostile.is_composed(one))

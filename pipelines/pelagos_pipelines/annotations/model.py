@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeAlias, overload
 
@@ -263,6 +263,7 @@ def split_of(name: str) -> Split | None:
     return SPLIT_NAMES.get(plain_words(name))
 
 
+@lru_cache(maxsize=4096)
 def plain_words(name: str) -> str:
     """What a name says without numbers, separators and words such as "set": ``holdout`` for ``Hold-out images 2``."""
     lower = name.lower()

@@ -62,8 +62,8 @@ def detect(tree: Tree) -> Format:
         layouts = "; ".join(f"{known.NAME}: {known.LAYOUT}" for known in FORMATS)
         # Every folder of images is nearly an ImageFolder, so that it helps to know what is in the way.
         found = (
-            f"the files fit no known format (found {few(tree.files)}). Known are {layouts}."
-            f" What keeps them from being an {imagefolder.NAME}: {imagefolder.obstacle(tree)}"
+            f"the files fit no known format (found {few(tree.files)}). What keeps them from being an {imagefolder.NAME}:"
+            f" {imagefolder.obstacle(tree)}. Known are {layouts}"
         )
     raise RefusedError(
         Reason.FORMAT_NOT_RECOGNISED, f"format is Auto, but {found}; set format, or change the files' layout", "format"
