@@ -181,3 +181,23 @@ def test_of_many_faults_the_first_are_told_and_the_others_counted(tmp_path: Path
     message = refusal(source(tmp_path, "names: [cod]", *["0 .5 .5\n" * 30] * 3))
     assert message.startswith("90 faults: (1) labels/0.txt, line 1: ")
     assert message.endswith("And 80 more like these.")
+
+
+def test_faults_of_settings_lists_and_labels_are_told_together(tmp_path: Path) -> None:
+    source(tmp_path, "names: [egg, 7]\nnc: 3\ntrain: train.txt\n", "1 .5 .5 .5 .5\n9 .5 .5 .5 .5", "0 .9 .5 .5 .5")
+    text(tmp_path / "train.txt", "images/0.png\nimages/nothing.png\nimages/1.png\n")
+    message = refusal(tmp_path)
+    assert message.startswith("5 faults: (1) data.yaml: nc, 3, is not the number of names, 2")
+    for words in (
+        "names[1] is no class name",
+        "train.txt, line 2",
+        "0.txt, line 2: class 9",
+        "1.png (egg: 65, 25, 50, 50)",
+    ):
+        assert words in message
+
+
+def test_without_class_names_labels_are_judged_all_the_same(tmp_path: Path) -> None:
+    message = refusal(source(tmp_path, "names: {0: egg, 2: larva}", "9 .5 .5 .5 .5\n0 .5 .5"))
+    assert message.startswith("2 faults: (1) data.yaml: names must be a list")
+    assert "labels/0.txt, line 2: 3 columns" in message

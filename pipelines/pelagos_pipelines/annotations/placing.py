@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pelagos_pipelines.annotations.faults import Faults
-from pelagos_pipelines.annotations.hostile import few
+from pelagos_pipelines.annotations.hostile import few, invalid, printable
 from pelagos_pipelines.annotations.model import Box, ImageRecord, Sizes
 from pelagos_pipelines.contract import Reason, RefusedError
 
@@ -44,8 +44,18 @@ def refusal(wrong: Sequence[str]) -> RefusedError:
     )
 
 
+def of_another_size(image: ImageRecord, width: int, height: int) -> RefusedError | None:
+    """The refusal of an image that is not as large as the annotations say."""
+    if image.width is None or image.height is None or (image.width, image.height) == (width, height):
+        return None
+    return invalid(
+        f"{printable(image.path)} is annotated as {image.width} x {image.height} pixels, but is {width} x {height}"
+        " (upright, by its EXIF orientation); boxes would be misplaced: annotate it again, or correct its width and height"
+    )
+
+
 def refuse_any(faults: Faults, images: Iterable[ImageRecord], sizes: Sizes) -> None:
-    """Refuse a source with faults, and name the boxes that do not lie on their images with them.
+    """Refuse a source with faults, and name with them what does not fit the images themselves.
 
     Raises:
         RefusedError: there are faults.
@@ -55,7 +65,11 @@ def refuse_any(faults: Faults, images: Iterable[ImageRecord], sizes: Sizes) -> N
     wrong = []
     for image in images:
         size = sizes(image.path)
-        if size is not None:
+        if size is None:
+            continue
+        if misfit := of_another_size(image, *size):
+            faults.add(misfit)
+        else:
             wrong += [told(image, box) for box in image.boxes if clip(box, *size) is None]
     if wrong:
         faults.add(refusal(wrong))

@@ -138,10 +138,11 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
     )
 
 
-def settings(tree: Tree, path: str) -> Settings:
-    """Parse data.yaml. Raises as ``coco`` does."""
+def settings(tree: Tree, path: str, faults: Faults) -> Settings:
+    """Parse data.yaml; what is wrong in it is noted in ``faults``. Raises as ``coco`` does."""
     found = _parsed("settings", tree, path, MAX_SETTINGS)
     with _refusing(path):
+        faults.include(found["faults"])
         names, recomposed, points = found["names"], found["recomposed"], found["points"]
         return Settings(tuple(names), tuple(recomposed), found["splits"], points and tuple(points), found["path"])
 

@@ -95,6 +95,7 @@ class _Tally:
 class _Listed:
     """The images that data.yaml names, itself or in the files ``listings``; ``renamed`` are entries unlike the files."""
 
+    faults: Faults
     splits: dict[str, set[Split]] = field(default_factory=dict)
     listings: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
@@ -118,8 +119,8 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     What data.yaml does not name is left out, and so is an image without a label file: a missing one does not say that the image
     shows nothing.
     """
-    settings = _settings(tree)
     faults, tally = Faults(), _Tally()
+    settings = _settings(tree, faults)
     listed = _listed(tree, settings, faults)
     pairs = pairing.pair(tree, listed.listings, faults)
     unlisted = [path for path in tree.images if settings.splits and path not in listed.splits]
@@ -128,10 +129,10 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     images = [path for path in tree.images if path not in left]
     labels = _labels(tree, [pairs.labels[path] for path in images], settings, tally, faults)
     records = list(_labelled(images, labels, listed, settings.names, sizes))
+    with faults.noting():
+        used_names = {f"class {number}": settings.names[number] for number in sorted(tally.used)}
+        hostile.require_distinct(used_names, settings.where)
     placing.refuse_any(faults, records, sizes)
-    hostile.require_distinct(
-        {f"class {number}": settings.names[number] for number in sorted(tally.used)}, settings.where
-    )
     if bare and not images:
         raise hostile.unlabelled(bare, {path: pairing.label_path(path) for path in bare[:2]})
     classes, unused = declared([name for name in settings.names if name], records)
@@ -240,27 +241,26 @@ def _yaml_files(tree: Tree) -> list[str]:
     return named or (found if len(found) == 1 else [])
 
 
-def _settings(tree: Tree) -> _Settings:
+def _settings(tree: Tree, faults: Faults) -> _Settings:
     files = _yaml_files(tree)
     if len(files) > 1:
         raise hostile.invalid(f"there is more than one settings file: {hostile.few(files)}; keep one")
     if files:
-        return _from_yaml(tree, files[0])
+        return _from_yaml(tree, files[0], faults)
     if "classes.txt" not in tree.known:
         raise hostile.invalid(f"there is neither data.yaml nor classes.txt{_deeper(tree)}; Yolo expects {LAYOUT}")
-    return _from_lines(reading.lines(tree, "classes.txt", reading.MAX_SETTINGS))
+    return _from_lines(reading.lines(tree, "classes.txt", reading.MAX_SETTINGS), faults)
 
 
-def _from_lines(lines: Sequence[tuple[int, str]]) -> _Settings:
+def _from_lines(lines: Sequence[tuple[int, str]], faults: Faults) -> _Settings:
     """classes.txt: the number of its line is what names a class, also after an empty line."""
     if lines and lines[-1][0] > hostile.MAX_CLASSES:
         raise hostile.invalid(f"classes.txt declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
-    faults = Faults()
     names = [""] * (lines[-1][0] if lines else 0)
     for number, line in lines:
+        names[number - 1] = f"class {number - 1}"  # of one with a faulty name the rows are no further faults
         with faults.noting():
             names[number - 1] = hostile.class_name(line, f"classes.txt, line {number}")
-    faults.refuse_any()
     empty = [f"line {number}" for number, name in enumerate(names, start=1) if not name]
     warnings = hostile.recomposed(names[number - 1] for number, line in lines if not hostile.is_composed(line))
     if empty:
@@ -276,9 +276,9 @@ def _deeper(tree: Tree) -> str:
     return f" at the root, but {hostile.few(found)}: let source.volume.path name the folder of one" if found else ""
 
 
-def _from_yaml(tree: Tree, path: str) -> _Settings:
+def _from_yaml(tree: Tree, path: str, faults: Faults) -> _Settings:
     where = hostile.printable(path)
-    found = reading.settings(tree, path)
+    found = reading.settings(tree, path, faults)
     splits = {SPLIT_NAMES[key]: tuple(entries) for key, entries in found.splits.items()}
     base, warnings = _base(where, found.path)
     warnings = (*warnings, *hostile.recomposed(found.recomposed))
@@ -301,7 +301,7 @@ def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]
 
 def _listed(tree: Tree, settings: _Settings, faults: Faults) -> _Listed:
     """The images that stand in splits."""
-    found = _Listed()
+    found = _Listed(faults)
     for split, entries in settings.splits.items():
         for number, entry in enumerate(entries):
             where = f"{settings.where}: {_KEYS[split]}" + (f"[{number}]" if len(entries) > 1 else "")
@@ -374,7 +374,7 @@ def _in_list(tree: Tree, settings: _Settings, path: str, found: _Listed) -> list
             if len(lost) < hostile.MAX_NAMED:
                 lost.append(hostile.with_nearest(where, alike, names.nearest(line)))
     if lost:
-        raise hostile.missing_images(lost, many)
+        found.faults.add(hostile.missing_images(lost, many))
     return images
 
 

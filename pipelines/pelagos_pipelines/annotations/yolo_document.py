@@ -106,28 +106,40 @@ _make_resolvers()
 
 
 def settings(where: str, content: bytes) -> dict[str, Any]:
-    """``names``, those that are ``recomposed``, the entries of each split, ``points`` (kpt_shape), and ``path``.
+    """``names``, those that are ``recomposed``, the entries of each split, ``points`` (kpt_shape), ``path``, and ``faults``.
+
+    A name that is none has another in its place, so that labels can be read and judged, too.
 
     Raises:
-        RefusedError: with all that is wrong in the file.
+        RefusedError: it is no YAML.
     """
     found = _yaml(where, text_of(where, content))
     faults = Faults()
-    document: dict[str, Any] = {"names": [], "recomposed": [], "splits": {}, "points": None}
+    written: list[Any] | None = None
     with faults.noting():
         written = _written(where, found)
-        for index, name in enumerate(written):
-            with faults.noting():
-                document["names"].append(hostile.class_name(name, f"{where}: names[{index}]"))
-        document["recomposed"] = [name.strip() for name in written if not hostile.is_composed(str(name))]
+    with faults.noting():
+        _require_number(where, found, written)
+    document: dict[str, Any] = {"splits": {}, "points": None, **_named(where, written, faults)}
     for key in _SPLITS:
         with faults.noting():
             if found.get(key):
                 document["splits"][key] = _entries(where, key, found[key])
     with faults.noting():
         document["points"] = _points(where, found.get("kpt_shape"))
-    faults.refuse_any()
-    return document | {"path": None if found.get("path") is None else str(found["path"])}
+    path = None if found.get("path") is None else str(found["path"])
+    return document | {"path": path, "faults": faults.document()}
+
+
+def _named(where: str, written: Sequence[Any] | None, faults: Faults) -> dict[str, Any]:
+    names = [f"class {number}" for number in range(hostile.MAX_CLASSES if written is None else len(written))]
+    for index, name in enumerate(written or ()):
+        with faults.noting():
+            names[index] = hostile.class_name(name, f"{where}: names[{index}]")
+    changed = [
+        index for index, name in enumerate(written or ()) if isinstance(name, str) and not hostile.is_composed(name)
+    ]
+    return {"names": names, "recomposed": [names[index] for index in changed]}
 
 
 def _yaml(where: str, text: str) -> dict[Any, Any]:
@@ -172,11 +184,14 @@ def _written(where: str, content: Mapping[Any, Any]) -> list[Any]:
         )
     if len(names) > hostile.MAX_CLASSES:
         raise hostile.invalid(f"{where}: names declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
-    if "nc" in content and content["nc"] != len(names):
-        nc = content["nc"]
-        told = f", {nc}," if type(nc) is int else ""
-        raise hostile.invalid(f"{where}: nc{told} is not the number of names, {len(names)}: correct one of them")
     return names
+
+
+def _require_number(where: str, content: Mapping[Any, Any], names: Sequence[Any] | None) -> None:
+    if names is None or "nc" not in content or content["nc"] == len(names):
+        return
+    told = f", {content['nc']}," if type(content["nc"]) is int else ""
+    raise hostile.invalid(f"{where}: nc{told} is not the number of names, {len(names)}: correct one of them")
 
 
 def _is_id(key: object) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from pelagos_pipelines.annotations import placing
 from pelagos_pipelines.annotations.faults import Faults
-from pelagos_pipelines.annotations.hostile import few, invalid, printable
+from pelagos_pipelines.annotations.hostile import few
 from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord
 from pelagos_pipelines.contract import Cleaning, ExclusionReason, Reason, RefusedError
 from pelagos_pipelines.preparation import contradictions, duplicates
@@ -107,16 +107,9 @@ def _side(inspection: Inspection) -> int:
 
 
 def _sized(image: ImageRecord, inspection: Inspection, faults: Faults) -> ImageRecord:
-    size = inspection.width, inspection.height
-    if image.width is not None and image.height is not None and (image.width, image.height) != size:
-        faults.add(
-            invalid(
-                f"{printable(image.path)} is annotated as {image.width} x {image.height} pixels, but is {size[0]} x {size[1]}"
-                " (upright, by its EXIF orientation); boxes would be misplaced: annotate it again, or correct its width and"
-                " height"
-            )
-        )
-    return replace(image, width=size[0], height=size[1])
+    if misfit := placing.of_another_size(image, inspection.width, inspection.height):
+        faults.add(misfit)
+    return replace(image, width=inspection.width, height=inspection.height)
 
 
 def _turned(images: Sequence[ImageRecord], seen: Mapping[str, Inspection]) -> list[str]:
