@@ -50,7 +50,7 @@ class Source(Strict):
 
 
 class Duplicates(Strict):
-    """How exact and near duplicates are treated; ``max_distance`` is in bits of a 64-bit perceptual hash."""
+    """How duplicates are treated, and near ones within ``max_distance`` (see preparation.alike); 0: exact ones only."""
 
     max_distance: Annotated[int, Field(ge=0, le=16, alias="maxDistance")] = 0
     action: Literal["KeepFirst", "Keep", "Fail"] = "KeepFirst"
@@ -112,7 +112,7 @@ class SplitCount(Strict):
 
 
 class Quality(Strict):
-    """What cleaning found. ``leakage`` counts groups, or duplicates that were kept, that stand in more than one split."""
+    """What cleaning found. ``leakage`` counts groups, duplicates that were kept, and near ones, in more than one split."""
 
     found: int
     corrupt: int

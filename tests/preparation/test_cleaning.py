@@ -11,13 +11,15 @@ from pelagos_pipelines.contract import Cleaning, Reason, RefusedError, Task
 from pelagos_pipelines.preparation import cleaning
 from pelagos_pipelines.preparation.integrity import Inspection
 
+LOOK = bytes([0, 127] + [0] * 98)
+
 
 def image(name: str, *boxes: tuple[float, float, float, float], label: str | None = "cod") -> ImageRecord:
     return ImageRecord(name, label=None if boxes else label, boxes=tuple(Box("cod", *box) for box in boxes))
 
 
-def whole(pixels: str, width: int = 100, height: int = 80, phash: int | None = None) -> Inspection:
-    return Inspection(pixels, 1, width, height, pixels, phash)
+def whole(pixels: str, width: int = 100, height: int = 80, look: bytes | None = None) -> Inspection:
+    return Inspection(pixels, 1, width, height, pixels, look)
 
 
 def broken(name: str) -> Inspection:
@@ -101,12 +103,36 @@ class TestDuplicates:
         assert kept(done) == ["a", "b"]
         assert done.repeats == {"b": "a"}
 
-    def test_near_ones_are_counted_apart(self) -> None:
-        images, inspections = [image("a"), image("b")], [whole("1", phash=0), whole("2", phash=3)]
+    def test_near_ones_are_counted_and_kept_until_somebody_asks(self) -> None:
+        images, inspections = [image("a"), image("b")], [whole("1", look=LOOK), whole("2", look=LOOK)]
+
+        done = clean(images, inspections)
+
+        assert (kept(done), done.duplicates, done.near_duplicates) == (["a", "b"], 0, 1)
+        assert (done.repeats, done.alike, done.collection.warnings) == ({}, {"b": "a"}, ())
+
+    def test_near_ones_are_dropped_within_a_distance(self) -> None:
+        images, inspections = [image("a"), image("b")], [whole("1", look=LOOK), whole("2", look=LOOK)]
 
         done = clean(images, inspections, duplicates={"maxDistance": 2})
 
         assert (kept(done), done.duplicates, done.near_duplicates) == (["a"], 0, 1)
+        assert (done.repeats, done.alike) == ({}, {})
+
+    def test_near_ones_are_kept_together_when_they_are_to_be_kept(self) -> None:
+        images, inspections = [image("a"), image("b")], [whole("1", look=LOOK), whole("2", look=LOOK)]
+
+        done = clean(images, inspections, duplicates={"maxDistance": 2, "action": "Keep"})
+
+        assert (kept(done), done.repeats, done.alike) == (["a", "b"], {"b": "a"}, {})
+
+    @pytest.mark.parametrize("rules", [{}, {"maxDistance": 2}, {"action": "Fail"}])
+    def test_near_ones_of_other_classes_are_named(self, rules: dict[str, Any]) -> None:
+        images, inspections = [image("a"), image("b", label="eel")], [whole("1", look=LOOK), whole("2", look=LOOK)]
+
+        done = clean(images, inspections, duplicates=rules)
+
+        assert done.collection.warnings[0] == "1 images look like one with other classes: b and a; check their labels"
 
     def test_are_refused_when_they_should_fail(self) -> None:
         reason, message, field = refused(

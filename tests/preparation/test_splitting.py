@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -140,6 +141,20 @@ def test_duplicates_across_provided_splits_are_counted_as_leakage() -> None:
     divided = _divide(images, SplitPolicy(policy="Provided"), repeats={"b.png": "a.png"})
     assert divided.leakage == 1
     assert divided.warnings[0] == "1 duplicates stand in another split than the image that they repeat: b.png"
+
+
+@pytest.mark.parametrize("policy", ["Provided", "Random"])
+def test_near_duplicates_across_splits_are_counted_as_leakage(policy: Literal["Provided", "Random"]) -> None:
+    splits: list[Split] = ["train", "train", "validation", "test"]
+    images = [ImageRecord(f"{number}.png", label="cod", split=split) for number, split in enumerate(splits)]
+    digests = {image.path: image.path for image in images}
+    alike = {"1.png": "0.png", "2.png": "0.png", "3.png": "0.png"}
+    divided = splitting.divide(images, digests, {}, SplitPolicy(policy=policy), alike=alike)
+    given = {image.path: image.split for image in divided.images}
+    apart = [path for path, first in alike.items() if given[path] != given[first]]
+    assert divided.leakage == len(apart) > 1
+    assert divided.warnings[0].startswith(f"{len(apart)} images look like one in another split: {apart[0]} and 0.png, ")
+    assert "cleaning.duplicates.maxDistance" in divided.warnings[0]
 
 
 def test_a_provided_split_that_is_missing_is_said() -> None:

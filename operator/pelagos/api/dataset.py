@@ -40,8 +40,9 @@ class Duplicates(ApiModel):
         Field(
             ge=0,
             le=16,
-            description="Largest difference, in bits of a 64-bit perceptual hash, at which two images are near duplicates; "
-            "0: only images with equal content are duplicates.",
+            description="Near duplicates within this distance are treated as duplicates are: copies that were saved again, "
+            "resized, cut by a few pixels, mirrored or turned. 4 finds nearly all of them and few others, more finds more of "
+            "both. 0: they are counted, within a distance of 4, and kept.",
         ),
     ] = 0
     action: Annotated[
@@ -176,9 +177,11 @@ class Quality(ApiModel):
     found: Annotated[int, Field(description="Image files in the source, of whatever kind.")]
     corrupt: Annotated[int, Field(description="Unreadable or truncated images.")]
     duplicates: Annotated[int, Field(description="Images with the same content as an earlier one.")]
-    near_duplicates: Annotated[int, Field(description="Images that look like an earlier one.")]
+    near_duplicates: Annotated[
+        int, Field(description="Images that look like an earlier one, though mirrored or turned.")
+    ]
     too_small: Annotated[int, Field(description="Images below cleaning.minSide.")]
-    leakage: Annotated[int, Field(description="Groups or kept duplicates in more than one split.")]
+    leakage: Annotated[int, Field(description="Groups, kept duplicates and near duplicates in more than one split.")]
 
 
 class Files(ApiModel):

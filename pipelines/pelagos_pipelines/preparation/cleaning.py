@@ -6,7 +6,7 @@ Called by the task prepare with a collection and the inspections of its images; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pelagos_pipelines.annotations import placing
 from pelagos_pipelines.annotations.faults import Faults
@@ -22,7 +22,10 @@ _TURNED = "turned"
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What is left, and what is not. ``repeats`` maps a kept duplicate to the first image that shows the same."""
+    """What is left, and what is not. ``repeats`` maps a kept duplicate to the first image that shows the same.
+
+    ``alike`` does so for near duplicates that were counted only, because nobody asked for their treatment.
+    """
 
     collection: Collection
     repeats: Mapping[str, str]
@@ -32,6 +35,7 @@ class Cleaned:
     near_duplicates: int
     too_small: int
     excluded: tuple[Exclusion, ...] = ()
+    alike: Mapping[str, str] = field(default_factory=dict)
 
 
 def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: Cleaning) -> Cleaned:
@@ -54,10 +58,13 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     dropped = {*others, *corrupt, *small}
     usable = {path: inspection for path, inspection in seen.items() if path not in dropped}
     found = duplicates.find(usable, rules.duplicates.max_distance)
+    asked = rules.duplicates.max_distance > 0
+    near = found.near if asked else duplicates.find(usable, duplicates.USUAL).near
     if found.first_of and rules.duplicates.action == "Fail":
         raise _repeated(found)
     dropping = rules.duplicates.action == "KeepFirst"
     images, warnings = contradictions.settle(collection.images, usable, dropping=dropping)
+    warnings += _of_other_classes(images, near)
     repeats = found.first_of
     excluded = [Exclusion(path, ExclusionReason.UNREADABLE_TYPE) for path in others]
     excluded += [Exclusion(path, ExclusionReason.CORRUPT) for path in corrupt]
@@ -89,9 +96,10 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         found=len(seen),
         corrupt=len(corrupt),
         duplicates=len(found.exact),
-        near_duplicates=len(found.near),
+        near_duplicates=len(near),
         too_small=len(small),
         excluded=tuple(excluded),
+        alike={} if asked else near,
     )
 
 
@@ -100,6 +108,15 @@ def _repeating(found: duplicates.Found) -> Iterator[Exclusion]:
     for path, first in found.first_of.items():
         exact = path in found.exact
         yield Exclusion(path, ExclusionReason.DUPLICATE if exact else ExclusionReason.NEAR_DUPLICATE, first)
+
+
+def _of_other_classes(images: Sequence[ImageRecord], near: Mapping[str, str]) -> list[str]:
+    """Images that look the same and are labelled otherwise: one of the labels may be wrong."""
+    labels = {image.path: image.labels for image in images}
+    differing = [f"{path} and {first}" for path, first in sorted(near.items()) if labels[path] != labels[first]]
+    if not differing:
+        return []
+    return [f"{len(differing)} images look like one with other classes: {few(differing)}; check their labels"]
 
 
 def _side(inspection: Inspection) -> int:

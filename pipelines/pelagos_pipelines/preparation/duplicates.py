@@ -1,9 +1,8 @@
-"""Images that show the same: the same bytes or pixels, and, when asked for, nearly the same by their perceptual hash.
+"""Images that show the same: the same pixels, or nearly the same by their looks.
 
-Duplicates matter because a copy in the test split is an exam question that was given away. Called by cleaning.
-Near duplicates are off by default (``maxDistance: 0``), because organisms on a plain background look alike to any coarse hash.
-Measured on the 105 real FlowCam crops of the samples: within 4 bits lie all copies that are saved again at JPEG quality 50 or
-brightened by 15 grey levels, 72 % of those of half the size, and 1 of the 5,460 pairs of different organisms (3 within 6 bits).
+Duplicates matter because a copy in the test split is an exam question that was given away. Called by cleaning. Near duplicates
+are always looked for, within ``USUAL``, and counted; dropped they are only within the ``maxDistance`` that somebody asks for,
+because organisms on a plain background look alike to any coarse measure. bench/alike.py shows what is found at which distance.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 
 from pelagos_pipelines.preparation.integrity import Inspection
 
-BATCH = 512
-"""Rows compared at once: 512 x 100,000 hashes are 400 MB as 64-bit numbers, 50 MB for 12,000."""
+USUAL = 4
+"""Of 105 real crops one pair of different organisms is within it, and all but a few copies that were cut at the edge."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class Found:
 def find(inspections: Mapping[str, Inspection], max_distance: int) -> Found:
     """Compare readable images in the order of their paths; the answer does not depend on the order in which files were listed.
 
-    An image is a near duplicate of the first *kept* one within ``max_distance`` bits, so a slowly changing series of frames
-    keeps one frame per step instead of collapsing into its first.
+    An image is a near duplicate of the first *kept* one within ``max_distance``, so a slowly changing series of frames keeps one
+    frame per step instead of collapsing into its first.
     """
     exact: dict[str, str] = {}
     first: dict[str, str] = {}
@@ -51,9 +50,11 @@ def find(inspections: Mapping[str, Inspection], max_distance: int) -> Found:
 
 
 def _near(paths: Sequence[str], inspections: Mapping[str, Inspection], max_distance: int) -> dict[str, str]:
-    hashed = [(path, inspections[path].phash) for path in paths]
-    comparable = [(path, value) for path, value in hashed if value is not None]
-    earlier = _pairs([value for _, value in comparable], max_distance)
+    from pelagos_pipelines.preparation import alike
+
+    looks = [(path, inspections[path].look) for path in paths]
+    comparable = [(path, look) for path, look in looks if look is not None]
+    earlier = alike.pairs([look for _, look in comparable], max_distance)
     near: dict[str, str] = {}
     for index, (path, _) in enumerate(comparable):
         original = next(
@@ -62,19 +63,3 @@ def _near(paths: Sequence[str], inspections: Mapping[str, Inspection], max_dista
         if original is not None:
             near[path] = original
     return near
-
-
-def _pairs(hashes: Sequence[int], max_distance: int) -> dict[int, list[int]]:
-    """For every index the smaller indices whose hash differs in at most ``max_distance`` bits, ascending."""
-    import numpy as np
-
-    values = np.array(hashes, np.uint64)
-    found: dict[int, list[int]] = {}
-    for start in range(0, len(values), BATCH):
-        rows = values[start : start + BATCH, None]
-        earlier = values[None, : start + BATCH]
-        close = np.bitwise_count(rows ^ earlier) <= max_distance
-        for row, other in np.argwhere(close).tolist():
-            if other < start + row:
-                found.setdefault(start + row, []).append(other)
-    return found

@@ -1,4 +1,4 @@
-"""What integrity.py finds out about one image, in a child of the sandbox: size, digest of the pixels, perceptual hash.
+"""What integrity.py finds out about one image, in a child of the sandbox: size, digest of the pixels, look.
 
 `inspect` is the task; the child imports this module, nobody else needs to. It has OpenCV and Pillow.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from functools import cache
 from typing import Any, BinaryIO
 
 import cv2
@@ -16,6 +15,7 @@ import numpy as np
 import PIL
 from PIL import ExifTags, Image, JpegImagePlugin
 
+from pelagos_pipelines.preparation import looks
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.serving import decoding, images
@@ -23,16 +23,7 @@ from pelagos_pipelines.serving import decoding, images
 TRANSPARENT = "transparent"
 TURNED = "turned"
 """What is remarked of images here, beside what images.py remarks."""
-SIDE = 32
-"""Side of the thumbnail that the perceptual hash sees."""
-KEPT = 8
-"""The hash holds the signs of the 8 x 8 lowest frequencies."""
-LEAST_CONTRAST = 64
-"""In 16ths of a grey level, of the thumbnail: below it an image is plain."""
 _DEPTH = re.compile(r"cannot handle (\d{1,3})-bit")
-_SCALE = 4096
-_GREY = [29, 150, 77]
-"""Shares of blue, green and red in grey (ITU-R BT.601), in 256ths."""
 
 
 def version(arguments: dict[str, Any], file: BinaryIO) -> Answer:
@@ -60,7 +51,8 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     if opacity is None:
         remarks = tuple(remark for remark in remarks if remark != TRANSPARENT)
     found = {"width": width, "height": height, "pixels": _identity(decoded.stored, opacity), "remarks": remarks}
-    return Answer(found | {"phash": perceptual_hash(images.seen(decoded.stored))})
+    look = looks.look(images.seen(decoded.stored))
+    return Answer(found | {"look": None if look is None else look.hex()})
 
 
 def _opacity(content: bytes) -> Any:
@@ -81,45 +73,6 @@ def _identity(stored: Any, opacity: Any) -> str:
         identity.update(b"opacity:")
         identity.update(opacity.data)
     return identity.hexdigest()
-
-
-def perceptual_hash(pixels: Any) -> int | None:
-    """64-bit pHash: signs, against their median, of the lowest frequencies of a 32 x 32 grey thumbnail.
-
-    After Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010). In integers throughout, so that
-    every machine finds the same hash and with it the same version. None for a plain image: noise alone would decide its bits.
-    """
-    thumbnail = _thumbnail(pixels)
-    if int(thumbnail.max()) - int(thumbnail.min()) < LEAST_CONTRAST:
-        return None
-    waves = _waves()
-    spectrum = (waves @ thumbnail @ waves.T).ravel()
-    above = spectrum > np.median(spectrum[1:])
-    above[0] = False  # the mean brightness is no structure
-    return int.from_bytes(np.packbits(above).tobytes(), "big")
-
-
-@cache
-def _waves() -> Any:
-    """The 8 lowest cosines over 32 steps, as integers."""
-    angles = np.pi * np.outer(np.arange(KEPT), 2 * np.arange(SIDE) + 1) / (2 * SIDE)
-    return np.rint(np.cos(angles) * _SCALE).astype(np.int64)
-
-
-def _thumbnail(pixels: Any) -> Any:
-    """Mean grey levels in 16ths, int64 [32, 32]; every bin has at least one pixel, also of a smaller image."""
-    step = max(1, min(pixels.shape[:2]) // (16 * SIDE))  # means of a large image do not need all of its pixels
-    # Sums modulo 2^32: their differences, which are sums within a bin, are exact.
-    total = cv2.integral(np.ascontiguousarray(pixels[::step, ::step])).view(np.uint32)
-    rows, columns = (np.arange(SIDE) * (side - 1) // SIDE for side in total.shape[:2])
-    below, right = (
-        np.maximum(np.append(starts[1:], side - 1), starts + 1)
-        for starts, side in zip((rows, columns), total.shape[:2], strict=True)
-    )
-    bottom, top = total[below], total[rows]
-    sums = bottom[:, right] - bottom[:, columns] - top[:, right] + top[:, columns]
-    area: Any = np.outer(below - rows, right - columns)
-    return sums.astype(np.int64) @ _GREY // area // 16
 
 
 def _ask_pillow(content: bytes) -> tuple[str, ...]:

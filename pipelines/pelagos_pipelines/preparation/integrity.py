@@ -1,4 +1,4 @@
-"""Whether every image can be decoded, and what it is: digest, size, perceptual hash. The one place that looks at images.
+"""Whether every image can be decoded, and what it is: digest, size, look. The one place that looks at images.
 
 Called by the task prepare before annotations are read. What an image is depends on its bytes alone, so the findings are kept in
 the store: looking at a large source again decodes new images only. Images are decoded in children with ceilings
@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -24,7 +25,7 @@ from pelagos_pipelines.sandbox import MEBIBYTE, Pool, SandboxError, TaskRefusedE
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import decoding
 
-MEMORY_VERSION = 3
+MEMORY_VERSION = 4
 """Raised when an inspection of the same bytes would find something else."""
 MAX_CHILDREN = 4
 REMARKS: Mapping[str, str] = {
@@ -35,6 +36,8 @@ REMARKS: Mapping[str, str] = {
     "turned": "images are turned by their EXIF orientation; they are used upright",
 }
 """By what is remarked of an image (images.py, inspection.py), the sentence behind a number of images."""
+LOOK_BYTES = 100
+"""Of a look; looks.py is for children, which have OpenCV."""
 _BEGINNING = 1024**2
 """Bytes of an image that is too large to be read."""
 OTHER_KIND = "it is neither JPEG nor PNG, which is what training and serving read"
@@ -46,7 +49,7 @@ _TASKS = "pelagos_pipelines.preparation.inspection"
 class Inspection:
     """What an image file is. ``size`` in bytes; ``width`` and ``height`` in pixels, upright as training sees it.
 
-    ``pixels`` is the sha256 of the decoded pixels and ``phash`` the perceptual hash, None where there is no structure to compare.
+    ``pixels`` is the sha256 of the decoded pixels and ``look`` what looks.py makes of them, None where nothing is to be seen.
     ``problem`` says in words why the file cannot be used; width and height are then 0. ``remarks``, of REMARKS, say what is odd
     about one that can be used.
     """
@@ -56,7 +59,7 @@ class Inspection:
     width: int = 0
     height: int = 0
     pixels: str = ""
-    phash: int | None = None
+    look: bytes | None = None
     problem: str | None = None
     remarks: tuple[str, ...] = ()
 
@@ -115,14 +118,25 @@ def inspect_tree(tree: Tree, memory: Path) -> dict[str, Inspection]:
 
 def _inspection(digest: str, size: int, found: Mapping[str, object]) -> Inspection:
     """What a child found, if it can be true: it may have been taken over by the image."""
-    width, height, pixels, phash = (found.get(name) for name in ("width", "height", "pixels", "phash"))
+    width, height, pixels = (found.get(name) for name in ("width", "height", "pixels"))
     if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
-    if not (isinstance(pixels, str) and len(pixels) == 64 and (phash is None or isinstance(phash, int))):
+    look = _look(found.get("look"))
+    if not (isinstance(pixels, str) and len(pixels) == 64) or (look is not None and len(look) != LOOK_BYTES):
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
     remarks = found.get("remarks")
     odd = tuple(one for one in REMARKS if one in remarks) if isinstance(remarks, list) else ()
-    return Inspection(digest, size, width, height, pixels, phash, remarks=odd)
+    return Inspection(digest, size, width, height, pixels, look, remarks=odd)
+
+
+def _look(stored: object) -> bytes | None:
+    """A look as it is written; an empty one when it is nothing of the kind."""
+    if stored is None:
+        return None
+    try:
+        return bytes.fromhex(str(stored))
+    except ValueError:
+        return b""
 
 
 def _inspect_file(tree: Tree, path: str, known: Mapping[str, Inspection], inspector: Inspector) -> Inspection:
@@ -154,17 +168,26 @@ def _recall(memory: Path, version: str) -> dict[str, Inspection]:
         content = orjson.loads(memory.read_bytes())
         if content["version"] != version:
             return {}
-        rows = content["inspections"]
-        return {row[0]: Inspection(*row[:7], remarks=tuple(row[7])) for row in rows}
+        return {row[0]: _recalled(row) for row in content["inspections"]}
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}  # nothing is lost but time
 
 
+def _recalled(row: list[Any]) -> Inspection:
+    """One row of the memory. Raises ValueError when it is none, or is damaged."""
+    sha256, size, width, height, pixels, look, problem, remarks = row
+    found = None if look is None else _look(look)
+    if found is not None and len(found) != LOOK_BYTES:
+        raise ValueError("look")
+    return Inspection(sha256, size, width, height, pixels, found, problem, tuple(remarks))
+
+
+def _row(item: Inspection) -> list[Any]:
+    look = None if item.look is None else item.look.hex()
+    return [item.sha256, item.size, item.width, item.height, item.pixels, look, item.problem, item.remarks]
+
+
 def _remember(memory: Path, version: str, known: Mapping[str, Inspection], found: list[Inspection]) -> None:
     merged = dict(known) | {inspection.sha256: inspection for inspection in found}
-    rows = [
-        [item.sha256, item.size, item.width, item.height, item.pixels, item.phash, item.problem, item.remarks]
-        for item in merged.values()
-    ]
-    content = {"version": version, "inspections": rows}
+    content = {"version": version, "inspections": [_row(item) for item in merged.values()]}
     write_atomically(memory, orjson.dumps(content).decode())

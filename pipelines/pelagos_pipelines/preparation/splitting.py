@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from pelagos_pipelines.annotations.hostile import few
 from pelagos_pipelines.annotations.model import ImageRecord
@@ -37,7 +38,7 @@ class _Unit:
 
 @dataclass(frozen=True)
 class Divided:
-    """The images with their split. ``leakage`` counts groups and sets of duplicates that stand in more than one split."""
+    """The images with their split. ``leakage`` counts groups, duplicates and near duplicates in more than one split."""
 
     images: tuple[ImageRecord, ...]
     leakage: int
@@ -50,10 +51,12 @@ def divide(
     repeats: Mapping[str, str],
     policy: SplitPolicy,
     overlapping: Sequence[str] = (),
+    alike: Mapping[str, str] = MappingProxyType({}),
 ) -> Divided:
     """Assign every image to a split. ``digests`` are the sha256 of images by path, ``repeats`` the kept duplicates.
 
-    ``overlapping`` are images without a split because the source has them in more than one.
+    ``alike`` are near duplicates, which are looked at afterwards only; ``overlapping`` are images without a split because the
+    source has them in more than one.
 
     Raises:
         RefusedError: SPLIT_IMPOSSIBLE, or CLASS_MISSING_FROM_TRAIN.
@@ -78,13 +81,19 @@ def divide(
         warnings.append(
             f"{len(copies)} duplicates stand in another split than the image that they repeat: {few(copies)}"
         )
+    near = _apart(splits, alike)
+    if near:
+        warnings.append(
+            f"{len(near)} images look like one in another split: {few(near)}; test metrics may be too good: set"
+            " cleaning.duplicates.maxDistance to drop them or, with action Keep, to have them in one split"
+        )
     missing = [split for split in SPLITS if split not in splits.values()]
     warnings += _unseen(divided, missing)
     if policy.policy != "Provided":
         warnings += _divided_anew(images, policy)
     if missing:
         warnings.append(f"no images in the split {' and '.join(missing)}: such a version cannot be trained on")
-    return Divided(divided, len(groups) + len(copies), tuple(warnings))
+    return Divided(divided, len(groups) + len(copies) + len(near), tuple(warnings))
 
 
 def shares(total: int, ratios: Ratios) -> dict[Split, int]:
@@ -292,6 +301,11 @@ def _divided_anew(images: Sequence[ImageRecord], policy: SplitPolicy) -> list[st
 def _ungrouped(images: Sequence[ImageRecord]) -> list[str]:
     without = [image.path for image in images if image.group is None]
     return [f"{len(without)} images have no group and count as groups of one: {few(without)}"] if without else []
+
+
+def _apart(splits: Mapping[str, Split], alike: Mapping[str, str]) -> list[str]:
+    pairs = [(path, first) for path, first in sorted(alike.items()) if path in splits and first in splits]
+    return [f"{path} and {first}" for path, first in pairs if splits[path] != splits[first]]
 
 
 def _leaking(images: Sequence[ImageRecord], repeats: Mapping[str, str]) -> tuple[list[str], list[str]]:

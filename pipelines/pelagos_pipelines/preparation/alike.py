@@ -1,0 +1,171 @@
+"""Which images look alike: finds pairs of looks (looks.py) within a distance, without comparing each with each.
+
+Called by duplicates.py. A few images are all compared. Of more, each gets a key of some bits, in several tables: on which sides
+of some planes its look lies. Looks that are close lie on the same sides mostly, and in one table or another have the same key; an
+image is looked up in all eight ways that it can be laid. This is locality-sensitive hashing by random planes (Charikar 2002,
+doi:10.1145/509907.509965). Keys get longer as images get more, so that the work grows hardly faster than their number. All in
+whole numbers: every machine finds the same pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pelagos_pipelines.preparation.looks import KEPT, LENGTH
+
+STEP = LENGTH / 15
+"""One unit of distance."""
+EARLIER = 16
+"""The most images that one is said to look like: of frames that all look alike, each would look like all before it."""
+FEW = 512
+"""So many images are compared each with each."""
+_TABLES = 16
+_BUCKET = 64
+"""The most images of one key that one is compared with, the first ones."""
+_LONGEST_KEY = 24
+_SKETCH = 64
+"""Planes of a longer key, which tells most candidates apart before their looks are compared."""
+_FAR = 16
+"""Bits of the longer key: looks within the usual distance differ in 5 of 64 on average, and never in so many."""
+_ROWS = 512
+_CHUNK = 1 << 16
+_WAYS = tuple(itertools.product((False, True), (1, -1), (1, -1)))
+"""To lay an image: whether it is transposed, and by what its odd rows and columns of waves are multiplied."""
+
+_PARITIES = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+def pairs(looks: Sequence[bytes], distance: int) -> dict[int, list[int]]:
+    """For an index the first smaller ones, ascending, whose look is within ``distance`` when laid in one of the eight ways."""
+    waves = np.frombuffer(b"".join(looks), np.int8).reshape(-1, KEPT, KEPT)
+    found, comparison = _Found(len(waves)), _Comparison(waves, distance * STEP)
+    if len(waves) <= FEW:
+        for start in range(0, len(waves), _ROWS):
+            found.add(*comparison.within(start, start + _ROWS))
+        return found.first()
+    sides = _Sides(waves)
+    sketches = sides.of("sketch", _SKETCH)
+    far = _FAR if distance <= 4 else _SKETCH
+    for table in range(_TABLES):
+        keys = sides.of(f"table {table}", min(_LONGEST_KEY, 1 + (len(waves) - 1).bit_length()))
+        index = _Index(keys[0])
+        for way, of_way, sketch in zip(_WAYS, keys, sketches, strict=True):
+            for later, earlier in index.candidates(of_way, found.open()):
+                near = np.bitwise_count(sketch[later] ^ sketches[0][earlier]) < far
+                found.add(*comparison.close(later[near], earlier[near], way))
+    return found.first()
+
+
+class _Found:
+    """What has been found so far; an image of which enough is known is open no more."""
+
+    def __init__(self, count: int) -> None:
+        self._earlier: dict[int, set[int]] = {}
+        self._known: Any = np.zeros(count, np.int64)
+
+    def add(self, later: Any, earlier: Any) -> None:
+        for one, other in zip(later.tolist(), earlier.tolist(), strict=True):
+            self._earlier.setdefault(one, set()).add(other)
+        for one in np.unique(later).tolist():
+            self._known[one] = len(self._earlier[one])
+
+    def open(self) -> Any:
+        return np.flatnonzero(self._known < EARLIER)
+
+    def first(self) -> dict[int, list[int]]:
+        return {later: sorted(earlier)[:EARLIER] for later, earlier in self._earlier.items()}
+
+
+class _Comparison:
+    """Compares looks; numbers are whole ones in 32 bits of floating point, which holds them exactly."""
+
+    def __init__(self, waves: Any, radius: float) -> None:
+        self._waves, self._radius = waves, radius
+        self._squares = np.square(waves, dtype=np.float32).sum(axis=(1, 2))
+
+    def close(self, later: Any, earlier: Any, way: tuple[bool, int, int]) -> tuple[Any, Any]:
+        """The pairs that are within the radius when the later image is laid so."""
+        one, other = _laid(self._waves[later], way), self._waves[earlier].astype(np.float32)
+        products = np.einsum("nij,nij->n", one, other)
+        near = self._squares[later] + self._squares[earlier] - 2 * products <= self._radius**2
+        return later[near], earlier[near]
+
+    def within(self, start: int, end: int) -> tuple[Any, Any]:
+        """The first pairs within the radius whose later image is one of those from ``start`` to ``end``."""
+        rows, columns = self._waves[start:end], self._waves[:end].reshape(-1, KEPT * KEPT).astype(np.float32)
+        best = np.max([_laid(rows, way).reshape(-1, KEPT * KEPT) @ columns.T for way in _WAYS], axis=0)
+        near = self._squares[start:end, None] + self._squares[None, :end] - 2 * best <= self._radius**2
+        near &= np.arange(len(columns)) < np.arange(start, start + len(rows))[:, None]
+        later, earlier = np.nonzero(near & (near.cumsum(axis=1) <= EARLIER))
+        return later + start, earlier
+
+
+class _Index:
+    """Images by their key in one table."""
+
+    def __init__(self, keys: Any) -> None:
+        self._order = np.argsort(keys, kind="stable")
+        self._starts = np.concatenate(([0], np.cumsum(np.bincount(keys.astype(np.int64)))))
+
+    def candidates(self, keys: Any, rows: Any) -> Iterator[tuple[Any, Any]]:
+        """Of ``rows``, by their ``keys``, pairs with earlier images of the same key."""
+        asked = np.minimum(keys[rows].astype(np.int64), len(self._starts) - 1)
+        first = self._starts[asked]
+        counts = np.minimum(self._starts[np.minimum(asked + 1, len(self._starts) - 1)] - first, _BUCKET)
+        for chunk in np.array_split(np.arange(len(rows)), 1 + int(counts.sum()) // _CHUNK):
+            many = counts[chunk]
+            within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+            later: Any = np.repeat(rows[chunk], many)
+            earlier = self._order[np.repeat(first[chunk], many) + within]
+            yield later[earlier < later], earlier[earlier < later]
+
+
+class _Sides:
+    """On which sides of planes looks lie, for all ways to lay their images."""
+
+    def __init__(self, waves: Any) -> None:
+        self._parts = [np.array(_part(waves, *odd), np.float32) for odd in _PARITIES]
+
+    def of(self, name: str, bits: int) -> list[Any]:
+        """By way, a number of ``bits`` for each look. A transposed look meets planes as the look meets transposed planes."""
+        planes = _planes(name, bits)
+        both = np.concatenate((planes, planes.transpose(0, 2, 1)))
+        along = [part @ _part(both, *odd).T for part, odd in zip(self._parts, _PARITIES, strict=True)]
+        return [_number(along, way, bits) for way in _WAYS]
+
+
+def _laid(waves: Any, way: tuple[bool, int, int]) -> Any:
+    """Looks of images that are turned or mirrored."""
+    transposed, rows, columns = way
+    laid = np.array(waves.transpose(0, 2, 1) if transposed else waves, np.float32)
+    laid[:, 1::2] *= rows
+    laid[:, :, 1::2] *= columns
+    return laid
+
+
+def _part(waves: Any, row: int, column: int) -> Any:
+    """The waves of one parity, which change their signs together."""
+    return waves[:, row::2, column::2].reshape(len(waves), -1)
+
+
+def _planes(name: str, bits: int) -> Any:
+    """Of each plane the direction, of ones and minus ones, from a digest: no library decides which."""
+    count = bits * KEPT * KEPT
+    drawn = np.frombuffer(hashlib.shake_256(f"alike {name}".encode()).digest(count // 8 + 1), np.uint8)
+    return np.unpackbits(drawn)[:count].reshape(bits, KEPT, KEPT).astype(np.float32) * 2 - 1
+
+
+def _number(along: Sequence[Any], way: tuple[bool, int, int], bits: int) -> Any:
+    transposed, rows, columns = way
+    signs = (1, rows, columns, rows * columns) if transposed else (1, columns, rows, rows * columns)
+    half = slice(bits, None) if transposed else slice(bits)
+    total = sum(sign * part[:, half] for sign, part in zip(signs, along, strict=True))
+    packed: Any = np.zeros((len(along[0]), 8), np.uint8)
+    filled = np.packbits(total > 0, axis=1, bitorder="little")
+    packed[:, : filled.shape[1]] = filled
+    return packed.view("<u8").ravel()
