@@ -21,6 +21,8 @@ def organism(seed: int, side: tuple[int, int] = (90, 70)) -> Image.Image:
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (7, 9), np.uint8)
     blot = np.asarray(Image.fromarray(coarse).resize(side, Image.Resampling.BICUBIC), float)
+    x: Any
+    y: Any
     x, y = np.meshgrid(np.linspace(-1, 1, side[0]), np.linspace(-1, 1, side[1]))
     shown = np.clip(2 - 3 * np.hypot(x * generator.uniform(1, 1.6), y), 0, 1)
     return Image.fromarray((200 - shown * (60 + blot / 2)).astype(np.uint8)).convert("RGB")

@@ -16,7 +16,7 @@ from pelagos_pipelines.preparation import cleaning, versions
 from pelagos_pipelines.preparation.integrity import Inspection
 
 WIDTH, HEIGHT = 640, 480
-INSPECTION = Inspection("0" * 64, 1000, WIDTH, HEIGHT, "0" * 64, 1)
+INSPECTION = Inspection("0" * 64, 1000, WIDTH, HEIGHT, "0" * 64)
 
 
 def _clean(box: Box) -> Box:

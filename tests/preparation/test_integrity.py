@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_a_jpeg_of_twelve_bits_is_refused_in_words() -> None:
 class TestIdentity:
     """Images are the same when all that their files show is."""
 
-    rows = np.arange(48, dtype=np.uint16).reshape(6, 8)
+    rows: Any = np.arange(48, dtype=np.uint16).reshape(6, 8)
 
     @pytest.mark.parametrize("shift", [0, 4, 8])
     def test_pictures_that_differ_in_their_lower_bits_differ(self, shift: int) -> None:
@@ -157,7 +158,7 @@ class TestIdentity:
 
     @pytest.mark.parametrize("channels", [2, 4])
     def test_pictures_that_are_transparent_elsewhere_differ(self, channels: int) -> None:
-        one = np.zeros((6, 8, channels), np.uint8)
+        one: Any = np.zeros((6, 8, channels), np.uint8)
         other = one.copy()
         other[2, 3, -1] = 200
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -125,7 +126,7 @@ def test_a_decoder_that_crashes_refuses_that_image_alone(monkeypatch: pytest.Mon
     decoder.close()
 
 
-STEPS = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+STEPS: Any = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ def test_training_sees_every_image_as_the_server_does(tmp_path: Path) -> None:
     from ultralytics.cfg import get_cfg
     from ultralytics.data.dataset import YOLODataset
 
-    steps = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    steps: Any = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
     files = {
         "dark.png": bytes(cv2.imencode(".png", steps // 16)[1].tobytes()),
         "twelve.png": bytes(cv2.imencode(".png", steps)[1].tobytes()),
@@ -31,7 +32,7 @@ def test_training_sees_every_image_as_the_server_does(tmp_path: Path) -> None:
         (tmp_path / "images" / name).write_bytes(content)
         image_sources.text(tmp_path / "labels" / f"{Path(name).stem}.txt", "0 0.5 0.5 0.5 0.5")
 
-    assert yolov8.SETTINGS  # ultralytics is told what it may do before anything else of it is loaded
+    assert yolov8.FAMILY  # ultralytics is told what it may do before anything else of it is loaded
     data = {"names": {0: "cod"}, "channels": 3}
     found = YOLODataset(str(tmp_path / "images"), imgsz=64, augment=False, hyp=get_cfg(), data=data)
 
