@@ -295,7 +295,7 @@ def _divided_anew(images: Sequence[ImageRecord], policy: SplitPolicy) -> list[st
         return []
     counts = ", ".join(f"{split} {given[split]}" for split in SPLITS if given[split])
     found = f"the source comes with splits ({counts}), which split.policy {policy.policy} does not keep"
-    return [f"{found}: images of its test split may be trained on; set split.policy to Provided to keep them"]
+    return [f"{found}: images that it holds back may be trained on; set split.policy to Provided to keep them"]
 
 
 def _ungrouped(images: Sequence[ImageRecord]) -> list[str]:
