@@ -34,20 +34,22 @@ def refusal(root: Path) -> str:
 
 def test_an_annotation_with_an_outline_alone_has_the_box_around_it(tmp_path: Path) -> None:
     def change(content: Content) -> None:
-        one, other, mask = content["annotations"]
+        one, other, mask, zeros = content["annotations"]
         del one["bbox"]
+        zeros["segmentation"] = [[2, 2, 4, 2, 4, 5]]
         one["segmentation"] = [[10, 10, 30, 10, 30, 25]]
         other |= {"bbox": [], "segmentation": [[1, 1, 3, 1, 3, 4], [6, 6, 8, 6, 8, 9]]}
         mask |= {"bbox": None, "segmentation": {"size": [30, 40], "counts": [31, 2, 1167]}}
 
-    found = read(source(tmp_path, {"a.png": [[0, 0, 0, 0]], "b.png": [[0, 0, 0, 0]], "c.png": [[0, 0, 0, 0]]}, change))
+    found = read(source(tmp_path, {f"{name}.png": [[0, 0, 0, 0]] for name in "abcd"}, change))
 
     assert [image.boxes for image in found.images] == [
         (Box("cod", 10, 10, 20, 15),),
         (Box("cod", 1, 1, 7, 8),),
         (Box("cod", 1, 1, 1, 2),),
+        (Box("cod", 2, 2, 2, 3),),
     ]
-    assert "3 annotations have no bbox; theirs is the box around their polygons or mask" in found.warnings
+    assert "4 annotations have no bbox; theirs is the box around their polygons or mask" in found.warnings
 
 
 def test_an_image_of_which_all_annotations_are_left_out_is_no_background(tmp_path: Path) -> None:

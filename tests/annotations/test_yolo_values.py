@@ -69,6 +69,21 @@ def test_rows_with_visible_key_points_and_no_shape_are_refused_with_a_hint(tmp_p
     assert "kpt_shape" in message
 
 
+def test_rows_that_are_boxes_with_key_points_to_the_eye_are_refused_without_their_shape(tmp_path: Path) -> None:
+    rows = "0 0.5 0.5 0.25 0.25 0.45 0.45 1 0.5 0.5 1\n0 0.3 0.5 0.25 0.25 0 0 0 0.3 0.5 1\n"
+    message = refusal(source(tmp_path, "names: [cod]", rows, "0 .5 .5 .2 .2"))
+    assert message.startswith("all 2 rows of more than 5 columns look like a box with key points of 3 numbers")
+    assert "add it, which would be [2, 3]" in message
+
+
+def test_polygons_that_may_be_key_points_are_said_to_be_doubtful(tmp_path: Path) -> None:
+    rows = "".join(f"0 0.5 0.5 0.25 0.25 0.4{one} 0.45 0.55 0.45 0.5 0.6\n" for one in range(10))
+    doubt = "all polygons could as well be a box with key points each; if they are, add kpt_shape to data.yaml"
+    assert doubt in read(source(tmp_path, "names: [cod]", rows)).warnings
+    text(tmp_path / "labels" / "0.txt", rows + "0 0.1 0.1 0.9 0.1 0.9 0.9 0.5 0.95 0.1 0.9\n")
+    assert doubt not in read(tmp_path).warnings
+
+
 def test_boxes_among_polygons_stay_boxes_and_are_said(tmp_path: Path) -> None:
     found = read(source(tmp_path, "names: [cod]", "0 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.2 0.1 0.2 0.3\n", "0 .5 .5 .2 .2"))
     assert found.images[0].boxes[0] == Box("cod", 25, 25, 50, 50)

@@ -175,7 +175,7 @@ class TestDuplicates:
         assert kept(done) == ["a"]
         assert [(box.x, box.width) for box in done.collection.images[0].boxes] == [(1, 9), (20, 5)]
         assert done.collection.warnings == (
-            "1 identical images have more or fewer boxes than their like; most boxes are kept: a has those of c",
+            "1 images have other boxes than images that are identical; most boxes are kept: a has those of c",
         )
 
     def test_boxes_that_differ_by_rounding_are_the_same(self) -> None:

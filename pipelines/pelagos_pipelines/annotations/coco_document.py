@@ -25,6 +25,8 @@ _PIECE = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _LARGEST = 10**18
+_NO_BOX = [0, 0, 0, 0]
+"""What some tools write beside an outline."""
 _FIRST_PIXEL = 1.05
 """Fractions of an image, and a little more than all of it."""
 _AS_GOOD_AS = 0.001
@@ -149,7 +151,7 @@ class _Coco:
 
     def _place(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
         box = entry.get("bbox")
-        if box is None or box == []:
+        if box is None or box == [] or (box == _NO_BOX and entry.get("segmentation")):
             if not entry.get("segmentation"):
                 self.boxless += 1  # key points, or a word on the whole image
                 self.passed.append(image)

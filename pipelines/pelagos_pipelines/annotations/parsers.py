@@ -45,8 +45,9 @@ def labels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     """The rows of several label files of YOLO, which stand in ``file`` one after the other.
 
     Before them stand ``header`` bytes of JSON: names and lengths of the files. The document has the number of rows, and what is
-    wrong; raw holds how many rows, and how many polygons, are in each file (int32), then the class of each row (int32), then
-    left, top, width and height as fractions (float64).
+    wrong; raw holds, of each file (int32), how many rows, polygons, and polygons that may be key points of 2 and of 3 numbers it
+    has, and how many columns polygons have, then the class of each row (int32), then left, top, width and height as fractions
+    (float64).
     """
     with _refusals():
         header = orjson.loads(file.read(arguments["header"]))

@@ -72,6 +72,7 @@ class Labels:
     """The rows of one label file: classes (int32), and left, top, width and height as fractions (float64, [rows, 4]).
 
     ``polygons`` and ``boxes`` are how many there were of each, ``repeated`` how many rows were given before and are left out.
+    ``alike`` are polygons that may be key points of 2 and of 3 numbers, ``columns`` those that all polygons have, if any.
     """
 
     classes: Any
@@ -79,6 +80,8 @@ class Labels:
     polygons: int
     boxes: int
     repeated: int
+    alike: tuple[int, int]
+    columns: int
 
 
 @dataclass(frozen=True)
@@ -176,10 +179,10 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
     import numpy as np
 
     rows = answer.document["rows"]
-    parts = _cut(memoryview(answer.raw), 4 * files, 4 * files, 4 * rows, 32 * rows)
-    counts, polygons, ids = (np.frombuffer(part, np.int32) for part in parts[:3])
+    parts = _cut(memoryview(answer.raw), *(4 * files,) * 5, 4 * rows, 32 * rows)
+    counts, *others, ids = (np.frombuffer(part, np.int32) for part in parts[:6])
     _require_below(ids, classes)
-    sides = np.frombuffer(parts[3], np.float64).reshape(-1, 4)
+    sides = np.frombuffer(parts[6], np.float64).reshape(-1, 4)
     if (counts < 0).any() or int(counts.sum()) != rows:
         raise ValueError("counts")
     whose: Any = np.repeat(np.arange(files, dtype=np.int32), counts)
@@ -187,12 +190,13 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
     left = np.bincount(whose[kept], minlength=files)
     ends = np.cumsum(left)
     ids, sides = ids[kept], sides[kept]
-    return [
-        Labels(ids[end - size : end], sides[end - size : end], outlined, count - outlined, count - size)
-        for end, size, count, outlined in zip(
-            ends.tolist(), left.tolist(), counts.tolist(), polygons.tolist(), strict=True
-        )
-    ]
+    found = []
+    for index, (end, size, count) in enumerate(zip(ends.tolist(), left.tolist(), counts.tolist(), strict=True)):
+        polygons, two, three, columns = (int(part[index]) for part in others)
+        boxes, repeated = count - polygons, count - size
+        rows_of = slice(end - size, end)
+        found.append(Labels(ids[rows_of], sides[rows_of], polygons, boxes, repeated, (two, three), columns))
+    return found
 
 
 def _first_of_equal(whose: Any, classes: Any, sides: Any) -> Any:

@@ -34,6 +34,8 @@ NAME = "Yolo"
 VIEW = "yolo"
 TASK = Task.DETECTION
 LAYOUT = "data.yaml (names, train, val, test) or classes.txt, with images/ and labels/"
+_TELLING = 10
+"""Polygons of which not all lie like key points by chance."""
 _KEYS: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -59,6 +61,8 @@ class _Tally:
 
     used: set[int] = field(default_factory=set)
     polygons: int = 0
+    alike: tuple[int, int] = (0, 0)
+    columns: set[int] = field(default_factory=set)
     mixed: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     repeats: int = 0
@@ -68,10 +72,25 @@ class _Tally:
         self.used.update(labels.classes.tolist())
         self.polygons += labels.polygons
         self.repeats += labels.repeated
+        self.alike = (self.alike[0] + labels.alike[0], self.alike[1] + labels.alike[1])
+        self.columns |= {labels.columns} - {0}
         if labels.polygons and labels.boxes:
             self.mixed.append(path)
         if labels.repeated:
             self.repeated.append(path)
+
+    def require_outlines(self, where: str) -> None:
+        """Refuse rows that are key points, as far as that can be told: they would be read as polygons.
+
+        Raises:
+            RefusedError: FORMAT_INVALID.
+        """
+        if self.polygons and self.alike[1] == self.polygons and len(self.columns) == 1:
+            (columns,) = self.columns
+            raise hostile.invalid(
+                f"all {self.polygons} rows of more than 5 columns look like a box with key points of 3 numbers, the third 0, 1"
+                f" or 2, and {where} has no kpt_shape: add it, which would be [{(columns - 5) // 3}, 3]"
+            )
 
     def warnings(self, settings: _Settings) -> Iterator[str]:
         """What to say of them."""
@@ -79,6 +98,8 @@ class _Tally:
             yield f"{settings.where} has kpt_shape: of rows with key points the box is read, and the points are left out"
         if self.polygons:
             yield f"{self.polygons} rows are polygons; their bounding boxes are read, and the outlines are left out"
+        if self.polygons >= _TELLING and self.alike[0] == self.polygons and len(self.columns) == 1:
+            yield f"all polygons could as well be a box with key points each; if they are, add kpt_shape to {settings.where}"
         if self.mixed:
             yield (
                 f"{len(self.mixed)} label files hold boxes and polygons; a row with 5 columns is read as a box:"
@@ -129,6 +150,8 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     images = [path for path in tree.images if path not in left]
     labels = _labels(tree, [pairs.labels[path] for path in images], settings, tally, faults)
     records = list(_labelled(images, labels, listed, settings.names, sizes))
+    with faults.noting():
+        tally.require_outlines(settings.where)
     with faults.noting():
         used_names = {f"class {number}": settings.names[number] for number in sorted(tally.used)}
         hostile.require_distinct(used_names, settings.where)

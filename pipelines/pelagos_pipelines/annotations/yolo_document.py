@@ -30,6 +30,7 @@ _BOX_COLUMNS = 5
 _LONGEST_ID = 9
 _SPLITS = ("train", "val", "test")
 _INTEGER = r"^[-+]?(?:0|[1-9][0-9]{0,17})$"
+_ROUNDING = 0.01
 _FARTHEST = 0.5
 """By how much of an image a coordinate may lie outside of it and still be a fraction: what is over the edge is judged later."""
 
@@ -246,13 +247,18 @@ class Rows:
     counts: array[int] = field(default_factory=lambda: array("i"))
     outlined: array[int] = field(default_factory=lambda: array("i"))
     """Polygons in each file."""
+    alike: dict[int, array[int]] = field(default_factory=lambda: {2: array("i"), 3: array("i")})
+    """Those of them in each file that could as well be a box with key points of so many numbers."""
+    widths: array[int] = field(default_factory=lambda: array("i"))
+    """Columns of the polygons of each file; -1 when they differ."""
     ids: array[int] = field(default_factory=lambda: array("i"))
     sides: array[float] = field(default_factory=lambda: array("d"))
 
     def read(self, where: str, content: bytes) -> None:
         """One file. What is wrong in it is noted."""
         before = len(self.ids)
-        self.outlined.append(0)
+        for part in (self.outlined, *self.alike.values(), self.widths):
+            part.append(0)
         with self.faults.noting():
             for number, line in enumerate(lines_of(text_of(where, content)), start=1):
                 columns = line.split()
@@ -266,9 +272,9 @@ class Rows:
 
     def answer(self) -> Answer:
         """As parsers.labels hands it on."""
-        parts = (self.counts, self.outlined, self.ids, self.sides)
+        numbers = (self.counts, self.outlined, *self.alike.values(), self.widths, self.ids)
         document = {"rows": len(self.ids), "faults": self.faults.document()}
-        return Answer(document, b"".join(part.tobytes() for part in parts))
+        return Answer(document, b"".join((*(part.tobytes() for part in numbers), self.sides.tobytes())))
 
     def _row(self, columns: list[str], where: str) -> None:
         try:
@@ -313,8 +319,16 @@ class Rows:
                 f"{where}: width {sides[2]:g} and height {sides[3]:g}: a box without area; correct or remove the row",
                 "source",
             )
-        self.outlined[-1] += polygon
+        if polygon:
+            self._count(values)
         return sides
+
+    def _count(self, outline: Sequence[float]) -> None:
+        self.outlined[-1] += 1
+        width = len(outline) + 1
+        self.widths[-1] = width if self.widths[-1] in {0, width} else -1
+        for numbers, found in self.alike.items():
+            found[-1] += _is_like_points(outline, numbers)
 
     def _is_polygon(self, columns: int, where: str) -> bool:
         if columns == _BOX_COLUMNS:
@@ -355,6 +369,24 @@ def _require_fractions(values: Sequence[float], where: str, polygon: bool) -> No
                 f"{where}: {value:g} is no fraction of the image, from 0 to 1, which all values of a row are{hint}; divide pixels"
                 " by the image's width or height"
             )
+
+
+def _is_like_points(values: Sequence[float], numbers: int) -> bool:
+    """Whether the first four are a box in the image, and the others key points of so many numbers in that box.
+
+    The third number of a key point is 0, 1 or 2: whether it is to be seen.
+    """
+    x, y, width, height = values[:4]
+    points = values[4:]
+    if len(points) % numbers or (numbers == 3 and any(seen not in {0.0, 1.0, 2.0} for seen in points[2::3])):
+        return False
+    spans = ((x - width / 2, x + width / 2), (y - height / 2, y + height / 2))
+    in_image = all(first >= -_ROUNDING and last <= 1 + _ROUNDING for first, last in spans)
+    return in_image and all(
+        abs(one - x) <= width / 2 + _ROUNDING and abs(other - y) <= height / 2 + _ROUNDING
+        for one, other in zip(points[::numbers], points[1::numbers], strict=True)
+        if numbers == 2 or (one, other) != (0, 0)
+    )
 
 
 def _around(outline: Sequence[float]) -> tuple[float, float, float, float]:

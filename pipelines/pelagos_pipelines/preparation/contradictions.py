@@ -59,10 +59,9 @@ def settle(
         )
     if not richer or not dropping:
         return tuple(images), warnings
-    told = [f"{path} has those of {image.path}" for path, image in richer.items() if path != image.path]
+    told = [path if path == image.path else f"{path} has those of {image.path}" for path, image in richer.items()]
     warnings.append(
-        f"{len(richer)} identical images have more or fewer boxes than their like; most boxes are kept"
-        + (f": {few(told)}" if told else "")
+        f"{len(told)} images have other boxes than images that are identical; most boxes are kept: {few(told)}"
     )
     found = (richer.get(image.path, image) for image in images)
     return tuple(replace(image, boxes=rich.boxes) for image, rich in zip(images, found, strict=True)), warnings
