@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import (
+    alike,
     bombs,
     decoding,
     installation,
@@ -40,6 +41,7 @@ MEASUREMENTS = {
     "training": training.measure,
     "serving": serving.measure,
     "preparation": preparing.measure,
+    "alike": alike.measure,
     "decoding": decoding.measure,
     "bombs": bombs.measure,
     "installation": installation.measure,
