@@ -177,7 +177,7 @@ def test_the_area_of_a_mask_may_be_anything(tmp_path: Path) -> None:
         for mark, area in zip(content["annotations"], (135, 20 * 15, 71, float("nan"), "9"), strict=True):
             mark["area"] = area
 
-    boxes = [[5.0, 6, 20, 15], [5, 6, 21, 15], [5, 6, 22, 15], [5, 6, 23, 15], [5, 6, 24, 15]]
+    boxes = [[5.0, 6.0, width, 15.0] for width in (20.0, 21.0, 22.0, 23.0, 24.0)]
     assert len(read(source(tmp_path, {"a.png": boxes}, change)).images[0].boxes) == 5
 
 

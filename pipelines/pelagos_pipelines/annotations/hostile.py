@@ -1,7 +1,7 @@
 """Checks of what users' files say: names, paths, sizes of files. Every reader takes names and paths through here.
 
 Messages reach status, where more people read than may read the files: they name a file, a line or a field and what is wrong
-there, and never repeat what the file holds. Only class names that have passed here may be shown, and names of files.
+there, and never repeat text that the file holds. Shown may be numbers, names of files, and class names that have passed here.
 """
 
 from __future__ import annotations
