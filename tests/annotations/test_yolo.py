@@ -99,7 +99,7 @@ def test_an_image_without_a_label_file_is_left_out_by_name(tmp_path: Path) -> No
     assert [image.path for image in found.images] == ["images/a.png"]
     assert found.excluded == (Exclusion("images/b.png", ExclusionReason.UNLABELLED),)
     assert found.warnings == (
-        "1 images have no label file and are left out: images/b.png; one that shows nothing needs an empty label file",
+        "1 images have no label file and are left out: images/b.png; a background, which shows nothing, needs an empty one",
     )
 
 

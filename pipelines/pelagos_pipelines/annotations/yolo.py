@@ -214,7 +214,7 @@ def _warnings(
     if bare:
         yield (
             f"{len(bare)} images have no label file and are left out: {hostile.few(bare)};"
-            " one that shows nothing needs an empty label file"
+            " a background, which shows nothing, needs an empty one"
         )
     if unused:
         yield f"classes that no annotation uses are left out: {hostile.few(unused)}"

@@ -77,7 +77,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     kept = tuple(_sized(image, seen[image.path], faults) for image in images if image.path not in dropped)
     if not kept:
         raise _nothing_left(len(seen), len(others) + len(corrupt), len(small), rules)
-    warnings += _turned([image for image in images if image.path not in dropped], seen)
+    doubtful = _turned([image for image in images if image.path not in dropped], seen)
     kept, clipped = _on_their_images(kept, collection.classes, faults)
     faults.refuse_any()
     if clipped:
@@ -89,7 +89,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     if corrupt:
         reasons = few(f"{path} ({seen[path].problem})" for path in corrupt)
         warnings.append(f"{len(corrupt)} unreadable images were dropped: {reasons}")
-    warnings += _remarks([image.path for image in kept], seen)
+    warnings += _remarks([image.path for image in kept], seen, doubtful)
     return Cleaned(
         replace(collection, images=kept, warnings=(*collection.warnings, *warnings)),
         repeats,
@@ -131,20 +131,13 @@ def _sized(image: ImageRecord, inspection: Inspection, faults: Faults) -> ImageR
 
 def _turned(images: Sequence[ImageRecord], seen: Mapping[str, Inspection]) -> list[str]:
     """Images of which nothing tells whether their boxes were drawn on the upright image: no size, or one that turning keeps."""
-    doubtful = [
+    return [
         image.path
         for image in images
         if image.boxes
         and _TURNED in seen[image.path].remarks
         and (image.width is None or image.height is None or image.width == image.height)
     ]
-    if not doubtful:
-        return []
-    told = (
-        f"{len(doubtful)} images with boxes are turned by their EXIF orientation, and their labels do not tell how they lay when"
-        f" they were drawn; they are taken as drawn on the upright one, as ultralytics takes them: {few(doubtful)}; look at them"
-    )
-    return [told]
 
 
 def _on_their_images(
@@ -174,10 +167,19 @@ def _on_their_images(
     return tuple(placed), clipped
 
 
-def _remarks(paths: Sequence[str], seen: Mapping[str, Inspection]) -> list[str]:
-    """What is odd about images that are used."""
+def _remarks(paths: Sequence[str], seen: Mapping[str, Inspection], doubtful: Sequence[str]) -> list[str]:
+    """What is odd about images that are used. Of ``doubtful`` ones, more is to be said than that they are turned."""
+    unsure = set(doubtful)
     found = {remark: [path for path in paths if remark in seen[path].remarks] for remark in REMARKS}
-    return [f"{len(odd)} {REMARKS[remark]}: {few(odd)}" for remark, odd in found.items() if odd]
+    found[_TURNED] = [path for path in found[_TURNED] if path not in unsure]
+    told = [f"{len(odd)} {REMARKS[remark]}: {few(odd)}" for remark, odd in found.items() if odd]
+    if doubtful:
+        told.append(
+            f"{len(doubtful)} images with boxes are turned by their EXIF orientation, and their labels do not tell how they lay"
+            " when they were drawn; they are taken as drawn on the upright one, as ultralytics takes them:"
+            f" {few(doubtful)}; look at them"
+        )
+    return told
 
 
 def _other_kinds(paths: Sequence[str]) -> RefusedError:
