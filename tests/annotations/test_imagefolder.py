@@ -96,6 +96,8 @@ def _read(root: Path, class_folder: ClassFolder | None, name: str = "Auto") -> C
         ("hold-out", "test"),
         ("03_test_images", "test"),
         ("testset", "test"),
+        ("tst", "test"),
+        ("validate", "validation"),
     ],
 )
 def test_what_tools_call_a_split_is_one(tmp_path: Path, folder: str, split: str) -> None:
@@ -110,7 +112,7 @@ def test_folders_of_splits_without_one_for_training_are_no_classes(tmp_path: Pat
     assert read(tmp_path, Task.CLASSIFICATION).classes == ("cod", "eel")
 
 
-@pytest.mark.parametrize("folder", ["unlabelled", "Unlabeled", "unannotated_images", "unlabelled/batch1"])
+@pytest.mark.parametrize("folder", ["unlabelled", "Unlabeled", "unannotated_images", "unlabelled/batch1", "to_label"])
 @pytest.mark.parametrize("others", [("cod", "eel"), ("train/cod", "train/eel", "test/cod", "test/eel")])
 def test_unlabelled_images_are_left_out_counted_and_named(tmp_path: Path, folder: str, others: tuple[str, ...]) -> None:
     _folders(tmp_path, *others, folder)
@@ -138,7 +140,7 @@ def test_a_folder_beside_splits_that_is_none_is_refused_with_the_choice(tmp_path
     assert _refusal(tmp_path).reason is Reason.FORMAT_INVALID
 
 
-@pytest.mark.parametrize("folder", ["test", "train", "holdout", "eval", "predictions", "fold1", "dev"])
+@pytest.mark.parametrize("folder", ["test", "train", "holdout", "eval", "predictions", "fold1", "dev", "split1"])
 def test_a_folder_named_like_a_split_beside_classes_is_never_a_class_without_a_word(
     tmp_path: Path, folder: str
 ) -> None:
@@ -222,6 +224,19 @@ def test_folders_that_look_like_taxa_in_a_tree_are_refused_with_the_choice(
     assert "set classFolder to Last" in failure.message
 
 
+@pytest.mark.parametrize("above", [("2006", "2007"), ("HE542", "PS121"), ("entrenamiento", "prueba")])
+def test_folders_of_the_same_names_below_others_may_be_the_classes_and_are_refused_with_the_choice(
+    tmp_path: Path, above: tuple[str, ...]
+) -> None:
+    _folders(tmp_path, *(f"{one}/{name}" for one in above for name in ("cod", "eel")))
+    failure = _refusal(tmp_path, "Auto")
+    assert (failure.reason, failure.field) == (Reason.FORMAT_INVALID, "classFolder")
+    assert f"{above[0]}: cod, eel; {above[1]}: cod, eel" in failure.message
+    assert "set classFolder to Last" in failure.message
+    assert _read(tmp_path, "Last").classes == ("cod", "eel")
+    assert _read(tmp_path, "First").classes == tuple(sorted(above))
+
+
 def test_the_last_folder_is_the_class_when_told_so(tmp_path: Path) -> None:
     _folders(tmp_path, *TAXA, "Copepoda", "Detritus")
     found = _read(tmp_path, "Last")
@@ -259,10 +274,9 @@ def test_folders_above_a_class_that_lies_in_several_are_groups(tmp_path: Path) -
     "folders",
     [
         ("cod/station-4", "cod/station-5", "eel/station-6", "eel/station-7"),
-        ("cod/pier", "cod/reef", "eel/pier", "eel/reef"),
         ("cod/pier", "eel"),
     ],
-    ids=["numbered", "the same below each class", "only below one class"],
+    ids=["numbered", "only below one class"],
 )
 def test_folders_that_look_like_groups_are_groups_and_said(tmp_path: Path, folders: tuple[str, ...]) -> None:
     _folders(tmp_path, *folders)

@@ -136,7 +136,7 @@ class DatasetSpec(BaseSpec):
         Field(
             description="For ImageFolder with folders in folders. First: the upper folder is the class, those below it are "
             "groups, such as stations. Last: the folder in which an image lies is its class, as in a tree of taxa. Default: "
-            "First, unless the names look like such a tree, which is refused."
+            "First, unless several classes have folders below that may be classes as well, which is refused."
         ),
     ] = None
     task: Annotated[Literal["Classification", "Detection"], Field(description="What models trained on it do.")]

@@ -35,17 +35,22 @@ LAYOUT = "a folder per class with its images, or train, val and test with a fold
 _LABEL_FILES = frozenset({".json", ".yaml", ".yml", ".xml"})
 _LABEL_FOLDERS = frozenset({"images", "labels", "annotations"})
 _UNLABELLED = frozenset(
-    {"unlabelled", "unlabeled", "unannotated", "nolabel", "nolabels", "withoutlabel", "withoutlabels"}
+    {
+        *("unlabelled", "unlabeled", "unlabel", "unannotated", "nolabel", "nolabels", "withoutlabel", "withoutlabels"),
+        *("notlabelled", "notlabeled", "notannotated", "tolabel", "tobelabelled", "tobelabeled", "toannotate"),
+    }
 )
 _DOUBTFUL = frozenset(
     {
         *("eval", "evaluate", "evaluation", "predict", "prediction", "predictions", "inference", "infer"),
-        *("trainval", "traintest", "trainvaltest", "valtest", "fold", "folds", "crossval"),
+        *("trainval", "traintest", "trainvaltest", "valtest", "fold", "folds", "crossval", "subset"),
         *("labelled", "labeled", "annotated"),
     }
 )
 """Names of parts of the data of which it is open which split they are."""
-_CATCH_ALL = frozenset({"unknown", "unsorted", "unclassified", "unidentified", "undetermined"})
+_CATCH_ALL = frozenset(
+    {"unknown", "unsorted", "unclassified", "unidentified", "undetermined", "todo", "misc", "none", "null", "na"}
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def _lying_loose(images: Sequence[str], depth: int) -> str | None:
 def _mixed(tops: Sequence[str]) -> str | None:
     """Folders named like splits beside others: either could be meant."""
     splits = [top for top in tops if split_of(top)]
-    doubtful = [top for top in tops if plain_words(top) in _DOUBTFUL]
+    doubtful = [top for top in tops if plain_words(top) in _DOUBTFUL or (len(tops) > 1 and _says_nothing(top))]
     others = [top for top in tops if top not in {*splits, *doubtful}]
     if doubtful:
         beside = [top for top in tops if top not in doubtful]
@@ -175,6 +180,11 @@ def _mixed(tops: Sequence[str]) -> str | None:
             f" when {few(others)} are classes, so that {few(splits)} should be one, too, rename that"
         )
     return None
+
+
+def _says_nothing(name: str) -> bool:
+    """Whether a name is made of words such as "set" and "images" alone, as in ``split1``. Numbers may be classes."""
+    return not plain_words(name) and any(letter.isalpha() for letter in name)
 
 
 def _nested_splits(images: Sequence[str], depth: int) -> str | None:
@@ -204,7 +214,7 @@ def _splits_below(images: Sequence[str]) -> tuple[int | None, str | None]:
 
 
 def _require_flat(layout: _Layout) -> None:
-    """Refuse what looks like taxa in a tree: folders below the class folders that differ from class to class."""
+    """Refuse folders below the class folders that may be the classes: all but numbered ones, as of stations or hauls."""
     below: dict[str, set[str]] = defaultdict(set)
     for path in layout.images:
         label, folder = _part(path, layout.depth), _part(path, _first_between(layout))
@@ -212,14 +222,16 @@ def _require_flat(layout: _Layout) -> None:
             below[label].add(folder)
     deep = dict(sorted(below.items()))
     of = Counter(name for names in deep.values() for name in names)
-    shared = sum(count > 1 for count in of.values())
     numbered = sum(bool(re.search(r"\d", name)) for name in of)
-    if len(deep) < 2 or 2 * shared >= len(of) or 2 * numbered >= len(of):
+    if len(deep) < 2 or 2 * numbered >= len(of):
         return
+    shared = 2 * sum(count > 1 for count in of.values()) >= len(of)
     shown = "; ".join(f"{hostile.printable(label)}: {few(sorted(names), 3)}" for label, names in [*deep.items()][:3])
+    said = "have the same names" if shared else "differ from one to the other"
+    like = "as classes below years, cameras or splits do" if shared else "as taxa in a tree do"
     raise RefusedError(
         Reason.FORMAT_INVALID,
-        f"the folders below {few(deep)} differ from one to the other ({shown}), as taxa in a tree do: set classFolder to Last"
+        f"the folders below {few(deep)} {said} ({shown}), {like}: set classFolder to Last"
         " when the folder in which an image lies is its class, or to First when the upper folders are the classes and those"
         " below them are groups, such as stations",
         "classFolder",
