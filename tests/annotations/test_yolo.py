@@ -187,3 +187,41 @@ def test_a_path_that_is_the_source_itself_is_no_reason_for_a_warning(tmp_path: P
     text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5")
 
     assert read(tmp_path).warnings == ()
+
+
+def test_names_and_lists_of_darknet_are_read_as_cvat_writes_them(tmp_path: Path) -> None:
+    text(tmp_path / "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
+    text(tmp_path / "obj.names", "cod\neel\n")
+    for number, split in enumerate(("train", "valid")):
+        photo(tmp_path / f"obj_{split}_data" / f"{number}.png", 100, 100, seed=number)
+        text(tmp_path / f"obj_{split}_data" / f"{number}.txt", f"{number} 0.5 0.5 0.5 0.5\n")
+        text(tmp_path / f"{split}.txt", f"data/obj_{split}_data/{number}.png\n")
+    photo(tmp_path / "cover.png")
+
+    found = read(tmp_path)
+
+    assert found.classes == ("cod", "eel")
+    assert [image.split for image in found.images] == ["train", "validation"]
+    assert found.annotation_files[:3] == ("obj.names", "train.txt", "valid.txt")
+    assert found.excluded == (Exclusion("cover.png", ExclusionReason.UNLISTED),)
+
+
+def test_a_path_of_another_machine_may_end_in_a_folder_that_says_nothing(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: /home/me/fish/images\n")
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5\n")
+    assert read(tmp_path).images[0].split == "train"
+
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: /home/me/fish/images\nval: /home/me/fish/valid/images\n")
+    with pytest.raises(RefusedError, match=r"data\.yaml: val "):
+        read(tmp_path)
+
+
+def test_a_label_file_of_two_images_is_named(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\n")
+    for seed, name in enumerate(("a.png", "a.jpg", "b.png")):
+        photo(tmp_path / "images" / name, seed=seed)
+        text(tmp_path / "labels" / f"{name[0]}.txt", "0 0.5 0.5 0.5 0.5\n")
+    assert read(tmp_path).warnings == (
+        "1 label files have the name of more than one image, and each of these gets their boxes: labels/a.txt; check them",
+    )

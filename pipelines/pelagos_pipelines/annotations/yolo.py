@@ -1,5 +1,5 @@
 """YOLO detection: data.yaml with the class names, images/ and labels/ with one text file per image. Layouts of ultralytics,
-Roboflow and Label Studio (which writes classes.txt instead).
+Roboflow and Label Studio (which writes classes.txt instead), and of darknet and CVAT (obj.names, with train.txt and the like).
 
 A row is ``class x y width height``: centre and size as fractions of the upright image. Polygons become their bounding box.
 data.yaml is parsed by us and never handed to a framework: ultralytics executes its key ``download``.
@@ -8,6 +8,7 @@ data.yaml is parsed by us and never handed to a framework: ultralytics executes 
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from pelagos_pipelines.annotations.model import (
     Sizes,
     Tree,
     declared,
+    split_of,
     suffix,
 )
 from pelagos_pipelines.contract import SPLITS, ExclusionReason, RefusedError, Split, Task
@@ -33,9 +35,11 @@ from pelagos_pipelines.contract import SPLITS, ExclusionReason, RefusedError, Sp
 NAME = "Yolo"
 VIEW = "yolo"
 TASK = Task.DETECTION
-LAYOUT = "data.yaml (names, train, val, test) or classes.txt, with images/ and labels/"
+LAYOUT = "data.yaml (names, train, val, test), classes.txt or obj.names, with images/ and labels/"
 _TELLING = 10
 """Polygons of which not all lie like key points by chance."""
+_LISTS = ("train.txt", "valid.txt", "val.txt", "test.txt")
+"""In which darknet and CVAT list the images of a split, beside obj.names."""
 _KEYS: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -129,7 +133,7 @@ class _Listed:
 
 def recognises(tree: Tree) -> bool:
     """Whether there is a data.yaml, or class names with label files."""
-    if _yaml_files(tree):
+    if _yaml_files(tree) or _names_file(tree):
         return True
     return "classes.txt" in tree.known and any("labels" in PurePosixPath(path).parts for path in tree.files)
 
@@ -161,7 +165,8 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     classes, unused = declared([name for name in settings.names if name], records)
     if not classes and any(map(sizes, tree.images)):
         raise hostile.unannotated(LAYOUT)
-    used = sorted({pairs.labels[path] for path in images})
+    owners = Counter(pairs.labels[path] for path in images)
+    used = sorted(owners)
     return Collection(
         TASK,
         classes,
@@ -169,6 +174,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
         (
             *settings.warnings,
             *tally.warnings(settings),
+            *_of_several(owners),
             *_warnings(settings.where, listed, pairs, unlisted, bare, unused),
         ),
         tuple(_excluded(tree, pairs, unlisted, bare, set(used))),
@@ -185,6 +191,14 @@ def _excluded(
     others = sorted({pairs.labels[path] for path in unlisted if path in pairs.labels} - used)
     yield from (Exclusion(path, ExclusionReason.UNLISTED) for path in others)
     yield from (Exclusion(path, ExclusionReason.LABEL_WITHOUT_IMAGE) for path in pairs.empty)
+
+
+def _of_several(owners: Mapping[str, int]) -> Iterator[str]:
+    if several := [path for path, count in sorted(owners.items()) if count > 1]:
+        yield (
+            f"{len(several)} label files have the name of more than one image, and each of these gets their boxes:"
+            f" {hostile.few(several)}; check them"
+        )
 
 
 def _warnings(
@@ -270,27 +284,42 @@ def _settings(tree: Tree, faults: Faults) -> _Settings:
         raise hostile.invalid(f"there is more than one settings file: {hostile.few(files)}; keep one")
     if files:
         return _from_yaml(tree, files[0], faults)
-    if "classes.txt" not in tree.known:
+    path = "classes.txt" if "classes.txt" in tree.known else _names_file(tree)
+    if path is None:
         raise hostile.invalid(f"there is neither data.yaml nor classes.txt{_deeper(tree)}; Yolo expects {LAYOUT}")
-    return _from_lines(reading.lines(tree, "classes.txt", reading.MAX_SETTINGS), faults)
+    lists = [one for one in _LISTS if path != "classes.txt" and one in tree.known]
+    splits = {split: tuple(one for one in lists if split_of(one[:-4]) == split) for split in SPLITS}
+    found = _from_lines(path, reading.lines(tree, path, reading.MAX_SETTINGS), faults)
+    return replace(found, splits={split: files for split, files in splits.items() if files})
 
 
-def _from_lines(lines: Sequence[tuple[int, str]], faults: Faults) -> _Settings:
+def _names_file(tree: Tree) -> str | None:
+    """obj.names, as darknet and CVAT write it, under whatever name."""
+    found = [path for path in tree.files if "/" not in path and suffix(path) == ".names"]
+    return found[0] if len(found) == 1 else None
+
+
+def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> _Settings:
     """classes.txt: the number of its line is what names a class, also after an empty line."""
+    where = hostile.printable(path)
     if lines and lines[-1][0] > hostile.MAX_CLASSES:
-        raise hostile.invalid(f"classes.txt declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
+        raise hostile.invalid(f"{where} declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
     names = [""] * (lines[-1][0] if lines else 0)
     for number, line in lines:
         names[number - 1] = f"class {number - 1}"  # of one with a faulty name the rows are no further faults
         with faults.noting():
-            names[number - 1] = hostile.class_name(line, f"classes.txt, line {number}")
+            names[number - 1] = hostile.class_name(line, f"{where}, line {number}")
+            if line.startswith("#"):
+                raise hostile.invalid(
+                    f"{where}, line {number} begins with #: a comment would count as a class; remove the line, or the character"
+                )
     empty = [f"line {number}" for number, name in enumerate(names, start=1) if not name]
     warnings = hostile.recomposed(names[number - 1] for number, line in lines if not hostile.is_composed(line))
     if empty:
         warnings.append(
-            f"classes.txt has {len(empty)} empty lines before its last name, which keep their number: {hostile.few(empty)}"
+            f"{where} has {len(empty)} empty lines before its last name, which keep their number: {hostile.few(empty)}"
         )
-    return _Settings("classes.txt", "classes.txt", tuple(names), {}, PurePosixPath(), tuple(warnings))
+    return _Settings(path, where, tuple(names), {}, PurePosixPath(), tuple(warnings))
 
 
 def _deeper(tree: Tree) -> str:
@@ -344,7 +373,7 @@ def _images_of(tree: Tree, settings: _Settings, entry: str, where: str, found: _
     try:
         inner = hostile.relative(plain, where)
     except RefusedError:  # as on its author's machine
-        meant = _meant(tree, plain)
+        meant = _meant(tree, plain) or _end_of(tree, plain)
         if len(meant) != 1:
             raise
     else:
@@ -373,6 +402,15 @@ def _meant(tree: Tree, entry: str) -> Sequence[str]:
         most = max((len(named[one]) for one in fitting), default=0)
         meant = [one for one in fitting if len(named[one]) == most]
     return [one for one in meant if not any(one.startswith(f"{other}/") for other in meant)]
+
+
+def _end_of(tree: Tree, entry: str) -> Sequence[str]:
+    """The folder with images that a path of another machine ends in, when none of those above it names a split."""
+    parts = PurePosixPath(entry).parts
+    folders = {naming.folded(one): one for one in _folders(tree)}
+    ends = [naming.folded("/".join(parts[start:])) for start in range(1, len(parts))]
+    found = [folders[end] for end in ends if end in folders][:1]
+    return [] if any(split_of(part) for part in parts[: len(parts) - len(PurePosixPath(*found).parts)]) else found
 
 
 def _folders(tree: Tree) -> list[str]:
