@@ -167,9 +167,19 @@ def test_boxes_whose_area_tells_that_they_are_corners_are_refused(tmp_path: Path
 
     message = refusal(source(tmp_path, {"a.png": [[5.0, 6, 20, 15], [1, 1, 9.5, 8.25]]}, change))
     assert message.startswith(
-        "2 of 2 boxes have the area of left, top, right and bottom, not of x, y, width and height"
+        "2 of 2 boxes are left, top, right and bottom, by their area or their polygons, not x, y, width and height"
     )
     assert "annotations.json: annotations[0].bbox, annotations.json: annotations[1].bbox" in message
+
+
+def test_boxes_around_which_polygons_lie_only_as_corners_are_refused(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        for mark in content["annotations"]:
+            left, top, right, bottom = mark["bbox"]
+            mark |= {"area": 50, "segmentation": [[left, top, right, top, right, bottom]]}
+
+    message = refusal(source(tmp_path, {"a.png": [[5.0, 6, 20, 15], [3, 4, 9.5, 8.25]]}, change))
+    assert message.startswith("2 of 2 boxes are left, top, right and bottom, by their area or their polygons")
 
 
 def test_the_area_of_a_mask_may_be_anything(tmp_path: Path) -> None:
@@ -207,6 +217,39 @@ def test_an_annotation_that_is_given_twice_counts_once(tmp_path: Path) -> None:
         [("cod", 1)],
     ]
     assert "1 annotations repeat another of the same image, category and box; one of each is kept" in found.warnings
+
+
+def test_an_annotation_that_is_given_again_with_other_digits_counts_once(tmp_path: Path) -> None:
+    box = [5.25, 6.125, 20.5, 15.75]
+    again: list[list[float]] = [
+        [5, 6, 20, 16],
+        [5.3, 6.1, 20.5, 15.8],
+        [8.0, 8.0, 9, 9],
+        [8.01, 7.99, 9, 9],
+        [9.0, 8, 9, 9],
+        [5, 6, 22, 16],
+    ]
+
+    found = read(source(tmp_path, {"a.png": [box, *again], "b.png": [box]}, lambda content: None))
+
+    kept = [[tuple(round(side, 2) for side in (one.x, one.width)) for one in image.boxes] for image in found.images]
+    assert kept == [[(5.25, 20.5), (8, 9), (9, 9), (5, 22)], [(5.25, 20.5)]]
+    assert "3 annotations repeat another of the same image, category and box; one of each is kept" in found.warnings
+
+
+def test_boxes_of_a_row_that_moves_on_by_little_are_not_all_taken_for_one(tmp_path: Path) -> None:
+    boxes = [[5 + number / 4, 6, 9, 9] for number in range(40)]
+    found = read(source(tmp_path, {"a.png": boxes}, lambda content: None))
+    assert 8 <= len(found.images[0].boxes) <= 20
+
+
+def test_names_that_are_none_are_no_further_fault_of_being_equal(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["categories"] = [{"id": 7, "name": 1}, {"id": 8, "name": 2}]
+        content["annotations"][1]["category_id"] = 8
+
+    message = refusal(source(tmp_path, {"a.png": [[1, 1, 9, 9], [2, 2, 9, 9]]}, change))
+    assert message.startswith("2 faults: (1) annotations.json: categories[0].name is no class name")
 
 
 @pytest.mark.parametrize("name", ["cod", " cod "], ids=repr)

@@ -132,6 +132,11 @@ def test_lines_end_where_editors_end_them(tmp_path: Path, end: str) -> None:
     assert [box.label for box in read(root).images[0].boxes] == ["sea\x85cow", "diatom"]
 
 
+def test_a_comment_among_class_names_is_refused_with_its_line(tmp_path: Path) -> None:
+    message = refusal(lines(tmp_path, "cod\n# all others\neel\n", "0 0.5 0.5 0.5 0.5\n"))
+    assert message.startswith("classes.txt, line 2 begins with #: a comment would count as a class")
+
+
 def test_a_row_of_a_class_whose_line_is_empty_is_refused(tmp_path: Path) -> None:
     message = refusal(lines(tmp_path, "copepod\n\ndiatom\n", "1 .5 .5 .5 .5"))
     assert message.startswith("labels/0.txt, line 1: class 1 has no name: its line, 2, is empty in classes.txt")

@@ -169,7 +169,8 @@ def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
                 continue
             if found in reading.images or found in reading.unlabelled:
                 raise hostile.invalid(
-                    f"{place} is {hostile.printable(found)}, which is listed before; list an image once"
+                    f"{place} is {hostile.printable(found)}, which is listed before; list an image once, and keep"
+                    " one of annotation files that say the same"
                 )
             if number in content.passed and not boxes[number]:
                 reading.unlabelled[found] = None
@@ -207,7 +208,8 @@ def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
         )
     with reading.faults.noting():
         used = sorted(set(content.classes.tolist()))
-        hostile.require_distinct({f"id {content.ids[column]}": content.names[column] for column in used}, where)
+        named = {f"id {content.ids[column]}": name for column in used if (name := content.names[column])}
+        hostile.require_distinct(named, where)  # one without a name is a fault, which was noted
 
 
 def _boxes(content: reading_.Coco) -> Sequence[Boxes]:

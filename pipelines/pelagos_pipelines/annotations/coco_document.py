@@ -29,6 +29,8 @@ _NO_BOX = [0, 0, 0, 0]
 """What some tools write beside an outline."""
 _FIRST_PIXEL = 1.05
 """Fractions of an image, and a little more than all of it."""
+_ROUNDED = 1.0
+"""Pixels by which a box may differ from that of its polygons and be the same."""
 _AS_GOOD_AS = 0.001
 """By what share two areas may differ and be the same."""
 
@@ -163,7 +165,7 @@ class _Coco:
         else:
             sides = _sides(box, f"{place}.bbox")
             self.shaped += bool(entry.get("segmentation") or entry.get("keypoints"))
-            if _is_cornered(sides, entry.get("area")):
+            if _is_cornered(sides, entry.get("area")) or _is_cornered_around(sides, entry.get("segmentation")):
                 self._note("cornered", self.cornered, f"{place}.bbox")
         self.rotated += _is_rotated(entry.get("attributes"))
         _require_pixels(sides, place)
@@ -179,8 +181,8 @@ class _Coco:
         if 2 * self.many["cornered"] > len(self.whose):
             self.faults.add(
                 hostile.invalid(
-                    f"{self.many['cornered']} of {len(self.whose)} boxes have the area of left, top, right and bottom, not of"
-                    f" x, y, width and height, which COCO has: {hostile.few(self.cornered, of=self.many['cornered'])};"
+                    f"{self.many['cornered']} of {len(self.whose)} boxes are left, top, right and bottom, by their area or their"
+                    f" polygons, not x, y, width and height, as in COCO: {hostile.few(self.cornered, of=self.many['cornered'])};"
                     " export it again"
                 )
             )
@@ -372,6 +374,20 @@ def _is_cornered(sides: tuple[float, float, float, float], area: object) -> bool
     if math.isclose(right * bottom, stated, rel_tol=_AS_GOOD_AS):
         return False
     return stated > 0 and math.isclose((right - left) * (bottom - top), stated, rel_tol=_AS_GOOD_AS)
+
+
+def _is_cornered_around(sides: tuple[float, float, float, float], outline: object) -> bool:
+    """The same, told by the polygons that lie in the box."""
+    left, top, right, bottom = sides
+    if not (right > left and bottom > top and isinstance(outline, list) and outline):
+        return False
+    try:
+        x, y, width, height = outlines.box_of(outline, "", None)
+    except RefusedError:  # it is not needed
+        return False
+    corners = (left - x, top - y, right - x - width, bottom - y - height)
+    box = (left - x, top - y, right - width, bottom - height)
+    return max(map(abs, corners)) <= _ROUNDED < max(map(abs, box))
 
 
 def _is_rotated(attributes: object) -> bool:

@@ -28,6 +28,11 @@ _MEMORY = 256 * MEBIBYTE
 """Of a child. A file is read in pieces, so that its size hardly matters."""
 _BATCH_BYTES = 4 * MEBIBYTE
 _BATCH_FILES = 1000
+_ROUNDED_PIXELS, _ROUNDED_FRACTION = 0.5, 0.0001
+"""By what all sides of a box may differ from those of another of the same class and be the same, written with other digits."""
+_GRIDS = 5
+_FAR = 2.0**40
+_MIXING = 0x9E3779B97F4A7C1
 _COUNTED = ("crowds", "boxless", "outlined", "shaped", "rotated")
 _SLOWNESS = 6
 """Real seconds for a second of processor time, when the machine is busy."""
@@ -71,7 +76,7 @@ class Settings:
 class Labels:
     """The rows of one label file: classes (int32), and left, top, width and height as fractions (float64, [rows, 4]).
 
-    ``polygons`` and ``boxes`` are how many there were of each, ``repeated`` how many rows were given before and are left out.
+    ``polygons`` and ``boxes`` are how many there were of each, ``repeated`` how many rows repeat an earlier one and are left out.
     ``alike`` are polygons that may be key points of 2 and of 3 numbers, ``columns`` those that all polygons have, if any.
     """
 
@@ -125,7 +130,7 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
     _require_below(left, len(images))
     _require_below(classes, min(len(names), len(ids)))
     sides = np.frombuffer(parts[5], np.float64).reshape(-1, 4)
-    kept = _first_of_equal(whose, classes, sides)
+    kept = _first_of_equal(whose, classes, sides, _ROUNDED_PIXELS)
     return Coco(
         ids=ids,
         names=names,
@@ -186,7 +191,7 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
     if (counts < 0).any() or int(counts.sum()) != rows:
         raise ValueError("counts")
     whose: Any = np.repeat(np.arange(files, dtype=np.int32), counts)
-    kept = _first_of_equal(whose, ids, sides)
+    kept = _first_of_equal(whose, ids, sides, _ROUNDED_FRACTION)
     left = np.bincount(whose[kept], minlength=files)
     ends = np.cumsum(left)
     ids, sides = ids[kept], sides[kept]
@@ -199,16 +204,32 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
     return found
 
 
-def _first_of_equal(whose: Any, classes: Any, sides: Any) -> Any:
-    """Indices, ascending, of the boxes without those that repeat an earlier one of the same image and class to the last digit."""
+def _first_of_equal(whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
+    """Indices, ascending, of the boxes without those that repeat an earlier one of the same image and class, but for rounding."""
     import numpy as np
 
+    kept: Any = np.arange(len(whose))
     order = np.lexsort((*sides.T, classes, whose))  # stable: the first of equal ones comes first
-    if not len(order):
-        return order
     rows = (whose[order], classes[order], *sides[order].T)
-    repeats = np.logical_and.reduce([column[1:] == column[:-1] for column in rows])
-    return np.sort(order[np.concatenate(([True], ~repeats))])
+    kept = np.delete(kept, order[1:][np.logical_and.reduce([column[1:] == column[:-1] for column in rows])])
+    # Of five grids, four sides fall apart in four at most. In a cell, boxes are compared with the first of those like it.
+    for shift in range(_GRIDS):
+        cells = np.clip(sides[kept] / (_GRIDS * rounded), -_FAR, _FAR) + shift / _GRIDS
+        key = whose[kept].astype(np.int64)
+        for column in (classes[kept], *np.floor(cells).astype(np.int64).T):
+            key = key * _MIXING + column
+        order = np.argsort(key, kind="stable")
+        boxes = kept[order]
+        follows = np.concatenate(([False], _are_near(boxes[1:], boxes[:-1], whose, classes, sides, rounded)))
+        first = np.maximum.accumulate(np.where(follows, 0, np.arange(len(boxes))))
+        kept = np.delete(kept, order[follows & _are_near(boxes, boxes[first], whose, classes, sides, rounded)])
+    return kept
+
+
+def _are_near(some: Any, others: Any, whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
+    """Of boxes and others, given by their indices, which pairs are the same but for rounding."""
+    near = (abs(sides[some] - sides[others]) <= rounded).all(axis=1)
+    return near & (whose[some] == whose[others]) & (classes[some] == classes[others])
 
 
 def _batches(tree: Tree, paths: Iterable[str]) -> Iterator[list[tuple[str, bytes]]]:
