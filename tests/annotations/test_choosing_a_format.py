@@ -60,3 +60,21 @@ def test_annotations_of_another_task(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="set task to Classification") as caught:
         read(tmp_path, Task.DETECTION)
     assert caught.value.failure.reason is Reason.TASK_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("file", "hint"),
+    [
+        ("result.json", r"If result\.json is of Coco, set format to Coco\."),
+        (
+            "Annotations/a.xml",
+            r"Annotations/a\.xml may be of Pascal VOC, which is not read: convert them to Coco or Yolo\.",
+        ),
+        ("fish/data.yaml", r"fish/data\.yaml may be of Yolo: let source\.volume\.path name its folder\."),
+    ],
+)
+def test_what_the_files_look_like_to_a_person_is_said(tmp_path: Path, file: str, hint: str) -> None:
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / file, "{}")
+    with pytest.raises(RefusedError, match=rf"{hint} What keeps them"):
+        read(tmp_path)

@@ -51,3 +51,13 @@ def test_images_in_more_than_one_split_are_not_said_to_be_in_none(tmp_path: Path
     assert caught.value.failure.reason is Reason.SPLIT_IMPOSSIBLE
     assert "but 6 images stand in more than one split (images/0.jpg, " in caught.value.failure.message
     assert "no split" not in caught.value.failure.message
+
+
+def test_a_split_that_is_impossible_is_told_with_what_was_left_out_before(tmp_path: Path) -> None:
+    source = _source(tmp_path)
+    for number in range(1, 6):
+        (source / "fish" / "labels" / f"{number}.txt").unlink()
+    with pytest.raises(
+        RefusedError, match=r"1 distinct images cannot be divided .*\. Left out before were 5 Unlabelled: im"
+    ):
+        _prepare(source)

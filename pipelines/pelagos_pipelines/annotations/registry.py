@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from pelagos_pipelines.annotations import coco, imagefolder, yolo
-from pelagos_pipelines.annotations.hostile import few
-from pelagos_pipelines.annotations.model import Collection, Format, Sizes, Tree
+from pelagos_pipelines.annotations.hostile import MAX_NAMED, few
+from pelagos_pipelines.annotations.model import Collection, Format, Sizes, Tree, suffix
 from pelagos_pipelines.contract import ClassFolder, Reason, RefusedError, Task
 
 FORMATS: Sequence[Format] = (imagefolder, coco, yolo)
@@ -62,12 +63,26 @@ def detect(tree: Tree) -> Format:
         layouts = "; ".join(f"{known.NAME}: {known.LAYOUT}" for known in FORMATS)
         # Every folder of images is nearly an ImageFolder, so that it helps to know what is in the way.
         found = (
-            f"the files fit no known format (found {few(tree.files)}). What keeps them from being an {imagefolder.NAME}:"
+            f"the files fit no known format (found {few(tree.files)}).{_hint(tree)} What keeps them from being an"
+            f" {imagefolder.NAME}:"
             f" {imagefolder.obstacle(tree)}. Known are {layouts}"
         )
     raise RefusedError(
         Reason.FORMAT_NOT_RECOGNISED, f"format is Auto, but {found}; set format, or change the files' layout", "format"
     )
+
+
+def _hint(tree: Tree) -> str:
+    """What the files look like to somebody who knows more formats than are read."""
+    settings = [path for path in tree.files if PurePosixPath(path).name in {"data.yaml", "classes.txt", "obj.names"}]
+    documents = [path for path in tree.files if suffix(path) == ".json"]
+    if settings:
+        return f" {few(settings)} may be of {yolo.NAME}: let source.volume.path name its folder."
+    if xml := [path for path in tree.files if suffix(path) == ".xml"]:
+        return f" {few(xml)} may be of Pascal VOC, which is not read: convert them to {coco.NAME} or {yolo.NAME}."
+    if 0 < len(documents) <= MAX_NAMED:
+        return f" If {few(documents)} is of {coco.NAME}, set format to {coco.NAME}."
+    return ""
 
 
 def of_view(view: str) -> Format:

@@ -6,6 +6,7 @@ The task prepare draws the balance and reports it; versions.py keeps the exclusi
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import orjson
 
 from pelagos_pipelines.annotations.hostile import MAX_NAMED, few, printable
 from pelagos_pipelines.annotations.model import Exclusion, Tree
-from pelagos_pipelines.contract import Excluded, ExclusionReason, Files
+from pelagos_pipelines.contract import Excluded, ExclusionReason, Files, RefusedError
 
 BESIDE_DATA = frozenset({ExclusionReason.HIDDEN, ExclusionReason.NOT_AN_IMAGE, ExclusionReason.NOT_A_FILE})
 """No part of a version's identity: a page of notes, or what a file browser leaves, makes no other data."""
@@ -67,6 +68,18 @@ def balance(tree: Tree, images: Iterable[str], annotations: Iterable[str], exclu
     if strange := sorted({*used, *read} - tree.known):
         raise ValueError(f"{len(strange)} files are not in the source: {few(strange)}")
     return Balance(used, read, tuple(ledger[path] for path in sorted(ledger)), len(pictures))
+
+
+def reminded(refusal: RefusedError, excluded: Iterable[Exclusion]) -> RefusedError:
+    """The refusal of what is left of a source, with what is not: often that is why."""
+    data = [one for one in excluded if one.reason not in BESIDE_DATA]
+    if not data:
+        return refusal
+    counts = Counter(one.reason.value for one in data)
+    told = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    failure = refusal.failure
+    words = f"{failure.message}. Left out before were {told}: {few(one.path for one in data)}"
+    return RefusedError(failure.reason, words, failure.field)
 
 
 def lines(excluded: Iterable[Exclusion]) -> Iterator[bytes]:

@@ -102,9 +102,12 @@ def _prepare(request: PreparationRequest, tree: Tree, kept: Place) -> Preparatio
     found = registry.read(reader, tree, lambda path: _size(inspections[path]), request.class_folder)
     cleaned = emptied.without(found, cleaning.clean(found, inspections, request.cleaning))
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
-    divided = splitting.divide(
-        cleaned.collection.images, digests, cleaned.repeats, request.split, found.overlapping, cleaned.alike
-    )
+    try:
+        divided = splitting.divide(
+            cleaned.collection.images, digests, cleaned.repeats, request.split, found.overlapping, cleaned.alike
+        )
+    except RefusedError as error:
+        raise ledger.reminded(error, (*found.excluded, *cleaned.excluded)) from error
     excluded = (*tree.excluded, *found.excluded, *cleaned.excluded)
     balance = ledger.balance(tree, (image.path for image in divided.images), found.annotation_files, excluded)
     version = versions.write(
