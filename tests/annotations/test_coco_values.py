@@ -217,6 +217,7 @@ def test_an_annotation_that_is_given_twice_counts_once(tmp_path: Path) -> None:
         [("cod", 1)],
     ]
     assert "1 annotations repeat another of the same image, category and box; one of each is kept" in found.warnings
+    assert "1 boxes are given for two classes, or more; all are kept: check them" in found.warnings
 
 
 def test_an_annotation_that_is_given_again_with_other_digits_counts_once(tmp_path: Path) -> None:

@@ -225,3 +225,41 @@ def test_a_label_file_of_two_images_is_named(tmp_path: Path) -> None:
     assert read(tmp_path).warnings == (
         "1 label files have the name of more than one image, and each of these gets their boxes: labels/a.txt; check them",
     )
+
+
+def test_a_label_file_may_be_named_by_the_whole_name_of_its_image(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod]\n")
+    for seed, name in enumerate(("a.png", "a.jpg")):
+        photo(tmp_path / "images" / name, 100, 100, seed=seed)
+        text(tmp_path / "labels" / f"{name}.txt", f"0 0.5 0.5 0.{seed + 1} 0.5\n")
+    found = read(tmp_path)
+    assert {image.path: round(image.boxes[0].width) for image in found.images} == {
+        "images/a.png": 10,
+        "images/a.jpg": 20,
+    }
+    assert found.excluded == ()
+    assert found.warnings[0].startswith(
+        "2 label files lie where ultralytics would not look, or differ from their image"
+    )
+
+
+@pytest.mark.parametrize(("classes", "said"), [("eel\ncod\n", True), ("cod\n", True), ("cod\neel\n", False)])
+def test_other_class_names_beside_the_settings_are_said(tmp_path: Path, classes: str, said: bool) -> None:
+    text(tmp_path / "data.yaml", "names: [cod, eel]\n")
+    text(tmp_path / "classes.txt", classes)
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.2 0.2\n")
+    assert bool([one for one in read(tmp_path).warnings if one.startswith("classes.txt has other class names")]) is said
+
+
+def test_a_box_of_two_classes_is_said(tmp_path: Path) -> None:
+    text(tmp_path / "data.yaml", "names: [cod, eel]\n")
+    for name in "ab":
+        photo(tmp_path / "images" / f"{name}.png", seed=ord(name))
+    text(tmp_path / "labels" / "a.txt", "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n")
+    text(tmp_path / "labels" / "b.txt", "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.4\n")
+    found = read(tmp_path)
+    assert [len(image.boxes) for image in found.images] == [2, 2]
+    assert found.warnings == (
+        "1 label files give a box for two classes, or more; all are kept: labels/a.txt; check them",
+    )

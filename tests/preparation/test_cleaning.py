@@ -86,7 +86,7 @@ class TestSmallImages:
         reason, message, _ = refused([image("a"), image("b")], [whole("1", 9, 9), broken("2")], minSide=10)
 
         assert reason is Reason.NO_IMAGES_LEFT
-        assert "of 2 images 1 are unreadable and 1 have a side below cleaning.minSide (10 pixels)" in message
+        assert "1 are unreadable (b: it is truncated) and 1 have a side below cleaning.minSide (10 pixels)" in message
 
 
 class TestDuplicates:

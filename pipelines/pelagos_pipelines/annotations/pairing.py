@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from pelagos_pipelines.annotations import hostile, naming, reading
 from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.kinds import READABLE
 from pelagos_pipelines.annotations.model import Tree, suffix
 from pelagos_pipelines.contract import RefusedError
 
@@ -50,7 +51,7 @@ def pair(tree: Tree, listings: Iterable[str], faults: Faults) -> Pairs:
     orphans: list[str] = []
     empty: list[str] = []
     for path in left:
-        alike = images.alike(path)
+        alike = images.alike(path) or _by_whole_name(images, path)
         fits = len(alike) == 1 and alike[0] not in labels
         rows = judge.has_rows(path, fits)
         if rows is None:
@@ -75,6 +76,12 @@ def pair(tree: Tree, listings: Iterable[str], faults: Faults) -> Pairs:
             )
         )
     return Pairs(labels, renamed, empty)
+
+
+def _by_whole_name(images: naming.Names, label: str) -> Sequence[str]:
+    """The images that a label file means whose name is theirs and ``.txt``, as in ``a.jpg.txt``."""
+    whole = str(PurePosixPath(label).with_suffix(""))
+    return [path for path in images.alike(whole) if suffix(path) == suffix(whole)] if suffix(whole) in READABLE else []
 
 
 def label_path(image: str) -> str:

@@ -44,8 +44,9 @@ class Coco:
 
     The name of an image is None when its entry is a fault. ``passed`` are the images of crowds and of annotations without a box.
     ``counts`` are numbers of these, of boxes that are ``outlined`` (those of a polygon or mask), ``shaped`` (with one beside
-    them, or key points) or ``rotated``, and of annotations that are ``repeated`` and left out. ``orphans`` and ``unknown`` are
-    how many annotations name an image or category that is not there, and the first of them.
+    them, or key points) or ``rotated``, of annotations that are ``repeated`` and left out, and of boxes that are also one of
+    another class (``doubted``). ``orphans`` and ``unknown`` are how many annotations name an image or category that is not
+    there, and the first of them.
     """
 
     ids: Sequence[int]
@@ -76,6 +77,8 @@ class Settings:
 class Labels:
     """The rows of one label file: classes (int32), and left, top, width and height as fractions (float64, [rows, 4]).
 
+    ``doubted`` is how many boxes are also one of another class.
+
     ``polygons`` and ``boxes`` are how many there were of each, ``repeated`` how many rows repeat an earlier one and are left out.
     ``alike`` are polygons that may be key points of 2 and of 3 numbers, ``columns`` those that all polygons have, if any.
     """
@@ -87,6 +90,7 @@ class Labels:
     repeated: int
     alike: tuple[int, int]
     columns: int
+    doubted: int = 0
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,8 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
         classes=classes[kept],
         sides=sides[kept],
         passed=frozenset(left.tolist()),
-        counts={what: int(found[what]) for what in _COUNTED} | {"repeated": boxes - len(kept)},
+        counts={what: int(found[what]) for what in _COUNTED}
+        | {"repeated": boxes - len(kept), "doubted": int(_are_doubted(whose[kept], sides[kept]).sum())},
         orphans=tuple(found["orphans"]),
         unknown=tuple(found["unknown"]),
     )
@@ -194,13 +199,15 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
     kept = _first_of_equal(whose, ids, sides, _ROUNDED_FRACTION)
     left = np.bincount(whose[kept], minlength=files)
     ends = np.cumsum(left)
+    doubted: Any = np.bincount(whose[kept], weights=_are_doubted(whose[kept], sides[kept]), minlength=files)
     ids, sides = ids[kept], sides[kept]
     found = []
     for index, (end, size, count) in enumerate(zip(ends.tolist(), left.tolist(), counts.tolist(), strict=True)):
         polygons, two, three, columns = (int(part[index]) for part in others)
         boxes, repeated = count - polygons, count - size
         rows_of = slice(end - size, end)
-        found.append(Labels(ids[rows_of], sides[rows_of], polygons, boxes, repeated, (two, three), columns))
+        told = (polygons, boxes, repeated, (two, three), columns, int(doubted[index]))
+        found.append(Labels(ids[rows_of], sides[rows_of], *told))
     return found
 
 
@@ -224,6 +231,17 @@ def _first_of_equal(whose: Any, classes: Any, sides: Any, rounded: float) -> Any
         first = np.maximum.accumulate(np.where(follows, 0, np.arange(len(boxes))))
         kept = np.delete(kept, order[follows & _are_near(boxes, boxes[first], whose, classes, sides, rounded)])
     return kept
+
+
+def _are_doubted(whose: Any, sides: Any) -> Any:
+    """Which boxes, of those that repeat none, are equal to one of their image: it is of another class."""
+    import numpy as np
+
+    order = np.lexsort((*sides.T, whose))
+    rows = (whose[order], *sides[order].T)
+    found: Any = np.zeros(len(whose), bool)
+    found[order[1:]] = np.logical_and.reduce([column[1:] == column[:-1] for column in rows])
+    return found
 
 
 def _are_near(some: Any, others: Any, whose: Any, classes: Any, sides: Any, rounded: float) -> Any:

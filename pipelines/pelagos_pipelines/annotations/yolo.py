@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -61,7 +62,10 @@ class _Settings:
 
 @dataclass
 class _Tally:
-    """What the label files held that is worth a word. ``used`` are class ids, ``mixed`` files with both boxes and polygons."""
+    """What the label files held that is worth a word.
+
+    ``used`` are class ids, ``mixed`` files with both boxes and polygons, ``doubted`` those with a box of two classes.
+    """
 
     used: set[int] = field(default_factory=set)
     polygons: int = 0
@@ -70,6 +74,7 @@ class _Tally:
     mixed: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     repeats: int = 0
+    doubted: list[str] = field(default_factory=list)
 
     def add(self, path: str, labels: reading.Labels) -> None:
         """Count the rows of a file."""
@@ -82,6 +87,8 @@ class _Tally:
             self.mixed.append(path)
         if labels.repeated:
             self.repeated.append(path)
+        if labels.doubted:
+            self.doubted.append(path)
 
     def require_outlines(self, where: str) -> None:
         """Refuse rows that are key points, as far as that can be told: they would be read as polygons.
@@ -108,6 +115,11 @@ class _Tally:
             yield (
                 f"{len(self.mixed)} label files hold boxes and polygons; a row with 5 columns is read as a box:"
                 f" {hostile.few(self.mixed)}"
+            )
+        if self.doubted:
+            yield (
+                f"{len(self.doubted)} label files give a box for two classes, or more; all are kept: {hostile.few(self.doubted)};"
+                " check them"
             )
         if self.repeats:
             yield (
@@ -333,8 +345,19 @@ def _from_yaml(tree: Tree, path: str, faults: Faults) -> _Settings:
     found = reading.settings(tree, path, faults)
     splits = {SPLIT_NAMES[key]: tuple(entries) for key, entries in found.splits.items()}
     base, warnings = _base(where, found.path)
-    warnings = (*warnings, *hostile.recomposed(found.recomposed))
+    warnings = (*warnings, *hostile.recomposed(found.recomposed), *_of_other_names(tree, where, found.names))
     return _Settings(path, where, found.names, splits, base, warnings, found.points)
+
+
+def _of_other_names(tree: Tree, where: str, names: Sequence[str]) -> Iterator[str]:
+    """Two files that number the classes differently cannot both be right."""
+    path = "classes.txt" if "classes.txt" in tree.known else _names_file(tree)
+    if path is None:
+        return
+    with suppress(RefusedError):  # it is not needed
+        listed = [line.strip() for _, line in reading.lines(tree, path, reading.MAX_SETTINGS)]
+        if listed != list(names):
+            yield f"{hostile.printable(path)} has other class names than {where}, or another order; {where} is what counts"
 
 
 def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]]:

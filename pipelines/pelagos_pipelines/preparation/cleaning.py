@@ -76,7 +76,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     faults = Faults()
     kept = tuple(_sized(image, seen[image.path], faults) for image in images if image.path not in dropped)
     if not kept:
-        raise _nothing_left(len(seen), len(others) + len(corrupt), len(small), rules)
+        raise _nothing_left(seen, [*others, *corrupt], len(small), rules)
     doubtful = _turned([image for image in images if image.path not in dropped], seen)
     kept, clipped = _on_their_images(kept, collection.classes, faults)
     faults.refuse_any()
@@ -211,10 +211,11 @@ def _repeated(found: duplicates.Found) -> RefusedError:
     )
 
 
-def _nothing_left(found: int, corrupt: int, small: int, rules: Cleaning) -> RefusedError:
+def _nothing_left(seen: Mapping[str, Inspection], corrupt: Sequence[str], small: int, rules: Cleaning) -> RefusedError:
+    why = f" ({few((f'{path}: {seen[path].problem}' for path in corrupt), 2)})" if corrupt else ""
     return RefusedError(
         Reason.NO_IMAGES_LEFT,
-        f"of {found} images {corrupt} are unreadable and {small} have a side below cleaning.minSide ({rules.min_side} pixels):"
-        " none is left; add images, or lower cleaning.minSide",
+        f"of {len(seen)} images {len(corrupt)} are unreadable{why} and {small} have a side below cleaning.minSide"
+        f" ({rules.min_side} pixels): none is left; add images, or lower cleaning.minSide",
         "cleaning",
     )
