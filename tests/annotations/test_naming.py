@@ -110,6 +110,13 @@ def test_an_entry_that_names_a_file_that_is_no_image_is_refused(tmp_path: Path) 
         read(tmp_path)
 
 
+def test_the_layout_of_fiftyone_is_recognised_in_a_folder_for_each_split(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "val")):
+        photo(tmp_path / split / "data" / f"{seed}.png", seed=seed)
+        document(tmp_path / split / "labels.json", coco({f"{seed}.png": [[0, 0, 5, 5]]}))
+    assert [image.split for image in read(tmp_path).images] == ["train", "validation"]
+
+
 def test_the_layout_of_fiftyone_is_recognised(tmp_path: Path) -> None:
     photo(tmp_path / "data" / "a.png")
     document(tmp_path / "labels.json", coco({"a.png": [[0, 0, 5, 5]]}))

@@ -263,3 +263,11 @@ def test_a_box_of_two_classes_is_said(tmp_path: Path) -> None:
     assert found.warnings == (
         "1 label files give a box for two classes, or more; all are kept: labels/a.txt; check them",
     )
+
+
+def test_class_names_beside_the_labels_are_enough(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", "1 0.5 0.5 0.5 0.5\n")
+    text(tmp_path / "labels" / "classes.txt", "cod\neel\n")
+    found = read(tmp_path)
+    assert (found.classes, found.annotation_files) == (("eel",), ("labels/classes.txt", "labels/a.txt"))

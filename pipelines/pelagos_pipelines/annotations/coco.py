@@ -42,6 +42,7 @@ LAYOUT = (
 )
 _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", re.IGNORECASE)
 _FIFTYONE = "labels.json"
+"""At the root, or beside a folder ``data`` with the images."""
 _SAID: Mapping[str, str] = {
     "crowds": "annotations of crowds (iscrowd) are left out",
     "boxless": "annotations without a bounding box are left out",
@@ -150,7 +151,11 @@ def _annotations(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> list[
 
 def _files(tree: Tree) -> list[str]:
     named = [path for path in tree.files if _NAMES.match(PurePosixPath(path).name)]
-    return named or ([_FIFTYONE] if _FIFTYONE in tree.known else [])
+    if named:
+        return named
+    found = [path for path in tree.files if PurePosixPath(path).name.lower() == _FIFTYONE]
+    data = {str(above).lower() for path in tree.images for above in PurePosixPath(path).parents} if found else set()
+    return [path for path in found if path == _FIFTYONE or str(PurePosixPath(path).parent / "data").lower() in data]
 
 
 def _read_file(tree: Tree, path: str, reading: _Reading) -> None:

@@ -41,6 +41,7 @@ _TELLING = 10
 """Polygons of which not all lie like key points by chance."""
 _LISTS = ("train.txt", "valid.txt", "val.txt", "test.txt")
 """In which darknet and CVAT list the images of a split, beside obj.names."""
+_BESIDE_LABELS = "labels/classes.txt"
 _KEYS: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -299,15 +300,16 @@ def _settings(tree: Tree, faults: Faults) -> _Settings:
     path = "classes.txt" if "classes.txt" in tree.known else _names_file(tree)
     if path is None:
         raise hostile.invalid(f"there is neither data.yaml nor classes.txt{_deeper(tree)}; Yolo expects {LAYOUT}")
-    lists = [one for one in _LISTS if path != "classes.txt" and one in tree.known]
+    lists = [one for one in _LISTS if suffix(path) == ".names" and one in tree.known]
     splits = {split: tuple(one for one in lists if split_of(one[:-4]) == split) for split in SPLITS}
     found = _from_lines(path, reading.lines(tree, path, reading.MAX_SETTINGS), faults)
     return replace(found, splits={split: files for split, files in splits.items() if files})
 
 
 def _names_file(tree: Tree) -> str | None:
-    """obj.names, as darknet and CVAT write it, under whatever name."""
+    """obj.names, as darknet and CVAT write it, under whatever name; or classes.txt where LabelImg leaves it."""
     found = [path for path in tree.files if "/" not in path and suffix(path) == ".names"]
+    found = found or [path for path in tree.files if naming.folded(path) == _BESIDE_LABELS]
     return found[0] if len(found) == 1 else None
 
 
