@@ -182,7 +182,9 @@ def test_folders_of_splits_below_each_class_are_splits(tmp_path: Path) -> None:
 
 def test_the_last_folder_is_no_class_when_it_is_a_split(tmp_path: Path) -> None:
     _folders(tmp_path, "cod/train", "cod/test", "eel/train", "eel/test")
-    assert "the folders that images lie in are splits" in _refusal(tmp_path, class_folder="Last").message
+    found = _read(tmp_path, "Last")
+    assert found.classes == ("cod", "eel")
+    assert found.images[0].split == "test"
 
 
 def test_folders_of_splits_below_some_classes_are_refused(tmp_path: Path) -> None:
@@ -207,6 +209,158 @@ def test_classes_that_differ_in_case_only_are_refused(tmp_path: Path, other: str
     assert _refusal(tmp_path).reason is Reason.FORMAT_INVALID
 
 
+CLASSES_BELOW = tuple(f"{place}/{name}" for place in ("north", "south") for name in ("cod", "eel"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "path"),
+    [
+        ([f"{above}/{split}" for above in CLASSES_BELOW for split in ("train", "test")], "north/cod/train/a.png"),
+        (["north/train/cod", "north/test/eel", "south/train/cod", "south/test/cod"], "north/train/cod/a.png"),
+        (["train/north/cod", "train/south/eel", "test/north/eel", "test/south/cod"], "train/north/cod/a.png"),
+    ],
+    ids=["below the classes", "between", "above all"],
+)
+def test_folders_of_splits_at_any_depth_are_splits_and_the_class_is_what_was_chosen(
+    tmp_path: Path, folders: list[str], path: str
+) -> None:
+    _folders(tmp_path, *folders)
+    failure = _refusal(tmp_path, "Auto")
+    assert failure.field == "classFolder"
+    assert "set classFolder to Last" in failure.message
+    last, first = _read(tmp_path, "Last"), _read(tmp_path, "First")
+    assert (last.classes, first.classes) == (("cod", "eel"), ("north", "south"))
+    for found, group in ((last, "north"), (first, "cod")):
+        (image,) = (image for image in found.images if image.path == path)
+        assert (image.split, image.group) == ("train", group)
+
+
+def test_splits_below_groups_are_splits(tmp_path: Path) -> None:
+    _folders(tmp_path, "cod/st1/train", "cod/st1/test", "eel/st1/train", "eel/test/st2")
+    found = read(tmp_path, Task.CLASSIFICATION)
+    assert found.classes == ("cod", "eel")
+    assert {image.path: (image.split, image.group) for image in found.images} == {
+        "cod/st1/test/a.png": ("test", "st1"),
+        "cod/st1/train/a.png": ("train", "st1"),
+        "eel/st1/train/a.png": ("train", "st1"),
+        "eel/test/st2/a.png": ("test", "st2"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (
+            ("train/cod/test", "train/eel", "test/cod"),
+            r"1 images lie in folders named like more than one split: train/cod/test",
+        ),
+        (("cod/st1/test", "cod/st2", "eel/st1"), r"1 images lie in folders named like splits .*, and 2 do not"),
+    ],
+)
+def test_folders_that_leave_the_split_open_are_refused(tmp_path: Path, folders: tuple[str, ...], words: str) -> None:
+    _folders(tmp_path, *folders)
+    for chosen in (None, "First", "Last"):
+        assert re.match(words, _refusal(tmp_path, class_folder=chosen).message)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("last", ["eval", "images", "Testdaten", "cod unlabelled"])
+def test_the_last_folder_is_no_class_when_it_is_named_like_a_part_of_the_data(tmp_path: Path, last: str) -> None:
+    _folders(tmp_path, "north/cod", "north/eel", f"south/cod/{last}")
+    failure = _refusal(tmp_path, "Auto", "Last")
+    assert failure.field == "classFolder"
+    assert f"the folders {last} are named like parts of the data and would be classes" in failure.message
+
+
+def test_splits_above_some_classes_and_below_others_are_refused_for_the_last_folder(tmp_path: Path) -> None:
+    _folders(tmp_path, "cod/train", "eel/test/pier")
+    assert "put the splits above all classes or below all" in _refusal(tmp_path, class_folder="Last").message
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("trainA", "trainB", "testA", "testB"),
+        ("traina", "testa", "cod"),
+        ("x_train", "x_test"),
+        ("xtrain", "xtest", "cod", "eel", "ray", "dab"),
+        ("cod_train", "cod_test", "eel_train", "eel_test", "ray"),
+        ("TrainCod", "TestCod"),
+        ("Trainingsdaten", "Testdaten", "Validierungsdaten"),
+        ("entrenamiento", "prueba", "validación"),
+        ("jeu d'entraînement", "jeu de test"),
+        ("训练集", "测试集"),
+        ("訓練データ", "テストデータ"),
+        ("обучающая выборка", "тестовая выборка"),
+        ("train+val", "test+extra"),
+        ("seg_train/0", "seg_train/1", "seg_test/0", "seg_test/1"),
+        ("entrenamiento/cod", "entrenamiento/eel", "prueba/cod"),
+        ("cod", "eel", "Testdaten"),
+    ],
+)
+def test_folders_that_are_rather_splits_than_classes_are_refused_with_the_choice(
+    tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    _folders(tmp_path, *folders)
+    failure = _refusal(tmp_path)
+    assert failure.reason is Reason.FORMAT_INVALID
+    assert re.search("name (each|every folder) train, val, test, or unlabelled", failure.message)
+    assert "set classFolder to First when they are classes" in failure.message
+    assert _read(tmp_path, "First", "ImageFolder").classes == tuple(sorted({one.split("/")[0] for one in folders}))
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("bottle", "test tube"),
+        ("cod", "sea urchin", "sea urchin test"),
+        ("foraminifera test", "urchin test"),
+        ("bottle", "can", "net", "test tube", "training cone"),
+        ("interval", "strain", "contest"),
+        ("valve", "shell", "tester"),
+    ],
+)
+def test_classes_whose_names_have_a_word_for_a_split_are_classes(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    _folders(tmp_path, *classes)
+    assert read(tmp_path, Task.CLASSIFICATION).classes == tuple(sorted(classes))
+
+
+def test_a_class_whose_name_has_a_word_for_a_split_is_said(tmp_path: Path) -> None:
+    _folders(tmp_path, "cod", "cod_test")
+    assert "cod_test are classes like the others" in read(tmp_path, Task.CLASSIFICATION).warnings[0]
+
+
+def test_groups_that_are_named_like_splits_are_said(tmp_path: Path) -> None:
+    _folders(tmp_path, "cod/prueba", "cod/entrenamiento", "eel")
+    warning = read(tmp_path, Task.CLASSIFICATION).warnings[-1]
+    assert warning.startswith(
+        "the folders entrenamiento, prueba are taken for groups, though they are named like splits"
+    )
+
+
+@pytest.mark.parametrize("folder", ["cod/unlabelled", "cod/st1/not yet labelled", "train/cod/unannotated"])
+def test_unlabelled_images_below_a_class_are_left_out(tmp_path: Path, folder: str) -> None:
+    above = "train/" if folder.startswith("train") else ""
+    _folders(tmp_path, f"{above}cod", f"{above}eel", folder)
+    found = read(tmp_path, Task.CLASSIFICATION)
+    assert found.classes == ("cod", "eel")
+    assert [one.path for one in found.excluded] == [f"{folder}/a.png"]
+
+
+@pytest.mark.parametrize("folder", ["sin etiquetar", "ungelabelt", "unlabelled fish", "未标注"])
+def test_folders_of_unlabelled_images_in_other_words_are_refused(tmp_path: Path, folder: str) -> None:
+    _folders(tmp_path, "cod", "eel", folder)
+    assert _refusal(tmp_path).message.startswith(f"the folders {folder} are named like parts of the data")
+
+
+@pytest.mark.parametrize("folders", [("ds/train/cod", "ds/test/eel"), ("ds/0", "ds/1")])
+def test_one_folder_around_all_is_refused_when_the_format_is_named(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    _folders(tmp_path, *folders)
+    failure = _refusal(tmp_path)
+    assert failure.field == "classFolder"
+    assert failure.message.startswith("all images lie in the one folder ds, with folders in it")
+    assert _read(tmp_path, "Last", "ImageFolder").classes == tuple(sorted(one.split("/")[-1] for one in folders))
+
+
 # --- folders in folders
 
 TAXA = ("Bacillariophyta/Chaetoceros", "Bacillariophyta/Thalassiosira", "Copepoda/Calanoida", "Copepoda/Cyclopoida")
@@ -224,7 +378,7 @@ def test_folders_that_look_like_taxa_in_a_tree_are_refused_with_the_choice(
     assert "set classFolder to Last" in failure.message
 
 
-@pytest.mark.parametrize("above", [("2006", "2007"), ("HE542", "PS121"), ("entrenamiento", "prueba")])
+@pytest.mark.parametrize("above", [("2006", "2007"), ("HE542", "PS121")])
 def test_folders_of_the_same_names_below_others_may_be_the_classes_and_are_refused_with_the_choice(
     tmp_path: Path, above: tuple[str, ...]
 ) -> None:

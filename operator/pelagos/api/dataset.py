@@ -135,8 +135,9 @@ class DatasetSpec(BaseSpec):
         Literal["First", "Last"] | None,
         Field(
             description="For ImageFolder with folders in folders. First: the upper folder is the class, those below it are "
-            "groups, such as stations. Last: the folder in which an image lies is its class, as in a tree of taxa. Default: "
-            "First, unless several classes have folders below that may be classes as well, which is refused."
+            "groups, such as stations. Last: the folder in which an image lies, splits apart, is its class, as in a tree of "
+            "taxa. Default: First, unless several classes have folders below that may be classes as well, or names like splits, "
+            "which is refused."
         ),
     ] = None
     task: Annotated[Literal["Classification", "Detection"], Field(description="What models trained on it do.")]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pelagos_pipelines.annotations import hostile, linking
+from pelagos_pipelines.annotations import hostile, linking, parts
 from pelagos_pipelines.annotations.hostile import few
 from pelagos_pipelines.annotations.model import (
     Collection,
@@ -22,7 +22,6 @@ from pelagos_pipelines.annotations.model import (
     Sizes,
     Tree,
     declared,
-    plain_words,
     split_of,
     suffix,
 )
@@ -34,34 +33,21 @@ TASK = Task.CLASSIFICATION
 LAYOUT = "a folder per class with its images, or train, val and test with a folder per class each"
 _LABEL_FILES = frozenset({".json", ".yaml", ".yml", ".xml"})
 _LABEL_FOLDERS = frozenset({"images", "labels", "annotations"})
-_UNLABELLED = frozenset(
-    {
-        *("unlabelled", "unlabeled", "unlabel", "unannotated", "nolabel", "nolabels", "withoutlabel", "withoutlabels"),
-        *("notlabelled", "notlabeled", "notannotated", "tolabel", "tobelabelled", "tobelabeled", "toannotate"),
-    }
-)
-_DOUBTFUL = frozenset(
-    {
-        *("eval", "evaluate", "evaluation", "predict", "prediction", "predictions", "inference", "infer"),
-        *("trainval", "traintest", "trainvaltest", "valtest", "fold", "folds", "crossval", "subset"),
-        *("labelled", "labeled", "annotated"),
-    }
-)
-"""Names of parts of the data of which it is open which split they are."""
-_CATCH_ALL = frozenset(
-    {"unknown", "unsorted", "unclassified", "unidentified", "undetermined", "todo", "misc", "none", "null", "na"}
-)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the folders are. ``depth`` is that of the class folders, ``splits`` that of the folders of splits, if any."""
+    """What the folders are. ``depth`` is that of the upper class folders.
+
+    ``divided`` when each image lies in a folder of a split; ``last`` when the class is the last folder that is none of a split.
+    """
 
     images: tuple[str, ...]
     unlabelled: tuple[str, ...]
     depth: int
-    splits: int | None
+    divided: bool
     problem: str | None
+    last: bool = False
 
 
 def recognises(tree: Tree) -> bool:
@@ -94,15 +80,14 @@ def read(tree: Tree, sizes: Sizes, class_folder: ClassFolder | None = None) -> C
     layout = _layout(tree)
     if layout.problem is not None:
         raise hostile.invalid(f"{layout.problem}. An ImageFolder is {LAYOUT}")
+    layout = replace(layout, last=class_folder == "Last")
+    if class_folder is None:
+        _require_several(layout)
+    if class_folder != "First":
+        _require_classes(layout)
     if class_folder is None:
         _require_flat(layout)
-    if class_folder == "Last" and layout.splits == 1:
-        raise RefusedError(
-            Reason.FORMAT_INVALID,
-            "classFolder is Last, but the folders that images lie in are splits: leave it out, or put the splits above",
-            "classFolder",
-        )
-    images = _records(layout, class_folder)
+    images = tuple(_records(layout))
     names = sorted({image.label for image in images if image.label is not None})
     return Collection(
         TASK,
@@ -129,24 +114,18 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
 
 
 def _layout(tree: Tree) -> _Layout:
-    """Unlabelled images stand beside classes or splits; the others say by their first folders where classes begin."""
-    begin = 1 if any(split_of(top) for top in _tops(tree.images)) else 0
-    unlabelled = {path for path in tree.images if _is_unlabelled(path, begin)}
+    """What is unlabelled is, at any depth; the other images say by their first folders where classes begin."""
+    unlabelled = {path for path in tree.images if any(map(parts.is_unlabelled, _folders(path)))}
     images = tuple(path for path in tree.images if path not in unlabelled)
     tops = _tops(images)
-    depth, splits = (1, 0) if tops and all(map(split_of, tops)) else (0, None)
+    depth = 1 if tops and all(map(split_of, tops)) else 0
     problem = _lying_loose(images, 0) or _mixed(tops) or _lying_loose(images, depth) or _nested_splits(images, depth)
-    if problem is None and splits is None:
-        splits, problem = _splits_below(images)
-    return _Layout(images, tuple(sorted(unlabelled)), depth, splits, problem)
+    divided = [path for path in images if _split_at(_folders(path)) is not None]
+    return _Layout(images, tuple(sorted(unlabelled)), depth, bool(divided), problem or _divided_alike(images, divided))
 
 
 def _tops(images: Sequence[str]) -> list[str]:
     return sorted({top for path in images if (top := _part(path, 0)) is not None})
-
-
-def _is_unlabelled(path: str, begin: int) -> bool:
-    return any(plain_words(folder) in _UNLABELLED for folder in _folders(path)[: begin + 1])
 
 
 def _lying_loose(images: Sequence[str], depth: int) -> str | None:
@@ -164,7 +143,7 @@ def _lying_loose(images: Sequence[str], depth: int) -> str | None:
 def _mixed(tops: Sequence[str]) -> str | None:
     """Folders named like splits beside others: either could be meant."""
     splits = [top for top in tops if split_of(top)]
-    doubtful = [top for top in tops if plain_words(top) in _DOUBTFUL or (len(tops) > 1 and _says_nothing(top))]
+    doubtful = [top for top in tops if parts.is_doubtful(top) or (len(tops) > 1 and parts.says_nothing(top))]
     others = [top for top in tops if top not in {*splits, *doubtful}]
     if doubtful:
         beside = [top for top in tops if top not in doubtful]
@@ -182,15 +161,10 @@ def _mixed(tops: Sequence[str]) -> str | None:
     return None
 
 
-def _says_nothing(name: str) -> bool:
-    """Whether a name is made of words such as "set" and "images" alone, as in ``split1``. Numbers may be classes."""
-    return not plain_words(name) and any(letter.isalpha() for letter in name)
-
-
 def _nested_splits(images: Sequence[str], depth: int) -> str | None:
     """Folders named like splits below folders of splits, as archives leave them that are unpacked into folders of their name."""
     classes = sorted({str(_part(path, depth)) for path in images}) if depth else []
-    found = [name for name in classes if split_of(name) or plain_words(name) in _DOUBTFUL]
+    found = [name for name in classes if split_of(name) or parts.is_doubtful(name)]
     if not found:
         return None
     return (
@@ -199,27 +173,83 @@ def _nested_splits(images: Sequence[str], depth: int) -> str | None:
     )
 
 
-def _splits_below(images: Sequence[str]) -> tuple[int | None, str | None]:
-    """Whether each class has folders for its splits, as in ``cod/train``: the depth of these, or why that is not clear."""
-    named = [path for path in images if (folder := _part(path, 1)) is not None and split_of(folder)]
-    if not named:
-        return None, None
-    if len(named) == len(images):
-        return 1, None
-    others = sorted(set(images) - set(named))
-    return None, (
-        f"{len(named)} images lie in folders named like splits below their class ({few(named)}), and {len(others)} do not"
+def _divided_alike(images: Sequence[str], divided: Sequence[str]) -> str | None:
+    """Why the folders of splits, which may lie at any depth, leave open in which split an image is."""
+    torn = [path for path in divided if len({*map(split_of, _folders(path))} - {None}) > 1]
+    if torn:
+        return (
+            f"{len(torn)} images lie in folders named like more than one split: {few(torn)}; keep the folder of the split that"
+            " they are in, and rename or remove the other"
+        )
+    if not divided or len(divided) == len(images):
+        return None
+    others = sorted(set(images) - set(divided))
+    return (
+        f"{len(divided)} images lie in folders named like splits below their class ({few(divided)}), and {len(others)} do not"
         f" ({few(others)}): put all into such folders, or rename these"
     )
+
+
+def _require_several(layout: _Layout) -> None:
+    """Refuse one folder around all others: it may hold the classes, or be the only one. ``obstacle`` says so of Auto."""
+    labels = {str(_part(path, layout.depth)) for path in layout.images}
+    below = sorted({groups[0] for path in layout.images if (groups := _groups(path, layout))})
+    if len(labels) == 1 and below:
+        raise RefusedError(
+            Reason.FORMAT_INVALID,
+            f"all images lie in the one folder {few(labels)}, with folders in it ({few(below)}): set classFolder to Last when the"
+            f" folder in which an image lies is its class, to First when {few(labels)} is the only class",
+            "classFolder",
+        )
+
+
+def _require_classes(layout: _Layout) -> None:
+    """Refuse to make classes of folders that are more likely parts of the data, unless the person has said that they are."""
+    if layout.last:
+        _require_one_end(layout)
+    labels = {_folders(path)[_place(_folders(path), layout)] for path in layout.images}
+    odd = [
+        name
+        for name in labels
+        if layout.last and (split_of(name) or parts.is_doubtful(name) or parts.says_nothing(name))
+    ]
+    found = sorted({*odd, *parts.named_like_parts(sorted(labels))})
+    if not found:
+        return
+    deeper = any(_groups(path, layout) for path in layout.images)
+    if layout.last:
+        choice = "above or below the classes, or rename them when they are classes"
+    elif deeper:
+        choice = "or set classFolder to First when they are classes, to Last when the folders in them are"
+    else:
+        choice = "or set classFolder to First when they are classes"
+    raise RefusedError(
+        Reason.FORMAT_INVALID,
+        f"the folders {few(found)} are named like parts of the data and would be classes: name each train, val, test, or"
+        f" unlabelled (which leaves its images out), {choice}",
+        "classFolder",
+    )
+
+
+def _require_one_end(layout: _Layout) -> None:
+    """Images beside those in the folder of a split would lie in folders of another kind."""
+    within = [path for path in layout.images if layout.divided and split_of(_folders(path)[-1])]
+    if within and len(within) < len(layout.images):
+        others = sorted(set(layout.images) - set(within))
+        raise RefusedError(
+            Reason.FORMAT_INVALID,
+            f"classFolder is Last, and {len(within)} images lie in folders named like splits ({few(within)}), {len(others)} in"
+            f" others ({few(others)}): put the splits above all classes or below all, or leave classFolder out",
+            "classFolder",
+        )
 
 
 def _require_flat(layout: _Layout) -> None:
     """Refuse folders below the class folders that may be the classes: all but numbered ones, as of stations or hauls."""
     below: dict[str, set[str]] = defaultdict(set)
     for path in layout.images:
-        label, folder = _part(path, layout.depth), _part(path, _first_between(layout))
-        if label is not None and folder is not None:
-            below[label].add(folder)
+        if groups := _groups(path, layout):
+            below[_folders(path)[layout.depth]].add(groups[0])
     deep = dict(sorted(below.items()))
     of = Counter(name for names in deep.values() for name in names)
     numbered = sum(bool(re.search(r"\d", name)) for name in of)
@@ -241,48 +271,48 @@ def _require_flat(layout: _Layout) -> None:
 # --- images
 
 
-def _records(layout: _Layout, class_folder: ClassFolder | None) -> tuple[ImageRecord, ...]:
-    if class_folder != "Last":
-        return tuple(
-            _record(path, layout, layout.depth, _between(path, _first_between(layout))) for path in layout.images
+def _records(layout: _Layout) -> Iterator[ImageRecord]:
+    grouped = not layout.last or bool(_in_several_folders(layout))
+    for path in layout.images:
+        folders = _folders(path)
+        name = folders[_place(folders, layout)]
+        yield ImageRecord(
+            path=path,
+            split=_split(path, layout),
+            group=(grouped and "/".join(_groups(path, layout))) or hostile.original_of(path),
+            label=hostile.class_name(name, f"the folder name {hostile.printable(name)}"),
         )
-    grouped = bool(_in_several_folders(layout))
-    return tuple(_record(path, layout, -1, _above(path, layout) if grouped else "") for path in layout.images)
 
 
-def _record(path: str, layout: _Layout, place: int, group: str) -> ImageRecord:
-    folders = _folders(path)
-    return ImageRecord(
-        path=path,
-        split=_split(path, layout),
-        group=group or hostile.original_of(path),
-        label=hostile.class_name(folders[place], f"the folder name {hostile.printable(folders[place])}"),
-    )
+def _place(folders: Sequence[str], layout: _Layout) -> int:
+    """Where the folder of the class is."""
+    if not layout.last:
+        return layout.depth
+    return len(folders) - (2 if layout.divided and split_of(folders[-1]) else 1)
+
+
+def _split_at(folders: Sequence[str]) -> int | None:
+    return next((place for place, folder in enumerate(folders) if split_of(folder)), None)
 
 
 def _split(path: str, layout: _Layout) -> Split | None:
-    return None if layout.splits is None else split_of(path.split("/")[layout.splits])
+    return next(filter(None, map(split_of, _folders(path))), None) if layout.divided else None
 
 
-def _first_between(layout: _Layout) -> int:
-    """Depth of the first folder below the class folders that names no split."""
-    return 2 if layout.splits is not None else 1
-
-
-def _between(path: str, depth: int) -> str:
-    return "/".join(_folders(path)[depth:])
-
-
-def _above(path: str, layout: _Layout) -> str:
-    """The folders above the last one, below those of the splits."""
-    return "/".join(path.split("/")[layout.depth : -2])
+def _groups(path: str, layout: _Layout) -> list[str]:
+    """The folders on the other side of the class, but for that of the split."""
+    folders = _folders(path)
+    place, split = _place(folders, layout), _split_at(folders) if layout.divided else None
+    wanted = range(place) if layout.last else range(place + 1, len(folders))
+    return [folders[one] for one in wanted if one != split]
 
 
 def _in_several_folders(layout: _Layout) -> list[str]:
     """Last folders that lie in more than one: not taxa in a tree, but classes below a folder for each station."""
     above: dict[str, set[str]] = defaultdict(set)
     for path in layout.images:
-        above[path.split("/")[-2]].add(_above(path, layout))
+        folders = _folders(path)
+        above[folders[_place(folders, layout)]].add("/".join(_groups(path, layout)))
     return sorted(label for label, folders in above.items() if len(folders) > 1)
 
 
@@ -305,7 +335,7 @@ def _warnings(
     if layout.unlabelled:
         yield f"{len(layout.unlabelled)} images in folders named unlabelled are left out: {few(layout.unlabelled)}"
     yield from _of_splits(layout)
-    yield from _of_classes(images, -2 if class_folder == "Last" else layout.depth)
+    yield from _of_classes(images, layout)
     yield from _of_groups(layout, images, class_folder)
     held = {_part(path, layout.depth) for path in tree.images}
     others = {folder for path in tree.files if (folder := _part(path, layout.depth)) is not None}
@@ -315,22 +345,26 @@ def _warnings(
 
 def _of_splits(layout: _Layout) -> Iterator[str]:
     named: dict[Split | None, set[str]] = defaultdict(set)
-    for path in layout.images if layout.splits is not None else ():
-        named[_split(path, layout)].add(path.split("/")[layout.splits or 0])
+    for path in layout.images:
+        if (place := _split_at(_folders(path))) is not None:
+            named[_split(path, layout)].add(_folders(path)[place])
     for split, folders in sorted(named.items(), key=lambda item: str(item[0])):
         if len(folders) > 1:
             yield f"the folders {few(sorted(folders))} are all taken for {split}"
 
 
-def _of_classes(images: Sequence[ImageRecord], place: int) -> Iterator[str]:
+def _of_classes(images: Sequence[ImageRecord], layout: _Layout) -> Iterator[str]:
     spelt: dict[str, set[str]] = defaultdict(set)
     for image in images:
-        spelt[image.label or ""].add(image.path.split("/")[place])
+        folders = _folders(image.path)
+        spelt[image.label or ""].add(folders[_place(folders, layout)])
     if several := [few(sorted(folders)) for folders in spelt.values() if len(folders) > 1]:
         yield f"folders whose names differ in Unicode form or spaces only are one class: {'; '.join(several[:5])}"
     yield from hostile.recomposed(one for folders in spelt.values() for one in folders if not hostile.is_composed(one))
-    if vague := [name for name in sorted(spelt) if plain_words(name) in _CATCH_ALL]:
+    if vague := [name for name in sorted(spelt) if parts.is_catch_all(name)]:
         yield f"{few(vague)} is taken for a class like the others; a folder named unlabelled would be left out"
+    if spoken := parts.speaking_of_splits(sorted(spelt)):
+        yield f"{few(spoken)} are classes like the others, though they have a word for a split in their names"
 
 
 def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: ClassFolder | None) -> Iterator[str]:
@@ -340,6 +374,11 @@ def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: Cla
         yield (
             f"the classes are the upper folders ({few(classes)}), and {len(groups)} folders below them are taken for groups:"
             f" {few(groups)}; set classFolder to First if that is right, to Last if these are the classes"
+        )
+    if likely := sorted({part for group in groups for part in parts.named_like_parts(group.split("/"))}):
+        yield (
+            f"the folders {few(likely)} are taken for groups, though they are named like splits: name them train, val and test if"
+            " that is what they are"
         )
     if class_folder == "Last" and (several := _in_several_folders(layout)):
         yield (

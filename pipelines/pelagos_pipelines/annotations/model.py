@@ -38,7 +38,7 @@ SPLIT_NAMES: Mapping[str, Split] = {
 }
 """Folder and file names by which tools mark splits; COCO and Roboflow add a year, as in ``train2017``."""
 _NAMED = re.compile(r"[a-z0-9 _.()-]+")
-_FILLERS = frozenset({"set", "data", "dataset", "images", "image", "imgs", "img", "split", "folder", "samples"})
+FILLERS = frozenset({"set", "data", "dataset", "images", "image", "imgs", "img", "split", "folder", "samples"})
 """Words that say nothing about which split it is, as in ``training_set``."""
 
 Sizes: TypeAlias = Callable[[str], tuple[int, int] | None]
@@ -272,9 +272,17 @@ def plain_words(name: str) -> str:
     lower = name.lower()
     if not _NAMED.fullmatch(lower):
         return lower
-    words = [word for word in re.findall("[a-z]+", lower) if word not in _FILLERS]
+    words = [word for word in re.findall("[a-z]+", lower) if word not in FILLERS]
     joined = "".join(words)
-    return joined.removesuffix("set") if len(words) == 1 else joined
+    return _unfilled(joined) if len(words) == 1 else joined
+
+
+def _unfilled(word: str) -> str:
+    """``train`` for ``traindata``, in one word; others keep all but "set", because classes may end so, too."""
+    for filler in FILLERS:
+        if (rest := word.removesuffix(filler)) in SPLIT_NAMES:
+            return rest
+    return word.removesuffix("set")
 
 
 def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple[str, ...], tuple[str, ...]]:

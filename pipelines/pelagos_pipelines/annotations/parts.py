@@ -1,0 +1,157 @@
+"""Which names of folders speak of a part of the data (a split, or what nobody has labelled) and not of what images show.
+
+``imagefolder`` asks before it makes a folder a class. model.split_of knows the names that are splits; here are those that only
+look so, which nobody but the person can settle: other languages, and names that say more, as ``trainA`` or ``cod_test``.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+
+from pelagos_pipelines.annotations.model import FILLERS, SPLIT_NAMES, plain_words
+from pelagos_pipelines.contract import Split
+
+_UNLABELLED = re.compile(
+    r"(?:un|non|no|not|without|missing|lacking|to|needs?|pending|awaiting)(?:yet)?(?:to)?(?:be)?"
+    r"(?:label|labels|labell?ed|labell?ing|annotate|annotated|annotation|annotations)(?:data|images|imgs)?"
+)
+_UNLABELLED_ELSEWHERE = re.compile(
+    r"(?:un|nicht|ohne|sin|sans|sem|senza|nao|no|non|niet|zonder|ikke|inte|utan|uden|uten|без|не|未|无|無)(?:ge)?"
+    r"(?:label\w*|beschriftet|annot\w*|etiquet\w*|etichett\w*|rotul\w*|merket?|markert|разме\w*|аннот\w*|标\w+|標\w+)"
+)
+_DOUBTFUL = frozenset(
+    {
+        *("eval", "evaluate", "evaluation", "predict", "prediction", "predictions", "inference", "infer"),
+        *("trainval", "traintest", "trainvaltest", "valtest", "fold", "folds", "crossval", "subset"),
+        *("labelled", "labeled", "annotated"),
+    }
+)
+"""Names of parts of the data of which it is open which split they are."""
+_CATCH_ALL = frozenset(
+    {"unknown", "unsorted", "unclassified", "unidentified", "undetermined", "todo", "misc", "none", "null", "na"}
+)
+_ELSEWHERE: Mapping[Split, str] = {
+    "train": "trainings lern entrenamiento entrenar treino treinamento entrainement apprentissage addestramento allenamento"
+    " trening traening trenings tranings traenings opplaering oefen egitim treningowy uczenie обучение обучающая обучающий"
+    " тренировочная тренировка 训练 訓練 学習 훈련 학습",
+    "validation": "validierung validierungs validacion validacao validazione validatie validering validerings walidacja"
+    " dogrulama валидация валидационная валидационный 验证 驗證 検証 검증",
+    "test": "prueba pruebas teste testes essai essais prova pruf prufung testowy testy тест тестовая тестовый тесты"
+    " 测试 測試 テスト 테스트 시험",
+}
+"""In German, Spanish, Portuguese, French, Italian, Scandinavian languages, Dutch, Polish, Turkish, Russian, and of East Asia."""
+_SAYING_NOTHING = (
+    "sets daten datensatz bilder bild satz menge datos imagenes conjunto juego de del di du des dados imagens jeu donnees"
+    " ensemble dati immagini insieme beelden bilde og und and the для данные выборка набор"
+    " 集 数据 数据集 數據 圖像 图像 图片 样本 セット データ 画像 데이터 이미지"
+)
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def _plain(text: str) -> str:
+    """Without case, accents, and forms that look the same."""
+    shown = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return shown.casefold().replace("æ", "ae").replace("ø", "o")
+
+
+def _known() -> dict[str, Split]:
+    elsewhere = {_plain(word): split for split, listed in _ELSEWHERE.items() for word in listed.split()}
+    return dict(SPLIT_NAMES) | elsewhere
+
+
+_WORDS = _known()
+_BY_LENGTH = sorted(_WORDS, key=len, reverse=True)
+_NOTHING = FILLERS | frozenset(map(_plain, _SAYING_NOTHING.split()))
+_STEMS: Mapping[str, Split] = {"train": "train", "valid": "validation", "val": "validation", "test": "test"}
+"""What stands before or behind something else in one word, as in ``xtrain`` beside ``xtest``."""
+
+
+def is_unlabelled(name: str) -> bool:
+    """Whether the folder says that nobody has labelled what is in it."""
+    return _UNLABELLED.fullmatch(plain_words(name)) is not None
+
+
+def is_doubtful(name: str) -> bool:
+    """Whether the folder is a part of the data, and leaves open which."""
+    if plain_words(name) in _DOUBTFUL or _UNLABELLED_ELSEWHERE.fullmatch("".join(_words(name))):
+        return True
+    return any(map(_UNLABELLED.fullmatch, _words(name)))  # what else it says may be a class
+
+
+def is_catch_all(name: str) -> bool:
+    """Whether the folder is a class for what nobody could name."""
+    return plain_words(name) in _CATCH_ALL
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a name is made of words such as "set" and "images" alone, as in ``split1``. Numbers may be classes."""
+    return not plain_words(name) and any(letter.isalpha() for letter in name)
+
+
+def named_like_parts(names: Sequence[str]) -> list[str]:
+    """Those of the names of folders side by side that are more likely parts of the data than classes.
+
+    A name that says nothing else is, as ``Testdaten``. Others are by their company alone, because ``test tube`` and
+    ``urchin test`` are classes: names that differ in the split alone, as ``cod_train`` and ``cod_test``, or half of all names.
+    """
+    spoken = {name: found for name in names if (found := _splits(name))}
+    bare = {name for name in spoken if not _rest(name)}
+    pairs: dict[str, dict[str, Split]] = defaultdict(dict)
+    for name in names:
+        for rest, split in _divided(name):
+            pairs[rest][name] = split
+    paired = {name for found in pairs.values() if len(set(found.values())) > 1 for name in found}
+    several = len(frozenset[Split]().union(*spoken.values())) > 1
+    if paired or (several and 2 * len(spoken) >= len(names)):
+        return sorted({*paired, *spoken})
+    return sorted(bare)
+
+
+def speaking_of_splits(names: Sequence[str]) -> list[str]:
+    """Those that have a word for a split in them."""
+    return [name for name in names if _splits(name)]
+
+
+def _divided(name: str) -> Iterator[tuple[str, Split]]:
+    """What a name says beside a split, and that split: all that can be meant."""
+    if len(found := _splits(name)) == 1:
+        yield "".join(_rest(name)), next(iter(found))
+    joined = "".join(_words(name))
+    for stem, split in _STEMS.items():
+        if joined.startswith(stem) and joined != stem:
+            yield joined.removeprefix(stem), split
+        if joined.endswith(stem) and joined != stem:
+            yield joined.removesuffix(stem), split
+
+
+def _splits(name: str) -> frozenset[Split]:
+    return frozenset(_WORDS[found] for word in _words(name) if (found := _found(word)) is not None)
+
+
+def _rest(name: str) -> list[str]:
+    """The words that say something else."""
+    left = (_left(word) for word in _words(name))
+    return [word for word in left if word and word not in _NOTHING]
+
+
+@lru_cache(maxsize=4096)
+def _words(name: str) -> tuple[str, ...]:
+    """Words as a person sees them: ``trainA`` has two, and accents and case say nothing."""
+    return tuple(_WORD.findall(_plain(_CAMEL.sub(" ", unicodedata.normalize("NFC", name)))))
+
+
+def _found(word: str) -> str | None:
+    """The word for a split that this is, or that it is made of: ``Testdaten``, ``训练集``."""
+    if word in _WORDS:
+        return word
+    return next((known for known in _BY_LENGTH if word.startswith(known) and word[len(known) :] in _NOTHING), None)
+
+
+def _left(word: str) -> str:
+    found = _found(word)
+    return word if found is None else ""
