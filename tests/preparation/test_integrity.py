@@ -93,6 +93,37 @@ def test_what_is_no_image_is_refused_in_words(damage: Callable[[bytes], bytes]) 
     assert look_at(damage(encoded("PNG"))).problem
 
 
+def scenery(**options: object) -> bytes:
+    """A JPEG of some size, with the variety of a photograph."""
+    drawn = np.random.default_rng(2)
+    coarse = Image.fromarray(drawn.integers(0, 256, (24, 32, 3), np.uint8)).resize((512, 384), Image.Resampling.BICUBIC)
+    fine = np.asarray(coarse).astype(int) + drawn.integers(-12, 13, (384, 512, 3))
+    file = io.BytesIO()
+    Image.fromarray(fine.clip(0, 255).astype(np.uint8)).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("place", [0.3, 0.45, 0.6, 0.75, 0.9])
+@pytest.mark.parametrize("filled", [True, False], ids=["zeros", "cut out"])
+def test_a_lost_sector_of_a_jpeg_with_restart_markers_is_found(place: float, *, filled: bool) -> None:
+    """Most cameras write restart markers, at which a decoder finds its way again."""
+    whole = scenery(quality=75, restart_marker_rows=1)
+    assert look_at(whole).problem is None
+    start = int(len(whole) * place)
+
+    assert look_at(whole[:start] + bytes(512 * filled) + whole[start + 512 :]).problem is not None
+
+
+def test_a_jpeg_that_was_sent_as_text_is_found() -> None:
+    whole = scenery(quality=75)
+    assert look_at(whole).problem is None
+
+    problem = look_at(whole.replace(b"\n", b"\r\n")).problem
+
+    assert problem is not None
+    assert "send it again, in binary mode" in problem
+
+
 def test_a_bomb_is_refused_by_its_header_before_it_is_decoded() -> None:
     problem = look_at(png_header(60_000, 60_000)).problem
 

@@ -28,7 +28,7 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _OUT_OF_MEMORY = re.compile(r"insufficient memory|out of memory|bad_alloc", re.I)
 _DAMAGE = re.compile(
     r"premature end|bad Huffman|instead of RST|Inconsistent progression|Corrupt JPEG data: (?!\d+ extraneous)"
-    r"|extraneous bytes before marker 0x(c4|da)",  # between scans, no camera pads
+    r"|extraneous bytes before marker 0x(c4|da|d[0-7])",  # between scans, and within one, no camera pads
     re.I,
 )
 """What libjpeg says when pixels are missing; it gives grey or repeated ones instead, and OpenCV is content."""
@@ -141,6 +141,11 @@ def _remarks(content: bytes, said: str) -> tuple[str, ...]:
     if scans.end_in_zeros(content):
         raise ImageRefusedError(
             "the image cannot be decoded: its content is damaged: it ends in zeros, as after a power cut; send a complete JPEG"
+        )
+    if scans.have_other_line_ends(content):
+        raise ImageRefusedError(
+            "the image cannot be decoded: its content is damaged: it was sent as text, with each line feed made two bytes;"
+            " send it again, in binary mode"
         )
     if scans.are_missing(content):
         raise ImageRefusedError(

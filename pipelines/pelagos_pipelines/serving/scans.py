@@ -1,4 +1,4 @@
-"""Whether a JPEG brings all of its scans: libjpeg decodes those that it finds, and says nothing of others that never came.
+"""Whether a JPEG brings all of its scans, as they were: libjpeg decodes what it finds, and says nothing of what never came.
 
 Called by images.py, in a child, of what has been decoded already. It judges completeness alone: no size, no limit and no pixel
 depends on what it reads, and of a file that it does not understand it says nothing. Standard library only.
@@ -21,6 +21,8 @@ _COEFFICIENTS = 64
 _NEVER = 16
 """Of a coefficient that no scan has brought: more bits than can be missing."""
 _ZEROS = bytes(4)
+_FEEDS = 4
+"""Line feeds that tell."""
 
 
 def lack_end(content: bytes) -> bool:
@@ -31,6 +33,16 @@ def lack_end(content: bytes) -> bool:
 def end_in_zeros(content: bytes) -> bool:
     """Whether the file ends in zeros instead of an end marker, as after a power cut: nobody knows where its content ended."""
     return content.endswith(_ZEROS) and lack_end(content)
+
+
+def have_other_line_ends(content: bytes) -> bool:
+    """Whether each line feed has a carriage return before it, as after FTP in text mode: the decoder makes noise of that.
+
+    Every 256th byte of a scan is a line feed, and of these every 256th has one by chance.
+    """
+    start = content.find(_START_OF_SCAN)
+    feeds = content.count(b"\n", start)
+    return start >= 0 and feeds >= _FEEDS and feeds == content.count(b"\r\n", start)
 
 
 def are_missing(content: bytes) -> bool:
