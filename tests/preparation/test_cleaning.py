@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,6 +13,12 @@ from pelagos_pipelines.preparation import cleaning
 from pelagos_pipelines.preparation.integrity import Inspection
 
 LOOK = bytes([0, 127] + [0] * 98)
+
+
+def turned(degrees: float) -> bytes:
+    """A look of a series that turns from one wave to another; 8 degrees are a distance of 2."""
+    waves = [round(127 * part(math.radians(degrees))) & 0xFF for part in (math.cos, math.sin)]
+    return bytes([0, 0, waves[0], *[0] * 19, waves[1], *[0] * 77])
 
 
 def image(name: str, *boxes: tuple[float, float, float, float], label: str | None = "cod") -> ImageRecord:
@@ -109,7 +116,7 @@ class TestDuplicates:
         done = clean(images, inspections)
 
         assert (kept(done), done.duplicates, done.near_duplicates) == (["a", "b"], 0, 1)
-        assert (done.repeats, done.alike, done.collection.warnings) == ({}, {"b": "a"}, ())
+        assert (done.repeats, done.alike, done.collection.warnings) == ({}, {"b": ("a",)}, ())
 
     def test_near_ones_are_dropped_within_a_distance(self) -> None:
         images, inspections = [image("a"), image("b")], [whole("1", look=LOOK), whole("2", look=LOOK)]
@@ -117,14 +124,32 @@ class TestDuplicates:
         done = clean(images, inspections, duplicates={"maxDistance": 2})
 
         assert (kept(done), done.duplicates, done.near_duplicates) == (["a"], 0, 1)
-        assert (done.repeats, done.alike) == ({}, {})
+        assert (done.repeats, done.alike) == ({}, {"b": ("a",)})
+
+    def test_near_ones_in_a_chain_are_counted_named_and_kept_together(self) -> None:
+        """Frames of a slow change: each looks like the one before, and the last no more like the first."""
+        images = [image("a"), image("b"), image("c", label="eel")]
+        inspections = [whole(f"{number}", look=turned(13 * number)) for number in range(3)]
+
+        done = clean(images, inspections)
+        together = clean(images, inspections, duplicates={"maxDistance": 4, "action": "Keep"})
+        dropped = clean(images, inspections, duplicates={"maxDistance": 4})
+
+        assert (done.alike, done.near_duplicates) == ({"b": ("a",), "c": ("b",)}, 2)
+        assert done.collection.warnings[0] == "1 images look like one with other classes: c and b; check their labels"
+        assert (together.repeats, together.near_duplicates) == ({"b": "a", "c": "a"}, 2)
+        assert (kept(dropped), dropped.near_duplicates) == (["a", "c"], 1)
 
     def test_near_ones_are_kept_together_when_they_are_to_be_kept(self) -> None:
         images, inspections = [image("a"), image("b")], [whole("1", look=LOOK), whole("2", look=LOOK)]
 
         done = clean(images, inspections, duplicates={"maxDistance": 2, "action": "Keep"})
 
-        assert (kept(done), done.repeats, done.alike) == (["a", "b"], {"b": "a"}, {})
+        assert (kept(done), done.repeats, done.alike) == (
+            ["a", "b"],
+            {"b": "a"},
+            {"b": ("a",)},
+        )
 
     @pytest.mark.parametrize("rules", [{}, {"maxDistance": 2}, {"action": "Fail"}])
     def test_near_ones_of_other_classes_are_named(self, rules: dict[str, Any]) -> None:

@@ -148,10 +148,10 @@ def test_near_duplicates_across_splits_are_counted_as_leakage(policy: Literal["P
     splits: list[Split] = ["train", "train", "validation", "test"]
     images = [ImageRecord(f"{number}.png", label="cod", split=split) for number, split in enumerate(splits)]
     digests = {image.path: image.path for image in images}
-    alike = {"1.png": "0.png", "2.png": "0.png", "3.png": "0.png"}
+    alike = {f"{number}.png": ["0.png"] for number in (1, 2, 3)}
     divided = splitting.divide(images, digests, {}, SplitPolicy(policy=policy), alike=alike)
     given = {image.path: image.split for image in divided.images}
-    apart = [path for path, first in alike.items() if given[path] != given[first]]
+    apart = [path for path in alike if given[path] != given["0.png"]]
     assert divided.leakage == len(apart) > 1
     assert divided.warnings[0].startswith(f"{len(apart)} images look like one in another split: {apart[0]} and 0.png, ")
     assert "cleaning.duplicates.maxDistance" in divided.warnings[0]

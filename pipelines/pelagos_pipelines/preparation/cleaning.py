@@ -24,7 +24,7 @@ _TURNED = "turned"
 class Cleaned:
     """What is left, and what is not. ``repeats`` maps a kept duplicate to the first image that shows the same.
 
-    ``alike`` does so for near duplicates that were counted only, because nobody asked for their treatment.
+    ``alike`` has the earlier images that a kept one looks like, when nobody asked to have that treated.
     """
 
     collection: Collection
@@ -35,7 +35,7 @@ class Cleaned:
     near_duplicates: int
     too_small: int
     excluded: tuple[Exclusion, ...] = ()
-    alike: Mapping[str, str] = field(default_factory=dict)
+    alike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: Cleaning) -> Cleaned:
@@ -58,19 +58,19 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     dropped = {*others, *corrupt, *small}
     usable = {path: inspection for path, inspection in seen.items() if path not in dropped}
     found = duplicates.find(usable, rules.duplicates.max_distance)
-    asked = rules.duplicates.max_distance > 0
-    near = found.near if asked else duplicates.find(usable, duplicates.USUAL).near
+    asked = rules.duplicates.max_distance
+    measured = found if asked >= duplicates.USUAL else duplicates.find(usable, duplicates.USUAL)
     if found.first_of and rules.duplicates.action == "Fail":
         raise _repeated(found)
     dropping = rules.duplicates.action == "KeepFirst"
     images, warnings = contradictions.settle(collection.images, usable, dropping=dropping)
-    warnings += _of_other_classes(images, near)
-    repeats = found.first_of
+    warnings += _of_other_classes(images, measured.alike)
+    repeats = found.first_of_chain
     excluded = [Exclusion(path, ExclusionReason.UNREADABLE_TYPE) for path in others]
     excluded += [Exclusion(path, ExclusionReason.CORRUPT) for path in corrupt]
     excluded += [Exclusion(path, ExclusionReason.TOO_SMALL) for path in small]
     if dropping:
-        dropped |= set(repeats)
+        dropped |= set(found.first_of)
         excluded += _repeating(found)
         repeats = {}
     faults = Faults()
@@ -96,10 +96,10 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         found=len(seen),
         corrupt=len(corrupt),
         duplicates=len(found.exact),
-        near_duplicates=len(near),
+        near_duplicates=len(found.near if asked and dropping else found.alike if asked else measured.alike),
         too_small=len(small),
         excluded=tuple(excluded),
-        alike={} if asked else near,
+        alike=measured.alike if asked < duplicates.USUAL else {},
     )
 
 
@@ -110,10 +110,14 @@ def _repeating(found: duplicates.Found) -> Iterator[Exclusion]:
         yield Exclusion(path, ExclusionReason.DUPLICATE if exact else ExclusionReason.NEAR_DUPLICATE, first)
 
 
-def _of_other_classes(images: Sequence[ImageRecord], near: Mapping[str, str]) -> list[str]:
+def _of_other_classes(images: Sequence[ImageRecord], alike: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Images that look the same and are labelled otherwise: one of the labels may be wrong."""
     labels = {image.path: image.labels for image in images}
-    differing = [f"{path} and {first}" for path, first in sorted(near.items()) if labels[path] != labels[first]]
+    differing = [
+        f"{path} and {other}"
+        for path, earlier in sorted(alike.items())
+        if (other := next((one for one in earlier if labels[one] != labels[path]), None)) is not None
+    ]
     if not differing:
         return []
     return [f"{len(differing)} images look like one with other classes: {few(differing)}; check their labels"]

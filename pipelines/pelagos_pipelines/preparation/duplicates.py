@@ -8,7 +8,7 @@ because organisms on a plain background look alike to any coarse measure. bench/
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pelagos_pipelines.preparation.integrity import Inspection
 
@@ -18,15 +18,31 @@ USUAL = 4
 
 @dataclass(frozen=True)
 class Found:
-    """The first image, by path, that each later one repeats. ``near`` are alike but not the same."""
+    """The first image, by path, that each later one repeats. ``near`` are alike but not the same.
+
+    ``alike`` has all earlier ones that an image looks like, of which ``near`` leaves out those that are near ones themselves:
+    right for dropping, and too few for telling what stands where.
+    """
 
     exact: Mapping[str, str]
     near: Mapping[str, str]
+    alike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def first_of(self) -> dict[str, str]:
         """Both kinds."""
         return {**self.near, **self.exact}
+
+    @property
+    def first_of_chain(self) -> dict[str, str]:
+        """Both kinds, with the first image of the chain that links them: each looks like the next, and all belong together."""
+        first: dict[str, str] = {}
+        later = {**{path: (original,) for path, original in self.exact.items()}, **self.alike}
+        for path in sorted(later):
+            ends = {_end(first, one) for one in (path, *later[path])}
+            for end in ends - {min(ends)}:
+                first[end] = min(ends)
+        return {path: end for path in {*first, *later} if (end := _end(first, path)) != path}
 
 
 def find(inspections: Mapping[str, Inspection], max_distance: int) -> Found:
@@ -45,21 +61,37 @@ def find(inspections: Mapping[str, Inspection], max_distance: int) -> Found:
         else:
             first[identity] = path
             distinct.append(path)
-    near = _near(distinct, inspections, max_distance) if max_distance > 0 else {}
-    return Found({path: near.get(original, original) for path, original in exact.items()}, near)
+    alike = _alike(distinct, inspections, max_distance) if max_distance > 0 else {}
+    near = _near(alike)
+    return Found({path: near.get(original, original) for path, original in exact.items()}, near, alike)
 
 
-def _near(paths: Sequence[str], inspections: Mapping[str, Inspection], max_distance: int) -> dict[str, str]:
+def _end(first: Mapping[str, str], path: str) -> str:
+    while path in first:
+        path = first[path]
+    return path
+
+
+def _alike(
+    paths: Sequence[str], inspections: Mapping[str, Inspection], max_distance: int
+) -> dict[str, tuple[str, ...]]:
     from pelagos_pipelines.preparation import alike
 
     looks = [(path, inspections[path].look) for path in paths]
     comparable = [(path, look) for path, look in looks if look is not None]
     earlier = alike.pairs([look for _, look in comparable], max_distance)
+    return {
+        path: tuple(comparable[other][0] for other in earlier[index])
+        for index, (path, _) in enumerate(comparable)
+        if earlier.get(index)
+    }
+
+
+def _near(alike: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """The first that is kept, for each in the order of paths."""
     near: dict[str, str] = {}
-    for index, (path, _) in enumerate(comparable):
-        original = next(
-            (comparable[other][0] for other in earlier.get(index, ()) if comparable[other][0] not in near), None
-        )
+    for path, earlier in alike.items():
+        original = next((other for other in earlier if other not in near), None)
         if original is not None:
             near[path] = original
     return near

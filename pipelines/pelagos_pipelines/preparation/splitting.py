@@ -51,12 +51,12 @@ def divide(
     repeats: Mapping[str, str],
     policy: SplitPolicy,
     overlapping: Sequence[str] = (),
-    alike: Mapping[str, str] = MappingProxyType({}),
+    alike: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Divided:
     """Assign every image to a split. ``digests`` are the sha256 of images by path, ``repeats`` the kept duplicates.
 
-    ``alike`` are near duplicates, which are looked at afterwards only; ``overlapping`` are images without a split because the
-    source has them in more than one.
+    ``alike`` has earlier images that one looks like, which are looked at afterwards only; ``overlapping`` are images without a
+    split because the source has them in more than one.
 
     Raises:
         RefusedError: SPLIT_IMPOSSIBLE, or CLASS_MISSING_FROM_TRAIN.
@@ -81,7 +81,7 @@ def divide(
         warnings.append(
             f"{len(copies)} duplicates stand in another split than the image that they repeat: {few(copies)}"
         )
-    near = _apart(splits, alike)
+    near = _apart(splits, {path: alike[path] for path in alike.keys() - set(copies)})
     if near:
         warnings.append(
             f"{len(near)} images look like one in another split: {few(near)}; test metrics may be too good: set"
@@ -303,9 +303,14 @@ def _ungrouped(images: Sequence[ImageRecord]) -> list[str]:
     return [f"{len(without)} images have no group and count as groups of one: {few(without)}"] if without else []
 
 
-def _apart(splits: Mapping[str, Split], alike: Mapping[str, str]) -> list[str]:
-    pairs = [(path, first) for path, first in sorted(alike.items()) if path in splits and first in splits]
-    return [f"{path} and {first}" for path, first in pairs if splits[path] != splits[first]]
+def _apart(splits: Mapping[str, Split], alike: Mapping[str, Sequence[str]]) -> list[str]:
+    """Images that look like one in another split, each with the first of those. What was dropped has no split."""
+    found = []
+    for path, earlier in sorted(alike.items()):
+        others = [one for one in earlier if one in splits and path in splits and splits[one] != splits[path]]
+        if others:
+            found.append(f"{path} and {others[0]}")
+    return found
 
 
 def _leaking(images: Sequence[ImageRecord], repeats: Mapping[str, str]) -> tuple[list[str], list[str]]:
