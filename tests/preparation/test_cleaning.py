@@ -140,6 +140,17 @@ class TestDuplicates:
         assert (together.repeats, together.near_duplicates) == ({"b": "a", "c": "a"}, 2)
         assert (kept(dropped), dropped.near_duplicates) == (["a", "c"], 1)
 
+    def test_boxes_that_go_with_a_near_duplicate_are_told(self) -> None:
+        one, two = (1, 1, 9, 9), (20, 20, 5, 5)
+        images = [image("a", one), image("b", one, two), image("c", two)]
+
+        done = clean(images, [whole(f"{number}", look=LOOK) for number in range(3)], duplicates={"maxDistance": 4})
+
+        assert kept(done) == ["a"]
+        (warning,) = done.collection.warnings
+        assert warning.startswith("1 near duplicates have more or fewer boxes of a class than the image that is kept")
+        assert ": b of a; check" in warning
+
     def test_near_ones_are_kept_together_when_they_are_to_be_kept(self) -> None:
         images, inspections = [image("a"), image("b")], [whole("1", look=LOOK), whole("2", look=LOOK)]
 

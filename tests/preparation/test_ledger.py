@@ -126,7 +126,25 @@ def test_every_line_says_why_and_a_duplicate_of_what(tmp_path: Path) -> None:
         ("Duplicate", 1, ["cod/copy.png"]),
         ("UnreadableType", 1, ["cod/scan.tif"]),
     ]
-    assert "1 images are neither JPEG nor PNG and were dropped: cod/scan.tif" in result.warnings
+    assert (
+        "1 images are neither JPEG nor PNG by their names or content, and were dropped: cod/scan.tif" in result.warnings
+    )
+
+
+def test_an_image_of_another_kind_is_one_whatever_it_is_called(tmp_path: Path) -> None:
+    source = tmp_path / "data" / "sea"
+    by_folders(source)
+    shown = Image.open(photo(source / "cod" / "plain.png", seed=60))
+    for kind in ("WEBP", "GIF", "BMP", "TIFF"):
+        shown.save(source / "cod" / f"{kind}.jpg", kind)
+
+    with pytest.raises(RefusedError, match="4 images are neither JPEG nor PNG by their names or content"):
+        run(tmp_path)
+
+    left_out = excluded(run(tmp_path, **DROP))
+    assert sorted(path for path, why in left_out.items() if why == "UnreadableType") == [
+        f"cod/{kind}.jpg" for kind in ("BMP", "GIF", "TIFF", "WEBP")
+    ]
 
 
 def test_images_of_other_kinds_refuse_the_dataset_by_name_unless_they_are_to_be_dropped(tmp_path: Path) -> None:
@@ -143,7 +161,7 @@ def test_images_of_other_kinds_refuse_the_dataset_by_name_unless_they_are_to_be_
 
     failure = Failure.model_validate_json((tmp_path / "report" / "failure.json").read_bytes())
     assert (failure.reason, failure.field) == (Reason.FORMAT_INVALID, "cleaning.unreadableTypes")
-    assert "10 images are neither JPEG nor PNG by their names" in failure.message
+    assert "10 images are neither JPEG nor PNG by their names or content" in failure.message
     result = run(tmp_path, **DROP)
     assert sorted(path for path, why in excluded(result).items() if why == "UnreadableType") == sorted(
         f"cod/{name}" for name in (*kinds, "without_suffix", "x.jpg_large")

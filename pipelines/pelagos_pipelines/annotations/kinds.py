@@ -45,3 +45,8 @@ def is_doubtful(suffix: str) -> bool:
 def is_image(beginning: bytes) -> bool:
     """Whether a file that begins so is an image, whatever its name says."""
     return _SIGNATURES.match(beginning) is not None
+
+
+def is_other(beginning: bytes) -> bool:
+    """Whether it is an image of a kind that is not read, though its name may say that it is one."""
+    return is_image(beginning) and not beginning.startswith((b"\xff\xd8\xff", b"\x89PNG"))

@@ -5,6 +5,7 @@ Called by the task prepare with a collection and the inspections of its images; 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -72,6 +73,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     if dropping:
         dropped |= set(found.first_of)
         excluded += _repeating(found)
+        warnings += _of_other_boxes(images, found.near)
         repeats = {}
     faults = Faults()
     kept = tuple(_sized(image, seen[image.path], faults) for image in images if image.path not in dropped)
@@ -85,7 +87,9 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
             f"{clipped} boxes exceeded their image by up to {placing.OVERHANG:g} pixel and were cut at its edge"
         )
     if others:
-        warnings.append(f"{len(others)} images are neither JPEG nor PNG and were dropped: {few(others)}")
+        warnings.append(
+            f"{len(others)} images are neither JPEG nor PNG by their names or content, and were dropped: {few(others)}"
+        )
     if corrupt:
         reasons = few(f"{path} ({seen[path].problem})" for path in corrupt)
         warnings.append(f"{len(corrupt)} unreadable images were dropped: {reasons}")
@@ -121,6 +125,16 @@ def _of_other_classes(images: Sequence[ImageRecord], alike: Mapping[str, tuple[s
     if not differing:
         return []
     return [f"{len(differing)} images look like one with other classes: {few(differing)}; check their labels"]
+
+
+def _of_other_boxes(images: Sequence[ImageRecord], near: Mapping[str, str]) -> list[str]:
+    """Near duplicates whose boxes are dropped with them. Their places cannot be compared: they may be cut or mirrored."""
+    boxes = {image.path: Counter(box.label for box in image.boxes) for image in images if image.label is None}
+    differing = [f"{path} of {first}" for path, first in sorted(near.items()) if boxes.get(path) != boxes.get(first)]
+    if not differing:
+        return []
+    told = "near duplicates have more or fewer boxes of a class than the image that is kept, and were dropped with them"
+    return [f"{len(differing)} {told}: {few(differing)}; check their labels"]
 
 
 def _side(inspection: Inspection) -> int:
@@ -189,8 +203,8 @@ def _remarks(paths: Sequence[str], seen: Mapping[str, Inspection], doubtful: Seq
 def _other_kinds(paths: Sequence[str]) -> RefusedError:
     return RefusedError(
         Reason.FORMAT_INVALID,
-        f"{len(paths)} images are neither JPEG nor PNG by their names, which is what training and serving read: {few(paths)};"
-        " convert them to PNG, give JPEG and PNG files their suffix, move them out of the source, or set"
+        f"{len(paths)} images are neither JPEG nor PNG by their names or content, which is what training and serving read:"
+        f" {few(paths)}; convert them to PNG, give JPEG and PNG files their suffix, move them out of the source, or set"
         " cleaning.unreadableTypes to Drop to leave them out",
         "cleaning.unreadableTypes",
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import Tree
 from pelagos_pipelines.beneath import TooLargeError
 from pelagos_pipelines.contract import write_atomically
@@ -146,6 +147,8 @@ def _inspect_file(tree: Tree, path: str, known: Mapping[str, Inspection], inspec
         problem = decoding.too_large(error.size, inspector.ceilings)
         return Inspection(_name_unread(tree, path, error.size), error.size, problem=problem)
     digest = hashlib.sha256(content).hexdigest()
+    if kinds.is_other(content[: kinds.BEGINNING]):
+        return Inspection(digest, len(content), problem=OTHER_KIND)
     return known.get(digest) or inspector.inspect(content, digest)
 
 
