@@ -46,7 +46,8 @@ class Listing:
     """What lies below a folder: paths relative to it, with forward slashes.
 
     ``special`` are pipes, sockets and devices; ``closed`` what may not be read; ``deep`` the folders below which nobody looked;
-    ``unwanted`` everything but folders that has a name, or lies in a folder with a name, that is not wanted.
+    ``unwanted`` everything but folders that has a name, or lies in a folder with a name, that is not wanted; ``bare`` are
+    folders in which nothing else is.
     """
 
     files: list[str] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Listing:
     closed: list[str] = field(default_factory=list)
     deep: list[str] = field(default_factory=list)
     unwanted: list[str] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)
     entries: int = 0
 
 
@@ -194,6 +196,8 @@ class Folder:
                 seen = sorted((entry.name, _kind(entry)) for entry in islice(entries, limit + 1))
             found.entries += len(seen)
             is_deep = path.count("/") + 1 >= MAX_DEPTH
+            if path and wanted is not _nothing and not any(wanted(name) for name, _ in seen):
+                found.bare.append(path)
             for name, kind in seen:
                 whole = f"{path}/{name}" if path else name
                 if kind == "folder" and not is_deep:

@@ -36,6 +36,32 @@ def test_all_files_are_listed_by_path_and_hidden_ones_are_excluded_by_name(tmp_p
 
 
 @pytest.mark.parametrize(
+    "folder",
+    ["$Recycle.Bin", "$RECYCLE.BIN", "@Recycle", "#snapshot", "RECYCLER", "FOUND.000", "__macosx", "LOST.DIR", "venv"],
+)
+def test_folders_of_tools_are_excluded_however_they_are_spelt(tmp_path: Path, folder: str) -> None:
+    photo(tmp_path / "data" / "trash" / "1.jpg")
+    photo(tmp_path / "data" / folder / "2.jpg")
+
+    tree = volume.collect(VolumeSource(path="data"), tmp_path)
+
+    assert tree.files == ("trash/1.jpg",)
+    assert [(one.path, one.reason) for one in tree.excluded] == [(f"{folder}/2.jpg", ExclusionReason.HIDDEN)]
+
+
+def test_empty_folders_are_named(tmp_path: Path) -> None:
+    photo(tmp_path / "data" / "cod" / "1.jpg")
+    (tmp_path / "data" / "dab").mkdir()
+    (tmp_path / "data" / "perch" / "a").mkdir(parents=True)
+    text(tmp_path / "data" / "ray" / ".gitkeep", "")
+    (tmp_path / "data" / ".cache" / "b").mkdir(parents=True)
+
+    tree = volume.collect(VolumeSource(path="data"), tmp_path)
+
+    assert tree.warnings == ("3 folders are empty: dab, perch/a, ray",)
+
+
+@pytest.mark.parametrize(
     "path", ["missing", "../outside", "data/../../outside", "/etc", "data/1.png", "data\0", "x" * 5000]
 )
 def test_only_folders_below_the_data_root_are_found(tmp_path: Path, path: str) -> None:

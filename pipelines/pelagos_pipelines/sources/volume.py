@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -20,10 +21,25 @@ FIELD = "source.volume.path"
 MAX_FILES = 1_000_000
 """Files and folders of one source; as many as the operator looks at."""
 _NOT_DATA = frozenset(
-    {"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
-    | {"lost+found", "__pycache__", "wandb", "mlruns"}
+    {
+        "__macosx",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "network trash folder",
+        "temporary items",
+        "lost+found",
+        "lost.dir",
+    }
+    | {"$recycle.bin", "recycler", "system volume information", "@eadir", "#recycle", "#snapshot", "@tmp"}
+    | {"@recycle", "@recently-snapshot", "@snapshot", "@__thumb", "_gsdata_"}
+    | {"__pycache__", "wandb", "mlruns", "node_modules", "venv"}
 )
-"""What operating systems, storage appliances and tools add, beside names that begin with a dot or end like an editor's copy."""
+_FOUND = re.compile(r"found\.[0-9]{3}")
+"""What operating systems, storage appliances and tools add, beside names that begin with a dot or end like an editor's copy.
+
+In lower case: Windows writes both ``$RECYCLE.BIN`` and ``$Recycle.Bin``.
+"""
 
 
 def collect(source: VolumeSource, data_root: Path) -> Tree:
@@ -152,7 +168,10 @@ def _not_found(path: str) -> RefusedError:
 
 
 def _is_data(name: str) -> bool:
-    return not name.startswith(".") and not name.endswith("~") and name not in _NOT_DATA
+    if name.startswith(".") or name.endswith("~"):
+        return False
+    lower = name.lower()
+    return lower not in _NOT_DATA and _FOUND.fullmatch(lower) is None
 
 
 def _hidden(tree: Tree) -> str:
@@ -206,6 +225,8 @@ def _refuse(found: Listing, links: list[str]) -> None:
 def _left_out(found: Listing) -> Iterator[str]:
     if found.special:
         yield f"{len(found.special)} pipes, sockets or devices are left out: {few(sorted(found.special))}"
+    if found.bare:
+        yield f"{len(found.bare)} folders are empty: {few(sorted(found.bare))}"
 
 
 def _is_utf8(name: str) -> bool:
