@@ -2,7 +2,7 @@
 
 Boxes are x, y, width, height in pixels; category ids are any integers. ``images[].group`` (what a split must not cut) and
 ``images[].split`` are ours. Elsewhere the split comes from the name of the file (``instances_val2017.json``) or of its folder
-(``valid/_annotations.coco.json``).
+(``valid/_annotations.coco.json``), else from the folders of the image.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -29,6 +29,7 @@ from pelagos_pipelines.annotations.model import (
     Tree,
     declared,
     split_of,
+    splits_above,
     suffix,
 )
 from pelagos_pipelines.contract import SPLITS, ExclusionReason, Reason, RefusedError, Split, Task
@@ -75,6 +76,8 @@ class _Reading:
     """As reading.Coco has them."""
     unlabelled: dict[str, None] = field(default_factory=dict)
     """Images all of whose annotations were left out: they are no backgrounds."""
+    overlapping: list[str] = field(default_factory=list)
+    """Images whose folders alone say the split, and name several."""
     recomposed: list[str] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
 
@@ -104,7 +107,8 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     warnings = tuple(_warnings(reading, unlisted, unused))
     excluded = [Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted]
     excluded += [Exclusion(path, ExclusionReason.UNLABELLED) for path in reading.unlabelled]
-    return Collection(TASK, classes, images, warnings, tuple(excluded), tuple(files))
+    torn = tuple(sorted(reading.overlapping))
+    return Collection(TASK, classes, images, warnings, tuple(excluded), tuple(files), torn)
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
@@ -181,12 +185,15 @@ def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
             if number in content.passed and not boxes[number]:
                 reading.unlabelled[found] = None
                 continue
+            splits = _splits(path, found) if split is None else {_stated(split, place)}
+            if len(splits) > 1:
+                reading.overlapping.append(found)
             reading.images[found] = ImageRecord(
                 path=found,
                 width=width or None,
                 height=height or None,
                 group=group or hostile.original_of(found),
-                split=_split(path) if split is None else _stated(split, place),
+                split=next(iter(splits)) if len(splits) == 1 else None,
                 boxes=boxes[number],
             )
 
@@ -277,8 +284,14 @@ def _bases(here: PurePosixPath, subset: str) -> list[PurePosixPath]:
 
 def _is_elsewhere(path: str, split: Split | None) -> bool:
     """Whether a folder of the image says that it belongs to another split than the annotations do."""
-    stated = {split_of(folder) for folder in PurePosixPath(path).parts[:-1]} - {None}
+    stated = splits_above(path)
     return split is not None and bool(stated) and split not in stated
+
+
+def _splits(annotations: str, image: str) -> Set[Split]:
+    """What the annotation file says counts; one file for all splits says nothing, and leaves it to the folders of the images."""
+    split = _split(annotations)
+    return splits_above(image) if split is None else {split}
 
 
 def _split(path: str) -> Split | None:
@@ -308,6 +321,8 @@ def _warnings(reading: _Reading, unlisted: Sequence[str], unused: Iterable[str])
             f"{len(reading.unlabelled)} images have no other annotations than those and are left out, as they are no"
             f" backgrounds: {hostile.few(reading.unlabelled)}"
         )
+    if reading.overlapping:
+        yield hostile.torn(reading.overlapping)
     yield from hostile.recomposed(reading.recomposed)
     if unused := list(unused):
         yield f"classes that no annotation uses are left out: {hostile.few(unused)}"

@@ -126,6 +126,11 @@ def encoded(where: str, document: object) -> bytes:
     return content
 
 
+def torn(images: Sequence[str]) -> str:
+    """What is to be said of images in folders such as ``train/test``."""
+    return f"{len(images)} images lie in folders named like more than one split, which count as in none: {few(images)}"
+
+
 def missing_images(orphans: Sequence[str], count: int | None = None, looked: Iterable[str] = ()) -> RefusedError:
     """The refusal of annotations without an image; ``count`` when ``orphans`` are only the first, ``looked`` the folders."""
     many = len(orphans) if count is None else count

@@ -266,6 +266,16 @@ def split_of(name: str) -> Split | None:
     return SPLIT_NAMES.get(plain_words(name))
 
 
+def splits_above(path: str) -> frozenset[Split]:
+    """The splits that the folders of a file stand for: none, one, or several, which leaves open which."""
+    return _splits_in(path.rpartition("/")[0])
+
+
+@lru_cache(maxsize=4096)
+def _splits_in(folders: str) -> frozenset[Split]:
+    return frozenset(split for folder in folders.split("/") if (split := split_of(folder)) is not None)
+
+
 @lru_cache(maxsize=4096)
 def plain_words(name: str) -> str:
     """What a name says without numbers, separators and words such as "set": ``holdout`` for ``Hold-out images 2``."""

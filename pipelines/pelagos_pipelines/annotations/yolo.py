@@ -1,5 +1,6 @@
 """YOLO detection: data.yaml with the class names, images/ and labels/ with one text file per image. Layouts of ultralytics,
 Roboflow and Label Studio (which writes classes.txt instead), and of darknet and CVAT (obj.names, with train.txt and the like).
+Where none of these names splits, folders such as images/val do.
 
 A row is ``class x y width height``: centre and size as fractions of the upright image. Polygons become their bounding box.
 data.yaml is parsed by us and never handed to a framework: ultralytics executes its key ``download``.
@@ -29,6 +30,7 @@ from pelagos_pipelines.annotations.model import (
     Tree,
     declared,
     split_of,
+    splits_above,
     suffix,
 )
 from pelagos_pipelines.contract import SPLITS, ExclusionReason, RefusedError, Split, Task
@@ -131,9 +133,13 @@ class _Tally:
 
 @dataclass
 class _Listed:
-    """The images that data.yaml names, itself or in the files ``listings``; ``renamed`` are entries unlike the files."""
+    """The images that data.yaml names, itself or in the files ``listings``; ``renamed`` are entries unlike the files.
+
+    ``by_folder`` when it names none, so that the folders of the images say the splits.
+    """
 
     faults: Faults
+    by_folder: bool = False
     splits: dict[str, set[Split]] = field(default_factory=dict)
     listings: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
@@ -234,7 +240,10 @@ def _warnings(
         )
     if pairs.empty:
         yield f"{len(pairs.empty)} label files are empty and have no image: {hostile.few(pairs.empty)}"
-    if overlapping := listed.overlapping:
+    overlapping = listed.overlapping
+    if overlapping and listed.by_folder:
+        yield hostile.torn(overlapping)
+    elif overlapping:
         yield f"{len(overlapping)} images stand in more than one split of {where}, which counts as in none"
     if unlisted:
         yield f"{len(unlisted)} images are in no split of {where} and are left out: {hostile.few(unlisted)}"
@@ -378,7 +387,9 @@ def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]
 
 def _listed(tree: Tree, settings: _Settings, faults: Faults) -> _Listed:
     """The images that stand in splits."""
-    found = _Listed(faults)
+    found = _Listed(faults, by_folder=not settings.splits)
+    if found.by_folder:
+        found.splits = {path: set(splits) for path in tree.images if (splits := splits_above(path))}
     for split, entries in settings.splits.items():
         for number, entry in enumerate(entries):
             where = f"{settings.where}: {_KEYS[split]}" + (f"[{number}]" if len(entries) > 1 else "")
