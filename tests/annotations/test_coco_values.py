@@ -167,7 +167,7 @@ def test_boxes_whose_area_tells_that_they_are_corners_are_refused(tmp_path: Path
 
     message = refusal(source(tmp_path, {"a.png": [[5.0, 6, 20, 15], [1, 1, 9.5, 8.25]]}, change))
     assert message.startswith(
-        "2 of 2 boxes are left, top, right and bottom, by their area or their polygons, not x, y, width and height"
+        "2 of 2 boxes are left, top, right and bottom, by their area or their outlines, not x, y, width and height"
     )
     assert "annotations.json: annotations[0].bbox, annotations.json: annotations[1].bbox" in message
 
@@ -179,7 +179,79 @@ def test_boxes_around_which_polygons_lie_only_as_corners_are_refused(tmp_path: P
             mark |= {"area": 50, "segmentation": [[left, top, right, top, right, bottom]]}
 
     message = refusal(source(tmp_path, {"a.png": [[5.0, 6, 20, 15], [3, 4, 9.5, 8.25]]}, change))
-    assert message.startswith("2 of 2 boxes are left, top, right and bottom, by their area or their polygons")
+    assert message.startswith("2 of 2 boxes are left, top, right and bottom, by their area or their outlines")
+
+
+def outlined(boxes: list[list[float]], around: list[list[float]], root: Path, mask: bool = False) -> Path:
+    """A source of 40 x 30 pixels with ``boxes``, beside each of which there is an outline whose box is of ``around``."""
+
+    def change(content: Content) -> None:
+        for mark, (x, y, w, h) in zip(content["annotations"], around, strict=True):
+            polygon = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+            mark["segmentation"] = rectangle(int(x), int(y), int(w), int(h)) if mask else polygon
+
+    return source(root, {"a.png": boxes}, change)
+
+
+def rectangle(x: int, y: int, w: int, h: int) -> Content:
+    """A mask that is a rectangle."""
+    inner = [30 - h, h] * (w - 1)
+    return {"size": [30, 40], "counts": [30 * x + y, h, *inner, 30 * (40 - x - w) + 30 - y - h]}
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["polygons", "masks"])
+@pytest.mark.parametrize(
+    ("meant", "words"),
+    [
+        (lambda x, y, w, h: [x + w / 2, y + h / 2, w, h], "they are centre, width and height"),
+        (lambda x, y, w, h: [x / 2, y / 2, w / 2, h / 2], "as of an image of another size"),
+        (lambda x, y, w, h: [0.85 * x, 0.85 * y, 0.85 * w, 0.85 * h], "as of an image of another size"),
+        (lambda x, y, w, h: [y, x, h, w], "or in another order"),
+        (lambda x, y, w, h: [x, y, x + w, y + h], "3 of 3 boxes are left, top, right and bottom"),
+        (lambda x, y, w, h: [x, y, x + w - 1, y + h - 1], "3 of 3 boxes are left, top, right and bottom"),
+    ],
+    ids=["centres", "half", "a little smaller", "transposed", "corners", "corners within"],
+)
+def test_boxes_that_their_outlines_contradict_are_refused(
+    tmp_path: Path, meant: Callable[..., list[float]], words: str, mask: bool
+) -> None:
+    around: list[list[float]] = [[16, 8, 14, 10], [20, 10, 12, 14], [18, 12, 16, 12]]
+    message = refusal(outlined([meant(*one) for one in around], around, tmp_path, mask))
+    assert words in message
+    assert "3 of 3 boxes" in message
+    assert "annotations.json: annotations[0].bbox" in message
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["polygons", "masks"])
+@pytest.mark.parametrize(
+    "meant",
+    [
+        lambda x, y, w, h: [x, y, w, h],
+        lambda x, y, w, h: [x + 1, y + 1, w - 2, h - 2],
+        lambda x, y, w, h: [x - 6, y, w + 6, h + 9],
+        lambda x, y, w, h: [0, 0, 40, 30],
+    ],
+    ids=["same", "rounded", "larger", "the whole image"],
+)
+def test_boxes_that_hold_their_outlines_are_read(tmp_path: Path, meant: Callable[..., list[float]], mask: bool) -> None:
+    around: list[list[float]] = [[16, 8, 14, 10], [20, 10, 12, 11], [18, 5, 16, 12]]
+    found = read(outlined([meant(*one) for one in around], around, tmp_path, mask))
+    assert not any("not around" in one for one in found.warnings)
+
+
+def test_single_boxes_that_their_outlines_contradict_are_counted(tmp_path: Path) -> None:
+    around: list[list[float]] = [[16, 8, 14, 10], [20, 10, 12, 14], [18, 12, 16, 12]]
+    found = read(outlined([*around[:2], [2, 2, 9, 9]], around, tmp_path))
+    assert len(found.images[0].boxes) == 3
+    assert any(one.startswith("1 boxes are not around the polygon or mask") for one in found.warnings)
+
+
+def test_one_outline_among_boxes_does_not_tell_of_all(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["annotations"][0]["segmentation"] = [[20, 20, 29, 20, 29, 29]]
+
+    found = read(source(tmp_path, {"a.png": [[1, 1, 9, 9], [5, 5, 9, 9], [9, 9, 9, 9], [12, 1, 9, 9]]}, change))
+    assert len(found.images[0].boxes) == 4
 
 
 def test_the_area_of_a_mask_may_be_anything(tmp_path: Path) -> None:

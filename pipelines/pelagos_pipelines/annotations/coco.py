@@ -49,6 +49,7 @@ _SAID: Mapping[str, str] = {
     "boxless": "annotations without a bounding box are left out",
     "outlined": "annotations have no bbox; theirs is the box around their polygons or mask",
     "shaped": "annotations have key points or outlines beside their box; the box alone is read",
+    "misfits": "boxes are not around the polygon or mask that stands beside them; the boxes are kept: look at them",
     "rotated": "boxes are rotated (attributes.rotation); they are read as they lay before they were turned",
     "doubted": "boxes are given for two classes, or more; all are kept: check them",
     "repeated": "annotations repeat another of the same image, category and box; one of each is kept",

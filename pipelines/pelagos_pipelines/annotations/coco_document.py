@@ -6,7 +6,6 @@ Called by the task ``coco`` in parsers.py. The file is read in pieces, once for 
 
 from __future__ import annotations
 
-import math
 import re
 from array import array
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO, NoReturn, Protocol
 import ijson
 from ijson.backends import yajl2_c
 
-from pelagos_pipelines.annotations import hostile, outlines
+from pelagos_pipelines.annotations import fitting, hostile, outlines
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import Answer
@@ -29,10 +28,6 @@ _NO_BOX = [0, 0, 0, 0]
 """What some tools write beside an outline."""
 _FIRST_PIXEL = 1.05
 """Fractions of an image, and a little more than all of it."""
-_ROUNDED = 1.0
-"""Pixels by which a box may differ from that of its polygons and be the same."""
-_AS_GOOD_AS = 0.001
-"""By what share two areas may differ and be the same."""
 
 
 class _Source(Protocol):
@@ -85,13 +80,12 @@ class _Coco:
     shaped: int = 0
     """Boxes beside which there are key points or an outline."""
     rotated: int = 0
-    cornered: list[str] = field(default_factory=list)
-    """Boxes whose area is that of left, top, right and bottom; ``many`` has the number of these, too."""
+    fitting: fitting.Fitting = field(default_factory=fitting.Fitting)
     passed: array[int] = field(default_factory=lambda: array("i"))
     """Images of the crowds and of the annotations without a box."""
     orphans: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    many: dict[str, int] = field(default_factory=lambda: {"orphans": 0, "unknown": 0, "cornered": 0})
+    many: dict[str, int] = field(default_factory=lambda: {"orphans": 0, "unknown": 0})
 
     def take(self, member: str, number: int, entry: object, how: Callable[[int, dict[str, Any]], None]) -> None:
         """Read an entry, or note what is wrong with it."""
@@ -153,6 +147,7 @@ class _Coco:
 
     def _place(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
         box = entry.get("bbox")
+        rotated = _is_rotated(entry.get("attributes"))
         if box is None or box == [] or (box == _NO_BOX and entry.get("segmentation")):
             if not entry.get("segmentation"):
                 self.boxless += 1  # key points, or a word on the whole image
@@ -165,9 +160,9 @@ class _Coco:
         else:
             sides = _sides(box, f"{place}.bbox")
             self.shaped += bool(entry.get("segmentation") or entry.get("keypoints"))
-            if _is_cornered(sides, entry.get("area")) or _is_cornered_around(sides, entry.get("segmentation")):
-                self._note("cornered", self.cornered, f"{place}.bbox")
-        self.rotated += _is_rotated(entry.get("attributes"))
+            if not rotated:
+                self.fitting.take(sides, entry, f"{place}.bbox")
+        self.rotated += rotated
         _require_pixels(sides, place)
         self.sides.extend(sides)
         self.whose.append(image)
@@ -178,14 +173,8 @@ class _Coco:
             raise hostile.invalid(
                 f"{self.where} declares more than {hostile.MAX_CLASSES} categories; remove unused ones"
             )
-        if 2 * self.many["cornered"] > len(self.whose):
-            self.faults.add(
-                hostile.invalid(
-                    f"{self.many['cornered']} of {len(self.whose)} boxes are left, top, right and bottom, by their area or their"
-                    f" polygons, not x, y, width and height, as in COCO: {hostile.few(self.cornered, of=self.many['cornered'])};"
-                    " export it again"
-                )
-            )
+        if fault := self.fitting.fault(len(self.whose)):
+            self.faults.add(fault)
         images = hostile.encoded(self.where, self.images)
         ordered = sorted(self.names)
         names = hostile.encoded(self.where, [ordered, [self.names[key] for key in ordered], self.recomposed])
@@ -199,6 +188,7 @@ class _Coco:
             "outlined": self.outlined,
             "shaped": self.shaped,
             "rotated": self.rotated,
+            "misfits": self.fitting.misfits,
             "orphans": [self.many["orphans"], self.orphans],
             "unknown": [self.many["unknown"], self.unknown],
             "faults": self.faults.document(),
@@ -360,34 +350,6 @@ def _sides(box: object, place: str) -> tuple[float, float, float, float]:
         _refuse(f"{place} must hold four finite numbers")
     left, top, width, height = map(float, box)
     return left, top, width, height
-
-
-def _is_cornered(sides: tuple[float, float, float, float], area: object) -> bool:
-    """Whether the box is meant as left, top, right and bottom: ``area``, that of the box or of what is in it, tells.
-
-    Of a mask the area can be that by chance; of most masks of a file it is not.
-    """
-    left, top, right, bottom = sides
-    if not (outlines.is_finite(area) and right > left and bottom > top):
-        return False
-    stated = float(area)  # type: ignore[arg-type]
-    if math.isclose(right * bottom, stated, rel_tol=_AS_GOOD_AS):
-        return False
-    return stated > 0 and math.isclose((right - left) * (bottom - top), stated, rel_tol=_AS_GOOD_AS)
-
-
-def _is_cornered_around(sides: tuple[float, float, float, float], outline: object) -> bool:
-    """The same, told by the polygons that lie in the box."""
-    left, top, right, bottom = sides
-    if not (right > left and bottom > top and isinstance(outline, list) and outline):
-        return False
-    try:
-        x, y, width, height = outlines.box_of(outline, "", None)
-    except RefusedError:  # it is not needed
-        return False
-    corners = (left - x, top - y, right - x - width, bottom - y - height)
-    box = (left - x, top - y, right - width, bottom - height)
-    return max(map(abs, corners)) <= _ROUNDED < max(map(abs, box))
 
 
 def _is_rotated(attributes: object) -> bool:

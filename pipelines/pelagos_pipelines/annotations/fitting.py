@@ -1,0 +1,143 @@
+"""Whether the boxes of a COCO file fit what stands beside them: their polygons or masks, and their area.
+
+Called in a child of the sandbox by coco_document.py. A box that is larger than its outline may be meant so: of an animal half
+hidden, or drawn by a hasty hand. One out of which its outline sticks was given in another way than COCO's, or for another image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from pelagos_pipelines.annotations import hostile, outlines
+from pelagos_pipelines.contract import RefusedError
+
+_ROUNDED = 2.0
+"""Pixels by which a box may differ from that of its outline and be the same: of both, sides may be rounded outwards."""
+_AS_GOOD_AS = 0.001
+"""By what share two areas may differ and be the same."""
+_STICKING_OUT = 0.1
+"""The share of an outline's side by which it must at least stick out of its box to contradict it."""
+_FEW = 3
+"""Boxes that are too few to tell of a file, if it has more."""
+_MOST_MASKS = 20_000
+"""Masks that are looked at; it takes time, and what is wrong with the first ones is wrong with all."""
+_CORNERS = "left, top, right and bottom"
+_CENTRES = "centre, width and height"
+
+Sides = outlines.Sides
+
+
+@dataclass
+class Fitting:
+    """What the boxes read so far have told."""
+
+    told: int = 0
+    """Boxes with an area, or an outline, that could be compared."""
+    outlined: int = 0
+    cornered: int = 0
+    misfits: int = 0
+    """Boxes that their outline contradicts, cornered ones among them; ``centred`` those that it fits as a centre."""
+    centred: int = 0
+    first_cornered: list[str] = field(default_factory=list)
+    first_misfits: list[str] = field(default_factory=list)
+    _masks: int = 0
+
+    def take(self, sides: Sides, entry: dict[str, Any], place: str) -> None:
+        """Compare the box of an annotation with what stands beside it."""
+        around = self._around(entry.get("segmentation"))
+        self.told += around is not None or (outlines.is_finite(entry.get("area")) and entry["area"] > 0)
+        self.outlined += around is not None
+        corners = around is not None and _is_cornered_around(sides, around)
+        if corners or _is_cornered(sides, entry.get("area")):
+            self.cornered += 1
+            _keep(self.first_cornered, place)
+        if around is not None and (corners or _sticks_out(sides, around)):
+            self.misfits += 1
+            self.centred += _is_centred_in(sides, around)
+            _keep(self.first_misfits, f"{place} is {_numbers(sides)}, its outline's box {_numbers(around)}")
+
+    def fault(self, boxes: int) -> RefusedError | None:
+        """The refusal of a file most of whose boxes, of those that can be judged, are no boxes of COCO; it has ``boxes``."""
+        enough = min(_FEW, boxes)
+        if self.cornered >= enough and 2 * self.cornered > self.told:
+            return hostile.invalid(
+                f"{self.cornered} of {boxes} boxes are {_CORNERS}, by their area or their outlines, not x, y, width and height,"
+                f" as in COCO: {hostile.few(self.first_cornered, of=self.cornered)}; export it again"
+            )
+        if self.misfits >= enough and 2 * self.misfits > self.outlined:
+            centred = 2 * self.centred > self.misfits
+            why = f"they are {_CENTRES}" if centred else "as of an image of another size, or in another order"
+            return hostile.invalid(
+                f"{self.misfits} of {self.outlined} boxes are not around the polygon or mask that stands beside them, {why}, not"
+                f" x, y, width and height, as in COCO: {_few(self.first_misfits, self.misfits)}; correct the boxes, or leave bbox"
+                " out to have the box around the outline"
+            )
+        return None
+
+    def _around(self, outline: object) -> Sides | None:
+        """The box around the outline; None where there is none that is readable, which a box makes needless."""
+        if not outline or (isinstance(outline, dict) and self._masks >= _MOST_MASKS):
+            return None
+        self._masks += isinstance(outline, dict)
+        try:
+            return outlines.box_of(outline, "", None)
+        except RefusedError:
+            return None
+
+
+def _keep(places: list[str], place: str) -> None:
+    if len(places) < hostile.MAX_NAMED:
+        places.append(place)
+
+
+def _few(places: list[str], of: int) -> str:
+    """Words that were made here, not names."""
+    shown = places[:2]
+    return ", ".join(shown) + (f" and {of - len(shown)} more" if of > len(shown) else "")
+
+
+def _numbers(sides: Sides) -> str:
+    return "[" + ", ".join(f"{side:g}" for side in sides) + "]"
+
+
+def _is_cornered(sides: Sides, area: object) -> bool:
+    """Whether the box is meant as left, top, right and bottom: ``area``, that of the box or of what is in it, tells.
+
+    Of a mask the area can be that by chance; of most masks of a file it is not.
+    """
+    left, top, right, bottom = sides
+    if not (outlines.is_finite(area) and right > left and bottom > top):
+        return False
+    stated = float(area)  # type: ignore[arg-type]
+    if math.isclose(right * bottom, stated, rel_tol=_AS_GOOD_AS):
+        return False
+    return stated > 0 and math.isclose((right - left) * (bottom - top), stated, rel_tol=_AS_GOOD_AS)
+
+
+def _is_cornered_around(sides: Sides, around: Sides) -> bool:
+    """The same, told by the outline in the box."""
+    left, top, right, bottom = sides
+    if not (right > left and bottom > top):
+        return False
+    x, y, width, height = around
+    return _differ(sides, (x, y, x + width, y + height)) <= _ROUNDED < _differ(sides, around)
+
+
+def _is_centred_in(sides: Sides, around: Sides) -> bool:
+    """Whether the box is meant as centre, width and height, as YOLO has it."""
+    x, y, width, height = around
+    return _differ(sides, (x + width / 2, y + height / 2, width, height)) <= _ROUNDED
+
+
+def _sticks_out(sides: Sides, around: Sides) -> bool:
+    left, top, width, height = sides
+    x, y, inner_width, inner_height = around
+    across = max(left - x, x + inner_width - left - width)
+    down = max(top - y, y + inner_height - top - height)
+    return across > max(_ROUNDED, _STICKING_OUT * inner_width) or down > max(_ROUNDED, _STICKING_OUT * inner_height)
+
+
+def _differ(some: Sides, others: Sides) -> float:
+    return max(abs(one - other) for one, other in zip(some, others, strict=True))
