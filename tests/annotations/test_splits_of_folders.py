@@ -1,4 +1,4 @@
-"""Folders train, val and test that neither annotations nor settings name: they are splits all the same."""
+"""Where splits are read from: folders that neither annotations nor settings name, and settings that use other words for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo, read, text
+from pelagos_pipelines.contract import RefusedError
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 FOLDERS = {"train": "train", "Valid": "validation", "test2017": "test", "pier": None}
@@ -62,3 +63,70 @@ def test_an_image_in_folders_of_two_splits_is_in_none_and_said(tmp_path: Path, k
     assert found.warnings == (
         "1 images lie in folders named like more than one split, which count as in none: images/train/test/a.png",
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("Train", "Validation"), ("train", "valid"), ("TRAIN", "dev"), ("training", "val")]
+)
+@pytest.mark.parametrize("lists", [True, False], ids=["lists", "folders"])
+def test_other_words_for_splits_are_keys_of_the_settings_too(
+    tmp_path: Path, first: str, second: str, lists: bool
+) -> None:
+    for seed, split in enumerate((first, second)):
+        photo(tmp_path / "images" / f"part{seed}" / f"{seed}.png", seed=seed)
+        text(tmp_path / "labels" / f"part{seed}" / f"{seed}.txt", BOX)
+        text(tmp_path / f"{split}.txt", f"data/images/part{seed}/{seed}.png\n")
+    places = [f"{split}.txt" if lists else f"images/part{seed}" for seed, split in enumerate((first, second))]
+    text(tmp_path / "data.yaml", f"Names: [cod]\nPath: .\n{first}: {places[0]}\n{second}: {places[1]}\n")
+    assert [image.split for image in read(tmp_path).images] == ["train", "validation"]
+
+
+@pytest.mark.parametrize("settings", ["test_size: 0.2\n", "dev: true\n", "training: {epochs: 3}\n", "valid: [1, 2]\n"])
+def test_keys_that_are_words_for_splits_and_no_paths_are_none(tmp_path: Path, settings: str) -> None:
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", BOX)
+    text(tmp_path / "data.yaml", f"names: [cod]\ntrain: images\n{settings}")
+    assert read(tmp_path).warnings == ()
+
+
+def test_a_key_in_two_cases_is_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", BOX)
+    text(tmp_path / "data.yaml", "names: [cod]\nNames: [eel]\n")
+    with pytest.raises(RefusedError, match="the key names stands twice, in other case"):
+        read(tmp_path)
+
+
+def test_images_below_a_key_that_is_no_split_are_left_out_with_that_reason(tmp_path: Path) -> None:
+    for seed, folder in enumerate(("train", "spare")):
+        photo(tmp_path / "images" / folder / "a.png", seed=seed)
+        text(tmp_path / "labels" / folder / "a.txt", BOX)
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: images/train\nspare: ../images/spare\nauthor: someone\n")
+    told = "keys of data.yaml that are no words for splits name images/spare"
+    assert read(tmp_path).warnings == (
+        "1 images are in no split of data.yaml and are left out: images/spare/a.png",
+        f"{told}: call them train, val or test if these images shall be used",
+    )
+
+
+@pytest.mark.parametrize("settings", ["classes.txt", "obj.names", "data.yaml"])
+def test_lists_at_the_root_whose_names_are_words_for_splits_are_read(tmp_path: Path, settings: str) -> None:
+    for seed, split in enumerate(("Train", "Validation")):
+        photo(tmp_path / "images" / f"{seed}.png", seed=seed)
+        text(tmp_path / "labels" / f"{seed}.txt", BOX)
+        text(tmp_path / f"{split}.txt", f"data/images/{seed}.png\n")
+    text(tmp_path / settings, "names: [cod]\n" if settings.endswith("yaml") else "cod\n")
+    found = read(tmp_path, name="Yolo")
+    assert [image.split for image in found.images] == ["train", "validation"]
+    assert set(found.annotation_files) > {"Train.txt", "Validation.txt"}
+
+
+@pytest.mark.parametrize("content", ["", BOX])
+def test_a_text_that_has_the_name_of_a_split_and_lists_no_images_is_no_list(tmp_path: Path, content: str) -> None:
+    photo(tmp_path / "train.png")
+    text(tmp_path / "train.txt", BOX)
+    text(tmp_path / "classes.txt", "cod\n")
+    text(tmp_path / "test.txt", content)
+    photo(tmp_path / "test.png", seed=1)
+    found = read(tmp_path, name="Yolo")
+    assert [image.split for image in found.images] == [None, None]

@@ -93,6 +93,11 @@ def label_path(image: str) -> str:
     return "/".join(parts)
 
 
+def is_row(line: str) -> bool:
+    """Whether a line of a text is like a row of a label file."""
+    return _ROW.fullmatch(line.strip()) is not None
+
+
 def _may_be_labels(path: str) -> bool:
     """Labelling tools leave their class names beside the labels, and ultralytics its predictions in a folder of its own."""
     parts = PurePosixPath(path).parts
@@ -117,7 +122,7 @@ class _Judge:
             lines = reading.lines(self._tree, path, reading.MAX_LABELS)
         except RefusedError:
             return None
-        if lines and not _ROW.fullmatch(lines[0][1].strip()):
+        if lines and not is_row(lines[0][1]):
             return None
         return bool(lines)
 

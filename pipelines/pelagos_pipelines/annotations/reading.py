@@ -14,7 +14,7 @@ import orjson
 
 from pelagos_pipelines.annotations import hostile
 from pelagos_pipelines.annotations.faults import Faults
-from pelagos_pipelines.annotations.model import Tree
+from pelagos_pipelines.annotations.model import Tree, split_of
 from pelagos_pipelines.beneath import TooLargeError
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, LimitError, Limits, Pool, SandboxError, TaskRefusedError
@@ -64,13 +64,17 @@ class Coco:
 
 @dataclass(frozen=True)
 class Settings:
-    """What data.yaml says. ``points`` is kpt_shape: the number of key points of an object, and of the numbers of each."""
+    """What data.yaml says. ``points`` is kpt_shape: the number of key points of an object, and of the numbers of each.
+
+    ``splits`` has places by the key, a word for a split; ``others`` are texts under keys that are none.
+    """
 
     names: tuple[str, ...]
     recomposed: tuple[str, ...]
     splits: Mapping[str, Sequence[str]]
     points: tuple[int, int] | None
     path: str | None
+    others: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,10 @@ def settings(tree: Tree, path: str, faults: Faults) -> Settings:
     with _refusing(path):
         faults.include(found["faults"])
         names, recomposed, points = found["names"], found["recomposed"], found["points"]
-        return Settings(tuple(names), tuple(recomposed), found["splits"], points and tuple(points), found["path"])
+        splits, others = found["splits"], tuple(found["others"])
+        if not all(map(split_of, splits)):
+            raise ValueError("splits")
+        return Settings(tuple(names), tuple(recomposed), splits, points and tuple(points), found["path"], others)
 
 
 def lines(tree: Tree, path: str, limit: int) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ data.yaml is parsed by us and never handed to a framework: ultralytics executes 
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,10 +18,9 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from pelagos_pipelines.annotations import hostile, linking, naming, pairing, placing, reading
+from pelagos_pipelines.annotations import hostile, kinds, linking, naming, pairing, placing, reading
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
-    SPLIT_NAMES,
     Box,
     Boxes,
     Collection,
@@ -41,26 +41,25 @@ TASK = Task.DETECTION
 LAYOUT = "data.yaml (names, train, val, test), classes.txt or obj.names, with images/ and labels/"
 _TELLING = 10
 """Polygons of which not all lie like key points by chance."""
-_LISTS = ("train.txt", "valid.txt", "val.txt", "test.txt")
-"""In which darknet and CVAT list the images of a split, beside obj.names."""
 _BESIDE_LABELS = "labels/classes.txt"
-_KEYS: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """What the file ``path``, in messages ``where``, says. ``splits`` holds the entries of train, val and test by split.
+    """What the file ``path``, in messages ``where``, says. ``splits`` holds the entries by key, a word for a split.
 
-    ``points`` is kpt_shape. An id without a name, of an empty line of classes.txt, has the name "".
+    ``others`` are texts under other keys. ``points`` is kpt_shape. An id without a name, of an empty line of classes.txt, has the
+    name "".
     """
 
     path: str
     where: str
     names: tuple[str, ...]
-    splits: Mapping[Split, tuple[str, ...]]
+    splits: Mapping[str, tuple[str, ...]]
     base: PurePosixPath
     warnings: tuple[str, ...] = ()
     points: tuple[int, int] | None = None
+    others: tuple[str, ...] = ()
 
 
 @dataclass
@@ -164,7 +163,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     shows nothing.
     """
     faults, tally = Faults(), _Tally()
-    settings = _settings(tree, faults)
+    settings = _with_lists(tree, _settings(tree, faults))
     listed = _listed(tree, settings, faults)
     pairs = pairing.pair(tree, listed.listings, faults)
     unlisted = [path for path in tree.images if settings.splits and path not in listed.splits]
@@ -195,6 +194,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
             *tally.warnings(settings),
             *_of_several(owners),
             *_warnings(settings.where, listed, pairs, unlisted, bare, unused),
+            *_of_other_keys(settings, unlisted),
         ),
         tuple(_excluded(tree, pairs, unlisted, bare, set(used))),
         (settings.path, *dict.fromkeys(listed.listings), *used),
@@ -217,6 +217,16 @@ def _of_several(owners: Mapping[str, int]) -> Iterator[str]:
         yield (
             f"{len(several)} label files have the name of more than one image, and each of these gets their boxes:"
             f" {hostile.few(several)}; check them"
+        )
+
+
+def _of_other_keys(settings: _Settings, unlisted: Sequence[str]) -> Iterator[str]:
+    """Folders that data.yaml does name, but not as a split."""
+    folders = {str(above) for path in unlisted for above in PurePosixPath(path).parents} if settings.others else set()
+    if named := sorted({plain for one in settings.others if (plain := _plain(one).strip("/")) in folders}):
+        yield (
+            f"keys of {settings.where} that are no words for splits name {hostile.few(named)}: call them train, val or test if"
+            " these images shall be used"
         )
 
 
@@ -309,10 +319,26 @@ def _settings(tree: Tree, faults: Faults) -> _Settings:
     path = "classes.txt" if "classes.txt" in tree.known else _names_file(tree)
     if path is None:
         raise hostile.invalid(f"there is neither data.yaml nor classes.txt{_deeper(tree)}; Yolo expects {LAYOUT}")
-    lists = [one for one in _LISTS if suffix(path) == ".names" and one in tree.known]
-    splits = {split: tuple(one for one in lists if split_of(one[:-4]) == split) for split in SPLITS}
-    found = _from_lines(path, reading.lines(tree, path, reading.MAX_SETTINGS), faults)
-    return replace(found, splits={split: files for split, files in splits.items() if files})
+    return _from_lines(path, reading.lines(tree, path, reading.MAX_SETTINGS), faults)
+
+
+def _with_lists(tree: Tree, settings: _Settings) -> _Settings:
+    """With the files in which darknet and CVAT list the images of a split, where the settings name no splits themselves."""
+    texts = [path for path in tree.files if "/" not in path and suffix(path) == ".txt"]
+    named = {stem: path for path in texts if split_of(stem := PurePosixPath(path).stem)}
+    if settings.splits or not named:
+        return settings
+    darknet = suffix(settings.path) == ".names"
+    return replace(settings, splits={stem: (path,) for stem, path in named.items() if _is_list(tree, path, darknet)})
+
+
+def _is_list(tree: Tree, path: str, darknet: bool) -> bool:
+    """Whether its first line is the name of an image; beside obj.names, whether it is no row of a label file."""
+    with suppress(RefusedError):  # where it is one, it is read again and refused
+        lines = reading.lines(tree, path, reading.MAX_LABELS)
+        first = lines[0][1] if lines else ""
+        return not pairing.is_row(first) if darknet else suffix(first) in kinds.READABLE | kinds.OTHER
+    return darknet
 
 
 def _names_file(tree: Tree) -> str | None:
@@ -354,10 +380,10 @@ def _deeper(tree: Tree) -> str:
 def _from_yaml(tree: Tree, path: str, faults: Faults) -> _Settings:
     where = hostile.printable(path)
     found = reading.settings(tree, path, faults)
-    splits = {SPLIT_NAMES[key]: tuple(entries) for key, entries in found.splits.items()}
+    splits = {key: tuple(entries) for key, entries in found.splits.items()}
     base, warnings = _base(where, found.path)
     warnings = (*warnings, *hostile.recomposed(found.recomposed), *_of_other_names(tree, where, found.names))
-    return _Settings(path, where, found.names, splits, base, warnings, found.points)
+    return _Settings(path, where, found.names, splits, base, warnings, found.points, found.others)
 
 
 def _of_other_names(tree: Tree, where: str, names: Sequence[str]) -> Iterator[str]:
@@ -390,9 +416,11 @@ def _listed(tree: Tree, settings: _Settings, faults: Faults) -> _Listed:
     found = _Listed(faults, by_folder=not settings.splits)
     if found.by_folder:
         found.splits = {path: set(splits) for path in tree.images if (splits := splits_above(path))}
-    for split, entries in settings.splits.items():
+    for key, entries in settings.splits.items():
+        split = split_of(key)
+        assert split is not None
         for number, entry in enumerate(entries):
-            where = f"{settings.where}: {_KEYS[split]}" + (f"[{number}]" if len(entries) > 1 else "")
+            where = f"{settings.where}: {key}" + (f"[{number}]" if len(entries) > 1 else "")
             with faults.noting():
                 for path in _images_of(tree, settings, entry, where, found):
                     found.splits.setdefault(path, set()).add(split)
@@ -401,9 +429,7 @@ def _listed(tree: Tree, settings: _Settings, faults: Faults) -> _Listed:
 
 def _images_of(tree: Tree, settings: _Settings, entry: str, where: str, found: _Listed) -> Iterable[str]:
     """The images below a folder, or listed in a text file."""
-    plain = entry.replace("\\", "/")
-    while plain.startswith("../"):  # Roboflow writes ../train/images for train/images
-        plain = plain[3:]
+    plain = _plain(entry)
     if plain in {".", "./"}:
         return tree.images
     try:
@@ -425,6 +451,11 @@ def _images_of(tree: Tree, settings: _Settings, entry: str, where: str, found: _
         return [path for path in tree.images if path.startswith(f"{meant[0]}/")]
     there = f"may be {hostile.few(meant)}" if meant else f"there are {hostile.few(_folders(tree))}"
     raise hostile.invalid(f"{where} names a place where there are no images ({there}); correct the path")
+
+
+def _plain(entry: str) -> str:
+    """Roboflow writes ../train/images for train/images."""
+    return re.sub(r"^(?:\.\./)*", "", entry.replace("\\", "/"))
 
 
 def _meant(tree: Tree, entry: str) -> Sequence[str]:

@@ -17,6 +17,7 @@ import yaml
 
 from pelagos_pipelines.annotations import hostile
 from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.model import split_of
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import Answer
 
@@ -29,6 +30,8 @@ MAX_POINTS = 10_000
 _BOX_COLUMNS = 5
 _LONGEST_ID = 9
 _SPLITS = ("train", "val", "test")
+_MAX_OTHERS = 100
+"""Paths under other keys that are looked at."""
 _INTEGER = r"^[-+]?(?:0|[1-9][0-9]{0,17})$"
 _ROUNDING = 0.01
 _FARTHEST = 0.5
@@ -109,6 +112,8 @@ _make_resolvers()
 def settings(where: str, content: bytes) -> dict[str, Any]:
     """``names``, those that are ``recomposed``, the entries of each split, ``points`` (kpt_shape), ``path``, and ``faults``.
 
+    ``splits`` has the entries by key, which may be any word for a split; ``others`` are texts under keys that are none.
+
     A name that is none has another in its place, so that labels can be read and judged, too.
 
     Raises:
@@ -122,14 +127,29 @@ def settings(where: str, content: bytes) -> dict[str, Any]:
     with faults.noting():
         _require_number(where, found, written)
     document: dict[str, Any] = {"splits": {}, "points": None, **_named(where, written, faults)}
-    for key in _SPLITS:
+    for key, value in found.items():
         with faults.noting():
-            if found.get(key):
-                document["splits"][key] = _entries(where, key, found[key])
+            if _is_split(key, value):
+                document["splits"][key] = _entries(where, key, value)
+    others = [one for key, value in found.items() if key not in {*document["splits"], "path"} for one in _texts(value)]
+    document["others"] = others[:_MAX_OTHERS]
     with faults.noting():
         document["points"] = _points(where, found.get("kpt_shape"))
     path = None if found.get("path") is None else str(found["path"])
     return document | {"path": path, "faults": faults.document()}
+
+
+def _is_split(key: object, value: object) -> bool:
+    """Under train, val and test are paths; under other words for splits may also be a number, such as their share."""
+    if key in _SPLITS:
+        return bool(value)
+    return isinstance(key, str) and split_of(key) is not None and bool(_texts(value))
+
+
+def _texts(value: object) -> list[str]:
+    """A text, or the texts of a list that has no others; empty for anything else."""
+    listed: list[Any] = value if isinstance(value, list) else [value]
+    return listed if all(isinstance(one, str) and one for one in listed) else []
 
 
 def _named(where: str, written: Sequence[Any] | None, faults: Faults) -> dict[str, Any]:
@@ -160,11 +180,26 @@ def _yaml(where: str, text: str) -> dict[Any, Any]:
         ) from error
     if not isinstance(content, dict):
         raise hostile.invalid(f"{where} is not a mapping; Yolo expects names, train, val and test")
+    content = _in_lower_case(where, content)
     if "download" in content:
         raise hostile.invalid(
             f"{where} has the key download, which may hold a program; it is never executed: remove it"
         )
     return content
+
+
+def _in_lower_case(where: str, content: Mapping[Any, Any]) -> dict[Any, Any]:
+    """CVAT writes ``Train`` and ``Validation`` where its subsets are called so."""
+    found: dict[Any, Any] = {}
+    for key, value in content.items():
+        plain = key.strip().lower() if isinstance(key, str) else key
+        if plain in found:
+            known = plain in {"names", "path", "nc", "kpt_shape", "download"} or split_of(str(plain)) is not None
+            raise hostile.invalid(
+                f"{where}: {f'the key {plain}' if known else 'a key'} stands twice, in other case; keep one of them"
+            )
+        found[plain] = value
+    return found
 
 
 def _written(where: str, content: Mapping[Any, Any]) -> list[Any]:
