@@ -57,6 +57,23 @@ def test_the_name_of_the_file_or_of_its_folder_is_the_split(
     assert splits == {"train": "train", validation: "validation", "test": "test"}
 
 
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("instances_test-dev2017", "test"),
+        ("instances_test_dev", "test"),
+        ("instances_train_val", None),
+        ("instances_trainval2017", None),
+        ("instances_urchin_test_train", "train"),
+        ("instances_train_set", "train"),
+    ],
+)
+def test_the_name_of_a_file_is_one_split_or_none(tmp_path: Path, name: str, split: str | None) -> None:
+    photo(tmp_path / "a.png")
+    document(tmp_path / f"{name}.json", coco({"a.png": [[0, 0, 5, 5]]}))
+    assert read(tmp_path).images[0].split == split
+
+
 def test_groups_and_splits_of_images_are_honoured(tmp_path: Path) -> None:
     content = coco({"a.png": [[0, 0, 5, 5]], "b.png": []})
     images: Any = content["images"]

@@ -260,7 +260,7 @@ def test_splits_below_groups_are_splits(tmp_path: Path) -> None:
 def test_folders_that_leave_the_split_open_are_refused(tmp_path: Path, folders: tuple[str, ...], words: str) -> None:
     _folders(tmp_path, *folders)
     for chosen in (None, "First", "Last"):
-        assert re.match(words, _refusal(tmp_path, class_folder=chosen).message)  # type: ignore[arg-type]
+        assert re.match(words, _refusal(tmp_path, class_folder=chosen).message)
 
 
 @pytest.mark.parametrize("last", ["eval", "images", "Testdaten", "cod unlabelled"])

@@ -296,9 +296,18 @@ def _splits(annotations: str, image: str) -> Set[Split]:
 
 
 def _split(path: str) -> Split | None:
+    """By the last word of the name that says one, or by the folder. ``train_val`` is both, and so neither."""
     file = PurePosixPath(path)
     words = re.split(r"[_.\- ]", file.stem)
-    return next(filter(None, (split_of(word) for word in (*reversed(words), file.parent.name))), None)
+    for number in range(len(words) - 1, -1, -1):
+        split, before = split_of(words[number]), words[number - 1] if number else ""
+        if split is None:
+            continue
+        if together := split_of(f"{before} {words[number]}"):  # test-dev
+            return together
+        other = split_of(before)
+        return None if other is not None and SPLITS.index(other) < SPLITS.index(split) else split
+    return split_of(file.parent.name)
 
 
 def _stated(name: str, where: str) -> Split:
