@@ -91,7 +91,9 @@ def _in_folders(root: Path, name: str, folders: tuple[str, ...]) -> None:
     if name == "Yolo":
         text(root / "classes.txt", "cod")
     else:
-        boxes = {f"images/{folder}/{number}.png": [[0, 0, 5, 5]] for number, folder in enumerate(folders)}
+        boxes: dict[str, list[list[float]]] = {
+            f"images/{folder}/{number}.png": [[0, 0, 5, 5]] for number, folder in enumerate(folders)
+        }
         document(root / "annotations.json", coco(boxes))
 
 

@@ -112,7 +112,9 @@ def test_folders_of_splits_without_one_for_training_are_no_classes(tmp_path: Pat
     assert read(tmp_path, Task.CLASSIFICATION).classes == ("cod", "eel")
 
 
-@pytest.mark.parametrize("folder", ["unlabelled", "Unlabeled", "unannotated_images", "unlabelled/batch1", "to_label"])
+@pytest.mark.parametrize(
+    "folder", ["unlabelled", "Unlabeled", "unannotated_images", "unlabelled/batch1", "no labels yet"]
+)
 @pytest.mark.parametrize("others", [("cod", "eel"), ("train/cod", "train/eel", "test/cod", "test/eel")])
 def test_unlabelled_images_are_left_out_counted_and_named(tmp_path: Path, folder: str, others: tuple[str, ...]) -> None:
     _folders(tmp_path, *others, folder)
@@ -263,7 +265,7 @@ def test_folders_that_leave_the_split_open_are_refused(tmp_path: Path, folders: 
         assert re.match(words, _refusal(tmp_path, class_folder=chosen).message)
 
 
-@pytest.mark.parametrize("last", ["eval", "images", "Testdaten", "cod unlabelled"])
+@pytest.mark.parametrize("last", ["eval", "set2", "Testdaten", "cod unlabelled"])
 def test_the_last_folder_is_no_class_when_it_is_named_like_a_part_of_the_data(tmp_path: Path, last: str) -> None:
     _folders(tmp_path, "north/cod", "north/eel", f"south/cod/{last}")
     failure = _refusal(tmp_path, "Auto", "Last")
@@ -295,6 +297,8 @@ def test_splits_above_some_classes_and_below_others_are_refused_for_the_last_fol
         ("seg_train/0", "seg_train/1", "seg_test/0", "seg_test/1"),
         ("entrenamiento/cod", "entrenamiento/eel", "prueba/cod"),
         ("cod", "eel", "Testdaten"),
+        ("tr", "te", "va"),
+        ("train_final", "test_final"),
     ],
 )
 def test_folders_that_are_rather_splits_than_classes_are_refused_with_the_choice(
@@ -346,7 +350,9 @@ def test_unlabelled_images_below_a_class_are_left_out(tmp_path: Path, folder: st
     assert [one.path for one in found.excluded] == [f"{folder}/a.png"]
 
 
-@pytest.mark.parametrize("folder", ["sin etiquetar", "ungelabelt", "unlabelled fish", "未标注"])
+@pytest.mark.parametrize(
+    "folder", ["unlabelled_video_3", "nicht annotiert", "sin etiquetar", "ungelabelt", "unlabelled fish", "未标注"]
+)
 def test_folders_of_unlabelled_images_in_other_words_are_refused(tmp_path: Path, folder: str) -> None:
     _folders(tmp_path, "cod", "eel", folder)
     assert _refusal(tmp_path).message.startswith(f"the folders {folder} are named like parts of the data")
@@ -391,6 +397,31 @@ def test_folders_of_the_same_names_below_others_may_be_the_classes_and_are_refus
     assert _read(tmp_path, "First").classes == tuple(sorted(above))
 
 
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("2019/126436", "2019/127160", "2020/126436", "2020/127160"),
+        ("2019-05/st1", "2019-06/st2"),
+        ("Pisces/Gadus_morhua_126436", "Pisces/Anguilla_anguilla_126281", "Crustacea/Homarus_gammarus_107253"),
+        ("Pisces/sp1", "Pisces/sp2", "Crustacea/sp3", "Crustacea/sp4"),
+    ],
+)
+def test_numbers_in_the_names_of_taxa_or_in_those_above_leave_the_class_open(
+    tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    _folders(tmp_path, *folders)
+    assert "set classFolder to Last" in _refusal(tmp_path, "Auto").message
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_a_folder_that_says_nothing_below_the_class_is_as_if_it_were_not_there(tmp_path: Path, above: str) -> None:
+    _folders(tmp_path, f"{above}cod/images", f"{above}eel/images", f"{above}ray")
+    for chosen in (None, "First", "Last"):
+        found = _read(tmp_path, chosen)
+        assert found.classes == ("cod", "eel", "ray")
+        assert {image.group for image in found.images} == {None}
+
+
 def test_the_last_folder_is_the_class_when_told_so(tmp_path: Path) -> None:
     _folders(tmp_path, *TAXA, "Copepoda", "Detritus")
     found = _read(tmp_path, "Last")
@@ -428,9 +459,10 @@ def test_folders_above_a_class_that_lies_in_several_are_groups(tmp_path: Path) -
     "folders",
     [
         ("cod/station-4", "cod/station-5", "eel/station-6", "eel/station-7"),
+        ("cod/HE542", "eel/PS121", "eel/2019-05-03"),
         ("cod/pier", "eel"),
     ],
-    ids=["numbered", "only below one class"],
+    ids=["numbered", "codes and dates", "only below one class"],
 )
 def test_folders_that_look_like_groups_are_groups_and_said(tmp_path: Path, folders: tuple[str, ...]) -> None:
     _folders(tmp_path, *folders)

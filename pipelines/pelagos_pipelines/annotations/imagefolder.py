@@ -7,9 +7,8 @@ in is its class. What folders are called decides what they are, so that names wh
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -233,7 +232,11 @@ def _require_classes(layout: _Layout) -> None:
 
 def _require_one_end(layout: _Layout) -> None:
     """Images beside those in the folder of a split would lie in folders of another kind."""
-    within = [path for path in layout.images if layout.divided and split_of(_folders(path)[-1])]
+    within = []
+    for path in layout.images if layout.divided else ():
+        folders = _folders(path)
+        if any(map(split_of, folders[_place(folders, layout) + 1 :])):
+            within.append(path)
     if within and len(within) < len(layout.images):
         others = sorted(set(layout.images) - set(within))
         raise RefusedError(
@@ -252,8 +255,7 @@ def _require_flat(layout: _Layout) -> None:
             below[_folders(path)[layout.depth]].add(groups[0])
     deep = dict(sorted(below.items()))
     of = Counter(name for names in deep.values() for name in names)
-    numbered = sum(bool(re.search(r"\d", name)) for name in of)
-    if len(deep) < 2 or 2 * numbered >= len(of):
+    if len(deep) < 2 or (2 * len(parts.numbered(of)) >= len(of) and not _are_numbers(deep, of)):
         return
     shared = 2 * sum(count > 1 for count in of.values()) >= len(of)
     shown = "; ".join(f"{hostile.printable(label)}: {few(sorted(names), 3)}" for label, names in [*deep.items()][:3])
@@ -266,6 +268,11 @@ def _require_flat(layout: _Layout) -> None:
         " below them are groups, such as stations",
         "classFolder",
     )
+
+
+def _are_numbers(upper: Iterable[str], lower: Iterable[str]) -> bool:
+    """Whether the upper folders are years, or numbers as the lower ones are, so that these may as well be the classes."""
+    return all(map(parts.is_year, upper)) or all(name.isdigit() for name in (*upper, *lower))
 
 
 # --- images
@@ -288,7 +295,10 @@ def _place(folders: Sequence[str], layout: _Layout) -> int:
     """Where the folder of the class is."""
     if not layout.last:
         return layout.depth
-    return len(folders) - (2 if layout.divided and split_of(folders[-1]) else 1)
+    place = len(folders) - 1
+    while place > layout.depth and (parts.is_empty(folders[place]) or (layout.divided and split_of(folders[place]))):
+        place -= 1
+    return place
 
 
 def _split_at(folders: Sequence[str]) -> int | None:
@@ -304,7 +314,7 @@ def _groups(path: str, layout: _Layout) -> list[str]:
     folders = _folders(path)
     place, split = _place(folders, layout), _split_at(folders) if layout.divided else None
     wanted = range(place) if layout.last else range(place + 1, len(folders))
-    return [folders[one] for one in wanted if one != split]
+    return [folders[one] for one in wanted if one != split and not parts.is_empty(folders[one])]
 
 
 def _in_several_folders(layout: _Layout) -> list[str]:

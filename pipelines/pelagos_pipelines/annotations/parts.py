@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from pelagos_pipelines.annotations.model import FILLERS, SPLIT_NAMES, plain_words
@@ -17,7 +17,7 @@ from pelagos_pipelines.contract import Split
 
 _UNLABELLED = re.compile(
     r"(?:un|non|no|not|without|missing|lacking|to|needs?|pending|awaiting)(?:yet)?(?:to)?(?:be)?"
-    r"(?:label|labels|labell?ed|labell?ing|annotate|annotated|annotation|annotations)(?:data|images|imgs)?"
+    r"(?:label|labels|labell?ed|labell?ing|annotate|annotated|annotation|annotations)(?:yet|data|images|imgs)?|unlab"
 )
 _UNLABELLED_ELSEWHERE = re.compile(
     r"(?:un|nicht|ohne|sin|sans|sem|senza|nao|no|non|niet|zonder|ikke|inte|utan|uden|uten|без|не|未|无|無)(?:ge)?"
@@ -67,6 +67,47 @@ def _known() -> dict[str, Split]:
 _WORDS = _known()
 _BY_LENGTH = sorted(_WORDS, key=len, reverse=True)
 _NOTHING = FILLERS | frozenset(map(_plain, _SAYING_NOTHING.split()))
+_NUMBERS = re.compile(r"\d+")
+_YEAR = re.compile(r"(?:19|20)\d\d(?!\d)|(?:19|20)\d\d[01]\d[0-3]\d(?!\d)")
+_TAXA = frozenset({"sp", "spp", "species", "class", "taxon", "taxa", "genus", "otu", "morphotype", "aphia", "aphiaid"})
+_PLACES = frozenset(
+    {
+        *(
+            "station",
+            "stations",
+            "stn",
+            "site",
+            "haul",
+            "dive",
+            "deployment",
+            "camera",
+            "cruise",
+            "transect",
+            "day",
+            "date",
+        ),
+        *(
+            "frame",
+            "tow",
+            "trap",
+            "plot",
+            "quadrat",
+            "replicate",
+            "batch",
+            "sample",
+            "tank",
+            "trip",
+            "video",
+            "clip",
+            "cast",
+        ),
+        *("survey", "location", "position", "zone"),
+    }
+)
+_CODE = 4
+"""Letters of a code, such as that of a cruise (``HE542``)."""
+_SHORT = frozenset({"tr", "te"})
+_SHORT_OF = _SHORT | {"va", "vl"}
 _STEMS: Mapping[str, Split] = {"train": "train", "valid": "validation", "val": "validation", "test": "test"}
 """What stands before or behind something else in one word, as in ``xtrain`` beside ``xtest``."""
 
@@ -93,6 +134,30 @@ def says_nothing(name: str) -> bool:
     return not plain_words(name) and any(letter.isalpha() for letter in name)
 
 
+def is_empty(name: str) -> bool:
+    """Whether a folder merely holds what the one above is, as ``cod/images``. Those with numbers may be parts of it."""
+    return says_nothing(name) and not any(letter.isdigit() for letter in name)
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """Those that look like stations, hauls or dates: numbers, codes, or one stem with several. Taxa may have numbers, too."""
+    stems = {name: _NUMBERS.sub("#", name.casefold()) for name in names if _NUMBERS.search(name)}
+    count = Counter(stems.values())
+    return [name for name, stem in stems.items() if _is_numbered(stem, count[stem])]
+
+
+def _is_numbered(stem: str, count: int) -> bool:
+    words = _WORD.findall(stem)
+    if any(word in _TAXA for word in words):
+        return False
+    return count > 1 or sum(map(len, words)) <= _CODE or any(word in _PLACES for word in words)
+
+
+def is_year(name: str) -> bool:
+    """Whether it is a year, or begins with one as a date does: never what an image shows."""
+    return _YEAR.match(name) is not None
+
+
 def named_like_parts(names: Sequence[str]) -> list[str]:
     """Those of the names of folders side by side that are more likely parts of the data than classes.
 
@@ -107,6 +172,7 @@ def named_like_parts(names: Sequence[str]) -> list[str]:
             pairs[rest][name] = split
     paired = {name for found in pairs.values() if len(set(found.values())) > 1 for name in found}
     several = len(frozenset[Split]().union(*spoken.values())) > 1
+    paired |= {name for name in names if name.lower() in _SHORT_OF} if set(map(str.lower, names)) >= _SHORT else set()
     if paired or (several and 2 * len(spoken) >= len(names)):
         return sorted({*paired, *spoken})
     return sorted(bare)
