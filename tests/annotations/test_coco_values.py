@@ -70,7 +70,10 @@ def test_an_image_of_which_all_annotations_are_left_out_is_no_background(tmp_pat
 
 @pytest.mark.parametrize(
     ("listed", "named"),
-    [("10", 10), (10, "10"), (10, 10.0), ("10", 10.0), ("dive-3", "dive-3"), ("010", "010")],
+    [
+        *(("10", 10), (10, "10"), (10, 10.0), ("10", 10.0), ("dive-3", "dive-3"), ("010", "010")),
+        *(("0010", 10), (10, "10.0"), (10, " 10"), ("AB-1", "ab-1"), (2**64 - 1, 2**64 - 1), (2**127, str(2**127))),
+    ],
     ids=repr,
 )
 def test_an_id_is_the_same_as_text_and_as_a_number(tmp_path: Path, listed: object, named: object) -> None:
@@ -82,7 +85,7 @@ def test_an_id_is_the_same_as_text_and_as_a_number(tmp_path: Path, listed: objec
     assert read(source(tmp_path, {"a.png": [[1, 1, 9, 9]]}, change)).images[0].boxes == (Box("cod", 1, 1, 9, 9),)
 
 
-@pytest.mark.parametrize(("listed", "named"), [("010", 10), (10, 11), ("a", "b"), (10, 10.5)], ids=repr)
+@pytest.mark.parametrize(("listed", "named"), [(10, 11), ("a", "b"), (10, 10.5), (1, 2**64)], ids=repr)
 def test_an_id_that_no_image_has_is_named_when_it_is_a_number(tmp_path: Path, listed: object, named: object) -> None:
     def change(content: Content) -> None:
         content["images"][0]["id"] = listed
@@ -90,7 +93,96 @@ def test_an_id_that_no_image_has_is_named_when_it_is_a_number(tmp_path: Path, li
 
     message = refusal(source(tmp_path, {"a.png": [[1, 1, 9, 9]]}, change))
     assert "annotations[0].image_id" in message
+    if type(named) is not float:
+        told = f"from {listed} to {listed}" if type(listed) is int else "1 of which are text, or"
+        assert (
+            "1 annotations with an image_id that no entry of images[] has as its id (annotations[0].image_id" in message
+        )
+        assert f"; the ids that are declared are 1, {told}" in message
     assert (f"image_id {named}" in message) is (type(named) is int)
+
+
+def test_an_id_that_two_images_may_mean_is_none(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["images"][0]["id"], content["images"][1]["id"] = "0001", "01"
+        content["annotations"][0]["image_id"] = 1
+
+    message = refusal(source(tmp_path, {"a.png": [[1, 1, 9, 9]], "b.png": []}, change))
+    assert "annotations[0].image_id 1)" in message
+
+
+def test_ids_that_are_found_in_another_writing_are_counted(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["images"][0]["id"] = "0010"
+
+    found = read(source(tmp_path, {"a.png": [[1, 1, 9, 9], [2, 3, 9, 9]]}, change))
+    assert any(one.startswith("2 annotations name their image by an id in another writing") for one in found.warnings)
+
+
+def test_a_file_name_in_the_place_of_an_id_is_called_so(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["annotations"][0]["image_id"] = "a.png"
+
+    message = refusal(source(tmp_path, {"a.png": [[1, 1, 9, 9]]}, change))
+    assert "annotations[0].image_id (a file_name of images[])" in message
+
+
+@pytest.mark.parametrize(
+    "number", [2**63, 2**64 - 1, -(2**70), 2**127, 10**300], ids=["63", "64", "-70", "127", "1000"]
+)
+@pytest.mark.parametrize(
+    "note", ["", '12345678901234567890 \\" 12345678901234567890', "x" * 600_000], ids=["", "text", "long"]
+)
+def test_numbers_of_any_length_are_read_over_where_none_is_needed(tmp_path: Path, number: int, note: str) -> None:
+    def change(content: Content) -> None:
+        content["note"] = note
+        for mark in content["annotations"]:
+            mark |= {"id": number, "score": float(f"0.{'123456789' * 3}"), "area": float(2**80)}
+
+    found = read(source(tmp_path, {"a.png": [[1, 1, 9, 9], [2.5, 3, 9, 9]]}, change))
+    assert found.images[0].boxes == (Box("cod", 1, 1, 9, 9), Box("cod", 2.5, 3, 9, 9))
+
+
+@pytest.mark.parametrize("border", range(1, 25, 4))
+def test_long_numbers_are_found_where_two_pieces_meet(tmp_path: Path, border: int) -> None:
+    photo(tmp_path / "a.png")
+    content: Content = {"note": "", "id": [2**70, 1.5], **coco({"a.png": [[1, 1, 9, 9]]})}
+    content["images"][0]["id"] = content["annotations"][0]["image_id"] = 2**70
+    before = json.dumps(content).index(str(2**70))
+    content["note"] = "x" * ((1 << 18) - before - border)
+    text(tmp_path / "annotations.json", json.dumps(content))
+    assert len(read(tmp_path).images[0].boxes) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda whole: whole.encode("utf-16"), "annotations.json is UTF-16 or UTF-32 text; save it as UTF-8"),
+        (lambda whole: whole.encode("utf-16-be"), "annotations.json is UTF-16 or UTF-32 text; save it as UTF-8"),
+        (lambda whole: whole.replace("cod", "cöd").encode("latin-1"), "annotations.json is not UTF-8 text"),
+        (lambda whole: whole.replace("[1, 1", "[1, 1e999").encode(), "annotations.json has a number that is too large"),
+        (
+            lambda whole: whole.replace("[1, 1", f"[1, {'9' * 5000}").encode(),
+            "annotations.json has a number that is too",
+        ),
+        (
+            lambda whole: whole.replace("[1, 1", f"[1, {'9' * 300_000}").encode(),
+            "annotations.json has a number that is",
+        ),
+        (lambda whole: whole.replace("[1, 1", f"[1, {2**64}").encode(), r"annotations[0].bbox must hold four finite"),
+        (
+            lambda whole: whole.replace(": 7", f": {2**64}").encode(),
+            r"categories[0].id must be a whole number of at most 18",
+        ),
+    ],
+    ids=["UTF-16", "no mark", "Latin-1", "1e999", "5000 digits", "300000 digits", "side", "category"],
+)
+def test_what_is_wrong_with_the_text_of_a_file_is_said(
+    tmp_path: Path, change: Callable[[str], bytes], words: str
+) -> None:
+    photo(tmp_path / "a.png")
+    (tmp_path / "annotations.json").write_bytes(change(json.dumps(coco({"a.png": [[1, 1, 9, 9]]}))))
+    assert words in refusal(tmp_path)
 
 
 def test_ids_that_differ_in_type_alone_are_refused(tmp_path: Path) -> None:
@@ -372,11 +464,15 @@ def test_all_faults_of_all_files_are_told_at_once(tmp_path: Path) -> None:
 
     message = refusal(tmp_path)
 
-    assert message.startswith("8 faults: (1) test/_annotations.coco.json is not JSON")
+    assert message.startswith("9 faults: (1) test/_annotations.coco.json is not JSON")
     for split in ("train", "val"):
-        where = f"{split}/_annotations.coco.json: annotations"
-        for place in ("[1]: x, y, width", "[2]: x, y, width", "[4].category_id", "[3].image_id 5"):
-            assert f"{where}{place}" in message
+        where = f"{split}/_annotations.coco.json"
+        for place in ("[1]: x, y, width", "[2]: x, y, width", "[4].category_id"):
+            assert f"{where}: annotations{place}" in message
+        assert (
+            f"{where} has 1 annotations with an image_id that no entry of images[] has as its id (annotations[3]"
+            in message
+        )
 
 
 def test_of_many_faults_the_first_are_told_and_the_others_counted(tmp_path: Path) -> None:

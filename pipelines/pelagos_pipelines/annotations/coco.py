@@ -51,6 +51,8 @@ _SAID: Mapping[str, str] = {
     "shaped": "annotations have key points or outlines beside their box; the box alone is read",
     "misfits": "boxes are not around the polygon or mask that stands beside them; the boxes are kept: look at them",
     "rotated": "boxes are rotated (attributes.rotation); they are read as they lay before they were turned",
+    "respelt": "annotations name their image by an id in another writing than images[] has (spaces, case, zeros, decimals); the"
+    " only image with that id is taken",
     "doubted": "boxes are given for two classes, or more; all are kept: check them",
     "repeated": "annotations repeat another of the same image, category and box; one of each is kept",
 }
@@ -206,9 +208,6 @@ def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
     limit = Ceilings.read().annotations
     if reading.annotations > limit:
         raise hostile.too_many(where, limit)
-    lost, places = content.orphans
-    reading.lost += lost
-    reading.orphans += [f"{where}: {place}" for place in places]
     unknown, places = content.unknown
     if unknown:
         reading.faults.add(

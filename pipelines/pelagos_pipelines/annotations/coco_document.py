@@ -7,8 +7,9 @@ Called by the task ``coco`` in parsers.py. The file is read in pieces, once for 
 from __future__ import annotations
 
 import re
+import string
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn, Protocol
 
@@ -22,7 +23,14 @@ from pelagos_pipelines.sandbox import Answer
 
 _PIECE = 1 << 18
 _BOM = b"\xef\xbb\xbf"
+_OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_TOO_LONG = "parse error: integer overflow"
+"""What the parser says of a whole number that 64 bits cannot hold."""
+_MOST_DIGITS = 999
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,39})", re.ASCII)
+"""An id that may be shown: those of some tools are hashes of up to 128 bits."""
+_DECIMAL = re.compile(r"([0-9]{1,40})(?:\.0*)?", re.ASCII)
 _LARGEST = 10**18
 _NO_BOX = [0, 0, 0, 0]
 """What some tools write beside an outline."""
@@ -40,21 +48,28 @@ def read(where: str, file: BinaryIO, most: int, most_images: int) -> Answer:
     Raises:
         RefusedError: it is no JSON, has none of the lists, or has more entries than allowed.
     """
+    _require_utf8(where, file)
+    try:
+        return _read(where, file, most, most_images, translated=_has_words(file))
+    except _LongNumberError:
+        return _read(where, file, most, most_images, translated=True)
+
+
+def _read(where: str, file: BinaryIO, most: int, most_images: int, *, translated: bool) -> Answer:
     reading = _Coco(where)
-    words = _has_words(file)
     for member, take, limit in (
         ("categories", reading.category, most),
         ("images", reading.image, most_images),
         ("annotations", reading.mark, most),
     ):
         found = False
-        for number, entry in _entries(where, member, _opened(file, words)):
+        for number, entry in _entries(where, member, _opened(file, translated)):
             if number >= limit:
                 raise hostile.too_many(where, limit)
             reading.take(member, number, entry, take)
             found = True
         if not found:
-            _require_list(where, member, _opened(file, words))
+            _require_list(where, member, _opened(file, translated))
     return reading.answer()
 
 
@@ -70,6 +85,11 @@ class _Coco:
     images: list[tuple[object, ...]] = field(default_factory=list)
     indices: dict[str, int] = field(default_factory=dict)
     """Of images, by their id as text: tools write the same id as a number here and as text there."""
+    meant: dict[str, int | None] = field(default_factory=dict)
+    """The same by ids without what writers make of them; None where several images have one. Made when it is needed."""
+    file_names: frozenset[object] | None = None
+    respelt: int = 0
+    """Annotations whose image was found so."""
     columns: dict[int, int] = field(default_factory=dict)
     whose: array[int] = field(default_factory=lambda: array("i"))
     classes: array[int] = field(default_factory=lambda: array("i"))
@@ -114,7 +134,7 @@ class _Coco:
         self.images.append((None, None, None, None, None))  # what names it is no further fault when it is one itself
         key = _identity(entry.get("id"), f"{place}.id")
         if key in self.indices:
-            value = f" {key}" if _NUMBER.fullmatch(key) else ""
+            value = f" {key}" if _WHOLE.fullmatch(key) else ""
             raise hostile.invalid(
                 f"{place}.id{value} is the id of images[{self.indices[key]}], too; ids must be unique, also when one is"
                 " text and one a number: export it again"
@@ -135,15 +155,54 @@ class _Coco:
         crowd = entry.get("iscrowd") or 0
         if type(crowd) not in {int, bool, float}:
             _refuse(f"{self.where}: {place}.iscrowd must be 0 or 1")
-        if image not in self.indices:
-            self._note("orphans", self.orphans, f"{place}.image_id", image)
+        index = self._index(image)
+        if index is None:
+            named = " (a file_name of images[])" if image in self._file_names() else ""
+            self._note("orphans", self.orphans, f"{place}.image_id", image, named)
         elif category not in self.columns:
             self._note("unknown", self.unknown, f"{place}.category_id", str(category))
         elif crowd:
             self.crowds += 1  # the box around a crowd is no object: COCO's own evaluation ignores it
-            self.passed.append(self.indices[image])
+            self.passed.append(index)
         else:
-            self._place(entry, f"{self.where}: {place}", self.indices[image], self.columns[category])
+            self._place(entry, f"{self.where}: {place}", index, self.columns[category])
+
+    def _index(self, key: str) -> int | None:
+        """The image that is meant by an id: the one that has it, or the only one whose id differs in how it is written alone."""
+        index = self.indices.get(key)
+        if index is None:
+            if not self.meant:
+                for one, place in self.indices.items():
+                    plain = _plain(one)
+                    self.meant[plain] = None if plain in self.meant else place
+            index = self.meant.get(_plain(key))
+            self.respelt += index is not None
+        return index
+
+    def _file_names(self) -> Container[object]:
+        if self.file_names is None:
+            self.file_names = frozenset(image[0] for image in self.images)
+        return self.file_names
+
+    def _undeclared(self) -> RefusedError:
+        keys = self.indices
+        numbers = sorted(int(key) for key in keys if _NUMBER.fullmatch(key))
+        if not numbers or len(numbers) < len(keys):
+            told = (
+                f"{len(keys)}, {len(keys) - len(numbers)} of which are text, or numbers of more than 18 digits"
+                if keys
+                else "none"
+            )
+        else:
+            told = f"{len(numbers)}, from {numbers[0]} to {numbers[-1]}"
+        many = self.many["orphans"]
+        return RefusedError(
+            Reason.LABEL_WITHOUT_IMAGE,
+            f"{self.where} has {many} annotations with an image_id that no entry of images[] has as its id"
+            f" ({hostile.few(self.orphans, of=many)}); the ids that are declared are {told}: correct image_id, declare the"
+            " images, or remove the annotations",
+            "source",
+        )
 
     def _place(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
         box = entry.get("bbox")
@@ -173,6 +232,8 @@ class _Coco:
             raise hostile.invalid(
                 f"{self.where} declares more than {hostile.MAX_CLASSES} categories; remove unused ones"
             )
+        if self.many["orphans"]:
+            self.faults.add(self._undeclared())
         if fault := self.fitting.fault(len(self.whose)):
             self.faults.add(fault)
         images = hostile.encoded(self.where, self.images)
@@ -189,31 +250,36 @@ class _Coco:
             "shaped": self.shaped,
             "rotated": self.rotated,
             "misfits": self.fitting.misfits,
-            "orphans": [self.many["orphans"], self.orphans],
+            "respelt": self.respelt,
             "unknown": [self.many["unknown"], self.unknown],
             "faults": self.faults.document(),
         }
         numbers = (self.whose, self.classes, self.passed, self.sides)
         return Answer(document, b"".join((names, images, *(part.tobytes() for part in numbers))))
 
-    def _note(self, what: str, places: list[str], place: str, value: str = "") -> None:
+    def _note(self, what: str, places: list[str], place: str, value: str = "", words: str = "") -> None:
         self.many[what] += 1
         if len(places) < hostile.MAX_NAMED:
-            places.append(f"{place} {value}" if _NUMBER.fullmatch(value) else place)
+            places.append((f"{place} {value}" if _WHOLE.fullmatch(value) else place) + words)
 
 
 # --- JSON
 
 
-class _WithoutWords:
-    """JSON as Python writes it, read as JSON: ``NaN`` and ``Infinity``, which JSON does not have, become ``null``.
+class _LongNumberError(Exception):
+    """The parser met a whole number that it cannot hold."""
 
-    Where a number is needed, null is none, and refused in its place.
+
+class _Translated:
+    """JSON as some tools write it, read as JSON that the parser can hold.
+
+    ``NaN`` and ``Infinity``, which JSON does not have, become ``null``: where a number is needed, that is none, and refused in
+    its place. Whole numbers of more than 18 digits become text, which an id may be.
     """
 
-    _OUTSIDE = re.compile(rb'-?Infinity|NaN|"')
+    _OUTSIDE = re.compile(rb'-?Infinity|NaN|(?P<mark>")|(?<![-+.0-9A-Za-z])(?P<long>-?[1-9][0-9]{18,})(?![.0-9eE])')
     _INSIDE = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
-    _UNFINISHED = re.compile(rb"[-A-Za-z]{1,9}\Z")
+    _UNFINISHED = b"-+." + (string.digits + string.ascii_letters).encode()
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -245,14 +311,19 @@ class _WithoutWords:
                 continue
             word = self._OUTSIDE.search(content, place)
             if word is None:
-                cut = None if last else self._UNFINISHED.search(content, place)
-                end = cut.start() if cut else len(content)
+                tail = b"" if last else content[max(place, len(content) - _MOST_DIGITS) :]
+                end = len(content) - len(tail) + len(tail.rstrip(self._UNFINISHED))
                 parts.append(content[place:end])
                 place = end
                 break
             parts.append(content[place : word.start()])
-            self._in_text = word[0] == b'"'
-            parts.append(b'"' if self._in_text else b"null")
+            if word["long"] and len(word["long"]) > _MOST_DIGITS:
+                raise ValueError(_TOO_LONG)
+            if word["long"] and word.end() == len(content) and not last:  # it may go on in the next piece
+                place = word.start()
+                break
+            self._in_text = word["mark"] is not None
+            parts.append(word[0] if self._in_text else b"null" if word["long"] is None else b'"%b"' % word["long"])
             place = word.end()
         self._rest = content[place:]
         return b"".join((*parts, self._rest)) if last else b"".join(parts)
@@ -269,11 +340,11 @@ def _has_words(file: BinaryIO) -> bool:
     return False
 
 
-def _opened(file: BinaryIO, words: bool) -> _Source:
+def _opened(file: BinaryIO, translated: bool) -> _Source:
     file.seek(0)
     if file.read(len(_BOM)) != _BOM:
         file.seek(0)
-    return _WithoutWords(file) if words else file
+    return _Translated(file) if translated else file
 
 
 def _entries(where: str, member: str, file: _Source) -> Iterator[tuple[int, Any]]:
@@ -282,14 +353,30 @@ def _entries(where: str, member: str, file: _Source) -> Iterator[tuple[int, Any]
     try:
         for number, entry in enumerate(yajl2_c.items(file, f"{member}.item", use_float=True, buf_size=_PIECE)):
             yield number, entry
-    except ijson.IncompleteJSONError as error:
-        raise hostile.invalid(
-            f"{where} is not JSON, at or after {member}[{max(number, 0)}]; export it again"
-        ) from error
     except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
+        if str(error).startswith(_TOO_LONG) and not isinstance(file, _Translated):
+            raise _LongNumberError from error
         raise hostile.invalid(
-            f"{where} is not JSON that is read here, at {member}[{number + 1}]; export it again"
+            f"{where} {_why(error)}, at or after {member}[{max(number, 0)}]; export it again"
         ) from error
+
+
+def _why(error: Exception) -> str:
+    """What is wrong, by the parser's words; those that follow quote the file."""
+    words = str(error)
+    if words.startswith((_TOO_LONG, "parse error: numeric (floating point) overflow")):
+        return "has a number that is too large"
+    if words.removeprefix("b'").startswith("lexical error: invalid bytes in UTF8"):
+        return "is not UTF-8 text, which JSON is"
+    return "is not JSON" if isinstance(error, ijson.IncompleteJSONError) else "is not JSON that is read here"
+
+
+def _require_utf8(where: str, file: BinaryIO) -> None:
+    """JSON begins with two characters of ASCII, which are four bytes or more in other encodings, one of them zero."""
+    file.seek(0)
+    first = file.read(4)
+    if first.startswith(_OTHER_BOMS) or b"\0" in first:
+        raise hostile.invalid(f"{where} is UTF-16 or UTF-32 text; save it as UTF-8, as JSON is")
 
 
 def _require_list(where: str, member: str, file: _Source) -> None:
@@ -311,7 +398,7 @@ def _whole(value: object, place: str) -> int:
     """A whole number; 3.0 and "3" are one, too."""
     text = _text_of(value)
     if text is None or not _NUMBER.fullmatch(text):
-        _refuse(f"{place} must be a whole number")
+        _refuse(f"{place} must be a whole number of at most 18 digits")
     return int(text)
 
 
@@ -320,6 +407,13 @@ def _identity(value: object, place: str) -> str:
     if text is None:
         _refuse(f"{place} must be a whole number or text")
     return text
+
+
+def _plain(key: str) -> str:
+    """An id without spaces, case, leading zeros and decimals that are none."""
+    bare = key.strip().casefold()
+    number = _DECIMAL.fullmatch(bare)
+    return str(int(number[1])) if number else bare
 
 
 def _text_of(value: object) -> str | None:

@@ -33,7 +33,7 @@ _ROUNDED_PIXELS, _ROUNDED_FRACTION = 0.5, 0.0001
 _GRIDS = 5
 _FAR = 2.0**40
 _MIXING = 0x9E3779B97F4A7C1
-_COUNTED = ("crowds", "boxless", "outlined", "shaped", "rotated", "misfits")
+_COUNTED = ("crowds", "boxless", "outlined", "shaped", "rotated", "misfits", "respelt")
 _SLOWNESS = 6
 """Real seconds for a second of processor time, when the machine is busy."""
 
@@ -45,8 +45,8 @@ class Coco:
     The name of an image is None when its entry is a fault. ``passed`` are the images of crowds and of annotations without a box.
     ``counts`` are numbers of these, of boxes that are ``outlined`` (those of a polygon or mask), ``shaped`` (with one beside
     them, or key points), ``rotated`` or ``misfits`` (those that their outline contradicts), of annotations that are ``repeated``
-    and left out, and of boxes that are also one of another class (``doubted``). ``orphans`` and ``unknown`` are how many
-    annotations name an image or category that is not there, and the first of them.
+    and left out, or whose image was found by an id that is ``respelt``, and of boxes that are also one of another class
+    (``doubted``). ``unknown`` are how many annotations name a category that is not there, and the first of them.
     """
 
     ids: Sequence[int]
@@ -58,7 +58,6 @@ class Coco:
     sides: Any
     passed: frozenset[int]
     counts: Mapping[str, int]
-    orphans: tuple[int, Sequence[str]]
     unknown: tuple[int, Sequence[str]]
 
 
@@ -150,7 +149,6 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
         passed=frozenset(left.tolist()),
         counts={what: int(found[what]) for what in _COUNTED}
         | {"repeated": boxes - len(kept), "doubted": int(_are_doubted(whose[kept], sides[kept]).sum())},
-        orphans=tuple(found["orphans"]),
         unknown=tuple(found["unknown"]),
     )
 
