@@ -9,7 +9,6 @@ import pytest
 
 from image_sources import coco, document, photo, read, text, tree_of
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.model import Collection
 from pelagos_pipelines.contract import Reason, RefusedError, Task
 
 
@@ -63,6 +62,28 @@ def test_annotations_of_another_task(tmp_path: Path) -> None:
     assert caught.value.failure.reason is Reason.TASK_MISMATCH
 
 
+def test_a_data_yaml_beside_class_folders_leaves_the_choice(tmp_path: Path) -> None:
+    _imagefolder(tmp_path)
+    text(tmp_path / "data.yaml", "names: [cod, eel]")
+    with pytest.raises(
+        RefusedError, match="set format to ImageFolder when the folders say what images show, or task to"
+    ):
+        read(tmp_path, Task.CLASSIFICATION)
+    assert read(tmp_path, Task.CLASSIFICATION, "ImageFolder").classes == ("cod", "eel")
+
+
+@pytest.mark.parametrize("name", ["environment.yml", "CITATION.yaml"])
+def test_any_other_yaml_is_not_of_yolo_without_label_files(tmp_path: Path, name: str) -> None:
+    _imagefolder(tmp_path)
+    text(tmp_path / name, "name: fish")
+    with pytest.raises(RefusedError, match=rf"{name} may hold annotations: set format to ImageFolder") as caught:
+        read(tmp_path, Task.CLASSIFICATION)
+    assert caught.value.failure.reason is Reason.FORMAT_NOT_RECOGNISED
+    text(tmp_path / name, "names: [cod]")
+    text(tmp_path / "cod" / "a.txt", "0 0.5 0.5 0.5 0.5")
+    assert registry.detect(tree_of(tmp_path)).NAME == "Yolo"
+
+
 @pytest.mark.parametrize(
     ("file", "hint"),
     [
@@ -79,53 +100,3 @@ def test_what_the_files_look_like_to_a_person_is_said(tmp_path: Path, file: str,
     text(tmp_path / file, "{}")
     with pytest.raises(RefusedError, match=rf"{hint} What keeps them"):
         read(tmp_path)
-
-
-# --- splits that only folders tell
-
-
-def _in_folders(root: Path, name: str, folders: tuple[str, ...]) -> None:
-    for number, folder in enumerate(folders):
-        photo(root / "images" / folder / f"{number}.png", seed=number)
-        text(root / "labels" / folder / f"{number}.txt", "0 0.5 0.5 0.5 0.5")
-    if name == "Yolo":
-        text(root / "classes.txt", "cod")
-    else:
-        boxes: dict[str, list[list[float]]] = {
-            f"images/{folder}/{number}.png": [[0, 0, 5, 5]] for number, folder in enumerate(folders)
-        }
-        document(root / "annotations.json", coco(boxes))
-
-
-def _read(root: Path) -> Collection:
-    tree = tree_of(root)
-    return registry.read(registry.detect(tree), tree, lambda _: (40, 30))
-
-
-@pytest.mark.parametrize("name", ["Yolo", "Coco"])
-def test_folders_of_images_are_splits_when_nothing_else_says_any(tmp_path: Path, name: str) -> None:
-    _in_folders(tmp_path, name, ("train", "dev", "holdout", "train/dive1"))
-    splits = {image.path.split("/", 1)[1]: image.split for image in _read(tmp_path).images}
-    assert splits == {
-        "dev/1.png": "validation",
-        "holdout/2.png": "test",
-        "train/0.png": "train",
-        "train/dive1/3.png": "train",
-    }
-
-
-@pytest.mark.parametrize("name", ["Yolo", "Coco"])
-def test_folders_of_images_of_which_some_are_splits_are_said_and_none_is_one(tmp_path: Path, name: str) -> None:
-    _in_folders(tmp_path, name, ("train", "test", "extra"))
-    found = _read(tmp_path)
-    assert {image.split for image in found.images} == {None}
-    assert found.warnings[-1].startswith("2 images lie in folders named like splits (images/test/1.png, ")
-    assert "and 1 do not (images/extra/2.png): none is taken for a split" in found.warnings[-1]
-
-
-@pytest.mark.parametrize("folders", [("train", "train"), ("dive1", "dive2")])
-def test_folders_that_divide_nothing_are_no_splits(tmp_path: Path, folders: tuple[str, ...]) -> None:
-    _in_folders(tmp_path, "Yolo", folders)
-    found = _read(tmp_path)
-    assert {image.split for image in found.images} == {None}
-    assert found.warnings == ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
-from pelagos_pipelines.contract import Cleaning, Reason, RefusedError, Task
+from pelagos_pipelines.contract import Cleaning, Reason, RefusedError, Split, Task
 from pelagos_pipelines.preparation import cleaning
 from pelagos_pipelines.preparation.integrity import Inspection
 
@@ -103,6 +104,16 @@ class TestDuplicates:
         assert kept(done) == ["a"]
         assert done.duplicates == 1
         assert done.repeats == {}
+
+    def test_those_that_the_source_has_in_another_split_are_told(self) -> None:
+        given: dict[str, Split] = {"a": "test", "b": "train", "c": "test"}
+        images = [replace(image(name), split=split) for name, split in given.items()]
+
+        done = clean(images, [whole("1")] * 3)
+
+        assert done.collection.warnings == (
+            "1 duplicates were dropped that the source has in another split than the one kept: b (train) of a (test)",
+        )
 
     def test_kept_ones_are_handed_on_so_that_no_split_parts_them(self) -> None:
         done = clean([image("a"), image("b")], [whole("1"), whole("1")], duplicates={"action": "Keep"})

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pelagos_pipelines.annotations import coco, imagefolder, yolo
 from pelagos_pipelines.annotations.hostile import MAX_NAMED, few
-from pelagos_pipelines.annotations.model import Collection, Format, Sizes, Tree, split_of, suffix
+from pelagos_pipelines.annotations.model import Collection, Format, Sizes, Tree, suffix
 from pelagos_pipelines.contract import ClassFolder, Reason, RefusedError, Task
 
 FORMATS: Sequence[Format] = (imagefolder, coco, yolo)
@@ -22,10 +21,12 @@ def choose(name: str, tree: Tree, task: Task) -> Format:
     """
     chosen = detect(tree) if name == "Auto" else next(known for known in FORMATS if name == known.NAME)
     if task is not chosen.TASK:
+        folders = name == "Auto" and task is imagefolder.TASK
+        advice = f"format to {imagefolder.NAME} when the folders say what images show, or " if folders else ""
         raise RefusedError(
             Reason.TASK_MISMATCH,
             f"task is {task.value}, but the source is in the format {chosen.NAME}, which carries annotations for"
-            f" {chosen.TASK.value}; set task to {chosen.TASK.value}, or name another source or format",
+            f" {chosen.TASK.value}; set {advice}task to {chosen.TASK.value}, or name another source or format",
             "task",
         )
     return chosen
@@ -38,8 +39,7 @@ def read(chosen: Format, tree: Tree, sizes: Sizes, class_folder: ClassFolder | N
         RefusedError: FORMAT_INVALID for a class folder in another format; see Format.read.
     """
     if class_folder is None:
-        found = chosen.read(tree, sizes)
-        return found if chosen is imagefolder else _by_folders(found)
+        return chosen.read(tree, sizes)
     if chosen is not imagefolder:
         raise RefusedError(
             Reason.FORMAT_INVALID,
@@ -48,27 +48,6 @@ def read(chosen: Format, tree: Tree, sizes: Sizes, class_folder: ClassFolder | N
             "classFolder",
         )
     return imagefolder.read(tree, sizes, class_folder)
-
-
-def _by_folders(found: Collection) -> Collection:
-    """With the splits that the folders of images are named for, when nothing else says any: as in ``images/train``."""
-    if found.overlapping or any(image.split for image in found.images):
-        return found
-    named = {
-        image.path: splits.pop()
-        for image in found.images
-        if len(splits := {*map(split_of, PurePosixPath(image.path).parts[:-1])} - {None}) == 1
-    }
-    if len(set(named.values())) < 2:
-        return found
-    others = [image.path for image in found.images if image.path not in named]
-    if others:
-        told = (
-            f"{len(named)} images lie in folders named like splits ({few(named)}), and {len(others)} do not ({few(others)}): none"
-            " is taken for a split"
-        )
-        return replace(found, warnings=(*found.warnings, told))
-    return replace(found, images=tuple(replace(image, split=named[image.path]) for image in found.images))
 
 
 def detect(tree: Tree) -> Format:

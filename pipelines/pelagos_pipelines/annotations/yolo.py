@@ -150,10 +150,15 @@ class _Listed:
 
 
 def recognises(tree: Tree) -> bool:
-    """Whether there is a data.yaml, or class names with label files."""
-    if _yaml_files(tree) or _names_file(tree):
+    """Whether there is a data.yaml, or class names with label files. Any YAML may hold names, and most hold something else."""
+    settings = _yaml_files(tree)
+    if _names_file(tree) or any(_is_named(path) for path in settings):
         return True
-    return "classes.txt" in tree.known and any("labels" in PurePosixPath(path).parts for path in tree.files)
+    if settings and any(str(PurePosixPath(path).with_suffix(".txt")) in tree.known for path in tree.images):
+        return True
+    return bool(settings or "classes.txt" in tree.known) and any(
+        "labels" in PurePosixPath(path).parts for path in tree.files
+    )
 
 
 def read(tree: Tree, sizes: Sizes) -> Collection:
@@ -306,8 +311,12 @@ def _row(box: Box, image: ImageRecord, ids: Mapping[str, int]) -> str:
 def _yaml_files(tree: Tree) -> list[str]:
     """The settings at the root: data.yaml, or the only YAML file that is there."""
     found = [path for path in tree.files if "/" not in path and suffix(path) in {".yaml", ".yml"}]
-    named = [path for path in found if PurePosixPath(path).stem.lower() in {"data", "dataset"}]
+    named = [path for path in found if _is_named(path)]
     return named or (found if len(found) == 1 else [])
+
+
+def _is_named(path: str) -> bool:
+    return PurePosixPath(path).stem.lower() in {"data", "dataset"}
 
 
 def _settings(tree: Tree, faults: Faults) -> _Settings:

@@ -74,6 +74,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         dropped |= set(found.first_of)
         excluded += _repeating(found)
         warnings += _of_other_boxes(images, found.near)
+        warnings += _of_other_splits(images, found.first_of)
         repeats = {}
     faults = Faults()
     kept = tuple(_sized(image, seen[image.path], faults) for image in images if image.path not in dropped)
@@ -135,6 +136,21 @@ def _of_other_boxes(images: Sequence[ImageRecord], near: Mapping[str, str]) -> l
         return []
     told = "near duplicates have more or fewer boxes of a class than the image that is kept, and were dropped with them"
     return [f"{len(differing)} {told}: {few(differing)}; check their labels"]
+
+
+def _of_other_splits(images: Sequence[ImageRecord], first_of: Mapping[str, str]) -> list[str]:
+    """Duplicates by which the splits of the source leaked, which nobody could see in what is left."""
+    splits = {image.path: image.split for image in images if image.split is not None}
+    apart = [
+        f"{path} ({splits[path]}) of {first} ({splits[first]})"
+        for path, first in sorted(first_of.items())
+        if path in splits and first in splits and splits[path] != splits[first]
+    ]
+    if not apart:
+        return []
+    return [
+        f"{len(apart)} duplicates were dropped that the source has in another split than the one kept: {few(apart)}"
+    ]
 
 
 def _side(inspection: Inspection) -> int:
