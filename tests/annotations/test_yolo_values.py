@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from pathlib import Path
 
 import pytest
@@ -72,16 +74,65 @@ def test_rows_with_visible_key_points_and_no_shape_are_refused_with_a_hint(tmp_p
 def test_rows_that_are_boxes_with_key_points_to_the_eye_are_refused_without_their_shape(tmp_path: Path) -> None:
     rows = "0 0.5 0.5 0.25 0.25 0.45 0.45 1 0.5 0.5 1\n0 0.3 0.5 0.25 0.25 0 0 0 0.3 0.5 1\n"
     message = refusal(source(tmp_path, "names: [cod]", rows, "0 .5 .5 .2 .2"))
-    assert message.startswith("all 2 rows of more than 5 columns look like a box with key points of 3 numbers")
-    assert "add it, which would be [2, 3]" in message
+    assert message.startswith("rows of more than 5 columns, 2, look like a box with key points")
+    assert "add it, which would be [2, 3] or [3, 2]" in message
+
+
+SMALL = (0.3, 0.4, 0.08, 0.12)
+LARGE = (0.5, 0.5, 0.4, 0.4)
+
+
+def pose(box: tuple[float, ...], spread: float, count: int, sure: float | None = None, stray: bool = False) -> str:
+    """A row with key points around the middle of its box, each with how sure it is; one of them may lie out of the box."""
+    x, y, width, height = box
+    points = [(x + (number - 1) * spread * width, y + (number % 2) * spread * height) for number in range(count)]
+    points[-1] = (x + width, y) if stray else points[-1]
+    third = "" if sure is None else f" {sure}"
+    return f"0 {x} {y} {width} {height} " + " ".join(f"{left:.4f} {top:.4f}{third}" for left, top in points) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("sure", "end"), [(None, ""), (0.93, ""), (0.93, " 0.88")], ids=["two", "three", "confidence of the box"]
+)
+def test_key_points_without_their_shape_are_refused_though_one_lies_out_of_its_box(
+    tmp_path: Path, sure: float | None, end: str
+) -> None:
+    count = 4 if sure and not end else 3  # rows with an even number of columns are no outlines
+    rows = [pose(SMALL, 0.3, count, sure, stray=number == 0).rstrip() + end for number in range(6)]
+    message = refusal(source(tmp_path, "names: [cod]", "\n".join(rows)))
+    assert "look like a box with key points, and data.yaml has no kpt_shape: add it" in message
 
 
 def test_polygons_that_may_be_key_points_are_said_to_be_doubtful(tmp_path: Path) -> None:
-    rows = "".join(f"0 0.5 0.5 0.25 0.25 0.4{one} 0.45 0.55 0.45 0.5 0.6\n" for one in range(10))
-    doubt = "all polygons could as well be a box with key points each; if they are, add kpt_shape to data.yaml"
+    rows = "".join(pose(LARGE, 0.4 + number / 100, 2) for number in range(4))
+    doubt = "the polygons could as well be a box with key points each; if they are, add kpt_shape to data.yaml"
     assert doubt in read(source(tmp_path, "names: [cod]", rows)).warnings
-    text(tmp_path / "labels" / "0.txt", rows + "0 0.1 0.1 0.9 0.1 0.9 0.9 0.5 0.95 0.1 0.9\n")
+    outline = "0 0.1 0.1 0.9 0.1 0.9 0.9 0.5 0.95\n"
+    text(tmp_path / "labels" / "0.txt", rows + outline)
+    assert doubt in read(tmp_path).warnings
+    text(tmp_path / "labels" / "0.txt", rows + outline + outline.replace("0.95", "0.9"))
     assert doubt not in read(tmp_path).warnings
+
+
+@pytest.mark.parametrize("corners", [3, 4, 5, 8, 40])
+@pytest.mark.parametrize("size", [0.02, 0.1, 0.4])
+@pytest.mark.parametrize("middle", [0.3, 0.5, None])
+def test_outlines_are_not_taken_for_key_points(tmp_path: Path, corners: int, size: float, middle: float | None) -> None:
+    generator = random.Random(corners)
+    rows = []
+    for _ in range(40):
+        x, y = (middle, middle) if middle else (generator.uniform(0.25, 0.75), generator.uniform(0.25, 0.75))
+        turned, flat = generator.uniform(0, math.tau), generator.uniform(0.2, 1)
+        angles = (
+            sorted(generator.uniform(0, math.tau) for _ in range(corners)) if corners != 4 else [0, 1.2, 3.14, 4.34]
+        )
+        outline = [(size / 2 * math.cos(angle), size / 2 * flat * math.sin(angle)) for angle in angles]
+        points = [
+            (x + a * math.cos(turned) - b * math.sin(turned), y + a * math.sin(turned) + b * math.cos(turned))
+            for a, b in outline
+        ]
+        rows.append("0 " + " ".join(f"{a:.5f} {b:.5f}" for a, b in points) + "\n")
+    assert len(read(source(tmp_path, "names: [cod]", "".join(rows))).images[0].boxes) == 40
 
 
 def test_boxes_among_polygons_stay_boxes_and_are_said(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from pelagos_pipelines.annotations import hostile
+from pelagos_pipelines.annotations import hostile, keypoints
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import Tree, split_of
 from pelagos_pipelines.beneath import TooLargeError
@@ -83,7 +83,7 @@ class Labels:
     ``doubted`` is how many boxes are also one of another class.
 
     ``polygons`` and ``boxes`` are how many there were of each, ``repeated`` how many rows repeat an earlier one and are left out.
-    ``alike`` are polygons that may be key points of 2 and of 3 numbers, ``columns`` those that all polygons have, if any.
+    ``alike`` are polygons that may be key points, ``columns`` those that all polygons have, if any.
     """
 
     classes: Any
@@ -91,7 +91,7 @@ class Labels:
     polygons: int
     boxes: int
     repeated: int
-    alike: tuple[int, int]
+    alike: keypoints.Likeness
     columns: int
     doubted: int = 0
 
@@ -194,10 +194,10 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
     import numpy as np
 
     rows = answer.document["rows"]
-    parts = _cut(memoryview(answer.raw), *(4 * files,) * 5, 4 * rows, 32 * rows)
-    counts, *others, ids = (np.frombuffer(part, np.int32) for part in parts[:6])
+    parts = _cut(memoryview(answer.raw), *(4 * files,) * 6, 4 * rows, 32 * rows)
+    counts, *others, ids = (np.frombuffer(part, np.int32) for part in parts[:7])
     _require_below(ids, classes)
-    sides = np.frombuffer(parts[6], np.float64).reshape(-1, 4)
+    sides = np.frombuffer(parts[7], np.float64).reshape(-1, 4)
     if (counts < 0).any() or int(counts.sum()) != rows:
         raise ValueError("counts")
     whose: Any = np.repeat(np.arange(files, dtype=np.int32), counts)
@@ -208,10 +208,10 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
     ids, sides = ids[kept], sides[kept]
     found = []
     for index, (end, size, count) in enumerate(zip(ends.tolist(), left.tolist(), counts.tolist(), strict=True)):
-        polygons, two, three, columns = (int(part[index]) for part in others)
+        polygons, *alike, columns = (int(part[index]) for part in others)
         boxes, repeated = count - polygons, count - size
         rows_of = slice(end - size, end)
-        told = (polygons, boxes, repeated, (two, three), columns, int(doubted[index]))
+        told = (polygons, boxes, repeated, keypoints.Likeness(*alike), columns, int(doubted[index]))
         found.append(Labels(ids[rows_of], sides[rows_of], *told))
     return found
 

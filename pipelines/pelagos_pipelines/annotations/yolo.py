@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from pelagos_pipelines.annotations import hostile, kinds, linking, naming, pairing, placing, reading
+from pelagos_pipelines.annotations import hostile, keypoints, kinds, linking, naming, pairing, placing, reading
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
     Box,
@@ -39,8 +39,6 @@ NAME = "Yolo"
 VIEW = "yolo"
 TASK = Task.DETECTION
 LAYOUT = "data.yaml (names, train, val, test), classes.txt or obj.names, with images/ and labels/"
-_TELLING = 10
-"""Polygons of which not all lie like key points by chance."""
 _BESIDE_LABELS = "labels/classes.txt"
 
 
@@ -71,7 +69,7 @@ class _Tally:
 
     used: set[int] = field(default_factory=set)
     polygons: int = 0
-    alike: tuple[int, int] = (0, 0)
+    alike: keypoints.Likeness = field(default_factory=keypoints.Likeness)
     columns: set[int] = field(default_factory=set)
     mixed: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
@@ -83,7 +81,7 @@ class _Tally:
         self.used.update(labels.classes.tolist())
         self.polygons += labels.polygons
         self.repeats += labels.repeated
-        self.alike = (self.alike[0] + labels.alike[0], self.alike[1] + labels.alike[1])
+        self.alike += labels.alike
         self.columns |= {labels.columns} - {0}
         if labels.polygons and labels.boxes:
             self.mixed.append(path)
@@ -98,12 +96,14 @@ class _Tally:
         Raises:
             RefusedError: FORMAT_INVALID.
         """
-        if self.polygons and self.alike[1] == self.polygons and len(self.columns) == 1:
+        if self.polygons and len(self.columns) == 1:
             (columns,) = self.columns
-            raise hostile.invalid(
-                f"all {self.polygons} rows of more than 5 columns look like a box with key points of 3 numbers, the third 0, 1"
-                f" or 2, and {where} has no kpt_shape: add it, which would be [{(columns - 5) // 3}, 3]"
-            )
+            if self.alike.is_certain(self.polygons, columns):
+                raise hostile.invalid(
+                    f"rows of more than 5 columns, {self.polygons}, look like a box with key points, and {where} has no"
+                    f" kpt_shape: add it, which would be {' or '.join(keypoints.shapes(columns))}; if they are outlines, write"
+                    " the boxes around them"
+                )
 
     def warnings(self, settings: _Settings) -> Iterator[str]:
         """What to say of them."""
@@ -111,8 +111,8 @@ class _Tally:
             yield f"{settings.where} has kpt_shape: of rows with key points the box is read, and the points are left out"
         if self.polygons:
             yield f"{self.polygons} rows are polygons; their bounding boxes are read, and the outlines are left out"
-        if self.polygons >= _TELLING and self.alike[0] == self.polygons and len(self.columns) == 1:
-            yield f"all polygons could as well be a box with key points each; if they are, add kpt_shape to {settings.where}"
+        if len(self.columns) == 1 and self.alike.is_possible(self.polygons):
+            yield f"the polygons could as well be a box with key points each; if they are, add kpt_shape to {settings.where}"
         if self.mixed:
             yield (
                 f"{len(self.mixed)} label files hold boxes and polygons; a row with 5 columns is read as a box:"

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from pelagos_pipelines.annotations import hostile
+from pelagos_pipelines.annotations import hostile, keypoints
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import split_of
 from pelagos_pipelines.contract import Reason, RefusedError
@@ -33,7 +33,6 @@ _SPLITS = ("train", "val", "test")
 _MAX_OTHERS = 100
 """Paths under other keys that are looked at."""
 _INTEGER = r"^[-+]?(?:0|[1-9][0-9]{0,17})$"
-_ROUNDING = 0.01
 _FARTHEST = 0.5
 """By how much of an image a coordinate may lie outside of it and still be a fraction: what is over the edge is judged later."""
 
@@ -282,8 +281,8 @@ class Rows:
     counts: array[int] = field(default_factory=lambda: array("i"))
     outlined: array[int] = field(default_factory=lambda: array("i"))
     """Polygons in each file."""
-    alike: dict[int, array[int]] = field(default_factory=lambda: {2: array("i"), 3: array("i")})
-    """Those of them in each file that could as well be a box with key points of so many numbers."""
+    alike: tuple[array[int], ...] = field(default_factory=lambda: (array("i"), array("i"), array("i")))
+    """Those of them in each file that are like a box with key points, as keypoints.Likeness counts them."""
     widths: array[int] = field(default_factory=lambda: array("i"))
     """Columns of the polygons of each file; -1 when they differ."""
     ids: array[int] = field(default_factory=lambda: array("i"))
@@ -292,7 +291,7 @@ class Rows:
     def read(self, where: str, content: bytes) -> None:
         """One file. What is wrong in it is noted."""
         before = len(self.ids)
-        for part in (self.outlined, *self.alike.values(), self.widths):
+        for part in (self.outlined, *self.alike, self.widths):
             part.append(0)
         with self.faults.noting():
             for number, line in enumerate(lines_of(text_of(where, content)), start=1):
@@ -307,7 +306,7 @@ class Rows:
 
     def answer(self) -> Answer:
         """As parsers.labels hands it on."""
-        numbers = (self.counts, self.outlined, *self.alike.values(), self.widths, self.ids)
+        numbers = (self.counts, self.outlined, *self.alike, self.widths, self.ids)
         document = {"rows": len(self.ids), "faults": self.faults.document()}
         return Answer(document, b"".join((*(part.tobytes() for part in numbers), self.sides.tobytes())))
 
@@ -362,8 +361,9 @@ class Rows:
         self.outlined[-1] += 1
         width = len(outline) + 1
         self.widths[-1] = width if self.widths[-1] in {0, width} else -1
-        for numbers, found in self.alike.items():
-            found[-1] += _is_like_points(outline, numbers)
+        found = keypoints.likeness(outline)
+        for part, count in zip(self.alike, (found.fitting, found.visible, found.apart), strict=True):
+            part[-1] += count
 
     def _is_polygon(self, columns: int, where: str) -> bool:
         if columns == _BOX_COLUMNS:
@@ -404,24 +404,6 @@ def _require_fractions(values: Sequence[float], where: str, polygon: bool) -> No
                 f"{where}: {value:g} is no fraction of the image, from 0 to 1, which all values of a row are{hint}; divide pixels"
                 " by the image's width or height"
             )
-
-
-def _is_like_points(values: Sequence[float], numbers: int) -> bool:
-    """Whether the first four are a box in the image, and the others key points of so many numbers in that box.
-
-    The third number of a key point is 0, 1 or 2: whether it is to be seen.
-    """
-    x, y, width, height = values[:4]
-    points = values[4:]
-    if len(points) % numbers or (numbers == 3 and any(seen not in {0.0, 1.0, 2.0} for seen in points[2::3])):
-        return False
-    spans = ((x - width / 2, x + width / 2), (y - height / 2, y + height / 2))
-    in_image = all(first >= -_ROUNDING and last <= 1 + _ROUNDING for first, last in spans)
-    return in_image and all(
-        abs(one - x) <= width / 2 + _ROUNDING and abs(other - y) <= height / 2 + _ROUNDING
-        for one, other in zip(points[::numbers], points[1::numbers], strict=True)
-        if numbers == 2 or (one, other) != (0, 0)
-    )
 
 
 def _around(outline: Sequence[float]) -> tuple[float, float, float, float]:
