@@ -128,3 +128,53 @@ def test_images_that_no_file_lists_are_left_out_with_a_word(tmp_path: Path) -> N
     assert found.warnings == ("1 images are in no annotation file and are left out: b.png",)
     assert found.excluded == (Exclusion("b.png", ExclusionReason.UNLISTED),)
     assert found.annotation_files == ("annotations.json",)
+
+
+def test_annotations_that_are_all_left_out_are_counted_in_the_refusal(tmp_path: Path) -> None:
+    content = coco({"a.png": [[0, 0, 5, 5], [1, 1, 2, 2], [3, 3, 4, 4]]})
+    marks: Any = content["annotations"]
+    marks[0]["iscrowd"] = marks[1]["iscrowd"] = 1
+    del marks[2]["bbox"]
+    photo(tmp_path / "a.png")
+    document(tmp_path / "annotations.json", content)
+    with pytest.raises(RefusedError, match="no image has a bounding box") as caught:
+        read(tmp_path)
+    message = caught.value.failure.message
+    assert (
+        "(2 annotations of crowds (iscrowd) are left out; 1 annotations without a bounding box are left out)" in message
+    )
+    assert "set iscrowd to 0 where an annotation is of one object" in message
+
+
+@pytest.mark.parametrize("name", ["val.json", "person_keypoints_val.json", "boxes.json"])
+def test_a_file_of_another_name_with_boxes_of_images_that_no_file_lists_is_refused(tmp_path: Path, name: str) -> None:
+    for image in ("train/a.png", "val/b.png"):
+        photo(tmp_path / image)
+    document(tmp_path / "annotations" / "instances_train.json", coco({"a.png": [[0, 0, 5, 5]]}))
+    document(tmp_path / "annotations" / name, coco({"b.png": [[0, 0, 5, 5]]}))
+    with pytest.raises(RefusedError, match="has boxes and lists 1 images that no other annotation file does") as caught:
+        read(tmp_path)
+    message = caught.value.failure.message
+    assert message.startswith(f"annotations/{name} has boxes")
+    assert "(val/b.png)" in message
+    assert f"call it instances_{Path(name).name} to have it read, or move it out of the source" in message
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"version": 3}, id="settings"),
+        pytest.param(coco({"a.png": [[0, 0, 9, 9]]}), id="boxes of listed images"),
+        pytest.param(coco({"b.png": []}), id="a list of images"),
+        pytest.param(coco({"elsewhere.png": [[0, 0, 9, 9]]}), id="boxes of images elsewhere"),
+        pytest.param(["b.png"], id="a list"),
+    ],
+)
+def test_other_json_files_are_named_with_the_images_that_no_file_lists(tmp_path: Path, other: object) -> None:
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name)
+    document(tmp_path / "annotations.json", coco({"a.png": [[0, 0, 5, 5]]}))
+    document(tmp_path / "settings.json", other)
+    assert read(tmp_path).warnings == (
+        "1 images are in no annotation file and are left out: b.png; not read were settings.json, because of their names",
+    )

@@ -57,6 +57,9 @@ _SAID: Mapping[str, str] = {
     "repeated": "annotations repeat another of the same image, category and box; one of each is kept",
 }
 """By what is counted of a file, the sentence behind the number."""
+_SINGLE = "set iscrowd to 0 where an annotation is of one object: many tools mark every mask as a crowd"
+_MOST_OTHERS = 20
+"""JSON files of other names into which is looked when images are in no annotation file."""
 
 
 @dataclass
@@ -102,12 +105,15 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     if reading.lost:
         reading.faults.add(hostile.missing_images(reading.orphans, reading.lost, reading.looked))
     images = tuple(reading.images[path] for path in sorted(reading.images))
+    unlisted = [path for path in tree.images if path not in reading.images and path not in reading.unlabelled]
+    others = [path for path in tree.files if suffix(path) == ".json" and path not in set(files)] if unlisted else []
+    if not reading.faults.count:
+        _find_passed_over(tree, others, frozenset(unlisted), reading)
     placing.refuse_any(reading.faults, images, sizes)
     classes, unused = declared(reading.names, images)
     if not classes:
-        raise hostile.unannotated(LAYOUT)
-    unlisted = [path for path in tree.images if path not in reading.images and path not in reading.unlabelled]
-    warnings = tuple(_warnings(reading, unlisted, unused))
+        raise hostile.unannotated(LAYOUT, list(_counted(reading.counts)), _SINGLE if reading.counts["crowds"] else "")
+    warnings = tuple(_warnings(reading, unlisted, others, unused))
     excluded = [Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted]
     excluded += [Exclusion(path, ExclusionReason.UNLABELLED) for path in reading.unlabelled]
     torn = tuple(sorted(reading.overlapping))
@@ -198,6 +204,31 @@ def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
                 group=group or hostile.original_of(found),
                 split=next(iter(splits)) if len(splits) == 1 else None,
                 boxes=boxes[number],
+            )
+
+
+def _find_passed_over(tree: Tree, others: Sequence[str], unlisted: frozenset[str], reading: _Reading) -> None:
+    """Note files that nobody reads because of their names, although they have boxes of images that no other file lists."""
+    for path in others[:_MOST_OTHERS]:
+        try:
+            content = reading_.coco(tree, path, Faults())
+        except RefusedError:  # it is another kind of JSON, as a rule
+            continue
+        if not len(content.classes):
+            continue
+        apart = _Reading([], {}, [], reading.files, reading.known)
+        found = set()
+        for name, *_ in content.images:
+            with apart.faults.noting():
+                found.add(_locate(path, name or ".", apart, ""))
+        if meant := sorted(unlisted & found):
+            reading.faults.add(
+                hostile.invalid(
+                    f"{hostile.printable(path)} has boxes and lists {len(meant)} images that no other annotation file does"
+                    f" ({hostile.few(meant)}), but is not read because of its name: call it"
+                    f" instances_{hostile.printable(PurePosixPath(path).name)} to have it read, or move it out of the source to"
+                    " leave these images out"
+                )
             )
 
 
@@ -316,15 +347,22 @@ def _stated(name: str, where: str) -> Split:
     return split
 
 
-def _warnings(reading: _Reading, unlisted: Sequence[str], unused: Iterable[str]) -> Iterable[str]:
+def _counted(counts: Mapping[str, int]) -> Iterable[str]:
+    return (f"{counts[what]} {words}" for what, words in _SAID.items() if counts[what])
+
+
+def _warnings(
+    reading: _Reading, unlisted: Sequence[str], others: Sequence[str], unused: Iterable[str]
+) -> Iterable[str]:
     if reading.renamed:
         yield (
             f"{len(reading.renamed)} names in annotation files differ from those of the images in {naming.DIFFERENCES};"
             f" matched were {hostile.few(reading.renamed)}"
         )
     if unlisted:
-        yield f"{len(unlisted)} images are in no annotation file and are left out: {hostile.few(unlisted)}"
-    yield from (f"{reading.counts[what]} {words}" for what, words in _SAID.items() if reading.counts[what])
+        passed_over = f"; not read were {hostile.few(others)}, because of their names" if others else ""
+        yield f"{len(unlisted)} images are in no annotation file and are left out: {hostile.few(unlisted)}{passed_over}"
+    yield from _counted(reading.counts)
     if reading.unlabelled:
         yield (
             f"{len(reading.unlabelled)} images have no other annotations than those and are left out, as they are no"

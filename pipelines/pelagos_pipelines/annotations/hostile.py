@@ -181,12 +181,13 @@ def closed(paths: Sequence[str]) -> RefusedError:
     )
 
 
-def unannotated(layout: str) -> RefusedError:
-    """The refusal of images of which none shows anything."""
+def unannotated(layout: str, found: Sequence[str] = (), remedy: str = "") -> RefusedError:
+    """The refusal of images of which none shows anything; ``found`` says what there was instead."""
+    there = f" ({'; '.join(found)})" if found else ""
     return RefusedError(
         Reason.TASK_MISMATCH,
-        f"no image has a bounding box, so there is nothing to learn for Detection; expected is {layout}: export the boxes too,"
-        " or set task to what the source is annotated for",
+        f"no image has a bounding box{there}, so there is nothing to learn for Detection; expected is {layout}: export the boxes"
+        f" too, {f'{remedy}, ' if remedy else ''}or set task to what the source is annotated for",
         "task",
     )
 
