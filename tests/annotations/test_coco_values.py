@@ -232,9 +232,13 @@ def test_such_numbers_are_found_where_two_pieces_meet(tmp_path: Path, piece: int
         ("images", "id", float("nan"), r"images\[0\]\.id must be"),
         ("images", "file_name", float("nan"), r"images\[0\]\.file_name is missing"),
         ("categories", "name", float("nan"), r"categories\[0\]\.name is no class name"),
-        ("annotations", "bbox", [0.1, 0.1, 0.25, 0.25], r"height are 0\.1, 0\.1, 0\.25, 0\.25: .* first pixel"),
-        ("annotations", "bbox", [0, 0, 1, 1], "first pixel"),
-        ("annotations", "bbox", [0.5, 0.5, 0.5004, 0.5], "first pixel"),
+        ("annotations", "bbox", [0.1, 0.1, 0.25, 0.25], r"height are 0\.1, 0\.1, 0\.25, 0\.25: .* fractions"),
+        ("annotations", "bbox", [0, 0, 1, 1], "fractions of the image"),
+        ("annotations", "bbox", [0.5, 0.5, 0.5004, 0.5], "fractions of the image"),
+        ("annotations", "bbox", [0.5, 0.5, 0.9, 0.8], "fractions of the image"),
+        ("annotations", "bbox", [0.7, 0.7, 0.5, 0.5], "fractions of the image"),
+        ("annotations", "bbox", [-0.1, 0.2, 0.5, 0.5], "fractions of the image"),
+        ("annotations", "bbox", [0.25, 1, 0.75, 1], "fractions of the image"),
         ("annotations", "bbox", [3, 4, 0, 5], "width and height are 3, 4, 0, 5: a box without area"),
         ("annotations", "bbox", [3, 4, 5, -5], "width and height are 3, 4, 5, -5: a box without area"),
         ("annotations", "bbox", {"x": 1}, "must be x, y, width and height"),
@@ -249,6 +253,14 @@ def test_a_value_that_is_needed_and_none_is_refused_with_its_place(
     with pytest.raises(RefusedError, match=words) as caught:
         read(source(tmp_path, {"a.png": [[1, 1, 9, 9]]}, change))
     assert "annotations.json: " in caught.value.failure.message
+
+
+@pytest.mark.parametrize("box", [[1, 1, 1, 1], [0, 1.0, 1, 1], [1, 0, 1, 1], [0.2, 0.2, 0.9, 5]], ids=str)
+def test_a_small_box_that_is_not_in_fractions_is_read(tmp_path: Path, box: list[float]) -> None:
+    found = read(source(tmp_path, {"a.png": [box]}, lambda content: None))
+    assert len(found.images[0].boxes) == 1
+    slight = "1 boxes are less than one pixel wide or high: check them" in found.warnings
+    assert slight is (min(box[2:]) < 1)
 
 
 def test_boxes_whose_area_tells_that_they_are_corners_are_refused(tmp_path: Path) -> None:

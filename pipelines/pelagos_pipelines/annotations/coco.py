@@ -53,6 +53,7 @@ _SAID: Mapping[str, str] = {
     "rotated": "boxes are rotated (attributes.rotation); they are read as they lay before they were turned",
     "respelt": "annotations name their image by an id in another writing than images[] has (spaces, case, zeros, decimals); the"
     " only image with that id is taken",
+    "slight": "boxes are less than one pixel wide or high: check them",
     "doubted": "boxes are given for two classes, or more; all are kept: check them",
     "repeated": "annotations repeat another of the same image, category and box; one of each is kept",
 }

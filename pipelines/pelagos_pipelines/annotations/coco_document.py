@@ -36,6 +36,8 @@ _NO_BOX = [0, 0, 0, 0]
 """What some tools write beside an outline."""
 _FIRST_PIXEL = 1.05
 """Fractions of an image, and a little more than all of it."""
+_FIRST_START = -0.5
+"""A fraction that begins farther out of the image is none; nor is the pixel that some tools let begin here."""
 
 
 class _Source(Protocol):
@@ -100,6 +102,8 @@ class _Coco:
     shaped: int = 0
     """Boxes beside which there are key points or an outline."""
     rotated: int = 0
+    slight: int = 0
+    """Boxes of less than a pixel in width or height."""
     fitting: fitting.Fitting = field(default_factory=fitting.Fitting)
     passed: array[int] = field(default_factory=lambda: array("i"))
     """Images of the crowds and of the annotations without a box."""
@@ -223,6 +227,7 @@ class _Coco:
                 self.fitting.take(sides, entry, f"{place}.bbox")
         self.rotated += rotated
         _require_pixels(sides, place)
+        self.slight += min(sides[2:]) < 1
         self.sides.extend(sides)
         self.whose.append(image)
         self.classes.append(column)
@@ -249,6 +254,7 @@ class _Coco:
             "outlined": self.outlined,
             "shaped": self.shaped,
             "rotated": self.rotated,
+            "slight": self.slight,
             "misfits": self.fitting.misfits,
             "respelt": self.respelt,
             "unknown": [self.many["unknown"], self.unknown],
@@ -453,7 +459,7 @@ def _is_rotated(attributes: object) -> bool:
 
 
 def _require_pixels(sides: tuple[float, float, float, float], place: str) -> None:
-    left, top, width, height = sides
+    width, height = sides[2:]
     told = f"x, y, width and height are {', '.join(f'{side:g}' for side in sides)}"
     if width <= 0 or height <= 0:
         raise RefusedError(
@@ -461,8 +467,19 @@ def _require_pixels(sides: tuple[float, float, float, float], place: str) -> Non
             f"{place}: {told}: a box without area; correct or remove it",
             "source",
         )
-    if min(left, top) >= 1 - _FIRST_PIXEL and max(left + width, top + height) <= _FIRST_PIXEL:
+    if _is_in_fractions(sides):
         raise hostile.invalid(
-            f"{place}: {told}: the box lies within the first pixel of its image, as one in fractions does; COCO's boxes are in"
-            " pixels of the original image: export it again"
+            f"{place}: {told}: none is more than 1, or hardly, as in fractions of the image; COCO's boxes are in pixels of the"
+            " original image: export it again"
         )
+
+
+def _is_in_fractions(sides: tuple[float, float, float, float]) -> bool:
+    """Whether they are fractions, also when they are those of a centre as in YOLO, or reach over the edge.
+
+    A box of one whole pixel is none, except of the first, which is as well the whole of an image.
+    """
+    left, top, width, height = sides
+    if width == height == 1 and left in {0, 1} and top in {0, 1}:
+        return (left, top) == (0, 0)
+    return min(left, top) > _FIRST_START and max(sides) <= _FIRST_PIXEL

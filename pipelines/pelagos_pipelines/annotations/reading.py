@@ -33,7 +33,7 @@ _ROUNDED_PIXELS, _ROUNDED_FRACTION = 0.5, 0.0001
 _GRIDS = 5
 _FAR = 2.0**40
 _MIXING = 0x9E3779B97F4A7C1
-_COUNTED = ("crowds", "boxless", "outlined", "shaped", "rotated", "misfits", "respelt")
+_COUNTED = ("crowds", "boxless", "outlined", "shaped", "rotated", "misfits", "respelt", "slight")
 _SLOWNESS = 6
 """Real seconds for a second of processor time, when the machine is busy."""
 
@@ -44,9 +44,10 @@ class Coco:
 
     The name of an image is None when its entry is a fault. ``passed`` are the images of crowds and of annotations without a box.
     ``counts`` are numbers of these, of boxes that are ``outlined`` (those of a polygon or mask), ``shaped`` (with one beside
-    them, or key points), ``rotated`` or ``misfits`` (those that their outline contradicts), of annotations that are ``repeated``
-    and left out, or whose image was found by an id that is ``respelt``, and of boxes that are also one of another class
-    (``doubted``). ``unknown`` are how many annotations name a category that is not there, and the first of them.
+    them, or key points), ``rotated``, ``misfits`` (those that their outline contradicts) or ``slight`` (of less than a pixel), of
+    annotations that are ``repeated`` and left out, or whose image was found by an id that is ``respelt``, and of boxes that are
+    also one of another class (``doubted``). ``unknown`` are how many annotations name a category that is not there, and the first
+    of them.
     """
 
     ids: Sequence[int]
