@@ -95,6 +95,12 @@ class TestSmallImages:
 
         assert reason is Reason.NO_IMAGES_LEFT
         assert "1 are unreadable (b: it is truncated) and 1 have a side below cleaning.minSide (10 pixels)" in message
+        assert message.endswith("none is left; convert or replace those, or lower cleaning.minSide, or add images")
+
+    def test_nothing_left_of_unreadable_images_does_not_speak_of_their_size(self) -> None:
+        _, message, _ = refused([image("a")], [broken("1")])
+
+        assert message.endswith("none is left; convert or replace those, or add images")
 
 
 class TestDuplicates:

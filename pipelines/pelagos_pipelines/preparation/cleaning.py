@@ -247,9 +247,10 @@ def _repeated(found: duplicates.Found) -> RefusedError:
 
 def _nothing_left(seen: Mapping[str, Inspection], corrupt: Sequence[str], small: int, rules: Cleaning) -> RefusedError:
     why = f" ({few((f'{path}: {seen[path].problem}' for path in corrupt), 2)})" if corrupt else ""
+    remedies = ["convert or replace those"] * bool(corrupt) + ["lower cleaning.minSide"] * bool(small) + ["add images"]
     return RefusedError(
         Reason.NO_IMAGES_LEFT,
         f"of {len(seen)} images {len(corrupt)} are unreadable{why} and {small} have a side below cleaning.minSide"
-        f" ({rules.min_side} pixels): none is left; add images, or lower cleaning.minSide",
+        f" ({rules.min_side} pixels): none is left; {', or '.join(remedies)}",
         "cleaning",
     )
