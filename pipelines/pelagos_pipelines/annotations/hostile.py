@@ -192,13 +192,17 @@ def unannotated(layout: str, found: Sequence[str] = (), remedy: str = "") -> Ref
     )
 
 
-def unlabelled(images: Sequence[str], looked: Mapping[str, str]) -> RefusedError:
-    """The refusal of images of which none has a label file; ``looked`` says where that of the first ones would be."""
+def unlabelled(images: Sequence[str], looked: Mapping[str, str], predicted: Sequence[str] = ()) -> RefusedError:
+    """The refusal of images of which none has a label file; ``looked`` says where that of the first ones would be.
+
+    ``predicted`` are label files that were passed over as predictions.
+    """
+    passed = f" (but not at predictions of ultralytics, such as {few(predicted, 1)})" if predicted else ""
     places = ", ".join(f"{printable(label)} for {printable(image)}" for image, label in looked.items())
     return RefusedError(
         Reason.TASK_MISMATCH,
         f"none of {len(images)} images has a label file; looked for {places}, and elsewhere for names that differ in"
-        f" {naming.DIFFERENCES} alone: add the label files, or set task to what the source is annotated for",
+        f" {naming.DIFFERENCES} alone{passed}: add the label files, or set task to what the source is annotated for",
         "task",
     )
 

@@ -7,33 +7,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pelagos_pipelines.annotations import hostile, naming, reading
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.kinds import READABLE
-from pelagos_pipelines.annotations.model import Tree, suffix
+from pelagos_pipelines.annotations.model import Tree, split_of, suffix
 from pelagos_pipelines.contract import RefusedError
 
-OUTPUT = "runs"
-"""The folder at the root into which ultralytics writes what it made: pictures of labels, predictions as label files."""
-_NO_LABELS = frozenset({"classes.txt", "obj.names", "train.txt", "val.txt", "test.txt"})
+_OUTPUT = re.compile(
+    r"(?:^|/)runs/(?:(?:.+/)?(?:predict|track)\d*|detect|segment|pose|obb|classify|(?:train/|val/)?exp\d*)/",
+    re.IGNORECASE,
+)
+"""Folders into which ultralytics writes what it made: pictures of labels, predictions as label files."""
+_NO_LABELS = frozenset({"classes.txt", "predefined_classes.txt"})
+"""Class names, which labelling tools leave beside the labels."""
 _ROW = re.compile(r"[-+.\deE]+(?:\s+[-+.\deE]+){4,}")
+_NUMBER = re.compile(r"[-+]?[\d.]+(?:[eE][-+]?\d+)?")
+_SIDES = 4
+"""Numbers in a row whose class is a name, as no tool reads it."""
 _MOST_DOUBTFUL = {True: 100, False: 2_000}
-"""Text files outside of labels/ into which is looked, of those with the name of an image and of others; the first ones tell."""
+"""Text files into which is looked, of those with the name of an image and of others; the first ones tell."""
 
 
 @dataclass(frozen=True)
 class Pairs:
     """``labels`` has the label file of an image by the image's path; ``renamed`` are those that ultralytics would not find.
 
-    ``empty`` are label files without a row and without an image.
+    ``empty`` are label files without a row and without an image, ``predicted`` those that are rather predictions.
     """
 
     labels: Mapping[str, str]
     renamed: Sequence[str]
     empty: Sequence[str]
+    predicted: Sequence[str] = ()
 
 
 def pair(tree: Tree, listings: Iterable[str], faults: Faults) -> Pairs:
@@ -43,7 +52,8 @@ def pair(tree: Tree, listings: Iterable[str], faults: Faults) -> Pairs:
     """
     labels = {path: label for path in tree.images if (label := label_path(path)) in tree.known}
     used = {*labels.values(), *listings}
-    left = [path for path in tree.files if suffix(path) == ".txt" and path not in used and _may_be_labels(path)]
+    texts = [path for path in tree.files if suffix(path) == ".txt" and path not in used and _may_be_labels(path)]
+    left = [path for path in texts if not _OUTPUT.search(path)]
     images = naming.Names(tree.images if left else (), stems=True)
     near = {str(PurePosixPath(path).parent) for path in (*tree.images, *used)} if left else set()
     judge = _Judge(tree)
@@ -63,7 +73,7 @@ def pair(tree: Tree, listings: Iterable[str], faults: Faults) -> Pairs:
             faults.add(_two(sorted((path, labels[alike[0]])), alike[0]))
         elif rows:
             orphans.append(path)
-        elif str(PurePosixPath(path).parent) in near:
+        elif _is_in_labels(path) or str(PurePosixPath(path).parent) in near:
             empty.append(path)
     if orphans:
         shown = [
@@ -75,7 +85,8 @@ def pair(tree: Tree, listings: Iterable[str], faults: Faults) -> Pairs:
                 shown, len(orphans), ("images/ in the place of labels/", "the folders of the label files")
             )
         )
-    return Pairs(labels, renamed, empty)
+    predicted = [path for path in texts if _OUTPUT.search(path) and _is_in_labels(path)]
+    return Pairs(labels, renamed, empty, predicted)
 
 
 def _by_whole_name(images: naming.Names, label: str) -> Sequence[str]:
@@ -99,30 +110,43 @@ def is_row(line: str) -> bool:
 
 
 def _may_be_labels(path: str) -> bool:
-    """Labelling tools leave their class names beside the labels, and ultralytics its predictions in a folder of its own."""
-    parts = PurePosixPath(path).parts
-    return parts[-1].lower() not in _NO_LABELS and parts[0] != OUTPUT
+    return PurePosixPath(path).name.lower() not in _NO_LABELS
+
+
+def _is_in_labels(path: str) -> bool:
+    return any(naming.folded(part) == "labels" for part in path.split("/")[:-1])
+
+
+def _numbers(line: str) -> int:
+    return sum(_NUMBER.fullmatch(word) is not None for word in line.split())
 
 
 class _Judge:
-    """Tells label files from other texts, by their folder or else by their first row."""
+    """Tells label files from other texts, by their folder and by their first row."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._looked = {True: 0, False: 0}
 
     def has_rows(self, path: str, fits: bool) -> bool | None:
-        """Whether a label file has, or may have, rows; None for what is no label file. ``fits``: its name is that of an image."""
-        if any(naming.folded(part) == "labels" for part in PurePosixPath(path).parts[:-1]):
+        """Whether a label file has, or may have, rows; None for what is no label file. ``fits``: its name is that of an image.
+
+        In labels/, a text that fits is one, unless it may be a list of the images of a split; others are when they have numbers.
+        """
+        in_labels = _is_in_labels(path)
+        if in_labels and fits and split_of(PurePosixPath(path).stem) is None:
             return True
+        with suppress(RefusedError), self._tree.open(path) as file:
+            if not file.size:
+                return False
         if self._looked[fits] >= _MOST_DOUBTFUL[fits]:
-            return True if fits else None
+            return True if fits or in_labels else None
         self._looked[fits] += 1
         try:
             lines = reading.lines(self._tree, path, reading.MAX_LABELS)
         except RefusedError:
-            return None
-        if lines and not is_row(lines[0][1]):
+            return True if in_labels else None
+        if lines and not (is_row(lines[0][1]) or (in_labels and _numbers(lines[0][1]) >= _SIDES)):
             return None
         return bool(lines)
 

@@ -184,7 +184,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
         hostile.require_distinct(used_names, settings.where)
     placing.refuse_any(faults, records, sizes)
     if bare and not images:
-        raise hostile.unlabelled(bare, {path: pairing.label_path(path) for path in bare[:2]})
+        raise hostile.unlabelled(bare, {path: pairing.label_path(path) for path in bare[:2]}, pairs.predicted)
     classes, unused = declared([name for name in settings.names if name], records)
     if not classes and any(map(sizes, tree.images)):
         raise hostile.unannotated(LAYOUT)
@@ -266,6 +266,11 @@ def _warnings(
         yield (
             f"{len(bare)} images have no label file and are left out: {hostile.few(bare)};"
             " a background, which shows nothing, needs an empty one"
+        )
+    if pairs.predicted:
+        yield (
+            f"{len(pairs.predicted)} label files lie where ultralytics writes predictions, and are not read:"
+            f" {hostile.few(pairs.predicted)}; move them when they are labels"
         )
     if unused:
         yield f"classes that no annotation uses are left out: {hostile.few(unused)}"
