@@ -285,26 +285,50 @@ class TestBoxes:
         assert kept(clean([image("a"), image("b", (500, 500, 1, 1))], [whole("1"), broken("2")])) == ["a"]
 
     @pytest.mark.parametrize(
-        ("width", "height", "real", "doubtful"),
+        ("width", "height", "real", "remark", "doubtful"),
         [
-            pytest.param(None, None, (100, 80), True, id="no size"),
-            pytest.param(80, 80, (80, 80), True, id="a square"),
-            pytest.param(100, 80, (100, 80), False, id="the size of the upright image"),
+            pytest.param(None, None, (100, 80), "turned", True, id="no size"),
+            pytest.param(80, 80, (80, 80), "turned", True, id="a square"),
+            pytest.param(100, 80, (100, 80), "turned", False, id="the size of the upright image"),
+            pytest.param(None, None, (100, 80), "flipped", True, id="flipped, no size"),
+            pytest.param(100, 80, (100, 80), "flipped", True, id="flipped, which keeps the size"),
         ],
     )
     def test_whose_image_was_turned_are_named_unless_their_size_tells_how_they_were_drawn(
-        self, width: int | None, height: int | None, real: tuple[int, int], doubtful: bool
+        self, width: int | None, height: int | None, real: tuple[int, int], remark: str, doubtful: bool
     ) -> None:
-        turned = Inspection("1", 1, *real, "1", None, remarks=("turned",))
+        turned = Inspection("1", 1, *real, "1", None, remarks=(remark,))
         record = ImageRecord("a", width=width, height=height, boxes=(Box("cod", 1, 1, 5, 5),))
 
         done = clean([record, image("b", (1, 1, 5, 5))], [turned, whole("2")])
 
         named = [
-            one for one in done.collection.warnings if one.startswith("1 images with boxes are turned by their EXIF")
+            one
+            for one in done.collection.warnings
+            if one.startswith("1 images with boxes are turned or flipped by their EXIF")
         ]
         assert bool(named) is doubtful
         assert all("upright one, as ultralytics takes them: a; look" in one for one in named)
+        assert len([one for one in done.collection.warnings if "EXIF" in one]) == 1, "and only once"
+
+    @pytest.mark.parametrize(
+        ("count", "last", "said"),
+        [
+            pytest.param(10, (10, 10, 35, 30), True, id="all"),
+            pytest.param(9, (10, 10, 35, 30), False, id="few images"),
+            pytest.param(10, (60, 10, 30, 30), False, id="one further right"),
+            pytest.param(10, (10, 60, 30, 10), False, id="one further down"),
+        ],
+    )
+    def test_that_all_lie_in_one_quarter_of_their_images_are_named(
+        self, count: int, last: tuple[float, float, float, float], said: bool
+    ) -> None:
+        images = [image(f"{number}", (5, 5, 20, 20)) for number in range(count - 1)] + [image("last", last)]
+        done = clean([*images, image("background")], [whole(f"{number}") for number in range(count + 1)])
+
+        found = [one for one in done.collection.warnings if "quarter" in one]
+        assert len(found) == said
+        assert all(f"all boxes of {count} images" in one and "within 45 x 40 pixels" in one for one in found)
 
     def test_on_images_of_another_size_are_told_with_those_outside_of_theirs(self) -> None:
         records = [ImageRecord(name, width=80, height=100, boxes=(Box("cod", 1, 1, 5, 5),)) for name in "ab"]

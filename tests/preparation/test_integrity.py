@@ -228,11 +228,14 @@ class TestRemarks:
         assert look_at(encoded("JPEG", progressive=True)[:-2]).remarks == ("no end marker",)
 
     @pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
-    def test_a_photo_that_its_exif_turns(self, suffix: str) -> None:
+    @pytest.mark.parametrize(
+        ("orientation", "remark"), [(2, "flipped"), (3, "flipped"), (4, "flipped"), (5, "turned"), (8, "turned")]
+    )
+    def test_a_photo_that_its_exif_turns(self, suffix: str, orientation: int, remark: str) -> None:
         exif = Image.Exif()
-        exif[0x0112] = 3
+        exif[0x0112] = orientation
 
-        assert look_at(encoded(suffix, exif=exif)).remarks == ("turned",)
+        assert look_at(encoded(suffix, exif=exif)).remarks == (remark,)
         assert look_at(encoded(suffix)).remarks == ()
 
     def test_a_child_cannot_remark_what_it_likes(self) -> None:

@@ -38,7 +38,7 @@ def test_an_image_that_exif_turns_is_named_because_labels_do_not_say_how_it_lay(
 
     found = [one for one in result.warnings if "turned" in one]
     assert len(found) == named, "and only once"
-    assert all(one.startswith("1 images with boxes are turned by their EXIF orientation") for one in found)
+    assert all(one.startswith("1 images with boxes are turned or flipped by their EXIF orientation") for one in found)
     assert all("images/0.jpg; look at them" in one for one in found)
 
 

@@ -17,8 +17,10 @@ from pelagos_pipelines.contract import Cleaning, ExclusionReason, Reason, Refuse
 from pelagos_pipelines.preparation import contradictions, duplicates
 from pelagos_pipelines.preparation.integrity import OTHER_KIND, REMARKS, Inspection
 
-_TURNED = "turned"
+_TURNED, _FLIPPED = "turned", "flipped"
 """Among REMARKS."""
+_MANY = 10
+"""Images with boxes whose boxes cannot all lie in one quarter by chance."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     doubtful = _turned([image for image in images if image.path not in dropped], seen)
     kept, clipped = _on_their_images(kept, collection.classes, faults)
     faults.refuse_any()
+    warnings += _in_one_quarter(kept)
     if clipped:
         warnings.append(
             f"{clipped} boxes exceeded their image by up to {placing.OVERHANG:g} pixel and were cut at its edge"
@@ -164,14 +167,33 @@ def _sized(image: ImageRecord, inspection: Inspection, faults: Faults) -> ImageR
 
 
 def _turned(images: Sequence[ImageRecord], seen: Mapping[str, Inspection]) -> list[str]:
-    """Images of which nothing tells whether their boxes were drawn on the upright image: no size, or one that turning keeps."""
-    return [
-        image.path
-        for image in images
-        if image.boxes
-        and _TURNED in seen[image.path].remarks
-        and (image.width is None or image.height is None or image.width == image.height)
-    ]
+    """Images of which nothing tells whether their boxes were drawn on the upright image: no size, or one that EXIF keeps."""
+    return [image.path for image in images if image.boxes and _is_doubtful(image, seen[image.path].remarks)]
+
+
+def _is_doubtful(image: ImageRecord, remarks: Sequence[str]) -> bool:
+    keeps_size = image.width is None or image.height is None or image.width == image.height
+    return _FLIPPED in remarks or (_TURNED in remarks and keeps_size)
+
+
+def _in_one_quarter(images: Sequence[ImageRecord]) -> list[str]:
+    """Boxes of a whole source that end before the middle of their images, as those do that are in another unit."""
+    reach = [0.0, 0.0]
+    count = 0
+    for image in images:
+        assert image.width is not None
+        assert image.height is not None
+        for box in image.boxes:
+            right, bottom = box.x + box.width, box.y + box.height
+            if 2 * right > image.width or 2 * bottom > image.height:
+                return []
+            reach = [max(reach[0], right), max(reach[1], bottom)]
+        count += bool(image.boxes)
+    if count < _MANY:
+        return []
+    within = f"{reach[0]:g} x {reach[1]:g} pixels"
+    told = "as those do that are in per cent or in pixels of a smaller copy; look at them"
+    return [f"all boxes of {count} images lie in the upper left quarter of their image, within {within}, {told}"]
 
 
 def _on_their_images(
@@ -205,12 +227,13 @@ def _remarks(paths: Sequence[str], seen: Mapping[str, Inspection], doubtful: Seq
     """What is odd about images that are used. Of ``doubtful`` ones, more is to be said than that they are turned."""
     unsure = set(doubtful)
     found = {remark: [path for path in paths if remark in seen[path].remarks] for remark in REMARKS}
-    found[_TURNED] = [path for path in found[_TURNED] if path not in unsure]
+    for remark in (_TURNED, _FLIPPED):
+        found[remark] = [path for path in found[remark] if path not in unsure]
     told = [f"{len(odd)} {REMARKS[remark]}: {few(odd)}" for remark, odd in found.items() if odd]
     if doubtful:
         told.append(
-            f"{len(doubtful)} images with boxes are turned by their EXIF orientation, and their labels do not tell how they lay"
-            " when they were drawn; they are taken as drawn on the upright one, as ultralytics takes them:"
+            f"{len(doubtful)} images with boxes are turned or flipped by their EXIF orientation, and their labels do not tell how"
+            " they lay when they were drawn; they are taken as drawn on the upright one, as ultralytics takes them:"
             f" {few(doubtful)}; look at them"
         )
     return told

@@ -22,6 +22,7 @@ from pelagos_pipelines.serving import decoding, images
 
 TRANSPARENT = "transparent"
 TURNED = "turned"
+FLIPPED = "flipped"
 """What is remarked of images here, beside what images.py remarks."""
 _DEPTH = re.compile(r"cannot handle (\d{1,3})-bit")
 
@@ -81,7 +82,7 @@ def _ask_pillow(content: bytes) -> tuple[str, ...]:
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
             transparent = image.has_transparency_data
-            turned = _is_turned(image)
+            orientation = _orientation(image)
             image.verify()
     except MemoryError:
         raise
@@ -89,18 +90,20 @@ def _ask_pillow(content: bytes) -> tuple[str, ...]:
         raise decoding.ImageRefusedError(
             "its structure is damaged: OpenCV can read it, Pillow, which training asks, cannot; save it again"
         ) from None
-    return ((TRANSPARENT,) if transparent else ()) + ((TURNED,) if turned else ())
+    return (*((TRANSPARENT,) if transparent else ()), *orientation)
 
 
-def _is_turned(image: Image.Image) -> bool:
+def _orientation(image: Image.Image) -> tuple[str, ...]:
+    """What EXIF makes of the image: one that is turned by 90 degrees has other sides then, one that is flipped the same."""
     if "exif" not in image.info:  # Pillow would look for it behind the pixels, which OpenCV does not
-        return False
+        return ()
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except MemoryError:
         raise
     except Exception:  # damaged EXIF turns nothing
-        return False
+        return ()
+    return (TURNED,) if value in range(5, 9) else (FLIPPED,) if value in range(2, 5) else ()
 
 
 def _with_depth(content: bytes) -> str:

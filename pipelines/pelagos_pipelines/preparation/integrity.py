@@ -26,7 +26,7 @@ from pelagos_pipelines.sandbox import MEBIBYTE, Pool, SandboxError, TaskRefusedE
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import decoding
 
-MEMORY_VERSION = 5
+MEMORY_VERSION = 6
 """Raised when an inspection of the same bytes would find something else."""
 MAX_CHILDREN = 4
 REMARKS: Mapping[str, str] = {
@@ -35,6 +35,7 @@ REMARKS: Mapping[str, str] = {
     " they are used: look at them",
     "transparent": "images are partly transparent; models see their colours as if they were not",
     "turned": "images are turned by their EXIF orientation; they are used upright",
+    "flipped": "images are mirrored or upside down by their EXIF orientation; they are used upright",
 }
 """By what is remarked of an image (images.py, inspection.py), the sentence behind a number of images."""
 LOOK_BYTES = 100
