@@ -18,7 +18,17 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from pelagos_pipelines.annotations import hostile, keypoints, kinds, linking, naming, pairing, placing, reading
+from pelagos_pipelines.annotations import (
+    class_lists,
+    hostile,
+    keypoints,
+    kinds,
+    linking,
+    naming,
+    pairing,
+    placing,
+    reading,
+)
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
     Box,
@@ -39,15 +49,14 @@ NAME = "Yolo"
 VIEW = "yolo"
 TASK = Task.DETECTION
 LAYOUT = "data.yaml (names, train, val, test), classes.txt or obj.names, with images/ and labels/"
-_BESIDE_LABELS = "labels/classes.txt"
 
 
 @dataclass(frozen=True)
 class _Settings:
     """What the file ``path``, in messages ``where``, says. ``splits`` holds the entries by key, a word for a split.
 
-    ``others`` are texts under other keys. ``points`` is kpt_shape. An id without a name, of an empty line of classes.txt, has the
-    name "".
+    ``others`` are texts under other keys, ``further`` other files that were read. ``points`` is kpt_shape. An id without a name,
+    of an empty line of classes.txt, has the name "".
     """
 
     path: str
@@ -58,6 +67,7 @@ class _Settings:
     warnings: tuple[str, ...] = ()
     points: tuple[int, int] | None = None
     others: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
 
 
 @dataclass
@@ -152,7 +162,9 @@ class _Listed:
 def recognises(tree: Tree) -> bool:
     """Whether there is a data.yaml, or class names with label files. Any YAML may hold names, and most hold something else."""
     settings = _yaml_files(tree)
-    if _names_file(tree) or any(_is_named(path) for path in settings):
+    if any(group != [class_lists.AT_ROOT] for group in class_lists.groups(tree)) or any(
+        _is_named(path) for path in settings
+    ):
         return True
     if settings and any(str(PurePosixPath(path).with_suffix(".txt")) in tree.known for path in tree.images):
         return True
@@ -202,7 +214,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
             *_of_other_keys(settings, unlisted),
         ),
         tuple(_excluded(tree, pairs, unlisted, bare, set(used))),
-        (settings.path, *dict.fromkeys(listed.listings), *used),
+        (settings.path, *dict.fromkeys(listed.listings), *settings.further, *used),
         tuple(listed.overlapping),
     )
 
@@ -330,20 +342,36 @@ def _settings(tree: Tree, faults: Faults) -> _Settings:
         raise hostile.invalid(f"there is more than one settings file: {hostile.few(files)}; keep one")
     if files:
         return _from_yaml(tree, files[0], faults)
-    path = "classes.txt" if "classes.txt" in tree.known else _names_file(tree)
-    if path is None:
+    groups = class_lists.groups(tree)
+    if not groups:
         raise hostile.invalid(f"there is neither data.yaml nor classes.txt{_deeper(tree)}; Yolo expects {LAYOUT}")
-    return _from_lines(path, reading.lines(tree, path, reading.MAX_SETTINGS), faults)
+    path, *others = groups[0]
+    with faults.noting():
+        class_lists.require_same(tree, groups[0])
+    settings = _from_lines(path, reading.lines(tree, path, reading.MAX_SETTINGS), faults)
+    warnings = (*settings.warnings, *_of_other_names(tree, settings.where, settings.names, groups[1:]))
+    return replace(settings, warnings=warnings, further=tuple(others))
 
 
 def _with_lists(tree: Tree, settings: _Settings) -> _Settings:
     """With the files in which darknet and CVAT list the images of a split, where the settings name no splits themselves."""
-    texts = [path for path in tree.files if "/" not in path and suffix(path) == ".txt"]
-    named = {stem: path for path in texts if split_of(stem := PurePosixPath(path).stem)}
-    if settings.splits or not named:
+    if settings.splits:
         return settings
+    texts = [path for path in tree.files if "/" not in path and suffix(path) == ".txt"]
     darknet = suffix(settings.path) == ".names"
-    return replace(settings, splits={stem: (path,) for stem, path in named.items() if _is_list(tree, path, darknet)})
+    stated = class_lists.stated(tree)
+    told = {split_of(key) for key in stated.splits}
+    splits = {key: (path,) for key, path in stated.splits.items()}
+    for path in texts:
+        stem = PurePosixPath(path).stem
+        if split_of(stem) is not None and split_of(stem) not in told and _is_list(tree, path, darknet):
+            splits[stem] = (path,)
+    warnings, further = settings.warnings, settings.further
+    if stated.lost:
+        warnings += (f"{stated.path} names files that are not there, or more than one: {hostile.few(stated.lost)}",)
+    if stated.path is not None and (stated.names or splits):
+        further += (stated.path,)
+    return replace(settings, splits=splits, warnings=warnings, further=further)
 
 
 def _is_list(tree: Tree, path: str, darknet: bool) -> bool:
@@ -353,13 +381,6 @@ def _is_list(tree: Tree, path: str, darknet: bool) -> bool:
         first = lines[0][1] if lines else ""
         return not pairing.is_row(first) if darknet else suffix(first) in kinds.READABLE | kinds.OTHER
     return darknet
-
-
-def _names_file(tree: Tree) -> str | None:
-    """obj.names, as darknet and CVAT write it, under whatever name; or classes.txt where LabelImg leaves it."""
-    found = [path for path in tree.files if "/" not in path and suffix(path) == ".names"]
-    found = found or [path for path in tree.files if naming.folded(path) == _BESIDE_LABELS]
-    return found[0] if len(found) == 1 else None
 
 
 def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> _Settings:
@@ -375,6 +396,11 @@ def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> 
             if line.startswith("#"):
                 raise hostile.invalid(
                     f"{where}, line {number} begins with #: a comment would count as a class; remove the line, or the character"
+                )
+            if pairing.is_row(line):
+                raise hostile.invalid(
+                    f"{where}, line {number} is a row of a label file, no class name: give {where} the class names, or add a"
+                    " data.yaml with them"
                 )
     empty = [f"line {number}" for number, name in enumerate(names, start=1) if not name]
     warnings = hostile.recomposed(names[number - 1] for number, line in lines if not hostile.is_composed(line))
@@ -396,18 +422,19 @@ def _from_yaml(tree: Tree, path: str, faults: Faults) -> _Settings:
     found = reading.settings(tree, path, faults)
     splits = {key: tuple(entries) for key, entries in found.splits.items()}
     base, warnings = _base(where, found.path)
-    warnings = (*warnings, *hostile.recomposed(found.recomposed), *_of_other_names(tree, where, found.names))
+    warnings = (
+        *warnings,
+        *hostile.recomposed(found.recomposed),
+        *_of_other_names(tree, where, found.names, class_lists.groups(tree)),
+    )
     return _Settings(path, where, found.names, splits, base, warnings, found.points, found.others)
 
 
-def _of_other_names(tree: Tree, where: str, names: Sequence[str]) -> Iterator[str]:
+def _of_other_names(tree: Tree, where: str, names: Sequence[str], groups: Iterable[Sequence[str]]) -> Iterator[str]:
     """Two files that number the classes differently cannot both be right."""
-    path = "classes.txt" if "classes.txt" in tree.known else _names_file(tree)
-    if path is None:
-        return
-    with suppress(RefusedError):  # it is not needed
-        listed = [line.strip() for _, line in reading.lines(tree, path, reading.MAX_SETTINGS)]
-        if listed != list(names):
+    for path in (path for group in groups for path in group):
+        listed = class_lists.of(tree, path)
+        if listed and listed != list(names):
             yield f"{hostile.printable(path)} has other class names than {where}, or another order; {where} is what counts"
 
 

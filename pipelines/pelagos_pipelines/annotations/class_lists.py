@@ -1,0 +1,112 @@
+"""Which text file has the class names, and which list the images of splits, where there is no data.yaml. Called by yolo.
+
+classes.txt at the root counts before what darknet and CVAT write (obj.names, of which obj.data speaks), and that before what
+LabelImg leaves in the folders of the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from pelagos_pipelines.annotations import hostile, naming, pairing, reading
+from pelagos_pipelines.annotations.model import Tree, split_of, suffix
+from pelagos_pipelines.contract import RefusedError
+
+AT_ROOT = "classes.txt"
+_MOST = 20
+"""Lists of class names in folders of labels that are compared."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What obj.data, at ``path``, says: the file with the names, and those that list a split. ``lost`` are keys whose file is not
+    there.
+    """
+
+    path: str | None = None
+    names: str | None = None
+    splits: dict[str, str] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+
+
+def groups(tree: Tree) -> list[Sequence[str]]:
+    """The files with class names, those that count first; the files of a group count alike."""
+    darknet = [path for path in tree.files if "/" not in path and suffix(path) == ".names"]
+    named = stated(tree).names if darknet or AT_ROOT not in tree.known else None
+    found = [[AT_ROOT] if AT_ROOT in tree.known else [], darknet if named is None else [named], _beside_labels(tree)]
+    return [group for group in found if group]
+
+
+def stated(tree: Tree) -> Stated:
+    """What obj.data says, or the only file of that kind; nothing where it is no text of keys and values."""
+    found = [path for path in tree.files if "/" not in path and suffix(path) == ".data"]
+    found = [path for path in found if path.lower() == "obj.data"] or found
+    if len(found) != 1:
+        return Stated()
+    try:
+        lines = reading.lines(tree, found[0], reading.MAX_SETTINGS)
+    except RefusedError:
+        return Stated()
+    pairs = [(key.strip().lower(), value.strip()) for _, line in lines for key, _, value in [line.partition("=")]]
+    texts = naming.Names([path for path in tree.files if suffix(path) in {".txt", ".names", ".list"}])
+    names: str | None = None
+    splits: dict[str, str] = {}
+    lost: list[str] = []
+    for key, value in pairs:
+        if not value or (key != "names" and split_of(key) is None):
+            continue
+        alike = texts.alike(value)
+        if len(alike) != 1:
+            lost.append(key)
+        elif key == "names":
+            names = alike[0]
+        else:
+            splits[key] = alike[0]
+    return Stated(found[0], names, splits, tuple(lost))
+
+
+def of(tree: Tree, path: str) -> list[str]:
+    """The names in a file by their number, to be compared; none where it cannot be read."""
+    with suppress(RefusedError):
+        lines = reading.lines(tree, path, reading.MAX_SETTINGS)
+        names = [""] * (lines[-1][0] if lines else 0)
+        for number, line in lines:
+            names[number - 1] = line.strip()
+        return names
+    return []
+
+
+def require_same(tree: Tree, group: Sequence[str]) -> None:
+    """Refuse files that count alike and number the classes in different ways.
+
+    Raises:
+        RefusedError: FORMAT_INVALID.
+    """
+    first = of(tree, group[0])
+    others = [path for path in group[1:] if of(tree, path) != first]
+    if others:
+        raise hostile.invalid(
+            f"{hostile.few([group[0], *others])} name the classes differently, or in another order, and none of them counts more"
+            f" than the others: let {AT_ROOT} at the root have the names by which all labels are numbered"
+        )
+
+
+def _beside_labels(tree: Tree) -> list[str]:
+    """classes.txt in labels/, also in that of a split, when it is not the label file of an image of that name."""
+    found = [path for path in tree.files if naming.folded(PurePosixPath(path).name) == AT_ROOT and _is_of_labels(path)]
+    if not found:
+        return []
+    labels = {pairing.label_path(path) for path in tree.images if naming.folded(PurePosixPath(path).stem) == "classes"}
+    return [path for path in found[:_MOST] if path not in labels and not _has_rows(tree, path)]
+
+
+def _is_of_labels(path: str) -> bool:
+    above = [naming.folded(part) for part in PurePosixPath(path).parts[:-1]]
+    return "labels" in above and all(part == "labels" or split_of(part) is not None for part in above)
+
+
+def _has_rows(tree: Tree, path: str) -> bool:
+    return any(pairing.is_row(name) for name in of(tree, path)[:1])
