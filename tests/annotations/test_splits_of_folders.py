@@ -130,3 +130,32 @@ def test_a_text_that_has_the_name_of_a_split_and_lists_no_images_is_no_list(tmp_
     photo(tmp_path / "test.png", seed=1)
     found = read(tmp_path, name="Yolo")
     assert [image.split for image in found.images] == [None, None]
+
+
+@pytest.mark.parametrize("prefix", ["", "../", "data/", "/home/me/fish/"])
+def test_settings_may_name_each_image(tmp_path: Path, prefix: str) -> None:
+    for seed, name in enumerate("abc"):
+        photo(tmp_path / "images" / f"{name}.png", seed=seed)
+        text(tmp_path / "labels" / f"{name}.txt", BOX)
+    text(
+        tmp_path / "data.yaml",
+        f"names: [cod]\ntrain: [{prefix}images/a.png, {prefix}images/B.PNG]\nval: {prefix}images/c.png\n",
+    )
+    assert [image.split for image in read(tmp_path).images] == ["train", "train", "validation"]
+
+
+def test_an_image_that_the_settings_name_and_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", BOX)
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: [images/a.png, images/z.png]\n")
+    with pytest.raises(RefusedError, match=r"data\.yaml: train\[1\] names a place where there are no images"):
+        read(tmp_path)
+
+
+def test_a_file_that_is_no_list_is_refused_as_such(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.png")
+    text(tmp_path / "labels" / "a.txt", BOX)
+    text(tmp_path / "train.json", "{}")
+    text(tmp_path / "data.yaml", "names: [cod]\ntrain: train.json\n")
+    with pytest.raises(RefusedError, match=r"data\.yaml: train is no list of images, which is a text file"):
+        read(tmp_path)

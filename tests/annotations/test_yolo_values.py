@@ -170,8 +170,9 @@ def test_a_row_that_is_given_twice_counts_once(tmp_path: Path) -> None:
     )
 
 
-def test_an_empty_line_of_class_names_keeps_its_number(tmp_path: Path) -> None:
-    found = read(lines(tmp_path, "copepod\n\ndiatom\nradiolarian\n\n", "0 .5 .5 .5 .5", "2 .5 .5 .5 .5"))
+@pytest.mark.parametrize("empty", ["", " ", "\u2060", "\u200b\u00a0"], ids=ascii)
+def test_an_empty_line_of_class_names_keeps_its_number(tmp_path: Path, empty: str) -> None:
+    found = read(lines(tmp_path, f"copepod\n{empty}\ndiatom\nradiolarian\n{empty}\n", "0 .5 .5 .5 .5", "2 .5 .5 .5 .5"))
     assert [image.boxes[0].label for image in found.images] == ["copepod", "diatom"]
     assert any("classes.txt has 1 empty lines before its last name" in one for one in found.warnings)
 

@@ -21,6 +21,8 @@ MAX_CLASS_NAME = 200
 MAX_NAMED = 5
 MAX_CLASSES = 10_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and signs without a shape."""
 _ROBOFLOW = re.compile(r"^(?P<original>.+)\.rf\.[0-9A-Za-z]{8,64}\.[A-Za-z]+$")
 
 
@@ -46,11 +48,18 @@ def class_name(value: object, where: str) -> str:
     """
     if isinstance(value, str):
         name = unicodedata.normalize("NFC", value.strip()) if _encodable(value) else ""
-        if name and len(name) <= MAX_CLASS_NAME and not _CONTROL.search(name):
+        if is_seen(name) and len(name) <= MAX_CLASS_NAME and not _CONTROL.search(name):
             return name
     raise invalid(
-        f"{where} is no class name, which is text of 1 to {MAX_CLASS_NAME} characters on one line: rename the class"
+        f"{where} is no class name, which is text of 1 to {MAX_CLASS_NAME} characters on one line, not all of them invisible:"
+        " rename the class"
     )
+
+
+def is_seen(text: str) -> bool:
+    """Whether anything of it is to be seen: it is not of spaces, marks without a letter and what has no shape alone."""
+    unseen = {"Cc", "Cf", "Cs", "Mn", "Mc", "Me", "Zs", "Zl", "Zp"}
+    return any(unicodedata.category(one) not in unseen and one not in _BLANK for one in text)
 
 
 def is_composed(name: str) -> bool:

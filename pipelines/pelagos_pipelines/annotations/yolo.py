@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -148,6 +148,8 @@ class _Listed:
     """
 
     faults: Faults
+    images: frozenset[str]
+    names: naming.Names
     by_folder: bool = False
     splits: dict[str, set[Split]] = field(default_factory=dict)
     listings: list[str] = field(default_factory=list)
@@ -379,13 +381,14 @@ def _is_list(tree: Tree, path: str, darknet: bool) -> bool:
     with suppress(RefusedError):  # where it is one, it is read again and refused
         lines = reading.lines(tree, path, reading.MAX_LABELS)
         first = lines[0][1] if lines else ""
-        return not pairing.is_row(first) if darknet else suffix(first) in kinds.READABLE | kinds.OTHER
+        return not pairing.is_row(first) if darknet else _is_image(first)
     return darknet
 
 
 def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> _Settings:
     """classes.txt: the number of its line is what names a class, also after an empty line."""
     where = hostile.printable(path)
+    lines = [(number, line) for number, line in lines if hostile.is_seen(line)]
     if lines and lines[-1][0] > hostile.MAX_CLASSES:
         raise hostile.invalid(f"{where} declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
     names = [""] * (lines[-1][0] if lines else 0)
@@ -454,7 +457,7 @@ def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]
 
 def _listed(tree: Tree, settings: _Settings, faults: Faults) -> _Listed:
     """The images that stand in splits."""
-    found = _Listed(faults, by_folder=not settings.splits)
+    found = _Listed(faults, frozenset(tree.images), naming.Names(tree.images), by_folder=not settings.splits)
     if found.by_folder:
         found.splits = {path: set(splits) for path in tree.images if (splits := splits_above(path))}
     for key, entries in settings.splits.items():
@@ -469,29 +472,35 @@ def _listed(tree: Tree, settings: _Settings, faults: Faults) -> _Listed:
 
 
 def _images_of(tree: Tree, settings: _Settings, entry: str, where: str, found: _Listed) -> Iterable[str]:
-    """The images below a folder, or listed in a text file."""
+    """An image, those below a folder, or those listed in a text file."""
     plain = _plain(entry)
     if plain in {".", "./"}:
         return tree.images
     try:
         inner = hostile.relative(plain, where)
     except RefusedError:  # as on its author's machine
-        meant = _meant(tree, plain) or _end_of(tree, plain)
+        meant = found.names.alike(plain) if _is_image(plain) else _meant(tree, plain) or _end_of(tree, plain)
         if len(meant) != 1:
             raise
     else:
         for candidate in (settings.base / inner, inner):
+            if str(candidate) in found.images:
+                return [str(candidate)]
             if str(candidate) in tree.known:
-                return _in_list(tree, settings, str(candidate), found)
+                return _in_list(tree, settings, str(candidate), where, found)
             below = [path for path in tree.images if path.startswith(f"{candidate}/")]
             if below:
                 return below
-        meant = _meant(tree, str(inner))
+        meant = found.names.alike(str(inner)) if _is_image(str(inner)) else _meant(tree, str(inner))
     if len(meant) == 1:
         found.renamed.append(where)
-        return [path for path in tree.images if path.startswith(f"{meant[0]}/")]
+        return meant if _is_image(plain) else [path for path in tree.images if path.startswith(f"{meant[0]}/")]
     there = f"may be {hostile.few(meant)}" if meant else f"there are {hostile.few(_folders(tree))}"
     raise hostile.invalid(f"{where} names a place where there are no images ({there}); correct the path")
+
+
+def _is_image(entry: str) -> bool:
+    return suffix(entry) in kinds.READABLE | kinds.OTHER
 
 
 def _plain(entry: str) -> str:
@@ -525,9 +534,13 @@ def _folders(tree: Tree) -> list[str]:
     return sorted({str(parent) for path in tree.images for parent in PurePosixPath(path).parents} - {"."})
 
 
-def _in_list(tree: Tree, settings: _Settings, path: str, found: _Listed) -> list[str]:
+def _in_list(tree: Tree, settings: _Settings, path: str, where: str, found: _Listed) -> list[str]:
+    if suffix(path) != ".txt":
+        raise hostile.invalid(
+            f"{where} is no list of images, which is a text file (.txt), and no image or folder of them"
+        )
     found.listings.append(path)
-    known, names = set(tree.images), naming.Names(tree.images)
+    known, names = found.images, found.names
     images: list[str] = []
     lost: list[str] = []
     many = 0
@@ -547,7 +560,7 @@ def _in_list(tree: Tree, settings: _Settings, path: str, found: _Listed) -> list
     return images
 
 
-def _exactly(known: set[str], settings: _Settings, line: str) -> str | None:
+def _exactly(known: Set[str], settings: _Settings, line: str) -> str | None:
     try:
         inner = hostile.relative(line, "")
     except RefusedError:  # as on its author's machine
