@@ -72,6 +72,26 @@ def test_a_data_yaml_beside_class_folders_leaves_the_choice(tmp_path: Path) -> N
     assert read(tmp_path, Task.CLASSIFICATION, "ImageFolder").classes == ("cod", "eel")
 
 
+def test_folders_of_the_parts_of_a_darknet_export_are_no_classes(tmp_path: Path) -> None:
+    for seed, part in enumerate(("train", "valid")):
+        photo(tmp_path / f"obj_{part}_data" / f"{part}.png", seed=seed)
+        text(tmp_path / f"obj_{part}_data" / f"{part}.txt", "0 0.5 0.5 0.5 0.5")
+        text(tmp_path / f"{part}.txt", f"data/obj_{part}_data/{part}.png\n")
+    text(tmp_path / "obj.names", "cod\n")
+    assert [image.split for image in read(tmp_path).images] == ["train", "validation"]
+
+
+def test_texts_named_after_the_images_in_class_folders_leave_the_choice(tmp_path: Path) -> None:
+    _imagefolder(tmp_path)
+    photo(tmp_path / "cod" / "b.png", seed=1)
+    text(tmp_path / "cod" / "b.txt", "Caught off Bergen.")
+    assert registry.detect(tree_of(tmp_path)).NAME == "ImageFolder"
+    text(tmp_path / "eel" / "a.txt", "0 0.5 0.5 0.5 0.5")
+    with pytest.raises(RefusedError, match=r"cod/b\.txt, eel/a\.txt may hold annotations: set format to ImageFolder"):
+        read(tmp_path, Task.CLASSIFICATION)
+    assert read(tmp_path, Task.CLASSIFICATION, "ImageFolder").classes == ("cod", "eel")
+
+
 @pytest.mark.parametrize("name", ["environment.yml", "CITATION.yaml"])
 def test_any_other_yaml_is_not_of_yolo_without_label_files(tmp_path: Path, name: str) -> None:
     _imagefolder(tmp_path)

@@ -30,7 +30,7 @@ NAME = "ImageFolder"
 VIEW = "imagefolder"
 TASK = Task.CLASSIFICATION
 LAYOUT = "a folder per class with its images, or train, val and test with a folder per class each"
-_LABEL_FILES = frozenset({".json", ".yaml", ".yml", ".xml"})
+_LABEL_FILES = frozenset({".json", ".yaml", ".yml", ".xml", ".names"})
 _LABEL_FOLDERS = frozenset({"images", "labels", "annotations"})
 
 
@@ -62,7 +62,8 @@ def obstacle(tree: Tree) -> str | None:
     folders = {_part(path, layout.depth) for path in layout.images}
     if reserved := sorted(str(folder) for folder in folders if str(folder).lower() in _LABEL_FOLDERS):
         return f"the folder {few(reserved)} is no class: move the class folders up, or name it as the source"
-    if labels := [path for path in tree.files if suffix(path) in _LABEL_FILES]:
+    labels = [path for path in tree.files if suffix(path) in _LABEL_FILES]
+    if labels := labels or _texts_beside(tree, layout.images):
         return (
             f"{few(labels)} may hold annotations: set format to ImageFolder when the folders alone say what images show"
         )
@@ -72,6 +73,13 @@ def obstacle(tree: Tree) -> str | None:
             " or add the images of other classes"
         )
     return None
+
+
+def _texts_beside(tree: Tree, images: Sequence[str]) -> list[str]:
+    """Text files named after the images beside them, when half of the images have one, as YOLO's labels lie."""
+    names = [f"{path.rpartition('.')[0]}.txt" for path in images]
+    found = [name for name in names if name in tree.known]
+    return sorted({*found}) if 2 * len(found) >= len(names) else []
 
 
 def read(tree: Tree, sizes: Sizes, class_folder: ClassFolder | None = None) -> Collection:
