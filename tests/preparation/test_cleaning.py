@@ -312,23 +312,25 @@ class TestBoxes:
         assert len([one for one in done.collection.warnings if "EXIF" in one]) == 1, "and only once"
 
     @pytest.mark.parametrize(
-        ("count", "last", "said"),
+        ("count", "last", "height", "said"),
         [
-            pytest.param(10, (10, 10, 35, 30), True, id="all"),
-            pytest.param(9, (10, 10, 35, 30), False, id="few images"),
-            pytest.param(10, (60, 10, 30, 30), False, id="one further right"),
-            pytest.param(10, (10, 60, 30, 10), False, id="one further down"),
+            pytest.param(10, (20, 20, 70, 60), 220, True, id="all"),
+            pytest.param(9, (20, 20, 70, 60), 220, False, id="few images"),
+            pytest.param(10, (160, 10, 30, 30), 220, False, id="one further right"),
+            pytest.param(10, (10, 160, 30, 10), 220, False, id="one further down"),
+            pytest.param(10, (20, 20, 70, 60), 200, False, id="small images"),
         ],
     )
     def test_that_all_lie_in_one_quarter_of_their_images_are_named(
-        self, count: int, last: tuple[float, float, float, float], said: bool
+        self, count: int, last: tuple[float, float, float, float], height: int, said: bool
     ) -> None:
         images = [image(f"{number}", (5, 5, 20, 20)) for number in range(count - 1)] + [image("last", last)]
-        done = clean([*images, image("background")], [whole(f"{number}") for number in range(count + 1)])
+        seen = [whole(f"{number}", 300, height) for number in range(count)]
+        done = clean([*images, image("background")], [*seen, whole("background")])
 
         found = [one for one in done.collection.warnings if "quarter" in one]
         assert len(found) == said
-        assert all(f"all boxes of {count} images" in one and "within 45 x 40 pixels" in one for one in found)
+        assert all(f"all boxes of {count} images" in one and "within 90 x 80 pixels" in one for one in found)
 
     def test_on_images_of_another_size_are_told_with_those_outside_of_theirs(self) -> None:
         records = [ImageRecord(name, width=80, height=100, boxes=(Box("cod", 1, 1, 5, 5),)) for name in "ab"]

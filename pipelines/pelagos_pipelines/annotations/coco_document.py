@@ -373,7 +373,7 @@ def _why(error: Exception) -> str:
     if words.startswith((_TOO_LONG, "parse error: numeric (floating point) overflow")):
         return "has a number that is too large"
     if words.removeprefix("b'").startswith("lexical error: invalid bytes in UTF8"):
-        return "is not UTF-8 text, which JSON is"
+        return "is not UTF-8 text (save it as UTF-8, as JSON is)"
     return "is not JSON" if isinstance(error, ijson.IncompleteJSONError) else "is not JSON that is read here"
 
 

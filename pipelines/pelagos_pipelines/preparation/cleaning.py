@@ -21,6 +21,8 @@ _TURNED, _FLIPPED = "turned", "flipped"
 """Among REMARKS."""
 _MANY = 10
 """Images with boxes whose boxes cannot all lie in one quarter by chance."""
+_SMALL = 200
+"""Pixels of a side up to which per cent would reach beyond the middle."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,8 @@ def _in_one_quarter(images: Sequence[ImageRecord]) -> list[str]:
     for image in images:
         assert image.width is not None
         assert image.height is not None
+        if image.boxes and min(image.width, image.height) <= _SMALL:
+            return []
         for box in image.boxes:
             right, bottom = box.x + box.width, box.y + box.height
             if 2 * right > image.width or 2 * bottom > image.height:
