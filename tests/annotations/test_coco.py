@@ -178,3 +178,43 @@ def test_other_json_files_are_named_with_the_images_that_no_file_lists(tmp_path:
     assert read(tmp_path).warnings == (
         "1 images are in no annotation file and are left out: b.png; not read were settings.json, because of their names",
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "image", "name"),
+    [
+        ("coco/annotations.json", "frames/a.png", "a.png"),
+        ("labels_coco/instances_default.json", "Photos/st1/a.png", "st1/a.png"),
+        ("coco/annotations.json", "a.png", "frames/a.png"),
+    ],
+)
+def test_annotations_in_a_folder_of_their_own_mean_the_only_image_of_that_name(
+    tmp_path: Path, labels: str, image: str, name: str
+) -> None:
+    photo(tmp_path / image)
+    document(tmp_path / labels, coco({name: [[0, 0, 5, 5]]}))
+    found = read(tmp_path)
+    assert [one.path for one in found.images] == [image]
+    assert any(f"matched were {image}" in one for one in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("labels", "images", "names"),
+    [
+        (("dive2/annotations/instances_default.json",), ("dive1/images/a.png",), ("a.png",)),
+        (("one/annotations.json", "two/annotations.json"), ("one/a.png",), ("a.png", "a.png")),
+        (("coco/annotations.json",), ("left/a.png", "right/a.png"), ("a.png",)),
+        (("left/annotations.json",), ("left/a.png", "right/b.png"), ("b.png",)),
+        (("coco/instances_train.json",), ("frames/val/a.png",), ("a.png",)),
+    ],
+    ids=["series", "two", "ambiguous", "beside others", "another split"],
+)
+def test_annotations_never_take_the_images_of_another_folder_that_has_its_own(
+    tmp_path: Path, labels: tuple[str, ...], images: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    for seed, image in enumerate(images):
+        photo(tmp_path / image, seed=seed)
+    for path, name in zip(labels, names, strict=True):
+        document(tmp_path / path, coco({name: [[0, 0, 5, 5]]}))
+    with pytest.raises(RefusedError, match=r"have no image|listed before"):
+        read(tmp_path)

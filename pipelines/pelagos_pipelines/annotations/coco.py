@@ -42,6 +42,7 @@ LAYOUT = (
     "annotations*.json, instances_*.json, _annotations.coco.json or labels.json with images, annotations and categories"
 )
 _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", re.IGNORECASE)
+_DIGITS = re.compile(r"[0-9]+")
 _FIFTYONE = "labels.json"
 """At the root, or beside a folder ``data`` with the images."""
 _SAID: Mapping[str, str] = {
@@ -74,6 +75,8 @@ class _Reading:
     files: naming.Names
     """The images that a name may mean that is not written exactly so, and ``renamed`` those that were found in that way."""
     known: frozenset[str]
+    apart: frozenset[PurePosixPath] = frozenset()
+    """The folder of all annotation files, when there are no images in it: its name need not be that of the images' folder."""
     lost: int = 0
     renamed: list[str] = field(default_factory=list)
     looked: dict[str, None] = field(default_factory=dict)
@@ -99,7 +102,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     files = _files(tree) or [path for path in tree.files if suffix(path) == ".json"]
     if not files:
         raise hostile.invalid(f"there is no annotation file; Coco expects {LAYOUT}")
-    reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images))
+    reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images), _apart(tree, files))
     for path in files:
         with reading.faults.noting():
             _read_file(tree, path, reading)
@@ -292,6 +295,8 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
         if exact is not None:
             return exact
         alike = _alike(annotations, f"{here}/{name}", reading)
+        if not alike and here in reading.apart:
+            alike = [path for path in _alike(annotations, name, reading) if not _is_of_a_series(here, path)]
     if len(alike) == 1:
         reading.renamed.append(alike[0])
         return alike[0]
@@ -304,6 +309,18 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
 def _alike(annotations: str, name: str, reading: _Reading) -> list[str]:
     split = _split(annotations)
     return [path for path in reading.files.alike(name) if not _is_elsewhere(path, split)]
+
+
+def _apart(tree: Tree, files: Sequence[str]) -> frozenset[PurePosixPath]:
+    folders = {PurePosixPath(path).parent for path in files}
+    inside = any(path.startswith(f"{folder}/") for folder in folders for path in tree.images)
+    return frozenset() if len(folders) > 1 or inside else frozenset(folders)
+
+
+def _is_of_a_series(here: PurePosixPath, image: str) -> bool:
+    """Whether the image lies in a sibling of the folder, as ``dive2`` is of ``dive1``: the one is not meant by the other."""
+    sides = zip(naming.folders_of(str(here)), naming.folders_of(str(PurePosixPath(image).parent)), strict=False)
+    return any(one != other and _DIGITS.sub("", one) == _DIGITS.sub("", other) for one, other in sides)
 
 
 def _bases(here: PurePosixPath, subset: str) -> list[PurePosixPath]:
