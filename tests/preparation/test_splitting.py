@@ -60,6 +60,50 @@ def test_stratified_gives_the_only_image_of_a_class_to_train() -> None:
     assert _counts(divided)["coelacanth"] == {"train": 1}
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("classes", "images"), [(30, 2), (30, 3), (30, 4), (50, 5), (200, 2), (7, 9)], ids=str)
+def test_many_small_classes_together_keep_the_ratios(classes: int, images: int, seed: int) -> None:
+    divided = _divide(_classified({f"class {number:03d}": images for number in range(classes)}), SplitPolicy(seed=seed))
+    counts = Counter(image.split for image in divided.images)
+    want = splitting.shares(classes * images, Ratios())
+    assert all(abs(counts[split] - count) <= 1 for split, count in want.items())
+    assert not any("far from split.ratios" in warning for warning in divided.warnings)
+
+
+def test_small_classes_beside_large_ones_keep_the_ratios() -> None:
+    small = {f"class {number:02d}": 2 for number in range(20)}
+    divided = _divide(_classified({"cod": 20, "eel": 20, **small}))
+    assert Counter(image.split for image in divided.images) == {"train": 56, "validation": 12, "test": 12}
+
+
+def test_the_seed_decides_which_small_classes_are_held_back() -> None:
+    images = _classified({f"class {number:02d}": 2 for number in range(20)})
+    tested = [
+        {image.label for image in _divide(images, SplitPolicy(seed=seed)).images if image.split == "test"}
+        for seed in range(3)
+    ]
+    assert tested[0] != tested[1] != tested[2]
+
+
+@pytest.mark.parametrize("counts", [{"cod": 3}, {"cod": 2, "eel": 2}, {"cod": 3, "eel": 1}, {"cod": 1, "eel": 3}])
+def test_a_handful_of_images_is_divided_when_that_is_possible(counts: dict[str, int]) -> None:
+    divided = _divide(_classified(counts))
+    assert {image.split for image in divided.images} == {"train", "validation", "test"}
+
+
+def test_classes_that_need_all_images_in_train_are_named_as_the_reason() -> None:
+    with pytest.raises(RefusedError, match=r"there are 30 images, and train needs one of each of 30 classes; add "):
+        _divide(_classified({f"class {number:02d}": 1 for number in range(30)}))
+
+
+def test_ratios_that_classes_do_not_allow_are_said() -> None:
+    divided = _divide(_classified({"cod": 3, **{f"class {number:02d}": 1 for number in range(17)}}))
+    (warning,) = [warning for warning in divided.warnings if "far from split.ratios" in warning]
+    assert warning.startswith(
+        "the splits are far from split.ratios: train 18, validation 1, test 1 images, where train 14"
+    )
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_stratified_divides_images_of_several_classes_by_the_rarest(seed: int) -> None:
     cod, ray = Box("cod", 0, 0, 1, 1), Box("ray", 0, 0, 1, 1)
@@ -166,7 +210,7 @@ def test_a_provided_split_that_is_missing_is_said() -> None:
 def test_classes_that_a_split_does_not_show_are_named() -> None:
     divided = _divide(_classified({"cod": 20, "coelacanth": 1, "gulper": 2}))
     assert divided.warnings == (
-        "2 classes have no image in the split validation, whose figures say nothing about them: coelacanth, gulper",
+        "1 classes have no image in the split validation, whose figures say nothing about them: coelacanth",
         "2 classes have no image in the split test, whose figures say nothing about them: coelacanth, gulper",
     )
 

@@ -102,6 +102,17 @@ def test_random_keeps_to_the_ratios_as_far_as_whole_images_allow(images: Images,
         assert {split: counts[split] for split in want} == want
 
 
+@given(images=detections(repeats=False), ratios=ratios, seed=st.integers(0, 9))
+def test_stratified_shows_every_class_to_train(images: Images, ratios: Ratios, seed: int) -> None:
+    classes = {label for image in images.records for label in image.labels}
+    splits = _divide(images, SplitPolicy(ratios=ratios, seed=seed))
+    if splits is None:
+        assert len(images.records) < max(len(classes), 1) + 2
+    else:
+        taught = [image for image in images.records if splits[image.path] == "train"]
+        assert {label for image in taught for label in image.labels} == classes
+
+
 @given(total=st.integers(0, 10_000), ratios=ratios)
 def test_shares_add_up_and_are_within_one_of_the_exact_value(total: int, ratios: Ratios) -> None:
     shares = splitting.shares(total, ratios)

@@ -18,6 +18,11 @@ from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.contract import SPLITS, Ratios, Reason, RefusedError, Split, SplitPolicy
 from pelagos_pipelines.preparation import grouping
 
+OFF = 5
+"""Per cent of all images by which a split may differ from its ratio before that is said; a few images may always."""
+SHOWING = 2
+"""Per cent of all images by which it may, in order to show every class."""
+
 
 @dataclass(frozen=True)
 class _Unit:
@@ -90,6 +95,7 @@ def divide(
     missing = [split for split in SPLITS if split not in splits.values()]
     warnings += _unseen(divided, missing)
     if policy.policy != "Provided":
+        warnings += _far_from_ratios(splits, policy)
         warnings += _divided_anew(images, policy)
     if missing:
         warnings.append(f"no images in the split {' and '.join(missing)}: such a version cannot be trained on")
@@ -179,7 +185,7 @@ def _assign(units: Sequence[_Unit], policy: SplitPolicy) -> dict[str, Split]:
     else:
         chosen = _greedy(units, policy.ratios)
     splits = {path: split for unit, split in chosen for path in unit.paths}
-    _require_splits(splits, wanted)
+    _require_splits(splits, wanted, units, policy)
     return splits
 
 
@@ -209,30 +215,91 @@ def _grouped(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]
 def _stratified(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:
     """Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, doi:10.1007/978-3-642-23808-6_10): rarest class first.
 
-    Works for one class per image and for many; images without any class are divided like a class of their own.
+    Works for one class per image and for many; images without any class are divided like a class of their own. A class of two
+    images has no whole shares: what one class leaves over is carried to the next, so that all together keep the ratios. Train
+    shows every class, and so does every other split while that keeps it close to its ratio.
     """
     of_label: dict[str | None, list[_Unit]] = defaultdict(list)
     for unit in units:
         for label in unit.labels or {None}:
             of_label[label].append(unit)
-    lacking = shares(sum(unit.size for unit in units), ratios)
-    lacking_of = {label: shares(sum(unit.size for unit in members), ratios) for label, members in of_label.items()}
+    wanted = {split: getattr(ratios, split) for split in SPLITS if getattr(ratios, split) > 0}
+    held = Counter[Split]()
+    held_of: dict[str | None, Counter[Split]] = defaultdict(Counter)
     left = {label: len(members) for label, members in of_label.items()}
+    showing = _showing_all([members for label, members in of_label.items() if label is not None], wanted)
     chosen: dict[tuple[str, ...], tuple[_Unit, Split]] = {}
     while left:
-        rarest = min(left, key=lambda label: (left[label], label or ""))
-        for unit in of_label[rarest]:
-            if unit.paths in chosen:
-                continue
-            split = max(lacking, key=lambda name: (lacking_of[rarest].get(name, 0), lacking[name], -SPLITS.index(name)))
+        rarest = min(left, key=lambda label: (left[label], of_label[label][0].order, label or ""))
+        row = [unit for unit in of_label[rarest] if unit.paths not in chosen]
+        lacking = _lacking(sum(unit.size for unit in row), wanted, held, held_of[rarest])
+        absent = showing if rarest is not None and len(of_label[rarest]) >= len(wanted) else []
+        for unit in row:
+            lasts = [label for label in unit.labels if left.get(label) == 1]
+            first = [split for split in absent if not held_of[rarest][split]]
+            if any(not held_of[label]["train"] for label in [*lasts, *{rarest}.intersection(unit.labels)]):
+                split: Split = "train"
+            else:
+                split = first[0] if first else max(lacking, key=lambda name: (lacking[name], -SPLITS.index(name)))
             chosen[unit.paths] = (unit, split)
-            lacking[split] -= unit.size
+            lacking[split] -= unit.size * sum(wanted.values())
+            held[split] += unit.size
             for label in unit.labels or {None}:
-                lacking_of[label][split] -= unit.size
+                held_of[label][split] += unit.size
                 if label in left:
                     left[label] -= 1
         del left[rarest]
-    return list(chosen.values())
+    return _filled(list(chosen.values()), wanted)
+
+
+def _lacking(
+    images: int, wanted: Mapping[Split, int], held: Mapping[Split, int], held_of: Mapping[Split, int]
+) -> dict[Split, int]:
+    """What each split should get of the images of a class, in parts of an image: its share, and what it lacks so far.
+
+    It may lack images of that class, because of other classes on them, and images at all. Both may be the same images.
+    """
+    whole = sum(wanted.values())
+    lacking = {}
+    for split, ratio in wanted.items():
+        of_class = ratio * sum(held_of.values()) - whole * held_of[split]
+        of_all = ratio * sum(held.values()) - whole * held[split]
+        both = max(of_class, of_all, key=abs) if of_class * of_all > 0 else of_class + of_all
+        lacking[split] = ratio * images + both
+    return lacking
+
+
+def _showing_all(classes: Sequence[Sequence[_Unit]], wanted: Mapping[Split, int]) -> list[Split]:
+    """Splits that can show every class that has an image for each of them, and still keep close to the ratio."""
+    whole = sum(wanted.values())
+    sizes = [sum(unit.size for unit in members) for members in classes]
+    beyond = {
+        split: sum(
+            max(0, whole - size * ratio)
+            for size, members in zip(sizes, classes, strict=True)
+            if len(members) >= len(wanted)
+        )
+        for split, ratio in wanted.items()
+    }
+    return [split for split in wanted if beyond[split] * 100 <= SHOWING * whole * sum(sizes)]
+
+
+def _filled(chosen: list[tuple[_Unit, Split]], wanted: Mapping[Split, int]) -> list[tuple[_Unit, Split]]:
+    """The same with an image in every split, if one can be spared: none that alone shows a class to train."""
+    for empty in wanted:
+        counts = Counter(split for _, split in chosen)
+        if counts[empty]:
+            continue
+        taught = Counter(label for unit, split in chosen if split == "train" for label in unit.labels)
+        spared = [
+            (place, split)
+            for place, (unit, split) in enumerate(chosen)
+            if counts[split] > 1 and (split != "train" or all(taught[label] > 1 for label in unit.labels))
+        ]
+        if spared:
+            place, _ = max(spared, key=lambda one: (counts[one[1]], -chosen[one[0]][0].size, -one[0]))
+            chosen[place] = (chosen[place][0], empty)
+    return chosen
 
 
 def _provided(images: Sequence[ImageRecord], overlapping: Sequence[str]) -> dict[str, Split]:
@@ -255,15 +322,22 @@ def _provided(images: Sequence[ImageRecord], overlapping: Sequence[str]) -> dict
 # --- checks
 
 
-def _require_splits(splits: Mapping[str, Split], wanted: Sequence[Split]) -> None:
+def _require_splits(
+    splits: Mapping[str, Split], wanted: Sequence[Split], units: Sequence[_Unit], policy: SplitPolicy
+) -> None:
     empty = [split for split in wanted if split not in splits.values()]
-    if empty:
-        raise RefusedError(
-            Reason.SPLIT_IMPOSSIBLE,
-            f"the split {' and '.join(empty)} would be empty: there are {len(splits)} images, and duplicates and groups stay"
-            " together; add images, or change split.ratios",
-            "split.ratios",
-        )
+    if not empty:
+        return
+    together = ", and duplicates and groups stay together" if len(units) < len(splits) else ""
+    classes = {label for unit in units for label in unit.labels}
+    if policy.policy == "Stratified":
+        together += f", and train needs one of each of {len(classes)} classes"
+    raise RefusedError(
+        Reason.SPLIT_IMPOSSIBLE,
+        f"the split {' and '.join(empty)} would be empty: there are {len(splits)} images{together}; add images, or set the"
+        " ratio of a split to 0",
+        "split.ratios",
+    )
 
 
 def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy) -> None:
@@ -276,6 +350,21 @@ def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy) -> None
             f" (policy {policy.policy}, seed {policy.seed}), or use Stratified",
             "split",
         )
+
+
+def _far_from_ratios(splits: Mapping[str, Split], policy: SplitPolicy) -> list[str]:
+    """Classes, groups and duplicates may allow no better; whoever asked for the ratios should know."""
+    counts = Counter(splits.values())
+    asked = shares(len(splits), policy.ratios)
+    if all(abs(counts[split] - count) <= max(2, OFF * len(splits) / 100) for split, count in asked.items()):
+        return []
+    found = ", ".join(f"{split} {counts[split]}" for split in asked)
+    ratios = ", ".join(f"{split} {count}" for split, count in asked.items())
+    why = {
+        "Stratified": "images of rare classes go to train first",
+        "Grouped": "groups stay whole, and train needs every class",
+    }.get(policy.policy, "duplicates stay together")
+    return [f"the splits are far from split.ratios: {found} images, where {ratios} were asked for ({why})"]
 
 
 def _unseen(images: Sequence[ImageRecord], missing: Sequence[Split]) -> list[str]:
