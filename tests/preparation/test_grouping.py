@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -87,6 +88,48 @@ def test_ratios_are_met_where_groups_allow() -> None:
         assert all(abs(counts[split] / len(images) - SHARES[split]) < 0.02 for split in SPLITS)
 
 
+def _stations(sizes: dict[str, tuple[int, str]]) -> list[ImageRecord]:
+    """Images of one class per group, by its size."""
+    return [
+        ImageRecord(f"{group}-{i}.png", group=group, label=label)
+        for group, (size, label) in sizes.items()
+        for i in range(size)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_group_that_alone_has_a_class_goes_to_train(seed: int) -> None:
+    common = [image for n in range(4) for image in _stations({f"station {n}": (10, "cod")})]
+    images = [*common, *(replace(image, path=f"eel {image.path}", label="eel") for image in common)]
+    images += _stations({"station 9": (6, "rare")})
+    splits = _divide(images, seed)
+    assert splits["station 9"] == "train"
+    assert set(splits.values()) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_train_shows_every_class_when_groups_can_be_exchanged(seed: int) -> None:
+    small = {f"{label}{n}": (1 + n, label) for label in "abcde" for n in range(2)}
+    splits = _divide(_stations({"pier": (30, "cod"), "reef": (9, "cod"), **small}), seed)
+    assert all("train" in {splits[f"{label}0"], splits[f"{label}1"]} for label in "abcde")
+
+
+def test_a_class_that_lives_in_one_group_is_told_with_it() -> None:
+    images = _stations({"pier": (9, "cod"), "reef": (8, "eel"), "buoy": (7, "ray")})
+    with pytest.raises(RefusedError, match=r"no image in train: .*ray \(all in the group buoy\)"):
+        _divide(images, 0)
+
+
+def test_duplicates_that_link_all_groups_are_told() -> None:
+    images = _stations({f"station {n}": (2, "cod") for n in range(6)})
+    copies = {f"station {n}-0.png": "station 0-0.png" for n in range(1, 6)}
+    digests = {image.path: image.path for image in images}
+    with pytest.raises(
+        RefusedError, match=r"^duplicates that are kept link 6 groups: 1 groups cannot .* drop duplicates"
+    ):
+        splitting.divide(images, digests, copies, SplitPolicy(policy="Grouped"))
+
+
 ratios = st.tuples(st.integers(0, 49), st.integers(0, 50)).map(
     lambda held: Ratios(train=100 - sum(held), validation=held[0], test=held[1])
 )
@@ -114,7 +157,9 @@ def test_no_split_has_more_than_its_share_and_the_largest_group(
     counts = Counter(image.split for image in divided.images)
     shares = splitting.shares(len(images), ratios)
     largest = max(size for size, _ in groups)
-    assert all(0 < counts[split] < share + largest for split, share in shares.items())
+    classes = len({label for _, label in groups})
+    more = {"train": classes * largest}
+    assert all(0 < counts[split] < share + largest + more.get(split, 0) for split, share in shares.items())
 
 
 def test_more_groups_than_there_is_time_for_are_divided_well_too(monkeypatch: pytest.MonkeyPatch) -> None:

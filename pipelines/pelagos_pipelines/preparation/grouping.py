@@ -4,12 +4,14 @@ Several divisions are made and the best is taken. Each begins with the largest g
 they fit: else they would stand in train whatever the seed. The others go where their classes lack most, or where chance has it,
 and are then moved while that helps. The same seed and content give the same division on every machine.
 
-No split gets more than its share and the largest group: a group goes where all of it is lacking, and else where most is.
+No split gets more than its share and the largest group: a group goes where all of it is lacking, and else where most is. But
+train shows every class: a group that alone has one stands there, and groups are exchanged for what train lacks else.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,8 @@ WORK = 50_000
 """Groups looked at in all candidates together; more groups than that are looked at once. They balance by their number."""
 DEALT = 3
 """The largest groups that the seed alone deals out; each to a split of whose share it fills no more than half."""
+EXCHANGED = 64
+"""Groups of train that are looked at in exchange for one that train needs, the smallest first."""
 _CHANCE = 0.5
 """How often the others are dealt out by chance, so that candidates differ."""
 _ABSENT, _ABSENT_FROM_TRAIN = 0.2, 2.0
@@ -47,7 +51,8 @@ def divide(groups: Sequence[Group], shares: Mapping[Split, int]) -> list[Split]:
     for division in found:
         division.deal()
         division.improve(PASSES if candidates > 1 else 1)
-    best = min(found, key=lambda division: (division.cost(), division.number))
+        division.teach()
+    best = min(found, key=lambda division: (len(division.untaught()), division.cost(), division.number))
     return [splits[place] for place in best.chosen]
 
 
@@ -60,6 +65,7 @@ class _Division:
         )
         numbers = {label: place for place, label in enumerate(labels)}
         self.number = number
+        self._classes = {place: None for label, place in numbers.items() if label is not None}
         self.chosen = [-1] * len(groups)
         self._sizes = [group.size for group in groups]
         self._keys = [group.key for group in groups]
@@ -80,6 +86,10 @@ class _Division:
     def deal(self) -> None:
         """Largest groups first."""
         order = sorted(range(len(self._sizes)), key=lambda group: (-self._sizes[group], self._keys[group], group))
+        for group in self._alone(order):
+            self._dealt.add(group)
+            self._put(group, 0)
+        order = [group for group in order if group not in self._dealt]
         for place, group in enumerate(order):
             empty = [split for split, members in enumerate(self._members) if not members]
             must_fill = len(order) - place <= len(empty)
@@ -100,6 +110,28 @@ class _Division:
             if not sum([self._moved(group) for group in order if group not in self._dealt]):
                 return
 
+    def teach(self) -> None:
+        """Bring classes that train does not show there: a group moves, or changes places with one that train can spare."""
+        for label in self.untaught():
+            if not self._holds[0][label] and (ways := list(self._ways_to_teach(label))):
+                self._exchange(*min(ways, key=lambda way: (self._exchanged_cost(*way), way[0], way[1] or 0)))
+
+    def _ways_to_teach(self, label: int) -> Iterator[tuple[int, int | None]]:
+        """A group with the class, and the one that leaves train for it, if any."""
+        spared = [group for group, split in enumerate(self.chosen) if split == 0 and self._can_leave(group)]
+        spared.sort(key=lambda group: (self._sizes[group], self._keys[group], group))
+        for group in (group for group, shown in enumerate(self._shown) if any(label == one for one, _ in shown)):
+            now = self.chosen[group]
+            if self._members[now] > 1:
+                yield group, None
+            for other in spared[:EXCHANGED]:
+                if self._held[now] - self._sizes[group] + self._sizes[other] - self._shares[now] < self._largest:
+                    yield group, other
+
+    def untaught(self) -> list[int]:
+        """Classes that train does not show. What shows none is no class."""
+        return [label for label in self._classes if not self._holds[0][label]]
+
     def cost(self) -> float:
         """How far it is from the share of every class and from the ratios; 0 is perfect."""
         classes = sum(
@@ -108,6 +140,16 @@ class _Division:
         return classes + sum(self._beside(split, 0) for split in range(len(self._shares)))
 
     # --- where a group may go
+
+    def _alone(self, order: Sequence[int]) -> list[int]:
+        """Groups that have all images of a class, as many as leave one for every other split."""
+        having = Counter(label for shown in self._shown for label, _ in shown)
+        alone = [
+            group
+            for group in order
+            if any(having[label] == 1 and label in self._classes for label, _ in self._shown[group])
+        ]
+        return alone[: len(order) - len(self._shares) + 1]
 
     def _lacking_all_of(self, group: int) -> Iterator[int]:
         """Splits that lack as many images as the group has; else the one that lacks most."""
@@ -142,7 +184,7 @@ class _Division:
 
     def _moved(self, group: int) -> bool:
         now = self.chosen[group]
-        if self._members[now] == 1:
+        if self._members[now] == 1 or (now == 0 and not self._can_leave(group)):
             return False
         best, target = -1e-12, None
         for split in range(len(self._shares)):
@@ -154,6 +196,31 @@ class _Division:
         self._take(group)
         self._put(group, target)
         return True
+
+    def _can_leave(self, group: int) -> bool:
+        """Whether train shows all classes of a group of its own without it."""
+        classes, holds = self._classes, self._holds[0]
+        return all(holds[label] > count for label, count in self._shown[group] if label in classes)
+
+    def _exchange(self, group: int, other: int | None) -> None:
+        """The group to train, and the other from there to where it stood."""
+        place = self.chosen[group]
+        self._take(group)
+        self._put(group, 0)
+        if other is not None:
+            self._take(other)
+            self._put(other, place)
+
+    def _exchanged_cost(self, group: int, other: int | None) -> float:
+        place = self.chosen[group]
+        self._exchange(group, other)
+        cost = self.cost()
+        if other is not None:
+            self._take(other)
+            self._put(other, 0)
+        self._take(group)
+        self._put(group, place)
+        return cost
 
     def _change(self, group: int, now: int, to: int) -> float:
         size = self._sizes[group]

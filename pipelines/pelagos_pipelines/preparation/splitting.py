@@ -73,7 +73,7 @@ def divide(
         units = _units(images, digests, repeats, policy)
         if policy.policy == "Grouped":
             warnings += _ungrouped(images)
-        splits = _assign(units, policy)
+        splits = _assign(units, policy, images)
     divided = tuple(replace(image, split=splits[image.path]) for image in images)
     _require_classes(divided, policy)
     groups, copies = _leaking(divided, repeats)
@@ -168,14 +168,22 @@ def _root(parents: dict[str, str], path: str) -> str:
 # --- policies
 
 
-def _assign(units: Sequence[_Unit], policy: SplitPolicy) -> dict[str, Split]:
+def _assign(units: Sequence[_Unit], policy: SplitPolicy, images: Sequence[ImageRecord]) -> dict[str, Split]:
     wanted = [split for split in SPLITS if getattr(policy.ratios, split) > 0]
     if len(units) < len(wanted):
-        what = "groups" if policy.policy == "Grouped" else "distinct images"
+        grouped = policy.policy == "Grouped"
+        what = "groups" if grouped else "distinct images"
+        apart = (
+            len({(image.group, None if image.group else image.path) for image in images}) if grouped else len(images)
+        )
+        linked = (
+            f"duplicates that are kept link {apart} {'groups' if grouped else 'images'}: " if apart > len(units) else ""
+        )
+        drop = "drop duplicates (cleaning.duplicates.action KeepFirst), " if linked else ""
         raise RefusedError(
             Reason.SPLIT_IMPOSSIBLE,
-            f"{len(units)} {what} cannot be divided into {len(wanted)} splits ({', '.join(wanted)}); add images, or set the"
-            " ratio of a split to 0",
+            f"{linked}{len(units)} {what} cannot be divided into {len(wanted)} splits ({', '.join(wanted)}); {drop}add images,"
+            " or set the ratio of a split to 0",
             "split.ratios",
         )
     if policy.policy == "Stratified":
@@ -344,12 +352,19 @@ def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy) -> None
     shown = {split: {label for image in images if image.split == split for label in image.labels} for split in SPLITS}
     missing = sorted(set().union(*shown.values()) - shown["train"])
     if missing:
+        told = [_where(label, images) for label in missing] if policy.policy == "Grouped" else missing
         raise RefusedError(
             Reason.CLASS_MISSING_FROM_TRAIN,
-            f"{len(missing)} classes have no image in train: {few(missing)}; a model cannot learn them: add images of them"
+            f"{len(missing)} classes have no image in train: {few(told)}; a model cannot learn them: add images of them"
             f" (policy {policy.policy}, seed {policy.seed}), or use Stratified",
             "split",
         )
+
+
+def _where(label: str, images: Sequence[ImageRecord]) -> str:
+    """The class, with its group if all of its images stand in one."""
+    groups = {image.group for image in images if label in image.labels}
+    return f"{label} (all in the group {next(iter(groups))})" if len(groups) == 1 and None not in groups else label
 
 
 def _far_from_ratios(splits: Mapping[str, Split], policy: SplitPolicy) -> list[str]:
