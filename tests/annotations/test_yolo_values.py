@@ -273,3 +273,14 @@ def test_without_class_names_labels_are_judged_all_the_same(tmp_path: Path) -> N
     message = refusal(source(tmp_path, "names: {0: egg, 2: larva}", "9 .5 .5 .5 .5\n0 .5 .5"))
     assert message.startswith("2 faults: (1) data.yaml: names must be a list")
     assert "labels/0.txt, line 2: 3 columns" in message
+
+
+@pytest.mark.parametrize("written", ["1", "1.0", "1.000000000000000000e+00", "01"])
+def test_a_class_may_be_written_as_a_number_with_decimals(tmp_path: Path, written: str) -> None:
+    assert read(source(tmp_path, "names: [cod, eel]", f"{written} .5 .5 .5 .5")).classes == ("eel",)
+
+
+@pytest.mark.parametrize("written", ["0.5", "nan", "inf", "1e99", "1_0", "\u0661", "x"])
+def test_a_class_that_is_no_whole_number_is_refused(tmp_path: Path, written: str) -> None:
+    with pytest.raises(RefusedError, match=r"labels/0\.txt, line 1: .* the class a whole number"):
+        read(source(tmp_path, "names: [cod, eel]", f"{written} .5 .5 .5 .5"))

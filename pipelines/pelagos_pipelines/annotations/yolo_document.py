@@ -321,12 +321,11 @@ class Rows:
             self.sides.extend(sides)
 
     def _class_of(self, text: str, where: str) -> int:
-        digits = text.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_ID):
+        number = _whole(text)
+        if number is None:
             raise hostile.invalid(
                 f"{where}: the row is not 'class x y width height', the class a whole number; correct it"
             )
-        number = int(text)
         if not 0 <= number < self.classes:
             raise _unknown(
                 f"{where}: class {number} is none of those that names declares, {self.classes} (0 to {self.classes - 1})"
@@ -387,6 +386,18 @@ class Rows:
 
 def _unknown(words: str) -> RefusedError:
     return RefusedError(Reason.UNKNOWN_CLASS, f"{words}: add its name, or remove the row", "source")
+
+
+def _whole(text: str) -> int | None:
+    """A whole number, also as programs write it that save all columns alike: ``1.0``, or ``1.000e+00``."""
+    digits = text.removeprefix("-")
+    if digits.isascii() and digits.isdigit():
+        return int(text) if len(digits) <= _LONGEST_ID else None
+    try:
+        value = _number(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() and abs(value) < 10**_LONGEST_ID else None
 
 
 def _number(text: str) -> float:
