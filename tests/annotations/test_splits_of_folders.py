@@ -159,3 +159,14 @@ def test_a_file_that_is_no_list_is_refused_as_such(tmp_path: Path) -> None:
     text(tmp_path / "data.yaml", "names: [cod]\ntrain: train.json\n")
     with pytest.raises(RefusedError, match=r"data\.yaml: train is no list of images, which is a text file"):
         read(tmp_path)
+
+
+def test_what_darknet_says_of_a_list_counts_before_its_name(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        photo(tmp_path / "obj" / f"{name}.png", seed=seed)
+        text(tmp_path / "obj" / f"{name}.txt", BOX)
+    text(tmp_path / "obj.names", "cod\n")
+    text(tmp_path / "obj.data", "classes = 1\ntrain = data/train.txt\nvalid = data/test.txt\nnames = data/obj.names\n")
+    text(tmp_path / "train.txt", "data/obj/a.png\n")
+    text(tmp_path / "test.txt", "data/obj/b.png\n")
+    assert [image.split for image in read(tmp_path).images] == ["train", "validation"]

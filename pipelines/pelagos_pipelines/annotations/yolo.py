@@ -359,12 +359,12 @@ def _with_lists(tree: Tree, settings: _Settings) -> _Settings:
     """With the files in which darknet and CVAT list the images of a split, where the settings name no splits themselves."""
     if settings.splits:
         return settings
-    texts = [path for path in tree.files if "/" not in path and suffix(path) == ".txt"]
     darknet = suffix(settings.path) == ".names"
     stated = class_lists.stated(tree)
+    texts = {path for path in tree.files if "/" not in path and suffix(path) == ".txt"} - {*stated.splits.values()}
     told = {split_of(key) for key in stated.splits}
     splits = {key: (path,) for key, path in stated.splits.items()}
-    for path in texts:
+    for path in sorted(texts):
         stem = PurePosixPath(path).stem
         if split_of(stem) is not None and split_of(stem) not in told and _is_list(tree, path, darknet):
             splits[stem] = (path,)
