@@ -514,3 +514,23 @@ def test_a_class_folder_without_an_image_that_can_be_read_is_named(tmp_path: Pat
     (tmp_path / "ray/notes.txt").write_text("none seen")
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.warnings == ("1 folders hold no image that can be read, and are no classes: ray",)
+
+
+@pytest.mark.parametrize("name", ["labels.json", "class_to_idx.json"])
+@pytest.mark.parametrize("content", [{"0": "cod", "1": "eel"}, {"cod": 0, "eel": 1}, ["cod", "eel"]], ids=str)
+def test_an_index_of_the_class_folders_is_no_annotation_file(tmp_path: Path, name: str, content: object) -> None:
+    for folder in ("cod", "eel"):
+        photo(tmp_path / folder / "a.png")
+    document(tmp_path / name, content)
+    assert read(tmp_path, Task.CLASSIFICATION).classes == ("cod", "eel")
+
+
+@pytest.mark.parametrize(
+    "content", [{"a.png": "cod", "b.png": "eel"}, {"a": "cod", "b": "eel"}, {"0": "cod", "1": "ray"}], ids=str
+)
+def test_a_file_that_may_say_more_than_the_class_folders_leaves_the_choice(tmp_path: Path, content: object) -> None:
+    for folder in ("cod", "eel"):
+        photo(tmp_path / folder / "a.png")
+    document(tmp_path / "labels.json", content)
+    with pytest.raises(RefusedError, match=r"labels\.json may hold annotations: set format to ImageFolder when"):
+        read(tmp_path, Task.CLASSIFICATION)

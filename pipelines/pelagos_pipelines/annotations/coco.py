@@ -94,7 +94,17 @@ class _Reading:
 
 def recognises(tree: Tree) -> bool:
     """Whether a file is named as COCO's are."""
-    return bool(tree.images) and bool(_files(tree))
+    files = _files(tree) if tree.images else []
+    return bool(files) and (files != [_FIFTYONE] or _has_annotations(tree, _FIFTYONE))
+
+
+def _has_annotations(tree: Tree, path: str) -> bool:
+    """Whether labels.json, a name that others use, too, has the list; a file that is too long for another purpose may have it."""
+    try:
+        lines = reading_.lines(tree, path, reading_.MAX_SETTINGS)
+    except RefusedError:
+        return True
+    return any('"annotations"' in line for _, line in lines)
 
 
 def read(tree: Tree, sizes: Sizes) -> Collection:

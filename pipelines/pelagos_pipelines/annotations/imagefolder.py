@@ -7,12 +7,13 @@ in is its class. What folders are called decides what they are, so that names wh
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pelagos_pipelines.annotations import hostile, linking, parts
+from pelagos_pipelines.annotations import hostile, linking, parts, reading
 from pelagos_pipelines.annotations.hostile import few
 from pelagos_pipelines.annotations.model import (
     Collection,
@@ -31,6 +32,7 @@ VIEW = "imagefolder"
 TASK = Task.CLASSIFICATION
 LAYOUT = "a folder per class with its images, or train, val and test with a folder per class each"
 _LABEL_FILES = frozenset({".json", ".yaml", ".yml", ".xml", ".names"})
+_TEXTS = re.compile(r'"([^"]*)"')
 _LABEL_FOLDERS = frozenset({"images", "labels", "annotations"})
 
 
@@ -63,6 +65,8 @@ def obstacle(tree: Tree) -> str | None:
     if reserved := sorted(str(folder) for folder in folders if str(folder).lower() in _LABEL_FOLDERS):
         return f"the folder {few(reserved)} is no class: move the class folders up, or name it as the source"
     labels = [path for path in tree.files if suffix(path) in _LABEL_FILES]
+    if len(labels) == 1 and _is_index(tree, labels[0], {str(folder) for folder in folders}):
+        labels = []
     if labels := labels or _texts_beside(tree, layout.images):
         return (
             f"{few(labels)} may hold annotations: set format to ImageFolder when the folders alone say what images show"
@@ -73,6 +77,20 @@ def obstacle(tree: Tree) -> str | None:
             " or add the images of other classes"
         )
     return None
+
+
+def _is_index(tree: Tree, path: str, folders: Set[str]) -> bool:
+    """Whether a file at the root is JSON with the names of the class folders and their numbers alone, as training scripts leave
+    it: it says nothing of an image.
+    """
+    if "/" in path or suffix(path) != ".json":
+        return False
+    try:
+        lines = reading.lines(tree, path, reading.MAX_SETTINGS)
+    except RefusedError:
+        return False
+    texts = {text for _, line in lines for text in _TEXTS.findall(line)}
+    return {text for text in texts if not text.isdigit()} == folders
 
 
 def _texts_beside(tree: Tree, images: Sequence[str]) -> list[str]:
