@@ -76,6 +76,11 @@ def test_small_classes_beside_large_ones_keep_the_ratios() -> None:
     assert Counter(image.split for image in divided.images) == {"train": 56, "validation": 12, "test": 12}
 
 
+def test_a_class_does_not_make_up_for_all_others_with_its_training_images() -> None:
+    divided = _divide(_classified({"cod": 20, **{f"class {number:02d}": 1 for number in range(30)}}))
+    assert _counts(divided)["cod"]["train"] >= 8
+
+
 def test_the_seed_decides_which_small_classes_are_held_back() -> None:
     images = _classified({f"class {number:02d}": 2 for number in range(20)})
     tested = [

@@ -87,7 +87,7 @@ class Split(ApiModel):
         Field(
             description="Stratified keeps the share of every class; Grouped keeps groups (for example organisms, hauls, sites) "
             "whole, so that nothing leaks, and the share of every class as far as they allow: no split gets more than its share "
-            "and the largest group; Provided takes the splits that the source comes with."
+            "and the largest group, but train shows every class; Provided takes the splits that the source comes with."
         ),
     ] = "Stratified"
     ratios: Annotated[Ratios, Field(description="Percentages that add up to 100.")] = Ratios()

@@ -21,7 +21,9 @@ from pelagos_pipelines.preparation import grouping
 OFF = 5
 """Per cent of all images by which a split may differ from its ratio before that is said; a few images may always."""
 SHOWING = 2
-"""Per cent of all images by which it may, in order to show every class."""
+"""Per cent of all images, and at least one, by which it may be larger in order to show every class."""
+CARRIED = 5
+"""One in so many images of a class, and at least one, makes up for what other classes left over."""
 
 
 @dataclass(frozen=True)
@@ -265,13 +267,15 @@ def _lacking(
 ) -> dict[Split, int]:
     """What each split should get of the images of a class, in parts of an image: its share, and what it lacks so far.
 
-    It may lack images of that class, because of other classes on them, and images at all. Both may be the same images.
+    It may lack images of that class, because of other classes on them, and images at all. Both may be the same images. A class
+    makes up for others with a part of its images only: if it did with all, train might see hardly any of it.
     """
     whole = sum(wanted.values())
+    most = whole * max(1, images // CARRIED)
     lacking = {}
     for split, ratio in wanted.items():
         of_class = ratio * sum(held_of.values()) - whole * held_of[split]
-        of_all = ratio * sum(held.values()) - whole * held[split]
+        of_all = min(most, max(-most, ratio * sum(held.values()) - whole * held[split]))
         both = max(of_class, of_all, key=abs) if of_class * of_all > 0 else of_class + of_all
         lacking[split] = ratio * images + both
     return lacking
@@ -289,7 +293,7 @@ def _showing_all(classes: Sequence[Sequence[_Unit]], wanted: Mapping[Split, int]
         )
         for split, ratio in wanted.items()
     }
-    return [split for split in wanted if beyond[split] * 100 <= SHOWING * whole * sum(sizes)]
+    return [split for split in wanted if beyond[split] <= whole * max(1, sum(sizes) * SHOWING / 100)]
 
 
 def _filled(chosen: list[tuple[_Unit, Split]], wanted: Mapping[Split, int]) -> list[tuple[_Unit, Split]]:
