@@ -81,7 +81,7 @@ def test_the_labels_of_an_image_called_classes_are_no_class_names(tmp_path: Path
     source(tmp_path)
     photo(tmp_path / "images" / "classes.png", seed=9)
     text(tmp_path / "labels" / "classes.txt", content)
-    with pytest.raises(RefusedError, match=r"there is neither data\.yaml nor classes\.txt"):
+    with pytest.raises(RefusedError, match=r"there is neither data\.yaml nor classes\.txt; Yolo expects"):
         read(tmp_path, name="Yolo")
 
     text(tmp_path / "data.yaml", "names: [cod, eel]\n")

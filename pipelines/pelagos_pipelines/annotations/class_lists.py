@@ -94,6 +94,15 @@ def require_same(tree: Tree, group: Sequence[str]) -> None:
         )
 
 
+def deeper(tree: Tree) -> str:
+    """A hint at settings that lie in a folder of the source."""
+    paths = [
+        path for path in map(PurePosixPath, tree.files) if path.name in {"data.yaml", "dataset.yaml", "classes.txt"}
+    ]
+    found = [str(path) for path in paths if naming.folded(path.parent.name) != "labels"]
+    return f" at the root, but {hostile.few(found)}: let source.volume.path name the folder of one" if found else ""
+
+
 def _beside_labels(tree: Tree) -> list[str]:
     """classes.txt in labels/, also in that of a split, when it is not the label file of an image of that name."""
     found = [path for path in tree.files if naming.folded(PurePosixPath(path).name) == AT_ROOT and _is_of_labels(path)]

@@ -346,7 +346,9 @@ def _settings(tree: Tree, faults: Faults) -> _Settings:
         return _from_yaml(tree, files[0], faults)
     groups = class_lists.groups(tree)
     if not groups:
-        raise hostile.invalid(f"there is neither data.yaml nor classes.txt{_deeper(tree)}; Yolo expects {LAYOUT}")
+        raise hostile.invalid(
+            f"there is neither data.yaml nor classes.txt{class_lists.deeper(tree)}; Yolo expects {LAYOUT}"
+        )
     path, *others = groups[0]
     with faults.noting():
         class_lists.require_same(tree, groups[0])
@@ -412,12 +414,6 @@ def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> 
             f"{where} has {len(empty)} empty lines before its last name, which keep their number: {hostile.few(empty)}"
         )
     return _Settings(path, where, tuple(names), {}, PurePosixPath(), tuple(warnings))
-
-
-def _deeper(tree: Tree) -> str:
-    """A hint at settings that lie in a folder of the source."""
-    found = [path for path in tree.files if PurePosixPath(path).name in {"data.yaml", "dataset.yaml", "classes.txt"}]
-    return f" at the root, but {hostile.few(found)}: let source.volume.path name the folder of one" if found else ""
 
 
 def _from_yaml(tree: Tree, path: str, faults: Faults) -> _Settings:
