@@ -23,7 +23,7 @@ from pelagos.embedded.state import Phase, State
 from supervised import is_running
 from tracking_servers import login
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(900)]
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venvs"
 KUBECTL = ENVIRONMENTS / "control-plane" / "bin" / "kubectl"
