@@ -13,9 +13,11 @@ import pytest
 
 import leftovers
 
-# How long an example takes says more of the machine, which may be busy, than of the code.
-hypothesis.settings.register_profile("busy machine", deadline=None)
-hypothesis.settings.load_profile("busy machine")
+# How long an example takes says more of the machine, which may be busy, than of the code. The examples of a usual run are always
+# the same, so that it says something of the change that is tried; a thorough one looks for new ones.
+_THOROUGH = os.environ.get("PELAGOS_TEST_THOROUGH") == "1"
+hypothesis.settings.register_profile("pelagos", deadline=None, derandomize=not _THOROUGH)
+hypothesis.settings.load_profile("pelagos")
 
 _OUTER = os.environ.get(leftovers.VARIABLE, "by-hand").split(".")[0]
 # As in the pod of every step (engines/kubeflow_placement.py): threads that spin while they wait for each other only take time

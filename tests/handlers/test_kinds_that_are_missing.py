@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,6 +15,7 @@ from pelagos.api import meta
 
 from .conftest import Starting
 
+DATASETS = "datasets.pelagos.dev.yaml"
 COLLECTION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 SPEC = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
 
@@ -31,7 +33,7 @@ def create(plane: ControlPlane) -> None:
 
 
 def definition() -> Any:
-    return yaml.safe_load((CRDS / "datasets.pelagos.dev.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((CRDS / DATASETS).read_text(encoding="utf-8"))
 
 
 def test_it_waits_for_kinds_and_begins_when_they_come(bare: ControlPlane, starting: Starting) -> None:
@@ -60,19 +62,20 @@ def test_it_stops_in_order_while_it_waits(starting: Starting) -> None:
 
 
 def test_it_names_what_an_older_schema_lacks_and_begins_when_it_is_updated(
-    bare: ControlPlane, starting: Starting
+    bare: ControlPlane, starting: Starting, tmp_path: Path
 ) -> None:
-    bare.apply_crds()
     old = definition()
     schema = old["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     del schema["status"]["properties"]["versions"]
     del schema["spec"]["properties"]["suspend"]
-    path = f"{COLLECTION}/datasets.pelagos.dev"
-    bare.request("PATCH", path, {"spec": {"versions": old["spec"]["versions"]}}, kind="application/merge-patch+json")
+    older = tmp_path / "datasets.yaml"
+    older.write_text(yaml.safe_dump(old), encoding="utf-8")
+    bare.apply_crds([older, *(file for file in sorted(CRDS.glob("*.yaml")) if file.name != DATASETS)])
 
     want = "its schema lacks spec.suspend, status.versions. Update it: kubectl apply"
     until(lambda: want in starting.ask("/readyz")[1], lambda: starting.ask("/readyz"))
     versions = definition()["spec"]["versions"]
+    path = f"{COLLECTION}/datasets.pelagos.dev"
     bare.request("PATCH", path, {"spec": {"versions": versions}}, kind="application/merge-patch+json")
 
     until(lambda: starting.ask("/readyz")[0] == 200, lambda: starting.ask("/readyz"))

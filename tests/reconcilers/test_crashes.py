@@ -91,9 +91,9 @@ def a_new_image_becomes_a_new_version(world: Simulation, accident: Accident | No
     become_ready(world)
     before = world.cluster.get(FRAMES)
     assert before is not None
-    world.restart(accident)
     world.volumes.put("samples/frames/new.png", "another image")
-    world.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "look")
+    world.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "look")  # Said to a run that has begun, it would make another.
+    world.restart(accident)
     calls = recover(world, lambda: len(_versions(world)) == 2 and world.all_current())
 
     world.run(30)
