@@ -112,6 +112,12 @@ def prepared(number: int, images: int) -> dict[str, Any]:
             "tooSmall": 1,
             "leakage": 0,
         },
+        "files": {"found": images + 11, "images": images, "annotations": 1, "excluded": 10},
+        "excluded": [
+            {"reason": "Duplicate", "files": 4, "first": ["again.png"]},
+            {"reason": "Corrupt", "files": 3, "first": ["cut.png"]},
+            {"reason": "Hidden", "files": 3, "first": [".DS_Store"]},
+        ],
     }
 
 
