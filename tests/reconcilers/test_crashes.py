@@ -92,7 +92,8 @@ def a_new_image_becomes_a_new_version(world: Simulation, accident: Accident | No
     before = world.cluster.get(FRAMES)
     assert before is not None
     world.volumes.put("samples/frames/new.png", "another image")
-    world.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "look")  # Said to a run that has begun, it would make another.
+    # Before the run begins: afterwards, it would make another.
+    world.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "look")
     world.restart(accident)
     calls = recover(world, lambda: len(_versions(world)) == 2 and world.all_current())
 
