@@ -51,6 +51,55 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
             other kinds, and when the annotations were made for another size of an image.
     """
     seen = {image.path: inspections[image.path] for image in collection.images}
+    unusable = _unusable(seen, rules)
+    usable = {path: inspection for path, inspection in seen.items() if path not in unusable}
+    asked = rules.duplicates.max_distance
+    found = duplicates.find(usable, asked)
+    measured = found if asked >= duplicates.USUAL else duplicates.find(usable, duplicates.USUAL)
+    if found.first_of and rules.duplicates.action == "Fail":
+        raise _repeated(found)
+    dropping = rules.duplicates.action == "KeepFirst"
+    images, warnings = contradictions.settle(collection.images, usable, dropping=dropping)
+    warnings += _of_other_classes(images, measured.alike)
+    repeats = found.first_of_chain
+    excluded = [Exclusion(path, reason) for path, reason in unusable.items()]
+    if dropping:
+        excluded += _repeating(found)
+        warnings += _of_other_boxes(images, found.near)
+        warnings += _of_other_splits(images, found.first_of)
+        repeats = {}
+    dropped = {one.path for one in excluded}
+    left = [image for image in images if image.path not in dropped]
+    counts = Counter(unusable.values())
+    if not left:
+        unread = [path for path, reason in unusable.items() if reason is not ExclusionReason.TOO_SMALL]
+        raise _nothing_left(seen, unread, counts[ExclusionReason.TOO_SMALL], rules)
+    faults = Faults()
+    sized = tuple(_sized(image, seen[image.path], faults) for image in left)
+    kept, clipped = _on_their_images(sized, collection.classes, faults)
+    faults.refuse_any()
+    warnings += _in_one_quarter(kept)
+    if clipped:
+        warnings.append(
+            f"{clipped} boxes exceeded their image by up to {placing.OVERHANG:g} pixel and were cut at its edge"
+        )
+    warnings += _of_unusable(unusable, seen)
+    warnings += _remarks([image.path for image in kept], seen, _turned(left, seen))
+    return Cleaned(
+        replace(collection, images=kept, warnings=(*collection.warnings, *warnings)),
+        repeats,
+        found=len(seen),
+        corrupt=counts[ExclusionReason.CORRUPT],
+        duplicates=len(found.exact),
+        near_duplicates=len(found.near if asked and dropping else found.alike if asked else measured.alike),
+        too_small=counts[ExclusionReason.TOO_SMALL],
+        excluded=tuple(excluded),
+        alike=measured.alike if asked < duplicates.USUAL else {},
+    )
+
+
+def _unusable(seen: Mapping[str, Inspection], rules: Cleaning) -> dict[str, ExclusionReason]:
+    """Why images cannot be used. Raises RefusedError when the rules want that for one of them."""
     others = [path for path, inspection in seen.items() if inspection.problem == OTHER_KIND]
     if others and rules.unreadable_types == "Fail":
         raise _other_kinds(others)
@@ -60,57 +109,26 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     small = [
         path for path, inspection in seen.items() if inspection.problem is None and _side(inspection) < rules.min_side
     ]
-    dropped = {*others, *corrupt, *small}
-    usable = {path: inspection for path, inspection in seen.items() if path not in dropped}
-    found = duplicates.find(usable, rules.duplicates.max_distance)
-    asked = rules.duplicates.max_distance
-    measured = found if asked >= duplicates.USUAL else duplicates.find(usable, duplicates.USUAL)
-    if found.first_of and rules.duplicates.action == "Fail":
-        raise _repeated(found)
-    dropping = rules.duplicates.action == "KeepFirst"
-    images, warnings = contradictions.settle(collection.images, usable, dropping=dropping)
-    warnings += _of_other_classes(images, measured.alike)
-    repeats = found.first_of_chain
-    excluded = [Exclusion(path, ExclusionReason.UNREADABLE_TYPE) for path in others]
-    excluded += [Exclusion(path, ExclusionReason.CORRUPT) for path in corrupt]
-    excluded += [Exclusion(path, ExclusionReason.TOO_SMALL) for path in small]
-    if dropping:
-        dropped |= set(found.first_of)
-        excluded += _repeating(found)
-        warnings += _of_other_boxes(images, found.near)
-        warnings += _of_other_splits(images, found.first_of)
-        repeats = {}
-    faults = Faults()
-    kept = tuple(_sized(image, seen[image.path], faults) for image in images if image.path not in dropped)
-    if not kept:
-        raise _nothing_left(seen, [*others, *corrupt], len(small), rules)
-    doubtful = _turned([image for image in images if image.path not in dropped], seen)
-    kept, clipped = _on_their_images(kept, collection.classes, faults)
-    faults.refuse_any()
-    warnings += _in_one_quarter(kept)
-    if clipped:
-        warnings.append(
-            f"{clipped} boxes exceeded their image by up to {placing.OVERHANG:g} pixel and were cut at its edge"
-        )
+    return {
+        **dict.fromkeys(others, ExclusionReason.UNREADABLE_TYPE),
+        **dict.fromkeys(corrupt, ExclusionReason.CORRUPT),
+        **dict.fromkeys(small, ExclusionReason.TOO_SMALL),
+    }
+
+
+def _of_unusable(unusable: Mapping[str, ExclusionReason], seen: Mapping[str, Inspection]) -> list[str]:
+    """Images that nobody could read; those that are too small are only counted, since the rules ask for that."""
+    warnings = []
+    others = [path for path, reason in unusable.items() if reason is ExclusionReason.UNREADABLE_TYPE]
     if others:
         warnings.append(
             f"{len(others)} images are neither JPEG nor PNG by their names or content, and were dropped: {few(others)}"
         )
+    corrupt = [path for path, reason in unusable.items() if reason is ExclusionReason.CORRUPT]
     if corrupt:
         reasons = few(f"{path} ({seen[path].problem})" for path in corrupt)
         warnings.append(f"{len(corrupt)} unreadable images were dropped: {reasons}")
-    warnings += _remarks([image.path for image in kept], seen, doubtful)
-    return Cleaned(
-        replace(collection, images=kept, warnings=(*collection.warnings, *warnings)),
-        repeats,
-        found=len(seen),
-        corrupt=len(corrupt),
-        duplicates=len(found.exact),
-        near_duplicates=len(found.near if asked and dropping else found.alike if asked else measured.alike),
-        too_small=len(small),
-        excluded=tuple(excluded),
-        alike=measured.alike if asked < duplicates.USUAL else {},
-    )
+    return warnings
 
 
 def _repeating(found: duplicates.Found) -> Iterator[Exclusion]:
