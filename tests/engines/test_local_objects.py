@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pelagos.engines.local_objects import LocalObjects
-from pelagos.ports.errors import RejectedError
+from pelagos.ports.errors import OutageError, RejectedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,31 @@ async def test_a_link_out_of_the_store_is_neither_read_nor_followed_when_deletin
 
     assert not (root / "reports").is_symlink()
     assert (tmp_path / "outside/result.json").exists()
+
+
+async def test_a_link_is_neither_listed_through_nor_written_through(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (root / "records").symlink_to(tmp_path / "outside")
+    (root / "file").write_text("{}")
+    objects = LocalObjects(root)
+
+    with pytest.raises(RejectedError, match="out of the store"):
+        await objects.names("records")
+    with pytest.raises(RejectedError, match="out of the store"):
+        await objects.write_json("records/a.json", {})
+    with pytest.raises(RejectedError, match="stands where a folder should be"):
+        await objects.write_json("file/a.json", {})
+
+    assert names(tmp_path / "outside") == []
+
+
+async def test_a_document_that_cannot_be_written_leaves_nothing_behind(root: Path) -> None:
+    (root / "records/a.json").mkdir(parents=True)
+
+    with pytest.raises(OutageError):
+        await LocalObjects(root).write_json("records/a.json", {"images": 3})
+
+    assert names(root / "records") == ["a.json"]
 
 
 async def test_deleting_a_folder_keeps_what_links_in_it_name(root: Path, tmp_path: Path) -> None:

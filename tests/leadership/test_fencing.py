@@ -21,7 +21,7 @@ LOOKING = {
     "tracking": {"uri", "get_run", "find_runs"},
     "registry": {"find_by_uid", "find_by_alias", "find_by_version", "owner"},
     "serving": {"observe", "probe"},
-    "objects": {"uri", "path", "read_json", "read_bytes", "exists"},
+    "objects": {"uri", "path", "names", "read_json", "read_bytes", "exists"},
     "volumes": {"root", "fingerprint"},
     "tenants": {"find"},
     "cluster": set(),

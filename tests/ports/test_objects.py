@@ -101,6 +101,23 @@ async def test_bytes_are_read_up_to_a_limit(store: Store) -> None:
         await store.objects.read_bytes("packages/a/probe.png", limit=4)
 
 
+async def test_names_right_in_a_folder_are_listed_in_order(store: Store) -> None:
+    for path in ("store/b", "store/a/1", "store/a/2", "store/c/d/3", "storey/4"):
+        store.write(path, "{}")
+
+    assert await store.objects.names("store") == ("a", "b", "c")
+    assert await store.objects.names("store/b") == ()
+    assert await store.objects.names("nowhere/at/all") == ()
+
+
+async def test_a_document_is_written_in_the_place_of_the_one_before(store: Store) -> None:
+    await store.objects.write_json("records/a/b.json", {"images": 3})
+    await store.objects.write_json("records/a/b.json", {"images": 4, "classes": ["Köcherfliege"]})
+
+    assert await store.objects.read_json("records/a/b.json") == {"images": 4, "classes": ["Köcherfliege"]}
+    assert await store.objects.names("records/a") == ("b.json",)
+
+
 async def test_a_folder_is_deleted_with_all_that_is_in_it_and_nothing_else(store: Store) -> None:
     for path in ("store/a/1", "store/a/b/2", "store/ab/3"):
         store.write(path, "{}")
@@ -144,9 +161,11 @@ def test_uris_lead_back_to_their_paths(store: Store) -> None:
 async def test_paths_out_of_the_store_are_rejected(store: Store, path: str) -> None:
     with pytest.raises(RejectedError, match="inside of the store"):
         store.objects.uri(path)
-    for call in (store.objects.read_json, store.objects.exists, store.objects.delete):
+    for call in (store.objects.read_json, store.objects.exists, store.objects.names, store.objects.delete):
         with pytest.raises(RejectedError, match="inside of the store"):
             await call(path)
+    with pytest.raises(RejectedError, match="inside of the store"):
+        await store.objects.write_json(path, {})
 
 
 async def test_the_whole_store_cannot_be_deleted(store: Store) -> None:

@@ -56,6 +56,31 @@ def parent(root: Path, path: str) -> Iterator[tuple[int, str]]:
         os.close(current)
 
 
+@contextlib.contextmanager
+def made_parent(root: Path, path: str) -> Iterator[tuple[int, str]]:
+    """Likewise; folders that are missing on the way are made, for this account alone."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    for depth in range(1, len(parts)):
+        with parent(root, "/".join(parts[:depth])) as (folder, name), contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=folder)
+    with parent(root, path) as found:
+        yield found
+
+
+def names(root: Path, path: str) -> list[str]:
+    """Names in a folder below ``root``. Raises as ``parent`` does."""
+    with parent(root, path) as (above, name):
+        step = _step(above, name, path)
+    try:
+        folder = os.open(".", FOLDER, dir_fd=step)
+    finally:
+        os.close(step)
+    try:
+        return _entries(folder)
+    finally:
+        os.close(folder)
+
+
 def read(root: Path, path: str, limit: int) -> bytes:
     """The content of a regular file below ``root``; a pipe is not waited for.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 from pathlib import Path
 from time import time_ns
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SYSTEM = "objects"
 _DELETED = ".deleted-"
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalObjects:
@@ -52,6 +54,21 @@ class LocalObjects:
                 raise RejectedError(SYSTEM, f"{location} is larger than {limit} bytes") from None
         return None
 
+    async def names(self, path: str) -> tuple[str, ...]:
+        """Sorted names of the files and folders right in a folder; none when it is not there."""
+        with _translated(self._location(path)):
+            return tuple(sorted(await asyncio.to_thread(beneath.names, self._root, path)))
+        return ()
+
+    async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
+        """Put a JSON object at ``path`` at one moment, with the folders that lead there; for this account alone."""
+        content = json.dumps(document, sort_keys=True).encode()
+        location = self._location(path)
+        with _translated(location):
+            await asyncio.to_thread(self._write, path, content)
+            return
+        raise RejectedError(SYSTEM, f"{location} cannot be written: a file stands where a folder should be")
+
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""
         with _translated(self._location(path)):
@@ -69,6 +86,22 @@ class LocalObjects:
         if not path or any(part in ("", ".", "..") for part in path.split("/")) or "\0" in path:
             raise RejectedError(SYSTEM, f"{path!r} must be a relative path with forward slashes inside of the store")
         return self._root / path
+
+    def _write(self, path: str, content: bytes) -> None:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with beneath.made_parent(self._root, path) as (folder, name):
+            partial = f".{_short(name)}.{os.getpid()}-{time_ns()}"
+            try:
+                descriptor = os.open(partial, _NEW_FILE, 0o600, dir_fd=folder)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(descriptor)
+                os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(partial, dir_fd=folder)
+                raise
 
     def _delete(self, path: str) -> None:
         root = os.open(self._root, beneath.FOLDER & ~os.O_NOFOLLOW)

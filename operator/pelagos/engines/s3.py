@@ -130,6 +130,26 @@ class Prefix:
                         return
             yield [Entry(found["path"], found["size"], found["e_tag"] or "") for found in page]
 
+    async def names(self, path: str) -> tuple[str, ...]:
+        """Sorted last parts of the objects and folders right below the folder ``path``."""
+        import obstore
+
+        store = self._store()
+        async with self._free:
+            with self._failing(f"listing {path}"):
+                found = await obstore.list_with_delimiter_async(store, path)
+        paths = (*found["common_prefixes"], *(entry["path"] for entry in found["objects"]))
+        return tuple(sorted({entry.rstrip("/").rsplit("/", 1)[-1] for entry in paths}))
+
+    async def put(self, path: str, content: bytes) -> None:
+        """Write an object, in the place of what is there."""
+        import obstore
+
+        store = self._store()
+        async with self._free:
+            with self._failing(f"writing {path}"):
+                await obstore.put_async(store, path, content)
+
     async def delete(self, paths: Sequence[str]) -> None:
         """Remove objects, at most ``PAGE``; no effect on those that are gone."""
         import obstore

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from pelagos.engines import reports
@@ -52,6 +53,14 @@ class S3Objects:
     async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
         """The content of a file; None when it is not there. Raises RejectedError for one of more than ``limit`` bytes."""
         return await self._prefix.get(checked_path(SYSTEM, path), limit)
+
+    async def names(self, path: str) -> tuple[str, ...]:
+        """Sorted names of the objects and folders right in a folder; none when it is not there."""
+        return await self._prefix.names(checked_path(SYSTEM, path))
+
+    async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
+        """Put a JSON object at ``path``; a service shows it wholly or not at all."""
+        await self._prefix.put(checked_path(SYSTEM, path), json.dumps(document, sort_keys=True).encode())
 
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""

@@ -23,6 +23,12 @@ class Objects(Protocol):
     async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
         """The content of a file; None when it is not there. One of more than ``limit`` bytes raises RejectedError."""
 
+    async def names(self, path: str) -> tuple[str, ...]:
+        """Sorted names of the files and folders right in a folder; none when it is not there."""
+
+    async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
+        """Put a JSON object at ``path``, in the place of what is there: wholly or, when it fails, not at all."""
+
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""
 

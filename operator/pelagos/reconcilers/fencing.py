@@ -24,7 +24,7 @@ CHANGES: dict[str, frozenset[str]] = {
     "tracking": frozenset({"create_run", "seal_run", "set_outcome", "delete_run"}),
     "registry": frozenset({"register", "delete_version"}),
     "serving": frozenset({"apply", "restart", "remove"}),
-    "objects": frozenset({"delete"}),
+    "objects": frozenset({"write_json", "delete"}),
     "volumes": frozenset(),
     "tenants": frozenset(),
 }

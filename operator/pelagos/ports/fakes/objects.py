@@ -56,6 +56,17 @@ class ObjectsFake:
             raise RejectedError("objects", f"{path} is larger than {limit} bytes")
         return content
 
+    async def names(self, path: str) -> tuple[str, ...]:
+        """Names right in a folder."""
+        self._answer()
+        prefix = f"{_checked(path)}/"
+        return tuple(sorted({file[len(prefix) :].split("/")[0] for file in self.files if file.startswith(prefix)}))
+
+    async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
+        """Put a JSON object."""
+        self._answer()
+        self.put(path, document)
+
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""
         self._answer()
