@@ -40,7 +40,7 @@ class Auditor:
             self.problems.append(f"{resource.key}: {problem}\n{where}{resource.status}")
         history.append(resource)
 
-    def forget(self, _key: Key) -> None:
+    def forget(self, _key: Key, _uid: str) -> None:
         """A resource is gone."""
 
     def _check(self, resource: Resource, before: Resource | None) -> None:

@@ -253,16 +253,16 @@ class Simulation:
         self.authority = Authority(self.keys)
         self.data_plane = DataPlane(self)
         self.auditor = auditing.Auditor({kind: known.conditions for kind, known in RECONCILERS.items()})
-        self.cluster.watch(Watcher(self.auditor.look, self.auditor.forget))
+        self.cluster.watch(Watcher(self.auditor.look, self.auditor.forget, lags=False))
         self.tracebacks = auditing.Tracebacks()
         logging.getLogger("pelagos").addHandler(self.tracebacks)
         self.life: Life | None = None
         self._working = self.event_loop.create_task(self.data_plane.work())
 
-    def start(self, accident: Accident | None = None, *, workers: int = 4) -> Life:
+    def start(self, accident: Accident | None = None, *, workers: int = 4, leading: bool = True) -> Life:
         """Begin a life of the operator."""
         life = self.prepare(accident, workers=workers)
-        self.event_loop.run_until_complete(self._start(life))
+        self.event_loop.run_until_complete(self._start(life, leading))
         return life
 
     def prepare(self, accident: Accident | None = None, *, workers: int = 4) -> Life:
@@ -277,12 +277,17 @@ class Simulation:
         loop = Loop(world, RECONCILERS, workers)
         # As from a real server, the reply to a write is there before the watch tells of it.
         soon = self.event_loop.call_soon
-        watcher = Watcher(lambda seen: void(soon(loop.seen, seen)), lambda gone: void(soon(loop.gone, gone)))
+        watcher = Watcher(
+            seen=lambda resource: void(soon(loop.seen, resource)),
+            gone=lambda key, uid: void(soon(loop.gone, key, uid)),
+            list_began=lambda kind, version: void(soon(loop.list_began, kind, version)),
+            list_ended=lambda kind, version, uids: void(soon(loop.list_ended, kind, version, uids)),
+        )
         self.life = Life(world, loop, watcher, [], accident)
         return self.life
 
-    async def _start(self, life: Life) -> None:
-        life.loop.start()
+    async def _start(self, life: Life, leading: bool) -> None:
+        life.loop.start(leading=leading)
         self.cluster.watch(life.watcher)
 
     def make_pass(self, key: Key) -> Pass:

@@ -34,12 +34,31 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     return made
 
 
+class Lists:
+    """Keeps what is told of lists."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def began(self, kind: str, version: str) -> None:
+        self.told.append(("began", kind, version))
+
+    def ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
+        self.told.append(("ended", kind, version, uids))
+
+
 @pytest.fixture
-async def session(bare: ControlPlane) -> AsyncIterator[aiohttp.ClientSession]:
+def lists() -> Lists:
+    """In the place of the loop."""
+    return Lists()
+
+
+@pytest.fixture
+async def session(bare: ControlPlane, lists: Lists) -> AsyncIterator[aiohttp.ClientSession]:
     """As kopf gets it."""
     bare.apply_crds()
     found = kopf.ConnectionInfo(server=bare.url, ca_path=str(bare.authority), token=bare.token)
-    made = listening.session(found).aiohttp_session
+    made = listening.session(found, lists).aiohttp_session
     yield made
     await made.close()
 
@@ -62,9 +81,38 @@ async def test_lists_and_whatever_comes_on_a_watch_are_heard(
     assert heard.all == ["Dataset"] * (2 + len(lines))
 
 
-def create(plane: ControlPlane) -> None:
+async def test_the_pages_of_a_list_are_one_list(
+    bare: ControlPlane, session: aiohttp.ClientSession, lists: Lists
+) -> None:
+    for name in ("a", "b", "c"):
+        await asyncio.to_thread(create, bare, name)
+    query, uids, version = {"limit": "2"}, set(), ""
+    while query:
+        async with session.get(f"{bare.url}/apis/{meta.API_VERSION}/datasets", params=query) as answer:
+            page = await answer.json()
+        uids |= {item["metadata"]["uid"] for item in page["items"]}
+        version = page["metadata"]["resourceVersion"]
+        following = page["metadata"].get("continue")
+        query = {"limit": "2", "continue": following} if following else {}
+        told = [("began", "Dataset", version)]
+        assert lists.told == (told if following else [*told, ("ended", "Dataset", version, frozenset(uids))])
+
+    assert len(uids) == 3
+
+
+async def test_a_list_that_breaks_off_is_none(bare: ControlPlane, session: aiohttp.ClientSession, lists: Lists) -> None:
+    for name in ("a", "b"):
+        await asyncio.to_thread(create, bare, name)
+    for _ in range(2):
+        async with session.get(f"{bare.url}/apis/{meta.API_VERSION}/datasets", params={"limit": "1"}) as answer:
+            await answer.json()
+
+    assert [told[0] for told in lists.told] == ["began", "began"]
+
+
+def create(plane: ControlPlane, name: str = "one") -> None:
     spec = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
-    body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": {"name": "one"}, "spec": spec}
+    body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": {"name": name}, "spec": spec}
     plane.request("POST", f"/apis/{meta.API_VERSION}/namespaces/default/datasets", body)
 
 

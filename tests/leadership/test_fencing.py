@@ -24,7 +24,7 @@ LOOKING = {
     "objects": {"uri", "path", "names", "read_json", "read_bytes", "exists"},
     "volumes": {"root", "fingerprint"},
     "tenants": {"find"},
-    "cluster": set(),
+    "cluster": {"read"},
 }
 NO_PORTS = {"clock", "cache", "probes", "authority"}
 REQUEST = RunRequest(RunName("a-run"), "training", {})

@@ -40,7 +40,8 @@ def test_only_what_is_newer_replaces_what_is_known(version: str, taken: bool) ->
         ("uid-1", "4", False),
         ("uid-1", "5", False),
         ("uid-1", "6", True),
-        ("uid-2", "4", True),
+        ("uid-2", "4", False),
+        ("uid-2", "6", True),
     ],
 )
 def test_what_is_no_news_is_told_before_the_resource_is_built(uid: str, version: str, news: bool) -> None:
@@ -62,19 +63,54 @@ def test_versions_that_are_no_numbers_replace_each_other() -> None:
 
 def test_a_resource_that_was_made_anew_under_the_name_replaces_the_old_one() -> None:
     cache = Cache()
-    cache.put(resource(version="9"))
+    cache.put(resource(version="8"))
 
-    assert cache.put(resource(version="8", uid="uid-2"))
+    assert cache.put(resource(version="9", uid="uid-2"))
+    assert not cache.put(resource(version="8")), "news of the old one that came late"
+    assert not cache.remove(resource().key, "uid-1"), "likewise of its end"
 
 
 def test_what_is_gone_is_forgotten() -> None:
     cache = Cache()
     cache.put(resource())
 
-    cache.remove(resource().key)
-    cache.remove(resource().key)
+    assert cache.remove(resource().key, "uid-1")
+    assert not cache.remove(resource().key, "uid-1")
 
     assert cache.get(resource().key) is None
+
+
+def listed(cache: Cache, version: str, *found: Resource) -> list[str]:
+    """What a whole list makes forgotten."""
+    gone = list(cache.begin_list("Dataset", version))
+    for each in found:
+        cache.put(each)
+    gone += cache.end_list("Dataset", version, frozenset(each.uid for each in found))
+    return [each.name for each in gone]
+
+
+def test_what_a_list_lacks_is_forgotten_and_stays_so() -> None:
+    cache = Cache()
+    other = resource(name="other", uid="uid-2")
+    training = referring(kinds.TRAINING_RUN, "one", builders.TRAINING_RUN)
+    for known in (resource(), other, training):
+        cache.put(known)
+
+    assert listed(cache, "7", other) == ["frames"]
+
+    assert cache.all() == (other, training)
+    assert not cache.put(resource(version="6")), "news from before the list that came after it"
+    assert cache.put(resource(version="8", uid="uid-3")), "made after the list"
+
+
+def test_an_api_server_that_was_restored_from_a_backup_is_believed() -> None:
+    cache = Cache()
+    cache.put(resource(version="9", generation=5))
+    cache.put(resource(version="8", name="younger", uid="uid-2"))
+
+    assert sorted(listed(cache, "6", resource(version="4", generation=2))) == ["frames", "younger"]
+
+    assert cache.all() == (resource(version="4", generation=2),)
 
 
 def test_the_reply_to_an_own_write_is_news() -> None:

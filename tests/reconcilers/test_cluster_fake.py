@@ -120,8 +120,8 @@ async def test_an_outage_fails_every_write_and_loses_events(cluster: ClusterFake
 
 def test_a_watcher_is_told_all_that_is_and_then_all_that_changes(cluster: ClusterFake, made: Resource) -> None:
     seen: list[str] = []
-    gone: list[Key] = []
-    watcher = Watcher(lambda resource: seen.append(resource.version), gone.append)
+    gone: list[tuple[Key, str]] = []
+    watcher = Watcher(lambda resource: seen.append(resource.version), lambda key, uid: gone.append((key, uid)))
 
     cluster.watch(watcher)
     cluster.annotate(KEY, "a", "b")
@@ -129,12 +129,12 @@ def test_a_watcher_is_told_all_that_is_and_then_all_that_changes(cluster: Cluste
     cluster.unwatch(watcher)
     cluster.create(kinds.DATASET, "frames", builders.DATASET)
 
-    assert (seen, gone) == (["1", "2"], [KEY])
+    assert (seen, gone) == (["1", "2"], [(KEY, made.uid)])
 
 
 def test_news_that_lag_come_later_and_in_order(cluster: ClusterFake, made: Resource) -> None:
     seen: list[str] = []
-    cluster.watch(Watcher(lambda resource: seen.append(resource.version), lambda _key: None))
+    cluster.watch(Watcher(lambda resource: seen.append(resource.version), lambda _key, _uid: None))
     cluster.lagging = True
     cluster.annotate(KEY, "a", "1")
     cluster.annotate(KEY, "a", "2")
@@ -143,6 +143,25 @@ def test_news_that_lag_come_later_and_in_order(cluster: ClusterFake, made: Resou
     cluster.catch_up()
 
     assert seen == ["1", "2", "3"]
+
+
+def test_an_expired_watch_tells_of_no_deletion_and_lists_what_is_left(cluster: ClusterFake, made: Resource) -> None:
+    seen: list[str] = []
+    lists: list[tuple[str, frozenset[str]]] = []
+    watcher = Watcher(
+        seen=lambda resource: seen.append(resource.name),
+        gone=lambda _key, _uid: pytest.fail("nobody tells of a deletion"),
+        list_ended=lambda _kind, version, uids: lists.append((version, uids)),
+    )
+    cluster.watch(watcher)
+    cluster.lagging = True
+    other = cluster.create(kinds.DATASET, "other", builders.DATASET)
+    cluster.delete(KEY)
+
+    cluster.expire()
+
+    assert seen == ["frames", "other"]
+    assert lists == [("1", frozenset({made.uid})), ("3", frozenset({other.uid}))]
 
 
 def test_what_is_read_cannot_change_what_is_stored(cluster: ClusterFake, made: Resource) -> None:

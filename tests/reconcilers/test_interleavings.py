@@ -99,6 +99,18 @@ class Interleavings(RuleBasedStateMachine):
     def bring_the_source_back(self) -> None:
         self.world.volumes.files.update(self.files)
 
+    @rule()
+    def silence_the_watch(self) -> None:
+        self.world.cluster.lagging = True
+
+    @precondition(lambda self: self.world.cluster.lagging)
+    @rule(expired=st.booleans())
+    def hear_the_watch_again(self, expired: bool) -> None:
+        if expired:
+            self.world.cluster.expire()
+        else:
+            self.world.cluster.catch_up()
+
     @rule(system=st.sampled_from(PORTS), away=st.booleans())
     def outage(self, system: str, away: bool) -> None:
         getattr(self.world, system).outage = away
@@ -159,6 +171,7 @@ class Interleavings(RuleBasedStateMachine):
     def heal(self) -> None:
         """All systems are back, the operator lives, and users want what they wanted at first."""
         self.world.outages(False)
+        self.world.cluster.expire()
         self.bring_the_source_back()
         self.world.restart()
         self.world.run(60)

@@ -65,6 +65,12 @@ class Scene:
         self.loop = Loop(simulation.prepare().world, {"Dataset": self.scripted}, workers)
         self.simulation.cluster.watch(Watcher(lambda _seen: None, self.loop.gone))
 
+    def uid(self, key: Key) -> str:
+        """Of the resource as it is now."""
+        found = self.simulation.cluster.get(key)
+        assert found is not None
+        return found.uid
+
     def add_dataset(self, name: str) -> Key:
         """A Dataset that the loop knows, and has made its first pass over."""
         key = self.simulation.create(kinds.DATASET, name, builders.DATASET)
@@ -217,7 +223,7 @@ def test_what_is_gone_is_forgotten(world: Simulation) -> None:
     with scene(world) as stage:
         stage.scripted.recheck_after = 10
         key = stage.add_dataset("one")
-        stage.loop.gone(key)
+        stage.loop.gone(key, stage.uid(key))
         stage.run(100)
 
         assert len(stage.scripted.began(key)) == 1
@@ -230,7 +236,7 @@ def test_what_goes_during_a_pass_is_not_looked_at_again_and_not_remembered(world
         key = world.create(kinds.DATASET, "one", builders.DATASET)
         stage.show(key)
         stage.run(1)
-        stage.loop.gone(key)
+        stage.loop.gone(key, stage.uid(key))
         stage.run(100)
 
         assert len(stage.scripted.began(key)) == 1

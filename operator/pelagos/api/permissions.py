@@ -55,7 +55,11 @@ _PIPELINES = "pipelines.kubeflow.org"
 
 PERMISSIONS = (
     Permission(
-        meta.GROUP, _OURS, ("list", "watch", "patch"), "See resources, and set their finalizer.", where=Where.KINDS
+        meta.GROUP,
+        _OURS,
+        ("get", "list", "watch", "patch"),
+        "See resources, see right before a launch that they are still there, and set their finalizer.",
+        where=Where.KINDS,
     ),
     Permission(
         meta.GROUP,

@@ -1,4 +1,4 @@
-"""Cluster on the Kubernetes API: three calls, by the client that all parts of the operator share."""
+"""Cluster on the Kubernetes API: four calls, by the client that all parts of the operator share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pelagos.api import meta
+from pelagos.api.kinds import Kind
 from pelagos.api.text import shown
 from pelagos.engines.kubernetes_rest import SYSTEM, KubernetesRest
 from pelagos.ports.cluster import Resource, from_body
@@ -26,16 +27,26 @@ class KubernetesApi:
     def __init__(self, rest: KubernetesRest) -> None:
         self._rest = rest
 
+    async def read(self, kind: Kind, namespace: str, name: str) -> Resource | None:
+        """See ports.cluster.Cluster."""
+        path = _path(kind, namespace, name)
+        answer = await self._rest.get(path, timeout=TIMEOUT)
+        if answer.status in GONE:
+            return None
+        if answer.status >= 400:
+            raise OutageError(SYSTEM, f"GET {path}: {answer.status} {answer.message}")
+        return from_body(kind, answer.body)
+
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
         """See ports.cluster.Cluster."""
         body = {"metadata": {"uid": resource.uid}, "status": patch}
-        found = await self._call("PATCH", f"{_path(resource)}/status", body, MERGE_PATCH)
+        found = await self._call("PATCH", f"{_path_of(resource)}/status", body, MERGE_PATCH)
         return from_body(resource.kind, found) if found else None
 
     async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
         """See ports.cluster.Cluster."""
         metadata = {"uid": resource.uid, "resourceVersion": resource.version, "finalizers": list(finalizers) or None}
-        found = await self._call("PATCH", _path(resource), {"metadata": metadata}, MERGE_PATCH)
+        found = await self._call("PATCH", _path_of(resource), {"metadata": metadata}, MERGE_PATCH)
         return from_body(resource.kind, found) if found else None
 
     async def post_event(
@@ -78,5 +89,9 @@ class KubernetesApi:
         return answer.body
 
 
-def _path(resource: Resource) -> str:
-    return f"/apis/{meta.API_VERSION}/namespaces/{resource.namespace}/{resource.kind.plural}/{resource.name}"
+def _path_of(resource: Resource) -> str:
+    return _path(resource.kind, resource.namespace, resource.name)
+
+
+def _path(kind: Kind, namespace: str, name: str) -> str:
+    return f"/apis/{meta.API_VERSION}/namespaces/{namespace}/{kind.plural}/{name}"

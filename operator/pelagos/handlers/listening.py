@@ -1,12 +1,14 @@
-"""Logs kopf in with a session that notes whenever the API server says something on a watch.
+"""Logs kopf in with a session that notes whenever the API server says something on a watch, and what its lists hold.
 
 kopf tells handlers of objects, never of bookmarks; on a cluster where nothing happens, these are all that there is to be heard.
+Nor does it tell where a list begins and ends: when a watch has expired, what was deleted meanwhile is missing from the list that
+follows, and no event says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import aiohttp
 import kopf
@@ -18,22 +20,63 @@ from pelagos.observability.watches import WATCHES
 _KINDS = {kind.plural: kind.kind for kind in kinds.KINDS}
 
 
-def session(found: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+class Lists(Protocol):
+    """Who is told about lists: of each kind one at a time, before kopf hands on what is in them."""
+
+    def began(self, kind: str, version: str) -> None:
+        """The first page has come, as of a resourceVersion."""
+
+    def ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
+        """The last page has come; ``uids`` are those of all pages."""
+
+
+def session(found: kopf.ConnectionInfo, lists: Lists) -> kopf.AiohttpSession:
     """What kopf would make of these credentials, and listening. Must be called in the event loop."""
     made = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=found.as_ssl_context()),
         headers=found.as_http_headers(),
         proxy=found.proxy_url,
         trust_env=found.trust_env,
-        response_class=_Response,
+        response_class=_response_class(lists),
     )
     return kopf.AiohttpSession(
         server=found.server, aiohttp_session=made, default_namespace=found.default_namespace, priority=found.priority
     )
 
 
+def _response_class(lists: Lists) -> type[aiohttp.ClientResponse]:
+    class Response(_Response):
+        pages = _Pages(lists)
+
+    return Response
+
+
+class _Pages:
+    """Puts the pages of lists together."""
+
+    def __init__(self, lists: Lists) -> None:
+        self._lists = lists
+        self._uids: dict[str, set[str]] = {}
+
+    def note(self, kind: str, page: Any, *, first: bool) -> None:
+        """A page has come. kopf asks for the next one when it has handed on all that is in this one."""
+        metadata = page.get("metadata") or {}
+        version = str(metadata.get("resourceVersion", ""))
+        if first:
+            self._uids[kind] = set()
+            self._lists.began(kind, version)
+        uids = self._uids.get(kind)
+        if uids is None:
+            return
+        uids.update(item["metadata"]["uid"] for item in page.get("items") or ())
+        if not metadata.get("continue"):
+            self._lists.ended(kind, version, frozenset(self._uids.pop(kind)))
+
+
 class _Response(aiohttp.ClientResponse):
-    """Notes the answer's beginning, and of a watch all that follows."""
+    """Notes the answer's beginning, and of a watch all that follows; of a list what is in it."""
+
+    pages: _Pages
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         """The status line and the headers have come."""
@@ -44,6 +87,14 @@ class _Response(aiohttp.ClientResponse):
             if self.url.query.get("watch") == "true":
                 self.content = cast("aiohttp.StreamReader", _Content(self.content, kind))
         return self
+
+    async def json(self, **how: Any) -> Any:
+        """The body of a list, or of anything else but a watch."""
+        body = await super().json(**how)
+        kind = _listed(self.url.path)
+        if kind and self.status == 200 and self.method == "GET":
+            self.pages.note(kind, body, first="continue" not in self.url.query)
+        return body
 
 
 class _Content:

@@ -17,10 +17,25 @@ from pelagos.settings import Settings
 
 
 @kopf.on.login()
-async def login(settings: kopf.OperatorSettings, **_: Any) -> kopf.AiohttpSession | None:
+async def login(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> kopf.AiohttpSession | None:
     """Log in as a pod, else with the kubeconfig."""
     found = _log_in(settings)
-    return listening.session(found) if found else None
+    return listening.session(found, _Lists(memo)) if found else None
+
+
+class _Lists:
+    """Hands on to the loop what was listed. kopf logs in before there is a loop, and lists after."""
+
+    def __init__(self, memo: kopf.Memo) -> None:
+        self._memo = memo
+
+    def began(self, kind: str, version: str) -> None:
+        """See Loop.list_began."""
+        self._memo.operator.loop.list_began(kind, version)
+
+    def ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
+        """See Loop.list_ended."""
+        self._memo.operator.loop.list_ended(kind, version, uids)
 
 
 def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
@@ -99,7 +114,7 @@ def _watch(kind: kinds.Kind) -> None:
     async def seen(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> None:
         resource = from_body(kind, event["object"])
         if event["type"] == "DELETED":
-            memo.operator.loop.gone(resource.key)
+            memo.operator.loop.gone(resource.key, resource.uid)
         else:
             memo.operator.loop.seen(resource)
 

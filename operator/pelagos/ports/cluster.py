@@ -73,6 +73,9 @@ def identity(kind: Kind, body: Mapping[str, Any]) -> tuple[Key, str, str]:
 class Cluster(Protocol):
     """Every method may raise OutageError; a resource that is gone gives None."""
 
+    async def read(self, kind: Kind, namespace: str, name: str) -> Resource | None:
+        """The resource of this name as the API server has it at this moment."""
+
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
         """Merge ``patch`` into status; other fields are not touched."""
 

@@ -15,6 +15,8 @@ class Cache:
     def __init__(self) -> None:
         self._resources: dict[Key, Resource] = {}
         self._dependents: dict[Key, set[Key]] = defaultdict(set)
+        self._lists: dict[str, tuple[str, frozenset[str]]] = {}
+        """Of each kind, the resourceVersion of the last list and the uids in it."""
         self.on_change: Callable[[Key], None] = lambda _key: None
         """Called with the key of a resource that was seen new, changed or gone, whoever changed it: us, too."""
 
@@ -33,7 +35,11 @@ class Cache:
     def is_news(self, key: Key, uid: str, version: str) -> bool:
         """Whether a resource of this uid and resourceVersion is neither known already nor older than what is known."""
         known = self._resources.get(key)
-        return known is None or known.uid != uid or _newer(version, known.version)
+        if known is not None:
+            return _newer(version, known.version)
+        # kopf tells of each resource in a task of its own: news from before a list can come after it.
+        listed, uids = self._lists.get(key.kind, ("", frozenset[str]()))
+        return uid in uids or not listed or _newer(version, listed)
 
     def put(self, resource: Resource) -> bool:
         """Remember what was seen; False when it is known already or older than what is known."""
@@ -52,10 +58,38 @@ class Cache:
         if reply.key in self._resources:
             self.put(reply)
 
-    def remove(self, key: Key) -> None:
-        """Forget a resource that is gone."""
-        self._unlink(self._resources.pop(key, None))
+    def remove(self, key: Key, uid: str) -> bool:
+        """Forget a resource that is gone; False when nothing of this uid is known, as when its name has a new one."""
+        known = self._resources.get(key)
+        if known is None or known.uid != uid:
+            return False
+        self._unlink(self._resources.pop(key))
         self.on_change(key)
+        return True
+
+    def begin_list(self, kind: str, version: str) -> tuple[Resource, ...]:
+        """A list of all of a kind, as of ``version``, begins to come. Forgets, and returns, what is newer than it.
+
+        There is such only when the API server was restored from a backup: what it says now holds, old as it is.
+        """
+        self._lists.pop(kind, None)
+        return self._forget(kind, lambda known: _newer(known.version, version))
+
+    def end_list(self, kind: str, version: str, uids: frozenset[str]) -> tuple[Resource, ...]:
+        """The list has come. Forgets, and returns, what is not in it: after an expired watch nothing else tells of deletions."""
+        self._lists[kind] = (version, uids)
+        return self._forget(kind, lambda known: known.uid not in uids and not _newer(known.version, version))
+
+    def _forget(self, kind: str, condition: Callable[[Resource], bool]) -> tuple[Resource, ...]:
+        gone = tuple(known for known in self._resources.values() if known.kind.kind == kind and condition(known))
+        for known in gone:
+            self.remove(known.key, known.uid)
+        return gone
+
+    def referred_to(self, resource: Resource) -> Resource | None:
+        """The other resource that this one is made from, if it is known."""
+        reference = refers_to(resource)
+        return self._resources.get(reference) if reference is not None else None
 
     def dependents(self, key: Key) -> tuple[Key, ...]:
         """Resources that refer to ``key`` and must look again when it changes."""

@@ -23,9 +23,19 @@ from pelagos.reconcilers.world import World
 logger = logging.getLogger("pelagos.reconcile")
 
 REJECTED_RETRY = 15.0
+GONE_RETRY = 2.0
+"""Seconds until a resource is looked at again that could not be launched for; the watch should have told more by then."""
 
 
 _ACCEPTED = Decision((Verdict("Ready", Stance.PROGRESSING, "Accepted", "seen, and waiting for its first pass"),))
+
+
+_LAUNCHES = (effects.CreateTrackedRun, effects.SubmitRun, effects.RegisterModel, effects.ApplyService)
+"""Effects that make something outside, which nobody would clean up after a resource that is gone."""
+
+
+class GoneError(Exception):
+    """The API server does not have, or is deleting, what something would have been launched for. Nothing was done."""
 
 
 class Reconciler(Protocol):
@@ -78,6 +88,9 @@ async def reconcile(reconciler: Reconciler, resource: Resource, world: World, *,
         resource = written
     try:
         decision = await _decide_and_act(reconciler, resource, world, again=greeted)
+    except GoneError as error:
+        logger.info("nothing is launched for %s/%s: %s is gone", resource.kind.kind, resource.name, error)
+        return Pass("gone", GONE_RETRY)
     except UnfinishedError as error:
         await _report(reconciler, resource, _unfinished(error), world)
         return Pass("progressing", None, failed=True)
@@ -108,6 +121,8 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: Wor
         return Decision((Verdict("Ready", Stance.REFUSED, "InvalidSpec", explain(error)),))
     seen = await reconciler.gather(resource, spec, world)
     decision = reconciler.decide(seen)
+    if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
+        await _confirm(resource, world)
     for effect in decision.effects:
         await acting.act(effect, world)
     if again and any(isinstance(effect, effects.SubmitRun) for effect in decision.effects):
@@ -116,6 +131,20 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: Wor
             later = reconciler.decide(await reconciler.gather(resource, spec, world))
             return decision if later.effects else later
     return decision
+
+
+async def _confirm(resource: Resource, world: World) -> None:
+    """Ask the API server whether it still has the resource and what it is made from.
+
+    What the watch has told may be old: a watch can expire, and fall silent. Raises GoneError; what is gone is then forgotten.
+    What is new is for the watch to tell, which would take it for known if it were remembered here.
+    """
+    for known in filter(None, (resource, world.cache.referred_to(resource))):
+        found = await world.cluster.read(known.kind, known.namespace, known.name)
+        if found is None or found.uid != known.uid:
+            world.cache.remove(known.key, known.uid)
+        if found is None or found.uid != known.uid or found.deleting:
+            raise GoneError(known.key)
 
 
 async def _report(

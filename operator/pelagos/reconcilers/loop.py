@@ -95,9 +95,23 @@ class Loop:
         if self._world.cache.put(resource):
             self.add(resource.key)
 
-    def gone(self, key: Key) -> None:
-        """The watch showed that a resource is no more."""
-        self._world.cache.remove(key)
+    def gone(self, key: Key, uid: str) -> None:
+        """The watch showed that the resource of this uid is no more."""
+        if self._world.cache.remove(key, uid):
+            self._forget(key)
+
+    def list_began(self, kind: str, version: str) -> None:
+        """The API server has begun to list all of a kind as of a resourceVersion."""
+        for resource in self._world.cache.begin_list(kind, version):
+            self._forget(resource.key)
+
+    def list_ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
+        """The API server has listed all of a kind."""
+        for resource in self._world.cache.end_list(kind, version, uids):
+            logger.info("%s %s/%s is gone, unseen by the watch", kind, resource.namespace, resource.name)
+            self._forget(resource.key)
+
+    def _forget(self, key: Key) -> None:
         self._failures.pop(key, None)
         self._greeted.discard(key)
         self._silence(key)

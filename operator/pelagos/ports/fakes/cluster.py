@@ -31,11 +31,30 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """The resource of this uid is no more."""
+
+    key: Key
+    uid: str
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What the API server held at some time."""
+
+    bodies: Mapping[Key, Body]
+    serial: int
+
+
+@dataclass(frozen=True)
 class Watcher:
-    """Who is told about changes."""
+    """Who is told about changes; one that does not lag is told at once, whatever happens to watches."""
 
     seen: Callable[[Resource], None]
-    gone: Callable[[Key], None]
+    gone: Callable[[Key, str], None]
+    list_began: Callable[[str, str], None] = lambda _kind, _version: None
+    list_ended: Callable[[str, str, frozenset[str]], None] = lambda _kind, _version, _uids: None
+    lags: bool = True
 
 
 class ClusterFake:
@@ -53,8 +72,14 @@ class ClusterFake:
         self._kinds: dict[str, Kind] = {}
         self._bodies: dict[Key, Body] = {}
         self._watchers: list[Watcher] = []
-        self._news: list[Key | Resource] = []
+        self._news: list[Gone | Resource] = []
         self._serial = 0
+
+    async def read(self, kind: Kind, namespace: str, name: str) -> Resource | None:
+        """The resource as it is now."""
+        if self.outage:
+            raise OutageError("kubernetes", "connection refused")
+        return self.get(Key(kind.kind, namespace, name))
 
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
         """Merge ``patch`` into status; other fields are not touched."""
@@ -145,11 +170,17 @@ class ClusterFake:
             stamped = {"deletionTimestamp": at, "generation": metadata["generation"] + 1}
             self._store(key, {**body, "metadata": {**metadata, **stamped}})
 
+    def remove(self, key: Key) -> None:
+        """Be rid of it, as when another operator has cleaned up after its deletion."""
+        self.delete(key)
+        body = self._bodies.get(key)
+        if body is not None:
+            self._store(key, {**body, "metadata": {**body["metadata"], "finalizers": []}})
+
     def watch(self, watcher: Watcher) -> None:
         """List, then watch."""
         self._watchers.append(watcher)
-        for resource in self.all():
-            watcher.seen(resource)
+        self._list(watcher)
 
     def unwatch(self, watcher: Watcher) -> None:
         """The watcher's process has ended."""
@@ -160,7 +191,31 @@ class ClusterFake:
         self.lagging = False
         news, self._news = self._news, []
         for item in news:
-            self._tell(item)
+            self._tell(item, lagging=True)
+
+    def expire(self) -> None:
+        """The watches have ended, and what was held back is too old to be told: list anew, then watch."""
+        self.lagging, self._news = False, []
+        for watcher in tuple(self._watchers):
+            if watcher.lags:
+                self._list(watcher)
+
+    def restore(self, backup: Backup) -> None:
+        """Be as at the backup, resourceVersions, too, as after a restore of etcd. Watches end, as in ``expire``."""
+        self._bodies, self._serial = dict(backup.bodies), backup.serial
+        self.expire()
+
+    def backup(self) -> Backup:
+        """All that is known now, for ``restore``."""
+        return Backup(dict(self._bodies), self._serial)
+
+    def _list(self, watcher: Watcher) -> None:
+        for name in self._kinds:
+            found = [resource for resource in self.all() if resource.kind.kind == name]
+            watcher.list_began(name, str(self._serial))
+            for resource in found:
+                watcher.seen(resource)
+            watcher.list_ended(name, str(self._serial), frozenset(resource.uid for resource in found))
 
     def _find(self, resource: Resource) -> Body | None:
         if self.outage:
@@ -175,23 +230,29 @@ class ClusterFake:
         metadata = {**body["metadata"], "resourceVersion": str(self._serial)}
         if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
             del self._bodies[key]
-            self._tell(key)
+            self._news_of(Gone(key, metadata["uid"]))
         else:
             self._bodies[key] = {**body, "metadata": metadata}
-            self._tell(self._now(key))
+            self._news_of(self._now(key))
 
     def _now(self, key: Key) -> Resource:
         return from_body(self._kinds[key.kind], _copied(self._bodies[key]))
 
-    def _tell(self, item: Key | Resource) -> None:
+    def _news_of(self, item: Gone | Resource) -> None:
+        self._tell(item, lagging=False)
         if self.lagging:
             self._news.append(item)
-            return
+        else:
+            self._tell(item, lagging=True)
+
+    def _tell(self, item: Gone | Resource, *, lagging: bool) -> None:
         for watcher in tuple(self._watchers):
+            if watcher.lags is not lagging:
+                continue
             if isinstance(item, Resource):
                 watcher.seen(item)
             else:
-                watcher.gone(item)
+                watcher.gone(item.key, item.uid)
 
 
 @functools.cache

@@ -1,0 +1,97 @@
+"""Nothing is launched for what is gone: neither after a watch that expired nor while one is silent."""
+
+from __future__ import annotations
+
+import pytest
+
+import builders
+import simulation
+from pelagos.api import kinds
+from simulation import DETECTOR, FRAMES, SERVICE, Simulation
+
+
+@pytest.fixture
+def standby(world: Simulation) -> Simulation:
+    """A Dataset is Ready; an operator that does not lead has seen it, and a TrainingRun that may go on when somebody leads."""
+    simulation.apply_samples(world, training={"suspend": True}, service={"suspend": True})
+    world.start()
+    world.run(30)
+    world.stop()
+    world.cluster.edit(DETECTOR, {"suspend": False})
+    world.cluster.edit(SERVICE, {"suspend": False})
+    world.start(leading=False)
+    world.run(1)
+    return world
+
+
+def lead(world: Simulation) -> None:
+    assert world.life is not None
+    world.life.loop.lead()
+    world.run(60)
+
+
+def launched(world: Simulation) -> tuple[int, int, int]:
+    """Trainings, tracked runs and servers that were ever made."""
+    trainings = [run for run in world.pipelines.runs.values() if run.request.flow == "training"]
+    return len(trainings), world.tracking.created, world.serving.started
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["the watch expired", "the watch is silent"])
+def test_a_standby_that_leads_starts_nothing_for_a_training_run_that_was_deleted(
+    standby: Simulation, silent: bool
+) -> None:
+    standby.cluster.lagging = True
+    standby.cluster.remove(DETECTOR)
+    standby.cluster.remove(SERVICE)
+    if not silent:
+        standby.cluster.expire()
+
+    lead(standby)
+
+    assert launched(standby) == (0, 0, 0)
+    standby.verify()
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["the watch expired", "the watch is silent"])
+def test_no_training_starts_on_a_dataset_that_was_deleted(standby: Simulation, silent: bool) -> None:
+    standby.cluster.lagging = True
+    standby.cluster.remove(FRAMES)
+    if not silent:
+        standby.cluster.expire()
+
+    lead(standby)
+
+    assert launched(standby) == (0, 0, 0)
+    assert standby.condition(DETECTOR, "DatasetReady")["reason"] == "DatasetNotFound"
+    standby.verify()
+
+
+def test_a_dataset_that_was_made_anew_under_the_name_is_the_one_that_counts(standby: Simulation) -> None:
+    standby.cluster.lagging = True
+    standby.cluster.remove(FRAMES)
+    again = {**builders.DATASET, "split": {"seed": 7}}
+    standby.create(kinds.DATASET, "frames", again)
+
+    lead(standby)
+    standby.cluster.catch_up()
+    standby.run_until(standby.all_current)
+
+    assert launched(standby) == (1, 1, 1)
+    dataset, training = (standby.cluster.get(key) for key in (FRAMES, DETECTOR))
+    assert dataset is not None
+    assert training is not None
+    assert training.status["dataset"]["version"] == dataset.status["version"]
+
+
+def test_an_operator_goes_on_with_a_cluster_that_was_restored_from_a_backup(world: Simulation) -> None:
+    simulation.apply_samples(world)
+    backup = world.cluster.backup()
+    world.start()
+    world.run_until(world.all_current)
+    runs = len(world.pipelines.runs)
+
+    world.cluster.restore(backup)
+    world.run_until(world.all_current)
+
+    assert len(world.pipelines.runs) == runs, "what was made before the restore is found again"
+    world.verify()
