@@ -14,7 +14,7 @@ from pelagos.api.dataset import DatasetSpec
 from pelagos.api.model_service import ModelServiceSpec
 from pelagos.api.training_run import TrainingRunSpec
 from pelagos.decisions import dataset, model_service, training_run
-from pelagos.decisions.reports import Report
+from pelagos.decisions.reports import Recording, Report
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.registry import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_URI_TAG, ModelVersion
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState
@@ -117,6 +117,10 @@ def training_result(**metrics: float | None) -> dict[str, Any]:
     return {"metrics": named, "epochs": 10, "model": package | {"parity": {"images": 8, "boxes": 0.1, "scores": 0.001}}}
 
 
+RECORDING = Recording("records/one.json", "/objects/records/one.json", {"key": "sha256:one"}, is_kept=True)
+"""A result that is on record."""
+
+
 def make_dataset_observed(**changes: Any) -> dataset.Observed:
     """A Dataset with a source that was never prepared."""
     seen = dataset.Observed(
@@ -135,6 +139,7 @@ def make_dataset_observed(**changes: Any) -> dataset.Observed:
         store="/objects/datasets/default/uid-1",
         report_folder="/objects/reports/run",
         now=NOW,
+        record=RECORDING,
     )
     seen = replace(seen, **changes)
     if seen.run is not None and seen.fingerprint is not None:
@@ -207,6 +212,7 @@ def make_training_observed(**changes: Any) -> training_run.Observed:
         registry_outage=None,
         paths={"data_root": "/data", "store": "/store", "report": "/report", "workspace": "/workspace"},
         now=NOW,
+        record=RECORDING,
     )
     seen = replace(seen, **changes)
     keyed = seen.frozen
@@ -294,7 +300,7 @@ def make_service_observed(**changes: Any) -> model_service.Observed:
 def _refuse_impossible_runs(run: PipelineRun | None, report: Report) -> None:
     _refuse((bool(report.result) and bool(report.failure), "a report is a result or a failure"))
     if run is None:
-        _refuse((report != Report(), "a report without a run"))
+        _refuse((bool(report.failure) or bool(report.doubt), "a failure without a run"))
         return
     _refuse(
         (not 1 <= run.attempts_with_key <= run.attempt, "attempts with this key are some of all attempts"),

@@ -96,9 +96,12 @@ class LoopClock:
 
 @dataclass
 class Accident:
-    """What happens at the ``call``-th call of a port: ``crashes`` or an outage, before the effect or ``after`` it."""
+    """What happens at the ``call``-th call of a port, or at every one of a name: it ``crashes`` or is an outage.
 
-    call: int
+    Before the effect or ``after`` it.
+    """
+
+    call: int | str
     crashes: bool
     after: bool
 
@@ -311,7 +314,7 @@ class Simulation:
         self.serving.now = self.clock.now()
         self.life.calls.append(label)
         accident = self.life.accident
-        return accident if accident is not None and accident.call == len(self.life.calls) else None
+        return accident if accident is not None and accident.call in {len(self.life.calls), label} else None
 
     def suffer(self, accident: Accident, label: str) -> None:
         """Let the accident happen."""
@@ -387,9 +390,12 @@ class Simulation:
 
     def all_current(self) -> bool:
         """Whether every resource is as its user wants it."""
-        return all(
-            resource.status and kstatus.read(resource) is kstatus.Kstatus.CURRENT for resource in self.cluster.all()
-        )
+        return all(self.is_current(resource.key) for resource in self.cluster.all())
+
+    def is_current(self, key: Key) -> bool:
+        """Whether the resource is as its user wants it."""
+        found = self.cluster.get(key)
+        return found is not None and bool(found.status) and kstatus.read(found) is kstatus.Kstatus.CURRENT
 
     def versions(self) -> dict[Key, str]:
         """resourceVersion of everything: equal when nobody wrote."""

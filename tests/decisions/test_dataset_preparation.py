@@ -121,7 +121,7 @@ def test_while_it_runs_the_last_version_stays_published() -> None:
     decision = dataset.decide(make_dataset_observed(run=make_run(RunState.RUNNING), history=(entry(OTHER_VERSION),)))
 
     assert builders.conditions(decision)["Prepared"] == ("Progressing", "Running")
-    assert decision.status.keys() == {"inputsDigest", "pipelineRun", "storagePrefix", "storageSeal"}
+    assert decision.status.keys() == {"store", "inputsDigest", "pipelineRun", "storagePrefix", "storageSeal"}
     assert decision.recheck_after == pytest.approx(2)
 
 

@@ -182,12 +182,12 @@ def test_invalid_resources_can_be_deleted(world: Simulation, policy: str) -> Non
     world.run_until(lambda: gone(world), within=10)
 
 
-def test_a_namesake_that_is_made_at_once_is_another_resource(world: Simulation) -> None:
+def test_a_namesake_on_other_inputs_that_is_made_at_once_is_another_resource(world: Simulation) -> None:
     ready(world, "Retain")
     delete(world, DETECTOR)
     first = {run.tags["pelagos.dev/uid"] for run in world.tracking.runs.values()}
 
-    world.create(kinds.TRAINING_RUN, "detector", builders.TRAINING_RUN)
+    world.create(kinds.TRAINING_RUN, "detector", builders.changed(builders.TRAINING_RUN, {"seeds": [7]}))
     world.run_until(world.all_current)
 
     assert len(world.tracking.runs) == 2

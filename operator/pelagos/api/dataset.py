@@ -226,6 +226,13 @@ class PipelineRunStatus(ApiModel):
 
     id: Annotated[str, Field(description="Name of the run in the pipeline engine.")]
     url: Annotated[str, Field(description="Where to look at it: a page, or the path of its log.")]
+    state: Annotated[str | None, Field(description="How it ended; absent while it goes on.")] = None
+    attempt: Annotated[int | None, Field(description="Its last attempt.")] = None
+    attempts_with_key: Annotated[int | None, Field(description="Attempts since retryKey changed.")] = None
+    retry_key: Annotated[
+        str | None, Field(description="What gave reason to try again, such as the annotation pelagos.dev/retry.")
+    ] = None
+    message: Annotated[str | None, Field(description="What the pipeline engine said of its end.")] = None
 
 
 class DatasetStatus(BaseStatus):
@@ -247,6 +254,11 @@ class DatasetStatus(BaseStatus):
         None
     )
     pipeline_run: Annotated[PipelineRunStatus | None, Field(description="The preparation run.")] = None
+    store: Annotated[str | None, Field(description="Folder of all versions.")] = None
+    record: Annotated[
+        str | None,
+        Field(description="Where the newest version is on record, by which a rebuilt cluster finds it again."),
+    ] = None
     storage_prefix: Annotated[
         str | None,
         Field(

@@ -262,6 +262,9 @@ class TrainingRunStatus(BaseStatus):
     metrics: Annotated[dict[str, str] | None, Field(description="Figures on the test split.")] = None
     gates: Annotated[list[GateStatus] | None, Field(description="Outcome of the gates.")] = None
     model: Annotated[ModelStatus | None, Field(description="The trained model.")] = None
+    record: Annotated[
+        str | None, Field(description="Where the result is on record, by which a rebuilt cluster finds it again.")
+    ] = None
     started_at: Annotated[
         str | None, Field(description="When the pipeline run started.", json_schema_extra={"format": "date-time"})
     ] = None

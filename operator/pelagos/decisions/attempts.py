@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import Stance, Verdict
-from pelagos.ports.pipelines import PipelineRun, RunState
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,8 @@ MAX_FAILURES = 3
 """A run whose step crashes is started this many times before a person is asked."""
 MAX_INTERRUPTIONS = 10
 """A run whose process is killed from outside is started this many times."""
+LONGEST_MESSAGE = 1000
+"""Characters of a run's message that are kept in status."""
 FIRST_POLL = 0.3
 POLL = 2.0
 """Seconds between two looks at a run that is under way."""
@@ -55,6 +57,10 @@ def judge(
     after a success, too.
     """
     if run is None:
+        answers = not looks_at_the_world or report.retry_key in (None, retry_key)
+        if report.result is not None and answers:
+            message = "the pipeline run succeeded; the pipeline engine has no record of it any more"
+            return Outcome(Verdict(aspect, Stance.DONE, "Succeeded", message), recheck_after=None)
         return Outcome(
             Verdict(aspect, Stance.PROGRESSING, "Submitting", "the pipeline run is being submitted"),
             attempt=1,
@@ -73,6 +79,43 @@ def judge(
     if run.state is RunState.SUCCEEDED and report.result is not None and not outdated:
         return Outcome(Verdict(aspect, Stance.DONE, "Succeeded", "the pipeline run succeeded"), recheck_after=None)
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
+
+
+def told(run: PipelineRun) -> dict[str, Any]:
+    """The run as status has it; of one that has ended, all that a later look needs when the engine has forgotten it."""
+    out: dict[str, Any] = {"id": run.name, "url": run.url}
+    if run.state in FINISHED:
+        out |= {"state": run.state.value, "attempt": run.attempt, "attemptsWithKey": run.attempts_with_key}
+        # An API server of 1.20 takes an empty text for null.
+        out |= {"retryKey": run.retry_key} if run.retry_key else {}
+        out |= {"message": run.message[:LONGEST_MESSAGE]} if run.message else {}
+    return out
+
+
+def recalled(status: Mapping[str, Any], name: RunName) -> PipelineRun | None:
+    """The run of this name as status has it, when it had ended; None when status does not say.
+
+    Engines keep records of runs for a while only. What was done is done all the same, and what had failed is not tried again
+    unasked.
+    """
+    told = status.get("pipelineRun") or {}
+    if told.get("id") != name or not told.get("state"):
+        return None
+    return PipelineRun(
+        name=name,
+        state=RunState(told["state"]),
+        attempt=told.get("attempt", 1),
+        retry_key=told.get("retryKey", ""),
+        attempts_with_key=told.get("attemptsWithKey", 1),
+        message=told.get("message", ""),
+        url=told["url"],
+        started_at=_moment(status.get("startedAt")),
+        finished_at=_moment(status.get("finishedAt")),
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _poll(run: PipelineRun, now: datetime) -> float:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from pelagos.api.dataset import DatasetSpec
 from pelagos.decisions import attempts, digests, durations, judging, limits, rules
-from pelagos.decisions.effects import CancelRun, Effect, SubmitRun
+from pelagos.decisions.effects import CancelRun, Effect, KeepRecord, SubmitRun
 from pelagos.decisions.placing import place
-from pelagos.decisions.reports import Report
+from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.verdicts import Decision, Stance, Verdict
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources
 from pelagos.ports.tenants import Tenant
@@ -57,6 +57,7 @@ class Observed:
     now: datetime
     tenant: Tenant = Tenant()
     storage_seal: str = ""
+    record: Recording = field(default_factory=Recording)
 
 
 def recipe(spec: DatasetSpec) -> dict[str, Any]:
@@ -109,12 +110,13 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
     if outcome.withdraw and seen.run is not None:
         effects = (*stale, CancelRun(seen.run.name))
     status: dict[str, Any] = {
+        "store": seen.store,
         "inputsDigest": digest,
         "storagePrefix": seen.tenant.storage_prefix,
         "storageSeal": seen.storage_seal,
     }
     if seen.run is not None:
-        status["pipelineRun"] = {"id": seen.run.name, "url": seen.run.url}
+        status["pipelineRun"] = attempts.told(seen.run)
     if not outcome.succeeded or seen.report.result is None:
         again = outcome.recheck_after or SOURCE_POLL
         return Decision((resolved, outcome.verdict), effects, status, again)
@@ -124,8 +126,20 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
     status |= {"task": seen.spec.task, "warnings": result.get("warnings") or None, "versions": _history(seen, result)}
     prepared = replace(outcome.verdict, reason="VersionReady", message=_describe(result))
     ready = Verdict("Ready", Stance.DONE, "VersionReady", _describe(result))
+    effects += _record(seen, result, status)
     again = max(durations.seconds(seen.spec.refresh), SHORTEST_REFRESH)
     return Decision((resolved, prepared), effects, status, again, ready)
+
+
+def _record(seen: Observed, result: Mapping[str, Any], status: dict[str, Any]) -> tuple[Effect, ...]:
+    """Keep the version on record, unless it is."""
+    status["record"] = seen.record.uri
+    if seen.record.is_kept:
+        return ()
+    entry = status["versions"][0]
+    made = {"createdAt": entry["createdAt"], "entry": dict(entry), "store": seen.store, "result": dict(result)}
+    retry_key = seen.run.retry_key if seen.run is not None else seen.retry
+    return (KeepRecord(seen.record.path, {**seen.record.of, **made, "retryKey": retry_key}),)
 
 
 def _request(seen: Observed, digest: str, attempt: int) -> RunRequest:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pelagos.ports import pipelines, registry, serving, tracking
 
@@ -52,6 +54,14 @@ class RegisterModel:
 
 
 @dataclass(frozen=True)
+class KeepRecord:
+    """Keep what was made where a later life of the resource finds it."""
+
+    path: str
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class ApplyService:
     """Make the endpoint exist as wanted."""
 
@@ -79,6 +89,7 @@ Effect = (
     | SealTrackedRun
     | SetOutcome
     | RegisterModel
+    | KeepRecord
     | ApplyService
     | RestartService
     | RemoveService

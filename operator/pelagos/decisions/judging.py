@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pelagos.api.training_run import Gate
+from pelagos.decisions import attempts
 from pelagos.decisions.verdicts import Stance, Verdict
 from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tracking import TrackedRun
@@ -81,7 +82,7 @@ def progress(tracked: TrackedRun | None, epochs: int, run: PipelineRun | None, n
 
 def run_status(run: PipelineRun) -> dict[str, Any]:
     """Where the pipeline run is, and when it ran."""
-    out: dict[str, Any] = {"pipelineRun": {"id": run.name, "url": run.url}}
+    out: dict[str, Any] = {"pipelineRun": attempts.told(run)}
     if run.started_at is not None:
         out["startedAt"] = timestamp(run.started_at)
     if run.finished_at is not None:

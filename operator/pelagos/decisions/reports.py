@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,3 +19,15 @@ class Report:
     result: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     doubt: str = ""
+    retry_key: str | None = None
+    """Of a result from a record: what it answered to. None: what the pipeline run does."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Where a result is put on record, what every record of the resource says, and whether this result is on record already."""
+
+    path: str = ""
+    uri: str = ""
+    of: Mapping[str, Any] = field(default_factory=dict)
+    is_kept: bool = False

@@ -14,13 +14,14 @@ from pelagos.decisions.effects import (
     CancelRun,
     CreateTrackedRun,
     Effect,
+    KeepRecord,
     RegisterModel,
     SealTrackedRun,
     SetOutcome,
     SubmitRun,
 )
 from pelagos.decisions.placing import place
-from pelagos.decisions.reports import Report
+from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.verdicts import Decision, Stance, Verdict
 from pelagos.ports import registry, tracking
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
@@ -126,6 +127,7 @@ class Observed:
     tracked_seal: str = ""
     """Of ``tracked``, under the present key."""
     storage_seal: str = ""
+    record: Recording = field(default_factory=Recording)
 
 
 def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
@@ -142,6 +144,12 @@ def _completed(frozen: Mapping[str, Any]) -> dict[str, Any]:
 def name_run(uid: str, frozen: Frozen) -> RunName:
     """Name of the one pipeline run."""
     return digests.run_name("training", uid, frozen.digest)
+
+
+def record_key(frozen: Frozen) -> str:
+    """Digest of what decides the outcome, without where the version lies: that changes when a cluster is rebuilt."""
+    dataset = {name: value for name, value in frozen.dataset.as_status().items() if name != "uri"}
+    return digests.digest({"inputs": frozen.inputs, "dataset": dataset})
 
 
 def resources_key(spec: TrainingRunSpec) -> str:
@@ -210,7 +218,7 @@ def _task_fits(seen: Observed, candidate: DatasetVersion) -> Verdict:
 
 def _track(seen: Observed, frozen: Frozen, resolved: Verdict) -> Decision:
     status = _frozen_status(seen, frozen)
-    if seen.tracked is None and seen.run is None:
+    if seen.tracked is None and seen.run is None and seen.report.result is None:
         if seen.tracking_outage is not None:
             unknown = Verdict(TRACKED, Stance.UNKNOWN, "TrackingUnavailable", seen.tracking_outage)
             # An earlier pass may have frozen other inputs in a tracked run that cannot be seen now.
@@ -292,12 +300,26 @@ def _gates(
     status["headline"] = judging.headline(metrics)
     # Trainings before packages were data alone named no manifest: their packages cannot be served.
     status["model"] = {name: model[name] for name in ("uri", "onnxSha256", "manifestSha256") if name in model}
+    effects += _record(seen, result, status)
     evaluated = replace(before[-1], reason="Evaluated", message=f"on the test split: {status['headline']}")
     status["gates"], gates = judging.gates(seen.spec.gates, metrics)
     verdicts = (*before[:-1], evaluated, gates)
     if gates.stops:
         return Decision((*verdicts, *_succeeded(gates)), tuple(effects), status, judging.REFUSED_POLL)
     return _register(seen, model, verdicts, effects, status)
+
+
+def _record(seen: Observed, result: Mapping[str, Any], status: dict[str, Any]) -> list[Effect]:
+    """Keep the result on record, unless it is, or it cannot be told now which tracked run it belongs to."""
+    if seen.record.is_kept:
+        status["record"] = seen.record.uri
+        return []
+    if seen.tracking_outage is not None:
+        return []
+    status["record"] = seen.record.uri
+    run = seen.tracked.id if seen.tracked is not None else None
+    made = {"createdAt": judging.timestamp(seen.now), "result": dict(result), "trackedRun": run}
+    return [KeepRecord(seen.record.path, {**seen.record.of, **made})]
 
 
 def _register(

@@ -67,9 +67,9 @@ class Authority:
         return {STEP_KEY: key.hex()} | step_identity(run, attempt)
 
     def unseal(
-        self, namespace: str, run: str, attempt: int, report: Mapping[str, Any]
+        self, namespace: str, run: str, attempt: int | None, report: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any] | None, str]:
-        """A report without its seal; None, and why, when it is not what a step of this attempt wrote."""
+        """A report without its seal; None, and why, when it is not what a step of this attempt wrote. None is any attempt."""
         known = self._keys.read()
         sealed = report.get(SEAL)
         if not isinstance(sealed, dict):
@@ -82,7 +82,7 @@ class Authority:
                 None,
                 "its seal is not one of this run: it was altered, is of another run, or was sealed with another key",
             )
-        if sealed.get("attempt") != attempt:
+        if attempt is not None and sealed.get("attempt") != attempt:
             return None, f"it is of attempt {sealed.get('attempt')}, and the run is at attempt {attempt}"
         return content, ""
 

@@ -13,7 +13,7 @@ from typing import Any
 from pelagos.decisions.reports import Report
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.pipelines import PipelineRun
+from pelagos.ports.pipelines import PipelineRun, RunName
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers.world import World
 
@@ -44,20 +44,29 @@ def is_inside(uri: object, folder: str, world: World) -> bool:
 
 async def read_report(world: World, namespace: str, run: PipelineRun, tenant: Tenant) -> Report:
     """The outcome that a pipeline run left, if one of its steps did: whatever else lies there is a doubt, and nothing more."""
-    folder = report_folder(run.name, tenant)
+    return await _read_report(world, namespace, run.name, run.attempt, tenant)
+
+
+async def read_result(world: World, namespace: str, name: RunName, tenant: Tenant) -> Report:
+    """The result that any attempt of a run left of which the engine knows nothing: it keeps its records for a while only."""
+    return Report(result=(await _read_report(world, namespace, name, None, tenant)).result)
+
+
+async def _read_report(world: World, namespace: str, name: RunName, attempt: int | None, tenant: Tenant) -> Report:
+    folder = report_folder(name, tenant)
     doubts = []
-    for name in ("result", "failure"):
+    for kind in ("result", "failure"):
         try:
-            found = await world.objects.read_json(f"{folder}/{name}.json")
+            found = await world.objects.read_json(f"{folder}/{kind}.json")
         except RejectedError as error:
             doubts.append(str(error))
             continue
         if found is None:
             continue
-        content, doubt = world.authority.unseal(namespace, run.name, run.attempt, found)
+        content, doubt = world.authority.unseal(namespace, name, attempt, found)
         if content is not None:
-            return Report(result=content) if name == "result" else Report(failure=content)
-        doubts.append(f"{world.objects.uri(folder)}/{name}.json is not what its steps wrote: {doubt}")
+            return Report(result=content) if kind == "result" else Report(failure=content)
+        doubts.append(f"{world.objects.uri(folder)}/{kind}.json is not what its steps wrote: {doubt}")
     return Report(doubt="; ".join(doubts))
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
 from pelagos.api import kinds, meta
 from pelagos.api.dataset import DatasetSpec
-from pelagos.decisions import dataset
-from pelagos.decisions.reports import Report
+from pelagos.decisions import attempts, dataset
+from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.pipelines import FINISHED, PipelineRun
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.tenants import Tenant
+from pelagos.reconcilers import records
 from pelagos.reconcilers.belongings import (
     below,
     checked,
     data_root,
+    is_inside,
     read_report,
+    read_result,
     report_folder,
     storage_seal,
     tenant_of,
@@ -26,6 +33,21 @@ from pelagos.reconcilers.world import World
 def store(resource: Resource, tenant: Tenant) -> str:
     """Folder of the versions of a Dataset in the object store."""
     return below(tenant, f"datasets/{resource.namespace}/{resource.uid}")
+
+
+def versions(resource: Resource, tenant: Tenant) -> str:
+    """Folder of all versions of the namespace."""
+    return below(tenant, f"datasets/{resource.namespace}")
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What is there already: the outcome for the present inputs, the versions so far, and the folder of them all."""
+
+    report: Report = field(default_factory=Report)
+    history: tuple[Mapping[str, Any], ...] = ()
+    store: str = ""
+    record: records.Record | None = None
 
 
 class DatasetReconciler:
@@ -43,14 +65,12 @@ class DatasetReconciler:
             fingerprint = await world.volumes.fingerprint(below(tenant, spec.source.volume.path))
         except RejectedError as error:
             source_error = f"spec.source.volume.path: {error}"
-        run, report, name, digest = None, Report(), "", ""
+        run, name, digest, made = None, "", "", _Made()
         if fingerprint is not None:
             digest = dataset.inputs_digest(spec, fingerprint)
             name = dataset.name_run(resource.uid, digest)
-            run = await world.pipelines.find(name)
-        if run is not None:
-            report = await read_report(world, resource.namespace, run, tenant)
-            report = checked(report, report.result, store(resource, tenant), world)
+            run = await world.pipelines.find(name) or attempts.recalled(resource.status, name)
+            made = await _look(resource, name, digest, run, tenant, world)
         return dataset.Observed(
             spec=spec,
             namespace=resource.namespace,
@@ -60,15 +80,16 @@ class DatasetReconciler:
             fingerprint=fingerprint,
             source_error=source_error,
             run=run,
-            report=report,
+            report=made.report,
             superseded=await _superseded(resource, name, digest, world),
-            history=tuple(resource.status.get("versions") or ()),
+            history=made.history,
             data_root=data_root(tenant, world),
-            store=world.objects.uri(store(resource, tenant)),
+            store=world.objects.uri(made.store or store(resource, tenant)),
             report_folder=world.objects.uri(report_folder(name, tenant)) if name else "",
             now=world.clock.now(),
             tenant=tenant,
             storage_seal=storage_seal(resource, tenant, world),
+            record=_recording(resource, digest, run, made, tenant, world) if digest else Recording(),
         )
 
     def decide(self, seen: dataset.Observed) -> Decision:
@@ -83,7 +104,11 @@ class DatasetReconciler:
             await world.objects.delete(report_folder(run.name, tenant))
             await world.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
         if resource.spec.get("deletionPolicy") == "Delete":
+            for record in await records.every(resource, tenant, world):
+                if is_inside(record.get("store"), versions(resource, tenant), world):
+                    await world.objects.delete(str(world.objects.path(record["store"])))
             await world.objects.delete(store(resource, tenant))
+            await world.objects.delete(records.folder(resource, tenant))
 
 
 async def _superseded(resource: Resource, name: str, digest: str, world: World) -> tuple[PipelineRun, ...]:
@@ -92,3 +117,51 @@ async def _superseded(resource: Resource, name: str, digest: str, world: World) 
         return ()
     owned = await world.pipelines.find_owned(resource.uid)
     return tuple(run for run in owned if run.name != name and run.state not in FINISHED)
+
+
+async def _look(
+    resource: Resource, name: RunName, digest: str, run: PipelineRun | None, tenant: Tenant, world: World
+) -> _Made:
+    """Look at the report of the run; and at the records, where run or status have nothing to say of earlier times."""
+    status, everywhere = resource.status, versions(resource, tenant)
+    if run is None:
+        report = await read_result(world, resource.namespace, name, tenant)
+    else:
+        report = await read_report(world, resource.namespace, run, tenant)
+    report = checked(report, report.result, everywhere, world)
+    record = None
+    if report == Report() and (run is None or run.state is RunState.SUCCEEDED):
+        record = await records.find(resource, digest, tenant, world)
+        report = await _recorded(record, everywhere, world)
+    stated, history = status.get("store"), tuple(status.get("versions") or ())
+    known: tuple[records.Record, ...] = ()
+    if not history and (report.result or not is_inside(stated, everywhere, world)):
+        # A new resource, or one that has lost its status: where others of its name put their versions, and which.
+        known = await records.every(resource, tenant, world)
+        history = tuple(found["entry"] for found in known)
+    result = str(report.result["uri"]).partition("/versions/")[0] if report.result else None
+    places = [stated, result, *(found.get("store") for found in known)]
+    inside = [str(world.objects.path(str(place))) for place in places if is_inside(place, everywhere, world)]
+    return _Made(report, history, inside[0] if inside else "", record)
+
+
+async def _recorded(record: records.Record | None, folder: str, world: World) -> Report:
+    """The result on record, when the version is there, in the namespace's own part of the store."""
+    result = record.get("result") if record is not None else None
+    if record is None or not result or not is_inside(result.get("uri"), folder, world):
+        return Report()
+    if not await world.objects.exists(str(world.objects.path(result["uri"]))):
+        return Report()
+    return Report(result=result, retry_key=record.get("retryKey"))
+
+
+def _recording(
+    resource: Resource, digest: str, run: PipelineRun | None, made: _Made, tenant: Tenant, world: World
+) -> Recording:
+    where = records.path(resource, digest, tenant)
+    uri, status = world.objects.uri(where), resource.status
+    told = status.get("pipelineRun") or {}
+    same = run is None or told.get("retryKey", "") == run.retry_key
+    stated = bool(made.report.result) and status.get("version") == (made.report.result or {}).get("version")
+    is_kept = made.record is not None or (status.get("record") == uri and stated and same)
+    return Recording(where, uri, records.begun(resource, digest), is_kept)

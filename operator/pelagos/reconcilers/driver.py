@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pydantic
@@ -17,7 +17,7 @@ from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
-from pelagos.reconcilers import acting, forsaking, reporting
+from pelagos.reconcilers import acting, forsaking, records, reporting
 from pelagos.reconcilers.world import World
 
 logger = logging.getLogger("pelagos.reconcile")
@@ -123,13 +123,34 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: Wor
     decision = reconciler.decide(seen)
     if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
         await _confirm(resource, world)
-    for effect in decision.effects:
-        await acting.act(effect, world)
+    decision = await _act(decision, world)
     if again and any(isinstance(effect, effects.SubmitRun) for effect in decision.effects):
         # As if the operator had died before it could report, and were back: that must be harmless anyway.
         with contextlib.suppress(OutageError, RejectedError):
             later = reconciler.decide(await reconciler.gather(resource, spec, world))
-            return decision if later.effects else later
+            if all(isinstance(effect, effects.KeepRecord) for effect in later.effects):
+                return await _act(later, world)
+    return decision
+
+
+async def _act(decision: Decision, world: World) -> Decision:
+    """Carry out all effects. Returns the decision, less what could not be done and need not be."""
+    for effect in decision.effects:
+        if isinstance(effect, effects.KeepRecord):
+            decision = await _keep(effect, decision, world)
+        else:
+            await acting.act(effect, world)
+    return decision
+
+
+async def _keep(effect: effects.KeepRecord, decision: Decision, world: World) -> Decision:
+    """Keep a record. What was made is no less made when that fails: it is said in the log, and tried again."""
+    try:
+        await records.keep(effect.path, effect.record, world)
+    except (OutageError, RejectedError) as error:
+        logger.warning("a result could not be put on record, and a rebuilt cluster would make it again: %s", error)
+        pause = REJECTED_RETRY if decision.recheck_after is None else min(decision.recheck_after, REJECTED_RETRY)
+        return replace(decision, status={**decision.status, "record": None}, recheck_after=pause)
     return decision
 
 

@@ -84,6 +84,14 @@ async def find(resource: Resource, world: World) -> Found | None:
     return None
 
 
+async def find_recorded(
+    resource: Resource, run_id: str, inputs_digest: str, storage_prefix: str, world: World
+) -> Found | None:
+    """The run that a record under our seal names; None when it is gone."""
+    run = await world.tracking.get_run(run_id)
+    return _found(run, Claim(resource.namespace, resource.uid, inputs_digest, storage_prefix), world) if run else None
+
+
 def _found(run: TrackedRun, claim: Claim, world: World) -> Found:
     frozen = _frozen(run.tags)
     return Found(

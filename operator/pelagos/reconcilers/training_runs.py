@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pelagos.api import kinds, meta
 from pelagos.api.training_run import TrainingRunSpec
-from pelagos.decisions import training_run
-from pelagos.decisions.reports import Report
+from pelagos.decisions import attempts, training_run
+from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.training_run import DatasetSeen, DatasetVersion, Frozen
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.pipelines import PipelineRun, RunName, RunState
 from pelagos.ports.registry import ModelVersion
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.tracking import Outcome, TrackedRun
-from pelagos.reconcilers import reporting, sealed_runs
+from pelagos.reconcilers import records, reporting, sealed_runs
 from pelagos.reconcilers.belongings import (
     below,
     checked,
@@ -25,6 +26,7 @@ from pelagos.reconcilers.belongings import (
     is_inside,
     prefixes,
     read_report,
+    read_result,
     report_folder,
     storage_seal,
     tenant_of,
@@ -35,6 +37,11 @@ from pelagos.reconcilers.world import World
 def store(resource: Resource, tenant: Tenant) -> str:
     """Folder of the model packages of a TrainingRun in the object store."""
     return below(tenant, f"models/{resource.namespace}/{resource.uid}")
+
+
+def packages(resource: Resource, tenant: Tenant) -> str:
+    """Folder of all model packages of the namespace."""
+    return below(tenant, f"models/{resource.namespace}")
 
 
 def workspace(run_name: str, tenant: Tenant) -> str:
@@ -55,16 +62,15 @@ class TrainingRunReconciler:
         tenant = await tenant_of(resource, world, recorded=tracked.storage_prefix if tracked else None)
         dataset = _dataset(resource, spec, world)
         frozen = _frozen(resource, tracked)
-        name, run, report = "", None, Report()
         keyed = frozen or (Frozen(training_run.inputs(spec), dataset.candidate) if dataset.candidate else None)
+        name, run, made = "", None, _Made()
         if keyed is not None:
             name = training_run.name_run(resource.uid, keyed)
-            run = await world.pipelines.find(name)
-        if run is not None:
-            report = await read_report(world, resource.namespace, run, tenant)
-            model = report.result.get("model") if report.result else None
-            report = checked(report, model, store(resource, tenant), world)
-        found = await _registered(resource, spec, world) if report.result else _Registered()
+            run = await world.pipelines.find(name) or attempts.recalled(resource.status, name)
+            made = await _look(resource, name, keyed, run, tenant, world)
+            if tracked is None and tracking_outage is None:
+                tracked, tracking_outage = await _recorded_run(resource, made.record, keyed, tenant, world)
+        found = await _registered(resource, spec, made.record, world) if made.report.result else _Registered()
         return training_run.Observed(
             spec=spec,
             namespace=resource.namespace,
@@ -76,11 +82,12 @@ class TrainingRunReconciler:
             tracked=tracked.run if tracked else None,
             tracked_seal=tracked.seal if tracked else "",
             storage_seal=storage_seal(resource, tenant, world),
+            record=_recording(resource, keyed, made, tenant, world) if keyed else Recording(),
             outside=_outside(resource, keyed.dataset, tenant, world) if keyed else "",
             tracking_outage=tracking_outage,
             tracking_uri=world.tracking.uri,
             run=run,
-            report=report,
+            report=made.report,
             version=found.version,
             registry_outage=found.outage,
             model_owners=found.owners,
@@ -107,20 +114,90 @@ class TrainingRunReconciler:
         if tracked is not None and not delete:
             await _end_tracked(tracked.run, world)
         if delete:
-            await self._delete_records(resource, tracked.run if tracked else None, world)
+            former = await records.every(resource, tenant, world)
+            await self._delete_registered(resource, [str(record["uid"]) for record in former], world)
+            if tracked is not None:
+                await world.tracking.delete_run(tracked.run.id)
+            for record in former:
+                await _delete_package(record, resource, tenant, world)
             await world.objects.delete(store(resource, tenant))
+            await world.objects.delete(records.folder(resource, tenant))
 
-    async def _delete_records(self, resource: Resource, tracked: TrackedRun | None, world: World) -> None:
+    async def _delete_registered(self, resource: Resource, former: Sequence[str], world: World) -> None:
+        """Delete the versions that the resource, or a former life of it, registered."""
         register = resource.spec.get("register")
         named = register.get("model") if isinstance(register, dict) else None  # Invalid resources must go, too.
         model = named or (resource.status.get("model") or {}).get("name")
-        if isinstance(model, str):
-            ownership = sealed_runs.ownership(world.authority)
-            version = await world.registry.find_by_uid(model, resource.uid, ownership)
+        if not isinstance(model, str):
+            return
+        for uid in dict.fromkeys((resource.uid, *former)):
+            version = await world.registry.find_by_uid(model, uid, sealed_runs.ownership(world.authority))
             if version is not None:
                 await world.registry.delete_version(version.model, version.version)
-        if tracked is not None:
-            await world.tracking.delete_run(tracked.id)
+
+
+async def _delete_package(record: records.Record, resource: Resource, tenant: Tenant, world: World) -> None:
+    model = (record.get("result") or {}).get("model") or {}
+    if is_inside(model.get("uri"), packages(resource, tenant), world):
+        await world.objects.delete(str(world.objects.path(model["uri"])))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What is there already: the outcome for the present inputs; the record, where that had to be asked."""
+
+    report: Report = field(default_factory=Report)
+    record: records.Record | None = None
+
+
+async def _look(
+    resource: Resource, name: RunName, keyed: Frozen, run: PipelineRun | None, tenant: Tenant, world: World
+) -> _Made:
+    """Look at the report of the run; and at the record, where neither run nor report have anything to say."""
+    if run is None:
+        report = await read_result(world, resource.namespace, name, tenant)
+    else:
+        report = await read_report(world, resource.namespace, run, tenant)
+    report = _checked(report, resource, tenant, world)
+    if report != Report() or (run is not None and run.state is not RunState.SUCCEEDED):
+        return _Made(report)
+    record = await records.find(resource, training_run.record_key(keyed), tenant, world)
+    result = record.get("result") if record is not None else None
+    report = _checked(Report(result=result), resource, tenant, world) if result else Report()
+    if report.result is None or not await world.objects.exists(f"{_package(report.result, world)}/package.json"):
+        return _Made()
+    return _Made(report, record)
+
+
+def _checked(report: Report, resource: Resource, tenant: Tenant, world: World) -> Report:
+    model = report.result.get("model") if report.result else None
+    return checked(report, model, packages(resource, tenant), world)
+
+
+def _package(result: Mapping[str, Any], world: World) -> str:
+    """Folder of the package of a result that was checked."""
+    return str(world.objects.path(result["model"]["uri"]))
+
+
+def _recording(resource: Resource, keyed: Frozen, made: _Made, tenant: Tenant, world: World) -> Recording:
+    key = training_run.record_key(keyed)
+    where = records.path(resource, key, tenant)
+    uri = world.objects.uri(where)
+    is_kept = made.record is not None or resource.status.get("record") == uri
+    return Recording(where, uri, records.begun(resource, key), is_kept)
+
+
+async def _recorded_run(
+    resource: Resource, record: records.Record | None, keyed: Frozen, tenant: Tenant, world: World
+) -> tuple[sealed_runs.Found | None, str | None]:
+    """The tracked run of a former life of the resource."""
+    if record is None or not record.get("trackedRun"):
+        return None, None
+    run_id, prefix = str(record["trackedRun"]), tenant.storage_prefix
+    try:
+        return await sealed_runs.find_recorded(resource, run_id, keyed.digest, prefix, world), None
+    except (OutageError, RejectedError) as error:
+        return None, str(error)
 
 
 async def _tracked(resource: Resource, world: World) -> tuple[sealed_runs.Found | None, str | None]:
@@ -143,12 +220,16 @@ class _Registered:
     owners: frozenset[str] = frozenset()
 
 
-async def _registered(resource: Resource, spec: TrainingRunSpec, world: World) -> _Registered:
+async def _registered(
+    resource: Resource, spec: TrainingRunSpec, record: records.Record | None, world: World
+) -> _Registered:
     if spec.register_ is None:
         return _Registered()
     try:
         ownership = sealed_runs.ownership(world.authority)
         version = await world.registry.find_by_uid(spec.register_.model, resource.uid, ownership)
+        if version is None and record is not None:  # By a former life of the resource.
+            version = await world.registry.find_by_uid(spec.register_.model, str(record["uid"]), ownership)
         owner = await world.registry.owner(spec.register_.model, ownership) if version is None else None
     except (OutageError, RejectedError) as error:  # Also credentials that have expired: what is done stays done.
         return _Registered(outage=str(error))

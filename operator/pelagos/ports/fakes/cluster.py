@@ -205,6 +205,19 @@ class ClusterFake:
         self._bodies, self._serial = dict(backup.bodies), backup.serial
         self.expire()
 
+    def rebuild(self) -> None:
+        """Be another cluster in which all resources were applied again: of other uids, without status. Watches end."""
+        for key, body in list(self._bodies.items()):
+            kept = {
+                name: body["metadata"][name]
+                for name in ("namespace", "name", "annotations")
+                if name in body["metadata"]
+            }
+            del self._bodies[key]
+            metadata = {**kept, "uid": f"uid-{self._serial + 1}", "generation": 1}
+            self._store(key, {"metadata": metadata, "spec": body["spec"]})
+        self.expire()
+
     def backup(self) -> Backup:
         """All that is known now, for ``restore``."""
         return Backup(dict(self._bodies), self._serial)

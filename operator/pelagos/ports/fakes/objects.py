@@ -14,10 +14,14 @@ ROOT = "fake://objects"
 
 
 class ObjectsFake:
-    """Implements Objects over ``files``: texts by path. ``outage`` makes every asynchronous call fail."""
+    """Implements Objects over ``files``: texts by path.
+
+    ``outage`` makes every asynchronous call fail; a store that is ``read_only`` refuses to be written to.
+    """
 
     def __init__(self) -> None:
         self.outage = False
+        self.read_only = False
         self.files: dict[str, str] = {}
 
     def uri(self, path: str) -> str:
@@ -65,6 +69,8 @@ class ObjectsFake:
     async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
         """Put a JSON object."""
         self._answer()
+        if self.read_only:
+            raise RejectedError("objects", f"{path} may not be written")
         self.put(path, document)
 
     async def exists(self, path: str) -> bool:

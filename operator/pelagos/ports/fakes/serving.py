@@ -98,6 +98,10 @@ class ServingFake:
     async def close(self) -> None:
         """Nothing is open."""
 
+    def clear(self) -> None:
+        """Be gone with all that is served, as with the cluster that it ran on."""
+        self._services.clear()
+
     def kill(self, uid: str) -> None:
         """The server's process dies."""
         self._change(uid, ServiceState.DEAD, "the server's process is gone")

@@ -1,0 +1,78 @@
+"""Sealed records of what was made, in the store, by namespace, kind and name of the resource and by what it was made from.
+
+A cluster that is rebuilt, or restored from a backup, gives its resources new uids and no status: with the records, and the key
+that sealed them, they find what their former lives made. A record is of its namespace and its name alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pelagos.ports.cluster import Resource
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.tenants import Tenant
+from pelagos.reconcilers.belongings import below
+from pelagos.reconcilers.world import World
+
+RECORD = "record"
+"""What their seals are for."""
+SEAL = "seal"
+MOST = 100
+"""Records of a resource that are read when its history is looked for; a Dataset shows far fewer versions."""
+
+Record = Mapping[str, Any]
+
+
+def folder(resource: Resource, tenant: Tenant) -> str:
+    """Where the records of a resource, and of those that had its name before, are."""
+    return below(tenant, f"records/{resource.namespace}/{resource.kind.plural}/{resource.name}")
+
+
+def path(resource: Resource, key: str, tenant: Tenant) -> str:
+    """Where the record of what was made from ``key``, a digest, is."""
+    return f"{folder(resource, tenant)}/{key.removeprefix('sha256:')}.json"
+
+
+def begun(resource: Resource, key: str) -> dict[str, Any]:
+    """What every record says of itself."""
+    return {
+        "kind": resource.kind.kind,
+        "namespace": resource.namespace,
+        "name": resource.name,
+        "key": key,
+        "uid": resource.uid,
+    }
+
+
+async def keep(path: str, record: Record, world: World) -> None:
+    """Write a record, with our seal."""
+    await world.objects.write_json(path, {**record, SEAL: world.authority.seal(RECORD, record)})
+
+
+async def find(resource: Resource, key: str, tenant: Tenant, world: World) -> Record | None:
+    """The record of what was made from ``key``; None when there is none under our seal."""
+    found = await _read(resource, path(resource, key, tenant), world)
+    return found if found is not None and found.get("key") == key else None
+
+
+async def every(resource: Resource, tenant: Tenant, world: World) -> tuple[Record, ...]:
+    """All records under our seal, the newest first."""
+    where = folder(resource, tenant)
+    names = (await world.objects.names(where))[:MOST]
+    found = [await _read(resource, f"{where}/{name}", world) for name in names]
+    return tuple(sorted(filter(None, found), key=lambda record: str(record.get("createdAt")), reverse=True))
+
+
+async def _read(resource: Resource, path: str, world: World) -> Record | None:
+    try:
+        document = await world.objects.read_json(path)
+    except RejectedError:  # Somebody else has been here; without our seal it counts for nothing anyway.
+        return None
+    if document is None:
+        return None
+    record = {name: value for name, value in document.items() if name != SEAL}
+    if not world.authority.holds(RECORD, record, document.get(SEAL)):
+        return None
+    stated = (record.get("kind"), record.get("namespace"), record.get("name"))
+    return record if stated == (resource.kind.kind, resource.namespace, resource.name) else None

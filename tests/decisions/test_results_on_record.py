@@ -1,0 +1,86 @@
+"""A result is put on record once, with what a later life needs; a run that the engine has forgotten is recalled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import builders
+from builders import RECORDING, make_dataset_observed, make_run, preparation_result, trained
+from pelagos.decisions import attempts, dataset, training_run
+from pelagos.decisions.effects import KeepRecord
+from pelagos.decisions.reports import Report
+from pelagos.decisions.verdicts import Decision
+from pelagos.ports.pipelines import FINISHED, RunState
+
+NEW = replace(RECORDING, is_kept=False)
+
+
+def kept(decision: Decision) -> list[KeepRecord]:
+    return [effect for effect in decision.effects if isinstance(effect, KeepRecord)]
+
+
+def prepared(**changes: Any) -> dataset.Observed:
+    result = {"run": make_run(RunState.SUCCEEDED), "report": Report(result=preparation_result())}
+    return make_dataset_observed(**result | changes)
+
+
+def test_a_version_is_put_on_record_with_its_place_in_the_history() -> None:
+    decision = dataset.decide(prepared(record=NEW))
+
+    (effect,) = kept(decision)
+    assert effect.path == RECORDING.path
+    assert effect.record["result"] == preparation_result()
+    assert effect.record["entry"] == decision.status["versions"][0]
+    assert (effect.record["key"], effect.record["store"]) == ("sha256:one", "/objects/datasets/default/uid-1")
+    assert decision.status["record"] == RECORDING.uri
+
+
+def test_a_trained_model_is_put_on_record_with_its_tracked_run() -> None:
+    decision = training_run.decide(trained(record=NEW))
+
+    (effect,) = kept(decision)
+    assert effect.record["trackedRun"] == "t1"
+    assert effect.record["result"]["model"]["onnxSha256"] == builders.ONNX
+    assert decision.status["record"] == RECORDING.uri
+
+
+def test_what_is_on_record_is_not_written_again() -> None:
+    assert kept(dataset.decide(prepared())) == []
+    assert kept(training_run.decide(trained())) == []
+
+
+def test_no_record_is_made_while_its_tracked_run_cannot_be_told() -> None:
+    decision = training_run.decide(trained(record=NEW, tracked=None, tracking_outage="no route"))
+
+    assert kept(decision) == []
+    assert "record" not in decision.status
+
+
+@pytest.mark.parametrize("state", list(RunState), ids=lambda state: state.value)
+def test_a_run_that_had_ended_is_recalled_from_status_as_it_was(state: RunState) -> None:
+    run = replace(make_run(state), message="a step ended with an error", attempt=3, attempts_with_key=2)
+    status = {"pipelineRun": attempts.told(run)}
+
+    recalled = attempts.recalled(status, run.name)
+
+    assert recalled == (replace(run, started_at=None, finished_at=None) if state in FINISHED else None)
+
+
+def test_a_run_for_other_inputs_is_not_recalled() -> None:
+    run = make_run(RunState.SUCCEEDED)
+
+    assert attempts.recalled({"pipelineRun": attempts.told(run)}, replace(run, name="dataset-uid-1-other").name) is None
+    assert attempts.recalled({}, run.name) is None
+
+
+def test_a_version_on_record_that_answers_an_earlier_retry_is_made_again() -> None:
+    report = Report(result=preparation_result(), retry_key="yesterday")
+
+    again = dataset.decide(make_dataset_observed(report=report, retry="today"))
+    same = dataset.decide(make_dataset_observed(report=report, retry="yesterday"))
+
+    assert builders.conditions(again)["Prepared"] == ("Progressing", "Submitting")
+    assert builders.conditions(same)["Prepared"] == ("Done", "VersionReady")
