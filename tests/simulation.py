@@ -155,6 +155,8 @@ class DataPlane:
     seconds: float = 3.0
     halted: bool = False
     metrics: dict[str, float] = field(default_factory=lambda: {"test/mAP50": 0.8, "test/mAP50-95": 0.4})
+    classes: list[str] = field(default_factory=lambda: ["copepod"])
+    warnings: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     interruptions: int = 0
 
@@ -219,9 +221,9 @@ class DataPlane:
         splits = {name: {"images": len(files)} for name in ("train", "validation", "test")}
         quality = {"found": len(files), "corrupt": 0, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0}
         counts = {"images": len(files), "annotations": len(files)}
-        classes = [{"name": "copepod", **counts}]
+        classes = [{"name": name, **counts} for name in self.classes]
         result = {"version": f"sha256:{digest}", "uri": uri, **counts, "classes": classes, "splits": splits}
-        return result | {"quality": quality, "warnings": []}
+        return result | {"quality": quality, "warnings": self.warnings}
 
     def _train(self, known: FakeRun) -> dict[str, Any]:
         onnx = _sha256([known.request.parameters["request"], self.metrics])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
 
 import reports
+from pelagos.api import kinds
+from pelagos.engines.kubernetes_api import KubernetesApi
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.ports.cluster import from_body
+from pelagos.ports.errors import TooLargeError
 from sites import Site, condition, has_reason, is_ready
 
 SPEC: dict[str, Any] = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
@@ -130,3 +136,20 @@ async def test_an_event_tells_every_transition_once(site: Site) -> None:
     reasons = [event["reason"] for event in events]
     assert sorted(set(reasons)) == sorted(reasons)
     assert {"Submitting", "VersionReady"} <= set(reasons)
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body")
+@pytest.mark.parametrize("megabytes", [2, 5], ids=["more than etcd takes", "more than the API server takes"])
+async def test_a_status_that_the_server_does_not_store_is_told_from_an_outage(site: Site, megabytes: int) -> None:
+    await site.create("Dataset", "plankton", SPEC)
+    body = await site.wait("Dataset", "plankton", has_reason("SourceNotFound"))
+    tls = ssl.create_default_context(cafile=str(site.plane.authority))
+    rest = KubernetesRest(site.plane.url, tls=tls, token=site.plane.token)
+    resource = from_body(kinds.DATASET, body)
+
+    with pytest.raises(TooLargeError, match="too large"):
+        await KubernetesApi(rest).patch_status(resource, {"warnings": ["x" * 10_000] * (megabytes * 100)})
+
+    assert await KubernetesApi(rest).read(kinds.DATASET, site.namespace, "plankton") == resource
+    assert await KubernetesApi(rest).read(kinds.DATASET, site.namespace, "reef") is None
+    await rest.close()

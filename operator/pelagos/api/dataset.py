@@ -208,6 +208,15 @@ class Excluded(ApiModel):
     first: Annotated[list[str], Field(description="The first names; `pelagos dataset excluded` lists all.")]
 
 
+class Truncated(ApiModel):
+    """A list that is too long for a status."""
+
+    field: Annotated[str, Field(description="Field of status.")]
+    shown: Annotated[int, Field(description="Entries that are shown, the first ones.")]
+    total: Annotated[int, Field(description="Entries that there are.")]
+    full: Annotated[str, Field(description="Where the whole list is, in the member result.")]
+
+
 class DatasetVersion(ApiModel):
     """One immutable version."""
 
@@ -243,12 +252,14 @@ class DatasetStatus(BaseStatus):
     task: Annotated[str | None, Field(description="Task of the newest version.")] = None
     images: Annotated[int | None, Field(description="Images in it.")] = None
     annotations: Annotated[int | None, Field(description="Annotations in it.")] = None
-    classes: Annotated[list[ClassCount] | None, Field(description="Its classes.")] = None
+    class_count: Annotated[int | None, Field(description="Classes in it.")] = None
+    classes: Annotated[list[ClassCount] | None, Field(description="Its classes, at most the first 100.")] = None
     splits: Annotated[Splits | None, Field(description="Its splits.")] = None
     quality: Annotated[Quality | None, Field(description="What cleaning found.")] = None
     files: Annotated[Files | None, Field(description="What became of the files of the source.")] = None
     excluded: Annotated[list[Excluded] | None, Field(description="What is not in the version, by reason.")] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of it.")] = None
+    truncated: Annotated[list[Truncated] | None, Field(description="Lists that are cut short here.")] = None
     versions: Annotated[list[DatasetVersion] | None, Field(description="Newest first, at most 10.")] = None
     inputs_digest: Annotated[str | None, Field(description="Digest of source content and recipe last looked at.")] = (
         None

@@ -95,6 +95,12 @@ ALL_KINDS = (
         "cannot be told",
         "A system that is needed does not answer. It is asked again every few seconds.",
     ),
+    Reason(
+        "StatusTooLarge",
+        "needs you",
+        "What is to be said of the resource does not fit into it: an object may have about 1.5 MB. What runs goes on.",
+        "Shorten spec and annotations of the resource, or divide it.",
+    ),
     Reason("SystemRejected", "needs you", "A system that is needed refused the request.", "Follow the message."),
     Reason(
         "InternalError",

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pelagos.api.dataset import DatasetSpec
-from pelagos.decisions import attempts, digests, durations, judging, limits, rules
+from pelagos.decisions import attempts, bounds, digests, durations, judging, limits, rules
 from pelagos.decisions.effects import CancelRun, Effect, KeepRecord, SubmitRun
 from pelagos.decisions.placing import place
 from pelagos.decisions.reports import Recording, Report
@@ -121,9 +121,12 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
         again = outcome.recheck_after or SOURCE_POLL
         return Decision((resolved, outcome.verdict), effects, status, again)
     result = seen.report.result
-    status |= {key: result[key] for key in ("version", "uri", "images", "annotations", "classes", "splits", "quality")}
-    status |= {key: result.get(key) or None for key in ("files", "excluded")}  # a result of before has neither
-    status |= {"task": seen.spec.task, "warnings": result.get("warnings") or None, "versions": _history(seen, result)}
+    status |= {key: result[key] for key in ("version", "uri", "images", "annotations", "splits", "quality")}
+    listed = {"classes": result["classes"], "excluded": result.get("excluded") or None}
+    status |= bounds.bounded(listed | {"warnings": result.get("warnings") or None}, seen.record.uri)
+    # A result of before has no files.
+    status |= {"files": result.get("files") or None, "classCount": len(result["classes"])}
+    status |= {"task": seen.spec.task, "versions": _history(seen, result)}
     prepared = replace(outcome.verdict, reason="VersionReady", message=_describe(result))
     ready = Verdict("Ready", Stance.DONE, "VersionReady", _describe(result))
     effects += _record(seen, result, status)

@@ -14,12 +14,12 @@ from typing import Any
 
 import aiohttp
 
-from pelagos.ports.errors import OutageError
+from pelagos.ports.errors import OutageError, TooLargeError
 from pelagos.ports.leadership import Guard, unguarded
 
 SYSTEM = "kubernetes"
 TIMEOUT = 10.0
-_TOO_MANY = 429
+_TOO_MANY, _TOO_LARGE = 429, 413
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,10 @@ class KubernetesRest:
         content: str = "application/json",
         timeout: float = TIMEOUT,
     ) -> Answer:
-        """Call. Refusals (400 to 428) are answers; everything that may be different in a moment raises OutageError."""
+        """Call. Refusals (400 to 428) are answers; everything that may be different in a moment raises OutageError.
+
+        What the server cannot store, because it is too large, raises TooLargeError.
+        """
         if self._session is None:
             self._session = aiohttp.ClientSession()
         limit = aiohttp.ClientTimeout(total=timeout)
@@ -91,6 +94,9 @@ class KubernetesRest:
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             raise OutageError(SYSTEM, f"{method} {path}: {error or type(error).__name__}") from error
         told = Answer(status, found)
+        # What etcd does not take is an error of the server, not a refusal.
+        if status == _TOO_LARGE or (status >= 500 and "too large" in told.message):
+            raise TooLargeError(SYSTEM, f"{method} {path}: {status} {told.message}")
         if status >= 500 or status == _TOO_MANY:
             raise OutageError(SYSTEM, f"{method} {path}: {status} {told.message}")
         return told

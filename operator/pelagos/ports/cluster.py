@@ -77,7 +77,7 @@ class Cluster(Protocol):
         """The resource of this name as the API server has it at this moment."""
 
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
-        """Merge ``patch`` into status; other fields are not touched."""
+        """Merge ``patch`` into status; other fields are not touched. Raises TooLargeError for more than can be stored."""
 
     async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
         """Set metadata.finalizers, unless somebody else changed the resource meanwhile (OutageError: look again)."""

@@ -29,5 +29,12 @@ class RejectedError(Exception):
         self.reason = reason
 
 
+class TooLargeError(RejectedError):
+    """Of Kubernetes itself: an object would be larger than the API server or etcd takes."""
+
+    def __init__(self, system: str, message: str) -> None:
+        super().__init__(system, message, reason="StatusTooLarge")
+
+
 class UnboundError(RejectedError):
     """Of Kubernetes itself: nobody has given us the right to do this, here. Told apart only while cleaning up."""

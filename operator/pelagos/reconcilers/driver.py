@@ -16,7 +16,7 @@ from pelagos.decisions import effects
 from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
-from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
+from pelagos.ports.errors import OutageError, RejectedError, TooLargeError, UnfinishedError
 from pelagos.reconcilers import acting, forsaking, records, reporting
 from pelagos.reconcilers.world import World
 
@@ -104,8 +104,8 @@ async def reconcile(reconciler: Reconciler, resource: Resource, world: World, *,
     except Exception as error:
         await _report(reconciler, resource, _bug(error), world)
         raise
-    await _report(reconciler, resource, decision, world)
-    return Pass(summary(decision).stance.value.lower(), decision.recheck_after)
+    reported = await _report(reconciler, resource, decision, world)
+    return Pass(summary(reported).stance.value.lower(), reported.recheck_after)
 
 
 async def greet(reconciler: Reconciler, resource: Resource, world: World) -> Pass:
@@ -170,6 +170,21 @@ async def _confirm(resource: Resource, world: World) -> None:
 
 async def _report(
     reconciler: Reconciler, resource: Resource, decision: Decision, world: World, *, announce: bool = True
+) -> Decision:
+    """Publish the decision, or that it does not fit into the resource. Returns what was published.
+
+    Raises TooLargeError when not even that fits.
+    """
+    try:
+        await _write(reconciler, resource, decision, world, announce=announce)
+    except TooLargeError as error:
+        decision = _too_large(decision, error)
+        await _write(reconciler, resource, decision, world, announce=announce)
+    return decision
+
+
+async def _write(
+    reconciler: Reconciler, resource: Resource, decision: Decision, world: World, *, announce: bool
 ) -> None:
     status = reporting.new_status(
         resource.status, decision, reconciler.conditions, generation=resource.generation, now=world.clock.now()
@@ -219,6 +234,16 @@ async def _delete(reconciler: Reconciler, resource: Resource, world: World) -> P
     left = tuple(name for name in resource.finalizers if name != meta.FINALIZER)
     await world.cluster.set_finalizers(resource, left)
     return Pass("deleted", None)
+
+
+def _too_large(decision: Decision, error: TooLargeError) -> Decision:
+    """What is said in the place of a decision that does not fit into the resource."""
+    meant = summary(decision)
+    message = (
+        f"status does not fit into the resource ({error}). It would say: {meant.reason}, {meant.message[:500]}. Shorten spec and "
+        "annotations of the resource, or divide it"
+    )
+    return Decision((Verdict("Ready", Stance.REFUSED, "StatusTooLarge", message),), recheck_after=REJECTED_RETRY)
 
 
 def _unfinished(error: UnfinishedError) -> Decision:

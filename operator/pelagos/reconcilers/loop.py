@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from pelagos.observability import metrics
 from pelagos.ports.cluster import Key, Resource
-from pelagos.ports.errors import OutageError
+from pelagos.ports.errors import OutageError, TooLargeError
 from pelagos.reconcilers import driver
 from pelagos.reconcilers.cache import intent
 from pelagos.reconcilers.world import World
@@ -185,7 +185,7 @@ class Loop:
         except Exception as error:
             delay = self._backoff(key)
             where = {"kind": key.kind, "namespace": key.namespace, "resource": key.name}
-            known = isinstance(error, OutageError)
+            known = isinstance(error, OutageError | TooLargeError)
             logger.error("the pass failed: %s; again in %.0f s", error, delay, exc_info=not known, extra=where)
         metrics.RECONCILES.labels(key.kind, result).inc()
         metrics.RECONCILE_SECONDS.labels(key.kind).observe(time.perf_counter() - started)

@@ -7,6 +7,7 @@ It does not refuse invalid specs: servers without CEL let those through, and rec
 from __future__ import annotations
 
 import functools
+import json
 import marshal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from pelagos.api import meta, schemas
 from pelagos.api.kinds import Kind
 from pelagos.ports.cluster import Key, Resource, from_body
-from pelagos.ports.errors import OutageError
+from pelagos.ports.errors import OutageError, TooLargeError
 
 Body = dict[str, Any]
 
@@ -60,12 +61,14 @@ class Watcher:
 class ClusterFake:
     """Implements Cluster. ``outage`` makes every call fail; ``lagging`` holds news back until ``catch_up``.
 
-    ``status_patches`` and ``finalizer_writes`` count calls that changed something, ``events`` holds what was posted.
+    ``largest`` is the most bytes of a resource that are stored. ``status_patches`` and ``finalizer_writes`` count calls that
+    changed something, ``events`` holds what was posted.
     """
 
     def __init__(self) -> None:
         self.outage = False
         self.lagging = False
+        self.largest = 1_500_000
         self.status_patches = 0
         self.finalizer_writes = 0
         self.events: list[Event] = []
@@ -90,6 +93,9 @@ class ClusterFake:
         status = _structured(_schema(resource.kind.status), whole)
         if status != whole:
             raise AssertionError(f"the CRD of {resource.kind.kind} would drop a part of status: {whole} -> {status}")
+        size = len(json.dumps({**body, "status": status}))
+        if size > self.largest:
+            raise TooLargeError("kubernetes", f"PATCH {resource.name}: 500 etcdserver: request is too large")
         if status != body.get("status", {}):
             self.status_patches += 1
             self._store(resource.key, {**body, "status": status})
