@@ -9,6 +9,7 @@ import pytest
 import builders
 import simulation
 from pelagos.api import kinds, meta
+from pelagos.ports.tenants import Tenant
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation
 
 ACCURATE = {"metric": "test/mAP50", "minimum": "0.5"}
@@ -34,19 +35,27 @@ def work(world: Simulation) -> tuple[int, int, int]:
     return world.pipelines.attempts_begun, world.tracking.created, world.registry.created
 
 
-def rebuild(world: Simulation) -> None:
+def rebuild(world: Simulation, *, keeps_status: bool = False) -> None:
     """Another cluster, with the same storage and MLflow: pipelines and servers of the old one are gone."""
     world.stop()
-    world.cluster.rebuild()
+    world.cluster.rebuild(keeps_status=keeps_status)
     world.pipelines.runs.clear()
     world.serving.clear()
     world.start()
 
 
-def test_a_rebuilt_cluster_makes_nothing_again(ready: Simulation) -> None:
+@pytest.mark.parametrize("keeps_status", [False, True], ids=["applied from Git", "restored with status"])
+@pytest.mark.parametrize("prefix", ["", "reef"], ids=["no prefix", "prefix"])
+def test_a_rebuilt_cluster_makes_nothing_again(world: Simulation, prefix: str, keeps_status: bool) -> None:
+    ready = world
+    ready.tenants.known["default"] = Tenant(storage_prefix=prefix)
+    ready.volumes.files.update({f"reef/{path}": text for path, text in list(ready.volumes.files.items())})
+    simulation.apply_samples(ready)
+    ready.start()
+    ready.run_until(ready.all_current)
     before, made = {key: status(ready, key) for key in (FRAMES, DETECTOR)}, work(ready)
 
-    rebuild(ready)
+    rebuild(ready, keeps_status=keeps_status)
     ready.run_until(ready.all_current)
 
     assert work(ready) == made

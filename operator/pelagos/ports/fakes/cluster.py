@@ -211,8 +211,11 @@ class ClusterFake:
         self._bodies, self._serial = dict(backup.bodies), backup.serial
         self.expire()
 
-    def rebuild(self) -> None:
-        """Be another cluster in which all resources were applied again: of other uids, without status. Watches end."""
+    def rebuild(self, *, keeps_status: bool = False) -> None:
+        """Be another cluster in which all resources were applied again: of other uids, without status. Watches end.
+
+        ``keeps_status``: a restore brought status, too.
+        """
         for key, body in list(self._bodies.items()):
             kept = {
                 name: body["metadata"][name]
@@ -221,7 +224,8 @@ class ClusterFake:
             }
             del self._bodies[key]
             metadata = {**kept, "uid": f"uid-{self._serial + 1}", "generation": 1}
-            self._store(key, {"metadata": metadata, "spec": body["spec"]})
+            status = {"status": body["status"]} if keeps_status and "status" in body else {}
+            self._store(key, {"metadata": metadata, "spec": body["spec"], **status})
         self.expire()
 
     def backup(self) -> Backup:
