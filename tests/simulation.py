@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import selectors
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ from pelagos.ports.fakes.tenants import TenantsFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.pipelines import RunName, RunState
-from pelagos.reconcilers import driver
+from pelagos.reconcilers import driver, fencing
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
 from pelagos.reconcilers.driver import Pass
@@ -104,6 +104,28 @@ class Accident:
     call: int | str
     crashes: bool
     after: bool
+
+
+CHANGES = frozenset(f"{port}.{name}" for port, names in fencing.CHANGES.items() for name in names)
+"""Calls that change something outside, as ``Life.calls`` names them."""
+
+
+def accidents(calls: Sequence[str], *, crashes: bool) -> Iterator[Accident]:
+    """Accidents at the calls of a life, each that differs from the others once; every one when THOROUGH.
+
+    A call that only looks fails in the same way before and after, and whenever it is made between two changes. To die between
+    two changes is the same wherever it happens: what was seen dies as well.
+    """
+    looked: set[str] = set()
+    for number, label in enumerate(calls, 1):
+        changes = THOROUGH or label in CHANGES
+        if changes:
+            looked.clear()
+        if THOROUGH or number == 1 or not (crashes or label in looked):
+            yield Accident(number, crashes=crashes, after=False)
+        if changes:
+            yield Accident(number, crashes=crashes, after=True)
+        looked.add(label)
 
 
 @dataclass
