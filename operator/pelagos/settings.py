@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     """Its name."""
     lease_namespace: str = ""
     """Its namespace, which is the operator's; empty: the pod's own."""
-    lease_seconds: int = 12
+    lease_seconds: int = Field(12, ge=1, le=60)
     """How long a leader that is gone keeps the Lease."""
 
     authority_folder: Path | None = None

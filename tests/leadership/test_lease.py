@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from control_plane import ControlPlane
+from pelagos.engines import leases
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.engines.leases import SAFE_SHARE, LeaseLeadership, Place
 from pelagos.ports.leadership import monotonic
@@ -57,12 +58,19 @@ class Election:
 
     def write(self, **spec: Any) -> None:
         """Write the Lease as another program would."""
-        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self.place.name}}
-        body["spec"] = {"holderIdentity": "stranger", "leaseDurationSeconds": SECONDS, **spec}
         if any(known.lease.leads for known in self._all):
-            self.plane.request("PATCH", self.place.path, {"spec": body["spec"]}, kind="application/merge-patch+json")
+            patch = {"spec": self._spec(spec)}
+            self.plane.request("PATCH", self.place.path, patch, kind="application/merge-patch+json")
         else:
-            self.plane.request("POST", self.place.collection, body)
+            self.make(**spec)
+
+    def make(self, **spec: Any) -> None:
+        """Create the Lease as another program would."""
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self.place.name}}
+        self.plane.request("POST", self.place.collection, {**body, "spec": self._spec(spec)})
+
+    def _spec(self, spec: dict[str, Any]) -> dict[str, Any]:
+        return {"holderIdentity": "stranger", "leaseDurationSeconds": SECONDS, **spec}
 
     async def close(self) -> None:
         """End all."""
@@ -215,3 +223,90 @@ async def test_what_is_not_allowed_is_told(plane: ControlPlane, api: KubernetesR
     assert "cannot be used" in candidate.standing
     assert "no-such-namespace" in candidate.standing
     await candidate.stop()
+
+
+async def test_a_standby_leads_when_the_lease_was_deleted_and_its_holder_must_have_stopped(election: Election) -> None:
+    election.write()
+    candidate = await election.enter("candidate")
+    await asyncio.sleep(0.7)  # It has seen the Lease.
+
+    election.plane.request("DELETE", election.place.path)
+
+    assert await until(candidate, True) >= SECONDS - 1.0, "whoever held the Lease goes on until then"
+    assert election.written()["spec"]["holderIdentity"] == "candidate"
+
+
+async def test_of_a_leader_and_a_standby_one_leads_whoever_makes_the_deleted_lease_anew(election: Election) -> None:
+    first = await election.enter("first")
+    await until(first, True)
+    second = await election.enter("second")
+    await asyncio.sleep(0.5)
+
+    election.plane.request("DELETE", election.place.path)
+    ends = monotonic() + 2 * SECONDS
+    while monotonic() < ends:
+        assert not (first.lease.leads and second.lease.leads)
+        await asyncio.sleep(0.02)
+
+    assert first.lease.leads or second.lease.leads
+
+
+async def test_a_leader_whose_lease_was_made_anew_by_another_stops_at_once(election: Election) -> None:
+    first = await election.enter("first")
+    await until(first, True)
+
+    election.plane.request("DELETE", election.place.path)
+    election.make(holderIdentity="stranger")
+
+    assert await until(first, False) < SECONDS / 2
+    assert first.lease.standing == "standby; stranger leads"
+
+
+async def test_a_lease_kept_for_longer_than_any_operator_keeps_one_is_taken_after_that(
+    election: Election, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LONGEST_DURATION", SECONDS)
+    election.write(holderIdentity="somebody@desk", leaseDurationSeconds=10**9, renewTime=None)
+
+    candidate = await election.enter("candidate")
+    await asyncio.sleep(0.5)
+
+    assert "somebody@desk holds the Lease for 1000000000 s" in candidate.lease.standing
+    assert "it is taken at the latest 2 s after" in candidate.lease.standing
+    assert SECONDS - 1.0 <= await until(candidate, True) <= SECONDS + 1.5
+
+
+async def test_a_lease_that_is_only_labelled_again_and_again_counts_as_not_renewed(election: Election) -> None:
+    election.write()
+    candidate = await election.enter("candidate")
+
+    async def label() -> None:
+        for number in range(1000):
+            patch = {"metadata": {"labels": {"touched": str(number)}}}
+            kind = "application/merge-patch+json"
+            await asyncio.to_thread(election.plane.request, "PATCH", election.place.path, patch, kind=kind)
+            await asyncio.sleep(0.3)
+
+    labelling = asyncio.create_task(label())
+    await until(candidate, True, seconds=SECONDS + 1.5)
+    labelling.cancel()
+
+
+async def test_a_count_of_transitions_that_is_at_its_end_begins_anew(election: Election) -> None:
+    election.write(leaseTransitions=2**31 - 1)
+
+    candidate = await election.enter("candidate")
+
+    await until(candidate, True)
+    assert election.written()["spec"]["leaseTransitions"] == 0
+
+
+async def test_a_namespace_that_comes_later_is_led_in(plane: ControlPlane, election: Election) -> None:
+    election.place = Place(f"{election.place.namespace}-later", "pelagos-operator", SECONDS)
+    candidate = await election.enter("candidate")
+    await asyncio.sleep(0.5)
+    assert "cannot be used" in candidate.lease.standing
+
+    plane.create_namespace(election.place.namespace)
+
+    await until(candidate, True)

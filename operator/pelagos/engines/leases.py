@@ -4,6 +4,9 @@ Every write carries the resourceVersion that was read, so that of two that try, 
 machines: a candidate waits until it has itself seen the same Lease for its whole duration, and the holder counts from before it
 sent the renewal. So the holder stops before anybody else may start, unless its time stands still; therefore time here is
 one that goes on while the machine sleeps.
+
+Anybody may delete the Lease, or write what they like into it. A candidate that saw a holder waits for its duration also when the
+Lease is gone; a holder that finds another's name stops at once; what no operator would write is bounded, and told.
 """
 
 from __future__ import annotations
@@ -31,6 +34,10 @@ RENEWALS = 6
 """Attempts to renew within one duration."""
 LONGEST_WATCH = 1.0
 """Seconds between two looks of a candidate."""
+LONGEST_DURATION = 60
+"""Seconds: no operator may be set to keep a Lease for longer, so that what says more was written by somebody else."""
+_GONE = frozenset({404, 410})
+_MOST_TRANSITIONS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -68,9 +75,10 @@ class LeaseLeadership:
         self._place = place
         self._clock = clock
         self._lease: Mapping[str, Any] | None = None
-        """As last read or written."""
-        self._first_seen = ("", 0.0)
-        """Version of somebody else's Lease, and when it was first seen."""
+        """As last read or written; of one that is gone, what is known of its holder."""
+        self._is_gone = False
+        self._first_seen: tuple[Mapping[str, Any], float] = ({}, 0.0)
+        """What somebody else's Lease says, and since when it says so."""
         self._until = float("-inf")
         self._told = False
         self._fault = "it is being looked for"
@@ -91,7 +99,16 @@ class LeaseLeadership:
             return "leads"
         if self._fault:
             return f"standby; the Lease {self._place.namespace}/{self._place.name} cannot be used: {self._fault}"
-        return f"standby; {_holder(self._lease) or 'nobody'} leads"
+        holder = _holder(self._lease) or "nobody"
+        if self._is_gone and self._lease is not None:
+            return f"standby; the Lease was deleted, and {holder} may lead for {max(self._left(), 0):.0f} s more"
+        duration = _duration(self._lease)
+        if duration > LONGEST_DURATION:
+            return (
+                f"standby; {holder} holds the Lease for {duration} s, which no operator does: unless it is renewed, "
+                f"it is taken at the latest {LONGEST_DURATION} s after it was first seen, in {max(self._left(), 0):.0f} s"
+            )
+        return f"standby; {holder} leads"
 
     async def start(self, gained: Callable[[], None], lost: Callable[[], None]) -> None:
         """Begin to seek the Lease."""
@@ -129,29 +146,37 @@ class LeaseLeadership:
         """Renew, take, or look who has it."""
         if not self.leads or self._lease is None:
             found = await self._api.get(self._place.path, timeout=self._patience)
-            if found.status == 404:
-                await self._write("POST", self._place.collection, self._body(holder=self.identity))
-                return
-            if found.status != 200:
+            if found.status != 200 and found.status not in _GONE:
                 self._fault = found.message
                 return
-            self._look_at(found.body)
-        if _holder(self._lease) in {self.identity, ""} or self._has_expired():
-            await self._write("PUT", self._place.path, self._body(holder=self.identity))
+            if found.status in _GONE:
+                self._miss()
+            else:
+                self._look_at(found.body)
+        if self._may_be_taken():
+            method, path = ("POST", self._place.collection) if self._is_gone else ("PUT", self._place.path)
+            await self._write(method, path, self._body(holder=self.identity))
 
     def _look_at(self, lease: Mapping[str, Any]) -> None:
-        self._lease, self._fault = lease, ""
-        version = str(lease["metadata"].get("resourceVersion"))
-        if version != self._first_seen[0]:
-            self._first_seen = (version, self._clock())
+        self._lease, self._fault, self._is_gone = lease, "", False
+        # Not its resourceVersion, which others change by a label: a renewal is a new time in spec.
+        if _spec(lease) != self._first_seen[0]:
+            self._first_seen = (_spec(lease), self._clock())
+        if _holder(lease) not in {self.identity, ""}:
+            self._until = float("-inf")  # Somebody else may lead from now on, however little time of ours was over.
 
-    def _has_expired(self) -> bool:
-        return self._left() <= 0
+    def _miss(self) -> None:
+        """The Lease is not there: its holder, if we saw one, may not have noticed yet, and goes on for the time that it has."""
+        if not self._is_gone and self._lease is not None:
+            logger.warning("the Lease %s/%s was deleted", self._place.namespace, self._place.name)
+        self._is_gone = True
+
+    def _may_be_taken(self) -> bool:
+        return _holder(self._lease) in {self.identity, ""} or self._left() <= 0
 
     def _left(self) -> float:
         """Seconds until somebody else's Lease may be taken."""
-        duration = _spec(self._lease).get("leaseDurationSeconds")
-        seconds = duration if isinstance(duration, int) and duration > 0 else self._place.seconds
+        seconds = min(_duration(self._lease) or self._place.seconds, LONGEST_DURATION)
         return self._first_seen[1] + seconds - self._clock()
 
     async def _write(self, method: str, path: str, body: Mapping[str, Any]) -> None:
@@ -161,12 +186,12 @@ class LeaseLeadership:
         if answer.status not in {200, 201}:
             self._yield(answer)
             return
-        self._lease, self._fault = answer.body, ""
+        self._lease, self._fault, self._is_gone = answer.body, "", False
         if _holder(answer.body) == self.identity:
             self._until = sent + SAFE_SHARE * self._place.seconds
 
     def _yield(self, answer: Answer) -> None:
-        """Somebody else wrote, or we may not: look before the next write. What was renewed before still holds."""
+        """Somebody else wrote, or we may not: look before the next write. What was renewed before still holds until then."""
         self._lease = None
         self._fault = "" if answer.status == 409 else answer.message
         if self._fault:
@@ -177,10 +202,10 @@ class LeaseLeadership:
         before = _spec(self._lease)
         keeps = bool(holder) and before.get("holderIdentity") == holder
         transitions = before.get("leaseTransitions")
-        count = transitions if isinstance(transitions, int) else 0
+        count = transitions if isinstance(transitions, int) and 0 <= transitions < _MOST_TRANSITIONS else -1
         metadata: dict[str, Any] = {"name": self._place.name, "namespace": self._place.namespace}
-        if self._lease is not None:
-            metadata = {**self._lease["metadata"]}
+        if self._lease is not None and not self._is_gone:
+            metadata = {**self._lease["metadata"]}  # With uid and resourceVersion, which a new object must not have.
             metadata.pop("managedFields", None)
         return {
             "apiVersion": "coordination.k8s.io/v1",
@@ -191,7 +216,7 @@ class LeaseLeadership:
                 "leaseDurationSeconds": self._place.seconds,
                 "acquireTime": before.get("acquireTime") if keeps and before.get("acquireTime") else now,
                 "renewTime": now,
-                "leaseTransitions": count if keeps or not holder or self._lease is None else count + 1,
+                "leaseTransitions": max(count if keeps or not holder else count + 1, 0),
             },
         }
 
@@ -200,10 +225,10 @@ class LeaseLeadership:
         return self._place.seconds / 4
 
     def _pause(self) -> float:
+        if not _holder(self._lease):
+            return LONGEST_WATCH / 2  # Also of a leader: a write of its own that failed is somebody else's doing.
         if self.leads:
             return self._place.seconds / RENEWALS
-        if self._lease is None or not _holder(self._lease):
-            return LONGEST_WATCH / 2
         return max(0.05, min(LONGEST_WATCH, self._left()))
 
     def _tell(self) -> None:
@@ -223,6 +248,12 @@ class LeaseLeadership:
 def _spec(lease: Mapping[str, Any] | None) -> Mapping[str, Any]:
     spec = (lease or {}).get("spec")
     return spec if isinstance(spec, Mapping) else {}
+
+
+def _duration(lease: Mapping[str, Any] | None) -> int:
+    """Seconds that the Lease says; 0 when it says nothing of use."""
+    duration = _spec(lease).get("leaseDurationSeconds")
+    return duration if isinstance(duration, int) and duration > 0 else 0
 
 
 def _holder(lease: Mapping[str, Any] | None) -> str:
