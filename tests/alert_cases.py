@@ -108,6 +108,28 @@ CASES = (
         30,
     ),
     Case(
+        "a definition is missing",
+        "PelagosKindNotServed",
+        {
+            'pelagos_kind_served{job="pelagos",instance="a",kind="Dataset"}': "0x30",
+            'pelagos_kind_served{job="pelagos",instance="a",kind="TrainingRun"}': "1x30",
+            'pelagos_leader{job="pelagos",instance="a"}': "1x30",
+        },
+        10,
+        "The API server does not serve Dataset as this operator needs it: its definition is missing or of another version. "
+        "Other kinds are reconciled.",
+        {"job": "pelagos", "instance": "a", "kind": "Dataset"},
+    ),
+    Case(
+        "a definition is replaced",
+        "PelagosKindNotServed",
+        {
+            'pelagos_kind_served{job="pelagos",instance="a",kind="Dataset"}': "1x5 0 0 1x30",
+            'pelagos_leader{job="pelagos",instance="a"}': "1x40",
+        },
+        30,
+    ),
+    Case(
         "three of four calls fail",
         "PelagosOutboundFailing",
         {

@@ -79,12 +79,19 @@ class ControlPlane:
                 spec = definition["spec"]
                 _wait_until(partial(self._serves, spec), f"{definition['metadata']['name']} is served")
 
-    def remove_crds(self) -> None:
-        """Delete ours, with all that was made of them, and wait until the API server no longer serves our group."""
+    def remove_crds(self, name: str = "") -> None:
+        """Delete ours, with all that was made of them, and wait until the API server no longer serves our group.
+
+        With a ``name``, only this one.
+        """
         collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         for definition in filter(_is_ours, self.request("GET", collection)["items"]):
-            self._finalize(definition["spec"])
-            self.request("DELETE", f"{collection}/{definition['metadata']['name']}")
+            if name in {"", definition["metadata"]["name"]}:
+                self._finalize(definition["spec"])
+                self.request("DELETE", f"{collection}/{definition['metadata']['name']}")
+        if name:
+            _wait_until(lambda: self._is_gone(f"{collection}/{name}"), f"{name} is gone")
+            return
         _wait_until(lambda: not any(map(_is_ours, self.request("GET", collection)["items"])), "our kinds are gone")
         _wait_until(self._serves_no_group, "our group is gone")
 
@@ -111,6 +118,13 @@ class ControlPlane:
                 except subprocess.TimeoutExpired:
                     process.kill()  # its tether's program dies with it
                     process.wait()
+
+    def _is_gone(self, path: str) -> bool:
+        try:
+            self.request("GET", path)
+        except urllib.error.HTTPError as error:
+            return error.code == 404
+        return False
 
     def _serves(self, spec: dict[str, Any]) -> bool:
         try:

@@ -132,12 +132,15 @@ class Site:
         """Start an operator with an empty memory."""
         self._stop, ready = asyncio.Event(), asyncio.Event()
         self._stopped.clear()
-        settings = Settings(home=self.home, probe_interval=1, kubeconfig=self.plane.kubeconfig)
-        resources.configure(settings)
-        memo = kopf.Memo(start=functools.partial(self._operate, settings), watch_selector=self.watch_selector)
-        operator = kopf.operator(
-            memo=memo, namespaces=[self.namespace], standalone=True, stop_flag=self._stop, ready_flag=ready
+        settings = Settings(
+            home=self.home,
+            probe_interval=1,
+            kubeconfig=self.plane.kubeconfig,
+            namespace=self.namespace,
+            watch_selector=self.watch_selector,
         )
+        prepared = resources.prepared(settings, functools.partial(self._operate, settings))
+        operator = kopf.operator(**prepared, stop_flag=self._stop, ready_flag=ready)
         self._task = asyncio.create_task(operator)
         await asyncio.wait_for(ready.wait(), 20)
 
@@ -169,7 +172,8 @@ class Site:
             cache=Cache(),
             probes=Probes(fakes.serving, clock, timedelta(seconds=settings.probe_interval)),
         )
-        return await wiring.operate(settings, world, closing=(api.close, self._tell_stopped))
+        closing = (api.close, self._tell_stopped)
+        return await wiring.operate(settings, world, closing=closing, oversight=wiring.oversee(settings, api, {}))
 
     async def _tell_stopped(self) -> None:
         self._stopped.set()

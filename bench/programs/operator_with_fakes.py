@@ -112,7 +112,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
     )
-    operator = await wiring.operate(settings, world, closing=(api.close,))
+    operator = await wiring.operate(settings, world, closing=(api.close,), oversight=wiring.oversee(settings, api, {}))
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _look_again, world, operator)
     return operator
 
@@ -127,9 +127,7 @@ def main() -> None:
     settings = Settings()
     assert settings.namespace is not None
     logs.configure()
-    resources.configure(settings)
-    memo = kopf.Memo(start=functools.partial(start, settings))
-    kopf.run(standalone=True, memo=memo, namespaces=[settings.namespace])
+    kopf.run(**resources.prepared(settings, functools.partial(start, settings)))
 
 
 if __name__ == "__main__":

@@ -31,10 +31,7 @@ def main() -> None:
     ):  # there, steps and model servers of other users read what we write on claims
         os.umask(0o077)
     logs.configure()
-    resources.configure(settings)
-    scope = {"namespaces": [settings.namespace]} if settings.namespace else {"clusterwide": True}
-    memo = kopf.Memo(start=functools.partial(wiring.start, settings), watch_selector=settings.watch_selector)
-    kopf.run(standalone=True, memo=memo, **scope)
+    kopf.run(**resources.prepared(settings, functools.partial(wiring.start, settings)))
 
 
 if __name__ == "__main__":

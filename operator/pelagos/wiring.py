@@ -57,16 +57,15 @@ class Credentials:
 class Oversight:
     """What the operator asks before it acts: who leads, and by name, whether what it needs is there.
 
-    It begins only when the checks named in ``vital`` pass.
+    It begins when one of our kinds works.
     """
 
+    served: served_kinds.Served
     leadership: Leadership = field(default_factory=Sole)
     checks: Mapping[str, Check] = field(default_factory=dict)
-    vital: frozenset[str] = frozenset()
 
 
-KINDS_CHECK = "kinds"
-SCHEMA_CHECK = "schema"
+_EVERYTHING = frozenset(kind.kind for kind in kinds.KINDS)
 
 
 @dataclass
@@ -78,13 +77,23 @@ class Operator:
     resources: ResourceCollector
     leadership: Leadership
     readiness: Readiness
+    served: served_kinds.Served
     closing: Sequence[Callable[[], Awaitable[None]]]
+    working: frozenset[str] = frozenset()
+    """Kinds whose resources are reconciled."""
 
     async def begin(self) -> None:
-        """Wait until the API server serves our kinds; then seek leadership, and reconcile when it is ours."""
-        await self.readiness.until_vital()
-        WATCHES.expect(kind.kind for kind in kinds.KINDS)
+        """Wait until the API server serves one of our kinds; then seek leadership, and reconcile when it is ours."""
+        await self.next_kinds()
         await self.leadership.start(self._lead, self._follow)
+
+    async def next_kinds(self) -> frozenset[str]:
+        """Wait until other kinds work than before; returns which, and from then on expects a watch of each."""
+        metrics.serves(_EVERYTHING, self.working)
+        self.working = await self.served.until_other_than(self.working)
+        metrics.serves(_EVERYTHING, self.working)
+        WATCHES.expect(self.working)
+        return self.working
 
     def _lead(self) -> None:
         metrics.leads(leading=True)
@@ -99,7 +108,7 @@ class Operator:
         await self.loop.stop()
         await self.leadership.stop()
         metrics.leads(leading=False)
-        WATCHES.forget()
+        WATCHES.expect(())
         await self.readiness.stop()
         await self.server.stop()
         metrics.REGISTRY.unregister(self.resources)
@@ -141,7 +150,7 @@ async def operate(
     world: World,
     *,
     closing: Sequence[Callable[[], Awaitable[None]]],
-    oversight: Oversight = Oversight(),
+    oversight: Oversight,
 ) -> Operator:
     """Make an operator for ``world`` that serves metrics and is about to ``begin``."""
     world = fencing.fenced_world(world, oversight.leadership)
@@ -151,7 +160,7 @@ async def operate(
     }
     loop = Loop(world, reconcilers, settings.concurrent_reconciles)
     loop.start(leading=False)
-    readiness = Readiness(oversight.checks, vital=oversight.vital)
+    readiness = Readiness(oversight.checks)
     readiness.start()
     resources = metrics.resource_collector(world.cache.all)
     metrics.REGISTRY.register(resources)
@@ -160,11 +169,11 @@ async def operate(
         beat=lambda: loop.beat,
         ready=readiness.problem,
         standing=lambda: oversight.leadership.standing,
-        silent=lambda: WATCHES.problem(readiness.well_since(KINDS_CHECK)),
+        silent=WATCHES.problem,
     )
     await server.start(settings.listen_address, settings.metrics_port, settings.allowed_hosts.split(","))
     _tell(settings.home, server.port)
-    return Operator(loop, server, resources, oversight.leadership, readiness, closing)
+    return Operator(loop, server, resources, oversight.leadership, readiness, oversight.served, closing)
 
 
 def seek(settings: Settings, rest: KubernetesRest) -> Leadership:
@@ -180,11 +189,19 @@ def oversee(
 ) -> Oversight:
     """Leadership, by settings if it is not given, and the checks of the API server beside ``more``."""
     leadership = leadership or seek(settings, rest)
-    checks = {
-        KINDS_CHECK: lambda: served_kinds.missing(rest),
-        SCHEMA_CHECK: served_kinds.Schemas(rest).outdated,
-    }
-    return Oversight(leadership, {**checks, **more}, vital=frozenset(checks))
+    served = served_kinds.Served(rest)
+
+    async def missing() -> str | None:
+        well = False
+        try:
+            problem = await served.missing()
+            well = True
+        finally:
+            WATCHES.answers(well=well)
+        return problem
+
+    checks = {"kinds": missing, "schema": served.outdated, "watches": WATCHES.refusals}
+    return Oversight(served, leadership, {**checks, **more})
 
 
 def rest_client(credentials: Credentials, guard: Guard = unguarded) -> KubernetesRest:

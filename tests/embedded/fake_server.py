@@ -1,7 +1,8 @@
 """A server for the supervisor's tests: ``fake_server.py PORT BEHAVIOUR...``; answers /ready and /alive.
 
 ``pid=FILE`` writes its process id, one line per start; ``worker=FILE`` starts a worker that only sleeps, and writes its id;
-``fail=N`` ends with exit code 3 in the first N starts; ``never-ready`` answers 503 on /ready; ``stubborn`` ignores SIGTERM.
+``fail=N`` ends with exit code 3 in the first N starts; ``never-ready`` answers 503 on /ready, ``never-alive`` on both;
+``stubborn`` ignores SIGTERM.
 """
 
 import os
@@ -16,7 +17,8 @@ port, behaviours = int(sys.argv[1]), dict(argument.partition("=")[::2] for argum
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(503 if self.path == "/ready" and "never-ready" in behaviours else 200)
+        unready = self.path == "/ready" and "never-ready" in behaviours
+        self.send_response(503 if unready or "never-alive" in behaviours else 200)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:

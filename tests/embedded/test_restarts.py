@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -47,11 +48,27 @@ async def test_a_hung_part_is_killed_and_starts_again(supervisor: Supervisor, fa
     assert not is_running(hung)
 
 
-async def test_a_part_that_is_never_ready_is_started_anew(supervisor: Supervisor, fake: FakeParts) -> None:
-    child = supervisor.start(fake("server", "never-ready", start_seconds=0.5))
+async def test_a_part_that_never_gets_going_is_started_anew(supervisor: Supervisor, fake: FakeParts) -> None:
+    child = supervisor.start(fake("server", "never-alive", start_seconds=0.5))
     await eventually(lambda: child.state.restarts >= 1, "it was started again")
     assert child.state.last_exit.startswith("was not ready within")
     assert not child.was_ready
+
+
+async def test_a_part_that_waits_for_others_from_its_start_is_left_alone(
+    supervisor: Supervisor, fake: FakeParts
+) -> None:
+    """An operator without its kinds: restarting it would not bring them."""
+    part = fake("server", "never-ready", start_seconds=3)
+    child = supervisor.start(part)
+
+    await eventually(lambda: child.state.phase is PartPhase.UNREADY, "it shows as not ready")
+    await asyncio.sleep(0.5)
+    assert (child.state.restarts, child.was_ready) == (0, False)
+
+    child.part = replace(part, ready=part.alive)
+    await child.until_ready()
+    assert child.state.restarts == 0
 
 
 async def test_a_part_that_works_but_is_not_ready_is_left_alone(supervisor: Supervisor, fake: FakeParts) -> None:

@@ -26,15 +26,15 @@ class Definitions(KubernetesRest):
 
 async def test_schemas_that_fit_are_looked_at_again_after_ten_minutes() -> None:
     api, now = Definitions(), [0.0]
-    schemas = served_kinds.Schemas(api, clock=lambda: now[0])
+    served = served_kinds.Served(api, clock=lambda: now[0])
 
     for second in (0, 10, 599):
         now[0] = second
-        assert await schemas.outdated() is None
+        assert await served.outdated() is None
     assert api.asked == 3
 
     now[0] = 601
-    assert await schemas.outdated() is None
+    assert await served.outdated() is None
     assert api.asked == 6
 
 
@@ -42,20 +42,20 @@ async def test_schemas_that_do_not_fit_are_looked_at_every_time() -> None:
     api = Definitions()
     whole = api.bodies["datasets.pelagos.dev"]
     api.bodies["datasets.pelagos.dev"] = {"spec": {"versions": []}}
-    schemas = served_kinds.Schemas(api, clock=lambda: 0.0)
+    served = served_kinds.Served(api, clock=lambda: 0.0)
 
-    first = await schemas.outdated()
+    first = await served.outdated()
     assert first is not None
     assert "datasets.pelagos.dev is of another version of Pelagos: its schema lacks apiVersion, kind" in first
     api.bodies["datasets.pelagos.dev"] = whole
-    assert await schemas.outdated() is None
+    assert await served.outdated() is None
 
 
 async def test_definitions_that_may_not_be_read_are_taken_for_right() -> None:
     api = Definitions()
     api.bodies.clear()
 
-    assert await served_kinds.outdated(api) is None
+    assert await served_kinds.outdated(api) == {}
 
 
 def test_fields_deep_inside_are_compared_and_more_than_ours_is_no_fault() -> None:

@@ -29,6 +29,7 @@ def watches(clock: Clock) -> Watches:
     """One watch of each of two kinds, since now."""
     made = Watches(clock)
     made.expect(("Dataset", "TrainingRun"))
+    made.answers(well=True)
     return made
 
 
@@ -38,32 +39,64 @@ def test_a_watch_that_speaks_is_well(watches: Watches, clock: Clock) -> None:
         watches.heard("Dataset")
         watches.heard("TrainingRun")
 
-    assert watches.problem(answering_since=0) is None
+    assert watches.problem() is None
 
 
 def test_one_silent_watch_is_enough(watches: Watches, clock: Clock) -> None:
     clock.now += LONGEST_SILENCE + 1
     watches.heard("Dataset")
 
-    assert watches.problem(answering_since=0) == (
-        "the watch of TrainingRun has been silent for 201 s, and the API server answers"
-    )
+    assert watches.problem() == "the watch of TrainingRun has been silent for 201 s, and the API server answers"
 
 
 def test_silence_while_the_api_server_is_away_is_not_our_fault(watches: Watches, clock: Clock) -> None:
+    watches.answers(well=False)
     clock.now += 10 * LONGEST_SILENCE
+    assert watches.problem() is None
 
-    assert watches.problem(answering_since=None) is None
-    assert watches.problem(answering_since=clock.now - LONGEST_SILENCE) is None
-    assert watches.problem(answering_since=clock.now - LONGEST_SILENCE - 1) is not None
+    watches.answers(well=True)
+    clock.now += LONGEST_SILENCE
+    watches.answers(well=True)
+    assert watches.problem() is None
+    clock.now += 1
+    assert watches.problem() is not None
 
 
 def test_before_anything_is_watched_nothing_is_missed(clock: Clock) -> None:
     made = Watches(clock)
+    made.answers(well=True)
     made.heard("Dataset")
     clock.now += 10 * LONGEST_SILENCE
 
-    assert made.problem(answering_since=0) is None
+    assert made.problem() is None
+
+
+async def test_a_watch_that_is_refused_is_told_and_is_no_reason_to_start_anew(watches: Watches, clock: Clock) -> None:
+    for _ in range(10):
+        clock.now += 60
+        watches.heard("TrainingRun")
+        watches.refused("Dataset", 403)
+
+    assert watches.problem() is None
+    assert await watches.refusals() == "the API server refuses to list and watch Dataset: 403"
+
+    watches.heard("Dataset")
+    assert await watches.refusals() is None
+
+
+async def test_kinds_that_no_longer_work_are_not_missed_and_others_keep_their_time(
+    watches: Watches, clock: Clock
+) -> None:
+    clock.now += LONGEST_SILENCE
+    watches.refused("Dataset", 404)
+    watches.expect(("TrainingRun", "ModelService"))
+    assert await watches.refusals() is None
+
+    clock.now += 1
+
+    assert watches.problem() == "the watch of TrainingRun has been silent for 201 s, and the API server answers"
+    watches.heard("TrainingRun")
+    assert watches.problem() is None
 
 
 async def fine() -> str | None:
@@ -91,25 +124,6 @@ async def test_what_is_missing_is_told_line_by_line_within_bounded_time() -> Non
     await asyncio.wait_for(readiness.look(), 2)
 
     assert readiness.problem() == "two: it is not there\nthree: no answer within 0 s\nfour: refused"
-    assert readiness.well_since("one") is not None
-    assert readiness.well_since("two") is None
-
-
-async def test_only_what_is_vital_is_waited_for() -> None:
-    found: list[str | None] = ["not yet", None]
-
-    async def soon() -> str | None:
-        return found.pop(0)
-
-    readiness = Readiness({"vital": soon, "other": missing}, vital=frozenset({"vital"}))
-    waiting = asyncio.create_task(readiness.until_vital())
-    await readiness.look()
-    assert not waiting.done()
-
-    await readiness.look()
-
-    await asyncio.wait_for(waiting, 2)
-    assert readiness.problem() == "other: it is not there"
 
 
 async def test_what_comes_back_is_seen() -> None:

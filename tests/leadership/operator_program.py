@@ -105,8 +105,7 @@ def main() -> None:
     settings = Settings()
     assert settings.namespace is not None
     logs.configure()
-    resources.configure(settings)
-    kopf.run(standalone=True, memo=kopf.Memo(start=functools.partial(start, settings)), namespaces=[settings.namespace])
+    kopf.run(**resources.prepared(settings, functools.partial(start, settings)))
 
 
 if __name__ == "__main__":

@@ -73,12 +73,7 @@ def main() -> None:
 
     settings = Settings()
     logs.configure()
-    resources.configure(settings)
-    memo = kopf.Memo(start=functools.partial(start, settings), watch_selector=settings.watch_selector)
-    if settings.namespace:
-        kopf.run(standalone=True, memo=memo, namespaces=[settings.namespace])
-    else:
-        kopf.run(standalone=True, memo=memo, clusterwide=True)
+    kopf.run(**resources.prepared(settings, functools.partial(start, settings)))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ TYPES_WITH_UNIT = {
     "gauge": (
         *("_depth", "_resources", "_stalled", "_unnamed", "_reasons", "_gates"),
         *("_ratio", "_seconds", "_info"),
-        *("_leader", "_ready", "_correct"),
+        *("_leader", "_ready", "_correct", "_served"),
     ),
 }
 

@@ -137,15 +137,22 @@ class Child:
         deadline = monotonic() + self.part.start_seconds
         while not await self._answers(session, self.part.ready):
             if monotonic() > deadline:
-                return f"was not ready within {self.part.start_seconds:.0f} s"
+                if self.part.alive == self.part.ready or not await self._answers(session, self.part.alive):
+                    return f"was not ready within {self.part.start_seconds:.0f} s"
+                # It waits for something else, by its own account: starting it anew would not bring that.
+                return await self._watch_health(session, pid)
             await asyncio.sleep(self._timing.starting_period)
-        self._ready_since = monotonic()
+        self._become_ready(pid)
+        return await self._watch_health(session, pid)
+
+    def _become_ready(self, pid: int) -> None:
+        if self._ready_since is None:
+            self._ready_since = monotonic()
         self._ready.set()
         self.was_ready = True
         self._show(phase=PartPhase.READY, pid=_program(pid), message="")
-        return await self._watch_health(session)
 
-    async def _watch_health(self, session: aiohttp.ClientSession) -> str:
+    async def _watch_health(self, session: aiohttp.ClientSession, pid: int) -> str:
         misses = 0
         while misses < self._timing.misses:
             await asyncio.sleep(self._timing.period)
@@ -154,7 +161,7 @@ class Child:
             misses = 0 if alive else misses + 1
             ready = alive and (self.part.ready == self.part.alive or await self._answers(session, self.part.ready))
             if ready:
-                self._show(phase=PartPhase.READY, message="")
+                self._become_ready(pid)
             else:
                 self._show(phase=PartPhase.UNREADY, message=f"{self.part.ready} does not answer 200")
         return f"did not answer {misses} health checks in a row"

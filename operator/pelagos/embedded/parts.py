@@ -45,7 +45,7 @@ class Part:
     alive: str
     """Answers 200 as long as a restart would not help."""
     start_seconds: float
-    """Killed when not ready after this time. Generous: machines under load are slow."""
+    """Killed when neither ready nor alive after this time. Generous: machines under load are slow."""
     sockets: tuple[Path, ...] = ()
     """Removed before it starts: a server that was killed leaves them, and they would be in the way."""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,11 @@
-"""Whether the API server serves our kinds, and in a schema that this operator can work with. In words, with what to do."""
+"""Whether the API server serves our kinds, and in a schema that this operator can work with. In words, with what to do.
+
+Each kind stands for itself: those that work are worked with, whatever is the matter with the others (``Served``).
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,18 +20,83 @@ _SHOWN = 6
 """Missing fields that are named."""
 
 
+class Served:
+    """Which of our kinds work; looked at again and again, by two checks that say in words what is the matter with the others.
+
+    Raises OutageError while the API server does not answer; what was known then still holds.
+    """
+
+    def __init__(self, api: KubernetesRest, *, clock: Callable[[], float] = monotonic) -> None:
+        self._api = api
+        self._clock = clock
+        self._absent: frozenset[str] | None = None
+        self._unfit: frozenset[str] | None = None
+        self._good_until = float("-inf")
+        self._changed = asyncio.Condition()
+
+    @property
+    def working(self) -> frozenset[str]:
+        """Kinds that are served as this operator needs them; none before all was looked at."""
+        if self._absent is None or self._unfit is None:
+            return frozenset()
+        return frozenset(kind.kind for kind in kinds.KINDS) - self._absent - self._unfit
+
+    async def until_other_than(self, known: frozenset[str]) -> frozenset[str]:
+        """Wait until other kinds work than ``known``; returns which."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.working != known)
+            return self.working
+
+    async def missing(self) -> str | None:
+        """Kinds that are not served; None when all are."""
+        absent, problem = await _look_for(self._api)
+        if self._absent is not None and self._absent - absent:
+            self._good_until = float("-inf")  # What has come may be of another version.
+        self._absent = absent
+        await self._tell()
+        return _with_rest(problem, self.working)
+
+    async def outdated(self) -> str | None:
+        """Kinds whose schema lacks fields; the answer that all is well is good for ten minutes."""
+        if self._clock() < self._good_until:
+            return None
+        unfit = await outdated(self._api)
+        self._unfit = frozenset(unfit)
+        if not unfit:
+            self._good_until = self._clock() + GOOD_FOR
+        await self._tell()
+        return _with_rest("; ".join(unfit.values()) or None, self.working)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def _with_rest(problem: str | None, working: frozenset[str]) -> str | None:
+    if problem is None or not working:
+        return problem
+    return f"{problem}. Meanwhile these are reconciled: {', '.join(sorted(working))}"
+
+
 async def missing(api: KubernetesRest) -> str | None:
     """Kinds that are not served; None when all are. Raises OutageError. Everybody who is known to the server may ask this."""
+    return (await _look_for(api))[1]
+
+
+async def _look_for(api: KubernetesRest) -> tuple[frozenset[str], str | None]:
+    everything = frozenset(kind.kind for kind in kinds.KINDS)
     answer = await api.get(f"/apis/{meta.API_VERSION}")
     if answer.status == 404:
-        return await _absent_group(api)
+        return everything, await _absent_group(api)
     if answer.status != 200:
-        return f"the API server refused to tell what it serves: {answer.message}"
+        return everything, f"the API server refused to tell what it serves: {answer.message}"
     served = {resource.get("name") for resource in answer.body.get("resources", ())}
-    lacking = [kind.crd for kind in kinds.KINDS if kind.plural not in served]
+    lacking = [kind for kind in kinds.KINDS if kind.plural not in served]
     if not lacking:
-        return None
-    return f"the API server does not serve {', '.join(lacking)} in version {meta.VERSION}. Install them: {REMEDY}"
+        return frozenset(), None
+    named = ", ".join(kind.crd for kind in lacking)
+    problem = f"the API server does not serve {named} in version {meta.VERSION}. Install them: {REMEDY}"
+    return frozenset(kind.kind for kind in lacking), problem
 
 
 async def _absent_group(api: KubernetesRest) -> str:
@@ -41,8 +110,9 @@ async def _absent_group(api: KubernetesRest) -> str:
     return f"the API server knows no kind of {meta.GROUP}. Install them: {REMEDY}"
 
 
-async def outdated(api: KubernetesRest) -> str | None:
-    """Fields that this operator needs and a served schema lacks; None when there are none, or when that may not be asked."""
+async def outdated(api: KubernetesRest) -> dict[str, str]:
+    """By kind, fields that this operator needs and the served schema lacks. A kind that may not be asked about is left out."""
+    found = {}
     for kind in kinds.KINDS:
         answer = await api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.crd}")
         if answer.status != 200:
@@ -50,26 +120,10 @@ async def outdated(api: KubernetesRest) -> str | None:
         lacking = lacking_fields(kind, answer.body)
         if lacking:
             named = ", ".join(lacking[:_SHOWN]) + (" and others" if len(lacking) > _SHOWN else "")
-            return f"{kind.crd} is of another version of Pelagos: its schema lacks {named}. Update it: {REMEDY}"
-    return None
-
-
-class Schemas:
-    """Asks whether the served schemas fit, and seldom again once they do: definitions are large, and seldom change."""
-
-    def __init__(self, api: KubernetesRest, *, clock: Callable[[], float] = monotonic) -> None:
-        self._api = api
-        self._clock = clock
-        self._good_until = float("-inf")
-
-    async def outdated(self) -> str | None:
-        """See ``outdated``; the answer that all is well is good for ten minutes."""
-        if self._clock() < self._good_until:
-            return None
-        problem = await outdated(self._api)
-        if problem is None:
-            self._good_until = self._clock() + GOOD_FOR
-        return problem
+            found[kind.kind] = (
+                f"{kind.crd} is of another version of Pelagos: its schema lacks {named}. Update it: {REMEDY}"
+            )
+    return found
 
 
 def lacking_fields(kind: kinds.Kind, definition: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,8 @@ from pelagos.api import kinds, meta
 from pelagos.observability.watches import WATCHES
 
 _KINDS = {kind.plural: kind.kind for kind in kinds.KINDS}
+_OF_KOPF = frozenset({401, 429})
+"""Answers that kopf knows what to do about: log in anew, and wait for as long as it is told."""
 
 
 class Lists(Protocol):
@@ -82,6 +84,10 @@ class _Response(aiohttp.ClientResponse):
         """The status line and the headers have come."""
         await super().start(connection)
         kind = _listed(self.url.path)
+        if kind and self.status >= 400 and self.status not in _OF_KOPF:
+            # kopf would end the operator, which would help neither this kind nor the others; it bears with lost connections.
+            WATCHES.refused(kind, self.status)
+            raise aiohttp.ClientConnectionError(f"the API server answered {self.status}")
         if kind and self.status == 200:
             WATCHES.heard(kind)
             if self.url.query.get("watch") == "true":

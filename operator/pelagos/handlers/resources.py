@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import kopf
 
 from pelagos import wiring
 from pelagos.api import kinds, meta
-from pelagos.handlers import listening
+from pelagos.handlers import listening, watched
 from pelagos.ports.cluster import from_body, identity
 from pelagos.settings import Settings
+
+logger = logging.getLogger("pelagos.handlers")
 
 
 @kopf.on.login()
@@ -52,6 +56,13 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     except asyncio.CancelledError:  # Told to stop while it waits for our kinds: kopf does not clean up then.
         await memo.operator.stop()
         raise
+    memo.following = asyncio.create_task(watched.follow(memo.operator, memo.insights), name="watched kinds")
+    memo.following.add_done_callback(_tell_fault)
+
+
+def _tell_fault(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        logger.error("which kinds there are is no longer followed: start the operator again", exc_info=task.exception())
 
 
 def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
@@ -67,7 +78,7 @@ def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 1
-    # Our kinds are there before kopf begins; looking for more would need leave to list all definitions and namespaces.
+    # Which kinds there are is told by ``watched``; kopf would need leave to list all definitions and namespaces.
     settings.scanning.disabled = True
     settings.process.ultimate_exiting_timeout = 20
     # Not ours: kopf takes away the one that it is told here wherever no handler of its own needs it.
@@ -79,6 +90,7 @@ def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
 @kopf.on.cleanup()
 async def stop(memo: kopf.Memo, **_: Any) -> None:
     """Stop reconciling; what runs outside goes on."""
+    memo.following.cancel()
     await memo.operator.stop()
 
 
@@ -108,7 +120,9 @@ class _NoProgress(kopf.StatusProgressStorage):
 def _watch(kind: kinds.Kind) -> None:
     def is_news(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> bool:
         """Most of what a watch tells are our own writes, known from the replies; kopf need not set a handler up for them."""
-        return event["type"] == "DELETED" or memo.operator.loop.is_news(*identity(kind, event["object"]))
+        if event["type"] == "DELETED":
+            return True
+        return kind.kind in memo.operator.working and memo.operator.loop.is_news(*identity(kind, event["object"]))
 
     @kopf.on.event(meta.GROUP, meta.VERSION, kind.plural, when=is_news)
     async def seen(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> None:
@@ -151,7 +165,14 @@ def _text(value: Any) -> str | None:
     return os.fsdecode(value)
 
 
-def configure(settings: Settings) -> None:
-    """Tell kopf where the kubeconfig is."""
+Start = Callable[[wiring.Credentials], Awaitable[wiring.Operator]]
+
+
+def prepared(settings: Settings, begin: Start) -> dict[str, Any]:
+    """What ``kopf.run`` is called with, to have the operator that ``begin`` makes of credentials."""
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)
+    insights = watched.Insights()
+    memo = kopf.Memo(start=begin, insights=insights, watch_selector=settings.watch_selector)
+    scope = {"namespaces": [settings.namespace]} if settings.namespace else {"clusterwide": True}
+    return {"standalone": True, "memo": memo, "insights": insights, **scope}

@@ -6,8 +6,8 @@ No label here grows with the number of resources; which do there, and how far, i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -77,6 +77,12 @@ WATCH_SEEN = Gauge(
     ["kind"],
     registry=REGISTRY,
 )
+KIND_SERVED = Gauge(
+    "pelagos_kind_served",
+    "Whether the API server serves a kind in a schema that fits (1), so that its resources are reconciled, or not (0).",
+    ["kind"],
+    registry=REGISTRY,
+)
 BUILD = Gauge("pelagos_build_info", "Version of the operator; always 1.", ["version"], registry=REGISTRY)
 BUILD.labels(metadata.version("pelagos")).set(1)
 
@@ -86,6 +92,18 @@ _probes: dict[str, Probe] = {}
 def watch_seen(kind: str) -> None:
     """The API server said something on the watch of ``kind``: a list, an event, or a bookmark."""
     WATCH_SEEN.labels(kind).set_to_current_time()
+
+
+def watch_ended(kind: str) -> None:
+    """There is no watch of ``kind`` any more, and none that could be silent."""
+    with suppress(KeyError):
+        WATCH_SEEN.remove(kind)
+
+
+def serves(kinds: Iterable[str], working: Collection[str]) -> None:
+    """Which of our kinds can be worked with."""
+    for kind in kinds:
+        KIND_SERVED.labels(kind).set(kind in working)
 
 
 @dataclass

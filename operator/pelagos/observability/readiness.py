@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 
 logger = logging.getLogger("pelagos.readiness")
@@ -22,23 +21,19 @@ Check = Callable[[], Awaitable[str | None]]
 
 
 class Readiness:
-    """Runs checks by name. Those that are ``vital`` must pass before the operator begins."""
+    """Runs checks by name."""
 
     def __init__(
         self,
         checks: Mapping[str, Check],
         *,
-        vital: frozenset[str] = frozenset(),
         period: float = PERIOD,
         patience: float = PATIENCE,
     ) -> None:
         self._checks = dict(checks)
-        self._vital = vital
-        self._looked = asyncio.Condition()
         self._period = period
         self._patience = patience
         self._problems: dict[str, str] = dict.fromkeys(self._checks, UNKNOWN)
-        self._well_since: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -52,27 +47,16 @@ class Readiness:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def until_vital(self) -> None:
-        """Wait until every vital check passes; they go on being looked at all the while."""
-        async with self._looked:
-            await self._looked.wait_for(lambda: self._vital <= self._well_since.keys())
-
     def problem(self) -> str | None:
         """What is missing, one line for each; None when nothing is."""
         lines = [f"{name}: {problem}" for name, problem in self._problems.items()]
         return "\n".join(lines) or None
-
-    def well_since(self, name: str) -> float | None:
-        """Since when (monotonic) the check has been passing; None when it does not pass now."""
-        return self._well_since.get(name)
 
     async def look(self) -> None:
         """Run all checks once, side by side."""
         found = await asyncio.gather(*(self._examine(check) for check in self._checks.values()))
         for name, problem in zip(self._checks, found, strict=True):
             self._note(name, problem)
-        async with self._looked:
-            self._looked.notify_all()
 
     async def _examine(self, check: Check) -> str | None:
         try:
@@ -86,12 +70,10 @@ class Readiness:
         if problem is None:
             if self._problems.pop(name, UNKNOWN) != UNKNOWN:
                 logger.warning("%s: is as it should be again", name)
-            self._well_since.setdefault(name, time.monotonic())
             return
         if self._problems.get(name) != problem:
             logger.warning("%s: %s", name, problem)
         self._problems[name] = problem
-        self._well_since.pop(name, None)
 
     async def _run(self) -> None:
         while True:

@@ -1,13 +1,14 @@
 """When the API server last said something on the watch of each kind: lists, events and bookmarks, which come every minute.
 
 A watch can go silent without an error. kopf ends one after 70 seconds without a word and begins anew; what is seen here is
-whether that works. Fed by handlers.listening.
+whether that works. A server that answers and refuses is another matter: that is told, and a new start would not help. Fed by
+handlers.listening.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from pelagos.observability import metrics
 
@@ -21,27 +22,44 @@ class Watches:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._heard: dict[str, float] = {}
+        self._refused: dict[str, str] = {}
+        self._answering_since: float | None = None
 
-    def expect(self, kinds: Iterable[str]) -> None:
-        """From now on there should be a watch of each of these kinds."""
-        self._heard = dict.fromkeys(kinds, self._clock())
+    def expect(self, kinds: Collection[str]) -> None:
+        """From now on there should be a watch of each of these kinds, and of no other."""
+        for kind in self._heard.keys() - set(kinds):
+            metrics.watch_ended(kind)
+        now = self._clock()
+        self._heard = {kind: self._heard.get(kind, now) for kind in kinds}
+        self._refused = {kind: told for kind, told in self._refused.items() if kind in kinds}
 
-    def forget(self) -> None:
-        """Nothing is watched any more."""
-        self._heard = {}
+    def answers(self, *, well: bool) -> None:
+        """Whether the API server answers other questions."""
+        self._answering_since = (self._answering_since or self._clock()) if well else None
 
     def heard(self, kind: str) -> None:
         """The API server said something on the watch of this kind."""
-        metrics.watch_seen(kind)
+        if kind in self._heard:
+            metrics.watch_seen(kind)
+            self._heard[kind] = self._clock()
+            self._refused.pop(kind, None)
+
+    def refused(self, kind: str, status: int) -> None:
+        """The API server answered, and does not let us watch this kind, or not now."""
         if kind in self._heard:
             self._heard[kind] = self._clock()
+            self._refused[kind] = f"the API server refuses to list and watch {kind}: {status}"
 
-    def problem(self, answering_since: float | None) -> str | None:
+    async def refusals(self) -> str | None:
+        """What is refused, in words."""
+        return "; ".join(self._refused.values()) or None
+
+    def problem(self) -> str | None:
         """A watch that is silent although the API server has been answering long enough; None when there is none.
 
-        ``answering_since`` (monotonic; None: it does not answer now) keeps an outage from being taken for our own fault: a new
-        start would not help.
+        While it does not answer, a new start would not help: an outage must not be taken for our own fault.
         """
+        answering_since = self._answering_since
         if answering_since is None:
             return None
         now = self._clock()

@@ -15,6 +15,7 @@ from pelagos.cli.diagnosis import network
 from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, note, ok, warning
 from pelagos.engines import served_kinds
 from pelagos.engines.kubernetes_tenants import admitting
+from pelagos.engines.leases import LONGEST_DURATION
 
 MOST = 20
 """Namespaces of tenants in which rights are asked for."""
@@ -49,11 +50,10 @@ async def version(patient: Patient) -> Iterable[Finding]:
 async def kinds(patient: Patient) -> Iterable[Finding]:
     """Served, and in a schema that fits."""
     lacking = await served_kinds.missing(patient.api)
-    if lacking:
-        return [failure("kinds", lacking, served_kinds.REMEDY)]
     outdated = await served_kinds.outdated(patient.api)
-    if outdated:
-        return [failure("kinds", outdated, served_kinds.REMEDY)]
+    problems = ([lacking] if lacking else []) + list(outdated.values())
+    if problems:
+        return [failure("kinds", problem, served_kinds.REMEDY) for problem in problems]
     return [ok("kinds", "Dataset, TrainingRun and ModelService are served in this version's schema")]
 
 
@@ -162,6 +162,10 @@ async def leadership(patient: Patient) -> Iterable[Finding]:
     if age is not None and age > 3 * patient.settings.lease_seconds:
         message = f"{holder} has not renewed the {where} for {age:.0f} s"
         return [warning("leader", message, _LOOK.format(home=patient.home))]
+    if (spec.get("leaseDurationSeconds") or 0) > LONGEST_DURATION:
+        message = f"{holder} holds the {where} for {spec['leaseDurationSeconds']} s, which no operator does"
+        remedy = f"If {holder} is no operator: kubectl -n {patient.home} delete lease {name}"
+        return [warning("leader", message, remedy)]
     return [ok("leader", f"{holder}")]
 
 
