@@ -26,6 +26,7 @@ RUN_LABELS = 'namespace="plankton",name="detector"'
 MODEL = {"namespace": "plankton", "model": "detector"}
 MODEL_LABELS = 'namespace="plankton",model="detector"'
 STALLED = "pelagos_resource_stalled_timestamp_seconds"
+WAITING = "pelagos_resource_waiting_timestamp_seconds"
 FAILURES = f'nv_inference_request_failure{{{MODEL_LABELS},reason="BACKEND"}}'
 SUCCESSES = f"nv_inference_request_success{{{MODEL_LABELS}}}"
 PROBES = 'pelagos_model_probes_total{outcome="correct"}'
@@ -189,12 +190,12 @@ CASES = (
     ),
     Case("all are named", "PelagosResourcesUnnamed", {"pelagos_resources_unnamed": "0x30"}, 30),
     Case(
-        "a source is empty",
+        "images are corrupt",
         "PelagosResourceStalled",
-        {f'{STALLED}{{kind="Dataset",{RUN_LABELS},reason="SourceEmpty"}}': "0x30"},
+        {f'{STALLED}{{kind="Dataset",{RUN_LABELS},reason="CorruptImages"}}': "0x30"},
         20,
-        "It has been Stalled with reason SourceEmpty for 20m 0s. Its condition Ready says what to do.",
-        {**RUN, "kind": "Dataset", "reason": "SourceEmpty"},
+        "It has been Stalled with reason CorruptImages for 20m 0s. Its condition Ready says what to do.",
+        {**RUN, "kind": "Dataset", "reason": "CorruptImages"},
     ),
     Case(
         "a gate has an alert of its own",
@@ -205,8 +206,22 @@ CASES = (
     Case(
         "somebody corrects it soon",
         "PelagosResourceStalled",
-        {f'{STALLED}{{kind="Dataset",{RUN_LABELS},reason="SourceEmpty"}}': "0x10 stale"},
+        {f'{STALLED}{{kind="Dataset",{RUN_LABELS},reason="CorruptImages"}}': "0x10 stale"},
         17,
+    ),
+    Case(
+        "a source is empty for long",
+        "PelagosResourceWaitsLong",
+        {f'{WAITING}{{kind="Dataset",{RUN_LABELS},reason="SourceEmpty"}}': "0x60"},
+        40,
+        "It has been waiting with reason SourceEmpty for 40m 0s. What it names may be wrong, or whoever brings it has failed.",
+        {**RUN, "kind": "Dataset", "reason": "SourceEmpty"},
+    ),
+    Case(
+        "images come while others are still uploaded",
+        "PelagosResourceWaitsLong",
+        {f'{WAITING}{{kind="Dataset",{RUN_LABELS},reason="SourceEmpty"}}': "0x25 stale"},
+        40,
     ),
     Case(
         "no epoch ends",

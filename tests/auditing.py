@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import kstatus
+from pelagos.api import reasons
 from pelagos.ports.cluster import Key, Resource
 
 CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
@@ -48,14 +49,17 @@ class Auditor:
         held = {condition.type: condition for condition in status.conditions}
         assert len(held) == len(status.conditions), "two conditions of one type"
         owned = self._owned[resource.kind.kind]
-        assert {"Ready", *owned} <= held.keys() <= {"Ready", "Reconciling", "Stalled", *owned}
+        assert {"Ready", *owned} <= held.keys() <= {"Ready", "Reconciling", "Stalled", "Waiting", *owned}
         assert status.observed_generation is not None
         for condition in status.conditions:
             assert CAMEL_CASE.fullmatch(condition.reason), condition
             assert condition.message, condition
             assert condition.observed_generation == status.observed_generation
-        assert all(held[name].status == "True" for name in ("Reconciling", "Stalled") if name in held)
+        assert all(held[name].status == "True" for name in ("Reconciling", "Stalled", "Waiting") if name in held)
         assert not {"Reconciling", "Stalled"} <= held.keys()
+        assert ("Waiting" in held) == (reasons.state(held["Ready"].reason) == "waiting"), (
+            "waiting is what the table says"
+        )
         self._check_kstatus(resource, held["Ready"].status, held.keys())
         self._check_transitions(before, resource)
 

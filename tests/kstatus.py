@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from pelagos.api import meta
 from pelagos.ports.cluster import Resource
 
 
@@ -34,6 +35,27 @@ def read_body(body: Mapping[str, Any] | None) -> Kstatus:
         generation=metadata.get("generation"),
         status=body.get("status") or {},
     )
+
+
+def body_of(resource: Resource) -> dict[str, Any]:
+    """A resource as the API server would show it."""
+    metadata: dict[str, Any] = {
+        "name": resource.name,
+        "namespace": resource.namespace,
+        "uid": resource.uid,
+        "generation": resource.generation,
+    }
+    if resource.annotations:
+        metadata["annotations"] = dict(resource.annotations)
+    if resource.deleting:
+        metadata["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+    return {
+        "apiVersion": meta.API_VERSION,
+        "kind": resource.kind.kind,
+        "metadata": metadata,
+        "spec": dict(resource.spec),
+        "status": dict(resource.status),
+    }
 
 
 def _read(*, deleting: bool, generation: int | None, status: Mapping[str, Any]) -> Kstatus:

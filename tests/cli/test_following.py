@@ -59,9 +59,9 @@ def test_it_ends_well_when_all_are_ready() -> None:
 
 
 def test_a_stalled_resource_ends_it_with_its_message() -> None:
-    ending, _ = follow({IMAGES: body("False", "SourceEmpty", "put images there", stalled=True)})
+    ending, _ = follow({IMAGES: body("False", "CorruptImages", "replace them", stalled=True)})
 
-    assert ending.problem == "Dataset plankton is stalled: SourceEmpty: put images there"
+    assert ending.problem == "Dataset plankton is stalled: CorruptImages: replace them"
 
 
 def test_it_does_not_wait_for_ever() -> None:

@@ -10,17 +10,25 @@ from pelagos.decisions import dataset
 from pelagos.decisions.effects import CancelRun
 from pelagos.decisions.verdicts import Stance, summary
 from pelagos.ports.pipelines import RunName, RunState
+from pelagos.ports.volumes import Fingerprint
 
 
-def test_a_missing_source_is_refused_with_field_value_and_next_step_and_looked_at_again() -> None:
+def test_a_missing_source_is_waited_for_and_told_with_field_value_and_next_step() -> None:
     decision = dataset.decide(make_dataset_observed(fingerprint=None))
 
     (verdict,) = decision.verdicts
-    assert (verdict.type, verdict.stance, verdict.reason) == ("SourceResolved", Stance.REFUSED, "SourceNotFound")
-    assert 'spec.source.volume.path: "samples/frames" does not exist on the data volume (/data)' in verdict.message
+    assert (verdict.type, verdict.stance, verdict.reason) == ("SourceResolved", Stance.WAITING, "SourceNotFound")
+    assert 'spec.source.volume.path: "samples/frames" does not exist yet on the data volume (/data)' in verdict.message
     assert "Put the images there, or correct the path" in verdict.message
     assert decision.recheck_after == dataset.SOURCE_POLL
     assert decision.effects == ()
+
+
+def test_nothing_is_started_for_a_folder_without_files_which_may_be_about_to_be_uploaded() -> None:
+    decision = dataset.decide(make_dataset_observed(fingerprint=Fingerprint("sha256:nothing", 0)))
+
+    assert builders.conditions(decision) == {"SourceResolved": ("Waiting", "SourceEmpty")}
+    assert (decision.effects, decision.recheck_after) == ((), dataset.SOURCE_POLL)
 
 
 def test_a_source_that_the_volume_refuses_is_refused_in_its_words() -> None:
@@ -61,4 +69,4 @@ def test_runs_for_earlier_inputs_are_ended_whatever_the_source_is_now(changes: b
 def test_the_summary_tells_why_the_source_stands_in_the_way() -> None:
     ready = summary(dataset.decide(make_dataset_observed(fingerprint=None)))
 
-    assert (ready.type, ready.stance, ready.reason) == ("Ready", Stance.REFUSED, "SourceNotFound")
+    assert (ready.type, ready.stance, ready.reason) == ("Ready", Stance.WAITING, "SourceNotFound")

@@ -99,7 +99,7 @@ def test_a_cluster_that_has_no_room_is_told_in_its_own_words_and_nothing_is_star
         ServiceState.WAITING, ago=86400, message="0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
     )
 
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.FAILING, "WaitingForCluster")
+    assert (summary(decision).stance, summary(decision).reason) == (Stance.WAITING, "WaitingForCluster")
     assert "Insufficient nvidia.com/gpu" in summary(decision).message
     assert kinds(decision) == []
 
@@ -139,5 +139,5 @@ def test_an_idle_endpoint_that_was_never_proven_is_not_ready() -> None:
     decision = model_service.decide(make_service_observed(service=idle, last_proven="sha256:another-model"))
 
     assert decision.status["model"]["proven"] is None
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.UNKNOWN, "NotProven")
+    assert (summary(decision).stance, summary(decision).reason) == (Stance.PROGRESSING, "NotProven")
     assert kinds(decision) == []

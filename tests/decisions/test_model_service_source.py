@@ -12,8 +12,9 @@ from pelagos.decisions.model_service import ResolvedModel, Unresolved
 from pelagos.decisions.verdicts import Stance, summary
 from pelagos.ports.serving import ServiceState, ServiceWant
 
-AWAY = Unresolved("TrainingRunNotFound", "spec.model.trainingRunRef.name: there is no TrainingRun", refused=False)
-WRONG_NAME = Unresolved("ModelVersionNotFound", "spec.model.registry: there is no such model", refused=True)
+AWAY = Unresolved("TrainingRunNotFound", "spec.model.trainingRunRef.name: there is no TrainingRun")
+NO_ALIAS = Unresolved("ModelVersionNotFound", "spec.model.registry: there is no such model")
+STRANGE = Unresolved("ModelOutsideNamespace", "spec.model.uri: it is not below the folder of this namespace")
 
 
 def wanted(seen: model_service.Observed) -> ServiceWant:
@@ -23,7 +24,9 @@ def wanted(seen: model_service.Observed) -> ServiceWant:
 
 
 @pytest.mark.parametrize(
-    ("model", "stance"), [(AWAY, Stance.PROGRESSING), (WRONG_NAME, Stance.REFUSED)], ids=["awaited", "refused"]
+    ("model", "stance"),
+    [(AWAY, Stance.WAITING), (NO_ALIAS, Stance.WAITING), (STRANGE, Stance.REFUSED)],
+    ids=["no run", "no alias", "refused"],
 )
 def test_without_a_model_nothing_is_started_and_the_cause_is_told(model: Unresolved, stance: Stance) -> None:
     decision = model_service.decide(make_service_observed(model=model))
@@ -33,7 +36,7 @@ def test_without_a_model_nothing_is_started_and_the_cause_is_told(model: Unresol
     assert decision.recheck_after == model_service.MODEL_POLL
 
 
-@pytest.mark.parametrize("model", [AWAY, WRONG_NAME], ids=["awaited", "refused"])
+@pytest.mark.parametrize("model", [AWAY, NO_ALIAS, STRANGE], ids=["no run", "no alias", "refused"])
 def test_what_is_served_stays_served_and_ready_while_the_same_reference_is_away(model: Unresolved) -> None:
     seen = make_service_observed(
         model=model,
@@ -52,7 +55,9 @@ def test_what_is_served_stays_served_and_ready_while_the_same_reference_is_away(
 
 
 @pytest.mark.parametrize(
-    ("model", "stance"), [(AWAY, Stance.PROGRESSING), (WRONG_NAME, Stance.REFUSED)], ids=["awaited", "refused"]
+    ("model", "stance"),
+    [(AWAY, Stance.WAITING), (NO_ALIAS, Stance.WAITING), (STRANGE, Stance.REFUSED)],
+    ids=["no run", "no alias", "refused"],
 )
 def test_a_new_reference_that_leads_nowhere_is_not_ready_though_the_last_model_stays_served(
     model: Unresolved, stance: Stance

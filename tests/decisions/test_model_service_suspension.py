@@ -31,7 +31,7 @@ def test_once_stopped_there_is_nothing_to_do() -> None:
 
 def test_a_model_that_is_not_there_does_not_matter_then() -> None:
     decision = model_service.decide(
-        make_service_observed(spec=SUSPENDED, model=Unresolved("TrainingRunNotFound", "there is none", refused=False))
+        make_service_observed(spec=SUSPENDED, model=Unresolved("TrainingRunNotFound", "there is none"))
     )
 
     assert summary(decision).stance is Stance.PAUSED

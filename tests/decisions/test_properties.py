@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import builders
 from builders import NOW, ImpossibleWorldError, make_run
+from pelagos.api import reasons
 from pelagos.decisions import dataset, model_service, training_run
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import Decision, Stance, summary
@@ -143,7 +144,7 @@ def training_runs(draw: st.DrawFn) -> training_run.Observed:
 @st.composite
 def model_services(draw: st.DrawFn) -> model_service.Observed:
     unresolved = st.builds(
-        model_service.Unresolved, st.just("TrainingRunNotFound"), st.just("spec.model: there is none"), st.booleans()
+        model_service.Unresolved, st.just("TrainingRunNotFound"), st.just("spec.model: there is none")
     )
     state = draw(st.none() | st.sampled_from(ServiceState))
     service = None
@@ -177,21 +178,26 @@ def check(decision: Decision, again: Decision, owned: tuple[str, ...]) -> None:
     for verdict in (*decision.verdicts, ready):
         assert CAMEL_CASE.fullmatch(verdict.reason), verdict
         assert verdict.type in {*owned, "Ready"}
+        assert (verdict.stance is Stance.WAITING) <= (reasons.state(verdict.reason) == "waiting"), verdict
         if verdict.stance is Stance.REFUSED:
+            assert reasons.state(verdict.reason) == "needs you", verdict
             assert NEXT_STEP.search(verdict.message) or verdict.reason in {"DiskFull", "FormatInvalid"}, verdict
     types = [verdict.type for verdict in decision.verdicts]
     assert len(types) == len(set(types)), types
     assert decision.recheck_after is None or 0 <= decision.recheck_after < 4e9
     if decision.recheck_after == 0:
         assert decision.effects, "looking again at once without having done anything is a hot loop"
-    if ready.stance in {Stance.PROGRESSING, Stance.FAILING, Stance.UNKNOWN}:
+    if ready.stance in {Stance.PROGRESSING, Stance.WAITING, Stance.FAILING, Stance.UNKNOWN}:
         assert decision.recheck_after is not None, "what is under way must be looked at again"
 
 
 def check_status(decision: Decision, owned: tuple[str, ...]) -> None:
     status = reporting.new_status({}, decision, owned, generation=3, now=NOW)
-    same = reporting.new_status(status, decision, owned, generation=3, now=NOW + timedelta(hours=1))
+    same = reporting.new_status(status, decision, owned, generation=3, now=NOW + timedelta(minutes=29))
     assert reporting.merge_patch(status, same) == {}, "an unchanged pass must write nothing"
+    late = reporting.new_status(status, decision, owned, generation=3, now=NOW + timedelta(hours=1))
+    later = reporting.new_status(late, decision, owned, generation=3, now=NOW + timedelta(hours=2))
+    assert reporting.merge_patch(late, later) == {}, "that a wait has become long is told once"
 
 
 @given(datasets())

@@ -24,7 +24,7 @@ def verdict_about(dataset: DatasetSeen, **changes: Any) -> Verdict:
 def test_a_dataset_that_is_not_there_yet_is_waited_for() -> None:
     verdict = verdict_about(DatasetSeen(exists=False, ready=False, message="", candidate=None))
 
-    assert (verdict.stance, verdict.reason) == (Stance.PROGRESSING, "DatasetNotFound")
+    assert (verdict.stance, verdict.reason) == (Stance.WAITING, "DatasetNotFound")
     assert verdict.message == 'spec.datasetRef.name: there is no Dataset "frames" in namespace default yet'
 
 
@@ -68,10 +68,10 @@ def test_a_pinned_version_is_used_though_the_dataset_is_not_ready() -> None:
     assert verdict_about(seen, spec=PINNED).stance is Stance.DONE
 
 
-def test_a_pinned_version_that_a_ready_dataset_does_not_have_is_refused_with_those_that_it_has() -> None:
+def test_a_pinned_version_that_a_ready_dataset_does_not_have_yet_is_waited_for_with_those_that_it_has() -> None:
     verdict = verdict_about(dataset_seen(candidate=None), spec=PINNED)
 
-    assert (verdict.stance, verdict.reason) == (Stance.REFUSED, "DatasetVersionUnknown")
+    assert (verdict.stance, verdict.reason) == (Stance.WAITING, "DatasetVersionUnknown")
     assert "spec.datasetRef.version" in verdict.message
     assert f"known: {VERSION}" in verdict.message
 

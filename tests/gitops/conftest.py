@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import builders
+import kstatus
 import simulation
-from pelagos.api import kinds, meta
+from pelagos.api import kinds
 from pelagos.ports.cluster import Resource
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation
 
@@ -72,6 +73,12 @@ def _miss_the_model(world: Simulation) -> None:
     world.run(60)
 
 
+def _serve_what_is_not_ours(world: Simulation) -> None:
+    world.create(kinds.MODEL_SERVICE, "detector", {"model": {"uri": "fake://objects/models/other/uid/package"}})
+    world.start()
+    world.run(60)
+
+
 def _delete_on_the_way(world: Simulation) -> None:
     simulation.apply_samples(world)
     world.start()
@@ -96,6 +103,7 @@ SCENES: dict[str, Callable[[Simulation], None]] = {
     "suspend": _suspend,
     "lose everything": _lose_everything,
     "miss the model": _miss_the_model,
+    "serve what is not ours": _serve_what_is_not_ours,
     "delete on the way": _delete_on_the_way,
     "be interrupted": _be_interrupted,
 }
@@ -110,7 +118,7 @@ def bodies() -> list[Body]:
             play(world)
             for history in world.auditor.seen.values():
                 for resource in history:
-                    found.setdefault(_summary(resource), body(resource))
+                    found.setdefault(_summary(resource), kstatus.body_of(resource))
     return list(found.values())
 
 
@@ -118,24 +126,3 @@ def _summary(resource: Resource) -> str:
     conditions = [(each["type"], each["status"], each["reason"]) for each in resource.status.get("conditions", ())]
     is_stale = resource.status.get("observedGeneration") != resource.generation
     return repr((resource.kind.kind, resource.deleting, is_stale, resource.spec.get("suspend"), sorted(conditions)))
-
-
-def body(resource: Resource) -> Body:
-    """As the API server would show it."""
-    metadata: Body = {
-        "name": resource.name,
-        "namespace": resource.namespace,
-        "uid": resource.uid,
-        "generation": resource.generation,
-    }
-    if resource.annotations:
-        metadata["annotations"] = dict(resource.annotations)
-    if resource.deleting:
-        metadata["deletionTimestamp"] = "2026-03-01T12:00:00Z"
-    return {
-        "apiVersion": meta.API_VERSION,
-        "kind": resource.kind.kind,
-        "metadata": metadata,
-        "spec": dict(resource.spec),
-        "status": dict(resource.status),
-    }

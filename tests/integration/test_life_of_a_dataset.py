@@ -69,11 +69,12 @@ async def test_the_api_server_keeps_every_field_of_status(site: Site) -> None:
     assert status["storageSeal"].startswith("v1:")
 
 
-async def test_a_missing_folder_stalls_and_heals_when_it_appears(site: Site) -> None:
+async def test_a_missing_folder_is_waited_for_until_it_appears(site: Site) -> None:
     await site.create("Dataset", "plankton", SPEC)
     body = await site.wait("Dataset", "plankton", has_reason("SourceNotFound"))
-    assert condition(body, "Stalled")["status"] == "True"
-    assert '"plankton" does not exist' in condition(body, "Ready")["message"]
+    assert condition(body, "Waiting")["status"] == "True"
+    assert not condition(body, "Stalled")
+    assert '"plankton" does not exist yet' in condition(body, "Ready")["message"]
 
     site.fakes.volumes.put("plankton/1.png")
 

@@ -173,11 +173,14 @@ async def test_a_dead_server_is_started_again(launched: Site) -> None:
     await launched.wait("ModelService", "detector", lambda body: body["status"].get("restarts") == 1 and is_ready(body))
 
 
-async def test_an_unknown_registered_model_stalls_and_heals_when_it_is_registered(launched: Site) -> None:
+async def test_an_unknown_registered_model_is_waited_for_until_it_is_registered(launched: Site) -> None:
     reference = {"model": {"registry": {"model": "plankton-detector", "alias": "champion"}}}
     await launched.create("ModelService", "champion", reference)
-    body = await launched.wait("ModelService", "champion", has_reason("ModelVersionNotFound"))
-    assert "no model plankton-detector with alias champion" in condition(body, "Stalled")["message"]
+    body = await launched.wait("ModelService", "champion", has_reason("TrainingRunNotReady"))
+    assert (
+        "no model plankton-detector with alias champion yet; TrainingRun detector"
+        in condition(body, "Ready")["message"]
+    )
 
     await succeed(launched, "training", trained())
     launched.fakes.registry.outage = False

@@ -254,6 +254,9 @@ async def incidents(well: Stage) -> Stage:
     """Everything goes wrong at once."""
     site, real = well.site, well.site.real
     await well.create("Dataset", "empty", {"source": {"volume": {"path": "nowhere"}}, "task": "Detection"})
+    await well.create(
+        "TrainingRun", "misfit", {"datasetRef": {"name": "plankton"}, "model": {"architecture": "mobilenet_v3_small"}}
+    )
     site.volumes.cursed.add("cursed")
     await well.create("Dataset", "cursed", {"source": {"volume": {"path": "cursed"}}, "task": "Detection"})
     await finish(well, await launch(well, "poor"), 0.31)
@@ -297,7 +300,8 @@ async def test_a_request_that_the_model_refuses_is_no_failure_of_the_service(wel
 
 
 INCIDENTS = {
-    "PelagosResourceStalled": {"kind": "Dataset", "name": "empty", "reason": "SourceNotFound"},
+    "PelagosResourceStalled": {"kind": "TrainingRun", "name": "misfit", "reason": "TaskMismatch"},
+    "PelagosResourceWaitsLong": {"kind": "Dataset", "name": "empty", "reason": "SourceNotFound"},
     "PelagosReconcileErrors": {"kind": "Dataset"},
     "PelagosGateFailed": {"namespace": "plankton", "name": "poor"},
     "PelagosTrainingWithoutProgress": {"namespace": "plankton", "name": "stuck"},
@@ -327,7 +331,8 @@ async def test_nothing_else_is_told(incidents: Stage) -> None:
 
 
 NAMED = {
-    ("PelagosResourceStalled", "empty"),
+    ("PelagosResourceStalled", "misfit"),
+    ("PelagosResourceWaitsLong", "empty"),
     ("PelagosGateFailed", "poor"),
     ("PelagosTrainingWithoutProgress", "stuck"),
     ("PelagosModelProbeFailing", "plankton-service"),

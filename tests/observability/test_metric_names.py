@@ -27,7 +27,7 @@ TYPES_WITH_UNIT = {
     "histogram": ("_seconds",),
     "counter": ("",),
     "gauge": (
-        *("_depth", "_resources", "_stalled", "_unnamed", "_reasons", "_gates"),
+        *("_depth", "_resources", "_stalled", "_waiting", "_unnamed", "_reasons", "_gates"),
         *("_ratio", "_seconds", "_info"),
         *("_leader", "_ready", "_correct", "_served"),
     ),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from pelagos.api import kinds
@@ -41,11 +42,12 @@ def test_they_are_counted_by_kind_and_ready(resource: Make) -> None:
     assert counts == {("Dataset", "True"): 2, ("Dataset", "False"): 1, ("TrainingRun", "Unknown"): 1}
 
 
-def test_stalled_ones_are_counted_for_every_kind_and_zero_is_told(resource: Make) -> None:
-    found = registry([resource(kinds.DATASET, conditions={"Ready": "False", "Stalled": "True"})])
+@pytest.mark.parametrize("state", ["Stalled", "Waiting"])
+def test_those_that_wait_are_counted_for_every_kind_and_zero_is_told(resource: Make, state: str) -> None:
+    found = registry([resource(kinds.DATASET, conditions={"Ready": "False", state: "True"})])
 
     for kind, want in (("Dataset", 1), ("TrainingRun", 0), ("ModelService", 0)):
-        assert found.get_sample_value("pelagos_resources_stalled", {"kind": kind}) == want
+        assert found.get_sample_value(f"pelagos_resources_{state.lower()}", {"kind": kind}) == want
 
 
 def test_the_progress_of_trainings_under_way_is_a_ratio(resource: Make) -> None:
@@ -94,16 +96,18 @@ def test_reasons_are_counted_by_kind(resource: Make) -> None:
     assert found == {("Dataset", "Queued"): 2, ("ModelService", "None"): 1}
 
 
-def test_a_resource_that_waits_for_a_person_is_named_with_since_when(resource: Make) -> None:
+@pytest.mark.parametrize("state", ["Stalled", "Waiting"])
+def test_a_resource_that_waits_is_named_with_since_when(resource: Make, state: str) -> None:
     stalled = {
-        "type": "Stalled",
+        "type": state,
         "status": "True",
         "reason": "SourceEmpty",
         "lastTransitionTime": "2026-01-01T00:01:00Z",
     }
     waits = replace(resource(kinds.DATASET, "empty"), status={"conditions": [stalled]})
 
-    found = values(registry([waits, resource(kinds.DATASET, "fine")]), "pelagos_resource_stalled_timestamp_seconds")
+    metric = f"pelagos_resource_{state.lower()}_timestamp_seconds"
+    found = values(registry([waits, resource(kinds.DATASET, "fine")]), metric)
 
     assert found == {("Dataset", "default", "empty", "SourceEmpty"): 1767225660}
 

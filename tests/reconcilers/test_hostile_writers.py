@@ -169,8 +169,7 @@ def test_without_its_key_the_operator_adopts_and_begins_nothing_and_says_so(worl
     world.run(20)
 
     for key in (FRAMES, DETECTOR):
-        assert world.ready(key)["reason"] == "AuthorityKeyMissing"
-        assert is_stalled(world, key)
+        assert world.condition(key, "Waiting")["reason"] == "AuthorityKeyMissing"
     assert (world.pipelines.submitted, world.tracking.created) == (0, 0)
 
     world.keys.known = kept
@@ -340,6 +339,17 @@ def test_a_name_stays_its_namespaces_when_its_versions_vanish_from_mlflow(world:
     assert training is not None
     theirs = world.cluster.create(kinds.TRAINING_RUN, "detector", training.spec, namespace="reef").key
     world.run_until(lambda: world.ready(theirs).get("reason") == "ModelOwnedElsewhere")
+    trained = [run.request.namespace for run in world.pipelines.runs.values() if run.request.flow == "training"]
+    assert trained == ["default"], "what could not be registered is not trained"
+
+
+def test_a_registry_that_is_away_keeps_nobody_from_training(world: Simulation) -> None:
+    world.registry.outage = True
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(lambda: world.ready(DETECTOR).get("reason") == "RegistryUnavailable")
+
+    assert world.condition(DETECTOR, "GatesPassed")["status"] == "True"
 
 
 PREFIXES = ["other", "..", "../other", "default/../other", "/", "a//b"]

@@ -98,21 +98,42 @@ def test_a_registered_model_is_found_by_alias_and_by_version(world: Simulation, 
 @pytest.mark.parametrize(
     ("which", "words"), [({"alias": "challenger"}, "alias challenger"), ({"version": "9"}, "version 9")], ids=str
 )
-def test_a_registered_model_that_is_not_there_is_refused_with_the_next_step(
+def test_a_registered_model_that_is_not_there_is_waited_for_with_the_next_step(
     world: Simulation, which: builders.Yaml, words: str
 ) -> None:
     register(world, **PACKAGE)
 
     found = serve(world, {"registry": {"model": "plankton", **which}})
 
-    assert (found["status"], found["reason"]) == ("False", "ModelVersionNotFound")
-    assert f"the registry has no model plankton with {words}. Register one, or correct the name" in found["message"]
+    assert (found["status"], found["reason"]) == ("Unknown", "ModelVersionNotFound")
+    assert f"the registry has no model plankton with {words} yet. Register one, or correct the name" in found["message"]
+
+
+def test_a_model_that_a_training_run_is_about_to_register_is_waited_for_in_its_words(world: Simulation) -> None:
+    world.make_pass(world.create(kinds.TRAINING_RUN, "later", builders.TRAINING_RUN))
+
+    found = serve(world, {"registry": {"model": "detector", "alias": "champion"}})
+
+    assert (found["status"], found["reason"]) == ("Unknown", "TrainingRunNotReady")
+    assert (
+        "alias champion yet; TrainingRun later, which registers it, is not Ready: spec.datasetRef" in found["message"]
+    )
+
+
+@pytest.mark.parametrize("register", [{"model": "another", "alias": "champion"}, {"model": "detector"}], ids=str)
+def test_a_training_run_that_registers_something_else_is_not_waited_for(world: Simulation, register: Any) -> None:
+    spec = builders.changed(builders.TRAINING_RUN, {"register": None}) | {"register": register}
+    world.make_pass(world.create(kinds.TRAINING_RUN, "later", spec))
+
+    found = serve(world, {"registry": {"model": "detector", "alias": "champion"}})
+
+    assert found["reason"] == "ModelVersionNotFound"
 
 
 def test_a_model_that_somebody_else_registered_has_no_package(world: Simulation) -> None:
     register(world)
 
-    assert serve(world, {"registry": {"model": "plankton", "alias": "champion"}})["reason"] == "ModelPackageMissing"
+    assert serve(world, {"registry": {"model": "plankton", "alias": "champion"}})["reason"] == "ModelPackageInvalid"
 
 
 def test_a_registry_that_is_away_is_waited_for(world: Simulation) -> None:
@@ -211,24 +232,32 @@ def test_a_stated_digest_that_contradicts_its_source_is_refused(world: Simulatio
     [
         ("s3://elsewhere/model", None, "is not in the object store (fake://objects)"),
         ("fake://objects/../secret", None, "is not in the object store"),
-        (URI, None, "there is no model package at"),
         (URI, "not JSON", "describes no package"),
         (URI, "[]", "describes no package"),
         (URI, "{}", "describes no package"),
         (URI, "[" * 100_000, "describes no package"),
         (URI, "x" * (5 << 20), "is larger than 4194304 bytes"),
-        (f"{URI}/", None, "spec.model.uri"),
     ],
 )
-def test_a_uri_that_leads_nowhere_is_refused(world: Simulation, uri: str, content: str | None, words: str) -> None:
+def test_a_uri_that_cannot_lead_to_a_package_is_refused(
+    world: Simulation, uri: str, content: str | None, words: str
+) -> None:
     if content is not None:
         world.objects.files["models/default/mine/package.json"] = content
 
     found = serve(world, {"uri": uri, "manifestSha256": hashlib.sha256((content or "").encode()).hexdigest()})
 
-    assert (found["status"], found["reason"]) == ("False", "ModelPackageMissing")
+    assert (found["status"], found["reason"]) == ("False", "ModelPackageInvalid")
     assert words in found["message"]
     assert found["message"].startswith("spec.model.uri: ")
+
+
+@pytest.mark.parametrize("uri", [URI, f"{URI}/"])
+def test_a_package_that_is_not_there_yet_is_waited_for(world: Simulation, uri: str) -> None:
+    found = serve(world, PINNED | {"uri": uri})
+
+    assert (found["status"], found["reason"]) == ("Unknown", "ModelPackageMissing")
+    assert found["message"].startswith("spec.model.uri: there is no model package at")
 
 
 def test_a_uri_with_a_slash_at_its_end_is_the_same_package(world: Simulation) -> None:
@@ -237,13 +266,13 @@ def test_a_uri_with_a_slash_at_its_end_is_the_same_package(world: Simulation) ->
     assert serve(world, PINNED | {"uri": f"{URI}/"})["message"] == "package mine"
 
 
-def test_a_package_that_the_server_refuses_stalls_the_service_and_is_looked_at_again(world: Simulation) -> None:
+def test_a_package_of_which_the_server_misses_files_is_waited_for(world: Simulation) -> None:
     world.objects.put("models/default/mine/package.json", DESCRIPTION)
     world.serving.missing.add(URI)
 
     serve(world, PINNED)
 
-    assert world.ready(Key("ModelService", "default", "detector"))["reason"] == "SystemRejected"
+    assert world.ready(Key("ModelService", "default", "detector"))["reason"] == "ModelPackageMissing"
 
 
 STRANGE = [

@@ -302,7 +302,7 @@ def test_a_change_of_ready_is_an_event_and_a_change_of_message_is_none(world: Si
     world.cluster.edit(frames, {"source": {"volume": {"path": "elsewhere"}}})
     world.make_pass(frames)
 
-    assert posted == [("Normal", "Submitting"), ("Warning", "SourceNotFound")]
+    assert posted == [("Normal", "Submitting"), ("Normal", "SourceNotFound")]
     assert [(event.severity, event.reason) for event in world.cluster.events] == posted
     assert "elsewhere" in world.ready(frames)["message"]
 
@@ -319,3 +319,15 @@ def test_weights_that_leave_the_volume_are_refused_in_the_words_of_the_rule(worl
 
 def _reconciler(key: Key) -> driver.Reconciler:
     return simulation.RECONCILERS[key.kind]
+
+
+def test_weights_that_are_not_there_yet_are_waited_for_and_nothing_is_started(world: Simulation) -> None:
+    simulation.apply_samples(world, training={"model": {"weights": {"path": "checkpoints/plankton.pt"}}})
+    world.start()
+    world.run_until(lambda: world.ready(DETECTOR).get("reason") == "CheckpointNotFound")
+
+    assert "spec.model.weights.path" in world.condition(DETECTOR, "Waiting")["message"]
+    assert world.tracking.created == 0
+
+    world.volumes.put("checkpoints/plankton.pt", "weights")
+    world.run_until(world.all_current)

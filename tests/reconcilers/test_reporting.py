@@ -34,6 +34,7 @@ def by_type(status: Any) -> dict[str, dict[str, Any]]:
         (Stance.DONE, "True", set()),
         (Stance.NOTED, "True", set()),
         (Stance.PROGRESSING, "Unknown", {"Reconciling"}),
+        (Stance.WAITING, "Unknown", {"Reconciling", "Waiting"}),
         (Stance.UNKNOWN, "Unknown", {"Reconciling"}),
         (Stance.FAILING, "False", {"Reconciling"}),
         (Stance.REFUSED, "False", {"Stalled"}),
@@ -73,6 +74,62 @@ def test_reconciling_and_stalled_go_when_they_no_longer_hold() -> None:
     before = report(("First", Stance.REFUSED))
 
     assert "Stalled" not in by_type(report(("First", Stance.DONE), previous=before))
+
+
+def test_since_when_something_is_waited_for_is_told_and_after_half_an_hour_in_words_too() -> None:
+    first = report(("First", Stance.WAITING))
+    soon = report(("First", Stance.WAITING), previous=first, later=29 * 60)
+    late = report(("First", Stance.WAITING), previous=soon, later=30 * 60)
+    over = report(("First", Stance.PROGRESSING), previous=late, later=40 * 60)
+    again = report(("First", Stance.WAITING), previous=over, later=50 * 60)
+
+    assert soon == first
+    assert {by_type(status)["Waiting"]["lastTransitionTime"] for status in (first, late)} == {"2026-03-01T12:00:00Z"}
+    for name in ("Ready", "Reconciling", "Waiting"):
+        assert by_type(late)[name]["message"].startswith(
+            "a message. Waited for since 2026-03-01T12:00:00Z: whoever should"
+        )
+    assert "Waiting" not in by_type(over)
+    assert by_type(again)["Ready"]["message"] == "a message"
+
+
+def announced(before: Any, *verdicts: tuple[str, Stance], later: float = 0) -> str:
+    """How loud the transition is told."""
+    after = report(*verdicts, previous=before, later=later)
+    listed = tuple(Verdict(name, stance, "Reason", "a message") for name, stance in verdicts)
+    news = reporting.announcement(before, after, Decision(listed))
+    return "not" if news is None else "Warning" if news.warns else "Normal"
+
+
+@pytest.mark.parametrize(
+    ("stance", "severity"),
+    [
+        (Stance.DONE, "Normal"),
+        (Stance.PROGRESSING, "Normal"),
+        (Stance.WAITING, "Normal"),
+        (Stance.PAUSED, "Normal"),
+        (Stance.FAILING, "Warning"),
+        (Stance.REFUSED, "Warning"),
+        (Stance.UNKNOWN, "Warning"),
+    ],
+)
+def test_only_what_nobody_planned_is_a_warning(stance: Stance, severity: str) -> None:
+    before = report(("First", Stance.PROGRESSING), ("Second", Stance.PROGRESSING))
+
+    assert announced({}, ("First", stance)) == severity
+    assert announced(report(("First", stance), previous=before), ("First", stance)) == "not"
+
+
+def test_what_was_there_and_is_gone_is_a_warning_though_it_is_waited_for() -> None:
+    assert announced(report(("First", Stance.DONE)), ("First", Stance.WAITING)) == "Warning"
+
+
+def test_that_a_wait_has_become_long_is_told_once() -> None:
+    begun = report(("First", Stance.WAITING))
+    late = report(("First", Stance.WAITING), previous=begun, later=1800)
+
+    assert announced(begun, ("First", Stance.WAITING), later=1800) == "Warning"
+    assert announced(late, ("First", Stance.WAITING), later=3600) == "not"
 
 
 def test_fields_that_are_not_named_stay_and_none_removes() -> None:

@@ -71,12 +71,12 @@ def test_what_the_other_tenant_has_on_the_volume_is_not_there(world: Simulation,
     ready = attempt(world, kinds.DATASET, builders.changed(builders.DATASET, {"source": {"volume": {"path": path}}}))
 
     assert ready["reason"] == "SourceNotFound"
-    assert f'"{path}" does not exist on the data volume' in ready["message"]
+    assert f'"{path}" does not exist yet on the data volume' in ready["message"]
     assert "/bay)" in ready["message"]
 
 
 def test_another_tenants_dataset_cannot_be_trained_on(world: Simulation) -> None:
-    ready = attempt(world, kinds.TRAINING_RUN, builders.TRAINING_RUN)
+    ready = attempt(world, kinds.TRAINING_RUN, builders.changed(builders.TRAINING_RUN, {"register": None}))
 
     assert (ready["status"], ready["reason"]) == ("Unknown", "DatasetNotFound")
     assert 'there is no Dataset "frames" in namespace bay' in ready["message"]
@@ -179,7 +179,7 @@ def test_a_namespace_without_the_operators_rights_waits_with_its_reason_and_dist
 
     ready = attempt(world, kinds.DATASET, builders.DATASET)
 
-    assert (ready["status"], ready["reason"]) == ("False", "NamespaceNotAdmitted")
+    assert (ready["status"], ready["reason"]) == ("Unknown", "NamespaceNotAdmitted")
     assert world.ready(Key("ModelService", "reef", "detector"))["status"] == "True"
     world.tenants.unbound.clear()
     world.run_until(lambda: world.ready(Key("Dataset", "bay", "attack"))["status"] == "True", within=120)

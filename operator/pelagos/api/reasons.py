@@ -2,6 +2,10 @@
 
 Reasons of the data plane (a source that is empty, a checkpoint that is not one) are in its contract and pass through unchanged;
 they stand here too, because people meet them in the same place. A test holds that none is used that is not documented.
+
+The state of a reason is also what decisions go by. What is not there yet, and comes without anybody changing the resource, is
+``waiting``: another resource, the platform, a system or an upload brings it. What is there and cannot be used, or was there and is
+lost, ``needs you``.
 """
 
 from __future__ import annotations
@@ -9,7 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["done", "under way", "being healed", "needs you", "cannot be told", "paused", "for information"]
+State = Literal[
+    "done", "under way", "waiting", "being healed", "needs you", "cannot be told", "paused", "for information"
+]
 
 
 @dataclass(frozen=True)
@@ -47,18 +53,19 @@ ALL_KINDS = (
         "TenantRefused",
         "needs you",
         "What the platform says of the namespace cannot hold: a value that is not allowed, a prefix that another namespace has, or a "
-        "ConfigMap pelagos-config in the namespace, which is not read any more. What runs or serves stays as it is.",
+        "ConfigMap pelagos-config in the namespace, which is not read any more; or the namespace is the cluster's own. What runs or "
+        "serves stays as it is.",
         "Have the ConfigMap that the message names corrected (pelagos-tenant-<namespace> in the operator's namespace).",
     ),
     Reason(
         "NamespaceNotAdmitted",
-        "needs you",
-        "The operator has no rights in the namespace, since nobody has made it a tenant. Other namespaces are not touched by that.",
-        "Have the RoleBinding made with the command in the message; it is looked at every few seconds.",
+        "waiting",
+        "The operator has no rights in the namespace, since nobody has made it a tenant yet. Other namespaces are not touched by that.",
+        "Have the RoleBinding made with the command in the message.",
     ),
     Reason(
         "AuthorityKeyMissing",
-        "needs you",
+        "waiting",
         "The operator has no key to seal with, so that it believes nothing outside of Kubernetes and begins nothing new. What is served stays served.",
         "Bring the key back from your backup, or make one: see the backup section of docs/operating.md.",
     ),
@@ -101,6 +108,12 @@ ALL_KINDS = (
         "What is to be said of the resource does not fit into it: an object may have about 1.5 MB. What runs goes on.",
         "Shorten spec and annotations of the resource, or divide it.",
     ),
+    Reason(
+        "BucketNotFound",
+        "waiting",
+        "The object storage has no such bucket yet.",
+        "Have it made, or PELAGOS_OBJECTS_URI or PELAGOS_DATA_URI of the operator corrected.",
+    ),
     Reason("SystemRejected", "needs you", "A system that is needed refused the request.", "Follow the message."),
     Reason(
         "InternalError",
@@ -111,7 +124,7 @@ ALL_KINDS = (
     Reason(
         "DeletionBlocked",
         "being healed",
-        "The resource is being deleted, and a system where it must clean up does not answer, or a run is still being ended.",
+        "The resource is being deleted, and a system where it must clean up does not answer.",
     ),
     Reason(
         "CleanUpAbandoned",
@@ -140,9 +153,9 @@ DATASET = (
     Reason("VersionReady", "done", "The newest version can be trained on."),
     Reason(
         "SourceNotFound",
-        "needs you",
-        "The folder that the source names does not exist.",
-        "Put the images there, or correct the path; it is looked at every few seconds.",
+        "waiting",
+        "The folder that the source names does not exist yet.",
+        "Put the images there, or correct the path.",
     ),
     Reason(
         "SourceRejected",
@@ -156,7 +169,7 @@ DATASET = (
         "The account that the operator or a step runs under may not read a file or folder of the source.",
         "Give it the right to read them (chmod -R a+rX).",
     ),
-    Reason("SourceEmpty", "needs you", "The source holds no images.", "Put images there."),
+    Reason("SourceEmpty", "waiting", "The source holds no images yet.", "Put images there, or correct the path."),
     Reason(
         "FormatNotRecognised",
         "needs you",
@@ -221,13 +234,13 @@ DATASET = (
 )
 
 TRAINING_RUN = (
-    Reason("DatasetNotFound", "under way", "The Dataset does not exist yet.", "Create it."),
+    Reason("DatasetNotFound", "waiting", "The Dataset does not exist yet.", "Create it, or name another."),
     Reason("DatasetNotReady", "under way", "The Dataset is not Ready yet.", "See its own message."),
     Reason(
         "DatasetVersionUnknown",
-        "needs you",
-        "The Dataset has no such version.",
-        "Name one of its status.versions in a new TrainingRun.",
+        "waiting",
+        "The Dataset has no such version: its source may come to have that content, or had it too long ago.",
+        "Bring the source to that content, or name one of its status.versions in a new TrainingRun.",
     ),
     Reason("VersionFrozen", "done", "The dataset version is resolved and will not change."),
     Reason(
@@ -272,9 +285,15 @@ TRAINING_RUN = (
         "Find out who, then set the annotation pelagos.dev/retry to a new value; what was altered is made anew.",
     ),
     Reason(
+        "CheckpointNotFound",
+        "waiting",
+        "model.weights names a file that is not on the data volume yet. Nothing is started before it is there.",
+        "Put the file there, or name another in a new TrainingRun.",
+    ),
+    Reason(
         "CheckpointInvalid",
         "needs you",
-        "model.weights is missing, is no checkpoint of this architecture, or has another sha256.",
+        "model.weights is no checkpoint of this architecture, has another sha256, or has gone since the run was started.",
         "Replace the file; that alone starts another attempt.",
     ),
     Reason(
@@ -331,21 +350,32 @@ MODEL_SERVICE = (
     Reason("Resolved", "done", "It is clear which model is served."),
     Reason(
         "TrainingRunNotFound",
-        "under way",
+        "waiting",
         "The TrainingRun does not exist yet. What is served already stays served.",
-        "Create it.",
+        "Create it, or name another.",
     ),
-    Reason("TrainingRunNotReady", "under way", "The TrainingRun is not Ready yet.", "See its own message."),
+    Reason(
+        "TrainingRunNotReady",
+        "under way",
+        "The TrainingRun, or the one that registers the model, is not Ready yet.",
+        "See its own message.",
+    ),
     Reason(
         "ModelVersionNotFound",
-        "needs you",
-        "The registry has no such model, alias or version.",
-        "Register one, or correct the name; it is looked at every few seconds.",
+        "waiting",
+        "The registry has no such model, alias or version yet, and no TrainingRun of the namespace is about to register it.",
+        "Register one, or correct the name.",
     ),
     Reason(
         "ModelPackageMissing",
+        "waiting",
+        "There is no model package, or not all of it, where the reference points to yet.",
+        "Put it there, or correct the reference; train or export the model again when it was deleted.",
+    ),
+    Reason(
+        "ModelPackageInvalid",
         "needs you",
-        "There is no model package where the reference points to.",
+        "The reference leads out of the object store, to a registered version without a package, or to what is no package.",
         "Follow the message.",
     ),
     Reason(
@@ -385,8 +415,14 @@ MODEL_SERVICE = (
         "Correct spec.model; a new model is loaded by itself.",
     ),
     Reason(
+        "ServingNotInstalled",
+        "waiting",
+        "The cluster does not have yet what the chosen serving engine needs: KServe, or its runtime.",
+        "Have it installed, or another engine chosen (PELAGOS_SERVING_ENGINE).",
+    ),
+    Reason(
         "WaitingForCluster",
-        "being healed",
+        "waiting",
         "The cluster cannot start the server yet: its image is missing, no node has room, or a quota is used up.",
         "Follow the message: it is the cluster's own.",
     ),
@@ -411,6 +447,14 @@ MODEL_SERVICE = (
 TABLES = {"All kinds": ALL_KINDS, "Dataset": DATASET, "TrainingRun": TRAINING_RUN, "ModelService": MODEL_SERVICE}
 
 
+_STATES: dict[str, State] = {reason.name: reason.state for table in TABLES.values() for reason in table}
+
+
 def documented() -> frozenset[str]:
     """Names of all reasons."""
-    return frozenset(reason.name for table in TABLES.values() for reason in table)
+    return frozenset(_STATES)
+
+
+def state(name: str) -> State:
+    """In which state a reason leaves the resource; one that is not known needs a person."""
+    return _STATES.get(name, "needs you")

@@ -99,7 +99,7 @@ def _mark(status: str) -> Text:
 def _conditions(status: Mapping[str, Any]) -> Text:
     text = Text()
     for entry in status.get("conditions", ()):
-        if entry["type"] not in {"Ready", "Reconciling", "Stalled"}:
+        if entry["type"] not in {"Ready", "Reconciling", "Stalled", "Waiting"}:
             symbol, colour = MARKS[entry["status"]]
             text.append(f"{symbol} ", style=colour).append(f"{entry['type']}\n")
     text.rstrip()

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pelagos.decisions.reports import Report
-from pelagos.decisions.verdicts import Stance, Verdict
+from pelagos.decisions.verdicts import Stance, Verdict, obstacle
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 
 if TYPE_CHECKING:
@@ -164,12 +164,8 @@ def _refusal(aspect: str, run: PipelineRun, failure: Mapping[str, object]) -> Ve
     message = str(
         failure.get("message") or f"the pipeline refused its inputs and did not say why; its log is at {run.url}"
     )
-    return Verdict(
-        aspect,
-        Stance.REFUSED,
-        str(failure.get("reason", "PipelineFailed")),
-        f"{field}: {message}" if field else message,
-    )
+    reason = str(failure.get("reason", "PipelineFailed"))
+    return obstacle(aspect, reason, f"{field}: {message}" if field else message)
 
 
 def _doubtful(aspect: str, report: Report) -> Verdict:

@@ -13,7 +13,7 @@ from pelagos.decisions import attempts, bounds, digests, durations, judging, lim
 from pelagos.decisions.effects import CancelRun, Effect, KeepRecord, SubmitRun
 from pelagos.decisions.placing import place
 from pelagos.decisions.reports import Recording, Report
-from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.decisions.verdicts import Decision, Stance, Verdict, obstacle
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.volumes import Fingerprint
@@ -90,6 +90,10 @@ def decide(seen: Observed) -> Decision:
         return _refuse(Verdict(SOURCE_RESOLVED, Stance.REFUSED, "SourceRejected", seen.source_error), stale)
     if seen.fingerprint is None:
         return _refuse(_source_missing(seen), stale)
+    if seen.fingerprint.files == 0:
+        path = seen.spec.source.volume.path
+        message = f'spec.source.volume.path: "{path}" holds no files yet ({seen.data_root}). Put the images there'
+        return _refuse(obstacle(SOURCE_RESOLVED, "SourceEmpty", message), stale)
     return _prepare(seen, seen.fingerprint, stale)
 
 
@@ -192,10 +196,10 @@ def _describe(result: Any) -> str:
 def _source_missing(seen: Observed) -> Verdict:
     path = seen.spec.source.volume.path
     message = (
-        f'spec.source.volume.path: "{path}" does not exist on the data volume ({seen.data_root}). '
+        f'spec.source.volume.path: "{path}" does not exist yet on the data volume ({seen.data_root}). '
         "Put the images there, or correct the path; this is looked at again every few seconds"
     )
-    return Verdict(SOURCE_RESOLVED, Stance.REFUSED, "SourceNotFound", message)
+    return obstacle(SOURCE_RESOLVED, "SourceNotFound", message)
 
 
 def _refuse(verdict: Verdict, stale: tuple[Effect, ...]) -> Decision:

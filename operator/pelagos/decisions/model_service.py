@@ -10,7 +10,7 @@ from pelagos.api.model_service import ModelServiceSpec
 from pelagos.decisions import digests, durations, limits, rules
 from pelagos.decisions.effects import ApplyService, Effect, RemoveService, RestartService
 from pelagos.decisions.placing import place
-from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.decisions.verdicts import Decision, Stance, Verdict, obstacle
 from pelagos.ports.serving import ProbeResult, Scaling, ServiceSeen, ServiceState, ServiceWant, scaled
 from pelagos.ports.tenants import Tenant
 
@@ -39,11 +39,10 @@ class ResolvedModel:
 
 @dataclass(frozen=True)
 class Unresolved:
-    """Why there is no model to serve: ``refused`` when a person must change something."""
+    """Why there is no model to serve; the reason says whether it is waited for, or a person must change something."""
 
     reason: str
     message: str
-    refused: bool
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,7 @@ def decide(seen: Observed) -> Decision:
         return _suspended(effects)
     if isinstance(seen.model, ResolvedModel):
         return _serve(seen, seen.model, Verdict(MODEL_RESOLVED, Stance.DONE, "Resolved", seen.model.source))
-    stance = Stance.REFUSED if seen.model.refused else Stance.PROGRESSING
-    verdict = Verdict(MODEL_RESOLVED, stance, seen.model.reason, seen.model.message)
+    verdict = obstacle(MODEL_RESOLVED, seen.model.reason, seen.model.message)
     if seen.last_model is None or seen.service is None:
         return Decision((verdict,), recheck_after=MODEL_POLL)
     # What is served stays served while its reference is away: users of the endpoint come first.
@@ -163,10 +161,7 @@ def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tupl
         return Verdict(MODEL_LOADED, Stance.REFUSED, "ModelLoadFailed", message), (), MODEL_POLL
     if service.state is ServiceState.WAITING:
         # Only the cluster, or a person, can make room; starting it anew would change nothing.
-        waiting = Verdict(
-            MODEL_LOADED, Stance.FAILING, "WaitingForCluster", service.message or "no node has taken it yet"
-        )
-        return waiting, (), WATCH
+        return obstacle(MODEL_LOADED, "WaitingForCluster", service.message or "no node has taken it yet"), (), WATCH
     if service.state is ServiceState.STARTING:
         if seen.now - service.changed_at > LOAD_TIMEOUT:
             verdict = Verdict(
@@ -198,7 +193,7 @@ def _idle(resolved: Verdict, status: dict[str, Any]) -> Decision:
         message = (
             "no replica runs, and no answer of this version is known to be right; the next request starts and proves it"
         )
-        unproven = Verdict(PROBED, Stance.UNKNOWN, "NotProven", message)
+        unproven = obstacle(PROBED, "NotProven", message)
         return Decision((resolved, unproven), (), status, WATCH)
     loaded = Verdict(MODEL_LOADED, Stance.NOTED, "ScaledToZero", "no replica runs; the next request starts one")
     ready = Verdict("Ready", Stance.DONE, "ScaledToZero", "idle; the next request starts a replica")

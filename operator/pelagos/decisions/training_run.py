@@ -22,7 +22,7 @@ from pelagos.decisions.effects import (
 )
 from pelagos.decisions.placing import place
 from pelagos.decisions.reports import Recording, Report
-from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.decisions.verdicts import Decision, Stance, Verdict, obstacle
 from pelagos.ports import registry, tracking
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
 from pelagos.ports.tenants import Tenant
@@ -36,6 +36,8 @@ SUCCEEDED = "Succeeded"
 CONDITIONS = (DATASET_READY, TRACKED, EVALUATED, GATES_PASSED, REGISTERED, SUCCEEDED)
 
 DATASET_POLL = 15.0
+STUCK = (Stance.REFUSED, Stance.WAITING)
+"""What others must bring or correct is looked at every few seconds."""
 OUTAGE_POLL = 5.0
 """Seconds between two looks at a tracking server or registry that does not answer."""
 DEADLINE_GRACE = 600
@@ -124,6 +126,8 @@ class Observed:
     """Namespaces that the model to register in belongs to; empty when it is nobody's."""
     outside: str = ""
     """Why the dataset version may not be read: it lies outside of the namespace's part of the store."""
+    weights_missing: bool = False
+    """Whether spec.model.weights names a file that is not there."""
     tracked_seal: str = ""
     """Of ``tracked``, under the present key."""
     storage_seal: str = ""
@@ -177,6 +181,9 @@ def decide(seen: Observed) -> Decision:
         return _refuse(seen, Verdict(DATASET_READY, Stance.REFUSED, "DatasetOutsideNamespace", seen.outside))
     if seen.spec.suspend and seen.report.result is None:
         return _suspend(seen)
+    futile = _futile(seen) if seen.run is None and seen.report.result is None else None
+    if futile is not None:  # Before anything is made for it; further attempts are judged in _within_limits.
+        return Decision((futile,), recheck_after=DATASET_POLL)
     frozen = seen.frozen
     if frozen is None:
         verdict = _resolve(seen)
@@ -193,14 +200,16 @@ def _resolve(seen: Observed) -> Verdict:
     reference = seen.spec.dataset_ref
     if not seen.dataset.exists:
         message = f'spec.datasetRef.name: there is no Dataset "{reference.name}" in namespace {seen.namespace} yet'
-        return Verdict(DATASET_READY, Stance.PROGRESSING, "DatasetNotFound", message)
+        return obstacle(DATASET_READY, "DatasetNotFound", message)
     if reference.version != "latest" and seen.dataset.candidate is None and seen.dataset.ready:
         known = ", ".join(seen.dataset.known_versions) or "none"
-        message = f"spec.datasetRef.version: {reference.version} is not a version of {reference.name}; known: {known}"
-        return Verdict(DATASET_READY, Stance.REFUSED, "DatasetVersionUnknown", message)
+        message = (
+            f"spec.datasetRef.version: {reference.version} is not a version of {reference.name} yet; known: {known}"
+        )
+        return obstacle(DATASET_READY, "DatasetVersionUnknown", message)
     if seen.dataset.candidate is None:
         message = f"Dataset {reference.name} is not Ready: {seen.dataset.message}"
-        return Verdict(DATASET_READY, Stance.PROGRESSING, "DatasetNotReady", message)
+        return obstacle(DATASET_READY, "DatasetNotReady", message)
     return _task_fits(seen, seen.dataset.candidate)
 
 
@@ -267,19 +276,38 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
         return _gates(seen, seen.report.result, (*before, outcome.verdict), effects, status)
     verdict = _with_progress(outcome.verdict, progress)
     verdicts = (*before, verdict, *_succeeded(verdict))
-    pause = outcome.recheck_after if verdict.stance is not Stance.REFUSED else judging.REFUSED_POLL
+    pause = outcome.recheck_after if verdict.stance not in STUCK else judging.REFUSED_POLL
     return Decision(verdicts, tuple(effects), status, pause)
 
 
 def _within_limits(seen: Observed, outcome: attempts.Outcome) -> attempts.Outcome:
     """No further attempt beyond what the namespace may have. What runs or waits was allowed when submitted, and stays."""
-    excess = _excess(seen)
+    excess, futile = _excess(seen), _futile(seen)
+    if futile is not None and outcome.attempt is not None:
+        return attempts.Outcome(replace(futile, type=EVALUATED), recheck_after=DATASET_POLL)
     if excess is None or not (outcome.withdraw or outcome.attempt is not None):
         return outcome
     message, stance = excess.message, Stance.REFUSED
     if outcome.withdraw:
         message, stance = f"{message}. The run that waits stays as it is", Stance.FAILING
     return attempts.Outcome(Verdict(EVALUATED, stance, excess.reason, message), recheck_after=DATASET_POLL)
+
+
+def _futile(seen: Observed) -> Verdict | None:
+    """Why a training cannot lead to anything, where that is known beforehand."""
+    weights = seen.spec.model.weights
+    if weights is not None and seen.weights_missing:
+        message = f'spec.model.weights.path: "{weights.path}" does not exist yet on the data volume. Put the file there'
+        return obstacle(EVALUATED, "CheckpointNotFound", message)
+    return _owned_elsewhere(seen)
+
+
+def _owned_elsewhere(seen: Observed) -> Verdict | None:
+    """That the model to register in belongs to others, as far as the registry could be asked."""
+    ours, register = {seen.namespace, *_sharing(seen.tenant)}, seen.spec.register_
+    if register is None or seen.version is not None or not seen.model_owners or seen.model_owners & ours:
+        return None
+    return obstacle(REGISTERED, "ModelOwnedElsewhere", OWNED_ELSEWHERE % register.model)
 
 
 def _excess(seen: Observed) -> limits.Excess | None:
@@ -354,8 +382,8 @@ def _register(
     if seen.tracked is None:
         lost = Verdict(REGISTERED, Stance.REFUSED, "TrackedRunMissing", TRACKED_RUN_MISSING)
         return Decision((*before, lost, *_succeeded(lost)), tuple(effects), status, judging.REFUSED_POLL)
-    if seen.model_owners.isdisjoint({seen.namespace, *_sharing(seen.tenant)}) and seen.model_owners:
-        owned = Verdict(REGISTERED, Stance.REFUSED, "ModelOwnedElsewhere", OWNED_ELSEWHERE % seen.spec.register_.model)
+    owned = _owned_elsewhere(seen)
+    if owned is not None:
         return Decision((*before, owned, *_succeeded(owned)), tuple(effects), status, judging.REFUSED_POLL)
     want = _version_want(seen, seen.spec.register_, seen.tracked, model)
     registering = Verdict(REGISTERED, Stance.PROGRESSING, "Registering", f"registering {want.model}")
@@ -463,7 +491,7 @@ def _tracked_outcome(seen: Observed, outcome: attempts.Outcome) -> list[Effect]:
     want = tracking.Outcome.RUNNING
     if outcome.succeeded:
         want = tracking.Outcome.FINISHED
-    elif outcome.verdict.stance is Stance.REFUSED:
+    elif outcome.verdict.stance in STUCK:
         want = tracking.Outcome.KILLED if outcome.verdict.reason == "DeadlineExceeded" else tracking.Outcome.FAILED
     resealed: list[Effect] = []
     if seen.tracked.tags.get(tracking.SEAL_TAG, "") != seen.tracked_seal:

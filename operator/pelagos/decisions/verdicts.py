@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from pelagos.api import reasons
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,6 +21,8 @@ class Stance(Enum):
     """Holds."""
     PROGRESSING = "Progressing"
     """On the way, by itself."""
+    WAITING = "Waiting"
+    """Not possible yet: somebody else brings what is missing, and nobody need change the resource for it."""
     FAILING = "Failing"
     """Broken, and being healed without anybody's help."""
     REFUSED = "Refused"
@@ -46,6 +50,18 @@ class Verdict:
         return self.stance not in {Stance.DONE, Stance.NOTED}
 
 
+_TOLD: Mapping[reasons.State, Stance] = {
+    "under way": Stance.PROGRESSING,
+    "waiting": Stance.WAITING,
+    "cannot be told": Stance.UNKNOWN,
+}
+
+
+def obstacle(aspect: str, reason: str, message: str) -> Verdict:
+    """The verdict that something stands in the way, as the table of reasons says of what kind it is."""
+    return Verdict(aspect, _TOLD.get(reasons.state(reason), Stance.REFUSED), reason, message)
+
+
 @dataclass(frozen=True)
 class Decision:
     """What must hold next.
@@ -64,7 +80,7 @@ class Decision:
 
 def summary(decision: Decision) -> Verdict:
     """Ready: the first aspect that stands in the way, else the decision's own word."""
-    order = (Stance.PAUSED, Stance.REFUSED, Stance.FAILING, Stance.UNKNOWN, Stance.PROGRESSING)
+    order = (Stance.PAUSED, Stance.REFUSED, Stance.FAILING, Stance.UNKNOWN, Stance.WAITING, Stance.PROGRESSING)
     for stance in order:
         for verdict in decision.verdicts:
             if verdict.stance is stance:

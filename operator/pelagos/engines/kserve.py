@@ -28,6 +28,7 @@ SYSTEM = "KServe"
 NO_KSERVE = (
     f"this cluster has no {kserve_objects.API_VERSION}: install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
 )
+NOT_INSTALLED = "ServingNotInstalled"
 NO_RUNTIME = f"there is no runtime {RUNTIME}: kubectl apply -k manifests/overlays/kserve"
 _INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecognized", "InvalidPredictorSpec"})
 
@@ -51,9 +52,9 @@ class Kserve(ClusterServing):
     async def build(self, want: ServiceWant, config: str) -> list[Piece]:
         """See ClusterServing."""
         if not await self._cluster.serves(INFERENCE_SERVICES):
-            raise RejectedError(SYSTEM, NO_KSERVE)
+            raise RejectedError(SYSTEM, NO_KSERVE, reason=NOT_INSTALLED)
         if not await self._has_runtime(want.namespace):
-            raise RejectedError(SYSTEM, NO_RUNTIME)
+            raise RejectedError(SYSTEM, NO_RUNTIME, reason=NOT_INSTALLED)
         policy = network_policy(want, self._options, kserve_objects.name_of(want))
         return [(POLICIES, policy), (INFERENCE_SERVICES, kserve_objects.inference_service(want, config, self._options))]
 
@@ -134,8 +135,9 @@ def _failure(status: Mapping[str, Any], view: View) -> Told | None:
     info = model.get("lastFailureInfo") or {}
     reason, message = str(info.get("reason", "")), str(info.get("message", ""))
     if model.get("transitionStatus") == "InvalidSpec" and reason in _INVALID:
-        remedy = f". {NO_RUNTIME}" if reason == "RuntimeNotRecognized" else ""
-        return Told(done=False, state=ServiceState.LOAD_FAILED, message=f"{reason}: {message}{remedy}")
+        if reason == "RuntimeNotRecognized":  # Whoever installs it need not touch this endpoint.
+            return Told(done=False, state=ServiceState.WAITING, message=f"{reason}: {message}. {NO_RUNTIME}")
+        return Told(done=False, state=ServiceState.LOAD_FAILED, message=f"{reason}: {message}")
     target = (model.get("states") or {}).get("targetModelState")
     if target == "FailedToLoad" and not view.pods:
         message = model_server_pods.why(info) if info else "KServe gives no reason"

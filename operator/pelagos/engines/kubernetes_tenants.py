@@ -107,7 +107,7 @@ class KubernetesTenants:
         until = self._clock() + self._kept
         if re.match(conventions.SYSTEM_NAMESPACES, namespace):
             message = f"the namespace {namespace} is the cluster's own, and never a tenant; use another one"
-            return until, _Refusal(message, NOT_ADMITTED)
+            return until, _Refusal(message)
         answer = await self._api.get(f"/api/v1/namespaces/{namespace}/configmaps/{conventions.RETIRED}")
         if answer.status == 404:
             return until, None

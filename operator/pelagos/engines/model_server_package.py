@@ -78,7 +78,6 @@ class Packages:
     async def _file(self, path: str, name: str) -> bytes:
         content = await self._objects.read_bytes(f"{path}/{name}", limit=LARGEST[name])
         if content is None:
-            raise RejectedError(
-                "model package", f"{self._objects.uri(f'{path}/{name}')} is missing. Was the package deleted?"
-            )
+            message = f"{self._objects.uri(f'{path}/{name}')} is missing. Was the package deleted?"
+            raise RejectedError("model package", message, reason="ModelPackageMissing")
         return content

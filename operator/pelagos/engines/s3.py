@@ -226,9 +226,10 @@ class Prefix:
         said = " ".join(part for part in (f"HTTP {status}" if status else "", code) if part)
         if code == "NoSuchBucket" or (status == 404 and not code):
             message = "there is no such bucket; create it, or correct PELAGOS_OBJECTS_URI or PELAGOS_DATA_URI"
-        elif code in _NOT_NOW:
+            return RejectedError(self._system, f"{self._where}: {message}", reason="BucketNotFound")
+        if code in _NOT_NOW:
             return OutageError(self._system, f"{self._where}: {doing}: {said}")
-        elif status in (401, 403):
+        if status in (401, 403):
             message = (
                 f"access is refused ({said}) while {doing}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the operator,"
                 " and what they allow in this bucket"

@@ -196,7 +196,8 @@ def _opened(package: Path, name: str) -> Iterator[BufferedReader]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         hint = ". Was the package deleted?" if name == DESCRIPTION else f"; {model_package.AGAIN}"
-        raise _rejected(f"{path} cannot be read: {error.strerror}{hint}") from error
+        reason = "ModelPackageMissing" if isinstance(error, FileNotFoundError) else "SystemRejected"
+        raise _rejected(f"{path} cannot be read: {error.strerror}{hint}", reason) from error
     with os.fdopen(descriptor, "rb") as file:
         seen = os.fstat(descriptor)
         if not stat.S_ISREG(seen.st_mode):
@@ -212,5 +213,5 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _rejected(message: str) -> RejectedError:
-    return RejectedError("model package", message)
+def _rejected(message: str, reason: str = "SystemRejected") -> RejectedError:
+    return RejectedError("model package", message, reason=reason)

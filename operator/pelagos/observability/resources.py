@@ -37,6 +37,12 @@ NAMED = ("namespace", "name")
 READY = Family("pelagos_resources", "Resources by kind and state of Ready.", ("kind", "ready"))
 REASONS = Family("pelagos_resource_reasons", "Resources by kind and reason of Ready.", ("kind", "reason"))
 STALLED = Family("pelagos_resources_stalled", "Resources that wait for a person.", ("kind",))
+WAITING = Family("pelagos_resources_waiting", "Resources that wait for something that is not there yet.", ("kind",))
+WAITING_SINCE = Family(
+    "pelagos_resource_waiting_timestamp_seconds",
+    "Since when a resource waits for something that is not there yet; only of those that wait.",
+    ("kind", *NAMED, "reason"),
+)
 STALLED_SINCE = Family(
     "pelagos_resource_stalled_timestamp_seconds",
     "When a resource came to wait for a person; only of those that wait.",
@@ -70,6 +76,8 @@ FAMILIES = (
     REASONS,
     STALLED,
     STALLED_SINCE,
+    WAITING,
+    WAITING_SINCE,
     PROGRESS,
     LAST_PROGRESS,
     GATES,
@@ -123,7 +131,8 @@ class ResourceCollector(Collector):
         _count(resources, samples)
         running: dict[str, _Epoch] = {}
         for resource in resources:
-            _stalled(resource, samples)
+            _since(resource, "Stalled", samples[STALLED_SINCE])
+            _since(resource, "Waiting", samples[WAITING_SINCE])
             if resource.kind is kinds.TRAINING_RUN:
                 self._training(resource, samples, running)
             elif resource.kind is kinds.MODEL_SERVICE:
@@ -187,29 +196,32 @@ class _Samples:
 def _count(resources: Iterable[Resource], samples: Mapping[Family, _Samples]) -> None:
     states: Tally[tuple[str, str]] = Tally()
     reasons: Tally[tuple[str, str]] = Tally()
+    stalled: Tally[str] = Tally()
     waiting: Tally[str] = Tally()
     gates: Tally[str] = Tally()
     for resource in resources:
         kind, ready = resource.kind.kind, _condition(resource, "Ready")
         states[kind, str(ready.get("status", "Unknown"))] += 1
         reasons[kind, str(ready.get("reason", "None"))] += 1
-        waiting[kind] += _condition(resource, "Stalled").get("status") == "True"
+        stalled[kind] += _condition(resource, "Stalled").get("status") == "True"
+        waiting[kind] += _condition(resource, "Waiting").get("status") == "True"
         gates.update("passed" if gate.get("passed") else "failed" for gate in resource.status.get("gates") or ())
     for labels, number in sorted(states.items()):
         samples[READY].add(labels, number)
     for labels, number in sorted(reasons.items()):
         samples[REASONS].add(labels, number)
     for known in kinds.KINDS:
-        samples[STALLED].add((known.kind,), waiting[known.kind])
+        samples[STALLED].add((known.kind,), stalled[known.kind])
+        samples[WAITING].add((known.kind,), waiting[known.kind])
     for outcome in ("passed", "failed"):
         samples[GATES].add((outcome,), gates[outcome])
 
 
-def _stalled(resource: Resource, samples: Mapping[Family, _Samples]) -> None:
-    stalled = _condition(resource, "Stalled")
-    if stalled.get("status") == "True":
-        labels = (resource.kind.kind, resource.namespace, resource.name, str(stalled.get("reason", "None")))
-        samples[STALLED_SINCE].add(labels, _unix(str(stalled.get("lastTransitionTime", ""))))
+def _since(resource: Resource, state: str, samples: _Samples) -> None:
+    condition = _condition(resource, state)
+    if condition.get("status") == "True":
+        labels = (resource.kind.kind, resource.namespace, resource.name, str(condition.get("reason", "None")))
+        samples.add(labels, _unix(str(condition.get("lastTransitionTime", ""))))
 
 
 def _condition(resource: Resource, name: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pelagos.api import kinds, meta
+from pelagos.api import kinds, meta, reasons
 from pelagos.api.dataset import DatasetSpec
 from pelagos.decisions import attempts, dataset
 from pelagos.decisions.reports import Recording, Report
@@ -64,6 +64,8 @@ class DatasetReconciler:
         try:
             fingerprint = await world.volumes.fingerprint(below(tenant, spec.source.volume.path))
         except RejectedError as error:
+            if reasons.state(error.reason) == "waiting":
+                raise
             source_error = f"spec.source.volume.path: {error}"
         run, name, digest, made = None, "", "", _Made()
         if fingerprint is not None:

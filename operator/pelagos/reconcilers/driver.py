@@ -13,7 +13,7 @@ import pydantic
 from pelagos.api import meta
 from pelagos.api.kinds import Kind
 from pelagos.decisions import effects
-from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
+from pelagos.decisions.verdicts import Decision, Stance, Verdict, obstacle, summary
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError, TooLargeError, UnfinishedError
@@ -197,25 +197,22 @@ async def _write(
         return
     world.cache.put_written(written)
     if announce:
-        await _announce(resource, status, world)
+        await _announce(resource, reporting.announcement(resource.status, status, decision), world)
 
 
-async def _announce(resource: Resource, status: dict[str, Any], world: World) -> None:
+async def _announce(resource: Resource, news: reporting.Announcement | None, world: World) -> None:
     """An event and a log line when Ready changes: on transitions only."""
-    before, after = reporting.ready_condition(resource.status), reporting.ready_condition(status)
-    if (before.get("status"), before.get("reason")) == (after["status"], after["reason"]):
+    if news is None:
         return
-    stalled = any(condition["type"] == "Stalled" for condition in status["conditions"])
-    warns = stalled or after["status"] == "False"
     logger.log(
-        logging.WARNING if warns else logging.INFO,
+        logging.WARNING if news.warns else logging.INFO,
         "%s: %s",
-        after["reason"],
-        after["message"],
+        news.reason,
+        news.message,
         extra={"kind": resource.kind.kind, "namespace": resource.namespace, "resource": resource.name},
     )
     await world.cluster.post_event(
-        resource, severity="Warning" if warns else "Normal", reason=after["reason"], message=after["message"]
+        resource, severity="Warning" if news.warns else "Normal", reason=news.reason, message=news.message
     )
 
 
@@ -224,6 +221,9 @@ async def _delete(reconciler: Reconciler, resource: Resource, world: World) -> P
         return Pass("gone", None)
     try:
         await forsaking.clean_up(reconciler.clean_up, resource, world)
+    except UnfinishedError as error:
+        await _report(reconciler, resource, _unfinished(error), world)
+        return Pass("progressing", None, failed=True)
     except (OutageError, RejectedError) as error:
         waiting = Verdict("Ready", Stance.FAILING, "DeletionBlocked", f"cleaning up waits: {error}")
         await _report(reconciler, resource, Decision((waiting,)), world)
@@ -255,14 +255,14 @@ def _outage(error: OutageError) -> Decision:
 
 
 def _rejected(error: RejectedError) -> Decision:
-    message = f"{error}. Correct the cause; it is looked at again every few seconds"
-    return Decision((Verdict("Ready", Stance.REFUSED, error.reason, message),), recheck_after=REJECTED_RETRY)
+    verdict = obstacle("Ready", error.reason, f"{error}. It is looked at again every few seconds")
+    if verdict.stance is Stance.REFUSED:
+        verdict = replace(verdict, message=f"{error}. Correct the cause; it is looked at again every few seconds")
+    return Decision((verdict,), recheck_after=REJECTED_RETRY)
 
 
 def _keyless(error: NoKeyError) -> Decision:
-    verdict = Verdict(
-        "Ready", Stance.REFUSED, "AuthorityKeyMissing", f"{error}. It is looked for again every few seconds"
-    )
+    verdict = obstacle("Ready", "AuthorityKeyMissing", f"{error}. It is looked for again every few seconds")
     return Decision((verdict,), recheck_after=REJECTED_RETRY)
 
 

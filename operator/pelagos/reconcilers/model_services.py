@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 from pelagos.api import kinds, meta
-from pelagos.api.model_service import ModelServiceSpec, ModelSource
+from pelagos.api.model_service import ModelServiceSpec, ModelSource, RegistryRef
 from pelagos.decisions import model_service
 from pelagos.decisions.model_service import ResolvedModel, Unresolved
 from pelagos.decisions.verdicts import Decision
@@ -77,7 +77,7 @@ async def _resolve(
             return _pinned(await _from_registry(resource.namespace, spec.model, tenant, world), spec)
         return await _from_uri(resource, spec.model, tenant, world)
     except OutageError as error:
-        return Unresolved("RegistryUnavailable", str(error), refused=False)
+        return Unresolved("RegistryUnavailable", str(error))
 
 
 def _pinned(found: ResolvedModel | Unresolved, spec: ModelServiceSpec) -> ResolvedModel | Unresolved:
@@ -89,13 +89,13 @@ def _pinned(found: ResolvedModel | Unresolved, spec: ModelServiceSpec) -> Resolv
         message = (
             f"spec.model.manifestSha256: {found.source} is the package {found.manifest_sha256}, and {stated} is stated"
         )
-        return Unresolved("ModelPackageUnpinned", f"{message}: correct it, or leave it out", refused=True)
+        return Unresolved("ModelPackageUnpinned", f"{message}: correct it, or leave it out")
     if not stated and not found.manifest_sha256:
         message = (
             f"spec.model: {found.source} does not say what its package must be, because it was made before packages were "
             "data alone: train or export the model again"
         )
-        return Unresolved("ModelPackageUnpinned", message, refused=True)
+        return Unresolved("ModelPackageUnpinned", message)
     return replace(found, manifest_sha256=stated or found.manifest_sha256)
 
 
@@ -110,7 +110,7 @@ def _stranger(field: str, uri: str, folder: str, world: World) -> Unresolved:
         f"{field}: {uri} is not below {world.objects.uri(folder)}, where the packages of this namespace are. "
         "A service serves models of its own namespace only: train the model there, or name a package of it"
     )
-    return Unresolved("ModelOutsideNamespace", message, refused=True)
+    return Unresolved("ModelOutsideNamespace", message)
 
 
 def _is_ours(uri: str, namespace: str, tenant: Tenant, world: World) -> bool:
@@ -125,12 +125,12 @@ def _from_training_run(resource: Resource, name: str, tenant: Tenant, world: Wor
         message = (
             f'spec.model.trainingRunRef.name: there is no TrainingRun "{name}" in namespace {resource.namespace} yet'
         )
-        return Unresolved("TrainingRunNotFound", message, refused=False)
+        return Unresolved("TrainingRunNotFound", message)
     ready = reporting.ready_condition(found.status)
     model = found.status.get("model")
     if ready.get("status") != "True" or not model:
         message = f"TrainingRun {name} is not Ready: {ready.get('message', 'it has no status yet')}"
-        return Unresolved("TrainingRunNotReady", message, refused=False)
+        return Unresolved("TrainingRunNotReady", message)
     if not _is_ours(model["uri"], resource.namespace, tenant, world):
         folder = packages(resource.namespace, tenant)
         return _stranger(f"status.model.uri of TrainingRun {name}", model["uri"], folder, world)
@@ -150,17 +150,20 @@ async def _from_registry(
             wanted = f"version {reference.version}"
             version = await world.registry.find_by_version(reference.model, reference.version or "")
     except RejectedError as error:
-        return Unresolved("RegistryRejected", f"spec.model.registry: {error}", refused=True)
+        return Unresolved("RegistryRejected", f"spec.model.registry: {error}")
     if version is None:
-        message = (
-            f"spec.model.registry: the registry has no model {reference.model} with {wanted}. "
-            "Register one, or correct the name; this is looked at again every few seconds"
-        )
-        return Unresolved("ModelVersionNotFound", message, refused=True)
+        lead = f"spec.model.registry: the registry has no model {reference.model} with {wanted} yet"
+        training = _registrant(namespace, reference, tenant, world)
+        if training is not None:
+            said = reporting.ready_condition(training.status).get("message", "it has no status yet")
+            message = f"{lead}; TrainingRun {training.name}, which registers it, is not Ready: {said}"
+            return Unresolved("TrainingRunNotReady", message)
+        message = f"{lead}. Register one, or correct the name; this is looked at again every few seconds"
+        return Unresolved("ModelVersionNotFound", message)
     uri, sha256 = version.tags.get(registry.PACKAGE_URI_TAG), version.tags.get(registry.ONNX_SHA256_TAG)
     if not uri or not sha256:
         message = f"spec.model.registry: {version.model} version {version.version} was not registered by a TrainingRun"
-        return Unresolved("ModelPackageMissing", message, refused=True)
+        return Unresolved("ModelPackageInvalid", message)
     # Tags of a registry can be written by whoever may write there: they open no other namespace, and vouch for nothing.
     owner = sealed_runs.namespace_of(world.authority, version)
     place = owner if owner in sharing(tenant) else namespace
@@ -170,9 +173,26 @@ async def _from_registry(
     manifest = version.tags.get(registry.MANIFEST_SHA256_TAG, "")
     if owner != place:
         if not source.manifest_sha256:
-            return Unresolved("ModelNotSealed", f"{found} {NOT_SEALED}", refused=True)
+            return Unresolved("ModelNotSealed", f"{found} {NOT_SEALED}")
         manifest = source.manifest_sha256  # Whoever wrote the spec says what it must be.
     return ResolvedModel(uri, sha256, manifest, f"{version.model} version {version.version}")
+
+
+def _registrant(namespace: str, wanted: RegistryRef, tenant: Tenant, world: World) -> Resource | None:
+    """The TrainingRun that is about to register what is asked for, in a namespace that we may serve from."""
+    for found in world.cache.all():
+        register = found.spec.get("register")
+        if (
+            found.kind is kinds.TRAINING_RUN
+            and found.namespace in (namespace, *sharing(tenant))
+            and not found.deleting
+            and isinstance(register, dict)
+            and register.get("model") == wanted.model
+            and (wanted.alias is None or register.get("alias") == wanted.alias)
+            and reporting.ready_condition(found.status).get("status") != "True"
+        ):
+            return found
+    return None
 
 
 async def _from_uri(
@@ -182,15 +202,16 @@ async def _from_uri(
     path = world.objects.path(uri)
     if path is None:
         root = world.objects.uri("")
-        return _missing(f"{uri} is not in the object store ({root})")
+        return _invalid(f"{uri} is not in the object store ({root})")
     if not _is_ours(uri, resource.namespace, tenant, world):
         return _stranger("spec.model.uri", uri, packages(resource.namespace, tenant), world)
     try:
         content = await world.objects.read_bytes(f"{path}/package.json", limit=_LARGEST_DESCRIPTION)
     except RejectedError as error:
-        return _missing(str(error))
+        return _invalid(str(error))
     if content is None:
-        return _missing(f"there is no model package at {uri} (package.json is missing)")
+        message = f"spec.model.uri: there is no model package at {uri} yet (package.json is missing)"
+        return Unresolved("ModelPackageMissing", message)
     pin = source.manifest_sha256 or _known_manifest(resource, uri, world)
     if not pin:
         message = (
@@ -198,21 +219,19 @@ async def _from_uri(
             "there made it. Name the TrainingRun that did in spec.model.trainingRunRef, or set spec.model.manifestSha256 to the "
             "sha256 of the package.json that you trust (sha256sum package.json)"
         )
-        return Unresolved("ModelPackageUnpinned", message, refused=True)
+        return Unresolved("ModelPackageUnpinned", message)
     if (actual := hashlib.sha256(content).hexdigest()) != pin:
         message = f"spec.model.uri: {uri}/package.json has been altered, or is of another package: sha256 {actual}"
-        return Unresolved(
-            "ModelPackageAltered", f"{message} instead of {pin}; train or export the model again", refused=True
-        )
+        return Unresolved("ModelPackageAltered", f"{message} instead of {pin}; train or export the model again")
     try:
         onnx = json.loads(content)["onnxSha256"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        return _missing(f"{uri}/package.json describes no package")
+        return _invalid(f"{uri}/package.json describes no package")
     return ResolvedModel(uri, str(onnx), pin, f"package {uri.rsplit('/', 1)[-1][:12]}")
 
 
-def _missing(problem: str) -> Unresolved:
-    return Unresolved("ModelPackageMissing", f"spec.model.uri: {problem}", refused=True)
+def _invalid(problem: str) -> Unresolved:
+    return Unresolved("ModelPackageInvalid", f"spec.model.uri: {problem}")
 
 
 def _known_manifest(resource: Resource, uri: str, world: World) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from pelagos.api.text import shown, shown_in
@@ -13,6 +14,7 @@ from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
 _STATUS = {
     Stance.DONE: "True",
     Stance.PROGRESSING: "Unknown",
+    Stance.WAITING: "Unknown",
     Stance.UNKNOWN: "Unknown",
     Stance.FAILING: "False",
     Stance.REFUSED: "False",
@@ -21,7 +23,11 @@ _STATUS = {
 }
 _FOR_SHOW = ("classes", "warnings", "excluded")
 """Status fields with words of those who supplied data. What the operator reads back itself stays as it is."""
-_UNDER_WAY = frozenset({Stance.PROGRESSING, Stance.FAILING, Stance.UNKNOWN})
+_UNDER_WAY = frozenset({Stance.PROGRESSING, Stance.WAITING, Stance.FAILING, Stance.UNKNOWN})
+_UNPLANNED = frozenset({Stance.REFUSED, Stance.FAILING, Stance.UNKNOWN})
+_PATIENCE_LOST = ". Waited for since "
+LONG = timedelta(minutes=30)
+"""What is waited for longer may never come: its name may be wrong. PelagosResourceWaitsLong says the same."""
 
 
 def new_status(
@@ -29,26 +35,38 @@ def new_status(
 ) -> dict[str, Any]:
     """The whole status after ``decision``; equal to ``previous`` when nothing changed.
 
-    Ready comes first; Reconciling and Stalled are there only while True; every owned condition is there, Unknown when not judged.
+    Ready comes first; Reconciling, Stalled and Waiting are there only while True; every owned condition is there, Unknown when it
+    was not judged.
     """
     status = {**previous, **decision.status}
     status |= {key: shown_in(status[key]) for key in _FOR_SHOW if key in status}
     status = {key: value for key, value in status.items() if value is not None}
     status["observedGeneration"] = generation
     known = {condition["type"]: condition for condition in previous.get("conditions", ())}
-    status["conditions"] = [
-        _condition(verdict, known.get(verdict.type), generation, now) for verdict in _verdicts(decision, owned)
-    ]
+    verdicts = _verdicts(decision, owned, _patience_lost(known.get("Waiting"), now))
+    status["conditions"] = [_condition(verdict, known.get(verdict.type), generation, now) for verdict in verdicts]
     return status
 
 
-def _verdicts(decision: Decision, owned: Sequence[str]) -> list[Verdict]:
+def _patience_lost(waiting: Mapping[str, Any] | None, now: datetime) -> str:
+    """What is said of a wait that has become long; empty before."""
+    if waiting is None or now - datetime.fromisoformat(waiting["lastTransitionTime"]) < LONG:
+        return ""
+    since = waiting["lastTransitionTime"]
+    return f"{_PATIENCE_LOST}{since}: whoever should bring it may have failed, or what is named may be wrong"
+
+
+def _verdicts(decision: Decision, owned: Sequence[str], patience_lost: str) -> list[Verdict]:
     ready = summary(decision)
+    if ready.stance is Stance.WAITING:
+        ready = replace(ready, message=ready.message.rstrip(".") + patience_lost)
     verdicts = [ready]
     if ready.stance in _UNDER_WAY:
         verdicts.append(Verdict("Reconciling", Stance.DONE, ready.reason, ready.message))
     if ready.stance is Stance.REFUSED:
         verdicts.append(Verdict("Stalled", Stance.DONE, ready.reason, ready.message))
+    if ready.stance is Stance.WAITING:
+        verdicts.append(Verdict("Waiting", Stance.DONE, ready.reason, ready.message))
     judged = {verdict.type: verdict for verdict in decision.verdicts}
     unjudged = "what comes before it is not done"
     verdicts += [judged.get(name) or Verdict(name, Stance.UNKNOWN, "NotYetJudged", unjudged) for name in owned]
@@ -80,6 +98,27 @@ def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
         elif old != value:
             patch[key] = value
     return patch
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What people are told when Ready changes: a warning only of what nobody planned, or of a wait that has become long."""
+
+    warns: bool
+    reason: str
+    message: str
+
+
+def announcement(before: Mapping[str, Any], after: Mapping[str, Any], decision: Decision) -> Announcement | None:
+    """What to tell of a transition from one status to the next; None when there is none."""
+    old, new = ready_condition(before), ready_condition(after)
+    is_late = _PATIENCE_LOST in new["message"] and _PATIENCE_LOST not in old.get("message", "")
+    if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]) and not is_late:
+        return None
+    stance = summary(decision).stance
+    is_lost = stance is Stance.WAITING and old.get("status") == "True"  # it was there
+    warns = is_late or is_lost or stance in _UNPLANNED
+    return Announcement(warns, new["reason"], new["message"])
 
 
 def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any]:

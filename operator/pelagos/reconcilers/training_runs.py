@@ -14,7 +14,7 @@ from pelagos.decisions.training_run import DatasetSeen, DatasetVersion, Frozen
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.pipelines import PipelineRun, RunName, RunState
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.registry import ModelVersion
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.tracking import Outcome, TrackedRun
@@ -32,6 +32,8 @@ from pelagos.reconcilers.belongings import (
     tenant_of,
 )
 from pelagos.reconcilers.world import World
+
+_MISSING = "missing"
 
 
 def store(resource: Resource, tenant: Tenant) -> str:
@@ -70,13 +72,17 @@ class TrainingRunReconciler:
             made = await _look(resource, name, keyed, run, tenant, world)
             if tracked is None and tracking_outage is None:
                 tracked, tracking_outage = await _recorded_run(resource, made.record, keyed, tenant, world)
-        found = await _registered(resource, spec, made.record, world) if made.report.result else _Registered()
+        # Also before a run is started: that the model is somebody else's need not be found out by training.
+        is_asked = made.report.result or run is None or run.state in FINISHED
+        found = await _registered(resource, spec, made.record, world) if is_asked else _Registered()
+        weights = await _weights(spec, tenant, world)
         return training_run.Observed(
             spec=spec,
             namespace=resource.namespace,
             name=resource.name,
             uid=resource.uid,
-            retry_key=await _retry_key(resource, spec, tenant, world),
+            retry_key=_retry_key(resource, spec, weights),
+            weights_missing=weights == _MISSING,
             dataset=dataset,
             frozen=frozen,
             tracked=tracked.run if tracked else None,
@@ -243,16 +249,21 @@ def _holders(model: str, world: World) -> frozenset[str]:
     return frozenset(namespace for namespace, told in registered if told.get("version") and told.get("name") == model)
 
 
-async def _retry_key(resource: Resource, spec: TrainingRunSpec, tenant: Tenant, world: World) -> str:
-    """Changes when a person asks for another try, gives it other resources, or replaces the checkpoint that was refused."""
-    key = resource.annotations.get(meta.RETRY_ANNOTATION, "") + training_run.resources_key(spec)
+async def _weights(spec: TrainingRunSpec, tenant: Tenant, world: World) -> str | None:
+    """What tells a checkpoint from another; None when spec names none."""
     if spec.model.weights is None:
-        return key
+        return None
     try:
         fingerprint = await world.volumes.fingerprint(below(tenant, spec.model.weights.path))
     except RejectedError:  # Decisions and the data plane refuse such a path in words that help.
-        return f"{key}/rejected"
-    return f"{key}/{fingerprint.digest if fingerprint else 'missing'}"
+        return "rejected"
+    return fingerprint.digest if fingerprint else _MISSING
+
+
+def _retry_key(resource: Resource, spec: TrainingRunSpec, weights: str | None) -> str:
+    """Changes when a person asks for another try, gives it other resources, or replaces the checkpoint that was refused."""
+    key = resource.annotations.get(meta.RETRY_ANNOTATION, "") + training_run.resources_key(spec)
+    return key if weights is None else f"{key}/{weights}"
 
 
 def _dataset(resource: Resource, spec: TrainingRunSpec, world: World) -> DatasetSeen:

@@ -193,7 +193,7 @@ async def test_a_runtime_that_is_missing_is_said_with_the_command_that_helps(
     # It goes while the service is there: KServe refuses, and its reason is passed on.
     plane.request("DELETE", f"{RUNTIMES}/pelagos-triton")
     try:
-        seen = await until(site.serving, UID, ServiceState.LOAD_FAILED)
+        seen = await until(site.serving, UID, ServiceState.WAITING)
         assert "RuntimeNotRecognized: Waiting for runtime to become available" in seen.message
     finally:
         plane.request("POST", RUNTIMES, yaml.safe_load(RUNTIME.read_text(encoding="utf-8")))

@@ -129,7 +129,7 @@ DATA = Dashboard(
                     "Of each Dataset.",
                     (
                         Query(
-                            'pelagos_dataset_condition{status=~"False|Unknown",type!~"Reconciling|Stalled",'
+                            'pelagos_dataset_condition{status=~"False|Unknown",type!~"Reconciling|Stalled|Waiting",'
                             + HERE
                             + "} == 1"
                         ),

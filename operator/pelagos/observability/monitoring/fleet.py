@@ -70,6 +70,7 @@ FLEET = Dashboard(
                     "True: as it should be; Unknown: under way; False: failing or refused.",
                     (Query("sum by (kind, ready) (pelagos_resources)", "{{kind}} {{ready}}"),),
                     stacked=True,
+                    width=12,
                 ),
                 Panel(
                     "Reasons",
@@ -82,6 +83,22 @@ FLEET = Dashboard(
                         ),
                     ),
                     "bargauge",
+                    width=12,
+                ),
+            ),
+        ),
+        Row(
+            "Waiting",
+            (
+                Panel(
+                    "Waiting for what is not there yet",
+                    "Longest first. It comes by itself, unless its name is wrong or whoever brings it has failed.",
+                    (Query("sort_desc(time() - pelagos_resource_waiting_timestamp_seconds{" + HERE + "})"),),
+                    "table",
+                    "s",
+                    columns=("kind", "namespace", "name", "reason"),
+                    value="For",
+                    width=12,
                 ),
                 Panel(
                     "Waiting for a person",
@@ -91,6 +108,7 @@ FLEET = Dashboard(
                     "s",
                     columns=("kind", "namespace", "name", "reason"),
                     value="For",
+                    width=12,
                 ),
             ),
         ),

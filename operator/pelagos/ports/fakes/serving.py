@@ -67,7 +67,8 @@ class ServingFake:
         if service is not None and service.want.digest == want.digest and service.state is not ServiceState.DEAD:
             return
         if want.package_uri in self.missing:
-            raise RejectedError("serving", f"model package {want.package_uri}: package.json is missing")
+            message = f"model package {want.package_uri}: package.json is missing"
+            raise RejectedError("serving", message, reason="ModelPackageMissing")
         again = service.restarts + 1 if service is not None and service.want.digest == want.digest else 0
         self.started += 1
         port = 20000 + 3 * self.started
