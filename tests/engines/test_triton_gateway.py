@@ -10,12 +10,14 @@ import re
 import signal
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
+import model_packages
 from local_triton import (
     altered,
     command_line,
@@ -32,7 +34,7 @@ from local_triton import (
     uid,
 )
 from pelagos.engines import processes, sockets, triton_inference
-from pelagos.ports.serving import ServiceState
+from pelagos.ports.serving import Scaling, ServiceState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,8 +191,7 @@ async def test_a_model_is_changed_without_losing_a_request(
     is_over = asyncio.Event()
     asking = [asyncio.create_task(keep_asking(seen.grpc_url, image, found, is_over)) for _ in range(3)]
     asking.append(asyncio.create_task(keep_asking_http(seen.http_url, image, found, is_over)))
-    for confidence in ("0.75", "0.85"):
-        changed = make_want(uid=uid, confidence=confidence)
+    for changed in changes(make_want, uid, tmp_path / "another"):
         await triton.apply(changed)
         after = await settled(triton, uid)
         assert (after.state, after.digest, after.restarts) == (ServiceState.LOADED, changed.digest, 0)
@@ -199,6 +200,14 @@ async def test_a_model_is_changed_without_losing_a_request(
             seen.http_url,
             seen.metrics_url,
         )
+    one, process = server(tmp_path, uid), server(tmp_path, uid).process
+    for most in (3, 1):
+        scaled = replace(changed, digest=f"up to {most}", scaling=Scaling(maximum=most))
+        await triton.apply(scaled)
+        kept = await triton.observe(uid)
+        assert kept is not None
+        assert (kept.state, kept.digest, kept.pods_digest) == (ServiceState.LOADED, scaled.digest, changed.digest)
+        assert (server(tmp_path, uid).number, server(tmp_path, uid).process) == (one.number, process)
     async with asyncio.timeout(20):
         while len(list(service(tmp_path, uid).glob("[0-9]*"))) > 1:
             await triton.observe(uid)
@@ -208,6 +217,15 @@ async def test_a_model_is_changed_without_losing_a_request(
     assert len(found) > 20
     assert set(found) == {4, 2, 1}, "detections by old and new thresholds"
     assert len([process for process in processes_of(tmp_path) if b"tritonserver" in program(process)]) == 1
+
+
+def changes(make_want: MakeWant, uid: str, another: Path) -> tuple[ServiceWant, ...]:
+    """Other thresholds, another model, and a retry, one after the other."""
+    thresholds = make_want(uid=uid, confidence="0.75")
+    manifest, onnx = model_packages.altered(Path(thresholds.package_uri), another, {}, architecture="another")
+    package = {"package_uri": str(another), "onnx_sha256": onnx, "manifest_sha256": manifest}
+    model = make_want(uid=uid, confidence="0.85", **package)
+    return thresholds, model, replace(model, digest="retried", pods_digest="retried")
 
 
 async def keep_asking(address: str, image: bytes, found: list[int], is_over: asyncio.Event) -> None:

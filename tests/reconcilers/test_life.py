@@ -216,11 +216,40 @@ def test_the_retry_annotation_prepares_a_ready_dataset_once_more_and_trains_noth
 def test_a_source_that_is_missing_is_found_once_it_is_there(world: Simulation) -> None:
     world.create(kinds.DATASET, "frames", builders.changed(builders.DATASET, {"source": {"volume": {"path": "later"}}}))
     world.start()
-    world.run_until(lambda: world.state(FRAMES) is Kstatus.FAILED)
+    world.run_until(lambda: world.ready(FRAMES).get("reason") == "SourceNotFound")
 
     world.volumes.put("later/1.png", "image")
 
     world.run_until(world.all_current, within=20)
+
+
+def test_status_tells_what_answers_until_a_change_has_taken_over(ready: Simulation) -> None:
+    before = status(ready, SERVICE)
+    ready.serving.automatic = False
+    ready.cluster.edit(SERVICE, {"thresholds": {"confidence": "0.75"}})
+    ready.run_until(lambda: ready.ready(SERVICE)["reason"] == "Loading")
+
+    under_way = status(ready, SERVICE)
+    assert (under_way["servedGeneration"], under_way["observedGeneration"]) == (1, 2)
+    assert under_way["model"] == before["model"]
+    told = [resource.status for resource in ready.auditor.seen[SERVICE] if resource.status.get("conditions")]
+    starting = [entry["conditions"][0]["message"] for entry in told if entry["conditions"][0]["reason"] == "Starting"]
+    assert starting[-1].endswith("; until it is right, generation 1 of spec goes on being served")
+
+    found = ready.cluster.get(SERVICE)
+    assert found is not None
+    ready.serving.finish_loading(found.uid)
+    ready.run_until(ready.all_current)
+    assert status(ready, SERVICE)["servedGeneration"] == 2
+
+
+def test_a_change_of_scaling_alone_restarts_nothing_and_the_service_stays_ready(ready: Simulation) -> None:
+    for most in (3, 1):
+        ready.cluster.edit(SERVICE, {"scaling": {"max": most}})
+        ready.run(30)
+
+    assert {resource.status["conditions"][0]["status"] for resource in ready.auditor.seen[SERVICE][-3:]} == {"True"}
+    assert status(ready, SERVICE)["servedGeneration"] == 3
 
 
 def test_a_dead_server_is_started_again(ready: Simulation) -> None:

@@ -331,3 +331,59 @@ def test_weights_that_are_not_there_yet_are_waited_for_and_nothing_is_started(wo
 
     world.volumes.put("checkpoints/plankton.pt", "weights")
     world.run_until(world.all_current)
+
+
+def ended_kinds(world: Simulation) -> list[str]:
+    """What the operator writes and ends, in its order."""
+    assert world.life is not None
+    told = ("cluster.patch_status", "serving.remove", "serving.restart", "pipelines.cancel")
+    return [call for call in world.life.calls if call in told]
+
+
+@pytest.mark.parametrize(("key", "ends"), [(SERVICE, "serving.remove"), (DETECTOR, "pipelines.cancel")], ids=str)
+def test_what_is_ended_is_told_before(world: Simulation, key: Key, ends: str) -> None:
+    simulation.apply_samples(world)
+    world.start()
+    wanted = {SERVICE: "Serving", DETECTOR: "Training"}[key]
+    world.run_until(lambda: world.ready(key).get("reason") == wanted)
+    assert world.life is not None
+    world.life.calls.clear()
+
+    world.cluster.edit(key, {"suspend": True})
+    world.run_until(lambda: world.ready(key)["reason"] == "Suspended")
+
+    calls = ended_kinds(world)
+    assert calls[: calls.index(ends) + 1] == ["cluster.patch_status", ends]
+    assert world.auditor.reasons(key)[-2:] == ["Ending", "Suspended"]
+    assert [event.severity for event in world.cluster.events if event.reason in ("Ending", "Suspended")] == [
+        "Normal"
+    ] * 2
+
+
+def test_a_server_that_is_started_anew_is_told_of_before_it_is_killed(world: Simulation) -> None:
+    world.serving.automatic = False
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(lambda: world.ready(SERVICE).get("reason") == "Loading")
+    assert world.life is not None
+    world.life.calls.clear()
+    world.run_until(lambda: "serving.restart" in ended_kinds(world), within=200)
+
+    calls = ended_kinds(world)
+    assert calls[calls.index("serving.restart") - 1] == "cluster.patch_status"
+    assert "LoadTimeout" in world.auditor.reasons(SERVICE)
+
+
+def test_an_outage_while_something_is_ended_makes_no_status_swing(world: Simulation) -> None:
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(world.all_current)
+    world.serving.outage = True
+    world.cluster.edit(SERVICE, {"suspend": True})
+    world.run(120)
+    seen = len(world.auditor.seen[SERVICE])
+    world.run(120)
+
+    assert len(world.auditor.seen[SERVICE]) == seen
+    world.serving.outage = False
+    world.run_until(lambda: world.ready(SERVICE)["reason"] == "Suspended")

@@ -165,7 +165,7 @@ class ModelServiceSpec(BaseSpec):
 
 
 class ServedModel(ApiModel):
-    """The model behind the endpoint."""
+    """The model behind the endpoint: what answers now, until another has taken over."""
 
     name: Annotated[str, Field(description="Name that clients ask for.")]
     uri: Annotated[str, Field(description="Folder of the model package.")]
@@ -191,7 +191,17 @@ class ModelServiceStatus(BaseStatus):
 
     url: Annotated[str | None, Field(description="gRPC address for pelagos predict and tritonclient.")] = None
     endpoints: Annotated[Endpoints | None, Field(description="All addresses.")] = None
-    model: Annotated[ServedModel | None, Field(description="The model behind the endpoint.")] = None
+    model: Annotated[
+        ServedModel | None,
+        Field(description="The model behind the endpoint: what answers now, until another has taken over."),
+    ] = None
+    served_generation: Annotated[
+        int | None,
+        Field(
+            description="metadata.generation whose model and settings answer now. While a change is brought about it is older "
+            "than observedGeneration, and what it names goes on answering."
+        ),
+    ] = None
     restarts: Annotated[
         int | None, Field(description="Deaths of the server since the model or its settings changed.")
     ] = None

@@ -80,7 +80,7 @@ ALL_KINDS = (
     Reason("Queued", "under way", "The pipeline run waits for capacity."),
     Reason("Running", "under way", "The pipeline run is under way."),
     Reason("Succeeded", "done", "The pipeline run succeeded."),
-    Reason("Ending", "under way", "The pipeline run is being ended, and its processes have not gone yet."),
+    Reason("Ending", "under way", "What runs for the resource is being ended, and its processes have not gone yet."),
     Reason(
         "Retrying",
         "under way",

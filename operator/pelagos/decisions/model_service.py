@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -69,6 +70,14 @@ class Observed:
     now: datetime
     tenant: Tenant = Tenant()
     last_proven: str | None = None
+    generation: int = 1
+    served_generation: int | None = None
+    """Whose model and settings answered when we last looked; None when none did."""
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether what spec names is known now, or was when it was served last."""
+        return isinstance(self.model, ResolvedModel) or self.last_reference == reference(self.spec)
 
 
 def reference(spec: ModelServiceSpec) -> str:
@@ -112,16 +121,17 @@ def _excess(seen: Observed) -> limits.Excess | None:
 
 def _suspended(effects: tuple[Effect, ...]) -> Decision:
     paused = Verdict(MODEL_LOADED, Stance.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
-    return Decision((paused,), effects, {"url": None, "endpoints": None})
+    return Decision((paused,), effects, {"url": None, "endpoints": None, "servedGeneration": None})
 
 
 def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
     want = wanted(seen, model)
     named = seen.last_reference if isinstance(seen.model, Unresolved) else reference(seen.spec)
-    digests = {"onnxSha256": model.onnx_sha256, "manifestSha256": model.manifest_sha256}
-    served = {"name": want.model_name, "uri": model.uri, **digests, "source": model.source}
+    digests: dict[str, str | None] = {"onnxSha256": model.onnx_sha256, "manifestSha256": model.manifest_sha256}
     proven = want.pods if seen.last_proven == want.pods else None
-    status: dict[str, Any] = {"model": served | {"reference": named, "proven": proven}, "url": None, "endpoints": None}
+    served = {"name": want.model_name, "uri": model.uri, **digests, "source": model.source}
+    served |= {"reference": named, "proven": proven}
+    status: dict[str, Any] = {"url": None, "endpoints": None}
     service = seen.service
     if service is not None and service.grpc_url:
         # Also while something else is served: clients go on, and what replaces it has the same addresses.
@@ -133,25 +143,34 @@ def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
             message = f"{excess.message}. What serves stays as it is"
             refused = Verdict(MODEL_LOADED, Stance.REFUSED, excess.reason, message)
             return Decision((resolved, refused), recheck_after=MODEL_POLL)
-        return _apply(seen, want, resolved, status)
+        return _apply(seen, want, resolved, status, served)
     status |= {"restarts": service.restarts, "replicas": service.replicas}
     if service.state is ServiceState.IDLE:
-        return _idle(resolved, status)
+        return _idle(resolved, status | _answering(seen, served))
     if service.state is ServiceState.LOADED:
-        return _prove(seen, want, resolved, status)
+        return _prove(seen, want, resolved, status | _answering(seen, served))
     verdict, effects, again = _not_loaded(seen, service, want)
     return Decision((resolved, verdict), effects, status, again)
 
 
-def _apply(seen: Observed, want: ServiceWant, resolved: Verdict, status: dict[str, Any]) -> Decision:
+def _answering(seen: Observed, served: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of the model once requests go to it; until then status goes on telling of the one before."""
+    return {"model": dict(served)} | ({"servedGeneration": seen.generation} if seen.is_resolved else {})
+
+
+def _apply(
+    seen: Observed, want: ServiceWant, resolved: Verdict, status: dict[str, Any], served: Mapping[str, Any]
+) -> Decision:
     """Bring about what differs. Servers that are as wanted, and answer right, stay Ready while what is around them changes."""
     service, effects = seen.service, (ApplyService(want),)
     is_same = service is not None and service.pods_digest == want.pods and service.state is ServiceState.LOADED
     if is_same and seen.probe is not None and seen.probe.correct:
-        return replace(_prove(seen, want, resolved, status), effects=effects, recheck_after=1)
-    loading = Verdict(
-        MODEL_LOADED, Stance.PROGRESSING, "Starting", f"starting the server for {status['model']['source']}"
-    )
+        proven = _prove(seen, want, resolved, status | _answering(seen, served))
+        return replace(proven, effects=effects, recheck_after=1)
+    message = f"starting the server for {served['source']}"
+    if service is not None and service.state is ServiceState.LOADED and seen.served_generation is not None:
+        message += f"; until it is right, generation {seen.served_generation} of spec goes on being served"
+    loading = Verdict(MODEL_LOADED, Stance.PROGRESSING, "Starting", message)
     return Decision((resolved, loading), effects, status, 1)
 
 

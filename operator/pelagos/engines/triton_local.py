@@ -93,6 +93,7 @@ class TritonLocal:
             onnx_sha256=want.onnx_sha256,
             restarts=server.restarts,
             changed_at=self._changed_at(uid, server, found),
+            pods_digest=want.pods,
         )
 
     async def apply(self, want: ServiceWant) -> None:
@@ -101,8 +102,10 @@ class TritonLocal:
         self._watch()
         async with self._alone(want.uid):
             state = triton_local_state.read(service)
-            same = next((server for server in (state.following, state.current) if _serves(server, want)), None)
+            same = next((server for server in (state.following, state.current) if self._serves(server, want)), None)
             if same is not None and same.is_alive and self._is_recorded(same, want):
+                state = self._rename(state, same, want)
+                same = next(server for server in state.servers if server.number == same.number)
                 if same is state.current and state.following is not None:
                     await self._drop(want.uid, state)  # changed back
             else:
@@ -370,8 +373,24 @@ class TritonLocal:
         known = await asyncio.to_thread(model_probe.read, folder.served / "package")
         return await model_probe.probe(f"unix:{socket}", want, known, self._probe_timeout)
 
+    def _serves(self, server: Server | None, want: ServiceWant) -> bool:
+        if server is None:
+            return False
+        return server.digest == want.digest or self._is_recorded(server, want)
+
     def _is_recorded(self, server: Server, want: ServiceWant) -> bool:
-        return triton_local_package.recorded(self.folder(want.uid, server).served) == want
+        """Whether a server is one of this want, but for how it scales: here there is always one."""
+        known = triton_local_package.recorded(self.folder(want.uid, server).served)
+        return known is not None and replace(known, digest=want.digest, scaling=want.scaling) == want
+
+    def _rename(self, state: State, server: Server, want: ServiceWant) -> State:
+        """Remember that a server is also what is wanted now."""
+        if server.digest == want.digest:
+            return state
+        triton_local_package.record(self.folder(want.uid, server).served, want)
+        renamed = state.changed(replace(server, digest=want.digest))
+        triton_local_state.write(self.services / want.uid, renamed)
+        return renamed
 
     def _changed_at(self, uid: str, server: Server, found: ServiceState) -> datetime:
         """When this engine first saw the server in its present state; what was before its own time counts from its start."""
@@ -398,10 +417,6 @@ class TritonLocal:
                 raise OutageError(SYSTEM, f"{path} is held by another process; is a second operator running?")
             await asyncio.sleep(0.05)
         return descriptor
-
-
-def _serves(server: Server | None, want: ServiceWant) -> bool:
-    return server is not None and server.digest == want.digest
 
 
 def _is_same(one: Server, other: Server) -> bool:

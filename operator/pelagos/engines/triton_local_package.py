@@ -53,8 +53,15 @@ def prepare(want: ServiceWant, folder: Path, others: Iterable[Path] = ()) -> Pat
     # The copy is compared, which nobody else writes, and not what it was made from.
     manifest = verify(partial / "package", want)
     _build_repository(partial, want, manifest)
-    _write(partial / "want.json", json.dumps(dataclasses.asdict(want), indent=2).encode())
+    record(partial, want)
     return partial
+
+
+def record(served: Path, want: ServiceWant) -> None:
+    """Write down what ``served`` is made for."""
+    partial = served / ".want.json.partial"
+    _write(partial, json.dumps(dataclasses.asdict(want), indent=2).encode())
+    partial.replace(served / "want.json")
 
 
 def install(prepared: Path, served: Path) -> None:

@@ -17,7 +17,7 @@ from pelagos.decisions.verdicts import Decision, Stance, Verdict, obstacle, summ
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError, TooLargeError, UnfinishedError
-from pelagos.reconcilers import acting, forsaking, records, reporting
+from pelagos.reconcilers import acting, foretelling, forsaking, records, reporting
 from pelagos.reconcilers.world import World
 
 logger = logging.getLogger("pelagos.reconcile")
@@ -123,6 +123,10 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: Wor
     decision = reconciler.decide(seen)
     if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
         await _confirm(resource, world)
+    foretold = foretelling.foretold(decision, resource.status)
+    if foretold is not None:
+        with contextlib.suppress(TooLargeError):  # What is ended is ended all the same.
+            await _report(reconciler, resource, foretold, world)
     decision = await _act(decision, world)
     if again and any(isinstance(effect, effects.SubmitRun) for effect in decision.effects):
         # As if the operator had died before it could report, and were back: that must be harmless anyway.
@@ -186,10 +190,12 @@ async def _report(
 async def _write(
     reconciler: Reconciler, resource: Resource, decision: Decision, world: World, *, announce: bool
 ) -> None:
+    known = world.cache.get(resource.key)  # With what this pass has reported before.
+    before = known.status if known is not None and known.uid == resource.uid else resource.status
     status = reporting.new_status(
-        resource.status, decision, reconciler.conditions, generation=resource.generation, now=world.clock.now()
+        before, decision, reconciler.conditions, generation=resource.generation, now=world.clock.now()
     )
-    patch = reporting.merge_patch(resource.status, status)
+    patch = reporting.merge_patch(before, status)
     if not patch:
         return
     written = await world.cluster.patch_status(resource, patch)
@@ -197,7 +203,7 @@ async def _write(
         return
     world.cache.put_written(written)
     if announce:
-        await _announce(resource, reporting.announcement(resource.status, status, decision), world)
+        await _announce(resource, reporting.announcement(before, status, decision), world)
 
 
 async def _announce(resource: Resource, news: reporting.Announcement | None, world: World) -> None:

@@ -50,6 +50,8 @@ class ModelServiceReconciler:
             last_model=_last_model(resource, tenant, world),
             last_reference=(resource.status.get("model") or {}).get("reference"),
             last_proven=(resource.status.get("model") or {}).get("proven"),
+            generation=resource.generation,
+            served_generation=resource.status.get("servedGeneration"),
             service=service,
             probe=probed.result if probed else None,
             wrong_probes=probed.wrong if probed else 0,
