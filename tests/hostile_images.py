@@ -127,6 +127,20 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
 }
 """Images of which a part is missing."""
 
+TAILS: dict[str, Callable[[], bytes]] = {
+    "padding": lambda: bytes(4096),
+    "one byte": lambda: b"\0",
+    "notes of a camera": lambda: b"Maker: x\r\nModel: y\r\nDepth: 20 m\r\nStation: 4\r\n" * 9,
+    "a preview": lambda: photo(side=(64, 48)),
+    "half a preview and padding": lambda: photo(side=(64, 48))[:-300] + bytes(512),
+    "another PNG": lambda: photo("PNG", side=(32, 32)),
+    "more content of a PNG": lambda: chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b""),
+    "a chunk that claims to be long": lambda: b"\x7f\xff\xff\xffIDAT",
+    "an announcement of frames": lambda: chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)),
+    "a film": lambda: b"\0\0\0\x18ftypmp42" + np.random.default_rng(7).bytes(9000) + b"\xff\xda" + bytes(64),
+}
+"""What cameras and programs leave behind the end of an image, by what it is."""
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "a PNG header of 60000 x 60000": lambda: png(60_000, 60_000, b""),
     "a PNG of 100000 x 1000": lambda: blank(100_000, 1_000),

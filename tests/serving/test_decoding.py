@@ -158,6 +158,27 @@ def test_a_jpeg_that_lacks_its_end_marker_alone_is_served(decoder: Decoder) -> N
     assert np.array_equal(decoder.decode(whole[:-2]).canvas, decoder.decode(whole).canvas)
 
 
+@pytest.mark.parametrize("name", hostile_images.TAILS)
+@pytest.mark.parametrize(
+    "options", [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True})], ids=["PNG", "JPEG", "progressive"]
+)
+def test_what_stands_behind_the_end_of_an_image_changes_nothing(
+    decoder: Decoder, name: str, options: tuple[str, dict[str, Any]]
+) -> None:
+    whole = hostile_images.photo(options[0], side=(48, 32), **options[1])
+
+    got = decoder.decode(whole + hostile_images.TAILS[name]())
+
+    assert np.array_equal(got.canvas, decoder.decode(whole).canvas)
+
+
+@pytest.mark.parametrize("damaged", hostile_images.DAMAGED)
+@pytest.mark.parametrize("name", ["a preview", "padding"])
+def test_what_stands_behind_a_damaged_image_makes_it_no_whole_one(decoder: Decoder, damaged: str, name: str) -> None:
+    with pytest.raises(ImageRefusedError, match="damaged"):
+        decoder.decode(hostile_images.DAMAGED[damaged]() + hostile_images.TAILS[name]())
+
+
 def test_what_the_server_copies_is_enough_to_decode(tmp_path: Path) -> None:
     """Without anything else of Pelagos, as in the repository of a server."""
     import os

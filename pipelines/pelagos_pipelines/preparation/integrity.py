@@ -26,7 +26,7 @@ from pelagos_pipelines.sandbox import MEBIBYTE, Pool, SandboxError, TaskRefusedE
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import decoding
 
-MEMORY_VERSION = 6
+MEMORY_VERSION = 7
 """Raised when an inspection of the same bytes would find something else."""
 MAX_CHILDREN = 4
 REMARKS: Mapping[str, str] = {

@@ -138,6 +138,7 @@ def _stored(content: bytes) -> Any:
 
 def _remarks(content: bytes, said: str) -> tuple[str, ...]:
     """What is to be said of a JPEG that was decoded. Raises ImageRefusedError when a part of it never came."""
+    content = scans.without_tail(content)
     if scans.end_in_zeros(content):
         raise ImageRefusedError(
             "the image cannot be decoded: its content is damaged: it ends in zeros, as after a power cut; send a complete JPEG"

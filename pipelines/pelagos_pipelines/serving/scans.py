@@ -7,6 +7,7 @@ depends on what it reads, and of a file that it does not understand it says noth
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 END = b"\xff\xd9"
 """The marker that ends a JPEG."""
@@ -23,6 +24,15 @@ _NEVER = 16
 _ZEROS = bytes(4)
 _FEEDS = 4
 """Line feeds that tell."""
+
+
+def without_tail(content: bytes) -> bytes:
+    """The JPEG without what stands behind its end marker: cameras append previews, films and notes, which are no part of it."""
+    try:
+        end = next((at for kind, at, _ in _segments(content) if kind == END[1]), len(content))
+    except IndexError:  # it is not what the decoder has read
+        return content
+    return content[:end]
 
 
 def lack_end(content: bytes) -> bool:
@@ -58,21 +68,28 @@ def _missing_bits(content: bytes) -> dict[int, list[int]]:
     """By component, how many bits of each coefficient are missing at the end of the image."""
     missing: dict[int, list[int]] = {}
     progressive = False
-    at = 2
-    while (found := _NEXT.search(content, at)) is not None:
-        kind, at = content[found.end() - 1], found.end()
-        if kind == END[1]:
-            break
-        if kind in _ALONE:
-            continue
-        body = content[at + 2 : at + int.from_bytes(content[at : at + 2], "big")]
-        at += 2 + len(body)
+    for kind, _, body in _segments(content):
         if kind in _FRAMES:
             progressive = kind in _PROGRESSIVE
             missing = {body[6 + 3 * number]: [_NEVER] * _COEFFICIENTS for number in range(body[5])}
         elif kind == _START_OF_SCAN[1]:
             _count(body, missing, progressive=progressive)
     return missing
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Each marker to the end of the image: its kind, where it ends, and the segment that belongs to it."""
+    at = 2
+    while (found := _NEXT.search(content, at)) is not None:
+        kind, at = content[found.end() - 1], found.end()
+        if kind in _ALONE or kind == END[1]:
+            yield kind, at, b""
+            if kind == END[1]:
+                return
+            continue
+        body = content[at + 2 : at + int.from_bytes(content[at : at + 2], "big")]
+        at += 2 + len(body)
+        yield kind, at, body
 
 
 def _count(scan: bytes, missing: dict[int, list[int]], *, progressive: bool) -> None:
