@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pelagos import choosing
 from pelagos.api import kinds
-from pelagos.engines import leases, served_kinds
+from pelagos.engines import disk, leases, served_kinds
 from pelagos.engines.kubernetes_api import KubernetesApi
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.observability import metrics
@@ -234,6 +234,6 @@ def _tls(credentials: Credentials) -> ssl.SSLContext | None:
 def _tell(home: Path, port: int) -> None:
     """Write where /metrics is, for the embedded mode and for people."""
     home.mkdir(parents=True, exist_ok=True)
-    partial = home / ".operator.json.partial"
-    partial.write_text(json.dumps({"pid": os.getpid(), "metrics_port": port}) + "\n", encoding="utf-8")
-    partial.replace(home / "operator.json")
+    with disk.written(home / ".operator.json.partial") as partial:
+        partial.write_text(json.dumps({"pid": os.getpid(), "metrics_port": port}) + "\n", encoding="utf-8")
+        partial.replace(home / "operator.json")

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pelagos_pipelines import sealing
+from pelagos_pipelines import disk, sealing
 from pelagos_pipelines.text import shown
 
 Split = Literal["train", "validation", "test"]
@@ -345,12 +345,12 @@ class RefusedError(Exception):
 def write_atomically(path: Path, text: str) -> None:
     """Write ``text`` so that a reader sees the whole file or none of it, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with disk.written(path.with_name(f".{path.name}.partial")) as partial:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
 
 
 def report_result(folder: Path, result: BaseModel) -> None:

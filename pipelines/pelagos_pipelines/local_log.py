@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.text import shown_output
 
 if TYPE_CHECKING:
@@ -48,10 +49,13 @@ class Log(io.TextIOBase):
         for line in plain.splitlines():
             self._listen(line)
         data = plain.encode("utf-8", errors="backslashreplace")[-self._limit // 2 :]
-        if self._size + len(data) > self._limit:
-            self._drop_older_half()
-        self._file.write(data)
-        self._size += len(data)
+        try:
+            if self._size + len(data) > self._limit:
+                self._drop_older_half()
+            self._size += self._file.write(data) or 0
+        except OSError as error:
+            if error.errno not in disk.FULL:  # a run goes on, and says itself what it has no room for
+                raise
         return len(text)
 
     def close(self) -> None:

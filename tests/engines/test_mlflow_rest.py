@@ -47,6 +47,19 @@ def answer(status: int, **arguments: Any) -> Callable[[web.Request], Awaitable[w
     return handle
 
 
+@pytest.mark.parametrize(
+    "words", ["(sqlite3.OperationalError) database or disk is full", "[Errno 28] No space left on device"]
+)
+async def test_a_full_disk_of_the_server_is_told_as_one(serve: Serve, words: str) -> None:
+    body = json.dumps({"error_code": "TEMPORARILY_UNAVAILABLE", "message": f"{words}\n[SQL: INSERT INTO ...]"})
+    rest = MlflowRest(await serve(answer(503, text=body)))
+    with pytest.raises(RejectedError, match="the volume on which the MLflow server keeps its data is full") as caught:
+        await rest.post("runs/create", {})
+    assert caught.value.reason == "DiskFull"
+    assert "SQL" not in str(caught.value)
+    await rest.close()
+
+
 MLFLOW_ERROR = '{"error_code": "%s", "message": "what MLflow says"}'
 LOST_RACES = (
     "(sqlite3.IntegrityError) UNIQUE constraint failed: registered_model_aliases.name",

@@ -76,7 +76,7 @@ def test_a_full_disk_leaves_neither_a_version_nor_parts_of_it(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="no space is left on the volume"):
         dataset_versions.write(store, source)
     assert not any((store / "versions").iterdir())
     assert _leftovers(store) == []

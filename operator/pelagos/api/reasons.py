@@ -136,8 +136,9 @@ ALL_KINDS = (
     Reason(
         "DiskFull",
         "needs you",
-        "No space is left where the result must be written. Nothing half-written stays.",
-        "Free space, then set the annotation pelagos.dev/retry.",
+        "No space is left on the volume that the message names, or a quota or a limit for files is reached. Nothing half-written stays.",
+        "Free space there or make the volume larger. After a step that failed, set the annotation pelagos.dev/retry then; "
+        "what the operator itself could not write is tried again every few seconds.",
     ),
     Reason(
         "StorageRefused",

@@ -165,4 +165,4 @@ class Supervisor:
         except OSError as error:
             # A full disk must not end the servers; the next report may fit.
             with contextlib.suppress(OSError):
-                _LOG.warning("cannot write %s: %s", self._layout.state, error.strerror)
+                _LOG.warning("cannot write %s: %s", self._layout.state, error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pelagos.engines import disk
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.errors import RejectedError
 
@@ -65,11 +66,12 @@ def make(folder: Path) -> None:
     if (folder / CURRENT).exists():
         return
     partial = folder / f".{CURRENT}.{os.getpid()}"
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(os.urandom(BYTES))
-        stream.flush()
-        os.fsync(stream.fileno())
+    with disk.written(partial):
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(os.urandom(BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
     try:
         os.link(partial, folder / CURRENT)  # never over a key that somebody made meanwhile
     except FileExistsError:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pelagos.api.meta import UID_LABEL
+from pelagos.engines import disk, processes
 from pelagos.engines import kfp_local_records as records
-from pelagos.engines import processes
 from pelagos.engines.kfp_local_launch import Launcher, Login, keyless
 from pelagos.engines.kfp_local_records import RunFolder
 from pelagos.ports.errors import OutageError, RejectedError
@@ -24,7 +25,6 @@ from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunReq
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
-    from pathlib import Path
 
     from pelagos.engines.kfp_local_launch import StepKeys
 
@@ -300,7 +300,7 @@ class KfpLocal:
     async def _admit_and_log(self) -> None:
         try:
             await self._admit()
-        except OutageError as error:
+        except (OutageError, RejectedError) as error:
             logger.warning(
                 "Waiting pipeline runs were not started; the next look at one of them tries again: %s", error
             )
@@ -319,8 +319,9 @@ class KfpLocal:
 
 
 async def _blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call what blocks off the event loop; what the file system refuses is an outage."""
+    """Call what blocks off the event loop; what the file system refuses is an outage, unless it is full."""
     try:
-        return await asyncio.to_thread(function, *args, **kwargs)
+        with disk.told("pipelines", Path("/")):  # all that writes here names its file
+            return await asyncio.to_thread(function, *args, **kwargs)
     except (OSError, ValueError, KeyError) as error:
         raise OutageError("pipelines", f"{type(error).__name__}: {error}") from error

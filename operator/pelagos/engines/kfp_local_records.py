@@ -19,6 +19,7 @@ from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from pelagos.engines import disk
 from pelagos.engines.processes import ProcessId
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
 
@@ -264,13 +265,13 @@ class RunFolder:
         return document
 
     def _write(self, name: str, document: Mapping[str, object]) -> None:
-        partial = self.path / f".{name}.{os.getpid()}"
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path / name)
+        with disk.written(self.path / f".{name}.{os.getpid()}") as partial:
+            with partial.open("w", encoding="utf-8") as file:
+                json.dump(document, file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path / name)
 
 
 def is_valid_name(name: str) -> bool:

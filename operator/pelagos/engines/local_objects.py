@@ -11,7 +11,7 @@ from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines import beneath, reports
+from pelagos.engines import beneath, disk, reports
 from pelagos.ports.errors import OutageError, RejectedError
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def _translated(location: Path) -> Iterator[None]:
             SYSTEM, f"{location} may not be read by the operator's account; give it the right"
         ) from error
     except OSError as error:
+        if error.errno in disk.FULL:
+            raise RejectedError(SYSTEM, disk.explain(error, location), reason="DiskFull") from error
         if error.errno == errno.ENAMETOOLONG:
             raise RejectedError(SYSTEM, f"{location} has a name that is too long") from error
         raise OutageError(SYSTEM, str(error)) from error

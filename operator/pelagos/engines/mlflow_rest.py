@@ -33,6 +33,8 @@ SYSTEM = "MLflow"
 TIMEOUT = 10.0
 _RETRIABLE = frozenset({408, 425, 429, 499})
 """Client errors that mean "not now"."""
+_FULL = re.compile(r"database or disk is full|No space left on device|Disk quota exceeded")
+"""What databases and disks say, in the words of MLflow's answer."""
 _UNIQUE = re.compile(r"UNIQUE constraint failed|violates unique constraint|Duplicate entry|unique index", re.IGNORECASE)
 """How databases say that somebody else made the same at the same time, which MLflow passes on as a bad request."""
 
@@ -246,6 +248,10 @@ def _answer(status: int, content: bytes, what: str) -> dict[str, Any]:
     if status == 200 and isinstance(body, dict):
         return body
     text = body.get("message", "") if isinstance(body, dict) else content[:200].decode(errors="replace").strip()
+    if status >= 500 and (full := _FULL.search(text)):
+        where = "the volume on which the MLflow server keeps its data is full"
+        remedy = "free space there (with `pelagos up` it is the volume of its home folder), or make it larger"
+        raise RejectedError(SYSTEM, f"{what}: {where} (HTTP {status}: {full[0]}); {remedy}", reason="DiskFull")
     message = f"{what}: HTTP {status} {text}".rstrip()
     if status < 400 or status >= 500 or status in _RETRIABLE:
         # Also a page of a proxy, or a redirection to a login, instead of MLflow's JSON.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from pelagos.engines import model_probe, sockets, triton_local_package, triton_local_state
+from pelagos.engines import disk, model_probe, sockets, triton_local_package, triton_local_state
 from pelagos.engines.triton_gateway import HOST, Gateway
 from pelagos.engines.triton_local_server import SYSTEM, ServerFolder, end, strays
 from pelagos.engines.triton_local_state import Server, State
@@ -71,7 +71,8 @@ class TritonLocal:
         """Look at the endpoint, and take the next step of a change that is under way; None when there is none."""
         service = self._service(uid)
         self._watch()
-        await self._advance(uid)
+        with disk.told(SYSTEM, self.services):
+            await self._advance(uid)
         state = triton_local_state.read(service)
         server = state.newest
         if server is None:
@@ -100,6 +101,10 @@ class TritonLocal:
         """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""
         service = self._service(want.uid)
         self._watch()
+        with disk.told(SYSTEM, self.services):
+            await self._apply(want, service)
+
+    async def _apply(self, want: ServiceWant, service: Path) -> None:
         async with self._alone(want.uid):
             state = triton_local_state.read(service)
             same = next((server for server in (state.following, state.current) if self._serves(server, want)), None)

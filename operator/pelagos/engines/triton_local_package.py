@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import TypeAdapter
 
-from pelagos.engines import model_package, triton_config
+from pelagos.engines import disk, model_package, triton_config
 from pelagos.engines.model_package import ANSWER, DESCRIPTION, FILES, GRAPH, IMAGE, LARGEST, Manifest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ServiceWant
@@ -47,13 +47,14 @@ def prepare(want: ServiceWant, folder: Path, others: Iterable[Path] = ()) -> Pat
     remove(partial)
     copies = (place / "served" / "package" for place in (folder, *others))
     source = next((copy for copy in copies if _is_whole(copy, want)), None) or _path(want.package_uri)
-    (partial / "package").mkdir(parents=True)
-    for name in (DESCRIPTION, *FILES):
-        _copy(source, name, partial / "package" / name)
-    # The copy is compared, which nobody else writes, and not what it was made from.
-    manifest = verify(partial / "package", want)
-    _build_repository(partial, want, manifest)
-    record(partial, want)
+    with disk.written(partial):
+        (partial / "package").mkdir(parents=True)
+        for name in (DESCRIPTION, *FILES):
+            _copy(source, name, partial / "package" / name)
+        # The copy is compared, which nobody else writes, and not what it was made from.
+        manifest = verify(partial / "package", want)
+        _build_repository(partial, want, manifest)
+        record(partial, want)
     return partial
 
 

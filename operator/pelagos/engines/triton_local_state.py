@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines import processes
+from pelagos.engines import disk, processes
 from pelagos.engines.processes import ProcessId
 
 if TYPE_CHECKING:
@@ -98,12 +98,13 @@ def write_json(path: Path, content: Any) -> None:
     """Put a file in the place of another, for the owner alone."""
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with disk.written(partial):
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
 
 
 def _server(content: Any) -> Server | None:

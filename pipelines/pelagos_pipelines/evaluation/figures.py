@@ -13,6 +13,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.text import shown
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -140,5 +141,8 @@ def shortened(label: str, longest: int = 24) -> str:
 def save(figure: Any, path: Path) -> None:
     """Write and forget the figure: pyplot would keep it in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
-    plt.close(figure)
+    try:
+        with disk.written(path):
+            figure.savefig(path, dpi=DPI)
+    finally:
+        plt.close(figure)

@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.contract import Parity
 from pelagos_pipelines.serving import packages, predictor
 from pelagos_pipelines.serving.geometry import Pixels
@@ -49,16 +50,18 @@ def write(content: Content, store: Path) -> Written:
     """Write the package below ``store``. One that is there already, and is whole, is left as it is."""
     partial = store / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        return _put(content, partial, store)
+        with disk.written(partial):
+            partial.mkdir(parents=True)
+            return _put(content, partial, store)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _put(content: Content, partial: Path, store: Path) -> Written:
     shutil.copyfile(content.onnx, partial / packages.GRAPH)
-    cv2.imwrite(str(partial / packages.IMAGE), content.probe)
+    # OpenCV would say nothing of a file that it could not write.
+    (partial / packages.IMAGE).write_bytes(cv2.imencode(".png", content.probe)[1].data)
     _write_json(partial / packages.ANSWER, predictor.render(content.known, content.settings.labels))
     digests = {name: _sha256(partial / name) for name in packages.FILES}
     _write_json(partial / packages.DESCRIPTION, _description(content, digests))

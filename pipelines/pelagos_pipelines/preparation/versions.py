@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.hostile import printable
 from pelagos_pipelines.annotations.model import Box, Boxes, Collection, ImageRecord, Tree
@@ -168,6 +169,7 @@ def materialise(version_uri: str | Path, view: str, target: Path) -> None:
     Raises:
         RefusedError: DATASET_NOT_READABLE; TASK_MISMATCH when the view cannot hold the version's annotations.
         FileExistsError: ``target`` holds something else.
+        FullError: there was no room; nothing of the view stays.
         ValueError: there is no such view.
     """
     kind = registry.of_view(view)
@@ -187,11 +189,12 @@ def materialise(version_uri: str | Path, view: str, target: Path) -> None:
             "dataset.uri",
         )
     verify(version)
-    target.mkdir(parents=True, exist_ok=True)
-    marker.write_text("interrupted\n", encoding="utf-8")
     images = tuple(image for image in version.collection.images if version.holds(image))
-    kind.write(target, replace(version.collection, images=images), version.blobs)
-    write_atomically(marker, wanted)
+    with disk.written(target):
+        target.mkdir(parents=True, exist_ok=True)
+        marker.write_text("interrupted\n", encoding="utf-8")
+        kind.write(target, replace(version.collection, images=images), version.blobs)
+        write_atomically(marker, wanted)
 
 
 # --- content
@@ -384,16 +387,14 @@ def _write_blob(tree: Tree, source: str, target: Path, digest: str) -> None:
     """Copy, unless an undamaged copy is there. Never a link: the owner of the source may edit a file in place."""
     if target.exists() and _sha256(target) == digest:
         return
-    partial = target.with_name(f"{_PARTIAL}{target.name}")
-    try:
+    # What did not fit on a full disk must not keep it full.
+    with disk.written(target.with_name(f"{_PARTIAL}{target.name}")) as partial:
         if tree.copy(source, partial) != digest:
             raise SourceChangedError(f"{printable(source)} changed while the version was made; try again")
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.chmod(partial.stat().st_mode & 0o444)  # what the umask leaves
         partial.replace(target)
-    finally:  # what did not fit on a full disk must not keep it full
-        partial.unlink(missing_ok=True)
 
 
 def _pretty(content: object) -> list[bytes]:
@@ -403,8 +404,8 @@ def _pretty(content: object) -> list[bytes]:
 def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
     partial = folder.with_name(f"{_PARTIAL}{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with disk.written(partial):
+        partial.mkdir(parents=True)
         for name, content in files.items():
             with (partial / name).open("wb") as file:
                 file.writelines(content)
@@ -412,9 +413,6 @@ def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
                 os.fsync(file.fileno())
         _sync_folder(partial)
         partial.rename(folder)
-    except OSError:
-        shutil.rmtree(partial, ignore_errors=True)  # on a full disk this gives room for the report
-        raise
     _sync_folder(folder.parent)
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.serving.packages import RefusedError
@@ -52,12 +53,13 @@ def main() -> NoReturn:
     try:
         settings = read(os.environ)
         folder = Path(tempfile.mkdtemp(prefix="pelagos-"))
-        repository = build(settings, folder)
-        command, variables = launch(settings, folder, repository)
+        with disk.written(folder):
+            repository = build(settings, folder)
+            command, variables = launch(settings, folder, repository)
     except RefusedError as error:
         fail(str(error), os.EX_DATAERR)
     except OSError as error:
-        fail(f"{error.strerror}: {error.filename}" if error.filename else str(error), os.EX_IOERR)
+        fail(failure(error), os.EX_IOERR)
     free_shared_memory(settings)
     free_sockets(settings)
     os.umask(0o077)
@@ -170,6 +172,13 @@ def free_sockets(settings: Settings) -> None:
     """A server that was killed leaves its sockets behind, and the next one could not listen there."""
     for name in ("http", f"grpc:{_NO_PORT}", "metrics"):
         (settings.sockets / name).unlink(missing_ok=True)
+
+
+def failure(error: OSError) -> str:
+    """What went wrong with a file, in one line."""
+    if error.errno in disk.FULL:
+        return disk.explain(error, Path(tempfile.gettempdir()))
+    return f"{error.strerror}: {error.filename}" if error.filename else str(error)
 
 
 def fail(message: str, code: int) -> NoReturn:

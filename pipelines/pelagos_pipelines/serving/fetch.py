@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.serving import entrypoint, packages
 from pelagos_pipelines.serving.packages import RefusedError
 
@@ -24,6 +25,8 @@ def main() -> None:
         fetch(os.environ)
     except RefusedError as error:
         entrypoint.fail(str(error), os.EX_DATAERR)
+    except disk.FullError as error:
+        entrypoint.fail(str(error), os.EX_TEMPFAIL)
     except (
         Exception
     ) as error:  # whatever the client of the storage raises becomes one line, and another try of the kubelet
@@ -43,11 +46,12 @@ def fetch(variables: Mapping[str, str]) -> None:
     # The folder itself is a mounted volume, which cannot be renamed; its content can.
     for left in target.iterdir() if target.exists() else ():
         _remove(left)
-    partial.mkdir(parents=True)
-    if "://" in uri:
-        _download(uri, expected, partial)
-    else:
-        _copy(uri, expected, partial)
+    with disk.written(partial):
+        partial.mkdir(parents=True)
+        if "://" in uri:
+            _download(uri, expected, partial)
+        else:
+            _copy(uri, expected, partial)
     # The description is what makes a package: it comes last.
     for name in (*packages.FILES, packages.DESCRIPTION):
         (partial / name).rename(target / name)

@@ -54,6 +54,8 @@ def main() -> None:
         command = launch(os.environ)
     except RefusedError as error:
         entrypoint.fail(str(error), os.EX_DATAERR)
+    except OSError as error:
+        entrypoint.fail(entrypoint.failure(error), os.EX_IOERR)
     await_server(folder)
     _become(command)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.storage.errors import ChangedError, StorageError, StorageRefusedError, worded
 
 if TYPE_CHECKING:
@@ -126,12 +127,9 @@ class Bucket:
             OSError: the disk is full, among others.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{uuid4().hex}.partial")
-        try:
+        with disk.written(target.with_name(f".{uuid4().hex}.partial")) as partial:
             _trying(lambda: self._download(path, partial, etag, sha256))
             partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def _download(self, path: str, partial: Path, etag: str, sha256: str) -> None:
         import obstore

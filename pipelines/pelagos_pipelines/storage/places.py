@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
+from pelagos_pipelines.disk import FullError
 from pelagos_pipelines.storage import buckets
 from pelagos_pipelines.storage.buckets import Bucket, Object, is_remote
 from pelagos_pipelines.storage.errors import StorageRefusedError
@@ -95,13 +96,12 @@ def safe_targets(objects: Mapping[str, Object], folder: Path) -> dict[str, Path]
 
 
 def require_room(folder: Path, objects: Iterable[Object]) -> None:
-    """OSError (ENOSPC) before the first byte, when the disk of ``folder`` cannot hold the objects."""
+    """FullError before the first byte, when the volume of ``folder`` cannot hold the objects."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = sum(entry.size for entry in objects)
     free = shutil.disk_usage(folder).free
     if wanted > free:
-        words = f"{folder}, which has {free / 1e9:.1f} GB free, {wanted / 1e9:.1f} GB from object storage"
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), words)
+        raise FullError(errno.ENOSPC, folder, wanted)
 
 
 def _files(folder: Path) -> dict[str, Stamp]:

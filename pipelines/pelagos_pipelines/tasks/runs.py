@@ -6,7 +6,6 @@ framework loads.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -21,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pelagos_pipelines import contract, sealing, storage, text
+from pelagos_pipelines import contract, disk, sealing, storage, text
 from pelagos_pipelines.contract import Reason, RefusedError, Split, TrainingRequest, write_atomically
 from pelagos_pipelines.storage import Lease, Place
 
@@ -145,7 +144,8 @@ class Run:
         copy = self.places.scratch / "best" / "best.pt"
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copyfile(self.checkpoints / "best.pt", copy)
+            with disk.written(copy):
+                shutil.copyfile(self.checkpoints / "best.pt", copy)
         except FileNotFoundError:
             raise altered("the checkpoint of the best epoch") from None
         if sealing.digest_of(copy) != digest:
@@ -298,12 +298,10 @@ def _reported(report: str, scratch: Path) -> Iterator[Place]:
         _report(place, by_storage)
         raise by_storage from error
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in disk.FULL:
             raise
-        full = RefusedError(
-            Reason.DISK_FULL,
-            f"no space is left to write {error.filename or 'a result'}; free space on the volume, then retry",
-        )
+        words = disk.explain(error, place.folder if place else scratch)
+        full = RefusedError(Reason.DISK_FULL, f"{words}; then set the annotation pelagos.dev/retry to a new value")
         _report(place, full)
         raise full from error
 
@@ -312,7 +310,10 @@ def _report(place: Place | None, refused: RefusedError) -> None:
     if place is None:  # the report's own storage refuses us: the log is all there is
         log.error("%s", refused.failure.message)
     elif place.bucket is None:
-        contract.report_failure(place.folder, refused.failure)
+        try:
+            contract.report_failure(place.folder, refused.failure)
+        except disk.FullError as error:
+            log.error("this could not be reported: %s", error)
     else:
         log.error("%s", refused.failure.message)
         try:

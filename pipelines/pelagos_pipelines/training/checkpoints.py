@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pelagos_pipelines import beneath, sealing, storage
+from pelagos_pipelines import beneath, disk, sealing, storage
 from pelagos_pipelines.beneath import ChangedError, Folder, NoFileError, TooLargeError
 from pelagos_pipelines.contract import Reason, RefusedError, Weights
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, SandboxError, TaskRefusedError
@@ -39,7 +39,8 @@ def take(weights: Weights, data_root: Path, target: Path) -> Path:
     try:
         # Links on the way were resolved once; the file is opened without any, whatever stands there by now.
         allowed = Ceilings.read().checkpoint_mebibytes * MEBIBYTE
-        digest = Folder(base).copy(path, target, allowed)
+        with disk.written(target):
+            digest = Folder(base).copy(path, target, allowed)
     except TooLargeError as error:
         raise _invalid(
             f"{weights.path!r} has {error.size} bytes; at most {allowed} are read ({raise_it('checkpoint_mebibytes')})"
@@ -151,17 +152,18 @@ def save_atomically(content: Any, path: Path) -> None:
     # torch.save to a file reports a full disk as an error of its zip writer; writing bytes reports it as what it is.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(buffer.getbuffer())
-    replace_durably(partial, path)
+    with disk.written(path.with_name(f".{path.name}.partial")) as partial:
+        partial.write_bytes(buffer.getbuffer())
+        replace_durably(partial, path)
 
 
 def replace_durably(partial: Path, path: Path) -> None:
     """Move a written file over ``path`` after its bytes have reached the disk."""
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    sealing.vouch(path, sealing.digest_of(partial))
-    partial.replace(path)
+    with disk.written(partial):
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        sealing.vouch(path, sealing.digest_of(partial))
+        partial.replace(path)
 
 
 def _invalid(message: str) -> RefusedError:

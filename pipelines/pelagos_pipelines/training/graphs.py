@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.training import checkpoints
 
 OPSET = 17
@@ -34,7 +35,7 @@ def settle(written: Path, target: Path) -> None:
     kept = [entry for entry in graph.metadata_props if entry.key != "date"]
     del graph.metadata_props[:]
     graph.metadata_props.extend(kept)
-    partial = target.with_name(f".{target.name}.partial")
-    onnx.save(graph, partial)
-    written.unlink()
-    checkpoints.replace_durably(partial, target)
+    with disk.written(target.with_name(f".{target.name}.partial")) as partial:
+        onnx.save(graph, partial)
+        written.unlink()
+        checkpoints.replace_durably(partial, target)

@@ -20,6 +20,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.contract import Hyperparameters, Reason, RefusedError, Task
 from pelagos_pipelines.evaluation import classification
 from pelagos_pipelines.evaluation.truth import Sample
@@ -123,7 +124,7 @@ class MobileNet:
         model = nn.Sequential(_restored(content), nn.Softmax(dim=1)).eval()
         axes = {"image": {0: "batch"}, "probabilities": {0: "batch"}}
         written = onnx.with_name("exported.onnx")
-        with graphs.tracing():
+        with graphs.tracing(), disk.written(written):
             torch.onnx.export(
                 model,
                 (torch.zeros(2, 3, size, size),),

@@ -26,6 +26,7 @@ from ultralytics.nn.tasks import DetectionModel, torch_safe_load
 from ultralytics.utils import SETTINGS
 from ultralytics.utils.torch_utils import strip_optimizer
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.contract import Reason, RefusedError, Task
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
@@ -65,9 +66,9 @@ class YoloV8:
             start = _start(job) if job.start and not done else None
             with memory.refusing(job.request.hyperparameters):
                 Trainer(_arguments(job, last if done else None), job, journal, start).train()
-        partial = job.best.with_name(".best.partial.pt")
-        strip_optimizer(last.with_name("best.pt"), s=str(partial))
-        checkpoints.replace_durably(partial, job.best)
+        with disk.written(job.best.with_name(".best.partial.pt")) as partial:
+            strip_optimizer(last.with_name("best.pt"), s=str(partial))
+            checkpoints.replace_durably(partial, job.best)
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
         """Detections as ``YOLO(checkpoint).predict`` gives them, image by image."""
@@ -94,7 +95,7 @@ class YoloV8:
         model = YOLO(checkpoint)
         names = model.names
         size = int(model.overrides["imgsz"])
-        with graphs.tracing():
+        with graphs.tracing(), disk.written(checkpoint.with_suffix(".onnx")):
             written = model.export(
                 format="onnx", dynamic=True, simplify=False, opset=graphs.OPSET, imgsz=size, verbose=False
             )
@@ -172,7 +173,8 @@ def _data(job: Job) -> Path:
         "val": "images/validation",
         "names": dict(enumerate(job.truth.labels)),
     }
-    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    with disk.written(path):
+        path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     return path
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ultralytics.data import base, utils
 from ultralytics.models.yolo.detect import DetectionTrainer
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.serving import images
 from pelagos_pipelines.serving.geometry import Pixels
@@ -121,7 +122,8 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         best: Path = self.wdir / "best.pt"
         self.last, self.best = _partial(last), _partial(best)
         try:
-            super().save_model()
+            with disk.written(self.best), disk.written(self.last):
+                super().save_model()
         finally:
             written = [(self.best, best), (self.last, last)]
             self.last, self.best = last, best
