@@ -94,6 +94,7 @@ def test_a_service_sets_name_batching_instances_and_thresholds() -> None:
         "input": [{"name": "image", "data_type": "TYPE_STRING", "dims": [1]}],
         "output": [
             {"name": "prediction", "data_type": "TYPE_STRING", "dims": [1]},
+            {"name": "error", "data_type": "TYPE_STRING", "dims": [1]},
             {"name": "count", "data_type": "TYPE_INT32", "dims": [1]},
             {"name": "boxes", "data_type": "TYPE_FP32", "dims": [-1, 4]},
             {"name": "scores", "data_type": "TYPE_FP32", "dims": [-1]},
@@ -114,7 +115,11 @@ def test_a_service_sets_name_batching_instances_and_thresholds() -> None:
 def test_a_classifier_tells_the_probability_of_each_class() -> None:
     made = triton_config.render(triton_config.for_service(described(task="Classification"), make_want()))
     outputs = text_format.Parse(made, model_config_pb2.ModelConfig()).output
-    assert [(output.name, list(output.dims)) for output in outputs] == [("prediction", [1]), ("probabilities", [2])]
+    assert [(output.name, list(output.dims)) for output in outputs] == [
+        ("prediction", [1]),
+        ("error", [1]),
+        ("probabilities", [2]),
+    ]
 
 
 def test_a_service_with_gpus_has_its_instances_on_each_of_them() -> None:

@@ -38,6 +38,7 @@ class Server:
 
     address: str
     repository: Path
+    metrics: str
 
     def load(self, package: Path, name: str, **parameters: str) -> None:
         """Put a package into the repository and load it; ``parameters`` override those that follow from it."""
@@ -64,6 +65,14 @@ class Server:
         header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": False}}).encode()
         answer = self._post(f"/v2/models/{name}/infer", header + blob, len(header))
         return {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in answer["outputs"]}
+
+    def refused(self, name: str) -> float:
+        """How many images of a model were refused, by Triton's own metrics."""
+        with urllib.request.urlopen(self.metrics, timeout=60) as answer:
+            lines = answer.read().decode().splitlines()
+        start = "pelagos_refused_images_total{"
+        found = [line for line in lines if line.startswith(start) and f'model="{name}"' in line]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
 
     def _post(self, path: str, body: bytes, header: int | None = None) -> Any:
         headers = {} if header is None else {"Inference-Header-Content-Length": str(header)}
@@ -138,7 +147,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     try:
         address = f"http://127.0.0.1:{http}"
         wait_until_live(address, process, folder / "log")
-        yield Server(address, repository)
+        yield Server(address, repository, f"http://127.0.0.1:{metrics}/metrics")
     finally:
         process.terminate()
         try:

@@ -76,3 +76,17 @@ def test_a_broken_image_gets_an_error_alone(served: Server) -> None:
         served.infer("classifier", [b"GIF89a"])
     good = cv2.imencode(".jpg", make_image(60, 40, 1))[1].tobytes()
     assert served.infer("classifier", [good])["probabilities"].shape == (1, 3)
+
+
+def test_every_image_of_a_request_has_its_result(served: Server) -> None:
+    good = cv2.imencode(".jpg", make_image(60, 40, 1))[1].tobytes()
+
+    answer = served.infer("classifier", [good, b"GIF89a"])
+
+    alone = served.infer("classifier", [good])
+    np.testing.assert_allclose(answer["probabilities"][0], alone["probabilities"][0], atol=1e-5)
+    assert answer["probabilities"][1].tolist() == [0, 0, 0]
+    assert answer["error"][0, 0] == ""
+    refused = json.loads(answer["prediction"][1, 0])
+    assert (refused["classes"], refused["error"]) == ([], answer["error"][1, 0])
+    assert "neither JPEG nor PNG" in refused["error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,9 +139,41 @@ def test_a_broken_image_gets_an_error_alone(served: Server) -> None:
     good = png(make_image(100, 100, 1))
     with pytest.raises(RuntimeError, match="neither JPEG nor PNG"):
         served.infer("detector", [b"not an image"])
-    with pytest.raises(RuntimeError, match="damaged"):
-        served.infer("detector", [good, good[:-100]])
     assert served.infer("detector", [good])["count"].shape == (1, 1)
+
+
+def test_every_image_of_a_request_has_its_result(served: Server) -> None:
+    one, two = png(make_image(100, 100, 1)), png(make_image(130, 100, 0))
+    before = served.refused("detector")
+
+    answer = served.infer("detector", [b"GIF89a", one, one[:-100], two])
+
+    assert ["neither JPEG nor PNG" in answer["error"][0, 0], "damaged" in answer["error"][2, 0]] == [True, True]
+    assert answer["error"][[1, 3]].tolist() == [[""], [""]]
+    rendered = [json.loads(text) for text in answer["prediction"][:, 0]]
+    assert [set(row) for row in rendered[::2]] == [{"task", "width", "height", "detections", "error"}] * 2
+    assert [(row["width"], row["detections"], row["error"]) for row in rendered[::2]] == [
+        (0, [], answer["error"][0, 0]),
+        (0, [], answer["error"][2, 0]),
+    ]
+    for row, data in ((1, one), (3, two)):
+        alone = served.infer("detector", [data])
+        count = int(alone["count"][0, 0])
+        assert int(answer["count"][row, 0]) == count > 0
+        np.testing.assert_allclose(answer["boxes"][row, :count], alone["boxes"][0, :count], atol=1e-3)
+        labels = [found["label"] for found in json.loads(alone["prediction"][0, 0])["detections"]]
+        assert [found["label"] for found in rendered[row]["detections"]] == labels
+        assert "error" not in rendered[row]
+    assert answer["count"][[0, 2]].tolist() == [[0], [0]]
+    assert served.refused("detector") - before == 2
+
+
+def test_a_request_without_any_image_that_can_be_used_is_an_error_that_names_them(served: Server) -> None:
+    good = png(make_image(100, 100, 1))
+    with pytest.raises(
+        RuntimeError, match=r"none of the 2 images can be used: image 0: .*neither JPEG.*; image 1: .*damaged"
+    ):
+        served.infer("detector", [b"not an image", good[:-100]])
 
 
 def test_a_neighbour_is_answered_while_a_bomb_is_decoded(served: Server) -> None:
@@ -150,8 +183,9 @@ def test_a_neighbour_is_answered_while_a_bomb_is_decoded(served: Server) -> None
         for _ in range(2):
             assert served.infer("detector", [good])["count"].shape == (1, 1)
             assert not refused.done()
-        with pytest.raises(RuntimeError, match=r"3 s of processor time.*PELAGOS_MAX_IMAGE_SECONDS"):
-            refused.result()
+        answer = refused.result()
+    assert answer["error"][0, 0] == ""
+    assert re.search(r"3 s of processor time.*PELAGOS_MAX_IMAGE_SECONDS", answer["error"][1, 0])
     assert served.infer("detector", [good, good])["count"].shape == (2, 1)
 
 

@@ -51,6 +51,7 @@ def for_service(package: Manifest, want: ServiceWant) -> dict[str, Any]:
 def _outputs(package: Manifest) -> Iterator[tuple[str, str, list[int]]]:
     """Shapes leave out the batch dimension; -1 is the number of rows, which differs between responses."""
     yield "prediction", "TYPE_STRING", [1]
+    yield "error", "TYPE_STRING", [1]
     if package.task == "Classification":
         yield "probabilities", "TYPE_FP32", [len(package.labels)]
         return

@@ -41,6 +41,9 @@ async def infer(address: str, model: str, image: bytes, timeout: float) -> tuple
     if values is None or values.size != 1:
         raise InferenceError("the answer holds no prediction")
     try:
-        return json.loads(values.reshape(-1)[0]), latency
+        prediction = json.loads(values.reshape(-1)[0])
     except ValueError as error:
         raise InferenceError(f"the prediction is not JSON: {error}") from error
+    if why := prediction.get("error"):
+        raise InferenceError(f"the image was refused: {why}")
+    return prediction, latency

@@ -1,5 +1,7 @@
 """Triton's Python backend calls this module: requests in, responses out, one inference batch over all of them.
 
+Of a request with several images each gets its result: what is refused has an error in its place, and the others are answered.
+
 Beside it in the server's repository lie the verified package and a copy of the modules that serving/code.json lists, so that it
 needs nothing else of Pelagos. It must never raise while executing: an exception would fail all requests of the batch and leak
 their shared memory.
@@ -10,6 +12,8 @@ from __future__ import annotations
 import json
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -27,8 +31,19 @@ CHILDREN = 2
 """Images that one instance decodes at once."""
 PATIENCE = 1.0
 """Seconds that a batch waits for its slowest image; an ordinary one takes hundredths."""
+MOST_TOLD = 8
+"""Images that an error names, when a request has no other."""
 MOST_LATE = 16
 """Images that may be late. With more of them batches wait, so that requests pile up where the server counts them."""
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Stands where the image would be."""
+
+    message: str
+    is_passing: bool = False
+    """Whether the same image may be accepted later."""
 
 
 class TritonPythonModel:
@@ -57,9 +72,15 @@ class TritonPythonModel:
         self._answering = ThreadPoolExecutor(1)
         self._predicting = Lock()
         self._late: set[Future[Any]] = set()
+        self._metrics = backend.MetricFamily(  # must live as long as what it counts
+            name="pelagos_refused_images_total",
+            description="Images of requests that got an error instead of a result",
+            kind=backend.MetricFamily.COUNTER,
+        )
+        self._refused = self._metrics.Metric(labels={"model": args["model_name"], "version": args["model_version"]})
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer every request: with tensors, or with an error that concerns this request alone.
+        """Answer every request: with tensors, or with an error that concerns this request alone, when none of its images is fit.
 
         One whose images are not decoded in time is answered when they are, and holds up nobody else.
         """
@@ -115,60 +136,100 @@ class TritonPythonModel:
     def _answer(self, begun: list[list[Future[Any]]], wanted: list[Any]) -> list[Any]:
         """The responses to requests whose images are decoded, by one inference batch over all of them."""
         decoded = [_decoded(futures) for futures in begun]
-        images = [image for item in decoded if isinstance(item, list) for image in item]
+        self._count(sum(isinstance(image, _Refusal) for item in decoded for image in item))
+        images = [image for item in decoded for image in item if not isinstance(image, _Refusal)]
         try:
             with self._predicting:
                 predictions = iter(self._predictor.predict_fitted(images, self._thresholds))
         except Exception as error:  # whatever the runtime raises must become a response
             failure = backend.TritonError(f"inference failed: {error}")
-            return [_failed(item if isinstance(item, backend.TritonError) else failure) for item in decoded]
+            return [_failed(_fault(item) or failure) for item in decoded]
         responses = []
         for names, item in zip(wanted, decoded, strict=True):
-            if isinstance(item, backend.TritonError):
-                responses.append(_failed(item))
+            fault = _fault(item)
+            if fault is not None:
+                responses.append(_failed(fault))
                 continue
-            outputs = self._outputs([next(predictions) for _ in item])
+            outputs = self._outputs([image if isinstance(image, _Refusal) else next(predictions) for image in item])
             tensors = [backend.Tensor(name, outputs[name]) for name in names if name in outputs]
             responses.append(backend.InferenceResponse(output_tensors=tensors))
         return responses
 
-    def _outputs(self, predictions: list[Any]) -> dict[str, Any]:
-        labels = self._predictor.settings.labels
-        texts = [json.dumps(predictor.render(found, labels), ensure_ascii=False).encode() for found in predictions]
-        outputs = {"prediction": np.array(texts, dtype=np.object_).reshape(-1, 1)}
-        if self._predictor.settings.task == "Classification":
-            outputs["probabilities"] = np.stack([found.probabilities for found in predictions])
-        else:
-            outputs |= _padded(predictions)
-        return outputs
+    def _count(self, refused: int) -> None:
+        if refused:
+            with suppress(Exception):  # who counts must not fail requests
+                self._refused.increment(refused)
+
+    def _outputs(self, results: list[Any]) -> dict[str, Any]:
+        """The tensors of predictions, with refusals in between."""
+        settings = self._predictor.settings
+        texts = [json.dumps(_rendered(result, settings), ensure_ascii=False) for result in results]
+        errors = [result.message if isinstance(result, _Refusal) else "" for result in results]
+        outputs = {"prediction": _texts(texts), "error": _texts(errors)}
+        if settings.task == "Classification":
+            nothing = np.zeros(len(settings.labels), np.float32)
+            chances = [nothing if isinstance(result, _Refusal) else result.probabilities for result in results]
+            return outputs | {"probabilities": np.stack(chances)}
+        return outputs | _padded([None if isinstance(result, _Refusal) else result for result in results])
+
+
+def _rendered(result: Any, settings: predictor.Settings) -> dict[str, Any]:
+    if isinstance(result, _Refusal):
+        return predictor.render_refused(settings.task, result.message)
+    return predictor.render(result, settings.labels)
+
+
+def _texts(texts: list[str]) -> Any:
+    return np.array([text.encode() for text in texts], dtype=np.object_).reshape(-1, 1)
 
 
 def _padded(predictions: list[Any]) -> dict[str, Any]:
-    """Detections of several images as rectangular tensors; there is always a row, because empty tensors do not travel."""
+    """Detections of several images as rectangular tensors; there is always a row, because empty tensors do not travel.
+
+    An image that was refused, None, has no row.
+    """
     batch = len(predictions)
-    rows = max([1, *(len(found.scores) for found in predictions)])
+    counts = [0 if found is None else len(found.scores) for found in predictions]
+    rows = max([1, *counts])
     boxes: Any = np.zeros((batch, rows, 4), np.float32)
     scores: Any = np.zeros((batch, rows), np.float32)
     class_ids: Any = np.zeros((batch, rows), np.int32)
-    for index, found in enumerate(predictions):
-        count = len(found.scores)
-        boxes[index, :count] = found.boxes
-        scores[index, :count] = found.scores
-        class_ids[index, :count] = found.class_ids
-    count = np.array([[len(found.scores)] for found in predictions], np.int32)
-    return {"count": count, "boxes": boxes, "scores": scores, "class_ids": class_ids}
+    for index, (found, count) in enumerate(zip(predictions, counts, strict=True)):
+        if count:
+            boxes[index, :count] = found.boxes
+            scores[index, :count] = found.scores
+            class_ids[index, :count] = found.class_ids
+    return {"count": np.array(counts, np.int32)[:, None], "boxes": boxes, "scores": scores, "class_ids": class_ids}
 
 
-def _decoded(futures: list[Future[Any]]) -> list[Any] | Any:
-    """The images of one request, or the error to answer it with."""
+def _decoded(futures: list[Future[Any]]) -> list[Any]:
+    """The images of one request, in order: each on its canvas, or refused."""
+    return [_image(future) for future in futures]
+
+
+def _image(future: Future[Any]) -> Any:
     try:
-        return [future.result() for future in futures]
+        return future.result()
     except ImageRefusedError as error:
-        return backend.TritonError(str(error), backend.TritonError.INVALID_ARG)
+        return _Refusal(str(error))
     except UnavailableError as error:
-        return backend.TritonError(str(error), backend.TritonError.UNAVAILABLE)
+        return _Refusal(str(error), is_passing=True)
     except Exception as error:  # a malformed tensor must not fail the neighbours' requests
-        return backend.TritonError(f"input 'image' cannot be read: {error}", backend.TritonError.INVALID_ARG)
+        return _Refusal(f"input 'image' cannot be read: {error}")
+
+
+def _fault(images: list[Any]) -> Any:
+    """The error of a request of which no image is left; None when there is one."""
+    refusals = [image for image in images if isinstance(image, _Refusal)]
+    if len(refusals) < len(images):
+        return None
+    kind = backend.TritonError.INVALID_ARG
+    if any(refusal.is_passing for refusal in refusals):
+        kind = backend.TritonError.UNAVAILABLE
+    if len(refusals) == 1:
+        return backend.TritonError(refusals[0].message, kind)
+    told = "; ".join(f"image {number}: {one.message}" for number, one in enumerate(refusals[:MOST_TOLD]))
+    return backend.TritonError(f"none of the {len(refusals)} images can be used: {told}", kind)
 
 
 def _wanted(request: Any) -> list[str]:

@@ -244,6 +244,12 @@ def load(
 # --- rendering
 
 
+def render_refused(task: str, why: str) -> dict[str, Any]:
+    """In the place of an image that was refused, beside others that were not: as an image without results, and why."""
+    found = "classes" if task == "Classification" else "detections"
+    return {"task": task, "width": 0, "height": 0, found: [], "error": why}
+
+
 def render(prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
     """The JSON shape of the service contract. Boxes keep a hundredth of a pixel, scores and probabilities six digits."""
     if isinstance(prediction, Classification):
