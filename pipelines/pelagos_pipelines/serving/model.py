@@ -167,7 +167,7 @@ class TritonPythonModel:
         errors = [result.message if isinstance(result, _Refusal) else "" for result in results]
         outputs = {"prediction": _texts(texts), "error": _texts(errors)}
         if settings.task == "Classification":
-            nothing = np.zeros(len(settings.labels), np.float32)
+            nothing: Any = np.zeros(len(settings.labels), np.float32)
             chances = [nothing if isinstance(result, _Refusal) else result.probabilities for result in results]
             return outputs | {"probabilities": np.stack(chances)}
         return outputs | _padded([None if isinstance(result, _Refusal) else result for result in results])
