@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch
 from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest
 from pelagos_pipelines.evaluation.truth import Truth
 from pelagos_pipelines.serving import predictor
-from pelagos_pipelines.training import checkpoints, mobilenet
+from pelagos_pipelines.training import mobilenet
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.tracking import Tracker
@@ -48,36 +47,6 @@ def test_it_learns_to_tell_shapes_apart(tmp_path: Path, truth: Truth) -> None:
     assert guesses == [int(sample.class_ids[0]) for sample in truth.samples("test")]
     assert journal.epochs[-1].metrics["train/loss"] < journal.epochs[0].metrics["train/loss"]
     assert {"validation/accuracy", "validation/F1", "validation/loss"} <= journal.epochs[0].metrics.keys()
-
-
-def test_a_killed_training_ends_with_the_same_weights(
-    tmp_path: Path, truth: Truth, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = make_request(SMALL, epochs=3, imageSize=32, batchSize=8)
-    whole, journal = make_job(tmp_path / "whole", truth, request)
-    mobilenet.FAMILY.train(whole, journal)
-
-    cut, first = make_job(tmp_path / "cut", truth, request)
-    save = checkpoints.save_atomically
-
-    def die_at_the_second_epoch(content: dict[str, Any], path: Path) -> None:
-        if path.name == "last.pt" and content["epoch"] == 2:
-            raise KeyboardInterrupt
-        save(content, path)
-
-    monkeypatch.setattr(checkpoints, "save_atomically", die_at_the_second_epoch)
-    with pytest.raises(KeyboardInterrupt):
-        mobilenet.FAMILY.train(cut, first)
-    monkeypatch.undo()
-    assert [epoch.number for epoch in Journal(cut.folder / "history.json", Tracker("", "")).epochs] == [1, 2]
-
-    _, second = make_job(tmp_path / "cut", truth, request)
-    mobilenet.FAMILY.train(cut, second)
-    assert [epoch.number for epoch in second.epochs] == [1, 2, 3]
-    assert second.epochs[0].at == first.epochs[0].at, "the first epoch is not trained again"
-    weights = [torch.load(job.folder / "last.pt", weights_only=True)["model"] for job in (whole, cut)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert [epoch.metrics for epoch in second.epochs] == [epoch.metrics for epoch in journal.epochs]
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path, truth: Truth) -> None:

@@ -101,10 +101,9 @@ def test_the_best_checkpoint_is_the_one_that_training_left(run: runs.Run) -> Non
         run.best(digest)
 
 
-@pytest.mark.parametrize("name", ["last.pt", "weights/last.pt", "best.pt"])
+@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
 def test_a_training_does_not_go_on_from_a_checkpoint_of_others(run: runs.Run, name: str) -> None:
-    (run.checkpoints / "weights").mkdir()
-    files = [run.checkpoints / known for known in ("last.pt", "weights/last.pt", "best.pt")]
+    files = [run.checkpoints / known for known in ("last.pt", "best.pt")]
     for file in files:
         write(file, file.name.encode())
     run.forget_strangers()

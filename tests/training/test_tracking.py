@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -63,22 +65,47 @@ def test_a_server_that_is_killed_and_comes_back_misses_nothing(mlflow: MlflowSer
     assert history(client, run, "train/loss") == [(step, 1.0 / step) for step in range(1, 6)]
 
 
-def test_a_history_that_is_sent_again_leaves_one_point_for_each_epoch(mlflow: MlflowServer, tmp_path: Path) -> None:
+def test_an_epoch_that_is_trained_again_stands_once(mlflow: MlflowServer, tmp_path: Path) -> None:
     client, run = new_run(mlflow)
     path = tmp_path / "history.json"
     first = Tracker(mlflow.uri, run)
     journal = Journal(path, first)
-    for epoch in (1, 2, 3):
+    for epoch in (1, 2):
         journal.record(epoch, {"train/loss": 1.0 / epoch})
+        journal.keep()
+    journal.record(3, {"train/loss": 1.0 / 3})  # and the process ends before the checkpoint is written
     first.flush()
     second = Tracker(mlflow.uri, run)
     continued = Journal(path, second)
     continued.continue_after(2)
     continued.record(3, {"train/loss": 0.25})
+    continued.keep()
     second.flush()
-    assert history(client, run, "progress/epoch") == [(1, 1.0), (2, 2.0), (3, 3.0), (3, 3.0)]
-    assert history(client, run, "train/loss")[:2] == [(1, 1.0), (2, 0.5)]
-    assert client.get_run(run).data.metrics["train/loss"] == 0.25
+    assert history(client, run, "progress/epoch") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert history(client, run, "train/loss") == [(1, 1.0), (2, 0.5), (3, 0.25)]
+
+
+def test_an_epoch_that_is_not_safe_yet_is_told_with_a_later_one(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    class Listening(Tracker):
+        def metrics(self, values: Mapping[str, float], step: int, at: float) -> None:
+            told.append(step)
+
+    safe = iter([True, False, True])
+    journal = Journal(tmp_path / "history.json", Listening("", ""), lambda: next(safe))
+    seen = []
+    for epoch in (1, 2, 3):
+        journal.record(epoch, {"train/loss": 1.0})
+        journal.keep()
+        seen.append(list(told))
+    assert seen == [[1], [1], [1, 2, 3]]
+
+
+def test_a_figure_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "history.json", Tracker("", ""))
+    assert journal.record(1, {"train/loss": 1.0, "validation/loss": math.nan}) == {"train/loss": 1.0}
+    assert "NaN" not in (tmp_path / "history.json").read_text()
 
 
 def test_what_the_server_refuses_is_told_at_the_end(mlflow: MlflowServer) -> None:

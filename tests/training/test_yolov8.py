@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +57,7 @@ def test_an_epoch_leaves_history_a_checkpoint_and_predictions(trained: tuple[Job
 
 def test_mosaic_is_closed_before_the_end(tmp_path: Path, version: tuple[str, str]) -> None:
     request = make_request("yolov8n", *version, epochs=10, mosaic=True, imageSize=32, batchSize=3)
-    arguments = yolov8._arguments(make_job(tmp_path, request)[0], None)
+    arguments = yolov8._arguments(make_job(tmp_path, request)[0])
     assert (arguments["mosaic"], arguments["close_mosaic"]) == (1.0, 1)
     request = make_request("yolov8n", *version, mosaic=True)
     job, journal = make_job(tmp_path / "job", request)
@@ -78,54 +73,15 @@ def test_the_same_seed_gives_the_same_training(
     assert [epoch.metrics for epoch in journal.epochs] == [epoch.metrics for epoch in trained[1].epochs]
 
 
-PROGRAM = """
-import sys
-from pathlib import Path
-from pelagos_pipelines.contract import TrainingRequest
-from pelagos_pipelines.evaluation import truth
-from pelagos_pipelines.training import yolov8
-from pelagos_pipelines.training.families import Job
-from pelagos_pipelines.training.journal import Journal
-from pelagos_pipelines.training.tracking import Tracker
-request, folder = TrainingRequest.model_validate_json(sys.argv[1]), Path(sys.argv[2])
-folder.mkdir(exist_ok=True)
-yolov8.FAMILY.train(Job(request, truth.read(request), folder, None), Journal(folder / "history.json", Tracker("", "")))
-"""
-
-
-def test_a_killed_training_continues_from_its_last_checkpoint(tmp_path: Path, version: tuple[str, str]) -> None:
-    request = make_request("yolov8n", *version, epochs=4)
-    folder = tmp_path / "job"
-    last = folder / "weights" / "last.pt"
-    command = [sys.executable, "-c", PROGRAM, request.model_dump_json(by_alias=True), str(folder)]
-    process = subprocess.Popen(command, start_new_session=True, env=dict(os.environ), stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    done, _ = yolov8._progress(last, make_job(folder, request)[0])
-    assert 1 <= done < 4, "killed in the middle"
-    job, journal = make_job(folder, request)
-    before = {epoch.number: epoch.at for epoch in journal.epochs}
-    yolov8.FAMILY.train(job, journal)
-    assert [epoch.number for epoch in journal.epochs] == [1, 2, 3, 4]
-    kept = [epoch for epoch in journal.epochs if epoch.number <= done]
-    assert [epoch.at for epoch in kept] == [before[epoch.number] for epoch in kept], (
-        "no finished epoch is trained again"
-    )
-    assert job.best.exists()
-
-
 def test_a_finished_training_is_not_repeated(tmp_path: Path, version: tuple[str, str]) -> None:
     request = make_request("yolov8n", *version, epochs=3, earlyStopping={"patience": 1})
     job, journal = make_job(tmp_path, request)
     yolov8.FAMILY.train(job, journal)
-    written = (tmp_path / "weights" / "last.pt").stat().st_mtime_ns
+    written = (tmp_path / "last.pt").stat().st_mtime_ns
     job, again = make_job(tmp_path, request)
     yolov8.FAMILY.train(job, again)
     assert again.epochs == journal.epochs
-    assert (tmp_path / "weights" / "last.pt").stat().st_mtime_ns == written
+    assert (tmp_path / "last.pt").stat().st_mtime_ns == written
 
 
 def test_a_loss_that_is_no_number_is_refused(

@@ -98,12 +98,17 @@ class Run:
         if self.places.lease is not None:
             self.places.lease.confirm()
 
-    def keep_epoch(self) -> None:
-        """Likewise, in the middle of a training, which goes on when the storage is away: later epochs bring this one along."""
+    def keep_epoch(self) -> bool:
+        """Likewise, in the middle of a training, which goes on when the storage is away: later epochs bring this one along.
+
+        Says whether the epoch is safe.
+        """
         try:
             self.keep()
         except storage.StorageError as error:
             log.warning("the epoch is on this machine only, will be tried again after the next: %s", error)
+            return False
+        return True
 
     def finished(self, step: str) -> bool:
         """Whether the step, in this or an earlier attempt of this run, has left its state."""
@@ -332,6 +337,6 @@ def _rank(path: str) -> int:
         return -1
     if path == HISTORY:
         return 0
-    if path.endswith("last.pt"):  # what a training goes on from
-        return 2
-    return 3 if path.endswith(".json") and "/" not in path else 1
+    if path.endswith("last.pt"):  # what a training goes on from, and makes the best one of if that is behind
+        return 1
+    return 3 if path.endswith(".json") and "/" not in path else 2

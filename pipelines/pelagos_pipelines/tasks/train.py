@@ -58,12 +58,11 @@ def _train(run: runs.Run) -> None:
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     _describe(run, tracker)
     journal = Journal(run.history, tracker, run.keep_epoch)
-    family.train(Job(request, known, run.checkpoints, start), journal)
+    number = family.train(Job(request, known, run.checkpoints, start), journal)
+    run.keep()
+    journal.send()
     tracker.flush()
-    best = max(
-        journal.epochs,
-        key=lambda epoch: epoch.metrics.get("validation/mAP50-95", epoch.metrics.get("validation/F1", 0)),
-    )
+    best = next(epoch for epoch in journal.epochs if epoch.number == number)
     state = {"epochs": len(journal.epochs), "bestEpoch": best.number, "metrics": best.metrics}
     run.finish(STEP, state | {"bestSha256": sealing.digest_of(run.checkpoints / "best.pt")})
 

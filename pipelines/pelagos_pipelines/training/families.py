@@ -45,8 +45,12 @@ class Family(Protocol):
     NAME: str
     TASK: Task
 
-    def train(self, job: Job, journal: Journal) -> None:
+    def train(self, job: Job, journal: Journal) -> int:
         """Train to the end, from the last checkpoint in ``job.folder`` if there is one, and leave ``job.best``.
+
+        Returns the number of the epoch that ``job.best`` holds, by the rule of `progress.Progress`. A training that was killed
+        at any moment and started again ends with the same bytes as one that was not: on a processor, with the same number of
+        threads and the same packages.
 
         Raises:
             RefusedError: TRAINING_DIVERGED, OUT_OF_MEMORY, CHECKPOINT_INVALID, UNTRUSTED_CHECKPOINT.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ from pelagos_pipelines.evaluation.truth import Sample
 from pelagos_pipelines.serving import geometry, predictor
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
-from pelagos_pipelines.training import checkpoints, graphs, memory
+from pelagos_pipelines.training import checkpoints, determinism, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.journal import Journal
+from pelagos_pipelines.training.progress import Progress
 
 CACHE_BYTES = 2 * 1024**3
 WARM_UP = 0.1
@@ -69,29 +70,25 @@ class Canvases:
 
 @dataclass
 class _State:
-    """What a checkpoint holds; ``epoch`` counts finished epochs, ``best`` is the fitness at ``best_epoch``."""
+    """What a checkpoint holds. Learning rate, order and random numbers of an epoch follow from its number and the seed."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    epoch: int = 0
-    best: tuple[float, float] = (-math.inf, -math.inf)
-    best_epoch: int = 0
+    progress: Progress = field(default_factory=Progress)
 
     def restore(self, path: Path, device: torch.device) -> None:
         """Continue from our own checkpoint."""
         content = torch.load(path, map_location=device, weights_only=True)
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.epoch, self.best, self.best_epoch = content["epoch"], tuple(content["best"]), content["bestEpoch"]
+        self.progress = Progress.of(content)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint to continue from."""
         content = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch,
-            "best": list(self.best),
-            "bestEpoch": self.best_epoch,
+            **self.progress.content(),
         }
         checkpoints.save_atomically(content, path)
 
@@ -102,10 +99,10 @@ class MobileNet:
     NAME = "MobileNetV3"
     TASK = Task.CLASSIFICATION
 
-    def train(self, job: Job, journal: Journal) -> None:
-        """Train with cross entropy; the best epoch is the one with the highest macro F1 on validation, then the lowest loss."""
-        with memory.refusing(job.request.hyperparameters):
-            _Training(job, journal).run()
+    def train(self, job: Job, journal: Journal) -> int:
+        """Train with cross entropy; the metric that chooses the best epoch is the macro F1 on the validation split."""
+        with memory.refusing(job.request.hyperparameters), determinism.required():
+            return _Training(job, journal).run()
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
         """Class probabilities; ``thresholds`` does not apply to classification."""
@@ -158,33 +155,31 @@ class _Training:
         self._state = _State(model, _optimizer(model, self._parameters))
         if self._last.exists():
             self._state.restore(self._last, self._device)
-        journal.continue_after(self._state.epoch)
+        if self._state.progress.is_best:
+            self._save_best()  # the process may have ended between the two checkpoints
+        journal.continue_after(self._state.progress.epoch)
         if not self._finished():
             size = self._parameters.image_size
             self._train, self._validation = (
                 Canvases(job.truth.samples(split), size, threads) for split in ("train", "validation")
             )
 
-    def run(self) -> None:
-        """Train the epochs that are left."""
+    def run(self) -> int:
+        """Train the epochs that are left; the number of the best one."""
         while not self._finished():
-            epoch = self._state.epoch + 1
+            epoch = self._state.progress.epoch + 1
             loss = self._train_epoch(epoch)
             self._settle_statistics()
-            metrics, fitness = self._validate()
-            self._journal.record(epoch, {"train/loss": loss, **metrics})
-            self._state.epoch = epoch
-            if fitness > self._state.best:
-                self._state.best, self._state.best_epoch = fitness, epoch
-                self._save_best()
+            metrics = self._journal.record(epoch, {"train/loss": loss, **self._validate()})
+            self._state.progress = self._state.progress.after(metrics)
             self._state.save(self._last)
+            if self._state.progress.is_best:
+                self._save_best()
             self._journal.keep()
+        return self._state.progress.best_epoch
 
     def _finished(self) -> bool:
-        stopping = self._job.request.early_stopping
-        waited = self._state.epoch - self._state.best_epoch
-        stopped = stopping is not None and self._state.epoch > 0 and waited >= stopping.patience
-        return self._state.epoch >= self._parameters.epochs or stopped
+        return self._state.progress.is_over(self._job.request)
 
     def _train_epoch(self, epoch: int) -> float:
         """The mean loss over the images of the training split."""
@@ -247,8 +242,8 @@ class _Training:
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
 
-    def _validate(self) -> tuple[dict[str, float], tuple[float, float]]:
-        """Metrics of the validation split, and the fitness that chooses the best epoch."""
+    def _validate(self) -> dict[str, float]:
+        """Metrics of the validation split."""
         self._state.model.eval()
         outputs = []
         with torch.inference_mode():
@@ -260,14 +255,13 @@ class _Training:
         scores = classification.score(
             self._validation.labels, logits.argmax(dim=1).numpy(), len(self._job.truth.labels)
         )
-        metrics = {
+        return {
             "validation/loss": loss,
             "validation/accuracy": scores.accuracy,
             "validation/precision": scores.macro("precision"),
             "validation/recall": scores.macro("recall"),
             "validation/F1": scores.macro("f1"),
         }
-        return metrics, (scores.macro("f1"), -loss)
 
     def _save_best(self) -> None:
         content = {

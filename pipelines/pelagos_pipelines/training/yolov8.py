@@ -22,11 +22,9 @@ import yaml
 from torch import Tensor
 from ultralytics import YOLO
 from ultralytics.nn import tasks
-from ultralytics.nn.tasks import DetectionModel, torch_safe_load
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import SETTINGS
-from ultralytics.utils.torch_utils import strip_optimizer
 
-from pelagos_pipelines import disk
 from pelagos_pipelines.contract import Reason, RefusedError, Task
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
@@ -34,7 +32,8 @@ from pelagos_pipelines.serving.predictor import Detections, Prediction, Settings
 from pelagos_pipelines.training import checkpoints, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.journal import Journal
-from pelagos_pipelines.training.yolov8_trainer import Trainer
+from pelagos_pipelines.training.progress import Progress
+from pelagos_pipelines.training.yolov8_trainer import LAST, Trainer, save_best
 
 STRIDE = 32
 HEAD = "model.22.cv3."
@@ -56,19 +55,21 @@ class YoloV8:
     NAME = "YOLOv8"
     TASK = Task.DETECTION
 
-    def train(self, job: Job, journal: Journal) -> None:
-        """Train with ultralytics' loss and augmentation; the best epoch is the one with the highest mAP50-95 on validation."""
-        last = job.folder / "weights" / "last.pt"
-        done, finished = _progress(last, job)
-        journal.continue_after(done)
-        if not finished:
-            # The weights of the start have served once there is a checkpoint of ours.
-            start = _start(job) if job.start and not done else None
-            with memory.refusing(job.request.hyperparameters):
-                Trainer(_arguments(job, last if done else None), job, journal, start).train()
-        with disk.written(job.best.with_name(".best.partial.pt")) as partial:
-            strip_optimizer(last.with_name("best.pt"), s=str(partial))
-            checkpoints.replace_durably(partial, job.best)
+    def train(self, job: Job, journal: Journal) -> int:
+        """Train with ultralytics' loss and augmentation; the metric that chooses the best epoch is mAP50-95 on validation."""
+        checkpoint = _checkpoint(job)
+        progress = Progress.of(checkpoint) if checkpoint else Progress()
+        journal.continue_after(progress.epoch)
+        if checkpoint and progress.is_best:
+            save_best(job, checkpoint["ema"])  # the process may have ended between the two checkpoints
+        if progress.is_over(job.request):
+            return progress.best_epoch
+        # The weights of the start have served once there is a checkpoint of ours.
+        start = _start(job) if job.start and not checkpoint else None
+        with memory.refusing(job.request.hyperparameters):
+            trainer = Trainer(_arguments(job), job, journal, start, checkpoint)
+            trainer.train()
+        return trainer.progress.best_epoch
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
         """Detections as ``YOLO(checkpoint).predict`` gives them, image by image."""
@@ -103,19 +104,13 @@ class YoloV8:
         return Settings("Detection", tuple(names[index] for index in range(len(names))), size, STRIDE)
 
 
-def _progress(last: Path, job: Job) -> tuple[int, bool]:
-    """How many epochs our last checkpoint has behind it, and whether the training is over with them."""
-    if not last.exists():
-        return 0, False
-    content, _ = torch_safe_load(last)
-    done = content["epoch"] + 1
-    stopping = job.request.early_stopping
-    waited = done - content["stopper"]["best_epoch"]
-    stopped = stopping is not None and waited >= stopping.patience
-    return done, stopped or done >= job.request.hyperparameters.epochs
+def _checkpoint(job: Job) -> dict[str, Any] | None:
+    """Our last checkpoint."""
+    last = job.folder / LAST
+    return torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
 
 
-def _arguments(job: Job, last: Path | None) -> dict[str, Any]:
+def _arguments(job: Job) -> dict[str, Any]:
     """What ultralytics is told; what it is not told keeps its published default."""
     parameters = job.request.hyperparameters
     if not 0 <= float(parameters.learning_rate) <= 1:
@@ -124,9 +119,8 @@ def _arguments(job: Job, last: Path | None) -> dict[str, Any]:
             f"at the learning rate {parameters.learning_rate} the loss diverges; allowed are 0 to 1, usual 0.001 to 0.01",
             "hyperparameters.learningRate",
         )
-    stopping = job.request.early_stopping
     on_accelerator = torch.cuda.is_available()
-    arguments = {
+    return {
         "model": f"{job.request.model.architecture}.yaml",
         "data": str(_data(job)),
         "project": str(job.folder.parent),
@@ -141,7 +135,7 @@ def _arguments(job: Job, last: Path | None) -> dict[str, Any]:
         "optimizer": parameters.optimizer,
         "mosaic": 1.0 if parameters.mosaic else 0.0,
         "close_mosaic": parameters.epochs // 10 if parameters.mosaic else 0,
-        "patience": stopping.patience if stopping else 0,
+        "patience": 0,  # ours is asked instead
         "seed": job.request.seed % 2**31,
         "deterministic": True,
         "pretrained": False,
@@ -152,8 +146,6 @@ def _arguments(job: Job, last: Path | None) -> dict[str, Any]:
         # Its check of half precision would download a model; bfloat16 needs no check.
         "amp": "bf16" if on_accelerator else False,
     }
-    # The checkpoint remembers the folder of the machine where it was written.
-    return arguments | ({"resume": str(last), "save_dir": str(job.folder)} if last else {})
 
 
 def _workers(job: Job) -> int:

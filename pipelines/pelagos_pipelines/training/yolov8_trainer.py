@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +17,20 @@ from PIL import Image
 from torch import Tensor
 from ultralytics.data import base, utils
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel
 
-from pelagos_pipelines import disk
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.serving import images
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.training import checkpoints, memory
 from pelagos_pipelines.training.journal import Journal
+from pelagos_pipelines.training.progress import Progress
 
 if TYPE_CHECKING:
     from pelagos_pipelines.training.families import Job
 
+LAST = "last.pt"
+"""The checkpoint to continue from: all that an epoch depends on but its number and the seed."""
 NAMES = {
     "metrics/precision(B)": "validation/precision",
     "metrics/recall(B)": "validation/recall",
@@ -55,16 +59,24 @@ utils.check_image = _size
 class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typed
     """Trains one job; every override below says what it changes and why."""
 
-    def __init__(self, arguments: dict[str, Any], job: Job, journal: Journal, start: dict[str, Tensor] | None) -> None:
-        """``arguments`` are ultralytics' own; ``start`` are tensors to begin with."""
-        self._job, self._journal, self._start = job, journal, start
+    def __init__(
+        self,
+        arguments: dict[str, Any],
+        job: Job,
+        journal: Journal,
+        start: dict[str, Tensor] | None,
+        checkpoint: dict[str, Any] | None,
+    ) -> None:
+        """``arguments`` are ultralytics' own; ``start`` are tensors to begin with, ``checkpoint`` is ours to continue from."""
+        self._job, self._journal, self._start, self._checkpoint = job, journal, start, checkpoint
+        self.progress = Progress.of(checkpoint) if checkpoint else Progress()
         self._loaders_built = False
         super().__init__(overrides=arguments)
         self.add_callback("on_train_epoch_start", lambda _: self._seed_epoch())
         self.add_callback("on_train_batch_end", lambda _: self._refuse_divergence())
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
-        """Begin with the user's tensors, if any; a continued training brings its own."""
+        """Begin with the user's tensors, if any."""
         model = super().get_model(cfg, weights, verbose=False)
         if self._start:
             model.load_state_dict(self._start, strict=False)
@@ -82,8 +94,25 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self._loaders_built = True
         super()._build_train_pipeline()
 
+    def resume_training(self, ckpt: Any) -> None:
+        """Continue from our own checkpoint: ultralytics' lacks the raw weights, and bits of the averaged ones and the moments."""
+        if self._checkpoint is None:
+            return
+        content = self._checkpoint
+        self.model.load_state_dict(content["model"])
+        self.ema.ema.load_state_dict(content["ema"])
+        self.ema.updates = content["updates"]
+        self.optimizer.load_state_dict(content["optimizer"])
+        for index in content["mosaicImages"]:
+            self.train_loader.dataset.load_image(index)
+        self.start_epoch = self.progress.epoch
+
     def _seed_epoch(self) -> None:
-        """Shuffle and augment by seed and epoch alone, so that a continued training sees what an uninterrupted one sees."""
+        """Shuffle and augment by seed and epoch alone, so that a continued training sees what an uninterrupted one sees.
+
+        An iterator draws from the loader's generator, and processes of loaders read ahead: each epoch has an iterator of its own.
+        """
+        self.train_loader.reset()
         seed = (self.args.seed + 1_000_003 * (self.epoch + 1)) % 2**32
         random.seed(seed)
         np.random.seed(seed)
@@ -100,8 +129,12 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             "hyperparameters.learningRate",
         )
 
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """No: a loss that is no number is refused, and going back to an earlier epoch would depend on interruptions."""
+        return False
+
     def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Record the epoch in our history, which precedes the checkpoint, instead of a CSV file."""
+        """Record the epoch in our history, which precedes the checkpoint, instead of a CSV file; our patience, too."""
         parts = {name.removesuffix("_loss"): float(value) for name, value in self.tloss.items()}
         row = {f"train/{name}": value for name, value in parts.items()} | {"train/loss": sum(parts.values())}
         row |= {ours: float(metrics[theirs]) for theirs, ours in NAMES.items() if theirs in metrics}
@@ -110,26 +143,29 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             for name, value in metrics.items()
             if name.startswith("val/")
         }
-        self._journal.record(self.epoch + 1, row | losses | {"validation/loss": sum(losses.values())})
+        recorded = self._journal.record(self.epoch + 1, row | losses | {"validation/loss": sum(losses.values())})
+        self.progress = self.progress.after(recorded)
+        self.stop |= self.progress.is_over(self._job.request)
 
     def read_results_csv(self) -> dict[str, Any]:
         """Nothing: the history is ours."""
         return {}
 
     def save_model(self) -> bool:
-        """Write checkpoints so that a crash leaves whole ones. The best goes first: training an epoch again reproduces it."""
-        last: Path = self.wdir / "last.pt"
-        best: Path = self.wdir / "best.pt"
-        self.last, self.best = _partial(last), _partial(best)
-        try:
-            with disk.written(self.best), disk.written(self.last):
-                super().save_model()
-        finally:
-            written = [(self.best, best), (self.last, last)]
-            self.last, self.best = last, best
-        for partial, path in written:
-            if partial.exists():
-                checkpoints.replace_durably(partial, path)
+        """Write the checkpoint to continue from, then the best one if it has become better. Without a scaler: none is in use."""
+        dataset = self.train_loader.dataset
+        content = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.ema.state_dict(),
+            "updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            # What a mosaic chooses from when memory is too short for all images.
+            "mosaicImages": list(dataset.buffer),
+            **self.progress.content(),
+        }
+        checkpoints.save_atomically(content, self._job.folder / LAST)
+        if self.progress.is_best:
+            save_best(self._job, content["ema"])
         self._journal.keep()
         return True
 
@@ -137,5 +173,17 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         """Nothing: the best epoch is validated already, and the test split is for the evaluation."""
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
+def save_best(job: Job, ema: Mapping[str, Tensor]) -> None:
+    """Write ``job.best``, as ultralytics reads it, from averaged weights: with nothing in it but them and what they are."""
+    request = job.request
+    model = DetectionModel(f"{request.model.architecture}.yaml", nc=len(job.truth.labels), verbose=False)
+    model.load_state_dict(ema)
+    model.eval().half().requires_grad_(False)
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            torch.nan_to_num_(tensor)  # what half precision cannot hold
+    model.names = dict(enumerate(job.truth.labels))
+    arguments = {"task": "detect", "imgsz": request.hyperparameters.image_size}
+    model.args = arguments
+    content = {"epoch": -1, "model": model, "train_args": arguments}
+    checkpoints.save_atomically(content, job.best)

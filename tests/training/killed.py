@@ -1,0 +1,122 @@
+"""Trainings in processes of their own that are killed (SIGKILL) at a chosen moment, for tests of what remains."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pelagos_pipelines.contract import TrainingRequest
+from pelagos_pipelines.evaluation import truth
+from pelagos_pipelines.training import checkpoints
+from pelagos_pipelines.training.families import Job, family_of
+from pelagos_pipelines.training.journal import Journal
+from pelagos_pipelines.training.tracking import Tracker
+
+# Processes are forked from one that has imported all of it, and has no threads yet.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    ["pelagos_pipelines.training.yolov8", "pelagos_pipelines.training.mobilenet", "training.killed", "mlflow.tracking"]
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to die: ``where`` is a key of `MOMENTS`; ``number`` counts epochs, or steps of the optimizer in the process."""
+
+    where: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """An MLflow run."""
+
+    uri: str = ""
+    run: str = ""
+
+
+def train(folder: Path, request: TrainingRequest, moment: Moment | None = None, tracked: Tracked = Tracked()) -> int:
+    """The exit code of a training in ``folder``, which dies at the ``moment``."""
+    process = CONTEXT.Process(
+        target=_train, args=(folder, request.model_dump_json(by_alias=True), moment, tracked), daemon=True
+    )
+    process.start()
+    process.join(300)
+    code = process.exitcode
+    assert code is not None, "the training hangs"
+    return code
+
+
+def _train(folder: Path, text: str, moment: Moment | None, tracked: Tracked) -> None:
+    request = TrainingRequest.model_validate_json(text)
+    folder.mkdir(exist_ok=True)
+    # Memory for all images leaves a loader without state of its own; this is the harder case.
+    from ultralytics.data.base import BaseDataset
+
+    BaseDataset.check_cache_ram = lambda self, safety_margin=0.5: False
+    tracker = Tracker(tracked.uri, tracked.run)
+    journal = Journal(folder / "history.json", tracker)
+    if moment is not None:
+        MOMENTS[moment.where](moment.number, tracker)
+    best = family_of(request).train(Job(request, truth.read(request), folder, None), journal)
+    (folder / "returned").write_text(str(best))
+    tracker.flush()
+
+
+def _die(tracker: Tracker) -> None:
+    tracker.flush()  # the server has been told all that it would have been told
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _in_a_step(number: int, tracker: Tracker) -> None:
+    """After the weights changed in the step with this number."""
+    step: Callable[..., Any] = torch.optim.AdamW.step
+    steps = 0
+
+    def counted(self: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        result = step(self, *args, **kwargs)
+        if steps == number:
+            _die(tracker)
+        return result
+
+    torch.optim.AdamW.step = counted
+
+
+def _before_the_checkpoint(number: int, tracker: Tracker) -> None:
+    """When the epoch is in the history, and in no checkpoint."""
+    _around_the_checkpoint(number, tracker, written=False)
+
+
+def _after_the_checkpoint(number: int, tracker: Tracker) -> None:
+    """When the checkpoint of the epoch is written; the best one is behind, and nobody was told."""
+    _around_the_checkpoint(number, tracker, written=True)
+
+
+def _around_the_checkpoint(number: int, tracker: Tracker, *, written: bool) -> None:
+    save = checkpoints.save_atomically
+
+    def deadly(content: Any, path: Path) -> None:
+        here = path.name == "last.pt" and content["epoch"] == number
+        if here and not written:
+            _die(tracker)
+        save(content, path)
+        if here:
+            _die(tracker)
+
+    checkpoints.save_atomically = deadly
+
+
+MOMENTS: dict[str, Callable[[int, Tracker], None]] = {
+    "in a step": _in_a_step,
+    "before the checkpoint": _before_the_checkpoint,
+    "after the checkpoint": _after_the_checkpoint,
+}
