@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -39,13 +40,24 @@ WARM_UP_BACKLOG = 4
 """From this many waiting runs on, a fork server pays for itself."""
 _LOCK_SECONDS = 5.0
 """A runner that has the lock and has not begun needs milliseconds for either beginning or going away."""
+HELD_SECONDS = 60.0
+"""How long the place of an interrupted run is kept free for its next attempt, which follows after 30 seconds at most."""
 _INTERRUPTED = "the processes of the run are gone without an outcome: killed, or the machine was restarted"
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The place of an interrupted run, and what gives it to others in the end."""
+
+    flow: Flow
+    release: asyncio.TimerHandle
 
 
 class KfpLocal:
     """Keeps its state below ``home``; runs the ``compiled`` flows with the ``python`` of the pipelines environment.
 
-    Of each flow, at most as many runs as its ``capacity`` go on at once; others wait, the oldest goes first.
+    Of each flow, at most as many runs as its ``capacity`` go on at once; others wait. Those that have begun before go first, then
+    the oldest; the place of a run that was interrupted is kept for its next attempt.
     """
 
     def __init__(
@@ -61,7 +73,8 @@ class KfpLocal:
         self._runs = home / "runs"
         self._launcher = Launcher(home=home, python=python, compiled=compiled, login=login, keys=keys)
         self._capacity = dict(capacity)
-        self._waiting: dict[RunName, tuple[datetime, Flow]] = {}
+        self._waiting: dict[RunName, tuple[bool, datetime, Flow]] = {}
+        self._held: dict[RunName, _Held] = {}
         self._running: dict[RunName, tuple[Flow, processes.ProcessId | None]] = {}
         self._owners: dict[RunName, str] = {}
         self._loaded = False
@@ -145,6 +158,8 @@ class KfpLocal:
         """Stop watching; runs go on."""
         for descriptor in list(self._watches):
             self._unwatch(descriptor)
+        for held in self._held.values():
+            held.release.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -181,13 +196,29 @@ class KfpLocal:
         if name in self._running:
             return
         if look.state is RunState.PENDING:
-            self._waiting[name] = (look.stored.submitted_at, flow)
+            self._forget_place(name)
+            self._waiting[name] = (look.begun is None, look.stored.submitted_at, flow)
+        elif look.state is RunState.INTERRUPTED:
+            self._hold(look)
         elif look.state is RunState.RUNNING:
             process = look.begun.process if look.begun else None
-            self._waiting.pop(name, None)
+            self._forget(name)
             self._running[name] = (flow, process)
             if process is not None:
                 self._watch(process)
+
+    def _hold(self, look: records.Look) -> None:
+        """Keep the place of an interrupted run for a while: others would take it before its next attempt is asked for."""
+        name = look.stored.request.name
+        since = look.ended.finished_at if look.ended else records.now()
+        left = HELD_SECONDS - (records.now() - since).total_seconds()
+        if name not in self._held and 0 < left <= HELD_SECONDS:
+            release = asyncio.get_running_loop().call_later(left, self._release, name)
+            self._held[name] = _Held(look.stored.request.flow, release)
+
+    def _release(self, name: RunName) -> None:
+        self._forget_place(name)
+        self._wake()
 
     async def _settle(self, look: records.Look) -> None:
         """End what is left of an attempt that was canceled or has died, and write its end down."""
@@ -207,17 +238,18 @@ class KfpLocal:
         await _blocking(self._launcher.clear_temporary, folder)
 
     async def _admit(self) -> None:
-        """Start waiting runs, the oldest first, as far as there is room."""
+        """Start waiting runs as far as there is room: those that have begun before first, then the oldest."""
         async with self._admission:
             await self._load()
             for name in list(self._running):
                 await self._check(name)
             for flow, capacity in self._capacity.items():
-                room = capacity - sum(1 for running, _ in self._running.values() if running == flow)
-                queue = sorted((since, name) for name, (since, wanted) in self._waiting.items() if wanted == flow)
+                taken = [running for running, _ in self._running.values()] + [held.flow for held in self._held.values()]
+                room = capacity - taken.count(flow)
+                queue = sorted((new, since, name) for name, (new, since, of) in self._waiting.items() if of == flow)
                 if len(queue) - room >= WARM_UP_BACKLOG and flow == "dataset-preparation":
                     await _blocking(self._launcher.warm_up)
-                for _, name in queue[: max(room, 0)]:
+                for _, _, name in queue[: max(room, 0)]:
                     await self._start(name)
 
     async def _load(self) -> None:
@@ -250,6 +282,8 @@ class KfpLocal:
                 return
             await self._judge_start(name)
         self._forget(name)
+        if look is not None and look.state is RunState.INTERRUPTED:
+            self._hold(look)
 
     async def _judge_start(self, name: RunName) -> None:
         """The process that we started is gone. If the attempt has not begun by any other, it never will."""
@@ -308,6 +342,12 @@ class KfpLocal:
     def _forget(self, name: RunName) -> None:
         self._waiting.pop(name, None)
         self._running.pop(name, None)
+        self._forget_place(name)
+
+    def _forget_place(self, name: RunName) -> None:
+        held = self._held.pop(name, None)
+        if held is not None:
+            held.release.cancel()
 
     def _folder(self, name: RunName) -> RunFolder:
         return RunFolder(self._runs, name)
