@@ -28,14 +28,14 @@ def tracing() -> Iterator[None]:
 
 
 def settle(written: Path, target: Path) -> None:
-    """Move a graph to its place without the time of export, which some frameworks put into it."""
+    """Move a graph to its place without what is no part of it: when it was exported, and from where."""
     import onnx
 
     graph = onnx.load(written)
-    kept = [entry for entry in graph.metadata_props if entry.key != "date"]
+    kept = [entry for entry in graph.metadata_props if entry.key not in {"date", "description"}]
     del graph.metadata_props[:]
-    graph.metadata_props.extend(kept)
+    graph.metadata_props.extend(sorted(kept, key=lambda entry: entry.key))
     with disk.written(target.with_name(f".{target.name}.partial")) as partial:
-        onnx.save(graph, partial)
+        partial.write_bytes(graph.SerializeToString(deterministic=True))
         written.unlink()
         checkpoints.replace_durably(partial, target)

@@ -25,6 +25,7 @@ from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import SETTINGS
 
+from pelagos_pipelines import disk
 from pelagos_pipelines.contract import Reason, RefusedError, Task
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
