@@ -267,11 +267,12 @@ class ModelPackage(Strict):
 
 
 class TrainingResult(Strict):
-    """Metrics are named ``<split>/<metric>`` or ``<split>/<metric>/<class>``."""
+    """Metrics are named ``<split>/<metric>`` or ``<split>/<metric>/<class>``; null is one that the split says nothing about."""
 
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     epochs: int
     model: ModelPackage
+    warnings: list[str] = []
 
 
 class Reason(StrEnum):

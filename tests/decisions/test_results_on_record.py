@@ -13,7 +13,7 @@ from pelagos.decisions import attempts, dataset, training_run
 from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import Decision
-from pelagos.ports.pipelines import FINISHED, RunState
+from pelagos.ports.pipelines import FINISHED, RunName, RunState
 
 NEW = replace(RECORDING, is_kept=False)
 
@@ -72,7 +72,7 @@ def test_a_run_that_had_ended_is_recalled_from_status_as_it_was(state: RunState)
 def test_a_run_for_other_inputs_is_not_recalled() -> None:
     run = make_run(RunState.SUCCEEDED)
 
-    assert attempts.recalled({"pipelineRun": attempts.told(run)}, replace(run, name="dataset-uid-1-other").name) is None
+    assert attempts.recalled({"pipelineRun": attempts.told(run)}, RunName("dataset-uid-1-other")) is None
     assert attempts.recalled({}, run.name) is None
 
 

@@ -61,15 +61,42 @@ def test_an_unknown_metric_lists_those_that_there_are() -> None:
     assert decision.status["gates"] == [{"metric": "test/mAp50", "minimum": "0.5", "passed": False}]
 
 
-def test_a_metric_that_could_not_be_computed_is_like_one_that_is_not_there() -> None:
-    decision = decide(("test/mAP50", "0.5"), mAP50=None)
+def test_an_undefined_metric_does_not_pass_and_says_why() -> None:
+    decision = decide(("test/mAP50", "0"), mAP50=None)
 
     assert summary(decision).reason == "GateMetricUnknown"
+    assert summary(decision).message.startswith(
+        "spec.gates[0].metric: test/mAP50 is undefined, as the test split has nothing that it could be computed from"
+    )
     assert decision.status["metrics"] == {"test/mAP50-95": "0.4000"}
+    assert decision.status["gates"] == [{"metric": "test/mAP50", "minimum": "0", "passed": False}]
 
 
 def test_a_gate_may_judge_a_single_class() -> None:
     assert summary(decide(("test/mAP50/copepod", "0.7"))).stance is not Stance.REFUSED
+
+
+def test_a_class_that_is_named_otherwise_is_judged_by_none_and_its_like_are_listed() -> None:
+    decision = decide(("test/mAP50/a/b", "0.1"), **{"mAP50/a:2Fb": 0.9, "mAP50/a_b": 0.9, "recall/a_b": 0.9})
+
+    assert summary(decision).reason == "GateMetricUnknown"
+    assert "no metric test/mAP50/a/b; it has test/mAP50/a:2Fb, test/mAP50/a_b, test/mAP50/copepod. " in (
+        summary(decision).message
+    )
+
+
+def test_of_many_classes_some_are_listed() -> None:
+    decision = decide(("test/mAP50/unknown", "0.1"), **{f"mAP50/species {number:03}": 0.9 for number in range(100)})
+
+    assert "species 018 and 81 more. " in summary(decision).message
+
+
+def test_what_a_reader_should_know_of_the_figures_is_in_the_status() -> None:
+    result = training_result() | {"warnings": ["1 of 3 classes have no annotation in the test split"]}
+    decision = training_run.decide(trained(spec=training_run_spec(), report=Report(result=result)))
+
+    assert decision.status["warnings"] == ["1 of 3 classes have no annotation in the test split"]
+    assert decide().status["warnings"] is None, "a result of before has none"
 
 
 def test_every_missed_gate_is_told_at_once() -> None:

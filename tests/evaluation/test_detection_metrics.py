@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,8 @@ def test_perfect_predictions_score_one() -> None:
 
 def test_nothing_found_scores_zero() -> None:
     scores = detection.score([make_sample([[0, 0, 10, 10]], [0])], [make_found([], [], [])], CLASSES)
-    assert scores.mean("map50") == scores.mean("recall") == scores.mean("f1") == scores.mean("iou") == 0
+    assert scores.mean("map50") == scores.mean("recall") == scores.mean("f1") == 0
+    assert math.isnan(scores.mean("iou")), "no box was matched"
 
 
 def test_half_found_and_one_invented() -> None:

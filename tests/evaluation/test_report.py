@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from pelagos_pipelines.evaluation import figures, report
+from pelagos_pipelines.evaluation.naming import metric_name
 from pelagos_pipelines.evaluation.truth import Sample
 from pelagos_pipelines.serving.predictor import Classification, Detections
 
@@ -24,6 +26,9 @@ def make_samples(folder: Path, count: int) -> list[Sample]:
     return samples
 
 
+EMPTY = Detections(60, 40, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+
+
 def pictures(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.name: cv2.imread(str(path)).shape[1::-1] for path in folder.glob("*.png")}
 
@@ -35,12 +40,15 @@ def test_detection(tmp_path: Path) -> None:
         Detections(60, 40, boxes, np.array([0.9, 0.2], np.float32), np.array([index % 2, 2], np.int32))
         for index in range(5)
     ]
-    metrics = report.evaluate(samples, found, LABELS, tmp_path / "figures")
+    evaluation = report.evaluate(samples, found, LABELS, tmp_path / "figures")
+    metrics = evaluation.metrics
     assert metrics["test/mAP50"] == metrics["test/F1"] == metrics["test/IoU"] == pytest.approx(1)
     assert metrics["test/mAP50-95/Noctiluca scintillans"] == pytest.approx(1)
-    assert metrics["test/recall/_x_1_ _ _b_"] == 1
-    assert not any("never seen" in name for name in metrics)
-    assert all(np.isfinite(value) for value in metrics.values())
+    assert metrics[f"test/recall/{metric_name(LABELS[1])}"] == 1
+    assert {name for name, value in metrics.items() if value is None} == {
+        f"test/{metric}/never seen" for metric in report.DETECTION
+    }
+    assert evaluation.warnings == ("1 of 3 classes have no annotation in the test split, and no metrics: never seen",)
     sizes = pictures(tmp_path / "figures")
     assert sizes.keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
     assert all(min(size) > 300 for size in sizes.values())
@@ -50,16 +58,39 @@ def test_classification(tmp_path: Path) -> None:
     samples = make_samples(tmp_path, 4)
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1]], np.float32)
     found = [Classification(60, 40, row) for row in probabilities]
-    metrics = report.evaluate(samples, found, LABELS, tmp_path / "figures")
+    metrics = report.evaluate(samples, found, LABELS, tmp_path / "figures").metrics
     assert metrics["test/accuracy"] == 0.75
     assert metrics["test/recall/Noctiluca scintillans"] == 0.5
     assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
 
 
 def test_a_detector_that_finds_nothing_is_reported_too(tmp_path: Path) -> None:
-    empty = Detections(60, 40, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
-    metrics = report.evaluate(make_samples(tmp_path, 2), [empty, empty], LABELS, tmp_path / "figures")
+    metrics = report.evaluate(make_samples(tmp_path, 2), [EMPTY, EMPTY], LABELS, tmp_path / "figures").metrics
     assert metrics["test/mAP50"] == metrics["test/recall"] == 0
+    assert metrics["test/IoU"] is None, "no box was matched"
+
+
+@pytest.mark.parametrize("finds", [False, True])
+def test_a_split_without_boxes_has_no_metrics(tmp_path: Path, finds: bool) -> None:
+    samples = [replace(one, class_ids=np.zeros(0, int), boxes=np.zeros((0, 4))) for one in make_samples(tmp_path, 2)]
+    wrong = Detections(
+        60, 40, np.array([[5, 5, 25, 30]], np.float32), np.array([0.9], np.float32), np.zeros(1, np.int32)
+    )
+    evaluation = report.evaluate(samples, [wrong if finds else EMPTY] * 2, LABELS, tmp_path / "figures")
+    assert {"test/mAP50", "test/precision", "test/confidence"} <= evaluation.metrics.keys()
+    assert set(evaluation.metrics.values()) == {None}
+    (warning,) = evaluation.warnings
+    assert warning.startswith("the test split has no annotation at all: its metrics are undefined")
+    assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
+
+
+def test_a_classifier_of_one_class_is_right_and_tells_nothing(tmp_path: Path) -> None:
+    samples = [replace(one, class_ids=np.zeros(1, int)) for one in make_samples(tmp_path, 2)]
+    found = [Classification(60, 40, np.ones(1, np.float32))] * 2
+    evaluation = report.evaluate(samples, found, LABELS[:1], tmp_path / "figures")
+    assert evaluation.metrics["test/accuracy"] == 1
+    (warning,) = evaluation.warnings
+    assert "a classifier that always says so is right" in warning
 
 
 def test_many_classes_still_make_a_figure(tmp_path: Path) -> None:

@@ -331,8 +331,8 @@ TRAINING_RUN = (
     Reason(
         "GateMetricUnknown",
         "needs you",
-        "A gate names a metric that the run does not have.",
-        "Use one of the metrics that the message lists.",
+        "A gate names a metric that the run does not have, or that is undefined: the test split has nothing to compute it from.",
+        "Use one of the metrics that the message lists, or train on a version whose test split shows the class.",
     ),
     Reason("Registering", "under way", "The model is being registered."),
     Reason("Registered", "done", "The model is registered."),

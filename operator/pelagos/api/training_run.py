@@ -115,7 +115,9 @@ class Gate(ApiModel):
         Field(
             pattern=r"^[a-z]+/[^\s].*$",
             max_length=250,
-            description="Name as in status.metrics, for example test/mAP50.",
+            description="Name as in status.metrics, for example test/mAP50, or with a class, test/mAP50/copepod. Characters of a "
+            "class other than letters, digits, spaces and _ - . are their UTF-8 bytes, each a colon and two hexadecimal digits: "
+            "test/recall/a:2Fb for the class a/b.",
             examples=["test/mAP50"],
         ),
     ]
@@ -227,7 +229,9 @@ class GateStatus(ApiModel):
     """Outcome of one gate."""
 
     metric: Annotated[str, Field(description="Name of the metric.")]
-    value: Annotated[str | None, Field(description="Its value; absent when the run has no such metric.")] = None
+    value: Annotated[
+        str | None, Field(description="Its value; absent when the run has no such metric, or it is undefined.")
+    ] = None
     minimum: Annotated[str, Field(description="Smallest value that passes.")]
     passed: Annotated[bool, Field(description="Whether it passed.")]
 
@@ -259,7 +263,11 @@ class TrainingRunStatus(BaseStatus):
     )
     tracking: Annotated[TrackingStatus | None, Field(description="The MLflow run.")] = None
     progress: Annotated[Progress | None, Field(description="How far the training is.")] = None
-    metrics: Annotated[dict[str, str] | None, Field(description="Figures on the test split.")] = None
+    metrics: Annotated[
+        dict[str, str] | None,
+        Field(description="Figures on the test split; one that it says nothing about is absent."),
+    ] = None
+    warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of the figures.")] = None
     gates: Annotated[list[GateStatus] | None, Field(description="Outcome of the gates.")] = None
     model: Annotated[ModelStatus | None, Field(description="The trained model.")] = None
     record: Annotated[

@@ -19,6 +19,8 @@ EPOCH_METRIC = "progress/epoch"
 PACE_METRIC = "progress/seconds_per_epoch"
 MOST = 1e6
 """Epochs, and seconds per epoch, beyond which a tracked figure makes no sense; anybody may write metrics."""
+MOST_NAMED = 20
+"""Metrics that a message lists."""
 HEADLINES = ("test/mAP50", "test/accuracy")
 
 
@@ -35,8 +37,8 @@ def headline(metrics: Mapping[str, float]) -> str:
     return "no figure"
 
 
-def gates(wanted: Sequence[Gate], metrics: Mapping[str, float]) -> tuple[list[dict[str, Any]], Verdict]:
-    """Outcome of every gate, and the verdict about all of them."""
+def gates(wanted: Sequence[Gate], metrics: Mapping[str, float | None]) -> tuple[list[dict[str, Any]], Verdict]:
+    """Outcome of every gate, and the verdict about all of them. None is a metric that the test split says nothing about."""
     outcomes: list[dict[str, Any]] = []
     failures: list[str] = []
     reason = "GateFailed"
@@ -49,8 +51,7 @@ def gates(wanted: Sequence[Gate], metrics: Mapping[str, float]) -> tuple[list[di
         outcomes.append(outcome)
         if value is None:
             reason = "GateMetricUnknown"
-            known = ", ".join(sorted(name for name in metrics if name.count("/") == 1))
-            failures.append(f"spec.gates[{number}].metric: the run has no metric {gate.metric}; it has {known}")
+            failures.append(f"spec.gates[{number}].metric: {_lack(gate.metric, metrics)}")
         elif not passed:
             failures.append(f"spec.gates[{number}]: {gate.metric} is {figure(value)}, the minimum is {gate.minimum}")
     if not failures:
@@ -59,6 +60,20 @@ def gates(wanted: Sequence[Gate], metrics: Mapping[str, float]) -> tuple[list[di
         )
     message = "; ".join(failures) + ". Correct spec.gates, or train a better model as a new TrainingRun"
     return outcomes, Verdict("GatesPassed", Stance.REFUSED, reason, message)
+
+
+def _lack(metric: str, metrics: Mapping[str, float | None]) -> str:
+    """Why there is no figure to judge, and which there are: of classes, when the gate names one."""
+    if metric in metrics:
+        return (
+            f"{metric} is undefined, as the test split has nothing that it could be computed from (see status.warnings)"
+        )
+    parts = metric.split("/", 2)
+    kin = "/".join(parts[:2]) + "/" if len(parts) > 2 else ""
+    level = 2 if kin else 1
+    known = sorted(name for name in metrics if name.count("/") == level and name.startswith(kin))
+    more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+    return f"the run has no metric {metric}; it has {', '.join(known[:MOST_NAMED]) or 'none of this kind'}{more}"
 
 
 def progress(tracked: TrackedRun | None, epochs: int, run: PipelineRun | None, now: datetime) -> dict[str, Any] | None:

@@ -330,7 +330,8 @@ def _gates(
     status["model"] = {name: model[name] for name in ("uri", "onnxSha256", "manifestSha256") if name in model}
     effects += _record(seen, result, status)
     evaluated = replace(before[-1], reason="Evaluated", message=f"on the test split: {status['headline']}")
-    status["gates"], gates = judging.gates(seen.spec.gates, metrics)
+    status["gates"], gates = judging.gates(seen.spec.gates, result["metrics"])
+    status["warnings"] = result.get("warnings") or None
     verdicts = (*before[:-1], evaluated, gates)
     if gates.stops:
         return Decision((*verdicts, *_succeeded(gates)), tuple(effects), status, judging.REFUSED_POLL)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,8 @@ class Scores:
     """Metrics in [0, 1]; arrays have one entry per class, NaN where the class has no true box in the split.
 
     Precision, recall and F1 hold at ``confidence``: the one with the highest F1, averaged over classes, at IoU 0.50, as
-    ultralytics reports them. ``iou`` is the mean IoU of the boxes matched there.
+    ultralytics reports them; NaN where the split has no true box. ``iou`` is the mean IoU of the boxes matched there, NaN where
+    none is.
     """
 
     confidence: float
@@ -42,9 +44,9 @@ class Scores:
     """Precision at IoU 0.50 on the 101 recall points 0, 0.01 ... 1: ``[classes, 101]``."""
 
     def mean(self, metric: str) -> float:
-        """The unweighted mean of a per-class metric over the classes that have true boxes; 0 when nothing matched."""
+        """The unweighted mean of a per-class metric over the classes that have it; NaN where none has."""
         values = getattr(self, metric)
-        return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
+        return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def score(samples: Sequence[Sample], found: Sequence[Detections], classes: int) 
     at_best[~present] = np.nan
     curves = np.where(present[:, None], precision[0].T, np.nan)
     return Scores(
-        confidence=float(CONFIDENCES[best]),
+        confidence=float(CONFIDENCES[best]) if f1_curves else math.nan,
         map50=curves.mean(axis=1),
         map50_95=np.where(present, precision.mean(axis=(0, 1)), np.nan),
         precision=at_best[:, 0],

@@ -1,18 +1,30 @@
-"""Names of metrics: ``<split>/<metric>/<class>`` with characters that MLflow accepts, one name per class."""
+"""Names of metrics: ``<split>/<metric>/<class>`` with characters that MLflow accepts, one name per class.
+
+A class is named as it is, as long as its name has letters, digits, spaces and ``_ - .`` alone, no space or dot at an end, and up
+to 100 characters. Any other character is written as its UTF-8 bytes, each a colon and two hexadecimal digits: ``a/b%c`` is
+``a:2Fb:25c``. So a name says which class it is of, whatever other classes there are: a gate never judges another one.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
 
 LONGEST = 100
+"""Characters; MLflow takes 250 for the whole name of a metric."""
+_DIGITS = 20
+_STRANGE = re.compile(r"[^\w.\- ]|^[ .]|[ .]\Z")
 
 
-def metric_names(labels: Sequence[str]) -> list[str]:
-    """A distinct name for every class: characters that a metric name cannot hold become underscores."""
-    names: list[str] = []
-    for index, label in enumerate(labels):
-        # A leading dot or a slash would make it a path; the server refuses those.
-        name = re.sub(r"[^\w.\- ]", "_", label).strip(" .")[:LONGEST] or "_"
-        names.append(f"{name}-{index}" if name in names or not label.strip() else name)
-    return names
+def metric_name(label: str) -> str:
+    """The class in names of its metrics; no other class has the same. Too long a name ends with the start of its SHA-256."""
+    # A colon, which is always written as :3A, is followed by anything but two digits in names of no other kind.
+    name = _STRANGE.sub(lambda found: _bytes(found[0]), label) or ":"
+    if len(name) <= LONGEST:
+        return name
+    ending = f":sha256-{hashlib.sha256(label.encode(errors='surrogatepass')).hexdigest()[:_DIGITS]}"
+    return name[: LONGEST - len(ending)] + ending
+
+
+def _bytes(character: str) -> str:
+    return "".join(f":{byte:02X}" for byte in character.encode(errors="surrogatepass"))

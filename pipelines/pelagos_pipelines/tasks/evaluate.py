@@ -7,6 +7,7 @@ import time
 from pelagos_pipelines.tasks import runs, train
 
 STEP = "evaluation"
+MEASUREMENT = "measurement"
 LOWEST_CONFIDENCE = 0.001
 """Average precision integrates over all confidences; below this one, ultralytics and we leave detections out."""
 
@@ -22,10 +23,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
     """
     with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
         if not run.finished(STEP):
-            _evaluate(run)
+            if not run.finished(MEASUREMENT):
+                _measure(run)
+            _tell(run)
 
 
-def _evaluate(run: runs.Run) -> None:
+def _measure(run: runs.Run) -> None:
     from pelagos_pipelines.evaluation import figures, truth
     from pelagos_pipelines.evaluation import report as evaluation
     from pelagos_pipelines.serving.predictor import Thresholds
@@ -34,17 +37,27 @@ def _evaluate(run: runs.Run) -> None:
     from pelagos_pipelines.training.tracking import Tracker
 
     family = family_of(run.request)
-    tracker = Tracker(run.tracking_uri, run.tracking_run)
     trained = run.read(train.STEP)
     known = truth.read(run.with_dataset("test"), check_content=True)
     samples = known.samples("test")
     pixels = (sample.pixels() for sample in samples)
     found = list(family.predict(run.best(trained["bestSha256"]), pixels, Thresholds(confidence=LOWEST_CONFIDENCE)))
-    metrics = evaluation.evaluate(samples, found, known.labels, run.figures)
-    epochs = Journal(run.history, tracker).epochs
+    measured = evaluation.evaluate(samples, found, known.labels, run.figures)
+    epochs = Journal(run.history, Tracker("", "")).epochs
     figures.learning_curves([(epoch.number, epoch.metrics) for epoch in epochs], run.figures)
-    tracker.metrics(metrics, trained["epochs"], time.time())
+    state = {"metrics": measured.metrics, "warnings": measured.warnings, "at": time.time()}
+    run.finish(MEASUREMENT, state | {"bestSha256": trained["bestSha256"]})
+
+
+def _tell(run: runs.Run) -> None:
+    """Bring what was measured to MLflow: as often as it takes, with the same time, so that it stands there once."""
+    from pelagos_pipelines.training.tracking import Tracker
+
+    tracker = Tracker(run.tracking_uri, run.tracking_run)
+    measured = run.read(MEASUREMENT)
+    known = {name: value for name, value in measured["metrics"].items() if value is not None}
+    tracker.metrics(known, run.read(train.STEP)["epochs"], measured["at"])
     for path in sorted(run.figures.glob("*.png")):
         tracker.file(path, "figures")
     tracker.flush()
-    run.finish(STEP, {"metrics": metrics, "bestSha256": trained["bestSha256"]})
+    run.finish(STEP, measured)

@@ -85,7 +85,8 @@ def _export(run: runs.Run) -> None:
     uri = _publish(run, written.folder)
     metrics = evaluated["metrics"]
     parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
-    tracker.metrics(parities, trained["epochs"], time.time())
+    # With a time of its own it would stand in MLflow twice when this step is repeated. Earlier releases have left none.
+    tracker.metrics(parities, trained["epochs"], evaluated.get("at", time.time()))
     digests = {"onnx": written.onnx_sha256, "manifest": written.manifest_sha256}
     tags = {f"pelagos.dev/{name}-sha256": digest for name, digest in digests.items()}
     tracker.describe({}, tags | {"pelagos.dev/package": uri})
@@ -103,7 +104,8 @@ def _export(run: runs.Run) -> None:
         }
     )
     validation = {name: value for name, value in trained["metrics"].items() if name.startswith("validation/")}
-    result = TrainingResult(metrics=validation | metrics, epochs=trained["epochs"], model=model)
+    warnings = [*trained.get("warnings", ()), *evaluated.get("warnings", ())]
+    result = TrainingResult(metrics=validation | metrics, epochs=trained["epochs"], model=model, warnings=warnings)
     runs.leave(run.places.report, result)
 
 
