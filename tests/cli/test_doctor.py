@@ -96,8 +96,12 @@ async def test_rights_that_the_operators_account_lacks_are_named_with_why(
 
     assert set(states(findings)) == {State.FAILURE}
     first = findings[0].message
-    assert first.startswith("system:serviceaccount:powerless:pelagos-operator may not list datasets, watch datasets")
-    assert first.endswith("(pelagos.dev): See resources, and set their finalizer.")
+    assert first.startswith(
+        "system:serviceaccount:powerless:pelagos-operator may not get datasets, list datasets, watch datasets"
+    )
+    assert first.endswith(
+        "(pelagos.dev): See resources, see right before a launch that they are still there, and set their finalizer."
+    )
     assert any("create leases" in finding.message for finding in findings)
     assert "kubectl apply -k manifests/overlays/cluster" in findings[0].remedy
 

@@ -148,6 +148,7 @@ def test_a_package_is_found_by_its_uri(world: Simulation) -> None:
     world.objects.put("models/default/mine/package.json", DESCRIPTION)
 
     assert serve(world, PINNED)["message"] == "package mine"
+    world.make_pass(SERVICE)  # and it is served
     resource = world.cluster.get(SERVICE)
     assert resource is not None
     assert resource.status["model"]["manifestSha256"] == MANIFEST
