@@ -179,6 +179,8 @@ class DataPlane:
     metrics: dict[str, float] = field(default_factory=lambda: {"test/mAP50": 0.8, "test/mAP50-95": 0.4})
     classes: list[str] = field(default_factory=lambda: ["copepod"])
     warnings: list[str] = field(default_factory=list)
+    empty: frozenset[str] = frozenset()
+    """Splits of dataset versions without images."""
     failures: list[dict[str, str]] = field(default_factory=list)
     interruptions: int = 0
 
@@ -240,7 +242,7 @@ class DataPlane:
         digest = _sha256([request, sorted(files.items())])
         uri = f"{known.request.parameters['store']}/versions/{digest}"
         self.simulation.objects.put(f"{self._path(known, 'store')}/versions/{digest}/manifest.json", {})
-        splits = {name: {"images": len(files)} for name in ("train", "validation", "test")}
+        splits = {name: {"images": 0 if name in self.empty else len(files)} for name in ("train", "validation", "test")}
         quality = {"found": len(files), "corrupt": 0, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0}
         counts = {"images": len(files), "annotations": len(files)}
         classes = [{"name": name, **counts} for name in self.classes]

@@ -101,6 +101,16 @@ def test_the_architecture_must_fit_the_task_of_the_version(task: str, architectu
         assert "allowed: " in verdict.message
 
 
+def test_a_version_without_images_to_measure_on_is_refused_before_anything_is_launched() -> None:
+    decision = training_run.decide(make_training_observed(dataset=dataset_seen(empty_splits=("validation", "test"))))
+
+    (verdict,) = decision.verdicts
+    assert (verdict.stance, verdict.reason) == (Stance.REFUSED, "SplitImpossible")
+    assert "spec.datasetRef: " in verdict.message
+    assert "no images in the split validation and test; " in verdict.message
+    assert not decision.effects
+
+
 @pytest.mark.parametrize(
     ("spec", "want"),
     [

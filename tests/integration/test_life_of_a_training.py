@@ -26,7 +26,7 @@ PREPARED: dict[str, Any] = {
     "images": 10,
     "annotations": 20,
     "classes": [{"name": "Akashiwo", "images": 10, "annotations": 20}],
-    "splits": {"train": {"images": 10}},
+    "splits": {"train": {"images": 8}, "validation": {"images": 1}, "test": {"images": 1}},
     "quality": {"found": 10, "corrupt": 0, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0},
 }
 

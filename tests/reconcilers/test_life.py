@@ -392,3 +392,18 @@ def test_credentials_of_mlflow_that_are_expired_when_a_model_is_registered_are_t
     assert "the token has expired" in world.ready(DETECTOR)["message"]
     world.registry.denied = False
     world.run_until(lambda: world.ready(DETECTOR)["status"] == "True", within=60)
+
+
+def test_a_version_without_a_test_split_is_refused_before_a_pipeline_and_taken_when_it_has_one(
+    world: Simulation,
+) -> None:
+    world.data_plane.empty = frozenset({"test"})
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(lambda: world.ready(DETECTOR).get("reason") == "SplitImpossible")
+    assert "no images in the split test" in world.ready(DETECTOR)["message"]
+    assert {run.request.flow for run in world.pipelines.runs.values()} == {"dataset-preparation"}
+
+    world.data_plane.empty = frozenset()
+    world.cluster.edit(FRAMES, {"split": {"seed": 7}})
+    world.run_until(world.all_current)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -89,13 +91,16 @@ def make_request(architecture: str, uri: str = "", version: str = "sha256:0", **
     )
 
 
-def make_version(folder: Path, counts: tuple[int, int, int], detection: bool) -> tuple[str, str]:
-    """A dataset version made by the real preparation: its uri and version."""
+def make_version(
+    folder: Path, counts: tuple[int, int, int], detection: bool, boxless: Sequence[str] = ()
+) -> tuple[str, str]:
+    """A dataset version made by the real preparation: its uri and version. Images of the splits ``boxless`` show nothing."""
     truth = make_truth(folder / "drawn", counts, detection)
     source = folder / "data" / "source"
     for split in SPLITS:
         for sample in truth.samples(split):
-            store_sample(source, split, sample, detection)
+            shown = replace(sample, class_ids=sample.class_ids[:0], boxes=sample.boxes[:0])
+            store_sample(source, split, shown if split in boxless else sample, detection)
     if detection:
         (source / "data.yaml").write_text(
             f"train: images/train\nval: images/validation\ntest: images/test\nnames: {list(CLASSES)}\n"

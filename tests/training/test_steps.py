@@ -109,6 +109,31 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
         assert len(steps) == len(set(steps)), f"{name} stands twice"
 
 
+def test_the_smallest_training_works_and_is_measured_by_nothing(tmp_path: Path) -> None:
+    """All at once: one image in each split, a batch of one, 32 pixels, no box to validate or test on."""
+    version = make_version(tmp_path / "dataset", (1, 1, 1), detection=True, boxless=("validation", "test"))
+    place = Place(tmp_path)
+    request = make_request("yolov8n", *version, epochs=2, batchSize=1, imageSize=32)
+    for step in (train, evaluate, export):
+        step(*place.parameters(request.model_dump_json(by_alias=True)))
+    result = place.result()
+    assert {"validation/mAP50", "validation/recall"}.isdisjoint(result.metrics)
+    assert {value for name, value in result.metrics.items() if name.startswith("test/")} == {None}
+    (warning,) = result.warnings
+    assert "no annotation at all" in warning
+
+
+def test_a_classifier_takes_a_batch_of_one_for_two(tmp_path: Path) -> None:
+    uri, version = make_version(tmp_path / "dataset", (2, 1, 1), detection=False)
+    place = Place(tmp_path)
+    request = make_request("mobilenet_v3_small", uri, version, batchSize=1, imageSize=32)
+    for step in (train, evaluate):
+        step(*place.parameters(request.model_dump_json(by_alias=True)))
+    measured = json.loads((tmp_path / "workspace" / "evaluation.json").read_text())
+    assert measured["metrics"]["test/recall/square"] is None
+    assert measured["warnings"] == ["1 of 2 classes have no annotation in the test split, and no metrics: square"]
+
+
 def test_an_untrusted_checkpoint_is_reported_and_not_executed(
     versions: dict[str, tuple[str, str]], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ultralytics.data.build import build_dataloader
 from ultralytics.nn.tasks import DetectionModel
 
 from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest
@@ -138,3 +139,13 @@ def test_a_checkpoint_of_another_size_is_refused(tmp_path: Path, version: tuple[
     with pytest.raises(RefusedError, match="not one of yolov8n") as caught:
         yolov8.FAMILY.train(*make_job(tmp_path / "job", make_request("yolov8n", *version), start))
     assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID
+
+
+@pytest.mark.parametrize(("images", "size"), [(1, 1), (1, 4), (2, 1), (3, 1), (5, 4), (6, 4), (8, 4)])
+def test_at_32_pixels_no_batch_has_a_single_image(images: int, size: int) -> None:
+    loader = build_dataloader(list(range(images)), size, workers=0)
+    yolov8_trainer._accompany(loader)
+    shown = list(loader.batch_sampler.sampler)
+    assert [len(batch) > 1 for batch in shown] == [True] * len(loader)
+    assert {index for batch in shown for index in batch} == set(range(images))
+    assert sum(map(len, shown)) - images <= 1

@@ -92,6 +92,8 @@ class DatasetSeen:
     message: str
     candidate: DatasetVersion | None
     known_versions: tuple[str, ...] = ()
+    empty_splits: tuple[str, ...] = ()
+    """Of the candidate, as far as the Dataset's status tells."""
 
 
 @dataclass(frozen=True)
@@ -210,10 +212,10 @@ def _resolve(seen: Observed) -> Verdict:
     if seen.dataset.candidate is None:
         message = f"Dataset {reference.name} is not Ready: {seen.dataset.message}"
         return obstacle(DATASET_READY, "DatasetNotReady", message)
-    return _task_fits(seen, seen.dataset.candidate)
+    return _fits(seen, seen.dataset.candidate)
 
 
-def _task_fits(seen: Observed, candidate: DatasetVersion) -> Verdict:
+def _fits(seen: Observed, candidate: DatasetVersion) -> Verdict:
     architecture = seen.spec.model.architecture
     fitting = DETECTORS if candidate.task == "Detection" else CLASSIFIERS
     if architecture not in fitting:
@@ -222,6 +224,13 @@ def _task_fits(seen: Observed, candidate: DatasetVersion) -> Verdict:
             f"allowed: {', '.join(sorted(fitting))}. Create a new TrainingRun with one of them"
         )
         return Verdict(DATASET_READY, Stance.REFUSED, "TaskMismatch", message)
+    if seen.dataset.empty_splits:
+        message = (
+            f"spec.datasetRef: {candidate.version[:19]} of Dataset {candidate.name} has no images in the split "
+            f"{' and '.join(seen.dataset.empty_splits)}; training needs train, validation and test. Give each a share in "
+            "spec.split.ratios of the Dataset, or add images; its next version is looked at by itself"
+        )
+        return Verdict(DATASET_READY, Stance.REFUSED, "SplitImpossible", message)
     return Verdict(DATASET_READY, Stance.DONE, "VersionFrozen", "")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pelagos.api import kinds, meta
+from pelagos.api.dataset import Splits
 from pelagos.api.training_run import TrainingRunSpec
 from pelagos.decisions import attempts, training_run
 from pelagos.decisions.reports import Recording, Report
@@ -280,6 +281,7 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, world: World) -> Dataset
         message=str(ready.get("message", "it has no status yet")),
         candidate=candidate,
         known_versions=tuple(entry["version"] for entry in versions),
+        empty_splits=_empty_splits(found, candidate),
     )
 
 
@@ -289,6 +291,14 @@ def _candidate(spec: TrainingRunSpec, found: Resource, versions: list[Mapping[st
         if wanted in ("latest", entry["version"]):
             return DatasetVersion(found.name, entry["version"], entry["uri"], entry["task"])
     return None
+
+
+def _empty_splits(found: Resource, candidate: DatasetVersion | None) -> tuple[str, ...]:
+    """Splits of the candidate without images; the Dataset's status has those of its newest version alone."""
+    splits = found.status.get("splits")
+    if candidate is None or not splits or found.status.get("version") != candidate.version:
+        return ()
+    return tuple(name for name in Splits.model_fields if not (splits.get(name) or {}).get("images"))
 
 
 def _frozen(resource: Resource, tracked: sealed_runs.Found | None) -> Frozen | None:

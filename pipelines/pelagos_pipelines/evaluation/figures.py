@@ -114,7 +114,8 @@ def learning_curves(epochs: Sequence[tuple[int, Mapping[str, float]]], folder: P
         right.set(title="Validation metrics", xlabel="epoch", ylabel="metric", ylim=(-0.02, 1.02))
         for axes in (left, right):
             axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.legend(frameon=False)
+            if axes.lines:  # a validation split without boxes has no metrics
+                axes.legend(frameon=False)
         save(figure, folder / "learning-curves.png")
 
 

@@ -202,7 +202,7 @@ class _Training:
                     "hyperparameters.learningRate",
                 )
             total += loss * len(batch)
-        return total / len(order)
+        return total / sum(map(len, batches))
 
     def _step(self, images: Tensor, labels: Tensor) -> float:
         with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
@@ -306,7 +306,9 @@ def _optimizer(model: nn.Module, parameters: Hyperparameters) -> torch.optim.Opt
 
 
 def _batches(order: Any, size: int) -> list[Any]:
-    """Batches of about ``size``, never of one image unless there is only one: batch normalisation needs two."""
+    """Batches of about ``size``, never of one image: batch normalisation needs two. An only one is shown twice."""
+    if len(order) == 1:
+        order = np.repeat(order, 2)
     count = max(min(math.ceil(len(order) / size), len(order) // 2), 1)
     return list(np.array_split(order, count))
 

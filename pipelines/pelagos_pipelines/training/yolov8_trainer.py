@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import BatchSampler, Sampler
 from ultralytics.data import base, utils
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
@@ -36,8 +37,9 @@ NAMES = {
     "metrics/recall(B)": "validation/recall",
     "metrics/mAP50(B)": "validation/mAP50",
     "metrics/mAP50-95(B)": "validation/mAP50-95",
-    "lr/pg0": "train/learning-rate",
 }
+"""Metrics that a validation split without boxes does not have; ultralytics gives 0 for them."""
+RATE = "lr/pg0"
 
 
 def _read(file: str, flags: int | None = None) -> Pixels:
@@ -71,6 +73,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self._job, self._journal, self._start, self._checkpoint = job, journal, start, checkpoint
         self.progress = Progress.of(checkpoint) if checkpoint else Progress()
         self._loaders_built = False
+        self._has_boxes = any(len(sample.boxes) for sample in job.truth.samples("validation"))
         super().__init__(overrides=arguments)
         self.add_callback("on_train_epoch_start", lambda _: self._seed_epoch())
         self.add_callback("on_train_batch_end", lambda _: self._refuse_divergence())
@@ -93,6 +96,13 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             raise memory.refusal(self._job.request.hyperparameters, MemoryError("accelerator out of memory"))
         self._loaders_built = True
         super()._build_train_pipeline()
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Never train on a batch of one whose deepest level is one pixel: batch normalisation has nothing to compare it with."""
+        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+        if mode == "train" and self.args.imgsz < 2 * self.stride:
+            _accompany(loader)
+        return loader
 
     def resume_training(self, ckpt: Any) -> None:
         """Continue from our own checkpoint: ultralytics' lacks the raw weights, and bits of the averaged ones and the moments."""
@@ -137,7 +147,9 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         """Record the epoch in our history, which precedes the checkpoint, instead of a CSV file; our patience, too."""
         parts = {name.removesuffix("_loss"): float(value) for name, value in self.tloss.items()}
         row = {f"train/{name}": value for name, value in parts.items()} | {"train/loss": sum(parts.values())}
-        row |= {ours: float(metrics[theirs]) for theirs, ours in NAMES.items() if theirs in metrics}
+        row["train/learning-rate"] = float(metrics[RATE])
+        if self._has_boxes:
+            row |= {ours: float(metrics[theirs]) for theirs, ours in NAMES.items()}
         losses = {
             f"validation/{name[4:].removesuffix('_loss')}": float(value)
             for name, value in metrics.items()
@@ -171,6 +183,29 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
 
     def final_eval(self) -> None:
         """Nothing: the best epoch is validated already, and the test split is for the evaluation."""
+
+
+class _Accompanied(Sampler[int]):  # type: ignore[misc]  # torch's loaders are not typed
+    """The order of another sampler; when the last batch of ``size`` would have one image, the first keeps it company."""
+
+    def __init__(self, sampler: Sampler[int], size: int) -> None:
+        self._sampler, self._size = sampler, size
+
+    def __len__(self) -> int:
+        count = len(self._sampler)
+        return count + (count % self._size == 1)
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(self._sampler)
+        yield from order + order[: len(self) - len(order)]
+
+
+def _accompany(loader: Any) -> None:
+    size = max(loader.batch_size, 2)
+    sampler = _Accompanied(loader.sampler, size)
+    endless = type(loader.batch_sampler)(BatchSampler(sampler, size, drop_last=False))
+    for name, value in (("batch_size", size), ("sampler", sampler), ("batch_sampler", endless)):
+        object.__setattr__(loader, name, value)  # a loader lets nobody change them otherwise
 
 
 def save_best(job: Job, ema: Mapping[str, Tensor]) -> None:
