@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from pelagos.embedded import state
 from pelagos.embedded.layout import Layout
@@ -67,9 +71,51 @@ def test_status_prints_the_report_for_programs(tmp_path: Path) -> None:
     layout = Layout.of(tmp_path)
     part = PartState(phase=PartPhase.RESTARTING, restarts=3, last_exit="was ended by SIGKILL")
     state.write(layout.state, State(Phase.STOPPED, ProcessId(1, 1), parts={"etcd": part}))
-    done = pelagos(tmp_path, "status", "--json")
-    assert done.returncode == 3
-    assert json.loads(done.stdout)["parts"]["etcd"]["restarts"] == 3
+    for arguments, parse in ((["--json"], json.loads), (["-o", "json"], json.loads), (["-o", "yaml"], yaml.safe_load)):
+        done = pelagos(tmp_path, "status", *arguments)
+        assert done.returncode == 3
+        told = parse(done.stdout)
+        assert (told["running"], told["phase"], told["crashed"]) == (False, "Stopped", False)
+        assert (told["parts"]["etcd"]["restarts"], told["parts"]["etcd"]["phase"]) == (3, "Stopped")
+
+
+@pytest.mark.parametrize(("output", "parse"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_programs_are_answered_where_nothing_runs(
+    tmp_path: Path, output: str, parse: Callable[[str], dict[str, Any]]
+) -> None:
+    home = {"KUBECONFIG": "", "HOME": str(tmp_path)}
+
+    status = pelagos(tmp_path, "status", "-o", output, **home)
+    ui = pelagos(tmp_path, "ui", "-o", output, **home)
+    doctor = pelagos(tmp_path, "doctor", "-o", output, **home)
+    predict = pelagos(tmp_path, "predict", "x", "y.png", "-o", output, **home)
+    excluded = pelagos(tmp_path, "dataset", "excluded", "x", "-o", output, **home)
+
+    assert [done.returncode for done in (status, ui, doctor, predict, excluded)] == [3, 1, 1, 1, 1]
+    told = parse(status.stdout)
+    assert (told["running"], told["phase"], told["parts"]) == (False, "Stopped", {})
+    assert "Continue with `pelagos up`" in told["message"]
+    assert parse(ui.stdout)["running"] is False
+    assert parse(doctor.stdout)["failures"] == 1
+    assert "y.png cannot be read" in parse(predict.stdout)["error"]
+    assert "there is no API server to ask" in parse(excluded.stdout)["error"]
+
+
+def test_a_supervisor_that_was_killed_is_not_told_as_ready(tmp_path: Path) -> None:
+    layout = Layout.of(tmp_path)
+    state.write(layout.state, State(Phase.READY, ProcessId(1, 1), parts={"etcd": PartState(phase=PartPhase.READY)}))
+
+    told = json.loads(pelagos(tmp_path, "status", "-o", "json").stdout)
+
+    assert (told["running"], told["phase"], told["crashed"]) == (False, "Stopped", True)
+    assert told["parts"]["etcd"]["phase"] == "Stopped"
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    done = pelagos(tmp_path, "--version")
+
+    assert done.returncode == 0
+    assert re.fullmatch(r"pelagos \d+\.\d+\.\d+\S*\n", done.stdout)
 
 
 def test_control_plane_install_finds_what_is_there(tmp_path: Path) -> None:

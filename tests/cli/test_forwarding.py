@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from pelagos.cli import forwarding
+from pelagos.cli.access import Chosen
 
 INSIDE = "detector.bay.svc:9000"
+CURRENT = Chosen("/config")
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8001", "localhost:8001", "example.svc:9000", "[::1]:9000"])
 def test_an_address_outside_of_a_cluster_is_used_as_it_is(kubectl: Path, address: str) -> None:
-    with forwarding.reachable(address, None) as found:
+    with forwarding.reachable(address, CURRENT) as found:
         assert found == address
     assert not (kubectl / "called").exists()
 
@@ -36,10 +38,10 @@ def test_an_address_outside_of_a_cluster_is_used_as_it_is(kubectl: Path, address
 def test_the_port_is_forwarded_for_as_long_as_it_is_needed(kubectl: Path) -> None:
     (kubectl / "behaviour").write_text('echo "Forwarding from 127.0.0.1:34567 -> 9000"\nexec sleep 60\n')
 
-    with forwarding.reachable(INSIDE, kubectl / "config") as found:
+    with forwarding.reachable(INSIDE, Chosen(str(kubectl / "config"), "far")) as found:
         process, config, *arguments = (kubectl / "called").read_text().split()
         assert found == "127.0.0.1:34567"
-        assert arguments == ["--namespace", "bay", "port-forward", "service/detector", ":9000"]
+        assert arguments == ["--context", "far", "--namespace", "bay", "port-forward", "service/detector", ":9000"]
         assert config == str(kubectl / "config")
         assert Path(f"/proc/{process}").exists()
 
@@ -49,7 +51,7 @@ def test_the_port_is_forwarded_for_as_long_as_it_is_needed(kubectl: Path) -> Non
 def test_a_refusal_is_told_in_the_words_of_kubectl_with_the_command_to_try(kubectl: Path) -> None:
     (kubectl / "behaviour").write_text('echo "Error from server (Forbidden): pods is forbidden" >&2\nexit 1\n')
 
-    with pytest.raises(forwarding.ForwardingError) as caught, forwarding.reachable(INSIDE, None):
+    with pytest.raises(forwarding.ForwardingError) as caught, forwarding.reachable(INSIDE, CURRENT):
         pass
 
     assert "pods is forbidden" in str(caught.value)
@@ -63,7 +65,7 @@ def test_a_kubectl_that_does_not_end_is_killed(kubectl: Path, monkeypatch: pytes
     )
     begun = time.monotonic()
 
-    with forwarding.reachable(INSIDE, None):
+    with forwarding.reachable(INSIDE, CURRENT):
         process = (kubectl / "called").read_text().split()[0]
 
     assert time.monotonic() - begun < 10

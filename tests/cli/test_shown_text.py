@@ -12,6 +12,7 @@ from PIL import Image
 
 from hostile_text import HOSTILE, is_fit
 from pelagos.cli import pictures, predict, status
+from pelagos.cli.outputs import Output
 from pelagos.embedded import state
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
@@ -23,8 +24,8 @@ FOUND = {"label": HOSTILE, "classId": 0, "score": 0.9, "box": [1.0, 2.0, 30.0, 4
 CONTENT = {"task": "Detection", "width": 64, "height": 64, "detections": [FOUND]}
 
 
-@pytest.mark.parametrize("output", predict.Output)
-def test_predictions(output: predict.Output, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("output", Output)
+def test_predictions(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
     predict._print(
         predict.Prediction("service", "model", Path(f"{HOSTILE}.png".replace("/", "")), CONTENT, 0.1), output
     )
@@ -32,8 +33,8 @@ def test_predictions(output: predict.Output, capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr().out
     assert is_fit(printed)
     assert "evil" in printed
-    if output is not predict.Output.TABLE:
-        content = json.loads(printed) if output is predict.Output.JSON else yaml.safe_load(printed)
+    if output is not Output.TABLE:
+        content = json.loads(printed) if output is Output.JSON else yaml.safe_load(printed)
         assert content["detections"][0]["label"] == HOSTILE
 
 
@@ -56,7 +57,7 @@ def test_the_state_of_the_parts(
     state.write(layout.state, State(Phase.FAILED, ProcessId(1, 1), message=HOSTILE, parts=parts))
     held = lock(layout) if running else None
     with pytest.raises(typer.Exit):
-        status.status(as_json)
+        status.status(as_json=as_json)
     if held is not None:
         held.close()
 

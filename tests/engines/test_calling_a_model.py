@@ -87,8 +87,8 @@ def add_service(plane: ControlPlane, served: ServiceSeen) -> None:
     }
     made = plane.request("POST", services, body)
     moment = "2026-01-01T00:00:00Z"
-    told = {"type": "Ready", "status": "True", "reason": "Serving", "message": "it answered right"}
-    ready: dict[str, Any] = {**told, "lastTransitionTime": moment, "observedGeneration": 1}
+    ready: dict[str, Any] = {"type": "Ready", "status": "True", "reason": "Serving", "message": "it answered right"}
+    ready |= {"lastTransitionTime": moment, "observedGeneration": 1}
     status = {
         "url": f"grpc://{served.grpc_url}",
         "endpoints": {"http": served.http_url, "grpc": served.grpc_url, "metrics": served.metrics_url},

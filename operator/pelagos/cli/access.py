@@ -1,11 +1,17 @@
-"""How the command line reaches the API server: the user's KUBECONFIG, else the embedded one. The client is imported late."""
+"""How the command line reaches the API server: as kubectl does, and the embedded one where nobody names another.
+
+The client is imported late.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from pelagos.api import meta
 from pelagos.api.kinds import Kind
@@ -13,6 +19,57 @@ from pelagos.cli.following import Followed
 from pelagos.settings import Settings
 
 _API_TIMEOUT = 10
+Context = Annotated[str, typer.Option("--context", help="Context of the kubeconfig, as kubectl takes it.")]
+Namespace = Annotated[
+    str, typer.Option("--namespace", "-n", help="Namespace of the resource; else that of the context, or default.")
+]
+"""Options of commands that ask an API server about a resource."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which API server is meant: ``file`` as KUBECONFIG names it (several, separated by colons), ``context`` "" for its own."""
+
+    file: str
+    context: str = ""
+
+    @property
+    def arguments(self) -> list[str]:
+        """For kubectl, whose KUBECONFIG is the file."""
+        return ["--context", self.context] if self.context else []
+
+
+def chosen(settings: Settings, context: str = "") -> Chosen:
+    """KUBECONFIG, else the embedded installation when it has such a context, else the kubeconfig of the account."""
+    if named := os.environ.get("KUBECONFIG"):
+        return Chosen(named, context)
+    own = kubeconfig(settings)
+    if own.exists() and (not context or context in _contexts(str(own))):
+        return Chosen(str(own), context)
+    users = Path.home() / ".kube" / "config"
+    return Chosen(str(users if users.exists() else own), context)
+
+
+def embedded(settings: Settings) -> Chosen:
+    """The API server of the embedded installation, whatever KUBECONFIG says."""
+    return Chosen(str(kubeconfig(settings)))
+
+
+def namespace_of(at: Chosen, given: str) -> str:
+    """The namespace that is meant: the one that was given, else that of the context, else ``default``. Never raises."""
+    return given or _contexts(at.file).get(at.context) or "default"
+
+
+def _contexts(file: str) -> dict[str, str]:
+    """Namespaces by context; that of "" is the current one's. Empty when the file cannot be used."""
+    from kubernetes import config as configuration
+
+    try:
+        contexts, current = configuration.list_kube_config_contexts(config_file=file)
+    except (configuration.ConfigException, OSError, ValueError, TypeError, KeyError):
+        return {}
+    found = {str(one["name"]): str(one.get("context", {}).get("namespace") or "") for one in contexts or ()}
+    return {"": found.get(str((current or {}).get("name")), ""), **found}
 
 
 def kubeconfig(settings: Settings) -> Path:
@@ -20,14 +77,12 @@ def kubeconfig(settings: Settings) -> Path:
     return settings.home / "kubeconfig"
 
 
-def custom_objects(config: Path | None) -> Any:
-    """A CustomObjectsApi of the official client; ``config`` None: KUBECONFIG, or the user's default."""
+def custom_objects(at: Chosen) -> Any:
+    """A CustomObjectsApi of the official client."""
     from kubernetes import client
     from kubernetes import config as configuration
 
-    api = configuration.new_client_from_config(
-        config_file=str(config or os.environ.get("KUBECONFIG") or "~/.kube/config")
-    )
+    api = configuration.new_client_from_config(config_file=at.file, context=at.context or None)
     return client.CustomObjectsApi(api)
 
 
@@ -35,19 +90,21 @@ class AskError(Exception):
     """The API server does not tell of the resource; the message says why, in one line."""
 
 
-def find(settings: Settings, kind: Kind, name: str, namespace: str) -> Mapping[str, Any]:
-    """A resource, from the API server of KUBECONFIG or the embedded one. Raises AskError."""
+def find(at: Chosen, kind: Kind, name: str, namespace: str) -> Mapping[str, Any]:
+    """A resource. Raises AskError."""
     from kubernetes.client.exceptions import ApiException
     from kubernetes.config import ConfigException
     from urllib3.exceptions import HTTPError
 
     try:
-        api = custom_objects(None if os.environ.get("KUBECONFIG") else kubeconfig(settings))
+        api = custom_objects(at)
         listed = api.list_namespaced_custom_object(
             meta.GROUP, meta.VERSION, namespace, kind.plural, _request_timeout=_API_TIMEOUT
         )
     except (ConfigException, OSError) as error:
-        raise AskError(f"there is no API server to ask: {error}. Run `pelagos up`, or set KUBECONFIG") from error
+        raise AskError(
+            f"there is no API server to ask: {error}. Run `pelagos up`, or set KUBECONFIG, and --context to one of its contexts"
+        ) from error
     except HTTPError as error:
         raise AskError(f"the API server does not answer: {error}. Does `pelagos status` say that it runs?") from error
     except ApiException as error:
@@ -61,7 +118,7 @@ def find(settings: Settings, kind: Kind, name: str, namespace: str) -> Mapping[s
 
 def fetcher(settings: Settings) -> Callable[[Followed], Mapping[str, Any] | None]:
     """Reads resources from the embedded API server; None for one that is not there or cannot be read now."""
-    api = custom_objects(kubeconfig(settings))
+    api = custom_objects(embedded(settings))
 
     def fetch(resource: Followed) -> Mapping[str, Any] | None:
         from kubernetes.client.exceptions import ApiException

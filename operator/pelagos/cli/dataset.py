@@ -7,7 +7,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,8 @@ from rich.text import Text
 
 from pelagos.api.kinds import DATASET
 from pelagos.api.text import shown
-from pelagos.cli import access, installed
+from pelagos.cli import access, installed, outputs
+from pelagos.cli.outputs import Output
 from pelagos.engines.local_objects import LocalObjects
 from pelagos.engines.s3 import SCHEME, Service
 from pelagos.engines.s3_objects import S3Objects
@@ -37,13 +37,6 @@ class DatasetError(Exception):
     """There is nothing to show; the message says why, in one line."""
 
 
-class Output(Enum):
-    """How the result is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 @app.callback()
 def dataset() -> None:
     """Image collections: what is in a version, and what is not."""
@@ -52,25 +45,31 @@ def dataset() -> None:
 @app.command()
 def excluded(
     name: Annotated[str, typer.Argument(help="Name of the Dataset.")],
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the Dataset.")] = "default",
+    namespace: access.Namespace = "",
+    context: access.Context = "",
     reason: Annotated[str, typer.Option(help="Only files with this reason, for example Duplicate.")] = "",
-    output: Annotated[Output, typer.Option("--output", "-o", help="Format on standard output.")] = Output.TABLE,
+    output: outputs.Option = Output.TABLE,
 ) -> None:
     """List every file of the source that is not in the newest version, with its reason.
 
     Versions on S3-compatible storage are read with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and
-    PELAGOS_S3_REGION.
+    PELAGOS_S3_REGION. The API server is that of KUBECONFIG, or the embedded one.
+
+    Exit codes: 0 when the list could be read, 1 when not; JSON and YAML have the reason as "error" then.
     """
+    at = access.chosen(installed.settings(), context)
+    namespace = access.namespace_of(at, namespace)
     try:
-        status = access.find(installed.settings(), DATASET, name, namespace).get("status", {})
+        status = access.find(at, DATASET, name, namespace).get("status", {})
         entries = read(installed.settings(), f"{namespace}/{name}", status)
     except (access.AskError, DatasetError) as error:
+        if output is not Output.TABLE:
+            outputs.write({"dataset": f"{namespace}/{name}", "error": str(error)}, output)
         installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
         raise typer.Exit(1) from error
     chosen = [entry for entry in entries if reason in {"", entry["reason"]}]
-    if output is Output.JSON:
-        content = {"dataset": f"{namespace}/{name}", "version": status["version"], "excluded": chosen}
-        sys.stdout.write(shown(json.dumps(content, indent=2, ensure_ascii=False), lines=True) + "\n")
+    if output is not Output.TABLE:
+        outputs.write({"dataset": f"{namespace}/{name}", "version": status["version"], "excluded": chosen}, output)
         return
     installed.progress_console().print(_summary(f"{namespace}/{name}", status, entries), soft_wrap=True)
     sys.stdout.writelines(_rows(chosen))

@@ -110,7 +110,8 @@ def _try_model(settings: Settings, bodies: Mapping[str, Mapping[str, Any]], cons
     service = bodies[MODEL_SERVICE.kind]["metadata"]
     image = _unseen_image(bodies[DATASET.kind]["status"]["uri"], settings.home / "demo")
     picture = settings.home / "demo" / "prediction.png"
-    prediction = predict.predict_file(settings, service["name"], image, namespace=service.get("namespace", "default"))
+    at, namespace = access.embedded(settings), service.get("namespace", "default")
+    prediction = predict.predict_file(at, service["name"], image, namespace=namespace)
     console.print(predict.table(prediction))
     predict.draw(image, prediction, picture)
     console.print(f"image      {image}\nannotated  {picture}", highlight=False)

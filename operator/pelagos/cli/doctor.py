@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +12,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pelagos.cli import installed
+from pelagos.cli import access, installed, outputs
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
 from pelagos.cli.diagnosis.findings import Finding, Patient, Section, State, examine, failure
+from pelagos.cli.outputs import Output
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.engines.kubernetes_rest import KubernetesRest
@@ -34,33 +33,34 @@ _MARKS = {
 }
 
 
-class Output(Enum):
-    """How the findings are printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 def doctor(
-    output: Annotated[Output, typer.Option("-o", "--output", help="How the findings are printed.")] = Output.TEXT,
+    output: outputs.Option = Output.TABLE,
     namespace: Annotated[str, typer.Option("-n", "--namespace", help="Look at this tenant only.")] = "",
     operator_namespace: Annotated[str, typer.Option(help="Namespace of the operator.")] = "",
-    context: Annotated[str, typer.Option(help="Context of the kubeconfig.")] = "",
+    context: access.Context = "",
 ) -> None:
-    """Check the installation that is found: in a pod, by the kubeconfig, or the embedded one. Nothing is changed.
+    """Check the installation that is found: by KUBECONFIG or --context as kubectl does, in a pod, or the embedded one.
+
+    Nothing is changed.
 
     Settings are those of the environment (PELAGOS_...): on a cluster, run it in the operator's pod,
     kubectl -n pelagos-system exec deploy/pelagos-operator -- pelagos doctor.
 
     Exit codes: 0 when nothing fails (warnings may be there), 1 when something does.
     """
-    settings = _completed(installed.settings())
-    api = rest_client(_credentials(settings, context))
+    try:
+        settings = _completed(installed.settings(), context)
+        api = rest_client(_credentials(settings, context))
+    except StartError as error:
+        if output is not Output.TABLE:
+            absent = failure("server", str(error), "Run `pelagos up`, or name a kubeconfig: export KUBECONFIG=...")
+            outputs.write(_document(None, [(control_plane.SECTION, [absent])]), output)
+        raise
     found = asyncio.run(_examine(settings, api, namespace or settings.namespace, operator_namespace))
-    if output is Output.JSON:
-        sys.stdout.write(json.dumps(_document(api.server, found), indent=2) + "\n")
-    else:
+    if output is Output.TABLE:
         _show(installed.result_console(), api.server, found)
+    else:
+        outputs.write(_document(api.server, found), output)
     raise typer.Exit(1 if _count(found, State.FAILURE) else 0)
 
 
@@ -84,9 +84,12 @@ async def _examine(settings: Settings, api: KubernetesRest, only: str | None, ho
         await api.close()
 
 
-def _completed(settings: Settings) -> Settings:
-    """Of the embedded mode, the settings that its supervisor gives the operator."""
+def _completed(settings: Settings, context: str) -> Settings:
+    """Of the embedded mode, when it is meant, the settings that its supervisor gives the operator."""
     state = settings.home / "state.json"
+    at = access.chosen(settings, context)
+    if settings.kubeconfig is None and not _is_own(settings, at):
+        return settings
     if settings.tracking_uri or settings.pipelines_engine != "local" or not state.exists():
         return settings
     parts = json.loads(state.read_text(encoding="utf-8")).get("parts", {})
@@ -97,10 +100,16 @@ def _completed(settings: Settings) -> Settings:
     return settings.model_copy(update={"tracking_uri": url, "kubeconfig": kubeconfig, **login})
 
 
+def _is_own(settings: Settings, at: access.Chosen) -> bool:
+    own = access.kubeconfig(settings)
+    return own.exists() and Path(at.file).exists() and own.samefile(at.file)
+
+
 def _credentials(settings: Settings, context: str) -> Credentials:
-    """As a pod, else by the kubeconfig: PELAGOS_KUBECONFIG, KUBECONFIG, or the user's own. Raises StartError."""
+    """By KUBECONFIG or a context, as a pod, or by another kubeconfig (PELAGOS_KUBECONFIG first). Raises StartError."""
     host, token = os.environ.get("KUBERNETES_SERVICE_HOST"), SERVICE_ACCOUNT / "token"
-    if host and token.exists() and settings.kubeconfig is None:
+    is_named = settings.kubeconfig is not None or context or os.environ.get("KUBECONFIG")
+    if host and token.exists() and not is_named:
         port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
         authority = str(SERVICE_ACCOUNT / "ca.crt")
         return Credentials(f"https://{host}:{port}", None, authority, None, token_file=token)
@@ -111,7 +120,9 @@ def _from_kubeconfig(settings: Settings, context: str) -> Credentials:
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
 
-    given = settings.kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config"
+    # What the command line names goes before what the operator's own settings say, as with kubectl.
+    is_asked = context or os.environ.get("KUBECONFIG")
+    given = settings.kubeconfig if settings.kubeconfig and not is_asked else access.chosen(settings, context).file
     found: Any = client.Configuration()
     try:
         config.load_kube_config(config_file=str(given), context=context or None, client_configuration=found)
@@ -134,7 +145,7 @@ def _count(found: Diagnosis, state: State) -> int:
     return sum(finding.state is state for _, findings in found for finding in findings)
 
 
-def _document(server: str, found: Diagnosis) -> dict[str, Any]:
+def _document(server: str | None, found: Diagnosis) -> dict[str, Any]:
     listed = [
         {
             "section": section.title,

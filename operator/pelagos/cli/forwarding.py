@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pelagos.cli.access import Chosen
+
 _FORWARDING = re.compile(r"Forwarding from (127\.0\.0\.1:\d+) ->")
 _GRACE = 5.0
 
@@ -24,20 +26,21 @@ class ForwardingError(Exception):
 
 
 @contextmanager
-def reachable(address: str, config: Path | None) -> Iterator[str]:
+def reachable(address: str, at: Chosen) -> Iterator[str]:
     """``host:port`` that answers from here for as long as the context lasts.
 
     ``address`` itself, unless its host is a Service's name (``<service>.<namespace>.svc``) that does not resolve here.
-    ``config`` is the kubeconfig, None: KUBECONFIG or the user's default. Raises ForwardingError.
+    ``at`` is the API server that forwards. Raises ForwardingError.
     """
     host, _, port = address.rpartition(":")
     parts = host.split(".")
     if len(parts) < 3 or parts[2] != "svc" or _resolves(host):
         yield address
         return
-    process = _start(parts[0], parts[1], port, config)
+    process = _start(parts[0], parts[1], port, at)
+    by_hand = " ".join([*at.arguments, f"--namespace {parts[1]} port-forward service/{parts[0]} {port}"])
     try:
-        yield _local(process, f"--namespace {parts[1]} port-forward service/{parts[0]} {port}")
+        yield _local(process, by_hand)
     finally:
         process.terminate()
         try:
@@ -57,15 +60,15 @@ def _resolves(host: str) -> bool:
     return True
 
 
-def _start(service: str, namespace: str, port: str, config: Path | None) -> subprocess.Popen[str]:
+def _start(service: str, namespace: str, port: str, at: Chosen) -> subprocess.Popen[str]:
     beside = Path(sys.executable).with_name("kubectl")
     kubectl = str(beside) if beside.exists() else shutil.which("kubectl")
     if kubectl is None:
         raise ForwardingError(
             f"{service}.{namespace} is inside the cluster, and there is no kubectl to forward its port"
         )
-    environment = {**os.environ, **({"KUBECONFIG": str(config)} if config else {})}
-    command = [kubectl, "--namespace", namespace, "port-forward", f"service/{service}", f":{port}"]
+    environment = {**os.environ, "KUBECONFIG": at.file}
+    command = [kubectl, *at.arguments, "--namespace", namespace, "port-forward", f"service/{service}", f":{port}"]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -35,6 +36,23 @@ app = _App(
     help="Image collections and image-analysis models of the aquatic sciences, as Kubernetes resources.",
     epilog="State lies in the folder PELAGOS_HOME. The first steps: pelagos up, then kubectl apply -f your resources.",
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        sys.stdout.write(f"pelagos {metadata.version('pelagos')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def pelagos(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Image collections and image-analysis models of the aquatic sciences, as Kubernetes resources."""
+
+
 app.command()(up.up)
 app.command()(down.down)
 app.command()(status.status)

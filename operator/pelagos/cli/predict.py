@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from pelagos.api.kinds import MODEL_SERVICE
-from pelagos.api.text import shown, shown_in
-from pelagos.cli import access, forwarding, installed, pictures
+from pelagos.cli import access, forwarding, installed, outputs, pictures
+from pelagos.cli.outputs import Output
 from pelagos.engines import triton_inference
-from pelagos.settings import Settings
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 100_000_000
@@ -33,14 +28,6 @@ _BAR = 24
 
 class PredictError(Exception):
     """There is no prediction; the message says why, in one line."""
-
-
-class Output(Enum):
-    """How the result is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
 
 
 @dataclass(frozen=True)
@@ -62,42 +49,51 @@ class Prediction:
     latency: float
 
 
-def predict(
+def predict(  # noqa: PLR0913, PLR0917 - options of a command
     service: Annotated[str, typer.Argument(help="Name of the ModelService.")],
     image: Annotated[Path, typer.Argument(help="JPEG or PNG file.")],
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the ModelService.")] = "default",
+    namespace: access.Namespace = "",
+    context: access.Context = "",
     save: Annotated[Path | None, typer.Option(help="Write the image with what was found to this PNG or JPEG.")] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Format on standard output.")] = Output.TABLE,
+    output: outputs.Option = Output.TABLE,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.1)] = TIMEOUT,
 ) -> None:
-    """Send an image to a ModelService and show what it finds in it."""
+    """Send an image to a ModelService and show what it finds in it.
+
+    The API server is that of KUBECONFIG, or the embedded one.
+
+    Exit codes: 0 when it was answered, 1 when it was not; JSON and YAML have the reason as "error" then.
+    """
     try:
         if save is not None:
             pictures.check_target(save)
-        found = predict_file(installed.settings(), service, image, namespace=namespace, timeout=timeout)
+        at = access.chosen(installed.settings(), context)
+        found = predict_file(at, service, image, namespace=access.namespace_of(at, namespace), timeout=timeout)
         if save is not None:
             draw(image, found, save)
     except (PredictError, pictures.PictureError) as error:
+        if output is not Output.TABLE:
+            outputs.write({"service": service, "image": str(image), "error": str(error)}, output)
         installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
         raise typer.Exit(1) from error
     _print(found, output)
 
 
 def predict_file(
-    settings: Settings, service: str, image: Path, *, namespace: str = "default", timeout: float = TIMEOUT
+    at: access.Chosen, service: str, image: Path, *, namespace: str = "default", timeout: float = TIMEOUT
 ) -> Prediction:
     """What a ModelService finds in an image file. Raises PredictError.
 
-    The API server is that of KUBECONFIG, or the embedded one. An endpoint inside a cluster is reached by forwarding its port.
+    An endpoint inside a cluster is reached by forwarding its port.
     """
     data = read_image(image)
-    at = endpoint(settings, service, namespace)
+    found = endpoint(at, service, namespace)
     try:
-        with forwarding.reachable(at.address, _kubeconfig(settings)) as address:
-            content, latency = asyncio.run(triton_inference.infer(address, at.model, data, timeout))
+        with forwarding.reachable(found.address, at) as address:
+            content, latency = asyncio.run(triton_inference.infer(address, found.model, data, timeout))
     except (triton_inference.InferenceError, forwarding.ForwardingError) as error:
-        raise PredictError(f"ModelService {namespace}/{service} at {at.address}: {error}") from error
-    return Prediction(service, at.model, image, content, latency)
+        raise PredictError(f"ModelService {namespace}/{service} at {found.address}: {error}") from error
+    return Prediction(service, found.model, image, content, latency)
 
 
 def draw(image: Path, prediction: Prediction, target: Path) -> None:
@@ -131,19 +127,13 @@ def read_image(path: Path) -> bytes:
     return data
 
 
-def endpoint(settings: Settings, service: str, namespace: str) -> Endpoint:
+def endpoint(at: access.Chosen, service: str, namespace: str) -> Endpoint:
     """Where the ModelService answers. Raises PredictError when it does not exist or is not Ready."""
     try:
-        found = access.find(settings, MODEL_SERVICE, service, namespace)
+        found = access.find(at, MODEL_SERVICE, service, namespace)
     except access.AskError as error:
         raise PredictError(str(error)) from error
     return _endpoint(f"{namespace}/{service}", found.get("status", {}))
-
-
-def _kubeconfig(settings: Settings) -> Path | None:
-    import os
-
-    return None if os.environ.get("KUBECONFIG") else access.kubeconfig(settings)
 
 
 def _endpoint(name: str, status: Mapping[str, Any]) -> Endpoint:
@@ -210,9 +200,4 @@ def _print(prediction: Prediction, output: Output) -> None:
         "latencySeconds": round(prediction.latency, 4),
         **prediction.content,
     }
-    if output is Output.JSON:
-        text = shown(json.dumps(content, indent=2, ensure_ascii=False), lines=True) + "\n"
-    else:
-        # YAML knows the escapes in quotes only, and quotes what is not ASCII then.
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=shown_in(content) == content)
-    sys.stdout.write(text)
+    outputs.write(content, output)

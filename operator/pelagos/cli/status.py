@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import asdict
+from enum import Enum
+from typing import Annotated, Any
 
 import typer
 
-from pelagos.api.text import shown
-from pelagos.cli import installed, progress
+from pelagos.cli import installed, outputs, progress
+from pelagos.cli.outputs import Output
 from pelagos.embedded import daemon
 from pelagos.embedded.layout import Layout
-from pelagos.embedded.state import Phase
+from pelagos.embedded.state import PartPhase, Phase
 
 NOT_RUNNING = 3
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the supervisor's report as it is.")] = False,
+    output: outputs.Option = Output.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:
     """Show the parts of the installation, their restarts and how they last ended.
+
+    JSON and YAML say so in "running" and "phase" when nothing runs.
 
     Exit codes: 0 when all is ready, 1 when something is not, 3 when nothing runs.
     """
     layout = Layout.of(installed.settings().home)
     found = daemon.look(layout)
     console = installed.result_console()
-    if as_json and found.state is not None:
-        sys.stdout.write(shown(layout.state.read_text(encoding="utf-8"), lines=True))
+    if as_json or output is not Output.TABLE:
+        outputs.write(_document(layout, found), Output.JSON if as_json else output)
     elif found.state is not None and found.runs:
         console.print(f"{found.state.phase}, supervisor {found.state.supervisor.pid}, since {found.state.started_at}")
         console.print(progress.table(found.state))
@@ -41,6 +46,32 @@ def _code(found: daemon.Found) -> int:
     if not found.runs:
         return NOT_RUNNING
     return 0 if found.state is not None and found.state.phase is Phase.READY else 1
+
+
+def _document(layout: Layout, found: daemon.Found) -> dict[str, Any]:
+    """The supervisor's report, with what is true now: of one that is gone it is the past."""
+    report: dict[str, Any] = asdict(found.state) if found.state is not None else {"parts": {}, "message": ""}
+    phase = report.get("phase", Phase.STOPPED)
+    told = {
+        "running": found.runs,
+        "phase": str(phase if found.runs or phase is Phase.FAILED else Phase.STOPPED),
+        "crashed": found.crashed,
+        "leftovers": found.leftovers,
+        "home": str(layout.home),
+        "logs": str(layout.logs),
+    }
+    if found.runs and found.state is None:
+        told |= {"phase": None, "message": _absence(layout, found)}
+    elif not found.runs:
+        told |= {"message": _absence(layout, found)}
+    parts = {name: _plain(part, is_there=found.runs) for name, part in report.pop("parts").items()}
+    return {**_plain(report, is_there=True), **told, "parts": parts}
+
+
+def _plain(report: Mapping[str, Any], *, is_there: bool) -> dict[str, Any]:
+    """Without our own types; a part of which the supervisor is gone has stopped, or is a leftover."""
+    found = {name: str(value) if isinstance(value, Enum) else value for name, value in report.items()}
+    return found if is_there else found | {"phase": str(PartPhase.STOPPED), "pid": None, "session": None}
 
 
 def _absence(layout: Layout, found: daemon.Found) -> str:

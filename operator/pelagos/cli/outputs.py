@@ -1,0 +1,35 @@
+"""How commands print what they found: a table for people, JSON or YAML for programs, with the same words for all of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from pelagos.api.text import shown, shown_in
+
+
+class Output(Enum):
+    """How the result is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+Option = Annotated[Output, typer.Option("--output", "-o", help="Format on standard output.")]
+"""Of every command that tells something."""
+
+
+def write(content: Any, output: Output) -> None:
+    """Print a document for programs, fit to be shown."""
+    if output is Output.YAML:
+        # YAML knows the escapes in quotes only, and quotes what is not ASCII then.
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=shown_in(content) == content)
+    else:
+        text = shown(json.dumps(content, indent=2, ensure_ascii=False), lines=True) + "\n"
+    sys.stdout.write(text)
