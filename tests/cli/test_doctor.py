@@ -103,7 +103,7 @@ async def test_rights_that_the_operators_account_lacks_are_named_with_why(
         "(pelagos.dev): See resources, see right before a launch that they are still there, and set their finalizer."
     )
     assert any("create leases" in finding.message for finding in findings)
-    assert "kubectl apply -k manifests/overlays/cluster" in findings[0].remedy
+    assert "kubectl apply --validate=false -k manifests/overlays/cluster" in findings[0].remedy
 
 
 async def test_a_leader_that_does_not_renew_is_a_warning(

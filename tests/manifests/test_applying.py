@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import rendering
 from installed import APPLY, SYSTEM, Site
 from pelagos.api.installation.kustomize import kustomization
+from pelagos.engines import served_kinds
 
 OVERLAYS = rendering.MANIFESTS / "overlays"
 DRY_RUN = (*APPLY, "--dry-run=server")
@@ -127,3 +129,21 @@ def owners_of_spec(body: Mapping[str, Any]) -> set[str]:
         if "f:spec" in fields or {"f:labels", "f:annotations"} & fields.get("f:metadata", {}).keys():
             found.add(entry["manager"])
     return found
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["a server without them", "as `pelagos up` made them"])
+def test_what_is_said_of_missing_definitions_installs_them_on_a_server_without_cel_rules(
+    site: Site, is_there: bool
+) -> None:
+    """kubectl's own validation and server-side apply refuse the rules there."""
+    definitions = str(rendering.MANIFESTS / "crds")
+    if is_there:
+        for file in sorted((rendering.MANIFESTS / "crds").glob("*.pelagos.dev.yaml")):
+            site.kubectl("create", "--validate=false", "-f", str(file))
+
+    program, *arguments = shlex.split(served_kinds.REMEDY)
+
+    assert program == "kubectl"
+    assert len(site.kubectl(*arguments).splitlines()) == 3
+    assert len(site.kubectl("get", "customresourcedefinitions", "--output=name").splitlines()) >= 3
+    site.kubectl("delete", "-k", definitions)

@@ -39,8 +39,6 @@ def run(site: Site, command: str) -> None:
             file.write(made)
         arguments = [argument.replace("/dev/stdin", file.name) for argument in arguments]
     assert program == "kubectl"
-    if arguments[0] == "apply":
-        arguments.append("--validate=false")  # see installed.APPLY
     if arguments[:2] == ["delete", "-k"]:
         arguments.append("--wait=false")  # no controller ends namespaces
     site.kubectl(*arguments)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pelagos.engines import kserve_objects, model_server, model_server_pods, model_server_talk
+from pelagos.engines import kserve_objects, model_server, model_server_pods, model_server_talk, served_kinds
 from pelagos.engines.kserve_objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, KNATIVE, RUNTIME, RUNTIMES
 from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
 from pelagos.engines.model_server_engine import ClusterServing, Piece, Told, Urls, View
@@ -29,7 +29,7 @@ NO_KSERVE = (
     f"this cluster has no {kserve_objects.API_VERSION}: install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
 )
 NOT_INSTALLED = "ServingNotInstalled"
-NO_RUNTIME = f"there is no runtime {RUNTIME}: kubectl apply -k manifests/overlays/kserve"
+NO_RUNTIME = f"there is no runtime {RUNTIME}: {served_kinds.APPLY} manifests/overlays/kserve"
 _INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecognized", "InvalidPredictorSpec"})
 
 

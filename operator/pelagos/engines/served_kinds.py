@@ -13,7 +13,12 @@ from pelagos.api import crds, kinds, meta
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.ports.leadership import monotonic
 
-REMEDY = "kubectl apply --server-side -k manifests/crds"
+APPLY = "kubectl apply --validate=false -k"
+"""Works on every server: one before Kubernetes 1.25 knows no CEL rules, over which kubectl's validation fails, and drops them.
+
+Such servers refuse --server-side for the same rules.
+"""
+REMEDY = f"{APPLY} manifests/crds"
 GOOD_FOR = 600.0
 """Seconds between two looks at schemas that fit."""
 _SHOWN = 6

@@ -94,7 +94,7 @@ def _in(place: str) -> str:
 def _give(patient: Patient, right: Permission, place: str) -> str:
     if right.where is Where.TENANTS and not patient.settings.namespace:
         return f"Make the namespace a tenant: {admitting(place, patient.home)}"
-    return "Apply the roles: kubectl apply -k manifests/overlays/cluster (or the overlay that you installed)"
+    return f"Apply the roles: {served_kinds.APPLY} manifests/overlays/cluster (or the overlay that you installed)"
 
 
 def _needed(patient: Patient) -> Iterator[Permission]:

@@ -14,6 +14,7 @@ import aiohttp
 
 from pelagos import choosing
 from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, note, ok, warning
+from pelagos.engines import served_kinds
 from pelagos.engines.mlflow_rest import Access
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
@@ -161,7 +162,7 @@ async def _kserve(patient: Patient) -> list[Finding]:
             f"/apis/serving.kserve.io/v1alpha1/namespaces/{namespace}/servingruntimes/{RUNTIME}"
         )
         if own.status == 404:
-            remedy = "kubectl apply -k manifests/overlays/kserve"
+            remedy = f"{served_kinds.APPLY} manifests/overlays/kserve"
             findings.append(
                 failure("runtime", f"neither the cluster nor {namespace} has the runtime {RUNTIME}", remedy)
             )
@@ -171,7 +172,7 @@ async def _kserve(patient: Patient) -> list[Finding]:
             findings.append(hidden("runtime", own))
     if not patient.tenants:
         findings.append(
-            note("runtime", f"no ClusterServingRuntime {RUNTIME}", "kubectl apply -k manifests/overlays/kserve")
+            note("runtime", f"no ClusterServingRuntime {RUNTIME}", f"{served_kinds.APPLY} manifests/overlays/kserve")
         )
     return findings
 
