@@ -95,3 +95,33 @@ def test_an_operator_goes_on_with_a_cluster_that_was_restored_from_a_backup(worl
 
     assert len(world.pipelines.runs) == runs, "what was made before the restore is found again"
     world.verify()
+
+
+def test_a_dataset_whose_deletion_waits_keeps_no_frozen_training_run_from_its_next_attempt(world: Simulation) -> None:
+    simulation.apply_samples(world)
+    world.data_plane.seconds = 20
+    world.start()
+    world.run_until(lambda: world.ready(DETECTOR).get("reason") in {"Running", "Training"})
+    world.cluster.hold(FRAMES, "somebody/else")
+    world.cluster.delete(FRAMES)
+    world.data_plane.interruptions = 1
+
+    world.run_until(lambda: world.is_current(DETECTOR))
+
+    assert world.cluster.get(FRAMES) is not None
+
+
+def test_a_training_run_whose_deletion_waits_keeps_no_service_from_what_is_asked_of_it(world: Simulation) -> None:
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(world.all_current)
+    world.cluster.hold(DETECTOR, "somebody/else")
+    world.cluster.delete(DETECTOR)
+    world.run(5)
+
+    world.cluster.edit(SERVICE, {"resources": {"cpu": 3}})
+
+    world.run_until(lambda: world.is_current(SERVICE))
+    service = world.cluster.get(SERVICE)
+    assert service is not None
+    assert service.status["observedGeneration"] == service.generation

@@ -162,9 +162,11 @@ async def _confirm(resource: Resource, world: World) -> None:
     """Ask the API server whether it still has the resource and what it is made from.
 
     What the watch has told may be old: a watch can expire, and fall silent. Raises GoneError; what is gone is then forgotten.
-    What is new is for the watch to tell, which would take it for known if it were remembered here.
+    What is new is for the watch to tell, which would take it for known if it were remembered here. Of something that is being
+    deleted the decision knew already: that may take long, and keeps nobody from going on without it.
     """
-    for known in filter(None, (resource, world.cache.referred_to(resource))):
+    referred = world.cache.referred_to(resource)
+    for known in (resource, *([referred] if referred and not referred.deleting else ())):
         found = await world.cluster.read(known.kind, known.namespace, known.name)
         if found is None or found.uid != known.uid:
             world.cache.remove(known.key, known.uid)

@@ -176,6 +176,13 @@ class ClusterFake:
             stamped = {"deletionTimestamp": at, "generation": metadata["generation"] + 1}
             self._store(key, {**body, "metadata": {**metadata, **stamped}})
 
+    def hold(self, key: Key, finalizer: str) -> Resource:
+        """What somebody does whose finalizer keeps the resource when it is deleted."""
+        body = self._bodies[key]
+        finalizers = [*body["metadata"].get("finalizers", ()), finalizer]
+        self._store(key, {**body, "metadata": {**body["metadata"], "finalizers": finalizers}})
+        return self._now(key)
+
     def remove(self, key: Key) -> None:
         """Be rid of it, as when another operator has cleaned up after its deletion."""
         self.delete(key)
