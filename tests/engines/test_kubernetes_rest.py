@@ -32,11 +32,12 @@ DATASET = from_body(
 
 @pytest.fixture
 async def refusing() -> AsyncIterator[str]:
-    """A server that answers every request with the status that its token is."""
+    """A server that answers every request with the status that its token is, and the name of the object that it is about."""
 
     async def answer(request: web.Request) -> web.Response:
-        status = int(request.headers["Authorization"].removeprefix("Bearer "))
-        return web.json_response({"kind": "Status", "message": "no"}, status=status)
+        status, _, name = request.headers["Authorization"].removeprefix("Bearer ").partition("/")
+        details = {"details": {"name": name}} if name else {}
+        return web.json_response({"kind": "Status", "message": "no", **details}, status=int(status))
 
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", answer)
@@ -63,10 +64,21 @@ async def test_a_token_file_that_cannot_be_read_is_an_outage_that_names_it(tmp_p
 
 @pytest.mark.parametrize("status", [404, 410])
 async def test_what_is_gone_is_not_written_and_no_outage(refusing: str, status: int) -> None:
-    rest = KubernetesRest(refusing, tls=None, token=str(status))
+    rest = KubernetesRest(refusing, tls=None, token=f"{status}/reef")
 
+    assert await KubernetesApi(rest).read(DATASET.kind, "lab", "reef") is None
     assert await KubernetesApi(rest).patch_status(DATASET, {}) is None
     assert await KubernetesApi(rest).set_finalizers(DATASET, ()) is None
+    await rest.close()
+
+
+async def test_a_404_that_is_about_no_object_makes_nothing_gone(refusing: str) -> None:
+    rest = KubernetesRest(refusing, tls=None, token="404")
+    api = KubernetesApi(rest)
+
+    for call in (api.read(DATASET.kind, "lab", "reef"), api.patch_status(DATASET, {}), api.set_finalizers(DATASET, ())):
+        with pytest.raises(OutageError, match=r"datasets/reef.*: 404 no"):
+            await call
     await rest.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pelagos.api import meta
 from pelagos.api.kinds import Kind
 from pelagos.api.text import shown
-from pelagos.engines.kubernetes_rest import SYSTEM, KubernetesRest
+from pelagos.engines.kubernetes_rest import SYSTEM, Answer, KubernetesRest
 from pelagos.ports.cluster import Resource, from_body
 from pelagos.ports.errors import OutageError
 
@@ -31,22 +31,19 @@ class KubernetesApi:
         """See ports.cluster.Cluster."""
         path = _path(kind, namespace, name)
         answer = await self._rest.get(path, timeout=TIMEOUT)
-        if answer.status in GONE:
-            return None
-        if answer.status >= 400:
-            raise OutageError(SYSTEM, f"GET {path}: {answer.status} {answer.message}")
-        return from_body(kind, answer.body)
+        found = _found(answer, "GET", path, name)
+        return from_body(kind, found) if found else None
 
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
         """See ports.cluster.Cluster."""
         body = {"metadata": {"uid": resource.uid}, "status": patch}
-        found = await self._call("PATCH", f"{_path_of(resource)}/status", body, MERGE_PATCH)
+        found = await self._call("PATCH", f"{_path_of(resource)}/status", body, MERGE_PATCH, resource.name)
         return from_body(resource.kind, found) if found else None
 
     async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
         """See ports.cluster.Cluster."""
         metadata = {"uid": resource.uid, "resourceVersion": resource.version, "finalizers": list(finalizers) or None}
-        found = await self._call("PATCH", _path_of(resource), {"metadata": metadata}, MERGE_PATCH)
+        found = await self._call("PATCH", _path_of(resource), {"metadata": metadata}, MERGE_PATCH, resource.name)
         return from_body(resource.kind, found) if found else None
 
     async def post_event(
@@ -75,18 +72,30 @@ class KubernetesApi:
             "count": 1,
         }
         try:
-            await self._call("POST", f"/api/v1/namespaces/{resource.namespace}/events", body, "application/json")
+            path, content = f"/api/v1/namespaces/{resource.namespace}/events", "application/json"
+            await self._call("POST", path, body, content, resource.namespace)  # Which may be gone.
         except OutageError as error:
             logger.warning("an event about %s/%s was lost: %s", resource.kind.kind, resource.name, error)
 
-    async def _call(self, method: str, path: str, body: Mapping[str, Any], content: str) -> Mapping[str, Any] | None:
+    async def _call(
+        self, method: str, path: str, body: Mapping[str, Any], content: str, name: str
+    ) -> Mapping[str, Any] | None:
         query = f"?fieldManager={meta.FIELD_MANAGER}"
         answer = await self._rest.ask(method, path + query, body, content=content, timeout=TIMEOUT)
-        if answer.status in GONE:
-            return None
-        if answer.status >= 400:
-            raise OutageError(SYSTEM, f"{method} {path}: {answer.status} {answer.message}")
-        return answer.body
+        return _found(answer, method, path, name)
+
+
+def _found(answer: Answer, method: str, path: str, name: str) -> Mapping[str, Any] | None:
+    """What the server answered; None when it says that the object of this name is gone.
+
+    A 404 that names no object is of a path: of a server that starts and does not serve our kinds yet, or of a proxy. A resource
+    that is there must not be forgotten for it.
+    """
+    if answer.status in GONE and (answer.body.get("details") or {}).get("name") == name:
+        return None
+    if answer.status >= 400:
+        raise OutageError(SYSTEM, f"{method} {path}: {answer.status} {answer.message}")
+    return answer.body
 
 
 def _path_of(resource: Resource) -> str:
