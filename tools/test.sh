@@ -10,6 +10,8 @@ environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
 export PELAGOS_SAMPLES=${PELAGOS_SAMPLES:-${PELAGOS_HOME:-$PWD/.pelagos}/data/samples}
 # No test may reach the installation or the cluster that the user works with.
 unset PELAGOS_HOME KUBECONFIG
+# As in the Makefile.
+unset PYTHONDONTWRITEBYTECODE
 # What the tests start inherits it: tests/leftovers.py.
 export TESTS_OF_PELAGOS=${TESTS_OF_PELAGOS:-run-$$-$RANDOM}
 
