@@ -20,6 +20,8 @@ from pelagos.ports.leadership import Guard, unguarded
 SYSTEM = "kubernetes"
 TIMEOUT = 10.0
 _TOO_MANY, _TOO_LARGE = 429, 413
+_NOT_STORED = ("too large", "larger than max")
+"""Of what etcd says about objects that it, or the API server's connection to it, does not take."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class KubernetesRest:
             raise OutageError(SYSTEM, f"{method} {path}: {error or type(error).__name__}") from error
         told = Answer(status, found)
         # What etcd does not take is an error of the server, not a refusal.
-        if status == _TOO_LARGE or (status >= 500 and "too large" in told.message):
+        if status == _TOO_LARGE or (status >= 500 and any(words in told.message for words in _NOT_STORED)):
             raise TooLargeError(SYSTEM, f"{method} {path}: {status} {told.message}")
         if status >= 500 or status == _TOO_MANY:
             raise OutageError(SYSTEM, f"{method} {path}: {status} {told.message}")
