@@ -309,7 +309,8 @@ class Simulation:
         watcher = Watcher(
             seen=lambda resource: void(soon(loop.seen, resource)),
             gone=lambda key, uid: void(soon(loop.gone, key, uid)),
-            list_began=lambda kind, version: void(soon(loop.list_began, kind, version)),
+            list_asked=lambda kind: void(soon(loop.list_asked, kind)),
+            page_came=lambda kind, version, found: void(soon(loop.page_came, kind, version, found)),
             list_ended=lambda kind, version, uids: void(soon(loop.list_ended, kind, version, uids)),
         )
         self.life = Life(world, loop, watcher, [], accident)

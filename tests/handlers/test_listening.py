@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 import kopf
@@ -40,8 +40,11 @@ class Lists:
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    def began(self, kind: str, version: str) -> None:
-        self.told.append(("began", kind, version))
+    def asked(self, kind: str) -> None:
+        self.told.append(("asked", kind))
+
+    def came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
+        self.told.append(("came", kind, version, found))
 
     def ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
         self.told.append(("ended", kind, version, uids))
@@ -86,16 +89,19 @@ async def test_the_pages_of_a_list_are_one_list(
 ) -> None:
     for name in ("a", "b", "c"):
         await asyncio.to_thread(create, bare, name)
-    query, uids, version = {"limit": "2"}, set(), ""
+    query, uids = {"limit": "2"}, set[str]()
+    told: list[tuple[object, ...]] = [("asked", "Dataset")]
     while query:
         async with session.get(f"{bare.url}/apis/{meta.API_VERSION}/datasets", params=query) as answer:
             page = await answer.json()
-        uids |= {item["metadata"]["uid"] for item in page["items"]}
+        found = {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in page["items"]}
         version = page["metadata"]["resourceVersion"]
         following = page["metadata"].get("continue")
         query = {"limit": "2", "continue": following} if following else {}
-        told = [("began", "Dataset", version)]
-        assert lists.told == (told if following else [*told, ("ended", "Dataset", version, frozenset(uids))])
+        uids |= found.keys()
+        told += [("came", "Dataset", version, found)]
+        told += [] if following else [("ended", "Dataset", version, frozenset(uids))]
+        assert lists.told == told
 
     assert len(uids) == 3
 
@@ -107,7 +113,7 @@ async def test_a_list_that_breaks_off_is_none(bare: ControlPlane, session: aioht
         async with session.get(f"{bare.url}/apis/{meta.API_VERSION}/datasets", params={"limit": "1"}) as answer:
             await answer.json()
 
-    assert [told[0] for told in lists.told] == ["began", "began"]
+    assert [told[0] for told in lists.told] == ["asked", "came"] * 2
 
 
 def create(plane: ControlPlane, name: str = "one") -> None:

@@ -82,7 +82,8 @@ def test_what_is_gone_is_forgotten() -> None:
 
 def listed(cache: Cache, version: str, *found: Resource) -> list[str]:
     """What a whole list makes forgotten."""
-    gone = list(cache.begin_list("Dataset", version))
+    cache.ask_for_list("Dataset")
+    gone = list(cache.take_page("Dataset", version, {each.uid: each.version for each in found}))
     for each in found:
         cache.put(each)
     gone += cache.end_list("Dataset", version, frozenset(each.uid for each in found))
@@ -111,6 +112,40 @@ def test_an_api_server_that_was_restored_from_a_backup_is_believed() -> None:
     assert sorted(listed(cache, "6", resource(version="4", generation=2))) == ["frames", "younger"]
 
     assert cache.all() == (resource(version="4", generation=2),)
+
+
+def test_a_backup_is_believed_also_by_a_server_whose_versions_were_raised_since() -> None:
+    """etcdutl snapshot restore --bump-revision, as etcd advises for Kubernetes."""
+    cache = Cache()
+    cache.put(resource(version="9", generation=5))
+
+    assert listed(cache, "1000006", resource(version="4", generation=2)) == ["frames"]
+
+    assert cache.all() == (resource(version="4", generation=2),)
+
+
+def test_the_reply_to_a_write_is_newer_than_a_list_that_was_asked_for_before_it() -> None:
+    cache = Cache()
+    cache.put(resource())
+    cache.ask_for_list("Dataset")
+    cache.put_written(resource(version="8", status={"conditions": []}))
+
+    assert cache.take_page("Dataset", "6", {"uid-1": "5"}) == ()
+    assert not cache.put(resource())
+    assert cache.end_list("Dataset", "6", frozenset({"uid-1"})) == ()
+
+    assert [known.version for known in cache.all()] == ["8"]
+
+
+def test_what_a_later_page_holds_is_known_until_it_comes() -> None:
+    cache = Cache()
+    cache.put(resource(version="9"))
+    cache.put(resource(version="9", name="second", uid="uid-2"))
+    cache.ask_for_list("Dataset")
+
+    assert [gone.name for gone in cache.take_page("Dataset", "6", {"uid-1": "4"})] == ["frames"]
+
+    assert [known.name for known in cache.all()] == ["second"]
 
 
 def test_the_reply_to_an_own_write_is_news() -> None:

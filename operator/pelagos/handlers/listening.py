@@ -7,7 +7,7 @@ follows, and no event says so.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol, cast
 
 import aiohttp
@@ -25,8 +25,11 @@ _OF_KOPF = frozenset({401, 429})
 class Lists(Protocol):
     """Who is told about lists: of each kind one at a time, before kopf hands on what is in them."""
 
-    def began(self, kind: str, version: str) -> None:
-        """The first page has come, as of a resourceVersion."""
+    def asked(self, kind: str) -> None:
+        """The first page is being asked for."""
+
+    def came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
+        """A page has come, as of a resourceVersion, which all pages share: versions by uid."""
 
     def ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
         """The last page has come; ``uids`` are those of all pages."""
@@ -40,10 +43,24 @@ def session(found: kopf.ConnectionInfo, lists: Lists) -> kopf.AiohttpSession:
         proxy=found.proxy_url,
         trust_env=found.trust_env,
         response_class=_response_class(lists),
+        trace_configs=[_tracing(lists)],
     )
     return kopf.AiohttpSession(
         server=found.server, aiohttp_session=made, default_namespace=found.default_namespace, priority=found.priority
     )
+
+
+def _tracing(lists: Lists) -> aiohttp.TraceConfig:
+    """Tells when a list is asked for; aiohttp calls this for each try."""
+
+    async def asked(_session: object, _context: object, request: aiohttp.TraceRequestStartParams) -> None:
+        kind = _listed(request.url.path)
+        if kind and request.method == "GET" and {"continue", "watch"}.isdisjoint(request.url.query):
+            lists.asked(kind)
+
+    config = aiohttp.TraceConfig()
+    config.on_request_start.append(asked)
+    return config
 
 
 def _response_class(lists: Lists) -> type[aiohttp.ClientResponse]:
@@ -66,11 +83,13 @@ class _Pages:
         version = str(metadata.get("resourceVersion", ""))
         if first:
             self._uids[kind] = set()
-            self._lists.began(kind, version)
         uids = self._uids.get(kind)
         if uids is None:
             return
-        uids.update(item["metadata"]["uid"] for item in page.get("items") or ())
+        items = [item["metadata"] for item in page.get("items") or ()]
+        found = {item["uid"]: item["resourceVersion"] for item in items}
+        uids.update(found)
+        self._lists.came(kind, version, found)
         if not metadata.get("continue"):
             self._lists.ended(kind, version, frozenset(self._uids.pop(kind)))
 

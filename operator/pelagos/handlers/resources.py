@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,13 @@ class _Lists:
     def __init__(self, memo: kopf.Memo) -> None:
         self._memo = memo
 
-    def began(self, kind: str, version: str) -> None:
-        """See Loop.list_began."""
-        self._memo.operator.loop.list_began(kind, version)
+    def asked(self, kind: str) -> None:
+        """See Loop.list_asked."""
+        self._memo.operator.loop.list_asked(kind)
+
+    def came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
+        """See Loop.page_came."""
+        self._memo.operator.loop.page_came(kind, version, found)
 
     def ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
         """See Loop.list_ended."""

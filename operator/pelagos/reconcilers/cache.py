@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from pelagos.api import kinds
 from pelagos.ports.cluster import Key, Resource
@@ -17,6 +17,8 @@ class Cache:
         self._dependents: dict[Key, set[Key]] = defaultdict(set)
         self._lists: dict[str, tuple[str, frozenset[str]]] = {}
         """Of each kind, the resourceVersion of the last list and the uids in it."""
+        self._asked: dict[str, int] = {}
+        """Of each kind, the newest resourceVersion that was known when the last list was asked for."""
         self.on_change: Callable[[Key], None] = lambda _key: None
         """Called with the key of a resource that was seen new, changed or gone, whoever changed it: us, too."""
 
@@ -67,18 +69,36 @@ class Cache:
         self.on_change(key)
         return True
 
-    def begin_list(self, kind: str, version: str) -> tuple[Resource, ...]:
-        """A list of all of a kind, as of ``version``, begins to come. Forgets, and returns, what is newer than it.
-
-        There is such only when the API server was restored from a backup: what it says now holds, old as it is.
-        """
+    def ask_for_list(self, kind: str) -> None:
+        """A list of all of a kind is being asked for: a server that lost nothing answers with all that is known by now."""
         self._lists.pop(kind, None)
-        return self._forget(kind, lambda known: _newer(known.version, version))
+        self._asked[kind] = max((int(version) for version in self._versions(kind) if version.isdigit()), default=0)
+
+    def take_page(self, kind: str, version: str, found: Mapping[str, str]) -> tuple[Resource, ...]:
+        """A page of the list, as of ``version``, has come: versions by uid. Forgets, and returns, what it contradicts.
+
+        There is such only when the API server was restored from a backup: what it says now holds, old as it is. What is newer
+        than a list that can hold it not is the reply to a write of ours from after the list was asked for.
+        """
+        return self._forget(
+            kind,
+            lambda known: (
+                _newer(known.version, found.get(known.uid, known.version)) and self._could_hold(known, kind, version)
+            ),
+        )
 
     def end_list(self, kind: str, version: str, uids: frozenset[str]) -> tuple[Resource, ...]:
         """The list has come. Forgets, and returns, what is not in it: after an expired watch nothing else tells of deletions."""
         self._lists[kind] = (version, uids)
-        return self._forget(kind, lambda known: known.uid not in uids and not _newer(known.version, version))
+        return self._forget(kind, lambda known: known.uid not in uids and self._could_hold(known, kind, version))
+
+    def _could_hold(self, known: Resource, kind: str, version: str) -> bool:
+        """Whether a list as of ``version`` could hold what is known, or is of a server that was set back."""
+        was_set_back = version.isdigit() and int(version) < self._asked.get(kind, 0)
+        return was_set_back or not _newer(known.version, version)
+
+    def _versions(self, kind: str) -> Iterator[str]:
+        return (known.version for known in self._resources.values() if known.kind.kind == kind)
 
     def _forget(self, kind: str, condition: Callable[[Resource], bool]) -> tuple[Resource, ...]:
         gone = tuple(known for known in self._resources.values() if known.kind.kind == kind and condition(known))

@@ -100,9 +100,13 @@ class Loop:
         if self._world.cache.remove(key, uid):
             self._forget(key)
 
-    def list_began(self, kind: str, version: str) -> None:
-        """The API server has begun to list all of a kind as of a resourceVersion."""
-        for resource in self._world.cache.begin_list(kind, version):
+    def list_asked(self, kind: str) -> None:
+        """The API server is being asked for a list of all of a kind."""
+        self._world.cache.ask_for_list(kind)
+
+    def page_came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
+        """A page of the list has come, as of a resourceVersion: versions by uid."""
+        for resource in self._world.cache.take_page(kind, version, found):
             self._forget(resource.key)
 
     def list_ended(self, kind: str, version: str, uids: frozenset[str]) -> None:

@@ -53,7 +53,8 @@ class Watcher:
 
     seen: Callable[[Resource], None]
     gone: Callable[[Key, str], None]
-    list_began: Callable[[str, str], None] = lambda _kind, _version: None
+    list_asked: Callable[[str], None] = lambda _kind: None
+    page_came: Callable[[str, str, Mapping[str, str]], None] = lambda _kind, _version, _found: None
     list_ended: Callable[[str, str, frozenset[str]], None] = lambda _kind, _version, _uids: None
     lags: bool = True
 
@@ -242,7 +243,8 @@ class ClusterFake:
     def _list(self, watcher: Watcher) -> None:
         for name in self._kinds:
             found = [resource for resource in self.all() if resource.kind.kind == name]
-            watcher.list_began(name, str(self._serial))
+            watcher.list_asked(name)
+            watcher.page_came(name, str(self._serial), {resource.uid: resource.version for resource in found})
             for resource in found:
                 watcher.seen(resource)
             watcher.list_ended(name, str(self._serial), frozenset(resource.uid for resource in found))
