@@ -19,6 +19,8 @@ from pelagos_pipelines.training.families import Job, family_of
 from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.tracking import Tracker
 
+# As steps do: threads that wait by spinning make a busy machine take ten times as long.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Processes are forked from one that has imported all of it, and has no threads yet.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(

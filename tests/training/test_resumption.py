@@ -50,6 +50,7 @@ def assert_same(whole: Path, cut: Path) -> None:
         assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_killed_training_ends_with_the_same_bytes(
     architecture: str, requests: dict[str, TrainingRequest], mlflow: MlflowServer, tmp_path: Path
