@@ -104,6 +104,13 @@ def test_a_cluster_that_has_no_room_is_told_in_its_own_words_and_nothing_is_star
     assert kinds(decision) == []
 
 
+def test_a_server_that_was_ended_in_order_is_started_at_once_and_that_is_no_failure() -> None:
+    decision = decide(ServiceState.ENDED, restarts=7, message="it was ended with the installation")
+
+    assert (summary(decision).stance, summary(decision).reason) == (Stance.PROGRESSING, "Starting")
+    assert kinds(decision) == [ApplyService]
+
+
 def test_a_service_that_is_scaled_to_zero_is_ready_and_says_so() -> None:
     served = make_service(ServiceState.LOADED)
     right = ProbeResult(correct=True, message="", latency=0.01)

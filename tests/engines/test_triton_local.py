@@ -25,7 +25,7 @@ from local_triton import (
     triton,
     uid,
 )
-from pelagos.engines import triton_inference, triton_local_state
+from pelagos.engines import orderly, triton_inference, triton_local_state
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ServiceState
@@ -123,6 +123,26 @@ async def test_a_server_that_hangs_fails_its_probe_and_is_cured(
     assert (await triton.probe(uid)).correct
     await triton.remove(uid)
     await triton.close()
+
+
+async def test_a_server_that_was_ended_with_the_installation_has_not_died(
+    triton: TritonLocal, tmp_path: Path, uid: str, make_want: MakeWant
+) -> None:
+    want = make_want(uid=uid)
+    await triton.apply(want)
+    await settled(triton, uid)
+    orderly.mark(tmp_path)
+    os.kill(pid(tmp_path, uid), signal.SIGKILL)
+    gone = await triton.observe(uid)
+    assert gone is not None
+    assert (gone.state, gone.message) == (ServiceState.ENDED, "it was ended with the installation")
+    await triton.apply(want)
+    again = await settled(triton, uid)
+    assert (again.state, again.restarts) == (ServiceState.LOADED, 0)
+    os.kill(pid(tmp_path, uid), signal.SIGKILL)
+    dead = await triton.observe(uid)
+    assert dead is not None
+    assert dead.state is ServiceState.DEAD
 
 
 async def test_an_answer_unlike_that_of_the_training_framework_is_not_correct(

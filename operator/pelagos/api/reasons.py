@@ -84,7 +84,7 @@ ALL_KINDS = (
     Reason(
         "Retrying",
         "under way",
-        "The pipeline run is started again, because you asked for it or because it was cancelled.",
+        "The pipeline run is started again, because you asked for it, or because it was canceled or ended with the installation.",
     ),
     Reason(
         "PipelineInterrupted",

@@ -181,6 +181,9 @@ def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tupl
     if service.state is ServiceState.WAITING:
         # Only the cluster, or a person, can make room; starting it anew would change nothing.
         return obstacle(MODEL_LOADED, "WaitingForCluster", service.message or "no node has taken it yet"), (), WATCH
+    if service.state is ServiceState.ENDED:
+        message = f"{service.message or 'it was ended in order'}; the server is started again"
+        return Verdict(MODEL_LOADED, Stance.PROGRESSING, "Starting", message), (ApplyService(want),), 1
     if service.state is ServiceState.STARTING:
         if seen.now - service.changed_at > LOAD_TIMEOUT:
             verdict = Verdict(

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pelagos.engines import processes
+from pelagos.engines import orderly, processes
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,6 +35,7 @@ def find(home: Path) -> set[int]:
 
 async def end(home: Path, grace: float, *, spare: Collection[int] = ()) -> int:
     """End them: SIGTERM, SIGKILL after ``grace`` seconds. Returns how many there were. ``spare``: sessions to leave alone."""
+    orderly.mark(home)
     signalled: set[int] = set()
     for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILL_SECONDS)):
         signalled |= await _signal_all(home, sign, seconds, spare)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pelagos.api.meta import UID_LABEL
-from pelagos.engines import disk, processes
+from pelagos.engines import disk, orderly, processes
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines.kfp_local_launch import Launcher, Login, keyless
 from pelagos.engines.kfp_local_records import RunFolder
@@ -227,7 +227,7 @@ class KfpLocal:
             if look.begun and look.begun.process:
                 grace = GRACE_SECONDS if look.canceled else 0
                 await processes.kill_group(look.begun.process, grace)
-            message = "the run was canceled" if look.canceled else _INTERRUPTED
+            message = "the run was canceled" if look.canceled else orderly.WORDS if look.in_order else _INTERRUPTED
             if await _blocking(folder.write_outcome, look.stored.request.attempt, look.state, message):
                 break
             await asyncio.sleep(0.05)

@@ -19,7 +19,7 @@ from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines import disk
+from pelagos.engines import disk, orderly
 from pelagos.engines.processes import ProcessId
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
 
@@ -62,7 +62,10 @@ class Ended:
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a run. ``begun`` may be of an earlier attempt; ``ended`` is of this one. ``locked``: its runner lives."""
+    """One look at a run. ``begun`` may be of an earlier attempt; ``ended`` is of this one. ``locked``: its runner lives.
+
+    ``in_order``: all that ran was ended on purpose while this attempt was under way.
+    """
 
     stored: Stored
     canceled: bool
@@ -70,6 +73,7 @@ class Look:
     locked: bool
     ended: Ended | None
     log: Path
+    in_order: bool = False
 
     @property
     def has_begun(self) -> bool:
@@ -81,10 +85,11 @@ class Look:
         """Where the run is."""
         if self.canceled and not (self.ended and self.ended.state is RunState.SUCCEEDED):
             return RunState.CANCELED
+        interrupted = RunState.CANCELED if self.in_order else RunState.INTERRUPTED
         if self.ended:
-            return self.ended.state
+            return interrupted if self.ended.state is RunState.INTERRUPTED else self.ended.state
         if self.has_begun:
-            return RunState.RUNNING if self.locked else RunState.INTERRUPTED
+            return RunState.RUNNING if self.locked else interrupted
         return RunState.PENDING
 
     @property
@@ -127,13 +132,16 @@ class RunFolder:
         locked = self._is_locked()
         # Last, because a runner writes its outcome before it lets go of the lock.
         ended = self._ended()
+        ended = ended if ended and ended.attempt == attempt else None
+        gone = ended.finished_at if ended else None
         return Look(
             stored=stored,
             canceled=canceled["attempt"] == attempt,
             begun=begun,
             locked=locked,
-            ended=ended if ended and ended.attempt == attempt else None,
+            ended=ended,
             log=self.log,
+            in_order=begun is not None and orderly.has_ended(self.path.parents[1], begun.started_at, gone),
         )
 
     def request(self, stored: Stored) -> None:

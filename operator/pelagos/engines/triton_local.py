@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from pelagos.engines import disk, model_probe, sockets, triton_local_package, triton_local_state
+from pelagos.engines import disk, model_probe, orderly, sockets, triton_local_package, triton_local_state
 from pelagos.engines.triton_gateway import HOST, Gateway
 from pelagos.engines.triton_local_server import SYSTEM, ServerFolder, end, strays
 from pelagos.engines.triton_local_state import Server, State
@@ -195,13 +195,18 @@ class TritonLocal:
         await folder.stop(same.process if same is not None else None)
         if prepared is not None:
             await asyncio.to_thread(triton_local_package.install, prepared, folder.served)
-        restarts = same.restarts + (same.process is not None) if same is not None else 0
+        restarts = self._deaths(same) if same is not None else 0
         server = Server(number, want.model_name, want.digest, restarts, datetime.now(UTC), None)
         stays = state.current if state.current not in (*gone, same) else None
         after = replace(state, current=stays or server, following=server if stays else None)
         triton_local_state.write(service, after)
         process = await asyncio.to_thread(folder.start)
         triton_local_state.write(service, after.changed(replace(server, process=process)))
+
+    def _deaths(self, server: Server) -> int:
+        """How often it has died; to be ended in order is no death."""
+        is_death = server.process is not None and not orderly.has_ended(self._home, server.started_at)
+        return server.restarts + is_death
 
     async def _make_good(self, folder: ServerFolder, want: ServiceWant, others: Iterable[Path] = ()) -> None:
         """What the server shall load is there, and as it was wanted; no server of the folder may run. Raises RejectedError."""
@@ -262,7 +267,7 @@ class TritonLocal:
             of_current, _ = await self._ask_server(uid, current)
             if of_current in (ServiceState.LOADED, ServiceState.STARTING):
                 return state
-            if of_current is ServiceState.DEAD and found is not ServiceState.STARTING:
+            if of_current in (ServiceState.DEAD, ServiceState.ENDED) and found is not ServiceState.STARTING:
                 return await self._revive(uid, state, current)
         leaving = (
             (*state.leaving, replace(current, released_at=datetime.now(UTC))) if current is not None else state.leaving
@@ -351,6 +356,8 @@ class TritonLocal:
 
     async def _ask_server(self, uid: str, server: Server) -> tuple[ServiceState, str]:
         folder = self.folder(uid, server)
+        if not server.is_alive and orderly.has_ended(self._home, server.started_at):
+            return ServiceState.ENDED, orderly.WORDS
         if not server.is_alive:
             return ServiceState.DEAD, folder.last_error() or "the server's process is gone"
         ready = await _ask(folder, "GET", f"v2/models/{server.model}/ready")

@@ -87,6 +87,8 @@ class ServiceState(Enum):
     """The server runs and refuses the model."""
     DEAD = "Dead"
     """The server's process is gone."""
+    ENDED = "Ended"
+    """The server was ended in order, with all else on its machine, and is to be started again."""
     WAITING = "Waiting"
     """The cluster cannot place it yet: image missing, no node fits, quota used up. ``message`` says which."""
     IDLE = "Idle"

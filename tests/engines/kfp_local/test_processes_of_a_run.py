@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pelagos.engines import kfp_local_records as records
-from pelagos.engines import processes
+from pelagos.engines import orderly, processes
 from pelagos.engines.kfp_local_launch import Login
 from pelagos.ports.authority import STEP_KEY, Authority
 from pelagos.ports.fakes.authority import KeysFake
@@ -243,6 +243,21 @@ async def test_a_process_of_an_earlier_boot_is_neither_waited_for_nor_killed(wor
         assert processes.is_alive(bystander)
     finally:
         await processes.kill_group(bystander, 0)
+
+
+async def test_a_run_that_was_ended_with_the_installation_has_not_died(world: KfpLocalWorld) -> None:
+    facts = await begin(world)
+
+    orderly.mark(world.home)
+    await world.new_engine().interrupt_all()
+
+    run = await reach(world, NAME, RunState.CANCELED)
+    assert not alive(facts["pid"])
+    assert run.message == "it was ended with the installation"
+    await world.engine.submit(replace(world.request(NAME, "training"), attempt=2))
+    await reach(world, NAME, RunState.RUNNING)
+    os.kill(world.process(NAME).pid, signal.SIGKILL)
+    await reach(world, NAME, RunState.INTERRUPTED)
 
 
 async def test_ending_all_processes_interrupts_runs_so_that_they_can_go_on_later(world: KfpLocalWorld) -> None:
