@@ -164,6 +164,9 @@ def test_stopping_and_starting_again_trains_nothing_twice(served: Installation) 
 
     served.pelagos("up")
 
+    endpoint = served.get("modelservice", "detector")["status"]["endpoints"]["http"]
+    with urllib.request.urlopen(f"{endpoint}/v2/models/detector/ready", timeout=10) as answer:
+        assert answer.status == 200, "it was waited for"
     served.wait_ready("modelservice", "detector", 60)
     after = served.wait_ready("trainingrun", "detector", 60)["status"]
     assert after["startedAt"] == before["startedAt"]

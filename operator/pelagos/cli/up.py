@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import threading
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from pelagos.cli import installed, progress
+from pelagos.cli import answering, installed, progress
 from pelagos.embedded import binaries, daemon, installation, logs, preflight
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
@@ -33,14 +35,17 @@ def up(
 ) -> None:
     """Start Pelagos on this machine: API server, MLflow and the operator. Continues where it was stopped.
 
-    Exit codes: 0 when all is ready, also when it was already; 1 when something failed; 130 after Ctrl-C, with all stopped.
+    Model servers that ran before are waited for, too; those that do not answer within 90 seconds are named. Exit codes: 0 when
+    all parts are ready, also when they were already; 1 when something failed; 130 after Ctrl-C, with all stopped.
     """
     settings = installed.settings()
     console = installed.progress_console()
     if foreground:
         raise typer.Exit(_stay(settings, console))
     bring_up(settings, console)
+    silent = answering.wait(settings, console)
     show_addresses(settings, installed.result_console())
+    _name_silent(silent, console)
 
 
 def bring_up(settings: Settings, console: Console) -> State:
@@ -104,6 +109,13 @@ def show_addresses(settings: Settings, console: Console) -> None:
         console.print(Text.assemble((f"{name:<9}", "bold"), value), soft_wrap=True)
 
 
+def _name_silent(silent: Sequence[answering.Silent], console: Console) -> None:
+    """Say which model servers do not answer, though they did before."""
+    for each in silent:
+        words = Text.assemble((f"ModelService {each.name} does not answer", "bold yellow"), f" ({each.said})")
+        console.print(words, soft_wrap=True)
+
+
 def _join(layout: Layout, found: daemon.Found, console: Console) -> State:
     """Somebody else has started it."""
     if found.state is None:
@@ -160,8 +172,16 @@ def _stay(settings: Settings, console: Console) -> int:
     prepare(settings, console)
     configure_plain(logging.StreamHandler(), logging.FileHandler(layout.log("supervisor")))
     console.print(f"state and logs in {layout.home}; stop with Ctrl-C", markup=False, soft_wrap=True)
-    code = asyncio.run(
-        installation.run(settings, on_ready=lambda: show_addresses(settings, installed.result_console()))
-    )
+    code = asyncio.run(installation.run(settings, on_ready=lambda: _show_all(settings, console)))
     console.print("Everything is stopped.")
     return code
+
+
+def _show_all(settings: Settings, console: Console) -> None:
+    """What is ready; and, while supervision goes on, which model servers do not answer."""
+    show_addresses(settings, installed.result_console())
+
+    def wait() -> None:
+        _name_silent(answering.wait(settings, console), console)
+
+    threading.Thread(target=wait, name="model servers", daemon=True).start()
