@@ -84,3 +84,23 @@ def test_a_version_on_record_that_answers_an_earlier_retry_is_made_again() -> No
 
     assert builders.conditions(again)["Prepared"] == ("Progressing", "Submitting")
     assert builders.conditions(same)["Prepared"] == ("Done", "VersionReady")
+
+
+def test_a_record_is_found_by_releases_that_know_more_fields() -> None:
+    """What was frozen by one that knew less lacks fields that have their defaults now."""
+    version = training_run.DatasetVersion("frames", builders.VERSION, "/objects/v1", "Detection")
+    now = training_run.Frozen(training_run.inputs(builders.training_run_spec()), version)
+    fewer = {**now.inputs, "hyperparameters": {"epochs": 10}}
+    del fewer["tracking"]
+    other = {**fewer, "hyperparameters": {"epochs": 10, "batchSize": 8}}
+
+    key = training_run.record_key(now)
+    assert training_run.record_key(replace(now, inputs=fewer)) == key
+    assert training_run.record_key(replace(now, inputs=other)) != key
+
+
+@pytest.mark.parametrize("state", ["Sleeping", "", "RUNNING", RunState.RUNNING.value])
+def test_a_state_in_which_no_run_ends_is_not_recalled(state: str) -> None:
+    run = make_run(RunState.SUCCEEDED)
+
+    assert attempts.recalled({"pipelineRun": attempts.told(run) | {"state": state}}, run.name) is None

@@ -99,8 +99,8 @@ def recalled(status: Mapping[str, Any], name: RunName) -> PipelineRun | None:
     unasked.
     """
     told = status.get("pipelineRun") or {}
-    if told.get("id") != name or not told.get("state"):
-        return None
+    if told.get("id") != name or told.get("state") not in {state.value for state in FINISHED}:
+        return None  # What else it may say was not written by us.
     return PipelineRun(
         name=name,
         state=RunState(told["state"]),
