@@ -117,7 +117,9 @@ def training_result(**metrics: float | None) -> dict[str, Any]:
     return {"metrics": named, "epochs": 10, "model": package | {"parity": {"images": 8, "boxes": 0.1, "scores": 0.001}}}
 
 
-RECORDING = Recording("records/one.json", "/objects/records/one.json", {"key": "sha256:one"}, is_kept=True)
+RECORDING = Recording(
+    "records/one.json", "/objects/records/one.json", {"key": "sha256:one"}, is_kept=True, newest="records/newest.json"
+)
 """A result that is on record."""
 
 

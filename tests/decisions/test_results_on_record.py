@@ -27,13 +27,14 @@ def prepared(**changes: Any) -> dataset.Observed:
     return make_dataset_observed(**result | changes)
 
 
-def test_a_version_is_put_on_record_with_its_place_in_the_history() -> None:
+def test_a_version_is_put_on_record_with_the_history_that_it_ends_and_as_the_newest() -> None:
     decision = dataset.decide(prepared(record=NEW))
 
-    (effect,) = kept(decision)
-    assert effect.path == RECORDING.path
+    effect, newest = kept(decision)
+    assert (effect.path, newest.path) == (RECORDING.path, RECORDING.newest)
+    assert effect.record == newest.record
     assert effect.record["result"] == preparation_result()
-    assert effect.record["entry"] == decision.status["versions"][0]
+    assert effect.record["versions"] == decision.status["versions"]
     assert (effect.record["key"], effect.record["store"]) == ("sha256:one", "/objects/datasets/default/uid-1")
     assert decision.status["record"] == RECORDING.uri
 

@@ -9,6 +9,7 @@ import pytest
 import builders
 import simulation
 from pelagos.api import kinds, meta
+from pelagos.decisions import dataset
 from pelagos.ports.tenants import Tenant
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation
 
@@ -102,6 +103,120 @@ def test_a_training_run_on_other_inputs_or_of_another_name_trains(ready: Simulat
     assert ready.pipelines.attempts_begun == began + 2
 
 
+def delete(world: Simulation, key: Any) -> None:
+    world.cluster.delete(key)
+    world.run_until(lambda: world.cluster.get(key) is None)
+
+
+def test_what_a_former_training_run_of_the_name_retained_outlives_the_deletion_of_another(ready: Simulation) -> None:
+    model = status(ready, DETECTOR)["model"]
+    delete(ready, DETECTOR)
+    others = {"seeds": [7], "deletionPolicy": "Delete"}
+    ready.create(kinds.TRAINING_RUN, "detector", builders.changed(builders.TRAINING_RUN, others))
+    ready.run_until(ready.all_current)
+    delete(ready, DETECTOR)
+
+    assert f"{ready.objects.path(model['uri'])}/package.json" in ready.objects.files
+    assert ready.ask(ready.registry.find_by_version("detector", model["version"])) is not None
+    made = work(ready)
+    ready.create(kinds.TRAINING_RUN, "detector", builders.TRAINING_RUN)
+    ready.run_until(ready.all_current)
+    assert work(ready) == made
+
+
+def test_a_training_run_that_takes_over_what_was_retained_deletes_it(ready: Simulation) -> None:
+    made = work(ready)
+    delete(ready, DETECTOR)
+    ready.create(kinds.TRAINING_RUN, "detector", builders.changed(builders.TRAINING_RUN, {"deletionPolicy": "Delete"}))
+    ready.run_until(ready.all_current)
+    assert work(ready) == made
+    ready.stop()
+    ready.cluster.lose_status(DETECTOR)
+    ready.cluster.delete(DETECTOR)
+    ready.start()
+    ready.run_until(lambda: ready.cluster.get(DETECTOR) is None)
+
+    left = [path for path in ready.objects.files if path.startswith(("models/", "records/default/trainingruns/"))]
+    assert left == []
+    assert ready.tracking.runs == {}
+    assert ready.ask(ready.registry.find_by_version("detector", "1")) is None
+
+
+def test_what_a_later_life_registered_is_found_by_those_after_it_and_deleted(world: Simulation) -> None:
+    simulation.apply_samples(world, training={"gates": [{**ACCURATE, "minimum": "0.99"}]})
+    world.start()
+    world.run_until(lambda: world.ready(DETECTOR).get("reason") == "GateFailed")
+    rebuild(world)
+    world.cluster.edit(DETECTOR, {"gates": [ACCURATE]})
+    world.run_until(world.all_current)
+    made = work(world)
+
+    for keeps_status in (True, False):
+        rebuild(world, keeps_status=keeps_status)
+        world.run(10)
+        world.run_until(world.all_current)
+        assert work(world) == made
+
+    world.cluster.edit(DETECTOR, {"deletionPolicy": "Delete"})
+    delete(world, DETECTOR)
+    assert world.ask(world.registry.find_by_version("detector", "1")) is None
+
+
+def test_an_alias_that_somebody_has_moved_meanwhile_stays_where_it_is(ready: Simulation) -> None:
+    ready.registry.plant("detector", {}, number="2")
+    ready.registry.set_alias("detector", "champion", "2")
+
+    rebuild(ready)
+    ready.run_until(ready.all_current)
+
+    champion = ready.ask(ready.registry.find_by_alias("detector", "champion"))
+    assert champion is not None
+    assert champion.version == "2"
+
+
+def test_without_its_tracked_run_a_model_that_is_to_be_registered_is_trained_again(ready: Simulation) -> None:
+    began = ready.pipelines.attempts_begun
+    ready.tracking.runs.clear()
+    ready.registry.forget("detector")
+    ready.tracking.outage = ready.registry.outage = True
+    rebuild(ready)
+    ready.run(60)
+    assert ready.pipelines.attempts_begun == began, "nobody knows yet"
+
+    ready.tracking.outage = ready.registry.outage = False
+    ready.run_until(ready.all_current)
+    assert ready.pipelines.attempts_begun == began + 1
+    made = work(ready)
+    rebuild(ready)
+    ready.run_until(ready.all_current)
+    assert work(ready) == made
+
+
+def test_without_its_tracked_run_a_model_that_nobody_registers_is_taken(world: Simulation) -> None:
+    simulation.apply_samples(world, training={"register": None})
+    world.start()
+    world.run_until(world.all_current)
+    began = world.pipelines.attempts_begun
+    world.tracking.runs.clear()
+
+    rebuild(world)
+    world.run_until(world.all_current)
+
+    assert world.pipelines.attempts_begun == began
+
+
+def test_a_training_run_whose_tracked_run_was_deleted_can_be_created_anew(ready: Simulation) -> None:
+    ready.tracking.runs.clear()
+    ready.registry.forget("detector")
+    ready.restart()
+    ready.run_until(lambda: ready.ready(DETECTOR)["reason"] == "TrackedRunMissing")
+
+    delete(ready, DETECTOR)
+    ready.create(kinds.TRAINING_RUN, "detector", builders.TRAINING_RUN)
+
+    ready.run_until(ready.all_current)
+
+
 def test_what_another_namespace_made_is_not_taken(ready: Simulation) -> None:
     began = ready.pipelines.attempts_begun
     for kind, key, spec in (
@@ -159,6 +274,45 @@ def test_the_version_history_is_found_again_when_status_was_lost(ready: Simulati
 
     assert status(ready, FRAMES)["versions"] == versions
     assert work(ready) == made
+
+
+def test_the_history_is_as_it_was_however_many_versions_there_were_and_whichever_came_back(ready: Simulation) -> None:
+    for seed in [*range(1, 14), 5]:
+        ready.cluster.edit(FRAMES, {"split": {"seed": seed}})
+        ready.run(3)
+        ready.run_until(lambda: ready.is_current(FRAMES))
+    before = status(ready, FRAMES)
+    assert len(before["versions"]) == dataset.KEPT_VERSIONS
+
+    ready.stop()
+    ready.cluster.lose_status(FRAMES)
+    ready.start()
+    ready.run_until(lambda: ready.is_current(FRAMES))
+    assert status(ready, FRAMES)["versions"] == before["versions"]
+    rebuild(ready)
+    ready.run_until(lambda: ready.is_current(FRAMES))
+    assert status(ready, FRAMES)["versions"] == before["versions"]
+
+
+@pytest.mark.parametrize("rebuilt", [True, False], ids=["rebuilt", "status is lost"])
+def test_a_retry_is_asked_for_once_whatever_was_lost_before(ready: Simulation, rebuilt: bool) -> None:
+    def lose() -> None:
+        ready.stop()
+        ready.pipelines.runs.clear()
+        ready.cluster.lose_status(FRAMES)
+        if rebuilt:
+            ready.cluster.rebuild()
+        ready.start()
+        ready.run_until(lambda: ready.is_current(FRAMES))
+
+    began = ready.pipelines.attempts_begun
+    lose()
+    ready.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "now")
+    ready.run(30)
+    assert ready.pipelines.attempts_begun == began + 1
+    lose()
+    ready.run(30)
+    assert ready.pipelines.attempts_begun == began + 1
 
 
 def test_new_content_after_a_rebuild_joins_the_versions_of_before(ready: Simulation) -> None:

@@ -139,14 +139,14 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
 
 
 def _record(seen: Observed, result: Mapping[str, Any], status: dict[str, Any]) -> tuple[Effect, ...]:
-    """Keep the version on record, unless it is."""
+    """Keep the version on record, with the history that it ends, unless it is."""
     status["record"] = seen.record.uri
     if seen.record.is_kept:
         return ()
-    entry = status["versions"][0]
-    made = {"createdAt": entry["createdAt"], "entry": dict(entry), "store": seen.store, "result": dict(result)}
+    made = {"versions": list(status["versions"]), "store": seen.store, "result": dict(result)}
     retry_key = seen.run.retry_key if seen.run is not None else seen.retry
-    return (KeepRecord(seen.record.path, {**seen.record.of, **made, "retryKey": retry_key}),)
+    record = {**seen.record.of, **made, "retryKey": retry_key}
+    return (KeepRecord(seen.record.path, record), KeepRecord(seen.record.newest, record))
 
 
 def _request(seen: Observed, digest: str, attempt: int) -> RunRequest:
@@ -175,7 +175,7 @@ def _request(seen: Observed, digest: str, attempt: int) -> RunRequest:
 def _history(seen: Observed, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Versions newest first. Content that comes back moves to the front again."""
     if seen.history and seen.history[0]["version"] == result["version"]:
-        return list(seen.history)
+        return list(seen.history)[:KEPT_VERSIONS]
     reason = "first version" if not seen.history else "the source or the recipe changed"
     entry = {
         "version": result["version"],

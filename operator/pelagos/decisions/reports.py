@@ -25,9 +25,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Recording:
-    """Where a result is put on record, what every record of the resource says, and whether this result is on record already."""
+    """Where a result is put on record, what every record of the resource says, and whether this result is on record already.
+
+    ``newest`` is where it is put as the newest one, too.
+    """
 
     path: str = ""
     uri: str = ""
     of: Mapping[str, Any] = field(default_factory=dict)
     is_kept: bool = False
+    newest: str = ""

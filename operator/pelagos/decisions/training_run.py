@@ -134,6 +134,8 @@ class Observed:
     """Of ``tracked``, under the present key."""
     storage_seal: str = ""
     record: Recording = field(default_factory=Recording)
+    recorded_run: str | None = None
+    """Of a result that a former life put on record, the tracked run; empty when it named none. None: the result is our own."""
 
 
 def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
@@ -147,6 +149,13 @@ def _completed(frozen: Mapping[str, Any]) -> dict[str, Any]:
     return inputs(TrainingRunSpec.model_validate(dict(frozen)))
 
 
+def _unusual(frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """Frozen inputs that are no defaults: the same in every release that knows more fields."""
+    spec = TrainingRunSpec.model_validate(dict(frozen))
+    dumped = spec.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_defaults=True)
+    return {name: dumped[name] for name in FROZEN if name in dumped}
+
+
 def name_run(uid: str, frozen: Frozen) -> RunName:
     """Name of the one pipeline run."""
     return digests.run_name("training", uid, frozen.digest)
@@ -155,7 +164,7 @@ def name_run(uid: str, frozen: Frozen) -> RunName:
 def record_key(frozen: Frozen) -> str:
     """Digest of what decides the outcome, without where the version lies: that changes when a cluster is rebuilt."""
     dataset = {name: value for name, value in frozen.dataset.as_status().items() if name != "uri"}
-    return digests.digest({"inputs": frozen.inputs, "dataset": dataset})
+    return digests.digest({"inputs": _unusual(frozen.inputs), "dataset": dataset})
 
 
 def resources_key(spec: TrainingRunSpec) -> str:
@@ -166,6 +175,12 @@ def resources_key(spec: TrainingRunSpec) -> str:
 
 def decide(seen: Observed) -> Decision:
     """Name what must hold next; touch nothing."""
+    if _is_orphan(seen):  # Made again, unless MLflow cannot be asked now.
+        seen = replace(seen, report=Report(), tracking_outage=seen.tracking_outage or seen.registry_outage)
+    return _decide(seen)
+
+
+def _decide(seen: Observed) -> Decision:
     broken = rules.violation(seen.spec)
     if broken is None and seen.frozen is not None:
         broken = rules.changed_frozen(_completed(seen.frozen.inputs), inputs(seen.spec))
@@ -196,6 +211,16 @@ def decide(seen: Observed) -> Decision:
         DATASET_READY, Stance.DONE, "VersionFrozen", f"{frozen.dataset.name} at {frozen.dataset.version[:19]}"
     )
     return _track(seen, frozen, resolved)
+
+
+def _is_orphan(seen: Observed) -> bool:
+    """Whether the result is on record from a former life, and the tracked run that it would be registered from is gone."""
+    result, register = seen.report.result, seen.spec.register_
+    if seen.recorded_run is None or result is None or register is None or seen.version is not None or seen.published:
+        return False
+    if seen.tracked is not None and seen.tracked.id == seen.recorded_run:
+        return False
+    return not judging.gates(seen.spec.gates, result["metrics"])[1].stops
 
 
 def _resolve(seen: Observed) -> Verdict:
@@ -355,7 +380,7 @@ def _record(seen: Observed, result: Mapping[str, Any], status: dict[str, Any]) -
     if seen.tracking_outage is not None:
         return []
     status["record"] = seen.record.uri
-    run = seen.tracked.id if seen.tracked is not None else None
+    run = seen.tracked.id if seen.tracked is not None else seen.recorded_run
     made = {"createdAt": judging.timestamp(seen.now), "result": dict(result), "trackedRun": run}
     return [KeepRecord(seen.record.path, {**seen.record.of, **made})]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pelagos.api import kinds, meta, reasons
@@ -42,12 +42,15 @@ def versions(resource: Resource, tenant: Tenant) -> str:
 
 @dataclass(frozen=True)
 class _Made:
-    """What is there already: the outcome for the present inputs, the versions so far, and the folder of them all."""
+    """What is there already: the outcome for the present inputs, the versions so far, and the folder of them all.
+
+    ``newest`` is the record that was kept last, where that had to be asked.
+    """
 
     report: Report = field(default_factory=Report)
     history: tuple[Mapping[str, Any], ...] = ()
     store: str = ""
-    record: records.Record | None = None
+    newest: records.Record | None = None
 
 
 class DatasetReconciler:
@@ -106,9 +109,9 @@ class DatasetReconciler:
             await world.objects.delete(report_folder(run.name, tenant))
             await world.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
         if resource.spec.get("deletionPolicy") == "Delete":
-            for record in await records.every(resource, tenant, world):
-                if is_inside(record.get("store"), versions(resource, tenant), world):
-                    await world.objects.delete(str(world.objects.path(record["store"])))
+            newest = await records.newest(resource, tenant, world)
+            if newest is not None and is_inside(newest.get("store"), versions(resource, tenant), world):
+                await world.objects.delete(str(world.objects.path(newest["store"])))
             await world.objects.delete(store(resource, tenant))
             await world.objects.delete(records.folder(resource, tenant))
 
@@ -131,39 +134,43 @@ async def _look(
     else:
         report = await read_report(world, resource.namespace, run, tenant)
     report = checked(report, report.result, everywhere, world)
-    record = None
-    if report == Report() and (run is None or run.state is RunState.SUCCEEDED):
-        record = await records.find(resource, digest, tenant, world)
-        report = await _recorded(record, everywhere, world)
-    stated, history = status.get("store"), tuple(status.get("versions") or ())
-    known: tuple[records.Record, ...] = ()
+    if run is None or (report == Report() and run.state is RunState.SUCCEEDED):
+        report = await _recorded(report, await records.find(resource, digest, tenant, world), everywhere, world)
+    stated, history, newest = status.get("store"), tuple(status.get("versions") or ()), None
     if not history and (report.result or not is_inside(stated, everywhere, world)):
         # A new resource, or one that has lost its status: where others of its name put their versions, and which.
-        known = await records.every(resource, tenant, world)
-        history = tuple(found["entry"] for found in known)
+        newest = await records.newest(resource, tenant, world)
+        history = tuple(newest["versions"]) if newest is not None else ()
     result = str(report.result["uri"]).partition("/versions/")[0] if report.result else None
-    places = [stated, result, *(found.get("store") for found in known)]
+    places = [stated, result, newest.get("store") if newest is not None else None]
     inside = [str(world.objects.path(str(place))) for place in places if is_inside(place, everywhere, world)]
-    return _Made(report, history, inside[0] if inside else "", record)
+    return _Made(report, history, inside[0] if inside else "", newest)
 
 
-async def _recorded(record: records.Record | None, folder: str, world: World) -> Report:
-    """The result on record, when the version is there, in the namespace's own part of the store."""
+async def _recorded(report: Report, record: records.Record | None, folder: str, world: World) -> Report:
+    """The report, with what the same result on record answered to.
+
+    Without a report the result on record, when the version is there, in the namespace's own part of the store.
+    """
     result = record.get("result") if record is not None else None
-    if record is None or not result or not is_inside(result.get("uri"), folder, world):
-        return Report()
-    if not await world.objects.exists(str(world.objects.path(result["uri"]))):
-        return Report()
-    return Report(result=result, retry_key=record.get("retryKey"))
+    if record is None or not result:
+        return report
+    if report == Report() and is_inside(result.get("uri"), folder, world):
+        is_there = await world.objects.exists(str(world.objects.path(result["uri"])))
+        report = Report(result=result) if is_there else report
+    return replace(report, retry_key=record.get("retryKey")) if report.result == result else report
 
 
 def _recording(
     resource: Resource, digest: str, run: PipelineRun | None, made: _Made, tenant: Tenant, world: World
 ) -> Recording:
     where = records.path(resource, digest, tenant)
-    uri, status = world.objects.uri(where), resource.status
+    uri, status, result = world.objects.uri(where), resource.status, made.report.result
+    retry_key = made.report.retry_key if run is None else run.retry_key
     told = status.get("pipelineRun") or {}
-    same = run is None or told.get("retryKey", "") == run.retry_key
-    stated = bool(made.report.result) and status.get("version") == (made.report.result or {}).get("version")
-    is_kept = made.record is not None or (status.get("record") == uri and stated and same)
-    return Recording(where, uri, records.begun(resource, digest), is_kept)
+    same = run is None or told.get("retryKey", "") == retry_key
+    stated = status.get("record") == uri and result is not None and status.get("version") == result.get("version")
+    newest = made.newest or {}
+    is_found = (newest.get("key"), newest.get("result"), newest.get("retryKey")) == (digest, result, retry_key)
+    of = records.begun(resource, digest, made.newest)
+    return Recording(where, uri, of, (stated and same) or is_found, records.newest_path(resource, tenant))

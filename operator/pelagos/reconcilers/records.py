@@ -18,8 +18,8 @@ from pelagos.reconcilers.world import World
 RECORD = "record"
 """What their seals are for."""
 SEAL = "seal"
-MOST = 100
-"""Records of a resource that are read when its history is looked for; a Dataset shows far fewer versions."""
+MOST_LIVES = 100
+"""Lives of a resource that its records name, the last ones."""
 
 Record = Mapping[str, Any]
 
@@ -34,15 +34,25 @@ def path(resource: Resource, key: str, tenant: Tenant) -> str:
     return f"{folder(resource, tenant)}/{key.removeprefix('sha256:')}.json"
 
 
-def begun(resource: Resource, key: str) -> dict[str, Any]:
-    """What every record says of itself."""
+def newest_path(resource: Resource, tenant: Tenant) -> str:
+    """Where the record that was kept last is once more, of kinds that make one thing after another."""
+    return f"{folder(resource, tenant)}/newest.json"
+
+
+def begun(resource: Resource, key: str, former: Record | None = None) -> dict[str, Any]:
+    """What every record says of itself; ``former`` is what was on record before."""
     return {
         "kind": resource.kind.kind,
         "namespace": resource.namespace,
         "name": resource.name,
         "key": key,
-        "uid": resource.uid,
+        "lives": [*(uid for uid in lives(former) if uid != resource.uid), resource.uid][-MOST_LIVES:],
     }
+
+
+def lives(record: Record | None) -> tuple[str, ...]:
+    """The uids of the resources that made, or found, what is on record; the last one last."""
+    return tuple(record["lives"]) if record is not None else ()
 
 
 async def keep(path: str, record: Record, world: World) -> None:
@@ -56,12 +66,9 @@ async def find(resource: Resource, key: str, tenant: Tenant, world: World) -> Re
     return found if found is not None and found.get("key") == key else None
 
 
-async def every(resource: Resource, tenant: Tenant, world: World) -> tuple[Record, ...]:
-    """All records under our seal, the newest first."""
-    where = folder(resource, tenant)
-    names = (await world.objects.names(where))[:MOST]
-    found = [await _read(resource, f"{where}/{name}", world) for name in names]
-    return tuple(sorted(filter(None, found), key=lambda record: str(record.get("createdAt")), reverse=True))
+async def newest(resource: Resource, tenant: Tenant, world: World) -> Record | None:
+    """The record that was kept last."""
+    return await _read(resource, newest_path(resource, tenant), world)
 
 
 async def _read(resource: Resource, path: str, world: World) -> Record | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pydantic
+
 from pelagos.api import kinds, meta
 from pelagos.api.dataset import Splits
 from pelagos.api.training_run import TrainingRunSpec
@@ -65,7 +67,7 @@ class TrainingRunReconciler:
         tenant = await tenant_of(resource, world, recorded=tracked.storage_prefix if tracked else None)
         dataset = _dataset(resource, spec, world)
         frozen = _frozen(resource, tracked)
-        keyed = frozen or (Frozen(training_run.inputs(spec), dataset.candidate) if dataset.candidate else None)
+        keyed = frozen or _to_freeze(spec, dataset)
         name, run, made = "", None, _Made()
         if keyed is not None:
             name = training_run.name_run(resource.uid, keyed)
@@ -90,6 +92,7 @@ class TrainingRunReconciler:
             tracked_seal=tracked.seal if tracked else "",
             storage_seal=storage_seal(resource, tenant, world),
             record=_recording(resource, keyed, made, tenant, world) if keyed else Recording(),
+            recorded_run=str(made.record.get("trackedRun") or "") if made.record is not None else None,
             outside=_outside(resource, keyed.dataset, tenant, world) if keyed else "",
             tracking_outage=tracking_outage,
             tracking_uri=world.tracking.uri,
@@ -121,26 +124,48 @@ class TrainingRunReconciler:
         if tracked is not None and not delete:
             await _end_tracked(tracked.run, world)
         if delete:
-            former = await records.every(resource, tenant, world)
-            await self._delete_registered(resource, [str(record["uid"]) for record in former], world)
-            if tracked is not None:
-                await world.tracking.delete_run(tracked.run.id)
-            for record in former:
-                await _delete_package(record, resource, tenant, world)
-            await world.objects.delete(store(resource, tenant))
-            await world.objects.delete(records.folder(resource, tenant))
+            await _delete_all(resource, tracked, tenant, world)
 
-    async def _delete_registered(self, resource: Resource, former: Sequence[str], world: World) -> None:
-        """Delete the versions that the resource, or a former life of it, registered."""
-        register = resource.spec.get("register")
-        named = register.get("model") if isinstance(register, dict) else None  # Invalid resources must go, too.
-        model = named or (resource.status.get("model") or {}).get("name")
-        if not isinstance(model, str):
-            return
-        for uid in dict.fromkeys((resource.uid, *former)):
-            version = await world.registry.find_by_uid(model, uid, sealed_runs.ownership(world.authority))
-            if version is not None:
-                await world.registry.delete_version(version.model, version.version)
+
+async def _delete_all(resource: Resource, tracked: sealed_runs.Found | None, tenant: Tenant, world: World) -> None:
+    """Remove what the resource made, and what former lives of it made from the same inputs, which it has taken over.
+
+    What others of its name made from other inputs was retained when they were deleted, and is not touched.
+    """
+    keyed = _frozen(resource, tracked) or _would_freeze(resource, world)
+    key = training_run.record_key(keyed) if keyed is not None else None
+    record = await records.find(resource, key, tenant, world) if key is not None else None
+    await _delete_registered(resource, records.lives(record), world)
+    stated = (record or {}).get("trackedRun")
+    for run_id in {run for run in (tracked.run.id if tracked else None, stated) if run}:
+        await world.tracking.delete_run(str(run_id))
+    if record is not None:
+        await _delete_package(record, resource, tenant, world)
+    await world.objects.delete(store(resource, tenant))
+    if key is not None:
+        await world.objects.delete(records.path(resource, key, tenant))
+
+
+def _would_freeze(resource: Resource, world: World) -> Frozen | None:
+    """The inputs of a resource that is deleted before it froze any; None when it could not have."""
+    try:
+        spec = TrainingRunSpec.model_validate(resource.spec)
+    except pydantic.ValidationError:
+        return None
+    return _to_freeze(spec, _dataset(resource, spec, world))
+
+
+async def _delete_registered(resource: Resource, former: Sequence[str], world: World) -> None:
+    """Delete the versions that the resource, or a former life of it, registered."""
+    register = resource.spec.get("register")
+    named = register.get("model") if isinstance(register, dict) else None  # Invalid resources must go, too.
+    model = named or (resource.status.get("model") or {}).get("name")
+    if not isinstance(model, str):
+        return
+    for uid in dict.fromkeys((resource.uid, *former)):
+        version = await world.registry.find_by_uid(model, uid, sealed_runs.ownership(world.authority))
+        if version is not None:
+            await world.registry.delete_version(version.model, version.version)
 
 
 async def _delete_package(record: records.Record, resource: Resource, tenant: Tenant, world: World) -> None:
@@ -190,8 +215,10 @@ def _recording(resource: Resource, keyed: Frozen, made: _Made, tenant: Tenant, w
     key = training_run.record_key(keyed)
     where = records.path(resource, key, tenant)
     uri = world.objects.uri(where)
-    is_kept = made.record is not None or resource.status.get("record") == uri
-    return Recording(where, uri, records.begun(resource, key), is_kept)
+    is_kept = resource.status.get("record") == uri
+    if made.record is not None:  # Where a former life put it, and not yet ours.
+        is_kept = resource.uid in records.lives(made.record)
+    return Recording(where, uri, records.begun(resource, key, made.record), is_kept)
 
 
 async def _recorded_run(
@@ -234,9 +261,9 @@ async def _registered(
         return _Registered()
     try:
         ownership = sealed_runs.ownership(world.authority)
-        version = await world.registry.find_by_uid(spec.register_.model, resource.uid, ownership)
-        if version is None and record is not None:  # By a former life of the resource.
-            version = await world.registry.find_by_uid(spec.register_.model, str(record["uid"]), ownership)
+        version = None
+        for uid in dict.fromkeys((resource.uid, *reversed(records.lives(record)))):  # By a former life of the resource.
+            version = version or await world.registry.find_by_uid(spec.register_.model, uid, ownership)
         owner = await world.registry.owner(spec.register_.model, ownership) if version is None else None
     except (OutageError, RejectedError) as error:  # Also credentials that have expired: what is done stays done.
         return _Registered(outage=str(error))
@@ -283,6 +310,11 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, world: World) -> Dataset
         known_versions=tuple(entry["version"] for entry in versions),
         empty_splits=_empty_splits(found, candidate),
     )
+
+
+def _to_freeze(spec: TrainingRunSpec, dataset: DatasetSeen) -> Frozen | None:
+    """The inputs as they would be frozen now."""
+    return Frozen(training_run.inputs(spec), dataset.candidate) if dataset.candidate is not None else None
 
 
 def _candidate(spec: TrainingRunSpec, found: Resource, versions: list[Mapping[str, Any]]) -> DatasetVersion | None:
