@@ -24,6 +24,7 @@ import kstatus
 from pelagos.api import kinds
 from pelagos.api.kinds import Kind
 from pelagos.ports.authority import Authority
+from pelagos.ports.clock import Aging
 from pelagos.ports.cluster import Key
 from pelagos.ports.errors import OutageError
 from pelagos.ports.fakes.authority import KeysFake, reported
@@ -84,14 +85,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._virtual.now
 
 
-class LoopClock:
-    """The wall clock that belongs to the virtual time."""
+class LoopClock(Aging):
+    """The clocks that belong to the virtual time; somebody may ``set`` the time of day, by which the world outside writes."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, wrong: Callable[[], timedelta] = timedelta) -> None:
+        super().__init__()
         self._loop = loop
+        self._wrong = wrong
 
     def now(self) -> datetime:
-        return BEGIN + timedelta(seconds=self._loop.time())
+        return BEGIN + timedelta(seconds=self._loop.time()) + self._wrong()
+
+    def elapsed(self) -> float:
+        return self._loop.time()
 
 
 @dataclass
@@ -183,6 +189,7 @@ class DataPlane:
     """Splits of dataset versions without images."""
     failures: list[dict[str, str]] = field(default_factory=list)
     interruptions: int = 0
+    _begun: dict[tuple[RunName, int], float] = field(default_factory=dict)
 
     async def work(self) -> None:
         """Turn for ever."""
@@ -205,7 +212,8 @@ class DataPlane:
         if known.run.state is RunState.PENDING:
             self.simulation.pipelines.start(name)
         elif known.run.state is RunState.RUNNING and known.run.started_at is not None:
-            if known.run.started_at + timedelta(seconds=self.seconds) <= self.simulation.clock.now():
+            begun = self._begun.setdefault((name, known.run.attempt), self.simulation.clock.elapsed())
+            if begun + self.seconds <= self.simulation.clock.elapsed():
                 self._end(name, known)
             elif known.request.flow == "training":
                 self._tell_progress(known)
@@ -269,7 +277,9 @@ class Simulation:
 
     def __init__(self) -> None:
         self.event_loop = VirtualTimeLoop()
-        self.clock = LoopClock(self.event_loop)
+        self.wrong = timedelta()
+        """By how much the time of day is wrong: everybody's, since all of the embedded mode runs on one machine."""
+        self.clock = self.new_clock()
         self.cluster = ClusterFake()
         self.pipelines = PipelinesFake(clock=self.clock)
         self.tracking = TrackingFake()
@@ -288,6 +298,10 @@ class Simulation:
         self.life: Life | None = None
         self._working = self.event_loop.create_task(self.data_plane.work())
 
+    def new_clock(self) -> LoopClock:
+        """The clocks of a new life."""
+        return LoopClock(self.event_loop, lambda: self.wrong)
+
     def start(self, accident: Accident | None = None, *, workers: int = 4, leading: bool = True) -> Life:
         """Begin a life of the operator."""
         life = self.prepare(accident, workers=workers)
@@ -296,11 +310,12 @@ class Simulation:
 
     def prepare(self, accident: Accident | None = None, *, workers: int = 4) -> Life:
         """Begin a life that nothing moves but ``make_pass``."""
+        clock = self.new_clock()  # What it remembers goes with the life of the operator.
         world = World(
-            clock=self.clock,
+            clock=clock,
             cache=Cache(),
             authority=self.authority,
-            probes=Probes(self.fragile("serving"), self.clock, timedelta(seconds=20)),
+            probes=Probes(self.fragile("serving"), clock, timedelta(seconds=20)),
             **{name: self.fragile(name) for name in PORTS},
         )
         loop = Loop(world, RECONCILERS, workers)

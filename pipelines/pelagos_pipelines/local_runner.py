@@ -24,6 +24,7 @@ import shutil
 import signal
 import struct
 import sys
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +64,7 @@ def run(launch: Launch) -> None:
     if request is None or request["attempt"] != launch.attempt or _is_settled(launch):
         return
     _record_process(launch)
+    began = time.clock_gettime(time.CLOCK_BOOTTIME)  # Setting the time of day does not change how long a run takes.
     if request["flow"] == "training":
         os.nice(NICENESS)
     _prepare_environment(request, launch.temporary)
@@ -71,7 +73,13 @@ def run(launch: Launch) -> None:
         state, message = _execute(request["parameters"], launch, log)
         log.write(f"--- {state} {_now()} {message}\n")
     shutil.rmtree(launch.temporary, ignore_errors=True)
-    outcome = {"attempt": launch.attempt, "state": state, "message": message, "finishedAt": _now()}
+    outcome = {
+        "attempt": launch.attempt,
+        "state": state,
+        "message": message,
+        "finishedAt": _now(),
+        "seconds": round(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 3),
+    }
     write_atomically(launch.folder / "outcome.json", json.dumps(outcome, indent=2) + "\n")
     os.close(lock)
 

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 import urllib.error
 from pathlib import Path
 
@@ -88,6 +89,16 @@ def test_an_old_certificate_is_made_anew_before_it_expires(layout: Layout) -> No
         file = layout.certificates / name
         file.write_text("old")
         os.utime(file, (0, 0))
+    credentials.prepare(layout)
+    assert not (layout.certificates / "apiserver.crt").exists()
+
+
+def test_a_certificate_from_the_future_is_made_anew(layout: Layout) -> None:
+    """The clock was set back since; a certificate that is not valid yet would keep every client out."""
+    for name in ("apiserver.crt", "apiserver.key"):
+        file = layout.certificates / name
+        file.write_text("not yet valid")
+        os.utime(file, (time.time() + 3600, time.time() + 3600))
     credentials.prepare(layout)
     assert not (layout.certificates / "apiserver.crt").exists()
 

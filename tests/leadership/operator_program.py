@@ -19,14 +19,13 @@ from pelagos.handlers import resources
 from pelagos.observability import logs
 from pelagos.observability.measured import measured
 from pelagos.ports.authority import Authority
-from pelagos.ports.clock import SystemClock
+from pelagos.ports.clock import SystemClock, monotonic
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.fakes.objects import ObjectsFake
 from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
-from pelagos.ports.leadership import monotonic
 from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest, RunState
 from pelagos.ports.tenants import OneTenant
 from pelagos.reconcilers.cache import Cache

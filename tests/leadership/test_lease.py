@@ -13,7 +13,7 @@ from control_plane import ControlPlane
 from pelagos.engines import leases
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.engines.leases import SAFE_SHARE, LeaseLeadership, Place
-from pelagos.ports.leadership import monotonic
+from pelagos.ports.clock import monotonic
 
 SECONDS = 2
 """Duration of the Lease, short enough to wait for."""

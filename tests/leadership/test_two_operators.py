@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from control_plane import ControlPlane
 from pelagos.api import meta
-from pelagos.ports.leadership import monotonic
+from pelagos.ports.clock import monotonic
 from pelagos.settings import Settings
 
 PROGRAM = Path(__file__).with_name("operator_program.py")

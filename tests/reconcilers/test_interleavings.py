@@ -6,6 +6,8 @@ under way. At the end all faults are healed and spec is what it was at the begin
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -127,6 +129,10 @@ class Interleavings(RuleBasedStateMachine):
         if found is not None and found.status.get("url") and not self.world.serving.outage:
             self.world.serving.now = self.world.clock.now()
             self.world.ask(self.world.serving.restart(found.uid))
+
+    @rule(hours=st.sampled_from([-30, -1, 1, 30, 24 * 365]))
+    def set_the_clock(self, hours: int) -> None:
+        self.world.wrong += timedelta(hours=hours)
 
     @rule(call=st.integers(1, 12), crashes=st.booleans(), after=st.booleans())
     def accident(self, call: int, crashes: bool, after: bool) -> None:

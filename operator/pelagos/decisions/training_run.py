@@ -121,6 +121,7 @@ class Observed:
     registry_outage: str | None
     paths: Mapping[str, str]
     now: datetime
+    """By the clock that noted the run's own times."""
     published: Mapping[str, Any] = field(default_factory=dict)
     """The model as status has it: a record for when the registry does not answer."""
     tenant: Tenant = Tenant()
@@ -136,6 +137,8 @@ class Observed:
     record: Recording = field(default_factory=Recording)
     recorded_run: str | None = None
     """Of a result that a former life put on record, the tracked run; empty when it named none. None: the result is our own."""
+    time_of_day: datetime | None = None
+    """For people; None: ``now``."""
 
 
 def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
@@ -303,7 +306,7 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
     if outcome.withdraw and seen.run is not None:
         effects.append(CancelRun(seen.run.name))
     effects += _tracked_outcome(seen, outcome)
-    progress = judging.progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.now)
+    progress = judging.progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.time_of_day or seen.now)
     if progress:
         status["progress"] = progress
     if outcome.succeeded and seen.report.result is not None:
@@ -539,9 +542,9 @@ def _deadline_exceeded(seen: Observed) -> str | None:
         return None
     if seen.run.state in FINISHED and seen.run.retry_key != seen.retry_key:
         return None
-    end = seen.run.finished_at or seen.now
-    allowed = durations.parse(seen.spec.deadline)
-    if end - seen.run.started_at < max(allowed, timedelta(seconds=1)):
+    told = (seen.run.finished_at or seen.now) - seen.run.started_at
+    ran = seen.run.ran if seen.run.ran is not None else told
+    if ran < max(durations.parse(seen.spec.deadline), timedelta(seconds=1)):
         return None
     return f"spec.deadline: the run took longer than {seen.spec.deadline} and was ended. Raise it, and set pelagos.dev/retry"
 

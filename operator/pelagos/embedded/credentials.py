@@ -73,7 +73,8 @@ def _discard_unusable_certificate(folder: Path) -> None:
     """The server makes a pair when there is none, and refuses to start on half of one."""
     pair = (folder / "apiserver.crt", folder / "apiserver.key")
     sound = all(_has_content(file) for file in pair)
-    if not sound or time.time() - pair[0].stat().st_mtime > _RENEW_AFTER_SECONDS:
+    # One from the future was made before the clock was set back, and is not valid yet.
+    if not sound or not 0 <= time.time() - pair[0].stat().st_mtime <= _RENEW_AFTER_SECONDS:
         for file in pair:
             file.unlink(missing_ok=True)
 

@@ -14,12 +14,12 @@ import re
 import shutil
 import struct
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines import disk, orderly
+from pelagos.engines import disk, orderly, processes
 from pelagos.engines.processes import ProcessId
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
 
@@ -49,6 +49,10 @@ class Begun:
     process: ProcessId | None
     started_at: datetime
 
+    def ran(self) -> timedelta | None:
+        """How long ago its process started, however the time of day was set; None after a restart of the machine."""
+        return processes.age(self.process) if self.process is not None else None
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -58,6 +62,8 @@ class Ended:
     state: RunState
     message: str
     finished_at: datetime
+    ran: timedelta | None
+    """By a time that nobody sets; None in records of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,13 @@ class Look:
             url=str(self.log),
             started_at=self.begun.started_at if self.begun and self.has_begun else None,
             finished_at=self.ended.finished_at if self.ended else None,
+            ran=self._ran(),
         )
+
+    def _ran(self) -> timedelta | None:
+        if self.ended is not None:
+            return self.ended.ran
+        return self.begun.ran() if self.begun is not None and self.has_begun else None
 
 
 class RunFolder:
@@ -180,11 +192,14 @@ class RunFolder:
                 return False
             ended = self._ended()
             if ended is None or ended.attempt < attempt:
+                begun = self._begun()
+                ran = begun.ran() if begun is not None and begun.attempt == attempt else None
                 document = {
                     "attempt": attempt,
                     "state": state.value,
                     "message": message,
                     "finishedAt": now().isoformat(),
+                    "seconds": ran.total_seconds() if ran is not None else None,
                 }
                 self._write("outcome.json", document)
             return True
@@ -231,11 +246,13 @@ class RunFolder:
         document = self._read("outcome.json")
         if document is None:
             return None
+        seconds = document.get("seconds")
         return Ended(
             attempt=document["attempt"],
             state=RunState(document["state"]),
             message=document["message"],
             finished_at=datetime.fromisoformat(document["finishedAt"]),
+            ran=timedelta(seconds=seconds) if seconds is not None else None,
         )
 
     def _is_locked(self) -> bool:

@@ -390,7 +390,9 @@ class Kubeflow:
         # A server takes a request to end a run only while the run goes on; some call that run failed afterwards.
         ended = identifier in self._given_up or (identifier in self._accepted and run.get("state") == "FAILED")
         page = (self._site.page or self._rest.url).rstrip("/")
-        judgement = Judgement(self._clock.now(), page, ended, patience.silence, patience.grace)
+        since = kubeflow_runs.silent_since(run)
+        now = since + self._clock.age((identifier, "silent"), since) if since is not None else self._clock.now()
+        judgement = Judgement(now, page, ended, patience.silence, patience.grace)
         return kubeflow_runs.read(run, judgement)
 
     def _note(self, name: RunName, run: Struct) -> PipelineRun:

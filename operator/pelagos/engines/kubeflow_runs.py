@@ -55,7 +55,9 @@ _QUOTA = re.compile(r"exceeded quota", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the engine knows beyond the server's answer: the time, where people look, and whether it gave the run up."""
+    """What the engine knows beyond the server's answer: the time by the server's clock, where people look, and whether
+    it gave the run up.
+    """
 
     now: datetime
     page: str
@@ -118,13 +120,13 @@ def read(run: Struct, judgement: Judgement) -> PipelineRun:
     )
 
 
-def silent_since(run: Struct) -> datetime:
-    """When anything about the run changed for the last time."""
+def silent_since(run: Struct) -> datetime | None:
+    """When anything about the run changed for the last time; None when nobody says."""
     times = [run.get("created_at"), *(entry.get("update_time") for entry in run.get("state_history") or [])]
     for task in _tasks(run):
         times += [task.get(key) for key in ("create_time", "start_time", "end_time")]
         times += [entry.get("update_time") for entry in task.get("state_history") or []]
-    return max((time for time in map(_time, times) if time), default=datetime.max.replace(tzinfo=UTC))
+    return max((time for time in map(_time, times) if time), default=None)
 
 
 def _judge(run: Struct, judgement: Judgement) -> tuple[RunState, str]:
@@ -151,11 +153,13 @@ def _judge(run: Struct, judgement: Judgement) -> tuple[RunState, str]:
 def _is_silent(run: Struct, judgement: Judgement) -> bool:
     limit = kubeflow_placement.read_time_limit(run.get("pipeline_spec") or {})
     longest = timedelta(seconds=limit) + judgement.grace if limit else judgement.silence
-    return judgement.now - silent_since(run) > longest
+    since = silent_since(run)
+    return since is not None and judgement.now - since > longest
 
 
 def _silence(run: Struct) -> str:
-    since = silent_since(run).isoformat(timespec="seconds")
+    last = silent_since(run)
+    since = last.isoformat(timespec="seconds") if last else "its beginning"
     return f"the run seems to be gone: the server has told nothing new of it since {since}. Was its workflow deleted?"
 
 

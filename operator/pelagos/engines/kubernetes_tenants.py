@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 from pelagos.api import conventions, kinds, meta, tenancy
 from pelagos.api.tenancy import Begun
 from pelagos.engines.kubernetes_rest import Answer, KubernetesRest
+from pelagos.ports.clock import monotonic
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.leadership import monotonic
 from pelagos.ports.tenants import NOT_ADMITTED, REFUSED, SYSTEM, Tenant
 
 KEPT = 30.0

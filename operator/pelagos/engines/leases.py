@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pelagos.engines.kubernetes_rest import Answer, KubernetesRest
+from pelagos.ports.clock import monotonic
 from pelagos.ports.errors import OutageError
-from pelagos.ports.leadership import monotonic
 
 logger = logging.getLogger("pelagos.leadership")
 

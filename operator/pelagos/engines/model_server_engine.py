@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from time import monotonic
 from typing import Any
 
@@ -24,6 +24,7 @@ from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjec
 from pelagos.engines.model_server import Options
 from pelagos.engines.model_server_package import Packages
 from pelagos.engines.model_server_talk import Addresses, Talk
+from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.objects import Objects
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
@@ -111,7 +112,8 @@ class ClusterServing(ABC):
         self._packages = Packages(objects)
         self._talk = Talk()
         self._probe_timeout = probe_timeout
-        self._created = datetime.now(UTC)
+        self._clock = SystemClock()
+        self._created = self._clock.now()
         self._places: dict[str, tuple[str, str]] = {}
         self._since: dict[str, tuple[tuple[object, ...], datetime]] = {}
         self._accepted: dict[str, tuple[str, float]] = {}
@@ -314,12 +316,19 @@ class ClusterServing(ABC):
         if told.done and view.ready and not view.old_ready:
             return await self._ask(view, service)
         stays = _OLD_SERVED if view.old_ready else ""
-        found = model_server_pods.problem(view.current, datetime.now(UTC))
+        found = model_server_pods.problem(view.current, self._now)
         if found is not None:
             return found.state, found.message + stays
         if told.message:
             return told.state, told.message + stays
         return ServiceState.STARTING, f"the server starts and loads the model{stays}"
+
+    def _now(self, pod: Body) -> datetime:
+        """The time by the clock of the cluster that made the pod; see ports.clock."""
+        made = model_server_pods.created(pod)
+        if made is None:
+            return self._clock.now()
+        return made + self._clock.age(pod["metadata"].get("uid"), made)
 
     async def _ask(self, view: View, service: Body | None) -> tuple[ServiceState, str]:
         addresses = self._addresses(view, service)
@@ -354,7 +363,7 @@ class ClusterServing(ABC):
         known = self._since.get(uid)
         if known is None or known[0] != identity:
             made = datetime.fromisoformat(view.main["metadata"]["creationTimestamp"])
-            begun = max(made, self._created) if known is None else datetime.now(UTC)
+            begun = max(made, self._created) if known is None else self._clock.now()
             known = self._since[uid] = (identity, begun)
         return known[1]
 

@@ -80,13 +80,22 @@ def deaths(pods: Iterable[Pod]) -> int:
     return sum(counts)
 
 
-def problem(pods: Sequence[Pod], now: datetime) -> Problem | None:
-    """What is wrong with the newest pod that has a problem; of pods that ended, only when there are no others."""
+def created(pod: Pod) -> datetime | None:
+    """When the cluster made it."""
+    told = pod["metadata"].get("creationTimestamp")
+    return datetime.fromisoformat(told) if told else None
+
+
+def problem(pods: Sequence[Pod], now: Callable[[Pod], datetime]) -> Problem | None:
+    """What is wrong with the newest pod that has a problem; of pods that ended, only when there are no others.
+
+    ``now`` tells the time by the clock of the cluster, which noted the times of that pod.
+    """
     alive = [pod for pod in pods if not is_ending(pod)]
     newest_first = sorted(alive, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
     for pod in newest_first:
         for check in CHECKS:
-            found = check(pod, now)
+            found = check(pod, now(pod))
             if found is not None:
                 return found
     return None if alive else _evicted(pods)
@@ -149,14 +158,13 @@ def starting_again(pod: Pod, now: datetime) -> Problem | None:
 
 def slow(pod: Pod, now: datetime) -> Problem | None:
     """The node has been at it for long: it fetches the image, or waits for a volume."""
-    created = pod["metadata"].get("creationTimestamp")
-    if not created or now - datetime.fromisoformat(created) < PATIENCE:
+    made = created(pod)
+    if made is None or now - made < PATIENCE:
         return None
     for each in _all_containers(pod):
         if _waiting(each).get("reason") in ("ContainerCreating", "PodInitializing") and not _has_run(pod):
-            message = (
-                f"pod {name(pod)} on node {pod.get('spec', {}).get('nodeName', '?')} is being created since {created}: "
-            )
+            node, since = pod.get("spec", {}).get("nodeName", "?"), pod["metadata"]["creationTimestamp"]
+            message = f"pod {name(pod)} on node {node} is being created since {since}: "
             return Problem(
                 ServiceState.WAITING, f"{message}its image is fetched, or a volume is missing (kubectl describe pod)"
             )

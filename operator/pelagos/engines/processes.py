@@ -11,9 +11,12 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
+
+from pelagos.ports import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,6 +56,11 @@ def identify(pid: int) -> ProcessId | None:
     """The identity of the process that now has this id; None when there is none, or only its zombie."""
     stat = _stat(pid)
     return ProcessId(pid=pid, started=stat.started) if stat is not None and stat.runs else None
+
+
+def age(process: ProcessId) -> timedelta:
+    """How long ago the process started, in a time that nobody sets. It must be of this boot of the machine."""
+    return timedelta(seconds=max(clock.monotonic() - process.started / os.sysconf("SC_CLK_TCK"), 0.0))
 
 
 def is_alive(process: ProcessId) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pelagos.api import crds, kinds, meta
 from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.ports.leadership import monotonic
+from pelagos.ports.clock import monotonic
 
 APPLY = "kubectl apply --validate=false -k"
 """Works on every server: one before Kubernetes 1.25 knows no CEL rules, over which kubectl's validation fails, and drops them.

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from pelagos.engines import disk, model_probe, orderly, sockets, triton_local_pa
 from pelagos.engines.triton_gateway import HOST, Gateway
 from pelagos.engines.triton_local_server import SYSTEM, ServerFolder, end, strays
 from pelagos.engines.triton_local_state import Server, State
+from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
 
@@ -60,7 +61,8 @@ class TritonLocal:
         self.services = self._home / "services"
         self._backends = self._home / "triton-backends"
         self._environment = environments.absolute() / "triton"
-        self._created = datetime.now(UTC)
+        self._clock = SystemClock()
+        self._created = self._clock.now()
         self._since: dict[str, tuple[tuple[Server, ServiceState], datetime]] = {}
         self._wrong: dict[str, tuple[Server, str]] = {}
         self._keeper: asyncio.Task[None] | None = None
@@ -196,7 +198,7 @@ class TritonLocal:
         if prepared is not None:
             await asyncio.to_thread(triton_local_package.install, prepared, folder.served)
         restarts = self._deaths(same) if same is not None else 0
-        server = Server(number, want.model_name, want.digest, restarts, datetime.now(UTC), None)
+        server = Server(number, want.model_name, want.digest, restarts, self._clock.now(), None)
         stays = state.current if state.current not in (*gone, same) else None
         after = replace(state, current=stays or server, following=server if stays else None)
         triton_local_state.write(service, after)
@@ -270,7 +272,7 @@ class TritonLocal:
             if of_current in (ServiceState.DEAD, ServiceState.ENDED) and found is not ServiceState.STARTING:
                 return await self._revive(uid, state, current)
         leaving = (
-            (*state.leaving, replace(current, released_at=datetime.now(UTC))) if current is not None else state.leaving
+            (*state.leaving, replace(current, released_at=self._clock.now())) if current is not None else state.leaving
         )
         after = State(current=following, leaving=leaving)
         triton_local_state.write(self.services / uid, after)
@@ -280,7 +282,8 @@ class TritonLocal:
 
     async def _revive(self, uid: str, state: State, current: Server) -> State:
         """Start the old server again: it died while the new one is of no use."""
-        if datetime.now(UTC) - current.started_at < timedelta(seconds=min(30, 2**current.restarts)):
+        began = (uid, current.number, current.restarts)
+        if self._clock.age(began, current.started_at) < timedelta(seconds=min(30, 2**current.restarts)):
             return state
         folder = self.folder(uid, current)
         want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
@@ -291,7 +294,7 @@ class TritonLocal:
             await self._make_good(folder, want)
         except RejectedError:
             return state  # altered since, and nowhere whole: only what is wanted now may start
-        again = replace(current, restarts=current.restarts + 1, started_at=datetime.now(UTC), process=None)
+        again = replace(current, restarts=current.restarts + 1, started_at=self._clock.now(), process=None)
         triton_local_state.write(self.services / uid, replace(state, current=again))
         process = await asyncio.to_thread(folder.start)
         after = replace(state, current=replace(again, process=process))
@@ -302,7 +305,8 @@ class TritonLocal:
         """End old servers that have answered what they had."""
         for server in state.leaving:
             folder = self.folder(uid, server)
-            is_late = server.released_at is None or datetime.now(UTC) - server.released_at > _LEAVE
+            left = (uid, server.number, "released")
+            is_late = server.released_at is None or self._clock.age(left, server.released_at) > _LEAVE
             if server.is_alive and not is_late and (await self.gateway.uses(folder) or folder.connections):
                 continue
             await self._forget(uid, server)
@@ -408,7 +412,7 @@ class TritonLocal:
         """When this engine first saw the server in its present state; what was before its own time counts from its start."""
         known = self._since.get(uid)
         if known is None or not _is_same(known[0][0], server) or known[0][1] is not found:
-            begun = max(server.started_at, self._created) if known is None else datetime.now(UTC)
+            begun = max(server.started_at, self._created) if known is None else self._clock.now()
             known = self._since[uid] = ((server, found), begun)
         return known[1]
 

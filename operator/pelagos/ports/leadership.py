@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -64,9 +63,3 @@ class Sole:
 
     async def stop(self) -> None:
         """Nobody waits."""
-
-
-def monotonic() -> float:
-    """Seconds that pass also while the machine sleeps, and that setting the clock does not change."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)

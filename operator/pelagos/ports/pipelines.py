@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, NewType, Protocol
 
@@ -79,6 +79,8 @@ class PipelineRun:
     url: str
     started_at: datetime | None
     finished_at: datetime | None
+    ran: timedelta | None = None
+    """How long it has run, or had run when it ended, by a time that nobody sets; None where only the times of day tell."""
 
 
 class Pipelines(Protocol):

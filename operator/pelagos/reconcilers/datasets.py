@@ -27,6 +27,7 @@ from pelagos.reconcilers.belongings import (
     storage_seal,
     tenant_of,
 )
+from pelagos.reconcilers.steady import steady
 from pelagos.reconcilers.world import World
 
 
@@ -76,6 +77,7 @@ class DatasetReconciler:
             name = dataset.name_run(resource.uid, digest)
             run = await world.pipelines.find(name) or attempts.recalled(resource.status, name)
             made = await _look(resource, name, digest, run, tenant, world)
+        run, now = steady(run, world.clock)
         return dataset.Observed(
             spec=spec,
             namespace=resource.namespace,
@@ -91,7 +93,8 @@ class DatasetReconciler:
             data_root=data_root(tenant, world),
             store=world.objects.uri(made.store or store(resource, tenant)),
             report_folder=world.objects.uri(report_folder(name, tenant)) if name else "",
-            now=world.clock.now(),
+            now=now,
+            time_of_day=world.clock.now(),
             tenant=tenant,
             storage_seal=storage_seal(resource, tenant, world),
             record=_recording(resource, digest, run, made, tenant, world) if digest else Recording(),

@@ -38,7 +38,7 @@ async def clean_up(how: CleanUp, resource: Resource, world: World) -> None:
             resource, world, f"what served was left for the cluster to remove, since we have no rights there: {error}"
         )
     except ForbiddenError as error:
-        if resource.deleted_at is None or world.clock.now() - resource.deleted_at < LONGEST:
+        if resource.deleted_at is None or world.clock.age((resource.uid, "deleted"), resource.deleted_at) < LONGEST:
             raise
         await how(resource, dataclasses.replace(world, pipelines=NoPipelines()))
         minutes = int(LONGEST.total_seconds() / 60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from datetime import datetime
 
 from pelagos.api import kinds, meta
 from pelagos.api.model_service import ModelServiceSpec, ModelSource, RegistryRef
@@ -14,7 +15,7 @@ from pelagos.decisions.verdicts import Decision
 from pelagos.ports import registry
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.serving import ServiceState
+from pelagos.ports.serving import ServiceSeen, ServiceState
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import reporting, sealed_runs
 from pelagos.reconcilers.belongings import below, is_inside, prefixes, sharing
@@ -55,7 +56,7 @@ class ModelServiceReconciler:
             service=service,
             probe=probed.result if probed else None,
             wrong_probes=probed.wrong if probed else 0,
-            now=world.clock.now(),
+            now=_now(resource.uid, service, world),
             tenant=tenant,
         )
 
@@ -67,6 +68,14 @@ class ModelServiceReconciler:
         """Stop the endpoint; its copy of the model stays when told to."""
         await world.serving.remove(resource.uid, keep_files=resource.spec.get("deletionPolicy") != "Delete")
         world.probes.forget(resource.uid)
+
+
+def _now(uid: str, service: ServiceSeen | None, world: World) -> datetime:
+    """The time by the clock that noted since when the server is in its state; see ports.clock."""
+    if service is None:
+        return world.clock.now()
+    state = (uid, service.digest, service.restarts, service.state)
+    return service.changed_at + world.clock.age(state, service.changed_at)
 
 
 async def _resolve(

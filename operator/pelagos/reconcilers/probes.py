@@ -16,7 +16,7 @@ class Probed:
 
     identity: tuple[str, int, datetime]
     result: ProbeResult
-    at: datetime
+    at: float
     wrong: int
 
 
@@ -35,12 +35,16 @@ class Probes:
         known = self._latest.get(uid)
         if known is not None and known.identity != identity:
             known = None
-        if known is not None and known.result.correct and self._clock.now() - known.at < self._interval:
+        if (
+            known is not None
+            and known.result.correct
+            and self._clock.elapsed() - known.at < self._interval.total_seconds()
+        ):
             return known
         result = await self._serving.probe(uid)
         metrics.probed(uid, correct=result.correct, latency=result.latency)
         wrong = 0 if result.correct else (known.wrong if known else 0) + 1
-        probed = Probed(identity, result, self._clock.now(), wrong)
+        probed = Probed(identity, result, self._clock.elapsed(), wrong)
         self._latest[uid] = probed
         return probed
 

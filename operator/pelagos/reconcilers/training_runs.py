@@ -34,6 +34,7 @@ from pelagos.reconcilers.belongings import (
     storage_seal,
     tenant_of,
 )
+from pelagos.reconcilers.steady import steady
 from pelagos.reconcilers.world import World
 
 _MISSING = "missing"
@@ -75,6 +76,7 @@ class TrainingRunReconciler:
             made = await _look(resource, name, keyed, run, tenant, world)
             if tracked is None and tracking_outage is None:
                 tracked, tracking_outage = await _recorded_run(resource, made.record, keyed, tenant, world)
+        run, now = steady(run, world.clock)
         # Also before a run is started: that the model is somebody else's need not be found out by training.
         is_asked = made.report.result or run is None or run.state in FINISHED
         found = await _registered(resource, spec, made.record, world) if is_asked else _Registered()
@@ -102,7 +104,8 @@ class TrainingRunReconciler:
             registry_outage=found.outage,
             model_owners=found.owners,
             paths=_paths(resource, name, tenant, world) if name else {},
-            now=world.clock.now(),
+            now=now,
+            time_of_day=world.clock.now(),
             published=resource.status.get("model") or {},
             tenant=tenant,
         )

@@ -42,7 +42,7 @@ class Journal:
         rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         self.epochs = [Epoch(**row) for row in rows]
         self._sent = 0
-        self._began = time.time()
+        self._began = time.monotonic()
 
     def continue_after(self, epoch: int) -> None:
         """Keep the rows up to ``epoch`` (0 for a fresh start) and send them again."""
@@ -51,9 +51,9 @@ class Journal:
 
     def record(self, epoch: int, metrics: Mapping[str, float]) -> dict[str, float]:
         """Write the metrics of a finished epoch that are numbers, and return those; call it before its checkpoint is written."""
-        now = time.time()
+        now = time.monotonic()  # How long an epoch takes must not change with the time of day.
         known = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        row = Epoch(epoch, now, known, round(now - self._began, 3))
+        row = Epoch(epoch, time.time(), known, round(now - self._began, 3))
         self._began = now
         self.epochs = [*(kept for kept in self.epochs if kept.number < epoch), row]
         text = json.dumps([asdict(kept) for kept in self.epochs]) + "\n"

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -280,3 +281,31 @@ async def test_a_runner_that_cannot_start_fails_the_run_and_says_why(world: KfpL
     run = await reach(world, NAME, RunState.FAILED)
 
     assert "no such interpreter" in run.message
+
+
+async def test_how_long_a_run_took_does_not_depend_on_the_clock(world: KfpLocalWorld) -> None:
+    """As if the time of day had been set forward since the run began; a new operator has no other time to go by."""
+    await begin(world)
+    file = world.home / "runs" / NAME / "process.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"startedAt": "2024-01-01T00:00:00+00:00"}))
+    await world.restart_engine()
+
+    running = await world.engine.find(NAME)
+    assert running is not None
+    assert running.ran is not None
+    assert running.ran < timedelta(minutes=10)
+
+    await world.succeed(NAME)
+    ended = await reach(world, NAME, RunState.SUCCEEDED)
+    assert ended.ran is not None
+    assert running.ran - timedelta(seconds=5) < ended.ran < timedelta(minutes=10)
+
+
+async def test_a_canceled_run_keeps_how_long_it_took(world: KfpLocalWorld) -> None:
+    await begin(world)
+
+    await world.engine.cancel(NAME)
+
+    canceled = await reach(world, NAME, RunState.CANCELED)
+    assert canceled.ran is not None
+    assert timedelta() < canceled.ran < timedelta(minutes=10)

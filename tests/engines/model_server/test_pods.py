@@ -100,7 +100,7 @@ def unschedulable(message: str) -> dict[str, Any]:
     ],
 )
 def test_a_pod_that_does_not_serve_says_why(status: dict[str, Any], state: str, words: str) -> None:
-    found = model_server_pods.problem([pod(**status)], NOW)
+    found = model_server_pods.problem([pod(**status)], lambda _: NOW)
     assert found is not None
     assert found.state is ServiceState(state)
     assert words in found.message
@@ -119,12 +119,12 @@ def test_a_pod_that_does_not_serve_says_why(status: dict[str, Any], state: str, 
     ],
 )
 def test_a_pod_that_starts_has_no_problem(status: dict[str, Any]) -> None:
-    assert model_server_pods.problem([pod(**status)], NOW) is None
+    assert model_server_pods.problem([pod(**status)], lambda _: NOW) is None
 
 
 def test_a_pod_that_is_being_created_for_long_waits_for_something() -> None:
     status: dict[str, Any] = {"containerStatuses": [container(**waiting("ContainerCreating"))]}
-    found = model_server_pods.problem([pod(age=45, **status)], NOW)
+    found = model_server_pods.problem([pod(age=45, **status)], lambda _: NOW)
     assert found is not None
     assert found.state is ServiceState.WAITING
     assert "on node node-1 is being created since 2026-05-01T11:59:15Z" in found.message
@@ -135,30 +135,30 @@ def test_a_pod_that_is_being_created_for_long_waits_for_something() -> None:
 )
 def test_a_pod_that_loads_for_long_is_left_to_its_probes(kind: str, words: str) -> None:
     running: dict[str, Any] = {kind: [container(state={"running": {"startedAt": "2026-05-01T11:57:00Z"}})]}
-    found = model_server_pods.problem([pod(age=300, **running)], NOW)
+    found = model_server_pods.problem([pod(age=300, **running)], lambda _: NOW)
     assert found is not None
     assert found.state is ServiceState.WAITING
     assert f"{words}" in found.message
-    assert model_server_pods.problem([pod(age=300, **running)], NOW - timedelta(seconds=90)) is None
+    assert model_server_pods.problem([pod(age=300, **running)], lambda _: NOW - timedelta(seconds=90)) is None
     ready = pod(age=300, conditions=[{"type": "Ready", "status": "True"}], **running)
-    assert model_server_pods.problem([ready], NOW) is None
+    assert model_server_pods.problem([ready], lambda _: NOW) is None
 
 
 def test_a_server_that_runs_again_after_it_refused_its_model_will_refuse_it_again() -> None:
     again = container(
         state={"running": {}}, lastState={"terminated": {"exitCode": 1, "reason": "Error", "message": REFUSED}}
     )
-    found = model_server_pods.problem([pod(phase="Running", containerStatuses=[again])], NOW)
+    found = model_server_pods.problem([pod(phase="Running", containerStatuses=[again])], lambda _: NOW)
     assert found is not None
     assert found.state is ServiceState.LOAD_FAILED
 
 
 def test_an_evicted_pod_matters_only_when_it_was_not_replaced() -> None:
     gone = pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
-    found = model_server_pods.problem([gone], NOW)
+    found = model_server_pods.problem([gone], lambda _: NOW)
     assert found is not None
     assert (found.state, "low on resource: memory" in found.message) == (ServiceState.DEAD, True)
-    assert model_server_pods.problem([gone, pod(name="detector-2")], NOW) is None
+    assert model_server_pods.problem([gone, pod(name="detector-2")], lambda _: NOW) is None
 
 
 def test_deaths_are_those_of_servers_not_of_what_fetches_packages() -> None:
