@@ -10,7 +10,7 @@ import pytest
 import builders
 import simulation
 from kstatus import Kstatus
-from pelagos.api import kinds
+from pelagos.api import kinds, meta
 from pelagos.ports.cluster import Key
 from pelagos.ports.pipelines import FINISHED
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation
@@ -213,3 +213,78 @@ def test_files_of_an_endpoint_are_kept_unless_spec_says_delete(
     world.ask(simulation.RECONCILERS["ModelService"].clean_up(replace(found, spec=spec), life.world))
 
     assert asked == [kept]
+
+
+def force(world: Simulation, key: Key) -> None:
+    world.cluster.annotate(key, meta.FORCE_DELETION_ANNOTATION, "true")
+
+
+LEFT = {
+    "pipelines": ["pipeline runs with the label pelagos.dev/uid={uid}"],
+    "objects": ["/models/default/{uid}"],
+    "tracking": ["tracked run"],
+    "registry": ["versions of the registered model detector with the tag pelagos.dev/uid={uid}"],
+}
+
+
+@pytest.mark.parametrize("system", LEFT)
+def test_a_forced_deletion_names_what_it_leaves_and_cleans_up_the_rest(world: Simulation, system: str) -> None:
+    ready(world, "Delete")
+    found = world.cluster.get(DETECTOR)
+    assert found is not None
+    getattr(world, system).outage = True
+    world.cluster.delete(DETECTOR, at=world.clock.now().isoformat())
+    world.run(30)
+    assert (
+        f"annotate trainingruns.pelagos.dev detector {meta.FORCE_DELETION_ANNOTATION}=true"
+        in (world.ready(DETECTOR)["message"])
+    )
+
+    force(world, DETECTOR)
+    world.run_until(lambda: world.cluster.get(DETECTOR) is None, within=120)
+
+    (told,) = [event for event in world.cluster.events if event.reason == "DeletionForced"]
+    assert told.severity == "Warning"
+    for words in LEFT[system]:
+        assert words.format(uid=found.uid) in told.message
+    getattr(world, system).outage = False
+    trained = [run for run in world.pipelines.runs.values() if run.request.flow == "training"]
+    assert bool(trained) is (system == "pipelines")
+    assert bool(world.tracking.runs) is (system == "tracking")
+
+
+def test_forcing_leaves_time_for_an_outage_that_ends(world: Simulation) -> None:
+    ready(world, "Delete")
+    force(world, DETECTOR)
+    world.run(120)
+    world.tracking.outage = True
+    world.cluster.delete(DETECTOR, at=world.clock.now().isoformat())
+    world.run(30)
+
+    world.tracking.outage = False
+    world.run_until(lambda: world.cluster.get(DETECTOR) is None, within=40)
+
+    assert world.tracking.runs == {}
+    assert "DeletionForced" not in [event.reason for event in world.cluster.events]
+
+
+def test_nothing_is_forced_while_nobody_deletes(world: Simulation) -> None:
+    ready(world, "Delete")
+    force(world, DETECTOR)
+    world.run(300)
+
+    assert world.ready(DETECTOR)["status"] == "True"
+
+
+def test_a_server_that_cannot_be_removed_is_named_when_deletion_is_forced(world: Simulation) -> None:
+    ready(world, "Delete")
+    found = world.cluster.get(SERVICE)
+    assert found is not None
+    force(world, SERVICE)
+    world.serving.outage = True
+
+    world.cluster.delete(SERVICE, at=world.clock.now().isoformat())
+    world.run_until(lambda: world.cluster.get(SERVICE) is None, within=120)
+
+    (told,) = [event for event in world.cluster.events if event.reason == "DeletionForced"]
+    assert f"model servers with the label pelagos.dev/uid={found.uid}" in told.message

@@ -17,6 +17,8 @@ CATEGORY = "pelagos"
 FINALIZER = "pelagos.dev/finalizer"
 RETRY_ANNOTATION = "pelagos.dev/retry"
 """Any new value retries a stalled resource."""
+FORCE_DELETION_ANNOTATION = "pelagos.dev/force-deletion"
+"""The value true lets a resource that is being deleted go although a system where it must clean up does not answer."""
 UID_LABEL = "pelagos.dev/uid"
 FIELD_MANAGER = "pelagos-operator"
 

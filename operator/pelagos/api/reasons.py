@@ -125,6 +125,14 @@ ALL_KINDS = (
         "DeletionBlocked",
         "being healed",
         "The resource is being deleted, and a system where it must clean up does not answer.",
+        "It goes on by itself when the system answers. If that never will: set the annotation pelagos.dev/force-deletion to true.",
+    ),
+    Reason(
+        "DeletionForced",
+        "for information",
+        "Of an event: the annotation pelagos.dev/force-deletion let the resource go although a system did not answer; the message names "
+        "what was left there.",
+        "When the system is back: pelagos orphans lists and removes it.",
     ),
     Reason(
         "CleanUpAbandoned",

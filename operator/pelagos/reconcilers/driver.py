@@ -17,7 +17,7 @@ from pelagos.decisions.verdicts import Decision, Stance, Verdict, obstacle, summ
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError, TooLargeError, UnfinishedError
-from pelagos.reconcilers import acting, foretelling, forsaking, records, reporting
+from pelagos.reconcilers import acting, forcing, foretelling, forsaking, records, reporting
 from pelagos.reconcilers.world import World
 
 logger = logging.getLogger("pelagos.reconcile")
@@ -233,7 +233,9 @@ async def _delete(reconciler: Reconciler, resource: Resource, world: World) -> P
         await _report(reconciler, resource, _unfinished(error), world)
         return Pass("progressing", None, failed=True)
     except (OutageError, RejectedError) as error:
-        waiting = Verdict("Ready", Stance.FAILING, "DeletionBlocked", f"cleaning up waits: {error}")
+        waiting = Verdict(
+            "Ready", Stance.FAILING, "DeletionBlocked", f"cleaning up waits: {error}. {forcing.remedy(resource)}"
+        )
         await _report(reconciler, resource, Decision((waiting,)), world)
         return Pass("failing", None, failed=True)
     except Exception as error:

@@ -15,6 +15,7 @@ from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import ForbiddenError, UnboundError
 from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceWant
+from pelagos.reconcilers import forcing
 from pelagos.reconcilers.world import World
 
 logger = logging.getLogger("pelagos.reconcile")
@@ -30,6 +31,9 @@ async def clean_up(how: CleanUp, resource: Resource, world: World) -> None:
 
     Pipelines are left after a while. What serves belongs to its ModelService: the cluster removes it when that is gone.
     """
+    if forcing.is_wanted(resource, world):
+        await forcing.clean_up(how, resource, world)
+        return
     try:
         await how(resource, world)
     except UnboundError as error:

@@ -1,0 +1,114 @@
+"""Cleaning up that a person forces: what can be done is done, and what cannot is left behind and named.
+
+Called by ``forsaking`` for resources that are being deleted and carry the annotation. A system that is gone for good would keep
+them, and their namespace, for ever; whoever forces it says that it does not come back. What it left is found later by
+``pelagos orphans``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from pelagos.api import meta
+from pelagos.ports.cluster import Resource
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.tenants import Tenant
+from pelagos.reconcilers.world import World
+
+logger = logging.getLogger("pelagos.reconcile")
+
+AFTER = timedelta(minutes=1)
+"""Cleaning up is tried for this long also when it is forced: the annotation may be there from the beginning."""
+PORTS = ("pipelines", "tracking", "registry", "serving", "objects", "tenants")
+_NOTHING: dict[str, Any] = {"find_owned": (), "find_runs": (), "names": (), "exists": False, "tenants.find": Tenant()}
+"""What is taken for an answer where there is none."""
+_LEFT = {
+    "pipelines.find_owned": "pipeline runs with the label pelagos.dev/uid={0}, and their reports and workspaces",
+    "pipelines.cancel": "pipeline run {0}, which may go on",
+    "pipelines.delete": "pipeline run {0}",
+    "tracking.find_runs": "tracked runs with the tag pelagos.dev/uid={0}",
+    "tracking.get_run": "tracked run {0}",
+    "tracking.set_outcome": "tracked run {0}, which is not told that it has ended",
+    "tracking.delete_run": "tracked run {0}",
+    "registry.find_by_uid": "versions of the registered model {0} with the tag pelagos.dev/uid={1}",
+    "registry.delete_version": "version {1} of the registered model {0}",
+    "serving.remove": "model servers with the label pelagos.dev/uid={0}",
+    "tenants.find": "what lies below the storage prefix of namespace {0}, which cannot be told now",
+}
+
+CleanUp = Callable[[Resource, World], Awaitable[None]]
+
+
+def is_wanted(resource: Resource, world: World) -> bool:
+    """Whether a person says that this resource must go, and it was tried in order for long enough."""
+    if resource.annotations.get(meta.FORCE_DELETION_ANNOTATION) != "true":
+        return False
+    deleted = resource.deleted_at or world.clock.now()
+    return world.clock.age((resource.uid, "deleted"), deleted, once=True) >= AFTER
+
+
+def remedy(resource: Resource) -> str:
+    """What a person may do about a deletion that is held up."""
+    kind, name = resource.kind.plural, resource.name
+    return (
+        f"If that system is gone for good: kubectl -n {resource.namespace} annotate {kind}.{meta.GROUP} {name} "
+        f"{meta.FORCE_DELETION_ANNOTATION}=true; a minute after its deletion it then goes, and what is left is named"
+    )
+
+
+async def clean_up(how: CleanUp, resource: Resource, world: World) -> None:
+    """Do what can be done; tell what is left behind in a Warning event and in the log."""
+    left: list[str] = []
+    ports: dict[str, Any] = {name: _Forced(getattr(world, name), name, left, world) for name in PORTS}
+    try:
+        await how(resource, dataclasses.replace(world, **ports))
+    except Exception as error:
+        # Also what no port said, such as a key that is gone, or a fault of ours: it would hold the deletion up as well.
+        left.append(f"whatever of it could not be looked for ({type(error).__name__}: {error})")
+    if not left:
+        return
+    named = "; ".join(dict.fromkeys(left))
+    about = {"kind": resource.kind.kind, "namespace": resource.namespace, "resource": resource.name}
+    message = f"deletion was forced by {meta.FORCE_DELETION_ANNOTATION}. Left behind: {named}"
+    logger.warning("DeletionForced: %s", message, extra=about)
+    short = f"{message[:900]}... (all of it is in the operator's log)" if len(message) > 950 else message
+    await world.cluster.post_event(resource, severity="Warning", reason="DeletionForced", message=short)
+
+
+class _Forced:
+    """A port whose failures are noted and no longer in the way. A system that does not answer is not asked again."""
+
+    def __init__(self, port: object, system: str, left: list[str], world: World) -> None:
+        self._port = port
+        self._system = system
+        self._left = left
+        self._world = world
+        self._is_away = False
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._port, name)
+        if name in {"uri", "path"}:
+            return member
+
+        @functools.wraps(member)
+        async def call(*arguments: Any, **named: Any) -> Any:
+            if not self._is_away:
+                try:
+                    return await member(*arguments, **named)
+                except (OutageError, RejectedError) as error:
+                    self._is_away = isinstance(error, OutageError)
+            self._note(name, arguments)
+            return _NOTHING.get(f"{self._system}.{name}", _NOTHING.get(name))
+
+        return call
+
+    def _note(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if self._system == "objects":
+            self._left.append(self._world.objects.uri(arguments[0]))
+        elif f"{self._system}.{name}" in _LEFT:
+            self._left.append(_LEFT[f"{self._system}.{name}"].format(*arguments))
