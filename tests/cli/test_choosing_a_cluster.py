@@ -112,9 +112,9 @@ def test_the_doctor_of_another_cluster_does_not_ask_the_embedded_mlflow(
 
     (tmp_path / "state.json").write_text('{"parts": {"mlflow": {"url": "http://embedded"}}}')
     given = Settings(home=tmp_path)
-    assert doctor._completed(given, "").tracking_uri == "http://embedded"
+    assert doctor.completed(given, "").tracking_uri == "http://embedded"
 
     monkeypatch.setenv("KUBECONFIG", str(write(tmp_path / "other", api.url, "far")))
 
-    assert doctor._completed(given, "").tracking_uri == ""
-    assert doctor._credentials(given, "").server == api.url
+    assert doctor.completed(given, "").tracking_uri == ""
+    assert doctor.credentials(given, "").server == api.url

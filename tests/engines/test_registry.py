@@ -305,3 +305,14 @@ async def test_a_version_that_another_operator_deletes_meanwhile_is_passed_over(
     await overtaken.close()
 
     assert again == first
+
+
+async def test_all_versions_with_a_uid_are_listed_and_others_are_not(registry: Registry) -> None:
+    made = [await registry.register(want(), owned) for _ in range(2)]
+    await plant(registry, made[0].model, {"of": "somebody"})
+
+    found = {(version.model, version.version): version for version in await registry.owned()}
+
+    for version in made:
+        assert found[version.model, version.version].tags == version.tags
+    assert (made[0].model, "2") not in found

@@ -249,3 +249,13 @@ async def test_a_run_that_was_meant_for_something_else_is_not_finished(world: Wo
     other = sealing_of("another")
     planted = await world.plant({**asked.tags, UID_TAG: asked.uid, INTENT_TAG: other.intent})
     assert (await world.tracking.create_run(asked, SEALING)).id != planted
+
+
+async def test_all_runs_with_a_uid_are_listed_with_their_time(world: World) -> None:
+    made = [await world.tracking.create_run(want(experiment=name), SEALING) for name in ("plankton", "fish")]
+
+    found = {run.id: run for run in await world.tracking.owned()}
+
+    for run in made:
+        assert found[run.id].tags[UID_TAG] == run.tags[UID_TAG]
+        assert found[run.id].started_at == run.started_at

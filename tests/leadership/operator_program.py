@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import time
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.owned import Owned
 from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest, RunState
 from pelagos.ports.tenants import OneTenant
 from pelagos.reconcilers.cache import Cache
@@ -52,6 +54,11 @@ class SharedPipelines:
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
         """None: nothing is cleaned up here."""
         del uid
+        return ()
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """None: nobody asks."""
+        del namespaces
         return ()
 
     async def submit(self, request: RunRequest) -> PipelineRun:

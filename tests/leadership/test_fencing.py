@@ -17,11 +17,11 @@ from pelagos.reconcilers import fencing
 from pelagos.reconcilers.world import World
 
 LOOKING = {
-    "pipelines": {"find", "find_owned"},
-    "tracking": {"uri", "get_run", "find_runs"},
-    "registry": {"find_by_uid", "find_by_alias", "find_by_version", "owner"},
-    "serving": {"observe", "probe"},
-    "objects": {"uri", "path", "names", "read_json", "read_bytes", "exists"},
+    "pipelines": {"find", "find_owned", "owned"},
+    "tracking": {"uri", "get_run", "find_runs", "owned"},
+    "registry": {"find_by_uid", "find_by_alias", "find_by_version", "owner", "owned"},
+    "serving": {"observe", "probe", "owned"},
+    "objects": {"uri", "path", "names", "read_json", "read_bytes", "exists", "written_at"},
     "volumes": {"root", "fingerprint"},
     "tenants": {"find"},
     "cluster": {"read"},

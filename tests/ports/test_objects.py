@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -175,3 +176,15 @@ async def test_the_whole_store_cannot_be_deleted(store: Store) -> None:
         await store.objects.delete("")
 
     assert await store.objects.exists("a")
+
+
+async def test_when_something_was_written_last_is_told_of_files_and_folders(store: Store) -> None:
+    assert await store.objects.written_at("reports") is None
+
+    store.write("reports/one/result.json", "{}")
+
+    for path in ("reports", "reports/one"):
+        written = await store.objects.written_at(path)
+        assert written is not None
+        assert written <= datetime.now(UTC) + timedelta(minutes=1)
+    assert await store.objects.written_at("elsewhere") is None

@@ -242,6 +242,24 @@ async def test_runs_are_found_by_the_resource_that_owns_them(world: World) -> No
     assert await world.engine.find_owned("uid-3") == ()
 
 
+async def test_runs_of_all_resources_are_listed_with_their_owners(world: World) -> None:
+    uids = [f"00000000-0000-4000-8000-{number:012x}" for number in (1, 2)]
+    names = {f"dataset-{uid}-{'a' * 12}": uid for uid in uids}
+    for name, uid in names.items():
+        labels = {"pelagos.dev/uid": uid, "pelagos.dev/resource": "dataset/default/frames"}
+        await world.engine.submit(replace(world.request(name), labels=labels, namespace="default"))
+
+    found = {owned.name: owned for owned in await world.engine.owned({"default"})}
+
+    assert {name: owned.uid for name, owned in found.items()} == names
+    assert {owned.namespace for owned in found.values()} == {"default"}
+    assert all(owned.made_at is not None for owned in found.values())
+    for name in found:
+        await world.engine.cancel(RunName(name))
+        await world.engine.delete(RunName(name))
+    assert await world.engine.owned({"default"}) == ()
+
+
 async def test_a_flow_that_was_not_compiled_is_rejected(world: World) -> None:
     with pytest.raises(RejectedError, match="there is no"):
         await world.engine.submit(world.request(NAME, "fishing"))  # type: ignore[arg-type]

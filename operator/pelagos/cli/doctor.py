@@ -49,8 +49,8 @@ def doctor(
     Exit codes: 0 when nothing fails (warnings may be there), 1 when something does.
     """
     try:
-        settings = _completed(installed.settings(), context)
-        api = rest_client(_credentials(settings, context))
+        settings = completed(installed.settings(), context)
+        api = rest_client(credentials(settings, context))
     except StartError as error:
         if output is not Output.TABLE:
             absent = failure("server", str(error), "Run `pelagos up`, or name a kubeconfig: export KUBECONFIG=...")
@@ -84,7 +84,7 @@ async def _examine(settings: Settings, api: KubernetesRest, only: str | None, ho
         await api.close()
 
 
-def _completed(settings: Settings, context: str) -> Settings:
+def completed(settings: Settings, context: str) -> Settings:
     """Of the embedded mode, when it is meant, the settings that its supervisor gives the operator."""
     state = settings.home / "state.json"
     at = access.chosen(settings, context)
@@ -105,7 +105,7 @@ def _is_own(settings: Settings, at: access.Chosen) -> bool:
     return own.exists() and Path(at.file).exists() and own.samefile(at.file)
 
 
-def _credentials(settings: Settings, context: str) -> Credentials:
+def credentials(settings: Settings, context: str) -> Credentials:
     """By KUBECONFIG or a context, as a pod, or by another kubeconfig (PELAGOS_KUBECONFIG first). Raises StartError."""
     host, token = os.environ.get("KUBERNETES_SERVICE_HOST"), SERVICE_ACCOUNT / "token"
     is_named = settings.kubeconfig is not None or context or os.environ.get("KUBECONFIG")

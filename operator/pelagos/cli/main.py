@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from pelagos.cli import control_plane, dataset, demo, doctor, down, installed, operate, predict, status, ui, up
+from pelagos.cli import control_plane, dataset, demo, doctor, down, installed, operate, orphans, predict, status, ui, up
 from pelagos.embedded.failures import StartError
 
 
@@ -60,6 +60,7 @@ app.command()(ui.ui)
 app.command()(demo.demo)
 app.command()(predict.predict)
 app.command()(doctor.doctor)
+app.command()(orphans.orphans)
 app.command()(operate.operator)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(control_plane.app, name="control-plane")

@@ -112,6 +112,22 @@ def seen(root: Path, path: str) -> os.stat_result:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
+def latest_change(root: Path, path: str) -> float:
+    """When what stands at ``path``, or anything below it, was written last (Unix time). Raises as ``parent`` does."""
+    latest = seen(root, path).st_mtime
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        for name in names(root, current):
+            below = f"{current}/{name}"
+            with contextlib.suppress(FileNotFoundError):
+                found = seen(root, below)
+                latest = max(latest, found.st_mtime)
+                if stat.S_ISDIR(found.st_mode) and below.count("/") - path.count("/") <= MAX_DEPTH:
+                    waiting.append(below)
+    return latest
+
+
 def remove(root: int, name: str) -> None:
     """Remove what stands at ``name`` in the open folder ``root``, however deep it is; what cannot be removed stays.
 

@@ -21,10 +21,11 @@ from pelagos.engines import kfp_local_records as records
 from pelagos.engines.kfp_local_launch import Launcher, Login, keyless
 from pelagos.engines.kfp_local_records import RunFolder
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.owned import Owned
 from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
     from pelagos.engines.kfp_local_launch import StepKeys
@@ -110,6 +111,18 @@ class KfpLocal:
             if self._owners[name] == uid:
                 owned.append(look.run())
         return tuple(owned)
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """As in the port: all runs of this machine."""
+        del namespaces
+        found = []
+        for folder in await _blocking(records.all_runs, self._runs):
+            look = await self._look(folder.name)
+            if look is not None:
+                request = look.stored.request
+                uid = request.labels.get(UID_LABEL, "")
+                found.append(Owned(request.name, uid, request.namespace, look.stored.submitted_at))
+        return tuple(owned for owned in found if owned.uid)
 
     async def submit(self, request: RunRequest) -> PipelineRun:
         """As in the port. Raises RejectedError for a name or a flow that cannot be run here."""

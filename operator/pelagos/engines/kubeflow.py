@@ -14,7 +14,7 @@ import logging
 import re
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,11 @@ from pelagos.engines.kubeflow_runs import Judgement
 from pelagos.ports.clock import Clock, SystemClock
 from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.ports.leadership import Guard, NotLeadingError, unguarded
+from pelagos.ports.owned import Owned, uid_in
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from pelagos.engines.step_secrets import StepSecrets
     from pelagos.settings import Settings
@@ -131,6 +132,20 @@ class Kubeflow:
             self._experiments.pop(uid, None)
             return ()
         return tuple(self._read(run) for run in latest.values())
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """As in the port: runs with names of ours, in the namespaces that the server has them in."""
+        places = {await self._namespace(namespace) for namespace in namespaces} or {await self._namespace("")}
+        found: dict[str, Owned] = {}
+        for place in sorted(places):
+            async for run in self._rest.runs(namespace=place):
+                name, _ = kubeflow_runs.identity(run) or ("", 0)
+                uid, namespace = uid_in(name), _namespace_in(str(run.get("description", "")))
+                if uid is not None:
+                    self._owners[RunName(name)] = (uid, namespace)
+                    latest = max(filter(None, (kubeflow_runs.silent_since(run), _made(found, name))), default=None)
+                    found[name] = Owned(name, uid, namespace, latest)
+        return tuple(found.values())
 
     async def answers(self) -> None:
         """Ask the server whether it is well; raises OutageError or RejectedError when it is not."""
@@ -487,6 +502,17 @@ def _describe(request: RunRequest) -> str:
     """For people; older servers keep 255 characters."""
     what = request.labels.get("pelagos.dev/resource", request.name)
     return f"{what}, attempt {request.attempt}, started by Pelagos"[:255]
+
+
+def _namespace_in(description: str) -> str:
+    """The reverse of ``_describe``, as far as the resource's namespace goes."""
+    parts = description.split(",", 1)[0].split("/")
+    return parts[1] if len(parts) == 3 else ""
+
+
+def _made(found: Mapping[str, Owned], name: str) -> datetime | None:
+    known = found.get(name)
+    return known.made_at if known else None
 
 
 def _newness(run: Struct) -> tuple[int, Any]:

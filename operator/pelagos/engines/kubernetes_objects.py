@@ -60,8 +60,11 @@ class KubernetesObjects:
         return await self._call("GET", kind.path(namespace, name))
 
     async def list(self, kind: Collection, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body]:
-        """Objects that carry all ``labels``; of all namespaces when none is named. Empty when the kind is not known."""
-        selector = ",".join(f"{name}={value}" for name, value in (labels or {}).items())
+        """Objects that carry all ``labels``, one without a value with any; of all namespaces when none is named.
+
+        Empty when the kind is not known.
+        """
+        selector = ",".join(f"{name}={value}" if value else name for name, value in (labels or {}).items())
         query = f"?{urlencode({'labelSelector': selector})}" if selector else ""
         found = await self._call("GET", kind.path(namespace) + query)
         return list(found.get("items") or ()) if found else []

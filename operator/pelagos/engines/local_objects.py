@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,13 @@ class LocalObjects:
             await asyncio.to_thread(self._write, path, content)
             return
         raise RejectedError(SYSTEM, f"{location} cannot be written: a file stands where a folder should be")
+
+    async def written_at(self, path: str) -> datetime | None:
+        """When something in the folder was written last; None when nothing is there."""
+        with _translated(self._location(path)):
+            latest = await asyncio.to_thread(beneath.latest_change, self._root, path)
+            return datetime.fromtimestamp(latest, UTC)
+        return None
 
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""

@@ -64,6 +64,10 @@ class MlflowRegistry:
         versions = await self._search(_named(model), model)
         return next(filter(None, map(ownership, versions)), None)
 
+    async def owned(self) -> tuple[ModelVersion, ...]:
+        """All versions that carry the uid of any resource."""
+        return tuple(await self._search(f"tags.`{UID_TAG}` LIKE '%'"))
+
     async def register(self, want: ModelVersionWant, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
         async with self._lock(want.model):
@@ -153,8 +157,8 @@ class MlflowRegistry:
         looked_up = [await self.find_by_version(model, version.version) for version in found if ownership(version)]
         return [version for version in looked_up if version is not None]
 
-    async def _search(self, wanted: str, model: str) -> list[ModelVersion]:
-        """The model's versions of which a filter holds, ascending.
+    async def _search(self, wanted: str, model: str | None = None) -> list[ModelVersion]:
+        """The model's versions of which a filter holds, ascending; without a model, those of all.
 
         The model's name is compared here: MLflow's filter language could not quote every name that MLflow allows.
         """
@@ -163,7 +167,9 @@ class MlflowRegistry:
         while True:
             page = {"page_token": token} if token else {}
             answer = await self._rest.get("model-versions/search", filter=wanted, max_results=_PAGE, **page)
-            found += [_version(version) for version in answer.get("model_versions", ()) if version["name"] == model]
+            found += [
+                _version(version) for version in answer.get("model_versions", ()) if model in (None, version["name"])
+            ]
             token = answer.get("next_page_token", "")
             if not token:
                 return sorted(found, key=lambda version: int(version.version))
@@ -184,4 +190,5 @@ def _version(found: dict[str, Any]) -> ModelVersion:
         run_id=found.get("run_id", ""),
         aliases=tuple(sorted(found.get("aliases", ()))),
         tags=mlflow_rest.mapping(found.get("tags")),
+        made_at=mlflow_rest.moment(found.get("creation_timestamp")),
     )

@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -262,3 +263,11 @@ def _answer(status: int, content: bytes, what: str) -> dict[str, Any]:
     if code == "RESOURCE_ALREADY_EXISTS" or (code == "BAD_REQUEST" and _UNIQUE.search(text)):
         raise ExistsError(SYSTEM, text)
     raise RejectedError(SYSTEM, message)
+
+
+def moment(milliseconds: object) -> datetime | None:
+    """A time of MLflow's; None for what is none, since anybody may set it."""
+    try:
+        return datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -51,6 +51,10 @@ class MlflowTracking:
         """All active runs tagged with ``uid``, the oldest first."""
         return tuple(await self._runs(uid))
 
+    async def owned(self) -> tuple[TrackedRun, ...]:
+        """All active runs that carry the uid of any resource."""
+        return tuple(await self._search(f"tags.`{UID_TAG}` LIKE '%'"))
+
     async def create_run(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
         """Make the run exist, exactly once per uid.
 
@@ -156,13 +160,17 @@ class MlflowTracking:
 
     async def _runs(self, uid: str) -> list[TrackedRun]:
         """All active runs of the resource, the oldest first."""
+        return await self._search(f"tags.`{UID_TAG}` = {mlflow_rest.quoted(uid)}")
+
+    async def _search(self, wanted: str) -> list[TrackedRun]:
+        """All active runs of which a filter holds, the oldest first."""
         names = {e["experiment_id"]: e["name"] async for e in self._pages("experiments/search", "experiments", {})}
         ids = list(names)
         found = []
         for start in range(0, len(ids), _SEARCHED_AT_ONCE):
             search = {
                 "experiment_ids": ids[start : start + _SEARCHED_AT_ONCE],
-                "filter": f"tags.`{UID_TAG}` = {mlflow_rest.quoted(uid)}",
+                "filter": wanted,
             }
             found += [run async for run in self._pages("runs/search", "runs", search)]
         found.sort(key=lambda run: (run["info"]["start_time"], run["info"]["run_id"]))
@@ -190,6 +198,7 @@ class MlflowTracking:
             # Numbers that JSON does not know arrive as the strings NaN and Infinity, which float() reads.
             metrics={metric["key"]: float(metric["value"]) for metric in data.get("metrics", ())},
             artifact_uri=info["artifact_uri"],
+            started_at=mlflow_rest.moment(info.get("start_time")),
         )
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -27,6 +27,7 @@ from pelagos.engines.model_server_talk import Addresses, Talk
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.objects import Objects
+from pelagos.ports.owned import Owned
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
 
 RENDERED_ANNOTATION = "pelagos.dev/rendered"
@@ -176,6 +177,18 @@ class ClusterServing(ABC):
             replicas=len(view.ready),
             pods_digest=view.want.pods,
         )
+
+    async def owned(self, namespaces: Iterable[str]) -> tuple[Owned, ...]:
+        """All endpoints in the namespaces: main objects that carry a uid, and belong to a ModelService."""
+        found = []
+        for namespace in sorted(namespaces):
+            for body in await self._cluster.list(self.main, namespace, {meta.UID_LABEL: ""}):
+                uid, name = _uid(body), str(body["metadata"]["name"])
+                if uid and _is_owned(body, uid):
+                    self._places[uid] = (namespace, name)
+                    made = datetime.fromisoformat(body["metadata"]["creationTimestamp"])
+                    found.append(Owned(name, uid, namespace, made))
+        return tuple(found)
 
     async def apply(self, want: ServiceWant) -> None:
         """Make all objects as wanted; what is so already is not written. Returns without waiting for the model."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,7 @@ class Entry:
     path: str
     size: int
     etag: str
+    written_at: datetime
 
 
 class Prefix:
@@ -112,7 +113,7 @@ class Prefix:
                     found = await obstore.head_async(store, path)
                 except FileNotFoundError:
                     return None
-        return Entry(path, found["size"], found["e_tag"] or "")
+        return Entry(path, found["size"], found["e_tag"] or "", found["last_modified"])
 
     async def pages(self, path: str) -> AsyncIterator[Sequence[Entry]]:
         """Objects below the folder ``path`` ("" is the prefix itself), at most ``PAGE`` at a time."""
@@ -128,7 +129,7 @@ class Prefix:
                         page = await stream.__anext__()
                     except StopAsyncIteration:
                         return
-            yield [Entry(found["path"], found["size"], found["e_tag"] or "") for found in page]
+            yield [Entry(found["path"], found["size"], found["e_tag"] or "", found["last_modified"]) for found in page]
 
     async def names(self, path: str) -> tuple[str, ...]:
         """Sorted last parts of the objects and folders right below the folder ``path``."""

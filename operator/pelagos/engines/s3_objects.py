@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pelagos.engines import reports
@@ -61,6 +62,14 @@ class S3Objects:
     async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
         """Put a JSON object at ``path``; a service shows it wholly or not at all."""
         await self._prefix.put(checked_path(SYSTEM, path), json.dumps(document, sort_keys=True).encode())
+
+    async def written_at(self, path: str) -> datetime | None:
+        """When something in the folder was written last; None when nothing is there."""
+        latest = None
+        async for page in self._prefix.pages(checked_path(SYSTEM, path)):
+            times = [entry.written_at for entry in page] + ([latest] if latest else [])
+            latest = max(times, default=None)
+        return latest
 
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,11 @@ from pelagos.engines.triton_local_server import SYSTEM, ServerFolder, end, stray
 from pelagos.engines.triton_local_state import Server, State
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.owned import Owned
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator
     from pathlib import Path
 
 HEALTH_TIMEOUT = 2.0
@@ -98,6 +99,21 @@ class TritonLocal:
             changed_at=self._changed_at(uid, server, found),
             pods_digest=want.pods,
         )
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """All services of this machine: each is a folder."""
+        del namespaces
+        return tuple(await asyncio.to_thread(self._all))
+
+    def _all(self) -> Iterator[Owned]:
+        for folder in sorted(self.services.iterdir()) if self.services.is_dir() else ():
+            if not _UID.fullmatch(folder.name) or not folder.is_dir():
+                continue
+            server = triton_local_state.read(folder).newest
+            want = triton_local_package.recorded(self.folder(folder.name, server).served) if server else None
+            made = server.started_at if server else datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+            name, namespace = (want.name, want.namespace) if want else (folder.name, "")
+            yield Owned(name, folder.name, namespace, made, kept=server is None)
 
     async def apply(self, want: ServiceWant) -> None:
         """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Objects(Protocol):
 
     async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
         """Put a JSON object at ``path``, in the place of what is there: wholly or, when it fails, not at all."""
+
+    async def written_at(self, path: str) -> datetime | None:
+        """When something in the folder was written last; None when nothing is there."""
 
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, NewType, Protocol
 
+from pelagos.ports.owned import Owned
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 RunName = NewType("RunName", str)
 Flow = Literal["dataset-preparation", "training"]
@@ -91,6 +92,9 @@ class Pipelines(Protocol):
 
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
         """All runs whose label ``pelagos.dev/uid`` is ``uid``, finished ones too: what must go when their resource goes."""
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """All runs of ours, whosever they are; ``namespaces``: where to look, besides where the engine looks anyway."""
 
     async def submit(self, request: RunRequest) -> PipelineRun:
         """Make the run exist, exactly once per name and attempt; returns without waiting for it."""

@@ -6,6 +6,7 @@ Others write to the registry, too. A version is ours only under our seal of what
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class ModelVersion:
     run_id: str
     aliases: tuple[str, ...]
     tags: Mapping[str, str]
+    made_at: datetime | None = None
 
 
 if TYPE_CHECKING:
@@ -75,6 +77,9 @@ class Registry(Protocol):
 
     async def owner(self, model: str, ownership: Ownership) -> str | None:
         """The namespace that the model belongs to; None when it is nobody's."""
+
+    async def owned(self) -> tuple[ModelVersion, ...]:
+        """All versions that carry the uid of any resource, whoever made them."""
 
     async def register(self, want: ModelVersionWant, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made.

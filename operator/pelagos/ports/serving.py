@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Literal, Protocol
 
+from pelagos.ports.owned import Owned
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
 
@@ -128,6 +130,9 @@ class Serving(Protocol):
 
     async def observe(self, uid: str) -> ServiceSeen | None:
         """Look at the endpoint; None when there is none."""
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """All endpoints of ours, whosever they are; ``namespaces``: where to look, besides where the engine looks anyway."""
 
     async def apply(self, want: ServiceWant) -> None:
         """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""

@@ -7,6 +7,7 @@ can be set only when the server has given the id; until then a run carries our s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -72,6 +73,7 @@ class TrackedRun:
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     artifact_uri: str
+    started_at: datetime | None = None
 
 
 class Tracking(Protocol):
@@ -86,6 +88,9 @@ class Tracking(Protocol):
 
     async def find_runs(self, uid: str) -> tuple[TrackedRun, ...]:
         """All runs tagged with ``uid``, whoever made them, the oldest first."""
+
+    async def owned(self) -> tuple[TrackedRun, ...]:
+        """All runs that carry the uid of any resource, whoever made them."""
 
     async def create_run(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
         """Make the run exist under our seal, exactly once per uid (looked up first). Runs of others are left alone."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import ForbiddenError, UnboundError
+from pelagos.ports.owned import Owned
 from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceWant
 from pelagos.reconcilers import forcing
@@ -64,6 +65,11 @@ class NoServing:
         del uid
         return None
 
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """None."""
+        del namespaces
+        return ()
+
     async def apply(self, want: ServiceWant) -> None:
         """Nothing can be served here."""
         raise UnboundError("serving", f"{want.name} cannot be served for a resource that is being deleted")
@@ -90,6 +96,11 @@ class NoPipelines:
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
         """None."""
         del uid
+        return ()
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """None."""
+        del namespaces
         return ()
 
     async def submit(self, request: RunRequest) -> PipelineRun:

@@ -118,6 +118,16 @@ def _tagged_claim(resource: Resource, run: TrackedRun) -> Claim | None:
     return Claim(resource.namespace, resource.uid, frozen.digest, run.tags.get(training_run.STORAGE_TAG, ""))
 
 
+def namespace_of_run(authority: Authority, run: TrackedRun) -> str | None:
+    """The namespace that a tracked run was made for, by our seal and its own tags; None for a run of anybody else."""
+    frozen, namespace = _frozen(run.tags), registry.namespace_in(run.tags)
+    if frozen is None or namespace is None:
+        return None
+    prefix = run.tags.get(training_run.STORAGE_TAG, "")
+    claim = Claim(namespace, run.tags.get(tracking.UID_TAG, ""), frozen.digest, prefix)
+    return namespace if authority.holds(TRACKED, claim.of(run.id), run.tags.get(tracking.SEAL_TAG)) else None
+
+
 def _frozen(tags: Mapping[str, str]) -> Frozen | None:
     try:
         inputs = json.loads(tags[training_run.INPUTS_TAG])

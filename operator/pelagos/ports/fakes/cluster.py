@@ -138,7 +138,12 @@ class ClusterFake:
         if key in self._bodies:
             raise AssertionError(f"{key} exists already")
         self._kinds[kind.kind] = kind
-        metadata = {"namespace": namespace, "name": name, "uid": f"uid-{self._serial + 1}", "generation": 1}
+        metadata = {
+            "namespace": namespace,
+            "name": name,
+            "uid": f"00000000-0000-4000-8000-{self._serial + 1:012x}",
+            "generation": 1,
+        }
         self._store(key, {"metadata": metadata, "spec": _structured(_schema(kind.spec), dict(spec))})
         return self._now(key)
 

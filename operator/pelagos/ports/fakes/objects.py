@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pelagos.ports.errors import OutageError, RejectedError
@@ -23,6 +24,8 @@ class ObjectsFake:
         self.outage = False
         self.read_only = False
         self.files: dict[str, str] = {}
+        self.written = datetime.fromtimestamp(0, UTC)
+        """All of it."""
 
     def uri(self, path: str) -> str:
         """The path below a made-up root."""
@@ -72,6 +75,11 @@ class ObjectsFake:
         if self.read_only:
             raise RejectedError("objects", f"{path} may not be written")
         self.put(path, document)
+
+    async def written_at(self, path: str) -> datetime | None:
+        """When tests say that it was written."""
+        self._answer()
+        return self.written if self._below(_checked(path)) else None
 
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from pelagos.api.meta import UID_LABEL
 from pelagos.ports.clock import Clock, SystemClock
 from pelagos.ports.errors import ForbiddenError, OutageError, RejectedError
+from pelagos.ports.owned import Owned
 from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
 
 FLOWS: tuple[Flow, ...] = ("dataset-preparation", "training")
 
@@ -37,6 +39,7 @@ class PipelinesFake:
         self.submitted = 0
         self.attempts_begun = 0
         self.runs: dict[RunName, FakeRun] = {}
+        self.made_at: dict[RunName, datetime] = {}
         self._clock = clock or SystemClock()
         self._capacity = dict(capacity or {})
 
@@ -50,6 +53,15 @@ class PipelinesFake:
         """All runs with the label."""
         self._answer()
         return tuple(known.run for known in self.runs.values() if known.request.labels.get(UID_LABEL) == uid)
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """All runs."""
+        del namespaces
+        self._answer()
+        known = (run.request for run in self.runs.values())
+        return tuple(
+            Owned(each.name, each.labels[UID_LABEL], each.namespace, self.made_at.get(each.name)) for each in known
+        )
 
     async def submit(self, request: RunRequest) -> PipelineRun:
         """Make the run exist, exactly once per name and attempt."""
@@ -115,6 +127,7 @@ class PipelinesFake:
         )
         self.runs.pop(request.name, None)  # a further attempt queues behind the runs that wait already
         self.runs[request.name] = FakeRun(request, run)
+        self.made_at[request.name] = self._clock.now()
 
     def _admit(self) -> None:
         for flow, capacity in self._capacity.items():

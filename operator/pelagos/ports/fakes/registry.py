@@ -57,6 +57,12 @@ class RegistryFake:
         """The namespace that the model belongs to."""
         return next(filter(None, map(ownership, self._model(model).versions.values())), None)
 
+    async def owned(self) -> tuple[ModelVersion, ...]:
+        """All versions with the tag."""
+        self._model("")
+        versions = (version for model in self._models.values() for version in model.versions.values())
+        return tuple(version for version in versions if version.tags.get(UID_TAG))
+
     async def register(self, want: ModelVersionWant, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
         if found := await self.find_by_uid(want.model, want.uid, ownership):

@@ -5,10 +5,12 @@ A model is loaded as soon as it is applied, unless ``automatic`` is False: then 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pelagos.ports.errors import OutageError, RejectedError, UnboundError
+from pelagos.ports.owned import Owned
 from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
@@ -60,6 +62,13 @@ class ServingFake:
             changed_at=service.changed_at,
             pods_digest=service.want.pods,
         )
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """All endpoints."""
+        del namespaces
+        self._find("")
+        wants = ((uid, service.want, service.changed_at) for uid, service in self._services.items())
+        return tuple(Owned(want.name, uid, want.namespace, at) for uid, want, at in wants)
 
     async def apply(self, want: ServiceWant) -> None:
         """Start the endpoint, change it to the want, or start it again when dead."""

@@ -43,6 +43,11 @@ class TrackingFake:
         self._answer()
         return tuple(run for run in (*self.planted(), *self.made()) if run.tags.get(UID_TAG) == uid)
 
+    async def owned(self) -> tuple[TrackedRun, ...]:
+        """All runs with the tag."""
+        self._answer()
+        return tuple(run for run in self.runs.values() if run.tags.get(UID_TAG))
+
     async def create_run(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
         """Make the run exist, exactly once per uid."""
         runs = await self.find_runs(want.uid)

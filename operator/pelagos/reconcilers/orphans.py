@@ -1,0 +1,264 @@
+"""What lies outside of Kubernetes and belongs to no resource: finds it, says what may be removed, and removes it when told.
+
+Called by ``pelagos orphans``. Things are left behind when a deletion was forced, a finalizer was taken away, a cluster was lost;
+and kept on purpose by ``deletionPolicy: Retain``, which nobody can tell from the former once the resource is gone. Whatever
+cannot be told counts as needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from pelagos.api import kinds
+from pelagos.ports.owned import Owned, uid_in
+from pelagos.ports.pipelines import RunName
+from pelagos.ports.tenants import Tenant
+from pelagos.ports.tracking import UID_TAG
+from pelagos.reconcilers import sealed_runs
+from pelagos.reconcilers.belongings import below, report_folder
+from pelagos.reconcilers.training_runs import workspace
+from pelagos.reconcilers.world import World
+
+YOUNGEST = timedelta(hours=1)
+"""What is younger may be of a resource that is just being made."""
+RECORDS = "records"
+"""Folder of sealed records of results: <namespace>/<plural>/<name>. See reconcilers.records."""
+
+
+class What(Enum):
+    """Kinds of things, in the order in which they are removed."""
+
+    RUN = "pipeline run"
+    SERVER = "model server"
+    REPORT = "report"
+    WORKSPACE = "workspace"
+    VERSION = "registered version"
+    TRACKED = "tracked run"
+    MODELS = "model packages"
+    DATASETS = "dataset versions"
+    RECORD = "record of results"
+
+
+KEPT = frozenset({What.VERSION, What.TRACKED, What.MODELS, What.DATASETS, What.RECORD})
+"""What deletionPolicy Retain keeps."""
+
+
+class State(Enum):
+    """What may become of a thing."""
+
+    ORPHANED = "orphaned"
+    RETAINED = "retained"
+    USED = "used"
+    """A resource that is there names it."""
+    YOUNG = "young"
+    UNKNOWN = "unknown"
+    """Nobody says how old it is."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One thing; ``owned`` tells whose it was, ``path`` where it lies when it lies in the store."""
+
+    what: What
+    owned: Owned
+    state: State = State.ORPHANED
+    used_by: str = ""
+    path: str = ""
+
+    @property
+    def key(self) -> tuple[What, str, str]:
+        """Names it among all."""
+        return self.what, self.owned.name, self.owned.uid
+
+
+@dataclass(frozen=True)
+class Living:
+    """The resources that are there: ``uids``, names as ``kind/namespace/name``, and all that each says, by its name."""
+
+    uids: frozenset[str]
+    texts: Mapping[str, str]
+
+    def has(self, owned: Owned, what: What) -> bool:
+        """Whether the thing belongs to one of them."""
+        return self.keeper(owned) != "" if what is What.RECORD else owned.uid in self.uids
+
+    def keeper(self, record: Owned) -> str:
+        """The resource of whose name a record is; empty when there is none."""
+        namespace, plural, name = record.name.removeprefix(f"{RECORDS}/").split("/")
+        kind = next((known.kind for known in kinds.KINDS if known.plural == plural), "")
+        found = f"{kind}/{namespace}/{name}"
+        return found if found in self.texts else ""
+
+    def user(self, owned: Owned) -> str:
+        """One that names the thing; empty when none does."""
+        return next((name for name, text in self.texts.items() if owned.uid and owned.uid in text), "")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where to look. ``namespace``: only what belongs to it; empty: whatever there is. ``known``: namespaces that there are."""
+
+    namespace: str = ""
+    known: frozenset[str] = frozenset()
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """Where engines look."""
+        return frozenset({self.namespace}) if self.namespace else self.known
+
+    def holds(self, owned: Owned) -> bool:
+        """Whether the thing is one to speak of."""
+        return not self.namespace or owned.namespace == self.namespace
+
+
+async def find(world: World, scope: Scope, living: Callable[[], Awaitable[Living]]) -> list[Thing]:
+    """All that belongs to no resource. Raises OutageError or RejectedError when anything could not be looked at.
+
+    Resources are listed last: whatever was there before belongs to one that is listed, or to none.
+    """
+    things = [thing async for thing in _all(world, scope)]
+    there = await _with_records(await living(), things, world)
+    now = world.clock.now()
+    found = [_judged(thing, there, now) for thing in things if not there.has(thing.owned, thing.what)]
+    order = list(What)
+    return sorted(found, key=lambda thing: (order.index(thing.what), thing.owned.namespace, thing.owned.name))
+
+
+def removable(things: Iterable[Thing], *, retained: bool) -> list[Thing]:
+    """What may be removed; with ``retained`` also what deletionPolicy Retain kept."""
+    states = {State.ORPHANED, State.RETAINED} if retained else {State.ORPHANED}
+    return [thing for thing in things if thing.state in states]
+
+
+async def remove(thing: Thing, world: World) -> None:
+    """Remove one thing. Raises OutageError or RejectedError."""
+    name = thing.owned.name
+    match thing.what:
+        case What.RUN:
+            await world.pipelines.cancel(RunName(name))
+            await world.pipelines.delete(RunName(name))
+        case What.SERVER:
+            await world.serving.remove(thing.owned.uid)
+        case What.VERSION:
+            model, _, version = name.rpartition("/")
+            await world.registry.delete_version(model, version)
+        case What.TRACKED:
+            await world.tracking.delete_run(name)
+        case _:
+            await world.objects.delete(thing.path)
+
+
+async def _with_records(living: Living, things: Iterable[Thing], world: World) -> Living:
+    """What records say counts as said by the resource of their name, which takes it over when its cluster was rebuilt."""
+    texts = dict(living.texts)
+    for thing in things:
+        keeper = living.keeper(thing.owned) if thing.what is What.RECORD else ""
+        if keeper:
+            for name in await world.objects.names(thing.path):
+                content = await world.objects.read_json(f"{thing.path}/{name}")
+                texts[keeper] += json.dumps(content)
+    return Living(living.uids, texts)
+
+
+def _judged(thing: Thing, living: Living, now: datetime) -> Thing:
+    kept, user = thing.what in KEPT or thing.owned.kept, living.user(thing.owned)
+    state = State.RETAINED if kept else State.ORPHANED
+    if user:
+        state = State.USED
+    elif thing.owned.made_at is None:
+        state = State.UNKNOWN
+    elif now - thing.owned.made_at < YOUNGEST:
+        state = State.YOUNG
+    return Thing(thing.what, thing.owned, state, user, thing.path)
+
+
+async def _all(world: World, scope: Scope) -> AsyncIterator[Thing]:
+    runs = {run.name: run for run in await world.pipelines.owned(scope.namespaces)}
+    for run in runs.values():
+        if scope.holds(run):
+            yield Thing(What.RUN, run)
+    for server in await world.serving.owned(scope.namespaces):
+        if scope.holds(server):
+            yield Thing(What.SERVER, server)
+    for thing in [*await _tracked(world), *await _versions(world)]:
+        if scope.holds(thing.owned):
+            yield thing
+    async for thing in _stored(world, scope, runs):
+        if scope.holds(thing.owned):
+            yield thing
+
+
+async def _tracked(world: World) -> list[Thing]:
+    """Tracked runs under our seal; those of others are none of our business."""
+    found = []
+    for run in await world.tracking.owned():
+        namespace = sealed_runs.namespace_of_run(world.authority, run)
+        if namespace is not None:
+            found.append(Thing(What.TRACKED, Owned(run.id, run.tags[UID_TAG], namespace, run.started_at)))
+    return found
+
+
+async def _versions(world: World) -> list[Thing]:
+    """Registered versions under our seal."""
+    found = []
+    for version in await world.registry.owned():
+        namespace = sealed_runs.namespace_of(world.authority, version)
+        if namespace is not None:
+            name = f"{version.model}/{version.version}"
+            found.append(Thing(What.VERSION, Owned(name, version.tags[UID_TAG], namespace, version.made_at)))
+    return found
+
+
+async def _stored(world: World, scope: Scope, runs: Mapping[str, Owned]) -> AsyncIterator[Thing]:
+    prefixes = {"": ""}  # and the one namespace that has it
+    for namespace in sorted(scope.namespaces):
+        prefix = (await world.tenants.find(namespace)).storage_prefix
+        prefixes[prefix] = "" if prefix in prefixes else namespace
+    for prefix, namespace in prefixes.items():
+        tenant = Tenant(storage_prefix=prefix)
+        async for thing in _folders(world, tenant):
+            yield thing
+        async for thing in _of_runs(world, tenant, runs, namespace):
+            yield thing
+        async for thing in _records(world, tenant):
+            yield thing
+
+
+async def _folders(world: World, tenant: Tenant) -> AsyncIterator[Thing]:
+    """Folders that are named from a namespace and a uid."""
+    for what, top in ((What.DATASETS, "datasets"), (What.MODELS, "models")):
+        for namespace in await world.objects.names(below(tenant, top)):
+            for uid in await world.objects.names(below(tenant, f"{top}/{namespace}")):
+                if uid_in(f"dataset-{uid}-{'0' * 12}") is None:
+                    continue  # No folder of ours.
+                path = below(tenant, f"{top}/{namespace}/{uid}")
+                owned = Owned(path, uid, namespace, await world.objects.written_at(path))
+                yield Thing(what, owned, path=path)
+
+
+async def _of_runs(world: World, tenant: Tenant, runs: Mapping[str, Owned], usual: str) -> AsyncIterator[Thing]:
+    """Folders that are named from a run; ``usual`` is the namespace of one that is gone."""
+    for what, top, place in ((What.REPORT, "reports", report_folder), (What.WORKSPACE, "workspaces", workspace)):
+        for name in await world.objects.names(below(tenant, top)):
+            uid = uid_in(name)
+            if uid is None:
+                continue
+            path = place(RunName(name), tenant)
+            namespace = runs[name].namespace if name in runs else usual
+            yield Thing(what, Owned(path, uid, namespace, await world.objects.written_at(path)), path=path)
+
+
+async def _records(world: World, tenant: Tenant) -> AsyncIterator[Thing]:
+    """Folders of records, which are named from the resource's own name: they outlive it, for a cluster that is restored."""
+    for namespace in await world.objects.names(below(tenant, RECORDS)):
+        for kind in await world.objects.names(below(tenant, f"{RECORDS}/{namespace}")):
+            for name in await world.objects.names(below(tenant, f"{RECORDS}/{namespace}/{kind}")):
+                path = below(tenant, f"{RECORDS}/{namespace}/{kind}/{name}")
+                owned = Owned(
+                    f"{RECORDS}/{namespace}/{kind}/{name}", "", namespace, await world.objects.written_at(path)
+                )
+                yield Thing(What.RECORD, owned, path=path)
