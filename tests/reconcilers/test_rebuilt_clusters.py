@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import simulation
 from pelagos.api import kinds, meta
 from pelagos.decisions import dataset
 from pelagos.ports.tenants import Tenant
+from pelagos.reconcilers import records
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation
 
 ACCURATE = {"metric": "test/mAP50", "minimum": "0.5"}
@@ -243,6 +245,20 @@ def test_a_record_without_the_key_that_sealed_it_counts_for_nothing(ready: Simul
     ready.run(60)
 
     assert ready.pipelines.attempts_begun > began
+
+
+def test_a_record_that_names_no_lives_is_read(ready: Simulation) -> None:
+    """As those from before records named any."""
+    began = ready.pipelines.attempts_begun
+    for path, text in list(ready.objects.files.items()):
+        if path.startswith("records/"):
+            record = {name: value for name, value in json.loads(text).items() if name not in {"lives", records.SEAL}}
+            ready.objects.put(path, {**record, records.SEAL: ready.authority.seal(records.RECORD, record)})
+
+    rebuild(ready)
+    ready.run_until(ready.all_current)
+
+    assert ready.pipelines.attempts_begun == began
 
 
 def test_a_record_of_what_is_no_longer_in_the_store_makes_it_again(ready: Simulation) -> None:

@@ -52,7 +52,7 @@ def begun(resource: Resource, key: str, former: Record | None = None) -> dict[st
 
 def lives(record: Record | None) -> tuple[str, ...]:
     """The uids of the resources that made, or found, what is on record; the last one last."""
-    return tuple(record["lives"]) if record is not None else ()
+    return tuple(record.get("lives") or ()) if record is not None else ()
 
 
 async def keep(path: str, record: Record, world: World) -> None:
