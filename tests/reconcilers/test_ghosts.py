@@ -125,3 +125,32 @@ def test_a_training_run_whose_deletion_waits_keeps_no_service_from_what_is_asked
     service = world.cluster.get(SERVICE)
     assert service is not None
     assert service.status["observedGeneration"] == service.generation
+
+
+@pytest.mark.parametrize("created_anew", [True, False])
+def test_a_standby_that_leads_deletes_nothing_of_those_that_have_a_name_now(
+    world: Simulation, created_anew: bool
+) -> None:
+    """Both have been deleted and were cleaned up after; the standby has seen the first of it, and its watch is silent."""
+    simulation.apply_samples(world, training={"deletionPolicy": "Delete"}, dataset={"deletionPolicy": "Delete"})
+    world.start()
+    world.run_until(world.all_current)
+    world.stop()
+    specs = {key: found.spec for key in (DETECTOR, FRAMES) if (found := world.cluster.get(key)) is not None}
+    for key in specs:
+        world.cluster.delete(key)
+    world.start(leading=False)
+    world.run(1)
+    world.cluster.lagging = True
+    for key, spec in specs.items():
+        world.cluster.remove(key)
+        if created_anew:
+            world.create(kinds.TRAINING_RUN if key == DETECTOR else kinds.DATASET, key.name, spec)
+    files, runs = dict(world.objects.files), dict(world.tracking.runs)
+
+    lead(world)
+
+    assert world.objects.files == files
+    assert world.tracking.runs == runs
+    assert world.ask(world.registry.find_by_version("detector", "1")) is not None
+    world.verify()

@@ -167,11 +167,18 @@ async def _confirm(resource: Resource, world: World) -> None:
     """
     referred = world.cache.referred_to(resource)
     for known in (resource, *([referred] if referred and not referred.deleting else ())):
-        found = await world.cluster.read(known.kind, known.namespace, known.name)
-        if found is None or found.uid != known.uid:
-            world.cache.remove(known.key, known.uid)
-        if found is None or found.uid != known.uid or found.deleting:
+        found = await _found(known, world)
+        if found is None or found.deleting:
             raise GoneError(known.key)
+
+
+async def _found(known: Resource, world: World) -> Resource | None:
+    """The resource as the API server has it now; None when it is gone, which is then forgotten."""
+    found = await world.cluster.read(known.kind, known.namespace, known.name)
+    if found is not None and found.uid == known.uid:
+        return found
+    world.cache.remove(known.key, known.uid)
+    return None
 
 
 async def _report(
@@ -228,6 +235,8 @@ async def _delete(reconciler: Reconciler, resource: Resource, world: World) -> P
     if meta.FINALIZER not in resource.finalizers:
         return Pass("gone", None)
     try:
+        if await _found(resource, world) is None:  # What it had may be that of another one of its name by now.
+            return Pass("gone", None)
         await forsaking.clean_up(reconciler.clean_up, resource, world)
     except UnfinishedError as error:
         await _report(reconciler, resource, _unfinished(error), world)
