@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from ultralytics.utils.metrics import ap_per_class, box_iou
 
 from pelagos_pipelines.evaluation import detection
@@ -113,6 +115,69 @@ def reference(samples: list[Sample], found: list[Detections]) -> dict[str, np.nd
     joined = [np.concatenate(parts) for parts in (right, scores, guessed, truth)]
     _, _, precision, recall, f1, ap, *_ = ap_per_class(*joined)
     return {"precision": precision, "recall": recall, "f1": f1, "map50": ap[:, 0], "map50_95": ap.mean(axis=1)}
+
+
+def cocos(samples: list[Sample], found: list[Detections]) -> Pixels:
+    """Precision as COCO's reference evaluator has it, with its own matching."""
+    boxes = [
+        (image, index, box)
+        for image, sample in enumerate(samples)
+        for index, box in zip(sample.class_ids, sample.boxes, strict=True)
+    ]
+    guesses = [
+        (image, index, box, score)
+        for image, item in enumerate(found)
+        for index, box, score in zip(item.class_ids, item.boxes, item.scores, strict=True)
+    ]
+
+    def row(number: int, image: int, index: int, box: Pixels) -> dict[str, object]:
+        x1, y1, x2, y2 = (float(value) for value in box)
+        sides = [x1, y1, x2 - x1, y2 - y1]
+        told = {"image_id": image, "category_id": int(index), "bbox": sides, "area": sides[2] * sides[3]}
+        return told | {"id": number, "iscrowd": 0}
+
+    truth, predicted = COCO(), COCO()
+    truth.dataset = {
+        "images": [{"id": image} for image in range(len(samples))],
+        "categories": [{"id": index} for index in range(CLASSES)],
+        "annotations": [row(number, *box) for number, box in enumerate(boxes, start=1)],
+    }
+    predicted.dataset = truth.dataset | {
+        "annotations": [
+            row(number, image, index, box) | {"score": float(score)}
+            for number, (image, index, box, score) in enumerate(guesses, start=1)
+        ]
+    }
+    truth.createIndex()
+    predicted.createIndex()
+    evaluator = COCOeval(truth, predicted, "bbox")
+    evaluator.params.maxDets, evaluator.params.areaRng, evaluator.params.areaRngLbl = [10_000], [[-1e10, 1e10]], ["all"]
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return np.asarray(evaluator.eval["precision"][:, :, :, 0, 0])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_average_precision_is_that_of_cocos_reference_evaluator(seed: int) -> None:
+    samples, found = make_noisy(60, seed)
+    want = cocos(samples, found)
+    got = detection.score(samples, found, CLASSES)
+    np.testing.assert_array_equal(got.curves, want[0].T)
+    np.testing.assert_array_equal(got.map50_95, want.mean(axis=(0, 1)))
+
+
+def test_a_detection_gets_the_nearest_box_that_is_left_and_of_equal_ones_the_last() -> None:
+    table = np.array([[0.9, 0.6, 0.6], [0.8, 0.6, 0.6], [0.7, 0.0, 0.6]])
+    assert detection.assign(table, np.array([0.5, 0.65])).tolist() == [[0, 2, -1], [0, -1, -1]]
+
+
+def test_all_objects_of_a_crowded_image_count() -> None:
+    corners = np.stack(np.divmod(np.arange(600), 30), axis=1) * 16.0
+    boxes = np.concatenate((corners, corners + 10), axis=1)
+    sample = Sample("crowd", Path("crowd"), np.zeros(600, int), boxes)
+    found = make_found(boxes.tolist(), np.linspace(0.9, 0.3, 600).tolist(), [0] * 600)
+    assert detection.score([sample], [found], 1).mean("map50") == pytest.approx(1)
+    assert detection.confusion([sample], [found], 1, 0.3)[0, 0] == 600
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -1,9 +1,10 @@
-"""Detection metrics: COCO's reference evaluator matches boxes; precision, recall and F1 are read off its matches.
+"""Detection metrics: boxes are matched as COCO's reference evaluator does, which computes average precision from that.
 
 Called by evaluation.report with predictions in pixels of the original images. Knows no training framework.
 
 Average precision is COCO's (Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48): the mean of 101 interpolated precisions, at
-IoU 0.50 (mAP50) and averaged over IoU 0.50 to 0.95 in steps of 0.05 (mAP50-95), with up to 300 detections an image.
+IoU 0.50 (mAP50) and averaged over IoU 0.50 to 0.95 in steps of 0.05 (mAP50-95), of all detections that are given: how many an
+image may have was decided when they were made. The evaluator's own matching takes seconds for an image of 600 objects.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import numpy as np
 from pelagos_pipelines.evaluation.truth import Sample
 from pelagos_pipelines.serving.predictor import Detections
 
-MAX_DETECTIONS = 300
 CONFIDENCES = np.linspace(0, 1, 1001)
+IOUS = np.linspace(0.5, 0.95, 10)
+"""Smallest overlaps of a match, over which mAP50-95 is averaged."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class _Matches:
-    """What the evaluator found for one class at IoU 0.50: per detection its score, whether it is right, and its IoU."""
+    """What was found of one class at IoU 0.50: per detection its score, whether it is right, and its IoU."""
 
     scores: Any
     right: Any
@@ -64,10 +66,13 @@ def score(samples: Sequence[Sample], found: Sequence[Detections], classes: int) 
 
     ``found`` must reach down to low confidences (0.001), because average precision integrates over all of them.
     """
-    evaluator = _evaluate(samples, found, classes)
-    precision = evaluator.eval["precision"][:, :, :, 0, -1]  # [IoU, recall point, class]; -1 where undefined
+    by_class = [
+        [_match_class(sample, predicted, index) for sample, predicted in zip(samples, found, strict=True)]
+        for index in range(classes)
+    ]
+    precision = _precision(by_class)  # [IoU, recall point, class]; -1 where undefined
     present = (precision > -1).any(axis=(0, 1))
-    matches = [_matches(evaluator, index, found) for index in range(classes)]
+    matches = [_joined(images) for images in by_class]
     counts = [_counts(match) for match in matches]
     f1_curves = [f1 for (_, _, f1), exists in zip(counts, present, strict=True) if exists]
     best = int(np.mean(f1_curves, axis=0).argmax()) if f1_curves else 0
@@ -108,12 +113,15 @@ def confusion(samples: Sequence[Sample], found: Sequence[Detections], classes: i
 def match(truth: Any, boxes: Any, minimum: float) -> list[tuple[int, int]]:
     """Pairs (index into ``truth`` [n, 4], index into ``boxes`` [m, 4]) by descending IoU, each box at most once."""
     overlaps = overlap(truth, boxes)
-    pairs: list[tuple[int, int]] = []
-    while overlaps.size and overlaps.max() >= minimum:
-        row, column = (int(value) for value in np.unravel_index(overlaps.argmax(), overlaps.shape))
-        pairs.append((row, column))
-        overlaps[row, :] = overlaps[:, column] = -1
-    return pairs
+    rows, columns = np.nonzero(overlaps >= minimum)
+    order = np.argsort(-overlaps[rows, columns], kind="stable")
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if row not in pairs and column not in taken:
+            pairs[row] = column
+            taken.add(column)
+    return list(pairs.items())
 
 
 def overlap(first: Any, second: Any) -> Any:
@@ -125,71 +133,84 @@ def overlap(first: Any, second: Any) -> Any:
     return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-9)
 
 
-def _evaluate(samples: Sequence[Sample], found: Sequence[Detections], classes: int) -> Any:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+def _match_class(sample: Sample, predicted: Detections, class_id: int) -> dict[str, Any] | None:
+    """What the evaluator's ``evaluateImg`` says of one class in an image, and the IoU of each match at IoU 0.50."""
+    from pycocotools import mask
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        truth = COCO()
-        truth.dataset = _coco_truth(samples, classes)
-        truth.createIndex()
-        predicted = COCO()
-        predicted.dataset = {**truth.dataset, "annotations": _coco_detections(found)}
-        predicted.createIndex()
-        evaluator = COCOeval(truth, predicted, "bbox")
-        evaluator.params.maxDets = [MAX_DETECTIONS]
-        evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
-        evaluator.evaluate()
-        evaluator.accumulate()
-    return evaluator
-
-
-def _coco_truth(samples: Sequence[Sample], classes: int) -> dict[str, Any]:
-    annotations = [
-        _annotation(image, box, class_id) | {"iscrowd": 0}
-        for image, sample in enumerate(samples)
-        for box, class_id in zip(sample.boxes, sample.class_ids, strict=True)
-    ]
-    # Ids count from 1: the evaluator takes 0 for "no match".
+    truth = sample.boxes[sample.class_ids == class_id]
+    chosen = predicted.class_ids == class_id
+    if not len(truth) and not chosen.any():
+        return None
+    scores = predicted.scores[chosen].astype(np.float64)
+    order = np.argsort(-scores, kind="stable")
+    matches, ious = np.full((len(IOUS), len(order)), -1), np.zeros(len(order))
+    if len(truth) and len(order):
+        table = mask.iou(_sides(predicted.boxes[chosen][order]), _sides(truth), [0] * len(truth))
+        matches = assign(table, IOUS)
+        ious = np.where(matches[0] >= 0, table[np.arange(len(order)), matches[0]], 0.0)
     return {
-        "images": [{"id": image} for image in range(len(samples))],
-        "categories": [{"id": index} for index in range(classes)],
-        "annotations": [{**annotation, "id": number} for number, annotation in enumerate(annotations, start=1)],
+        "dtMatches": matches + 1,  # 0 is no match
+        "dtScores": scores[order],
+        "dtIgnore": np.zeros(matches.shape, bool),
+        "gtIgnore": np.zeros(len(truth), int),
+        "ious": ious,
     }
 
 
-def _coco_detections(found: Sequence[Detections]) -> list[dict[str, Any]]:
-    rows = [
-        _annotation(image, box, class_id) | {"score": float(value)}
-        for image, predicted in enumerate(found)
-        for box, class_id, value in zip(predicted.boxes, predicted.class_ids, predicted.scores, strict=True)
-    ]
-    return [{**row, "id": number} for number, row in enumerate(rows, start=1)]
+def assign(table: Any, thresholds: Any) -> Any:
+    """Index of the true box that each detection is given, or -1, by threshold: ``[thresholds, detections]``.
+
+    Args:
+        table: IoU ``[detections by descending score, true boxes]``.
+        thresholds: smallest IoU of a match, ascending. A detection gets the box with the highest IoU that none before it got;
+            of equal ones the last, as in COCO.
+    """
+    given = np.full((len(thresholds), len(table)), -1)
+    free: Any = np.ones((len(thresholds), table.shape[1]), bool)
+    near = table >= thresholds[0]
+    for row in np.flatnonzero(near.any(axis=1)):
+        candidates = np.flatnonzero(near[row])[::-1]
+        values = table[row, candidates]
+        allowed = free[:, candidates] & (values[None] >= thresholds[:, None])
+        best = np.where(allowed, values[None], -1.0).argmax(axis=1)
+        chosen = np.flatnonzero(allowed.any(axis=1))
+        given[chosen, row] = candidates[best[chosen]]
+        free[chosen, given[chosen, row]] = False
+    return given
 
 
-def _annotation(image: int, box: Any, class_id: int) -> dict[str, Any]:
-    x1, y1, x2, y2 = (float(value) for value in box)
-    size = [x1, y1, x2 - x1, y2 - y1]
-    return {"image_id": image, "category_id": int(class_id), "bbox": size, "area": size[2] * size[3]}
+def _sides(boxes: Any) -> Any:
+    """Corners as left, top, width and height."""
+    corners = np.asarray(boxes, np.float64)
+    return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
 
 
-def _matches(evaluator: Any, class_id: int, found: Sequence[Detections]) -> _Matches:
-    scores: list[float] = []
-    right: list[bool] = []
-    ious: list[float] = []
-    boxes = 0
-    for image in range(len(found)):
-        result = evaluator.evalImgs[class_id * len(found) + image]
-        if result is None:  # neither truth nor detections of this class
-            continue
-        boxes += len(result["gtIds"])
-        matched = np.asarray(result["dtMatches"][0], np.int64)
-        scores.extend(result["dtScores"])
-        right.extend(matched > 0)
-        table = np.asarray(evaluator.ious[image, class_id])  # [detection by score, truth in the order of annotations]
-        order = {annotation["id"]: column for column, annotation in enumerate(evaluator._gts[image, class_id])}
-        ious.extend(table[row, order[truth]] if truth > 0 else 0.0 for row, truth in enumerate(matched))
-    return _Matches(np.array(scores), np.array(right, bool), np.array(ious), boxes)
+def _precision(by_class: Sequence[Sequence[dict[str, Any] | None]]) -> Any:
+    """The evaluator's ``[IoU, recall point, class]``."""
+    from pycocotools.cocoeval import COCOeval
+
+    evaluator = COCOeval(iouType="bbox")
+    evaluator.evalImgs = [image for images in by_class for image in images]
+    parameters = evaluator.params
+    parameters.imgIds, parameters.catIds = list(range(len(by_class[0]))), list(range(len(by_class)))
+    parameters.areaRng, parameters.areaRngLbl = [[0, 1e10]], ["all"]
+    parameters.maxDets = [max((len(image["dtScores"]) for image in evaluator.evalImgs if image), default=1)]
+    evaluator._paramsEval = parameters
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        evaluator.accumulate()
+    return evaluator.eval["precision"][:, :, :, 0, -1]
+
+
+def _joined(images: Sequence[dict[str, Any] | None]) -> _Matches:
+    known = [image for image in images if image is not None]
+    if not known:
+        return _Matches(np.zeros(0), np.zeros(0, bool), np.zeros(0), 0)
+    return _Matches(
+        scores=np.concatenate([image["dtScores"] for image in known]),
+        right=np.concatenate([image["dtMatches"][0] > 0 for image in known]),
+        iou=np.concatenate([image["ious"] for image in known]),
+        boxes=sum(len(image["gtIgnore"]) for image in known),
+    )
 
 
 def _counts(matches: _Matches) -> tuple[Any, Any, Any]:
