@@ -229,6 +229,15 @@ class Resources(Strict):
     cpu: Annotated[int, Field(ge=1)] = 2
 
 
+class Evaluation(Strict):
+    """How models are measured, on the validation split while they are trained and on the test split, and then served.
+
+    At most ``max_detections`` boxes are reported of one image. No more than 30 000 candidates of one are ever looked at.
+    """
+
+    max_detections: Annotated[int, Field(ge=1, le=30_000, alias="maxDetections")] = 3_000
+
+
 class TrainingRequest(Strict):
     """The frozen inputs of one training run."""
 
@@ -239,6 +248,7 @@ class TrainingRequest(Strict):
     early_stopping: Annotated[EarlyStopping | None, Field(alias="earlyStopping")] = None
     seed: int = 0
     resources: Resources = Resources()
+    evaluation: Evaluation = Evaluation()
 
 
 class Parity(Strict):
@@ -327,11 +337,16 @@ class Reason(StrEnum):
 
 
 class Failure(Strict):
-    """A refusal in words for the person who wrote the YAML: names the field, the value, what is allowed and the next step."""
+    """A refusal in words for the person who wrote the YAML: names the field, the value, what is allowed and the next step.
+
+    ``metrics`` and ``warnings`` are those of a training that was evaluated before: what was measured stays true.
+    """
 
     reason: Reason
     message: str
     field: str | None = None
+    metrics: dict[str, float | None] | None = None
+    warnings: list[str] = []
 
 
 class RefusedError(Exception):

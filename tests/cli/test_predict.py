@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from model_packages import environments, make_want, packages
@@ -88,6 +89,14 @@ def test_detections_are_shown_as_a_table(api: ApiServer, served: dict[str, str],
     assert lines[2] == ["Ceratium", "0.902", "16.0", "0.0", "32.0", "16.0"]
     assert lines[3] == ["Größe", '"x"', "0.780", "0.0", "32.0", "16.0", "48.0"]
     assert len(lines) == 6
+
+
+def test_an_answer_that_leaves_some_out_says_so() -> None:
+    content = {"task": "Detection", "width": 64, "height": 48, "cut": True, "detections": []}
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(predict.table(predict.Prediction("frames", "m", Path("crowd.png"), content, 0.01)))
+    assert "0 detections (the best; there are more: raise spec.maxDetections), 10 ms" in shown.get()
 
 
 def test_probabilities_are_shown_as_a_table(api: ApiServer, served: dict[str, str], image: Path) -> None:

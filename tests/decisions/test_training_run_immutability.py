@@ -21,6 +21,7 @@ from pelagos.ports.pipelines import RunState
         ({"seeds": [1]}, "spec.seeds", "[0]", "[1]"),
         ({"tracking": {"experiment": "mine"}}, "spec.tracking.experiment", "nothing", "'mine'"),
         ({"hyperparameters": {"imageSize": 320}}, "spec.hyperparameters.imageSize", "nothing", "320"),
+        ({"evaluation": {"maxDetections": 300}}, "spec.evaluation.maxDetections", "3000", "300"),
     ],
 )
 def test_a_changed_field_is_refused_with_both_values(

@@ -97,6 +97,49 @@ def test_a_refused_training_has_failed() -> None:
     assert builders.conditions(training_run.decide(seen))["Succeeded"] == ("Refused", "DiskFull")
 
 
+def test_what_was_measured_stays_when_a_later_step_refuses() -> None:
+    failure = {
+        "reason": "ParityFailed",
+        "message": "it differs",
+        "metrics": {"test/mAP50": 0.97, "test/mAP50/copepod": 0.97, "test/IoU": None},
+        "warnings": ["3 of 10 images of the split test show more than 300 objects"],
+    }
+    seen = builders.make_training_observed(
+        frozen=builders.frozen_inputs(),
+        tracked=make_tracked(),
+        run=make_run(RunState.FAILED),
+        report=Report(failure=failure),
+    )
+
+    decision = training_run.decide(seen)
+
+    assert builders.conditions(decision)["Evaluated"] == ("Refused", "ParityFailed")
+    assert decision.status["metrics"] == {"test/mAP50": "0.9700"}
+    assert decision.status["headline"] == "mAP50 0.970"
+    assert decision.status["warnings"] == failure["warnings"]
+    assert not {"model", "gates"} & decision.status.keys()
+
+
+def test_a_refusal_before_the_evaluation_tells_no_figures() -> None:
+    seen = builders.make_training_observed(
+        frozen=builders.frozen_inputs(),
+        tracked=make_tracked(),
+        run=make_run(RunState.FAILED),
+        report=Report(failure={"reason": "OutOfMemory", "message": "no memory", "metrics": None, "warnings": []}),
+    )
+
+    assert not {"metrics", "headline", "warnings"} & training_run.decide(seen).status.keys()
+
+
+def test_warnings_of_the_evaluation_are_published() -> None:
+    told = builders.training_result() | {"warnings": ["images are crowded"]}
+
+    assert training_run.decide(builders.trained(report=Report(result=told))).status["warnings"] == [
+        "images are crowded"
+    ]
+    assert training_run.decide(builders.trained()).status["warnings"] is None
+
+
 def test_when_it_started_and_ended_is_published() -> None:
     status = training_run.decide(builders.trained()).status
 

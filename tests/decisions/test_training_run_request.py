@@ -46,6 +46,7 @@ def test_every_field_of_spec_that_trains_arrives() -> None:
             earlyStopping={"patience": 5},
             seeds=[7],
             resources={"cpu": 3},
+            evaluation={"maxDetections": 900},
         )
     )
 
@@ -54,6 +55,7 @@ def test_every_field_of_spec_that_trains_arrives() -> None:
     assert (request.hyperparameters.epochs, request.hyperparameters.image_size) == (10, 320)
     assert (request.hyperparameters.learning_rate, request.hyperparameters.optimizer) == ("1e-3", "SGD")
     assert request.hyperparameters.mosaic
+    assert request.evaluation.max_detections == 900
     assert request.early_stopping == contract.EarlyStopping(patience=5)
     assert (request.seed, request.resources.cpu, request.task) == (7, 3, contract.Task.DETECTION)
 
@@ -173,6 +175,13 @@ def test_the_key_depends_on_inputs_and_version_only() -> None:
     judged_otherwise = builders.frozen_inputs(gates=[], register=None, deadline="1h")
     other_seed = builders.frozen_inputs(seeds=[1])
     other_version = training_run.Frozen(usual.inputs, dataset_version(builders.OTHER_VERSION))
+    other_limit = builders.frozen_inputs(evaluation={"maxDetections": 300})
 
     assert judged_otherwise.digest == usual.digest
-    assert len({usual.digest, other_seed.digest, other_version.digest}) == 3
+    assert len({usual.digest, other_seed.digest, other_version.digest, other_limit.digest}) == 4
+
+
+def test_the_usual_evaluation_is_asked_for_and_leaves_the_key_as_it_was_before_there_was_another() -> None:
+    assert parsed(submitted()).evaluation == contract.Evaluation()
+    assert builders.frozen_inputs(evaluation={"maxDetections": 3000}).digest == builders.frozen_inputs().digest
+    assert builders.frozen_inputs().digest == "sha256:ae8f273b4b23d58ccaf23e6ca4a3bc8d81a9ed8a495053ad833af66729d656b4"

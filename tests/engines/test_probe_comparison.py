@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,6 +85,19 @@ def test_a_higher_threshold_of_the_service_hides_detections_rightly() -> None:
 def test_a_lower_threshold_of_the_service_shows_more_rightly() -> None:
     answer = detections(*KNOWN["detections"], detection(0.15, 300))
     assert compare(KNOWN, answer, PACKAGE, want(confidence="0.1")) is None
+
+
+def test_a_lower_number_of_detections_leaves_out_the_doubtful_ones_rightly() -> None:
+    two = KNOWN | {"detections": KNOWN["detections"][:2], "cut": True}
+    assert compare(KNOWN, two, PACKAGE, replace(want(), max_detections=2)) is None
+    assert "missing" in (compare(KNOWN, two, PACKAGE, want()) or "")
+
+
+def test_of_thousands_of_detections_the_best_are_compared() -> None:
+    crowd = [detection(0.95 - index / 5_000, 20.0 * index) for index in range(3000)]
+    assert compare(detections(*crowd), detections(*crowd), PACKAGE, want(iou="0.5")) is None
+    other = detections(detection(0.95, -500), *crowd)
+    assert "not expected" in (compare(detections(*crowd), other, PACKAGE, want()) or "")
 
 
 def test_another_iou_of_the_service_merges_more_or_less_rightly() -> None:

@@ -87,7 +87,7 @@ def make_want(**changes: Any) -> ServiceWant:
 
 def test_a_service_sets_name_batching_instances_and_thresholds() -> None:
     thresholds = {"confidence": 0.25, "iou": 0.7, "maxDetections": 200}
-    assert triton_config.for_service(described(thresholds=thresholds), make_want()) == {
+    assert triton_config.for_service(described(thresholds=thresholds), make_want(max_detections=900)) == {
         "name": "plankton",
         "backend": "python",
         "max_batch_size": 2,
@@ -99,6 +99,7 @@ def test_a_service_sets_name_batching_instances_and_thresholds() -> None:
             {"name": "boxes", "data_type": "TYPE_FP32", "dims": [-1, 4]},
             {"name": "scores", "data_type": "TYPE_FP32", "dims": [-1]},
             {"name": "class_ids", "data_type": "TYPE_INT32", "dims": [-1]},
+            {"name": "cut", "data_type": "TYPE_BOOL", "dims": [1]},
         ],
         "dynamic_batching": {"max_queue_delay_microseconds": 5000},
         "instance_group": [{"kind": "KIND_CPU", "count": 3}],
@@ -106,7 +107,7 @@ def test_a_service_sets_name_batching_instances_and_thresholds() -> None:
             "confidence": {"string_value": "0.4"},
             "iou": {"string_value": "0.5"},
             "intra_op_threads": {"string_value": "2"},
-            "max_detections": {"string_value": "200"},
+            "max_detections": {"string_value": "900"},
             "manifest_sha256": {"string_value": "12ab"},
         },
     }
@@ -120,6 +121,11 @@ def test_a_classifier_tells_the_probability_of_each_class() -> None:
         ("error", [1]),
         ("probabilities", [2]),
     ]
+
+
+def test_a_classifier_is_configured_as_by_earlier_releases() -> None:
+    made = triton_config.for_service(described(task="Classification"), make_want())
+    assert made["parameters"]["max_detections"] == {"string_value": "300"}, "an upgrade replaces no server for nothing"
 
 
 def test_a_service_with_gpus_has_its_instances_on_each_of_them() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.export import parity
-from pelagos_pipelines.serving.predictor import Classification, Detections, Prediction
+from pelagos_pipelines.serving.predictor import Classification, Detections, Floats, Prediction
 
 
 def make_detections(boxes: list[list[float]], scores: list[float], class_ids: list[int]) -> Detections:
@@ -63,6 +63,44 @@ def test_probabilities_are_compared() -> None:
     )
     assert parity.compare([first], [near], 0.25).scores == pytest.approx(0.005, abs=1e-6)
     assert "scores by up to 0.1000" in refusal(first, far)
+
+
+RAW = np.array([[10.0, 20.0], [10, 20], [5, 6], [5, 6], [0.0014, 0.00141], [0.00139, 0.0014]], np.float32)
+SHAKEN = RAW * np.float32(1.001)
+
+
+def outputs_refusal(exported: Floats, trained: Floats = RAW) -> str:
+    with pytest.raises(RefusedError) as caught:
+        parity.compare_outputs(
+            [trained], [exported], [exported * np.float32(1.001)], task="Detection", labels=["a", "b"]
+        )
+    assert caught.value.failure.reason is Reason.PARITY_FAILED
+    return caught.value.failure.message
+
+
+def test_scores_that_tie_are_no_difference_when_the_networks_give_the_same() -> None:
+    """Suppression would keep other boxes of scores that differ in the last digit; nobody asks it."""
+    exported = RAW + np.float32(1e-8)
+    got = parity.compare_outputs([RAW, RAW], [exported, RAW], [SHAKEN, SHAKEN], task="Detection", labels=["a", "b"])
+    assert got.images == 2
+    assert got.boxes < 1e-5
+    assert got.scores < 1e-7
+
+
+def test_small_scores_of_other_classes_fail() -> None:
+    assert "class 'a' differs by" in outputs_refusal(RAW[[0, 1, 2, 3, 5, 4]])
+
+
+def test_other_boxes_and_other_shapes_fail() -> None:
+    assert "x of the boxes differs by 0.5" in outputs_refusal(RAW + np.array([[0.5]] + [[0]] * 5, np.float32))
+    assert "shape (6, 1) instead of (6, 2)" in outputs_refusal(RAW[:, :1])
+    assert "differs by nan" in outputs_refusal(RAW * np.float32("nan"))
+
+
+def test_other_classes_fail() -> None:
+    parity.require_labels(("a", "b"), ("a", "b"))
+    with pytest.raises(RefusedError, match="its classes are b, a instead of a, b"):
+        parity.require_labels(("a", "b"), ("b", "a"))
 
 
 def test_another_kind_of_answer_fails() -> None:

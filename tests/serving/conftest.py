@@ -53,8 +53,8 @@ class Server:
             f"/v2/repository/models/{name}/load", json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
         )
 
-    def infer(self, name: str, images: Sequence[bytes]) -> dict[str, Any]:
-        """One request with ``images`` as its batch; arrays by output name."""
+    def infer(self, name: str, images: Sequence[bytes], *, raw: bool = False) -> dict[str, Any]:
+        """One request with ``images`` as its batch; arrays by output name. ``raw`` asks for what the network gave as well."""
         blob = b"".join(struct.pack("<I", len(image)) + image for image in images)
         tensor = {
             "name": "image",
@@ -62,16 +62,21 @@ class Server:
             "datatype": "BYTES",
             "parameters": {"binary_data_size": len(blob)},
         }
-        header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": False}}).encode()
+        header = json.dumps(
+            {"inputs": [tensor], "parameters": {"binary_data_output": False} | ({"raw": True} if raw else {})}
+        ).encode()
         answer = self._post(f"/v2/models/{name}/infer", header + blob, len(header))
         return {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in answer["outputs"]}
 
     def refused(self, name: str) -> float:
         """How many images of a model were refused, by Triton's own metrics."""
+        return self.counted("pelagos_refused_images_total", name)
+
+    def counted(self, metric: str, name: str) -> float:
+        """What a counter of ours says of a model."""
         with urllib.request.urlopen(self.metrics, timeout=60) as answer:
             lines = answer.read().decode().splitlines()
-        start = "pelagos_refused_images_total{"
-        found = [line for line in lines if line.startswith(start) and f'model="{name}"' in line]
+        found = [line for line in lines if line.startswith(f"{metric}{{") and f'model="{name}"' in line]
         return sum(float(line.rpartition(" ")[2]) for line in found)
 
     def _post(self, path: str, body: bytes, header: int | None = None) -> Any:

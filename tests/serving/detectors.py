@@ -25,8 +25,11 @@ def make_image(width: int, height: int, seed: int) -> Pixels:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def make_checkpoint(path: Path, labels: tuple[str, ...] = LABELS) -> Path:
-    """YOLOv8n with random weights, scaled so that its scores spread over the whole of [0, 1]."""
+def make_checkpoint(path: Path, labels: tuple[str, ...] = LABELS, mean: float = -2.0, deviation: float = 1.5) -> Path:
+    """YOLOv8n with random weights, scaled so that its scores spread over the whole of [0, 1].
+
+    With a lower ``mean`` of their logits, and a lower ``deviation``, it is sure of nothing, as after an epoch of training.
+    """
     torch.manual_seed(0)
     model = DetectionModel("yolov8n.yaml", nc=len(labels), verbose=False)
     model.names = dict(enumerate(labels))
@@ -44,7 +47,7 @@ def make_checkpoint(path: Path, labels: tuple[str, ...] = LABELS) -> Path:
         # The sides of a box are distributions over 16 distances: prefer short ones, or all boxes would exceed the image.
         branch[-1].bias.data -= 2.0 * torch.arange(16).repeat(4)
     for branch in head.cv3:
-        scale_outputs(model, branch[-1], batches, mean=-2.0, deviation=1.5)
+        scale_outputs(model, branch[-1], batches, mean=mean, deviation=deviation)
     torch.save({"epoch": -1, "model": model, "train_args": {"imgsz": SIZE, "task": "detect"}}, path)
     return path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torchvision
 from ultralytics.utils import nms, ops
 
 from pelagos_pipelines.serving import geometry, predictor
@@ -22,7 +23,7 @@ def make_raw(seed: int, classes: int, anchors: int = 400) -> predictor.Floats:
 
 @pytest.mark.parametrize("confidence", [0.001, 0.25, 0.9])
 @pytest.mark.parametrize("classes", [1, 3, 40])
-@pytest.mark.parametrize("limit", [5, 300])
+@pytest.mark.parametrize("limit", [5, 300, 3000])
 def test_detections_are_those_of_ultralytics(classes: int, confidence: float, limit: int) -> None:
     raw = make_raw(classes + limit, classes)
     at = geometry.fit(*ORIGINAL, 192, 32)
@@ -32,6 +33,41 @@ def test_detections_are_those_of_ultralytics(classes: int, confidence: float, li
     assert got.class_ids.tolist() == want[:, 5].int().tolist()
     np.testing.assert_allclose(got.scores, want[:, 4].numpy())
     np.testing.assert_allclose(got.boxes, boxes.numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize("iou", [0.0, 0.3, 0.7, 1.0])
+def test_boxes_of_all_sizes_are_suppressed_as_torchvision_does(iou: float) -> None:
+    generator = np.random.default_rng(3)
+    for largest in (12, 60, 600):
+        centres, sizes = generator.uniform(0, 640, (2000, 2)), generator.uniform(0, largest, (2000, 2))
+        boxes = np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1).astype(np.float32)
+        scores = generator.uniform(0, 1, 2000).astype(np.float32)
+        want = torchvision.ops.nms(torch.from_numpy(boxes), torch.from_numpy(scores), iou).tolist()
+        assert predictor.suppress(boxes, scores, iou, 3000)[0].tolist() == want
+        limit = len(want) // 2
+        kept, more = predictor.suppress(boxes, scores, iou, limit)
+        assert (kept.tolist(), more) == (want[:limit], True)
+
+
+def make_crowd(objects: int) -> predictor.Floats:
+    """One sure box for each of so many objects in a grid, and nothing else."""
+    centres = np.stack(np.divmod(np.arange(objects), 40)).astype(np.float32) * 12 + 8
+    return np.concatenate((centres, np.full((2, objects), 8), np.linspace(0.9, 0.3, objects)[None])).astype(np.float32)
+
+
+@pytest.mark.parametrize(("limit", "cut"), [(300, True), (599, True), (600, False), (3000, False)])
+def test_an_answer_that_leaves_some_out_says_so(limit: int, cut: bool) -> None:
+    at = geometry.fit(640, 640, 640, 32)
+    found = predictor.detections(make_crowd(600), at, (640, 640), predictor.Thresholds(max_detections=limit))
+    assert (len(found.scores), found.cut) == (min(limit, 600), cut)
+    assert predictor.render(found, ["copepod"])["cut"] is cut
+
+
+def test_candidates_that_are_not_looked_at_are_said_to_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "MAX_CANDIDATES", 500)
+    at = geometry.fit(640, 640, 640, 32)
+    found = predictor.detections(make_crowd(600), at, (640, 640), predictor.Thresholds())
+    assert (len(found.scores), found.cut) == (500, True)
 
 
 def test_nothing_above_the_threshold_gives_empty_detections() -> None:

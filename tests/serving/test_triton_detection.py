@@ -205,6 +205,18 @@ def test_thresholds_are_parameters_of_the_model(triton: Server, packaged: Path) 
     assert (answer["scores"][0, :count] > 0.5).all()
 
 
+def test_an_answer_that_is_cut_says_so_and_is_counted(served: Server, triton: Server, packaged: Path) -> None:
+    triton.load(packaged, "cutting", max_detections="3")
+    data = png(make_image(130, 100, 0))
+    answer = triton.infer("cutting", [data, data])
+    assert answer["count"].tolist() == [[3], [3]]
+    assert answer["cut"].tolist() == [[True], [True]]
+    assert json.loads(answer["prediction"][0, 0])["cut"] is True
+    assert served.infer("detector", [data])["cut"].tolist() == [[False]]
+    assert triton.counted("pelagos_cut_answers_total", "cutting") == 2
+    assert triton.counted("pelagos_cut_answers_total", "detector") == 0
+
+
 def test_nothing_found_is_an_answer(triton: Server, packaged: Path) -> None:
     triton.load(packaged, "never", confidence="1.0")
     answer = triton.infer("never", [png(make_image(64, 64, 0))])

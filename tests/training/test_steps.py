@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from mlflow_servers import MlflowServer
 from pelagos_pipelines.contract import Reason, RefusedError, TrainingResult
+from pelagos_pipelines.export import parity
 from pelagos_pipelines.serving import images, predictor
 from pelagos_pipelines.tasks.evaluate import evaluate
 from pelagos_pipelines.tasks.export import export
@@ -40,8 +41,8 @@ class Place:
     def result(self) -> TrainingResult:
         return TrainingResult.model_validate_json((self.folder / "report" / "result.json").read_text())
 
-    def failure(self) -> dict[str, str]:
-        failure: dict[str, str] = json.loads((self.folder / "report" / "failure.json").read_text())
+    def failure(self) -> dict[str, Any]:
+        failure: dict[str, Any] = json.loads((self.folder / "report" / "failure.json").read_text())
         return failure
 
 
@@ -75,6 +76,8 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     assert described["onnxSha256"] == result.model.onnx_sha256
     assert hashlib.sha256((package / "package.json").read_bytes()).hexdigest() == package.name
     assert result.model.manifest_sha256 == package.name
+    assert described["thresholds"]["maxDetections"] == 3000
+    assert described["probe"]["labels"] == result.model.labels
     assert described["dataset"] == {"name": "shapes", "version": versions[architecture][1]}
     for name, digest in described["files"].items():
         assert hashlib.sha256((package / name).read_bytes()).hexdigest() == digest
@@ -84,6 +87,7 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     assert predictor.render(answer, result.model.labels).keys() == known.keys()
 
     run = client.get_run(place.run)
+    refuse_an_export(parameters, place)
     headline = "test/mAP50" if architecture == "yolov8n" else "test/accuracy"
     assert {headline, "test/F1", "test/precision", "test/recall"} <= result.metrics.keys()
     told = {name: value for name, value in result.metrics.items() if name.startswith("test/") and value is not None}
@@ -132,6 +136,22 @@ def test_a_classifier_takes_a_batch_of_one_for_two(tmp_path: Path) -> None:
     measured = json.loads((tmp_path / "workspace" / "evaluation.json").read_text())
     assert measured["metrics"]["test/recall/square"] is None
     assert measured["warnings"] == ["1 of 2 classes have no annotation in the test split, and no metrics: square"]
+
+
+def refuse_an_export(parameters: tuple[str, str, str, str, str, str, str], place: Place) -> None:
+    """An export that goes wrong after all of this leaves the figures of the evaluation, and the reason."""
+    result, path = place.result(), place.folder / "report" / "result.json"
+    path.rename(path.with_suffix(".kept"))
+    right = parity.require_labels
+    try:
+        parity.require_labels = lambda trained, exported: right(trained, exported[::-1])
+        with pytest.raises(RefusedError, match="its classes are square, disc instead of disc, square"):
+            export(*parameters)
+    finally:
+        parity.require_labels = right
+    failure = place.failure()
+    assert (failure["reason"], failure["metrics"]) == (Reason.PARITY_FAILED, result.metrics)
+    path.with_suffix(".kept").rename(path)
 
 
 def test_an_untrusted_checkpoint_is_reported_and_not_executed(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ultralytics.data.build import build_dataloader
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import nms
 
 from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest
 from pelagos_pipelines.evaluation import truth
@@ -54,6 +55,37 @@ def test_an_epoch_leaves_history_a_checkpoint_and_predictions(trained: tuple[Job
     (found,) = yolov8.FAMILY.predict(job.best, [image], Thresholds(confidence=0.0001))
     assert isinstance(found, Detections)
     assert (found.width, found.height) == (96, 72)
+
+
+def test_validation_reports_as_many_detections_as_the_request_says(tmp_path: Path, version: tuple[str, str]) -> None:
+    """Whatever the data hold: ultralytics itself would take 300 for no choice, and raise it."""
+    seen = []
+    request = make_request("yolov8n", *version, evaluation={"maxDetections": 2})
+    job, _ = make_job(tmp_path, request)
+    journal = Journal(tmp_path / "history.json", Tracker("", ""))
+    trainer = yolov8_trainer.Trainer(yolov8._arguments(job), job, journal, None, None)
+    trainer.add_callback("on_val_end", lambda validator: seen.append(validator.args.max_det))
+    trainer.add_callback("on_val_batch_end", lambda validator: seen.append(validator.args.max_det))
+    trainer.train()
+    assert set(seen) == {2}
+
+
+def test_slow_suppression_leaves_out_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10**6, 100))
+    monkeypatch.setattr("ultralytics.utils.nms.time.time", lambda: next(clock))
+    raw = torch.zeros(3, 5, 4)
+    raw[:, 2:4], raw[:, 4] = 10, 0.9
+    assert [len(found) for found in nms.non_max_suppression(raw, 0.25, 0.7)] == [1, 1, 1]
+
+
+def test_a_prediction_that_leaves_some_out_says_so(trained: tuple[Job, Journal]) -> None:
+    image = trained[0].truth.samples("test")[0].pixels()
+    (all_,) = yolov8.FAMILY.predict(trained[0].best, [image], Thresholds(confidence=0.0001))
+    assert isinstance(all_, Detections)
+    for limit, cut in ((len(all_.scores), False), (len(all_.scores) - 1, True)):
+        (found,) = yolov8.FAMILY.predict(trained[0].best, [image], Thresholds(confidence=0.0001, max_detections=limit))
+        assert isinstance(found, Detections)
+        assert (len(found.scores), found.cut) == (limit, cut)
 
 
 def test_mosaic_is_closed_before_the_end(tmp_path: Path, version: tuple[str, str]) -> None:

@@ -44,6 +44,12 @@ LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+MAX_DETECTIONS = 3_000
+"""Of one image, in evaluations and of services alike, where spec says nothing else. The data plane has the same default."""
+MOST_DETECTIONS = 30_000
+"""As many boxes of one image are looked at, the best ones, by our predictor and by ultralytics."""
+
+
 class ApiModel(BaseModel):
     """Base of everything below spec and status: camelCase in YAML, unknown fields refused."""
 

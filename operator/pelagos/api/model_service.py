@@ -6,7 +6,19 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pelagos.api.meta import ApiModel, BaseSpec, BaseStatus, Column, Decimal, Duration, GpuPlacementSpec, Name, Rule
+from pelagos.api.meta import (
+    MAX_DETECTIONS,
+    MOST_DETECTIONS,
+    ApiModel,
+    BaseSpec,
+    BaseStatus,
+    Column,
+    Decimal,
+    Duration,
+    GpuPlacementSpec,
+    Name,
+    Rule,
+)
 
 
 class TrainingRunRef(ApiModel):
@@ -162,6 +174,15 @@ class ModelServiceSpec(BaseSpec):
     resources: Annotated[ServiceResources, Field(description="What one instance asks for.")] = ServiceResources()
     scaling: Annotated[ScalingSpec, Field(description="Replicas on a cluster.")] = ScalingSpec()
     thresholds: Annotated[Thresholds, Field(description="What counts as a detection.")] = Thresholds()
+    max_detections: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MOST_DETECTIONS,
+            description="Most detections that are reported of one image, the best ones; an answer that leaves some out says so. "
+            "Nothing is inherited from the training, whose spec.evaluation.maxDetections has the same default.",
+        ),
+    ] = MAX_DETECTIONS
 
 
 class ServedModel(ApiModel):

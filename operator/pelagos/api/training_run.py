@@ -8,6 +8,8 @@ from pydantic import Field
 
 from pelagos.api.dataset import PipelineRunStatus
 from pelagos.api.meta import (
+    MAX_DETECTIONS,
+    MOST_DETECTIONS,
     ApiModel,
     BaseSpec,
     BaseStatus,
@@ -23,7 +25,7 @@ from pelagos.api.meta import (
     stays_below_root,
 )
 
-FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "tracking")
+FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "tracking", "evaluation")
 """Fields of spec that decide the outcome: they cannot change once the resource exists."""
 
 DETECTORS = frozenset({"yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"})
@@ -107,6 +109,20 @@ class TrackingSpec(ApiModel):
     ] = None
 
 
+class Evaluation(ApiModel):
+    """How the model is measured."""
+
+    max_detections: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MOST_DETECTIONS,
+            description="Most detections of one image, the best ones: on the validation split, on the test split, and in the "
+            "model package. Of images with more objects status.warnings tells.",
+        ),
+    ] = MAX_DETECTIONS
+
+
 class Gate(ApiModel):
     """A condition on a metric of the test split."""
 
@@ -184,6 +200,7 @@ class TrainingRunSpec(BaseSpec):
     ] = Resources()
     deadline: Annotated[Duration, Field(description="The run is ended when it takes longer.")] = "24h"
     tracking: Annotated[TrackingSpec, Field(description="Where the run is tracked.")] = TrackingSpec()
+    evaluation: Annotated[Evaluation, Field(description="How the model is measured.")] = Evaluation()
     gates: Annotated[list[Gate], Field(max_length=32, description="All must pass for Ready and for registration.")] = []
     register_: Annotated[
         Register | None,
@@ -265,7 +282,10 @@ class TrainingRunStatus(BaseStatus):
     progress: Annotated[Progress | None, Field(description="How far the training is.")] = None
     metrics: Annotated[
         dict[str, str] | None,
-        Field(description="Figures on the test split; one that it says nothing about is absent."),
+        Field(
+            description="Figures on the test split, also of a run that failed after its evaluation; one that it says nothing "
+            "about is absent."
+        ),
     ] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of the figures.")] = None
     gates: Annotated[list[GateStatus] | None, Field(description="Outcome of the gates.")] = None

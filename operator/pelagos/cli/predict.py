@@ -183,7 +183,8 @@ def _heading(prediction: Prediction) -> Text:
     found = ""
     if content["task"] == "Detection":
         count = len(content["detections"])
-        found = f"{count} detection{'' if count == 1 else 's'}, "
+        more = " (the best; there are more: raise spec.maxDetections)" if content.get("cut") else ""
+        found = f"{count} detection{'' if count == 1 else 's'}{more}, "
     return Text(
         f"{prediction.image.name} ({size}): {found}{prediction.latency * 1000:.0f} ms from {prediction.service}"
     )

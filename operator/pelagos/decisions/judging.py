@@ -29,6 +29,23 @@ def figure(value: float) -> str:
     return f"{value:.4f}"
 
 
+def metrics(report: Mapping[str, Any]) -> Mapping[str, float]:
+    """The figures of a result, or of a failure after the evaluation.
+
+    JSON has no NaN: the data plane writes null for a figure that could not be computed.
+    """
+    return {name: value for name, value in (report.get("metrics") or {}).items() if value is not None}
+
+
+def figures(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What status says of them; nothing when nothing was measured."""
+    known = metrics(report)
+    if not known:
+        return {}
+    told = {name: figure(value) for name, value in known.items() if name.count("/") == 1}
+    return {"metrics": told, "headline": headline(known), "warnings": report.get("warnings") or None}
+
+
 def headline(metrics: Mapping[str, float]) -> str:
     """The one figure that a table has room for."""
     for name in HEADLINES:

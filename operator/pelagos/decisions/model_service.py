@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from pelagos.api.meta import MAX_DETECTIONS
 from pelagos.api.model_service import ModelServiceSpec
 from pelagos.decisions import digests, durations, limits, rules
 from pelagos.decisions.effects import ApplyService, Effect, RemoveService, RestartService
@@ -265,9 +266,12 @@ def wanted(seen: Observed, model: ResolvedModel) -> ServiceWant:
     )
     placement = place(spec.resources)
     unusual = _unusual(Scaling(mode=scaling.mode), placement, _of_servers(seen.tenant))
+    if spec.max_detections != MAX_DETECTIONS:
+        unusual["maxDetections"] = spec.max_detections
     pods = digests.digest(fields | {"retry": seen.retry} | unusual)
     return ServiceWant(
         **fields,
+        max_detections=spec.max_detections,
         digest=scaled(pods, scaling),
         pods_digest=pods,
         scaling=scaling,

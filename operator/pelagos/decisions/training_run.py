@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from pelagos.api.training_run import CLASSIFIERS, DETECTORS, FROZEN, Register, TrainingRunSpec
+from pelagos.api.training_run import CLASSIFIERS, DETECTORS, FROZEN, Evaluation, Register, TrainingRunSpec
 from pelagos.decisions import attempts, digests, durations, judging, limits, rules
 from pelagos.decisions.effects import (
     CancelRun,
@@ -142,14 +142,22 @@ class Observed:
 
 
 def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
-    """The fields of spec that decide the outcome of training, without absent ones."""
+    """The fields of spec that decide the outcome of training, without absent ones.
+
+    The usual evaluation is left out, as by releases that knew no other: it must not change the names of runs.
+    """
+    usual = spec.evaluation == Evaluation()
+    return {name: value for name, value in _frozen_fields(spec).items() if not (usual and name == "evaluation")}
+
+
+def _frozen_fields(spec: TrainingRunSpec) -> dict[str, Any]:
     dumped = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
     return {name: dumped[name] for name in FROZEN if name in dumped}
 
 
 def _completed(frozen: Mapping[str, Any]) -> dict[str, Any]:
     """Frozen inputs with the defaults of fields that did not exist when they were frozen: an upgrade is no change."""
-    return inputs(TrainingRunSpec.model_validate(dict(frozen)))
+    return _frozen_fields(TrainingRunSpec.model_validate(dict(frozen)))
 
 
 def _unusual(frozen: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +194,7 @@ def decide(seen: Observed) -> Decision:
 def _decide(seen: Observed) -> Decision:
     broken = rules.violation(seen.spec)
     if broken is None and seen.frozen is not None:
-        broken = rules.changed_frozen(_completed(seen.frozen.inputs), inputs(seen.spec))
+        broken = rules.changed_frozen(_completed(seen.frozen.inputs), _frozen_fields(seen.spec))
         if broken:
             return _refuse(seen, Verdict(DATASET_READY, Stance.REFUSED, "SpecImmutable", broken))
     if broken:
@@ -306,6 +314,8 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
     if outcome.withdraw and seen.run is not None:
         effects.append(CancelRun(seen.run.name))
     effects += _tracked_outcome(seen, outcome)
+    if seen.report.failure is not None:
+        status |= judging.figures(seen.report.failure)
     progress = judging.progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.time_of_day or seen.now)
     if progress:
         status["progress"] = progress
@@ -358,11 +368,9 @@ def _gates(
     effects: list[Effect],
     status: dict[str, Any],
 ) -> Decision:
-    # JSON has no NaN: the data plane writes null for a figure that could not be computed.
-    metrics: Mapping[str, float] = {name: value for name, value in result["metrics"].items() if value is not None}
+    metrics = judging.metrics(result)
     model = result["model"]
-    status["metrics"] = {name: judging.figure(value) for name, value in metrics.items() if name.count("/") == 1}
-    status["headline"] = judging.headline(metrics)
+    status |= {"headline": judging.headline(metrics)} | judging.figures(result)
     # Trainings before packages were data alone named no manifest: their packages cannot be served.
     status["model"] = {name: model[name] for name in ("uri", "onnxSha256", "manifestSha256") if name in model}
     effects += _record(seen, result, status)
@@ -503,6 +511,7 @@ def _request(seen: Observed, frozen: Frozen, tracked_id: str, attempt: int) -> R
         "earlyStopping": frozen.inputs.get("earlyStopping"),
         "seed": frozen.inputs["seeds"][0],
         "resources": {"cpu": seen.spec.resources.cpu},
+        "evaluation": frozen.inputs.get("evaluation", Evaluation().model_dump(by_alias=True, mode="json")),
     }
     parameters = {"request": json.dumps(request, sort_keys=True), "tracking_run": tracked_id} | dict(seen.paths)
     return RunRequest(

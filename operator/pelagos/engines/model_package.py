@@ -33,6 +33,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Label = Annotated[str, Field(min_length=1, max_length=1024)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Packed = Annotated[str, Field(min_length=1, max_length=LARGEST[DESCRIPTION], pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
 Found = TypeVar("Found")
 
 
@@ -71,6 +72,19 @@ class Dataset(_Strict):
     version: Annotated[str, Field(max_length=256)]
 
 
+class Outputs(_Strict):
+    """What the graph gives for the probe image before any threshold, and how far a server's numbers may be from that.
+
+    Rows of little-endian float32 in base64: ``scores`` and ``best`` one for each label, ``boxes`` four.
+    """
+
+    labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)]
+    scores: Packed
+    best: Packed | None = None
+    boxes: Packed | None = None
+    allowed: dict[Literal["scores", "best", "boxes"], Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+
+
 class Files(_Strict):
     """Digests of all other files."""
 
@@ -93,6 +107,7 @@ class Manifest(_Strict):
     dataset: Dataset
     parity: Parity
     files: Files
+    probe: Outputs | None = None
 
     def digest(self, name: str) -> str:
         """The sha256 of one of FILES."""
@@ -124,16 +139,21 @@ class _Detected(_Strict):
     task: Literal["Detection"]
     width: int
     height: int
+    cut: bool = False
     detections: list[_Box]
 
 
 @dataclass(frozen=True)
 class Known:
-    """From a model package: an encoded image, what the training framework predicts for it, and with which thresholds."""
+    """From a model package: an encoded image, what the training framework predicts for it, and with which thresholds.
+
+    ``outputs`` are what the graph gives before that (see Outputs); packages of earlier releases have none.
+    """
 
     image: bytes
     expected: Mapping[str, Any]
     thresholds: Mapping[str, Any]
+    outputs: Mapping[str, Any] | None = None
 
 
 def read(content: bytes, place: object, want: ServiceWant) -> Manifest:
@@ -161,7 +181,8 @@ def known(manifest: Manifest, image: bytes, answer: bytes, place: object) -> Kno
     found = _object(answer, place)
     kind: TypeAdapter[Any] = TypeAdapter(_Classified if manifest.task == "Classification" else _Detected)
     _checked(kind, found, place)
-    return Known(image, found, manifest.thresholds.model_dump())
+    outputs = manifest.probe.model_dump() if manifest.probe is not None else None
+    return Known(image, found, manifest.thresholds.model_dump(), outputs)
 
 
 def require_size(place: object, size: int, name: str) -> None:

@@ -150,7 +150,12 @@ def recorded(body: Mapping[str, Any]) -> ServiceWant | None:
 
 def record(want: ServiceWant) -> dict[str, str]:
     """Annotations by which ``recorded`` knows it again."""
-    text = json.dumps(dataclasses.asdict(want), sort_keys=True, ensure_ascii=False)
+    told = dataclasses.asdict(want)
+    if (
+        want.max_detections == meta.MAX_DETECTIONS
+    ):  # as releases wrote it that knew no other, so that nothing is written anew
+        del told["max_detections"]
+    text = json.dumps(told, sort_keys=True, ensure_ascii=False)
     return {DIGEST_ANNOTATION: want.pods, WANT_ANNOTATION: text}
 
 

@@ -32,7 +32,10 @@ def for_service(package: Manifest, want: ServiceWant) -> dict[str, Any]:
     parameters = {
         "confidence": want.confidence,
         "iou": want.iou,
-        "max_detections": str(package.thresholds.max_detections),
+        # Of a classifier it means nothing, and stays what it was.
+        "max_detections": str(
+            want.max_detections if package.task == "Detection" else package.thresholds.max_detections
+        ),
         "intra_op_threads": str(want.cpu),
         "manifest_sha256": want.manifest_sha256,
     }
@@ -59,6 +62,7 @@ def _outputs(package: Manifest) -> Iterator[tuple[str, str, list[int]]]:
     yield "boxes", "TYPE_FP32", [-1, 4]
     yield "scores", "TYPE_FP32", [-1]
     yield "class_ids", "TYPE_INT32", [-1]
+    yield "cut", "TYPE_BOOL", [1]
 
 
 def instances(want: ServiceWant) -> dict[str, Any]:

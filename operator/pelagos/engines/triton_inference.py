@@ -16,8 +16,13 @@ class InferenceError(Exception):
     """There was no answer, or it was an error."""
 
 
-async def infer(address: str, model: str, image: bytes, timeout: float) -> tuple[dict[str, Any], float]:
-    """The ``prediction`` for one encoded image, and the seconds that it took on an open connection."""
+async def infer(
+    address: str, model: str, image: bytes, timeout: float, *, raw: bool = False
+) -> tuple[dict[str, Any], float]:
+    """The ``prediction`` for one encoded image, and the seconds that it took on an open connection.
+
+    With ``raw`` it also has what the network gives before any threshold.
+    """
     # The first import takes a second, in which the event loop must go on.
     await asyncio.to_thread(importlib.import_module, "tritonclient.grpc.aio")
     import numpy as np
@@ -31,7 +36,7 @@ async def infer(address: str, model: str, image: bytes, timeout: float) -> tuple
         async with asyncio.timeout(timeout), InferenceServerClient(address) as client:
             await client.is_server_live()  # opens the connection
             begun = monotonic()
-            result = await client.infer(model, [tensor])
+            result = await client.infer(model, [tensor], parameters={"raw": True} if raw else None)
             latency = monotonic() - begun
     except TimeoutError as error:
         raise InferenceError(f"no answer within {timeout:g} s") from error

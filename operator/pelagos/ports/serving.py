@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Literal, Protocol
 
+from pelagos.api.meta import MAX_DETECTIONS
 from pelagos.ports.owned import Owned
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
@@ -72,6 +73,8 @@ class ServiceWant:
     tenant: Tenant = Tenant()
     pods_digest: str = ""
     """Names what servers are made of: all but the numbers of ``scaling``, whose change replaces none. Empty: ``digest``."""
+    max_detections: int = MAX_DETECTIONS
+    """Of one image."""
 
     @property
     def pods(self) -> str:

@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
 
 @dataclass(frozen=True)
 class Content:
-    """What goes into a package. ``known`` is what the training framework predicts for ``probe``."""
+    """What goes into a package. ``known`` is what the training framework predicts for ``probe``, and ``outputs`` what the
+    graph gives before that, see probes.
+
+    ``thresholds`` are those of the training's evaluation.
+    """
 
     family: str
     architecture: str
@@ -35,6 +40,8 @@ class Content:
     parity: Parity
     probe: Pixels
     known: Prediction
+    outputs: Mapping[str, Any] | None = None
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def _is_whole(written: Written) -> bool:
 
 
 def _description(content: Content, digests: dict[str, str]) -> dict[str, Any]:
-    settings, thresholds = content.settings, Thresholds()
+    settings, thresholds = content.settings, content.thresholds
     return {
         "schemaVersion": packages.SCHEMA_VERSION,
         "task": settings.task,
@@ -105,7 +112,7 @@ def _description(content: Content, digests: dict[str, str]) -> dict[str, Any]:
         "dataset": content.dataset,
         "parity": content.parity.model_dump(by_alias=True),
         "files": digests,
-    }
+    } | ({"probe": content.outputs} if content.outputs is not None else {})
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ import triton_python_backend_utils as backend
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pelagos_pipelines.sandbox import UnavailableError
-from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving import predictor, sketches
 from pelagos_pipelines.serving.decoder import Decoder
 from pelagos_pipelines.serving.decoding import ImageRefusedError
 
@@ -46,6 +46,14 @@ class _Refusal:
     """Whether the same image may be accepted later."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What a request wants: which outputs, and what the network gave as well."""
+
+    outputs: list[str]
+    raw: bool
+
+
 class TritonPythonModel:
     """The class that the backend looks for; one object per model instance, each in a process of its own."""
 
@@ -56,7 +64,7 @@ class TritonPythonModel:
         self._thresholds = predictor.Thresholds(
             confidence=float(parameters.get("confidence", "0.25")),
             iou=float(parameters.get("iou", "0.7")),
-            max_detections=int(parameters.get("max_detections", "300")),
+            max_detections=int(parameters.get("max_detections", str(predictor.MAX_DETECTIONS))),
         )
         self._predictor = predictor.load(
             Path(__file__).parent,
@@ -72,12 +80,12 @@ class TritonPythonModel:
         self._answering = ThreadPoolExecutor(1)
         self._predicting = Lock()
         self._late: set[Future[Any]] = set()
-        self._metrics = backend.MetricFamily(  # must live as long as what it counts
-            name="pelagos_refused_images_total",
-            description="Images of requests that got an error instead of a result",
-            kind=backend.MetricFamily.COUNTER,
+        refused, cut = (
+            "Images of requests that got an error instead of a result",
+            "Images with more objects than are reported",
         )
-        self._refused = self._metrics.Metric(labels={"model": args["model_name"], "version": args["model_version"]})
+        self._refused = _Counter("pelagos_refused_images_total", refused, args)
+        self._cut = _Counter("pelagos_cut_answers_total", cut, args)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer every request: with tensors, or with an error that concerns this request alone, when none of its images is fit.
@@ -92,7 +100,7 @@ class TritonPythonModel:
         ready = [index for index, futures in enumerate(begun) if all(future.done() for future in futures)]
         for index in set(range(len(requests))).difference(ready):
             self._answer_later(requests[index], begun[index])
-        answers = self._answer([begun[index] for index in ready], [_wanted(requests[index]) for index in ready])
+        answers = self._answer([begun[index] for index in ready], [_asked(requests[index]) for index in ready])
         for index, response in zip(ready, answers, strict=True):
             responses[index] = response
         return responses
@@ -115,11 +123,11 @@ class TritonPythonModel:
         return [self._decoding.submit(self._decoder.decode, content) for content in contents]
 
     def _answer_later(self, request: Any, futures: list[Future[Any]]) -> None:
-        sender, wanted = request.get_response_sender(), _wanted(request)
+        sender, asked = request.get_response_sender(), _asked(request)
         self._late.update(futures)
 
         def answer() -> None:
-            (response,) = self._answer([futures], [wanted])
+            (response,) = self._answer([futures], [asked])
             sender.send(response, flags=backend.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
         def look(_: Future[Any]) -> None:
@@ -133,37 +141,38 @@ class TritonPythonModel:
         for future in futures:
             future.add_done_callback(look)
 
-    def _answer(self, begun: list[list[Future[Any]]], wanted: list[Any]) -> list[Any]:
+    def _answer(self, begun: list[list[Future[Any]]], asked: list[_Asked]) -> list[Any]:
         """The responses to requests whose images are decoded, by one inference batch over all of them."""
         decoded = [_decoded(futures) for futures in begun]
-        self._count(sum(isinstance(image, _Refusal) for item in decoded for image in item))
+        self._refused.add(sum(isinstance(image, _Refusal) for item in decoded for image in item))
         images = [image for item in decoded for image in item if not isinstance(image, _Refusal)]
         try:
             with self._predicting:
-                predictions = iter(self._predictor.predict_fitted(images, self._thresholds))
+                raws = self._predictor.outputs(images)
+                parts = zip(raws, images, strict=True)
+                predictions = [self._predictor.decode(raw, image, self._thresholds) for raw, image in parts]
         except Exception as error:  # whatever the runtime raises must become a response
             failure = backend.TritonError(f"inference failed: {error}")
             return [_failed(_fault(item) or failure) for item in decoded]
+        self._cut.add(sum(getattr(found, "cut", False) for found in predictions))
+        answers = iter(zip(predictions, raws, strict=True))
         responses = []
-        for names, item in zip(wanted, decoded, strict=True):
+        for request, item in zip(asked, decoded, strict=True):
             fault = _fault(item)
             if fault is not None:
                 responses.append(_failed(fault))
                 continue
-            outputs = self._outputs([image if isinstance(image, _Refusal) else next(predictions) for image in item])
-            tensors = [backend.Tensor(name, outputs[name]) for name in names if name in outputs]
+            results = [(image, None) if isinstance(image, _Refusal) else next(answers) for image in item]
+            outputs = self._outputs(results, raw=request.raw)
+            tensors = [backend.Tensor(name, outputs[name]) for name in request.outputs if name in outputs]
             responses.append(backend.InferenceResponse(output_tensors=tensors))
         return responses
 
-    def _count(self, refused: int) -> None:
-        if refused:
-            with suppress(Exception):  # who counts must not fail requests
-                self._refused.increment(refused)
-
-    def _outputs(self, results: list[Any]) -> dict[str, Any]:
-        """The tensors of predictions, with refusals in between."""
+    def _outputs(self, answers: list[tuple[Any, Any]], *, raw: bool) -> dict[str, Any]:
+        """The tensors of predictions, with refusals in between, each with what the network gave."""
         settings = self._predictor.settings
-        texts = [json.dumps(_rendered(result, settings), ensure_ascii=False) for result in results]
+        results = [result for result, _ in answers]
+        texts = [json.dumps(self._rendered(*answer, raw=raw), ensure_ascii=False) for answer in answers]
         errors = [result.message if isinstance(result, _Refusal) else "" for result in results]
         outputs = {"prediction": _texts(texts), "error": _texts(errors)}
         if settings.task == "Classification":
@@ -172,11 +181,15 @@ class TritonPythonModel:
             return outputs | {"probabilities": np.stack(chances)}
         return outputs | _padded([None if isinstance(result, _Refusal) else result for result in results])
 
-
-def _rendered(result: Any, settings: predictor.Settings) -> dict[str, Any]:
-    if isinstance(result, _Refusal):
-        return predictor.render_refused(settings.task, result.message)
-    return predictor.render(result, settings.labels)
+    def _rendered(self, result: Any, values: Any, *, raw: bool) -> dict[str, Any]:
+        settings = self._predictor.settings
+        if isinstance(result, _Refusal):
+            return predictor.render_refused(settings.task, result.message)
+        rendered = predictor.render(result, settings.labels)
+        if raw:
+            rendered["raw"] = sketches.packed(sketches.sketch(values, settings.task), settings.labels)
+            rendered["onnxSha256"] = self._predictor.onnx_sha256
+        return rendered
 
 
 def _texts(texts: list[str]) -> Any:
@@ -199,7 +212,9 @@ def _padded(predictions: list[Any]) -> dict[str, Any]:
             boxes[index, :count] = found.boxes
             scores[index, :count] = found.scores
             class_ids[index, :count] = found.class_ids
-    return {"count": np.array(counts, np.int32)[:, None], "boxes": boxes, "scores": scores, "class_ids": class_ids}
+    cut = np.array([[found is not None and found.cut] for found in predictions], bool)
+    rows_of = {"boxes": boxes, "scores": scores, "class_ids": class_ids}
+    return {"count": np.array(counts, np.int32)[:, None], "cut": cut, **rows_of}
 
 
 def _decoded(futures: list[Future[Any]]) -> list[Any]:
@@ -232,9 +247,27 @@ def _fault(images: list[Any]) -> Any:
     return backend.TritonError(f"none of the {len(refusals)} images can be used: {told}", kind)
 
 
-def _wanted(request: Any) -> list[str]:
-    names: list[str] = list(request.requested_output_names())
-    return names
+def _asked(request: Any) -> _Asked:
+    try:
+        parameters = json.loads(request.parameters() or "{}")
+    except ValueError:
+        parameters = {}
+    return _Asked(list(request.requested_output_names()), parameters.get("raw") is True)
+
+
+class _Counter:
+    """A counter of a model beside Triton's own metrics, for all of its instances."""
+
+    def __init__(self, name: str, description: str, args: dict[str, str]) -> None:
+        # The family must live as long as what it counts.
+        self._family = backend.MetricFamily(name=name, description=description, kind=backend.MetricFamily.COUNTER)
+        self._metric = self._family.Metric(labels={"model": args["model_name"], "version": args["model_version"]})
+
+    def add(self, number: int) -> None:
+        """Count so many more."""
+        if number:
+            with suppress(Exception):  # who counts must not fail requests
+                self._metric.increment(number)
 
 
 def _failed(error: Any) -> Any:

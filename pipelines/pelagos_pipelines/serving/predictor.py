@@ -6,6 +6,7 @@ It may know numpy, onnxruntime and serving.packages and .geometry only, and runs
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,7 +25,10 @@ Integers: TypeAlias = npt.NDArray[np.int32]
 
 CLASS_OFFSET = np.float32(7680)
 """Boxes are moved apart by this many pixels per class, so that suppression never crosses classes."""
+MAX_DETECTIONS = 3_000
+"""Of one image, where nothing else is said; spec.maxDetections and spec.evaluation.maxDetections have the same default."""
 MAX_CANDIDATES = 30_000
+"""Boxes of one image that suppression looks at, best first, as in ultralytics. No more than that can be detections."""
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 """ImageNet statistics, red first: the scale that classification checkpoints of the field are trained with."""
@@ -49,22 +53,29 @@ class Settings:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What turns raw detector output into detections; the defaults are those of ``YOLO.predict``."""
+    """What turns raw detector output into detections; the defaults are those of ``YOLO.predict``, but for its 300 detections.
+
+    Images of plankton and of the sea floor show thousands of organisms.
+    """
 
     confidence: float = 0.25
     iou: float = 0.7
-    max_detections: int = 300
+    max_detections: int = MAX_DETECTIONS
 
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes of one image: ``[n, 4]`` x1, y1, x2, y2 in pixels of the original; ``scores`` [n] descending; ``class_ids`` [n]."""
+    """Boxes of one image: ``[n, 4]`` x1, y1, x2, y2 in pixels of the original; ``scores`` [n] descending; ``class_ids`` [n].
+
+    ``cut``: there are more, and only the best were kept (`Thresholds.max_detections`, MAX_CANDIDATES).
+    """
 
     width: int
     height: int
     boxes: Floats
     scores: Floats
     class_ids: Integers
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,29 +102,46 @@ def normalise(images: npt.NDArray[np.uint8]) -> Floats:
 # --- suppression
 
 
-def suppress(boxes: Floats, scores: Floats, iou: float, limit: int) -> npt.NDArray[np.int64]:
-    """Indices of the boxes ``[n, 4]`` that survive greedy non-maximum suppression, best first.
+def suppress(boxes: Floats, scores: Floats, iou: float, limit: int) -> tuple[npt.NDArray[np.int64], bool]:
+    """Indices of the boxes ``[n, 4]`` that survive greedy non-maximum suppression, best first, and whether more would.
 
-    The arithmetic of torchvision.ops.nms: float32, a box is dropped when its IoU with a better one is above ``iou``.
+    The arithmetic of torchvision.ops.nms: float32, a box is dropped when its IoU with a better one is above ``iou``. Each box
+    that is kept is compared with those alone whose centres lie close enough for that, so that thousands may be kept.
     """
-    order = np.argsort(-scores, kind="stable")
-    x1, y1, x2, y2 = boxes[order].T
+    centres, reach = _reach(boxes, iou)
+    across = np.argsort(centres, kind="stable")
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes[across].T)
     areas = (x2 - x1) * (y2 - y1)
-    alive: Any = np.ones(len(order), bool)
+    ordered: Any = centres[across]
+    first, last = (ordered.searchsorted(centres + reach * side).tolist() for side in (-1, 1))
+    places: list[int] = np.argsort(across).tolist()
+    alive: Any = np.ones(len(across), bool)
     kept: list[int] = []
-    for index in range(len(order)):
-        if not alive[index]:
-            continue
-        kept.append(index)
-        if len(kept) == limit:
-            break
-        rest = slice(index + 1, None)
-        width = np.maximum(np.minimum(x2[index], x2[rest]) - np.maximum(x1[index], x1[rest]), 0)
-        height = np.maximum(np.minimum(y2[index], y2[rest]) - np.maximum(y1[index], y1[rest]), 0)
-        shared = width * height
-        with np.errstate(invalid="ignore", divide="ignore"):
-            alive[rest] &= ~(shared / (areas[index] + areas[rest] - shared) > iou)
-    return order[kept]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for index in np.argsort(-scores, kind="stable").tolist():
+            at = places[index]
+            if not alive[at]:
+                continue
+            if len(kept) == limit:
+                return np.array(kept, np.int64), True
+            kept.append(index)
+            near = slice(first[index], last[index])
+            width = np.minimum(x2[at], x2[near]) - np.maximum(x1[at], x1[near])
+            height = np.minimum(y2[at], y2[near]) - np.maximum(y1[at], y1[near])
+            shared = np.maximum(width, 0) * np.maximum(height, 0)
+            alive[near] &= ~(shared / (areas[at] + areas[near] - shared) > iou)
+    return np.array(kept, np.int64), False
+
+
+def _reach(boxes: Floats, iou: float) -> tuple[Any, Any]:
+    """Where boxes have their centres from left to right, and how far from there those of boxes with a higher IoU can be.
+
+    The overlap of two boxes is at most that of their sides: with ``iou`` the sides differ by this factor at most, and the centres
+    by (1 - iou) / (1 + iou) of the longer one. A little more is allowed for, because IoU is computed in float32.
+    """
+    left, right = boxes[:, 0].astype(np.float64), boxes[:, 2].astype(np.float64)
+    least = max(iou - 1e-3, 1e-3)
+    return (left + right) / 2, (right - left) * (1 - least) / (1 + least) / least + 1e-3
 
 
 def detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thresholds) -> Detections:
@@ -128,18 +156,21 @@ def detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thre
     best = raw[4:].max(axis=0)
     raw = raw[:, best > thresholds.confidence].T
     scores, classes = raw[:, 4:].max(axis=1), raw[:, 4:].argmax(axis=1)
-    if len(scores) > MAX_CANDIDATES:
+    left_out = len(scores) > MAX_CANDIDATES
+    if left_out:
         chosen = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
         raw, scores, classes = raw[chosen], scores[chosen], classes[chosen]
     half = raw[:, 2:4] / np.float32(2)
     boxes = np.concatenate((raw[:, :2] - half, raw[:, :2] + half), axis=1)
     apart = classes.astype(np.float32)[:, None] * CLASS_OFFSET
-    kept = suppress(boxes + apart, scores, thresholds.iou, thresholds.max_detections)
+    kept, more = suppress(boxes + apart, scores, thresholds.iou, thresholds.max_detections)
     width, height = original
     scale = np.array([at.width / width, at.height / height] * 2, np.float32)
     boxes = (boxes[kept] - np.array([at.left, at.top] * 2, np.float32)) / scale
     boxes = boxes.clip(0, np.array([width, height] * 2, np.float32)).astype(np.float32)
-    return Detections(width, height, boxes, scores[kept].astype(np.float32), classes[kept].astype(np.int32))
+    return Detections(
+        width, height, boxes, scores[kept].astype(np.float32), classes[kept].astype(np.int32), cut=more or left_out
+    )
 
 
 # --- inference
@@ -175,6 +206,7 @@ class Predictor:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         chosen = providers(onnxruntime.get_available_providers(), gpu)
         self.settings = settings
+        self.onnx_sha256 = hashlib.sha256(model).hexdigest()
         self._session = onnxruntime.InferenceSession(model, options, providers=chosen)
         if gpu is not None and CUDA not in self._session.get_providers():
             # ONNX Runtime would serve on the processor, and only log it.
@@ -189,34 +221,37 @@ class Predictor:
         return self.predict_fitted(placed, thresholds)
 
     def predict_fitted(self, images: Sequence[Fitted], thresholds: Thresholds | None = None) -> list[Prediction]:
-        """Likewise, of images that are on their canvas. Those whose canvases have one shape share a batch."""
-        if self.settings.task == "Classification":
-            return self._classify(images)
-        return self._detect(images, thresholds or Thresholds())
+        """Likewise, of images that are on their canvas."""
+        chosen = thresholds or Thresholds()
+        raws = self.outputs(images)
+        return [self.decode(raw, image, chosen) for raw, image in zip(raws, images, strict=True)]
 
-    def _detect(self, images: Sequence[Fitted], thresholds: Thresholds) -> list[Prediction]:
+    def outputs(self, images: Sequence[Fitted]) -> list[Floats]:
+        """What the network gives for each image, before any threshold; images whose canvases have one shape share a batch."""
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             groups[image.canvas.shape].append(index)
-        results: dict[int, Prediction] = {}
+        results: dict[int, Floats] = {}
         for members in groups.values():
             for chosen in _chunks(members, self._batch):
                 canvases = np.stack([images[index].canvas for index in chosen])
-                values = canvases[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order="C")
-                values /= np.float32(255)
-                for index, raw in zip(chosen, self._run(values), strict=True):
-                    original = images[index].width, images[index].height
-                    at = fit(*original, self.settings.image_size, self.settings.stride)
-                    results[index] = detections(raw, at, original, thresholds)
+                results.update(zip(chosen, self._run(self._values(canvases)), strict=True))
         return [results[index] for index in range(len(images))]
 
-    def _classify(self, images: Sequence[Fitted]) -> list[Prediction]:
-        results: list[Prediction] = []
-        for chosen in _chunks(range(len(images)), self._batch):
-            canvases = np.stack([images[index].canvas for index in chosen])
-            for index, probabilities in zip(chosen, self._run(normalise(canvases)), strict=True):
-                results.append(Classification(images[index].width, images[index].height, probabilities))
-        return results
+    def decode(self, raw: Floats, image: Fitted, thresholds: Thresholds) -> Prediction:
+        """What one of ``outputs`` says of its image."""
+        if self.settings.task == "Classification":
+            return Classification(image.width, image.height, raw)
+        original = image.width, image.height
+        at = fit(*original, self.settings.image_size, self.settings.stride)
+        return detections(raw, at, original, thresholds)
+
+    def _values(self, canvases: npt.NDArray[np.uint8]) -> Floats:
+        if self.settings.task == "Classification":
+            return normalise(canvases)
+        values = canvases[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        values /= np.float32(255)
+        return values
 
     def _run(self, values: Floats) -> Any:
         return self._session.run(None, {self._input: values})[0]
@@ -273,4 +308,10 @@ def render(prediction: Prediction, labels: Sequence[str]) -> dict[str, Any]:
         }
         for box, score, class_id in zip(prediction.boxes, prediction.scores, prediction.class_ids, strict=True)
     ]
-    return {"task": "Detection", "width": prediction.width, "height": prediction.height, "detections": found}
+    return {
+        "task": "Detection",
+        "width": prediction.width,
+        "height": prediction.height,
+        "cut": prediction.cut,
+        "detections": found,
+    }

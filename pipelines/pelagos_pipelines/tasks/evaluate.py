@@ -29,7 +29,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 
 def _measure(run: runs.Run) -> None:
-    from pelagos_pipelines.evaluation import figures, truth
+    from pelagos_pipelines.evaluation import crowding, figures, truth
     from pelagos_pipelines.evaluation import report as evaluation
     from pelagos_pipelines.serving.predictor import Thresholds
     from pelagos_pipelines.training.families import family_of
@@ -41,11 +41,15 @@ def _measure(run: runs.Run) -> None:
     known = truth.read(run.with_dataset("test"), check_content=True)
     samples = known.samples("test")
     pixels = (sample.pixels() for sample in samples)
-    found = list(family.predict(run.best(trained["bestSha256"]), pixels, Thresholds(confidence=LOWEST_CONFIDENCE)))
+    limit = run.request.evaluation.max_detections
+    thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
+    found = list(family.predict(run.best(trained["bestSha256"]), pixels, thresholds))
     measured = evaluation.evaluate(samples, found, known.labels, run.figures)
+    confidence = measured.metrics.get("test/confidence") or Thresholds().confidence
+    warnings = [*measured.warnings, *crowding.warnings(known, samples, found, confidence, limit)]
     epochs = Journal(run.history, Tracker("", "")).epochs
     figures.learning_curves([(epoch.number, epoch.metrics) for epoch in epochs], run.figures)
-    state = {"metrics": measured.metrics, "warnings": measured.warnings, "at": time.time()}
+    state = {"metrics": measured.metrics, "warnings": warnings, "at": time.time()}
     run.finish(MEASUREMENT, state | {"bestSha256": trained["bestSha256"]})
 
 

@@ -6,8 +6,9 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pelagos_pipelines import sealing
 from pelagos_pipelines.contract import ModelPackage, Parity, Task, TrainingResult
@@ -15,13 +16,15 @@ from pelagos_pipelines.serving import packages
 from pelagos_pipelines.tasks import evaluate, runs, train
 
 if TYPE_CHECKING:
-    from pelagos_pipelines.serving.geometry import Pixels
-    from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
+    from pelagos_pipelines.serving.geometry import Fitted, Pixels
+    from pelagos_pipelines.serving.predictor import Floats, Prediction, Predictor, Thresholds
     from pelagos_pipelines.training.families import Family
 
 PARITY_IMAGES = 16
-PROBE_MARGIN = 0.02
-"""The probe's detections stay this far from the confidence threshold, so that rounding cannot make one vanish."""
+COMPARED = 300
+"""Detections of an image whose decoding is compared with the training framework's."""
+KNOWN = 1_000
+"""Most detections in the known answer of a package."""
 
 
 def export(  # noqa: PLR0913, PLR0917 - the parameters of the contract
@@ -53,22 +56,29 @@ def _finished(run: runs.Run) -> TrainingResult | None:
 def _export(run: runs.Run) -> None:
     from pelagos_pipelines.evaluation import truth
     from pelagos_pipelines.export import package
+    from pelagos_pipelines.export.parity import require_labels
+    from pelagos_pipelines.serving.predictor import Predictor, Thresholds
     from pelagos_pipelines.training.families import family_of
     from pelagos_pipelines.training.tracking import Tracker
 
     family = family_of(run.request)
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     trained, evaluated = run.read(train.STEP), run.read(evaluate.STEP)
+    metrics, warnings = _figures(trained, evaluated), [*trained.get("warnings", ()), *evaluated.get("warnings", ())]
+    run.measured.update(metrics=metrics, warnings=warnings)  # true, whatever becomes of the model
     if evaluated["bestSha256"] != trained["bestSha256"]:
         raise runs.altered("the checkpoint of the best epoch")
     checkpoint = run.best(trained["bestSha256"])
     onnx = run.places.scratch / "model.onnx"
     settings = family.export(checkpoint, onnx)
-    samples = truth.read(run.with_dataset("test")).samples("test")
+    known = truth.read(run.with_dataset("test"))
+    samples = known.samples("test")
     images = [sample.pixels() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
-    exported = _Exported(family, checkpoint, onnx, settings, images)
-    parity = _prove(run, exported)
-    probe, known = _probe(exported)
+    exported = _Exported(family, checkpoint, Predictor(onnx.read_bytes(), settings, run.request.resources.cpu), images)
+    require_labels(known.labels, settings.labels)
+    parity = _prove(exported)
+    limit = run.request.evaluation.max_detections
+    probe, answer, outputs = _probe(exported, Thresholds(max_detections=min(limit, KNOWN)))
     written = package.write(
         package.Content(
             family=family.NAME,
@@ -78,12 +88,13 @@ def _export(run: runs.Run) -> None:
             onnx=onnx,
             parity=parity,
             probe=probe,
-            known=known,
+            known=answer,
+            outputs=outputs,
+            thresholds=Thresholds(max_detections=limit),
         ),
         run.store,
     )
     uri = _publish(run, written.folder)
-    metrics = evaluated["metrics"]
     parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
     # With a time of its own it would stand in MLflow twice when this step is repeated. Earlier releases have left none.
     tracker.metrics(parities, trained["epochs"], evaluated.get("at", time.time()))
@@ -103,10 +114,14 @@ def _export(run: runs.Run) -> None:
             "parity": parity,
         }
     )
-    validation = {name: value for name, value in trained["metrics"].items() if name.startswith("validation/")}
-    warnings = [*trained.get("warnings", ()), *evaluated.get("warnings", ())]
-    result = TrainingResult(metrics=validation | metrics, epochs=trained["epochs"], model=model, warnings=warnings)
+    result = TrainingResult(metrics=metrics, epochs=trained["epochs"], model=model, warnings=warnings)
     runs.leave(run.places.report, result)
+
+
+def _figures(trained: dict[str, Any], evaluated: dict[str, Any]) -> dict[str, float | None]:
+    validation = {name: value for name, value in trained["metrics"].items() if name.startswith("validation/")}
+    figures: dict[str, float | None] = validation | evaluated["metrics"]
+    return figures
 
 
 def _publish(run: runs.Run, folder: Path) -> str:
@@ -123,50 +138,72 @@ def _publish(run: runs.Run, folder: Path) -> str:
 
 @dataclass(frozen=True)
 class _Exported:
-    """A checkpoint, the graph that was made of it, and images to compare them on."""
+    """A checkpoint, the predictor of the graph that was made of it, and images to compare them on."""
 
     family: Family
     checkpoint: Path
-    onnx: Path
-    settings: Settings
+    predictor: Predictor
     images: Sequence[Pixels]
-    _answers: dict[Thresholds, list[Prediction]] = field(default_factory=dict)
+    _answers: dict[Thresholds, list[tuple[Floats, Prediction]]] = field(default_factory=dict)
 
-    def answers(self, thresholds: Thresholds) -> list[Prediction]:
+    def answers(self, thresholds: Thresholds) -> list[tuple[Floats, Prediction]]:
         """What the checkpoint says to the images; they go through it once for each of the thresholds."""
         if self.family.TASK is Task.CLASSIFICATION:  # no thresholds apply
             thresholds = type(thresholds)()
         if thresholds not in self._answers:
-            self._answers[thresholds] = list(self.family.predict(self.checkpoint, self.images, thresholds))
+            self._answers[thresholds] = list(self.family.prove(self.checkpoint, self.images, thresholds))
         return self._answers[thresholds]
 
+    @cached_property
+    def fitted(self) -> list[Fitted]:
+        """The images on their canvases."""
+        from pelagos_pipelines.serving import geometry
 
-def _prove(run: runs.Run, exported: _Exported) -> Parity:
-    """Compare at the confidence that users get, or lower for a model that is not that sure of anything: never vacuously."""
+        settings = self.predictor.settings
+        return [geometry.fitted(image, settings.task, settings.image_size, settings.stride) for image in self.images]
+
+    @cached_property
+    def outputs(self) -> list[Floats]:
+        """What the graph gives for them."""
+        return self.predictor.outputs(self.fitted)
+
+
+def _prove(exported: _Exported) -> Parity:
+    """Compare the outputs of both networks, and how the framework's are decoded: at the confidence that users get.
+
+    Or at a lower one for a model that is not that sure of anything: never vacuously.
+    """
     from pelagos_pipelines.export import parity
-    from pelagos_pipelines.serving.predictor import Detections, Predictor, Thresholds
+    from pelagos_pipelines.serving.predictor import Detections, Thresholds
 
-    lowest = Thresholds(confidence=evaluate.LOWEST_CONFIDENCE)
-    seen = [found for found in exported.answers(lowest) if isinstance(found, Detections)]
-    surest = max((float(found.scores.max()) for found in seen if len(found.scores)), default=0.0)
-    thresholds = Thresholds(confidence=max(min(Thresholds().confidence, surest / 2), evaluate.LOWEST_CONFIDENCE))
-    graph = exported.onnx.read_bytes()
-    served = Predictor(graph, exported.settings, run.request.resources.cpu).predict(exported.images, thresholds)
-    return parity.compare(exported.answers(thresholds), served, thresholds.confidence)
-
-
-def _probe(exported: _Exported) -> tuple[Pixels, Prediction]:
-    """The image with the most telling known answer, and that answer."""
-    from pelagos_pipelines.serving.predictor import Classification, Thresholds
-
-    thresholds = Thresholds()
-
-    def worth(prediction: Prediction) -> tuple[bool, float]:
-        if isinstance(prediction, Classification):
-            return True, float(prediction.probabilities.max())
-        clear = (abs(prediction.scores - thresholds.confidence) > PROBE_MARGIN).all()
-        return bool(clear), float(prediction.scores.max(initial=0.0))
-
+    settings = exported.predictor.settings
+    lowest = exported.answers(Thresholds(confidence=evaluate.LOWEST_CONFIDENCE, max_detections=COMPARED))
+    surest = max(
+        (float(found.scores[0]) for _, found in lowest if isinstance(found, Detections) and len(found.scores)),
+        default=0.0,
+    )
+    confidence = max(min(Thresholds().confidence, surest / 2), evaluate.LOWEST_CONFIDENCE)
+    thresholds = Thresholds(confidence=confidence, max_detections=COMPARED)
     answers = exported.answers(thresholds)
-    best = max(range(len(answers)), key=lambda index: worth(answers[index]))
-    return exported.images[best], answers[best]
+    raws = [raw for raw, _ in answers]
+    noisy = exported.predictor.outputs([parity.with_noise(image) for image in exported.fitted])
+    proven = parity.compare_outputs(raws, exported.outputs, noisy, task=settings.task, labels=settings.labels)
+    decoded = [
+        exported.predictor.decode(raw, image, thresholds) for raw, image in zip(raws, exported.fitted, strict=True)
+    ]
+    parity.compare([found for _, found in answers], decoded, confidence)
+    return proven
+
+
+def _probe(exported: _Exported, thresholds: Thresholds) -> tuple[Pixels, Prediction, dict[str, Any]]:
+    """The image with the most telling known answer, that answer, and what comes before it."""
+    from pelagos_pipelines.export import probes
+
+    candidates = [
+        probes.Candidate(image, raw, output, known)
+        for image, output, (raw, known) in zip(
+            exported.fitted, exported.outputs, exported.answers(thresholds), strict=True
+        )
+    ]
+    chosen, outputs = probes.choose(exported.predictor, candidates, thresholds)
+    return exported.images[chosen], candidates[chosen].known, outputs

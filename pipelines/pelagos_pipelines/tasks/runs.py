@@ -12,9 +12,9 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class Run:
     places: Places
     tracking_uri: str
     tracking_run: str
+    measured: dict[str, Any] = field(default_factory=dict)
+    """Fields of Failure that a refusal from here on carries: what the training came to before."""
 
     @property
     def store(self) -> Path:
@@ -217,7 +219,8 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
     """
     text.guard_output()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with scratch_for(workspace) as scratch, reporting(report, scratch) as reported:
+    measured: dict[str, Any] = {}
+    with scratch_for(workspace) as scratch, reporting(report, scratch, measured) as reported:
         places = Places(
             data_root=data_root,
             store=Place(store, scratch / "store"),
@@ -229,7 +232,7 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         if places.workspace.bucket is not None:
             places = replace(places, lease=Lease(places.workspace.bucket, LEASE))
         _prepare_environment(places.workspace.folder)
-        yield _started(Run(TrainingRequest.model_validate_json(request), places, tracking_uri, tracking_run))
+        yield _started(Run(TrainingRequest.model_validate_json(request), places, tracking_uri, tracking_run, measured))
 
 
 def _workspace(uri: str, scratch: Path) -> Place:
@@ -268,10 +271,13 @@ def scratch_for(uri: str) -> Iterator[Path]:
 
 
 @contextmanager
-def reporting(report: str, scratch: Path) -> Iterator[Place]:
-    """Write ``failure.json`` for a refusal and pass it on. Anything else passes without: it is a bug or an outage."""
+def reporting(report: str, scratch: Path, measured: Mapping[str, Any] | None = None) -> Iterator[Place]:
+    """Write ``failure.json`` for a refusal and pass it on. Anything else passes without: it is a bug or an outage.
+
+    ``measured`` are further fields of the failure, as they are when it is written.
+    """
     text.guard_output()
-    with _last_words(), _reported(report, scratch) as place:
+    with _last_words(), _reported(report, scratch, {} if measured is None else measured) as place:
         yield place
 
 
@@ -289,40 +295,41 @@ def _last_words() -> Iterator[None]:
 
 
 @contextmanager
-def _reported(report: str, scratch: Path) -> Iterator[Place]:
+def _reported(report: str, scratch: Path, measured: Mapping[str, Any]) -> Iterator[Place]:
     place: Place | None = None
     try:
         place = Place(report, scratch / "report")
         place.remove("failure.json")  # of an earlier attempt
         yield place
     except RefusedError as refused:
-        _report(place, refused)
+        _report(place, refused, measured)
         raise
     except storage.StorageRefusedError as error:
         by_storage = RefusedError(Reason.STORAGE_REFUSED, str(error))
-        _report(place, by_storage)
+        _report(place, by_storage, measured)
         raise by_storage from error
     except OSError as error:
         if error.errno not in disk.FULL:
             raise
         words = disk.explain(error, place.folder if place else scratch)
         full = RefusedError(Reason.DISK_FULL, f"{words}; then set the annotation pelagos.dev/retry to a new value")
-        _report(place, full)
+        _report(place, full, measured)
         raise full from error
 
 
-def _report(place: Place | None, refused: RefusedError) -> None:
+def _report(place: Place | None, refused: RefusedError, measured: Mapping[str, Any]) -> None:
+    failure = refused.failure.model_copy(update=dict(measured))
     if place is None:  # the report's own storage refuses us: the log is all there is
-        log.error("%s", refused.failure.message)
+        log.error("%s", failure.message)
     elif place.bucket is None:
         try:
-            contract.report_failure(place.folder, refused.failure)
+            contract.report_failure(place.folder, failure)
         except disk.FullError as error:
             log.error("this could not be reported: %s", error)
     else:
-        log.error("%s", refused.failure.message)
+        log.error("%s", failure.message)
         try:
-            place.write("failure.json", contract.rendered(refused.failure))
+            place.write("failure.json", contract.rendered(failure))
         except (storage.StorageError, storage.StorageRefusedError) as error:
             log.error("this could not be reported: %s", error)
 

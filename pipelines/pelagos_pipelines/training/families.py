@@ -15,7 +15,7 @@ from typing import Protocol
 from pelagos_pipelines.contract import Reason, RefusedError, Task, TrainingRequest
 from pelagos_pipelines.evaluation.truth import Truth
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictor import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.training.journal import Journal
 
 MODULES = {
@@ -59,6 +59,12 @@ class Family(Protocol):
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
         """Predictions of the training framework, in pixels of the originals, in order."""
+        ...
+
+    def prove(
+        self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
+    ) -> Iterator[tuple[Floats, Prediction]]:
+        """Likewise, on the processor, each with what the network gave before thresholds, as `Predictor.outputs` has it."""
         ...
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:

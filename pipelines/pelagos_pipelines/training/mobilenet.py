@@ -26,7 +26,7 @@ from pelagos_pipelines.evaluation import classification
 from pelagos_pipelines.evaluation.truth import Sample
 from pelagos_pipelines.serving import geometry, predictor
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictor import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.training import checkpoints, determinism, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.journal import Journal
@@ -106,13 +106,20 @@ class MobileNet:
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
         """Class probabilities; ``thresholds`` does not apply to classification."""
+        for _, prediction in self.prove(checkpoint, images, thresholds):
+            yield prediction
+
+    def prove(
+        self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
+    ) -> Iterator[tuple[Floats, Prediction]]:
+        """Likewise, with the probabilities by themselves: there is nothing before them that is compared."""
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model = _restored(content)
         for image in images:
             values = predictor.normalise(geometry.square(image, content["imageSize"])[None])
             with torch.inference_mode():
                 probabilities = model(torch.from_numpy(values)).softmax(dim=1)[0].numpy()
-            yield predictor.Classification(image.shape[1], image.shape[0], probabilities)
+            yield probabilities, predictor.Classification(image.shape[1], image.shape[0], probabilities)
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
         """Export with softmax; the batch dimension is dynamic."""

@@ -29,12 +29,12 @@ from pelagos_pipelines import disk
 from pelagos_pipelines.contract import Reason, RefusedError, Task
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictor import Detections, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictor import Detections, Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.training import checkpoints, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.progress import Progress
-from pelagos_pipelines.training.yolov8_trainer import LAST, Trainer, save_best
+from pelagos_pipelines.training.yolov8_trainer import LAST, Trainer, Unsuppressed, save_best
 
 STRIDE = 32
 HEAD = "model.22.cv3."
@@ -76,21 +76,16 @@ class YoloV8:
         """Detections as ``YOLO(checkpoint).predict`` gives them, image by image."""
         model = YOLO(checkpoint)
         for image in images:
-            found = model.predict(
-                image,
-                conf=thresholds.confidence,
-                iou=thresholds.iou,
-                max_det=thresholds.max_detections,
-                verbose=False,
-                save=False,
-            )[0].boxes.cpu()
-            yield Detections(
-                image.shape[1],
-                image.shape[0],
-                found.xyxy.numpy().astype(np.float32),
-                found.conf.numpy().astype(np.float32),
-                found.cls.numpy().astype(np.int32),
-            )
+            yield _detections(model, image, thresholds)
+
+    def prove(
+        self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
+    ) -> Iterator[tuple[Floats, Prediction]]:
+        """Likewise, each with what ultralytics made it of."""
+        model = YOLO(checkpoint)
+        for image in images:
+            found = _detections(model, image, thresholds, predictor=Unsuppressed, device="cpu")
+            yield model.predictor.raw, found
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
         """Export the raw head; batch, height and width are dynamic."""
@@ -109,6 +104,27 @@ def _checkpoint(job: Job) -> dict[str, Any] | None:
     """Our last checkpoint."""
     last = job.folder / LAST
     return torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
+
+
+def _detections(model: Any, image: Pixels, thresholds: Thresholds, **more: Any) -> Detections:
+    limit = thresholds.max_detections
+    found = model.predict(
+        image,
+        conf=thresholds.confidence,
+        iou=thresholds.iou,
+        max_det=limit + 1,  # one more tells whether there are more
+        verbose=False,
+        save=False,
+        **more,
+    )[0].boxes.cpu()
+    return Detections(
+        image.shape[1],
+        image.shape[0],
+        found.xyxy[:limit].numpy().astype(np.float32),
+        found.conf[:limit].numpy().astype(np.float32),
+        found.cls[:limit].numpy().astype(np.int32),
+        cut=len(found) > limit,
+    )
 
 
 def _arguments(job: Job) -> dict[str, Any]:
@@ -141,6 +157,7 @@ def _arguments(job: Job) -> dict[str, Any]:
         "deterministic": True,
         "pretrained": False,
         "plots": False,
+        "max_det": job.request.evaluation.max_detections,
         "cache": "ram",  # ultralytics falls back to reading files when memory is short
         "workers": _workers(job) if on_accelerator else 0,
         "device": "0" if on_accelerator else "cpu",

@@ -1,10 +1,11 @@
-"""ultralytics' detection trainer with our history, crash safety and refusals.
+"""ultralytics' detection trainer with our history, crash safety and refusals, and what else we change of ultralytics.
 
 Used by yolov8.py, which prepares the environment before ultralytics is imported.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Iterator, Mapping
@@ -17,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import BatchSampler, Sampler
 from ultralytics.data import base, utils
-from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer, DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import nms
 
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.serving import images
@@ -56,6 +58,20 @@ def _size(file: str) -> tuple[str, tuple[int, int]]:
 
 base.imread = _read
 utils.check_image = _size
+# It leaves out the rest of a batch, with a line in the log, when suppression takes more than some seconds.
+nms.non_max_suppression = functools.partial(nms.non_max_suppression, max_time_img=math.inf)
+# How many detections an image may have is said by the request; it would put what it finds in the dataset for 300.
+DetectionValidator._check_max_det = staticmethod(lambda *_: None)
+
+
+class Unsuppressed(DetectionPredictor):  # type: ignore[misc]  # ultralytics is not typed
+    """Keeps what the network gave for the latest image in ``raw``: ``[4 + classes, anchors]``."""
+
+    def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
+        """Keep it, before suppression changes it."""
+        found = preds[0] if isinstance(preds, list | tuple) else preds
+        self.raw = found[0].float().cpu().numpy().copy()
+        return super().postprocess(preds, img, orig_imgs, **kwargs)
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typed

@@ -1,0 +1,73 @@
+"""Whether a server's network gives what that of the package gave, before any threshold. Pure.
+
+Called by the probe with what a package says of its outputs and with an answer to a request that asked for them. Two models that
+are sure of nothing detect the same, nothing, or tie; their outputs differ all the same. How far a right answer may be away is in
+the package: as far as noise of one grey level in the image leads (pelagos_pipelines.export.probes).
+"""
+
+from __future__ import annotations
+
+import array
+import base64
+import binascii
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+KINDS = ("scores", "best", "boxes")
+_WORDS = {"scores": "the scores", "best": "the best scores", "boxes": "the boxes"}
+
+
+GPU = {"scores": 0.02, "best": 0.02, "boxes": 0.1}
+"""What is allowed beside: GPUs multiply with 10 bits (TF32) what processors and the package's graph multiplied with 23."""
+
+
+def compare(known: Mapping[str, Any], answer: Mapping[str, Any], onnx_sha256: str, *, gpu: bool = False) -> str | None:
+    """What is wrong with the outputs in an answer; None when they are right. ``gpu``: one computed them."""
+    got = answer.get("raw")
+    if not isinstance(got, dict):
+        return (
+            "the server does not tell what its network gives before thresholds: its code is older than the package. "
+            "Use the serving image of this release"
+        )
+    if answer.get("onnxSha256") != onnx_sha256:
+        return (
+            f"the server has loaded another graph: sha256 {str(answer.get('onnxSha256'))[:64]} instead of {onnx_sha256}"
+        )
+    labels = known["labels"]
+    if got.get("labels") != labels:
+        return "the server's classes are others, or in another order, than those of the package"
+    for kind in KINDS:
+        if known.get(kind) is None:
+            continue
+        difference = _difference(known[kind], got.get(kind), 4 if kind == "boxes" else len(labels))
+        allowed = known["allowed"][kind] + (GPU[kind] if gpu else 0)
+        if not difference <= allowed:
+            return (
+                f"another model answers: before thresholds, {_WORDS[kind]} differ by {difference:.3g}, and the package's "
+                f"allow {allowed:.3g}"
+            )
+    return None
+
+
+def _difference(known: str, got: object, rows: int) -> float:
+    """The largest root mean square of the differences of a row; infinite when they cannot be compared."""
+    one, other = _numbers(known), _numbers(got)
+    if len(one) != len(other) or not one or len(one) % rows:
+        return math.inf
+    width = len(one) // rows
+    squares = [(a - b) ** 2 for a, b in zip(one, other, strict=True)]
+    return max(math.sqrt(sum(squares[start : start + width]) / width) for start in range(0, len(squares), width))
+
+
+def _numbers(packed: object) -> array.array[float]:
+    numbers = array.array("f")
+    if isinstance(packed, str):
+        try:
+            numbers.frombytes(base64.b64decode(packed, validate=True))
+        except (ValueError, binascii.Error):
+            return array.array("f")
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers

@@ -1,0 +1,48 @@
+"""Images with more objects than may be reported of one: in words, for whoever chose the number.
+
+Called by the evaluate task. Knows no training framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pelagos_pipelines.contract import SPLITS
+from pelagos_pipelines.evaluation.truth import Sample, Truth
+from pelagos_pipelines.serving.predictor import Detections, Prediction
+
+FIELD = "spec.evaluation.maxDetections"
+
+
+def warnings(
+    truth: Truth, samples: Sequence[Sample], found: Sequence[Prediction], confidence: float, limit: int
+) -> list[str]:
+    """One line for each split with images that show more than ``limit`` objects, and one for answers that were cut.
+
+    ``found`` are the predictions for ``samples``, at most ``limit`` for each. That very doubtful ones are missing among them is
+    usual: only those above ``confidence``, where the metrics hold, are spoken of.
+    """
+    lines = [line for split in SPLITS if (line := _crowded(split, truth.samples(split), limit))]
+    cut = [item for item in found if isinstance(item, Detections) and _is_cut(item, confidence)]
+    if cut:
+        lines.append(
+            f"in {len(cut)} of {len(samples)} images of the split test more than {limit} objects are found with a confidence "
+            f"above {confidence:.3f}, and the others are left out of the metrics: raise {FIELD}"
+        )
+    return lines
+
+
+def _is_cut(found: Detections, confidence: float) -> bool:
+    return found.cut and len(found.scores) > 0 and float(found.scores[-1]) > confidence
+
+
+def _crowded(split: str, samples: Sequence[Sample], limit: int) -> str | None:
+    counts = [len(sample.boxes) for sample in samples]
+    crowded = sum(count > limit for count in counts)
+    if not crowded:
+        return None
+    missed = sum(max(count - limit, 0) for count in counts) / sum(counts)
+    return (
+        f"{crowded} of {len(samples)} images of the split {split} show more than {limit} objects, up to {max(counts)}: "
+        f"{missed:.0%} of its objects cannot be found; raise {FIELD}"
+    )

@@ -1,0 +1,154 @@
+"""Another model in the place of the package's answers its probe otherwise, in the server, however little either is sure of.
+
+The models are never above the threshold: both answer that there is nothing. The package is made as the export makes it, the wrong
+graphs from it, and what is asked and compared is what the operator's probe asks and compares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import model_packages
+from pelagos.engines import model_outputs, model_probe
+from pelagos.engines.model_package import Known
+from pelagos_pipelines.contract import Parity, RefusedError
+from pelagos_pipelines.export import package, parity, probes
+from pelagos_pipelines.serving import geometry, predictor, sketches
+from pelagos_pipelines.serving.geometry import Fitted
+from pelagos_pipelines.serving.predictor import Floats, Predictor, Thresholds
+from pelagos_pipelines.training import yolov8
+from serving import graphs
+from serving.conftest import Server
+from serving.detectors import SIZES, make_checkpoint, make_image
+
+WRONG = (graphs.classes_swapped, graphs.colours_swapped, graphs.normalised_otherwise, graphs.scores_halved)
+IMAGES = [make_image(*size, seed=0) for size in SIZES]
+
+
+class Unsure:
+    """A detector as after an epoch or so: all of its scores are tiny. With its package."""
+
+    def __init__(self, folder: Path) -> None:
+        checkpoint, onnx = make_checkpoint(folder / "best.pt", mean=-8, deviation=0.3), folder / "model.onnx"
+        self.settings = yolov8.FAMILY.export(checkpoint, onnx)
+        self.graph = onnx.read_bytes()
+        self.predictor = Predictor(self.graph, self.settings)
+        placed = [geometry.fitted(image, "Detection", self.settings.image_size, 32) for image in IMAGES]
+        self.placed: Sequence[Fitted] = placed
+        answers = list(yolov8.FAMILY.prove(checkpoint, IMAGES, Thresholds()))
+        self.trained = [raw for raw, _ in answers]
+        parts = zip(placed, answers, self.predictor.outputs(placed), strict=True)
+        candidates = [probes.Candidate(image, raw, output, known) for image, (raw, known), output in parts]
+        chosen, outputs = probes.choose(self.predictor, candidates, Thresholds())
+        content = package.Content(
+            family="YOLOv8",
+            architecture="yolov8n",
+            dataset={"name": "clouds", "version": "sha256:0"},
+            settings=self.settings,
+            onnx=onnx,
+            parity=Parity(images=1, boxes=0, scores=0),
+            probe=IMAGES[chosen],
+            known=candidates[chosen].known,
+            outputs=outputs,
+        )
+        self.package = package.write(content, folder / "store").folder
+        self.known = model_probe.read(self.package)
+
+    def wrong(self, change: graphs.Wrong) -> bytes:
+        """Its graph after a mistake."""
+        return change(self.graph, 4 + len(self.settings.labels))
+
+
+@pytest.fixture(scope="module")
+def unsure(tmp_path_factory: pytest.TempPathFactory) -> Unsure:
+    return Unsure(tmp_path_factory.mktemp("unsure"))
+
+
+def ask(triton: Server, name: str, known: Known) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(triton.infer(name, [known.image], raw=True)["prediction"][0, 0])
+    return answer
+
+
+def verdict(known: Known, answer: dict[str, Any]) -> str | None:
+    """Of the outputs, as if the graph were the one that is asked for."""
+    assert known.outputs is not None
+    return model_outputs.compare(known.outputs, answer, answer["onnxSha256"])
+
+
+def test_the_models_are_sure_of_nothing(unsure: Unsure) -> None:
+    assert unsure.known.expected["detections"] == []
+
+
+def test_the_package_is_told_from_every_wrong_one_in_the_server(triton: Server, unsure: Unsure, tmp_path: Path) -> None:
+    triton.load(unsure.package, "unsure")
+    right = ask(triton, "unsure", unsure.known)
+    assert right["onnxSha256"] == hashlib.sha256(unsure.graph).hexdigest()
+    assert verdict(unsure.known, right) is None
+    for change in WRONG[:2]:
+        folder = tmp_path / change.__name__
+        manifest, _ = model_packages.altered(unsure.package, folder, {"model.onnx": unsure.wrong(change)})
+        triton.load(folder.rename(tmp_path / manifest), change.__name__)
+        answer = ask(triton, change.__name__, unsure.known)
+        assert answer["detections"] == []
+        assert "another model answers" in (verdict(unsure.known, answer) or ""), change
+        told = model_outputs.compare(unsure.known.outputs or {}, answer, right["onnxSha256"])
+        assert "the server has loaded another graph" in (told or "")
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_a_wrong_graph_is_told(unsure: Unsure, change: graphs.Wrong) -> None:
+    (answer,) = answers(Predictor(unsure.wrong(change), unsure.settings), unsure.known)
+    assert "another model answers" in (verdict(unsure.known, answer) or "")
+
+
+def test_serving_code_that_confuses_colours_or_classes_is_told(unsure: Unsure, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(unsure.settings, labels=unsure.settings.labels[::-1])
+    (answer,) = answers(Predictor(unsure.graph, settings), unsure.known)
+    assert "in another order" in (verdict(unsure.known, answer) or "")
+    right = Predictor._values
+    monkeypatch.setattr(Predictor, "_values", lambda self, canvases: right(self, canvases)[:, ::-1])
+    (answer,) = answers(unsure.predictor, unsure.known)
+    assert "another model answers" in (verdict(unsure.known, answer) or "")
+
+
+def answers(served: Predictor, known: Known) -> list[dict[str, Any]]:
+    """What model.py answers to the probe."""
+    from pelagos_pipelines.serving import images
+
+    settings = served.settings
+    image = geometry.fitted(images.decode_known(known.image), settings.task, settings.image_size, settings.stride)
+    return [
+        predictor.render(served.decode(raw, image, Thresholds()), settings.labels)
+        | {
+            "raw": sketches.packed(sketches.sketch(raw, settings.task), settings.labels),
+            "onnxSha256": served.onnx_sha256,
+        }
+        for raw in served.outputs([image])
+    ]
+
+
+def outputs(served: Predictor, unsure: Unsure) -> tuple[list[Floats], list[Floats]]:
+    """For the images as they are, and with noise."""
+    return served.outputs(unsure.placed), served.outputs([parity.with_noise(image) for image in unsure.placed])
+
+
+def test_parity_holds_of_the_right_graph(unsure: Unsure) -> None:
+    exported, noisy = outputs(unsure.predictor, unsure)
+    labels = unsure.settings.labels
+    proven = parity.compare_outputs(unsure.trained, exported, noisy, task="Detection", labels=labels)
+    assert proven.boxes < 0.01
+    assert proven.scores < 1e-5
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_parity_refuses_a_wrong_graph(unsure: Unsure, change: graphs.Wrong) -> None:
+    exported, noisy = outputs(Predictor(unsure.wrong(change), unsure.settings), unsure)
+    with pytest.raises(RefusedError, match="before suppression"):
+        parity.compare_outputs(unsure.trained, exported, noisy, task="Detection", labels=unsure.settings.labels)
