@@ -57,13 +57,21 @@ def lists() -> Lists:
 
 
 @pytest.fixture
-async def session(bare: ControlPlane, lists: Lists) -> AsyncIterator[aiohttp.ClientSession]:
-    """As kopf gets it."""
+async def sessions(bare: ControlPlane, lists: Lists) -> AsyncIterator[list[aiohttp.ClientSession]]:
+    """As kopf gets them: another one after each log-in."""
     bare.apply_crds()
     found = kopf.ConnectionInfo(server=bare.url, ca_path=str(bare.authority), token=bare.token)
-    made = listening.session(found, lists).aiohttp_session
+    pages = listening.Pages(lists)
+    made = [listening.session(found, pages).aiohttp_session for _ in range(2)]
     yield made
-    await made.close()
+    for session in made:
+        await session.close()
+
+
+@pytest.fixture
+def session(sessions: list[aiohttp.ClientSession]) -> aiohttp.ClientSession:
+    """One of them."""
+    return sessions[0]
 
 
 async def test_lists_and_whatever_comes_on_a_watch_are_heard(
@@ -84,15 +92,17 @@ async def test_lists_and_whatever_comes_on_a_watch_are_heard(
     assert heard.all == ["Dataset"] * (2 + len(lines))
 
 
-async def test_the_pages_of_a_list_are_one_list(
-    bare: ControlPlane, session: aiohttp.ClientSession, lists: Lists
+async def test_the_pages_of_a_list_are_one_list_also_when_kopf_logs_in_between_them(
+    bare: ControlPlane, sessions: list[aiohttp.ClientSession], lists: Lists
 ) -> None:
     for name in ("a", "b", "c"):
         await asyncio.to_thread(create, bare, name)
     query, uids = {"limit": "2"}, set[str]()
     told: list[tuple[object, ...]] = [("asked", "Dataset")]
     while query:
-        async with session.get(f"{bare.url}/apis/{meta.API_VERSION}/datasets", params=query) as answer:
+        async with sessions["continue" in query].get(
+            f"{bare.url}/apis/{meta.API_VERSION}/datasets", params=query
+        ) as answer:
             page = await answer.json()
         found = {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in page["items"]}
         version = page["metadata"]["resourceVersion"]

@@ -35,57 +35,25 @@ class Lists(Protocol):
         """The last page has come; ``uids`` are those of all pages."""
 
 
-def session(found: kopf.ConnectionInfo, lists: Lists) -> kopf.AiohttpSession:
-    """What kopf would make of these credentials, and listening. Must be called in the event loop."""
-    made = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=found.as_ssl_context()),
-        headers=found.as_http_headers(),
-        proxy=found.proxy_url,
-        trust_env=found.trust_env,
-        response_class=_response_class(lists),
-        trace_configs=[_tracing(lists)],
-    )
-    return kopf.AiohttpSession(
-        server=found.server, aiohttp_session=made, default_namespace=found.default_namespace, priority=found.priority
-    )
-
-
-def _tracing(lists: Lists) -> aiohttp.TraceConfig:
-    """Tells when a list is asked for; aiohttp calls this for each try."""
-
-    async def asked(_session: object, _context: object, request: aiohttp.TraceRequestStartParams) -> None:
-        kind = _listed(request.url.path)
-        if kind and request.method == "GET" and {"continue", "watch"}.isdisjoint(request.url.query):
-            lists.asked(kind)
-
-    config = aiohttp.TraceConfig()
-    config.on_request_start.append(asked)
-    return config
-
-
-def _response_class(lists: Lists) -> type[aiohttp.ClientResponse]:
-    class Response(_Response):
-        pages = _Pages(lists)
-
-    return Response
-
-
-class _Pages:
-    """Puts the pages of lists together."""
+class Pages:
+    """Puts the pages of lists together: kopf asks for them one by one, the next perhaps in a session with new credentials."""
 
     def __init__(self, lists: Lists) -> None:
         self._lists = lists
         self._uids: dict[str, set[str]] = {}
 
-    def note(self, kind: str, page: Any, *, first: bool) -> None:
+    def asked(self, kind: str) -> None:
+        """The first page is being asked for, perhaps again."""
+        self._uids[kind] = set()
+        self._lists.asked(kind)
+
+    def came(self, kind: str, page: Any) -> None:
         """A page has come. kopf asks for the next one when it has handed on all that is in this one."""
-        metadata = page.get("metadata") or {}
-        version = str(metadata.get("resourceVersion", ""))
-        if first:
-            self._uids[kind] = set()
         uids = self._uids.get(kind)
         if uids is None:
             return
+        metadata = page.get("metadata") or {}
+        version = str(metadata.get("resourceVersion", ""))
         items = [item["metadata"] for item in page.get("items") or ()]
         found = {item["uid"]: item["resourceVersion"] for item in items}
         uids.update(found)
@@ -94,10 +62,45 @@ class _Pages:
             self._lists.ended(kind, version, frozenset(self._uids.pop(kind)))
 
 
+def session(found: kopf.ConnectionInfo, pages: Pages) -> kopf.AiohttpSession:
+    """What kopf would make of these credentials, and listening. Must be called in the event loop."""
+    made = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=found.as_ssl_context()),
+        headers=found.as_http_headers(),
+        proxy=found.proxy_url,
+        trust_env=found.trust_env,
+        response_class=_response_class(pages),
+        trace_configs=[_tracing(pages)],
+    )
+    return kopf.AiohttpSession(
+        server=found.server, aiohttp_session=made, default_namespace=found.default_namespace, priority=found.priority
+    )
+
+
+def _tracing(pages: Pages) -> aiohttp.TraceConfig:
+    """Tells when a list is asked for; aiohttp calls this for each try."""
+
+    async def asked(_session: object, _context: object, request: aiohttp.TraceRequestStartParams) -> None:
+        kind = _listed(request.url.path)
+        if kind and request.method == "GET" and {"continue", "watch"}.isdisjoint(request.url.query):
+            pages.asked(kind)
+
+    config = aiohttp.TraceConfig()
+    config.on_request_start.append(asked)
+    return config
+
+
+def _response_class(listened: Pages) -> type[aiohttp.ClientResponse]:
+    class Response(_Response):
+        pages = listened
+
+    return Response
+
+
 class _Response(aiohttp.ClientResponse):
     """Notes the answer's beginning, and of a watch all that follows; of a list what is in it."""
 
-    pages: _Pages
+    pages: Pages
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         """The status line and the headers have come."""
@@ -118,7 +121,7 @@ class _Response(aiohttp.ClientResponse):
         body = await super().json(**how)
         kind = _listed(self.url.path)
         if kind and self.status == 200 and self.method == "GET":
-            self.pages.note(kind, body, first="continue" not in self.url.query)
+            self.pages.came(kind, body)
         return body
 
 

@@ -24,7 +24,8 @@ logger = logging.getLogger("pelagos.handlers")
 async def login(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> kopf.AiohttpSession | None:
     """Log in as a pod, else with the kubeconfig."""
     found = _log_in(settings)
-    return listening.session(found, _Lists(memo)) if found else None
+    pages = memo.setdefault("pages", listening.Pages(_Lists(memo)))  # kopf logs in again when a token has expired.
+    return listening.session(found, pages) if found else None
 
 
 class _Lists:
