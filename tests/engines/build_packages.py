@@ -15,8 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pelagos_pipelines.contract import Parity
-from pelagos_pipelines.export import package
-from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.export import package, probes
+from pelagos_pipelines.serving import geometry, predictor
 
 SIDE, CELL = 64, 16
 LABELS = ("Ceratium", 'Größe "x"', "detritus")
@@ -73,7 +73,11 @@ def build(task: str, model: onnx.ModelProto, folder: Path) -> tuple[str, str]:
     settings = predictor.Settings(task, LABELS, SIDE, SIDE)
     graph = folder / f"{task}.onnx"
     onnx.save(model, graph)
-    known = predictor.Predictor(graph.read_bytes(), settings).predict([image()])[0]
+    served, thresholds = predictor.Predictor(graph.read_bytes(), settings), predictor.Thresholds()
+    placed = geometry.fitted(image(), task, SIDE, SIDE)
+    (raw,) = served.outputs([placed])
+    known = served.decode(raw, placed, thresholds)
+    _, outputs = probes.choose(served, [probes.Candidate(placed, raw, raw, known)], thresholds)
     content = package.Content(
         family="colours",
         architecture=f"colour {task.lower()}",
@@ -83,6 +87,7 @@ def build(task: str, model: onnx.ModelProto, folder: Path) -> tuple[str, str]:
         parity=Parity(images=1, boxes=0, scores=0),
         probe=image(),
         known=known,
+        outputs=outputs,
     )
     written = package.write(content, folder)
     return str(written.folder), written.onnx_sha256

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 import signal
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import model_packages
 from local_triton import (
     altered,
     copy_of_package,
@@ -143,6 +146,22 @@ async def test_a_server_that_was_ended_with_the_installation_has_not_died(
     dead = await triton.observe(uid)
     assert dead is not None
     assert dead.state is ServiceState.DEAD
+
+
+async def test_another_model_is_told_where_both_detect_the_same(
+    triton: TritonLocal, tmp_path: Path, uid: str, make_want: MakeWant
+) -> None:
+    """The package tells of outputs that those of its graph are not: as if another graph were served in its place."""
+    usual = make_want(uid=uid)
+    told = json.loads((Path(usual.package_uri) / "package.json").read_text())["probe"]
+    told["scores"] = base64.b64encode(bytes(len(base64.b64decode(told["scores"])))).decode()
+    manifest, onnx = model_packages.altered(Path(usual.package_uri), tmp_path / "other", {}, probe=told)
+    want = replace(usual, package_uri=str(tmp_path / "other"), manifest_sha256=manifest, onnx_sha256=onnx)
+    await triton.apply(want)
+    await settled(triton, uid)
+    probe = await triton.probe(uid)
+    assert not probe.correct
+    assert "another model answers: before thresholds, the scores differ by" in probe.message
 
 
 async def test_an_answer_unlike_that_of_the_training_framework_is_not_correct(
