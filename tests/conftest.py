@@ -66,6 +66,17 @@ def _shuffle(items: list[pytest.Item], numbers: random.Random) -> None:
     items.sort(key=lambda item: (modules[item.path], within[item]))
 
 
+@pytest.fixture(autouse=True)
+def _no_kubeconfig_is_left_behind() -> Iterator[None]:
+    """An operator in this process names its cluster in the environment (``handlers.resources.configure``), for kopf alone."""
+    before = os.environ.get("KUBECONFIG")
+    yield
+    if before is None:
+        os.environ.pop("KUBECONFIG", None)
+    else:
+        os.environ["KUBECONFIG"] = before
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
     """Set up first and torn down last; each process of a run that is spread over several looks after its own."""

@@ -246,7 +246,9 @@ class DataPlane:
         request = json.loads(known.request.parameters["request"])
         request.pop("retry", None)  # no part of the recipe
         path = request["source"]["volume"]["path"]
-        files = {name: text for name, text in self.simulation.volumes.files.items() if name.startswith(path)}
+        root = known.request.parameters["data_root"].removeprefix(self.simulation.volumes.root).strip("/")
+        inside = f"{root}/{path}" if root else path  # of a tenant's part of the volume
+        files = {name: text for name, text in self.simulation.volumes.files.items() if name.startswith(inside)}
         digest = _sha256([request, sorted(files.items())])
         uri = f"{known.request.parameters['store']}/versions/{digest}"
         self.simulation.objects.put(f"{self._path(known, 'store')}/versions/{digest}/manifest.json", {})

@@ -136,7 +136,7 @@ def test_the_commands_of_the_page_do_what_it_says(kubeconfig: Path, packages: di
     with Image.open(tmp_path / "found.png") as picture:
         assert picture.format == "PNG"
     assert json.loads(curled)["detections"] == told["detections"]
-    outputs = ["prediction", "error", "count", "boxes", "scores", "class_ids"]
+    outputs = ["prediction", "error", "count", "boxes", "scores", "class_ids", "cut"]
     assert [output["name"] for output in json.loads(described)["outputs"]] == outputs
     assert str(outputs) in grpc
     assert "Ceratium" in grpc

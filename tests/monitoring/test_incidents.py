@@ -393,6 +393,7 @@ async def test_alerts_end_when_their_causes_are_gone(incidents: Stage) -> None:
     # A gate that asked too much is corrected; nothing is trained again.
     lower = [{"metric": "test/mAP50", "minimum": "0.3"}, {"metric": "test/recall", "minimum": "0.4"}]
     await site.patch("TrainingRun", "poor", {"spec": {"gates": lower}})
+    await site.delete("TrainingRun", "misfit")
 
     # What is spent of a month's budget stays spent.
     for alert in INCIDENTS.keys() - {"PelagosErrorBudgetSpent"}:

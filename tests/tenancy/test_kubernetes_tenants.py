@@ -191,7 +191,7 @@ async def test_a_namespace_of_the_cluster_itself_is_never_a_tenant(api: Kubernet
     with pytest.raises(RejectedError, match="never a tenant") as caught:
         await KubernetesTenants(api, DEFAULTS, PLACE).find(namespace)
 
-    assert caught.value.reason == "NamespaceNotAdmitted"
+    assert caught.value.reason == "TenantRefused", "nobody need wait for it"
 
 
 @pytest.mark.parametrize("agreed", [True, False], ids=["beside the platform's", "alone"])
