@@ -167,7 +167,7 @@ async def _world(settings: Settings, api: KubernetesRest, stack: AsyncExitStack)
 
 def _print(found: Sequence[Thing], output: Output) -> None:
     if output is Output.TABLE:
-        installed.result_console().print(_table(found) if found else Text("Nothing belongs to no resource."))
+        installed.result_console().print(_table(found) if found else Text("Everything belongs to a resource."))
         return
     outputs.write([_document(thing) for thing in found], output)
 
