@@ -482,6 +482,13 @@ def apply_samples(world: Simulation, *, training: Any = None, service: Any = Non
     world.create(kinds.MODEL_SERVICE, "detector", builders.changed(builders.MODEL_SERVICE, service or {}))
 
 
+def status(world: Simulation, key: Key) -> Any:
+    """The status of a resource that is there."""
+    found = world.cluster.get(key)
+    assert found is not None
+    return found.status
+
+
 def void(_result: object) -> None:
     """Drop a result."""
 

@@ -18,3 +18,12 @@ def world() -> Iterator[Simulation]:
     """A world with images on its volume, no resource, and no operator yet."""
     with simulation.simulation() as made:
         yield made
+
+
+@pytest.fixture
+def ready(world: Simulation) -> Simulation:
+    """One resource of each kind, all of them Ready."""
+    simulation.apply_samples(world)
+    world.start()
+    world.run_until(world.all_current)
+    return world

@@ -11,28 +11,13 @@ import builders
 import simulation
 from kstatus import Kstatus
 from pelagos.api import kinds, meta
-from simulation import DETECTOR, FRAMES, SERVICE, Simulation
+from simulation import DETECTOR, FRAMES, SERVICE, Simulation, status
 
 SAMPLES: dict[str, tuple[kinds.Kind, str, builders.Yaml]] = {
     "dataset": (kinds.DATASET, "frames", builders.DATASET),
     "training": (kinds.TRAINING_RUN, "detector", builders.TRAINING_RUN),
     "service": (kinds.MODEL_SERVICE, "detector", builders.MODEL_SERVICE),
 }
-
-
-@pytest.fixture
-def ready(world: Simulation) -> Simulation:
-    """All three are Ready."""
-    simulation.apply_samples(world)
-    world.start()
-    world.run_until(world.all_current)
-    return world
-
-
-def status(world: Simulation, key: Any) -> Any:
-    found = world.cluster.get(key)
-    assert found is not None
-    return found.status
 
 
 @pytest.mark.parametrize("order", list(permutations(SAMPLES)), ids="-".join)

@@ -13,24 +13,9 @@ from pelagos.api import kinds, meta
 from pelagos.decisions import dataset
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import records
-from simulation import DETECTOR, FRAMES, SERVICE, Simulation
+from simulation import DETECTOR, FRAMES, SERVICE, Simulation, status
 
 ACCURATE = {"metric": "test/mAP50", "minimum": "0.5"}
-
-
-@pytest.fixture
-def ready(world: Simulation) -> Simulation:
-    """All three are Ready, and nothing more is to be done."""
-    simulation.apply_samples(world)
-    world.start()
-    world.run_until(world.all_current)
-    return world
-
-
-def status(world: Simulation, key: Any) -> Any:
-    found = world.cluster.get(key)
-    assert found is not None
-    return found.status
 
 
 def work(world: Simulation) -> tuple[int, int, int]:

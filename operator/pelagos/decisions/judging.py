@@ -38,10 +38,8 @@ def metrics(report: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def figures(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What status says of them; nothing when nothing was measured."""
+    """What status says of them."""
     known = metrics(report)
-    if not known:
-        return {}
     told = {name: figure(value) for name, value in known.items() if name.count("/") == 1}
     return {"metrics": told, "headline": headline(known), "warnings": report.get("warnings") or None}
 

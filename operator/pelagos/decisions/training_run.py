@@ -314,7 +314,7 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
     if outcome.withdraw and seen.run is not None:
         effects.append(CancelRun(seen.run.name))
     effects += _tracked_outcome(seen, outcome)
-    if seen.report.failure is not None:
+    if seen.report.failure is not None and judging.metrics(seen.report.failure):  # It failed after the evaluation.
         status |= judging.figures(seen.report.failure)
     progress = judging.progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.time_of_day or seen.now)
     if progress:
@@ -368,15 +368,13 @@ def _gates(
     effects: list[Effect],
     status: dict[str, Any],
 ) -> Decision:
-    metrics = judging.metrics(result)
     model = result["model"]
-    status |= {"headline": judging.headline(metrics)} | judging.figures(result)
+    status |= judging.figures(result)
     # Trainings before packages were data alone named no manifest: their packages cannot be served.
     status["model"] = {name: model[name] for name in ("uri", "onnxSha256", "manifestSha256") if name in model}
     effects += _record(seen, result, status)
     evaluated = replace(before[-1], reason="Evaluated", message=f"on the test split: {status['headline']}")
     status["gates"], gates = judging.gates(seen.spec.gates, result["metrics"])
-    status["warnings"] = result.get("warnings") or None
     verdicts = (*before[:-1], evaluated, gates)
     if gates.stops:
         return Decision((*verdicts, *_succeeded(gates)), tuple(effects), status, judging.REFUSED_POLL)
@@ -392,7 +390,7 @@ def _record(seen: Observed, result: Mapping[str, Any], status: dict[str, Any]) -
         return []
     status["record"] = seen.record.uri
     run = seen.tracked.id if seen.tracked is not None else seen.recorded_run
-    made = {"createdAt": judging.timestamp(seen.now), "result": dict(result), "trackedRun": run}
+    made = {"createdAt": judging.timestamp(seen.time_of_day or seen.now), "result": dict(result), "trackedRun": run}
     return [KeepRecord(seen.record.path, {**seen.record.of, **made})]
 
 
