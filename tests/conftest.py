@@ -78,6 +78,17 @@ def _no_kubeconfig_is_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _ports_of_this_process() -> None:
+    """Each process of a run has ports of its own: a port seems free to all of them until its server listens, seconds later."""
+    try:
+        from pelagos.embedded import addresses
+    except ImportError:  # the environment of the data plane
+        return
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw7").removeprefix("gw")
+    addresses.RANGE = addresses.RANGE[int(worker) % 8 :: 8]
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
     """Set up first and torn down last; each process of a run that is spread over several looks after its own."""
     mark = os.environ[leftovers.VARIABLE] = f"{_OUTER}.{os.getpid()}"

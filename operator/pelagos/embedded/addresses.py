@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "127.0.0.1"
-_FIRST, _LAST = 20000, 32000
+RANGE = range(20000, 32000)
 """Below the range from which Linux takes the local ports of outgoing connections, so that none of those blocks a restart."""
 
 
@@ -50,10 +50,11 @@ def _usable(port: int, chosen: Mapping[str, int]) -> bool:
 
 
 def _search(home: Path, chosen: Mapping[str, int]) -> int:
-    size = _LAST - _FIRST
-    start = int.from_bytes(hashlib.sha256(str(home).encode()).digest()[:4], "big") % size
-    for step in range(size):
-        port = _FIRST + (start + step) % size
+    start = int.from_bytes(hashlib.sha256(str(home).encode()).digest()[:4], "big") % len(RANGE)
+    for step in range(len(RANGE)):
+        port = RANGE[(start + step) % len(RANGE)]
         if _usable(port, chosen):
             return port
-    raise StartError(f"No free port between {_FIRST} and {_LAST} on {HOST}. Stop some of the servers on this machine.")
+    raise StartError(
+        f"No free port between {RANGE[0]} and {RANGE[-1]} on {HOST}. Stop some of the servers on this machine."
+    )
