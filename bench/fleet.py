@@ -118,7 +118,7 @@ class Stage:
     start: float
 
     async def settle(self) -> Counter[tuple[str, str, str]]:
-        """Requests that the API server has had, once what is under way has ended."""
+        """Requests that the API server has had, once what is in progress has ended."""
         await asyncio.sleep(SETTLE_SECONDS)
         return await traffic.requests(self.plane, self.session)
 

@@ -21,7 +21,7 @@ from pelagos.api.model_service import Runtime
 from pelagos.decisions import durations
 from pelagos.engines import triton_local_state
 from pelagos.engines.triton_local import TritonLocal
-from pelagos.ports.serving import ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ServiceState
 
 WAITING = 5_000
 """A queue delay in microseconds, as people choose it to fill batches."""
@@ -139,9 +139,9 @@ def package(plan: Plan, images: Path) -> dict[str, str]:
     return made
 
 
-def _want(package: dict[str, str], delay: int) -> ServiceWant:
+def _want(package: dict[str, str], delay: int) -> DesiredService:
     """The want of a service with the defaults of ModelService, but for threads and ``delay`` (microseconds)."""
-    return ServiceWant(
+    return DesiredService(
         uid=f"bench-{delay}",
         namespace="default",
         name=f"bench-{delay}",
@@ -159,7 +159,7 @@ def _want(package: dict[str, str], delay: int) -> ServiceWant:
     )
 
 
-async def _start(plan: Plan, want: ServiceWant) -> Endpoint:
+async def _start(plan: Plan, want: DesiredService) -> Endpoint:
     triton = TritonLocal(plan.folder / "home", plan.environments)
     plan.say(f"start Triton with a queue delay of {want.max_queue_delay} µs")
     try:
@@ -180,7 +180,7 @@ async def _start(plan: Plan, want: ServiceWant) -> Endpoint:
     return Endpoint(want.model_name, want.uid, seen.grpc_url, alone, server.process.pid, envoy.pid)
 
 
-async def _remove(plan: Plan, want: ServiceWant) -> None:
+async def _remove(plan: Plan, want: DesiredService) -> None:
     triton = TritonLocal(plan.folder / "home", plan.environments)
     await triton.remove(want.uid)
     await triton.close()

@@ -17,7 +17,7 @@ from pelagos.decisions import dataset, model_service, training_run
 from pelagos.decisions.reports import Recording, Report
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.registry import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_URI_TAG, ModelVersion
-from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState
+from pelagos.ports.serving import ObservedService, ProbeResult, ServiceState
 from pelagos.ports.tracking import Outcome, TrackedRun
 from pelagos.ports.volumes import Fingerprint
 
@@ -161,9 +161,9 @@ def dataset_version(version: str = VERSION, task: str = "Detection") -> training
     return training_run.DatasetVersion("frames", version, f"/objects/{version[7:11]}", task)
 
 
-def dataset_seen(**changes: Any) -> training_run.DatasetSeen:
+def dataset_seen(**changes: Any) -> training_run.ObservedDataset:
     """A Dataset that is Ready with one version."""
-    usual = training_run.DatasetSeen(
+    usual = training_run.ObservedDataset(
         exists=True, ready=True, message="100 images", candidate=dataset_version(), known_versions=(VERSION,)
     )
     return replace(usual, **changes)
@@ -249,9 +249,9 @@ def trained(**changes: Any) -> training_run.Observed:
     return make_training_observed(**usual | changes)
 
 
-def make_service(state: ServiceState, **changes: Any) -> ServiceSeen:
+def make_service(state: ServiceState, **changes: Any) -> ObservedService:
     """An endpoint in the wanted version; its digest is set by the world's builder, unless the test names another."""
-    usual = ServiceSeen(
+    usual = ObservedService(
         digest="",
         state=state,
         message="",
@@ -319,8 +319,8 @@ def _refuse(*rules: tuple[bool, str]) -> None:
 
 
 def conditions(decision: Any) -> dict[str, tuple[str, str]]:
-    """Stance and reason of every verdict, by the condition's type."""
-    return {verdict.type: (verdict.stance.value, verdict.reason) for verdict in decision.verdicts}
+    """ConditionState and reason of every verdict, by the condition's type."""
+    return {verdict.type: (verdict.state.value, verdict.reason) for verdict in decision.verdicts}
 
 
 def names(instance: Any) -> tuple[str, ...]:

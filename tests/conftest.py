@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-import leftovers
+import orphans
 
 # How long an example takes says more of the machine, which may be busy, than of the code. The examples of a usual run are always
 # the same, so that it says something of the change that is tried; a thorough one looks for new ones.
@@ -19,7 +19,7 @@ _THOROUGH = os.environ.get("PELAGOS_TEST_THOROUGH") == "1"
 hypothesis.settings.register_profile("pelagos", deadline=None, derandomize=not _THOROUGH)
 hypothesis.settings.load_profile("pelagos")
 
-_OUTER = os.environ.get(leftovers.VARIABLE, "by-hand").split(".")[0]
+_OUTER = os.environ.get(orphans.VARIABLE, "by-hand").split(".")[0]
 # As in the pod of every step (engines/kubeflow_placement.py): threads that spin while they wait for each other only take time
 # from the tests beside them. This comes before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -91,10 +91,10 @@ def _ports_of_this_process() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
     """Set up first and torn down last; each process of a run that is spread over several looks after its own."""
-    mark = os.environ[leftovers.VARIABLE] = f"{_OUTER}.{os.getpid()}"
+    mark = os.environ[orphans.VARIABLE] = f"{_OUTER}.{os.getpid()}"
     yield
-    found = leftovers.settled(mark)
-    leftovers.end(found)
+    found = orphans.settled(mark)
+    orphans.end(found)
     if found:
         told = "\n".join(map(str, found))
         pytest.fail(f"processes that these tests started still live after them:\n{told}", pytrace=False)

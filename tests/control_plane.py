@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pelagos.api import meta
-from pelagos.embedded import addresses, binaries, credentials, parts, tether
+from pelagos.embedded import addresses, binaries, credentials, parent_death_wrapper, parts
 from pelagos.embedded.layout import Layout
 
 if TYPE_CHECKING:
@@ -100,12 +100,12 @@ class ControlPlane:
         self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
     def kill(self, name: str, sign: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to ``etcd`` or ``apiserver``: to the program and to the tether that holds it."""
-        tether_id = self.processes[name].pid
+        """Send a signal to ``etcd`` or ``apiserver``: to the program and to the wrapper that holds it."""
+        wrapper_pid = self.processes[name].pid
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            for program in Path(f"/proc/{tether_id}/task/{tether_id}/children").read_text(encoding="ascii").split():
+            for program in Path(f"/proc/{wrapper_pid}/task/{wrapper_pid}/children").read_text(encoding="ascii").split():
                 os.killpg(int(program), sign)  # a group of its own
-            os.killpg(tether_id, sign)
+            os.killpg(wrapper_pid, sign)
 
     def stop(self) -> None:
         """End both servers."""
@@ -116,7 +116,7 @@ class ControlPlane:
                 try:
                     process.wait(_STOP_SECONDS)
                 except subprocess.TimeoutExpired:
-                    process.kill()  # its tether's program dies with it
+                    process.kill()  # its wrapper's program dies with it
                     process.wait()
 
     def _is_gone(self, path: str) -> bool:
@@ -185,10 +185,10 @@ def start_control_plane(folder: Path, options: Sequence[str] = ()) -> ControlPla
     return running
 
 
-def _start(layout: Layout, part: parts.Part) -> subprocess.Popen[bytes]:
+def _start(layout: Layout, part: parts.ManagedProcess) -> subprocess.Popen[bytes]:
     with layout.log(part.name).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *part.command],
+            [sys.executable, "-I", "-S", parent_death_wrapper.__file__, str(os.getpid()), *part.command],
             env=dict(part.environment),
             cwd=part.folder,
             stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.model import Collection, Tree
+from pelagos_pipelines.annotations.model import Collection, SourceFiles
 from pelagos_pipelines.contract import Task, VolumeSource
 from pelagos_pipelines.sources import volume
 
@@ -49,7 +49,7 @@ def coco(
     return {"images": images, "annotations": annotations, "categories": [{"id": 7, "name": "cod"}], **more}
 
 
-def tree_of(root: Path) -> Tree:
+def tree_of(root: Path) -> SourceFiles:
     """The files of a source."""
     return volume.collect(VolumeSource(path="."), root)
 

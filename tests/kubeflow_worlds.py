@@ -1,4 +1,4 @@
-"""The engine kubeflow with a stand-in for its server, in which nothing runs: tests move steps on by hand."""
+"""The engine kubeflow with a fake server for its server, in which nothing runs: tests move steps on by hand."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from kfp_stand_in.by_hand import ByHand
-from kfp_stand_in.server import StandIn
-from kfp_stand_in.store import Run
-from pelagos.engines.kubeflow import Kubeflow, Patience, Site
+from kfp_fake_server.by_hand import ByHand
+from kfp_fake_server.server import FakeServer
+from kfp_fake_server.store import Run
+from pelagos.engines.kubeflow import Kubeflow, KubeflowConfig, Timeouts
 from pelagos.engines.kubeflow_rest import KubeflowRest
 from pelagos.ports.clock import FakeClock
 from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest
@@ -21,7 +21,7 @@ from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest
 COMPILED = Path(__file__).parents[1] / "pipelines" / "pelagos_pipelines" / "compiled"
 UID = "3c9a8f4e-0000-4000-8000-000000000001"
 NAME = RunName(f"dataset-{UID}-0123456789ab")
-PATIENCE = Patience(end=1.0, unconfirmed=3.0, poll=0.02)
+TIMEOUTS = Timeouts(end=1.0, unconfirmed=3.0, poll=0.02)
 SECONDS = 15.0
 
 
@@ -41,9 +41,9 @@ def make_request(name: str = NAME, **changes: Any) -> RunRequest:
 class Cluster:
     """The engine, its server, and its steps. ``namespaces`` is what the operator's cache would tell of resources."""
 
-    server: StandIn
+    server: FakeServer
     hand: ByHand
-    site: Site
+    site: KubeflowConfig
     namespaces: dict[str, str]
     clock: FakeClock
     engine: Kubeflow = field(init=False)

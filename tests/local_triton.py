@@ -20,7 +20,7 @@ from pelagos.engines import sockets, triton_local_state
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.engines.triton_local_server import ServerFolder
 from pelagos.engines.triton_local_state import Server
-from pelagos.ports.serving import ServiceSeen, ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ObservedService, ServiceState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,7 +102,7 @@ def listening(process: int) -> set[tuple[str, int]]:
     return found
 
 
-async def settled(triton: TritonLocal, uid: str) -> ServiceSeen:
+async def settled(triton: TritonLocal, uid: str) -> ObservedService:
     """What is seen when the server has loaded the model, refused it or died."""
     deadline = monotonic() + 60
     while True:
@@ -114,7 +114,7 @@ async def settled(triton: TritonLocal, uid: str) -> ServiceSeen:
         await asyncio.sleep(0.1)
 
 
-async def loaded(triton: TritonLocal, uid: str) -> ServiceSeen:
+async def loaded(triton: TritonLocal, uid: str) -> ObservedService:
     """When it has been away for a moment."""
     deadline = monotonic() + 60
     while True:
@@ -125,12 +125,12 @@ async def loaded(triton: TritonLocal, uid: str) -> ServiceSeen:
         await asyncio.sleep(0.1)
 
 
-def copy_of_package(want: ServiceWant, folder: Path) -> ServiceWant:
+def copy_of_package(want: DesiredService, folder: Path) -> DesiredService:
     shutil.copytree(want.package_uri, folder)
-    return ServiceWant(**{**vars(want), "package_uri": str(folder), "digest": "copied"})
+    return DesiredService(**{**vars(want), "package_uri": str(folder), "digest": "copied"})
 
 
-def altered(want: ServiceWant, place: Path, fault: str) -> ServiceWant:
+def altered(want: DesiredService, place: Path, fault: str) -> DesiredService:
     """A package that is consistent, and no good: it "does not load" or "answers wrong"."""
     contents = {"model.onnx": b"no graph"}
     if fault == "answers wrong":

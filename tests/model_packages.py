@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from pelagos.engines.model_package import Manifest
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 
-MakeWant = Callable[..., ServiceWant]
+MakeWant = Callable[..., DesiredService]
 
 ENVIRONMENTS = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs"))
 
@@ -87,7 +87,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, s
 def make_want(packages: dict[str, tuple[str, str]]) -> MakeWant:
     """Build the want of a service; its digest follows from its fields."""
 
-    def make(task: str = "Detection", **changes: Any) -> ServiceWant:
+    def make(task: str = "Detection", **changes: Any) -> DesiredService:
         uri, onnx_sha256 = packages[task]
         fields: dict[str, Any] = {
             "uid": "5f0c", "namespace": "default", "name": "detector", "model_name": "detector",
@@ -96,6 +96,6 @@ def make_want(packages: dict[str, tuple[str, str]]) -> MakeWant:
             "instances": 1, "confidence": "0.25", "iou": "0.7", "cpu": 1,
         }  # fmt: skip
         fields |= changes
-        return ServiceWant(**{"digest": repr(sorted(fields.items())), **fields})
+        return DesiredService(**{"digest": repr(sorted(fields.items())), **fields})
 
     return make

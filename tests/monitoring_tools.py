@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pelagos.embedded import tether
+from pelagos.embedded import parent_death_wrapper
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = ROOT / "manifests" / "monitoring"
@@ -99,7 +99,14 @@ class Prometheus:
         config = {"global": times, "rule_files": ["rules.yaml"], "scrape_configs": jobs}
         (self.folder / "prometheus.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         command = [
-            *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(programs() / "prometheus")),
+            *(
+                sys.executable,
+                "-I",
+                "-S",
+                parent_death_wrapper.__file__,
+                str(os.getpid()),
+                str(programs() / "prometheus"),
+            ),
             *("--config.file=prometheus.yaml", f"--web.listen-address=127.0.0.1:{port}"),
             *("--storage.tsdb.path=data", "--log.level=warn", "--web.enable-lifecycle"),
         ]

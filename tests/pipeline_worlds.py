@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from kfp_stand_in.processes import Processes
-from kfp_stand_in.server import StandIn
+from kfp_fake_server.processes import Processes
+from kfp_fake_server.server import FakeServer
 from pelagos.engines import kfp_local_records as records
 from pelagos.engines import processes
 from pelagos.engines.kfp_local import KfpLocal
 from pelagos.engines.kfp_local_launch import Launcher, Login, keyless
-from pelagos.engines.kubeflow import Kubeflow, Patience, Site
-from pelagos.engines.kubeflow_placement import Surroundings
+from pelagos.engines.kubeflow import Kubeflow, KubeflowConfig, Timeouts
+from pelagos.engines.kubeflow_placement import PodDefaults
 from pelagos.engines.kubeflow_rest import KubeflowRest
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.pipelines import Flow, PipelineRun, Pipelines, RunName, RunRequest, RunState
@@ -36,7 +36,7 @@ SECONDS = 30.0
 
 def compile_flows(folder: Path) -> Path:
     """Compile both flows with a step that obeys its world."""
-    subprocess.run([PYTHON, Path(__file__).with_name("obedient_flows.py"), folder], check=True)
+    subprocess.run([PYTHON, Path(__file__).with_name("controllable_flows.py"), folder], check=True)
     return folder
 
 
@@ -189,19 +189,19 @@ class KfpLocalWorld:
 
 
 class KubeflowWorld:
-    """The cluster's engine with a stand-in for its server, which runs steps as processes; `start` starts that."""
+    """The cluster's engine with a fake server for its server, which runs steps as processes; `start` starts that."""
 
     def __init__(self, folder: Path, compiled: Path, capacity: int) -> None:
         self._steps = folder / "steps"
         self._steps.mkdir()
         self.processes = Processes(folder / "logs", PYTHON)
         limits = {"dataset-preparation": capacity, "training": capacity}
-        self.server = StandIn(self.processes, capacity=limits)
-        self.site = Site(
+        self.server = FakeServer(self.processes, capacity=limits)
+        self.site = KubeflowConfig(
             compiled,
-            Surroundings(image="example.org/trainer"),
+            PodDefaults(image="example.org/trainer"),
             namespace="kubeflow",
-            patience=Patience(end=20, poll=0.05),
+            timeouts=Timeouts(end=20, poll=0.05),
         )
         self.kubeflow: Kubeflow
         self.engine: Pipelines

@@ -1,4 +1,4 @@
-"""Compares JSON with the models of a published Python client, as OpenAPI Generator makes them. The stand-ins for Kubeflow
+"""Compares JSON with the models of a published Python client, as OpenAPI Generator makes them. The fake servers for Kubeflow
 Pipelines and KServe do it, and the tests of the engines, so that nothing is written or answered that the real ones do not know.
 
 A model lists the type of each field and its name in JSON, and its constructor refuses missing fields and unknown words.

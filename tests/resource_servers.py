@@ -1,4 +1,4 @@
-"""A stand-in for the API server that lists resources, for commands of the command line, and the fixture ``api`` with one."""
+"""A fake server for the API server that lists resources, for commands of the command line, and the fixture ``api`` with one."""
 
 from __future__ import annotations
 

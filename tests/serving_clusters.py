@@ -1,4 +1,4 @@
-"""Engines that serve on a cluster, against a real API server; nodes and KServe are stand-ins that run real Triton servers."""
+"""Engines that serve on a cluster, against a real API server; nodes and KServe are fake servers that run real Triton servers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kserve_fake_server.controller import Controller
+from kserve_fake_server.nodes import PODS, Node
 
 from control_plane import ControlPlane
-from kserve_stand_in import published
-from kserve_stand_in.controller import Controller
-from kserve_stand_in.nodes import PODS, Node
+from kserve_fake_server import published
 from model_packages import ENVIRONMENTS
 from pelagos.api import meta
 from pelagos.engines.kserve import Kserve
@@ -28,7 +28,7 @@ from pelagos.engines.triton_deployment import TritonDeployment
 from pelagos.ports.errors import OutageError
 from pelagos.ports.objects import Objects
 from pelagos.ports.placement import Placement, Toleration
-from pelagos.ports.serving import Scaling, ServiceSeen, ServiceState, ServiceWant, Serving
+from pelagos.ports.serving import DesiredService, ObservedService, Scaling, ServiceState, Serving
 from pelagos.ports.tenants import Tenant
 
 CLAIM = "objects"
@@ -59,7 +59,7 @@ class ServingCluster:
         """All objects of a kind that carry the uid."""
         return await self.cluster.list(kind, self.namespace, {meta.UID_LABEL: uid})
 
-    def in_namespace(self, want: ServiceWant, **changes: Any) -> ServiceWant:
+    def in_namespace(self, want: DesiredService, **changes: Any) -> DesiredService:
         """The want, for this test's namespace."""
         return replace(want, namespace=self.namespace, **changes)
 
@@ -100,7 +100,7 @@ async def serving_cluster(
     given: Options | None = None,
     objects: Objects | None = None,
 ) -> AsyncIterator[ServingCluster]:
-    """A namespace with stand-ins for what the API server lacks, and the engine ``kserve`` or ``deployment``.
+    """A namespace with fake servers for what the API server lacks, and the engine ``kserve`` or ``deployment``.
 
     The objects are those of the folder ``root``, unless ``objects`` are given with the options for them.
     """
@@ -133,7 +133,7 @@ async def serving_cluster(
 
 
 async def clear(rest: KubernetesRest, namespace: str) -> None:
-    """Leave nothing for the stand-ins of the next test."""
+    """Leave nothing for the fake servers of the next test."""
     for path in (
         "/apis/serving.kserve.io/v1beta1/namespaces/{}/inferenceservices",
         "/apis/apps/v1/namespaces/{}/deployments",
@@ -148,7 +148,7 @@ def install_kserve(plane: ControlPlane) -> None:
     plane.request("POST", RUNTIMES, yaml.safe_load(RUNTIME.read_text(encoding="utf-8")))
 
 
-def everything(want: ServiceWant, mode: str) -> ServiceWant:
+def everything(want: DesiredService, mode: str) -> DesiredService:
     """The want with all that can be asked for in a mode of KServe."""
     placement = Placement(
         memory="8Gi", gpus=2, gpu_product="NVIDIA-L4", shared_memory="1Gi", node_selector={"zone": "a"},
@@ -166,7 +166,7 @@ def everything(want: ServiceWant, mode: str) -> ServiceWant:
     )
 
 
-async def until(serving: Serving, uid: str, *states: ServiceState, seconds: float = 120) -> ServiceSeen:
+async def until(serving: Serving, uid: str, *states: ServiceState, seconds: float = 120) -> ObservedService:
     """What is seen when the endpoint is in one of ``states``."""
     seen = None
     with contextlib.suppress(TimeoutError):

@@ -1,6 +1,6 @@
 """The operator's loop and reconcilers over the shipped fakes, in virtual time: an hour passes in milliseconds.
 
-What users, the data plane and accidents do is in the hands of the test. What is outside of the operator's process outlives it:
+What users, the data plane and faults do is in the hands of the test. What is outside of the operator's process outlives it:
 ``restart`` begins a new life with an empty cache. Every status that is written is audited.
 """
 
@@ -40,12 +40,12 @@ from pelagos.ports.pipelines import RunName, RunState
 from pelagos.reconcilers import driver, fencing
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
+from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.driver import Pass
 from pelagos.reconcilers.loop import Loop
 from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.training_runs import TrainingRunReconciler
-from pelagos.reconcilers.world import World
 
 T = TypeVar("T")
 BEGIN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -101,7 +101,7 @@ class LoopClock(Aging):
 
 
 @dataclass
-class Accident:
+class Fault:
     """What happens at the ``call``-th call of a port, or at every one of a name: it ``crashes`` or is an outage.
 
     Before the effect or ``after`` it.
@@ -113,11 +113,11 @@ class Accident:
 
 
 CHANGES = frozenset(f"{port}.{name}" for port, names in fencing.CHANGES.items() for name in names)
-"""Calls that change something outside, as ``Life.calls`` names them."""
+"""Calls that change something outside, as ``OperatorProcess.calls`` names them."""
 
 
-def accidents(calls: Sequence[str], *, crashes: bool) -> Iterator[Accident]:
-    """Accidents at the calls of a life, each that differs from the others once; every one when THOROUGH.
+def faults(calls: Sequence[str], *, crashes: bool) -> Iterator[Fault]:
+    """Faults at the calls of a life, each that differs from the others once; every one when THOROUGH.
 
     A call that only looks fails in the same way before and after, and whenever it is made between two changes. To die between
     two changes is the same wherever it happens: what was seen dies as well.
@@ -128,26 +128,26 @@ def accidents(calls: Sequence[str], *, crashes: bool) -> Iterator[Accident]:
         if changes:
             looked.clear()
         if THOROUGH or number == 1 or not (crashes or label in looked):
-            yield Accident(number, crashes=crashes, after=False)
+            yield Fault(number, crashes=crashes, after=False)
         if changes:
-            yield Accident(number, crashes=crashes, after=True)
+            yield Fault(number, crashes=crashes, after=True)
         looked.add(label)
 
 
 @dataclass
-class Life:
+class OperatorProcess:
     """One life of the operator's process: what it remembers, and the calls that it made."""
 
-    world: World
+    dependencies: Dependencies
     loop: Loop
     watcher: Watcher
     calls: list[str]
-    accident: Accident | None
+    fault: Fault | None
     dead: bool = False
 
 
 class Fragile:
-    """A port of a mortal operator: counts calls, and fails at the one that the accident names."""
+    """A port of a mortal operator: counts calls, and fails at the one that the fault names."""
 
     def __init__(self, port: object, name: str, simulation: Simulation) -> None:
         self._port = port
@@ -161,12 +161,12 @@ class Fragile:
         label = f"{self._name}.{name}"
 
         async def call(*arguments: Any, **named: Any) -> Any:
-            accident = self._simulation.note(label)
-            if accident is not None and not accident.after:
-                self._simulation.suffer(accident, label)
+            fault = self._simulation.note(label)
+            if fault is not None and not fault.after:
+                self._simulation.suffer(fault, label)
             result = await member(*arguments, **named)
-            if accident is not None:
-                self._simulation.suffer(accident, label)
+            if fault is not None:
+                self._simulation.suffer(fault, label)
             return result
 
         return call
@@ -297,23 +297,23 @@ class Simulation:
         self.cluster.watch(Watcher(self.auditor.look, self.auditor.forget, lags=False))
         self.tracebacks = auditing.Tracebacks()
         logging.getLogger("pelagos").addHandler(self.tracebacks)
-        self.life: Life | None = None
+        self.life: OperatorProcess | None = None
         self._working = self.event_loop.create_task(self.data_plane.work())
 
     def new_clock(self) -> LoopClock:
         """The clocks of a new life."""
         return LoopClock(self.event_loop, lambda: self.wrong)
 
-    def start(self, accident: Accident | None = None, *, workers: int = 4, leading: bool = True) -> Life:
+    def start(self, fault: Fault | None = None, *, workers: int = 4, leading: bool = True) -> OperatorProcess:
         """Begin a life of the operator."""
-        life = self.prepare(accident, workers=workers)
+        life = self.prepare(fault, workers=workers)
         self.event_loop.run_until_complete(self._start(life, leading))
         return life
 
-    def prepare(self, accident: Accident | None = None, *, workers: int = 4) -> Life:
+    def prepare(self, fault: Fault | None = None, *, workers: int = 4) -> OperatorProcess:
         """Begin a life that nothing moves but ``make_pass``."""
         clock = self.new_clock()  # What it remembers goes with the life of the operator.
-        world = World(
+        world = Dependencies(
             clock=clock,
             cache=Cache(),
             authority=self.authority,
@@ -330,10 +330,10 @@ class Simulation:
             page_came=lambda kind, version, found: void(soon(loop.page_came, kind, version, found)),
             list_ended=lambda kind, version, uids: void(soon(loop.list_ended, kind, version, uids)),
         )
-        self.life = Life(world, loop, watcher, [], accident)
+        self.life = OperatorProcess(world, loop, watcher, [], fault)
         return self.life
 
-    async def _start(self, life: Life, leading: bool) -> None:
+    async def _start(self, life: OperatorProcess, leading: bool) -> None:
         life.loop.start(leading=leading)
         self.cluster.watch(life.watcher)
 
@@ -341,33 +341,33 @@ class Simulation:
         """One pass over the resource as it is now, without the loop."""
         life = self.life or self.prepare()
         for known in self.cluster.all():
-            life.world.cache.put(known)
-        found = life.world.cache.get(key)
+            life.dependencies.cache.put(known)
+        found = life.dependencies.cache.get(key)
         assert found is not None
-        return self.ask(driver.reconcile(RECONCILERS[key.kind], found, life.world))
+        return self.ask(driver.reconcile(RECONCILERS[key.kind], found, life.dependencies))
 
     def fragile(self, name: str) -> Any:
         """The port ``name`` as the operator has it."""
         return Fragile(getattr(self, name), name, self)
 
-    def note(self, label: str) -> Accident | None:
-        """The operator calls a port; the accident that happens to this call."""
+    def note(self, label: str) -> Fault | None:
+        """The operator calls a port; the fault that happens to this call."""
         assert self.life is not None
         if self.life.dead:
             raise CrashError(label)
         self.serving.now = self.clock.now()
         self.life.calls.append(label)
-        accident = self.life.accident
-        return accident if accident is not None and accident.call in {len(self.life.calls), label} else None
+        fault = self.life.fault
+        return fault if fault is not None and fault.call in {len(self.life.calls), label} else None
 
-    def suffer(self, accident: Accident, label: str) -> None:
-        """Let the accident happen."""
+    def suffer(self, fault: Fault, label: str) -> None:
+        """Let the fault happen."""
         assert self.life is not None
-        if accident.crashes:
+        if fault.crashes:
             self.life.dead = True
             self.cluster.unwatch(self.life.watcher)
             raise CrashError(label)
-        raise OutageError(label.split(".", maxsplit=1)[0], "the reply was lost" if accident.after else "no route")
+        raise OutageError(label.split(".", maxsplit=1)[0], "the reply was lost" if fault.after else "no route")
 
     def stop(self) -> None:
         """End the operator's life; the rest goes on."""
@@ -377,10 +377,10 @@ class Simulation:
                 self.cluster.unwatch(self.life.watcher)
             self.life = None
 
-    def restart(self, accident: Accident | None = None) -> Life:
+    def restart(self, fault: Fault | None = None) -> OperatorProcess:
         """End this life and begin another, which remembers nothing."""
         self.stop()
-        return self.start(accident)
+        return self.start(fault)
 
     def run(self, seconds: float = 0.0) -> None:
         """Let time pass."""

@@ -39,8 +39,8 @@ from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.pipelines import RunName
 from pelagos.ports.tenants import OneTenant, Tenants
 from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.probes import Probes
-from pelagos.reconcilers.world import World
 from pelagos.settings import Settings
 
 PLURALS = {kind.kind: kind.plural for kind in KINDS}
@@ -158,7 +158,7 @@ class Site:
     async def _operate(self, settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
         api = wiring.rest_client(credentials)
         clock, fakes = SystemClock(), self.fakes
-        world = World(
+        world = Dependencies(
             cluster=KubernetesApi(api),
             pipelines=fakes.pipelines,
             tracking=fakes.tracking,

@@ -12,7 +12,7 @@ from time import monotonic
 from pelagos.embedded import addresses
 from pelagos.embedded.child import Timing
 from pelagos.embedded.layout import Layout
-from pelagos.embedded.parts import Part
+from pelagos.embedded.parts import ManagedProcess
 from pelagos.engines import processes
 
 QUICK = Timing(
@@ -27,11 +27,11 @@ class FakeParts:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
 
-    def __call__(self, name: str, *behaviours: str, start_seconds: float = 20) -> Part:
+    def __call__(self, name: str, *behaviours: str, start_seconds: float = 20) -> ManagedProcess:
         # Searched from another place for each name: the servers do not listen yet, so the same port would seem free again.
         port = addresses.choose(self.layout.home / name, [name], {})[name]
         url = f"http://{addresses.HOST}:{port}"
-        return Part(
+        return ManagedProcess(
             name=name,
             command=(sys.executable, "-S", str(FAKE), str(port), f"pid={self._file(name, 'pid')}", *behaviours),
             environment={**os.environ, processes.INSTALLATION: str(self.layout.home)},

@@ -48,21 +48,21 @@ EVERYTHING: Mapping[str, Any] = {
         {"namespace": "plankton", "maxGpus": "0"},
     ],
 }
-SHARES: Mapping[str, Any] = {
+SHARDS: Mapping[str, Any] = {
     "operator": {
-        "shares": [
-            {"name": "north", "selector": "pelagos.dev/share=north"},
-            {"name": "others", "selector": "pelagos.dev/share notin (north)"},
+        "shards": [
+            {"name": "north", "selector": "pelagos.dev/shard=north"},
+            {"name": "others", "selector": "pelagos.dev/shard notin (north)"},
         ]
     }
 }
-"""What manifests/samples/shares says."""
+"""What manifests/samples/shards says."""
 SETS: dict[str, Values] = {overlay.name: overlay.values for overlay in variants.OVERLAYS} | {
     "defaults of Helm": Values(),
     "claims": variants.values(variants.COMPONENTS["claims"]),
     "basic auth": variants.values(variants.COMPONENTS["tracking-basic-auth"]),
-    "two replicas": variants.values(variants.COMPONENTS["two-replicas"]),
-    "two replicas of each share": variants.values(variants.COMPONENTS["two-replicas"], SHARES),
-    "shares": variants.values(SHARES),
+    "two replicas": variants.values(variants.COMPONENTS["high-availability"]),
+    "two replicas of each share": variants.values(variants.COMPONENTS["high-availability"], SHARDS),
+    "shards": variants.values(SHARDS),
     "everything": Values.model_validate(EVERYTHING),
 }

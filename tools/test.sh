@@ -12,7 +12,7 @@ export PELAGOS_SAMPLES=${PELAGOS_SAMPLES:-${PELAGOS_HOME:-$PWD/.pelagos}/data/sa
 unset PELAGOS_HOME KUBECONFIG
 # As in the Makefile.
 unset PYTHONDONTWRITEBYTECODE
-# What the tests start inherits it: tests/leftovers.py.
+# What the tests start inherits it: tests/orphans.py.
 export TESTS_OF_PELAGOS=${TESTS_OF_PELAGOS:-run-$$-$RANDOM}
 
 # Most of the control plane's tests wait for servers, so that more of them than there are cores run at a time, each module or folder
@@ -27,7 +27,7 @@ data_plane=(annotations evaluation export flows fuzz preparation samples sandbox
 reports=$(mktemp -d)
 # However this ends, what it started does.
 clean() {
-  "$environments/dev/bin/python" tests/leftovers.py "$TESTS_OF_PELAGOS" --end >&2
+  "$environments/dev/bin/python" tests/orphans.py "$TESTS_OF_PELAGOS" --end >&2
   rm -rf "$reports"
 }
 trap clean EXIT
@@ -65,6 +65,6 @@ else
   cat "$reports/beside"
 fi
 
-"$environments/dev/bin/python" tests/leftovers.py "$TESTS_OF_PELAGOS"
+"$environments/dev/bin/python" tests/orphans.py "$TESTS_OF_PELAGOS"
 echo $? >"$reports/processes-that-are-left.code"
 "$environments/dev/bin/python" tools/summary.py "$reports" ${PELAGOS_TEST_COUNTS:+"$PELAGOS_TEST_COUNTS"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-import hostile_images
+import untrusted_images
 from child_memory import Watched
 from pelagos_pipelines.preparation import integrity
 from pelagos_pipelines.sandbox import MEBIBYTE
@@ -17,7 +17,7 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings
 def main() -> None:
     """Measure."""
     found = {}
-    for name, make in (hostile_images.BOMBS | hostile_images.ODD).items():
+    for name, make in (untrusted_images.BOMBS | untrusted_images.ODD).items():
         content = make()
         inspector = integrity.Inspector(Ceilings())
         inspector.version()

@@ -36,10 +36,10 @@ from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.pipelines import PipelineRun, RunRequest
 from pelagos.ports.tenants import OneTenant, Tenant
-from pelagos.reconcilers.belongings import report_folder
 from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.probes import Probes
-from pelagos.reconcilers.world import World
+from pelagos.reconcilers.storage_paths import report_folder
 from pelagos.settings import Settings
 
 CLASSES = ("Ceratium", "Chaetoceros", "Guinardia", "Phaeocystis", "Rhizosolenia", "Thalassiosira")
@@ -98,7 +98,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         ServingFake(),
     )
     volumes.put("plankton/1.png", "pixels")
-    world = World(
+    world = Dependencies(
         cluster=measured(KubernetesApi(api), "kubernetes"),
         pipelines=measured(Obliging(objects, settings.home.parent / f"{settings.namespace}.runs"), "kfp"),
         tracking=measured(TrackingFake(), "mlflow"),
@@ -117,8 +117,8 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
     return operator
 
 
-def _look_again(world: World, operator: wiring.Operator) -> None:
-    for resource in world.cache.all():
+def _look_again(dependencies: Dependencies, operator: wiring.Operator) -> None:
+    for resource in dependencies.cache.all():
         operator.loop.add(resource.key)
 
 

@@ -16,17 +16,17 @@ def main() -> None:
 
     import kopf
 
-    from pelagos import choosing, wiring
+    from pelagos import engine_factory, wiring
     from pelagos.handlers import resources
     from pelagos.observability import logs
     from pelagos.settings import Settings
 
     try:
         settings = Settings()
-        choosing.check(settings)
+        engine_factory.check(settings)
     except ValueError as error:  # Nothing that trying again would change; the Pod shows it as its last message.
         sys.exit(f"The operator's settings are wrong. {error}")
-    if not choosing.is_on_cluster(
+    if not engine_factory.is_on_cluster(
         settings
     ):  # there, steps and model servers of other users read what we write on claims
         os.umask(0o077)

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     namespace: str | None = None
     """Watch this namespace only; None: all."""
     watch_selector: str = Field("", pattern=meta.SELECTOR)
-    """Watch only resources with these labels, as in `kubectl get -l`; empty: all. Each share needs a `lease_name` of its own."""
+    """Watch only resources with these labels, as in `kubectl get -l`; empty: all. Each shard needs a `lease_name` of its own."""
     tracking_uri: str = ""
     """The MLflow server."""
     tracking_public_url: str = ""

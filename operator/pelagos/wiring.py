@@ -1,4 +1,4 @@
-"""From settings to a running operator. `choosing` knows the engines."""
+"""From settings to a running operator. `engine_factory` knows the engines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from pelagos import choosing
+from pelagos import engine_factory
 from pelagos.api import kinds
 from pelagos.engines import disk, leases, served_kinds
 from pelagos.engines.kubernetes_api import KubernetesApi
@@ -27,11 +27,11 @@ from pelagos.ports.leadership import Guard, Leadership, Sole, unguarded
 from pelagos.reconcilers import fencing
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
+from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.loop import Loop
 from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.training_runs import TrainingRunReconciler
-from pelagos.reconcilers.world import World
 from pelagos.settings import Settings
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -124,9 +124,9 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
     leadership = seek(settings, api)
     guard = fencing.guard(leadership)
     guarded = rest_client(credentials, guard)  # apart from ``api``, by which the Lease is sought and held
-    engines = choosing.choose(settings, guarded, cache.namespace_of, guard)
+    engines = engine_factory.choose(settings, guarded, cache.namespace_of, guard)
     serving = measured(engines.serving, engines.systems["serving"])
-    world = World(
+    dependencies = Dependencies(
         cluster=measured(KubernetesApi(guarded), "kubernetes"),
         pipelines=measured(engines.pipelines, engines.systems["pipelines"]),
         tracking=measured(engines.tracking, "mlflow"),
@@ -142,27 +142,27 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
     )
     closing = (*engines.closing, guarded.close, api.close)
     oversight = oversee(settings, api, engines.checks, leadership)
-    return await operate(settings, world, closing=closing, oversight=oversight)
+    return await operate(settings, dependencies, closing=closing, oversight=oversight)
 
 
 async def operate(
     settings: Settings,
-    world: World,
+    dependencies: Dependencies,
     *,
     closing: Sequence[Callable[[], Awaitable[None]]],
     oversight: Oversight,
 ) -> Operator:
-    """Make an operator for ``world`` that serves metrics and is about to ``begin``."""
-    world = fencing.fenced_world(world, oversight.leadership)
+    """Make an operator for ``dependencies`` that serves metrics and is about to ``begin``."""
+    dependencies = fencing.fenced_world(dependencies, oversight.leadership)
     reconcilers = {
         reconciler.kind.kind: reconciler
         for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler())
     }
-    loop = Loop(world, reconcilers, settings.concurrent_reconciles)
+    loop = Loop(dependencies, reconcilers, settings.concurrent_reconciles)
     loop.start(leading=False)
     readiness = Readiness(oversight.checks)
     readiness.start()
-    resources = metrics.resource_collector(world.cache.all)
+    resources = metrics.resource_collector(dependencies.cache.all)
     metrics.REGISTRY.register(resources)
     metrics.competes(settings.lease_name if settings.leader_election else "")
     server = Server(

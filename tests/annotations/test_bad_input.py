@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo, read, text
-from pelagos_pipelines.annotations import hostile
+from pelagos_pipelines.annotations import untrusted_input
 from pelagos_pipelines.contract import Reason, RefusedError
 
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\nnames: [cod]\n"
@@ -187,6 +187,6 @@ def test_links_do_not_lead_out_of_the_source(tmp_path: Path, target: str) -> Non
 
 @pytest.mark.parametrize("name", ["a\x1b[31mb", "\udcff", "x" * 500])
 def test_names_in_messages_cannot_harm_the_reader(name: str) -> None:
-    shown = hostile.printable(name)
+    shown = untrusted_input.printable(name)
     assert shown.isprintable()
-    assert len(shown.encode()) <= 4 * hostile.MAX_CLASS_NAME
+    assert len(shown.encode()) <= 4 * untrusted_input.MAX_CLASS_NAME

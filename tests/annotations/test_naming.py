@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from image_sources import coco, document, photo, read, text, tree_of
-from pelagos_pipelines.annotations import hostile, registry
+from pelagos_pipelines.annotations import registry, untrusted_input
 from pelagos_pipelines.annotations.naming import Names
 from pelagos_pipelines.contract import Reason, RefusedError, Task
 
@@ -248,11 +248,11 @@ def test_names_are_found_at_once_also_where_many_files_have_the_same() -> None:
 @pytest.mark.parametrize("name", ["", " ", "\u200b", "\u2060\ufeff", "\u0301", "\u3164", "\u2800 \u00ad"], ids=ascii)
 def test_a_class_name_of_which_nothing_is_seen_is_none(name: str) -> None:
     with pytest.raises(RefusedError, match="names is no class name"):
-        hostile.class_name(name, "names")
+        untrusted_input.class_name(name, "names")
 
 
 @pytest.mark.parametrize(
     "name", ["0", "-", "?", "e\u0301gg", "\u9c7c", "\u0928\u0940", "sea\u200bcow", "\U0001f41f"], ids=ascii
 )
 def test_a_class_name_may_be_of_any_script_and_sign(name: str) -> None:
-    assert hostile.class_name(name, "names")
+    assert untrusted_input.class_name(name, "names")

@@ -12,7 +12,7 @@ import yaml
 
 import builders
 import cel
-from pelagos.api import admission, conventions, kinds
+from pelagos.api import admission, kinds, tenant_settings
 from pelagos.decisions import limits
 from pelagos.ports.tenants import Tenant
 
@@ -53,7 +53,7 @@ CHANGE = {"operation": "UPDATE", "namespace": "reef"}
 
 
 def config_map(**content: Any) -> dict[str, Any]:
-    return {"metadata": {"name": conventions.name_of("reef"), "namespace": HOME}, **content}
+    return {"metadata": {"name": tenant_settings.name_of("reef"), "namespace": HOME}, **content}
 
 
 def test_the_committed_policies_are_these() -> None:
@@ -85,15 +85,15 @@ def test_every_policy_is_bound_and_refuses() -> None:
 def test_conventions_are_refused_when_written_exactly_when_the_operator_would_refuse_them(data: dict[str, str]) -> None:
     refused = cel.violated(BY_NAME[admission.VALUES], object=config_map(data=data))
 
-    assert bool(refused) is (conventions.problem(data) is not None)
+    assert bool(refused) is (tenant_settings.problem(data) is not None)
     for key in data:
-        if refused and key in conventions.KEYS and len(data) == 1:
+        if refused and key in tenant_settings.KEYS and len(data) == 1:
             assert refused[0].startswith(f"pelagos-tenant-<namespace>: {key}: allowed is ")
 
 
 def test_the_cases_say_yes_and_no_to_every_key() -> None:
     for key in ("experimentPrefix", "storagePrefix", "queue", "imagePullSecrets", "maxGpus"):
-        verdicts = {conventions.problem({key: data[key]}) is None for data in DATA if key in data}
+        verdicts = {tenant_settings.problem({key: data[key]}) is None for data in DATA if key in data}
         assert verdicts == {True, False}, key
 
 
@@ -210,5 +210,5 @@ def _asks_for_gpus(kind: kinds.Kind) -> bool:
 
 def test_patterns_mean_the_same_in_both_languages() -> None:
     """RE2 knows neither look-around nor back-references."""
-    for convention in conventions.CONVENTIONS:
-        assert not re.search(r"\(\?|\\[0-9]", convention.pattern), convention.key
+    for setting in tenant_settings.TENANT_SETTINGS:
+        assert not re.search(r"\(\?|\\[0-9]", setting.pattern), setting.key

@@ -1,4 +1,4 @@
-"""Every reason that code can publish is documented, and no documented reason is a leftover."""
+"""Every reason that code can publish is documented, and no documented reason is an orphan."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ def test_a_reason_that_needs_a_person_says_what_to_do() -> None:
         reason.name
         for table in reasons.TABLES.values()
         for reason in table
-        if reason.state == "needs you" and not reason.remedy
+        if reason.state == "action required" and not reason.hint
     ]
     assert silent == []

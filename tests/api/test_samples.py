@@ -14,7 +14,7 @@ from pelagos.decisions import rules
 SAMPLES = sorted(
     path
     for path in (Path(__file__).parents[2] / "manifests/samples").rglob("*.yaml")
-    if not {"shares", "platform"} & set(path.parts)
+    if not {"shards", "platform"} & set(path.parts)
     and ("gitops" not in path.parts or path.parent.parent.name == "tenants")
 )
 """Files with resources of ours; the rest of the samples install: tests/gitops and tests/manifests hold them."""

@@ -22,7 +22,7 @@ from model_packages import ENVIRONMENTS
 from object_storage import ObjectStorage, bucket, object_storage
 from pelagos.api.admission import POLICIES
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
-from pelagos.cli.diagnosis.findings import Finding, Patient, Section, State, examine
+from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, State, examine
 from pelagos.cli.main import app
 from pelagos.engines import triton_local_state
 from pelagos.engines.kubernetes_rest import KubernetesRest
@@ -66,9 +66,9 @@ def on_cluster(tmp_path: Path, **more: Any) -> Settings:
     return Settings(**{**given, "kubeflow_url": "http://127.0.0.1:9", "tracking_uri": "http://127.0.0.1:9", **more})
 
 
-async def look(section: Section, subject: str, patient: Patient) -> list[Finding]:
+async def look(section: Section, subject: str, context: DoctorContext) -> list[Finding]:
     """Findings of one check."""
-    return [finding for finding in await examine(section, patient) if finding.subject == subject]
+    return [finding for finding in await examine(section, context) if finding.subject == subject]
 
 
 def states(findings: list[Finding]) -> list[State]:
@@ -76,13 +76,13 @@ def states(findings: list[Finding]) -> list[State]:
 
 
 async def test_kinds_rights_and_leader_of_a_fresh_cluster(api: KubernetesRest, tmp_path: Path) -> None:
-    patient = Patient(on_cluster(tmp_path), api, "pelagos-system")
+    context = DoctorContext(on_cluster(tmp_path), api, "pelagos-system")
 
-    assert states(await look(control_plane.SECTION, "kinds", patient)) == [State.OK]
-    (rights,) = await look(control_plane.SECTION, "rights", patient)
+    assert states(await look(control_plane.SECTION, "kinds", context)) == [State.OK]
+    (rights,) = await look(control_plane.SECTION, "rights", context)
     assert rights.state is State.OK
     assert "whoever runs this command has all" in rights.message
-    (leader,) = await look(control_plane.SECTION, "leader", patient)
+    (leader,) = await look(control_plane.SECTION, "leader", context)
     assert leader.message == "there is no Lease pelagos-system/pelagos-operator: no operator has led yet"
 
 
@@ -92,7 +92,7 @@ async def test_rights_that_the_operators_account_lacks_are_named_with_why(
     plane.create_namespace("powerless")
     plane.request("POST", "/api/v1/namespaces/powerless/serviceaccounts", {"metadata": {"name": "pelagos-operator"}})
 
-    findings = await look(control_plane.SECTION, "rights", Patient(on_cluster(tmp_path), api, "powerless"))
+    findings = await look(control_plane.SECTION, "rights", DoctorContext(on_cluster(tmp_path), api, "powerless"))
 
     assert set(states(findings)) == {State.FAILURE}
     first = findings[0].message
@@ -103,7 +103,7 @@ async def test_rights_that_the_operators_account_lacks_are_named_with_why(
         "(pelagos.dev): See resources, see right before a launch that they are still there, and set their finalizer."
     )
     assert any("create leases" in finding.message for finding in findings)
-    assert "kubectl apply --validate=false -k manifests/overlays/cluster" in findings[0].remedy
+    assert "kubectl apply --validate=false -k manifests/overlays/cluster" in findings[0].hint
 
 
 async def test_a_leader_that_does_not_renew_is_a_warning(
@@ -114,14 +114,14 @@ async def test_a_leader_that_does_not_renew_is_a_warning(
     body = {"metadata": {"name": "pelagos-operator"}, "spec": spec}
     plane.request("POST", "/apis/coordination.k8s.io/v1/namespaces/stale/leases", body)
 
-    (leader,) = await look(control_plane.SECTION, "leader", Patient(on_cluster(tmp_path), api, "stale"))
+    (leader,) = await look(control_plane.SECTION, "leader", DoctorContext(on_cluster(tmp_path), api, "stale"))
 
     assert leader.state is State.WARNING
     assert leader.message.startswith("gone has not renewed the Lease stale/pelagos-operator for ")
 
 
 async def test_a_server_without_admission_policies_is_no_problem(api: KubernetesRest, tmp_path: Path) -> None:
-    (admission,) = await look(control_plane.SECTION, "admission", Patient(on_cluster(tmp_path), api, "default"))
+    (admission,) = await look(control_plane.SECTION, "admission", DoctorContext(on_cluster(tmp_path), api, "default"))
 
     assert admission.state is State.NOTE
     assert len(POLICIES) == 2
@@ -155,11 +155,11 @@ async def test_the_pipelines_server(  # noqa: PLR0917 - fixtures and parameters
     url = await serve(answers)
     settings = on_cluster(tmp_path, kubeflow_url=url, kubeflow_namespace=namespace)
 
-    findings = await look(engines.SECTION, "pipelines", Patient(settings, api, "default"))
+    findings = await look(engines.SECTION, "pipelines", DoctorContext(settings, api, "default"))
 
     assert states(findings) == wanted
     assert words in " ".join(finding.message for finding in findings)
-    assert all(finding.remedy for finding in findings if finding.state is not State.OK)
+    assert all(finding.hint for finding in findings if finding.state is not State.OK)
 
 
 async def test_a_namespace_in_which_the_operator_may_not_see_runs_is_named(
@@ -167,13 +167,13 @@ async def test_a_namespace_in_which_the_operator_may_not_see_runs_is_named(
 ) -> None:
     runs = "/apis/v2beta1/runs?page_size=1&namespace="
     url = await serve({HEALTH: (200, MANY), f"{runs}reef": (200, "{}"), f"{runs}kelp": (403, "User cannot list runs")})
-    patient = Patient(on_cluster(tmp_path, kubeflow_url=url), api, "default", ("reef", "kelp"))
+    context = DoctorContext(on_cluster(tmp_path, kubeflow_url=url), api, "default", ("reef", "kelp"))
 
-    healthy, refused = await look(engines.SECTION, "pipelines", patient)
+    healthy, refused = await look(engines.SECTION, "pipelines", context)
 
     assert (healthy.state, refused.state) == (State.OK, State.FAILURE)
     assert refused.message == "the operator may not list runs in namespace kelp: 403 User cannot list runs"
-    assert "kubeflow-edit in namespace kelp" in refused.remedy
+    assert "kubeflow-edit in namespace kelp" in refused.hint
 
 
 async def test_a_data_volume_on_object_storage_is_looked_at(
@@ -182,20 +182,20 @@ async def test_a_data_volume_on_object_storage_is_looked_at(
     there = on_cluster(tmp_path, data_uri=f"s3://{bucket}/data", s3_endpoint=object_storage.url)
     lost = on_cluster(tmp_path, data_uri="s3://no-such-bucket/data", s3_endpoint=object_storage.url)
 
-    (found,) = await look(engines.SECTION, "data", Patient(there, api, "default"))
-    (missing,) = await look(engines.SECTION, "data", Patient(lost, api, "default"))
+    (found,) = await look(engines.SECTION, "data", DoctorContext(there, api, "default"))
+    (missing,) = await look(engines.SECTION, "data", DoctorContext(lost, api, "default"))
 
     assert found.state is State.OK
     assert missing.state is State.FAILURE
     assert "no-such-bucket" in missing.message
-    assert "PELAGOS_DATA_URI" in missing.remedy
+    assert "PELAGOS_DATA_URI" in missing.hint
 
 
 async def test_a_server_that_is_not_there_fails_in_bounded_time(api: KubernetesRest, tmp_path: Path) -> None:
-    patient = Patient(on_cluster(tmp_path), api, "default")
+    context = DoctorContext(on_cluster(tmp_path), api, "default")
 
     for subject in ("pipelines", "tracking"):
-        (finding,) = await look(engines.SECTION, subject, patient)
+        (finding,) = await look(engines.SECTION, subject, context)
         assert finding.state is State.FAILURE
         assert "http://127.0.0.1:9" in finding.message
 
@@ -231,7 +231,7 @@ async def test_the_tracking_server(
 ) -> None:
     settings = on_cluster(tmp_path, tracking_uri=await serve(answers))
 
-    findings = await look(engines.SECTION, "tracking", Patient(settings, api, "default"))
+    findings = await look(engines.SECTION, "tracking", DoctorContext(settings, api, "default"))
 
     (told,) = [finding for finding in findings if words in finding.message]
     assert told.state is wanted
@@ -241,9 +241,9 @@ async def test_an_embedded_tracking_server_without_a_login_is_a_warning(
     api: KubernetesRest, serve: Serve, tmp_path: Path
 ) -> None:
     uri = await serve({"/version": (200, "3.17.2"), SEARCH: (200, "{}")})
-    patient = Patient(Settings(home=tmp_path, tracking_uri=uri), api, "default")
+    context = DoctorContext(Settings(home=tmp_path, tracking_uri=uri), api, "default")
 
-    findings = await look(engines.SECTION, "tracking", patient)
+    findings = await look(engines.SECTION, "tracking", context)
 
     assert State.WARNING in {one.state for one in findings if "everybody who reaches it may read" in one.message}
 
@@ -254,17 +254,17 @@ async def test_a_home_that_others_may_look_into_is_told(
 ) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home").chmod(mode)
-    patient = Patient(Settings(home=tmp_path / "home"), api, "default")
+    context = DoctorContext(Settings(home=tmp_path / "home"), api, "default")
 
-    (finding,) = await look(engines.SECTION, "home", patient)
+    (finding,) = await look(engines.SECTION, "home", context)
 
     assert finding.state is state
 
 
 async def test_the_envoy_before_local_model_servers_is_looked_at(api: KubernetesRest, tmp_path: Path) -> None:
     async def told(environments: Path) -> tuple[State, str]:
-        patient = Patient(Settings(home=tmp_path, environments=environments), api, "default")
-        (finding,) = await look(engines.SECTION, "gateway", patient)
+        context = DoctorContext(Settings(home=tmp_path, environments=environments), api, "default")
+        (finding,) = await look(engines.SECTION, "gateway", context)
         return finding.state, finding.message
 
     assert await told(ENVIRONMENTS) == (State.OK, "Envoy; no model is served")
@@ -278,23 +278,23 @@ async def test_the_envoy_before_local_model_servers_is_looked_at(api: Kubernetes
 async def test_without_kserve_the_other_engine_is_named(api: KubernetesRest, tmp_path: Path) -> None:
     settings = on_cluster(tmp_path, serving_engine="kserve", objects_uri="s3://bucket/prefix")
 
-    (finding,) = await look(engines.SECTION, "serving", Patient(settings, api, "default"))
+    (finding,) = await look(engines.SECTION, "serving", DoctorContext(settings, api, "default"))
 
     assert finding.state is State.FAILURE
-    assert "PELAGOS_SERVING_ENGINE=deployment" in finding.remedy
+    assert "PELAGOS_SERVING_ENGINE=deployment" in finding.hint
 
 
 async def test_settings_that_contradict_each_other_are_told(api: KubernetesRest, tmp_path: Path) -> None:
-    patient = Patient(on_cluster(tmp_path, serving_engine="kserve"), api, "default")
+    context = DoctorContext(on_cluster(tmp_path, serving_engine="kserve"), api, "default")
 
-    (finding,) = await look(engines.SECTION, "settings", patient)
+    (finding,) = await look(engines.SECTION, "settings", context)
 
     assert finding.state is State.FAILURE
     assert "PELAGOS_OBJECTS_URI" in finding.message
 
 
 async def test_without_the_metrics_server_scaling_is_a_warning(api: KubernetesRest, tmp_path: Path) -> None:
-    (finding,) = await look(engines.SECTION, "scaling", Patient(on_cluster(tmp_path), api, "default"))
+    (finding,) = await look(engines.SECTION, "scaling", DoctorContext(on_cluster(tmp_path), api, "default"))
 
     assert finding.state is State.WARNING
 
@@ -316,11 +316,11 @@ async def test_what_a_tenant_names_and_does_not_have(api: KubernetesRest, plane:
     put(plane, f"{core}/persistentvolumeclaims", {"metadata": {"name": "objects"}, "spec": claim})
     settings = on_cluster(tmp_path, objects_secret="s3")
 
-    findings = await examine(tenants.SECTION, Patient(settings, api, HOME, ("poor",)))
+    findings = await examine(tenants.SECTION, DoctorContext(settings, api, HOME, ("poor",)))
 
     told = {finding.message: finding for finding in findings}
     assert "the Secret mlflow has the keys user" in told
-    assert told["the Secret mlflow has the keys user"].remedy.startswith("Put in MLFLOW_TRACKING_PASSWORD")
+    assert told["the Secret mlflow has the keys user"].hint.startswith("Put in MLFLOW_TRACKING_PASSWORD")
     assert "the Secret s3 does not exist" in told
     assert "the PersistentVolumeClaim objects is Pending, not Bound" in told
     assert "the ServiceAccount nobody does not exist" in told
@@ -337,7 +337,7 @@ async def test_certificate_authorities_of_a_tenant_are_looked_for(
     plane.create_namespace("distrusting")
 
     async def told() -> dict[str, State]:
-        findings = await examine(tenants.SECTION, Patient(settings, api, "pelagos-system", ("distrusting",)))
+        findings = await examine(tenants.SECTION, DoctorContext(settings, api, "pelagos-system", ("distrusting",)))
         return {finding.message: finding.state for finding in findings if "private-ca" in finding.message}
 
     fail = "pods that need its certificate authorities fail"
@@ -353,11 +353,11 @@ async def test_bad_conventions_of_a_tenant_are_told(api: KubernetesRest, plane: 
     body = {"metadata": {"name": "pelagos-tenant-wrong"}, "data": {"storagePrefix": "../other"}}
     put(plane, f"/api/v1/namespaces/{HOME}/configmaps", body)
 
-    (finding,) = await examine(tenants.SECTION, Patient(on_cluster(tmp_path), api, HOME, ("wrong",)))
+    (finding,) = await examine(tenants.SECTION, DoctorContext(on_cluster(tmp_path), api, HOME, ("wrong",)))
 
     assert finding.state is State.FAILURE
     assert "storagePrefix is '../other'; allowed is" in finding.message
-    assert finding.remedy == f"kubectl -n {HOME} edit configmap pelagos-tenant-wrong"
+    assert finding.hint == f"kubectl -n {HOME} edit configmap pelagos-tenant-wrong"
 
 
 async def test_what_a_tenant_wrote_where_it_is_not_read_any_more_is_told(
@@ -367,11 +367,11 @@ async def test_what_a_tenant_wrote_where_it_is_not_read_any_more_is_told(
     body = {"metadata": {"name": "pelagos-config"}, "data": {"storagePrefix": "institute"}}
     put(plane, "/api/v1/namespaces/late/configmaps", body)
 
-    (finding,) = await examine(tenants.SECTION, Patient(on_cluster(tmp_path), api, HOME, ("late",)))
+    (finding,) = await examine(tenants.SECTION, DoctorContext(on_cluster(tmp_path), api, HOME, ("late",)))
 
     assert finding.state is State.FAILURE
     assert "the ConfigMap pelagos-config of namespace late is not read any more" in finding.message
-    assert finding.remedy == "kubectl -n late get configmap pelagos-config -o yaml"
+    assert finding.hint == "kubectl -n late get configmap pelagos-config -o yaml"
 
 
 async def test_a_namespace_that_nobody_has_made_a_tenant_is_told_with_the_command(
@@ -379,7 +379,7 @@ async def test_a_namespace_that_nobody_has_made_a_tenant_is_told_with_the_comman
 ) -> None:
     stranger = rest_client(Credentials(plane.url, None, str(plane.authority), None))
 
-    (finding,) = await examine(tenants.SECTION, Patient(on_cluster(tmp_path), stranger, HOME, ("reef",)))
+    (finding,) = await examine(tenants.SECTION, DoctorContext(on_cluster(tmp_path), stranger, HOME, ("reef",)))
 
     assert finding.state is State.FAILURE
     assert "kubectl create rolebinding pelagos-operator --namespace reef" in finding.message
@@ -392,12 +392,12 @@ async def test_rights_are_asked_for_in_the_namespaces_of_tenants(
     """Of the operator's own account, which has none here."""
     put(plane, f"/api/v1/namespaces/{HOME}/serviceaccounts", {"metadata": {"name": "pelagos-operator"}})
 
-    findings = await look(control_plane.SECTION, "rights", Patient(on_cluster(tmp_path), api, HOME, ("reef",)))
+    findings = await look(control_plane.SECTION, "rights", DoctorContext(on_cluster(tmp_path), api, HOME, ("reef",)))
 
-    told = {finding.message: finding.remedy for finding in findings}
-    make = next(remedy for message, remedy in told.items() if "get deployments (apps) in the namespace reef" in message)
+    told = {finding.message: finding.hint for finding in findings}
+    make = next(hint for message, hint in told.items() if "get deployments (apps) in the namespace reef" in message)
     assert "kubectl create rolebinding pelagos-operator --namespace reef" in make
-    kinds = next(remedy for message, remedy in told.items() if "list datasets" in message)
+    kinds = next(hint for message, hint in told.items() if "list datasets" in message)
     assert kinds.startswith("Apply the roles")
 
 
@@ -413,7 +413,7 @@ async def test_a_policy_that_cuts_the_operator_off_is_told(
     found = plane.request("GET", "/api/v1/namespaces/default/endpoints/kubernetes")["subsets"][0]
     address, port = found["addresses"][0]["ip"], found["ports"][0]["port"]
     plane.create_namespace("closed")
-    patient = Patient(on_cluster(tmp_path), api, "closed")
+    context = DoctorContext(on_cluster(tmp_path), api, "closed")
     path = "/apis/networking.k8s.io/v1/namespaces/closed/networkpolicies"
 
     def allow(cidr: str) -> None:
@@ -421,24 +421,24 @@ async def test_a_policy_that_cuts_the_operator_off_is_told(
         spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [to]}
         put(plane, path, {"metadata": {"name": "pelagos-operator"}, "spec": spec})
 
-    (none,) = await look(control_plane.SECTION, "network", patient)
+    (none,) = await look(control_plane.SECTION, "network", context)
     assert (none.state, none.message) == (State.NOTE, "no NetworkPolicy closes the namespace closed")
     allow("192.0.2.1/32")
-    (told,) = await look(control_plane.SECTION, "network", patient)
+    (told,) = await look(control_plane.SECTION, "network", context)
     assert told.state is State.FAILURE
     assert f"does not let the operator reach the API server at {address}:{port}" in told.message
-    assert "networkPolicies.apiServer" in told.remedy
+    assert "networkPolicies.apiServer" in told.hint
     plane.request("DELETE", f"{path}/pelagos-operator")
     allow(f"{address}/32")
-    (well,) = await look(control_plane.SECTION, "network", patient)
+    (well,) = await look(control_plane.SECTION, "network", context)
     assert well.state is State.OK
 
 
 @pytest.mark.parametrize(
     ("endpoint", "peers", "state", "words"),
     [
-        ("", "", State.FAILURE, "where that of AWS is cannot be told"),
-        ("https://s3.example.org", "", State.FAILURE, "where https://s3.example.org is cannot be told"),
+        ("", "", State.FAILURE, "where that of AWS is cannot be determined"),
+        ("https://s3.example.org", "", State.FAILURE, "where https://s3.example.org is cannot be determined"),
         ("http://minio.minio:9000", "", State.OK, "may reach the object storage (minio) and DNS alone"),
         ("", '{"peers": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}', State.OK, "(203.0.113.0/24)"),
     ],
@@ -451,15 +451,15 @@ async def test_where_model_servers_fetch_packages_is_told(
             patch.setenv("PELAGOS_STORAGE_PEERS", peers)
         settings = on_cluster(tmp_path, objects_uri="s3://bucket/objects", s3_endpoint=endpoint)
 
-    found = (await look(control_plane.SECTION, "network", Patient(settings, api, "default")))[0]
+    found = (await look(control_plane.SECTION, "network", DoctorContext(settings, api, "default")))[0]
 
     assert found.state is state
     assert words in found.message
 
 
 async def test_gpus_are_counted_by_product(api: KubernetesRest, plane: ControlPlane, tmp_path: Path) -> None:
-    patient = Patient(on_cluster(tmp_path), api, "default")
-    (none,) = await look(nodes.SECTION, "GPUs", patient)
+    context = DoctorContext(on_cluster(tmp_path), api, "default")
+    (none,) = await look(nodes.SECTION, "GPUs", context)
     assert none.state is State.WARNING
 
     for name, gpus in (("one", "4"), ("two", "2")):
@@ -468,19 +468,19 @@ async def test_gpus_are_counted_by_product(api: KubernetesRest, plane: ControlPl
         status = {"status": {"allocatable": {"nvidia.com/gpu": gpus}, "capacity": {"nvidia.com/gpu": gpus}}}
         plane.request("PATCH", f"/api/v1/nodes/{name}/status", status, kind="application/merge-patch+json")
 
-    (found,) = await look(nodes.SECTION, "GPUs", patient)
+    (found,) = await look(nodes.SECTION, "GPUs", context)
     assert (found.state, found.message) == (State.OK, "6 NVIDIA-A100-SXM4-40GB")
 
 
 async def test_a_check_that_breaks_spoils_no_other(api: KubernetesRest, tmp_path: Path) -> None:
-    async def broken(patient: Patient) -> list[Finding]:
-        raise KeyError(patient.home)
+    async def broken(context: DoctorContext) -> list[Finding]:
+        raise KeyError(context.home)
 
-    async def fine(patient: Patient) -> list[Finding]:
-        return [Finding("fine", State.OK, patient.home)]
+    async def fine(context: DoctorContext) -> list[Finding]:
+        return [Finding("fine", State.OK, context.home)]
 
-    patient = Patient(on_cluster(tmp_path), api, "default")
-    found = await examine(Section("Both", (("broken", broken), ("fine", fine))), patient)
+    context = DoctorContext(on_cluster(tmp_path), api, "default")
+    found = await examine(Section("Both", (("broken", broken), ("fine", fine))), context)
 
     assert [(finding.subject, finding.state) for finding in found] == [("broken", State.FAILURE), ("fine", State.OK)]
 
@@ -510,7 +510,7 @@ def test_json_is_for_programs(plane: ControlPlane, tmp_path: Path, monkeypatch: 
     assert document["server"] == plane.url
     failing = [each for each in document["findings"] if each["state"] == "failure"]
     assert document["failures"] == len(failing) > 0
-    assert all(each["remedy"] for each in failing)
+    assert all(each["hint"] for each in failing)
     assert found.exit_code == 1
 
 

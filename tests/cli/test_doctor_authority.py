@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pelagos.cli.diagnosis import engines
-from pelagos.cli.diagnosis.findings import Finding, Patient, State
+from pelagos.cli.diagnosis.findings import DoctorContext, Finding, State
 from pelagos.engines.authority_keys import make
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.settings import Settings
@@ -24,7 +24,7 @@ CLUSTER: dict[str, Any] = {
 async def found(**settings: Any) -> Finding:
     """What is found; no server is asked."""
     api = KubernetesRest("http://127.0.0.1:9", tls=ssl.create_default_context())
-    (finding,) = await engines.authority(Patient(Settings(**settings), api, "default"))
+    (finding,) = await engines.authority(DoctorContext(Settings(**settings), api, "default"))
     await api.close()
     return finding
 
@@ -34,7 +34,7 @@ async def test_before_the_first_start_there_is_no_key_yet(tmp_path: Path) -> Non
 
     assert finding.state is State.NOTE
     assert finding.message == f"the operator has no key yet in {tmp_path / 'authority'}"
-    assert finding.remedy == "pelagos up makes it."
+    assert finding.hint == "pelagos up makes it."
 
 
 async def test_keys_are_listed_and_the_one_that_seals_is_named(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ async def test_a_key_that_others_may_read_is_a_failure(tmp_path: Path) -> None:
 
     assert finding.state is State.FAILURE
     assert finding.message == f"others may read {tmp_path / 'authority'}/current"
-    assert finding.remedy == f"chmod 600 {tmp_path / 'authority'}/*"
+    assert finding.hint == f"chmod 600 {tmp_path / 'authority'}/*"
 
 
 @pytest.mark.parametrize("content", [b"", b"short"])

@@ -15,7 +15,7 @@ from pelagos.cli.following import Ending, Followed
 
 IMAGES = Followed(DATASET, "default", "plankton")
 RUN = Followed(TRAINING_RUN, "default", "detector")
-UNDER_WAY = {"epoch": 3, "epochs": 10, "percent": 30}
+IN_PROGRESS = {"epoch": 3, "epochs": 10, "percent": 30}
 
 
 def body(ready: str, reason: str, message: str = "", *, stalled: bool = False, **status: Any) -> Mapping[str, Any]:
@@ -79,7 +79,7 @@ def test_a_status_of_an_earlier_generation_is_not_believed() -> None:
 
 
 def test_away_from_a_terminal_every_change_is_one_line() -> None:
-    first = {RUN: body("Unknown", "Training", "epoch 3 of 10", progress=UNDER_WAY)}
+    first = {RUN: body("Unknown", "Training", "epoch 3 of 10", progress=IN_PROGRESS)}
     _, said = follow(first, first, first, {RUN: body("True", "Completed", "mAP50 0.9")})
 
     lines = [line.split("] ", 1)[1] for line in said.splitlines()]
@@ -87,7 +87,7 @@ def test_away_from_a_terminal_every_change_is_one_line() -> None:
 
 
 def test_the_table_shows_conditions_and_epochs() -> None:
-    training = body("Unknown", "Training", "epoch 3 of 10", progress=UNDER_WAY)
+    training = body("Unknown", "Training", "epoch 3 of 10", progress=IN_PROGRESS)
     console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
 
     console.print(following.render([RUN], {RUN: training}, 12.0))

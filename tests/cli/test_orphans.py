@@ -1,4 +1,4 @@
-"""``pelagos orphans``: what is printed, what is asked, and that nothing is removed while anything cannot be told."""
+"""``pelagos orphans``: what is printed, what is asked, and that nothing is removed while anything cannot be determined."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def manage(world: Simulation, **wish: Any) -> None:
     async def nobody() -> Living:
         return Living(frozenset(), {})
 
-    world.ask(orphans.manage(world.prepare().world, SCOPE, nobody, Wish(**wish)))
+    world.ask(orphans.manage(world.prepare().dependencies, SCOPE, nobody, Wish(**wish)))
 
 
 @pytest.mark.parametrize(("output", "read"), [(Output.JSON, json.loads), (Output.YAML, yaml.safe_load)])

@@ -18,7 +18,7 @@ from model_packages import environments, make_want, packages
 from pelagos.cli import predict
 from pelagos.cli.main import app
 from pelagos.engines.triton_local import TritonLocal
-from pelagos.ports.serving import ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ServiceState
 from resource_servers import ApiServer, api, kubeconfig
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def served(
     """The gRPC addresses of a real detector and a real classifier."""
     triton = TritonLocal(tmp_path_factory.mktemp("serving"), environments)
 
-    def want(task: str) -> ServiceWant:
+    def want(task: str) -> DesiredService:
         uri, digest = packages[task]
-        return ServiceWant(
+        return DesiredService(
             uid=task, namespace="default", name=task, model_name=task, package_uri=uri, onnx_sha256=digest,
             manifest_sha256=Path(uri).name,
             max_batch_size=1, max_queue_delay=0, instances=1, confidence="0.25", iou="0.7", cpu=1, digest=task,

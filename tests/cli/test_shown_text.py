@@ -10,7 +10,6 @@ import typer
 import yaml
 from PIL import Image
 
-from hostile_text import HOSTILE, is_fit
 from pelagos.cli import pictures, predict, status
 from pelagos.cli.outputs import Output
 from pelagos.embedded import state
@@ -19,6 +18,7 @@ from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import PartPhase, PartState, Phase, State
 from pelagos.embedded.supervisor import lock
 from pelagos.engines.processes import ProcessId
+from untrusted_text import HOSTILE, is_fit
 
 FOUND = {"label": HOSTILE, "classId": 0, "score": 0.9, "box": [1.0, 2.0, 30.0, 40.0]}
 CONTENT = {"task": "Detection", "width": 64, "height": 64, "detections": [FOUND]}

@@ -170,7 +170,7 @@ def test_images_are_built_of_what_is_locked(cluster: Cluster, operator_image: st
 
 
 def test_every_dockerfile_says_what_is_copied(cluster: Cluster) -> None:
-    """An allow list beside each: nothing from a work folder gets into an image by accident."""
+    """An allow list beside each: nothing from a work folder gets into an image by fault."""
     for file in Path(machine.ROOT, "images").glob("*/Dockerfile"):
         assert "*" in (file.parent / "Dockerfile.dockerignore").read_text().splitlines()
 

@@ -1,6 +1,6 @@
 """The main job on a real cluster: pipelines on a Kubeflow server, objects and data on claims, models served through KServe.
 
-As in test_main_job_with_deployments.py; besides, KServe's controller is a stand-in (platform/kserve.py). Its Deployments,
+As in test_main_job_with_deployments.py; besides, KServe's controller is a fake server (platform/kserve.py). Its Deployments,
 and the Triton in them, are real.
 """
 

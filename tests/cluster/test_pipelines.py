@@ -1,4 +1,4 @@
-"""Pipeline runs on a real node: the engine kubeflow, a stand-in for its server outside of the cluster, and real pods of the
+"""Pipeline runs on a real node: the engine kubeflow, a fake server for its server outside of the cluster, and real pods of the
 trainer's image. What schedulers, kubelets and container engines do to pods reaches the operator as a truthful state."""
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from PIL import Image
 import pipeline_worlds
 from cluster.harness import trainer
 from cluster.harness.cluster import Cluster
-from kfp_stand_in.kubernetes import Connection, Kubernetes
-from kfp_stand_in.server import StandIn
+from kfp_fake_server.kubernetes import Connection, Kubernetes
+from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import COMPILED, NAME, make_request
-from pelagos.engines.kubeflow import Kubeflow, Patience, Site
-from pelagos.engines.kubeflow_placement import Mount, Surroundings
+from pelagos.engines.kubeflow import Kubeflow, KubeflowConfig, Timeouts
+from pelagos.engines.kubeflow_placement import Mount, PodDefaults
 from pelagos.engines.kubeflow_rest import KubeflowRest
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunRequest, RunResources, RunState
 from pelagos.ports.placement import Placement
@@ -39,11 +39,11 @@ class Pipelines:
 
     cluster: Cluster
     namespace: str
-    server: StandIn
+    server: FakeServer
     engine: Kubeflow
     folder: Path
 
-    def obedient(self, **changes: Any) -> RunRequest:
+    def controllable(self, **changes: Any) -> RunRequest:
         """A run whose step waits for a file."""
         return make_request(parameters={"folder": str(self.folder)}, **changes)
 
@@ -105,7 +105,7 @@ def _create_volumes(cluster: Cluster, namespace: str, folder: Path) -> None:
 async def pipelines(
     cluster: Cluster, namespace: str, trainer_image: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[Pipelines]:
-    """With the obedient flows; parametrize indirectly with False for the real ones."""
+    """With the controllable flows; parametrize indirectly with False for the real ones."""
     compiled = COMPILED
     if getattr(request, "param", True):
         compiled = tmp_path / "compiled"
@@ -114,9 +114,9 @@ async def pipelines(
     data, objects = tmp_path / "data", tmp_path / "objects"
     _create_volumes(cluster, namespace, tmp_path)
     extra = {"env": trainer.variables(), "volumes": trainer.volumes(), "volumeMounts": trainer.mounts()}
-    server = StandIn(Kubernetes(_connection(cluster, namespace, tmp_path), namespace, extra))
+    server = FakeServer(Kubernetes(_connection(cluster, namespace, tmp_path), namespace, extra))
     await server.start()
-    surroundings = Surroundings(
+    pod_defaults = PodDefaults(
         image=trainer_image,
         image_pull_policy="Never",
         data=Mount("data", str(data)),
@@ -124,7 +124,7 @@ async def pipelines(
         tracking_secret="mlflow",
     )
     # A pod goes when its containers are removed, and the kubelet of 1.20 may leave that to a clean-up once a minute.
-    site = Site(compiled, surroundings, namespace=namespace, one_tenant=True, patience=Patience(end=180))
+    site = KubeflowConfig(compiled, pod_defaults, namespace=namespace, one_tenant=True, timeouts=Timeouts(end=180))
     yield Pipelines(cluster, namespace, server, Kubeflow(KubeflowRest(server.url), site), data)
     await server.stop()
     assert server.violations == []
@@ -138,7 +138,7 @@ def _sized(request: RunRequest, *, time_limit: int = 0, **placement: Any) -> Run
 async def test_a_step_runs_restricted_with_what_it_was_given(pipelines: Pipelines) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mlflow", "namespace": pipelines.namespace}}
     pipelines.cluster.apply({**secret, "stringData": {"MLFLOW_TRACKING_TOKEN": "canary"}})
-    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi", shared_memory="96Mi"))
+    await pipelines.engine.submit(_sized(pipelines.controllable(), memory="512Mi", shared_memory="96Mi"))
     await pipelines.begun()
     assert (await pipelines.reach(RunState.RUNNING)).started_at is not None
     (pod,) = pipelines.pods()
@@ -160,7 +160,7 @@ async def test_a_step_runs_restricted_with_what_it_was_given(pipelines: Pipeline
 
 
 async def test_canceling_ends_the_processes_of_the_step(pipelines: Pipelines) -> None:
-    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi"))
+    await pipelines.engine.submit(_sized(pipelines.controllable(), memory="512Mi"))
     await pipelines.begun()
 
     await pipelines.engine.cancel(NAME)
@@ -171,19 +171,19 @@ async def test_canceling_ends_the_processes_of_the_step(pipelines: Pipelines) ->
 
 async def test_a_step_that_raises_fails_the_run_with_its_words(pipelines: Pipelines) -> None:
     (pipelines.folder / "fail").write_text("the nets were empty")
-    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi"))
+    await pipelines.engine.submit(_sized(pipelines.controllable(), memory="512Mi"))
 
     await pipelines.reach(RunState.FAILED, words="ValueError: the nets were empty")
 
 
 async def test_a_node_that_is_drained_interrupts_the_run_and_the_next_attempt_goes_on(pipelines: Pipelines) -> None:
-    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi"))
+    await pipelines.engine.submit(_sized(pipelines.controllable(), memory="512Mi"))
     await pipelines.begun()
     pipelines.cluster.drain(pods="app.kubernetes.io/part-of=pelagos")
     try:
         run = await pipelines.reach(RunState.INTERRUPTED)
         assert "gone without an outcome" in run.message
-        again = replace(_sized(pipelines.obedient(), memory="512Mi"), attempt=2)
+        again = replace(_sized(pipelines.controllable(), memory="512Mi"), attempt=2)
         assert (await pipelines.engine.submit(again)).attempt == 2
         await pipelines.reach(RunState.PENDING, words="nodes are available")
     finally:
@@ -194,7 +194,7 @@ async def test_a_node_that_is_drained_interrupts_the_run_and_the_next_attempt_go
 
 
 async def test_the_cluster_ends_a_run_at_its_time_limit_by_itself(pipelines: Pipelines) -> None:
-    await pipelines.engine.submit(_sized(pipelines.obedient(), memory="512Mi", time_limit=15))
+    await pipelines.engine.submit(_sized(pipelines.controllable(), memory="512Mi", time_limit=15))
     await pipelines.begun()
 
     await pipelines.reach(RunState.FAILED, words="DeadlineExceeded")

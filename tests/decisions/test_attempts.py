@@ -10,15 +10,15 @@ from builders import NOW, make_run
 from pelagos.decisions import attempts
 from pelagos.decisions.attempts import MAX_FAILURES, MAX_INTERRUPTIONS, Outcome
 from pelagos.decisions.reports import Report
-from pelagos.decisions.verdicts import Stance
+from pelagos.decisions.verdicts import ConditionState
 from pelagos.ports.pipelines import PipelineRun, RunState
 
-UNDER_WAY = Report()
+IN_PROGRESS = Report()
 RESULT = Report(result={"any": "result"})
 FAILURE = Report(failure={"reason": "TrainingDiverged", "message": "the loss became NaN", "field": "spec.model"})
 
 
-def judge(run: PipelineRun | None, report: Report = UNDER_WAY, *, retry_key: str = "", after: float = 0) -> Outcome:
+def judge(run: PipelineRun | None, report: Report = IN_PROGRESS, *, retry_key: str = "", after: float = 0) -> Outcome:
     return attempts.judge("Evaluated", run, report, retry_key=retry_key, now=NOW + timedelta(seconds=after))
 
 
@@ -26,14 +26,14 @@ def test_without_a_run_the_first_attempt_is_submitted() -> None:
     outcome = judge(None)
 
     assert outcome.attempt == 1
-    assert (outcome.verdict.stance, outcome.verdict.reason) == (Stance.PROGRESSING, "Submitting")
+    assert (outcome.verdict.state, outcome.verdict.reason) == (ConditionState.PROGRESSING, "Submitting")
 
 
 @pytest.mark.parametrize(("state", "want"), [(RunState.PENDING, "Queued"), (RunState.RUNNING, "Running")])
 def test_a_run_under_way_is_waited_for(state: RunState, want: str) -> None:
     outcome = judge(make_run(state))
 
-    assert (outcome.verdict.stance, outcome.verdict.reason) == (Stance.PROGRESSING, want)
+    assert (outcome.verdict.state, outcome.verdict.reason) == (ConditionState.PROGRESSING, want)
     assert outcome.attempt is None
     assert outcome.recheck_after is not None
     assert attempts.FIRST_POLL <= outcome.recheck_after <= attempts.POLL
@@ -102,7 +102,7 @@ def test_a_run_that_claims_success_and_left_no_result_is_started_again() -> None
 def test_a_refusal_is_not_tried_again_by_itself() -> None:
     outcome = judge(make_run(RunState.FAILED), FAILURE, after=3600)
 
-    assert (outcome.verdict.stance, outcome.verdict.reason) == (Stance.REFUSED, "TrainingDiverged")
+    assert (outcome.verdict.state, outcome.verdict.reason) == (ConditionState.REFUSED, "TrainingDiverged")
     assert outcome.verdict.message == "spec.model: the loss became NaN"
     assert (outcome.attempt, outcome.recheck_after) == (None, None)
 
@@ -140,7 +140,7 @@ def test_the_pause_between_attempts_grows(attempt: int, pause: int) -> None:
 def test_waiting_for_an_attempt_tells_the_cause_and_that_it_goes_on_by_itself() -> None:
     outcome = judge(make_run(RunState.FAILED, message="step train exited with 137"))
 
-    assert (outcome.verdict.stance, outcome.verdict.reason) == (Stance.FAILING, "PipelineFailed")
+    assert (outcome.verdict.state, outcome.verdict.reason) == (ConditionState.FAILING, "PipelineFailed")
     assert outcome.verdict.message == "step train exited with 137; attempt 2 follows"
 
 
@@ -168,7 +168,7 @@ def test_a_run_is_given_up_after_so_many_attempts_and_a_person_is_asked(state: R
     outcome = judge(last, after=3600)
 
     assert judge(before, after=3600).attempt == limit
-    assert outcome.verdict.stance is Stance.REFUSED
+    assert outcome.verdict.state is ConditionState.REFUSED
     assert outcome.attempt is None
     for part in (str(limit), "out of memory", "http://pipelines/log", "pelagos.dev/retry"):
         assert part in outcome.verdict.message

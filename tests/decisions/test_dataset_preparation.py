@@ -14,7 +14,7 @@ from pelagos.api.dataset import Excluded
 from pelagos.decisions import dataset
 from pelagos.decisions.effects import SubmitRun
 from pelagos.decisions.reports import Report
-from pelagos.decisions.verdicts import Stance, summary
+from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.pipelines import RunRequest, RunState
 from pelagos.ports.volumes import Fingerprint
 from pelagos_pipelines import contract
@@ -128,7 +128,7 @@ def test_while_it_runs_the_last_version_stays_published() -> None:
 def test_a_result_makes_it_ready_and_is_published() -> None:
     decision = dataset.decide(prepared())
 
-    assert summary(decision).stance is Stance.DONE
+    assert summary(decision).state is ConditionState.DONE
     assert summary(decision).message == "100 images in 1 classes (train 70, validation 15, test 15)"
     assert decision.status["version"] == VERSION
     assert decision.status["quality"]["duplicates"] == 2

@@ -8,7 +8,7 @@ import builders
 from builders import make_dataset_observed, make_run
 from pelagos.decisions import dataset
 from pelagos.decisions.effects import CancelRun
-from pelagos.decisions.verdicts import Stance, summary
+from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.pipelines import RunName, RunState
 from pelagos.ports.volumes import Fingerprint
 
@@ -17,7 +17,7 @@ def test_a_missing_source_is_waited_for_and_told_with_field_value_and_next_step(
     decision = dataset.decide(make_dataset_observed(fingerprint=None))
 
     (verdict,) = decision.verdicts
-    assert (verdict.type, verdict.stance, verdict.reason) == ("SourceResolved", Stance.WAITING, "SourceNotFound")
+    assert (verdict.type, verdict.state, verdict.reason) == ("SourceResolved", ConditionState.WAITING, "SourceNotFound")
     assert 'spec.source.volume.path: "samples/frames" does not exist yet on the data volume (/data)' in verdict.message
     assert "Put the images there, or correct the path" in verdict.message
     assert decision.recheck_after == dataset.SOURCE_POLL
@@ -69,4 +69,4 @@ def test_runs_for_earlier_inputs_are_ended_whatever_the_source_is_now(changes: b
 def test_the_summary_tells_why_the_source_stands_in_the_way() -> None:
     ready = summary(dataset.decide(make_dataset_observed(fingerprint=None)))
 
-    assert (ready.type, ready.stance, ready.reason) == ("Ready", Stance.WAITING, "SourceNotFound")
+    assert (ready.type, ready.state, ready.reason) == ("Ready", ConditionState.WAITING, "SourceNotFound")

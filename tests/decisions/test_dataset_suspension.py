@@ -7,7 +7,7 @@ from builders import make_dataset_observed, make_run
 from pelagos.decisions import dataset
 from pelagos.decisions.effects import CancelRun, SubmitRun
 from pelagos.decisions.reports import Report
-from pelagos.decisions.verdicts import Stance, summary
+from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.pipelines import RunState
 
 SUSPENDED = builders.dataset_spec(suspend=True)
@@ -20,7 +20,7 @@ def test_a_run_under_way_is_ended() -> None:
     decision = dataset.decide(seen)
 
     assert decision.effects == (CancelRun(seen.run.name),)
-    assert summary(decision).stance is Stance.PAUSED
+    assert summary(decision).state is ConditionState.PAUSED
     assert "set it to false" in summary(decision).message
 
 

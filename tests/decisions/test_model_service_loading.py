@@ -11,7 +11,7 @@ import builders
 from builders import NOW, make_service, make_service_observed
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import ApplyService, RestartService
-from pelagos.decisions.verdicts import Decision, Stance, summary
+from pelagos.decisions.verdicts import ConditionState, Decision, summary
 from pelagos.ports.serving import ProbeResult, ServiceState
 
 
@@ -66,7 +66,7 @@ def test_a_server_that_does_not_come_up_in_time_is_started_anew() -> None:
 def test_a_model_that_the_server_refuses_is_a_matter_for_a_person() -> None:
     decision = decide(ServiceState.LOAD_FAILED, message="unsupported opset 99")
 
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.REFUSED, "ModelLoadFailed")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.REFUSED, "ModelLoadFailed")
     assert "unsupported opset 99" in summary(decision).message
     assert "spec.model" in summary(decision).message
     assert kinds(decision) == []
@@ -89,7 +89,7 @@ def test_a_clock_that_was_set_back_does_not_stretch_the_pause() -> None:
 def test_a_death_is_told_with_its_cause_and_heals_by_itself() -> None:
     decision = decide(ServiceState.DEAD, message="signal 9", restarts=2)
 
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.FAILING, "ServerDied")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.FAILING, "ServerCrashed")
     assert summary(decision).message == "the server died (signal 9; 2 restarts before); it is started again"
     assert decision.status["restarts"] == 2
 
@@ -99,7 +99,7 @@ def test_a_cluster_that_has_no_room_is_told_in_its_own_words_and_nothing_is_star
         ServiceState.WAITING, ago=86400, message="0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
     )
 
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.WAITING, "WaitingForCluster")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.WAITING, "WaitingForCluster")
     assert "Insufficient nvidia.com/gpu" in summary(decision).message
     assert kinds(decision) == []
 
@@ -107,7 +107,7 @@ def test_a_cluster_that_has_no_room_is_told_in_its_own_words_and_nothing_is_star
 def test_a_server_that_was_ended_in_order_is_started_at_once_and_that_is_no_failure() -> None:
     decision = decide(ServiceState.ENDED, restarts=7, message="it was ended with the installation")
 
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.PROGRESSING, "Starting")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.PROGRESSING, "Starting")
     assert kinds(decision) == [ApplyService]
 
 
@@ -119,7 +119,7 @@ def test_a_service_that_is_scaled_to_zero_is_ready_and_says_so() -> None:
     decision = model_service.decide(make_service_observed(service=idle, last_proven=proven))
 
     assert decision.status["model"]["proven"] == proven
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.DONE, "ScaledToZero")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.DONE, "ScaledToZero")
     assert decision.status["replicas"] == 0
     assert decision.status["url"] == "grpc://127.0.0.1:8001"
 
@@ -146,5 +146,5 @@ def test_an_idle_endpoint_that_was_never_proven_is_not_ready() -> None:
     decision = model_service.decide(make_service_observed(service=idle, last_proven="sha256:another-model"))
 
     assert decision.status["model"]["proven"] is None
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.PROGRESSING, "NotProven")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.PROGRESSING, "NotVerified")
     assert kinds(decision) == []

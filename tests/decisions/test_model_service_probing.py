@@ -8,7 +8,7 @@ import builders
 from builders import RIGHT, WRONG, make_service, make_service_observed
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import RestartService
-from pelagos.decisions.verdicts import Stance, summary
+from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.serving import ServiceState
 
 LOADED = make_service(ServiceState.LOADED)
@@ -19,14 +19,14 @@ def test_a_loaded_model_is_not_ready_before_it_has_answered() -> None:
 
     assert builders.conditions(decision)["ModelLoaded"] == ("Done", "Loaded")
     assert builders.conditions(decision)["Probed"] == ("Progressing", "Probing")
-    assert summary(decision).stance is Stance.PROGRESSING
+    assert summary(decision).state is ConditionState.PROGRESSING
 
 
 def test_a_right_answer_makes_it_ready() -> None:
     decision = model_service.decide(make_service_observed(service=LOADED, probe=RIGHT))
 
-    assert builders.conditions(decision)["Probed"] == ("Done", "AnsweredRight")
-    assert (summary(decision).stance, summary(decision).message) == (Stance.DONE, "serving TrainingRun detector")
+    assert builders.conditions(decision)["Probed"] == ("Done", "ProbeSucceeded")
+    assert (summary(decision).state, summary(decision).message) == (ConditionState.DONE, "serving TrainingRun detector")
     assert decision.status["model"]["onnxSha256"] == builders.ONNX
     assert decision.recheck_after == model_service.WATCH
 
@@ -36,5 +36,5 @@ def test_a_server_that_answers_wrong_three_times_is_started_anew(wrong: int, res
     decision = model_service.decide(make_service_observed(service=LOADED, probe=WRONG, wrong_probes=wrong))
 
     assert decision.effects == ((RestartService("uid-3"),) if restarts else ())
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.FAILING, "ProbeFailed")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.FAILING, "ProbeFailed")
     assert "1 box, and 3 were expected" in summary(decision).message

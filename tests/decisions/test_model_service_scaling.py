@@ -11,13 +11,13 @@ import builders
 from builders import make_service, make_service_observed
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import ApplyService
-from pelagos.decisions.verdicts import Stance, summary
-from pelagos.ports.serving import ProbeResult, Scaling, ServiceState, ServiceWant, scaled
+from pelagos.decisions.verdicts import ConditionState, summary
+from pelagos.ports.serving import DesiredService, ProbeResult, Scaling, ServiceState, spec_digest
 
 RIGHT = ProbeResult(correct=True, message="", latency=0.01)
 
 
-def want(**scaling: Any) -> ServiceWant:
+def want(**scaling: Any) -> DesiredService:
     observed = make_service_observed(spec=builders.model_service_spec(scaling=scaling))
     assert isinstance(observed.model, model_service.ResolvedModel)
     return model_service.wanted(observed, observed.model)
@@ -26,11 +26,11 @@ def want(**scaling: Any) -> ServiceWant:
 @pytest.mark.parametrize("scaling", [{"min": 2, "max": 2}, {"max": 5}, {"max": 5, "target": {"cpu": 60}}])
 def test_the_numbers_of_scaling_change_the_want_and_not_its_servers(scaling: dict[str, Any]) -> None:
     assert want(**scaling).digest != want().digest
-    assert want(**scaling).pods == want().pods == want().digest
+    assert want(**scaling).pod_template_digest == want().pod_template_digest == want().digest
 
 
 def test_another_way_of_deployment_replaces_the_servers() -> None:
-    assert want(deploymentMode="Knative", min=0).pods != want().pods
+    assert want(deploymentMode="Knative", min=0).pod_template_digest != want().pod_template_digest
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ def test_another_way_of_deployment_replaces_the_servers() -> None:
     ],
 )
 def test_wants_that_scale_alike_are_the_same(one: Scaling, other: Scaling, same: bool) -> None:
-    assert (scaled("sha256:1", one) == scaled("sha256:1", other)) is same
+    assert (spec_digest("sha256:1", one) == spec_digest("sha256:1", other)) is same
 
 
 def observed(probe: ProbeResult | None, digest: str = "", **changes: Any) -> model_service.Observed:
     """Of servers that are as wanted, beside objects that are not."""
-    service = replace(make_service(ServiceState.LOADED), **({"pods_digest": want().pods} | changes))
+    service = replace(make_service(ServiceState.LOADED), **({"pods_digest": want().pod_template_digest} | changes))
     wrong = int(probe is not None and not probe.correct)
     return replace(make_service_observed(), service=replace(service, digest=digest), probe=probe, wrong_probes=wrong)
 
@@ -60,7 +60,7 @@ def observed(probe: ProbeResult | None, digest: str = "", **changes: Any) -> mod
 def test_servers_that_are_as_wanted_stay_ready_while_what_is_around_them_is_put_right(digest: str) -> None:
     decision = model_service.decide(observed(RIGHT, digest))
     assert [type(effect) for effect in decision.effects] == [ApplyService]
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.DONE, "Serving")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.DONE, "Serving")
     assert decision.status["url"] == "grpc://127.0.0.1:8001"
 
 
@@ -76,4 +76,4 @@ def test_servers_that_are_as_wanted_stay_ready_while_what_is_around_them_is_put_
 def test_others_are_not_ready_meanwhile(changes: dict[str, Any], probe: ProbeResult | None) -> None:
     decision = model_service.decide(observed(probe, **changes))
     assert [type(effect) for effect in decision.effects] == [ApplyService]
-    assert summary(decision).stance is Stance.PROGRESSING
+    assert summary(decision).state is ConditionState.PROGRESSING

@@ -9,30 +9,30 @@ from builders import MODEL, RIGHT, make_service, make_service_observed, model_se
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import ApplyService
 from pelagos.decisions.model_service import ResolvedModel, Unresolved
-from pelagos.decisions.verdicts import Stance, summary
-from pelagos.ports.serving import ServiceState, ServiceWant
+from pelagos.decisions.verdicts import ConditionState, summary
+from pelagos.ports.serving import DesiredService, ServiceState
 
 AWAY = Unresolved("TrainingRunNotFound", "spec.model.trainingRunRef.name: there is no TrainingRun")
 NO_ALIAS = Unresolved("ModelVersionNotFound", "spec.model.registry: there is no such model")
 STRANGE = Unresolved("ModelOutsideNamespace", "spec.model.uri: it is not below the folder of this namespace")
 
 
-def wanted(seen: model_service.Observed) -> ServiceWant:
+def wanted(seen: model_service.Observed) -> DesiredService:
     (effect,) = model_service.decide(seen).effects
     assert isinstance(effect, ApplyService)
     return effect.want
 
 
 @pytest.mark.parametrize(
-    ("model", "stance"),
-    [(AWAY, Stance.WAITING), (NO_ALIAS, Stance.WAITING), (STRANGE, Stance.REFUSED)],
+    ("model", "state"),
+    [(AWAY, ConditionState.WAITING), (NO_ALIAS, ConditionState.WAITING), (STRANGE, ConditionState.REFUSED)],
     ids=["no run", "no alias", "refused"],
 )
-def test_without_a_model_nothing_is_started_and_the_cause_is_told(model: Unresolved, stance: Stance) -> None:
+def test_without_a_model_nothing_is_started_and_the_cause_is_told(model: Unresolved, state: ConditionState) -> None:
     decision = model_service.decide(make_service_observed(model=model))
 
     assert decision.effects == ()
-    assert (summary(decision).stance, summary(decision).reason) == (stance, model.reason)
+    assert (summary(decision).state, summary(decision).reason) == (state, model.reason)
     assert decision.recheck_after == model_service.MODEL_POLL
 
 
@@ -49,18 +49,18 @@ def test_what_is_served_stays_served_and_ready_while_the_same_reference_is_away(
     decision = model_service.decide(seen)
 
     assert decision.effects == ()
-    assert summary(decision).stance is Stance.DONE
+    assert summary(decision).state is ConditionState.DONE
     assert builders.conditions(decision)["ModelResolved"] == ("Noted", model.reason)
     assert decision.verdicts[0].message.endswith("; the last model stays served")
 
 
 @pytest.mark.parametrize(
-    ("model", "stance"),
-    [(AWAY, Stance.WAITING), (NO_ALIAS, Stance.WAITING), (STRANGE, Stance.REFUSED)],
+    ("model", "state"),
+    [(AWAY, ConditionState.WAITING), (NO_ALIAS, ConditionState.WAITING), (STRANGE, ConditionState.REFUSED)],
     ids=["no run", "no alias", "refused"],
 )
 def test_a_new_reference_that_leads_nowhere_is_not_ready_though_the_last_model_stays_served(
-    model: Unresolved, stance: Stance
+    model: Unresolved, state: ConditionState
 ) -> None:
     seen = make_service_observed(
         model=model,
@@ -73,7 +73,7 @@ def test_a_new_reference_that_leads_nowhere_is_not_ready_though_the_last_model_s
     decision = model_service.decide(seen)
 
     assert decision.effects == ()
-    assert (summary(decision).stance, summary(decision).reason) == (stance, model.reason)
+    assert (summary(decision).state, summary(decision).reason) == (state, model.reason)
     assert decision.status["url"] == "grpc://127.0.0.1:8001"
 
 
@@ -156,5 +156,5 @@ def test_the_want_carries_what_spec_says_in_the_units_of_the_port() -> None:
 def test_a_rule_across_fields_is_refused_with_the_value(model: builders.Yaml, want: str) -> None:
     decision = model_service.decide(make_service_observed(spec=model_service_spec(model=model)))
 
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.REFUSED, "InvalidSpec")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.REFUSED, "InvalidSpec")
     assert want in summary(decision).message

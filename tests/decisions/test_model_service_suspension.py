@@ -7,7 +7,7 @@ from builders import RIGHT, make_service, make_service_observed
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import RemoveService
 from pelagos.decisions.model_service import Unresolved
-from pelagos.decisions.verdicts import Stance, summary
+from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.serving import ServiceState
 
 SUSPENDED = builders.model_service_spec(suspend=True)
@@ -20,7 +20,7 @@ def test_the_endpoint_is_stopped_and_its_address_taken_back() -> None:
 
     assert decision.effects == (RemoveService("uid-3"),)
     assert (decision.status["url"], decision.status["endpoints"]) == (None, None)
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.PAUSED, "Suspended")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.PAUSED, "Suspended")
 
 
 def test_once_stopped_there_is_nothing_to_do() -> None:
@@ -34,4 +34,4 @@ def test_a_model_that_is_not_there_does_not_matter_then() -> None:
         make_service_observed(spec=SUSPENDED, model=Unresolved("TrainingRunNotFound", "there is none"))
     )
 
-    assert summary(decision).stance is Stance.PAUSED
+    assert summary(decision).state is ConditionState.PAUSED

@@ -16,7 +16,7 @@ from builders import NOW, ImpossibleWorldError, make_run
 from pelagos.api import reasons
 from pelagos.decisions import dataset, model_service, training_run
 from pelagos.decisions.reports import Report
-from pelagos.decisions.verdicts import Decision, Stance, summary
+from pelagos.decisions.verdicts import ConditionState, Decision, summary
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.serving import ServiceState
 from pelagos.ports.tracking import Outcome
@@ -129,7 +129,7 @@ def training_runs(draw: st.DrawFn) -> training_run.Observed:
         builders.make_training_observed,
         spec=spec,
         retry_key=draw(st.sampled_from(["", "2"])),
-        dataset=training_run.DatasetSeen(exists, exists and draw(st.booleans()), "100 images", candidate),
+        dataset=training_run.ObservedDataset(exists, exists and draw(st.booleans()), "100 images", candidate),
         frozen=draw(st.none() | st.just(builders.frozen_inputs())),
         tracked=tracked,
         tracking_outage=draw(away) if tracked is None else None,
@@ -178,17 +178,22 @@ def check(decision: Decision, again: Decision, owned: tuple[str, ...]) -> None:
     for verdict in (*decision.verdicts, ready):
         assert CAMEL_CASE.fullmatch(verdict.reason), verdict
         assert verdict.type in {*owned, "Ready"}
-        assert (verdict.stance is Stance.WAITING) <= (reasons.state(verdict.reason) == "waiting"), verdict
-        if verdict.stance is Stance.REFUSED:
-            assert reasons.state(verdict.reason) == "needs you", verdict
+        assert (verdict.state is ConditionState.WAITING) <= (reasons.state(verdict.reason) == "waiting"), verdict
+        if verdict.state is ConditionState.REFUSED:
+            assert reasons.state(verdict.reason) == "action required", verdict
             assert NEXT_STEP.search(verdict.message) or verdict.reason in {"DiskFull", "FormatInvalid"}, verdict
     types = [verdict.type for verdict in decision.verdicts]
     assert len(types) == len(set(types)), types
     assert decision.recheck_after is None or 0 <= decision.recheck_after < 4e9
     if decision.recheck_after == 0:
         assert decision.effects, "looking again at once without having done anything is a hot loop"
-    if ready.stance in {Stance.PROGRESSING, Stance.WAITING, Stance.FAILING, Stance.UNKNOWN}:
-        assert decision.recheck_after is not None, "what is under way must be looked at again"
+    if ready.state in {
+        ConditionState.PROGRESSING,
+        ConditionState.WAITING,
+        ConditionState.FAILING,
+        ConditionState.UNKNOWN,
+    }:
+        assert decision.recheck_after is not None, "what is in progress must be looked at again"
 
 
 def check_status(decision: Decision, owned: tuple[str, ...]) -> None:

@@ -6,39 +6,45 @@ from itertools import combinations
 
 import pytest
 
-from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, summary
 
-GRAVEST_FIRST = (Stance.PAUSED, Stance.REFUSED, Stance.FAILING, Stance.UNKNOWN, Stance.PROGRESSING)
+GRAVEST_FIRST = (
+    ConditionState.PAUSED,
+    ConditionState.REFUSED,
+    ConditionState.FAILING,
+    ConditionState.UNKNOWN,
+    ConditionState.PROGRESSING,
+)
 
 
-def verdict(stance: Stance, name: str = "") -> Verdict:
-    return Verdict(name or stance.value, stance, f"{stance.value}Reason", f"{name or stance.value} message")
+def verdict(state: ConditionState, name: str = "") -> Verdict:
+    return Verdict(name or state.value, state, f"{state.value}Reason", f"{name or state.value} message")
 
 
 @pytest.mark.parametrize(("graver", "lighter"), list(combinations(GRAVEST_FIRST, 2)))
-def test_the_graver_stance_wins_wherever_it_stands(graver: Stance, lighter: Stance) -> None:
+def test_the_graver_stance_wins_wherever_it_stands(graver: ConditionState, lighter: ConditionState) -> None:
     for order in ((graver, lighter), (lighter, graver)):
-        assert summary(Decision(tuple(verdict(stance) for stance in order))).stance is graver
+        assert summary(Decision(tuple(verdict(state) for state in order))).state is graver
 
 
 def test_among_equals_the_first_wins() -> None:
-    decision = Decision((verdict(Stance.REFUSED, "First"), verdict(Stance.REFUSED, "Second")))
+    decision = Decision((verdict(ConditionState.REFUSED, "First"), verdict(ConditionState.REFUSED, "Second")))
 
     assert summary(decision).message == "First message"
 
 
 def test_it_is_called_ready_and_keeps_reason_and_message() -> None:
-    assert summary(Decision((verdict(Stance.FAILING),))) == Verdict(
-        "Ready", Stance.FAILING, "FailingReason", "Failing message"
+    assert summary(Decision((verdict(ConditionState.FAILING),))) == Verdict(
+        "Ready", ConditionState.FAILING, "FailingReason", "Failing message"
     )
 
 
 def test_what_is_noted_does_not_stand_in_the_way() -> None:
-    ready = Verdict("Ready", Stance.DONE, "Serving", "serving")
+    ready = Verdict("Ready", ConditionState.DONE, "Serving", "serving")
 
-    assert summary(Decision((verdict(Stance.DONE), verdict(Stance.NOTED)), ready=ready)) == ready
+    assert summary(Decision((verdict(ConditionState.DONE), verdict(ConditionState.NOTED)), ready=ready)) == ready
 
 
-@pytest.mark.parametrize("stance", Stance)
-def test_only_what_holds_or_is_noted_lets_later_aspects_be_judged(stance: Stance) -> None:
-    assert verdict(stance).stops is (stance not in {Stance.DONE, Stance.NOTED})
+@pytest.mark.parametrize("state", ConditionState)
+def test_only_what_holds_or_is_noted_lets_later_aspects_be_judged(state: ConditionState) -> None:
+    assert verdict(state).stops is (state not in {ConditionState.DONE, ConditionState.NOTED})

@@ -10,28 +10,28 @@ import builders
 from builders import OTHER_VERSION, VERSION, dataset_seen, dataset_version, make_training_observed, training_run_spec
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import CreateTrackedRun
-from pelagos.decisions.training_run import DatasetSeen
-from pelagos.decisions.verdicts import Stance, Verdict
+from pelagos.decisions.training_run import ObservedDataset
+from pelagos.decisions.verdicts import ConditionState, Verdict
 
 PINNED = training_run_spec(datasetRef={"version": OTHER_VERSION})
 
 
-def verdict_about(dataset: DatasetSeen, **changes: Any) -> Verdict:
+def verdict_about(dataset: ObservedDataset, **changes: Any) -> Verdict:
     decision = training_run.decide(make_training_observed(dataset=dataset, **changes))
     return next(verdict for verdict in decision.verdicts if verdict.type == "DatasetReady")
 
 
 def test_a_dataset_that_is_not_there_yet_is_waited_for() -> None:
-    verdict = verdict_about(DatasetSeen(exists=False, ready=False, message="", candidate=None))
+    verdict = verdict_about(ObservedDataset(exists=False, ready=False, message="", candidate=None))
 
-    assert (verdict.stance, verdict.reason) == (Stance.WAITING, "DatasetNotFound")
+    assert (verdict.state, verdict.reason) == (ConditionState.WAITING, "DatasetNotFound")
     assert verdict.message == 'spec.datasetRef.name: there is no Dataset "frames" in namespace default yet'
 
 
 def test_a_dataset_that_is_not_ready_is_waited_for_and_its_own_words_are_passed_on() -> None:
     verdict = verdict_about(dataset_seen(ready=False, candidate=None, message="spec.source: no such folder"))
 
-    assert (verdict.stance, verdict.reason) == (Stance.PROGRESSING, "DatasetNotReady")
+    assert (verdict.state, verdict.reason) == (ConditionState.PROGRESSING, "DatasetNotReady")
     assert verdict.message == "Dataset frames is not Ready: spec.source: no such folder"
 
 
@@ -55,7 +55,7 @@ def test_latest_is_resolved_to_the_version_of_now_and_frozen() -> None:
 def test_a_frozen_version_stays_when_the_dataset_moves_on_or_goes_away() -> None:
     for dataset in (
         dataset_seen(candidate=dataset_version(OTHER_VERSION)),
-        DatasetSeen(exists=False, ready=False, message="", candidate=None),
+        ObservedDataset(exists=False, ready=False, message="", candidate=None),
     ):
         decision = training_run.decide(make_training_observed(frozen=builders.frozen_inputs(), dataset=dataset))
 
@@ -65,13 +65,13 @@ def test_a_frozen_version_stays_when_the_dataset_moves_on_or_goes_away() -> None
 def test_a_pinned_version_is_used_though_the_dataset_is_not_ready() -> None:
     seen = dataset_seen(ready=False, candidate=dataset_version(OTHER_VERSION))
 
-    assert verdict_about(seen, spec=PINNED).stance is Stance.DONE
+    assert verdict_about(seen, spec=PINNED).state is ConditionState.DONE
 
 
 def test_a_pinned_version_that_a_ready_dataset_does_not_have_yet_is_waited_for_with_those_that_it_has() -> None:
     verdict = verdict_about(dataset_seen(candidate=None), spec=PINNED)
 
-    assert (verdict.stance, verdict.reason) == (Stance.WAITING, "DatasetVersionUnknown")
+    assert (verdict.state, verdict.reason) == (ConditionState.WAITING, "DatasetVersionUnknown")
     assert "spec.datasetRef.version" in verdict.message
     assert f"known: {VERSION}" in verdict.message
 
@@ -95,7 +95,7 @@ def test_the_architecture_must_fit_the_task_of_the_version(task: str, architectu
     )
 
     assert verdict.reason == ("VersionFrozen" if fits else "TaskMismatch")
-    assert (verdict.stance is Stance.REFUSED) is not fits
+    assert (verdict.state is ConditionState.REFUSED) is not fits
     if not fits:
         assert f"spec.model.architecture: {architecture} does not fit" in verdict.message
         assert "allowed: " in verdict.message
@@ -105,7 +105,7 @@ def test_a_version_without_images_to_measure_on_is_refused_before_anything_is_la
     decision = training_run.decide(make_training_observed(dataset=dataset_seen(empty_splits=("validation", "test"))))
 
     (verdict,) = decision.verdicts
-    assert (verdict.stance, verdict.reason) == (Stance.REFUSED, "SplitImpossible")
+    assert (verdict.state, verdict.reason) == (ConditionState.REFUSED, "SplitImpossible")
     assert "spec.datasetRef: " in verdict.message
     assert "no images in the split validation and test; " in verdict.message
     assert not decision.effects
@@ -123,7 +123,7 @@ def test_a_version_without_images_to_measure_on_is_refused_before_anything_is_la
 def test_a_rule_across_fields_is_refused_with_the_value(spec: builders.Yaml, want: str) -> None:
     verdict = verdict_about(dataset_seen(), spec=training_run_spec(**spec))
 
-    assert (verdict.stance, verdict.reason) == (Stance.REFUSED, "InvalidSpec")
+    assert (verdict.state, verdict.reason) == (ConditionState.REFUSED, "InvalidSpec")
     assert want in verdict.message
 
 

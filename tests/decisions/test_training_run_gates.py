@@ -11,7 +11,7 @@ from builders import trained, training_result, training_run_spec
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import RegisterModel
 from pelagos.decisions.reports import Report
-from pelagos.decisions.verdicts import Decision, Stance, summary
+from pelagos.decisions.verdicts import ConditionState, Decision, summary
 
 
 def decide(*gates: tuple[str, str], **metrics: float | None) -> Decision:
@@ -73,7 +73,7 @@ def test_an_undefined_metric_does_not_pass_and_says_why() -> None:
 
 
 def test_a_gate_may_judge_a_single_class() -> None:
-    assert summary(decide(("test/mAP50/copepod", "0.7"))).stance is not Stance.REFUSED
+    assert summary(decide(("test/mAP50/copepod", "0.7"))).state is not ConditionState.REFUSED
 
 
 def test_a_class_that_is_named_otherwise_is_judged_by_none_and_its_like_are_listed() -> None:
@@ -119,14 +119,14 @@ def test_a_missed_gate_registers_nothing_and_ends_the_run_as_failed() -> None:
 
 
 def test_lowering_the_gate_of_a_finished_training_lets_it_pass() -> None:
-    assert summary(decide(("test/mAP50", "0.7"))).stance is not Stance.REFUSED
+    assert summary(decide(("test/mAP50", "0.7"))).state is not ConditionState.REFUSED
 
 
 def test_figures_model_and_headline_are_published() -> None:
     status: Any = decide().status
 
     assert status["metrics"] == {"test/mAP50": "0.8000", "test/mAP50-95": "0.4000"}
-    assert status["headline"] == "mAP50 0.800"
+    assert status["primaryMetric"] == "mAP50 0.800"
     assert status["model"] == {
         "uri": "/objects/model",
         "onnxSha256": builders.ONNX,
@@ -142,4 +142,4 @@ def test_the_headline_is_the_figure_that_a_table_has_room_for(metrics: dict[str,
     result = training_result() | {"metrics": metrics}
     decision = training_run.decide(trained(spec=training_run_spec(gates=[]), report=Report(result=result)))
 
-    assert decision.status["headline"] == want
+    assert decision.status["primaryMetric"] == want

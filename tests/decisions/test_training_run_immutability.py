@@ -7,7 +7,7 @@ import pytest
 import builders
 from builders import frozen_inputs, make_training_observed, training_run_spec
 from pelagos.decisions import training_run
-from pelagos.decisions.verdicts import Stance
+from pelagos.decisions.verdicts import ConditionState
 from pelagos.ports.pipelines import RunState
 
 
@@ -34,7 +34,7 @@ def test_a_changed_field_is_refused_with_both_values(
     )
 
     (verdict,) = decision.verdicts
-    assert (verdict.stance, verdict.reason) == (Stance.REFUSED, "SpecImmutable")
+    assert (verdict.state, verdict.reason) == (ConditionState.REFUSED, "SpecImmutable")
     assert verdict.message.startswith(
         f"{field} is immutable: this run was made with {before}, and the resource now says {after}."
     )

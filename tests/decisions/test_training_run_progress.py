@@ -9,7 +9,7 @@ import pytest
 
 import builders
 from builders import NOW, make_run, make_tracked
-from pelagos.decisions import judging, training_run
+from pelagos.decisions import gates, training_run
 from pelagos.decisions.reports import Report
 from pelagos.ports.pipelines import RunState
 
@@ -18,13 +18,13 @@ PACE = "progress/seconds_per_epoch"
 
 
 def progress(metrics: Mapping[str, float], *, epochs: int = 10, state: RunState = RunState.RUNNING) -> object:
-    return judging.progress(make_tracked(metrics=metrics), epochs, make_run(state), NOW)
+    return gates.progress(make_tracked(metrics=metrics), epochs, make_run(state), NOW)
 
 
 def test_there_is_none_before_the_first_epoch_ends() -> None:
     assert progress({}) is None
-    assert judging.progress(None, 10, RUNNING, NOW) is None
-    assert judging.progress(make_tracked(metrics={"progress/epoch": 1.0}), 10, None, NOW) is None
+    assert gates.progress(None, 10, RUNNING, NOW) is None
+    assert gates.progress(make_tracked(metrics={"progress/epoch": 1.0}), 10, None, NOW) is None
 
 
 @pytest.mark.parametrize(("epoch", "epochs", "percent"), [(0, 10, 0), (1, 3, 33), (10, 10, 100), (12, 10, 100)])
@@ -46,7 +46,7 @@ def test_the_end_is_foretold_from_the_pace_in_whole_minutes() -> None:
 def test_a_look_a_second_later_says_the_same() -> None:
     tracked = make_tracked(metrics={"progress/epoch": 4, PACE: 25.0})
 
-    looks = [judging.progress(tracked, 10, RUNNING, NOW + timedelta(seconds=later)) for later in (1, 2, 29)]
+    looks = [gates.progress(tracked, 10, RUNNING, NOW + timedelta(seconds=later)) for later in (1, 2, 29)]
 
     assert looks[0] == looks[1] == looks[2]
 
@@ -115,7 +115,7 @@ def test_what_was_measured_stays_when_a_later_step_refuses() -> None:
 
     assert builders.conditions(decision)["Evaluated"] == ("Refused", "ParityFailed")
     assert decision.status["metrics"] == {"test/mAP50": "0.9700"}
-    assert decision.status["headline"] == "mAP50 0.970"
+    assert decision.status["primaryMetric"] == "mAP50 0.970"
     assert decision.status["warnings"] == failure["warnings"]
     assert not {"model", "gates"} & decision.status.keys()
 
@@ -128,7 +128,7 @@ def test_a_refusal_before_the_evaluation_tells_no_figures() -> None:
         report=Report(failure={"reason": "OutOfMemory", "message": "no memory", "metrics": None, "warnings": []}),
     )
 
-    assert not {"metrics", "headline", "warnings"} & training_run.decide(seen).status.keys()
+    assert not {"metrics", "primaryMetric", "warnings"} & training_run.decide(seen).status.keys()
 
 
 def test_warnings_of_the_evaluation_are_published() -> None:

@@ -10,7 +10,7 @@ import builders
 from builders import model_version, trained
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import RegisterModel
-from pelagos.decisions.verdicts import Stance, summary
+from pelagos.decisions.verdicts import ConditionState, summary
 
 MANIFEST = {"manifestSha256": builders.MANIFEST}
 
@@ -38,8 +38,8 @@ def test_it_is_registered_with_its_package_digest_and_tracked_run() -> None:
 def test_it_is_ready_only_once_it_is_registered() -> None:
     before, after = training_run.decide(trained()), training_run.decide(trained(version=model_version()))
 
-    assert summary(before).stance is Stance.PROGRESSING
-    assert (summary(after).stance, summary(after).message) == (Stance.DONE, "mAP50 0.800")
+    assert summary(before).state is ConditionState.PROGRESSING
+    assert (summary(after).state, summary(after).message) == (ConditionState.DONE, "mAP50 0.800")
     assert builders.conditions(after)["Succeeded"] == ("Done", "Completed")
     assert after.status["model"]["version"] == "3"
     assert after.effects == ()
@@ -53,7 +53,7 @@ def test_nobody_asked_for_registration() -> None:
     decision = training_run.decide(trained(spec=builders.training_run_spec(register=None)))
 
     assert builders.conditions(decision)["Registered"] == ("Noted", "NotRequested")
-    assert summary(decision).stance is Stance.DONE
+    assert summary(decision).state is ConditionState.DONE
     assert decision.effects == ()
 
 
@@ -66,7 +66,7 @@ def test_an_outage_makes_registration_unknown_and_is_looked_at_again(changes: di
     decision = training_run.decide(trained(**changes))
 
     assert builders.conditions(decision)["Registered"] == ("Unknown", "RegistryUnavailable")
-    assert summary(decision).stance is Stance.UNKNOWN
+    assert summary(decision).state is ConditionState.UNKNOWN
     assert decision.status["model"]["onnxSha256"] == builders.ONNX
     assert decision.recheck_after == 5
 
@@ -97,7 +97,7 @@ def test_a_training_that_is_done_stays_ready_while_the_registry_cannot_be_asked(
 
     decision = training_run.decide(trained(published=published, **changes))
 
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.DONE, "Completed")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.DONE, "Completed")
     assert decision.status["model"] == published
     assert decision.effects == ()
     assert decision.recheck_after == 5
@@ -107,7 +107,7 @@ def test_a_model_of_another_namespace_is_left_alone_and_a_person_is_told() -> No
     decision = training_run.decide(trained(model_owners=frozenset({"elsewhere"})))
 
     assert decision.effects == ()
-    assert builders.conditions(decision)["Registered"] == ("Refused", "ModelOwnedElsewhere")
+    assert builders.conditions(decision)["Registered"] == ("Refused", "ModelOwnedByOtherNamespace")
     message = summary(decision).message
     assert 'the registered model "detector" belongs to another namespace. Choose another name' in message
     assert "elsewhere" not in message

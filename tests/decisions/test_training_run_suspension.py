@@ -1,4 +1,4 @@
-"""spec.suspend ends a training under way and lets finished ones be; resuming goes on."""
+"""spec.suspend ends a training in progress and lets finished ones be; resuming goes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import builders
 from builders import frozen_inputs, make_run, make_tracked, make_training_observed, trained
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import CancelRun, SetOutcome, SubmitRun
-from pelagos.decisions.verdicts import Stance, summary
+from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.pipelines import RunState
 from pelagos.ports.tracking import Outcome
 
@@ -23,7 +23,7 @@ def test_a_run_under_way_is_ended_everywhere(state: RunState) -> None:
     decision = training_run.decide(seen)
 
     assert decision.effects == (CancelRun(seen.run.name), SetOutcome("t1", Outcome.KILLED))
-    assert (summary(decision).stance, summary(decision).reason) == (Stance.PAUSED, "Suspended")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.PAUSED, "Suspended")
     assert decision.status["dataset"]["version"] == builders.VERSION
 
 
@@ -70,4 +70,4 @@ def test_a_training_whose_result_was_lost_is_not_started_again_while_suspended()
     decision = training_run.decide(seen)
 
     assert not any(isinstance(effect, SubmitRun) for effect in decision.effects)
-    assert summary(decision).stance is Stance.PAUSED
+    assert summary(decision).state is ConditionState.PAUSED

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import supervised
-from pelagos.embedded import daemon, leftovers, state
+from pelagos.embedded import daemon, orphans, state
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import Phase
 from pelagos.embedded.supervisor import Supervisor
@@ -40,7 +40,7 @@ async def test_stop_ends_parts_workers_and_detached_processes(layout: Layout, fa
     assert len(pids) == 6
     assert [pid for pid in pids if is_running(pid)] == []
     assert not processes.is_alive(detached)
-    assert leftovers.find(layout.home) == set()
+    assert orphans.find(layout.home) == set()
     reported = state.read(layout.state)
     assert reported is not None
     assert reported.phase is Phase.STOPPED
@@ -60,7 +60,7 @@ async def test_everything_that_ignores_the_order_is_gone_within_ten_seconds(layo
 
     assert time.monotonic() - began < 10
     assert not processes.is_alive(detached)
-    assert leftovers.find(layout.home) == set()
+    assert orphans.find(layout.home) == set()
 
 
 async def test_processes_of_other_installations_and_of_people_are_spared(layout: Layout) -> None:
@@ -68,7 +68,7 @@ async def test_processes_of_other_installations_and_of_people_are_spared(layout:
     people = {**os.environ, "PELAGOS_HOME": str(layout.home)}
     bystanders = [_sleep(environment) for environment in (other, people)]
     try:
-        assert await leftovers.end(layout.home, 0) == 0
+        assert await orphans.end(layout.home, 0) == 0
         assert [bystander.poll() for bystander in bystanders] == [None, None]
     finally:
         for bystander in bystanders:
@@ -113,7 +113,7 @@ async def test_a_killed_supervisor_takes_parts_and_their_workers_along(layout: L
 
 
 async def test_the_next_supervisor_ends_what_a_killed_one_left(layout: Layout, fake: FakeParts) -> None:
-    """Workers whose tether was killed together with the supervisor. What the operator started lives on."""
+    """Workers whose wrapper was killed together with the supervisor. What the operator started lives on."""
     first = Supervisor(layout, {}, QUICK)
     child = first.start(fake("mlflow", fake.worker_file("mlflow")))
     await child.until_ready()
@@ -125,7 +125,7 @@ async def test_the_next_supervisor_ends_what_a_killed_one_left(layout: Layout, f
     for task in first._tasks.values():  # a supervisor that does nothing any more
         task.cancel()
     os.kill(child.state.session.pid, signal.SIGKILL)
-    await eventually(lambda: not is_running(fake.pids("mlflow")[0]), "the server is gone with its tether")
+    await eventually(lambda: not is_running(fake.pids("mlflow")[0]), "the server is gone with its wrapper")
     assert is_running(worker)
 
     await Supervisor(layout, {}, QUICK).end_earlier(before)
@@ -150,9 +150,9 @@ async def test_a_child_that_was_given_another_environment_is_ended_with_its_sess
         "import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', 'import time; time.sleep(600)'], env={})"
     )
     runner = processes.start_detached([sys.executable, "-c", program], environment=marked, output=layout.log("run"))
-    await eventually(lambda: len(leftovers.find(layout.home)) == 2, "runner and child are found")
+    await eventually(lambda: len(orphans.find(layout.home)) == 2, "runner and child are found")
 
-    assert await leftovers.end(layout.home, 2) == 2
+    assert await orphans.end(layout.home, 2) == 2
 
     assert not processes.is_alive(runner)
-    assert leftovers.find(layout.home) == set()
+    assert orphans.find(layout.home) == set()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pelagos.embedded import daemon, leftovers, state
+from pelagos.embedded import daemon, orphans, state
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import Phase, State
 from supervised import is_running
@@ -90,7 +90,7 @@ class Installation:
     @property
     def processes(self) -> set[int]:
         """All of its processes but the supervisor."""
-        return leftovers.find(self.layout.home)
+        return orphans.find(self.layout.home)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     with_supervisor = daemon.look(found.layout)
     if with_supervisor.runs and with_supervisor.state is not None:
         os.kill(with_supervisor.state.supervisor.pid, signal.SIGKILL)
-    asyncio.run(leftovers.end(found.layout.home, 0))
+    asyncio.run(orphans.end(found.layout.home, 0))
 
 
 def is_closed_to_others(installation: Installation) -> None:
@@ -189,7 +189,7 @@ def test_the_life_of_an_installation(installation: Installation) -> None:
 def test_a_supervisor_in_the_foreground_stops_when_interrupted(installation: Installation) -> None:
     process = installation.start("up", "--foreground")
     installation.wait_for(Phase.READY, 200)
-    assert len(installation.processes) >= 8  # four servers and their tethers
+    assert len(installation.processes) >= 8  # four servers and their wrappers
 
     began = time.monotonic()
     process.send_signal(signal.SIGINT)

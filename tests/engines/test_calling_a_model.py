@@ -22,7 +22,7 @@ from control_plane import ControlPlane, start_control_plane
 from local_triton import settled
 from model_packages import environments, make_want, packages
 from pelagos.engines.triton_local import TritonLocal
-from pelagos.ports.serving import ServiceSeen, ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ObservedService, ServiceState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,17 +37,17 @@ UID = "5f0c5f0c-1111-4000-8000-000000000000"
 @pytest.fixture(scope="module")
 def served(
     tmp_path_factory: pytest.TempPathFactory, packages: dict[str, tuple[str, str]], environments: Path
-) -> Iterator[ServiceSeen]:
+) -> Iterator[ObservedService]:
     """A detector behind its gateway."""
     home = tmp_path_factory.mktemp("serving")
     uri, digest = packages["Detection"]
-    want = ServiceWant(
+    want = DesiredService(
         uid=UID, namespace="default", name=NAME, model_name=NAME, package_uri=uri, onnx_sha256=digest,
         manifest_sha256=Path(uri).name, max_batch_size=8, max_queue_delay=0, instances=1, confidence="0.25", iou="0.7",
         cpu=1, digest="d",
     )  # fmt: skip
 
-    async def start() -> ServiceSeen:
+    async def start() -> ObservedService:
         triton = TritonLocal(home, environments)
         await triton.apply(want)
         seen = await settled(triton, UID)
@@ -66,7 +66,7 @@ def served(
 
 
 @pytest.fixture(scope="module")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory, served: ServiceSeen) -> Iterator[Path]:
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory, served: ObservedService) -> Iterator[Path]:
     """Of an API server that has the ModelService, with the status that the operator gives it."""
     plane = start_control_plane(tmp_path_factory.mktemp("plane"))
     try:
@@ -76,7 +76,7 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory, served: ServiceSeen) ->
         plane.stop()
 
 
-def add_service(plane: ControlPlane, served: ServiceSeen) -> None:
+def add_service(plane: ControlPlane, served: ObservedService) -> None:
     plane.apply_crds()
     services = "/apis/pelagos.dev/v1alpha1/namespaces/default/modelservices"
     body = {
@@ -147,7 +147,7 @@ def test_the_commands_of_the_page_do_what_it_says(kubeconfig: Path, packages: di
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_clients_of_triton_read_health_and_metadata_and_no_more(served: ServiceSeen, protocol: str) -> None:
+def test_clients_of_triton_read_health_and_metadata_and_no_more(served: ObservedService, protocol: str) -> None:
     from tritonclient import grpc, http
     from tritonclient.utils import InferenceServerException
 

@@ -21,7 +21,7 @@ from small_volumes import small
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from pelagos.ports.serving import ServiceWant
+    from pelagos.ports.serving import DesiredService
 
 __all__ = ["small"]
 
@@ -49,7 +49,7 @@ def refusal(work: Callable[[], Awaitable[object]]) -> str:
 
 
 def test_a_package_that_does_not_fit_beside_the_server(
-    full: Path, environments: Path, make_want: Callable[..., ServiceWant]
+    full: Path, environments: Path, make_want: Callable[..., DesiredService]
 ) -> None:
     async def serve() -> None:
         triton = TritonLocal(full, environments)

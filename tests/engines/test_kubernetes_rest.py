@@ -58,7 +58,7 @@ async def test_a_token_file_that_cannot_be_read_is_an_outage_that_names_it(tmp_p
             await rest.get("/version")
         with pytest.raises(OutageError, match=f"the token file {file} cannot be read"):
             await KubernetesApi(rest).patch_status(DATASET, {})
-        await KubernetesApi(rest).post_event(DATASET, severity="Normal", reason="Told", message="only logged")
+        await KubernetesApi(rest).post_event(DATASET, severity="Normal", reason="RolloutStatus", message="only logged")
         await rest.close()
 
 

@@ -16,7 +16,7 @@ from model_packages import ENVIRONMENTS
 from pelagos.engines.mlflow_rest import Access, MlflowRest
 from pelagos.engines.mlflow_tracking import MlflowTracking
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.tracking import Sealing, TrackedRunWant
+from pelagos.ports.tracking import DesiredTrackedRun, Sealing
 from pelagos.settings import Settings
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ async def test_user_and_password_open_a_real_server_and_are_read_anew(guarded_ur
     assert "CANARY" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
     files["password"].write_text(f"{ADMINISTRATOR[1]}\n")
-    want = TrackedRunWant(uid="11", experiment="tenant/guarded", name="run", tags={})
+    want = DesiredTrackedRun(uid="11", experiment="tenant/guarded", name="run", tags={})
     run = await MlflowTracking(rest).create_run(want, SEALING)
     assert await MlflowTracking(rest).get_run(run.id) == run
 
@@ -122,7 +122,7 @@ async def test_a_user_without_permission_is_told_so(guarded_uri: str, tmp_path: 
     allowed = MlflowRest(guarded_uri, access=Access(administrator["username"], administrator["password"]))
     await allowed.post("users/create", {"username": "ada", "password": "CANARY-password-of-ada"})
     run = await MlflowTracking(allowed).create_run(
-        TrackedRunWant(uid="12", experiment="theirs", name="run", tags={}), SEALING
+        DesiredTrackedRun(uid="12", experiment="theirs", name="run", tags={}), SEALING
     )
     await allowed.close()
     (tmp_path / "ada").mkdir()

@@ -13,20 +13,20 @@ import pytest
 from model_packages import DESCRIPTION
 from pelagos.engines import model_package
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 from pelagos_pipelines.serving import packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def want(content: bytes, **changes: Any) -> ServiceWant:
+def want(content: bytes, **changes: Any) -> DesiredService:
     fields: dict[str, Any] = {
         "uid": "u", "namespace": "n", "name": "s", "model_name": "m", "package_uri": "/p", "onnx_sha256": "a" * 64,
         "manifest_sha256": hashlib.sha256(content).hexdigest(), "max_batch_size": 1, "max_queue_delay": 0, "instances": 1,
         "confidence": "0.25", "iou": "0.7", "cpu": 1, "digest": "d",
     }  # fmt: skip
-    return ServiceWant(**fields | changes)
+    return DesiredService(**fields | changes)
 
 
 def test_what_is_pinned_and_well_formed_is_read() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from pelagos.engines.model_probe import compare
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 
 PACKAGE = {"confidence": 0.25, "iou": 0.7, "maxDetections": 300}
 
 
-def want(confidence: str = "0.25", iou: str = "0.7") -> ServiceWant:
-    return ServiceWant(
+def want(confidence: str = "0.25", iou: str = "0.7") -> DesiredService:
+    return DesiredService(
         uid="u", namespace="n", name="s", model_name="m", package_uri="/p", onnx_sha256="0",
         manifest_sha256="1", max_batch_size=1,
         max_queue_delay=0, instances=1, confidence=confidence, iou=iou, cpu=1, digest="d",

@@ -20,8 +20,8 @@ from pelagos.ports.registry import (
     ONNX_SHA256_TAG,
     RESOURCE_TAG,
     SEAL_TAG,
+    DesiredModelVersion,
     ModelVersion,
-    ModelVersionWant,
     namespace_in,
 )
 from pelagos.ports.tracking import UID_TAG
@@ -63,9 +63,9 @@ async def plant(registry: Registry, model: str, tags: dict[str, str]) -> str:
     return str((await rest.post("model-versions/create", body))["model_version"]["version"])
 
 
-def want(model: str = "", uid: str = "", alias: str | None = "champion") -> ModelVersionWant:
+def want(model: str = "", uid: str = "", alias: str | None = "champion") -> DesiredModelVersion:
     run = uuid.uuid4().hex
-    return ModelVersionWant(
+    return DesiredModelVersion(
         uid=uid or str(uuid.uuid4()),
         model=model or f"detector-{uuid.uuid4()}",
         alias=alias,
@@ -144,7 +144,7 @@ async def test_a_name_that_is_not_allowed_is_refused_with_the_reason(registry: R
         await registry.register(want("a/b"), owned)
 
 
-def of(namespace: str, asked: ModelVersionWant) -> ModelVersionWant:
+def of(namespace: str, asked: DesiredModelVersion) -> DesiredModelVersion:
     return replace(asked, tags={**asked.tags, RESOURCE_TAG: f"trainingrun/{namespace}/detector"})
 
 

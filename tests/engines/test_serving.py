@@ -1,6 +1,6 @@
 """What every implementation of Serving promises, shown on the fake and on real Triton servers.
 
-On a cluster the API server and Triton are real; nodes and KServe are the stand-ins of tests/kserve_stand_in.
+On a cluster the API server and Triton are real; nodes and KServe are the fake servers of tests/kserve_fake_server.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from kserve_fake_server.nodes import PODS
 
 import model_packages
-from kserve_stand_in.nodes import PODS
 from pelagos.api import meta
 from pelagos.engines import triton_local_state
 from pelagos.engines.triton_local import TritonLocal
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.fakes.serving import ServingFake
-from pelagos.ports.serving import ServiceSeen, ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ObservedService, ServiceState
 from serving_clusters import ServingCluster, serving_cluster, until
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pelagos.ports.serving import Serving
 
-    MakeWant = Callable[..., ServiceWant]
+    MakeWant = Callable[..., DesiredService]
 
 
 class World(Protocol):
@@ -51,10 +51,10 @@ class World(Protocol):
     async def break_answers(self, uid: str) -> None:
         """The server says that all is well and does not infer any more."""
 
-    def fail_load(self, want: ServiceWant) -> ServiceWant:
+    def fail_load(self, want: DesiredService) -> DesiredService:
         """A want whose model does not load."""
 
-    def missing(self, want: ServiceWant) -> ServiceWant:
+    def missing(self, want: DesiredService) -> DesiredService:
         """A want whose package is not there."""
 
 
@@ -72,11 +72,11 @@ class FakeWorld:
     async def break_answers(self, uid: str) -> None:
         self.fake.break_answers(uid)
 
-    def fail_load(self, want: ServiceWant) -> ServiceWant:
+    def fail_load(self, want: DesiredService) -> DesiredService:
         self.fake.fail_load(want.uid, "model.onnx: Protobuf parsing failed")
         return want
 
-    def missing(self, want: ServiceWant) -> ServiceWant:
+    def missing(self, want: DesiredService) -> DesiredService:
         self.fake.missing.add(want.package_uri)
         return want
 
@@ -102,11 +102,11 @@ class TritonWorld:
         for stub in children(self.pid(uid)):
             os.kill(stub, signal.SIGKILL)
 
-    def fail_load(self, want: ServiceWant) -> ServiceWant:
+    def fail_load(self, want: DesiredService) -> DesiredService:
         return altered(want, self.home / "broken", {"model.onnx": b"no graph"})
 
-    def missing(self, want: ServiceWant) -> ServiceWant:
-        return ServiceWant(**{**vars(want), "package_uri": str(self.home / "nowhere")})
+    def missing(self, want: DesiredService) -> DesiredService:
+        return DesiredService(**{**vars(want), "package_uri": str(self.home / "nowhere")})
 
 
 class ClusterWorld:
@@ -131,14 +131,14 @@ class ClusterWorld:
         for stub in children(await self._pid(uid)):
             os.kill(stub, signal.SIGKILL)
 
-    def fail_load(self, want: ServiceWant) -> ServiceWant:
+    def fail_load(self, want: DesiredService) -> DesiredService:
         return altered(want, self.home / "broken", {"model.onnx": b"no graph"})
 
-    def missing(self, want: ServiceWant) -> ServiceWant:
-        return ServiceWant(**{**vars(want), "package_uri": str(self.home / "nowhere")})
+    def missing(self, want: DesiredService) -> DesiredService:
+        return DesiredService(**{**vars(want), "package_uri": str(self.home / "nowhere")})
 
 
-def altered(want: ServiceWant, folder: Path, contents: dict[str, bytes]) -> ServiceWant:
+def altered(want: DesiredService, folder: Path, contents: dict[str, bytes]) -> DesiredService:
     """A consistent package with other contents, and the want for it."""
     manifest, onnx = model_packages.altered(Path(want.package_uri), folder, contents)
     return replace(want, package_uri=str(folder), onnx_sha256=onnx, manifest_sha256=manifest, digest=str(folder))
@@ -178,7 +178,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path, uid: str) -> Asy
     await triton.close()
 
 
-async def settled(serving: Serving, uid: str, seconds: float = 60) -> ServiceSeen:
+async def settled(serving: Serving, uid: str, seconds: float = 60) -> ObservedService:
     """What is seen when the server has loaded the model, refused it or died."""
     deadline = monotonic() + seconds
     seen = None
@@ -320,7 +320,7 @@ def servers(home: Path) -> list[int]:
     return found
 
 
-async def gone(serving: Serving, uid: str) -> ServiceSeen:
+async def gone(serving: Serving, uid: str) -> ObservedService:
     """A killed process needs a moment to be gone."""
     for _ in range(50):
         seen = await serving.observe(uid)

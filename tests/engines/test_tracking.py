@@ -14,7 +14,7 @@ from pelagos.engines.mlflow_tracking import MlflowTracking
 from pelagos.ports.authority import Authority
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.fakes.tracking import TrackingFake
-from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, Outcome, Sealing, TrackedRun, TrackedRunWant
+from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, DesiredTrackedRun, Outcome, Sealing, TrackedRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -86,8 +86,8 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     await rest.close()
 
 
-def want(uid: str = "", experiment: str = "plankton") -> TrackedRunWant:
-    return TrackedRunWant(uid or str(uuid.uuid4()), experiment, "detector", {"pelagos.dev/inputs": "sha256:1"})
+def want(uid: str = "", experiment: str = "plankton") -> DesiredTrackedRun:
+    return DesiredTrackedRun(uid or str(uuid.uuid4()), experiment, "detector", {"pelagos.dev/inputs": "sha256:1"})
 
 
 async def test_a_run_is_found_by_the_uid_of_its_resource(world: World) -> None:
@@ -170,7 +170,7 @@ async def test_changes_to_a_run_that_is_gone_have_no_effect(world: World) -> Non
 
 
 async def test_two_creators_agree_on_the_oldest_run(mlflow_uri: str) -> None:
-    """Two operators, or one that was restarted while its request was under way."""
+    """Two operators, or one that was restarted while its request was in progress."""
     rests = [MlflowRest(mlflow_uri) for _ in range(3)]
     creators = [MlflowTracking(rest) for rest in rests]
     asked = want()

@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2
 from model_packages import described
 from pelagos.engines import triton_config
 from pelagos.ports.placement import Placement
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 
 texts = st.text(max_size=12)
 names = st.text(alphabet="abcdefghij_", min_size=1, max_size=8)
@@ -76,13 +76,13 @@ def test_what_is_no_model_config_is_refused(config: dict[str, Any], message: str
         triton_config.render(config)
 
 
-def make_want(**changes: Any) -> ServiceWant:
+def make_want(**changes: Any) -> DesiredService:
     fields: dict[str, Any] = {
         "uid": "u", "namespace": "n", "name": "s", "model_name": "plankton", "package_uri": "/p", "onnx_sha256": "0",
         "manifest_sha256": "12ab", "max_batch_size": 2, "max_queue_delay": 5000, "instances": 3, "confidence": "0.4",
         "iou": "0.5", "cpu": 2, "digest": "d",
     }  # fmt: skip
-    return ServiceWant(**fields | changes)
+    return DesiredService(**fields | changes)
 
 
 def test_a_service_sets_name_batching_instances_and_thresholds() -> None:

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pelagos.engines.triton_local import TritonLocal
-    from pelagos.ports.serving import ServiceWant
+    from pelagos.ports.serving import DesiredService
 
-    MakeWant = Callable[..., ServiceWant]
+    MakeWant = Callable[..., DesiredService]
 
 __all__ = ["triton", "uid"]
 
@@ -219,7 +219,7 @@ async def test_a_model_is_changed_without_losing_a_request(
     assert len([process for process in processes_of(tmp_path) if b"tritonserver" in program(process)]) == 1
 
 
-def changes(make_want: MakeWant, uid: str, another: Path) -> tuple[ServiceWant, ...]:
+def changes(make_want: MakeWant, uid: str, another: Path) -> tuple[DesiredService, ...]:
     """Other thresholds, another model, and a retry, one after the other."""
     thresholds = make_want(uid=uid, confidence="0.75")
     manifest, onnx = model_packages.altered(Path(thresholds.package_uri), another, {}, architecture="another")

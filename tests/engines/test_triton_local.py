@@ -36,9 +36,9 @@ from pelagos.ports.serving import ServiceState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pelagos.ports.serving import ServiceWant
+    from pelagos.ports.serving import DesiredService
 
-    MakeWant = Callable[..., ServiceWant]
+    MakeWant = Callable[..., DesiredService]
 
 __all__ = ["triton", "uid"]
 

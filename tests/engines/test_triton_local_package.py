@@ -15,14 +15,14 @@ import pytest
 from model_packages import altered
 from pelagos.engines import triton_local_package
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 @pytest.fixture
-def want(tmp_path: Path, make_want: Callable[..., ServiceWant]) -> ServiceWant:
+def want(tmp_path: Path, make_want: Callable[..., DesiredService]) -> DesiredService:
     original = make_want()
     shutil.copytree(original.package_uri, tmp_path / "package")
     return replace(original, package_uri=str(tmp_path / "package"))
@@ -66,7 +66,7 @@ def grow(path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_damaged_package_is_refused(
-    want: ServiceWant, tmp_path: Path, damage: Callable[[Path], None], message: str
+    want: DesiredService, tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(Path(want.package_uri))
     with pytest.raises(RejectedError, match=re.escape(message)):
@@ -84,20 +84,20 @@ def test_a_damaged_package_is_refused(
     ],
 )
 def test_a_want_that_does_not_fit_is_refused(
-    want: ServiceWant, tmp_path: Path, changes: dict[str, Any], message: str
+    want: DesiredService, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RejectedError, match=re.escape(message)):
         triton_local_package.prepare(replace(want, **changes), tmp_path / "service")
 
 
-def test_an_edited_package_that_attests_itself_is_another_one(want: ServiceWant, tmp_path: Path) -> None:
+def test_an_edited_package_that_attests_itself_is_another_one(want: DesiredService, tmp_path: Path) -> None:
     folder = tmp_path / "edited"
     altered(Path(want.package_uri), folder, {"probe.json": b"{}"})
     with pytest.raises(RejectedError, match=f"instead of {want.manifest_sha256}"):
         triton_local_package.prepare(replace(want, package_uri=str(folder)), tmp_path / "service")
 
 
-def test_a_package_that_brings_code_or_configuration_serves_none_of_it(want: ServiceWant, tmp_path: Path) -> None:
+def test_a_package_that_brings_code_or_configuration_serves_none_of_it(want: DesiredService, tmp_path: Path) -> None:
     package = Path(want.package_uri)
     for name in ("model.py", "predictor.py", "triton/1/model.py", "triton/config.json", "config.pbtxt", "code.json"):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def test_a_package_that_brings_code_or_configuration_serves_none_of_it(want: Ser
     )
 
 
-def test_a_package_of_an_earlier_version_is_refused_with_the_next_step(want: ServiceWant, tmp_path: Path) -> None:
+def test_a_package_of_an_earlier_version_is_refused_with_the_next_step(want: DesiredService, tmp_path: Path) -> None:
     folder = tmp_path / "old"
     manifest, _ = altered(Path(want.package_uri), folder, {}, schemaVersion=1)
     with pytest.raises(RejectedError, match="older ones hold code; train or export the model again"):
@@ -129,7 +129,7 @@ def test_a_package_of_an_earlier_version_is_refused_with_the_next_step(want: Ser
         )
 
 
-def test_what_is_served_shares_no_file_with_the_store(want: ServiceWant, tmp_path: Path) -> None:
+def test_what_is_served_shares_no_file_with_the_store(want: DesiredService, tmp_path: Path) -> None:
     served = install(want, tmp_path)
     package = Path(want.package_uri)
     theirs = {path.stat().st_ino for path in package.rglob("*")}
@@ -140,7 +140,7 @@ def test_what_is_served_shares_no_file_with_the_store(want: ServiceWant, tmp_pat
 
 
 def test_what_is_served_is_made_again_from_its_own_copy_when_the_store_has_lost_it(
-    want: ServiceWant, tmp_path: Path
+    want: DesiredService, tmp_path: Path
 ) -> None:
     served = install(want, tmp_path)
     shutil.rmtree(want.package_uri)
@@ -149,7 +149,7 @@ def test_what_is_served_is_made_again_from_its_own_copy_when_the_store_has_lost_
     assert triton_local_package.is_usable(install(other, tmp_path), other)
 
 
-def test_a_file_uri_is_a_folder(want: ServiceWant, tmp_path: Path) -> None:
+def test_a_file_uri_is_a_folder(want: DesiredService, tmp_path: Path) -> None:
     target = tmp_path / "with space"
     Path(want.package_uri).rename(target)
     served = install(replace(want, package_uri=target.as_uri()), tmp_path)
@@ -173,7 +173,7 @@ def test_a_file_uri_is_a_folder(want: ServiceWant, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_served_is_used_again_until_it_is_altered(
-    want: ServiceWant, tmp_path: Path, damage: Callable[[Path], None]
+    want: DesiredService, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     served = install(want, tmp_path)
     assert triton_local_package.is_usable(served, want)
@@ -183,7 +183,9 @@ def test_what_is_served_is_used_again_until_it_is_altered(
     assert triton_local_package.is_usable(install(want, tmp_path), want), "and it is made anew from the store"
 
 
-def test_a_copy_that_was_altered_is_never_made_again_from_an_altered_store(want: ServiceWant, tmp_path: Path) -> None:
+def test_a_copy_that_was_altered_is_never_made_again_from_an_altered_store(
+    want: DesiredService, tmp_path: Path
+) -> None:
     served = install(want, tmp_path)
     for package in (served / "package", Path(want.package_uri)):
         edit_description(package, labels=["a", "b", "c"])
@@ -191,13 +193,13 @@ def test_a_copy_that_was_altered_is_never_made_again_from_an_altered_store(want:
         triton_local_package.prepare(want, tmp_path / "service")
 
 
-def test_an_interrupted_preparation_does_no_harm(want: ServiceWant, tmp_path: Path) -> None:
+def test_an_interrupted_preparation_does_no_harm(want: DesiredService, tmp_path: Path) -> None:
     triton_local_package.prepare(want, tmp_path / "service")
     assert triton_local_package.recorded(tmp_path / "service/served") is None
     assert triton_local_package.is_usable(install(want, tmp_path), want)
 
 
-def install(want: ServiceWant, tmp_path: Path) -> Path:
+def install(want: DesiredService, tmp_path: Path) -> Path:
     served = tmp_path / "service/served"
     triton_local_package.install(triton_local_package.prepare(want, tmp_path / "service"), served)
     return served

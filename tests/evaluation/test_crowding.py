@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pelagos_pipelines.evaluation import crowding
-from pelagos_pipelines.evaluation.truth import Sample, Truth
+from pelagos_pipelines.evaluation.ground_truth import GroundTruth, Sample
 from pelagos_pipelines.serving.predictor import Detections
 
 
@@ -25,7 +25,7 @@ QUIET = [make_found(0.001, cut=True)] * 4
 
 
 def test_a_split_with_crowded_images_is_named_with_their_number_and_the_largest() -> None:
-    truth = Truth(("copepod",), {"train": (make_sample(400),), "validation": (make_sample(2),), "test": TEST})
+    truth = GroundTruth(("copepod",), {"train": (make_sample(400),), "validation": (make_sample(2),), "test": TEST})
     first, second = crowding.warnings(truth, TEST, QUIET, 0.25, 300)
     assert first.startswith("1 of 1 images of the split train show more than 300 objects, up to 400: 25% ")
     assert second.startswith("2 of 4 images of the split test show more than 300 objects, up to 600: 25% ")
@@ -33,12 +33,12 @@ def test_a_split_with_crowded_images_is_named_with_their_number_and_the_largest(
 
 
 def test_nothing_is_said_where_all_fits_and_only_doubtful_detections_are_left_out() -> None:
-    truth = Truth(("copepod",), {"test": TEST})
+    truth = GroundTruth(("copepod",), {"test": TEST})
     assert crowding.warnings(truth, TEST, QUIET, 0.25, 600) == []
 
 
 def test_detections_that_count_and_are_left_out_are_told() -> None:
-    truth = Truth(("copepod",), {"test": TEST})
+    truth = GroundTruth(("copepod",), {"test": TEST})
     (line,) = crowding.warnings(truth, TEST, [make_found(0.4, cut=True), *QUIET[1:]], 0.25, 600)
     assert line.startswith(
         "in 1 of 4 images of the split test more than 600 objects are found with a confidence above 0.250"

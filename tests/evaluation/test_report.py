@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pelagos_pipelines.evaluation import figures, report
+from pelagos_pipelines.evaluation.ground_truth import Sample
 from pelagos_pipelines.evaluation.naming import metric_name
-from pelagos_pipelines.evaluation.truth import Sample
 from pelagos_pipelines.serving.predictor import Classification, Detections
 
 LABELS = ("Noctiluca scintillans", "$x_1$ & <b>", "never seen")

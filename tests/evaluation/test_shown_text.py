@@ -12,10 +12,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from hostile_text import HALF, HOSTILE, is_fit
 from pelagos_pipelines import local_log
 from pelagos_pipelines.contract import Failure, Reason, RefusedError
 from pelagos_pipelines.evaluation import figures
+from untrusted_text import HALF, HOSTILE, is_fit
 
 _PROGRAM = """
 import logging, sys

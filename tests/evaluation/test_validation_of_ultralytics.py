@@ -14,7 +14,7 @@ import yaml
 from ultralytics import YOLO
 
 from pelagos_pipelines.evaluation import detection
-from pelagos_pipelines.evaluation.truth import Sample
+from pelagos_pipelines.evaluation.ground_truth import Sample
 from pelagos_pipelines.serving.predictor import Detections, Thresholds
 from pelagos_pipelines.training import yolov8
 from serving.detectors import SIZE, make_checkpoint, make_image

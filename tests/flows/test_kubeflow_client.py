@@ -1,4 +1,4 @@
-"""The official client works with the stand-in for a Kubeflow Pipelines server, so what our engine is tested against is no
+"""The official client works with the fake server for a Kubeflow Pipelines server, so what our engine is tested against is no
 server of our own invention; and the server runs a placed flow that the client read from a file."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kfp.client import Client
 from kfp_server_api import ApiException
 
 from pelagos.engines import kubeflow_placement
-from pelagos.engines.kubeflow_placement import Count, Surroundings
+from pelagos.engines.kubeflow_placement import Count, PodDefaults
 from pelagos.ports.pipelines import RunName, RunRequest
 
 TESTS = Path(__file__).parents[1]
@@ -29,12 +29,12 @@ SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The stand-in as a process of the control plane's environment; steps run in this one."""
+    """The fake server as a process of the control plane's environment; steps run in this one."""
     python, folder = ENVIRONMENTS / "dev" / "bin" / "python", tmp_path_factory.mktemp("server")
     command: list[str | Path] = [
         python,
         "-m",
-        "kfp_stand_in",
+        "kfp_fake_server",
         "--token",
         "opens",
         "processes",
@@ -49,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         yield url
-        with urllib.request.urlopen(f"{url}/stand-in/violations") as answer:
+        with urllib.request.urlopen(f"{url}/fake-server/violations") as answer:
             violations = json.load(answer)
         process.terminate()
     assert violations == []
@@ -65,10 +65,10 @@ def client(server: str) -> Client:
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A flow with a step that obeys the test, placed as the control plane does it."""
     folder = tmp_path_factory.mktemp("compiled")
-    subprocess.run([sys.executable, TESTS / "obedient_flows.py", folder], check=True)
+    subprocess.run([sys.executable, TESTS / "controllable_flows.py", folder], check=True)
     request = RunRequest(RunName("prepare-1"), "dataset-preparation", {}, retry_key="asked")
     documents = list(yaml.safe_load_all((folder / "dataset-preparation.yaml").read_text()))
-    placed = kubeflow_placement.place(documents, request, Surroundings(image="example.org/t"), Count(1, 1))
+    placed = kubeflow_placement.place(documents, request, PodDefaults(image="example.org/t"), Count(1, 1))
     file = folder / "placed.yaml"
     file.write_text(yaml.safe_dump_all([placed["pipeline_spec"], placed["platform_spec"]]))
     return file

@@ -15,7 +15,7 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from pelagos.engines import kubeflow_placement
-from pelagos.engines.kubeflow_placement import Count, Mount, Surroundings
+from pelagos.engines.kubeflow_placement import Count, Mount, PodDefaults
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import RunName, RunRequest, RunResources
 from pelagos.ports.placement import Placement, Toleration
@@ -37,7 +37,7 @@ REQUEST = RunRequest(
         "pelagos.dev/resource": "trainingrun/reef/detector",
     },
 )
-PLACE = Surroundings(image=IMAGE)
+PLACE = PodDefaults(image=IMAGE)
 COUNT = Count(3, 2)
 Applies = Callable[[dsl.PipelineTask, bool], Any]
 """Sets something on a step; told whether it computes on the GPU."""
@@ -49,7 +49,7 @@ class Setting:
 
     request: RunRequest
     apply: Applies
-    surroundings: Surroundings = PLACE
+    surroundings: PodDefaults = PLACE
     gpus: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     pull_policy: str = "IfNotPresent"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import rendering
-from pelagos.api import conventions
+from pelagos.api import tenant_settings
 from pelagos.api.installation.kustomize import kustomization
 from pelagos.ports.placement import GPU_RESOURCE
 
@@ -34,7 +34,7 @@ def test_a_run_reaches_quota_through_the_tenants_queue(tmp_path: Path) -> None:
     platform = built("platform", tmp_path)
     (shared,) = of("ClusterQueue", platform)
 
-    assert conventions.problem(config["data"]) is None
+    assert tenant_settings.problem(config["data"]) is None
     assert config["data"]["queue"] == queue["metadata"]["name"]
     assert queue["metadata"]["namespace"] == namespace["metadata"]["name"]
     assert queue["spec"]["clusterQueue"] == shared["metadata"]["name"]

@@ -13,7 +13,7 @@ import pytest
 import pod_security
 import rendering
 from network_policies import End, Network, open_rules
-from pelagos.api import conventions, kinds, meta
+from pelagos.api import kinds, meta, tenant_settings
 from pelagos.api.installation import editing
 
 SAMPLES = rendering.MANIFESTS / "samples"
@@ -63,7 +63,7 @@ def test_what_a_tenant_may_not_choose_is_the_platforms_to_write() -> None:
         "pelagos-system",
         "pelagos-tenant-marine-lab",
     )
-    assert conventions.problem(config["data"]) is None
+    assert tenant_settings.problem(config["data"]) is None
     accounts = {body["metadata"]["name"] for body in bodies if body["kind"] == "ServiceAccount"}
     assert {config["data"]["serviceAccount"], config["data"]["pipelineServiceAccount"]} <= accounts
     assert [(body["metadata"]["namespace"], body["roleRef"]["name"]) for body in bindings] == [

@@ -17,7 +17,7 @@ from pelagos.api import meta
 from sites import Site, has_reason, is_ready
 
 SPEC: dict[str, Any] = {"source": {"volume": {"path": "nowhere"}}, "task": "Detection"}
-LABEL = "pelagos.dev/share"
+LABEL = "pelagos.dev/shard"
 _numbers = itertools.count(1)
 
 

@@ -1,6 +1,6 @@
 """One real API server; candidates for a Lease in this process, or whole operators in processes of their own.
 
-In: signals, accidents of the API server, Leases as others might write them. Out: who leads, and who changed what.
+In: signals, faults of the API server, Leases as others might write them. Out: who leads, and who changed what.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ from pelagos.ports.owned import Owned
 from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest, RunState
 from pelagos.ports.tenants import OneTenant
 from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.probes import Probes
-from pelagos.reconcilers.world import World
 from pelagos.settings import Settings
 
 
@@ -86,7 +86,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
     api, serving, clock = wiring.rest_client(credentials), ServingFake(), SystemClock()
     volumes = VolumesFake()
     volumes.put("plankton/1.png", "pixels")
-    world = World(
+    world = Dependencies(
         cluster=measured(KubernetesApi(api), "kubernetes"),
         pipelines=measured(SharedPipelines(Path(os.environ["SHARED_FOLDER"])), "kfp"),
         tracking=TrackingFake(),

@@ -14,7 +14,7 @@ from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.leadership import NotLeadingError
 from pelagos.ports.pipelines import RunName, RunRequest
 from pelagos.reconcilers import fencing
-from pelagos.reconcilers.world import World
+from pelagos.reconcilers.dependencies import Dependencies
 
 LOOKING = {
     "pipelines": {"find", "find_owned", "owned"},
@@ -41,14 +41,14 @@ def members(protocol: Any) -> set[str]:
 
 @pytest.mark.parametrize("port", sorted(LOOKING))
 def test_every_method_of_every_port_is_known_to_change_something_or_not(port: str) -> None:
-    protocol = get_type_hints(World)[port]
+    protocol = get_type_hints(Dependencies)[port]
 
     assert members(protocol) == LOOKING[port] | fencing.CHANGES[port]
     assert not LOOKING[port] & fencing.CHANGES[port]
 
 
 def test_every_port_of_the_world_is_fenced() -> None:
-    assert {field.name for field in fields(World)} - NO_PORTS == fencing.CHANGES.keys()
+    assert {field.name for field in fields(Dependencies)} - NO_PORTS == fencing.CHANGES.keys()
 
 
 async def test_a_leader_may_change_and_look() -> None:

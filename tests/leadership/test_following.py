@@ -9,7 +9,7 @@ import pytest
 import builders
 import simulation
 from pelagos.api import kinds
-from simulation import FRAMES, Life, Simulation
+from simulation import FRAMES, OperatorProcess, Simulation
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def world() -> Iterator[Simulation]:
         yield made
 
 
-def stand_by(world: Simulation) -> Life:
+def stand_by(world: Simulation) -> OperatorProcess:
     """An operator that watches and does not lead."""
     life = world.prepare()
 
@@ -35,7 +35,7 @@ def test_who_stands_by_sees_everything_and_does_nothing(world: Simulation) -> No
     world.create(kinds.DATASET, FRAMES.name, builders.DATASET)
     world.run(120)
 
-    assert life.world.cache.get(FRAMES) is not None
+    assert life.dependencies.cache.get(FRAMES) is not None
     assert not world.pipelines.runs
     seen = world.cluster.get(FRAMES)
     assert seen is not None

@@ -1,4 +1,4 @@
-"""The operator as it is, with kopf, a Lease and the tenants' conventions, over the shipped fakes; for all namespaces or one."""
+"""The operator as it is, with kopf, a Lease and the tenant settings, over the shipped fakes; for all namespaces or one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.pipelines import PipelineRun, RunRequest
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.probes import Probes
-from pelagos.reconcilers.world import World
 from pelagos.settings import Settings
 
 
@@ -49,7 +49,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
     authority = Authority(KeysFake())
     for namespace in ("default", settings.lease_namespace):
         volumes.put(f"{namespace}/plankton/1.png", "pixels")
-    world = World(
+    world = Dependencies(
         cluster=KubernetesApi(api),
         pipelines=Keyed(StepSecrets(api, authority)),
         tracking=TrackingFake(),

@@ -18,7 +18,7 @@ from pelagos.api.installation.values import Values, plain
 from pelagos.engines import kserve_objects, model_server, model_server_network
 from pelagos.engines.model_server import Options
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.serving import Scaling, ServiceWant
+from pelagos.ports.serving import DesiredService, Scaling
 from pelagos.settings import Settings
 from value_sets import SETS
 
@@ -61,19 +61,19 @@ def given(values: Values, **more: Any) -> Options:
 
 
 @pytest.fixture(params=["deployment", "kserve", "knative"])
-def want(request: pytest.FixtureRequest, make_want: MakeWant) -> ServiceWant:
+def want(request: pytest.FixtureRequest, make_want: MakeWant) -> DesiredService:
     """A service of ``reef`` whose package is on object storage."""
-    made: ServiceWant = make_want(uid="uid-reef", package_uri="s3://b/o/reef/models/reef/1")
+    made: DesiredService = make_want(uid="uid-reef", package_uri="s3://b/o/reef/models/reef/1")
     mode = Scaling(mode="Knative") if request.param == "knative" else made.scaling
     return replace(made, namespace="reef", scaling=mode)
 
 
-def server(want: ServiceWant) -> End:
+def server(want: DesiredService) -> End:
     return End(want.namespace, model_server.labels(want, want.name))
 
 
 @pytest.fixture
-def network(want: ServiceWant) -> Network:
+def network(want: DesiredService) -> Network:
     """The installation's policies, the operator's for a model server in each tenant's namespace, and a stranger's namespace."""
     bodies = tree.objects(VALUES)
     namespaces = {
@@ -85,11 +85,11 @@ def network(want: ServiceWant) -> Network:
     return Network(policies, namespaces)
 
 
-def of_bay(want: ServiceWant) -> ServiceWant:
+def of_bay(want: DesiredService) -> DesiredService:
     return replace(want, namespace="bay", uid="uid-bay")
 
 
-def cases(want: ServiceWant) -> list[tuple[str, End, End, int, bool]]:
+def cases(want: DesiredService) -> list[tuple[str, End, End, int, bool]]:
     """Who, whom, on which port, and whether it may be; the hostile pairs after those that are needed."""
     model, other = server(want), server(of_bay(want))
     operator, step = End("pelagos-system", OPERATOR), End("reef", STEP)
@@ -145,14 +145,14 @@ def cases(want: ServiceWant) -> list[tuple[str, End, End, int, bool]]:
     ]
 
 
-def test_a_table_of_who_may_reach_whom(network: Network, want: ServiceWant) -> None:
+def test_a_table_of_who_may_reach_whom(network: Network, want: DesiredService) -> None:
     found = {name: network.allows(source, target, port) for name, source, target, port, _ in cases(want)}
 
     assert found == {name: may for name, _, _, _, may in cases(want)}
 
 
 def test_a_tenants_own_pods_ask_its_models_as_far_as_its_own_policies_let_them_out(
-    network: Network, want: ServiceWant
+    network: Network, want: DesiredService
 ) -> None:
     client = End("reef", {"app": "notebook"})
     assert not network.allows(client, server(want), 8080), "nothing of a tenant talks by default"
@@ -244,7 +244,7 @@ def test_a_server_that_mounts_its_package_may_call_nobody(make_want: MakeWant) -
         assert not network.allows(server(want), end, port, protocol)
 
 
-def test_of_a_pod_in_both_engines_the_policy_selects_the_pods(want: ServiceWant) -> None:
+def test_of_a_pod_in_both_engines_the_policy_selects_the_pods(want: DesiredService) -> None:
     """KServe's pods carry the labels of the InferenceService's predictor."""
     made = kserve_objects.inference_service(replace(want, package_uri=REMOTE), "", given(VALUES))
     policy = model_server_network.network_policy(want, given(VALUES), "x")

@@ -14,7 +14,7 @@ import pytest
 
 import audit_rbac
 import rendering
-from pelagos.api import conventions, permissions
+from pelagos.api import permissions, tenant_settings
 from pelagos.api.installation import chart, tree, variants
 from pelagos.api.installation.values import Values, plain
 from pelagos.settings import Settings
@@ -201,18 +201,18 @@ def test_nobody_else_has_rights_on_pipelines(overlay: variants.Overlay) -> None:
 
 
 def test_each_share_has_its_own_selector_pods_and_lease() -> None:
-    shares = SETS["shares"].operator.shares
-    watched = [environment(deployed)["PELAGOS_WATCH_SELECTOR"] for deployed in deployments("shares")]
-    pods = [deployed["spec"]["selector"]["matchLabels"] for deployed in deployments("shares")]
+    shards = SETS["shards"].operator.shards
+    watched = [environment(deployed)["PELAGOS_WATCH_SELECTOR"] for deployed in deployments("shards")]
+    pods = [deployed["spec"]["selector"]["matchLabels"] for deployed in deployments("shards")]
     (leases,) = (
         {*rule["resourceNames"]}
         for where, rule in rules()
-        if where == "shares: pelagos-operator-leader" and "resourceNames" in rule
+        if where == "shards: pelagos-operator-leader" and "resourceNames" in rule
     )
 
-    assert watched == [share.selector for share in shares]
-    assert [labels["pelagos.dev/share"] for labels in pods] == [share.name for share in shares]
-    assert leases == {environment(deployed)["PELAGOS_LEASE_NAME"] for deployed in deployments("shares")}
+    assert watched == [shard.selector for shard in shards]
+    assert [labels["pelagos.dev/shard"] for labels in pods] == [shard.name for shard in shards]
+    assert leases == {environment(deployed)["PELAGOS_LEASE_NAME"] for deployed in deployments("shards")}
 
 
 def test_a_limit_of_no_gpus_reaches_the_conventions() -> None:
@@ -226,7 +226,7 @@ def test_a_limit_of_no_gpus_reaches_the_conventions() -> None:
     assert found == {(own, "pelagos-tenant-marine-lab"): None, (own, "pelagos-tenant-plankton"): "0"}
     for body in tree.objects(SETS["everything"]):
         if body["kind"] == "ConfigMap":
-            assert conventions.problem(body["data"]) is None
+            assert tenant_settings.problem(body["data"]) is None
 
 
 def test_the_operator_runs_alone_and_is_replaced_before_it_is_started_anew() -> None:
@@ -242,7 +242,7 @@ def test_of_two_operators_one_stands_by_on_another_node() -> None:
 
     assert spec["replicas"] == 2
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-    for deployed in [deployment("two replicas"), *deployments("two replicas of each share")]:
+    for deployed in [deployment("two replicas"), *deployments("two replicas of each shard")]:
         (apart,) = deployed["spec"]["template"]["spec"]["topologySpreadConstraints"]
         assert apart["topologyKey"] == "kubernetes.io/hostname"
         assert apart["labelSelector"] == deployed["spec"]["selector"]
@@ -319,9 +319,9 @@ def test_the_schema_takes_what_the_types_take(name: str) -> None:
         ({"tenants": [{}]}, "namespace"),
         ({"tenants": [{"namespace": "kube-system"}]}, "kube-system"),
         ({"tenants": [{"namespace": "reef", "maxGpus": "many"}]}, "many"),
-        ({"operator": {"shares": [{"name": "north"}]}}, "selector"),
-        ({"operator": {"shares": [{"name": "north", "selector": "share > 3"}]}}, "share > 3"),
-        ({"operator": {"shares": [{"name": "North", "selector": "share=north"}]}}, "North"),
+        ({"operator": {"shards": [{"name": "north"}]}}, "selector"),
+        ({"operator": {"shards": [{"name": "north", "selector": "shard > 3"}]}}, "shard > 3"),
+        ({"operator": {"shards": [{"name": "North", "selector": "shard=north"}]}}, "North"),
     ],
 )
 def test_the_schema_refuses_mistakes(change: dict[str, Any], named: str) -> None:

@@ -18,7 +18,7 @@ from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjec
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.engines.model_server import Options
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 
 OVERLAY = rendering.MANIFESTS / "overlays/kserve"
 ROLES = [rendering.MANIFESTS / f"rbac/cluster/{engine}/roles.yaml" for engine in ("deployment", "kserve")]
@@ -34,7 +34,7 @@ SERVICE = {
 
 
 @pytest.fixture(scope="module")
-def want(strict_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceWant]:
+def want(strict_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DesiredService]:
     """Of a ModelService that is there; the operator has the rights of both serving engines in its namespace."""
     role = tmp_path_factory.mktemp("rights") / "role.yaml"
     role.write_text(yaml.safe_dump(rights_of_both_engines()))
@@ -44,7 +44,7 @@ def want(strict_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     strict_site.admit("default")
     strict_site.create(SERVICE, "default")
     uid = str(strict_site.read("ModelService", "detector")["metadata"]["uid"])
-    yield ServiceWant(
+    yield DesiredService(
         uid=uid, namespace="default", name="detector", model_name="detector", package_uri="/objects/models/1",
         onnx_sha256="0" * 64,
         manifest_sha256="1" * 64, max_batch_size=4, max_queue_delay=1000, instances=1, confidence="0.25", iou="0.7", cpu=1,
@@ -55,7 +55,7 @@ def want(strict_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-async def cluster(strict_site: Site, want: ServiceWant) -> AsyncIterator[KubernetesObjects]:
+async def cluster(strict_site: Site, want: DesiredService) -> AsyncIterator[KubernetesObjects]:
     """The API under the operator's service account."""
     del want
     plane = strict_site.plane
@@ -71,7 +71,7 @@ def rights_of_both_engines() -> dict[str, Any]:
     return {**first, "rules": [*first["rules"], *(rule for role in others for rule in role["rules"])]}
 
 
-def built(want: ServiceWant) -> list[tuple[Collection, Body]]:
+def built(want: DesiredService) -> list[tuple[Collection, Body]]:
     """Objects with an owner, as both engines make them."""
     return [
         (triton_deployment_objects.DEPLOYMENTS, triton_deployment_objects.deployment(want, "", GIVEN)),
@@ -80,7 +80,7 @@ def built(want: ServiceWant) -> list[tuple[Collection, Body]]:
 
 
 async def test_what_the_operator_makes_names_its_owner_without_leave_to_update_finalizers(
-    cluster: KubernetesObjects, want: ServiceWant
+    cluster: KubernetesObjects, want: DesiredService
 ) -> None:
     for kind, body in built(want) + built(replace(want, digest="other", cpu=2)):
         stored = await cluster.apply(kind, body)
@@ -91,7 +91,7 @@ async def test_what_the_operator_makes_names_its_owner_without_leave_to_update_f
 
 @pytest.mark.parametrize("number", [0, 1], ids=["deployment", "kserve"])
 async def test_an_owner_that_blocks_would_need_that_leave(
-    cluster: KubernetesObjects, want: ServiceWant, number: int
+    cluster: KubernetesObjects, want: DesiredService, number: int
 ) -> None:
     kind, body = built(want)[number]
     body["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] = True

@@ -21,20 +21,20 @@ import pod_security
 import rendering
 from control_plane import ControlPlane
 from installed import Site
-from kfp_stand_in import pods as steps
-from kfp_stand_in.by_hand import ByHand
-from kfp_stand_in.server import StandIn
-from kserve_stand_in import controller
+from kfp_fake_server import pods as steps
+from kfp_fake_server.by_hand import ByHand
+from kfp_fake_server.server import FakeServer
+from kserve_fake_server import controller
 from kubeflow_worlds import COMPILED, make_request
 from pelagos.engines import kserve_objects, triton_deployment_objects
 from pelagos.engines.kubeflow import Kubeflow
-from pelagos.engines.kubeflow import Site as Server
-from pelagos.engines.kubeflow_placement import Mount, Surroundings
+from pelagos.engines.kubeflow import KubeflowConfig as Server
+from pelagos.engines.kubeflow_placement import Mount, PodDefaults
 from pelagos.engines.kubeflow_rest import KubeflowRest
 from pelagos.engines.model_server import Options
 from pelagos.ports.pipelines import RunResources
 from pelagos.ports.placement import Placement
-from pelagos.ports.serving import Scaling, ServiceWant
+from pelagos.ports.serving import DesiredService, Scaling
 from pelagos.ports.tenants import Tenant
 
 Pod = dict[str, Any]
@@ -45,7 +45,7 @@ PLACEMENT = Placement(memory="8Gi", gpus=1, gpu_product="NVIDIA-A10", shared_mem
 TENANT = Tenant(
     service_account="pelagos-workload", pipeline_service_account="pelagos-pipelines", image_pull_secrets=("registry",)
 )
-WANT = ServiceWant(
+WANT = DesiredService(
     uid="5f0c", namespace=NAMESPACE, name="detector", model_name="detector", package_uri="/objects/models/1",
     onnx_sha256="0" * 64,
     manifest_sha256="1" * 64, max_batch_size=4, max_queue_delay=1000, instances=1, confidence="0.25", iou="0.7", cpu=1,
@@ -63,7 +63,7 @@ GIVEN = Options(
     objects_secret="s3",
     s3_endpoint="http://s3:9000",
 )
-SURROUNDINGS = Surroundings(
+SURROUNDINGS = PodDefaults(
     image="trainer:1",
     data=Mount("data", "/var/pelagos/data"),
     objects=Mount("objects", "/var/pelagos/objects"),
@@ -139,10 +139,10 @@ def test_a_server_takes_what_kserve_makes_of_an_inference_service(somebody: Cont
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[tuple[StandIn, ByHand]]:
+async def server() -> AsyncIterator[tuple[FakeServer, ByHand]]:
     """A pipeline server whose steps go on when a test says so."""
     hand = ByHand()
-    running = StandIn(hand)
+    running = FakeServer(hand)
     await running.start()
     yield running, hand
     await running.stop()
@@ -150,7 +150,7 @@ async def server() -> AsyncIterator[tuple[StandIn, ByHand]]:
 
 @pytest.mark.parametrize(("flow", "count"), [("dataset-preparation", 1), ("training", 3)])
 async def test_a_server_takes_every_step_of_a_pipeline(
-    somebody: ControlPlane, server: tuple[StandIn, ByHand], flow: str, count: int
+    somebody: ControlPlane, server: tuple[FakeServer, ByHand], flow: str, count: int
 ) -> None:
     running, hand = server
     site = Server(COMPILED, SURROUNDINGS, namespace=NAMESPACE, one_tenant=True)

@@ -20,7 +20,7 @@ from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.engines.local_objects import LocalObjects
 from pelagos.engines.model_server_engine import ClusterServing
 from pelagos.engines.triton_deployment import TritonDeployment
-from pelagos.ports.serving import Scaling, ServiceWant
+from pelagos.ports.serving import DesiredService, Scaling
 
 if TYPE_CHECKING:
     from model_packages import MakeWant
@@ -32,7 +32,7 @@ ENGINES: dict[str, tuple[type[ClusterServing], str]] = {
 }
 
 
-def add_pod(site: Site, want: ServiceWant) -> None:
+def add_pod(site: Site, want: DesiredService) -> None:
     """What a controller would make, and a kubelet would find ready; nothing runs it."""
     metadata = {
         "name": f"pod-of-{want.name}",
@@ -47,7 +47,7 @@ def add_pod(site: Site, want: ServiceWant) -> None:
 
 
 async def live(
-    engine: ClusterServing, again: ClusterServing, site: Site, want: ServiceWant, other: ServiceWant
+    engine: ClusterServing, again: ClusterServing, site: Site, want: DesiredService, other: DesiredService
 ) -> None:
     """All that happens to an endpoint: made, changed, looked at by another life of the operator, started anew, removed."""
     await engine.apply(want)

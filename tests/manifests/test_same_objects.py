@@ -44,9 +44,9 @@ def test_an_overlay_holds_the_objects_of_its_values(overlay: variants.Overlay) -
 
 
 def test_the_sample_of_shares_holds_the_objects_of_its_values() -> None:
-    found = rendering.kustomize(rendering.MANIFESTS / "samples/shares")
+    found = rendering.kustomize(rendering.MANIFESTS / "samples/shards")
 
-    assert rendering.by_identity(rendering.without_definitions(found)) == expected(SETS["shares"], "kustomize")
+    assert rendering.by_identity(rendering.without_definitions(found)) == expected(SETS["shards"], "kustomize")
 
 
 @pytest.mark.parametrize("name", SETS)

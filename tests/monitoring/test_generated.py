@@ -13,7 +13,7 @@ from installations import BIN
 from monitoring_tools import MANIFESTS, ROOT
 from pelagos.engines import model_server
 from pelagos.observability.monitoring import documents, generate
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_monitors_select_what_is_labelled_and_its_port_exists(built: list[dict[s
         entry["kind"]: entry["spec"]["selector"]["matchLabels"] for entry in built if "Monitor" in entry["kind"]
     }
     service = yaml.safe_load((ROOT / "manifests" / "base" / "service.yaml").read_text(encoding="utf-8"))
-    want = ServiceWant("u", "n", "s", "m", "p", "o", "f", 1, 0, 1, "0.2", "0.7", 1, "d")
+    want = DesiredService("u", "n", "s", "m", "p", "o", "f", 1, 0, 1, "0.2", "0.7", 1, "d")
 
     assert selectors["ServiceMonitor"].items() <= service["metadata"]["labels"].items()
     assert [port["name"] for port in service["spec"]["ports"]] == ["metrics"]

@@ -235,7 +235,7 @@ async def _surroundings(stage: Stage) -> AsyncIterator[None]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def well(stage: Stage) -> Stage:
-    """Datasets, a trained model and services that answer right; a training under way."""
+    """Datasets, a trained model and services that answer right; a training in progress."""
     await prepare(stage, "plankton", 1, 1000)
     await prepare(stage, "benthos", 2, 340)
     await finish(stage, await launch(stage, "good"), 0.71)

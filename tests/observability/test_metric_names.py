@@ -11,7 +11,7 @@ from pelagos.observability import metrics, resources
 
 BOUNDED = {
     "kind": "the three kinds",
-    "result": "stances of a summary, and error, gone, deleted",
+    "result": "states of a summary, and error, gone, deleted",
     "ready": "True, False, Unknown",
     "system": "the systems behind ports",
     "operation": "methods of ports",

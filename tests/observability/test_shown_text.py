@@ -13,13 +13,13 @@ from rich.panel import Panel
 from rich.table import Table
 
 from builders import NOW
-from hostile_text import HALF, HOSTILE, is_fit
 from pelagos.api import text
 from pelagos.cli import installed
-from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
 from pelagos.observability import logs
 from pelagos.reconcilers import reporting
 from pelagos_pipelines import text as of_the_data_plane
+from untrusted_text import HALF, HOSTILE, is_fit
 
 CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x200E, 0x2010), *range(0x2028, 0x202F))]
 CHARACTERS += [chr(code) for code in (0x61C, *range(0x2066, 0x206A), 0xD800, 0xDCFF, 0xDFFF, 0xFEFF, 0xE0041)]
@@ -52,7 +52,7 @@ def test_letters_of_all_languages_stay() -> None:
 
 
 def test_conditions_and_what_status_shows_are_fit_to_be_shown() -> None:
-    ready = Verdict("Ready", Stance.REFUSED, "FormatInvalid", f"the class {HOSTILE}{HALF} is wrong")
+    ready = Verdict("Ready", ConditionState.REFUSED, "FormatInvalid", f"the class {HOSTILE}{HALF} is wrong")
     excluded = [{"reason": "Hidden", "files": 1, "first": [HOSTILE]}]
     told = {"classes": [{"name": HOSTILE, "images": 1}], "excluded": excluded, "inputs": {"name": HOSTILE}}
     decision = Decision((ready,), status=told)

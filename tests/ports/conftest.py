@@ -1,5 +1,5 @@
 """The world of a contract test is the shipped fake, and then each engine, whose runs are real processes: those of kfp.local, and
-those that a stand-in for a Kubeflow Pipelines server starts."""
+those that a fake server for a Kubeflow Pipelines server starts."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import hostile_images
+import untrusted_images
 from image_sources import photo, tree_of
 from pelagos_pipelines.preparation import integrity
 from pelagos_pipelines.preparation.integrity import Inspection
@@ -125,12 +125,12 @@ def test_a_jpeg_that_was_sent_as_text_is_found() -> None:
     assert "send it again, in binary mode" in problem
 
 
-@pytest.mark.parametrize("name", hostile_images.TAILS)
+@pytest.mark.parametrize("name", untrusted_images.TAILS)
 @pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
 def test_an_image_with_bytes_behind_its_end_is_whole_and_nothing_is_odd_about_it(suffix: str, name: str) -> None:
     whole = scenery() if suffix == "JPEG" else encoded(suffix)
 
-    found = look_at(whole + hostile_images.TAILS[name]())
+    found = look_at(whole + untrusted_images.TAILS[name]())
 
     assert (found.problem, found.remarks) == (None, ())
     assert found.pixels == look_at(whole).pixels

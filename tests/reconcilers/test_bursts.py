@@ -1,4 +1,4 @@
-"""Many new resources at once: each is greeted, written few times, and submitted once, whatever happens meanwhile."""
+"""Many new resources at once: each is initialized, written few times, and submitted once, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import simulation
 from pelagos.api import kinds
 from pelagos.ports.cluster import Key
 from pelagos.ports.pipelines import PipelineRun, RunRequest
-from simulation import Accident, Simulation
+from simulation import Fault, Simulation
 
 SIZE = 4
 
@@ -18,10 +18,10 @@ def burst(world: Simulation, size: int = SIZE) -> list[Key]:
     return [world.create(kinds.DATASET, f"plankton-{number}", builders.DATASET) for number in range(size)]
 
 
-def become_ready(world: Simulation, accident: Accident | None = None) -> tuple[str, ...]:
+def become_ready(world: Simulation, fault: Fault | None = None) -> tuple[str, ...]:
     """With one worker, all but the last Dataset find others before them. Calls that the operator made."""
     burst(world)
-    life = world.start(accident, workers=1)
+    life = world.start(fault, workers=1)
     world.run_until(lambda: life.dead or world.all_current())
     calls = tuple(life.calls)
     if life.dead:
@@ -31,11 +31,13 @@ def become_ready(world: Simulation, accident: Accident | None = None) -> tuple[s
 
 
 def test_who_was_greeted_is_told_what_became_of_the_run_and_not_that_it_is_being_submitted(world: Simulation) -> None:
-    *greeted, last = burst(world)
+    *initialized, last = burst(world)
     world.start(workers=1)
     world.run_until(world.all_current)
 
-    assert {tuple(world.auditor.reasons(key)) for key in greeted} == {("Accepted", "Queued", "Running", "VersionReady")}
+    assert {tuple(world.auditor.reasons(key)) for key in initialized} == {
+        ("Accepted", "Queued", "Running", "VersionReady")
+    }
     assert world.auditor.reasons(last)[0] == "Submitting"
 
 
@@ -96,8 +98,8 @@ def test_an_accident_at_any_call_of_a_burst_is_harmless(crashes: bool) -> None:
         calls = become_ready(world)
     assert len(calls) > 10 * SIZE
 
-    for accident in simulation.accidents(calls, crashes=crashes):
+    for fault in simulation.faults(calls, crashes=crashes):
         with simulation.simulation() as world:
-            become_ready(world, accident)
+            become_ready(world, fault)
             world.run(30)
-            assert world.pipelines.attempts_begun == SIZE, accident
+            assert world.pipelines.attempts_begun == SIZE, fault

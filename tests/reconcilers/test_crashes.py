@@ -1,6 +1,6 @@
 """The operator may die, or lose its connection, at every call that it makes: nothing is done twice, nothing is left undone.
 
-A golden life of every story is recorded; then the story is told again with an accident at every one of its calls: before the call
+A golden life of every story is recorded; then the story is told again with an fault at every one of its calls: before the call
 has its effect, and after it but before the operator learns of it. An operator that died is started again and remembers nothing.
 """
 
@@ -13,7 +13,7 @@ import pytest
 
 import simulation
 from pelagos.api import meta
-from simulation import DETECTOR, FRAMES, SERVICE, Accident, Simulation
+from simulation import DETECTOR, FRAMES, SERVICE, Fault, Simulation
 
 Calls = tuple[str, ...]
 
@@ -21,7 +21,7 @@ Calls = tuple[str, ...]
 class Story(Protocol):
     """Something that happens to a world, with what must be so in the end; returns the calls that the operator made for it."""
 
-    def __call__(self, world: Simulation, accident: Accident | None) -> Calls: ...
+    def __call__(self, world: Simulation, fault: Fault | None) -> Calls: ...
 
 
 def recover(world: Simulation, holds: Callable[[], bool]) -> Calls:
@@ -42,7 +42,7 @@ def become_ready(world: Simulation) -> None:
 
 
 def check_exactly_once(world: Simulation, *, attempt: int = 1) -> None:
-    """The world outside is as if no accident had happened."""
+    """The world outside is as if no fault had happened."""
     for key, want in ((FRAMES, 1), (DETECTOR, attempt)):
         found = world.cluster.get(key)
         assert found is not None
@@ -60,10 +60,10 @@ def check_quiet(world: Simulation) -> None:
     assert world.versions() == before, world.describe()
 
 
-def from_nothing_to_ready(world: Simulation, accident: Accident | None) -> Calls:
+def from_nothing_to_ready(world: Simulation, fault: Fault | None) -> Calls:
     world.data_plane.seconds = 1.0
     simulation.apply_samples(world)
-    world.start(accident)
+    world.start(fault)
     calls = recover(world, world.all_current)
 
     world.run(30)
@@ -72,12 +72,12 @@ def from_nothing_to_ready(world: Simulation, accident: Accident | None) -> Calls
     return calls
 
 
-def suspended_in_training_and_resumed(world: Simulation, accident: Accident | None) -> Calls:
+def suspended_in_training_and_resumed(world: Simulation, fault: Fault | None) -> Calls:
     world.data_plane.seconds = 15.0
     simulation.apply_samples(world)
     world.start()
     world.run_until(lambda: world.ready(DETECTOR).get("reason") == "Training")
-    world.restart(accident)
+    world.restart(fault)
     world.cluster.edit(DETECTOR, {"suspend": True})
     recover(world, lambda: world.ready(DETECTOR).get("reason") == "Suspended" and _outcomes(world) == ["KILLED"])
     world.cluster.edit(DETECTOR, {"suspend": False})
@@ -89,14 +89,14 @@ def suspended_in_training_and_resumed(world: Simulation, accident: Accident | No
     return calls
 
 
-def a_new_image_becomes_a_new_version(world: Simulation, accident: Accident | None) -> Calls:
+def a_new_image_becomes_a_new_version(world: Simulation, fault: Fault | None) -> Calls:
     become_ready(world)
     before = world.cluster.get(FRAMES)
     assert before is not None
     world.volumes.put("samples/frames/new.png", "another image")
     # Before the run begins: afterwards, it would make another.
     world.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "look")
-    world.restart(accident)
+    world.restart(fault)
     calls = recover(world, lambda: len(_versions(world)) == 2 and world.all_current())
 
     world.run(30)
@@ -107,13 +107,13 @@ def a_new_image_becomes_a_new_version(world: Simulation, accident: Accident | No
     return calls
 
 
-def everything_is_deleted_with_what_is_outside(world: Simulation, accident: Accident | None) -> Calls:
+def everything_is_deleted_with_what_is_outside(world: Simulation, fault: Fault | None) -> Calls:
     become_ready(world)
     service = world.cluster.get(SERVICE)
     assert service is not None
     for key in (FRAMES, DETECTOR, SERVICE):
         world.cluster.edit(key, {"deletionPolicy": "Delete"})
-    world.restart(accident)
+    world.restart(fault)
     for key in (FRAMES, DETECTOR, SERVICE):
         world.cluster.delete(key)
     calls = recover(world, lambda: not world.cluster.all())
@@ -157,10 +157,10 @@ def test_an_accident_at_any_call_is_harmless(story: Story, crashes: bool) -> Non
         calls = story(world, None)
     assert len(calls) > 10, "the golden life makes too few calls to tell anything"
 
-    for accident in simulation.accidents(calls, crashes=crashes):
+    for fault in simulation.faults(calls, crashes=crashes):
         with simulation.simulation() as world:
             try:
-                story(world, accident)
+                story(world, fault)
             except AssertionError as error:
-                error.add_note(f"the accident: {accident}, {calls[int(accident.call) - 1]}")
+                error.add_note(f"the fault: {fault}, {calls[int(fault.call) - 1]}")
                 raise

@@ -210,7 +210,7 @@ def test_files_of_an_endpoint_are_kept_unless_spec_says_delete(
     assert life is not None
     spec = {**found.spec, "deletionPolicy": policy} if policy else {"model": found.spec["model"]}
 
-    world.ask(simulation.RECONCILERS["ModelService"].clean_up(replace(found, spec=spec), life.world))
+    world.ask(simulation.RECONCILERS["ModelService"].clean_up(replace(found, spec=spec), life.dependencies))
 
     assert asked == [kept]
 

@@ -1,7 +1,7 @@
-"""Whatever users, accidents and other systems do, in any order: in the end all is as resources say, and nothing was done twice.
+"""Whatever users, faults and other systems do, in any order: in the end all is as resources say, and nothing was done twice.
 
 Hypothesis makes up the stories. Time passes between steps by fractions of what the data plane needs, so that most steps meet work
-under way. At the end all faults are healed and spec is what it was at the beginning.
+in progress. At the end all faults are healed and spec is what it was at the beginning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import builders
 from pelagos.api import kinds, meta
 from pelagos.ports.cluster import Key
 from pelagos.ports.pipelines import FINISHED, RunState
-from simulation import DETECTOR, FRAMES, PORTS, SERVICE, THOROUGH, Accident, Simulation
+from simulation import DETECTOR, FRAMES, PORTS, SERVICE, THOROUGH, Fault, Simulation
 
 KEYS = (FRAMES, DETECTOR, SERVICE)
 KINDS = {FRAMES: kinds.DATASET, DETECTOR: kinds.TRAINING_RUN, SERVICE: kinds.MODEL_SERVICE}
@@ -135,8 +135,8 @@ class Interleavings(RuleBasedStateMachine):
         self.world.wrong += timedelta(hours=hours)
 
     @rule(call=st.integers(1, 12), crashes=st.booleans(), after=st.booleans())
-    def accident(self, call: int, crashes: bool, after: bool) -> None:
-        self.world.restart(Accident(call, crashes=crashes, after=after))
+    def fault(self, call: int, crashes: bool, after: bool) -> None:
+        self.world.restart(Fault(call, crashes=crashes, after=after))
 
     @rule(key=keys)
     def restore_without_status(self, key: Key) -> None:
@@ -160,12 +160,12 @@ class Interleavings(RuleBasedStateMachine):
                 runs = [
                     run for run in self.world.pipelines.runs.values() if run.request.labels[meta.UID_LABEL] == found.uid
                 ]
-                under_way = [run for run in runs if run.run.state not in FINISHED]
+                in_progress = [run for run in runs if run.run.state not in FINISHED]
                 tracked = [run for run in self.world.tracking.runs.values() if run.tags[meta.UID_LABEL] == found.uid]
                 assert len(tracked) <= 1
                 assert key != DETECTOR or len(runs) <= 1, "one TrainingRun, two trainings"
                 # Who has lost its status does not know that a run for earlier content goes on, until the content changes again.
-                assert key != FRAMES or len(under_way) <= 2 + self.lost
+                assert key != FRAMES or len(in_progress) <= 2 + self.lost
 
     def teardown(self) -> None:
         try:

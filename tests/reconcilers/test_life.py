@@ -214,9 +214,9 @@ def test_status_tells_what_answers_until_a_change_has_taken_over(ready: Simulati
     ready.cluster.edit(SERVICE, {"thresholds": {"confidence": "0.75"}})
     ready.run_until(lambda: ready.ready(SERVICE)["reason"] == "Loading")
 
-    under_way = status(ready, SERVICE)
-    assert (under_way["servedGeneration"], under_way["observedGeneration"]) == (1, 2)
-    assert under_way["model"] == before["model"]
+    in_progress = status(ready, SERVICE)
+    assert (in_progress["servedGeneration"], in_progress["observedGeneration"]) == (1, 2)
+    assert in_progress["model"] == before["model"]
     told = [resource.status for resource in ready.auditor.seen[SERVICE] if resource.status.get("conditions")]
     starting = [entry["conditions"][0]["message"] for entry in told if entry["conditions"][0]["reason"] == "Starting"]
     assert starting[-1].endswith("; until it is right, generation 1 of spec goes on being served")
@@ -242,13 +242,13 @@ def test_a_dead_server_is_started_again(ready: Simulation) -> None:
     assert found is not None
     ready.serving.now = ready.clock.now()
     ready.serving.kill(found.uid)
-    ready.run_until(lambda: ready.auditor.reasons(SERVICE)[-1] == "ServerDied")
+    ready.run_until(lambda: ready.auditor.reasons(SERVICE)[-1] == "ServerCrashed")
 
     ready.run_until(ready.all_current)
 
     assert status(ready, SERVICE)["restarts"] == 1
     warnings = [event for event in ready.cluster.events if event.severity == "Warning"]
-    assert [event.reason for event in warnings] == ["ServerDied"]
+    assert [event.reason for event in warnings] == ["ServerCrashed"]
 
 
 def test_a_server_that_answers_wrong_is_started_anew(ready: Simulation) -> None:
@@ -337,7 +337,7 @@ def test_a_preparation_that_was_submitted_just_before_a_crash_is_ended_when_the_
     world.data_plane.seconds = 600
     world.stop()
     world.cluster.edit(FRAMES, {"split": {"seed": 1}})
-    world.start(simulation.Accident("pipelines.submit", crashes=True, after=True))
+    world.start(simulation.Fault("pipelines.submit", crashes=True, after=True))
     world.run(5)
     assert world.life is not None
     assert world.life.dead

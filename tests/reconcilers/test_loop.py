@@ -13,13 +13,13 @@ import pytest
 import builders
 from pelagos.api import kinds
 from pelagos.decisions import dataset
-from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError
 from pelagos.ports.fakes.cluster import Watcher
 from pelagos.reconcilers import loop as loops
+from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.loop import Loop
-from pelagos.reconcilers.world import World
 from simulation import Simulation
 
 
@@ -36,7 +36,7 @@ class Scripted:
         self.errors: list[BaseException] = []
         self.passes: list[tuple[Key, float, float]] = []
 
-    async def gather(self, resource: Resource, _spec: Any, _world: World) -> None:
+    async def gather(self, resource: Resource, _spec: Any, _world: Dependencies) -> None:
         began = self._simulation.event_loop.time()
         await asyncio.sleep(self.takes)
         self.passes.append((resource.key, began, self._simulation.event_loop.time()))
@@ -45,10 +45,10 @@ class Scripted:
 
     def decide(self, _seen: None) -> Decision:
         return Decision(
-            (), recheck_after=self.recheck_after, ready=Verdict("Ready", Stance.DONE, "Fine", "all is well")
+            (), recheck_after=self.recheck_after, ready=Verdict("Ready", ConditionState.DONE, "Fine", "all is well")
         )
 
-    async def clean_up(self, resource: Resource, world: World) -> None:
+    async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
         """There is nothing."""
 
     def began(self, key: Key) -> list[float]:
@@ -62,7 +62,7 @@ class Scene:
     def __init__(self, simulation: Simulation, workers: int) -> None:
         self.simulation = simulation
         self.scripted = Scripted(simulation)
-        self.loop = Loop(simulation.prepare().world, {"Dataset": self.scripted}, workers)
+        self.loop = Loop(simulation.prepare().dependencies, {"Dataset": self.scripted}, workers)
         self.simulation.cluster.watch(Watcher(lambda _seen: None, self.loop.gone))
 
     def uid(self, key: Key) -> str:

@@ -13,7 +13,7 @@ import builders
 from pelagos.api import kinds
 from pelagos.decisions import training_run
 from pelagos.ports.cluster import Key
-from pelagos.ports.registry import SEAL_TAG, ModelVersionWant
+from pelagos.ports.registry import SEAL_TAG, DesiredModelVersion
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import sealed_runs
 from simulation import SERVICE, Simulation
@@ -33,7 +33,7 @@ def serve(world: Simulation, model: builders.Yaml) -> dict[str, Any]:
 def register(world: Simulation, **tags: str) -> None:
     """What the operator does for a TrainingRun of this namespace."""
     tags = {"pelagos.dev/resource": "trainingrun/default/detector", **tags}
-    want = ModelVersionWant("uid", "plankton", "champion", "somewhere", "t1", tags)
+    want = DesiredModelVersion("uid", "plankton", "champion", "somewhere", "t1", tags)
     sealed = {**tags, SEAL_TAG: sealed_runs.version_seal(world.authority, want)}
     ownership = sealed_runs.ownership(world.authority)
     world.ask(world.registry.register(replace(want, tags=sealed), ownership))

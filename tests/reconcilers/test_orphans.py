@@ -46,7 +46,7 @@ async def _living(world: Simulation) -> Living:
 
 def find(world: Simulation, scope: Scope = EVERYWHERE) -> list[Thing]:
     life = world.life or world.prepare()
-    return world.ask(orphans.find(life.world, scope, lambda: _living(world)))
+    return world.ask(orphans.find(life.dependencies, scope, lambda: _living(world)))
 
 
 def lose(world: Simulation, *keys: Key) -> None:
@@ -88,12 +88,12 @@ def test_only_orphans_are_removed_and_what_is_retained_when_told(ready: Simulati
     assert ready.life is not None
 
     for thing in orphans.removable(find(ready), retained=False):
-        ready.ask(orphans.remove(thing, ready.life.world))
+        ready.ask(orphans.remove(thing, ready.life.dependencies))
     assert set(states(find(ready))) == DATA
     assert ready.pipelines.runs == {}
 
     for thing in orphans.removable(find(ready), retained=True):
-        ready.ask(orphans.remove(thing, ready.life.world))
+        ready.ask(orphans.remove(thing, ready.life.dependencies))
     assert find(ready) == []
     assert (ready.objects.files, ready.tracking.runs) == ({}, {})
 
@@ -132,7 +132,7 @@ def test_resources_that_cannot_be_listed_are_an_error(ready: Simulation) -> None
 
     assert ready.life is not None
     with pytest.raises(OutageError, match="one page"):
-        ready.ask(orphans.find(ready.life.world, EVERYWHERE, away))
+        ready.ask(orphans.find(ready.life.dependencies, EVERYWHERE, away))
 
 
 def test_another_namespace_is_left_out(ready: Simulation) -> None:

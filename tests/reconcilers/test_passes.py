@@ -118,7 +118,7 @@ def test_a_resource_that_vanishes_meanwhile_is_borne_and_no_event_is_posted(worl
     world.volumes.files.clear()
 
     assert world.life is not None
-    world.ask(driver.reconcile(_reconciler(frames), stale, world.life.world))
+    world.ask(driver.reconcile(_reconciler(frames), stale, world.life.dependencies))
 
     assert len(world.cluster.events) == events
 

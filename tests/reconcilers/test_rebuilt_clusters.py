@@ -49,7 +49,7 @@ def test_a_rebuilt_cluster_makes_nothing_again(world: Simulation, prefix: str, k
     assert work(ready) == made
     for name in ("version", "uri", "images", "classes", "versions", "store"):
         assert status(ready, FRAMES)[name] == before[FRAMES][name], name
-    for name in ("model", "metrics", "headline", "gates", "dataset"):
+    for name in ("model", "metrics", "primaryMetric", "gates", "dataset"):
         assert status(ready, DETECTOR)[name] == before[DETECTOR][name], name
     assert status(ready, DETECTOR)["tracking"]["run"] == before[DETECTOR]["tracking"]["run"]
     assert status(ready, SERVICE)["model"]["uri"] == before[DETECTOR]["model"]["uri"]

@@ -10,16 +10,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import NOW
-from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
 from pelagos.ports.fakes import cluster
 from pelagos.reconcilers import reporting
 
 OWNED = ("First", "Second")
 
 
-def report(*verdicts: tuple[str, Stance], previous: Any = None, later: float = 0, **status: Any) -> dict[str, Any]:
-    listed = tuple(Verdict(name, stance, f"{stance.value}Reason", "a message") for name, stance in verdicts)
-    ready = Verdict("Ready", Stance.DONE, "Fine", "all is well")
+def report(
+    *verdicts: tuple[str, ConditionState], previous: Any = None, later: float = 0, **status: Any
+) -> dict[str, Any]:
+    listed = tuple(Verdict(name, state, f"{state.value}Reason", "a message") for name, state in verdicts)
+    ready = Verdict("Ready", ConditionState.DONE, "Fine", "all is well")
     decision = Decision(listed, status=status, ready=ready)
     return reporting.new_status(previous or {}, decision, OWNED, generation=7, now=NOW + timedelta(seconds=later))
 
@@ -29,20 +31,22 @@ def by_type(status: Any) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("stance", "ready", "extra"),
+    ("state", "ready", "extra"),
     [
-        (Stance.DONE, "True", set()),
-        (Stance.NOTED, "True", set()),
-        (Stance.PROGRESSING, "Unknown", {"Reconciling"}),
-        (Stance.WAITING, "Unknown", {"Reconciling", "Waiting"}),
-        (Stance.UNKNOWN, "Unknown", {"Reconciling"}),
-        (Stance.FAILING, "False", {"Reconciling"}),
-        (Stance.REFUSED, "False", {"Stalled"}),
-        (Stance.PAUSED, "False", set()),
+        (ConditionState.DONE, "True", set()),
+        (ConditionState.NOTED, "True", set()),
+        (ConditionState.PROGRESSING, "Unknown", {"Reconciling"}),
+        (ConditionState.WAITING, "Unknown", {"Reconciling", "Waiting"}),
+        (ConditionState.UNKNOWN, "Unknown", {"Reconciling"}),
+        (ConditionState.FAILING, "False", {"Reconciling"}),
+        (ConditionState.REFUSED, "False", {"Stalled"}),
+        (ConditionState.PAUSED, "False", set()),
     ],
 )
-def test_what_a_stance_means_for_ready_reconciling_and_stalled(stance: Stance, ready: str, extra: set[str]) -> None:
-    found = by_type(report(("First", stance)))
+def test_what_a_stance_means_for_ready_reconciling_and_stalled(
+    state: ConditionState, ready: str, extra: set[str]
+) -> None:
+    found = by_type(report(("First", state)))
 
     assert found["Ready"]["status"] == ready
     assert found.keys() - {"Ready", *OWNED} == extra
@@ -50,38 +54,38 @@ def test_what_a_stance_means_for_ready_reconciling_and_stalled(stance: Stance, r
 
 
 def test_ready_comes_first_and_every_owned_condition_is_there() -> None:
-    status = report(("First", Stance.REFUSED))
+    status = report(("First", ConditionState.REFUSED))
 
     assert [condition["type"] for condition in status["conditions"]] == ["Ready", "Stalled", "First", "Second"]
     assert by_type(status)["Second"]["status"] == "Unknown"
-    assert by_type(status)["Second"]["reason"] == "NotYetJudged"
+    assert by_type(status)["Second"]["reason"] == "Pending"
 
 
 def test_what_does_not_hold_and_does_not_matter_is_false() -> None:
-    assert by_type(report(("First", Stance.NOTED)))["First"]["status"] == "False"
+    assert by_type(report(("First", ConditionState.NOTED)))["First"]["status"] == "False"
 
 
 def test_the_time_of_transition_changes_with_the_status_only() -> None:
-    before = report(("First", Stance.PROGRESSING))
-    same = report(("First", Stance.UNKNOWN), previous=before, later=60)
-    other = report(("First", Stance.DONE), previous=same, later=120)
+    before = report(("First", ConditionState.PROGRESSING))
+    same = report(("First", ConditionState.UNKNOWN), previous=before, later=60)
+    other = report(("First", ConditionState.DONE), previous=same, later=120)
 
     times = [by_type(status)["First"]["lastTransitionTime"] for status in (before, same, other)]
     assert times == ["2026-03-01T12:00:00Z", "2026-03-01T12:00:00Z", "2026-03-01T12:02:00Z"]
 
 
 def test_reconciling_and_stalled_go_when_they_no_longer_hold() -> None:
-    before = report(("First", Stance.REFUSED))
+    before = report(("First", ConditionState.REFUSED))
 
-    assert "Stalled" not in by_type(report(("First", Stance.DONE), previous=before))
+    assert "Stalled" not in by_type(report(("First", ConditionState.DONE), previous=before))
 
 
 def test_since_when_something_is_waited_for_is_told_and_after_half_an_hour_in_words_too() -> None:
-    first = report(("First", Stance.WAITING))
-    soon = report(("First", Stance.WAITING), previous=first, later=29 * 60)
-    late = report(("First", Stance.WAITING), previous=soon, later=30 * 60)
-    over = report(("First", Stance.PROGRESSING), previous=late, later=40 * 60)
-    again = report(("First", Stance.WAITING), previous=over, later=50 * 60)
+    first = report(("First", ConditionState.WAITING))
+    soon = report(("First", ConditionState.WAITING), previous=first, later=29 * 60)
+    late = report(("First", ConditionState.WAITING), previous=soon, later=30 * 60)
+    over = report(("First", ConditionState.PROGRESSING), previous=late, later=40 * 60)
+    again = report(("First", ConditionState.WAITING), previous=over, later=50 * 60)
 
     assert soon == first
     assert {by_type(status)["Waiting"]["lastTransitionTime"] for status in (first, late)} == {"2026-03-01T12:00:00Z"}
@@ -93,43 +97,43 @@ def test_since_when_something_is_waited_for_is_told_and_after_half_an_hour_in_wo
     assert by_type(again)["Ready"]["message"] == "a message"
 
 
-def announced(before: Any, *verdicts: tuple[str, Stance], later: float = 0) -> str:
+def announced(before: Any, *verdicts: tuple[str, ConditionState], later: float = 0) -> str:
     """How loud the transition is told."""
     after = report(*verdicts, previous=before, later=later)
-    listed = tuple(Verdict(name, stance, "Reason", "a message") for name, stance in verdicts)
+    listed = tuple(Verdict(name, state, "Reason", "a message") for name, state in verdicts)
     news = reporting.announcement(before, after, Decision(listed))
     return "not" if news is None else "Warning" if news.warns else "Normal"
 
 
 @pytest.mark.parametrize(
-    ("stance", "severity"),
+    ("state", "severity"),
     [
-        (Stance.DONE, "Normal"),
-        (Stance.PROGRESSING, "Normal"),
-        (Stance.WAITING, "Normal"),
-        (Stance.PAUSED, "Normal"),
-        (Stance.FAILING, "Warning"),
-        (Stance.REFUSED, "Warning"),
-        (Stance.UNKNOWN, "Warning"),
+        (ConditionState.DONE, "Normal"),
+        (ConditionState.PROGRESSING, "Normal"),
+        (ConditionState.WAITING, "Normal"),
+        (ConditionState.PAUSED, "Normal"),
+        (ConditionState.FAILING, "Warning"),
+        (ConditionState.REFUSED, "Warning"),
+        (ConditionState.UNKNOWN, "Warning"),
     ],
 )
-def test_only_what_nobody_planned_is_a_warning(stance: Stance, severity: str) -> None:
-    before = report(("First", Stance.PROGRESSING), ("Second", Stance.PROGRESSING))
+def test_only_what_nobody_planned_is_a_warning(state: ConditionState, severity: str) -> None:
+    before = report(("First", ConditionState.PROGRESSING), ("Second", ConditionState.PROGRESSING))
 
-    assert announced({}, ("First", stance)) == severity
-    assert announced(report(("First", stance), previous=before), ("First", stance)) == "not"
+    assert announced({}, ("First", state)) == severity
+    assert announced(report(("First", state), previous=before), ("First", state)) == "not"
 
 
 def test_what_was_there_and_is_gone_is_a_warning_though_it_is_waited_for() -> None:
-    assert announced(report(("First", Stance.DONE)), ("First", Stance.WAITING)) == "Warning"
+    assert announced(report(("First", ConditionState.DONE)), ("First", ConditionState.WAITING)) == "Warning"
 
 
 def test_that_a_wait_has_become_long_is_told_once() -> None:
-    begun = report(("First", Stance.WAITING))
-    late = report(("First", Stance.WAITING), previous=begun, later=1800)
+    begun = report(("First", ConditionState.WAITING))
+    late = report(("First", ConditionState.WAITING), previous=begun, later=1800)
 
-    assert announced(begun, ("First", Stance.WAITING), later=1800) == "Warning"
-    assert announced(late, ("First", Stance.WAITING), later=3600) == "not"
+    assert announced(begun, ("First", ConditionState.WAITING), later=1800) == "Warning"
+    assert announced(late, ("First", ConditionState.WAITING), later=3600) == "not"
 
 
 def test_fields_that_are_not_named_stay_and_none_removes() -> None:
@@ -146,15 +150,15 @@ def test_fields_that_are_not_named_stay_and_none_removes() -> None:
 
 
 def test_an_unchanged_pass_makes_no_patch() -> None:
-    before = report(("First", Stance.REFUSED), version="1")
+    before = report(("First", ConditionState.REFUSED), version="1")
 
-    after = report(("First", Stance.REFUSED), previous=before, later=3600, version="1")
+    after = report(("First", ConditionState.REFUSED), previous=before, later=3600, version="1")
 
     assert reporting.merge_patch(before, after) == {}
 
 
 def test_a_long_message_is_cut_to_what_the_server_takes() -> None:
-    verdict = Verdict("First", Stance.DONE, "Done", "x" * 100_000)
+    verdict = Verdict("First", ConditionState.DONE, "Done", "x" * 100_000)
 
     status = reporting.new_status({}, Decision((verdict,)), OWNED, generation=1, now=NOW)
 

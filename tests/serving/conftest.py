@@ -26,7 +26,7 @@ import pytest
 
 from pelagos.engines import triton_config
 from pelagos.engines.model_package import Manifest
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 from pelagos_pipelines.serving import packages
 
 TRITON = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[2] / ".venvs")) / "triton"
@@ -93,7 +93,7 @@ class Server:
 
 def configured(package: Path, name: str) -> dict[str, Any]:
     """The configuration of a package as the control plane makes it."""
-    want = ServiceWant(
+    want = DesiredService(
         uid="u", namespace="n", name=name, model_name=name, package_uri=str(package), onnx_sha256="",
         manifest_sha256=hashlib.sha256((package / "package.json").read_bytes()).hexdigest(), max_batch_size=8,
         max_queue_delay=2000, instances=1, confidence="0.25", iou="0.7", cpu=1, digest="d",

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-import hostile_images
+import untrusted_images
 from child_memory import Watched
 from pelagos_pipelines.sandbox import MEBIBYTE
 from pelagos_pipelines.sandbox.ceilings import Ceilings
@@ -89,23 +89,23 @@ def test_other_formats_are_refused_in_words(decoder: Decoder, content: bytes) ->
     assert "neither JPEG nor PNG" in refusal(decoder, content)
 
 
-@pytest.mark.parametrize("name", hostile_images.DAMAGED)
+@pytest.mark.parametrize("name", untrusted_images.DAMAGED)
 def test_an_image_of_which_a_part_is_missing_is_refused(decoder: Decoder, name: str) -> None:
-    assert "damaged" in refusal(decoder, hostile_images.DAMAGED[name]())
+    assert "damaged" in refusal(decoder, untrusted_images.DAMAGED[name]())
 
 
-@pytest.mark.parametrize("name", hostile_images.BOMBS)
+@pytest.mark.parametrize("name", untrusted_images.BOMBS)
 def test_a_bomb_is_refused_by_name_and_within_the_ceilings(decoder: Decoder, name: str) -> None:
-    words = refusal(decoder, hostile_images.BOMBS[name]())
+    words = refusal(decoder, untrusted_images.BOMBS[name]())
 
     assert "PELAGOS_MAX_IMAGE_" in words or "wider" in name or "two frames" in name
 
 
-@pytest.mark.parametrize("name", hostile_images.ODD)
+@pytest.mark.parametrize("name", untrusted_images.ODD)
 def test_whatever_else_an_image_carries_takes_no_more_than_the_ceilings(decoder: Decoder, name: str) -> None:
     with Watched(decoder.pool) as watched:
         try:
-            decoder.decode(hostile_images.ODD[name]())
+            decoder.decode(untrusted_images.ODD[name]())
         except ImageRefusedError as error:
             assert "image" in str(error)  # noqa: PT017 - either is right
     assert watched.peak() < (Ceilings().image_memory + 150) * MEBIBYTE
@@ -158,25 +158,25 @@ def test_a_jpeg_that_lacks_its_end_marker_alone_is_served(decoder: Decoder) -> N
     assert np.array_equal(decoder.decode(whole[:-2]).canvas, decoder.decode(whole).canvas)
 
 
-@pytest.mark.parametrize("name", hostile_images.TAILS)
+@pytest.mark.parametrize("name", untrusted_images.TAILS)
 @pytest.mark.parametrize(
     "options", [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True})], ids=["PNG", "JPEG", "progressive"]
 )
 def test_what_stands_behind_the_end_of_an_image_changes_nothing(
     decoder: Decoder, name: str, options: tuple[str, dict[str, Any]]
 ) -> None:
-    whole = hostile_images.photo(options[0], side=(48, 32), **options[1])
+    whole = untrusted_images.photo(options[0], side=(48, 32), **options[1])
 
-    got = decoder.decode(whole + hostile_images.TAILS[name]())
+    got = decoder.decode(whole + untrusted_images.TAILS[name]())
 
     assert np.array_equal(got.canvas, decoder.decode(whole).canvas)
 
 
-@pytest.mark.parametrize("damaged", hostile_images.DAMAGED)
+@pytest.mark.parametrize("damaged", untrusted_images.DAMAGED)
 @pytest.mark.parametrize("name", ["a preview", "padding"])
 def test_what_stands_behind_a_damaged_image_makes_it_no_whole_one(decoder: Decoder, damaged: str, name: str) -> None:
     with pytest.raises(ImageRefusedError, match="damaged"):
-        decoder.decode(hostile_images.DAMAGED[damaged]() + hostile_images.TAILS[name]())
+        decoder.decode(untrusted_images.DAMAGED[damaged]() + untrusted_images.TAILS[name]())
 
 
 def test_what_the_server_copies_is_enough_to_decode(tmp_path: Path) -> None:

@@ -43,9 +43,9 @@ def test_boxes_of_all_sizes_are_suppressed_as_torchvision_does(iou: float) -> No
         boxes = np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1).astype(np.float32)
         scores = generator.uniform(0, 1, 2000).astype(np.float32)
         want = torchvision.ops.nms(torch.from_numpy(boxes), torch.from_numpy(scores), iou).tolist()
-        assert predictor.suppress(boxes, scores, iou, 3000)[0].tolist() == want
+        assert predictor.nms(boxes, scores, iou, 3000)[0].tolist() == want
         limit = len(want) // 2
-        kept, more = predictor.suppress(boxes, scores, iou, limit)
+        kept, more = predictor.nms(boxes, scores, iou, limit)
         assert (kept.tolist(), more) == (want[:limit], True)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ultralytics import YOLO
 
-import hostile_images
+import untrusted_images
 from pelagos_pipelines.contract import Parity
 from pelagos_pipelines.export import package, parity
 from pelagos_pipelines.serving import predictor
@@ -177,7 +177,7 @@ def test_a_request_without_any_image_that_can_be_used_is_an_error_that_names_the
 
 
 def test_a_neighbour_is_answered_while_a_bomb_is_decoded(served: Server) -> None:
-    bomb, good = hostile_images.scans(7_000, 7_000, 3_000), png(make_image(100, 100, 1))
+    bomb, good = untrusted_images.scans(7_000, 7_000, 3_000), png(make_image(100, 100, 1))
     with ThreadPoolExecutor(1) as client:
         refused = client.submit(served.infer, "detector", [good, bomb])
         for _ in range(2):
@@ -192,7 +192,7 @@ def test_a_neighbour_is_answered_while_a_bomb_is_decoded(served: Server) -> None
 def test_no_bomb_ends_the_server(served: Server) -> None:
     for name in ("a JPEG that claims 65500 x 65500", "a PNG of 8000 x 8000", "a PNG header of 60000 x 60000"):
         with pytest.raises(RuntimeError, match=r"more than 50 megapixels .*PELAGOS_MAX_IMAGE_MEGAPIXELS"):
-            served.infer("detector", [hostile_images.BOMBS[name]()])
+            served.infer("detector", [untrusted_images.BOMBS[name]()])
     assert served.infer("detector", [png(make_image(100, 100, 1))])["count"].shape == (1, 1)
 
 

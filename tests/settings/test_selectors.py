@@ -12,10 +12,10 @@ from pelagos.settings import Settings
     "selector",
     [
         "",
-        "pelagos.dev/share=north",
+        "pelagos.dev/shard=north",
         "share==north,tier!=test",
         "share in (north, south), !paused",
-        "share notin (north),tier",
+        "shard notin (north),tier",
         "share=",
     ],
 )
@@ -24,7 +24,7 @@ def test_what_kubectl_takes_is_taken(monkeypatch: pytest.MonkeyPatch, selector: 
     assert Settings().watch_selector == selector
 
 
-@pytest.mark.parametrize("selector", ["share=(north)", "share in north", "=north", "share=north,,tier", "share > 3"])
+@pytest.mark.parametrize("selector", ["share=(north)", "share in north", "=north", "shard=north,,tier", "share > 3"])
 def test_what_is_no_selector_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, selector: str) -> None:
     monkeypatch.setenv("PELAGOS_WATCH_SELECTOR", selector)
     with pytest.raises(ValidationError, match="watch_selector"):

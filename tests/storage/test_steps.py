@@ -220,11 +220,11 @@ def test_versions_of_before_have_no_list_and_are_brought_as_they_are(
     for file in (tmp_path / "store").rglob("*"):
         if file.is_file():
             object_storage.put(bucket, f"a/{file.relative_to(tmp_path / 'store').as_posix()}", file.read_bytes())
-    brought = published.bring(f"s3://{bucket}/a/versions/{folder.name}", tmp_path / "scratch", SPLITS)
+    brought = published.download(f"s3://{bucket}/a/versions/{folder.name}", tmp_path / "scratch", SPLITS)
     assert versions.read(brought).collection == version.collection
     object_storage.remove(bucket, f"a/versions/{folder.name}/annotations.json")
     with pytest.raises(RefusedError, match=r"annotations\.json is not there"):
-        published.bring(f"s3://{bucket}/a/versions/{folder.name}", tmp_path / "again", SPLITS)
+        published.download(f"s3://{bucket}/a/versions/{folder.name}", tmp_path / "again", SPLITS)
 
 
 def test_preparing_again_sends_what_is_new_alone(
@@ -271,7 +271,7 @@ def test_a_damaged_blob_is_refused_by_training_and_healed_by_preparing_again(
         object_storage.put(bucket, blob, bytes([content[0] ^ 1]) + content[1:])
         break
     with pytest.raises(RefusedError, match="an image is damaged") as caught:
-        published.bring(prepared["uri"], tmp_path / "scratch", SPLITS)
+        published.download(prepared["uri"], tmp_path / "scratch", SPLITS)
     assert caught.value.failure.reason is Reason.DATASET_NOT_READABLE
     assert prepared["uri"] in caught.value.failure.message
     request = json.dumps(PREPARATION | {"task": "Classification"})
@@ -293,15 +293,15 @@ def test_only_images_of_the_splits_are_brought_and_only_once(
     from pelagos_pipelines.preparation import published, versions
 
     before = proxy.count("GET", "/blobs/")
-    folder = published.bring(prepared["uri"], tmp_path / "one", ("test",))
+    folder = published.download(prepared["uri"], tmp_path / "one", ("test",))
     assert proxy.count("GET", "/blobs/") - before == 3
     versions.verify(versions.read(folder))
-    published.bring(prepared["uri"], tmp_path / "two", ("test", "validation"))
+    published.download(prepared["uri"], tmp_path / "two", ("test", "validation"))
     assert proxy.count("GET", "/blobs/") - before == 6
 
     object_storage.remove(bucket, object_storage.keys(bucket, "a/tenant/datasets/uid/versions/")[-1])
     with pytest.raises(RefusedError, match=r"s3://.* is missing, incomplete or changed"):
-        published.bring(prepared["uri"], tmp_path / "three", ("test",))
+        published.download(prepared["uri"], tmp_path / "three", ("test",))
 
 
 @pytest.mark.parametrize(
@@ -374,10 +374,12 @@ def test_checkpoints_of_users_come_from_the_data_prefix(
     object_storage.put(bucket, "data/weights/start.pt", b"tensors")
     root = f"s3://{bucket}/data"
     weights = Weights(path="weights/start.pt")
-    folder = checkpoints.bring(weights, root, tmp_path / "scratch")
-    assert checkpoints.take(weights, folder, tmp_path / "start.pt").read_bytes() == b"tensors"
+    folder = checkpoints.download(weights, root, tmp_path / "scratch")
+    assert checkpoints.copy_checkpoint(weights, folder, tmp_path / "start.pt").read_bytes() == b"tensors"
     for path in ("weights/absent.pt", "../data/weights/start.pt", "/etc/passwd", "weights//start.pt"):
         wrong = Weights(path=path)
         with pytest.raises(RefusedError) as caught:
-            checkpoints.take(wrong, checkpoints.bring(wrong, root, tmp_path / "other"), tmp_path / "wrong.pt")
+            checkpoints.copy_checkpoint(
+                wrong, checkpoints.download(wrong, root, tmp_path / "other"), tmp_path / "wrong.pt"
+            )
         assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID

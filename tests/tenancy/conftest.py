@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from control_plane import ControlPlane
-from pelagos.api import conventions
+from pelagos.api import tenant_settings
 from pelagos.engines.kubernetes_tenants import Place
 from plane_fixtures import api, plane
 
@@ -23,7 +23,7 @@ PLACE = Place(HOME)
 
 @pytest.fixture
 def namespace(plane: ControlPlane) -> str:
-    """A tenant without conventions."""
+    """A tenant without tenant settings."""
     name = f"tenant-{next(_numbers)}"
     plane.create_namespace(name)
     return name
@@ -35,7 +35,7 @@ def agree(plane: ControlPlane) -> Iterator[Callable[..., None]]:
     path, written = f"/api/v1/namespaces/{HOME}/configmaps", set()
 
     def write(namespace: str, data: dict[str, str], **more: Any) -> None:
-        name = conventions.name_of(namespace)
+        name = tenant_settings.name_of(namespace)
         if name in written:
             plane.request("DELETE", f"{path}/{name}")
         written.add(name)

@@ -1,4 +1,4 @@
-"""Reading conventions from a real API server."""
+"""Reading tenant settings from a real API server."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Counting(KubernetesRest):
 
 
 def usual(namespace: str) -> Tenant:
-    """The conventions of a namespace that has none of its own."""
+    """The tenant settings of a namespace that has none of its own."""
     return replace(DEFAULTS, storage_prefix=namespace, experiment_prefix=f"{namespace}/")
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from pelagos_pipelines.contract import TrainingRequest
-from pelagos_pipelines.evaluation import truth
+from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.training import checkpoints
 from pelagos_pipelines.training.families import Job, family_of
-from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.tracking import Tracker
+from pelagos_pipelines.training.training_history import TrainingHistory
 
 # As steps do: threads that wait by spinning make a busy machine take ten times as long.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -64,10 +64,10 @@ def _train(folder: Path, text: str, moment: Moment | None, tracked: Tracked) -> 
 
     BaseDataset.check_cache_ram = lambda self, safety_margin=0.5: False
     tracker = Tracker(tracked.uri, tracked.run)
-    journal = Journal(folder / "history.json", tracker)
+    history = TrainingHistory(folder / "history.json", tracker)
     if moment is not None:
         MOMENTS[moment.where](moment.number, tracker)
-    best = family_of(request).train(Job(request, truth.read(request), folder, None), journal)
+    best = family_of(request).train(Job(request, ground_truth.read(request), folder, None), history)
     (folder / "returned").write_text(str(best))
     tracker.flush()
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from pelagos_pipelines.contract import SPLITS, TrainingRequest
-from pelagos_pipelines.evaluation.truth import Sample, Truth
+from pelagos_pipelines.evaluation.ground_truth import GroundTruth, Sample
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.tasks.prepare import prepare
 
@@ -61,13 +61,13 @@ def make_sample(folder: Path, name: str, seed: int, detection: bool) -> Sample:
     return Sample(name, file, ids, boxes if detection else np.zeros((0, 4)))
 
 
-def make_truth(folder: Path, counts: tuple[int, int, int], detection: bool) -> Truth:
+def make_truth(folder: Path, counts: tuple[int, int, int], detection: bool) -> GroundTruth:
     """A collection with so many images in train, validation and test."""
     by_split = {}
     for offset, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
         names = [(f"{split}-{index}.png", 1000 * offset + index) for index in range(count)]
         by_split[split] = tuple(make_sample(folder, name, seed, detection) for name, seed in names)
-    return Truth(CLASSES, by_split)
+    return GroundTruth(CLASSES, by_split)
 
 
 def make_request(architecture: str, uri: str = "", version: str = "sha256:0", **changes: object) -> TrainingRequest:

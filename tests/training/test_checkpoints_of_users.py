@@ -251,7 +251,7 @@ def test_a_file_above_the_ceiling_is_not_even_copied(tmp_path: Path, monkeypatch
     with (tmp_path / "a.pt").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(RefusedError, match=r"1099511627776 bytes; at most 1048576 .*PELAGOS_MAX_CHECKPOINT_MEBIBYTES"):
-        checkpoints.take(Weights(path="a.pt"), tmp_path, tmp_path / "taken.pt")
+        checkpoints.copy_checkpoint(Weights(path="a.pt"), tmp_path, tmp_path / "taken.pt")
     assert not (tmp_path / "taken.pt").exists()
 
 
@@ -269,20 +269,20 @@ def test_a_path_out_of_the_volume_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "outside.pt").write_bytes(b"secret")
     (root / "link.pt").symlink_to(tmp_path / "outside.pt")
     with pytest.raises(RefusedError, match="leads out of the data volume"):
-        checkpoints.take(Weights(path=path), root, tmp_path / "taken.pt")
+        checkpoints.copy_checkpoint(Weights(path=path), root, tmp_path / "taken.pt")
     assert not (tmp_path / "taken.pt").exists()
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"'nothing\.pt' is not a file"):
-        checkpoints.take(Weights(path="nothing.pt"), tmp_path, tmp_path / "taken.pt")
+        checkpoints.copy_checkpoint(Weights(path="nothing.pt"), tmp_path, tmp_path / "taken.pt")
 
 
 def test_the_sha256_must_be_that_of_the_request(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"content")
     digest = hashlib.sha256(b"content").hexdigest()
-    taken = checkpoints.take(Weights(path="a.pt", sha256=digest), tmp_path, tmp_path / "taken" / "a.pt")
+    taken = checkpoints.copy_checkpoint(Weights(path="a.pt", sha256=digest), tmp_path, tmp_path / "taken" / "a.pt")
     assert taken.read_bytes() == b"content"
     with pytest.raises(RefusedError, match=f"{digest}, but model.weights.sha256 is 00") as caught:
-        checkpoints.take(Weights(path="a.pt", sha256="00"), tmp_path, tmp_path / "taken" / "a.pt")
+        checkpoints.copy_checkpoint(Weights(path="a.pt", sha256="00"), tmp_path, tmp_path / "taken" / "a.pt")
     assert caught.value.failure.field == "model.weights.sha256"

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest
-from pelagos_pipelines.evaluation.truth import Truth
+from pelagos_pipelines.evaluation.ground_truth import GroundTruth
 from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.training import mobilenet
 from pelagos_pipelines.training.families import Job
-from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.tracking import Tracker
+from pelagos_pipelines.training.training_history import TrainingHistory
 from training.shapes import make_request, make_truth
 
 SMALL = "mobilenet_v3_small"
@@ -29,83 +29,85 @@ def threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+def truth(tmp_path_factory: pytest.TempPathFactory) -> GroundTruth:
     return make_truth(tmp_path_factory.mktemp("shapes"), (24, 8, 8), detection=False)
 
 
-def make_job(folder: Path, truth: Truth, request: TrainingRequest, start: Path | None = None) -> tuple[Job, Journal]:
+def make_job(
+    folder: Path, truth: GroundTruth, request: TrainingRequest, start: Path | None = None
+) -> tuple[Job, TrainingHistory]:
     folder.mkdir(exist_ok=True)
-    return Job(request, truth, folder, start), Journal(folder / "history.json", Tracker("", ""))
+    return Job(request, truth, folder, start), TrainingHistory(folder / "history.json", Tracker("", ""))
 
 
-def test_it_learns_to_tell_shapes_apart(tmp_path: Path, truth: Truth) -> None:
-    job, journal = make_job(tmp_path, truth, make_request(SMALL, epochs=8, imageSize=32, batchSize=6))
-    mobilenet.FAMILY.train(job, journal)
+def test_it_learns_to_tell_shapes_apart(tmp_path: Path, truth: GroundTruth) -> None:
+    job, history = make_job(tmp_path, truth, make_request(SMALL, epochs=8, imageSize=32, batchSize=6))
+    mobilenet.FAMILY.train(job, history)
     images = [sample.pixels() for sample in truth.samples("test")]
     found = list(mobilenet.FAMILY.predict(job.best, images, predictor.Thresholds()))
     guesses = [int(one.probabilities.argmax()) for one in found if isinstance(one, predictor.Classification)]
     assert guesses == [int(sample.class_ids[0]) for sample in truth.samples("test")]
-    assert journal.epochs[-1].metrics["train/loss"] < journal.epochs[0].metrics["train/loss"]
-    assert {"validation/accuracy", "validation/F1", "validation/loss"} <= journal.epochs[0].metrics.keys()
+    assert history.epochs[-1].metrics["train/loss"] < history.epochs[0].metrics["train/loss"]
+    assert {"validation/accuracy", "validation/F1", "validation/loss"} <= history.epochs[0].metrics.keys()
 
 
-def test_a_finished_training_is_not_repeated(tmp_path: Path, truth: Truth) -> None:
+def test_a_finished_training_is_not_repeated(tmp_path: Path, truth: GroundTruth) -> None:
     request = make_request(SMALL, imageSize=32)
-    job, journal = make_job(tmp_path, truth, request)
-    mobilenet.FAMILY.train(job, journal)
+    job, history = make_job(tmp_path, truth, request)
+    mobilenet.FAMILY.train(job, history)
     written = (job.folder / "last.pt").stat().st_mtime_ns
     job, again = make_job(tmp_path, truth, request)
     mobilenet.FAMILY.train(job, again)
     assert (job.folder / "last.pt").stat().st_mtime_ns == written
-    assert again.epochs == journal.epochs
+    assert again.epochs == history.epochs
 
 
-def test_it_stops_when_validation_no_longer_improves(tmp_path: Path, truth: Truth) -> None:
+def test_it_stops_when_validation_no_longer_improves(tmp_path: Path, truth: GroundTruth) -> None:
     request = make_request(SMALL, epochs=9, imageSize=32, batchSize=12, learningRate="0", earlyStopping={"patience": 2})
-    job, journal = make_job(tmp_path, truth, request)
-    mobilenet.FAMILY.train(job, journal)
-    fitness = [(row.metrics["validation/F1"], -row.metrics["validation/loss"]) for row in journal.epochs]
+    job, history = make_job(tmp_path, truth, request)
+    mobilenet.FAMILY.train(job, history)
+    fitness = [(row.metrics["validation/F1"], -row.metrics["validation/loss"]) for row in history.epochs]
     assert len(fitness) < 9
     assert fitness.index(max(fitness)) == len(fitness) - 3
 
 
-def test_a_loss_that_is_no_number_is_refused(tmp_path: Path, truth: Truth) -> None:
+def test_a_loss_that_is_no_number_is_refused(tmp_path: Path, truth: GroundTruth) -> None:
     request = make_request(SMALL, epochs=3, imageSize=32, optimizer="SGD", learningRate="1e30")
-    job, journal = make_job(tmp_path, truth, request)
+    job, history = make_job(tmp_path, truth, request)
     with pytest.raises(RefusedError, match=r"lower hyperparameters.learningRate, now 1e30") as caught:
-        mobilenet.FAMILY.train(job, journal)
+        mobilenet.FAMILY.train(job, history)
     assert caught.value.failure.reason is Reason.TRAINING_DIVERGED
 
 
-def test_exhausted_memory_is_refused(tmp_path: Path, truth: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exhausted_memory_is_refused(tmp_path: Path, truth: GroundTruth, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhaust(*_: object) -> None:
         torch.empty(2**60)
 
     monkeypatch.setattr(mobilenet, "_augmented", exhaust)
-    job, journal = make_job(tmp_path, truth, make_request(SMALL, imageSize=32))
+    job, history = make_job(tmp_path, truth, make_request(SMALL, imageSize=32))
     with pytest.raises(RefusedError, match="batchSize 4 and imageSize 32") as caught:
-        mobilenet.FAMILY.train(job, journal)
+        mobilenet.FAMILY.train(job, history)
     assert caught.value.failure.reason is Reason.OUT_OF_MEMORY
 
 
-def test_it_starts_from_weights_with_other_classes(tmp_path: Path, truth: Truth) -> None:
+def test_it_starts_from_weights_with_other_classes(tmp_path: Path, truth: GroundTruth) -> None:
     start = tmp_path / "start.pt"
     donor = mobilenet.build(SMALL, 7)
     torch.save(donor.state_dict(), start)
     request = make_request(SMALL, imageSize=32, learningRate="0")
-    job, journal = make_job(tmp_path, truth, request, start)
-    mobilenet.FAMILY.train(job, journal)
+    job, history = make_job(tmp_path, truth, request, start)
+    mobilenet.FAMILY.train(job, history)
     got = torch.load(job.best, weights_only=True)["model"]
     assert torch.equal(got["features.0.0.weight"], donor.state_dict()["features.0.0.weight"])
     assert got["classifier.3.weight"].shape[0] == 2
 
 
-def test_weights_of_another_architecture_are_refused(tmp_path: Path, truth: Truth) -> None:
+def test_weights_of_another_architecture_are_refused(tmp_path: Path, truth: GroundTruth) -> None:
     start = tmp_path / "start.pt"
     torch.save(mobilenet.build("mobilenet_v3_large", 2).state_dict(), start)
-    job, journal = make_job(tmp_path, truth, make_request(SMALL), start)
+    job, history = make_job(tmp_path, truth, make_request(SMALL), start)
     with pytest.raises(RefusedError, match=f"not one of {SMALL}") as caught:
-        mobilenet.FAMILY.train(job, journal)
+        mobilenet.FAMILY.train(job, history)
     assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID
 
 

@@ -88,8 +88,8 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
 
     run = client.get_run(place.run)
     refuse_an_export(parameters, place)
-    headline = "test/mAP50" if architecture == "yolov8n" else "test/accuracy"
-    assert {headline, "test/F1", "test/precision", "test/recall"} <= result.metrics.keys()
+    primary_metric = "test/mAP50" if architecture == "yolov8n" else "test/accuracy"
+    assert {primary_metric, "test/F1", "test/precision", "test/recall"} <= result.metrics.keys()
     told = {name: value for name, value in result.metrics.items() if name.startswith("test/") and value is not None}
     assert {name: run.data.metrics[name] for name in told} == pytest.approx(told)
     assert run.data.metrics["progress/epoch"] == 2

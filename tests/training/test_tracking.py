@@ -14,8 +14,8 @@ from mlflow.tracking import MlflowClient
 from faulty_proxy import Authority, make_authority, proxied
 from mlflow_servers import MlflowServer
 from pelagos_pipelines.training import tracking
-from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.tracking import DatasetUse, Tracker, TrackingError
+from pelagos_pipelines.training.training_history import TrainingHistory
 
 
 def new_run(server: MlflowServer) -> tuple[MlflowClient, str]:
@@ -69,14 +69,14 @@ def test_an_epoch_that_is_trained_again_stands_once(mlflow: MlflowServer, tmp_pa
     client, run = new_run(mlflow)
     path = tmp_path / "history.json"
     first = Tracker(mlflow.uri, run)
-    journal = Journal(path, first)
+    recorded = TrainingHistory(path, first)
     for epoch in (1, 2):
-        journal.record(epoch, {"train/loss": 1.0 / epoch})
-        journal.keep()
-    journal.record(3, {"train/loss": 1.0 / 3})  # and the process ends before the checkpoint is written
+        recorded.record(epoch, {"train/loss": 1.0 / epoch})
+        recorded.keep()
+    recorded.record(3, {"train/loss": 1.0 / 3})  # and the process ends before the checkpoint is written
     first.flush()
     second = Tracker(mlflow.uri, run)
-    continued = Journal(path, second)
+    continued = TrainingHistory(path, second)
     continued.continue_after(2)
     continued.record(3, {"train/loss": 0.25})
     continued.keep()
@@ -93,18 +93,18 @@ def test_an_epoch_that_is_not_safe_yet_is_told_with_a_later_one(tmp_path: Path) 
             told.append(step)
 
     safe = iter([True, False, True])
-    journal = Journal(tmp_path / "history.json", Listening("", ""), lambda: next(safe))
+    recorded = TrainingHistory(tmp_path / "history.json", Listening("", ""), lambda: next(safe))
     seen = []
     for epoch in (1, 2, 3):
-        journal.record(epoch, {"train/loss": 1.0})
-        journal.keep()
+        recorded.record(epoch, {"train/loss": 1.0})
+        recorded.keep()
         seen.append(list(told))
     assert seen == [[1], [1], [1, 2, 3]]
 
 
 def test_a_figure_that_is_no_number_is_left_out(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "history.json", Tracker("", ""))
-    assert journal.record(1, {"train/loss": 1.0, "validation/loss": math.nan}) == {"train/loss": 1.0}
+    recorded = TrainingHistory(tmp_path / "history.json", Tracker("", ""))
+    assert recorded.record(1, {"train/loss": 1.0, "validation/loss": math.nan}) == {"train/loss": 1.0}
     assert "NaN" not in (tmp_path / "history.json").read_text()
 
 

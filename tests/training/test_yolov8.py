@@ -12,12 +12,12 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import nms
 
 from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest
-from pelagos_pipelines.evaluation import truth
+from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.serving.predictor import Detections, Thresholds
 from pelagos_pipelines.training import yolov8, yolov8_trainer
 from pelagos_pipelines.training.families import Job
-from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.tracking import Tracker
+from pelagos_pipelines.training.training_history import TrainingHistory
 from training.shapes import make_request, make_version
 
 
@@ -33,22 +33,24 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return make_version(tmp_path_factory.mktemp("shapes"), (6, 3, 3), detection=True)
 
 
-def make_job(folder: Path, request: TrainingRequest, start: Path | None = None) -> tuple[Job, Journal]:
+def make_job(folder: Path, request: TrainingRequest, start: Path | None = None) -> tuple[Job, TrainingHistory]:
     folder.mkdir(exist_ok=True)
-    return Job(request, truth.read(request), folder, start), Journal(folder / "history.json", Tracker("", ""))
+    return Job(request, ground_truth.read(request), folder, start), TrainingHistory(
+        folder / "history.json", Tracker("", "")
+    )
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, version: tuple[str, str]) -> tuple[Job, Journal]:
+def trained(tmp_path_factory: pytest.TempPathFactory, version: tuple[str, str]) -> tuple[Job, TrainingHistory]:
     """A finished training of one epoch, for tests that only look at what it left."""
-    job, journal = make_job(tmp_path_factory.mktemp("trained"), make_request("yolov8n", *version, seed=7))
-    yolov8.FAMILY.train(job, journal)
-    return job, journal
+    job, history = make_job(tmp_path_factory.mktemp("trained"), make_request("yolov8n", *version, seed=7))
+    yolov8.FAMILY.train(job, history)
+    return job, history
 
 
-def test_an_epoch_leaves_history_a_checkpoint_and_predictions(trained: tuple[Job, Journal]) -> None:
-    job, journal = trained
-    (epoch,) = journal.epochs
+def test_an_epoch_leaves_history_a_checkpoint_and_predictions(trained: tuple[Job, TrainingHistory]) -> None:
+    job, history = trained
+    (epoch,) = history.epochs
     assert {"train/loss", "train/box", "train/cls", "train/dfl"} <= epoch.metrics.keys()
     assert {"validation/loss", "validation/mAP50", "validation/mAP50-95", "validation/recall"} <= epoch.metrics.keys()
     image = job.truth.samples("test")[0].pixels()
@@ -62,8 +64,8 @@ def test_validation_reports_as_many_detections_as_the_request_says(tmp_path: Pat
     seen = []
     request = make_request("yolov8n", *version, evaluation={"maxDetections": 2})
     job, _ = make_job(tmp_path, request)
-    journal = Journal(tmp_path / "history.json", Tracker("", ""))
-    trainer = yolov8_trainer.Trainer(yolov8._arguments(job), job, journal, None, None)
+    history = TrainingHistory(tmp_path / "history.json", Tracker("", ""))
+    trainer = yolov8_trainer.Trainer(yolov8._arguments(job), job, history, None, None)
     trainer.add_callback("on_val_end", lambda validator: seen.append(validator.args.max_det))
     trainer.add_callback("on_val_batch_end", lambda validator: seen.append(validator.args.max_det))
     trainer.train()
@@ -78,7 +80,7 @@ def test_slow_suppression_leaves_out_no_image(monkeypatch: pytest.MonkeyPatch) -
     assert [len(found) for found in nms.non_max_suppression(raw, 0.25, 0.7)] == [1, 1, 1]
 
 
-def test_a_prediction_that_leaves_some_out_says_so(trained: tuple[Job, Journal]) -> None:
+def test_a_prediction_that_leaves_some_out_says_so(trained: tuple[Job, TrainingHistory]) -> None:
     image = trained[0].truth.samples("test")[0].pixels()
     (all_,) = yolov8.FAMILY.predict(trained[0].best, [image], Thresholds(confidence=0.0001))
     assert isinstance(all_, Detections)
@@ -93,27 +95,27 @@ def test_mosaic_is_closed_before_the_end(tmp_path: Path, version: tuple[str, str
     arguments = yolov8._arguments(make_job(tmp_path, request)[0])
     assert (arguments["mosaic"], arguments["close_mosaic"]) == (1.0, 1)
     request = make_request("yolov8n", *version, mosaic=True)
-    job, journal = make_job(tmp_path / "job", request)
-    yolov8.FAMILY.train(job, journal)
-    assert len(journal.epochs) == 1
+    job, history = make_job(tmp_path / "job", request)
+    yolov8.FAMILY.train(job, history)
+    assert len(history.epochs) == 1
 
 
 def test_the_same_seed_gives_the_same_training(
-    tmp_path: Path, version: tuple[str, str], trained: tuple[Job, Journal]
+    tmp_path: Path, version: tuple[str, str], trained: tuple[Job, TrainingHistory]
 ) -> None:
-    job, journal = make_job(tmp_path, make_request("yolov8n", *version, seed=7))
-    yolov8.FAMILY.train(job, journal)
-    assert [epoch.metrics for epoch in journal.epochs] == [epoch.metrics for epoch in trained[1].epochs]
+    job, history = make_job(tmp_path, make_request("yolov8n", *version, seed=7))
+    yolov8.FAMILY.train(job, history)
+    assert [epoch.metrics for epoch in history.epochs] == [epoch.metrics for epoch in trained[1].epochs]
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path, version: tuple[str, str]) -> None:
     request = make_request("yolov8n", *version, epochs=3, earlyStopping={"patience": 1})
-    job, journal = make_job(tmp_path, request)
-    yolov8.FAMILY.train(job, journal)
+    job, history = make_job(tmp_path, request)
+    yolov8.FAMILY.train(job, history)
     written = (tmp_path / "last.pt").stat().st_mtime_ns
     job, again = make_job(tmp_path, request)
     yolov8.FAMILY.train(job, again)
-    assert again.epochs == journal.epochs
+    assert again.epochs == history.epochs
     assert (tmp_path / "last.pt").stat().st_mtime_ns == written
 
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-import hostile_images
 import image_sources
+import untrusted_images
 from pelagos_pipelines.serving import images
 from pelagos_pipelines.training import yolov8
 
@@ -24,8 +24,8 @@ def test_training_sees_every_image_as_the_server_does(tmp_path: Path) -> None:
     files = {
         "dark.png": bytes(cv2.imencode(".png", steps // 16)[1].tobytes()),
         "twelve.png": bytes(cv2.imencode(".png", steps)[1].tobytes()),
-        "unended.jpg": hostile_images.photo(side=(64, 64))[:-2],
-        "followed.jpg": hostile_images.photo(side=(64, 64)) + b"more",
+        "unended.jpg": untrusted_images.photo(side=(64, 64))[:-2],
+        "followed.jpg": untrusted_images.photo(side=(64, 64)) + b"more",
     }
     for name, content in files.items():
         (tmp_path / "images").mkdir(exist_ok=True)

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from pelagos.api import conventions, kinds, meta
+from pelagos.api import kinds, meta, tenant_settings
 
 API_VERSION = "admissionregistration.k8s.io/v1"
-VALUES, GPU_LIMIT = "pelagos-conventions", "pelagos-gpu-limit"
+VALUES, GPU_LIMIT = "pelagos-tenant-settings", "pelagos-gpu-limit"
 POLICIES = (VALUES, GPU_LIMIT)
 
 Struct = dict[str, Any]
 
 _IS_OURS = {
     "name": "is-about-a-tenant",
-    "expression": f"object.metadata.name.startsWith('{conventions.PREFIX}') || object.metadata.name == '{conventions.RETIRED}'",
+    "expression": f"object.metadata.name.startsWith('{tenant_settings.PREFIX}') "
+    f"|| object.metadata.name == '{tenant_settings.RETIRED}'",
 }
-_OWN = f"{conventions.PREFIX}<namespace>"
+_OWN = f"{tenant_settings.PREFIX}<namespace>"
 _NO_LIMIT = (
-    f"params.metadata.name != '{conventions.PREFIX}' + request.namespace || "
+    f"params.metadata.name != '{tenant_settings.PREFIX}' + request.namespace || "
     "!has(params.data) || !('maxGpus' in params.data) || !params.data['maxGpus'].matches('^[0-9]{1,4}$')"
 )
 
@@ -58,11 +59,11 @@ def _matching(group: str, version: str, resources: list[str], operations: list[s
 
 def _values() -> Struct:
     """Unknown keys and bad values of a tenant's ConfigMap when it is written, and any that lies where it is not read."""
-    keys = ", ".join(f"'{key}'" for key in conventions.KEYS)
+    keys = ", ".join(f"'{key}'" for key in tenant_settings.KEYS)
     validations = [
         {
-            "expression": f"object.metadata.name != '{conventions.RETIRED}'",
-            "message": f"{conventions.RETIRED} is not read any more: whoever runs the platform writes {_OWN} in the operator's "
+            "expression": f"object.metadata.name != '{tenant_settings.RETIRED}'",
+            "message": f"{tenant_settings.RETIRED} is not read any more: the platform writes {_OWN} in the operator's "
             "namespace",
         },
         {
@@ -71,9 +72,9 @@ def _values() -> Struct:
         },
         {
             "expression": f"!has(object.data) || object.data.all(key, key in [{keys}])",
-            "message": f"{_OWN}: a key is not known; allowed are {', '.join(conventions.KEYS)}",
+            "message": f"{_OWN}: a key is not known; allowed are {', '.join(tenant_settings.KEYS)}",
         },
-        *(_value(convention) for convention in conventions.CONVENTIONS),
+        *(_value(setting) for setting in tenant_settings.TENANT_SETTINGS),
     ]
     return {
         "matchConstraints": _matching("", "v1", ["configmaps"], ["CREATE", "UPDATE"]),
@@ -82,13 +83,13 @@ def _values() -> Struct:
     }
 
 
-def _value(convention: conventions.Convention) -> Struct:
-    value = f"object.data['{convention.key}']"
-    good = f"size({value}) <= {convention.longest} && {value}.matches('^({convention.pattern})$')"
-    allowed = f"allowed is {convention.allowed} (at most {convention.longest} characters)"
+def _value(setting: tenant_settings.TenantSetting) -> Struct:
+    value = f"object.data['{setting.key}']"
+    good = f"size({value}) <= {setting.longest} && {value}.matches('^({setting.pattern})$')"
+    allowed = f"allowed is {setting.allowed} (at most {setting.longest} characters)"
     return {
-        "expression": f"!has(object.data) || !('{convention.key}' in object.data) || {value} == '' || ({good})",
-        "message": f"{_OWN}: {convention.key}: {allowed}",
+        "expression": f"!has(object.data) || !('{setting.key}' in object.data) || {value} == '' || ({good})",
+        "message": f"{_OWN}: {setting.key}: {allowed}",
     }
 
 

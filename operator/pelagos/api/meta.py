@@ -26,7 +26,7 @@ _KEY, _VALUE = r"[A-Za-z0-9][-A-Za-z0-9_./]*", r"[-A-Za-z0-9_.]*"
 _REQUIREMENT = rf"(!?{_KEY}|{_KEY} *(=|==|!=) *{_VALUE}|{_KEY} +(in|notin) +\( *{_VALUE}( *, *{_VALUE})* *\))"
 SELECTOR = rf"^({_REQUIREMENT}( *, *{_REQUIREMENT})*)?$"
 """A label selector as kubectl takes it."""
-SHARE_LABEL = "pelagos.dev/share"
+SHARD_LABEL = "pelagos.dev/shard"
 """By which several operators divide resources among them, and by which each finds its own pods."""
 
 Duration = Annotated[

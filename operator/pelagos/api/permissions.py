@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from pelagos.api import conventions, kinds, meta
+from pelagos.api import kinds, meta, tenant_settings
 
 
 class Feature(Enum):
@@ -74,7 +74,7 @@ PERMISSIONS = (
         ("configmaps",),
         ("get",),
         "See whether the namespace has one that is not read any more.",
-        names=(conventions.RETIRED,),
+        names=(tenant_settings.RETIRED,),
     ),
     Permission("", ("secrets",), ("create",), "Give pipeline steps the key that their reports are sealed with."),
     Permission(

@@ -5,7 +5,7 @@ they stand here too, because people meet them in the same place. A test holds th
 
 The state of a reason is also what decisions go by. What is not there yet, and comes without anybody changing the resource, is
 ``waiting``: another resource, the platform, a system or an upload brings it. What is there and cannot be used, or was there and is
-lost, ``needs you``.
+lost, ``action required``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal[
-    "done", "under way", "waiting", "being healed", "needs you", "cannot be told", "paused", "for information"
+    "done", "in progress", "waiting", "recovering", "action required", "unknown", "paused", "for information"
 ]
 
 
@@ -25,33 +25,33 @@ class Reason:
     name: str
     state: State
     meaning: str
-    remedy: str = ""
+    hint: str = ""
 
 
 ALL_KINDS = (
-    Reason("Accepted", "under way", "The resource was seen and waits for its first pass, behind others."),
-    Reason("NotYetJudged", "under way", "What comes before this aspect is not done."),
+    Reason("Accepted", "in progress", "The resource was seen and waits for its first pass, behind others."),
+    Reason("Pending", "in progress", "What comes before this aspect is not done."),
     Reason(
         "InvalidSpec",
-        "needs you",
+        "action required",
         "A field, or fields together, have a value that is not allowed.",
         "Correct the field that the message names.",
     ),
     Reason(
         "GpuLimitExceeded",
-        "needs you",
+        "action required",
         "More GPUs are asked for than the platform allows the namespace (maxGpus). What runs already goes on.",
         "Ask for fewer in spec.resources.gpus, or have the limit raised; it is looked at every few seconds.",
     ),
     Reason(
         "QueueNotAllowed",
-        "needs you",
+        "action required",
         "spec.resources.queue is none of the queues that the platform allows the namespace. What runs already goes on.",
         "Name one of those in the message, or none, or have yours allowed; it is looked at every few seconds.",
     ),
     Reason(
         "TenantRefused",
-        "needs you",
+        "action required",
         "What the platform says of the namespace cannot hold: a value that is not allowed, a prefix that another namespace has, or a "
         "ConfigMap pelagos-config in the namespace, which is not read any more; or the namespace is the cluster's own. What runs or "
         "serves stays as it is.",
@@ -71,40 +71,40 @@ ALL_KINDS = (
     ),
     Reason(
         "ResultNotAuthentic",
-        "needs you",
+        "action required",
         "The run succeeded, and its result is not one that its steps wrote: altered, of another run or attempt, or sealed with a key that is gone.",
         "Find out who writes to the storage of the namespace, then set the annotation pelagos.dev/retry to a new value.",
     ),
     Reason("Suspended", "paused", "spec.suspend is true.", "Set it to false to go on."),
-    Reason("Submitting", "under way", "The pipeline run is being submitted."),
-    Reason("Queued", "under way", "The pipeline run waits for capacity."),
-    Reason("Running", "under way", "The pipeline run is under way."),
+    Reason("Submitting", "in progress", "The pipeline run is being submitted."),
+    Reason("Queued", "in progress", "The pipeline run waits for capacity."),
+    Reason("Running", "in progress", "The pipeline run is in progress."),
     Reason("Succeeded", "done", "The pipeline run succeeded."),
-    Reason("Ending", "under way", "What runs for the resource is being ended, and its processes have not gone yet."),
+    Reason("Ending", "in progress", "What runs for the resource is being ended, and its processes have not gone yet."),
     Reason(
         "Retrying",
-        "under way",
+        "in progress",
         "The pipeline run is started again, because you asked for it, or because it was canceled or ended with the installation.",
     ),
     Reason(
         "PipelineInterrupted",
-        "being healed",
+        "recovering",
         "The run's process was killed or the machine restarted; it is started again and goes on where it was.",
     ),
     Reason(
         "PipelineFailed",
-        "needs you",
+        "action required",
         "A step crashed without an explanation. It is tried three times; then the resource stalls.",
         "Read the log that the message names, correct the cause, and set the annotation pelagos.dev/retry to a new value.",
     ),
     Reason(
         "SystemUnavailable",
-        "cannot be told",
+        "unknown",
         "A system that is needed does not answer. It is asked again every few seconds.",
     ),
     Reason(
         "StatusTooLarge",
-        "needs you",
+        "action required",
         "What is to be said of the resource does not fit into it: an object may have about 1.5 MB. What runs goes on.",
         "Shorten spec and annotations of the resource, or divide it.",
     ),
@@ -114,16 +114,16 @@ ALL_KINDS = (
         "The object storage has no such bucket yet.",
         "Have it made, or PELAGOS_OBJECTS_URI or PELAGOS_DATA_URI of the operator corrected.",
     ),
-    Reason("SystemRejected", "needs you", "A system that is needed refused the request.", "Follow the message."),
+    Reason("SystemRejected", "action required", "A system that is needed refused the request.", "Follow the message."),
     Reason(
         "InternalError",
-        "cannot be told",
+        "unknown",
         "A fault of the operator. It tries again with growing pauses.",
         "Report it with the operator's log.",
     ),
     Reason(
         "DeletionBlocked",
-        "being healed",
+        "recovering",
         "The resource is being deleted, and a system where it must clean up does not answer.",
         "It goes on by itself when the system answers. If that never will: set the annotation pelagos.dev/force-deletion to true.",
     ),
@@ -143,14 +143,14 @@ ALL_KINDS = (
     ),
     Reason(
         "DiskFull",
-        "needs you",
+        "action required",
         "No space is left on the volume that the message names, or a quota or a limit for files is reached. Nothing half-written stays.",
         "Free space there or make the volume larger. After a step that failed, set the annotation pelagos.dev/retry then; "
         "what the operator itself could not write is tried again every few seconds.",
     ),
     Reason(
         "StorageRefused",
-        "needs you",
+        "action required",
         "The object storage refuses a step's credentials or the name of an object, or has no such bucket.",
         "Correct what the message names, then set the annotation pelagos.dev/retry.",
     ),
@@ -168,75 +168,80 @@ DATASET = (
     ),
     Reason(
         "SourceRejected",
-        "needs you",
+        "action required",
         "The source may not be read: its path or a link in it leaves the data volume, or it holds too many files.",
         "Follow the message.",
     ),
     Reason(
         "SourceNotReadable",
-        "needs you",
+        "action required",
         "The account that the operator or a step runs under may not read a file or folder of the source.",
         "Give it the right to read them (chmod -R a+rX).",
     ),
     Reason("SourceEmpty", "waiting", "The source holds no images yet.", "Put images there, or correct the path."),
     Reason(
         "FormatNotRecognised",
-        "needs you",
+        "action required",
         "format Auto found none, or more than one, of the known layouts.",
         "Name spec.format, or correct the layout.",
     ),
     Reason(
         "FormatInvalid",
-        "needs you",
+        "action required",
         "The files contradict the format: unreadable JSON, a label row that is not one.",
         "Correct the file and line that the message names.",
     ),
     Reason(
         "TaskMismatch",
-        "needs you",
+        "action required",
         "The source, or the Dataset of a TrainingRun, is for another task.",
         "Correct spec.task, or the architecture.",
     ),
     Reason(
         "CorruptImages",
-        "needs you",
+        "action required",
         "Images are unreadable or truncated, and cleaning.corrupt is Fail.",
         "Replace them, or set cleaning.corrupt to Drop.",
     ),
     Reason(
         "DuplicateImages",
-        "needs you",
+        "action required",
         "There are duplicates, and cleaning.duplicates.action is Fail; or duplicates have different annotations, which would be lost.",
         "Remove or correct them, or choose KeepFirst or Keep.",
     ),
-    Reason("NoImagesLeft", "needs you", "Cleaning removed every image.", "Relax spec.cleaning, or replace the images."),
+    Reason(
+        "NoImagesLeft",
+        "action required",
+        "Cleaning removed every image.",
+        "Relax spec.cleaning, or replace the images.",
+    ),
     Reason(
         "AnnotationOutsideImage",
-        "needs you",
+        "action required",
         "A bounding box lies outside its image or has no area.",
         "Correct the annotations that the message names.",
     ),
     Reason(
         "UnknownClass",
-        "needs you",
+        "action required",
         "An annotation names a class that the source does not declare.",
         "Declare the class, or correct the annotation.",
     ),
     Reason(
         "LabelWithoutImage",
-        "needs you",
+        "action required",
         "A label file or annotation has no image.",
         "Add the image, or remove the label.",
     ),
     Reason(
         "ClassMissingFromTrain",
-        "needs you",
+        "action required",
         "A class has no image in the training split.",
         "Add images of it, or change spec.split.",
     ),
     Reason(
         "SplitImpossible",
-        "needs you",
+        "action required",
         "There are too few images or groups for the splits, or the source has none.",
         "Change spec.split, or add images.",
     ),
@@ -244,7 +249,7 @@ DATASET = (
 
 TRAINING_RUN = (
     Reason("DatasetNotFound", "waiting", "The Dataset does not exist yet.", "Create it, or name another."),
-    Reason("DatasetNotReady", "under way", "The Dataset is not Ready yet.", "See its own message."),
+    Reason("DatasetNotReady", "in progress", "The Dataset is not Ready yet.", "See its own message."),
     Reason(
         "DatasetVersionUnknown",
         "waiting",
@@ -254,42 +259,42 @@ TRAINING_RUN = (
     Reason("VersionFrozen", "done", "The dataset version is resolved and will not change."),
     Reason(
         "SpecImmutable",
-        "needs you",
+        "action required",
         "A frozen field was changed after the run had been keyed. The run itself is not touched.",
         "Set it back, or create a new TrainingRun.",
     ),
-    Reason("Creating", "under way", "The MLflow run is being created."),
+    Reason("Creating", "in progress", "The MLflow run is being created."),
     Reason(
         "DatasetOutsideNamespace",
-        "needs you",
+        "action required",
         "The dataset version lies outside of the namespace's part of the store. Nothing is read there.",
         "Create a new TrainingRun.",
     ),
     Reason("RunCreated", "done", "The MLflow run exists."),
-    Reason("TrackingUnavailable", "cannot be told", "MLflow does not answer. A training that runs goes on."),
+    Reason("TrackingUnavailable", "unknown", "MLflow does not answer. A training that runs goes on."),
     Reason(
         "TrackedRunMissing",
-        "needs you",
+        "action required",
         "The MLflow run was deleted before its model was registered.",
         "Restore it in MLflow, or create a new TrainingRun.",
     ),
-    Reason("Training", "under way", "Epochs are being trained; see status.progress."),
+    Reason("Training", "in progress", "Epochs are being trained; see status.progress."),
     Reason("Evaluated", "done", "The model was measured on the test split."),
     Reason(
         "DeadlineExceeded",
-        "needs you",
+        "action required",
         "The run took longer than spec.deadline and was ended.",
         "Raise it, and set the annotation pelagos.dev/retry.",
     ),
     Reason(
         "DatasetNotReadable",
-        "needs you",
+        "action required",
         "The dataset version is missing or does not match its digest.",
         "Restore it, or create a new TrainingRun.",
     ),
     Reason(
         "WorkspaceAltered",
-        "needs you",
+        "action required",
         "What one step left for the next in the workspace is not what is there now: somebody else writes to the storage of the namespace.",
         "Find out who, then set the annotation pelagos.dev/retry to a new value; what was altered is made anew.",
     ),
@@ -301,54 +306,54 @@ TRAINING_RUN = (
     ),
     Reason(
         "CheckpointInvalid",
-        "needs you",
+        "action required",
         "model.weights is no checkpoint of this architecture, has another sha256, or has gone since the run was started.",
         "Replace the file; that alone starts another attempt.",
     ),
     Reason(
         "UntrustedCheckpoint",
-        "needs you",
+        "action required",
         "The checkpoint holds code. It was not executed.",
         "Save the weights alone (a state_dict), and replace the file.",
     ),
     Reason(
         "TrainingDiverged",
-        "needs you",
+        "action required",
         "The loss became NaN or infinite.",
         "Lower the learning rate in a new TrainingRun.",
     ),
     Reason(
         "OutOfMemory",
-        "needs you",
+        "action required",
         "The accelerator or the machine ran out of memory.",
         "Lower batchSize or imageSize in a new TrainingRun, or free memory and set pelagos.dev/retry.",
     ),
     Reason(
         "ParityFailed",
-        "needs you",
+        "action required",
         "The exported model does not predict what the training framework predicts.",
         "Report it; such a model is never served.",
     ),
     Reason("GatesPassed", "done", "All gates passed."),
     Reason(
         "GateFailed",
-        "needs you",
+        "action required",
         "A figure is below its gate.",
         "Correct spec.gates (nothing is trained again), or train a better model as a new TrainingRun.",
     ),
     Reason(
         "GateMetricUnknown",
-        "needs you",
+        "action required",
         "A gate names a metric that the run does not have, or that is undefined: the test split has nothing to compute it from.",
         "Use one of the metrics that the message lists, or train on a version whose test split shows the class.",
     ),
-    Reason("Registering", "under way", "The model is being registered."),
+    Reason("Registering", "in progress", "The model is being registered."),
     Reason("Registered", "done", "The model is registered."),
     Reason("NotRequested", "for information", "spec.register is not set."),
-    Reason("RegistryUnavailable", "cannot be told", "The registry does not answer."),
+    Reason("RegistryUnavailable", "unknown", "The registry does not answer."),
     Reason(
-        "ModelOwnedElsewhere",
-        "needs you",
+        "ModelOwnedByOtherNamespace",
+        "action required",
         "The registered model belongs to another namespace, whose TrainingRuns registered its versions.",
         "Choose another name in spec.register.model, or have it shared: tag pelagos.dev/shared = true on the model in MLflow.",
     ),
@@ -365,7 +370,7 @@ MODEL_SERVICE = (
     ),
     Reason(
         "TrainingRunNotReady",
-        "under way",
+        "in progress",
         "The TrainingRun, or the one that registers the model, is not Ready yet.",
         "See its own message.",
     ),
@@ -383,43 +388,43 @@ MODEL_SERVICE = (
     ),
     Reason(
         "ModelPackageInvalid",
-        "needs you",
+        "action required",
         "The reference leads out of the object store, to a registered version without a package, or to what is no package.",
         "Follow the message.",
     ),
     Reason(
         "ModelPackageUnpinned",
-        "needs you",
+        "action required",
         "Nothing in Kubernetes says what the model package must be, or spec says another thing than its TrainingRun. A package "
         "cannot vouch for itself.",
         "Name the TrainingRun that made it, or state spec.model.manifestSha256; train or export again what an earlier version made.",
     ),
     Reason(
         "ModelPackageAltered",
-        "needs you",
+        "action required",
         "The package is not the one that was made: its description has another digest. It is not served.",
         "Find out who writes to the object store; train or export the model again.",
     ),
     Reason(
         "ModelOutsideNamespace",
-        "needs you",
+        "action required",
         "spec.model leads to a package of another namespace. Only packages that runs of the same namespace made are served.",
         "Train or register the model in this namespace, or name a package below the folder in the message.",
     ),
     Reason(
         "ModelNotSealed",
-        "needs you",
+        "action required",
         "The registered version carries no seal of this operator for this namespace: somebody else registered or altered it, or its key is gone.",
         "Register it by a TrainingRun of this namespace, or say in spec.model.manifestSha256 what its package must be.",
     ),
-    Reason("RegistryRejected", "needs you", "The registry refused the look-up.", "Follow the message."),
-    Reason("Starting", "under way", "The server is being started; one that serves already goes on meanwhile."),
-    Reason("Loading", "under way", "The server loads the model."),
+    Reason("RegistryRejected", "action required", "The registry refused the look-up.", "Follow the message."),
+    Reason("Starting", "in progress", "The server is being started; one that serves already goes on meanwhile."),
+    Reason("Loading", "in progress", "The server loads the model."),
     Reason("Loaded", "done", "The server has loaded the model."),
-    Reason("LoadTimeout", "being healed", "The model did not load within two minutes; the server is started anew."),
+    Reason("LoadTimeout", "recovering", "The model did not load within two minutes; the server is started anew."),
     Reason(
         "ModelLoadFailed",
-        "needs you",
+        "action required",
         "The server refuses the model, or answers its probe wrong. On one machine, the model before it goes on being served.",
         "Correct spec.model; a new model is loaded by itself.",
     ),
@@ -437,19 +442,19 @@ MODEL_SERVICE = (
     ),
     Reason("ScaledToZero", "done", "Idle: no replica runs, and the next request starts one."),
     Reason(
-        "NotProven",
-        "under way",
+        "NotVerified",
+        "in progress",
         "Scaled to zero before an answer of this model with these settings was seen to be right. The next request starts a "
         "server, which is proven then.",
     ),
-    Reason("ServerDied", "being healed", "The server's process is gone; it is started again with growing pauses."),
-    Reason("Probing", "under way", "The first synthetic inference is under way."),
+    Reason("ServerCrashed", "recovering", "The server's process is gone; it is started again with growing pauses."),
+    Reason("Probing", "in progress", "The first synthetic inference is in progress."),
     Reason(
         "ProbeFailed",
-        "being healed",
+        "recovering",
         "The synthetic inference gave a wrong answer or none. After three in a row the server is started anew.",
     ),
-    Reason("AnsweredRight", "done", "A real inference gave the answer of the training framework."),
+    Reason("ProbeSucceeded", "done", "A real inference gave the answer of the training framework."),
     Reason("Serving", "done", "The endpoint answers right."),
 )
 
@@ -466,4 +471,4 @@ def documented() -> frozenset[str]:
 
 def state(name: str) -> State:
     """In which state a reason leaves the resource; one that is not known needs a person."""
-    return _STATES.get(name, "needs you")
+    return _STATES.get(name, "action required")

@@ -1,8 +1,8 @@
-"""Which namespace a prefix belongs to. Pure; called by whoever reads the ConfigMaps of conventions.py, and by its fake.
+"""Which namespace a prefix belongs to. Pure; called by whoever reads the ConfigMaps of tenant_settings.py, and by its fake.
 
 A prefix opens a part of the storage, or of MLflow's experiments. It belongs to one namespace, with all that is below it and all
 that leads to it, unless both namespaces name each other in ``sharedWith``. Two that claim the same are both refused: which of
-them came first cannot be told from objects that are written anew, and the wrong answer would open one tenant's data to another.
+them came first cannot be determined from objects that are written anew, and a wrong answer would open a tenant's data to another.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from pelagos.api import conventions
+from pelagos.api import tenant_settings
 
 Given = Mapping[str, str]
 """The data of a namespace's ConfigMap."""
@@ -85,7 +85,7 @@ def conflict(namespace: str, given: Mapping[str, Given], begun: Iterable[Begun] 
 
 def _shared(one: str, other: str, given: Mapping[str, Given]) -> bool:
     """Whether both namespaces name each other."""
-    named = (conventions.listed(given.get(each, {}).get("sharedWith", "")) for each in (one, other))
+    named = (tenant_settings.listed(given.get(each, {}).get("sharedWith", "")) for each in (one, other))
     return all(who in names for who, names in zip((other, one), named, strict=True))
 
 
@@ -95,5 +95,5 @@ def _words(kind: _Kind, namespace: str, given: Mapping[str, Given], what: str) -
     default = "" if kind.key in own else " (the default)"
     return (
         f"{kind.key} is {value!r}{default}, which overlaps with {what}. A prefix belongs to one namespace: give this one "
-        f"another, or let both share by name (sharedWith in the ConfigMaps {conventions.PREFIX}<namespace> of both)"
+        f"another, or let both share by name (sharedWith in the ConfigMaps {tenant_settings.PREFIX}<namespace> of both)"
     )

@@ -299,7 +299,7 @@ class TrainingRunStatus(BaseStatus):
     finished_at: Annotated[
         str | None, Field(description="When the pipeline run ended.", json_schema_extra={"format": "date-time"})
     ] = None
-    headline: Annotated[str | None, Field(description="The figure that kubectl get shows.")] = None
+    primary_metric: Annotated[str | None, Field(description="The figure that kubectl get shows.")] = None
     storage_prefix: Annotated[
         str | None,
         Field(
@@ -319,7 +319,7 @@ COLUMNS = (
     Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
     Column("Model", ".spec.model.architecture"),
     Column("Progress", ".status.progress.percent", "integer", description="Percent of the epochs done."),
-    Column("Result", ".status.headline"),
+    Column("Result", ".status.primaryMetric"),
     Column("Registered", ".status.model.version", priority=1),
     Column("Tracking", ".status.tracking.url", priority=1),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pelagos.cli import access, installed, outputs
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
-from pelagos.cli.diagnosis.findings import Finding, Patient, Section, State, examine, failure
+from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, State, examine, failure
 from pelagos.cli.outputs import Output
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
@@ -78,8 +78,8 @@ async def _examine(settings: Settings, api: KubernetesRest, only: str | None, ho
                 "server", str(error), "See whether the server runs, and whether the kubeconfig is the right one."
             )
             return [(control_plane.SECTION, [reached])]
-        patient = Patient(settings, api, own, seen)
-        return list(zip(SECTIONS, await asyncio.gather(*(examine(each, patient) for each in SECTIONS)), strict=True))
+        context = DoctorContext(settings, api, own, seen)
+        return list(zip(SECTIONS, await asyncio.gather(*(examine(each, context) for each in SECTIONS)), strict=True))
     finally:
         await api.close()
 
@@ -152,7 +152,7 @@ def _document(server: str | None, found: Diagnosis) -> dict[str, Any]:
             "subject": finding.subject,
             "state": finding.state.value,
             "message": finding.message,
-            "remedy": finding.remedy,
+            "hint": finding.hint,
         }
         for section, findings in found
         for finding in findings
@@ -181,8 +181,8 @@ def _list(console: Console, findings: list[Finding]) -> None:
         subject = finding.subject if finding.subject != before else ""
         before = finding.subject
         told = _folded(Text(finding.message, _plain(finding)), console, room)
-        remedy = _folded(Text(f"→ {finding.remedy}", "cyan"), console, room) if finding.remedy else []
-        for number, line in enumerate([*told, *remedy]):
+        hint = _folded(Text(f"→ {finding.hint}", "cyan"), console, room) if finding.hint else []
+        for number, line in enumerate([*told, *hint]):
             first = ((f"  {mark} ", style), f"{subject:<{width}}  ")
             lead = first if number == 0 else (" " * (width + 6),)
             console.print(Text.assemble(*lead, line), soft_wrap=True)

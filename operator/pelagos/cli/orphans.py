@@ -14,8 +14,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from pelagos import choosing
-from pelagos.api import conventions, kinds, meta
+from pelagos import engine_factory
+from pelagos.api import kinds, meta, tenant_settings
 from pelagos.cli import doctor, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos.embedded.failures import StartError
@@ -25,9 +25,9 @@ from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.reconcilers import orphans as finding
 from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.orphans import Living, Scope, State, Thing
 from pelagos.reconcilers.probes import Probes
-from pelagos.reconcilers.world import World
 from pelagos.settings import Settings
 from pelagos.wiring import own_namespace, rest_client
 
@@ -57,7 +57,7 @@ def orphans(
     if settings.namespace and namespace not in {"", settings.namespace}:
         raise StartError(
             f"--namespace is {namespace}, and this operator works in {settings.namespace} alone (PELAGOS_NAMESPACE): what "
-            f"belongs to {namespace} cannot be told here"
+            f"belongs to {namespace} cannot be determined here"
         )
     api = rest_client(doctor.credentials(settings, context))
     try:
@@ -81,18 +81,18 @@ class Wish:
 async def _run(settings: Settings, api: KubernetesRest, wish: Wish) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(api.close)
-        world = await _world(settings, api, stack)
+        dependencies = await _dependencies(settings, api, stack)
 
         async def living() -> Living:
             return await list_resources(api, settings.namespace or "")
 
         known = await _namespaces(api, await living(), settings)
-        await manage(world, Scope(wish.only, known), living, wish)
+        await manage(dependencies, Scope(wish.only, known), living, wish)
 
 
-async def manage(world: World, scope: Scope, living: Callable[[], Awaitable[Living]], wish: Wish) -> None:
+async def manage(dependencies: Dependencies, scope: Scope, living: Callable[[], Awaitable[Living]], wish: Wish) -> None:
     """Show what is found, and remove what shall be removed."""
-    found = await finding.find(world, scope, living)
+    found = await finding.find(dependencies, scope, living)
     _print(found, wish.output)
     chosen = finding.removable(found, retained=wish.retained)
     if not wish.delete or not chosen:
@@ -100,11 +100,11 @@ async def manage(world: World, scope: Scope, living: Callable[[], Awaitable[Livi
     if not wish.sure and not typer.confirm(f"Remove {len(chosen)} of these for good?", err=True):
         raise typer.Exit(1)
     # Anything may have happened while we waited for an answer.
-    again = finding.removable(await finding.find(world, scope, living), retained=wish.retained)
+    again = finding.removable(await finding.find(dependencies, scope, living), retained=wish.retained)
     still = {thing.key for thing in again}
     for thing in chosen:
         if thing.key in still:
-            await finding.remove(thing, world)
+            await finding.remove(thing, dependencies)
             installed.progress_console().print(f"removed {thing.what.value} {thing.owned.name}", soft_wrap=True)
 
 
@@ -140,16 +140,16 @@ async def _namespaces(api: KubernetesRest, living: Living, settings: Settings) -
     listed = answer.body.get("items") if answer.status == 200 else None
     names = (str(item["metadata"]["name"]) for item in listed or ())
     return frozenset(
-        named | {name.removeprefix(conventions.PREFIX) for name in names if name.startswith(conventions.PREFIX)}
+        named | {name.removeprefix(tenant_settings.PREFIX) for name in names if name.startswith(tenant_settings.PREFIX)}
     )
 
 
-async def _world(settings: Settings, api: KubernetesRest, stack: AsyncExitStack) -> World:
-    engines, clock = choosing.choose(settings, api, lambda _uid: None), SystemClock()
+async def _dependencies(settings: Settings, api: KubernetesRest, stack: AsyncExitStack) -> Dependencies:
+    engines, clock = engine_factory.choose(settings, api, lambda _uid: None), SystemClock()
     for close in engines.closing:
         stack.push_async_callback(close)
     engines.authority.require()
-    return World(
+    return Dependencies(
         cluster=KubernetesApi(api),
         pipelines=engines.pipelines,
         tracking=engines.tracking,

@@ -56,7 +56,7 @@ def _document(layout: Layout, found: daemon.Found) -> dict[str, Any]:
         "running": found.runs,
         "phase": str(phase if found.runs or phase is Phase.FAILED else Phase.STOPPED),
         "crashed": found.crashed,
-        "leftovers": found.leftovers,
+        "orphans": found.orphans,
         "home": str(layout.home),
         "logs": str(layout.logs),
     }
@@ -69,7 +69,7 @@ def _document(layout: Layout, found: daemon.Found) -> dict[str, Any]:
 
 
 def _plain(report: Mapping[str, Any], *, is_there: bool) -> dict[str, Any]:
-    """Without our own types; a part of which the supervisor is gone has stopped, or is a leftover."""
+    """Without our own types; a part of which the supervisor is gone has stopped, or is an orphan."""
     found = {name: str(value) if isinstance(value, Enum) else value for name, value in report.items()}
     return found if is_there else found | {"phase": str(PartPhase.STOPPED), "pid": None, "session": None}
 
@@ -84,7 +84,7 @@ def _absence(layout: Layout, found: daemon.Found) -> str:
         lines.append(f"The last start failed: {found.state.message}")
     if found.crashed:
         lines.append("Its supervisor ended without stopping: it was killed, or the machine went down.")
-    if found.leftovers:
-        lines.append(f"{found.leftovers} of its processes (pipelines, model servers) still run.")
-    lines.append("Continue with `pelagos up`" + (", or end them with `pelagos down`." if found.leftovers else "."))
+    if found.orphans:
+        lines.append(f"{found.orphans} of its processes (pipelines, model servers) still run.")
+    lines.append("Continue with `pelagos up`" + (", or end them with `pelagos down`." if found.orphans else "."))
     return "\n".join(lines)

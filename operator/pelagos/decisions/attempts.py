@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pelagos.decisions.reports import Report
-from pelagos.decisions.verdicts import Stance, Verdict, obstacle
+from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ LONGEST_MESSAGE = 1000
 """Characters of a run's message that are kept in status."""
 FIRST_POLL = 0.3
 POLL = 2.0
-"""Seconds between two looks at a run that is under way."""
+"""Seconds between two looks at a run that is in progress."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Outcome:
     @property
     def succeeded(self) -> bool:
         """Whether the run has a result."""
-        return self.verdict.stance is Stance.DONE
+        return self.verdict.state is ConditionState.DONE
 
 
 def judge(
@@ -60,9 +60,9 @@ def judge(
         answers = not looks_at_the_world or report.retry_key in (None, retry_key)
         if report.result is not None and answers:
             message = "the pipeline run succeeded; the pipeline engine has no record of it any more"
-            return Outcome(Verdict(aspect, Stance.DONE, "Succeeded", message), recheck_after=None)
+            return Outcome(Verdict(aspect, ConditionState.DONE, "Succeeded", message), recheck_after=None)
         return Outcome(
-            Verdict(aspect, Stance.PROGRESSING, "Submitting", "the pipeline run is being submitted"),
+            Verdict(aspect, ConditionState.PROGRESSING, "Submitting", "the pipeline run is being submitted"),
             attempt=1,
             recheck_after=FIRST_POLL,
         )
@@ -70,14 +70,18 @@ def judge(
         waiting = f"the pipeline run waits: {run.message}" if run.message else "the pipeline run waits for capacity"
         # What the cluster cannot place as it is may be possible now that somebody asks for something else.
         withdraw = bool(run.message) and run.retry_key != retry_key
-        return Outcome(Verdict(aspect, Stance.PROGRESSING, "Queued", waiting), withdraw=withdraw)
+        return Outcome(Verdict(aspect, ConditionState.PROGRESSING, "Queued", waiting), withdraw=withdraw)
     if run.state is RunState.RUNNING:
-        message = f"the pipeline run is under way: {run.message}" if run.message else "the pipeline run is under way"
-        running = Verdict(aspect, Stance.PROGRESSING, "Running", message)
+        message = (
+            f"the pipeline run is in progress: {run.message}" if run.message else "the pipeline run is in progress"
+        )
+        running = Verdict(aspect, ConditionState.PROGRESSING, "Running", message)
         return Outcome(running, recheck_after=_poll(run, now))
     outdated = looks_at_the_world and run.retry_key != retry_key
     if run.state is RunState.SUCCEEDED and report.result is not None and not outdated:
-        return Outcome(Verdict(aspect, Stance.DONE, "Succeeded", "the pipeline run succeeded"), recheck_after=None)
+        return Outcome(
+            Verdict(aspect, ConditionState.DONE, "Succeeded", "the pipeline run succeeded"), recheck_after=None
+        )
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
 
 
@@ -129,7 +133,10 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
     next_attempt = run.attempt + 1
     if run.retry_key != retry_key or run.state is RunState.CANCELED:
         verdict = Verdict(
-            aspect, Stance.PROGRESSING, "Retrying", f"the pipeline run is started again (attempt {next_attempt})"
+            aspect,
+            ConditionState.PROGRESSING,
+            "Retrying",
+            f"the pipeline run is started again (attempt {next_attempt})",
         )
         return Outcome(verdict, attempt=next_attempt)
     if run.state is RunState.FAILED and report.failure is not None:
@@ -142,7 +149,7 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
     wait = _backoff(run, now)
     verdict = Verdict(
         aspect,
-        Stance.FAILING,
+        ConditionState.FAILING,
         "PipelineInterrupted" if run.state is RunState.INTERRUPTED else "PipelineFailed",
         f"{run.message or 'the pipeline run ended without a result'}{_aside(report)}; attempt {next_attempt} follows",
     )
@@ -173,7 +180,7 @@ def _doubtful(aspect: str, report: Report) -> Verdict:
         f"the pipeline run succeeded, and {report.doubt}. It is not used. Somebody else may write to the storage of this "
         "namespace: find out who, then set the annotation pelagos.dev/retry to a new value; the run is made again"
     )
-    return Verdict(aspect, Stance.REFUSED, "ResultNotAuthentic", message)
+    return Verdict(aspect, ConditionState.REFUSED, "ResultNotAuthentic", message)
 
 
 def _aside(report: Report) -> str:
@@ -185,4 +192,4 @@ def _given_up(aspect: str, run: PipelineRun, report: Report) -> Verdict:
         f"the pipeline run failed {run.attempts_with_key} times, last: {run.message or 'no message'}{_aside(report)}. "
         f"Its log is at {run.url}. Correct the cause, then set the annotation pelagos.dev/retry to a new value"
     )
-    return Verdict(aspect, Stance.REFUSED, "PipelineFailed", message)
+    return Verdict(aspect, ConditionState.REFUSED, "PipelineFailed", message)

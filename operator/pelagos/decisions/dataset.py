@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from pelagos.api.dataset import DatasetSpec
-from pelagos.decisions import attempts, bounds, digests, durations, judging, limits, rules
+from pelagos.decisions import attempts, bounds, digests, durations, gates, limits, rules
 from pelagos.decisions.effects import CancelRun, Effect, KeepRecord, SubmitRun
 from pelagos.decisions.placing import place
 from pelagos.decisions.reports import Recording, Report
-from pelagos.decisions.verdicts import Decision, Stance, Verdict, obstacle
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.volumes import Fingerprint
@@ -86,11 +86,11 @@ def decide(seen: Observed) -> Decision:
     stale: tuple[Effect, ...] = tuple(CancelRun(old.name) for old in seen.superseded)
     broken = rules.violation(seen.spec)
     if broken:
-        return _refuse(Verdict(SOURCE_RESOLVED, Stance.REFUSED, "InvalidSpec", broken), stale)
+        return _refuse(Verdict(SOURCE_RESOLVED, ConditionState.REFUSED, "InvalidSpec", broken), stale)
     if seen.spec.suspend:
         return _suspend(seen, stale)
     if seen.source_error is not None:
-        return _refuse(Verdict(SOURCE_RESOLVED, Stance.REFUSED, "SourceRejected", seen.source_error), stale)
+        return _refuse(Verdict(SOURCE_RESOLVED, ConditionState.REFUSED, "SourceRejected", seen.source_error), stale)
     if seen.fingerprint is None:
         return _refuse(_source_missing(seen), stale)
     if seen.fingerprint.files == 0:
@@ -103,14 +103,14 @@ def decide(seen: Observed) -> Decision:
 def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]) -> Decision:
     digest = inputs_digest(seen.spec, fingerprint)
     resolved = Verdict(
-        SOURCE_RESOLVED, Stance.DONE, "Found", f"{fingerprint.files} files at {seen.spec.source.volume.path}"
+        SOURCE_RESOLVED, ConditionState.DONE, "Found", f"{fingerprint.files} files at {seen.spec.source.volume.path}"
     )
     outcome = attempts.judge(
         PREPARED, seen.run, seen.report, retry_key=seen.retry, now=seen.now, looks_at_the_world=True
     )
     excess = limits.exceeded(0, seen.spec.resources.queue, seen.tenant)
     if excess is not None and outcome.attempt is not None:  # What runs or waits was allowed when submitted, and stays.
-        return _refuse(Verdict(PREPARED, Stance.REFUSED, excess.reason, excess.message), stale)
+        return _refuse(Verdict(PREPARED, ConditionState.REFUSED, excess.reason, excess.message), stale)
     effects: tuple[Effect, ...] = stale
     if outcome.attempt is not None:
         effects = (*stale, SubmitRun(_request(seen, digest, outcome.attempt)))
@@ -135,7 +135,7 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
     status |= {"files": result.get("files") or None, "classCount": len(result["classes"])}
     status |= {"task": seen.spec.task, "versions": _history(seen, result)}
     prepared = replace(outcome.verdict, reason="VersionReady", message=_describe(result))
-    ready = Verdict("Ready", Stance.DONE, "VersionReady", _describe(result))
+    ready = Verdict("Ready", ConditionState.DONE, "VersionReady", _describe(result))
     effects += _record(seen, result, status)
     again = max(durations.seconds(seen.spec.refresh), SHORTEST_REFRESH)
     return Decision((resolved, prepared), effects, status, again, ready)
@@ -182,7 +182,7 @@ def _history(seen: Observed, result: Mapping[str, Any]) -> list[Mapping[str, Any
     reason = "first version" if not seen.history else "the source or the recipe changed"
     entry = {
         "version": result["version"],
-        "createdAt": judging.timestamp(seen.time_of_day or seen.now),
+        "createdAt": gates.timestamp(seen.time_of_day or seen.now),
         "images": result["images"],
         "uri": result["uri"],
         "task": seen.spec.task,
@@ -214,5 +214,6 @@ def _suspend(seen: Observed, stale: tuple[Effect, ...]) -> Decision:
     if seen.run is not None and seen.run.state not in FINISHED:
         effects = (*stale, CancelRun(seen.run.name))
     return Decision(
-        (Verdict(PREPARED, Stance.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on"),), effects
+        (Verdict(PREPARED, ConditionState.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on"),),
+        effects,
     )

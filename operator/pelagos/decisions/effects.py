@@ -27,7 +27,7 @@ class CancelRun:
 class CreateTrackedRun:
     """Make the tracked run exist."""
 
-    want: tracking.TrackedRunWant
+    want: tracking.DesiredTrackedRun
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SetOutcome:
 class RegisterModel:
     """Make the model version exist."""
 
-    want: registry.ModelVersionWant
+    want: registry.DesiredModelVersion
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class KeepRecord:
 class ApplyService:
     """Make the endpoint exist as wanted."""
 
-    want: serving.ServiceWant
+    want: serving.DesiredService
 
 
 @dataclass(frozen=True)

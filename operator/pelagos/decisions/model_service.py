@@ -12,8 +12,8 @@ from pelagos.api.model_service import ModelServiceSpec
 from pelagos.decisions import digests, durations, limits, rules
 from pelagos.decisions.effects import ApplyService, Effect, RemoveService, RestartService
 from pelagos.decisions.placing import place
-from pelagos.decisions.verdicts import Decision, Stance, Verdict, obstacle
-from pelagos.ports.serving import ProbeResult, Scaling, ServiceSeen, ServiceState, ServiceWant, scaled
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle
+from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, Scaling, ServiceState, spec_digest
 from pelagos.ports.tenants import Tenant
 
 MODEL_RESOLVED = "ModelResolved"
@@ -52,7 +52,7 @@ class Observed:
     """All that is known about a ModelService, read once.
 
     ``model`` is what spec names now; ``last_model`` what was served last, for when the reference has gone, and
-    ``last_reference`` what spec named then; ``last_proven`` is the ServiceWant.pods of which an answer was right. ``probe`` is
+    ``last_reference`` what spec named then; ``last_proven`` is the DesiredService.pods of which an answer was right. ``probe`` is
     the latest synthetic inference of the server as it runs now; None when none was made yet. ``wrong_probes`` counts wrong ones
     in a row.
     """
@@ -65,7 +65,7 @@ class Observed:
     model: ResolvedModel | Unresolved
     last_model: ResolvedModel | None
     last_reference: str | None
-    service: ServiceSeen | None
+    service: ObservedService | None
     probe: ProbeResult | None
     wrong_probes: int
     now: datetime
@@ -96,23 +96,23 @@ def decide(seen: Observed) -> Decision:
     """Name what must hold next; touch nothing."""
     broken = rules.violation(seen.spec)
     if broken:
-        return Decision((Verdict(MODEL_RESOLVED, Stance.REFUSED, "InvalidSpec", broken),))
+        return Decision((Verdict(MODEL_RESOLVED, ConditionState.REFUSED, "InvalidSpec", broken),))
     excess = _excess(seen)
     if excess and seen.service is None:
-        refused = Verdict(MODEL_RESOLVED, Stance.REFUSED, excess.reason, excess.message)
+        refused = Verdict(MODEL_RESOLVED, ConditionState.REFUSED, excess.reason, excess.message)
         return Decision((refused,), recheck_after=MODEL_POLL)
     if seen.spec.suspend:
         effects: tuple[Effect, ...] = (RemoveService(seen.uid),) if seen.service else ()
         return _suspended(effects)
     if isinstance(seen.model, ResolvedModel):
-        return _serve(seen, seen.model, Verdict(MODEL_RESOLVED, Stance.DONE, "Resolved", seen.model.source))
+        return _serve(seen, seen.model, Verdict(MODEL_RESOLVED, ConditionState.DONE, "Resolved", seen.model.source))
     verdict = obstacle(MODEL_RESOLVED, seen.model.reason, seen.model.message)
     if seen.last_model is None or seen.service is None:
         return Decision((verdict,), recheck_after=MODEL_POLL)
     # What is served stays served while its reference is away: users of the endpoint come first.
     kept = replace(verdict, message=f"{verdict.message}; the last model stays served")
     if seen.last_reference == reference(seen.spec):
-        kept = replace(kept, stance=Stance.NOTED)
+        kept = replace(kept, state=ConditionState.NOTED)
     return _serve(seen, seen.last_model, kept)
 
 
@@ -121,7 +121,7 @@ def _excess(seen: Observed) -> limits.Excess | None:
 
 
 def _suspended(effects: tuple[Effect, ...]) -> Decision:
-    paused = Verdict(MODEL_LOADED, Stance.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
+    paused = Verdict(MODEL_LOADED, ConditionState.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
     return Decision((paused,), effects, {"url": None, "endpoints": None, "servedGeneration": None})
 
 
@@ -129,7 +129,7 @@ def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
     want = wanted(seen, model)
     named = seen.last_reference if isinstance(seen.model, Unresolved) else reference(seen.spec)
     digests: dict[str, str | None] = {"onnxSha256": model.onnx_sha256, "manifestSha256": model.manifest_sha256}
-    proven = want.pods if seen.last_proven == want.pods else None
+    proven = want.pod_template_digest if seen.last_proven == want.pod_template_digest else None
     served = {"name": want.model_name, "uri": model.uri, **digests, "source": model.source}
     served |= {"reference": named, "proven": proven}
     status: dict[str, Any] = {"url": None, "endpoints": None}
@@ -142,7 +142,7 @@ def _serve(seen: Observed, model: ResolvedModel, resolved: Verdict) -> Decision:
         excess = _excess(seen)
         if excess:  # What serves was allowed when it was applied, and stays.
             message = f"{excess.message}. What serves stays as it is"
-            refused = Verdict(MODEL_LOADED, Stance.REFUSED, excess.reason, message)
+            refused = Verdict(MODEL_LOADED, ConditionState.REFUSED, excess.reason, message)
             return Decision((resolved, refused), recheck_after=MODEL_POLL)
         return _apply(seen, want, resolved, status, served)
     status |= {"restarts": service.restarts, "replicas": service.replicas}
@@ -160,42 +160,48 @@ def _answering(seen: Observed, served: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _apply(
-    seen: Observed, want: ServiceWant, resolved: Verdict, status: dict[str, Any], served: Mapping[str, Any]
+    seen: Observed, want: DesiredService, resolved: Verdict, status: dict[str, Any], served: Mapping[str, Any]
 ) -> Decision:
     """Bring about what differs. Servers that are as wanted, and answer right, stay Ready while what is around them changes."""
     service, effects = seen.service, (ApplyService(want),)
-    is_same = service is not None and service.pods_digest == want.pods and service.state is ServiceState.LOADED
+    is_same = (
+        service is not None and service.pods_digest == want.pod_template_digest and service.state is ServiceState.LOADED
+    )
     if is_same and seen.probe is not None and seen.probe.correct:
         proven = _prove(seen, want, resolved, status | _answering(seen, served))
         return replace(proven, effects=effects, recheck_after=1)
     message = f"starting the server for {served['source']}"
     if service is not None and service.state is ServiceState.LOADED and seen.served_generation is not None:
         message += f"; until it is right, generation {seen.served_generation} of spec goes on being served"
-    loading = Verdict(MODEL_LOADED, Stance.PROGRESSING, "Starting", message)
+    loading = Verdict(MODEL_LOADED, ConditionState.PROGRESSING, "Starting", message)
     return Decision((resolved, loading), effects, status, 1)
 
 
-def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tuple[Verdict, tuple[Effect, ...], float]:
+def _not_loaded(
+    seen: Observed, service: ObservedService, want: DesiredService
+) -> tuple[Verdict, tuple[Effect, ...], float]:
     if service.state is ServiceState.LOAD_FAILED:
         message = f"the server refuses the model: {service.message}. Correct spec.model, then it is loaded anew"
-        return Verdict(MODEL_LOADED, Stance.REFUSED, "ModelLoadFailed", message), (), MODEL_POLL
+        return Verdict(MODEL_LOADED, ConditionState.REFUSED, "ModelLoadFailed", message), (), MODEL_POLL
     if service.state is ServiceState.WAITING:
         # Only the cluster, or a person, can make room; starting it anew would change nothing.
         return obstacle(MODEL_LOADED, "WaitingForCluster", service.message or "no node has taken it yet"), (), WATCH
     if service.state is ServiceState.ENDED:
         message = f"{service.message or 'it was ended in order'}; the server is started again"
-        return Verdict(MODEL_LOADED, Stance.PROGRESSING, "Starting", message), (ApplyService(want),), 1
+        return Verdict(MODEL_LOADED, ConditionState.PROGRESSING, "Starting", message), (ApplyService(want),), 1
     if service.state is ServiceState.STARTING:
         if seen.now - service.changed_at > LOAD_TIMEOUT:
             verdict = Verdict(
                 MODEL_LOADED,
-                Stance.FAILING,
+                ConditionState.FAILING,
                 "LoadTimeout",
                 "the model did not load in time; the server is started anew",
             )
             return verdict, (RestartService(seen.uid),), 1
         return (
-            Verdict(MODEL_LOADED, Stance.PROGRESSING, "Loading", service.message or "the model is being loaded"),
+            Verdict(
+                MODEL_LOADED, ConditionState.PROGRESSING, "Loading", service.message or "the model is being loaded"
+            ),
             (),
             1,
         )
@@ -204,7 +210,7 @@ def _not_loaded(seen: Observed, service: ServiceSeen, want: ServiceWant) -> tupl
     message = (
         f"the server died ({service.message or 'no message'}; {service.restarts} restarts before); it is started again"
     )
-    verdict = Verdict(MODEL_LOADED, Stance.FAILING, "ServerDied", message)
+    verdict = Verdict(MODEL_LOADED, ConditionState.FAILING, "ServerCrashed", message)
     if left > timedelta():
         return verdict, (), max(left.total_seconds(), 0.2)
     return verdict, (ApplyService(want),), 1
@@ -216,30 +222,34 @@ def _idle(resolved: Verdict, status: dict[str, Any]) -> Decision:
         message = (
             "no replica runs, and no answer of this version is known to be right; the next request starts and proves it"
         )
-        unproven = obstacle(PROBED, "NotProven", message)
+        unproven = obstacle(PROBED, "NotVerified", message)
         return Decision((resolved, unproven), (), status, WATCH)
-    loaded = Verdict(MODEL_LOADED, Stance.NOTED, "ScaledToZero", "no replica runs; the next request starts one")
-    ready = Verdict("Ready", Stance.DONE, "ScaledToZero", "idle; the next request starts a replica")
+    loaded = Verdict(MODEL_LOADED, ConditionState.NOTED, "ScaledToZero", "no replica runs; the next request starts one")
+    ready = Verdict("Ready", ConditionState.DONE, "ScaledToZero", "idle; the next request starts a replica")
     return Decision((resolved, loaded), (), status, WATCH, ready)
 
 
-def _prove(seen: Observed, want: ServiceWant, resolved: Verdict, status: dict[str, Any]) -> Decision:
-    loaded = Verdict(MODEL_LOADED, Stance.DONE, "Loaded", "the server has loaded the model")
+def _prove(seen: Observed, want: DesiredService, resolved: Verdict, status: dict[str, Any]) -> Decision:
+    loaded = Verdict(MODEL_LOADED, ConditionState.DONE, "Loaded", "the server has loaded the model")
     probe = seen.probe
     if probe is None:
-        probing = Verdict(PROBED, Stance.PROGRESSING, "Probing", "the first synthetic inference is under way")
+        probing = Verdict(PROBED, ConditionState.PROGRESSING, "Probing", "the first synthetic inference is in progress")
         return Decision((resolved, loaded, probing), (), status, 1)
     if not probe.correct:
         effects = (RestartService(seen.uid),) if seen.wrong_probes >= PROBE_FAILURES else ()
-        failing = Verdict(PROBED, Stance.FAILING, "ProbeFailed", f"the synthetic inference failed: {probe.message}")
+        failing = Verdict(
+            PROBED, ConditionState.FAILING, "ProbeFailed", f"the synthetic inference failed: {probe.message}"
+        )
         return Decision((resolved, loaded, failing), effects, status, 2)
-    status["model"]["proven"] = want.pods
-    probed = Verdict(PROBED, Stance.DONE, "AnsweredRight", "a real inference gave the answer of the training framework")
-    ready = Verdict("Ready", Stance.DONE, "Serving", f"serving {status['model']['source']}")
+    status["model"]["proven"] = want.pod_template_digest
+    probed = Verdict(
+        PROBED, ConditionState.DONE, "ProbeSucceeded", "a real inference gave the answer of the training framework"
+    )
+    ready = Verdict("Ready", ConditionState.DONE, "Serving", f"serving {status['model']['source']}")
     return Decision((resolved, loaded, probed), (), status, WATCH, ready)
 
 
-def wanted(seen: Observed, model: ResolvedModel) -> ServiceWant:
+def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
     """The endpoint that ``model`` and the settings in spec make."""
     spec = seen.spec
     fields: dict[str, Any] = {
@@ -269,10 +279,10 @@ def wanted(seen: Observed, model: ResolvedModel) -> ServiceWant:
     if spec.max_detections != MAX_DETECTIONS:
         unusual["maxDetections"] = spec.max_detections
     pods = digests.digest(fields | {"retry": seen.retry} | unusual)
-    return ServiceWant(
+    return DesiredService(
         **fields,
         max_detections=spec.max_detections,
-        digest=scaled(pods, scaling),
+        digest=spec_digest(pods, scaling),
         pods_digest=pods,
         scaling=scaling,
         placement=placement,
@@ -281,7 +291,7 @@ def wanted(seen: Observed, model: ResolvedModel) -> ServiceWant:
 
 
 def _of_servers(tenant: Tenant) -> Tenant:
-    """What of a tenant's conventions a model server has; a change of the others restarts none."""
+    """What of a tenant settings a model server has; a change of the others restarts none."""
     return Tenant(
         service_account=tenant.service_account,
         objects_secret=tenant.objects_secret,

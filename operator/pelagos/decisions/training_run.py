@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pelagos.api.training_run import CLASSIFIERS, DETECTORS, FROZEN, Evaluation, Register, TrainingRunSpec
-from pelagos.decisions import attempts, digests, durations, judging, limits, rules
+from pelagos.decisions import attempts, digests, durations, gates, limits, rules
 from pelagos.decisions.effects import (
     CancelRun,
     CreateTrackedRun,
@@ -22,7 +22,7 @@ from pelagos.decisions.effects import (
 )
 from pelagos.decisions.placing import place
 from pelagos.decisions.reports import Recording, Report
-from pelagos.decisions.verdicts import Decision, Stance, Verdict, obstacle
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle
 from pelagos.ports import registry, tracking
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
 from pelagos.ports.tenants import Tenant
@@ -36,7 +36,7 @@ SUCCEEDED = "Succeeded"
 CONDITIONS = (DATASET_READY, TRACKED, EVALUATED, GATES_PASSED, REGISTERED, SUCCEEDED)
 
 DATASET_POLL = 15.0
-STUCK = (Stance.REFUSED, Stance.WAITING)
+STUCK = (ConditionState.REFUSED, ConditionState.WAITING)
 """What others must bring or correct is looked at every few seconds."""
 OUTAGE_POLL = 5.0
 """Seconds between two looks at a tracking server or registry that does not answer."""
@@ -84,7 +84,7 @@ class Frozen:
 
 
 @dataclass(frozen=True)
-class DatasetSeen:
+class ObservedDataset:
     """The referenced Dataset now. ``candidate`` is the version that spec asks for, when it is there to be used."""
 
     exists: bool
@@ -101,7 +101,7 @@ class Observed:
     """All that is known about a TrainingRun, read once.
 
     ``frozen`` comes from status or, when status was lost, from the sealed run's tags; None before the first freeze. ``tracked``
-    is the run under our seal; None when there is none, or when ``tracking_outage`` says that it cannot be told. ``run`` and
+    is the run under our seal; None when there is none, or when ``tracking_outage`` says that it cannot be determined. ``run`` and
     ``report`` belong to the frozen inputs. ``tenant`` has the storage prefix that the run began with.
     """
 
@@ -110,7 +110,7 @@ class Observed:
     name: str
     uid: str
     retry_key: str
-    dataset: DatasetSeen
+    dataset: ObservedDataset
     frozen: Frozen | None
     tracked: tracking.TrackedRun | None
     tracking_outage: str | None
@@ -196,17 +196,17 @@ def _decide(seen: Observed) -> Decision:
     if broken is None and seen.frozen is not None:
         broken = rules.changed_frozen(_completed(seen.frozen.inputs), _frozen_fields(seen.spec))
         if broken:
-            return _refuse(seen, Verdict(DATASET_READY, Stance.REFUSED, "SpecImmutable", broken))
+            return _refuse(seen, Verdict(DATASET_READY, ConditionState.REFUSED, "SpecImmutable", broken))
     if broken:
-        return Decision((Verdict(DATASET_READY, Stance.REFUSED, "InvalidSpec", broken),))
+        return Decision((Verdict(DATASET_READY, ConditionState.REFUSED, "InvalidSpec", broken),))
     excess = _excess(seen)
     if (
         excess and seen.run is None
     ):  # Before anything else is made for it; further attempts are judged in _within_limits.
-        refused = Verdict(DATASET_READY, Stance.REFUSED, excess.reason, excess.message)
+        refused = Verdict(DATASET_READY, ConditionState.REFUSED, excess.reason, excess.message)
         return Decision((refused,), recheck_after=DATASET_POLL)
     if seen.outside:
-        return _refuse(seen, Verdict(DATASET_READY, Stance.REFUSED, "DatasetOutsideNamespace", seen.outside))
+        return _refuse(seen, Verdict(DATASET_READY, ConditionState.REFUSED, "DatasetOutsideNamespace", seen.outside))
     if seen.spec.suspend and seen.report.result is None:
         return _suspend(seen)
     futile = _futile(seen) if seen.run is None and seen.report.result is None else None
@@ -219,7 +219,7 @@ def _decide(seen: Observed) -> Decision:
             return Decision((verdict,), recheck_after=DATASET_POLL)
         frozen = Frozen(inputs(seen.spec), seen.dataset.candidate)
     resolved = Verdict(
-        DATASET_READY, Stance.DONE, "VersionFrozen", f"{frozen.dataset.name} at {frozen.dataset.version[:19]}"
+        DATASET_READY, ConditionState.DONE, "VersionFrozen", f"{frozen.dataset.name} at {frozen.dataset.version[:19]}"
     )
     return _track(seen, frozen, resolved)
 
@@ -231,7 +231,7 @@ def _is_orphan(seen: Observed) -> bool:
         return False
     if seen.tracked is not None and seen.tracked.id == seen.recorded_run:
         return False
-    return not judging.gates(seen.spec.gates, result["metrics"])[1].stops
+    return not gates.evaluate(seen.spec.gates, result["metrics"])[1].stops
 
 
 def _resolve(seen: Observed) -> Verdict:
@@ -259,33 +259,36 @@ def _fits(seen: Observed, candidate: DatasetVersion) -> Verdict:
             f"spec.model.architecture: {architecture} does not fit Dataset {candidate.name}, whose task is {candidate.task}; "
             f"allowed: {', '.join(sorted(fitting))}. Create a new TrainingRun with one of them"
         )
-        return Verdict(DATASET_READY, Stance.REFUSED, "TaskMismatch", message)
+        return Verdict(DATASET_READY, ConditionState.REFUSED, "TaskMismatch", message)
     if seen.dataset.empty_splits:
         message = (
             f"spec.datasetRef: {candidate.version[:19]} of Dataset {candidate.name} has no images in the split "
             f"{' and '.join(seen.dataset.empty_splits)}; training needs train, validation and test. Give each a share in "
             "spec.split.ratios of the Dataset, or add images; its next version is looked at by itself"
         )
-        return Verdict(DATASET_READY, Stance.REFUSED, "SplitImpossible", message)
-    return Verdict(DATASET_READY, Stance.DONE, "VersionFrozen", "")
+        return Verdict(DATASET_READY, ConditionState.REFUSED, "SplitImpossible", message)
+    return Verdict(DATASET_READY, ConditionState.DONE, "VersionFrozen", "")
 
 
 def _track(seen: Observed, frozen: Frozen, resolved: Verdict) -> Decision:
     status = _frozen_status(seen, frozen)
     if seen.tracked is None and seen.run is None and seen.report.result is None:
         if seen.tracking_outage is not None:
-            unknown = Verdict(TRACKED, Stance.UNKNOWN, "TrackingUnavailable", seen.tracking_outage)
+            unknown = Verdict(TRACKED, ConditionState.UNKNOWN, "TrackingUnavailable", seen.tracking_outage)
             # An earlier pass may have frozen other inputs in a tracked run that cannot be seen now.
             return Decision((resolved, unknown), (), status if seen.frozen else {}, OUTAGE_POLL)
-        verdict = Verdict(TRACKED, Stance.PROGRESSING, "Creating", "the tracked run is being created")
+        verdict = Verdict(TRACKED, ConditionState.PROGRESSING, "Creating", "the tracked run is being created")
         return Decision((resolved, verdict), (CreateTrackedRun(_tracked_want(seen, frozen)),), status, 0)
     if seen.tracked is None:
         reason = "TrackingUnavailable" if seen.tracking_outage else "TrackedRunMissing"
         tracked = Verdict(
-            TRACKED, Stance.NOTED, reason, seen.tracking_outage or "there is no tracked run under our seal any more"
+            TRACKED,
+            ConditionState.NOTED,
+            reason,
+            seen.tracking_outage or "there is no tracked run under our seal any more",
         )
     else:
-        tracked = Verdict(TRACKED, Stance.DONE, "RunCreated", f"MLflow run {seen.tracked.id}")
+        tracked = Verdict(TRACKED, ConditionState.DONE, "RunCreated", f"MLflow run {seen.tracked.id}")
         status["tracking"] = {
             "experiment": seen.tracked.experiment,
             "run": seen.tracked.id,
@@ -299,12 +302,14 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
     outcome = attempts.judge(EVALUATED, seen.run, seen.report, retry_key=seen.retry_key, now=seen.now)
     effects: list[Effect] = []
     if seen.run is not None:
-        status |= judging.run_status(seen.run)
+        status |= gates.run_status(seen.run)
     outcome = _within_limits(seen, outcome)
     late = _deadline_exceeded(seen)
     if late:
         effects += [CancelRun(seen.run.name)] if seen.run and seen.run.state not in FINISHED else []
-        outcome = attempts.Outcome(Verdict(EVALUATED, Stance.REFUSED, "DeadlineExceeded", late), recheck_after=None)
+        outcome = attempts.Outcome(
+            Verdict(EVALUATED, ConditionState.REFUSED, "DeadlineExceeded", late), recheck_after=None
+        )
     if outcome.attempt is not None:
         if seen.tracked is None:  # Without the id of the tracked run nothing can be launched.
             if seen.tracking_outage is not None:
@@ -314,16 +319,16 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
     if outcome.withdraw and seen.run is not None:
         effects.append(CancelRun(seen.run.name))
     effects += _tracked_outcome(seen, outcome)
-    if seen.report.failure is not None and judging.metrics(seen.report.failure):  # It failed after the evaluation.
-        status |= judging.figures(seen.report.failure)
-    progress = judging.progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.time_of_day or seen.now)
+    if seen.report.failure is not None and gates.metrics(seen.report.failure):  # It failed after the evaluation.
+        status |= gates.figures(seen.report.failure)
+    progress = gates.progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.time_of_day or seen.now)
     if progress:
         status["progress"] = progress
     if outcome.succeeded and seen.report.result is not None:
         return _gates(seen, seen.report.result, (*before, outcome.verdict), effects, status)
     verdict = _with_progress(outcome.verdict, progress)
     verdicts = (*before, verdict, *_succeeded(verdict))
-    pause = outcome.recheck_after if verdict.stance not in STUCK else judging.REFUSED_POLL
+    pause = outcome.recheck_after if verdict.state not in STUCK else gates.REFUSED_POLL
     return Decision(verdicts, tuple(effects), status, pause)
 
 
@@ -334,10 +339,10 @@ def _within_limits(seen: Observed, outcome: attempts.Outcome) -> attempts.Outcom
         return attempts.Outcome(replace(futile, type=EVALUATED), recheck_after=DATASET_POLL)
     if excess is None or not (outcome.withdraw or outcome.attempt is not None):
         return outcome
-    message, stance = excess.message, Stance.REFUSED
+    message, state = excess.message, ConditionState.REFUSED
     if outcome.withdraw:
-        message, stance = f"{message}. The run that waits stays as it is", Stance.FAILING
-    return attempts.Outcome(Verdict(EVALUATED, stance, excess.reason, message), recheck_after=DATASET_POLL)
+        message, state = f"{message}. The run that waits stays as it is", ConditionState.FAILING
+    return attempts.Outcome(Verdict(EVALUATED, state, excess.reason, message), recheck_after=DATASET_POLL)
 
 
 def _futile(seen: Observed) -> Verdict | None:
@@ -354,7 +359,7 @@ def _owned_elsewhere(seen: Observed) -> Verdict | None:
     ours, register = {seen.namespace, *_sharing(seen.tenant)}, seen.spec.register_
     if register is None or seen.version is not None or not seen.model_owners or seen.model_owners & ours:
         return None
-    return obstacle(REGISTERED, "ModelOwnedElsewhere", OWNED_ELSEWHERE % register.model)
+    return obstacle(REGISTERED, "ModelOwnedByOtherNamespace", OWNED_ELSEWHERE % register.model)
 
 
 def _excess(seen: Observed) -> limits.Excess | None:
@@ -369,20 +374,20 @@ def _gates(
     status: dict[str, Any],
 ) -> Decision:
     model = result["model"]
-    status |= judging.figures(result)
+    status |= gates.figures(result)
     # Trainings before packages were data alone named no manifest: their packages cannot be served.
     status["model"] = {name: model[name] for name in ("uri", "onnxSha256", "manifestSha256") if name in model}
     effects += _record(seen, result, status)
-    evaluated = replace(before[-1], reason="Evaluated", message=f"on the test split: {status['headline']}")
-    status["gates"], gates = judging.gates(seen.spec.gates, result["metrics"])
-    verdicts = (*before[:-1], evaluated, gates)
-    if gates.stops:
-        return Decision((*verdicts, *_succeeded(gates)), tuple(effects), status, judging.REFUSED_POLL)
+    evaluated = replace(before[-1], reason="Evaluated", message=f"on the test split: {status['primaryMetric']}")
+    status["gates"], passed = gates.evaluate(seen.spec.gates, result["metrics"])
+    verdicts = (*before[:-1], evaluated, passed)
+    if passed.stops:
+        return Decision((*verdicts, *_succeeded(passed)), tuple(effects), status, gates.REFUSED_POLL)
     return _register(seen, model, verdicts, effects, status)
 
 
 def _record(seen: Observed, result: Mapping[str, Any], status: dict[str, Any]) -> list[Effect]:
-    """Keep the result on record, unless it is, or it cannot be told now which tracked run it belongs to."""
+    """Keep the result on record, unless it is, or it cannot be determined now which tracked run it belongs to."""
     if seen.record.is_kept:
         status["record"] = seen.record.uri
         return []
@@ -390,27 +395,27 @@ def _record(seen: Observed, result: Mapping[str, Any], status: dict[str, Any]) -
         return []
     status["record"] = seen.record.uri
     run = seen.tracked.id if seen.tracked is not None else seen.recorded_run
-    made = {"createdAt": judging.timestamp(seen.time_of_day or seen.now), "result": dict(result), "trackedRun": run}
+    made = {"createdAt": gates.timestamp(seen.time_of_day or seen.now), "result": dict(result), "trackedRun": run}
     return [KeepRecord(seen.record.path, {**seen.record.of, **made})]
 
 
 def _register(
     seen: Observed, model: Mapping[str, Any], before: tuple[Verdict, ...], effects: list[Effect], status: dict[str, Any]
 ) -> Decision:
-    done = Verdict(SUCCEEDED, Stance.DONE, "Completed", status["headline"])
-    ready = Verdict("Ready", Stance.DONE, "Completed", status["headline"])
+    done = Verdict(SUCCEEDED, ConditionState.DONE, "Completed", status["primaryMetric"])
+    ready = Verdict("Ready", ConditionState.DONE, "Completed", status["primaryMetric"])
     again = OUTAGE_POLL if seen.tracking_outage else None  # The tracked run has yet to be told how it ended.
     if seen.spec.register_ is None:
-        unasked = Verdict(REGISTERED, Stance.NOTED, "NotRequested", "spec.register is not set")
+        unasked = Verdict(REGISTERED, ConditionState.NOTED, "NotRequested", "spec.register is not set")
         return Decision((*before, unasked, done), tuple(effects), status, again, ready)
     if seen.version is not None:
         status["model"] |= {"name": seen.version.model, "version": seen.version.version}
         message = f"{seen.version.model} version {seen.version.version}"
-        registered = Verdict(REGISTERED, Stance.DONE, "Registered", message)
+        registered = Verdict(REGISTERED, ConditionState.DONE, "Registered", message)
         return Decision((*before, registered, done), tuple(effects), status, again, ready)
     outage = seen.registry_outage or seen.tracking_outage
     if outage is not None:
-        unknown = Verdict(REGISTERED, Stance.UNKNOWN, "RegistryUnavailable", outage)
+        unknown = Verdict(REGISTERED, ConditionState.UNKNOWN, "RegistryUnavailable", outage)
         published = seen.published
         if _is_same(published, model):
             # Its name and version cannot be seen now, and have not changed.
@@ -420,17 +425,17 @@ def _register(
                 message = (
                     f"{published['name']} version {published['version']}, as last seen: MLflow cannot be asked now"
                 )
-                known = Verdict(REGISTERED, Stance.DONE, "Registered", message)
+                known = Verdict(REGISTERED, ConditionState.DONE, "Registered", message)
                 return Decision((*before, known, done), tuple(effects), status, OUTAGE_POLL, ready)
         return Decision((*before, unknown), tuple(effects), status, OUTAGE_POLL)
     if seen.tracked is None:
-        lost = Verdict(REGISTERED, Stance.REFUSED, "TrackedRunMissing", TRACKED_RUN_MISSING)
-        return Decision((*before, lost, *_succeeded(lost)), tuple(effects), status, judging.REFUSED_POLL)
+        lost = Verdict(REGISTERED, ConditionState.REFUSED, "TrackedRunMissing", TRACKED_RUN_MISSING)
+        return Decision((*before, lost, *_succeeded(lost)), tuple(effects), status, gates.REFUSED_POLL)
     owned = _owned_elsewhere(seen)
     if owned is not None:
-        return Decision((*before, owned, *_succeeded(owned)), tuple(effects), status, judging.REFUSED_POLL)
+        return Decision((*before, owned, *_succeeded(owned)), tuple(effects), status, gates.REFUSED_POLL)
     want = _version_want(seen, seen.spec.register_, seen.tracked, model)
-    registering = Verdict(REGISTERED, Stance.PROGRESSING, "Registering", f"registering {want.model}")
+    registering = Verdict(REGISTERED, ConditionState.PROGRESSING, "Registering", f"registering {want.model}")
     return Decision((*before, registering), (*effects, RegisterModel(want)), status, 0)
 
 
@@ -440,8 +445,8 @@ def _is_same(published: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
 
 def _version_want(
     seen: Observed, register: Register, tracked: tracking.TrackedRun, model: Mapping[str, Any]
-) -> registry.ModelVersionWant:
-    return registry.ModelVersionWant(
+) -> registry.DesiredModelVersion:
+    return registry.DesiredModelVersion(
         uid=seen.uid,
         model=register.model,
         alias=register.alias,
@@ -474,8 +479,8 @@ def _frozen_status(seen: Observed, frozen: Frozen) -> dict[str, Any]:
     }
 
 
-def _tracked_want(seen: Observed, frozen: Frozen) -> tracking.TrackedRunWant:
-    return tracking.TrackedRunWant(
+def _tracked_want(seen: Observed, frozen: Frozen) -> tracking.DesiredTrackedRun:
+    return tracking.DesiredTrackedRun(
         uid=seen.uid,
         experiment=_experiment(seen, frozen),
         name=seen.name,
@@ -536,7 +541,7 @@ def _tracked_outcome(seen: Observed, outcome: attempts.Outcome) -> list[Effect]:
     want = tracking.Outcome.RUNNING
     if outcome.succeeded:
         want = tracking.Outcome.FINISHED
-    elif outcome.verdict.stance in STUCK:
+    elif outcome.verdict.state in STUCK:
         want = tracking.Outcome.KILLED if outcome.verdict.reason == "DeadlineExceeded" else tracking.Outcome.FAILED
     resealed: list[Effect] = []
     if seen.tracked.tags.get(tracking.SEAL_TAG, "") != seen.tracked_seal:
@@ -564,8 +569,8 @@ def _with_progress(verdict: Verdict, progress: Mapping[str, Any] | None) -> Verd
 
 def _succeeded(cause: Verdict) -> tuple[Verdict, ...]:
     """The bounded kind's own summary follows what stopped it; False only when a person must act."""
-    stance = Stance.PROGRESSING if cause.stance is Stance.FAILING else cause.stance
-    return (replace(cause, type=SUCCEEDED, stance=stance),)
+    state = ConditionState.PROGRESSING if cause.state is ConditionState.FAILING else cause.state
+    return (replace(cause, type=SUCCEEDED, state=state),)
 
 
 def _refuse(seen: Observed, verdict: Verdict) -> Decision:
@@ -580,5 +585,5 @@ def _suspend(seen: Observed) -> Decision:
     if seen.tracked is not None and seen.tracked.outcome is tracking.Outcome.RUNNING:
         effects.append(SetOutcome(seen.tracked.id, tracking.Outcome.KILLED))
     status = _frozen_status(seen, seen.frozen) if seen.frozen else {}
-    paused = Verdict(EVALUATED, Stance.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
+    paused = Verdict(EVALUATED, ConditionState.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
     return Decision((paused,), tuple(effects), status, OUTAGE_POLL if seen.tracking_outage else None)

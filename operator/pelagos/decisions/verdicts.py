@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pelagos.decisions.effects import Effect
 
 
-class Stance(Enum):
+class ConditionState(Enum):
     """How an aspect stands, and what that means for the summary."""
 
     DONE = "Done"
@@ -37,29 +37,29 @@ class Stance(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One aspect: ``type`` of the condition, stance, reason (CamelCase) and message in words."""
+    """One aspect: ``type`` of the condition, state, reason (CamelCase) and message in words."""
 
     type: str
-    stance: Stance
+    state: ConditionState
     reason: str
     message: str
 
     @property
     def stops(self) -> bool:
         """Whether what follows this aspect cannot be judged yet."""
-        return self.stance not in {Stance.DONE, Stance.NOTED}
+        return self.state not in {ConditionState.DONE, ConditionState.NOTED}
 
 
-_TOLD: Mapping[reasons.State, Stance] = {
-    "under way": Stance.PROGRESSING,
-    "waiting": Stance.WAITING,
-    "cannot be told": Stance.UNKNOWN,
+_TOLD: Mapping[reasons.State, ConditionState] = {
+    "in progress": ConditionState.PROGRESSING,
+    "waiting": ConditionState.WAITING,
+    "unknown": ConditionState.UNKNOWN,
 }
 
 
 def obstacle(aspect: str, reason: str, message: str) -> Verdict:
     """The verdict that something stands in the way, as the table of reasons says of what kind it is."""
-    return Verdict(aspect, _TOLD.get(reasons.state(reason), Stance.REFUSED), reason, message)
+    return Verdict(aspect, _TOLD.get(reasons.state(reason), ConditionState.REFUSED), reason, message)
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,16 @@ class Decision:
 
 def summary(decision: Decision) -> Verdict:
     """Ready: the first aspect that stands in the way, else the decision's own word."""
-    order = (Stance.PAUSED, Stance.REFUSED, Stance.FAILING, Stance.UNKNOWN, Stance.WAITING, Stance.PROGRESSING)
-    for stance in order:
+    order = (
+        ConditionState.PAUSED,
+        ConditionState.REFUSED,
+        ConditionState.FAILING,
+        ConditionState.UNKNOWN,
+        ConditionState.WAITING,
+        ConditionState.PROGRESSING,
+    )
+    for state in order:
         for verdict in decision.verdicts:
-            if verdict.stance is stance:
-                return Verdict("Ready", stance, verdict.reason, verdict.message)
-    return decision.ready or Verdict("Ready", Stance.DONE, "Ready", "")
+            if verdict.state is state:
+                return Verdict("Ready", state, verdict.reason, verdict.message)
+    return decision.ready or Verdict("Ready", ConditionState.DONE, "Ready", "")

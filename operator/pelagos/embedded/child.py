@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from pelagos.embedded import addresses, logs, state, tether
+from pelagos.embedded import addresses, logs, parent_death_wrapper, state
 from pelagos.embedded.state import PartPhase, PartState
 from pelagos.engines import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pelagos.embedded.parts import Part
+    from pelagos.embedded.parts import ManagedProcess
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,7 +52,9 @@ class Timing:
 class Child:
     """One supervised part. ``changed`` is called with each new state."""
 
-    def __init__(self, part: Part, log: Path, timing: Timing, changed: Callable[[str, PartState], None]) -> None:
+    def __init__(
+        self, part: ManagedProcess, log: Path, timing: Timing, changed: Callable[[str, PartState], None]
+    ) -> None:
         self.part = part
         self.state = PartState(url=part.url, log=str(log))
         self.log = log
@@ -118,7 +120,7 @@ class Child:
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid())),
+                *(sys.executable, "-I", "-S", parent_death_wrapper.__file__, str(os.getpid())),
                 *self.part.command,
                 env=dict(self.part.environment),
                 cwd=self.part.folder,
@@ -180,14 +182,14 @@ class Child:
         process, session = self._process, self.state.session
         if process is None:
             return
-        for sign, seconds in ((signal.SIGTERM, grace), (tether.KILL, self._timing.kill)):
+        for sign, seconds in ((signal.SIGTERM, grace), (parent_death_wrapper.KILL, self._timing.kill)):
             if process.returncode is None and seconds > 0:
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(sign)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(process.wait(), seconds)
         if session is not None:
-            # A tether that cannot act, or workers of one that was killed.
+            # A wrapper that cannot act, or workers of one that was killed.
             await processes.kill_group(session, 0)
         self._process = None
 
@@ -221,10 +223,10 @@ def _context(authority: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authority))
 
 
-def _program(tether_pid: int) -> int:
-    """The server's process id; its tether's where the system does not tell children."""
+def _program(wrapper_pid: int) -> int:
+    """The server's process id; its wrapper's where the system does not tell children."""
     try:
-        children = Path(f"/proc/{tether_pid}/task/{tether_pid}/children").read_text(encoding="ascii").split()
+        children = Path(f"/proc/{wrapper_pid}/task/{wrapper_pid}/children").read_text(encoding="ascii").split()
     except OSError:
-        return tether_pid
-    return int(children[0]) if children else tether_pid
+        return wrapper_pid
+    return int(children[0]) if children else wrapper_pid

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pelagos.embedded import leftovers, logs, state, supervisor
+from pelagos.embedded import logs, orphans, state, supervisor
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.state import Phase, State
 from pelagos.engines import processes
@@ -35,7 +35,7 @@ class Found:
     """The last report, if it can be read."""
     runs: bool
     """Whether a supervisor runs. If not, ``state`` is the past."""
-    leftovers: int
+    orphans: int
     """Processes that run without a supervisor."""
 
     @property
@@ -48,7 +48,7 @@ class Found:
 def look(layout: Layout) -> Found:
     """What there is now."""
     runs = supervisor.is_locked(layout)
-    return Found(state.read(layout.state), runs, 0 if runs else len(leftovers.find(layout.home)))
+    return Found(state.read(layout.state), runs, 0 if runs else len(orphans.find(layout.home)))
 
 
 def start(settings: Settings, layout: Layout) -> ProcessId:
@@ -82,7 +82,7 @@ def stop(layout: Layout) -> bool:
     ran = supervisor.is_locked(layout)
     if ran:
         _end_supervisor(layout)
-    swept = asyncio.run(leftovers.end(layout.home, _GRACE_SECONDS))
+    swept = asyncio.run(orphans.end(layout.home, _GRACE_SECONDS))
     _forget_parts(layout)
     return ran or swept > 0
 

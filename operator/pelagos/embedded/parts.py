@@ -27,7 +27,7 @@ reaches it is an administrator. Relative, because the path of a socket may have 
 
 
 @dataclass(frozen=True)
-class Part:
+class ManagedProcess:
     """One supervised server."""
 
     name: str
@@ -53,7 +53,7 @@ class Part:
     """Certificate to trust for https."""
 
 
-def etcd(layout: Layout, binaries: Binaries, ports: Mapping[str, int], *, durable: bool = True) -> Part:
+def etcd(layout: Layout, binaries: Binaries, ports: Mapping[str, int], *, durable: bool = True) -> ManagedProcess:
     """The store of the API server. Its port serves health and metrics only. ``durable=False`` skips fsync, for tests alone."""
     url = f"http://{HOST}:{ports['etcd']}"
     command = [
@@ -72,7 +72,7 @@ def etcd(layout: Layout, binaries: Binaries, ports: Mapping[str, int], *, durabl
     if not durable:
         command.append("--unsafe-no-fsync")
     health = f"{url}/health"
-    return Part(
+    return ManagedProcess(
         name="etcd",
         command=tuple(command),
         environment=_environment(layout),
@@ -86,7 +86,7 @@ def etcd(layout: Layout, binaries: Binaries, ports: Mapping[str, int], *, durabl
     )
 
 
-def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], token: str) -> Part:
+def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], token: str) -> ManagedProcess:
     """The Kubernetes API server, on loopback with RBAC."""
     url = f"https://{HOST}:{ports['apiserver']}"
     keys = layout.certificates
@@ -113,7 +113,7 @@ def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], toke
         "--runtime-config=api/beta=false,flowcontrol.apiserver.k8s.io/v1beta1=true,policy/v1beta1=true",
         "--profiling=false",
     )
-    return Part(
+    return ManagedProcess(
         name="apiserver",
         command=command,
         environment=_environment(layout),
@@ -129,7 +129,7 @@ def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], toke
     )
 
 
-def mlflow(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Part:
+def mlflow(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> ManagedProcess:
     """The tracking server, from its own environment. Its credentials must be there (``tracking_credentials``)."""
     url = f"http://{HOST}:{ports['mlflow']}"
     command = (
@@ -140,7 +140,7 @@ def mlflow(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Part
         str(layout.tracking_credentials),
         str(ports["mlflow"]),
     )
-    return Part(
+    return ManagedProcess(
         name="mlflow",
         command=command,
         environment=_environment(layout),
@@ -153,11 +153,11 @@ def mlflow(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Part
     )
 
 
-def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Part:
+def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> ManagedProcess:
     """The operator, with the engines of this machine."""
     url = f"http://{HOST}:{ports['operator']}"
     tracking = f"http://{HOST}:{ports['mlflow']}"
-    return Part(
+    return ManagedProcess(
         name="operator",
         command=(sys.executable, "-m", "pelagos"),
         environment=_environment(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TextIO
 
-from pelagos.embedded import leftovers, state
+from pelagos.embedded import orphans, state
 from pelagos.embedded.child import Child, Timing
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.state import PartPhase, Phase, State
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pelagos.embedded.layout import Layout
-    from pelagos.embedded.parts import Part
+    from pelagos.embedded.parts import ManagedProcess
     from pelagos.embedded.state import PartState
 
 _LOG = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Supervisor:
         sessions = [part.session for part in before.parts.values() if part.session] if before else []
         await asyncio.gather(*(processes.kill_group(session, 0) for session in sessions))
 
-    def start(self, part: Part) -> Child:
+    def start(self, part: ManagedProcess) -> Child:
         """Keep this part running from now on."""
         child = Child(part, self._layout.log(part.name), self._timing, self._changed)
         self._children[part.name] = child
@@ -133,10 +133,10 @@ class Supervisor:
         others = self._children.keys() - {first, last}
         spare = {child.state.session.pid for child in self._children.values() if child.state.session}
         await asyncio.gather(
-            leftovers.end(self._layout.home, grace.detached, spare=spare), self._stop(others, grace.server)
+            orphans.end(self._layout.home, grace.detached, spare=spare), self._stop(others, grace.server)
         )
         await self._stop({last}, grace.store)
-        await leftovers.end(self._layout.home, 0)
+        await orphans.end(self._layout.home, 0)
         if not failed:
             self._publish(replace(self.state, phase=Phase.STOPPED))
 

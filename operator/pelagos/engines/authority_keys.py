@@ -24,11 +24,11 @@ _MOST_BYTES = 4096
 
 
 class FolderKeys:
-    """Implements Keys over ``folder``; ``remedy`` says how the installation gets a key."""
+    """Implements Keys over ``folder``; ``hint`` says how the installation gets a key."""
 
-    def __init__(self, folder: Path, remedy: str) -> None:
+    def __init__(self, folder: Path, hint: str) -> None:
         self._folder = folder
-        self._remedy = remedy
+        self._remedy = hint
 
     def read(self) -> tuple[bytes, ...]:
         """The key ``current``, then the others by name."""

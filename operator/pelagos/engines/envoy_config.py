@@ -23,8 +23,8 @@ MIB = 1024 * 1024
 class Limits:
     """What clients may ask for, ``request_bytes`` and ``heap_bytes`` in bytes, times in seconds.
 
-    ``heap_bytes`` is what Envoy may take for all requests under way: near it the largest ones by HTTP/2 are ended, then new ones
-    refused. By HTTP/1, only ``uploads`` of more than a mebibyte, or of unknown length, may be under way at a port.
+    ``heap_bytes`` is what Envoy may take for all requests in progress: near it the largest by HTTP/2 are ended, then new ones
+    refused. By HTTP/1, only ``uploads`` of more than a mebibyte, or of unknown length, may be in progress at a port.
     ``connections`` counts those of one port, ``all_connections`` those of all ports.
     """
 
@@ -262,7 +262,7 @@ def _filters(kind: str, limits: Limits) -> list[dict[str, Any]]:
 
 
 def _counter(most: int) -> dict[str, Any]:
-    """Never more than ``most`` requests under way; the filter would find out how many are good, and is given no choice."""
+    """Never more than ``most`` requests in progress; the filter would find out how many are good, and is given no choice."""
     controller = {
         "concurrency_limit_params": {"max_concurrency_limit": most, "concurrency_update_interval": "10s"},
         "min_rtt_calc_params": {"fixed_value": "1s", "min_concurrency": most},

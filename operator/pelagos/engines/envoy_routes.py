@@ -102,7 +102,7 @@ def _to(
 ) -> dict[str, Any]:
     """A route to the server, with a body of at most ``most`` bytes where that is less than usual.
 
-    Of those that are counted, only so many may be under way at once.
+    Of those that are counted, only so many may be in progress at once.
     """
     route: dict[str, Any] = {
         "match": match,

@@ -70,7 +70,7 @@ class Ended:
 class Look:
     """One look at a run. ``begun`` may be of an earlier attempt; ``ended`` is of this one. ``locked``: its runner lives.
 
-    ``in_order``: all that ran was ended on purpose while this attempt was under way.
+    ``in_order``: all that ran was ended on purpose while this attempt was in progress.
     """
 
     stored: Stored
@@ -100,7 +100,7 @@ class Look:
 
     @property
     def settled(self) -> bool:
-        """Whether the run is under way, or its end is written down; otherwise somebody must clean up and write it."""
+        """Whether the run is in progress, or its end is written down; otherwise somebody must clean up and write it."""
         return self.ended is not None or self.state not in FINISHED
 
     def run(self) -> PipelineRun:

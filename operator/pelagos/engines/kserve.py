@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pelagos.engines import kserve_objects, model_server, model_server_pods, model_server_talk, served_kinds
+from pelagos.engines import kserve_objects, model_server, model_server_pods, served_kinds, triton_http_client
 from pelagos.engines.kserve_objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, KNATIVE, RUNTIME, RUNTIMES
 from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server_engine import ClusterServing, Piece, Told, Urls, View
+from pelagos.engines.model_server_engine import ClusterServing, Manifest, RolloutStatus, Urls, View
 from pelagos.engines.model_server_network import POLICIES, network_policy
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.objects import Objects
-from pelagos.ports.serving import ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ServiceState
 
 if TYPE_CHECKING:
     from pelagos.settings import Settings
@@ -49,7 +49,7 @@ class Kserve(ClusterServing):
         """The engine that ``settings`` describe. See ClusterServing."""
         return cls(cluster, objects, model_server.options(settings, objects.uri("")), namespace_of)
 
-    async def build(self, want: ServiceWant, config: str) -> list[Piece]:
+    async def build(self, want: DesiredService, config: str) -> list[Manifest]:
         """See ClusterServing."""
         if not await self._cluster.serves(INFERENCE_SERVICES):
             raise RejectedError(SYSTEM, NO_KSERVE, reason=NOT_INSTALLED)
@@ -62,29 +62,29 @@ class Kserve(ClusterServing):
         """See ClusterServing. What KServe makes of it goes with it."""
         return (INFERENCE_SERVICES, POLICIES)
 
-    async def told(self, view: View) -> Told:
+    async def told(self, view: View) -> RolloutStatus:
         """See ClusterServing."""
         status = view.main.get("status") or {}
         conditions = {each["type"]: each for each in status.get("conditions") or ()}
         if not conditions:
-            return Told(done=False, message="KServe has not taken it up yet; is its controller running?")
+            return RolloutStatus(done=False, message="KServe has not taken it up yet; is its controller running?")
         failure = _failure(status, view)
         if failure is not None:
             return failure
         if conditions.get("Stopped", {}).get("status") == "True":
             message = "it was stopped by the annotation serving.kserve.io/stop of the InferenceService; remove it"
-            return Told(done=False, state=ServiceState.WAITING, message=message)
+            return RolloutStatus(done=False, state=ServiceState.WAITING, message=message)
         if conditions.get("Ready", {}).get("status") != "True":
             return _not_ready(conditions)
         predictor = (status.get("components") or {}).get("predictor") or {}
         created, ready = (str(predictor.get(f"latest{which}Revision") or "") for which in ("Created", "Ready"))
         if view.want.scaling.mode == KNATIVE and created != ready:
-            return Told(done=False, message=f"KServe: revision {created or '(none)'} is not ready yet")
+            return RolloutStatus(done=False, message=f"KServe: revision {created or '(none)'} is not ready yet")
         if _may_idle(view.want) and not [pod for pod in view.pods if not model_server_pods.is_ending(pod)]:
-            return Told(done=True, state=ServiceState.IDLE)
-        return Told(done=True)
+            return RolloutStatus(done=True, state=ServiceState.IDLE)
+        return RolloutStatus(done=True)
 
-    def recorded(self, main: Body) -> ServiceWant | None:
+    def recorded(self, main: Body) -> DesiredService | None:
         """See ClusterServing."""
         return kserve_objects.recorded(main)
 
@@ -108,7 +108,7 @@ class Kserve(ClusterServing):
         if service is None:
             return Urls()
         host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
-        http, grpc, metrics = (model_server_talk.port(service, port) for _, port in model_server.PORTS)
+        http, grpc, metrics = (triton_http_client.port(service, port) for _, port in model_server.PORTS)
         return Urls(
             grpc=f"{host}:{grpc}" if grpc else "",
             http=f"http://{host}:{http}" if http else "",
@@ -129,29 +129,29 @@ class Kserve(ClusterServing):
             return True
 
 
-def _failure(status: Mapping[str, Any], view: View) -> Told | None:
+def _failure(status: Mapping[str, Any], view: View) -> RolloutStatus | None:
     """What KServe refuses itself. What it says of a container that ended is told better by the pods, as long as there are any."""
     model = status.get("modelStatus") or {}
     info = model.get("lastFailureInfo") or {}
     reason, message = str(info.get("reason", "")), str(info.get("message", ""))
     if model.get("transitionStatus") == "InvalidSpec" and reason in _INVALID:
         if reason == "RuntimeNotRecognized":  # Whoever installs it need not touch this endpoint.
-            return Told(done=False, state=ServiceState.WAITING, message=f"{reason}: {message}. {NO_RUNTIME}")
-        return Told(done=False, state=ServiceState.LOAD_FAILED, message=f"{reason}: {message}")
+            return RolloutStatus(done=False, state=ServiceState.WAITING, message=f"{reason}: {message}. {NO_RUNTIME}")
+        return RolloutStatus(done=False, state=ServiceState.LOAD_FAILED, message=f"{reason}: {message}")
     target = (model.get("states") or {}).get("targetModelState")
     if target == "FailedToLoad" and not view.pods:
         message = model_server_pods.why(info) if info else "KServe gives no reason"
-        return Told(done=False, state=ServiceState.LOAD_FAILED, message=message)
+        return RolloutStatus(done=False, state=ServiceState.LOAD_FAILED, message=message)
     return None
 
 
-def _not_ready(conditions: Mapping[str, Any]) -> Told:
+def _not_ready(conditions: Mapping[str, Any]) -> RolloutStatus:
     predictor, ready = conditions.get("PredictorReady", {}), conditions.get("Ready", {})
     message = str(predictor.get("message") or ready.get("message") or "")
     if predictor.get("reason") == "FailedCreate":
-        return Told(done=False, state=ServiceState.WAITING, message=f"no pod can be made: {message}")
-    return Told(done=False, message=f"KServe: {message}" if message else "")
+        return RolloutStatus(done=False, state=ServiceState.WAITING, message=f"no pod can be made: {message}")
+    return RolloutStatus(done=False, message=f"KServe: {message}" if message else "")
 
 
-def _may_idle(want: ServiceWant) -> bool:
+def _may_idle(want: DesiredService) -> bool:
     return want.scaling.mode == KNATIVE and want.scaling.minimum == 0

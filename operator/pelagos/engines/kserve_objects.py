@@ -13,7 +13,7 @@ from typing import Any
 from pelagos.engines import model_server, model_server_gateway
 from pelagos.engines.kubernetes_objects import Collection
 from pelagos.engines.model_server import Options
-from pelagos.ports.serving import CPU_TARGET, Scaling, ServiceWant, scaled
+from pelagos.ports.serving import CPU_TARGET, DesiredService, Scaling, spec_digest
 
 API_VERSION = "serving.kserve.io/v1beta1"
 INFERENCE_SERVICES = Collection(API_VERSION, "InferenceService", "inferenceservices")
@@ -37,7 +37,7 @@ _POD_FIELDS_FOR_KNATIVE = frozenset(
 )
 
 
-def name_of(want: ServiceWant) -> str:
+def name_of(want: DesiredService) -> str:
     """Name of the InferenceService. KServe makes one DNS label of it, its own suffix and the namespace."""
     return model_server.object_name(want.name, max(20, 63 - _SUFFIX - len(want.namespace)))
 
@@ -47,7 +47,7 @@ def predictor_name(name: str) -> str:
     return f"{name}-predictor"
 
 
-def inference_service(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
+def inference_service(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     """The whole of it."""
     annotations = model_server.record(_without_numbers(want)) | {"serving.kserve.io/deploymentMode": want.scaling.mode}
     annotations |= (
@@ -62,7 +62,7 @@ def inference_service(want: ServiceWant, config: str, given: Options) -> dict[st
     }
 
 
-def recorded(body: Mapping[str, Any]) -> ServiceWant | None:
+def recorded(body: Mapping[str, Any]) -> DesiredService | None:
     """The want of an InferenceService; None when it does not tell. The numbers of its scaling are those of its spec."""
     want = model_server.recorded(body)
     if want is None or not want.pods_digest:
@@ -76,7 +76,7 @@ def recorded(body: Mapping[str, Any]) -> ServiceWant | None:
         concurrency=target if metric == "concurrency" else 0,
         cpu=target if metric == "cpu" else 0,
     )
-    return replace(want, scaling=scaling, digest=scaled(want.pods_digest, scaling))
+    return replace(want, scaling=scaling, digest=spec_digest(want.pods_digest, scaling))
 
 
 def without_numbers(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,14 +85,14 @@ def without_numbers(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**body, "spec": {"predictor": predictor}}
 
 
-def _without_numbers(want: ServiceWant) -> ServiceWant:
+def _without_numbers(want: DesiredService) -> DesiredService:
     """What annotations may tell: KServe hands them on to the pods, and would replace all for another number of them."""
     if not want.pods_digest:
         return want
     return replace(want, digest=want.pods_digest, scaling=Scaling(mode=want.scaling.mode))
 
 
-def _predictor(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
+def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     volumes, mounts = model_server.scratch(want)
     pod = model_server.pod(want)
     model = _model(want, config, given) | {"volumeMounts": mounts}
@@ -117,7 +117,7 @@ def _predictor(want: ServiceWant, config: str, given: Options) -> dict[str, Any]
     return made | pod | {"deploymentStrategy": rolling}
 
 
-def _model(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
+def _model(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     made = model_server.container(want, config, given) | {
         "modelFormat": MODEL_FORMAT,
         "runtime": RUNTIME,
@@ -135,16 +135,16 @@ def _model(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
     return made | {"protocolVersion": "v2", "ports": ports}
 
 
-def _gateway(want: ServiceWant, given: Options) -> dict[str, Any]:
+def _gateway(want: DesiredService, given: Options) -> dict[str, Any]:
     """KServe puts it beside the server. Ports are those of the pod, and KServe looks for them at the server's container."""
     made = model_server_gateway.container(want, given)
     if want.scaling.mode == KNATIVE:
-        del made["lifecycle"]  # Knative ends no container before the requests under way are done.
+        del made["lifecycle"]  # Knative ends no container before the requests in progress are done.
         return made | {"securityContext": made["securityContext"] | model_server.pod_security()}
     return made
 
 
-def storage_uri(want: ServiceWant, given: Options) -> str:
+def storage_uri(want: DesiredService, given: Options) -> str:
     """Where KServe's storage initializer finds the package. Raises RejectedError when it could not."""
     if model_server.is_remote(want):
         return want.package_uri

@@ -23,7 +23,7 @@ import yaml
 
 from pelagos.api.meta import UID_LABEL
 from pelagos.engines import kubeflow_placement, kubeflow_runs, kubeflow_tenancy
-from pelagos.engines.kubeflow_placement import Count, Mount, Surroundings
+from pelagos.engines.kubeflow_placement import Count, Mount, PodDefaults
 from pelagos.engines.kubeflow_rest import SYSTEM, AbsentError, BrokenError, ExistsError, KubeflowRest
 from pelagos.engines.kubeflow_runs import Judgement
 from pelagos.ports.clock import Clock, SystemClock
@@ -47,7 +47,7 @@ _NOBODY = "unowned"
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long the engine waits for what the server does later, in seconds, and how often it looks."""
 
     end: float = 1.0
@@ -60,7 +60,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Site:
+class KubeflowConfig:
     """An installation: the ``compiled`` flows, what their runs have in common, and where they are.
 
     ``namespace`` is that of all runs, for a server of a single user; empty: each resource's own. ``namespace_of`` tells the
@@ -68,13 +68,13 @@ class Site:
     """
 
     compiled: Path
-    surroundings: Surroundings
+    pod_defaults: PodDefaults
     namespace: str = ""
     one_tenant: bool = False
     """Whether whoever makes resources may use all that is in ``namespace``: only one namespace is watched."""
     page: str = ""
     namespace_of: Callable[[str], str | None] = field(default=lambda _uid: None)
-    patience: Patience = Patience()
+    timeouts: Timeouts = Timeouts()
     secrets: StepSecrets | None = None
     """Makes the Secrets with the keys of steps; None: reports are not sealed."""
 
@@ -90,9 +90,9 @@ class _Place:
 class Kubeflow:
     """Implements Pipelines. One operator at a time may act on a server; a second one does harm to no run, but ends duplicates."""
 
-    def __init__(self, rest: KubeflowRest, site: Site, *, clock: Clock | None = None) -> None:
+    def __init__(self, rest: KubeflowRest, config: KubeflowConfig, *, clock: Clock | None = None) -> None:
         self._rest = rest
-        self._site = site
+        self._config = config
         self._clock = clock or SystemClock()
         self._multi_user: bool | None = None
         self._latest: dict[RunName, str] = {}
@@ -117,7 +117,7 @@ class Kubeflow:
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
         """As in the port; reads the runs of one experiment."""
         namespaces = {namespace for owner, namespace in self._owners.values() if owner == uid}
-        namespace = await self._namespace(self._site.namespace_of(uid) or next(iter(namespaces), ""))
+        namespace = await self._namespace(self._config.namespace_of(uid) or next(iter(namespaces), ""))
         experiment = await self._experiment(namespace, uid)
         if experiment is None:
             return ()
@@ -156,8 +156,8 @@ class Kubeflow:
         if not _NAME.fullmatch(request.name):
             message = f"run name {request.name!r} must be 1 to 200 letters, digits, '.', '_' or '-', the first a letter or digit"
             raise RejectedError(SYSTEM, message)
-        if self._site.namespace not in {"", request.namespace} and not self._site.one_tenant:
-            request = kubeflow_tenancy.in_common_namespace(request, self._site.surroundings, self._site.namespace)
+        if self._config.namespace not in {"", request.namespace} and not self._config.one_tenant:
+            request = kubeflow_tenancy.in_common_namespace(request, self._config.pod_defaults, self._config.namespace)
         documents = await asyncio.to_thread(self._compiled, request)
         uid = request.labels.get(UID_LABEL) or _NOBODY
         self._owners[request.name] = (uid, request.namespace)
@@ -199,7 +199,7 @@ class Kubeflow:
     async def check(self) -> None:
         """Raises OutageError when the server cannot be used, or not as it is set up. For readiness, and `pelagos doctor`."""
         self._multi_user = bool((await self._rest.is_healthy()).get("multi_user", False))
-        if not self._multi_user and not self._site.namespace:
+        if not self._multi_user and not self._config.namespace:
             message = (
                 f"the server {self._rest.url} has a single user and runs all pipelines in its own namespace; "
                 "set PELAGOS_KUBEFLOW_NAMESPACE to that namespace"
@@ -210,13 +210,13 @@ class Kubeflow:
         self, request: RunRequest, documents: Sequence[Struct], place: _Place, count: Count
     ) -> PipelineRun:
         key = ""
-        if self._site.secrets is not None:
-            key = await self._site.secrets.provide(request.namespace, self._site.namespace or request.namespace)
+        if self._config.secrets is not None:
+            key = await self._config.secrets.provide(request.namespace, self._config.namespace or request.namespace)
         body = {
             "display_name": kubeflow_runs.display_name(request.name, request.attempt),
             "description": _describe(request),
             "experiment_id": place.experiment,
-            "pipeline_spec": kubeflow_placement.place(documents, request, self._site.surroundings, count, key),
+            "pipeline_spec": kubeflow_placement.place(documents, request, self._config.pod_defaults, count, key),
             "runtime_config": {"parameters": dict(request.parameters)},
         }
         if request.tenant.pipeline_service_account:
@@ -274,7 +274,7 @@ class Kubeflow:
         alive = [run for run in runs if not kubeflow_runs.is_over(run) and run["run_id"] not in self._given_up]
         for run in alive:
             await self._terminate(run)
-        deadline = monotonic() + self._site.patience.end
+        deadline = monotonic() + self._config.timeouts.end
         for run in alive:
             if self._read(run).state not in FINISHED:  # one that is silent never answers
                 await self._wait_for_end(run["run_id"], deadline)
@@ -315,14 +315,14 @@ class Kubeflow:
             run = await self._get(identifier)
             if run is None or kubeflow_runs.is_over(run):
                 return
-            if monotonic() - self._ending[identifier] > self._site.patience.unconfirmed:
+            if monotonic() - self._ending[identifier] > self._config.timeouts.unconfirmed:
                 self._given_up.add(identifier)
                 return
             if monotonic() > deadline:
                 raise UnfinishedError(
                     SYSTEM, f"run {run.get('display_name')} is being ended; it is looked at again later"
                 )
-            await asyncio.sleep(self._site.patience.poll)
+            await asyncio.sleep(self._config.timeouts.poll)
 
     async def _delete(self, identifier: str) -> None:
         with suppress(AbsentError):
@@ -351,10 +351,10 @@ class Kubeflow:
     async def _place(self, name: RunName) -> _Place | None:
         """Where the run would be; None when it cannot exist."""
         uid, namespace = self._owner(name)
-        namespace = self._site.namespace_of(uid) or namespace
+        namespace = self._config.namespace_of(uid) or namespace
         if not uid:
-            return _Place(await self._namespace(namespace), "") if self._site.namespace else None
-        if not namespace and not self._site.namespace:
+            return _Place(await self._namespace(namespace), "") if self._config.namespace else None
+        if not namespace and not self._config.namespace:
             return None
         namespace = await self._namespace(namespace)
         experiment = await self._experiment(namespace, uid)
@@ -388,7 +388,7 @@ class Kubeflow:
             await self.check()
         if not self._multi_user:
             return ""
-        namespace = self._site.namespace or resources
+        namespace = self._config.namespace or resources
         if not namespace:
             raise OutageError(SYSTEM, "the namespace of a pipeline run is not known yet")
         return namespace
@@ -401,13 +401,13 @@ class Kubeflow:
         return (uid.group(), "") if uid else ("", "")
 
     def _read(self, run: Struct) -> PipelineRun:
-        identifier, patience = str(run.get("run_id", "")), self._site.patience
+        identifier, timeouts = str(run.get("run_id", "")), self._config.timeouts
         # A server takes a request to end a run only while the run goes on; some call that run failed afterwards.
         ended = identifier in self._given_up or (identifier in self._accepted and run.get("state") == "FAILED")
-        page = (self._site.page or self._rest.url).rstrip("/")
+        page = (self._config.page or self._rest.url).rstrip("/")
         since = kubeflow_runs.silent_since(run)
         now = since + self._clock.age((identifier, "silent"), since) if since is not None else self._clock.now()
-        judgement = Judgement(now, page, ended, patience.silence, patience.grace)
+        judgement = Judgement(now, page, ended, timeouts.silence, timeouts.grace)
         return kubeflow_runs.read(run, judgement)
 
     def _note(self, name: RunName, run: Struct) -> PipelineRun:
@@ -419,7 +419,7 @@ class Kubeflow:
         self._owners.pop(name, None)
 
     def _compiled(self, request: RunRequest) -> list[Struct]:
-        path = self._site.compiled / f"{request.flow}.yaml"
+        path = self._config.compiled / f"{request.flow}.yaml"
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -465,21 +465,21 @@ def from_settings(
         guard=guard,
     )
     page = settings.kubeflow_public_url or settings.kubeflow_url
-    site = Site(
+    config = KubeflowConfig(
         compiled,
-        surroundings(settings),
+        pod_defaults(settings),
         settings.kubeflow_namespace,
         one_tenant=bool(settings.namespace),
         page=page,
         namespace_of=namespace_of,
         secrets=secrets,
     )
-    return Kubeflow(rest, site)
+    return Kubeflow(rest, config)
 
 
-def surroundings(settings: Settings) -> Surroundings:
+def pod_defaults(settings: Settings) -> PodDefaults:
     """What the settings say that all runs have in common."""
-    return Surroundings(
+    return PodDefaults(
         image=settings.trainer_image,
         image_pull_policy=settings.image_pull_policy,
         data=Mount("", "") if settings.data_uri else Mount(settings.data_claim, str(settings.data)),

@@ -63,7 +63,7 @@ class Mount:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class PodDefaults:
     """What all runs of an installation have in common. Names of Secrets and claims are those in the namespace of the run."""
 
     image: str
@@ -90,7 +90,7 @@ class Count:
 
 
 def place(
-    documents: Sequence[Struct], request: RunRequest, surroundings: Surroundings, count: Count, key: str = ""
+    documents: Sequence[Struct], request: RunRequest, pod_defaults: PodDefaults, count: Count, key: str = ""
 ) -> Struct:
     """The ``pipeline_spec`` of a run: ``{"pipeline_spec": ..., "platform_spec": ...}``.
 
@@ -104,8 +104,8 @@ def place(
     configured: Struct = kubernetes.setdefault("executors", {})
     for label, executor in executors.items():
         gpus = request.resources.placement.gpus if label.removeprefix("exec-") in GPU_STEPS else 0
-        _fill_container(executor["container"], request, surroundings, gpus)
-        pod = configured.get(label, {}) | _pod(request, surroundings, count, gpus)
+        _fill_container(executor["container"], request, pod_defaults, gpus)
+        pod = configured.get(label, {}) | _pod(request, pod_defaults, count, gpus)
         if key:
             pod["secretAsEnv"] = [*pod.get("secretAsEnv", []), _secret(key, (STEP_NAMESPACE_KEY,), optional=False)]
             identity = step_identity(request.name, count.attempt)
@@ -143,8 +143,8 @@ def _configured(struct: Struct) -> Struct:
     return executors
 
 
-def _fill_container(container: Struct, request: RunRequest, surroundings: Surroundings, gpus: int) -> None:
-    container["image"] = surroundings.image
+def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDefaults, gpus: int) -> None:
+    container["image"] = pod_defaults.image
     resources = container.setdefault("resources", {})
     cpu = str(request.resources.cpu)
     memory = request.resources.placement.memory or resources.get("resourceMemoryLimit", "")
@@ -157,38 +157,38 @@ def _fill_container(container: Struct, request: RunRequest, surroundings: Surrou
         kind, number = GPU_RESOURCE, str(gpus)
         resources["accelerator"] = {"type": kind, "count": number, "resourceType": kind, "resourceCount": number}
     variables = {variable["name"]: variable["value"] for variable in container.get("env", [])}
-    variables |= _environment(request, surroundings, gpus)
+    variables |= _environment(request, pod_defaults, gpus)
     container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
 
 
-def _environment(request: RunRequest, surroundings: Surroundings, gpus: int) -> dict[str, str]:
-    variables = _ENVIRONMENT | {"OMP_NUM_THREADS": str(request.resources.cpu)} | dict(surroundings.ceilings)
+def _environment(request: RunRequest, pod_defaults: PodDefaults, gpus: int) -> dict[str, str]:
+    variables = _ENVIRONMENT | {"OMP_NUM_THREADS": str(request.resources.cpu)} | dict(pod_defaults.ceilings)
     if not gpus:
         # Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none.
         variables["NVIDIA_VISIBLE_DEVICES"] = "void"
-    if surroundings.object_storage:
-        settings = {"AWS_ENDPOINT_URL": surroundings.s3_endpoint, "AWS_REGION": surroundings.s3_region}
+    if pod_defaults.object_storage:
+        settings = {"AWS_ENDPOINT_URL": pod_defaults.s3_endpoint, "AWS_REGION": pod_defaults.s3_region}
         variables |= {name: value for name, value in settings.items() if value}
-    if _authorities(request, surroundings):
+    if _authorities(request, pod_defaults):
         file = f"{CA_FOLDER}/{CA_KEY}"
         variables["MLFLOW_TRACKING_SERVER_CERT_PATH"] = file
-        if surroundings.object_storage:
+        if pod_defaults.object_storage:
             variables["AWS_CA_BUNDLE"] = file
     return variables
 
 
-def _pod(request: RunRequest, surroundings: Surroundings, count: Count, gpus: int) -> Struct:
+def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int) -> Struct:
     placement = request.resources.placement
     config: Struct = {
-        "imagePullPolicy": surroundings.image_pull_policy,
+        "imagePullPolicy": pod_defaults.image_pull_policy,
         "podMetadata": {"labels": _labels(request), "annotations": _annotations(request, count)},
         "securityContext": {"runAsUser": str(USER), "runAsGroup": str(USER), "runAsNonRoot": True},
     }
     lists = {
         "imagePullSecret": [_named("secretName", name) for name in request.tenant.image_pull_secrets],
-        "pvcMount": _mounts(request, surroundings),
-        "secretAsEnv": _secrets(request, surroundings),
-        "configMapAsVolume": _authorities(request, surroundings),
+        "pvcMount": _mounts(request, pod_defaults),
+        "secretAsEnv": _secrets(request, pod_defaults),
+        "configMapAsVolume": _authorities(request, pod_defaults),
         "tolerations": [
             _toleration(each.key, each.operator, each.value, each.effect) for each in placement.tolerations
         ],
@@ -229,10 +229,10 @@ def _annotations(request: RunRequest, count: Count) -> dict[str, str]:
     }
 
 
-def _mounts(request: RunRequest, surroundings: Surroundings) -> list[Struct]:
-    data = request.tenant.data_claim or surroundings.data.claim
-    objects = request.tenant.objects_claim or surroundings.objects.claim
-    mounts = [(data, surroundings.data.path), (objects, surroundings.objects.path)]
+def _mounts(request: RunRequest, pod_defaults: PodDefaults) -> list[Struct]:
+    data = request.tenant.data_claim or pod_defaults.data.claim
+    objects = request.tenant.objects_claim or pod_defaults.objects.claim
+    mounts = [(data, pod_defaults.data.path), (objects, pod_defaults.objects.path)]
     used = [(claim, path) for claim, path in mounts if claim and path]
     if len(used) == 2 and data == objects:
         message = (
@@ -246,12 +246,12 @@ def _mounts(request: RunRequest, surroundings: Surroundings) -> list[Struct]:
     ]
 
 
-def _secrets(request: RunRequest, surroundings: Surroundings) -> list[Struct]:
+def _secrets(request: RunRequest, pod_defaults: PodDefaults) -> list[Struct]:
     secrets = []
-    objects = request.tenant.objects_secret or surroundings.objects_secret
-    if surroundings.object_storage and objects:
+    objects = request.tenant.objects_secret or pod_defaults.objects_secret
+    if pod_defaults.object_storage and objects:
         secrets.append(_secret(objects, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), optional=False))
-    tracking = request.tenant.tracking_secret or surroundings.tracking_secret
+    tracking = request.tenant.tracking_secret or pod_defaults.tracking_secret
     if tracking:
         # It holds either a user with a password or a token, so each key may be missing.
         keys = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -259,8 +259,8 @@ def _secrets(request: RunRequest, surroundings: Surroundings) -> list[Struct]:
     return secrets
 
 
-def _authorities(request: RunRequest, surroundings: Surroundings) -> list[Struct]:
-    name = request.tenant.ca_config_map or surroundings.ca_config_map
+def _authorities(request: RunRequest, pod_defaults: PodDefaults) -> list[Struct]:
+    name = request.tenant.ca_config_map or pod_defaults.ca_config_map
     return [_named("configMapName", name) | {"mountPath": CA_FOLDER, "optional": False}] if name else []
 
 

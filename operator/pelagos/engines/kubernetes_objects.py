@@ -115,8 +115,8 @@ def _error(method: str, path: str, answer: Answer) -> OutageError | RejectedErro
     if answer.status in _NOT_NOW:
         return OutageError(SYSTEM, f"{method} {path}: {answer.status} {answer.message}")
     if answer.status == 403 and "cannot" in answer.message:
-        remedy = "Apply the manifests of this version again, and see that the namespace is still a tenant's (`pelagos doctor`)"
-        return UnboundError(SYSTEM, f"{answer.message}. {remedy}")
+        hint = "Apply the manifests of this version again, and see that the namespace is still a tenant's (`pelagos doctor`)"
+        return UnboundError(SYSTEM, f"{answer.message}. {hint}")
     return RejectedError(SYSTEM, answer.message)
 
 

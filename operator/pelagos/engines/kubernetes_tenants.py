@@ -1,7 +1,7 @@
 """Tenants of a cluster: reads the ConfigMaps ``pelagos-tenant-<namespace>`` of the operator's namespace, and keeps them a while.
 
 Resources look again every few seconds, so that a change is seen without a watch. All are read at once: whether a prefix belongs
-to a namespace cannot be told from its own. Where resources were begun is read when they have changed, and from time to time.
+to a namespace cannot be determined from its own. Where resources were begun is read when they have changed, and sometimes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from pelagos.api import conventions, kinds, meta, tenancy
+from pelagos.api import kinds, meta, tenancy, tenant_settings
 from pelagos.api.tenancy import Begun
 from pelagos.engines.kubernetes_rest import Answer, KubernetesRest
 from pelagos.ports.clock import monotonic
@@ -91,7 +91,7 @@ class KubernetesTenants:
                 self._platform = await self._read(self._platform)
             platform = self._platform
         own = platform.given.get(namespace)
-        where = f"ConfigMap {conventions.name_of(namespace)} of namespace {self._place.home}"
+        where = f"ConfigMap {tenant_settings.name_of(namespace)} of namespace {self._place.home}"
         problem = platform.wrong.get(namespace) or tenancy.conflict(namespace, platform.given, platform.begun)
         if problem:
             lead = (
@@ -105,10 +105,10 @@ class KubernetesTenants:
     async def _admit(self, namespace: str) -> tuple[float, _Refusal | None]:
         """Whether the operator has its rights in the namespace, and nobody relies there on a ConfigMap that is read no more."""
         until = self._clock() + self._kept
-        if re.match(conventions.SYSTEM_NAMESPACES, namespace):
+        if re.match(tenant_settings.SYSTEM_NAMESPACES, namespace):
             message = f"the namespace {namespace} is the cluster's own, and never a tenant; use another one"
             return until, _Refusal(message)
-        answer = await self._api.get(f"/api/v1/namespaces/{namespace}/configmaps/{conventions.RETIRED}")
+        answer = await self._api.get(f"/api/v1/namespaces/{namespace}/configmaps/{tenant_settings.RETIRED}")
         if answer.status == 404:
             return until, None
         if answer.status == 403:
@@ -116,10 +116,10 @@ class KubernetesTenants:
         if answer.status != 200:
             raise OutageError(SYSTEM, f"the namespace {namespace} cannot be looked at: {answer.message}")
         message = (
-            f"the ConfigMap {conventions.RETIRED} of namespace {namespace} is not read any more, since whoever works there could "
-            f"write it. What it says belongs into the ConfigMap {conventions.name_of(namespace)} of {self._place.home}, "
+            f"the ConfigMap {tenant_settings.RETIRED} of namespace {namespace} is not read any more, since users of it could "
+            f"write it. What it says belongs into the ConfigMap {tenant_settings.name_of(namespace)} of {self._place.home}, "
             "with the same keys, written by whoever runs the platform; then delete it: "
-            f"kubectl delete configmap {conventions.RETIRED} --namespace {namespace}"
+            f"kubectl delete configmap {tenant_settings.RETIRED} --namespace {namespace}"
         )
         return until, _Refusal(message)
 
@@ -142,8 +142,8 @@ class KubernetesTenants:
             raise OutageError(SYSTEM, f"{where} cannot be read: {answer.message}")
         for body in answer.body.get("items") or ():
             name = str(body["metadata"]["name"])
-            if name.startswith(conventions.PREFIX):
-                namespace = name.removeprefix(conventions.PREFIX)
+            if name.startswith(tenant_settings.PREFIX):
+                namespace = name.removeprefix(tenant_settings.PREFIX)
                 given[namespace] = {
                     key: value for key, value in (body.get("data") or {}).items() if _claims(key, str(value))
                 }
@@ -183,21 +183,21 @@ def admitting(namespace: str, home: str) -> str:
 
 def _claims(key: str, value: str) -> bool:
     """Whether a value is what its key may have: another one claims nothing, and stalls its own namespace only."""
-    return any(each.key == key and each.accepts(value) for each in conventions.CONVENTIONS)
+    return any(each.key == key and each.accepts(value) for each in tenant_settings.TENANT_SETTINGS)
 
 
 def _problem(body: Mapping[str, object]) -> str | None:
     binary, data = body.get("binaryData"), body.get("data")
     if isinstance(binary, Mapping) and binary:
         return f"{min(binary)} is in binaryData, which is not read; put text into data"
-    return conventions.problem(data) if isinstance(data, Mapping) else None
+    return tenant_settings.problem(data) if isinstance(data, Mapping) else None
 
 
 def _tenant(data: Mapping[str, str], namespace: str, defaults: Tenant) -> Tenant:
     given: dict[str, Any] = {
-        _snake(key): conventions.listed(value) if key in conventions.LISTS else value
+        _snake(key): tenant_settings.listed(value) if key in tenant_settings.LISTS else value
         for key, value in (tenancy.usual(namespace) | dict(data)).items()
-        if value or key in conventions.MAY_BE_EMPTY
+        if value or key in tenant_settings.MAY_BE_EMPTY
     }
     if "max_gpus" in given:
         given["max_gpus"] = int(given["max_gpus"])

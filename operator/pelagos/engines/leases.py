@@ -123,7 +123,7 @@ class LeaseLeadership:
         if self._alarm is not None:
             self._alarm.cancel()
         if self.leads and self._lease is not None:
-            self._until = float("-inf")  # First: what is still under way must not act on a Lease that is given away.
+            self._until = float("-inf")  # First: what is still in progress must not act on a Lease that is given away.
             with contextlib.suppress(OutageError):
                 await self._write("PUT", self._place.path, self._body(holder=""))
                 logger.info("released the Lease %s/%s", self._place.namespace, self._place.name)

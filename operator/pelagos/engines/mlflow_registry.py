@@ -11,7 +11,7 @@ from pelagos.engines import mlflow_rest
 from pelagos.engines.mlflow_rest import AbsentError, ExistsError, MlflowRest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import NotLeadingError
-from pelagos.ports.registry import ALIAS_TAG, ModelVersion, ModelVersionWant, namespace_in
+from pelagos.ports.registry import ALIAS_TAG, DesiredModelVersion, ModelVersion, namespace_in
 from pelagos.ports.tracking import UID_TAG
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class MlflowRegistry:
         """All versions that carry the uid of any resource."""
         return tuple(await self._search(f"tags.`{UID_TAG}` LIKE '%'"))
 
-    async def register(self, want: ModelVersionWant, ownership: Ownership) -> ModelVersion:
+    async def register(self, want: DesiredModelVersion, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
         async with self._lock(want.model):
             versions = await self._ours(want.model, want.uid, ownership)
@@ -102,7 +102,7 @@ class MlflowRegistry:
         """Registering in a model and deleting it must not meet."""
         return self._changing.setdefault(model, asyncio.Lock())
 
-    async def _create(self, want: ModelVersionWant) -> None:
+    async def _create(self, want: DesiredModelVersion) -> None:
         with contextlib.suppress(ExistsError):
             managed = mlflow_rest.pairs({MANAGED_TAG: "true"})
             await self._rest.post("registered-models/create", {"name": want.model, "tags": managed})

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
     Observe = Callable[[str, str, float, str | None], None]
-    """Told of every call: system, operation, seconds, and "outage", "rejected" or None."""
+    """RolloutStatus of every call: system, operation, seconds, and "outage", "rejected" or None."""
 
 SYSTEM = "MLflow"
 TIMEOUT = 10.0
@@ -81,7 +81,7 @@ class Access:
         return aiohttp.encode_basic_auth(username, password, "utf-8")
 
     @property
-    def remedy(self) -> str:
+    def hint(self) -> str:
         """What to look at when the server does not accept it."""
         if self.token_file:
             return "check the token in PELAGOS_TRACKING_TOKEN_FILE: it may have expired"
@@ -168,7 +168,7 @@ class MlflowRest:
                 if response.status in {401, 403}:
                     said = _scrubbed(content, authorization)
                     message = f"{what}: HTTP {response.status} {said}".rstrip()
-                    raise RejectedError(SYSTEM, f"{message}; {self._access.remedy}")
+                    raise RejectedError(SYSTEM, f"{message}; {self._access.hint}")
                 return _answer(response.status, content, what)
         except TimeoutError:
             seconds = self._timeout.total
@@ -251,8 +251,8 @@ def _answer(status: int, content: bytes, what: str) -> dict[str, Any]:
     text = body.get("message", "") if isinstance(body, dict) else content[:200].decode(errors="replace").strip()
     if status >= 500 and (full := _FULL.search(text)):
         where = "the volume on which the MLflow server keeps its data is full"
-        remedy = "free space there (with `pelagos up` it is the volume of its home folder), or make it larger"
-        raise RejectedError(SYSTEM, f"{what}: {where} (HTTP {status}: {full[0]}); {remedy}", reason="DiskFull")
+        hint = "free space there (with `pelagos up` it is the volume of its home folder), or make it larger"
+        raise RejectedError(SYSTEM, f"{what}: {where} (HTTP {status}: {full[0]}); {hint}", reason="DiskFull")
     message = f"{what}: HTTP {status} {text}".rstrip()
     if status < 400 or status >= 500 or status in _RETRIABLE:
         # Also a page of a proxy, or a redirection to a login, instead of MLflow's JSON.

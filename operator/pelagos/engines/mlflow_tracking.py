@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from pelagos.engines import mlflow_rest
 from pelagos.engines.mlflow_rest import AbsentError, ExistsError, MlflowRest
 from pelagos.ports.errors import OutageError
-from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, Outcome, Sealing, TrackedRun, TrackedRunWant
+from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, DesiredTrackedRun, Outcome, Sealing, TrackedRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ class MlflowTracking:
         """All active runs that carry the uid of any resource."""
         return tuple(await self._search(f"tags.`{UID_TAG}` LIKE '%'"))
 
-    async def create_run(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
+    async def create_run(self, want: DesiredTrackedRun, sealing: Sealing) -> TrackedRun:
         """Make the run exist, exactly once per uid.
 
         MLflow has no unique keys. So the run is looked up, created, sealed, and looked up again: of two that were created at
@@ -120,7 +120,7 @@ class MlflowTracking:
         """Close the connections."""
         await self._rest.close()
 
-    async def _create(self, experiment: str, want: TrackedRunWant, sealing: Sealing) -> str:
+    async def _create(self, experiment: str, want: DesiredTrackedRun, sealing: Sealing) -> str:
         """The id of the new run."""
         tags = {**want.tags, UID_TAG: want.uid, INTENT_TAG: sealing.intent}
         run = {

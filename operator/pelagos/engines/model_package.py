@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 
 SCHEMA_VERSION = 2
 DESCRIPTION, GRAPH, IMAGE, ANSWER = "package.json", "model.onnx", "probe.png", "probe.json"
@@ -156,7 +156,7 @@ class Known:
     outputs: Mapping[str, Any] | None = None
 
 
-def read(content: bytes, place: object, want: ServiceWant) -> Manifest:
+def read(content: bytes, place: object, want: DesiredService) -> Manifest:
     """The description in ``content``, found at ``place``. Raises RejectedError for another than the one that is wanted."""
     require_size(place, len(content), DESCRIPTION)
     if not _DIGEST.fullmatch(want.manifest_sha256):

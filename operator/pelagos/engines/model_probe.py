@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pelagos.ports.serving import ServiceWant
+    from pelagos.ports.serving import DesiredService
 
     Found = Mapping[str, Any]
 
@@ -30,7 +30,7 @@ MARGIN = 0.02
 """Detections this close above the threshold may or may not be reported, so they are not asked for."""
 
 
-async def probe(address: str, want: ServiceWant, known: Known, timeout: float = TIMEOUT) -> ProbeResult:
+async def probe(address: str, want: DesiredService, known: Known, timeout: float = TIMEOUT) -> ProbeResult:
     """Send the package's probe image by gRPC, as clients do, and compare the answer with the known one."""
     begun = monotonic()
     asked = known.outputs is not None
@@ -45,7 +45,7 @@ async def probe(address: str, want: ServiceWant, known: Known, timeout: float = 
     return ProbeResult(correct=difference is None, message=difference or "", latency=latency)
 
 
-def compare(expected: Found, answer: Found, package: Mapping[str, Any], want: ServiceWant) -> str | None:
+def compare(expected: Found, answer: Found, package: Mapping[str, Any], want: DesiredService) -> str | None:
     """What is wrong with an answer; None when it is right.
 
     ``package`` holds the thresholds that ``expected`` was made with, ``want`` those of the service. Where they differ,
@@ -67,7 +67,7 @@ def compare(expected: Found, answer: Found, package: Mapping[str, Any], want: Se
     iou = float(want.iou)
     if iou != (made_with := float(package.get("iou", iou))):
         strictest = min(iou, made_with)
-        known, got = suppress(known, strictest), suppress(got, strictest)
+        known, got = nms(known, strictest), nms(got, strictest)
     return _compare_detections(known, got, floor)
 
 
@@ -102,17 +102,17 @@ def _same(one: Found, other: Found) -> bool:
     )
 
 
-def suppress(detections: Sequence[Found], iou: float) -> list[Found]:
+def nms(detections: Sequence[Found], iou: float) -> list[Found]:
     """Greedy non-maximum suppression within each class; detections come with descending scores."""
     kept: list[Found] = []
     for found in detections:
         rivals = (other for other in kept if other["classId"] == found["classId"])
-        if all(overlap(found["box"], other["box"]) <= iou for other in rivals):
+        if all(box_iou(found["box"], other["box"]) <= iou for other in rivals):
             kept.append(found)
     return kept
 
 
-def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+def box_iou(one: Sequence[float], other: Sequence[float]) -> float:
     """Intersection over union of two boxes x1, y1, x2, y2."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])

@@ -21,7 +21,7 @@ from pelagos.engines.kubernetes_objects import quantity
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.peers import DNS, NOBODY, Peers
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, Toleration, tolerated
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ DEFAULT_SHARED_MEMORY = "512Mi"
 DRAIN_SECONDS = 5
 """From the end of a pod's life until it stops listening: routes to it are taken away meanwhile."""
 EXIT_SECONDS = 30
-"""Then Triton finishes the requests under way."""
+"""Then Triton finishes the requests in progress."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -114,7 +114,7 @@ def object_name(name: str, longest: int) -> str:
     return f"{like[: longest - 9].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def labels(want: ServiceWant, name: str) -> dict[str, str]:
+def labels(want: DesiredService, name: str) -> dict[str, str]:
     """Labels of everything that is made for ``want``."""
     return {
         "app.kubernetes.io/name": "pelagos-model-server",
@@ -126,7 +126,7 @@ def labels(want: ServiceWant, name: str) -> dict[str, str]:
     }
 
 
-def metadata(want: ServiceWant, name: str, annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
+def metadata(want: DesiredService, name: str, annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
     """``metadata`` of an object that goes when its ModelService goes."""
     owner = {
         "apiVersion": meta.API_VERSION,
@@ -140,15 +140,15 @@ def metadata(want: ServiceWant, name: str, annotations: Mapping[str, str] | None
     return made | {"annotations": dict(annotations or {}), "ownerReferences": [owner]}
 
 
-def recorded(body: Mapping[str, Any]) -> ServiceWant | None:
+def recorded(body: Mapping[str, Any]) -> DesiredService | None:
     """The want that an object was made for; None when it does not tell."""
     try:
-        return TypeAdapter(ServiceWant).validate_json(annotation(body, WANT_ANNOTATION))
+        return TypeAdapter(DesiredService).validate_json(annotation(body, WANT_ANNOTATION))
     except ValueError:
         return None
 
 
-def record(want: ServiceWant) -> dict[str, str]:
+def record(want: DesiredService) -> dict[str, str]:
     """Annotations by which ``recorded`` knows it again."""
     told = dataclasses.asdict(want)
     if (
@@ -156,7 +156,7 @@ def record(want: ServiceWant) -> dict[str, str]:
     ):  # as releases wrote it that knew no other, so that nothing is written anew
         del told["max_detections"]
     text = json.dumps(told, sort_keys=True, ensure_ascii=False)
-    return {DIGEST_ANNOTATION: want.pods, WANT_ANNOTATION: text}
+    return {DIGEST_ANNOTATION: want.pod_template_digest, WANT_ANNOTATION: text}
 
 
 def annotation(body: Mapping[str, Any], name: str) -> str:
@@ -170,12 +170,12 @@ def restarts(body: Mapping[str, Any]) -> int:
     return int(count) if count.isdecimal() and digest == annotation(body, DIGEST_ANNOTATION) else 0
 
 
-def is_remote(want: ServiceWant) -> bool:
+def is_remote(want: DesiredService) -> bool:
     """Whether the package is in object storage."""
     return want.package_uri.startswith("s3://")
 
 
-def claim_path(want: ServiceWant, given: Options) -> tuple[str, str]:
+def claim_path(want: DesiredService, given: Options) -> tuple[str, str]:
     """The PersistentVolumeClaim that holds the package, and the path in it. Raises RejectedError when there is none."""
     claim = want.tenant.objects_claim or given.objects_claim
     root = given.objects_root.rstrip("/")
@@ -192,7 +192,7 @@ def claim_path(want: ServiceWant, given: Options) -> tuple[str, str]:
     return claim, want.package_uri.removeprefix(f"{root}/").rstrip("/")
 
 
-def environment(want: ServiceWant, config: str) -> list[dict[str, str]]:
+def environment(want: DesiredService, config: str) -> list[dict[str, str]]:
     """What the entrypoint reads."""
     values = {
         "PELAGOS_MODEL_NAME": want.model_name,
@@ -204,7 +204,7 @@ def environment(want: ServiceWant, config: str) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
-def storage_environment(want: ServiceWant, given: Options) -> list[dict[str, Any]]:
+def storage_environment(want: DesiredService, given: Options) -> list[dict[str, Any]]:
     """Where object storage is and who we are there, for the container that fetches the package."""
     values = {
         "AWS_ENDPOINT_URL": given.s3_endpoint,
@@ -218,7 +218,7 @@ def storage_environment(want: ServiceWant, given: Options) -> list[dict[str, Any
     return [*made, *({"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in keys)]
 
 
-def authorities(want: ServiceWant, given: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def authorities(want: DesiredService, given: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Volumes and mounts with the certificate authorities of object storage; none where the system's are enough."""
     name = _ca_config_map(want, given)
     if not name:
@@ -226,11 +226,11 @@ def authorities(want: ServiceWant, given: Options) -> tuple[list[dict[str, Any]]
     return [{"name": "ca", "configMap": {"name": name}}], [{"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}]
 
 
-def _ca_config_map(want: ServiceWant, given: Options) -> str:
+def _ca_config_map(want: DesiredService, given: Options) -> str:
     return want.tenant.ca_config_map or given.ca_config_map
 
 
-def container(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
+def container(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     """The serving container, but its name and command. It listens on no port: its probes go through the gateway beside it."""
     model_ready = {"path": f"/v2/models/{want.model_name}/ready", "port": HTTP}
     live = {"path": "/v2/health/live", "port": HTTP}
@@ -254,7 +254,7 @@ def container(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
     }
 
 
-def scratch(want: ServiceWant) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def scratch(want: DesiredService) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Volumes and mounts for what a server writes: its root file system is read-only."""
     shared = want.placement.shared_memory or DEFAULT_SHARED_MEMORY
     volumes: list[dict[str, Any]] = [
@@ -266,7 +266,7 @@ def scratch(want: ServiceWant) -> tuple[list[dict[str, Any]], list[dict[str, Any
     return volumes, [*mounts, SOCKETS_MOUNT]
 
 
-def pod(want: ServiceWant) -> dict[str, Any]:
+def pod(want: DesiredService) -> dict[str, Any]:
     """What a pod's spec holds beside its containers and volumes."""
     placement, tenant = want.placement, want.tenant
     selector = dict(placement.node_selector)
@@ -289,7 +289,7 @@ def _written(toleration: Toleration) -> dict[str, str]:
     return {name: value for name, value in dataclasses.asdict(toleration).items() if value}
 
 
-def resources(want: ServiceWant, *, with_gpus: bool = True) -> dict[str, Any]:
+def resources(want: DesiredService, *, with_gpus: bool = True) -> dict[str, Any]:
     """Every instance gets its processors; memory and GPUs are for the whole server. Limits as requests: quotas count both."""
     made = {"cpu": str(want.cpu * want.instances), "memory": want.placement.memory or DEFAULT_MEMORY}
     if want.placement.gpus and with_gpus:

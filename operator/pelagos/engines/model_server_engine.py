@@ -19,16 +19,16 @@ from time import monotonic
 from typing import Any
 
 from pelagos.api import meta
-from pelagos.engines import kubernetes_objects, model_probe, model_server, model_server_pods, model_server_talk
+from pelagos.engines import kubernetes_objects, model_probe, model_server, model_server_pods, triton_http_client
 from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
 from pelagos.engines.model_server import Options
 from pelagos.engines.model_server_package import Packages
-from pelagos.engines.model_server_talk import Addresses, Talk
+from pelagos.engines.triton_http_client import Addresses, TritonHttpClient
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.objects import Objects
 from pelagos.ports.owned import Owned
-from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
 
 RENDERED_ANNOTATION = "pelagos.dev/rendered"
 """Digest of the object as it was applied last: also what is wanted no longer must go."""
@@ -40,11 +40,11 @@ PODS = Collection("v1", "Pod", "pods")
 SERVICES = Collection("v1", "Service", "services")
 _OLD_SERVED = "; the old version stays served"
 
-Piece = tuple[Collection, dict[str, Any]]
+Manifest = tuple[Collection, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Told:
+class RolloutStatus:
     """What the controller says. ``done``: all of the want has been rolled out; otherwise ``state`` and ``message`` say more."""
 
     done: bool
@@ -66,14 +66,14 @@ class View:
     """An endpoint as it is now; ``pods`` are all that carry its uid."""
 
     main: Body
-    want: ServiceWant
+    want: DesiredService
     pods: Sequence[Body]
 
     @property
     def current(self) -> list[Body]:
         """Pods of the want, started since the last restart that was asked for."""
         wanted = model_server.annotation(self.main, model_server.RESTARTS_ANNOTATION)
-        same = model_server_pods.of_digest(self.pods, self.want.pods)
+        same = model_server_pods.of_digest(self.pods, self.want.pod_template_digest)
         return [pod for pod in same if model_server.annotation(pod, model_server.RESTARTS_ANNOTATION) == wanted]
 
     @property
@@ -111,7 +111,7 @@ class ClusterServing(ABC):
         self._options = options
         self._namespace_of = namespace_of
         self._packages = Packages(objects)
-        self._talk = Talk()
+        self._talk = TritonHttpClient()
         self._probe_timeout = probe_timeout
         self._clock = SystemClock()
         self._created = self._clock.now()
@@ -121,7 +121,7 @@ class ClusterServing(ABC):
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @abstractmethod
-    async def build(self, want: ServiceWant, config: str) -> list[Piece]:
+    async def build(self, want: DesiredService, config: str) -> list[Manifest]:
         """All objects of an endpoint, the main one last. Raises RejectedError for what this cluster or engine cannot do."""
 
     @abstractmethod
@@ -129,7 +129,7 @@ class ClusterServing(ABC):
         """Kinds of objects that endpoints are made of, the main one first."""
 
     @abstractmethod
-    async def told(self, view: View) -> Told:
+    async def told(self, view: View) -> RolloutStatus:
         """What the controller says of an endpoint."""
 
     @abstractmethod
@@ -144,10 +144,10 @@ class ClusterServing(ABC):
     def restarting(self, view: View, count: str) -> dict[str, Any]:
         """A merge patch of the main object that makes the controller replace all pods; ``count`` is the annotation for them."""
 
-    async def prepare(self, want: ServiceWant, live: Body | None) -> None:  # noqa: B027 - most need nothing
+    async def prepare(self, want: DesiredService, live: Body | None) -> None:  # noqa: B027 - most need nothing
         """Called before the objects are written."""
 
-    def recorded(self, main: Body) -> ServiceWant | None:
+    def recorded(self, main: Body) -> DesiredService | None:
         """The want that the main object was made for; None when it does not tell."""
         return model_server.recorded(main)
 
@@ -155,7 +155,7 @@ class ClusterServing(ABC):
         """An object without what may change and replaces no pod, where a change of its annotations would."""
         return body
 
-    async def observe(self, uid: str) -> ServiceSeen | None:
+    async def observe(self, uid: str) -> ObservedService | None:
         """Look at the endpoint; None when there is none."""
         view = await self._view(uid)
         if view is None:
@@ -164,7 +164,7 @@ class ClusterServing(ABC):
         state, message = await self._look(view, service)
         restarts = model_server.restarts(view.main) + model_server_pods.deaths(view.current)
         urls = self.urls(view.main, service)
-        return ServiceSeen(
+        return ObservedService(
             digest=await self._digest(view),
             state=state,
             message=message,
@@ -175,7 +175,7 @@ class ClusterServing(ABC):
             restarts=restarts,
             changed_at=self._changed_at(view, state, restarts),
             replicas=len(view.ready),
-            pods_digest=view.want.pods,
+            pods_digest=view.want.pod_template_digest,
         )
 
     async def owned(self, namespaces: Iterable[str]) -> tuple[Owned, ...]:
@@ -190,7 +190,7 @@ class ClusterServing(ABC):
                     found.append(Owned(name, uid, namespace, made))
         return tuple(found)
 
-    async def apply(self, want: ServiceWant) -> None:
+    async def apply(self, want: DesiredService) -> None:
         """Make all objects as wanted; what is so already is not written. Returns without waiting for the model."""
         async with self._locks[want.uid]:
             pieces = [(kind, self._stamped(body)) for kind, body in await self._wanted(want)]
@@ -223,7 +223,7 @@ class ClusterServing(ABC):
             if view is None or (view.old_ready and not view.current) or (view.current and not view.ready):
                 # What shall replace it was asked for before and has not begun yet, or starts now: its probes watch it.
                 return
-            count = f"{model_server.restarts(view.main) + 1} {view.want.pods}"
+            count = f"{model_server.restarts(view.main) + 1} {view.want.pod_template_digest}"
             await self._cluster.patch(self.main, *self._places[uid], self.restarting(view, count))
             if len(view.ready) <= 1:
                 for pod in view.current:
@@ -266,7 +266,7 @@ class ClusterServing(ABC):
         }
         return body | {"metadata": body["metadata"] | {"annotations": annotations}}
 
-    async def _wanted(self, want: ServiceWant) -> list[Piece]:
+    async def _wanted(self, want: DesiredService) -> list[Manifest]:
         return await self.build(want, await self._packages.config(want))
 
     async def _view(self, uid: str) -> View | None:
@@ -356,7 +356,7 @@ class ClusterServing(ABC):
             return ServiceState.STARTING, f"{message}: a NetworkPolicy may be in the way"
         if not answer.ready:
             return ServiceState.STARTING, "the server loads the model"
-        if answer.digest != view.want.pods:
+        if answer.digest != view.want.pod_template_digest:
             return (
                 ServiceState.STARTING,
                 "the cluster says that the server is ready, and it still serves another version",
@@ -364,15 +364,15 @@ class ClusterServing(ABC):
         return ServiceState.LOADED, ""
 
     def _addresses(self, view: View, service: Body | None) -> Addresses | None:
-        found = model_server_talk.through_service(service) if self._options.reach == "service" else None
+        found = triton_http_client.through_service(service) if self._options.reach == "service" else None
         if found is None and view.ready:
-            found = model_server_talk.through_pod(view.ready[0])
+            found = triton_http_client.through_pod(view.ready[0])
         return found
 
     def _changed_at(self, view: View, state: ServiceState, restarts: int) -> datetime:
         """When this engine first saw the endpoint in its present state; before its own time, when the object was made."""
         uid = view.want.uid
-        identity = (state, view.want.pods, restarts, view.main["metadata"]["uid"])
+        identity = (state, view.want.pod_template_digest, restarts, view.main["metadata"]["uid"])
         known = self._since.get(uid)
         if known is None or known[0] != identity:
             made = datetime.fromisoformat(view.main["metadata"]["creationTimestamp"])
@@ -380,7 +380,7 @@ class ClusterServing(ABC):
             known = self._since[uid] = (identity, begun)
         return known[1]
 
-    async def _owned_by(self, want: ServiceWant, pieces: Sequence[Piece]) -> list[Body | None]:
+    async def _owned_by(self, want: DesiredService, pieces: Sequence[Manifest]) -> list[Body | None]:
         """The objects that are there already. Nothing of anybody else is overwritten."""
         live: list[Body | None] = []
         for kind, body in pieces:
@@ -401,7 +401,7 @@ class ClusterServing(ABC):
                 )
         return live
 
-    async def _drop(self, want: ServiceWant, pieces: Sequence[Piece]) -> None:
+    async def _drop(self, want: DesiredService, pieces: Sequence[Manifest]) -> None:
         """Delete what an earlier want needed and this one does not."""
         kept = {(kind.plural, body["metadata"]["name"]) for kind, body in pieces}
         for kind in await self.kinds():

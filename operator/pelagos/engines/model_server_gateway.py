@@ -15,7 +15,7 @@ from pelagos.engines.envoy_config import MIB, Limits, Ports, Service, Upstream
 
 if TYPE_CHECKING:
     from pelagos.engines.model_server import Options
-    from pelagos.ports.serving import ServiceWant
+    from pelagos.ports.serving import DesiredService
 
 NAME = "gateway"
 CONFIG = "PELAGOS_GATEWAY_CONFIG"
@@ -29,7 +29,7 @@ _MODULE = "pelagos_pipelines.serving.gateway"
 _COMMAND = ["python3", "-m", _MODULE]
 
 
-def config(want: ServiceWant) -> str:
+def config(want: DesiredService) -> str:
     """What Envoy is told. A pod has many names and an address, so any ``Host`` will do: the network decides who comes."""
     folder = model_server.SOCKETS
     # Triton puts a port behind the path of its socket for gRPC.
@@ -39,7 +39,7 @@ def config(want: ServiceWant) -> str:
     return json.dumps(envoy_config.bootstrap(f"{folder}/admin", LIMITS, services=(service,)), sort_keys=True)
 
 
-def container(want: ServiceWant, given: Options) -> dict[str, Any]:
+def container(want: DesiredService, given: Options) -> dict[str, Any]:
     """The container, but its ports. It needs no probes: it opens its ports when the server is ready, and ends on trouble."""
     return {
         "name": NAME,

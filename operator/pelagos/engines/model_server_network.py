@@ -17,7 +17,7 @@ from pelagos.engines.kubernetes_objects import Collection
 from pelagos.engines.model_server import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.peers import Peers
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 
 POLICIES = Collection("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
@@ -33,10 +33,10 @@ _IN_CLUSTER = 2
 Rule = dict[str, Any]
 
 
-def network_policy(want: ServiceWant, given: Options, name: str) -> dict[str, Any]:
+def network_policy(want: DesiredService, given: Options, name: str) -> dict[str, Any]:
     """Requests come from clients as configured and the operator, metrics are read by Prometheus; out go look-ups and storage.
 
-    A server that mounts its package needs nothing outside. Raises RejectedError when it cannot be told where the storage is.
+    A server that mounts its package needs nothing outside. Raises RejectedError when the storage's place is unknown.
     """
     spec = {
         "podSelector": {"matchLabels": selector(want)},
@@ -48,7 +48,7 @@ def network_policy(want: ServiceWant, given: Options, name: str) -> dict[str, An
     return {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "metadata": metadata, "spec": spec}
 
 
-def selector(want: ServiceWant) -> dict[str, str]:
+def selector(want: DesiredService) -> dict[str, str]:
     """Labels of the pods. They never change while an endpoint lives."""
     return {meta.UID_LABEL: want.uid, "app.kubernetes.io/name": "pelagos-model-server"}
 
@@ -69,7 +69,7 @@ def storage(given: Options) -> Rule | None:
     return {"to": [{"ipBlock": {"cidr": f"{address}/{address.max_prefixlen}"}}], "ports": _ports([port])}
 
 
-def _ingress(want: ServiceWant, given: Options) -> list[Rule]:
+def _ingress(want: DesiredService, given: Options) -> list[Rule]:
     operator = _pods_of(given.operator_namespace, meta.FIELD_MANAGER)
     requests = [model_server.HTTP, model_server.GRPC]
     rules = [
@@ -90,7 +90,7 @@ def _egress(given: Options) -> list[Rule]:
     if place is None:
         message = (
             f"model servers may reach the object storage and nothing else, and where {given.s3_endpoint or 'that of AWS'} is "
-            "cannot be told from its name. Say it in PELAGOS_STORAGE_PEERS (with Helm: networkPolicies.storage), for example "
+            "cannot be determined from its name. Say it in PELAGOS_STORAGE_PEERS (Helm: networkPolicies.storage), for example "
             '{"peers": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 443}]}'
         )
         raise RejectedError(model_server.SYSTEM, message)

@@ -14,7 +14,7 @@ from pelagos.engines import model_package, triton_config
 from pelagos.engines.model_package import ANSWER, DESCRIPTION, IMAGE, LARGEST, Known, Manifest
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.objects import Objects
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 
 DIGEST_PARAMETER = "pelagos_digest"
 """Names the want in the configuration of the model, which the server tells: proof of what it serves."""
@@ -38,14 +38,14 @@ class Packages:
         self._read: dict[tuple[str, str, str], Package] = {}
         self._lock = asyncio.Lock()
 
-    async def config(self, want: ServiceWant) -> str:
+    async def config(self, want: DesiredService) -> str:
         """The finished ``config.pbtxt``. Raises RejectedError when the package is missing, altered or another one."""
         package = await self.find(want)
         config = triton_config.for_service(package.manifest, want)
-        config["parameters"] = {**config["parameters"], DIGEST_PARAMETER: {"string_value": want.pods}}
+        config["parameters"] = {**config["parameters"], DIGEST_PARAMETER: {"string_value": want.pod_template_digest}}
         return triton_config.render(config)
 
-    async def find(self, want: ServiceWant) -> Package:
+    async def find(self, want: DesiredService) -> Package:
         """The package of ``want``. Raises RejectedError likewise."""
         key = (want.package_uri, want.manifest_sha256, want.onnx_sha256)
         async with self._lock:
@@ -59,7 +59,7 @@ class Packages:
     def _size(self) -> int:
         return sum(len(package.known.image) for package in self._read.values())
 
-    async def _load(self, want: ServiceWant) -> Package:
+    async def _load(self, want: DesiredService) -> Package:
         path = self._objects.path(want.package_uri)
         if not path:
             root = self._objects.uri("")

@@ -31,7 +31,7 @@ CONNECT_TIMEOUT = 3.0
 RETRIES = 2
 """Of one request; the reconcilers come back by themselves."""
 AT_ONCE = 16
-"""Requests under way; more would only wait in the service."""
+"""Requests in progress; more would only wait in the service."""
 PAGE = 1000
 """Keys of one answer to a listing, and of one request to delete: what S3 allows."""
 _NATIVE = (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pelagos.engines.model_package import Manifest
-    from pelagos.ports.serving import ServiceWant
+    from pelagos.ports.serving import DesiredService
 
 ENUMS = frozenset({"data_type", "format", "kind", "priority", "timeout_action"})
 """Fields of ModelConfig whose JSON strings are names of enum values; the text format has them without quotes."""
@@ -24,7 +24,7 @@ MAPS = frozenset({"cc_model_filenames", "input", "input_map", "inputs", "metric_
 """Fields of ModelConfig that are maps when their JSON value is an object."""
 
 
-def for_service(package: Manifest, want: ServiceWant) -> dict[str, Any]:
+def for_service(package: Manifest, want: DesiredService) -> dict[str, Any]:
     """The ModelConfig of a package as the service wants it: the service contract, name, batching, instances, thresholds.
 
     All ``instances`` get ``cpu`` threads each. The digest of the package is for the code that loads it, which compares again.
@@ -65,7 +65,7 @@ def _outputs(package: Manifest) -> Iterator[tuple[str, str, list[int]]]:
     yield "cut", "TYPE_BOOL", [1]
 
 
-def instances(want: ServiceWant) -> dict[str, Any]:
+def instances(want: DesiredService) -> dict[str, Any]:
     """All on the processor, or ``instances`` on each GPU of the pod, which are numbered from 0 whatever the node calls them."""
     if not want.placement.gpus:
         return {"kind": "KIND_CPU", "count": want.instances}

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pelagos.api import meta
 from pelagos.engines import model_server, triton_deployment_objects
 from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server_engine import SERVICES, ClusterServing, Piece, Told, Urls, View
+from pelagos.engines.model_server_engine import SERVICES, ClusterServing, Manifest, RolloutStatus, Urls, View
 from pelagos.engines.model_server_network import POLICIES, network_policy
 from pelagos.engines.triton_deployment_objects import AUTOSCALERS, BUDGETS, DEPLOYMENTS, OLD_BUDGETS
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.objects import Objects
-from pelagos.ports.serving import ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ServiceState
 
 if TYPE_CHECKING:
     from pelagos.settings import Settings
@@ -41,13 +41,13 @@ class TritonDeployment(ClusterServing):
         """The engine that ``settings`` describe. See ClusterServing."""
         return cls(cluster, objects, model_server.options(settings, objects.uri("")), namespace_of)
 
-    async def build(self, want: ServiceWant, config: str) -> list[Piece]:
+    async def build(self, want: DesiredService, config: str) -> list[Manifest]:
         """See ClusterServing."""
         if want.scaling.mode != "Standard":
             message = f"spec.scaling.deploymentMode: {want.scaling.mode} needs KServe (PELAGOS_SERVING_ENGINE=kserve)"
             raise RejectedError(model_server.SYSTEM, f"{message}; use Standard")
         budgets = await self._budgets()
-        pieces: list[Piece] = [
+        pieces: list[Manifest] = [
             (POLICIES, network_policy(want, self._options, triton_deployment_objects.name_of(want))),
             (SERVICES, triton_deployment_objects.service(want)),
             (budgets, triton_deployment_objects.budget(want, budgets)),
@@ -60,7 +60,7 @@ class TritonDeployment(ClusterServing):
         """See ClusterServing."""
         return (DEPLOYMENTS, AUTOSCALERS, SERVICES, await self._budgets(), POLICIES)
 
-    async def prepare(self, want: ServiceWant, live: Body | None) -> None:
+    async def prepare(self, want: DesiredService, live: Body | None) -> None:
         """Let the number of replicas stay as it is while an autoscaler takes over: without an owner it would become 1."""
         if live is None or not triton_deployment_objects.is_scaled(want) or not _owns_replicas(live):
             return
@@ -70,20 +70,20 @@ class TritonDeployment(ClusterServing):
             DEPLOYMENTS, kept | {"spec": {"replicas": live["spec"]["replicas"]}}, owner=REPLICAS_OWNER
         )
 
-    async def told(self, view: View) -> Told:
+    async def told(self, view: View) -> RolloutStatus:
         """See ClusterServing."""
         status, metadata = view.main.get("status") or {}, view.main["metadata"]
         if status.get("observedGeneration", 0) < metadata["generation"]:
-            return Told(done=False, message="the cluster has not seen the change yet")
+            return RolloutStatus(done=False, message="the cluster has not seen the change yet")
         conditions = {each["type"]: each for each in status.get("conditions") or ()}
         failure = conditions.get("ReplicaFailure", {})
         if failure.get("status") == "True":
-            return Told(
+            return RolloutStatus(
                 done=False, state=ServiceState.WAITING, message=f"no pod can be made: {failure.get('message', '')}"
             )
         # Those that were there before the change are gone; how many there should be is for the cluster to say.
         done = status.get("updatedReplicas", 0) == status.get("replicas", 0) > 0
-        return Told(done=done)
+        return RolloutStatus(done=done)
 
     def service_name(self, main: Body) -> str:
         """See ClusterServing."""

@@ -12,7 +12,7 @@ from pelagos.engines import model_server, model_server_gateway
 from pelagos.engines.kubernetes_objects import Collection
 from pelagos.engines.model_server import Options
 from pelagos.engines.model_server_network import selector
-from pelagos.ports.serving import CPU_TARGET, ServiceWant
+from pelagos.ports.serving import CPU_TARGET, DesiredService
 
 DEPLOYMENTS = Collection("apps/v1", "Deployment", "deployments")
 AUTOSCALERS = Collection("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
@@ -24,12 +24,12 @@ LONGEST_NAME = 63
 PYTHON = "python3"
 
 
-def name_of(want: ServiceWant) -> str:
+def name_of(want: DesiredService) -> str:
     """Name of all objects of an endpoint."""
     return model_server.object_name(want.name, LONGEST_NAME)
 
 
-def deployment(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
+def deployment(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     """The servers. Without ``replicas`` where an autoscaler decides about them."""
     name = name_of(want)
     spec: dict[str, Any] = {
@@ -41,7 +41,7 @@ def deployment(want: ServiceWant, config: str, given: Options) -> dict[str, Any]
             "metadata": {
                 "labels": model_server.labels(want, name),
                 "annotations": {
-                    model_server.DIGEST_ANNOTATION: want.pods,
+                    model_server.DIGEST_ANNOTATION: want.pod_template_digest,
                     "prometheus.io/scrape": "true",
                     "prometheus.io/port": str(model_server.METRICS),
                     "prometheus.io/path": "/metrics",
@@ -56,7 +56,7 @@ def deployment(want: ServiceWant, config: str, given: Options) -> dict[str, Any]
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
-def pod(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
+def pod(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     """One server: the package comes from a volume, or from object storage by an init container."""
     volumes, mounts = model_server.scratch(want)
     server = model_server.container(want, config, given) | {
@@ -81,7 +81,7 @@ def pod(want: ServiceWant, config: str, given: Options) -> dict[str, Any]:
     return made | {"containers": [server, gateway], "volumes": volumes}
 
 
-def _fetching(want: ServiceWant, given: Options, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+def _fetching(want: DesiredService, given: Options, mounts: list[dict[str, Any]]) -> dict[str, Any]:
     storage, package = model_server.storage_environment(want, given), model_server.environment(want, "")[:3]
     return {
         "name": "fetch",
@@ -96,7 +96,7 @@ def _fetching(want: ServiceWant, given: Options, mounts: list[dict[str, Any]]) -
     }
 
 
-def service(want: ServiceWant) -> dict[str, Any]:
+def service(want: DesiredService) -> dict[str, Any]:
     """What clients reach."""
     ports = [{"name": name, "port": port, "targetPort": port, "protocol": "TCP"} for name, port in model_server.PORTS]
     spec = {"type": "ClusterIP", "selector": selector(want), "ports": ports}
@@ -104,14 +104,14 @@ def service(want: ServiceWant) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
-def budget(want: ServiceWant, kind: Collection) -> dict[str, Any]:
+def budget(want: DesiredService, kind: Collection) -> dict[str, Any]:
     """Of several servers at most one is taken away at a time; a single one does not keep its node from being drained."""
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": selector(want)}}
     metadata = model_server.metadata(want, name_of(want))
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
 
 
-def autoscaler(want: ServiceWant) -> dict[str, Any]:
+def autoscaler(want: DesiredService) -> dict[str, Any]:
     """Replicas by processor time."""
     name = name_of(want)
     spec = {
@@ -124,6 +124,6 @@ def autoscaler(want: ServiceWant) -> dict[str, Any]:
     return {"apiVersion": AUTOSCALERS.api_version, "kind": AUTOSCALERS.kind, "metadata": metadata, "spec": spec}
 
 
-def is_scaled(want: ServiceWant) -> bool:
+def is_scaled(want: DesiredService) -> bool:
     """Whether an autoscaler decides how many servers there are."""
     return want.scaling.maximum > want.scaling.minimum

@@ -28,7 +28,7 @@ from pelagos.engines.triton_local_state import Server, State
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.owned import Owned
-from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Iterator
@@ -70,8 +70,8 @@ class TritonLocal:
         self._fault = ""
         self.gateway = Gateway(self._home, self._environment, hosts)
 
-    async def observe(self, uid: str) -> ServiceSeen | None:
-        """Look at the endpoint, and take the next step of a change that is under way; None when there is none."""
+    async def observe(self, uid: str) -> ObservedService | None:
+        """Look at the endpoint, and take the next step of a change that is in progress; None when there is none."""
         service = self._service(uid)
         self._watch()
         with disk.told(SYSTEM, self.services):
@@ -87,7 +87,7 @@ class TritonLocal:
         found, message = await self._look(uid, state, server)
         folder.bound_log()
         ports = self.gateway.ports(uid) if any(known.is_alive for known in state.servers) else None
-        return ServiceSeen(
+        return ObservedService(
             digest=server.digest,
             state=found,
             message=message,
@@ -97,7 +97,7 @@ class TritonLocal:
             onnx_sha256=want.onnx_sha256,
             restarts=server.restarts,
             changed_at=self._changed_at(uid, server, found),
-            pods_digest=want.pods,
+            pods_digest=want.pod_template_digest,
         )
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
@@ -115,14 +115,14 @@ class TritonLocal:
             name, namespace = (want.name, want.namespace) if want else (folder.name, "")
             yield Owned(name, folder.name, namespace, made, kept=server is None)
 
-    async def apply(self, want: ServiceWant) -> None:
+    async def apply(self, want: DesiredService) -> None:
         """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""
         service = self._service(want.uid)
         self._watch()
         with disk.told(SYSTEM, self.services):
             await self._apply(want, service)
 
-    async def _apply(self, want: ServiceWant, service: Path) -> None:
+    async def _apply(self, want: DesiredService, service: Path) -> None:
         async with self._alone(want.uid):
             state = triton_local_state.read(service)
             same = next((server for server in (state.following, state.current) if self._serves(server, want)), None)
@@ -194,7 +194,7 @@ class TritonLocal:
 
     # --- starting
 
-    async def _start(self, want: ServiceWant, state: State, same: Server | None) -> None:
+    async def _start(self, want: DesiredService, state: State, same: Server | None) -> None:
         """Start what is wanted: in the place of the server that died, or beside the one that goes on until this one is right."""
         uid, service = want.uid, self.services / want.uid
         number = same.number if same is not None else await asyncio.to_thread(_number, service, want, state)
@@ -226,7 +226,7 @@ class TritonLocal:
         is_death = server.process is not None and not orderly.has_ended(self._home, server.started_at)
         return server.restarts + is_death
 
-    async def _make_good(self, folder: ServerFolder, want: ServiceWant, others: Iterable[Path] = ()) -> None:
+    async def _make_good(self, folder: ServerFolder, want: DesiredService, others: Iterable[Path] = ()) -> None:
         """What the server shall load is there, and as it was wanted; no server of the folder may run. Raises RejectedError."""
         if not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
             prepared = await asyncio.to_thread(triton_local_package.prepare, want, folder.path, others)
@@ -405,17 +405,17 @@ class TritonLocal:
         known = await asyncio.to_thread(model_probe.read, folder.served / "package")
         return await model_probe.probe(f"unix:{socket}", want, known, self._probe_timeout)
 
-    def _serves(self, server: Server | None, want: ServiceWant) -> bool:
+    def _serves(self, server: Server | None, want: DesiredService) -> bool:
         if server is None:
             return False
         return server.digest == want.digest or self._is_recorded(server, want)
 
-    def _is_recorded(self, server: Server, want: ServiceWant) -> bool:
+    def _is_recorded(self, server: Server, want: DesiredService) -> bool:
         """Whether a server is one of this want, but for how it scales: here there is always one."""
         known = triton_local_package.recorded(self.folder(want.uid, server).served)
         return known is not None and replace(known, digest=want.digest, scaling=want.scaling) == want
 
-    def _rename(self, state: State, server: Server, want: ServiceWant) -> State:
+    def _rename(self, state: State, server: Server, want: DesiredService) -> State:
         """Remember that a server is also what is wanted now."""
         if server.digest == want.digest:
             return state
@@ -456,7 +456,7 @@ def _is_same(one: Server, other: Server) -> bool:
     return (one.number, one.process) == (other.number, other.process)
 
 
-def _number(service: Path, want: ServiceWant, state: State) -> int:
+def _number(service: Path, want: DesiredService, state: State) -> int:
     """Of a folder that was kept for this very want, or of a new one."""
     used = {server.number for server in state.servers}
     numbers = {int(path.name) for path in service.glob("[0-9]*") if path.name.isdigit()}

@@ -28,14 +28,14 @@ from pydantic import TypeAdapter
 from pelagos.engines import disk, model_package, triton_config
 from pelagos.engines.model_package import ANSWER, DESCRIPTION, FILES, GRAPH, IMAGE, LARGEST, Manifest
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _FICLONE = 0x40049409
 """Linux: let two files share their blocks until one of them is written."""
 
 
-def prepare(want: ServiceWant, folder: Path, others: Iterable[Path] = ()) -> Path:
+def prepare(want: DesiredService, folder: Path, others: Iterable[Path] = ()) -> Path:
     """Make what ``want`` names in a new folder below ``folder``, to be installed.
 
     ``others`` are folders of the same service, whose copies do where the package has been deleted. Raises RejectedError when the
@@ -58,7 +58,7 @@ def prepare(want: ServiceWant, folder: Path, others: Iterable[Path] = ()) -> Pat
     return partial
 
 
-def record(served: Path, want: ServiceWant) -> None:
+def record(served: Path, want: DesiredService) -> None:
     """Write down what ``served`` is made for."""
     partial = served / ".want.json.partial"
     _write(partial, json.dumps(dataclasses.asdict(want), indent=2).encode())
@@ -71,15 +71,15 @@ def install(prepared: Path, served: Path) -> None:
     prepared.rename(served)
 
 
-def recorded(served: Path) -> ServiceWant | None:
+def recorded(served: Path) -> DesiredService | None:
     """The want that ``served`` was made for; None when there is none."""
     try:
-        return TypeAdapter(ServiceWant).validate_json((served / "want.json").read_bytes())
+        return TypeAdapter(DesiredService).validate_json((served / "want.json").read_bytes())
     except (OSError, ValueError):
         return None
 
 
-def is_usable(served: Path, want: ServiceWant) -> bool:
+def is_usable(served: Path, want: DesiredService) -> bool:
     """Whether ``served`` is what would be prepared for this very want now: nothing in it altered, missing, or put beside it."""
     if recorded(served) != want:
         return False
@@ -92,7 +92,7 @@ def is_usable(served: Path, want: ServiceWant) -> bool:
         return False
 
 
-def verify(package: Path, want: ServiceWant) -> Manifest:
+def verify(package: Path, want: DesiredService) -> Manifest:
     """The description of the package in a folder, when it and all files that it lists are what ``want`` names."""
     with _opened(package, DESCRIPTION) as file:
         content = file.read(LARGEST[DESCRIPTION] + 1)
@@ -120,7 +120,7 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _build_repository(partial: Path, want: ServiceWant, manifest: Manifest) -> None:
+def _build_repository(partial: Path, want: DesiredService, manifest: Manifest) -> None:
     for name, content in _repository(partial / "package", want, manifest).items():
         target = partial / "repository" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def _build_repository(partial: Path, want: ServiceWant, manifest: Manifest) -> N
             target.hardlink_to(content)
 
 
-def _repository(package: Path, want: ServiceWant, manifest: Manifest) -> dict[str, bytes | Path]:
+def _repository(package: Path, want: DesiredService, manifest: Manifest) -> dict[str, bytes | Path]:
     """Everything that Triton's repository holds, by path: content, or the file of the package that it is."""
     version = f"{want.model_name}/1"
     files: dict[str, bytes | Path] = {f"{version}/{name}": package / name for name in (DESCRIPTION, GRAPH)}
@@ -167,7 +167,7 @@ def _code() -> dict[str, bytes]:
     return code | {"model.py": (ours / listed["model"]).read_bytes()}
 
 
-def _is_whole(package: Path, want: ServiceWant) -> bool:
+def _is_whole(package: Path, want: DesiredService) -> bool:
     try:
         verify(package, want)
     except (RejectedError, OSError):

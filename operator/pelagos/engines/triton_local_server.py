@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SYSTEM = "Triton"
 GRACE_SECONDS = 5.0
 _EXIT_SECONDS = 3
-"""Triton waits this long for requests under way; without it 30 s for one that hangs."""
+"""Triton waits this long for requests in progress; without it 30 s for one that hangs."""
 _LOG_LIMIT = 8 * 1024 * 1024
 _LOG_KEPT = 1024 * 1024
 _LOG_SEARCHED = 64 * 1024
@@ -79,7 +79,7 @@ class ServerFolder:
         return start_private(self._command(), self._libraries, environment=self._variables(), output=self.log)
 
     async def stop(self, process: ProcessId | None) -> None:
-        """End the server, known or not, and all that it left in memory: at once when it has no requests under way."""
+        """End the server, known or not, and all that it left in memory: at once when it has no requests in progress."""
         if process is not None and self.connections:
             await end(process)
         elif process is not None:

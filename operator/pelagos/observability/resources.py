@@ -48,7 +48,7 @@ STALLED_SINCE = Family(
     "When a resource came to wait for a person; only of those that wait.",
     ("kind", *NAMED, "reason"),
 )
-PROGRESS = Family("pelagos_training_progress_ratio", "Share of the epochs done, of trainings under way.", NAMED)
+PROGRESS = Family("pelagos_training_progress_ratio", "Share of the epochs done, of trainings in progress.", NAMED)
 LAST_PROGRESS = Family(
     "pelagos_training_last_progress_timestamp_seconds",
     "When a training that runs began or was last seen to end an epoch.",
@@ -144,14 +144,14 @@ class ResourceCollector(Collector):
     def _training(self, resource: Resource, samples: Mapping[Family, _Samples], running: dict[str, _Epoch]) -> None:
         name = (resource.namespace, resource.name)
         progress = resource.status.get("progress") or {}
-        under_way = _condition(resource, "Ready").get("status") == "Unknown"
-        if under_way and progress.get("percent") is not None:
+        in_progress = _condition(resource, "Ready").get("status") == "Unknown"
+        if in_progress and progress.get("percent") is not None:
             samples[PROGRESS].add(name, progress["percent"] / 100)
         failed = sum(1 for gate in resource.status.get("gates") or () if not gate.get("passed"))
         if failed:
             samples[FAILED_GATES].add(name, failed)
         started = resource.status.get("startedAt")
-        if under_way and started and not resource.status.get("finishedAt"):
+        if in_progress and started and not resource.status.get("finishedAt"):
             epoch = running[resource.uid] = self._epoch(resource.uid, started, progress.get("epoch"))
             samples[LAST_PROGRESS].add(name, epoch.since)
 

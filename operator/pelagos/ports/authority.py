@@ -93,7 +93,7 @@ def step_identity(run: str, attempt: int) -> dict[str, str]:
 
 
 def sealed_report(key: bytes, run: str, attempt: int, content: Mapping[str, Any]) -> dict[str, Any]:
-    """A report as a step with this run's key writes it. For stand-ins of the data plane."""
+    """A report as a step with this run's key writes it. For fake servers of the data plane."""
     claim = {"run": run, "attempt": attempt, "report": dict(content)}
     return {**content, SEAL: {"attempt": attempt, "mac": _seal(key, _REPORT, claim)}}
 

@@ -14,7 +14,7 @@ class UnfinishedError(OutageError):
 
 
 class ForbiddenError(OutageError):
-    """The system answers, and does not let us: a person must give us a right. Told apart only while cleaning up."""
+    """The system answers, and does not let us: a person must give us a right. RolloutStatus apart only while cleaning up."""
 
 
 class RejectedError(Exception):
@@ -37,4 +37,4 @@ class TooLargeError(RejectedError):
 
 
 class UnboundError(RejectedError):
-    """Of Kubernetes itself: nobody has given us the right to do this, here. Told apart only while cleaning up."""
+    """Of Kubernetes itself: nobody has given us the right to do this, here. RolloutStatus apart only while cleaning up."""

@@ -32,7 +32,7 @@ def namespace_in(tags: Mapping[str, str]) -> str | None:
 
 
 @dataclass(frozen=True)
-class ModelVersionWant:
+class DesiredModelVersion:
     """A model version to be; ``uid`` (of the TrainingRun) identifies it within ``model``. ``alias`` is moved to it when given."""
 
     uid: str
@@ -81,7 +81,7 @@ class Registry(Protocol):
     async def owned(self) -> tuple[ModelVersion, ...]:
         """All versions that carry the uid of any resource, whoever made them."""
 
-    async def register(self, want: ModelVersionWant, ownership: Ownership) -> ModelVersion:
+    async def register(self, want: DesiredModelVersion, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made.
 
         Versions of others are left alone. Raises RejectedError for a model of another namespace than the one that ``want.tags``

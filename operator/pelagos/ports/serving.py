@@ -32,7 +32,7 @@ class Scaling:
     cpu: int = 0
 
 
-def scaled(pods: str, scaling: Scaling) -> str:
+def spec_digest(pods: str, scaling: Scaling) -> str:
     """Digest of a whole want: of its pods, and of the numbers of its scaling where they are not the usual ones.
 
     Wants that scale alike have the same: a target that is left out is the usual one, and one that is not looked at is none.
@@ -47,7 +47,7 @@ def scaled(pods: str, scaling: Scaling) -> str:
 
 
 @dataclass(frozen=True)
-class ServiceWant:
+class DesiredService:
     """An endpoint to be; ``uid`` identifies it, ``model_name`` is what clients ask for. ``digest`` names all of this want.
 
     ``manifest_sha256`` is the digest of the package's description, and pins all of it: nothing else is served, whatever lies at
@@ -77,7 +77,7 @@ class ServiceWant:
     """Of one image."""
 
     @property
-    def pods(self) -> str:
+    def pod_template_digest(self) -> str:
         """What a server says that it serves."""
         return self.pods_digest or self.digest
 
@@ -101,7 +101,7 @@ class ServiceState(Enum):
 
 
 @dataclass(frozen=True)
-class ServiceSeen:
+class ObservedService:
     """What runs for a ModelService. ``restarts`` counts deaths since the want last changed; urls are empty until known."""
 
     digest: str
@@ -131,13 +131,13 @@ class ProbeResult:
 class Serving(Protocol):
     """Every method may raise OutageError; ``apply`` also RejectedError (package missing or altered)."""
 
-    async def observe(self, uid: str) -> ServiceSeen | None:
+    async def observe(self, uid: str) -> ObservedService | None:
         """Look at the endpoint; None when there is none."""
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
         """All endpoints of ours, whosever they are; ``namespaces``: where to look, besides where the engine looks anyway."""
 
-    async def apply(self, want: ServiceWant) -> None:
+    async def apply(self, want: DesiredService) -> None:
         """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""
 
     async def probe(self, uid: str) -> ProbeResult:

@@ -1,6 +1,6 @@
 """Tenants: a namespace is a tenant. What its resources share is decided by the platform, where the tenant cannot write.
 
-On a cluster that is a ConfigMap `pelagos-tenant-<namespace>` in the operator's namespace (api/conventions.py).
+On a cluster that is a ConfigMap `pelagos-tenant-<namespace>` in the operator's namespace (api/tenant_settings.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CA_FOLDER, CA_KEY = "/etc/pelagos/ca", "ca.crt"
 
 @dataclass(frozen=True)
 class Tenant:
-    """Conventions of one namespace; empty fields leave the installation's defaults. Secrets are names in the same namespace."""
+    """Tenant settings of one namespace; empty fields leave the installation's defaults. Secrets are names in it."""
 
     experiment_prefix: str = ""
     """Put before the names of MLflow experiments."""
@@ -49,10 +49,10 @@ class Tenant:
 
 
 class OneTenant:
-    """Implements Tenants where namespaces have no conventions of their own: on one machine."""
+    """Implements Tenants where namespaces have no tenant settings of their own: on one machine."""
 
     async def find(self, namespace: str) -> Tenant:
-        """The installation's conventions."""
+        """The installation's tenant settings."""
         del namespace
         return Tenant()
 
@@ -64,4 +64,4 @@ class Tenants(Protocol):
     """
 
     async def find(self, namespace: str) -> Tenant:
-        """The conventions of a namespace; those of the installation when it has none of its own."""
+        """The tenant settings of a namespace; those of the installation when it has none of its own."""

@@ -31,7 +31,7 @@ INTENT_TAG = "pelagos.dev/intent"
 
 
 @dataclass(frozen=True)
-class TrackedRunWant:
+class DesiredTrackedRun:
     """A tracked run to be; ``uid`` identifies it. ``tags`` carry the inputs digest and the frozen inputs."""
 
     uid: str
@@ -92,7 +92,7 @@ class Tracking(Protocol):
     async def owned(self) -> tuple[TrackedRun, ...]:
         """All runs that carry the uid of any resource, whoever made them."""
 
-    async def create_run(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
+    async def create_run(self, want: DesiredTrackedRun, sealing: Sealing) -> TrackedRun:
         """Make the run exist under our seal, exactly once per uid (looked up first). Runs of others are left alone."""
 
     async def seal_run(self, run_id: str, seal: str) -> None:

@@ -16,7 +16,9 @@ from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import records
-from pelagos.reconcilers.belongings import (
+from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.steady import steady
+from pelagos.reconcilers.storage_paths import (
     below,
     checked,
     data_root,
@@ -27,8 +29,6 @@ from pelagos.reconcilers.belongings import (
     storage_seal,
     tenant_of,
 )
-from pelagos.reconcilers.steady import steady
-from pelagos.reconcilers.world import World
 
 
 def store(resource: Resource, tenant: Tenant) -> str:
@@ -60,13 +60,13 @@ class DatasetReconciler:
     kind = kinds.DATASET
     conditions = dataset.CONDITIONS
 
-    async def gather(self, resource: Resource, spec: DatasetSpec, world: World) -> dataset.Observed:
+    async def gather(self, resource: Resource, spec: DatasetSpec, dependencies: Dependencies) -> dataset.Observed:
         """Look at the source, at the run for its present content, and at the run's report."""
-        world.authority.require()
-        tenant = await tenant_of(resource, world)
+        dependencies.authority.require()
+        tenant = await tenant_of(resource, dependencies)
         fingerprint, source_error = None, None
         try:
-            fingerprint = await world.volumes.fingerprint(below(tenant, spec.source.volume.path))
+            fingerprint = await dependencies.volumes.fingerprint(below(tenant, spec.source.volume.path))
         except RejectedError as error:
             if reasons.state(error.reason) == "waiting":
                 raise
@@ -75,9 +75,9 @@ class DatasetReconciler:
         if fingerprint is not None:
             digest = dataset.inputs_digest(spec, fingerprint)
             name = dataset.name_run(resource.uid, digest)
-            run = await world.pipelines.find(name) or attempts.recalled(resource.status, name)
-            made = await _look(resource, name, digest, run, tenant, world)
-        run, now = steady(run, world.clock)
+            run = await dependencies.pipelines.find(name) or attempts.recalled(resource.status, name)
+            made = await _look(resource, name, digest, run, tenant, dependencies)
+        run, now = steady(run, dependencies.clock)
         return dataset.Observed(
             spec=spec,
             namespace=resource.namespace,
@@ -88,69 +88,75 @@ class DatasetReconciler:
             source_error=source_error,
             run=run,
             report=made.report,
-            superseded=await _superseded(resource, name, digest, world),
+            superseded=await _superseded(resource, name, digest, dependencies),
             history=made.history,
-            data_root=data_root(tenant, world),
-            store=world.objects.uri(made.store or store(resource, tenant)),
-            report_folder=world.objects.uri(report_folder(name, tenant)) if name else "",
+            data_root=data_root(tenant, dependencies),
+            store=dependencies.objects.uri(made.store or store(resource, tenant)),
+            report_folder=dependencies.objects.uri(report_folder(name, tenant)) if name else "",
             now=now,
-            time_of_day=world.clock.now(),
+            time_of_day=dependencies.clock.now(),
             tenant=tenant,
-            storage_seal=storage_seal(resource, tenant, world),
-            record=_recording(resource, digest, run, made, tenant, world) if digest else Recording(),
+            storage_seal=storage_seal(resource, tenant, dependencies),
+            record=_recording(resource, digest, run, made, tenant, dependencies) if digest else Recording(),
         )
 
     def decide(self, seen: dataset.Observed) -> Decision:
         """See decisions.dataset."""
         return dataset.decide(seen)
 
-    async def clean_up(self, resource: Resource, world: World) -> None:
+    async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
         """End all runs; remove versions when told to."""
-        tenant = await tenant_of(resource, world)
-        for run in await world.pipelines.find_owned(resource.uid):
-            await world.pipelines.cancel(run.name)
-            await world.objects.delete(report_folder(run.name, tenant))
-            await world.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
+        tenant = await tenant_of(resource, dependencies)
+        for run in await dependencies.pipelines.find_owned(resource.uid):
+            await dependencies.pipelines.cancel(run.name)
+            await dependencies.objects.delete(report_folder(run.name, tenant))
+            await dependencies.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
         if resource.spec.get("deletionPolicy") == "Delete":
-            newest = await records.newest(resource, tenant, world)
-            if newest is not None and is_inside(newest.get("store"), versions(resource, tenant), world):
-                await world.objects.delete(str(world.objects.path(newest["store"])))
-            await world.objects.delete(store(resource, tenant))
-            await world.objects.delete(records.folder(resource, tenant))
+            newest = await records.newest(resource, tenant, dependencies)
+            if newest is not None and is_inside(newest.get("store"), versions(resource, tenant), dependencies):
+                await dependencies.objects.delete(str(dependencies.objects.path(newest["store"])))
+            await dependencies.objects.delete(store(resource, tenant))
+            await dependencies.objects.delete(records.folder(resource, tenant))
 
 
-async def _superseded(resource: Resource, name: str, digest: str, world: World) -> tuple[PipelineRun, ...]:
-    """Runs under way for earlier content or an earlier recipe; looked for only when either has changed since the last pass."""
+async def _superseded(
+    resource: Resource, name: str, digest: str, dependencies: Dependencies
+) -> tuple[PipelineRun, ...]:
+    """Runs in progress for earlier content or an earlier recipe; looked for only when either has changed since the last pass."""
     if resource.status.get("inputsDigest") in (None, digest):
         return ()
-    owned = await world.pipelines.find_owned(resource.uid)
+    owned = await dependencies.pipelines.find_owned(resource.uid)
     return tuple(run for run in owned if run.name != name and run.state not in FINISHED)
 
 
 async def _look(
-    resource: Resource, name: RunName, digest: str, run: PipelineRun | None, tenant: Tenant, world: World
+    resource: Resource, name: RunName, digest: str, run: PipelineRun | None, tenant: Tenant, dependencies: Dependencies
 ) -> _Made:
     """Look at the report of the run; and at the records, where run or status have nothing to say of earlier times."""
     status, everywhere = resource.status, versions(resource, tenant)
     if run is None:
-        report = await read_result(world, resource.namespace, name, tenant)
+        report = await read_result(dependencies, resource.namespace, name, tenant)
     else:
-        report = await read_report(world, resource.namespace, run, tenant)
-    report = checked(report, report.result, everywhere, world)
+        report = await read_report(dependencies, resource.namespace, run, tenant)
+    report = checked(report, report.result, everywhere, dependencies)
     if run is None or (report == Report() and run.state is RunState.SUCCEEDED):
-        report = await _recorded(report, await records.find(resource, digest, tenant, world), everywhere, world)
+        report = await _recorded(
+            report, await records.find(resource, digest, tenant, dependencies), everywhere, dependencies
+        )
     stated, history, newest = status.get("store"), tuple(status.get("versions") or ()), None
-    if not history and (report.result or not is_inside(stated, everywhere, world)):
+    if not history and (report.result or not is_inside(stated, everywhere, dependencies)):
         # A new resource, or one that has lost its status: where others of its name put their versions, and which.
-        newest = await records.newest(resource, tenant, world)
+        newest = await records.newest(resource, tenant, dependencies)
         history = tuple(newest["versions"]) if newest is not None else ()
     result = str(report.result["uri"]).partition("/versions/")[0] if report.result else None
     places = [stated, result, newest.get("store") if newest is not None else None]
-    inside = [str(world.objects.path(str(place))) for place in places if is_inside(place, everywhere, world)]
+    inside = [
+        str(dependencies.objects.path(str(place))) for place in places if is_inside(place, everywhere, dependencies)
+    ]
     return _Made(report, history, inside[0] if inside else "", newest)
 
 
-async def _recorded(report: Report, record: records.Record | None, folder: str, world: World) -> Report:
+async def _recorded(report: Report, record: records.Record | None, folder: str, dependencies: Dependencies) -> Report:
     """The report, with what the same result on record answered to.
 
     Without a report the result on record, when the version is there, in the namespace's own part of the store.
@@ -158,17 +164,17 @@ async def _recorded(report: Report, record: records.Record | None, folder: str, 
     result = record.get("result") if record is not None else None
     if record is None or not result:
         return report
-    if report == Report() and is_inside(result.get("uri"), folder, world):
-        is_there = await world.objects.exists(str(world.objects.path(result["uri"])))
+    if report == Report() and is_inside(result.get("uri"), folder, dependencies):
+        is_there = await dependencies.objects.exists(str(dependencies.objects.path(result["uri"])))
         report = Report(result=result) if is_there else report
     return replace(report, retry_key=record.get("retryKey")) if report.result == result else report
 
 
 def _recording(
-    resource: Resource, digest: str, run: PipelineRun | None, made: _Made, tenant: Tenant, world: World
+    resource: Resource, digest: str, run: PipelineRun | None, made: _Made, tenant: Tenant, dependencies: Dependencies
 ) -> Recording:
     where = records.path(resource, digest, tenant)
-    uri, status, result = world.objects.uri(where), resource.status, made.report.result
+    uri, status, result = dependencies.objects.uri(where), resource.status, made.report.result
     retry_key = made.report.retry_key if run is None else run.retry_key
     told = status.get("pipelineRun") or {}
     same = run is None or told.get("retryKey", "") == retry_key

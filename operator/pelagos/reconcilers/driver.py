@@ -13,12 +13,12 @@ import pydantic
 from pelagos.api import meta
 from pelagos.api.kinds import Kind
 from pelagos.decisions import effects
-from pelagos.decisions.verdicts import Decision, Stance, Verdict, obstacle, summary
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle, summary
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError, TooLargeError, UnfinishedError
-from pelagos.reconcilers import acting, forcing, foretelling, forsaking, records, reporting
-from pelagos.reconcilers.world import World
+from pelagos.reconcilers import apply_effects, cleanup, forcing, foretelling, records, reporting
+from pelagos.reconcilers.dependencies import Dependencies
 
 logger = logging.getLogger("pelagos.reconcile")
 
@@ -27,7 +27,9 @@ GONE_RETRY = 2.0
 """Seconds until a resource is looked at again that could not be launched for; the watch should have told more by then."""
 
 
-_ACCEPTED = Decision((Verdict("Ready", Stance.PROGRESSING, "Accepted", "seen, and waiting for its first pass"),))
+_ACCEPTED = Decision(
+    (Verdict("Ready", ConditionState.PROGRESSING, "Accepted", "seen, and waiting for its first pass"),)
+)
 
 
 _LAUNCHES = (effects.CreateTrackedRun, effects.SubmitRun, effects.RegisterModel, effects.ApplyService)
@@ -49,13 +51,13 @@ class Reconciler(Protocol):
     def conditions(self) -> Sequence[str]:
         """Types of the conditions that this kind always has, beside Ready."""
 
-    async def gather(self, resource: Resource, spec: Any, world: World) -> Any:
+    async def gather(self, resource: Resource, spec: Any, dependencies: Dependencies) -> Any:
         """Read the world once."""
 
     def decide(self, seen: Any) -> Decision:
         """Name what must hold next."""
 
-    async def clean_up(self, resource: Resource, world: World) -> None:
+    async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
         """End and, where deletionPolicy says so, remove all that is outside of Kubernetes. May be called again."""
 
 
@@ -71,86 +73,90 @@ class Pass:
     failed: bool = False
 
 
-async def reconcile(reconciler: Reconciler, resource: Resource, world: World, *, greeted: bool = False) -> Pass:
+async def reconcile(
+    reconciler: Reconciler, resource: Resource, dependencies: Dependencies, *, initialized: bool = False
+) -> Pass:
     """Make one pass. Raises only what is a bug; the caller retries that with backoff.
 
-    A resource that was ``greeted`` has a status for the time being: its first pass does not tell that a run is being submitted,
+    A resource that was ``initialized`` has a status for now: its first pass does not say that a run is being submitted,
     but what has become of the run right after.
     """
     if resource.deleting:
-        return await _delete(reconciler, resource, world)
+        return await _delete(reconciler, resource, dependencies)
     if meta.FINALIZER not in resource.finalizers:
         # Before the first external effect, so that nothing can be left behind.
-        written = await world.cluster.set_finalizers(resource, (*resource.finalizers, meta.FINALIZER))
+        written = await dependencies.cluster.set_finalizers(resource, (*resource.finalizers, meta.FINALIZER))
         if written is None:
             return Pass("gone", None)
-        world.cache.put_written(written)
+        dependencies.cache.put_written(written)
         resource = written
     try:
-        decision = await _decide_and_act(reconciler, resource, world, again=greeted)
+        decision = await _decide_and_act(reconciler, resource, dependencies, again=initialized)
     except GoneError as error:
         logger.info("nothing is launched for %s/%s: %s is gone", resource.kind.kind, resource.name, error)
         return Pass("gone", GONE_RETRY)
     except UnfinishedError as error:
-        await _report(reconciler, resource, _unfinished(error), world)
+        await _report(reconciler, resource, _unfinished(error), dependencies)
         return Pass("progressing", None, failed=True)
     except OutageError as error:
-        await _report(reconciler, resource, _outage(error), world)
+        await _report(reconciler, resource, _outage(error), dependencies)
         return Pass("unknown", None, failed=True)
     except NoKeyError as error:
         decision = _keyless(error)
     except RejectedError as error:
         decision = _rejected(error)
     except Exception as error:
-        await _report(reconciler, resource, _bug(error), world)
+        await _report(reconciler, resource, _bug(error), dependencies)
         raise
-    reported = await _report(reconciler, resource, decision, world)
-    return Pass(summary(reported).stance.value.lower(), reported.recheck_after)
+    reported = await _report(reconciler, resource, decision, dependencies)
+    return Pass(summary(reported).state.value.lower(), reported.recheck_after)
 
 
-async def greet(reconciler: Reconciler, resource: Resource, world: World) -> Pass:
+async def write_initial_status(reconciler: Reconciler, resource: Resource, dependencies: Dependencies) -> Pass:
     """Give a new resource its first status at once, when others stand before it; its first real pass follows."""
-    await _report(reconciler, resource, _ACCEPTED, world, announce=False)
+    await _report(reconciler, resource, _ACCEPTED, dependencies, announce=False)
     return Pass("accepted", 0)
 
 
-async def _decide_and_act(reconciler: Reconciler, resource: Resource, world: World, *, again: bool) -> Decision:
+async def _decide_and_act(
+    reconciler: Reconciler, resource: Resource, dependencies: Dependencies, *, again: bool
+) -> Decision:
     try:
         spec = reconciler.kind.spec.model_validate(resource.spec)
     except pydantic.ValidationError as error:
-        return Decision((Verdict("Ready", Stance.REFUSED, "InvalidSpec", explain(error)),))
-    seen = await reconciler.gather(resource, spec, world)
+        return Decision((Verdict("Ready", ConditionState.REFUSED, "InvalidSpec", explain(error)),))
+    seen = await reconciler.gather(resource, spec, dependencies)
     decision = reconciler.decide(seen)
     if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
-        await _confirm(resource, world)
+        await _confirm(resource, dependencies)
     foretold = foretelling.foretold(decision, resource.status)
     if foretold is not None:
         with contextlib.suppress(TooLargeError):  # What is ended is ended all the same.
-            await _report(reconciler, resource, foretold, world)
-    decision = await _act(decision, world)
+            await _report(reconciler, resource, foretold, dependencies)
+    decision = await _act(decision, dependencies)
     if again and any(isinstance(effect, effects.SubmitRun) for effect in decision.effects):
         # As if the operator had died before it could report, and were back: that must be harmless anyway.
         with contextlib.suppress(OutageError, RejectedError):
-            later = reconciler.decide(await reconciler.gather(resource, spec, world))
+            later = reconciler.decide(await reconciler.gather(resource, spec, dependencies))
             if all(isinstance(effect, effects.KeepRecord) for effect in later.effects):
-                return await _act(later, world)
+                return await _act(later, dependencies)
     return decision
 
 
-async def _act(decision: Decision, world: World) -> Decision:
+async def _act(decision: Decision, dependencies: Dependencies) -> Decision:
     """Carry out all effects. Returns the decision, less what could not be done and need not be."""
     for effect in decision.effects:
         if isinstance(effect, effects.KeepRecord):
-            decision = await _keep(effect, decision, world)
+            decision = await _keep(effect, decision, dependencies)
         else:
-            await acting.act(effect, world)
+            await apply_effects.act(effect, dependencies)
     return decision
 
 
-async def _keep(effect: effects.KeepRecord, decision: Decision, world: World) -> Decision:
+async def _keep(effect: effects.KeepRecord, decision: Decision, dependencies: Dependencies) -> Decision:
     """Keep a record. What was made is no less made when that fails: it is said in the log, and tried again."""
     try:
-        await records.keep(effect.path, effect.record, world)
+        await records.keep(effect.path, effect.record, dependencies)
     except (OutageError, RejectedError) as error:
         logger.warning("a result could not be put on record, and a rebuilt cluster would make it again: %s", error)
         pause = REJECTED_RETRY if decision.recheck_after is None else min(decision.recheck_after, REJECTED_RETRY)
@@ -158,64 +164,64 @@ async def _keep(effect: effects.KeepRecord, decision: Decision, world: World) ->
     return decision
 
 
-async def _confirm(resource: Resource, world: World) -> None:
+async def _confirm(resource: Resource, dependencies: Dependencies) -> None:
     """Ask the API server whether it still has the resource and what it is made from.
 
     What the watch has told may be old: a watch can expire, and fall silent. Raises GoneError; what is gone is then forgotten.
     What is new is for the watch to tell, which would take it for known if it were remembered here. Of something that is being
     deleted the decision knew already: that may take long, and keeps nobody from going on without it.
     """
-    referred = world.cache.referred_to(resource)
+    referred = dependencies.cache.referred_to(resource)
     for known in (resource, *([referred] if referred and not referred.deleting else ())):
-        found = await _found(known, world)
+        found = await _found(known, dependencies)
         if found is None or found.deleting:
             raise GoneError(known.key)
 
 
-async def _found(known: Resource, world: World) -> Resource | None:
+async def _found(known: Resource, dependencies: Dependencies) -> Resource | None:
     """The resource as the API server has it now; None when it is gone, which is then forgotten."""
-    found = await world.cluster.read(known.kind, known.namespace, known.name)
+    found = await dependencies.cluster.read(known.kind, known.namespace, known.name)
     if found is not None and found.uid == known.uid:
         return found
-    world.cache.remove(known.key, known.uid)
+    dependencies.cache.remove(known.key, known.uid)
     return None
 
 
 async def _report(
-    reconciler: Reconciler, resource: Resource, decision: Decision, world: World, *, announce: bool = True
+    reconciler: Reconciler, resource: Resource, decision: Decision, dependencies: Dependencies, *, announce: bool = True
 ) -> Decision:
     """Publish the decision, or that it does not fit into the resource. Returns what was published.
 
     Raises TooLargeError when not even that fits.
     """
     try:
-        await _write(reconciler, resource, decision, world, announce=announce)
+        await _write(reconciler, resource, decision, dependencies, announce=announce)
     except TooLargeError as error:
         decision = _too_large(decision, error)
-        await _write(reconciler, resource, decision, world, announce=announce)
+        await _write(reconciler, resource, decision, dependencies, announce=announce)
     return decision
 
 
 async def _write(
-    reconciler: Reconciler, resource: Resource, decision: Decision, world: World, *, announce: bool
+    reconciler: Reconciler, resource: Resource, decision: Decision, dependencies: Dependencies, *, announce: bool
 ) -> None:
-    known = world.cache.get(resource.key)  # With what this pass has reported before.
+    known = dependencies.cache.get(resource.key)  # With what this pass has reported before.
     before = known.status if known is not None and known.uid == resource.uid else resource.status
     status = reporting.new_status(
-        before, decision, reconciler.conditions, generation=resource.generation, now=world.clock.now()
+        before, decision, reconciler.conditions, generation=resource.generation, now=dependencies.clock.now()
     )
     patch = reporting.merge_patch(before, status)
     if not patch:
         return
-    written = await world.cluster.patch_status(resource, patch)
+    written = await dependencies.cluster.patch_status(resource, patch)
     if written is None:
         return
-    world.cache.put_written(written)
+    dependencies.cache.put_written(written)
     if announce:
-        await _announce(resource, reporting.announcement(before, status, decision), world)
+        await _announce(resource, reporting.announcement(before, status, decision), dependencies)
 
 
-async def _announce(resource: Resource, news: reporting.Announcement | None, world: World) -> None:
+async def _announce(resource: Resource, news: reporting.Announcement | None, dependencies: Dependencies) -> None:
     """An event and a log line when Ready changes: on transitions only."""
     if news is None:
         return
@@ -226,32 +232,32 @@ async def _announce(resource: Resource, news: reporting.Announcement | None, wor
         news.message,
         extra={"kind": resource.kind.kind, "namespace": resource.namespace, "resource": resource.name},
     )
-    await world.cluster.post_event(
+    await dependencies.cluster.post_event(
         resource, severity="Warning" if news.warns else "Normal", reason=news.reason, message=news.message
     )
 
 
-async def _delete(reconciler: Reconciler, resource: Resource, world: World) -> Pass:
+async def _delete(reconciler: Reconciler, resource: Resource, dependencies: Dependencies) -> Pass:
     if meta.FINALIZER not in resource.finalizers:
         return Pass("gone", None)
     try:
-        if await _found(resource, world) is None:  # What it had may be that of another one of its name by now.
+        if await _found(resource, dependencies) is None:  # What it had may be that of another one of its name by now.
             return Pass("gone", None)
-        await forsaking.clean_up(reconciler.clean_up, resource, world)
+        await cleanup.clean_up(reconciler.clean_up, resource, dependencies)
     except UnfinishedError as error:
-        await _report(reconciler, resource, _unfinished(error), world)
+        await _report(reconciler, resource, _unfinished(error), dependencies)
         return Pass("progressing", None, failed=True)
     except (OutageError, RejectedError) as error:
         waiting = Verdict(
-            "Ready", Stance.FAILING, "DeletionBlocked", f"cleaning up waits: {error}. {forcing.remedy(resource)}"
+            "Ready", ConditionState.FAILING, "DeletionBlocked", f"cleaning up waits: {error}. {forcing.hint(resource)}"
         )
-        await _report(reconciler, resource, Decision((waiting,)), world)
+        await _report(reconciler, resource, Decision((waiting,)), dependencies)
         return Pass("failing", None, failed=True)
     except Exception as error:
-        await _report(reconciler, resource, _bug(error), world)
+        await _report(reconciler, resource, _bug(error), dependencies)
         raise
     left = tuple(name for name in resource.finalizers if name != meta.FINALIZER)
-    await world.cluster.set_finalizers(resource, left)
+    await dependencies.cluster.set_finalizers(resource, left)
     return Pass("deleted", None)
 
 
@@ -262,20 +268,22 @@ def _too_large(decision: Decision, error: TooLargeError) -> Decision:
         f"status does not fit into the resource ({error}). It would say: {meant.reason}, {meant.message[:500]}. Shorten spec and "
         "annotations of the resource, or divide it"
     )
-    return Decision((Verdict("Ready", Stance.REFUSED, "StatusTooLarge", message),), recheck_after=REJECTED_RETRY)
+    return Decision(
+        (Verdict("Ready", ConditionState.REFUSED, "StatusTooLarge", message),), recheck_after=REJECTED_RETRY
+    )
 
 
 def _unfinished(error: UnfinishedError) -> Decision:
-    return Decision((Verdict("Ready", Stance.PROGRESSING, "Ending", str(error)),))
+    return Decision((Verdict("Ready", ConditionState.PROGRESSING, "Ending", str(error)),))
 
 
 def _outage(error: OutageError) -> Decision:
-    return Decision((Verdict("Ready", Stance.UNKNOWN, "SystemUnavailable", str(error)),))
+    return Decision((Verdict("Ready", ConditionState.UNKNOWN, "SystemUnavailable", str(error)),))
 
 
 def _rejected(error: RejectedError) -> Decision:
     verdict = obstacle("Ready", error.reason, f"{error}. It is looked at again every few seconds")
-    if verdict.stance is Stance.REFUSED:
+    if verdict.state is ConditionState.REFUSED:
         verdict = replace(verdict, message=f"{error}. Correct the cause; it is looked at again every few seconds")
     return Decision((verdict,), recheck_after=REJECTED_RETRY)
 
@@ -287,7 +295,7 @@ def _keyless(error: NoKeyError) -> Decision:
 
 def _bug(error: Exception) -> Decision:
     message = f"unexpected {type(error).__name__}: {error}. This is a fault of the operator; it tries again"
-    return Decision((Verdict("Ready", Stance.UNKNOWN, "InternalError", message),))
+    return Decision((Verdict("Ready", ConditionState.UNKNOWN, "InternalError", message),))
 
 
 def explain(error: pydantic.ValidationError) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from pelagos.observability import metrics
 from pelagos.ports.leadership import Guard, Leadership, NotLeadingError
-from pelagos.reconcilers.world import World
+from pelagos.reconcilers.dependencies import Dependencies
 
 Port = TypeVar("Port")
 
@@ -28,7 +28,7 @@ CHANGES: dict[str, frozenset[str]] = {
     "volumes": frozenset(),
     "tenants": frozenset(),
 }
-"""Methods that change something, by the name of the port in World. A test holds that every method was thought of."""
+"""Methods that change something, by the name of the port in Dependencies. A test holds that every method was thought of."""
 
 
 def guard(leadership: Leadership) -> Guard:
@@ -67,7 +67,7 @@ def fenced(port: Port, system: str, leadership: Leadership) -> Port:
     return cast("Port", _Fenced(port, system, leadership))
 
 
-def fenced_world(world: World, leadership: Leadership) -> World:
+def fenced_world(dependencies: Dependencies, leadership: Leadership) -> Dependencies:
     """The world with every port fenced."""
-    ports: dict[str, Any] = {name: fenced(getattr(world, name), name, leadership) for name in CHANGES}
-    return dataclasses.replace(world, **ports)
+    ports: dict[str, Any] = {name: fenced(getattr(dependencies, name), name, leadership) for name in CHANGES}
+    return dataclasses.replace(dependencies, **ports)

@@ -1,6 +1,6 @@
 """Cleaning up that a person forces: what can be done is done, and what cannot is left behind and named.
 
-Called by ``forsaking`` for resources that are being deleted and carry the annotation. A system that is gone for good would keep
+Called by ``cleanup`` for resources that are being deleted and carry the annotation. A system that is gone for good would keep
 them, and their namespace, for ever; whoever forces it says that it does not come back. What it left is found later by
 ``pelagos orphans``.
 """
@@ -18,7 +18,7 @@ from pelagos.api import meta
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.tenants import Tenant
-from pelagos.reconcilers.world import World
+from pelagos.reconcilers.dependencies import Dependencies
 
 logger = logging.getLogger("pelagos.reconcile")
 
@@ -38,21 +38,21 @@ _LEFT = {
     "registry.find_by_uid": "versions of the registered model {0} with the tag pelagos.dev/uid={1}",
     "registry.delete_version": "version {1} of the registered model {0}",
     "serving.remove": "model servers with the label pelagos.dev/uid={0}",
-    "tenants.find": "what lies below the storage prefix of namespace {0}, which cannot be told now",
+    "tenants.find": "what lies below the storage prefix of namespace {0}, which cannot be determined now",
 }
 
-CleanUp = Callable[[Resource, World], Awaitable[None]]
+CleanUp = Callable[[Resource, Dependencies], Awaitable[None]]
 
 
-def is_wanted(resource: Resource, world: World) -> bool:
+def is_wanted(resource: Resource, dependencies: Dependencies) -> bool:
     """Whether a person says that this resource must go, and it was tried in order for long enough."""
     if resource.annotations.get(meta.FORCE_DELETION_ANNOTATION) != "true":
         return False
-    deleted = resource.deleted_at or world.clock.now()
-    return world.clock.age((resource.uid, "deleted"), deleted, once=True) >= AFTER
+    deleted = resource.deleted_at or dependencies.clock.now()
+    return dependencies.clock.age((resource.uid, "deleted"), deleted, once=True) >= AFTER
 
 
-def remedy(resource: Resource) -> str:
+def hint(resource: Resource) -> str:
     """What a person may do about a deletion that is held up."""
     kind, name = resource.kind.plural, resource.name
     return (
@@ -61,12 +61,12 @@ def remedy(resource: Resource) -> str:
     )
 
 
-async def clean_up(how: CleanUp, resource: Resource, world: World) -> None:
+async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies) -> None:
     """Do what can be done; tell what is left behind in a Warning event and in the log."""
     left: list[str] = []
-    ports: dict[str, Any] = {name: _Forced(getattr(world, name), name, left, world) for name in PORTS}
+    ports: dict[str, Any] = {name: _Forced(getattr(dependencies, name), name, left, dependencies) for name in PORTS}
     try:
-        await how(resource, dataclasses.replace(world, **ports))
+        await how(resource, dataclasses.replace(dependencies, **ports))
     except Exception as error:
         # Also what no port said, such as a key that is gone, or a fault of ours: it would hold the deletion up as well.
         left.append(f"whatever of it could not be looked for ({type(error).__name__}: {error})")
@@ -77,17 +77,17 @@ async def clean_up(how: CleanUp, resource: Resource, world: World) -> None:
     message = f"deletion was forced by {meta.FORCE_DELETION_ANNOTATION}. Left behind: {named}"
     logger.warning("DeletionForced: %s", message, extra=about)
     short = f"{message[:900]}... (all of it is in the operator's log)" if len(message) > 950 else message
-    await world.cluster.post_event(resource, severity="Warning", reason="DeletionForced", message=short)
+    await dependencies.cluster.post_event(resource, severity="Warning", reason="DeletionForced", message=short)
 
 
 class _Forced:
     """A port whose failures are noted and no longer in the way. A system that does not answer is not asked again."""
 
-    def __init__(self, port: object, system: str, left: list[str], world: World) -> None:
+    def __init__(self, port: object, system: str, left: list[str], dependencies: Dependencies) -> None:
         self._port = port
         self._system = system
         self._left = left
-        self._world = world
+        self._dependencies = dependencies
         self._is_away = False
 
     def __getattr__(self, name: str) -> Any:
@@ -109,6 +109,6 @@ class _Forced:
 
     def _note(self, name: str, arguments: tuple[Any, ...]) -> None:
         if self._system == "objects":
-            self._left.append(self._world.objects.uri(arguments[0]))
+            self._left.append(self._dependencies.objects.uri(arguments[0]))
         elif f"{self._system}.{name}" in _LEFT:
             self._left.append(_LEFT[f"{self._system}.{name}"].format(*arguments))

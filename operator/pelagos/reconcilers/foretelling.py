@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pelagos.decisions import effects
-from pelagos.decisions.verdicts import Decision, Stance, Verdict
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
 from pelagos.reconcilers import reporting
 
 _ENDING = (effects.CancelRun, effects.RestartService, effects.RemoveService)
@@ -25,7 +25,7 @@ def foretold(decision: Decision, status: Mapping[str, Any]) -> Decision | None:
 
 def _before(verdict: Verdict) -> Verdict:
     """A verdict before what it tells of is done."""
-    if verdict.stance is not Stance.PAUSED:
+    if verdict.state is not ConditionState.PAUSED:
         return verdict
     message = f"{verdict.message}; what runs for it is being ended"
-    return Verdict(verdict.type, Stance.PROGRESSING, "Ending", message)
+    return Verdict(verdict.type, ConditionState.PROGRESSING, "Ending", message)

@@ -19,21 +19,21 @@ from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, TooLargeError
 from pelagos.reconcilers import driver
 from pelagos.reconcilers.cache import intent
-from pelagos.reconcilers.world import World
+from pelagos.reconcilers.dependencies import Dependencies
 
 logger = logging.getLogger("pelagos.loop")
 
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 30.0
 GRACE = 3.0
-"""Seconds that passes under way are given when the operator stops."""
+"""Seconds that passes in progress are given when the operator stops."""
 
 
 class Loop:
     """Takes what the watch saw; calls the kind's reconciler; comes back when asked to."""
 
-    def __init__(self, world: World, reconcilers: Mapping[str, driver.Reconciler], workers: int) -> None:
-        self._world = world
+    def __init__(self, dependencies: Dependencies, reconcilers: Mapping[str, driver.Reconciler], workers: int) -> None:
+        self._dependencies = dependencies
         self._reconcilers = reconcilers
         self._ready: asyncio.PriorityQueue[tuple[int, int, Key]] = asyncio.PriorityQueue()
         self._order = itertools.count()
@@ -49,7 +49,7 @@ class Loop:
         self._stopping = False
         self._idle = asyncio.Event()
         self.beat = time.monotonic()
-        world.cache.on_change = self._wake_dependents
+        dependencies.cache.on_change = self._wake_dependents
 
     def start(self, *, leading: bool = True) -> None:
         """Start the workers; unless ``leading``, they wait for ``lead`` while the queue fills."""
@@ -60,11 +60,11 @@ class Loop:
     def lead(self) -> None:
         """Look at every resource: what is known of them may be from another operator's time."""
         self._leading.set()
-        for resource in self._world.cache.all():
+        for resource in self._dependencies.cache.all():
             self.add(resource.key)
 
     def follow(self) -> None:
-        """Drop all passes, also those under way, until told to lead: another operator acts."""
+        """Drop all passes, also those in progress, until told to lead: another operator acts."""
         self._leading.clear()
         beat, *workers = self._tasks
         for task in workers:
@@ -75,7 +75,7 @@ class Loop:
         return [asyncio.create_task(self._work(), name=f"reconcile-{number}") for number in range(self._workers)]
 
     async def stop(self) -> None:
-        """Let passes that are under way end, then drop them: every crash point is harmless."""
+        """Let passes that are in progress end, then drop them: every crash point is harmless."""
         for handle in self._alarms.values():
             handle.cancel()
         self._stopping = True
@@ -88,30 +88,30 @@ class Loop:
 
     def is_news(self, key: Key, uid: str, version: str) -> bool:
         """Whether the watch need show us this."""
-        return self._world.cache.is_news(key, uid, version)
+        return self._dependencies.cache.is_news(key, uid, version)
 
     def seen(self, resource: Resource) -> None:
         """The watch showed a resource, new or changed."""
-        if self._world.cache.put(resource):
+        if self._dependencies.cache.put(resource):
             self.add(resource.key)
 
     def gone(self, key: Key, uid: str) -> None:
         """The watch showed that the resource of this uid is no more."""
-        if self._world.cache.remove(key, uid):
+        if self._dependencies.cache.remove(key, uid):
             self._forget(key)
 
     def list_asked(self, kind: str) -> None:
         """The API server is being asked for a list of all of a kind."""
-        self._world.cache.ask_for_list(kind)
+        self._dependencies.cache.ask_for_list(kind)
 
     def page_came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
         """A page of the list has come, as of a resourceVersion: versions by uid."""
-        for resource in self._world.cache.take_page(kind, version, found):
+        for resource in self._dependencies.cache.take_page(kind, version, found):
             self._forget(resource.key)
 
     def list_ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
         """The API server has listed all of a kind."""
-        for resource in self._world.cache.end_list(kind, version, uids):
+        for resource in self._dependencies.cache.end_list(kind, version, uids):
             logger.info("%s %s/%s is gone, unseen by the watch", kind, resource.namespace, resource.name)
             self._forget(resource.key)
 
@@ -121,7 +121,7 @@ class Loop:
         self._silence(key)
 
     def _wake_dependents(self, key: Key) -> None:
-        for dependent in self._world.cache.dependents(key):
+        for dependent in self._dependencies.cache.dependents(key):
             self.add(dependent)
 
     def add(self, key: Key) -> None:
@@ -135,7 +135,7 @@ class Loop:
             metrics.QUEUE_DEPTH.set(len(self._queued))
 
     def _is_new(self, key: Key) -> bool:
-        resource = self._world.cache.get(key)
+        resource = self._dependencies.cache.get(key)
         return resource is not None and not resource.status.get("conditions") and not resource.deleting
 
     def add_after(self, key: Key, delay: float) -> None:
@@ -174,7 +174,7 @@ class Loop:
                     self.add(key)
 
     async def _pass(self, key: Key) -> None:
-        resource = self._world.cache.get(key)
+        resource = self._dependencies.cache.get(key)
         if resource is None:
             return
         started = time.perf_counter()
@@ -193,7 +193,7 @@ class Loop:
             logger.error("the pass failed: %s; again in %.0f s", error, delay, exc_info=not known, extra=where)
         metrics.RECONCILES.labels(key.kind, result).inc()
         metrics.RECONCILE_SECONDS.labels(key.kind).observe(time.perf_counter() - started)
-        latest = self._world.cache.get(key)
+        latest = self._dependencies.cache.get(key)
         if latest is not None and intent(latest) != intent(resource):
             # The reply to our write brought what somebody else changed meanwhile; the watch's news of it will look old.
             self.add(key)
@@ -204,10 +204,10 @@ class Loop:
         reconciler = self._reconcilers[key.kind]
         if self._is_new(key) and len(self._queued) >= self._workers:
             self._greeted.add(key)
-            return await driver.greet(reconciler, resource, self._world)
-        greeted = key in self._greeted
+            return await driver.write_initial_status(reconciler, resource, self._dependencies)
+        initialized = key in self._greeted
         self._greeted.discard(key)
-        return await driver.reconcile(reconciler, resource, self._world, greeted=greeted)
+        return await driver.reconcile(reconciler, resource, self._dependencies, initialized=initialized)
 
     def _backoff(self, key: Key) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1

@@ -15,11 +15,11 @@ from pelagos.decisions.verdicts import Decision
 from pelagos.ports import registry
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.serving import ServiceSeen, ServiceState
+from pelagos.ports.serving import ObservedService, ServiceState
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import reporting, sealed_runs
-from pelagos.reconcilers.belongings import below, is_inside, prefixes, sharing
-from pelagos.reconcilers.world import World
+from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.storage_paths import below, is_inside, prefixes, sharing
 
 _LARGEST_DESCRIPTION = 4 << 20
 NOT_SEALED = (
@@ -34,21 +34,23 @@ class ModelServiceReconciler:
     kind = kinds.MODEL_SERVICE
     conditions = model_service.CONDITIONS
 
-    async def gather(self, resource: Resource, spec: ModelServiceSpec, world: World) -> model_service.Observed:
+    async def gather(
+        self, resource: Resource, spec: ModelServiceSpec, dependencies: Dependencies
+    ) -> model_service.Observed:
         """Resolve the model, look at the endpoint, and probe it when it is loaded."""
-        tenant = await world.tenants.find(resource.namespace)
-        service = await world.serving.observe(resource.uid)
+        tenant = await dependencies.tenants.find(resource.namespace)
+        service = await dependencies.serving.observe(resource.uid)
         probed = None
         if service is not None and service.state is ServiceState.LOADED:
-            probed = await world.probes.look(resource.uid, service)
+            probed = await dependencies.probes.look(resource.uid, service)
         return model_service.Observed(
             spec=spec,
             namespace=resource.namespace,
             name=resource.name,
             uid=resource.uid,
             retry=resource.annotations.get(meta.RETRY_ANNOTATION, ""),
-            model=await _resolve(resource, spec, tenant, world),
-            last_model=_last_model(resource, tenant, world),
+            model=await _resolve(resource, spec, tenant, dependencies),
+            last_model=_last_model(resource, tenant, dependencies),
             last_reference=(resource.status.get("model") or {}).get("reference"),
             last_proven=(resource.status.get("model") or {}).get("proven"),
             generation=resource.generation,
@@ -56,7 +58,7 @@ class ModelServiceReconciler:
             service=service,
             probe=probed.result if probed else None,
             wrong_probes=probed.wrong if probed else 0,
-            now=_now(resource.uid, service, world),
+            now=_now(resource.uid, service, dependencies),
             tenant=tenant,
         )
 
@@ -64,29 +66,29 @@ class ModelServiceReconciler:
         """See decisions.model_service."""
         return model_service.decide(seen)
 
-    async def clean_up(self, resource: Resource, world: World) -> None:
+    async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
         """Stop the endpoint; its copy of the model stays when told to."""
-        await world.serving.remove(resource.uid, keep_files=resource.spec.get("deletionPolicy") != "Delete")
-        world.probes.forget(resource.uid)
+        await dependencies.serving.remove(resource.uid, keep_files=resource.spec.get("deletionPolicy") != "Delete")
+        dependencies.probes.forget(resource.uid)
 
 
-def _now(uid: str, service: ServiceSeen | None, world: World) -> datetime:
+def _now(uid: str, service: ObservedService | None, dependencies: Dependencies) -> datetime:
     """The time by the clock that noted since when the server is in its state; see ports.clock."""
     if service is None:
-        return world.clock.now()
+        return dependencies.clock.now()
     state = (uid, service.digest, service.restarts, service.state)
-    return service.changed_at + world.clock.age(state, service.changed_at)
+    return service.changed_at + dependencies.clock.age(state, service.changed_at)
 
 
 async def _resolve(
-    resource: Resource, spec: ModelServiceSpec, tenant: Tenant, world: World
+    resource: Resource, spec: ModelServiceSpec, tenant: Tenant, dependencies: Dependencies
 ) -> ResolvedModel | Unresolved:
     try:
         if spec.model.training_run_ref is not None:
-            return _pinned(_from_training_run(resource, spec.model.training_run_ref.name, tenant, world), spec)
+            return _pinned(_from_training_run(resource, spec.model.training_run_ref.name, tenant, dependencies), spec)
         if spec.model.registry is not None:
-            return _pinned(await _from_registry(resource.namespace, spec.model, tenant, world), spec)
-        return await _from_uri(resource, spec.model, tenant, world)
+            return _pinned(await _from_registry(resource.namespace, spec.model, tenant, dependencies), spec)
+        return await _from_uri(resource, spec.model, tenant, dependencies)
     except OutageError as error:
         return Unresolved("RegistryUnavailable", str(error))
 
@@ -115,23 +117,25 @@ def packages(namespace: str, tenant: Tenant) -> str:
     return below(tenant, f"models/{namespace}")
 
 
-def _stranger(field: str, uri: str, folder: str, world: World) -> Unresolved:
+def _stranger(field: str, uri: str, folder: str, dependencies: Dependencies) -> Unresolved:
     """A package of somebody else. What lies there is not looked at, and not told."""
     message = (
-        f"{field}: {uri} is not below {world.objects.uri(folder)}, where the packages of this namespace are. "
+        f"{field}: {uri} is not below {dependencies.objects.uri(folder)}, where the packages of this namespace are. "
         "A service serves models of its own namespace only: train the model there, or name a package of it"
     )
     return Unresolved("ModelOutsideNamespace", message)
 
 
-def _is_ours(uri: str, namespace: str, tenant: Tenant, world: World) -> bool:
+def _is_ours(uri: str, namespace: str, tenant: Tenant, dependencies: Dependencies) -> bool:
     """Whether a package lies in the namespace's folder, now or when one of its resources began."""
-    folders = {packages(namespace, each) for each in (tenant, *prefixes(namespace, world))}
-    return any(is_inside(uri, folder, world) for folder in folders)
+    folders = {packages(namespace, each) for each in (tenant, *prefixes(namespace, dependencies))}
+    return any(is_inside(uri, folder, dependencies) for folder in folders)
 
 
-def _from_training_run(resource: Resource, name: str, tenant: Tenant, world: World) -> ResolvedModel | Unresolved:
-    found = world.cache.get(Key(kinds.TRAINING_RUN.kind, resource.namespace, name))
+def _from_training_run(
+    resource: Resource, name: str, tenant: Tenant, dependencies: Dependencies
+) -> ResolvedModel | Unresolved:
+    found = dependencies.cache.get(Key(kinds.TRAINING_RUN.kind, resource.namespace, name))
     if found is None or found.deleting:
         message = (
             f'spec.model.trainingRunRef.name: there is no TrainingRun "{name}" in namespace {resource.namespace} yet'
@@ -142,29 +146,29 @@ def _from_training_run(resource: Resource, name: str, tenant: Tenant, world: Wor
     if ready.get("status") != "True" or not model:
         message = f"TrainingRun {name} is not Ready: {ready.get('message', 'it has no status yet')}"
         return Unresolved("TrainingRunNotReady", message)
-    if not _is_ours(model["uri"], resource.namespace, tenant, world):
+    if not _is_ours(model["uri"], resource.namespace, tenant, dependencies):
         folder = packages(resource.namespace, tenant)
-        return _stranger(f"status.model.uri of TrainingRun {name}", model["uri"], folder, world)
+        return _stranger(f"status.model.uri of TrainingRun {name}", model["uri"], folder, dependencies)
     return ResolvedModel(model["uri"], model["onnxSha256"], model.get("manifestSha256") or "", f"TrainingRun {name}")
 
 
 async def _from_registry(
-    namespace: str, source: ModelSource, tenant: Tenant, world: World
+    namespace: str, source: ModelSource, tenant: Tenant, dependencies: Dependencies
 ) -> ResolvedModel | Unresolved:
     reference = source.registry
     assert reference is not None
     try:
         if reference.alias is not None:
             wanted = f"alias {reference.alias}"
-            version = await world.registry.find_by_alias(reference.model, reference.alias)
+            version = await dependencies.registry.find_by_alias(reference.model, reference.alias)
         else:
             wanted = f"version {reference.version}"
-            version = await world.registry.find_by_version(reference.model, reference.version or "")
+            version = await dependencies.registry.find_by_version(reference.model, reference.version or "")
     except RejectedError as error:
         return Unresolved("RegistryRejected", f"spec.model.registry: {error}")
     if version is None:
         lead = f"spec.model.registry: the registry has no model {reference.model} with {wanted} yet"
-        training = _registrant(namespace, reference, tenant, world)
+        training = _registrant(namespace, reference, tenant, dependencies)
         if training is not None:
             said = reporting.ready_condition(training.status).get("message", "it has no status yet")
             message = f"{lead}; TrainingRun {training.name}, which registers it, is not Ready: {said}"
@@ -176,11 +180,11 @@ async def _from_registry(
         message = f"spec.model.registry: {version.model} version {version.version} was not registered by a TrainingRun"
         return Unresolved("ModelPackageInvalid", message)
     # Tags of a registry can be written by whoever may write there: they open no other namespace, and vouch for nothing.
-    owner = sealed_runs.namespace_of(world.authority, version)
+    owner = sealed_runs.namespace_of(dependencies.authority, version)
     place = owner if owner in sharing(tenant) else namespace
     found = f"spec.model.registry: {version.model} version {version.version}"
-    if not _is_ours(uri, place, tenant, world):
-        return _stranger(found, uri, packages(namespace, tenant), world)
+    if not _is_ours(uri, place, tenant, dependencies):
+        return _stranger(found, uri, packages(namespace, tenant), dependencies)
     manifest = version.tags.get(registry.MANIFEST_SHA256_TAG, "")
     if owner != place:
         if not source.manifest_sha256:
@@ -189,9 +193,9 @@ async def _from_registry(
     return ResolvedModel(uri, sha256, manifest, f"{version.model} version {version.version}")
 
 
-def _registrant(namespace: str, wanted: RegistryRef, tenant: Tenant, world: World) -> Resource | None:
+def _registrant(namespace: str, wanted: RegistryRef, tenant: Tenant, dependencies: Dependencies) -> Resource | None:
     """The TrainingRun that is about to register what is asked for, in a namespace that we may serve from."""
-    for found in world.cache.all():
+    for found in dependencies.cache.all():
         register = found.spec.get("register")
         if (
             found.kind is kinds.TRAINING_RUN
@@ -207,23 +211,23 @@ def _registrant(namespace: str, wanted: RegistryRef, tenant: Tenant, world: Worl
 
 
 async def _from_uri(
-    resource: Resource, source: ModelSource, tenant: Tenant, world: World
+    resource: Resource, source: ModelSource, tenant: Tenant, dependencies: Dependencies
 ) -> ResolvedModel | Unresolved:
     uri = (source.uri or "").rstrip("/")
-    path = world.objects.path(uri)
+    path = dependencies.objects.path(uri)
     if path is None:
-        root = world.objects.uri("")
+        root = dependencies.objects.uri("")
         return _invalid(f"{uri} is not in the object store ({root})")
-    if not _is_ours(uri, resource.namespace, tenant, world):
-        return _stranger("spec.model.uri", uri, packages(resource.namespace, tenant), world)
+    if not _is_ours(uri, resource.namespace, tenant, dependencies):
+        return _stranger("spec.model.uri", uri, packages(resource.namespace, tenant), dependencies)
     try:
-        content = await world.objects.read_bytes(f"{path}/package.json", limit=_LARGEST_DESCRIPTION)
+        content = await dependencies.objects.read_bytes(f"{path}/package.json", limit=_LARGEST_DESCRIPTION)
     except RejectedError as error:
         return _invalid(str(error))
     if content is None:
         message = f"spec.model.uri: there is no model package at {uri} yet (package.json is missing)"
         return Unresolved("ModelPackageMissing", message)
-    pin = source.manifest_sha256 or _known_manifest(resource, uri, world)
+    pin = source.manifest_sha256 or _known_manifest(resource, uri, dependencies)
     if not pin:
         message = (
             f"spec.model.uri: nothing in namespace {resource.namespace} says what the package at {uri} must be: no TrainingRun "
@@ -245,11 +249,11 @@ def _invalid(problem: str) -> Unresolved:
     return Unresolved("ModelPackageInvalid", f"spec.model.uri: {problem}")
 
 
-def _known_manifest(resource: Resource, uri: str, world: World) -> str | None:
+def _known_manifest(resource: Resource, uri: str, dependencies: Dependencies) -> str | None:
     """What the package at ``uri`` must be, as a TrainingRun of the namespace tells, or what was served from there before."""
     trainings = (
         found
-        for found in world.cache.all()
+        for found in dependencies.cache.all()
         if found.kind is kinds.TRAINING_RUN and found.namespace == resource.namespace and not found.deleting
     )
     for model in (*(found.status.get("model") or {} for found in trainings), resource.status.get("model") or {}):
@@ -258,9 +262,9 @@ def _known_manifest(resource: Resource, uri: str, world: World) -> str | None:
     return None
 
 
-def _last_model(resource: Resource, tenant: Tenant, world: World) -> ResolvedModel | None:
+def _last_model(resource: Resource, tenant: Tenant, dependencies: Dependencies) -> ResolvedModel | None:
     model = resource.status.get("model")
     namespaces = (resource.namespace, *sharing(tenant))
-    if not model or not any(_is_ours(model["uri"], namespace, tenant, world) for namespace in namespaces):
+    if not model or not any(_is_ours(model["uri"], namespace, tenant, dependencies) for namespace in namespaces):
         return None
     return ResolvedModel(model["uri"], model["onnxSha256"], model.get("manifestSha256") or "", model["source"])

@@ -2,7 +2,7 @@
 
 Called by ``pelagos orphans``. Things are left behind when a deletion was forced, a finalizer was taken away, a cluster was lost;
 and kept on purpose by ``deletionPolicy: Retain``, which nobody can tell from the former once the resource is gone. Whatever
-cannot be told counts as needed.
+cannot be determined counts as needed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pelagos.ports.pipelines import RunName
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.tracking import UID_TAG
 from pelagos.reconcilers import sealed_runs
-from pelagos.reconcilers.belongings import below, report_folder
+from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.storage_paths import below, report_folder
 from pelagos.reconcilers.training_runs import workspace
-from pelagos.reconcilers.world import World
 
 YOUNGEST = timedelta(hours=1)
 """What is younger may be of a resource that is just being made."""
@@ -115,14 +115,14 @@ class Scope:
         return not self.namespace or owned.namespace == self.namespace
 
 
-async def find(world: World, scope: Scope, living: Callable[[], Awaitable[Living]]) -> list[Thing]:
+async def find(dependencies: Dependencies, scope: Scope, living: Callable[[], Awaitable[Living]]) -> list[Thing]:
     """All that belongs to no resource. Raises OutageError or RejectedError when anything could not be looked at.
 
     Resources are listed last: whatever was there before belongs to one that is listed, or to none.
     """
-    things = [thing async for thing in _all(world, scope)]
-    there = await _with_records(await living(), things, world)
-    now = world.clock.now()
+    things = [thing async for thing in _all(dependencies, scope)]
+    there = await _with_records(await living(), things, dependencies)
+    now = dependencies.clock.now()
     found = [_judged(thing, there, now) for thing in things if not there.has(thing.owned, thing.what)]
     order = list(What)
     return sorted(found, key=lambda thing: (order.index(thing.what), thing.owned.namespace, thing.owned.name))
@@ -134,32 +134,32 @@ def removable(things: Iterable[Thing], *, retained: bool) -> list[Thing]:
     return [thing for thing in things if thing.state in states]
 
 
-async def remove(thing: Thing, world: World) -> None:
+async def remove(thing: Thing, dependencies: Dependencies) -> None:
     """Remove one thing. Raises OutageError or RejectedError."""
     name = thing.owned.name
     match thing.what:
         case What.RUN:
-            await world.pipelines.cancel(RunName(name))
-            await world.pipelines.delete(RunName(name))
+            await dependencies.pipelines.cancel(RunName(name))
+            await dependencies.pipelines.delete(RunName(name))
         case What.SERVER:
-            await world.serving.remove(thing.owned.uid)
+            await dependencies.serving.remove(thing.owned.uid)
         case What.VERSION:
             model, _, version = name.rpartition("/")
-            await world.registry.delete_version(model, version)
+            await dependencies.registry.delete_version(model, version)
         case What.TRACKED:
-            await world.tracking.delete_run(name)
+            await dependencies.tracking.delete_run(name)
         case _:
-            await world.objects.delete(thing.path)
+            await dependencies.objects.delete(thing.path)
 
 
-async def _with_records(living: Living, things: Iterable[Thing], world: World) -> Living:
+async def _with_records(living: Living, things: Iterable[Thing], dependencies: Dependencies) -> Living:
     """What records say counts as said by the resource of their name, which takes it over when its cluster was rebuilt."""
     texts = dict(living.texts)
     for thing in things:
         keeper = living.keeper(thing.owned) if thing.what is What.RECORD else ""
         if keeper:
-            for name in await world.objects.names(thing.path):
-                content = await world.objects.read_json(f"{thing.path}/{name}")
+            for name in await dependencies.objects.names(thing.path):
+                content = await dependencies.objects.read_json(f"{thing.path}/{name}")
                 texts[keeper] += json.dumps(content)
     return Living(living.uids, texts)
 
@@ -176,89 +176,91 @@ def _judged(thing: Thing, living: Living, now: datetime) -> Thing:
     return Thing(thing.what, thing.owned, state, user, thing.path)
 
 
-async def _all(world: World, scope: Scope) -> AsyncIterator[Thing]:
-    runs = {run.name: run for run in await world.pipelines.owned(scope.namespaces)}
+async def _all(dependencies: Dependencies, scope: Scope) -> AsyncIterator[Thing]:
+    runs = {run.name: run for run in await dependencies.pipelines.owned(scope.namespaces)}
     for run in runs.values():
         if scope.holds(run):
             yield Thing(What.RUN, run)
-    for server in await world.serving.owned(scope.namespaces):
+    for server in await dependencies.serving.owned(scope.namespaces):
         if scope.holds(server):
             yield Thing(What.SERVER, server)
-    for thing in [*await _tracked(world), *await _versions(world)]:
+    for thing in [*await _tracked(dependencies), *await _versions(dependencies)]:
         if scope.holds(thing.owned):
             yield thing
-    async for thing in _stored(world, scope, runs):
+    async for thing in _stored(dependencies, scope, runs):
         if scope.holds(thing.owned):
             yield thing
 
 
-async def _tracked(world: World) -> list[Thing]:
+async def _tracked(dependencies: Dependencies) -> list[Thing]:
     """Tracked runs under our seal; those of others are none of our business."""
     found = []
-    for run in await world.tracking.owned():
-        namespace = sealed_runs.namespace_of_run(world.authority, run)
+    for run in await dependencies.tracking.owned():
+        namespace = sealed_runs.namespace_of_run(dependencies.authority, run)
         if namespace is not None:
             found.append(Thing(What.TRACKED, Owned(run.id, run.tags[UID_TAG], namespace, run.started_at)))
     return found
 
 
-async def _versions(world: World) -> list[Thing]:
+async def _versions(dependencies: Dependencies) -> list[Thing]:
     """Registered versions under our seal."""
     found = []
-    for version in await world.registry.owned():
-        namespace = sealed_runs.namespace_of(world.authority, version)
+    for version in await dependencies.registry.owned():
+        namespace = sealed_runs.namespace_of(dependencies.authority, version)
         if namespace is not None:
             name = f"{version.model}/{version.version}"
             found.append(Thing(What.VERSION, Owned(name, version.tags[UID_TAG], namespace, version.made_at)))
     return found
 
 
-async def _stored(world: World, scope: Scope, runs: Mapping[str, Owned]) -> AsyncIterator[Thing]:
+async def _stored(dependencies: Dependencies, scope: Scope, runs: Mapping[str, Owned]) -> AsyncIterator[Thing]:
     prefixes = {"": ""}  # and the one namespace that has it
     for namespace in sorted(scope.namespaces):
-        prefix = (await world.tenants.find(namespace)).storage_prefix
+        prefix = (await dependencies.tenants.find(namespace)).storage_prefix
         prefixes[prefix] = "" if prefix in prefixes else namespace
     for prefix, namespace in prefixes.items():
         tenant = Tenant(storage_prefix=prefix)
-        async for thing in _folders(world, tenant):
+        async for thing in _folders(dependencies, tenant):
             yield thing
-        async for thing in _of_runs(world, tenant, runs, namespace):
+        async for thing in _of_runs(dependencies, tenant, runs, namespace):
             yield thing
-        async for thing in _records(world, tenant):
+        async for thing in _records(dependencies, tenant):
             yield thing
 
 
-async def _folders(world: World, tenant: Tenant) -> AsyncIterator[Thing]:
+async def _folders(dependencies: Dependencies, tenant: Tenant) -> AsyncIterator[Thing]:
     """Folders that are named from a namespace and a uid."""
     for what, top in ((What.DATASETS, "datasets"), (What.MODELS, "models")):
-        for namespace in await world.objects.names(below(tenant, top)):
-            for uid in await world.objects.names(below(tenant, f"{top}/{namespace}")):
+        for namespace in await dependencies.objects.names(below(tenant, top)):
+            for uid in await dependencies.objects.names(below(tenant, f"{top}/{namespace}")):
                 if uid_in(f"dataset-{uid}-{'0' * 12}") is None:
                     continue  # No folder of ours.
                 path = below(tenant, f"{top}/{namespace}/{uid}")
-                owned = Owned(path, uid, namespace, await world.objects.written_at(path))
+                owned = Owned(path, uid, namespace, await dependencies.objects.written_at(path))
                 yield Thing(what, owned, path=path)
 
 
-async def _of_runs(world: World, tenant: Tenant, runs: Mapping[str, Owned], usual: str) -> AsyncIterator[Thing]:
+async def _of_runs(
+    dependencies: Dependencies, tenant: Tenant, runs: Mapping[str, Owned], usual: str
+) -> AsyncIterator[Thing]:
     """Folders that are named from a run; ``usual`` is the namespace of one that is gone."""
     for what, top, place in ((What.REPORT, "reports", report_folder), (What.WORKSPACE, "workspaces", workspace)):
-        for name in await world.objects.names(below(tenant, top)):
+        for name in await dependencies.objects.names(below(tenant, top)):
             uid = uid_in(name)
             if uid is None:
                 continue
             path = place(RunName(name), tenant)
             namespace = runs[name].namespace if name in runs else usual
-            yield Thing(what, Owned(path, uid, namespace, await world.objects.written_at(path)), path=path)
+            yield Thing(what, Owned(path, uid, namespace, await dependencies.objects.written_at(path)), path=path)
 
 
-async def _records(world: World, tenant: Tenant) -> AsyncIterator[Thing]:
+async def _records(dependencies: Dependencies, tenant: Tenant) -> AsyncIterator[Thing]:
     """Folders of records, which are named from the resource's own name: they outlive it, for a cluster that is restored."""
-    for namespace in await world.objects.names(below(tenant, RECORDS)):
-        for kind in await world.objects.names(below(tenant, f"{RECORDS}/{namespace}")):
-            for name in await world.objects.names(below(tenant, f"{RECORDS}/{namespace}/{kind}")):
+    for namespace in await dependencies.objects.names(below(tenant, RECORDS)):
+        for kind in await dependencies.objects.names(below(tenant, f"{RECORDS}/{namespace}")):
+            for name in await dependencies.objects.names(below(tenant, f"{RECORDS}/{namespace}/{kind}")):
                 path = below(tenant, f"{RECORDS}/{namespace}/{kind}/{name}")
                 owned = Owned(
-                    f"{RECORDS}/{namespace}/{kind}/{name}", "", namespace, await world.objects.written_at(path)
+                    f"{RECORDS}/{namespace}/{kind}/{name}", "", namespace, await dependencies.objects.written_at(path)
                 )
                 yield Thing(What.RECORD, owned, path=path)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from pelagos.observability import metrics
 from pelagos.ports.clock import Clock
-from pelagos.ports.serving import ProbeResult, ServiceSeen, Serving
+from pelagos.ports.serving import ObservedService, ProbeResult, Serving
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Probes:
         self._interval = interval
         self._latest: dict[str, Probed] = {}
 
-    async def look(self, uid: str, service: ServiceSeen) -> Probed:
+    async def look(self, uid: str, service: ObservedService) -> Probed:
         """The latest probe of the server as it runs now."""
         identity = (service.digest, service.restarts, service.changed_at)
         known = self._latest.get(uid)

@@ -12,8 +12,8 @@ from typing import Any
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.tenants import Tenant
-from pelagos.reconcilers.belongings import below
-from pelagos.reconcilers.world import World
+from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.storage_paths import below
 
 RECORD = "record"
 """What their seals are for."""
@@ -55,31 +55,31 @@ def lives(record: Record | None) -> tuple[str, ...]:
     return tuple(record.get("lives") or ()) if record is not None else ()
 
 
-async def keep(path: str, record: Record, world: World) -> None:
+async def keep(path: str, record: Record, dependencies: Dependencies) -> None:
     """Write a record, with our seal."""
-    await world.objects.write_json(path, {**record, SEAL: world.authority.seal(RECORD, record)})
+    await dependencies.objects.write_json(path, {**record, SEAL: dependencies.authority.seal(RECORD, record)})
 
 
-async def find(resource: Resource, key: str, tenant: Tenant, world: World) -> Record | None:
+async def find(resource: Resource, key: str, tenant: Tenant, dependencies: Dependencies) -> Record | None:
     """The record of what was made from ``key``; None when there is none under our seal."""
-    found = await _read(resource, path(resource, key, tenant), world)
+    found = await _read(resource, path(resource, key, tenant), dependencies)
     return found if found is not None and found.get("key") == key else None
 
 
-async def newest(resource: Resource, tenant: Tenant, world: World) -> Record | None:
+async def newest(resource: Resource, tenant: Tenant, dependencies: Dependencies) -> Record | None:
     """The record that was kept last."""
-    return await _read(resource, newest_path(resource, tenant), world)
+    return await _read(resource, newest_path(resource, tenant), dependencies)
 
 
-async def _read(resource: Resource, path: str, world: World) -> Record | None:
+async def _read(resource: Resource, path: str, dependencies: Dependencies) -> Record | None:
     try:
-        document = await world.objects.read_json(path)
+        document = await dependencies.objects.read_json(path)
     except RejectedError:  # Somebody else has been here; without our seal it counts for nothing anyway.
         return None
     if document is None:
         return None
     record = {name: value for name, value in document.items() if name != SEAL}
-    if not world.authority.holds(RECORD, record, document.get(SEAL)):
+    if not dependencies.authority.holds(RECORD, record, document.get(SEAL)):
         return None
     stated = (record.get("kind"), record.get("namespace"), record.get("name"))
     return record if stated == (resource.kind.kind, resource.namespace, resource.name) else None

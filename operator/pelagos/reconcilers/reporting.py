@@ -8,23 +8,25 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pelagos.api.text import shown, shown_in
-from pelagos.decisions.judging import timestamp
-from pelagos.decisions.verdicts import Decision, Stance, Verdict, summary
+from pelagos.decisions.gates import timestamp
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, summary
 
 _STATUS = {
-    Stance.DONE: "True",
-    Stance.PROGRESSING: "Unknown",
-    Stance.WAITING: "Unknown",
-    Stance.UNKNOWN: "Unknown",
-    Stance.FAILING: "False",
-    Stance.REFUSED: "False",
-    Stance.PAUSED: "False",
-    Stance.NOTED: "False",
+    ConditionState.DONE: "True",
+    ConditionState.PROGRESSING: "Unknown",
+    ConditionState.WAITING: "Unknown",
+    ConditionState.UNKNOWN: "Unknown",
+    ConditionState.FAILING: "False",
+    ConditionState.REFUSED: "False",
+    ConditionState.PAUSED: "False",
+    ConditionState.NOTED: "False",
 }
 _FOR_SHOW = ("classes", "warnings", "excluded")
 """Status fields with words of those who supplied data. What the operator reads back itself stays as it is."""
-_UNDER_WAY = frozenset({Stance.PROGRESSING, Stance.WAITING, Stance.FAILING, Stance.UNKNOWN})
-_UNPLANNED = frozenset({Stance.REFUSED, Stance.FAILING, Stance.UNKNOWN})
+_UNDER_WAY = frozenset(
+    {ConditionState.PROGRESSING, ConditionState.WAITING, ConditionState.FAILING, ConditionState.UNKNOWN}
+)
+_UNPLANNED = frozenset({ConditionState.REFUSED, ConditionState.FAILING, ConditionState.UNKNOWN})
 _PATIENCE_LOST = ". Waited for since "
 LONG = timedelta(minutes=30)
 """What is waited for longer may never come: its name may be wrong. PelagosResourceWaitsLong says the same."""
@@ -58,23 +60,23 @@ def _patience_lost(waiting: Mapping[str, Any] | None, now: datetime) -> str:
 
 def _verdicts(decision: Decision, owned: Sequence[str], patience_lost: str) -> list[Verdict]:
     ready = summary(decision)
-    if ready.stance is Stance.WAITING:
+    if ready.state is ConditionState.WAITING:
         ready = replace(ready, message=ready.message.rstrip(".") + patience_lost)
     verdicts = [ready]
-    if ready.stance in _UNDER_WAY:
-        verdicts.append(Verdict("Reconciling", Stance.DONE, ready.reason, ready.message))
-    if ready.stance is Stance.REFUSED:
-        verdicts.append(Verdict("Stalled", Stance.DONE, ready.reason, ready.message))
-    if ready.stance is Stance.WAITING:
-        verdicts.append(Verdict("Waiting", Stance.DONE, ready.reason, ready.message))
+    if ready.state in _UNDER_WAY:
+        verdicts.append(Verdict("Reconciling", ConditionState.DONE, ready.reason, ready.message))
+    if ready.state is ConditionState.REFUSED:
+        verdicts.append(Verdict("Stalled", ConditionState.DONE, ready.reason, ready.message))
+    if ready.state is ConditionState.WAITING:
+        verdicts.append(Verdict("Waiting", ConditionState.DONE, ready.reason, ready.message))
     judged = {verdict.type: verdict for verdict in decision.verdicts}
     unjudged = "what comes before it is not done"
-    verdicts += [judged.get(name) or Verdict(name, Stance.UNKNOWN, "NotYetJudged", unjudged) for name in owned]
+    verdicts += [judged.get(name) or Verdict(name, ConditionState.UNKNOWN, "Pending", unjudged) for name in owned]
     return verdicts
 
 
 def _condition(verdict: Verdict, known: Mapping[str, Any] | None, generation: int, now: datetime) -> dict[str, Any]:
-    status = _STATUS[verdict.stance]
+    status = _STATUS[verdict.state]
     same = known is not None and known.get("status") == status
     return {
         "type": verdict.type,
@@ -115,9 +117,9 @@ def announcement(before: Mapping[str, Any], after: Mapping[str, Any], decision: 
     is_late = _PATIENCE_LOST in new["message"] and _PATIENCE_LOST not in old.get("message", "")
     if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]) and not is_late:
         return None
-    stance = summary(decision).stance
-    is_lost = stance is Stance.WAITING and old.get("status") == "True"  # it was there
-    warns = is_late or is_lost or stance in _UNPLANNED
+    state = summary(decision).state
+    is_lost = state is ConditionState.WAITING and old.get("status") == "True"  # it was there
+    warns = is_late or is_lost or state in _UNPLANNED
     return Announcement(warns, new["reason"], new["message"])
 
 

@@ -17,8 +17,8 @@ from pelagos.decisions.training_run import DatasetVersion, Frozen
 from pelagos.ports import registry, tracking
 from pelagos.ports.authority import Authority
 from pelagos.ports.cluster import Resource
-from pelagos.ports.tracking import Sealing, TrackedRun, TrackedRunWant
-from pelagos.reconcilers.world import World
+from pelagos.ports.tracking import DesiredTrackedRun, Sealing, TrackedRun
+from pelagos.reconcilers.dependencies import Dependencies
 
 TRACKED, INTENDED, VERSION = "tracked-run", "intended-run", "model-version"
 
@@ -47,7 +47,7 @@ class Claim:
         }
 
 
-def sealing(authority: Authority, want: TrackedRunWant) -> Sealing:
+def sealing(authority: Authority, want: DesiredTrackedRun) -> Sealing:
     """How the run of a want is told from others'."""
     claim = Claim(want.namespace, want.uid, want.tags[training_run.DIGEST_TAG], want.tags[training_run.STORAGE_TAG])
     return Sealing(
@@ -68,35 +68,41 @@ class Found:
     storage_prefix: str
 
 
-async def find(resource: Resource, world: World) -> Found | None:
+async def find(resource: Resource, dependencies: Dependencies) -> Found | None:
     """The run that is ours: the one in status under its seal there, else the oldest under a seal of its own."""
     stated = resource.status.get("tracking") or {}
     known = _stated_claim(resource)
-    if known is not None and world.authority.holds(TRACKED, known.of(str(stated.get("run"))), stated.get("seal")):
-        run = await world.tracking.get_run(str(stated["run"]))
+    if known is not None and dependencies.authority.holds(
+        TRACKED, known.of(str(stated.get("run"))), stated.get("seal")
+    ):
+        run = await dependencies.tracking.get_run(str(stated["run"]))
         if run is not None:
-            return _found(run, known, world)
-    for run in await world.tracking.find_runs(resource.uid):
+            return _found(run, known, dependencies)
+    for run in await dependencies.tracking.find_runs(resource.uid):
         seal = run.tags.get(tracking.SEAL_TAG)
         for claim in filter(None, (known, _tagged_claim(resource, run))):
-            if world.authority.holds(TRACKED, claim.of(run.id), seal):
-                return _found(run, claim, world)
+            if dependencies.authority.holds(TRACKED, claim.of(run.id), seal):
+                return _found(run, claim, dependencies)
     return None
 
 
 async def find_recorded(
-    resource: Resource, run_id: str, inputs_digest: str, storage_prefix: str, world: World
+    resource: Resource, run_id: str, inputs_digest: str, storage_prefix: str, dependencies: Dependencies
 ) -> Found | None:
     """The run that a record under our seal names; None when it is gone."""
-    run = await world.tracking.get_run(run_id)
-    return _found(run, Claim(resource.namespace, resource.uid, inputs_digest, storage_prefix), world) if run else None
+    run = await dependencies.tracking.get_run(run_id)
+    return (
+        _found(run, Claim(resource.namespace, resource.uid, inputs_digest, storage_prefix), dependencies)
+        if run
+        else None
+    )
 
 
-def _found(run: TrackedRun, claim: Claim, world: World) -> Found:
+def _found(run: TrackedRun, claim: Claim, dependencies: Dependencies) -> Found:
     frozen = _frozen(run.tags)
     return Found(
         run=run,
-        seal=world.authority.seal(TRACKED, claim.of(run.id)),
+        seal=dependencies.authority.seal(TRACKED, claim.of(run.id)),
         frozen=frozen if frozen and frozen.digest == claim.inputs_digest else None,
         storage_prefix=claim.storage_prefix,
     )
@@ -147,7 +153,7 @@ def frozen_of(inputs: Any, dataset: Any) -> Frozen | None:
     return Frozen(inputs, DatasetVersion(name, version, uri, task))
 
 
-def version_seal(authority: Authority, want: registry.ModelVersionWant) -> str:
+def version_seal(authority: Authority, want: registry.DesiredModelVersion) -> str:
     """Goes to a version's tags with all that it vouches for."""
     return authority.seal(VERSION, _version_claim(want.model, want.uid, want.run_id, want.tags))
 

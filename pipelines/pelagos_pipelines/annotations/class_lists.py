@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from pelagos_pipelines.annotations import hostile, naming, pairing, reading
-from pelagos_pipelines.annotations.model import Tree, split_of, suffix
+from pelagos_pipelines.annotations import naming, pairing, reading
+from pelagos_pipelines.annotations.model import SourceFiles, split_of, suffix
+from pelagos_pipelines.annotations.untrusted_input import format_names, invalid
 from pelagos_pipelines.contract import RefusedError
 
 AT_ROOT = "classes.txt"
@@ -32,7 +33,7 @@ class Stated:
     lost: tuple[str, ...] = ()
 
 
-def groups(tree: Tree) -> list[Sequence[str]]:
+def groups(tree: SourceFiles) -> list[Sequence[str]]:
     """The files with class names, those that count first; the files of a group count alike."""
     darknet = [path for path in tree.files if "/" not in path and suffix(path) == ".names"]
     named = stated(tree).names if darknet or AT_ROOT not in tree.known else None
@@ -40,7 +41,7 @@ def groups(tree: Tree) -> list[Sequence[str]]:
     return [group for group in found if group]
 
 
-def stated(tree: Tree) -> Stated:
+def stated(tree: SourceFiles) -> Stated:
     """What obj.data says, or the only file of that kind; nothing where it is no text of keys and values."""
     found = [path for path in tree.files if "/" not in path and suffix(path) == ".data"]
     found = [path for path in found if path.lower() == "obj.data"] or found
@@ -68,7 +69,7 @@ def stated(tree: Tree) -> Stated:
     return Stated(found[0], names, splits, tuple(lost))
 
 
-def of(tree: Tree, path: str) -> list[str]:
+def of(tree: SourceFiles, path: str) -> list[str]:
     """The names in a file by their number, to be compared; none where it cannot be read."""
     with suppress(RefusedError):
         lines = reading.lines(tree, path, reading.MAX_SETTINGS)
@@ -79,7 +80,7 @@ def of(tree: Tree, path: str) -> list[str]:
     return []
 
 
-def require_same(tree: Tree, group: Sequence[str]) -> None:
+def require_same(tree: SourceFiles, group: Sequence[str]) -> None:
     """Refuse files that count alike and number the classes in different ways.
 
     Raises:
@@ -88,22 +89,22 @@ def require_same(tree: Tree, group: Sequence[str]) -> None:
     first = of(tree, group[0])
     others = [path for path in group[1:] if of(tree, path) != first]
     if others:
-        raise hostile.invalid(
-            f"{hostile.few([group[0], *others])} name the classes differently, or in another order, and none of them counts more"
+        raise invalid(
+            f"{format_names([group[0], *others])} name the classes differently, or in another order, and none of them counts more"
             f" than the others: let {AT_ROOT} at the root have the names by which all labels are numbered"
         )
 
 
-def deeper(tree: Tree) -> str:
+def deeper(tree: SourceFiles) -> str:
     """A hint at settings that lie in a folder of the source."""
     paths = [
         path for path in map(PurePosixPath, tree.files) if path.name in {"data.yaml", "dataset.yaml", "classes.txt"}
     ]
     found = [str(path) for path in paths if naming.folded(path.parent.name) != "labels"]
-    return f" at the root, but {hostile.few(found)}: let source.volume.path name the folder of one" if found else ""
+    return f" at the root, but {format_names(found)}: let source.volume.path name the folder of one" if found else ""
 
 
-def _beside_labels(tree: Tree) -> list[str]:
+def _beside_labels(tree: SourceFiles) -> list[str]:
     """classes.txt in labels/, also in that of a split, when it is not the label file of an image of that name."""
     found = [path for path in tree.files if naming.folded(PurePosixPath(path).name) == AT_ROOT and _is_of_labels(path)]
     if not found:
@@ -117,5 +118,5 @@ def _is_of_labels(path: str) -> bool:
     return "labels" in above and all(part == "labels" or split_of(part) is not None for part in above)
 
 
-def _has_rows(tree: Tree, path: str) -> bool:
+def _has_rows(tree: SourceFiles, path: str) -> bool:
     return any(pairing.is_row(name) for name in of(tree, path)[:1])

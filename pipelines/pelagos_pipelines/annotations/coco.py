@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import orjson
 
-from pelagos_pipelines.annotations import hostile, linking, naming, placing
+from pelagos_pipelines.annotations import linking, naming, placing, untrusted_input
 from pelagos_pipelines.annotations import reading as reading_
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
@@ -26,12 +26,13 @@ from pelagos_pipelines.annotations.model import (
     Exclusion,
     ImageRecord,
     Sizes,
-    Tree,
+    SourceFiles,
     declared,
     split_of,
     splits_above,
     suffix,
 )
+from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.contract import SPLITS, ExclusionReason, Reason, RefusedError, Split, Task
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
@@ -92,13 +93,13 @@ class _Reading:
     faults: Faults = field(default_factory=Faults)
 
 
-def recognises(tree: Tree) -> bool:
+def recognises(tree: SourceFiles) -> bool:
     """Whether a file is named as COCO's are."""
     files = _files(tree) if tree.images else []
     return bool(files) and (files != [_FIFTYONE] or _has_annotations(tree, _FIFTYONE))
 
 
-def _has_annotations(tree: Tree, path: str) -> bool:
+def _has_annotations(tree: SourceFiles, path: str) -> bool:
     """Whether labels.json, a name that others use, too, has the list; a file that is too long for another purpose may have it."""
     try:
         lines = reading_.lines(tree, path, reading_.MAX_SETTINGS)
@@ -107,17 +108,17 @@ def _has_annotations(tree: Tree, path: str) -> bool:
     return any('"annotations"' in line for _, line in lines)
 
 
-def read(tree: Tree, sizes: Sizes) -> Collection:
+def read(tree: SourceFiles, sizes: Sizes) -> Collection:
     """The boxes of all annotation files together; their categories are joined by name."""
     files = _files(tree) or [path for path in tree.files if suffix(path) == ".json"]
     if not files:
-        raise hostile.invalid(f"there is no annotation file; Coco expects {LAYOUT}")
+        raise untrusted_input.invalid(f"there is no annotation file; Coco expects {LAYOUT}")
     reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images), _apart(tree, files))
     for path in files:
         with reading.faults.noting():
             _read_file(tree, path, reading)
     if reading.lost:
-        reading.faults.add(hostile.missing_images(reading.orphans, reading.lost, reading.looked))
+        reading.faults.add(untrusted_input.missing_images(reading.orphans, reading.lost, reading.looked))
     images = tuple(reading.images[path] for path in sorted(reading.images))
     unlisted = [path for path in tree.images if path not in reading.images and path not in reading.unlabelled]
     others = [path for path in tree.files if suffix(path) == ".json" and path not in set(files)] if unlisted else []
@@ -126,7 +127,9 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
     placing.refuse_any(reading.faults, images, sizes)
     classes, unused = declared(reading.names, images)
     if not classes:
-        raise hostile.unannotated(LAYOUT, list(_counted(reading.counts)), _SINGLE if reading.counts["crowds"] else "")
+        raise untrusted_input.unannotated(
+            LAYOUT, list(_counted(reading.counts)), _SINGLE if reading.counts["crowds"] else ""
+        )
     warnings = tuple(_warnings(reading, unlisted, others, unused))
     excluded = [Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted]
     excluded += [Exclusion(path, ExclusionReason.UNLABELLED) for path in reading.unlabelled]
@@ -176,7 +179,7 @@ def _annotations(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> list[
     return entries
 
 
-def _files(tree: Tree) -> list[str]:
+def _files(tree: SourceFiles) -> list[str]:
     named = [path for path in tree.files if _NAMES.match(PurePosixPath(path).name)]
     if named:
         return named
@@ -185,8 +188,8 @@ def _files(tree: Tree) -> list[str]:
     return [path for path in found if path == _FIFTYONE or str(PurePosixPath(path).parent / "data").lower() in data]
 
 
-def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
-    where = hostile.printable(path)
+def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
+    where = untrusted_input.printable(path)
     content = reading_.coco(tree, path, reading.faults)
     _judge(where, content, reading)
     reading.names += content.names
@@ -201,8 +204,8 @@ def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
                 reading.lost += 1
                 continue
             if found in reading.images or found in reading.unlabelled:
-                raise hostile.invalid(
-                    f"{place} is {hostile.printable(found)}, which is listed before; list an image once, and keep"
+                raise untrusted_input.invalid(
+                    f"{place} is {untrusted_input.printable(found)}, which is listed before; list an image once, and keep"
                     " one of annotation files that say the same"
                 )
             if number in content.passed and not boxes[number]:
@@ -215,13 +218,13 @@ def _read_file(tree: Tree, path: str, reading: _Reading) -> None:
                 path=found,
                 width=width or None,
                 height=height or None,
-                group=group or hostile.original_of(found),
+                group=group or untrusted_input.original_of(found),
                 split=next(iter(splits)) if len(splits) == 1 else None,
                 boxes=boxes[number],
             )
 
 
-def _find_passed_over(tree: Tree, others: Sequence[str], unlisted: frozenset[str], reading: _Reading) -> None:
+def _find_passed_over(tree: SourceFiles, others: Sequence[str], unlisted: frozenset[str], reading: _Reading) -> None:
     """Note files that nobody reads because of their names, although they have boxes of images that no other file lists."""
     for path in others[:_MOST_OTHERS]:
         try:
@@ -237,10 +240,13 @@ def _find_passed_over(tree: Tree, others: Sequence[str], unlisted: frozenset[str
                 found.add(_locate(path, name or ".", apart, ""))
         if meant := sorted(unlisted & found):
             reading.faults.add(
-                hostile.invalid(
-                    f"{hostile.printable(path)} has boxes and lists {len(meant)} images that no other annotation file does"
-                    f" ({hostile.few(meant)}), but is not read because of its name: call it"
-                    f" instances_{hostile.printable(PurePosixPath(path).name)} to have it read, or move it out of the source to"
+                untrusted_input.invalid(
+                    f"{untrusted_input.printable(path)} has boxes and lists {len(meant)} images that no other"
+                    " annotation file does"
+                    f" ({format_names(meant)}), but is not read because of its name: call"
+                    " it"
+                    f" instances_{untrusted_input.printable(PurePosixPath(path).name)} to have it read, or"
+                    " move it out of the source to"
                     " leave these images out"
                 )
             )
@@ -252,14 +258,14 @@ def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
     reading.annotations += len(content.classes)
     limit = Ceilings.read().annotations
     if reading.annotations > limit:
-        raise hostile.too_many(where, limit)
+        raise untrusted_input.too_many(where, limit)
     unknown, places = content.unknown
     if unknown:
         reading.faults.add(
             RefusedError(
                 Reason.UNKNOWN_CLASS,
                 f"{where} has {unknown} annotations of categories that it does not declare"
-                f" ({hostile.few(places, of=unknown)}); declared are {len(content.names)}: declare the others, or remove the"
+                f" ({format_names(places, of=unknown)}); declared are {len(content.names)}: declare the others, or remove the"
                 " annotations",
                 "source",
             )
@@ -267,7 +273,7 @@ def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
     with reading.faults.noting():
         used = sorted(set(content.classes.tolist()))
         named = {f"id {content.ids[column]}": name for column in used if (name := content.names[column])}
-        hostile.require_distinct(named, where)  # one without a name is a fault, which was noted
+        untrusted_input.require_distinct(named, where)  # one without a name is a fault, which was noted
 
 
 def _boxes(content: reading_.Coco) -> Sequence[Boxes]:
@@ -295,7 +301,7 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
     here = PurePosixPath(annotations).parent
     bases = _bases(here, PurePosixPath(annotations).stem.removeprefix("instances_"))
     try:
-        inner = hostile.relative(name, place)
+        inner = untrusted_input.relative(name, place)
     except RefusedError:
         alike = _alike(annotations, name, reading)
         if len(alike) != 1:
@@ -310,9 +316,9 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
     if len(alike) == 1:
         reading.renamed.append(alike[0])
         return alike[0]
-    if len(reading.orphans) < hostile.MAX_NAMED:
+    if len(reading.orphans) < untrusted_input.MAX_NAMED:
         reading.looked |= dict.fromkeys(f"{base}/" for base in bases)
-        reading.orphans.append(hostile.with_nearest(place, alike, reading.files.nearest(name)))
+        reading.orphans.append(untrusted_input.with_nearest(place, alike, reading.files.nearest(name)))
     return None
 
 
@@ -321,7 +327,7 @@ def _alike(annotations: str, name: str, reading: _Reading) -> list[str]:
     return [path for path in reading.files.alike(name) if not _is_elsewhere(path, split)]
 
 
-def _apart(tree: Tree, files: Sequence[str]) -> frozenset[PurePosixPath]:
+def _apart(tree: SourceFiles, files: Sequence[str]) -> frozenset[PurePosixPath]:
     folders = {PurePosixPath(path).parent for path in files}
     inside = any(path.startswith(f"{folder}/") for folder in folders for path in tree.images)
     return frozenset() if len(folders) > 1 or inside else frozenset(folders)
@@ -371,7 +377,9 @@ def _split(path: str) -> Split | None:
 def _stated(name: str, where: str) -> Split:
     split = split_of(name)
     if split is None:
-        raise hostile.invalid(f"{where}.split is none of those that are allowed, {', '.join(SPLIT_NAMES)}: correct it")
+        raise untrusted_input.invalid(
+            f"{where}.split is none of those that are allowed, {', '.join(SPLIT_NAMES)}: correct it"
+        )
     return split
 
 
@@ -385,19 +393,19 @@ def _warnings(
     if reading.renamed:
         yield (
             f"{len(reading.renamed)} names in annotation files differ from those of the images in {naming.DIFFERENCES};"
-            f" matched were {hostile.few(reading.renamed)}"
+            f" matched were {format_names(reading.renamed)}"
         )
     if unlisted:
-        passed_over = f"; not read were {hostile.few(others)}, because of their names" if others else ""
-        yield f"{len(unlisted)} images are in no annotation file and are left out: {hostile.few(unlisted)}{passed_over}"
+        passed_over = f"; not read were {format_names(others)}, because of their names" if others else ""
+        yield f"{len(unlisted)} images are in no annotation file and are left out: {format_names(unlisted)}{passed_over}"
     yield from _counted(reading.counts)
     if reading.unlabelled:
         yield (
             f"{len(reading.unlabelled)} images have no other annotations than those and are left out, as they are no"
-            f" backgrounds: {hostile.few(reading.unlabelled)}"
+            f" backgrounds: {format_names(reading.unlabelled)}"
         )
     if reading.overlapping:
-        yield hostile.torn(reading.overlapping)
-    yield from hostile.recomposed(reading.recomposed)
+        yield untrusted_input.torn(reading.overlapping)
+    yield from untrusted_input.recomposed(reading.recomposed)
     if unused := list(unused):
-        yield f"classes that no annotation uses are left out: {hostile.few(unused)}"
+        yield f"classes that no annotation uses are left out: {format_names(unused)}"

@@ -16,8 +16,18 @@ from typing import Any, BinaryIO, NoReturn, Protocol
 import ijson
 from ijson.backends import yajl2_c
 
-from pelagos_pipelines.annotations import fitting, hostile, outlines
+from pelagos_pipelines.annotations import fitting, outlines
 from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.untrusted_input import (
+    MAX_CLASSES,
+    MAX_NAMED,
+    class_name,
+    encoded,
+    format_names,
+    invalid,
+    is_composed,
+    too_many,
+)
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import Answer
 
@@ -67,7 +77,7 @@ def _read(where: str, file: BinaryIO, most: int, most_images: int, *, translated
         found = False
         for number, entry in _entries(where, member, _opened(file, translated)):
             if number >= limit:
-                raise hostile.too_many(where, limit)
+                raise too_many(where, limit)
             reading.take(member, number, entry, take)
             found = True
         if not found:
@@ -124,12 +134,10 @@ class _Coco:
         place = f"{self.where}: categories[{number}]"
         key = _whole(entry.get("id"), f"{place}.id")
         if key in self.names:
-            raise hostile.invalid(
-                f"{place}.id is {key}, the id of another category; ids must be unique: export it again"
-            )
+            raise invalid(f"{place}.id is {key}, the id of another category; ids must be unique: export it again")
         self.names[key] = ""  # its annotations are no further fault when its name is one
-        self.names[key] = hostile.class_name(entry.get("name"), f"{place}.name")
-        if not hostile.is_composed(entry["name"]) and len(self.recomposed) < hostile.MAX_CLASSES:
+        self.names[key] = class_name(entry.get("name"), f"{place}.name")
+        if not is_composed(entry["name"]) and len(self.recomposed) < MAX_CLASSES:
             self.recomposed.append(self.names[key])
 
     def image(self, number: int, entry: dict[str, Any]) -> None:
@@ -139,14 +147,14 @@ class _Coco:
         key = _identity(entry.get("id"), f"{place}.id")
         if key in self.indices:
             value = f" {key}" if _WHOLE.fullmatch(key) else ""
-            raise hostile.invalid(
+            raise invalid(
                 f"{place}.id{value} is the id of images[{self.indices[key]}], too; ids must be unique, also when one is"
                 " text and one a number: export it again"
             )
         self.indices[key] = index
         texts = [_words(entry.get(name), f"{place}.{name}") for name in ("file_name", "group", "split")]
         if texts[0] is None:
-            raise hostile.invalid(f"{place}.file_name is missing; export it again")
+            raise invalid(f"{place}.file_name is missing; export it again")
         sizes = (_size(entry.get(name), f"{place}.{name}") for name in ("width", "height"))
         self.images[index] = (texts[0], *sizes, texts[1], texts[2])
 
@@ -203,7 +211,7 @@ class _Coco:
         return RefusedError(
             Reason.LABEL_WITHOUT_IMAGE,
             f"{self.where} has {many} annotations with an image_id that no entry of images[] has as its id"
-            f" ({hostile.few(self.orphans, of=many)}); the ids that are declared are {told}: correct image_id, declare the"
+            f" ({format_names(self.orphans, of=many)}); the ids that are declared are {told}: correct image_id, declare the"
             " images, or remove the annotations",
             "source",
         )
@@ -233,17 +241,15 @@ class _Coco:
         self.classes.append(column)
 
     def answer(self) -> Answer:
-        if len(self.names) > hostile.MAX_CLASSES:
-            raise hostile.invalid(
-                f"{self.where} declares more than {hostile.MAX_CLASSES} categories; remove unused ones"
-            )
+        if len(self.names) > MAX_CLASSES:
+            raise invalid(f"{self.where} declares more than {MAX_CLASSES} categories; remove unused ones")
         if self.many["orphans"]:
             self.faults.add(self._undeclared())
         if fault := self.fitting.fault(len(self.whose)):
             self.faults.add(fault)
-        images = hostile.encoded(self.where, self.images)
+        images = encoded(self.where, self.images)
         ordered = sorted(self.names)
-        names = hostile.encoded(self.where, [ordered, [self.names[key] for key in ordered], self.recomposed])
+        names = encoded(self.where, [ordered, [self.names[key] for key in ordered], self.recomposed])
         document = {
             "names": len(names),
             "images": len(images),
@@ -265,7 +271,7 @@ class _Coco:
 
     def _note(self, what: str, places: list[str], place: str, value: str = "", words: str = "") -> None:
         self.many[what] += 1
-        if len(places) < hostile.MAX_NAMED:
+        if len(places) < MAX_NAMED:
             places.append((f"{place} {value}" if _WHOLE.fullmatch(value) else place) + words)
 
 
@@ -362,9 +368,7 @@ def _entries(where: str, member: str, file: _Source) -> Iterator[tuple[int, Any]
     except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
         if str(error).startswith(_TOO_LONG) and not isinstance(file, _Translated):
             raise _LongNumberError from error
-        raise hostile.invalid(
-            f"{where} {_why(error)}, at or after {member}[{max(number, 0)}]; export it again"
-        ) from error
+        raise invalid(f"{where} {_why(error)}, at or after {member}[{max(number, 0)}]; export it again") from error
 
 
 def _why(error: Exception) -> str:
@@ -382,7 +386,7 @@ def _require_utf8(where: str, file: BinaryIO) -> None:
     file.seek(0)
     first = file.read(4)
     if first.startswith(_OTHER_BOMS) or b"\0" in first:
-        raise hostile.invalid(f"{where} is UTF-16 or UTF-32 text; save it as UTF-8, as JSON is")
+        raise invalid(f"{where} is UTF-16 or UTF-32 text; save it as UTF-8, as JSON is")
 
 
 def _require_list(where: str, member: str, file: _Source) -> None:
@@ -397,7 +401,7 @@ def _require_list(where: str, member: str, file: _Source) -> None:
 
 
 def _refuse(words: str) -> NoReturn:
-    raise hostile.invalid(f"{words}; export it again as COCO detection")
+    raise invalid(f"{words}; export it again as COCO detection")
 
 
 def _whole(value: object, place: str) -> int:
@@ -468,7 +472,7 @@ def _require_pixels(sides: tuple[float, float, float, float], place: str) -> Non
             "source",
         )
     if _is_in_fractions(sides):
-        raise hostile.invalid(
+        raise invalid(
             f"{place}: {told}: none is more than 1, or hardly, as in fractions of the image; COCO's boxes are in pixels of the"
             " original image: export it again"
         )

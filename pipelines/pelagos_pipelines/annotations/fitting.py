@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from pelagos_pipelines.annotations import hostile, outlines
+from pelagos_pipelines.annotations import outlines
+from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, invalid
 from pelagos_pipelines.contract import RefusedError
 
 _ROUNDED = 2.0
@@ -62,14 +63,14 @@ class Fitting:
         """The refusal of a file most of whose boxes, of those that can be judged, are no boxes of COCO; it has ``boxes``."""
         enough = min(_FEW, boxes)
         if self.cornered >= enough and 2 * self.cornered > self.told:
-            return hostile.invalid(
+            return invalid(
                 f"{self.cornered} of {boxes} boxes are {_CORNERS}, by their area or their outlines, not x, y, width and height,"
-                f" as in COCO: {hostile.few(self.first_cornered, of=self.cornered)}; export it again"
+                f" as in COCO: {format_names(self.first_cornered, of=self.cornered)}; export it again"
             )
         if self.misfits >= enough and 2 * self.misfits > self.outlined:
             centred = 2 * self.centred > self.misfits
             why = f"they are {_CENTRES}" if centred else "as of an image of another size, or in another order"
-            return hostile.invalid(
+            return invalid(
                 f"{self.misfits} of {self.outlined} boxes are not around the polygon or mask that stands beside them, {why}, not"
                 f" x, y, width and height, as in COCO: {_few(self.first_misfits, self.misfits)}; correct the boxes, or leave bbox"
                 " out to have the box around the outline"
@@ -88,7 +89,7 @@ class Fitting:
 
 
 def _keep(places: list[str], place: str) -> None:
-    if len(places) < hostile.MAX_NAMED:
+    if len(places) < MAX_NAMED:
         places.append(place)
 
 

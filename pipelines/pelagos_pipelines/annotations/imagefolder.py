@@ -13,17 +13,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pelagos_pipelines.annotations import hostile, linking, parts, reading
-from pelagos_pipelines.annotations.hostile import few
+from pelagos_pipelines.annotations import linking, parts, reading
 from pelagos_pipelines.annotations.model import (
     Collection,
     Exclusion,
     ImageRecord,
     Sizes,
-    Tree,
+    SourceFiles,
     declared,
     split_of,
     suffix,
+)
+from pelagos_pipelines.annotations.untrusted_input import (
+    class_name,
+    format_names,
+    invalid,
+    is_composed,
+    original_of,
+    printable,
+    recomposed,
 )
 from pelagos_pipelines.contract import SPLITS, ClassFolder, ExclusionReason, Reason, RefusedError, Split, Task
 
@@ -51,35 +59,37 @@ class _Layout:
     last: bool = False
 
 
-def recognises(tree: Tree) -> bool:
+def recognises(tree: SourceFiles) -> bool:
     """Whether every image lies in one of at least two class folders and nothing looks like a label file."""
     return obstacle(tree) is None
 
 
-def obstacle(tree: Tree) -> str | None:
+def obstacle(tree: SourceFiles) -> str | None:
     """Why the files are not taken for an ImageFolder unless the person says so; None when they are."""
     layout = _layout(tree)
     if layout.problem is not None:
         return layout.problem
     folders = {_part(path, layout.depth) for path in layout.images}
     if reserved := sorted(str(folder) for folder in folders if str(folder).lower() in _LABEL_FOLDERS):
-        return f"the folder {few(reserved)} is no class: move the class folders up, or name it as the source"
+        return f"the folder {format_names(reserved)} is no class: move the class folders up, or name it as the source"
     labels = [path for path in tree.files if suffix(path) in _LABEL_FILES]
     if len(labels) == 1 and _is_index(tree, labels[0], {str(folder) for folder in folders}):
         labels = []
     if labels := labels or _texts_beside(tree, layout.images):
         return (
-            f"{few(labels)} may hold annotations: set format to ImageFolder when the folders alone say what images show"
+            f"{format_names(labels)} may hold annotations: set format to ImageFolder when the folders alone say what"
+            " images show"
         )
     if len(folders) < 2:
         return (
-            f"all images lie in the one folder {few(map(str, folders))}: name it as the source when the class folders are in it,"
+            f"all images lie in the one folder {format_names(map(str, folders))}: name it as the source when"
+            " the class folders are in it,"
             " or add the images of other classes"
         )
     return None
 
 
-def _is_index(tree: Tree, path: str, folders: Set[str]) -> bool:
+def _is_index(tree: SourceFiles, path: str, folders: Set[str]) -> bool:
     """Whether a file at the root is JSON with the names of the class folders and their numbers alone, as training scripts leave
     it: it says nothing of an image.
     """
@@ -93,18 +103,18 @@ def _is_index(tree: Tree, path: str, folders: Set[str]) -> bool:
     return {text for text in texts if not text.isdigit()} == folders
 
 
-def _texts_beside(tree: Tree, images: Sequence[str]) -> list[str]:
+def _texts_beside(tree: SourceFiles, images: Sequence[str]) -> list[str]:
     """Text files named after the images beside them, when half of the images have one, as YOLO's labels lie."""
     names = [f"{path.rpartition('.')[0]}.txt" for path in images]
     found = [name for name in names if name in tree.known]
     return sorted({*found}) if 2 * len(found) >= len(names) else []
 
 
-def read(tree: Tree, sizes: Sizes, class_folder: ClassFolder | None = None) -> Collection:
+def read(tree: SourceFiles, sizes: Sizes, class_folder: ClassFolder | None = None) -> Collection:
     """The class of every image is the name of its folder: of the first one below the splits, or of the last."""
     layout = _layout(tree)
     if layout.problem is not None:
-        raise hostile.invalid(f"{layout.problem}. An ImageFolder is {LAYOUT}")
+        raise invalid(f"{layout.problem}. An ImageFolder is {LAYOUT}")
     layout = replace(layout, last=class_folder == "Last")
     if class_folder is None:
         _require_several(layout)
@@ -138,7 +148,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
 # --- what folders are
 
 
-def _layout(tree: Tree) -> _Layout:
+def _layout(tree: SourceFiles) -> _Layout:
     """What is unlabelled is, at any depth; the other images say by their first folders where classes begin."""
     unlabelled = {path for path in tree.images if any(map(parts.is_unlabelled, _folders(path)))}
     images = tuple(path for path in tree.images if path not in unlabelled)
@@ -160,7 +170,7 @@ def _lying_loose(images: Sequence[str], depth: int) -> str | None:
     if not loose:
         return None
     return (
-        f"{len(loose)} images lie in no class folder: {few(loose)}; move them into the folder of their class,"
+        f"{len(loose)} images lie in no class folder: {format_names(loose)}; move them into the folder of their class,"
         " into a folder unlabelled, or out of the source"
     )
 
@@ -173,15 +183,18 @@ def _mixed(tops: Sequence[str]) -> str | None:
     if doubtful:
         beside = [top for top in tops if top not in doubtful]
         return (
-            f"the folders {few(doubtful)} are named like parts of the data and not like classes"
-            f"{f', beside {few(beside)}' if beside else ''}, and leave open which: name each train, val, test, or unlabelled"
+            f"the folders {format_names(doubtful)} are named like parts of the data and not like"
+            " classes"
+            f"{f', beside {format_names(beside)}' if beside else ''}, and leave open which: name each train,"
+            " val, test, or unlabelled"
             " (which leaves its images out), or move it out of the source; rename it when it is a class"
         )
     if splits and others:
         return (
-            f"the folders {few(splits)} are named like splits and stand beside {few(others)}, which are not: name every folder"
+            f"the folders {format_names(splits)} are named like splits and stand beside"
+            f" {format_names(others)}, which are not: name every folder"
             " train, val, test, or unlabelled (which leaves its images out), or move it out of the source;"
-            f" when {few(others)} are classes, so that {few(splits)} should be one, too, rename that"
+            f" when {format_names(others)} are classes, so that {format_names(splits)} should be one, too, rename that"
         )
     return None
 
@@ -193,7 +206,8 @@ def _nested_splits(images: Sequence[str], depth: int) -> str | None:
     if not found:
         return None
     return (
-        f"the folders {few(found)} below those of the splits are named like splits and would be classes: move what is in them"
+        f"the folders {format_names(found)} below those of the splits are named like splits and would be"
+        " classes: move what is in them"
         " up, or rename them when they are classes"
     )
 
@@ -203,15 +217,17 @@ def _divided_alike(images: Sequence[str], divided: Sequence[str]) -> str | None:
     torn = [path for path in divided if len({*map(split_of, _folders(path))} - {None}) > 1]
     if torn:
         return (
-            f"{len(torn)} images lie in folders named like more than one split: {few(torn)}; keep the folder of the split that"
+            f"{len(torn)} images lie in folders named like more than one split: {format_names(torn)}; keep"
+            " the folder of the split that"
             " they are in, and rename or remove the other"
         )
     if not divided or len(divided) == len(images):
         return None
     others = sorted(set(images) - set(divided))
     return (
-        f"{len(divided)} images lie in folders named like splits below their class ({few(divided)}), and {len(others)} do not"
-        f" ({few(others)}): put all into such folders, or rename these"
+        f"{len(divided)} images lie in folders named like splits below their class ({format_names(divided)}),"
+        f" and {len(others)} do not"
+        f" ({format_names(others)}): put all into such folders, or rename these"
     )
 
 
@@ -222,8 +238,9 @@ def _require_several(layout: _Layout) -> None:
     if len(labels) == 1 and below:
         raise RefusedError(
             Reason.FORMAT_INVALID,
-            f"all images lie in the one folder {few(labels)}, with folders in it ({few(below)}): set classFolder to Last when the"
-            f" folder in which an image lies is its class, to First when {few(labels)} is the only class",
+            f"all images lie in the one folder {format_names(labels)}, with folders in it"
+            f" ({format_names(below)}): set classFolder to Last when the"
+            f" folder in which an image lies is its class, to First when {format_names(labels)} is the only class",
             "classFolder",
         )
 
@@ -250,7 +267,7 @@ def _require_classes(layout: _Layout) -> None:
         choice = "or set classFolder to First when they are classes"
     raise RefusedError(
         Reason.FORMAT_INVALID,
-        f"the folders {few(found)} are named like parts of the data and would be classes: name each train, val, test, or"
+        f"the folders {format_names(found)} are named like parts of the data and would be classes: name each train, val, test, or"
         f" unlabelled (which leaves its images out), {choice}",
         "classFolder",
     )
@@ -267,8 +284,9 @@ def _require_one_end(layout: _Layout) -> None:
         others = sorted(set(layout.images) - set(within))
         raise RefusedError(
             Reason.FORMAT_INVALID,
-            f"classFolder is Last, and {len(within)} images lie in folders named like splits ({few(within)}), {len(others)} in"
-            f" others ({few(others)}): put the splits above all classes or below all, or leave classFolder out",
+            f"classFolder is Last, and {len(within)} images lie in folders named like splits"
+            f" ({format_names(within)}), {len(others)} in"
+            f" others ({format_names(others)}): put the splits above all classes or below all, or leave classFolder out",
             "classFolder",
         )
 
@@ -284,12 +302,12 @@ def _require_flat(layout: _Layout) -> None:
     if len(deep) < 2 or (2 * len(parts.numbered(of)) >= len(of) and not _are_numbers(deep, of)):
         return
     shared = 2 * sum(count > 1 for count in of.values()) >= len(of)
-    shown = "; ".join(f"{hostile.printable(label)}: {few(sorted(names), 3)}" for label, names in [*deep.items()][:3])
+    shown = "; ".join(f"{printable(label)}: {format_names(sorted(names), 3)}" for label, names in [*deep.items()][:3])
     said = "have the same names" if shared else "differ from one to the other"
     like = "as classes below years, cameras or splits do" if shared else "as taxa in a tree do"
     raise RefusedError(
         Reason.FORMAT_INVALID,
-        f"the folders below {few(deep)} {said} ({shown}), {like}: set classFolder to Last"
+        f"the folders below {format_names(deep)} {said} ({shown}), {like}: set classFolder to Last"
         " when the folder in which an image lies is its class, or to First when the upper folders are the classes and those"
         " below them are groups, such as stations",
         "classFolder",
@@ -312,8 +330,8 @@ def _records(layout: _Layout) -> Iterator[ImageRecord]:
         yield ImageRecord(
             path=path,
             split=_split(path, layout),
-            group=(grouped and "/".join(_groups(path, layout))) or hostile.original_of(path),
-            label=hostile.class_name(name, f"the folder name {hostile.printable(name)}"),
+            group=(grouped and "/".join(_groups(path, layout))) or original_of(path),
+            label=class_name(name, f"the folder name {printable(name)}"),
         )
 
 
@@ -366,17 +384,17 @@ def _part(path: str, depth: int) -> str | None:
 
 
 def _warnings(
-    tree: Tree, layout: _Layout, images: Sequence[ImageRecord], class_folder: ClassFolder | None
+    tree: SourceFiles, layout: _Layout, images: Sequence[ImageRecord], class_folder: ClassFolder | None
 ) -> Iterator[str]:
     if layout.unlabelled:
-        yield f"{len(layout.unlabelled)} images in folders named unlabelled are left out: {few(layout.unlabelled)}"
+        yield f"{len(layout.unlabelled)} images in folders named unlabelled are left out: {format_names(layout.unlabelled)}"
     yield from _of_splits(layout)
     yield from _of_classes(images, layout)
     yield from _of_groups(layout, images, class_folder)
     held = {_part(path, layout.depth) for path in tree.images}
     others = {folder for path in tree.files if (folder := _part(path, layout.depth)) is not None}
     if empty := sorted(others - held):
-        yield f"{len(empty)} folders hold no image that can be read, and are no classes: {few(empty)}"
+        yield f"{len(empty)} folders hold no image that can be read, and are no classes: {format_names(empty)}"
 
 
 def _of_splits(layout: _Layout) -> Iterator[str]:
@@ -386,7 +404,7 @@ def _of_splits(layout: _Layout) -> Iterator[str]:
             named[_split(path, layout)].add(_folders(path)[place])
     for split, folders in sorted(named.items(), key=lambda item: str(item[0])):
         if len(folders) > 1:
-            yield f"the folders {few(sorted(folders))} are all taken for {split}"
+            yield f"the folders {format_names(sorted(folders))} are all taken for {split}"
 
 
 def _of_classes(images: Sequence[ImageRecord], layout: _Layout) -> Iterator[str]:
@@ -394,30 +412,33 @@ def _of_classes(images: Sequence[ImageRecord], layout: _Layout) -> Iterator[str]
     for image in images:
         folders = _folders(image.path)
         spelt[image.label or ""].add(folders[_place(folders, layout)])
-    if several := [few(sorted(folders)) for folders in spelt.values() if len(folders) > 1]:
+    if several := [format_names(sorted(folders)) for folders in spelt.values() if len(folders) > 1]:
         yield f"folders whose names differ in Unicode form or spaces only are one class: {'; '.join(several[:5])}"
-    yield from hostile.recomposed(one for folders in spelt.values() for one in folders if not hostile.is_composed(one))
+    yield from recomposed(one for folders in spelt.values() for one in folders if not is_composed(one))
     if vague := [name for name in sorted(spelt) if parts.is_catch_all(name)]:
-        yield f"{few(vague)} is taken for a class like the others; a folder named unlabelled would be left out"
+        yield f"{format_names(vague)} is taken for a class like the others; a folder named unlabelled would be left out"
     if spoken := parts.speaking_of_splits(sorted(spelt)):
-        yield f"{few(spoken)} are classes like the others, though they have a word for a split in their names"
+        yield f"{format_names(spoken)} are classes like the others, though they have a word for a split in their names"
 
 
 def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: ClassFolder | None) -> Iterator[str]:
-    groups = sorted({image.group for image in images if image.group and image.group != hostile.original_of(image.path)})
+    groups = sorted({image.group for image in images if image.group and image.group != original_of(image.path)})
     if groups and class_folder is None:
         classes = sorted({image.label for image in images if image.label is not None})
         yield (
-            f"the classes are the upper folders ({few(classes)}), and {len(groups)} folders below them are taken for groups:"
-            f" {few(groups)}; set classFolder to First if that is right, to Last if these are the classes"
+            f"the classes are the upper folders ({format_names(classes)}), and {len(groups)} folders below"
+            " them are taken for groups:"
+            f" {format_names(groups)}; set classFolder to First if that is right, to Last if these are the classes"
         )
     if likely := sorted({part for group in groups for part in parts.named_like_parts(group.split("/"))}):
         yield (
-            f"the folders {few(likely)} are taken for groups, though they are named like splits: name them train, val and test if"
+            f"the folders {format_names(likely)} are taken for groups, though they are named like splits:"
+            " name them train, val and test if"
             " that is what they are"
         )
     if class_folder == "Last" and (several := _in_several_folders(layout)):
         yield (
-            f"{len(several)} classes lie below more than one folder: {few(several)}; therefore the folders above the classes"
-            f" are taken for groups: {few(groups)}"
+            f"{len(several)} classes lie below more than one folder: {format_names(several)}; therefore the"
+            " folders above the classes"
+            f" are taken for groups: {format_names(groups)}"
         )

@@ -15,7 +15,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeAlias, overload
 
-from pelagos_pipelines.annotations import hostile, kinds
+from pelagos_pipelines.annotations import kinds
+from pelagos_pipelines.annotations.untrusted_input import closed, format_names, invalid, look, printable
 from pelagos_pipelines.beneath import Folder, NoFileError, Opened
 from pelagos_pipelines.contract import ExclusionReason, Split, Task
 
@@ -162,7 +163,7 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class Tree:
+class SourceFiles:
     """The regular files below an open folder: sorted paths relative to it, with forward slashes. Nothing hidden, no way out.
 
     ``links`` holds, for a name that is a link to a file of the source, the path of that file; ``excluded`` what is there beside
@@ -223,12 +224,12 @@ class Tree:
         try:
             yield
         except NoFileError as error:
-            raise hostile.invalid(
-                f"{hostile.printable(path)} became a link, or no regular file, while the source was read;"
+            raise invalid(
+                f"{printable(path)} became a link, or no regular file, while the source was read;"
                 " put the file itself there, and let nobody change the source meanwhile"
             ) from error
         except PermissionError as error:
-            raise hostile.closed([path]) from error
+            raise closed([path]) from error
 
 
 class Format(Protocol):
@@ -242,10 +243,10 @@ class Format(Protocol):
     LAYOUT: str
     """In words, for the person whose files were not recognised."""
 
-    def recognises(self, tree: Tree) -> bool:
+    def recognises(self, tree: SourceFiles) -> bool:
         """Whether the files look like this layout; reads little."""
 
-    def read(self, tree: Tree, sizes: Sizes) -> Collection:
+    def read(self, tree: SourceFiles, sizes: Sizes) -> Collection:
         """The annotations.
 
         Raises:
@@ -315,10 +316,10 @@ def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple
 def _require_unlike(names: Sequence[str]) -> None:
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(hostile.look(name), []).append(name)
+        alike.setdefault(look(name), []).append(name)
     same = [" and ".join(found) for found in alike.values() if len(found) > 1]
     if same:
-        raise hostile.invalid(
+        raise invalid(
             f"{len(same)} classes have names that differ in case, in spaces or in how a character is encoded alone:"
-            f" {hostile.few(same)}; give them one name, or names that can be told apart"
+            f" {format_names(same)}; give them one name, or names that can be distinguished"
         )

@@ -9,7 +9,7 @@ import math
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from pelagos_pipelines.annotations import hostile
+from pelagos_pipelines.annotations.untrusted_input import invalid
 
 _LEAST_NUMBERS = 6
 """Of a polygon: three points."""
@@ -42,7 +42,7 @@ def is_finite(value: object) -> bool:
 
 
 def _refuse(words: str) -> NoReturn:
-    raise hostile.invalid(f"{words}; {_REMEDY}")
+    raise invalid(f"{words}; {_REMEDY}")
 
 
 def _of_polygons(outline: list[Any], place: str) -> Sides:

@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pelagos_pipelines.annotations import hostile, naming, reading
+from pelagos_pipelines.annotations import naming, reading
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.kinds import READABLE
-from pelagos_pipelines.annotations.model import Tree, split_of, suffix
+from pelagos_pipelines.annotations.model import SourceFiles, split_of, suffix
+from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, invalid, missing_images, printable, with_nearest
 from pelagos_pipelines.contract import RefusedError
 
 _OUTPUT = re.compile(
@@ -45,7 +46,7 @@ class Pairs:
     predicted: Sequence[str] = ()
 
 
-def pair(tree: Tree, listings: Iterable[str], faults: Faults) -> Pairs:
+def pair(tree: SourceFiles, listings: Iterable[str], faults: Faults) -> Pairs:
     """Find the label file of every image; ``listings`` are text files of another purpose.
 
     Noted are label files without an image, and two of one image.
@@ -77,13 +78,10 @@ def pair(tree: Tree, listings: Iterable[str], faults: Faults) -> Pairs:
             empty.append(path)
     if orphans:
         shown = [
-            hostile.with_nearest(hostile.printable(path), images.alike(path), images.nearest(path))
-            for path in orphans[: hostile.MAX_NAMED]
+            with_nearest(printable(path), images.alike(path), images.nearest(path)) for path in orphans[:MAX_NAMED]
         ]
         faults.add(
-            hostile.missing_images(
-                shown, len(orphans), ("images/ in the place of labels/", "the folders of the label files")
-            )
+            missing_images(shown, len(orphans), ("images/ in the place of labels/", "the folders of the label files"))
         )
     predicted = [path for path in texts if _OUTPUT.search(path) and _is_in_labels(path)]
     return Pairs(labels, renamed, empty, predicted)
@@ -124,7 +122,7 @@ def _numbers(line: str) -> int:
 class _Judge:
     """Tells label files from other texts, by their folder and by their first row."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: SourceFiles) -> None:
         self._tree = tree
         self._looked = {True: 0, False: 0}
 
@@ -152,6 +150,6 @@ class _Judge:
 
 
 def _two(labels: Sequence[str], image: str) -> RefusedError:
-    return hostile.invalid(
-        f"there are two label files, {' and '.join(map(hostile.printable, labels))}, of {hostile.printable(image)}: keep one"
+    return invalid(
+        f"there are two label files, {' and '.join(map(printable, labels))}, of {printable(image)}: keep one"
     )

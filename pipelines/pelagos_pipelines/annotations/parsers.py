@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from pelagos_pipelines.annotations import coco_document, hostile, yolo_document
+from pelagos_pipelines.annotations import coco_document, yolo_document
+from pelagos_pipelines.annotations.untrusted_input import encoded, printable
 from pelagos_pipelines.contract import RefusedError
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 
@@ -31,14 +32,14 @@ def settings(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     """What data.yaml says, as JSON in raw."""
     with _refusals():
         where = arguments["where"]
-        return Answer(raw=hostile.encoded(where, yolo_document.settings(where, file.read())))
+        return Answer(raw=encoded(where, yolo_document.settings(where, file.read())))
 
 
 def lines(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     """The lines of a text file that are not empty, with their numbers, as JSON in raw."""
     with _refusals():
         where = arguments["where"]
-        return Answer(raw=hostile.encoded(where, yolo_document.lines(where, file.read())))
+        return Answer(raw=encoded(where, yolo_document.lines(where, file.read())))
 
 
 def labels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
@@ -59,7 +60,7 @@ def labels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
             arguments["annotations"],
         )
         for name, length in header:
-            rows.read(hostile.printable(name), file.read(length))
+            rows.read(printable(name), file.read(length))
         return rows.answer()
 
 

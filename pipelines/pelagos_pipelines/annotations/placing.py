@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pelagos_pipelines.annotations.faults import Faults
-from pelagos_pipelines.annotations.hostile import few, invalid, printable
 from pelagos_pipelines.annotations.model import Box, ImageRecord, Sizes
+from pelagos_pipelines.annotations.untrusted_input import format_names, invalid, printable
 from pelagos_pipelines.contract import Reason, RefusedError
 
 OVERHANG = 1.0
@@ -38,7 +38,7 @@ def refusal(wrong: Sequence[str]) -> RefusedError:
     """The refusal of boxes that do not lie on their images."""
     return RefusedError(
         Reason.ANNOTATION_OUTSIDE_IMAGE,
-        f"{len(wrong)} boxes lie outside of their image or have no area (x, y, width, height in pixels): {few(wrong)};"
+        f"{len(wrong)} boxes lie outside of their image or have no area (x, y, width, height in pixels): {format_names(wrong)};"
         " correct or remove them",
         "source",
     )

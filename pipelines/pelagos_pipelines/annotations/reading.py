@@ -12,9 +12,10 @@ from typing import Any
 
 import orjson
 
-from pelagos_pipelines.annotations import hostile, keypoints
+from pelagos_pipelines.annotations import keypoints
 from pelagos_pipelines.annotations.faults import Faults
-from pelagos_pipelines.annotations.model import Tree, split_of
+from pelagos_pipelines.annotations.model import SourceFiles, split_of
+from pelagos_pipelines.annotations.untrusted_input import invalid, printable, too_large
 from pelagos_pipelines.beneath import TooLargeError
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, LimitError, Limits, Pool, SandboxError, TaskRefusedError
@@ -106,7 +107,7 @@ class Declared:
     points: tuple[int, int] | None = None
 
 
-def coco(tree: Tree, path: str, faults: Faults) -> Coco:
+def coco(tree: SourceFiles, path: str, faults: Faults) -> Coco:
     """Parse a COCO file; what is wrong with its entries is noted in ``faults``.
 
     Raises:
@@ -118,8 +119,8 @@ def coco(tree: Tree, path: str, faults: Faults) -> Coco:
     limits = {"annotations": ceilings.annotations, "images": ceilings.annotations}
     with _refusing(path), tree.open(path) as file:
         if file.size > limit:
-            raise hostile.too_large(path, file.size, limit, raise_it("annotation_mebibytes"))
-        answer = _pool(ceilings).run("coco", {"where": hostile.printable(path), **limits}, file=file.descriptor)
+            raise too_large(path, file.size, limit, raise_it("annotation_mebibytes"))
+        answer = _pool(ceilings).run("coco", {"where": printable(path), **limits}, file=file.descriptor)
         file.require_same()
     with _refusing(path):
         faults.include(answer.document["faults"])
@@ -154,7 +155,7 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
     )
 
 
-def settings(tree: Tree, path: str, faults: Faults) -> Settings:
+def settings(tree: SourceFiles, path: str, faults: Faults) -> Settings:
     """Parse data.yaml; what is wrong in it is noted in ``faults``. Raises as ``coco`` does."""
     found = _parsed("settings", tree, path, MAX_SETTINGS)
     with _refusing(path):
@@ -166,13 +167,13 @@ def settings(tree: Tree, path: str, faults: Faults) -> Settings:
         return Settings(tuple(names), tuple(recomposed), splits, points and tuple(points), found["path"], others)
 
 
-def lines(tree: Tree, path: str, limit: int) -> list[tuple[int, str]]:
+def lines(tree: SourceFiles, path: str, limit: int) -> list[tuple[int, str]]:
     """The lines of a text file that are not empty, with their numbers. Raises as ``coco`` does."""
     found: list[tuple[int, str]] = _parsed("lines", tree, path, limit)
     return found
 
 
-def labels(tree: Tree, paths: Iterable[str], declared: Declared, faults: Faults) -> Iterator[Labels]:
+def labels(tree: SourceFiles, paths: Iterable[str], declared: Declared, faults: Faults) -> Iterator[Labels]:
     """The rows of label files, in their order; of several files at a time. What is wrong in them is noted in ``faults``.
 
     Raises as ``coco`` does.
@@ -256,7 +257,7 @@ def _are_near(some: Any, others: Any, whose: Any, classes: Any, sides: Any, roun
     return near & (whose[some] == whose[others]) & (classes[some] == classes[others])
 
 
-def _batches(tree: Tree, paths: Iterable[str]) -> Iterator[list[tuple[str, bytes]]]:
+def _batches(tree: SourceFiles, paths: Iterable[str]) -> Iterator[list[tuple[str, bytes]]]:
     batch: list[tuple[str, bytes]] = []
     size = 0
     for path in paths:
@@ -270,18 +271,18 @@ def _batches(tree: Tree, paths: Iterable[str]) -> Iterator[list[tuple[str, bytes
         yield batch
 
 
-def _parsed(task: str, tree: Tree, path: str, limit: int) -> Any:
+def _parsed(task: str, tree: SourceFiles, path: str, limit: int) -> Any:
     content = _content(tree, path, limit)
     with _refusing(path):
-        answer = _pool(Ceilings.read()).run(task, {"where": hostile.printable(path)}, content)
+        answer = _pool(Ceilings.read()).run(task, {"where": printable(path)}, content)
         return orjson.loads(answer.raw)
 
 
-def _content(tree: Tree, path: str, limit: int) -> bytes:
+def _content(tree: SourceFiles, path: str, limit: int) -> bytes:
     try:
         return tree.read(path, limit)
     except TooLargeError as error:
-        raise hostile.too_large(path, error.size, limit) from error
+        raise too_large(path, error.size, limit) from error
 
 
 def _cut(raw: memoryview, *lengths: int) -> list[memoryview]:
@@ -316,7 +317,7 @@ class _refusing:  # noqa: N801 - used like a function
     """Say of the file ``path`` in which way its child failed. What a child says may be anything, once it was taken over."""
 
     def __init__(self, path: str) -> None:
-        self._where = hostile.printable(path)
+        self._where = printable(path)
 
     def __enter__(self) -> None:
         pass
@@ -325,9 +326,9 @@ class _refusing:  # noqa: N801 - used like a function
         if isinstance(error, TaskRefusedError):
             raise _refusal(error) from error
         if isinstance(error, LimitError):
-            raise hostile.invalid(f"{self._where} is not read: {error}{_remedy(error)}") from error
+            raise invalid(f"{self._where} is not read: {error}{_remedy(error)}") from error
         if isinstance(error, SandboxError | ValueError | TypeError | KeyError | IndexError):
-            raise hostile.invalid(f"{self._where} cannot be parsed; export it again") from error
+            raise invalid(f"{self._where} cannot be parsed; export it again") from error
 
 
 def _remedy(error: LimitError) -> str:

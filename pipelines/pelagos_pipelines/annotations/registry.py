@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from pelagos_pipelines.annotations import coco, imagefolder, yolo
-from pelagos_pipelines.annotations.hostile import MAX_NAMED, few
-from pelagos_pipelines.annotations.model import Collection, Format, Sizes, Tree, suffix
+from pelagos_pipelines.annotations.model import Collection, Format, Sizes, SourceFiles, suffix
+from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names
 from pelagos_pipelines.contract import ClassFolder, Reason, RefusedError, Task
 
 FORMATS: Sequence[Format] = (imagefolder, coco, yolo)
 
 
-def choose(name: str, tree: Tree, task: Task) -> Format:
+def choose(name: str, tree: SourceFiles, task: Task) -> Format:
     """The format of a source: the one that ``name`` says, or the only one that fits for Auto.
 
     Raises:
@@ -32,7 +32,7 @@ def choose(name: str, tree: Tree, task: Task) -> Format:
     return chosen
 
 
-def read(chosen: Format, tree: Tree, sizes: Sizes, class_folder: ClassFolder | None = None) -> Collection:
+def read(chosen: Format, tree: SourceFiles, sizes: Sizes, class_folder: ClassFolder | None = None) -> Collection:
     """The annotations; ``class_folder`` is for folders that are classes.
 
     Raises:
@@ -50,7 +50,7 @@ def read(chosen: Format, tree: Tree, sizes: Sizes, class_folder: ClassFolder | N
     return imagefolder.read(tree, sizes, class_folder)
 
 
-def detect(tree: Tree) -> Format:
+def detect(tree: SourceFiles) -> Format:
     """The only format that recognises the files.
 
     Raises:
@@ -65,7 +65,7 @@ def detect(tree: Tree) -> Format:
         layouts = "; ".join(f"{known.NAME}: {known.LAYOUT}" for known in FORMATS)
         # Every folder of images is nearly an ImageFolder, so that it helps to know what is in the way.
         found = (
-            f"the files fit no known format (found {few(tree.files)}).{_hint(tree)} What keeps them from being an"
+            f"the files fit no known format (found {format_names(tree.files)}).{_hint(tree)} What keeps them from being an"
             f" {imagefolder.NAME}:"
             f" {imagefolder.obstacle(tree)}. Known are {layouts}"
         )
@@ -74,16 +74,18 @@ def detect(tree: Tree) -> Format:
     )
 
 
-def _hint(tree: Tree) -> str:
+def _hint(tree: SourceFiles) -> str:
     """What the files look like to somebody who knows more formats than are read."""
     settings = [path for path in tree.files if PurePosixPath(path).name in {"data.yaml", "classes.txt", "obj.names"}]
     documents = [path for path in tree.files if suffix(path) == ".json"]
     if settings:
-        return f" {few(settings)} may be of {yolo.NAME}: let source.volume.path name its folder."
+        return f" {format_names(settings)} may be of {yolo.NAME}: let source.volume.path name its folder."
     if xml := [path for path in tree.files if suffix(path) == ".xml"]:
-        return f" {few(xml)} may be of Pascal VOC, which is not read: convert them to {coco.NAME} or {yolo.NAME}."
+        return (
+            f" {format_names(xml)} may be of Pascal VOC, which is not read: convert them to {coco.NAME} or {yolo.NAME}."
+        )
     if 0 < len(documents) <= MAX_NAMED:
-        return f" If {few(documents)} is of {coco.NAME}, set format to {coco.NAME}."
+        return f" If {format_names(documents)} is of {coco.NAME}, set format to {coco.NAME}."
     return ""
 
 

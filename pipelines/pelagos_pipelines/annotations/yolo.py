@@ -20,7 +20,6 @@ import yaml
 
 from pelagos_pipelines.annotations import (
     class_lists,
-    hostile,
     keypoints,
     kinds,
     linking,
@@ -28,6 +27,7 @@ from pelagos_pipelines.annotations import (
     pairing,
     placing,
     reading,
+    untrusted_input,
 )
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
@@ -37,12 +37,13 @@ from pelagos_pipelines.annotations.model import (
     Exclusion,
     ImageRecord,
     Sizes,
-    Tree,
+    SourceFiles,
     declared,
     split_of,
     splits_above,
     suffix,
 )
+from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.contract import SPLITS, ExclusionReason, RefusedError, Split, Task
 
 NAME = "Yolo"
@@ -109,7 +110,7 @@ class _Tally:
         if self.polygons and len(self.columns) == 1:
             (columns,) = self.columns
             if self.alike.is_certain(self.polygons, columns):
-                raise hostile.invalid(
+                raise untrusted_input.invalid(
                     f"rows of more than 5 columns, {self.polygons}, look like a box with key points, and {where} has no"
                     f" kpt_shape: add it, which would be {' or '.join(keypoints.shapes(columns))}; if they are outlines, write"
                     " the boxes around them"
@@ -126,17 +127,18 @@ class _Tally:
         if self.mixed:
             yield (
                 f"{len(self.mixed)} label files hold boxes and polygons; a row with 5 columns is read as a box:"
-                f" {hostile.few(self.mixed)}"
+                f" {format_names(self.mixed)}"
             )
         if self.doubted:
             yield (
-                f"{len(self.doubted)} label files give a box for two classes, or more; all are kept: {hostile.few(self.doubted)};"
+                f"{len(self.doubted)} label files give a box for two classes, or more; all are kept:"
+                f" {format_names(self.doubted)};"
                 " check them"
             )
         if self.repeats:
             yield (
                 f"{self.repeats} rows repeat another of the same file, class and box; one of each is kept:"
-                f" {hostile.few(self.repeated)}"
+                f" {format_names(self.repeated)}"
             )
 
 
@@ -161,7 +163,7 @@ class _Listed:
         return sorted(path for path, splits in self.splits.items() if len(splits) > 1)
 
 
-def recognises(tree: Tree) -> bool:
+def recognises(tree: SourceFiles) -> bool:
     """Whether there is a data.yaml, or class names with label files. Any YAML may hold names, and most hold something else."""
     settings = _yaml_files(tree)
     if any(group != [class_lists.AT_ROOT] for group in class_lists.groups(tree)) or any(
@@ -175,7 +177,7 @@ def recognises(tree: Tree) -> bool:
     )
 
 
-def read(tree: Tree, sizes: Sizes) -> Collection:
+def read(tree: SourceFiles, sizes: Sizes) -> Collection:
     """Boxes in pixels. An image with an empty label file is a background; without a size it is left to the integrity check.
 
     What data.yaml does not name is left out, and so is an image without a label file: a missing one does not say that the image
@@ -195,13 +197,13 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
         tally.require_outlines(settings.where)
     with faults.noting():
         used_names = {f"class {number}": settings.names[number] for number in sorted(tally.used)}
-        hostile.require_distinct(used_names, settings.where)
+        untrusted_input.require_distinct(used_names, settings.where)
     placing.refuse_any(faults, records, sizes)
     if bare and not images:
-        raise hostile.unlabelled(bare, {path: pairing.label_path(path) for path in bare[:2]}, pairs.predicted)
+        raise untrusted_input.unlabelled(bare, {path: pairing.label_path(path) for path in bare[:2]}, pairs.predicted)
     classes, unused = declared([name for name in settings.names if name], records)
     if not classes and any(map(sizes, tree.images)):
-        raise hostile.unannotated(LAYOUT)
+        raise untrusted_input.unannotated(LAYOUT)
     owners = Counter(pairs.labels[path] for path in images)
     used = sorted(owners)
     return Collection(
@@ -222,7 +224,7 @@ def read(tree: Tree, sizes: Sizes) -> Collection:
 
 
 def _excluded(
-    tree: Tree, pairs: pairing.Pairs, unlisted: Sequence[str], bare: Sequence[str], used: set[str]
+    tree: SourceFiles, pairs: pairing.Pairs, unlisted: Sequence[str], bare: Sequence[str], used: set[str]
 ) -> Iterator[Exclusion]:
     yield from (Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted)
     yield from (Exclusion(path, ExclusionReason.UNLABELLED) for path in bare)
@@ -235,7 +237,7 @@ def _of_several(owners: Mapping[str, int]) -> Iterator[str]:
     if several := [path for path, count in sorted(owners.items()) if count > 1]:
         yield (
             f"{len(several)} label files have the name of more than one image, and each of these gets their boxes:"
-            f" {hostile.few(several)}; check them"
+            f" {format_names(several)}; check them"
         )
 
 
@@ -244,7 +246,7 @@ def _of_other_keys(settings: _Settings, unlisted: Sequence[str]) -> Iterator[str
     folders = {str(above) for path in unlisted for above in PurePosixPath(path).parents} if settings.others else set()
     if named := sorted({plain for one in settings.others if (plain := _plain(one).strip("/")) in folders}):
         yield (
-            f"keys of {settings.where} that are no words for splits name {hostile.few(named)}: call them train, val or test if"
+            f"keys of {settings.where} that are no words for splits name {format_names(named)}: call them train, val or test if"
             " these images shall be used"
         )
 
@@ -260,34 +262,34 @@ def _warnings(
     if listed.renamed:
         yield (
             f"{len(listed.renamed)} entries of {where} and its lists differ from the files in {naming.DIFFERENCES};"
-            f" matched were {hostile.few(listed.renamed)}"
+            f" matched were {format_names(listed.renamed)}"
         )
     if pairs.renamed:
         yield (
             f"{len(pairs.renamed)} label files lie where ultralytics would not look, or differ from their image in"
-            f" {naming.DIFFERENCES}; matched were {hostile.few(pairs.renamed)}"
+            f" {naming.DIFFERENCES}; matched were {format_names(pairs.renamed)}"
         )
     if pairs.empty:
-        yield f"{len(pairs.empty)} label files are empty and have no image: {hostile.few(pairs.empty)}"
+        yield f"{len(pairs.empty)} label files are empty and have no image: {format_names(pairs.empty)}"
     overlapping = listed.overlapping
     if overlapping and listed.by_folder:
-        yield hostile.torn(overlapping)
+        yield untrusted_input.torn(overlapping)
     elif overlapping:
         yield f"{len(overlapping)} images stand in more than one split of {where}, which counts as in none"
     if unlisted:
-        yield f"{len(unlisted)} images are in no split of {where} and are left out: {hostile.few(unlisted)}"
+        yield f"{len(unlisted)} images are in no split of {where} and are left out: {format_names(unlisted)}"
     if bare:
         yield (
-            f"{len(bare)} images have no label file and are left out: {hostile.few(bare)};"
+            f"{len(bare)} images have no label file and are left out: {format_names(bare)};"
             " a background, which shows nothing, needs an empty one"
         )
     if pairs.predicted:
         yield (
             f"{len(pairs.predicted)} label files lie where ultralytics writes predictions, and are not read:"
-            f" {hostile.few(pairs.predicted)}; move them when they are labels"
+            f" {format_names(pairs.predicted)}; move them when they are labels"
         )
     if unused:
-        yield f"classes that no annotation uses are left out: {hostile.few(unused)}"
+        yield f"classes that no annotation uses are left out: {format_names(unused)}"
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
@@ -327,7 +329,7 @@ def _row(box: Box, image: ImageRecord, ids: Mapping[str, int]) -> str:
 # --- data.yaml
 
 
-def _yaml_files(tree: Tree) -> list[str]:
+def _yaml_files(tree: SourceFiles) -> list[str]:
     """The settings at the root: data.yaml, or the only YAML file that is there."""
     found = [path for path in tree.files if "/" not in path and suffix(path) in {".yaml", ".yml"}]
     named = [path for path in found if _is_named(path)]
@@ -338,15 +340,15 @@ def _is_named(path: str) -> bool:
     return PurePosixPath(path).stem.lower() in {"data", "dataset"}
 
 
-def _settings(tree: Tree, faults: Faults) -> _Settings:
+def _settings(tree: SourceFiles, faults: Faults) -> _Settings:
     files = _yaml_files(tree)
     if len(files) > 1:
-        raise hostile.invalid(f"there is more than one settings file: {hostile.few(files)}; keep one")
+        raise untrusted_input.invalid(f"there is more than one settings file: {format_names(files)}; keep one")
     if files:
         return _from_yaml(tree, files[0], faults)
     groups = class_lists.groups(tree)
     if not groups:
-        raise hostile.invalid(
+        raise untrusted_input.invalid(
             f"there is neither data.yaml nor classes.txt{class_lists.deeper(tree)}; Yolo expects {LAYOUT}"
         )
     path, *others = groups[0]
@@ -357,7 +359,7 @@ def _settings(tree: Tree, faults: Faults) -> _Settings:
     return replace(settings, warnings=warnings, further=tuple(others))
 
 
-def _with_lists(tree: Tree, settings: _Settings) -> _Settings:
+def _with_lists(tree: SourceFiles, settings: _Settings) -> _Settings:
     """With the files in which darknet and CVAT list the images of a split, where the settings name no splits themselves."""
     if settings.splits:
         return settings
@@ -372,13 +374,13 @@ def _with_lists(tree: Tree, settings: _Settings) -> _Settings:
             splits[stem] = (path,)
     warnings, further = settings.warnings, settings.further
     if stated.lost:
-        warnings += (f"{stated.path} names files that are not there, or more than one: {hostile.few(stated.lost)}",)
+        warnings += (f"{stated.path} names files that are not there, or more than one: {format_names(stated.lost)}",)
     if stated.path is not None and (stated.names or splits):
         further += (stated.path,)
     return replace(settings, splits=splits, warnings=warnings, further=further)
 
 
-def _is_list(tree: Tree, path: str, darknet: bool) -> bool:
+def _is_list(tree: SourceFiles, path: str, darknet: bool) -> bool:
     """Whether its first line is the name of an image; beside obj.names, whether it is no row of a label file."""
     with suppress(RefusedError):  # where it is one, it is read again and refused
         lines = reading.lines(tree, path, reading.MAX_LABELS)
@@ -389,52 +391,61 @@ def _is_list(tree: Tree, path: str, darknet: bool) -> bool:
 
 def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> _Settings:
     """classes.txt: the number of its line is what names a class, also after an empty line."""
-    where = hostile.printable(path)
-    lines = [(number, line) for number, line in lines if hostile.is_seen(line)]
-    if lines and lines[-1][0] > hostile.MAX_CLASSES:
-        raise hostile.invalid(f"{where} declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
+    where = untrusted_input.printable(path)
+    lines = [(number, line) for number, line in lines if untrusted_input.is_seen(line)]
+    if lines and lines[-1][0] > untrusted_input.MAX_CLASSES:
+        raise untrusted_input.invalid(
+            f"{where} declares more than {untrusted_input.MAX_CLASSES} classes; remove unused ones"
+        )
     names = [""] * (lines[-1][0] if lines else 0)
     for number, line in lines:
         names[number - 1] = f"class {number - 1}"  # of one with a faulty name the rows are no further faults
         with faults.noting():
-            names[number - 1] = hostile.class_name(line, f"{where}, line {number}")
+            names[number - 1] = untrusted_input.class_name(line, f"{where}, line {number}")
             if line.startswith("#"):
-                raise hostile.invalid(
+                raise untrusted_input.invalid(
                     f"{where}, line {number} begins with #: a comment would count as a class; remove the line, or the character"
                 )
             if pairing.is_row(line):
-                raise hostile.invalid(
+                raise untrusted_input.invalid(
                     f"{where}, line {number} is a row of a label file, no class name: give {where} the class names, or add a"
                     " data.yaml with them"
                 )
     empty = [f"line {number}" for number, name in enumerate(names, start=1) if not name]
-    warnings = hostile.recomposed(names[number - 1] for number, line in lines if not hostile.is_composed(line))
+    warnings = untrusted_input.recomposed(
+        names[number - 1] for number, line in lines if not untrusted_input.is_composed(line)
+    )
     if empty:
         warnings.append(
-            f"{where} has {len(empty)} empty lines before its last name, which keep their number: {hostile.few(empty)}"
+            f"{where} has {len(empty)} empty lines before its last name, which keep their number: {format_names(empty)}"
         )
     return _Settings(path, where, tuple(names), {}, PurePosixPath(), tuple(warnings))
 
 
-def _from_yaml(tree: Tree, path: str, faults: Faults) -> _Settings:
-    where = hostile.printable(path)
+def _from_yaml(tree: SourceFiles, path: str, faults: Faults) -> _Settings:
+    where = untrusted_input.printable(path)
     found = reading.settings(tree, path, faults)
     splits = {key: tuple(entries) for key, entries in found.splits.items()}
     base, warnings = _base(where, found.path)
     warnings = (
         *warnings,
-        *hostile.recomposed(found.recomposed),
+        *untrusted_input.recomposed(found.recomposed),
         *_of_other_names(tree, where, found.names, class_lists.groups(tree)),
     )
     return _Settings(path, where, found.names, splits, base, warnings, found.points, found.others)
 
 
-def _of_other_names(tree: Tree, where: str, names: Sequence[str], groups: Iterable[Sequence[str]]) -> Iterator[str]:
+def _of_other_names(
+    tree: SourceFiles, where: str, names: Sequence[str], groups: Iterable[Sequence[str]]
+) -> Iterator[str]:
     """Two files that number the classes differently cannot both be right."""
     for path in (path for group in groups for path in group):
         listed = class_lists.of(tree, path)
         if listed and listed != list(names):
-            yield f"{hostile.printable(path)} has other class names than {where}, or another order; {where} is what counts"
+            yield (
+                f"{untrusted_input.printable(path)} has other class names than {where}, or another order;"
+                f" {where} is what counts"
+            )
 
 
 def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]]:
@@ -442,7 +453,7 @@ def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]
     if value is None:
         return PurePosixPath(), ()
     try:
-        return hostile.relative(value, f"{where}: path") if value.rstrip("/") != "." else PurePosixPath(), ()
+        return untrusted_input.relative(value, f"{where}: path") if value.rstrip("/") != "." else PurePosixPath(), ()
     except RefusedError:
         ignored = f"{where}: path lies outside of the source; the files beside {where} are read"
         return PurePosixPath(), (ignored,)
@@ -451,7 +462,7 @@ def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]
 # --- splits
 
 
-def _listed(tree: Tree, settings: _Settings, faults: Faults) -> _Listed:
+def _listed(tree: SourceFiles, settings: _Settings, faults: Faults) -> _Listed:
     """The images that stand in splits."""
     found = _Listed(faults, frozenset(tree.images), naming.Names(tree.images), by_folder=not settings.splits)
     if found.by_folder:
@@ -467,13 +478,13 @@ def _listed(tree: Tree, settings: _Settings, faults: Faults) -> _Listed:
     return found
 
 
-def _images_of(tree: Tree, settings: _Settings, entry: str, where: str, found: _Listed) -> Iterable[str]:
+def _images_of(tree: SourceFiles, settings: _Settings, entry: str, where: str, found: _Listed) -> Iterable[str]:
     """An image, those below a folder, or those listed in a text file."""
     plain = _plain(entry)
     if plain in {".", "./"}:
         return tree.images
     try:
-        inner = hostile.relative(plain, where)
+        inner = untrusted_input.relative(plain, where)
     except RefusedError:  # as on its author's machine
         meant = found.names.alike(plain) if _is_image(plain) else _meant(tree, plain) or _end_of(tree, plain)
         if len(meant) != 1:
@@ -491,8 +502,8 @@ def _images_of(tree: Tree, settings: _Settings, entry: str, where: str, found: _
     if len(meant) == 1:
         found.renamed.append(where)
         return meant if _is_image(plain) else [path for path in tree.images if path.startswith(f"{meant[0]}/")]
-    there = f"may be {hostile.few(meant)}" if meant else f"there are {hostile.few(_folders(tree))}"
-    raise hostile.invalid(f"{where} names a place where there are no images ({there}); correct the path")
+    there = f"may be {format_names(meant)}" if meant else f"there are {format_names(_folders(tree))}"
+    raise untrusted_input.invalid(f"{where} names a place where there are no images ({there}); correct the path")
 
 
 def _is_image(entry: str) -> bool:
@@ -504,7 +515,7 @@ def _plain(entry: str) -> str:
     return re.sub(r"^(?:\.\./)*", "", entry.replace("\\", "/"))
 
 
-def _meant(tree: Tree, entry: str) -> Sequence[str]:
+def _meant(tree: SourceFiles, entry: str) -> Sequence[str]:
     """The folders with images that an entry may mean, when none is named exactly so."""
     wanted = naming.folders_of(entry)
     named = {one: naming.folders_of(one) for one in _folders(tree)}
@@ -517,7 +528,7 @@ def _meant(tree: Tree, entry: str) -> Sequence[str]:
     return [one for one in meant if not any(one.startswith(f"{other}/") for other in meant)]
 
 
-def _end_of(tree: Tree, entry: str) -> Sequence[str]:
+def _end_of(tree: SourceFiles, entry: str) -> Sequence[str]:
     """The folder with images that a path of another machine ends in, when none of those above it names a split."""
     parts = PurePosixPath(entry).parts
     folders = {naming.folded(one): one for one in _folders(tree)}
@@ -526,13 +537,13 @@ def _end_of(tree: Tree, entry: str) -> Sequence[str]:
     return [] if any(split_of(part) for part in parts[: len(parts) - len(PurePosixPath(*found).parts)]) else found
 
 
-def _folders(tree: Tree) -> list[str]:
+def _folders(tree: SourceFiles) -> list[str]:
     return sorted({str(parent) for path in tree.images for parent in PurePosixPath(path).parents} - {"."})
 
 
-def _in_list(tree: Tree, settings: _Settings, path: str, where: str, found: _Listed) -> list[str]:
+def _in_list(tree: SourceFiles, settings: _Settings, path: str, where: str, found: _Listed) -> list[str]:
     if suffix(path) != ".txt":
-        raise hostile.invalid(
+        raise untrusted_input.invalid(
             f"{where} is no list of images, which is a text file (.txt), and no image or folder of them"
         )
     found.listings.append(path)
@@ -541,7 +552,7 @@ def _in_list(tree: Tree, settings: _Settings, path: str, where: str, found: _Lis
     lost: list[str] = []
     many = 0
     for number, line in reading.lines(tree, path, reading.MAX_LABELS):
-        where = f"{hostile.printable(path)}, line {number}"
+        where = f"{untrusted_input.printable(path)}, line {number}"
         exact = _exactly(known, settings, line)
         alike = [exact] if exact is not None else names.alike(line)
         if len(alike) == 1:
@@ -549,16 +560,16 @@ def _in_list(tree: Tree, settings: _Settings, path: str, where: str, found: _Lis
             found.renamed += [] if exact is not None else [where]
         else:
             many += 1
-            if len(lost) < hostile.MAX_NAMED:
-                lost.append(hostile.with_nearest(where, alike, names.nearest(line)))
+            if len(lost) < untrusted_input.MAX_NAMED:
+                lost.append(untrusted_input.with_nearest(where, alike, names.nearest(line)))
     if lost:
-        found.faults.add(hostile.missing_images(lost, many))
+        found.faults.add(untrusted_input.missing_images(lost, many))
     return images
 
 
 def _exactly(known: Set[str], settings: _Settings, line: str) -> str | None:
     try:
-        inner = hostile.relative(line, "")
+        inner = untrusted_input.relative(line, "")
     except RefusedError:  # as on its author's machine
         return None
     return next((path for base in (settings.base, PurePosixPath()) if (path := str(base / inner)) in known), None)
@@ -568,7 +579,7 @@ def _exactly(known: Set[str], settings: _Settings, line: str) -> str | None:
 
 
 def _labels(
-    tree: Tree, files: Sequence[str], settings: _Settings, tally: _Tally, faults: Faults
+    tree: SourceFiles, files: Sequence[str], settings: _Settings, tally: _Tally, faults: Faults
 ) -> Iterator[reading.Labels]:
     """The rows of each file, counted."""
     unnamed = [number for number, name in enumerate(settings.names) if not name]
@@ -585,7 +596,7 @@ def _labelled(
     for path, rows in zip(images, labels, strict=True):
         splits, size = listed.splits.get(path, ()), sizes(path)
         record = ImageRecord(
-            path=path, split=next(iter(splits)) if len(splits) == 1 else None, group=hostile.original_of(path)
+            path=path, split=next(iter(splits)) if len(splits) == 1 else None, group=untrusted_input.original_of(path)
         )
         yield record if size is None else replace(record, boxes=_boxes(names, rows, size))
 

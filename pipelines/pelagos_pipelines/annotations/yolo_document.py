@@ -15,9 +15,10 @@ from typing import Any
 
 import yaml
 
-from pelagos_pipelines.annotations import hostile, keypoints
+from pelagos_pipelines.annotations import keypoints
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import split_of
+from pelagos_pipelines.annotations.untrusted_input import MAX_CLASSES, class_name, invalid, is_composed, too_many
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import Answer
 
@@ -46,7 +47,7 @@ def text_of(where: str, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise hostile.invalid(f"{where} is not UTF-8 text; save it as UTF-8") from error
+        raise invalid(f"{where} is not UTF-8 text; save it as UTF-8") from error
 
 
 def lines_of(text: str) -> list[str]:
@@ -152,13 +153,11 @@ def _texts(value: object) -> list[str]:
 
 
 def _named(where: str, written: Sequence[Any] | None, faults: Faults) -> dict[str, Any]:
-    names = [f"class {number}" for number in range(hostile.MAX_CLASSES if written is None else len(written))]
+    names = [f"class {number}" for number in range(MAX_CLASSES if written is None else len(written))]
     for index, name in enumerate(written or ()):
         with faults.noting():
-            names[index] = hostile.class_name(name, f"{where}: names[{index}]")
-    changed = [
-        index for index, name in enumerate(written or ()) if isinstance(name, str) and not hostile.is_composed(name)
-    ]
+            names[index] = class_name(name, f"{where}: names[{index}]")
+    changed = [index for index, name in enumerate(written or ()) if isinstance(name, str) and not is_composed(name)]
     return {"names": names, "recomposed": [names[index] for index in changed]}
 
 
@@ -167,23 +166,21 @@ def _yaml(where: str, text: str) -> dict[Any, Any]:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except _TwiceError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
-        raise hostile.invalid(
+        raise invalid(
             f"{where}, line {line}: the key stands twice in its mapping, and one would be lost; correct it"
         ) from error
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}," if mark is not None else ""
-        raise hostile.invalid(
+        raise invalid(
             f"{where}{place} is not YAML that is read here, which is plain lists and mappings without aliases (*) and tags"
             " (!!); correct it"
         ) from error
     if not isinstance(content, dict):
-        raise hostile.invalid(f"{where} is not a mapping; Yolo expects names, train, val and test")
+        raise invalid(f"{where} is not a mapping; Yolo expects names, train, val and test")
     content = _in_lower_case(where, content)
     if "download" in content:
-        raise hostile.invalid(
-            f"{where} has the key download, which may hold a program; it is never executed: remove it"
-        )
+        raise invalid(f"{where} has the key download, which may hold a program; it is never executed: remove it")
     return content
 
 
@@ -194,7 +191,7 @@ def _in_lower_case(where: str, content: Mapping[Any, Any]) -> dict[Any, Any]:
         plain = key.strip().lower() if isinstance(key, str) else key
         if plain in found:
             known = plain in {"names", "path", "nc", "kpt_shape", "download"} or split_of(str(plain)) is not None
-            raise hostile.invalid(
+            raise invalid(
                 f"{where}: {f'the key {plain}' if known else 'a key'} stands twice, in other case; keep one of them"
             )
         found[plain] = value
@@ -208,17 +205,15 @@ def _written(where: str, content: Mapping[Any, Any]) -> list[Any]:
         numbered = {int(key) if _is_id(key) else key: name for key, name in names.items()}
         gap = next((index for index in range(len(numbered)) if index not in numbered), None)
         if len(numbered) < len(names) or gap is not None:
-            raise hostile.invalid(
+            raise invalid(
                 f"{where}: names must be a list, or a mapping from 0, 1, 2, ... to class names, without gaps; it has"
                 f" {len(names)} entries, but {'one id twice' if gap is None else f'none for {gap}'}: correct it"
             )
         names = [numbered[index] for index in range(len(numbered))]
     if not isinstance(names, list) or not names:
-        raise hostile.invalid(
-            f"{where}: names must be a list, or a mapping from 0, 1, 2, ... to class names: correct it"
-        )
-    if len(names) > hostile.MAX_CLASSES:
-        raise hostile.invalid(f"{where}: names declares more than {hostile.MAX_CLASSES} classes; remove unused ones")
+        raise invalid(f"{where}: names must be a list, or a mapping from 0, 1, 2, ... to class names: correct it")
+    if len(names) > MAX_CLASSES:
+        raise invalid(f"{where}: names declares more than {MAX_CLASSES} classes; remove unused ones")
     return names
 
 
@@ -226,7 +221,7 @@ def _require_number(where: str, content: Mapping[Any, Any], names: Sequence[Any]
     if names is None or "nc" not in content or content["nc"] == len(names):
         return
     told = f", {content['nc']}," if type(content["nc"]) is int else ""
-    raise hostile.invalid(f"{where}: nc{told} is not the number of names, {len(names)}: correct one of them")
+    raise invalid(f"{where}: nc{told} is not the number of names, {len(names)}: correct one of them")
 
 
 def _is_id(key: object) -> bool:
@@ -237,7 +232,7 @@ def _is_id(key: object) -> bool:
 def _entries(where: str, key: str, value: object) -> list[str]:
     listed: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str) and entry for entry in listed):
-        raise hostile.invalid(f"{where}: {key} must be a path or a list of paths below the source: correct it")
+        raise invalid(f"{where}: {key} must be a path or a list of paths below the source: correct it")
     return listed
 
 
@@ -249,7 +244,7 @@ def _points(where: str, shape: object) -> list[int] | None:
         count, numbers = shape
         if 1 <= count <= MAX_POINTS and numbers in {2, 3}:
             return [count, numbers]
-    raise hostile.invalid(
+    raise invalid(
         f"{where}: kpt_shape must be the number of key points and 2 or 3, the numbers of each, as in [17, 3]: correct it"
     )
 
@@ -302,7 +297,7 @@ class Rows:
                         break
         self.counts.append(len(self.ids) - before)
         if len(self.ids) > self.most:
-            raise hostile.too_many(where, self.most)
+            raise too_many(where, self.most)
 
     def answer(self) -> Answer:
         """As parsers.labels hands it on."""
@@ -323,9 +318,7 @@ class Rows:
     def _class_of(self, text: str, where: str) -> int:
         number = _whole(text)
         if number is None:
-            raise hostile.invalid(
-                f"{where}: the row is not 'class x y width height', the class a whole number; correct it"
-            )
+            raise invalid(f"{where}: the row is not 'class x y width height', the class a whole number; correct it")
         if not 0 <= number < self.classes:
             raise _unknown(
                 f"{where}: class {number} is none of those that names declares, {self.classes} (0 to {self.classes - 1})"
@@ -340,10 +333,10 @@ class Rows:
         try:
             values = [_number(column) for column in columns[1:]]
         except ValueError as error:
-            raise hostile.invalid(f"{where}: the row is not 'class x y width height' in numbers; correct it") from error
+            raise invalid(f"{where}: the row is not 'class x y width height' in numbers; correct it") from error
         shape = values if polygon else values[: _BOX_COLUMNS - 1]
         if not all(map(math.isfinite, shape)):
-            raise hostile.invalid(f"{where}: a value is no finite number; correct the row")
+            raise invalid(f"{where}: a value is no finite number; correct the row")
         _require_fractions(shape, where, polygon)
         sides = _around(shape) if polygon else (shape[0] - shape[2] / 2, shape[1] - shape[3] / 2, shape[2], shape[3])
         if sides[2] <= 0 or sides[3] <= 0:
@@ -371,14 +364,14 @@ class Rows:
             count, numbers = self.points
             wanted = _BOX_COLUMNS + count * numbers
             if columns != wanted:
-                raise hostile.invalid(
+                raise invalid(
                     f"{where}: {columns} columns; by kpt_shape, [{count}, {numbers}], a row has {wanted}, or {_BOX_COLUMNS}"
                     " without key points: correct one of them"
                 )
             return False
         if columns > _BOX_COLUMNS + 1 and columns % 2:
             return True
-        raise hostile.invalid(
+        raise invalid(
             f"{where}: {columns} columns; a row has {_BOX_COLUMNS}, or an odd number from 7 for a polygon; rows with key points"
             " need kpt_shape in data.yaml"
         )
@@ -411,7 +404,7 @@ def _require_fractions(values: Sequence[float], where: str, polygon: bool) -> No
     for value in values:
         if not -_FARTHEST <= value <= 1 + _FARTHEST:
             hint = " (rows with key points need kpt_shape in data.yaml)" if polygon else ""
-            raise hostile.invalid(
+            raise invalid(
                 f"{where}: {value:g} is no fraction of the image, from 0 to 1, which all values of a row are{hint}; divide pixels"
                 " by the image's width or height"
             )

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pelagos_pipelines.contract import SPLITS
-from pelagos_pipelines.evaluation.truth import Sample, Truth
+from pelagos_pipelines.evaluation.ground_truth import GroundTruth, Sample
 from pelagos_pipelines.serving.predictor import Detections, Prediction
 
 FIELD = "spec.evaluation.maxDetections"
 
 
 def warnings(
-    truth: Truth, samples: Sequence[Sample], found: Sequence[Prediction], confidence: float, limit: int
+    truth: GroundTruth, samples: Sequence[Sample], found: Sequence[Prediction], confidence: float, limit: int
 ) -> list[str]:
     """One line for each split with images that show more than ``limit`` objects, and one for answers that were cut.
 

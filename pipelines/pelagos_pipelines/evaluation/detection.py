@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_pipelines.evaluation.truth import Sample
+from pelagos_pipelines.evaluation.ground_truth import Sample
 from pelagos_pipelines.serving.predictor import Detections
 
 CONFIDENCES = np.linspace(0, 1, 1001)
@@ -112,7 +112,7 @@ def confusion(samples: Sequence[Sample], found: Sequence[Detections], classes: i
 
 def match(truth: Any, boxes: Any, minimum: float) -> list[tuple[int, int]]:
     """Pairs (index into ``truth`` [n, 4], index into ``boxes`` [m, 4]) by descending IoU, each box at most once."""
-    overlaps = overlap(truth, boxes)
+    overlaps = box_iou(truth, boxes)
     rows, columns = np.nonzero(overlaps >= minimum)
     order = np.argsort(-overlaps[rows, columns], kind="stable")
     pairs: dict[int, int] = {}
@@ -124,7 +124,7 @@ def match(truth: Any, boxes: Any, minimum: float) -> list[tuple[int, int]]:
     return list(pairs.items())
 
 
-def overlap(first: Any, second: Any) -> Any:
+def box_iou(first: Any, second: Any) -> Any:
     """IoU ``[n, m]`` of boxes ``[n, 4]`` and ``[m, 4]`` given as x1, y1, x2, y2."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from pelagos_pipelines.evaluation import detection, figures
-from pelagos_pipelines.evaluation.truth import Sample
+from pelagos_pipelines.evaluation.ground_truth import Sample
 from pelagos_pipelines.serving.predictor import Classification, Detections
 
 SHOWN = 12

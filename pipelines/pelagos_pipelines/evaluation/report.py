@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_pipelines.annotations.hostile import few
+from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.evaluation import classification, detection, examples, figures
+from pelagos_pipelines.evaluation.ground_truth import Sample
 from pelagos_pipelines.evaluation.naming import metric_name
-from pelagos_pipelines.evaluation.truth import Sample
 from pelagos_pipelines.serving.predictor import Classification, Detections, Prediction, Thresholds
 
 DETECTION = {
@@ -73,7 +73,7 @@ def warnings(samples: Sequence[Sample], labels: Sequence[str], *, is_classificat
         )
     elif unseen:
         said.append(
-            f"{len(unseen)} of {len(labels)} classes have no annotation in the test split, and no metrics: {few(unseen)}"
+            f"{len(unseen)} of {len(labels)} classes have no annotation in the test split, and no metrics: {format_names(unseen)}"
         )
     return said
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from pelagos_pipelines.annotations import placing
 from pelagos_pipelines.annotations.faults import Faults
-from pelagos_pipelines.annotations.hostile import few
 from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord
+from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.contract import Cleaning, ExclusionReason, Reason, RefusedError
 from pelagos_pipelines.preparation import contradictions, duplicates
 from pelagos_pipelines.preparation.integrity import OTHER_KIND, REMARKS, Inspection
@@ -122,11 +122,11 @@ def _of_unusable(unusable: Mapping[str, ExclusionReason], seen: Mapping[str, Ins
     others = [path for path, reason in unusable.items() if reason is ExclusionReason.UNREADABLE_TYPE]
     if others:
         warnings.append(
-            f"{len(others)} images are neither JPEG nor PNG by their names or content, and were dropped: {few(others)}"
+            f"{len(others)} images are neither JPEG nor PNG by their names or content, and were dropped: {format_names(others)}"
         )
     corrupt = [path for path, reason in unusable.items() if reason is ExclusionReason.CORRUPT]
     if corrupt:
-        reasons = few(f"{path} ({seen[path].problem})" for path in corrupt)
+        reasons = format_names(f"{path} ({seen[path].problem})" for path in corrupt)
         warnings.append(f"{len(corrupt)} unreadable images were dropped: {reasons}")
     return warnings
 
@@ -148,7 +148,7 @@ def _of_other_classes(images: Sequence[ImageRecord], alike: Mapping[str, tuple[s
     ]
     if not differing:
         return []
-    return [f"{len(differing)} images look like one with other classes: {few(differing)}; check their labels"]
+    return [f"{len(differing)} images look like one with other classes: {format_names(differing)}; check their labels"]
 
 
 def _of_other_boxes(images: Sequence[ImageRecord], near: Mapping[str, str]) -> list[str]:
@@ -158,7 +158,7 @@ def _of_other_boxes(images: Sequence[ImageRecord], near: Mapping[str, str]) -> l
     if not differing:
         return []
     told = "near duplicates have more or fewer boxes of a class than the image that is kept, and were dropped with them"
-    return [f"{len(differing)} {told}: {few(differing)}; check their labels"]
+    return [f"{len(differing)} {told}: {format_names(differing)}; check their labels"]
 
 
 def _of_other_splits(images: Sequence[ImageRecord], first_of: Mapping[str, str]) -> list[str]:
@@ -172,7 +172,7 @@ def _of_other_splits(images: Sequence[ImageRecord], first_of: Mapping[str, str])
     if not apart:
         return []
     return [
-        f"{len(apart)} duplicates were dropped that the source has in another split than the one kept: {few(apart)}"
+        f"{len(apart)} duplicates were dropped that the source has in another split than the one kept: {format_names(apart)}"
     ]
 
 
@@ -251,12 +251,12 @@ def _remarks(paths: Sequence[str], seen: Mapping[str, Inspection], doubtful: Seq
     found = {remark: [path for path in paths if remark in seen[path].remarks] for remark in REMARKS}
     for remark in (_TURNED, _FLIPPED):
         found[remark] = [path for path in found[remark] if path not in unsure]
-    told = [f"{len(odd)} {REMARKS[remark]}: {few(odd)}" for remark, odd in found.items() if odd]
+    told = [f"{len(odd)} {REMARKS[remark]}: {format_names(odd)}" for remark, odd in found.items() if odd]
     if doubtful:
         told.append(
             f"{len(doubtful)} images with boxes are turned or flipped by their EXIF orientation, and their labels do not tell how"
             " they lay when they were drawn; they are taken as drawn on the upright one, as ultralytics takes them:"
-            f" {few(doubtful)}; look at them"
+            f" {format_names(doubtful)}; look at them"
         )
     return told
 
@@ -265,7 +265,7 @@ def _other_kinds(paths: Sequence[str]) -> RefusedError:
     return RefusedError(
         Reason.FORMAT_INVALID,
         f"{len(paths)} images are neither JPEG nor PNG by their names or content, which is what training and serving read:"
-        f" {few(paths)}; convert them to PNG, give JPEG and PNG files their suffix, move them out of the source, or set"
+        f" {format_names(paths)}; convert them to PNG, give JPEG and PNG files their suffix, move them out of the source, or set"
         " cleaning.unreadableTypes to Drop to leave them out",
         "cleaning.unreadableTypes",
     )
@@ -274,7 +274,7 @@ def _other_kinds(paths: Sequence[str]) -> RefusedError:
 def _corrupt(paths: Sequence[str], seen: Mapping[str, Inspection]) -> RefusedError:
     return RefusedError(
         Reason.CORRUPT_IMAGES,
-        f"{len(paths)} images cannot be read: {few(f'{path} ({seen[path].problem})' for path in paths)};"
+        f"{len(paths)} images cannot be read: {format_names(f'{path} ({seen[path].problem})' for path in paths)};"
         " replace them, or set cleaning.corrupt to Drop",
         "cleaning.corrupt",
     )
@@ -284,14 +284,14 @@ def _repeated(found: duplicates.Found) -> RefusedError:
     pairs = [f"{path} repeats {first}" for path, first in sorted(found.first_of.items())]
     return RefusedError(
         Reason.DUPLICATE_IMAGES,
-        f"{len(found.exact)} duplicates and {len(found.near)} near duplicates: {few(pairs)}; remove them, or set"
+        f"{len(found.exact)} duplicates and {len(found.near)} near duplicates: {format_names(pairs)}; remove them, or set"
         " cleaning.duplicates.action to KeepFirst or Keep",
         "cleaning.duplicates.action",
     )
 
 
 def _nothing_left(seen: Mapping[str, Inspection], corrupt: Sequence[str], small: int, rules: Cleaning) -> RefusedError:
-    why = f" ({few((f'{path}: {seen[path].problem}' for path in corrupt), 2)})" if corrupt else ""
+    why = f" ({format_names((f'{path}: {seen[path].problem}' for path in corrupt), 2)})" if corrupt else ""
     remedies = ["convert or replace those"] * bool(corrupt) + ["lower cleaning.minSide"] * bool(small) + ["add images"]
     return RefusedError(
         Reason.NO_IMAGES_LEFT,

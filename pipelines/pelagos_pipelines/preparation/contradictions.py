@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from pelagos_pipelines.annotations.hostile import few
 from pelagos_pipelines.annotations.model import Box, ImageRecord
+from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.preparation.integrity import Inspection
 
@@ -45,23 +45,25 @@ def settle(
     if differing and dropping:
         raise RefusedError(
             Reason.DUPLICATE_IMAGES,
-            f"{len(differing)} identical images have different annotations: {few(differing)}; what the one that is"
+            f"{len(differing)} identical images have different annotations: {format_names(differing)}; what the one that is"
             " dropped says is lost: correct or remove one of them, or set cleaning.duplicates.action to Keep",
             "cleaning.duplicates.action",
         )
     warnings = []
     if differing:
-        warnings.append(f"{len(differing)} identical images have different annotations: {few(differing)}; check them")
+        warnings.append(
+            f"{len(differing)} identical images have different annotations: {format_names(differing)}; check them"
+        )
     if richer and not dropping:
         told = [f"{image.path} and {path}" for path, image in richer.items()]
         warnings.append(
-            f"{len(told)} identical images have more or fewer boxes than their like: {few(told)}; check them"
+            f"{len(told)} identical images have more or fewer boxes than their like: {format_names(told)}; check them"
         )
     if not richer or not dropping:
         return tuple(images), warnings
     told = [path if path == image.path else f"{path} has those of {image.path}" for path, image in richer.items()]
     warnings.append(
-        f"{len(told)} images have other boxes than images that are identical; most boxes are kept: {few(told)}"
+        f"{len(told)} images have other boxes than images that are identical; most boxes are kept: {format_names(told)}"
     )
     found = (richer.get(image.path, image) for image in images)
     return tuple(replace(image, boxes=rich.boxes) for image, rich in zip(images, found, strict=True)), warnings

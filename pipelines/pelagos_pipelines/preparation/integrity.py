@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from pelagos_pipelines.annotations import kinds
-from pelagos_pipelines.annotations.model import Tree
+from pelagos_pipelines.annotations.model import SourceFiles
 from pelagos_pipelines.beneath import TooLargeError
 from pelagos_pipelines.contract import write_atomically
 from pelagos_pipelines.sandbox import MEBIBYTE, Pool, SandboxError, TaskRefusedError, children_for
@@ -105,7 +105,7 @@ def inspector_for(ceilings: Ceilings) -> Inspector:
     return Inspector(ceilings)
 
 
-def inspect_tree(tree: Tree, memory: Path) -> dict[str, Inspection]:
+def inspect_tree(tree: SourceFiles, memory: Path) -> dict[str, Inspection]:
     """Inspect every image of the source; ``memory`` is the file with earlier findings, which is brought up to date."""
     inspector = inspector_for(Ceilings.read())
     with ThreadPoolExecutor(inspector.children) as threads:
@@ -114,7 +114,7 @@ def inspect_tree(tree: Tree, memory: Path) -> dict[str, Inspection]:
         found = list(threads.map(lambda path: _inspect_file(tree, path, known, inspector), tree.readable))
     if any(inspection.sha256 not in known for inspection in found):
         _remember(memory, version, known, [one for one in found if one.sha256 not in inspector.unsure])
-    others = {path: _stand_in(tree, path) for path in tree.unreadable}
+    others = {path: _unread_image(tree, path) for path in tree.unreadable}
     return dict(zip(tree.readable, found, strict=True)) | others
 
 
@@ -141,7 +141,7 @@ def _look(stored: object) -> bytes | None:
         return b""
 
 
-def _inspect_file(tree: Tree, path: str, known: Mapping[str, Inspection], inspector: Inspector) -> Inspection:
+def _inspect_file(tree: SourceFiles, path: str, known: Mapping[str, Inspection], inspector: Inspector) -> Inspection:
     try:
         content = tree.read(path, inspector.ceilings.image_mebibytes * MEBIBYTE)
     except TooLargeError as error:
@@ -153,14 +153,14 @@ def _inspect_file(tree: Tree, path: str, known: Mapping[str, Inspection], inspec
     return known.get(digest) or inspector.inspect(content, digest)
 
 
-def _stand_in(tree: Tree, path: str) -> Inspection:
+def _unread_image(tree: SourceFiles, path: str) -> Inspection:
     """For an image of a kind that is not read."""
     with tree.open(path) as opened:
         size = opened.size
     return Inspection(_name_unread(tree, path, size), size, problem=OTHER_KIND)
 
 
-def _name_unread(tree: Tree, path: str, size: int) -> str:
+def _name_unread(tree: SourceFiles, path: str, size: int) -> str:
     """Stands for the digest of a file that is not read, or too large for it: sparse ones can claim to have exabytes."""
     with tree.open(path) as opened:
         beginning = os.read(opened.descriptor, _BEGINNING)

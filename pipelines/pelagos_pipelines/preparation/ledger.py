@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from pelagos_pipelines.annotations.hostile import MAX_NAMED, few, printable
-from pelagos_pipelines.annotations.model import Exclusion, Tree
+from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
+from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, printable
 from pelagos_pipelines.contract import Excluded, ExclusionReason, Files, RefusedError
 
 BESIDE_DATA = frozenset({ExclusionReason.HIDDEN, ExclusionReason.NOT_AN_IMAGE, ExclusionReason.NOT_A_FILE})
@@ -48,7 +48,9 @@ class Balance:
         ]
 
 
-def balance(tree: Tree, images: Iterable[str], annotations: Iterable[str], excluded: Iterable[Exclusion]) -> Balance:
+def balance(
+    tree: SourceFiles, images: Iterable[str], annotations: Iterable[str], excluded: Iterable[Exclusion]
+) -> Balance:
     """The balance of a source. ``excluded`` are those of the tree and of all stages; what nobody spoke of is no image.
 
     Raises:
@@ -60,13 +62,13 @@ def balance(tree: Tree, images: Iterable[str], annotations: Iterable[str], exclu
     pictures = set(tree.images)
     silent = [path for path in tree.files if path not in spoken]
     if lost := [path for path in silent if path in pictures]:
-        raise ValueError(f"{len(lost)} images are neither in the version nor excluded: {few(lost)}")
+        raise ValueError(f"{len(lost)} images are neither in the version nor excluded: {format_names(lost)}")
     ledger |= {path: Exclusion(path, ExclusionReason.NOT_AN_IMAGE) for path in silent}
     if len(used) + len(read) + len(ledger) != len(spoken) + len(silent):
         twice = sorted({*used} & {*read} | ({*used} | {*read}) & ledger.keys())
-        raise ValueError(f"{len(twice)} files are counted twice: {few(twice)}")
+        raise ValueError(f"{len(twice)} files are counted twice: {format_names(twice)}")
     if strange := sorted({*used, *read} - tree.known):
-        raise ValueError(f"{len(strange)} files are not in the source: {few(strange)}")
+        raise ValueError(f"{len(strange)} files are not in the source: {format_names(strange)}")
     return Balance(used, read, tuple(ledger[path] for path in sorted(ledger)), len(pictures))
 
 
@@ -78,7 +80,7 @@ def reminded(refusal: RefusedError, excluded: Iterable[Exclusion]) -> RefusedErr
     counts = Counter(one.reason.value for one in data)
     told = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     failure = refusal.failure
-    words = f"{failure.message}. Left out before were {told}: {few(one.path for one in data)}"
+    words = f"{failure.message}. Left out before were {told}: {format_names(one.path for one in data)}"
     return RefusedError(failure.reason, words, failure.field)
 
 

@@ -43,7 +43,7 @@ def publish(version: Version, store: Bucket) -> str:
     return f"{store.uri}/versions/{version.digest}"
 
 
-def bring(uri: str, scratch: Path, splits: Collection[str]) -> Path:
+def download(uri: str, scratch: Path, splits: Collection[str]) -> Path:
     """The folder of a version on this machine, with the images of ``splits``, each held against its sha256.
 
     Blobs are kept between steps that share a disk; an interrupted download goes on with what is missing.

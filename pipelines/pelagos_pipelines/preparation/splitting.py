@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from pelagos_pipelines.annotations.hostile import few
 from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.contract import SPLITS, Ratios, Reason, RefusedError, Split, SplitPolicy
 from pelagos_pipelines.preparation import grouping
 
@@ -81,17 +81,17 @@ def divide(
     groups, copies = _leaking(divided, repeats)
     if groups:
         warnings.append(
-            f"{len(groups)} groups stand in more than one split: {few(groups)}; test metrics may be too good:"
+            f"{len(groups)} groups stand in more than one split: {format_names(groups)}; test metrics may be too good:"
             " use split.policy Grouped"
         )
     if copies:
         warnings.append(
-            f"{len(copies)} duplicates stand in another split than the image that they repeat: {few(copies)}"
+            f"{len(copies)} duplicates stand in another split than the image that they repeat: {format_names(copies)}"
         )
     near = _apart(splits, {path: alike[path] for path in alike.keys() - set(copies)})
     if near:
         warnings.append(
-            f"{len(near)} images look like one in another split: {few(near)}; test metrics may be too good: set"
+            f"{len(near)} images look like one in another split: {format_names(near)}; test metrics may be too good: set"
             " cleaning.duplicates.maxDistance to drop them or, with action Keep, to have them in one split"
         )
     missing = [split for split in SPLITS if split not in splits.values()]
@@ -320,8 +320,8 @@ def _provided(images: Sequence[ImageRecord], overlapping: Sequence[str]) -> dict
     if without or "train" not in splits.values():
         several = sorted({*overlapping}.intersection(without))
         nowhere = sorted({*without}.difference(several))
-        found = [f"{len(several)} images stand in more than one split ({few(several)})"] if several else []
-        found += [f"{len(nowhere)} images stand in no split ({few(nowhere)})"] if nowhere else []
+        found = [f"{len(several)} images stand in more than one split ({format_names(several)})"] if several else []
+        found += [f"{len(nowhere)} images stand in no split ({format_names(nowhere)})"] if nowhere else []
         raise RefusedError(
             Reason.SPLIT_IMPOSSIBLE,
             f"split.policy is Provided, but {' and '.join(found) or 'no image stands in train'}; name folders or files train, val"
@@ -359,7 +359,7 @@ def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy) -> None
         told = [_where(label, images) for label in missing] if policy.policy == "Grouped" else missing
         raise RefusedError(
             Reason.CLASS_MISSING_FROM_TRAIN,
-            f"{len(missing)} classes have no image in train: {few(told)}; a model cannot learn them: add images of them"
+            f"{len(missing)} classes have no image in train: {format_names(told)}; a model cannot learn them: add images of them"
             f" (policy {policy.policy}, seed {policy.seed}), or use Stratified",
             "split",
         )
@@ -391,7 +391,7 @@ def _unseen(images: Sequence[ImageRecord], missing: Sequence[Split]) -> list[str
     shown = {split: {label for image in images if image.split == split for label in image.labels} for split in SPLITS}
     unseen = {split: sorted(shown["train"] - shown[split]) for split in SPLITS[1:] if split not in missing}
     return [
-        f"{len(names)} classes have no image in the split {split}, whose figures say nothing about them: {few(names)}"
+        f"{len(names)} classes have no image in the split {split}, whose figures say nothing about them: {format_names(names)}"
         for split, names in unseen.items()
         if names
     ]
@@ -408,7 +408,9 @@ def _divided_anew(images: Sequence[ImageRecord], policy: SplitPolicy) -> list[st
 
 def _ungrouped(images: Sequence[ImageRecord]) -> list[str]:
     without = [image.path for image in images if image.group is None]
-    return [f"{len(without)} images have no group and count as groups of one: {few(without)}"] if without else []
+    return (
+        [f"{len(without)} images have no group and count as groups of one: {format_names(without)}"] if without else []
+    )
 
 
 def _apart(splits: Mapping[str, Split], alike: Mapping[str, Sequence[str]]) -> list[str]:

@@ -23,8 +23,8 @@ import orjson
 
 from pelagos_pipelines import disk
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.hostile import printable
-from pelagos_pipelines.annotations.model import Box, Boxes, Collection, ImageRecord, Tree
+from pelagos_pipelines.annotations.model import Box, Boxes, Collection, ImageRecord, SourceFiles
+from pelagos_pipelines.annotations.untrusted_input import printable
 from pelagos_pipelines.contract import Reason, RefusedError, Task, write_atomically
 from pelagos_pipelines.preparation import ledger
 from pelagos_pipelines.preparation.integrity import Inspection
@@ -84,7 +84,11 @@ def source_digest(collection: Collection, inspections: Mapping[str, Inspection])
 
 
 def write(
-    store: Path, tree: Tree, collection: Collection, inspections: Mapping[str, Inspection], recipe: Mapping[str, Any]
+    store: Path,
+    tree: SourceFiles,
+    collection: Collection,
+    inspections: Mapping[str, Inspection],
+    recipe: Mapping[str, Any],
 ) -> Version:
     """Store a version, or find it there. The caller holds the store.
 
@@ -372,7 +376,7 @@ def _is_intact(folder: Path) -> bool:
     return True
 
 
-def _write_blobs(store: Path, tree: Tree, inspections: Sequence[Inspection], paths: Sequence[str]) -> None:
+def _write_blobs(store: Path, tree: SourceFiles, inspections: Sequence[Inspection], paths: Sequence[str]) -> None:
     sources = {item.sha256: path for item, path in zip(inspections, paths, strict=True)}
     targets = {digest: blob(store / "blobs", digest) for digest in sources}
     folders = [store / "blobs", *sorted({target.parent for target in targets.values()})]
@@ -383,7 +387,7 @@ def _write_blobs(store: Path, tree: Tree, inspections: Sequence[Inspection], pat
         list(pool.map(_sync_folder, folders))
 
 
-def _write_blob(tree: Tree, source: str, target: Path, digest: str) -> None:
+def _write_blob(tree: SourceFiles, source: str, target: Path, digest: str) -> None:
     """Copy, unless an undamaged copy is there. Never a link: the owner of the source may edit a file in place."""
     if target.exists() and _sha256(target) == digest:
         return

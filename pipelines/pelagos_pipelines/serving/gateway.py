@@ -80,7 +80,7 @@ def await_server(folder: Path, pause: Callable[[float], None] = time.sleep) -> N
 
 
 def drain(folder: Path) -> None:
-    """Send clients elsewhere, and return when no request is under way, or after LONGEST_SECONDS."""
+    """Send clients elsewhere, and return when no request is in progress, or after LONGEST_SECONDS."""
     admin = folder / ADMIN
     _ask(admin, "POST", "/drain_listeners?graceful")
     time.sleep(DRAIN_SECONDS)

@@ -94,7 +94,7 @@ Prediction = Detections | Classification
 
 
 def normalise(images: npt.NDArray[np.uint8]) -> Floats:
-    """Canvases ``[n, h, w, 3]`` blue first to the classifier's input ``[n, 3, h, w]`` red first."""
+    """DecodedImages ``[n, h, w, 3]`` blue first to the classifier's input ``[n, 3, h, w]`` red first."""
     values = (images[..., ::-1].astype(np.float32) / np.float32(255) - MEAN) / DEVIATION
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
@@ -102,7 +102,7 @@ def normalise(images: npt.NDArray[np.uint8]) -> Floats:
 # --- suppression
 
 
-def suppress(boxes: Floats, scores: Floats, iou: float, limit: int) -> tuple[npt.NDArray[np.int64], bool]:
+def nms(boxes: Floats, scores: Floats, iou: float, limit: int) -> tuple[npt.NDArray[np.int64], bool]:
     """Indices of the boxes ``[n, 4]`` that survive greedy non-maximum suppression, best first, and whether more would.
 
     The arithmetic of torchvision.ops.nms: float32, a box is dropped when its IoU with a better one is above ``iou``. Each box
@@ -163,7 +163,7 @@ def detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thre
     half = raw[:, 2:4] / np.float32(2)
     boxes = np.concatenate((raw[:, :2] - half, raw[:, :2] + half), axis=1)
     apart = classes.astype(np.float32)[:, None] * CLASS_OFFSET
-    kept, more = suppress(boxes + apart, scores, thresholds.iou, thresholds.max_detections)
+    kept, more = nms(boxes + apart, scores, thresholds.iou, thresholds.max_detections)
     width, height = original
     scale = np.array([at.width / width, at.height / height] * 2, np.float32)
     boxes = (boxes[kept] - np.array([at.left, at.top] * 2, np.float32)) / scale

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pelagos_pipelines import storage
-from pelagos_pipelines.annotations.model import Exclusion, Tree
+from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
 from pelagos_pipelines.contract import Source
 from pelagos_pipelines.sources import volume
 
@@ -15,7 +15,7 @@ from pelagos_pipelines.sources import volume
 class Place(Protocol):
     """Where files come from; ``source`` is the part of the request that belongs to the place."""
 
-    def collect(self, source: Any, data_root: Path) -> Tree:
+    def collect(self, source: Any, data_root: Path) -> SourceFiles:
         """The files, on this machine.
 
         Raises:
@@ -27,21 +27,21 @@ PLACES: Mapping[str, Place] = {"volume": volume}
 """By the field of ``spec.source``."""
 
 
-def bring(source: Source, data_root: str, scratch: Path) -> tuple[Path, tuple[Exclusion, ...]]:
+def download(source: Source, data_root: str, scratch: Path) -> tuple[Path, tuple[Exclusion, ...]]:
     """The data volume as a folder, with what the source names in it; a copy below ``scratch`` where it is on object storage.
 
     Beside it, the files that were left there.
 
     Raises:
-        RefusedError: see volume.bring.
+        RefusedError: see volume.download.
         StorageError, StorageRefusedError: see storage.errors.
     """
     if not storage.is_remote(data_root):
         return Path(data_root), ()
-    return scratch, volume.bring(source.volume, data_root, scratch)
+    return scratch, volume.download(source.volume, data_root, scratch)
 
 
-def collect(source: Source, data_root: Path) -> Tree:
+def collect(source: Source, data_root: Path) -> SourceFiles:
     """The files of the only field that is set."""
     field = next(name for name in PLACES if getattr(source, name) is not None)
     return PLACES[field].collect(getattr(source, field), data_root)

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pelagos_pipelines import beneath, storage
-from pelagos_pipelines.annotations import hostile, kinds
-from pelagos_pipelines.annotations.hostile import few, printable
-from pelagos_pipelines.annotations.model import Exclusion, Tree, suffix
+from pelagos_pipelines.annotations import kinds
+from pelagos_pipelines.annotations.model import Exclusion, SourceFiles, suffix
+from pelagos_pipelines.annotations.untrusted_input import closed, format_names, printable
 from pelagos_pipelines.beneath import MAX_DEPTH, ChangedError, Folder, Listing, NoFileError
 from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError, VolumeSource
 from pelagos_pipelines.storage import buckets, places
@@ -42,7 +42,7 @@ In lower case: Windows writes both ``$RECYCLE.BIN`` and ``$Recycle.Bin``.
 """
 
 
-def collect(source: VolumeSource, data_root: Path) -> Tree:
+def collect(source: VolumeSource, data_root: Path) -> SourceFiles:
     """All files below the folder; hidden ones and those that operating systems and tools add are excluded by name.
 
     Raises:
@@ -56,7 +56,7 @@ def collect(source: VolumeSource, data_root: Path) -> Tree:
         raise _too_many(source.path, f"more than {MAX_FILES}")
     links = {path: target for path in found.links if (target := _inner(root, path, folder)) is not None}
     _refuse(found, [path for path in found.links if path not in links])
-    tree = Tree(
+    tree = SourceFiles(
         folder,
         tuple(sorted([*found.files, *links])),
         links,
@@ -74,7 +74,7 @@ def collect(source: VolumeSource, data_root: Path) -> Tree:
     return tree
 
 
-def bring(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclusion, ...]:
+def download(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclusion, ...]:
     """Download the folder that the source names from below the prefix ``data_root``; what is no data is left where it is.
 
     ``scratch`` then stands for the data volume, and ``collect`` judges what is there. Returns what was left.
@@ -144,7 +144,7 @@ def _open(path: str, data_root: Path) -> tuple[Folder, Path]:
             raise _not_found(path)
         return Folder(base, root.relative_to(base).as_posix()), root
     except PermissionError as error:
-        raise hostile.closed([path]) from error
+        raise closed([path]) from error
     except (OSError, ValueError, RuntimeError, NoFileError, ChangedError) as error:
         raise _not_found(path) from error
 
@@ -174,7 +174,7 @@ def _is_data(name: str) -> bool:
     return lower not in _NOT_DATA and _FOUND.fullmatch(lower) is None
 
 
-def _hidden(tree: Tree) -> str:
+def _hidden(tree: SourceFiles) -> str:
     count = sum(one.reason is ExclusionReason.HIDDEN for one in tree.excluded)
     return f" beside {count} that are hidden or in folders of tools" if count else ""
 
@@ -184,7 +184,7 @@ def _excluded(paths: Iterable[str], reason: ExclusionReason) -> Iterator[Exclusi
     return (Exclusion(os.fsencode(path).decode("utf-8", "backslashreplace"), reason) for path in paths)
 
 
-def _is_disguised(tree: Tree, path: str) -> bool:
+def _is_disguised(tree: SourceFiles, path: str) -> bool:
     if not kinds.is_doubtful(suffix(path)):
         return False
     with tree.open(path) as opened:
@@ -201,32 +201,35 @@ def _too_many(path: str, count: str) -> RefusedError:
 
 def _refuse(found: Listing, links: list[str]) -> None:
     if found.closed:
-        raise hostile.closed(sorted(found.closed))
+        raise closed(sorted(found.closed))
     if found.deep:
         raise RefusedError(
             Reason.FORMAT_INVALID,
-            f"{len(found.deep)} folders hold folders more than {MAX_DEPTH} deep: {few(sorted(found.deep))}; move their files up",
+            f"{len(found.deep)} folders hold folders more than {MAX_DEPTH} deep:"
+            f" {format_names(sorted(found.deep))}; move their files up",
             FIELD,
         )
     if links:
         raise RefusedError(
             Reason.FORMAT_INVALID,
-            f"links to folders, to nothing or out of the source are not followed: {few(sorted(links))};"
+            f"links to folders, to nothing or out of the source are not followed: {format_names(sorted(links))};"
             " put the files themselves there",
             FIELD,
         )
     odd = sorted(name for name in (*found.files, *found.links, *found.special) if not _is_utf8(name))
     if odd:
         raise RefusedError(
-            Reason.FORMAT_INVALID, f"file names are not UTF-8: {few(map(printable, odd))}; rename the files", FIELD
+            Reason.FORMAT_INVALID,
+            f"file names are not UTF-8: {format_names(map(printable, odd))}; rename the files",
+            FIELD,
         )
 
 
 def _left_out(found: Listing) -> Iterator[str]:
     if found.special:
-        yield f"{len(found.special)} pipes, sockets or devices are left out: {few(sorted(found.special))}"
+        yield f"{len(found.special)} pipes, sockets or devices are left out: {format_names(sorted(found.special))}"
     if found.bare:
-        yield f"{len(found.bare)} folders are empty: {few(sorted(found.bare))}"
+        yield f"{len(found.bare)} folders are empty: {format_names(sorted(found.bare))}"
 
 
 def _is_utf8(name: str) -> bool:

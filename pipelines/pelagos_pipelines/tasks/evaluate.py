@@ -29,16 +29,16 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 
 def _measure(run: runs.Run) -> None:
-    from pelagos_pipelines.evaluation import crowding, figures, truth
+    from pelagos_pipelines.evaluation import crowding, figures, ground_truth
     from pelagos_pipelines.evaluation import report as evaluation
     from pelagos_pipelines.serving.predictor import Thresholds
     from pelagos_pipelines.training.families import family_of
-    from pelagos_pipelines.training.journal import Journal
     from pelagos_pipelines.training.tracking import Tracker
+    from pelagos_pipelines.training.training_history import TrainingHistory
 
     family = family_of(run.request)
     trained = run.read(train.STEP)
-    known = truth.read(run.with_dataset("test"), check_content=True)
+    known = ground_truth.read(run.with_dataset("test"), check_content=True)
     samples = known.samples("test")
     pixels = (sample.pixels() for sample in samples)
     limit = run.request.evaluation.max_detections
@@ -47,7 +47,7 @@ def _measure(run: runs.Run) -> None:
     measured = evaluation.evaluate(samples, found, known.labels, run.figures)
     confidence = measured.metrics.get("test/confidence") or Thresholds().confidence
     warnings = [*measured.warnings, *crowding.warnings(known, samples, found, confidence, limit)]
-    epochs = Journal(run.history, Tracker("", "")).epochs
+    epochs = TrainingHistory(run.history, Tracker("", "")).epochs
     figures.learning_curves([(epoch.number, epoch.metrics) for epoch in epochs], run.figures)
     state = {"metrics": measured.metrics, "warnings": warnings, "at": time.time()}
     run.finish(MEASUREMENT, state | {"bestSha256": trained["bestSha256"]})

@@ -54,7 +54,7 @@ def _finished(run: runs.Run) -> TrainingResult | None:
 
 
 def _export(run: runs.Run) -> None:
-    from pelagos_pipelines.evaluation import truth
+    from pelagos_pipelines.evaluation import ground_truth
     from pelagos_pipelines.export import package
     from pelagos_pipelines.export.parity import require_labels
     from pelagos_pipelines.serving.predictor import Predictor, Thresholds
@@ -71,7 +71,7 @@ def _export(run: runs.Run) -> None:
     checkpoint = run.best(trained["bestSha256"])
     onnx = run.places.scratch / "model.onnx"
     settings = family.export(checkpoint, onnx)
-    known = truth.read(run.with_dataset("test"))
+    known = ground_truth.read(run.with_dataset("test"))
     samples = known.samples("test")
     images = [sample.pixels() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
     exported = _Exported(family, checkpoint, Predictor(onnx.read_bytes(), settings, run.request.resources.cpu), images)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pelagos_pipelines import contract, sealing, storage
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.model import Collection, Tree
+from pelagos_pipelines.annotations.model import Collection, SourceFiles
 from pelagos_pipelines.contract import (
     SPLITS,
     ClassCount,
@@ -58,7 +58,7 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         place.remove("result.json")
         kept = Place(store, scratch / "store")
         with _held(kept):
-            root, left = sources.bring(parsed.source, data_root, scratch / "data")
+            root, left = sources.download(parsed.source, data_root, scratch / "data")
             tree = sources.collect(parsed.source, root)
             result = _prepare(parsed, replace(tree, excluded=(*tree.excluded, *left)), kept)
             contract.write_atomically(place.folder / REQUEST, asked)
@@ -95,7 +95,7 @@ def _held(store: Place) -> Iterator[None]:
         yield
 
 
-def _prepare(request: PreparationRequest, tree: Tree, kept: Place) -> PreparationResult:
+def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place) -> PreparationResult:
     store = kept.folder
     reader = registry.choose(request.format, tree, request.task)
     inspections = integrity.inspect_tree(tree, store / INSPECTIONS)

@@ -87,7 +87,7 @@ class Run:
             return self.request
         from pelagos_pipelines.preparation import published
 
-        folder = published.bring(dataset.uri, self.places.scratch / "dataset", splits)
+        folder = published.download(dataset.uri, self.places.scratch / "dataset", splits)
         return self.request.model_copy(update={"dataset": dataset.model_copy(update={"uri": str(folder)})})
 
     def keep(self) -> None:

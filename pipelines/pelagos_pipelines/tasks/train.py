@@ -40,30 +40,30 @@ def _is_finished(run: runs.Run) -> bool:
 
 
 def _train(run: runs.Run) -> None:
-    from pelagos_pipelines.evaluation import truth
+    from pelagos_pipelines.evaluation import ground_truth
     from pelagos_pipelines.training import checkpoints
     from pelagos_pipelines.training.families import Job, family_of
-    from pelagos_pipelines.training.journal import Journal
     from pelagos_pipelines.training.tracking import Tracker
+    from pelagos_pipelines.training.training_history import TrainingHistory
 
     request = run.with_dataset("train", "validation")
-    known = truth.read(request, check_content=True)
+    known = ground_truth.read(request, check_content=True)
     family = family_of(request)
     start = None
     if weights := run.request.model.weights:
-        data_root = checkpoints.bring(weights, run.places.data_root, run.places.scratch / "data")
-        start = checkpoints.take(weights, data_root, run.places.scratch / "start.pt")
+        data_root = checkpoints.download(weights, run.places.data_root, run.places.scratch / "data")
+        start = checkpoints.copy_checkpoint(weights, data_root, run.places.scratch / "start.pt")
     run.checkpoints.mkdir(exist_ok=True)
     run.forget_strangers()
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     _describe(run, tracker)
-    journal = Journal(run.history, tracker, run.keep_epoch)
-    number = family.train(Job(request, known, run.checkpoints, start), journal)
+    history = TrainingHistory(run.history, tracker, run.keep_epoch)
+    number = family.train(Job(request, known, run.checkpoints, start), history)
     run.keep()
-    journal.send()
+    history.send()
     tracker.flush()
-    best = next(epoch for epoch in journal.epochs if epoch.number == number)
-    state = {"epochs": len(journal.epochs), "bestEpoch": best.number, "metrics": best.metrics}
+    best = next(epoch for epoch in history.epochs if epoch.number == number)
+    state = {"epochs": len(history.epochs), "bestEpoch": best.number, "metrics": best.metrics}
     run.finish(STEP, state | {"bestSha256": sealing.digest_of(run.checkpoints / "best.pt")})
 
 

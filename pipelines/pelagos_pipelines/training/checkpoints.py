@@ -25,7 +25,7 @@ _SECONDS = 20
 """Of processor time, to read a checkpoint: one of 300 MB takes one."""
 
 
-def take(weights: Weights, data_root: Path, target: Path) -> Path:
+def copy_checkpoint(weights: Weights, data_root: Path, target: Path) -> Path:
     """Copy the user's checkpoint to ``target``, so that what is verified is what is loaded.
 
     Raises:
@@ -62,7 +62,7 @@ def take(weights: Weights, data_root: Path, target: Path) -> Path:
     return target
 
 
-def bring(weights: Weights, data_root: str, scratch: Path) -> Path:
+def download(weights: Weights, data_root: str, scratch: Path) -> Path:
     """The data volume as a folder: for one on object storage, ``scratch`` with the user's checkpoint alone, if it is there.
 
     Raises:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from pelagos_pipelines.contract import Reason, RefusedError, Task, TrainingRequest
-from pelagos_pipelines.evaluation.truth import Truth
+from pelagos_pipelines.evaluation.ground_truth import GroundTruth
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictor import Floats, Prediction, Settings, Thresholds
-from pelagos_pipelines.training.journal import Journal
+from pelagos_pipelines.training.training_history import TrainingHistory
 
 MODULES = {
     **dict.fromkeys(("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"), "yolov8"),
@@ -29,7 +29,7 @@ class Job:
     """What to train on and where: ``folder`` keeps checkpoints; ``start`` is a user's checkpoint, copied there and verified."""
 
     request: TrainingRequest
-    truth: Truth
+    truth: GroundTruth
     folder: Path
     start: Path | None
 
@@ -45,7 +45,7 @@ class Family(Protocol):
     NAME: str
     TASK: Task
 
-    def train(self, job: Job, journal: Journal) -> int:
+    def train(self, job: Job, history: TrainingHistory) -> int:
         """Train to the end, from the last checkpoint in ``job.folder`` if there is one, and leave ``job.best``.
 
         Returns the number of the epoch that ``job.best`` holds, by the rule of `progress.Progress`. A training that was killed

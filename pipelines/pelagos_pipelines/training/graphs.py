@@ -27,7 +27,7 @@ def tracing() -> Iterator[None]:
         yield
 
 
-def settle(written: Path, target: Path) -> None:
+def finalize_onnx(written: Path, target: Path) -> None:
     """Move a graph to its place without what is no part of it: when it was exported, and from where."""
     import onnx
 

@@ -23,14 +23,14 @@ from torch.nn import functional
 from pelagos_pipelines import disk
 from pelagos_pipelines.contract import Hyperparameters, Reason, RefusedError, Task
 from pelagos_pipelines.evaluation import classification
-from pelagos_pipelines.evaluation.truth import Sample
+from pelagos_pipelines.evaluation.ground_truth import Sample
 from pelagos_pipelines.serving import geometry, predictor
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictor import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.training import checkpoints, determinism, graphs, memory
 from pelagos_pipelines.training.families import Job
-from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.progress import Progress
+from pelagos_pipelines.training.training_history import TrainingHistory
 
 CACHE_BYTES = 2 * 1024**3
 WARM_UP = 0.1
@@ -40,7 +40,7 @@ HEAD = "classifier.3."
 """The last layer, whose shape depends on the number of classes."""
 
 
-class Canvases:
+class DecodedImages:
     """The images of a split as square canvases, decoded once and kept while they fit in ``CACHE_BYTES``."""
 
     def __init__(self, samples: Sequence[Sample], size: int, threads: int) -> None:
@@ -99,10 +99,10 @@ class MobileNet:
     NAME = "MobileNetV3"
     TASK = Task.CLASSIFICATION
 
-    def train(self, job: Job, journal: Journal) -> int:
+    def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with cross entropy; the metric that chooses the best epoch is the macro F1 on the validation split."""
         with memory.refusing(job.request.hyperparameters), determinism.required():
-            return _Training(job, journal).run()
+            return _Training(job, history).run()
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
         """Class probabilities; ``thresholds`` does not apply to classification."""
@@ -139,15 +139,15 @@ class MobileNet:
                 opset_version=graphs.OPSET,
                 dynamo=False,
             )
-        graphs.settle(written, onnx)
+        graphs.finalize_onnx(written, onnx)
         return Settings("Classification", tuple(content["labels"]), size, size)
 
 
 class _Training:
     """One training: the loop over epochs and what it needs."""
 
-    def __init__(self, job: Job, journal: Journal) -> None:
-        self._job, self._journal = job, journal
+    def __init__(self, job: Job, history: TrainingHistory) -> None:
+        self._job, self._journal = job, history
         self._parameters = job.request.hyperparameters
         self._seed = job.request.seed % 2**31
         threads = job.request.resources.cpu
@@ -164,11 +164,11 @@ class _Training:
             self._state.restore(self._last, self._device)
         if self._state.progress.is_best:
             self._save_best()  # the process may have ended between the two checkpoints
-        journal.continue_after(self._state.progress.epoch)
+        history.continue_after(self._state.progress.epoch)
         if not self._finished():
             size = self._parameters.image_size
             self._train, self._validation = (
-                Canvases(job.truth.samples(split), size, threads) for split in ("train", "validation")
+                DecodedImages(job.truth.samples(split), size, threads) for split in ("train", "validation")
             )
 
     def run(self) -> int:

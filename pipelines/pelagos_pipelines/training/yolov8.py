@@ -32,8 +32,8 @@ from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictor import Detections, Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.training import checkpoints, graphs, memory
 from pelagos_pipelines.training.families import Job
-from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.progress import Progress
+from pelagos_pipelines.training.training_history import TrainingHistory
 from pelagos_pipelines.training.yolov8_trainer import LAST, Trainer, Unsuppressed, save_best
 
 STRIDE = 32
@@ -56,11 +56,11 @@ class YoloV8:
     NAME = "YOLOv8"
     TASK = Task.DETECTION
 
-    def train(self, job: Job, journal: Journal) -> int:
+    def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with ultralytics' loss and augmentation; the metric that chooses the best epoch is mAP50-95 on validation."""
         checkpoint = _checkpoint(job)
         progress = Progress.of(checkpoint) if checkpoint else Progress()
-        journal.continue_after(progress.epoch)
+        history.continue_after(progress.epoch)
         if checkpoint and progress.is_best:
             save_best(job, checkpoint["ema"])  # the process may have ended between the two checkpoints
         if progress.is_over(job.request):
@@ -68,7 +68,7 @@ class YoloV8:
         # The weights of the start have served once there is a checkpoint of ours.
         start = _start(job) if job.start and not checkpoint else None
         with memory.refusing(job.request.hyperparameters):
-            trainer = Trainer(_arguments(job), job, journal, start, checkpoint)
+            trainer = Trainer(_arguments(job), job, history, start, checkpoint)
             trainer.train()
         return trainer.progress.best_epoch
 
@@ -96,7 +96,7 @@ class YoloV8:
             written = model.export(
                 format="onnx", dynamic=True, simplify=False, opset=graphs.OPSET, imgsz=size, verbose=False
             )
-        graphs.settle(Path(written), onnx)
+        graphs.finalize_onnx(Path(written), onnx)
         return Settings("Detection", tuple(names[index] for index in range(len(names))), size, STRIDE)
 
 

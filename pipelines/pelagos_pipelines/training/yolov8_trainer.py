@@ -26,8 +26,8 @@ from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.serving import images
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.training import checkpoints, memory
-from pelagos_pipelines.training.journal import Journal
 from pelagos_pipelines.training.progress import Progress
+from pelagos_pipelines.training.training_history import TrainingHistory
 
 if TYPE_CHECKING:
     from pelagos_pipelines.training.families import Job
@@ -81,12 +81,12 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self,
         arguments: dict[str, Any],
         job: Job,
-        journal: Journal,
+        history: TrainingHistory,
         start: dict[str, Tensor] | None,
         checkpoint: dict[str, Any] | None,
     ) -> None:
         """``arguments`` are ultralytics' own; ``start`` are tensors to begin with, ``checkpoint`` is ours to continue from."""
-        self._job, self._journal, self._start, self._checkpoint = job, journal, start, checkpoint
+        self._job, self._journal, self._start, self._checkpoint = job, history, start, checkpoint
         self.progress = Progress.of(checkpoint) if checkpoint else Progress()
         self._loaders_built = False
         self._has_boxes = any(len(sample.boxes) for sample in job.truth.samples("validation"))

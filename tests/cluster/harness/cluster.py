@@ -25,7 +25,7 @@ import yaml
 from cluster.harness import certificates, forwarder, machine, servers
 from cluster.harness.images import Images
 from cluster.harness.namespaces import Node, wait_until
-from pelagos.embedded import tether
+from pelagos.embedded import parent_death_wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -175,7 +175,7 @@ class Cluster:
         if known is None:
             command = [sys.executable, "-I", "-S", forwarder.__file__, str(self.node.network), host, str(port)]
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *command],
+                [sys.executable, "-I", "-S", parent_death_wrapper.__file__, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 text=True,

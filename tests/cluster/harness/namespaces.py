@@ -1,6 +1,6 @@
 """The node's Linux namespaces: own network, processes, file system mounts. Everything in them ends with their first process.
 
-Used by cluster.py. That first process (tools/node/init.sh) is tethered to the test process, so nothing survives a kill -9.
+Used by cluster.py. That first process (tools/node/init.sh) is tied to the test process, so nothing survives a kill -9.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.harness import machine
-from pelagos.embedded import tether
+from pelagos.embedded import parent_death_wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,7 @@ class Node:
         unshare = ("unshare", "--fork", "--pid", "--mount", "--net", "--uts", "--ipc", "--kill-child")
         command = [*unshare, "bash", machine.TOOLS / "init.sh", folder, services]
         log = folder / "init.log"
-        holder = _tethered([str(word) for word in command], {**os.environ}, log)
+        holder = _wrapped([str(word) for word in command], {**os.environ}, log)
         number = folder / "init.pid"
         try:
             wait_until(lambda: number.exists() or holder.poll() is not None, "the namespaces are made", _START_SECONDS)
@@ -94,7 +94,7 @@ class Node:
         """Start a part inside; its log is ``<folder>/<name>.log``."""
         # The number that the part has inside, for `signal`.
         shell = ("sh", "-c", 'echo $$ >"$0" && exec "$@"', f"/run/pids/{name}")
-        self.parts[name] = _tethered(self.enter(*shell, *command), self.environment(), self.log(name))
+        self.parts[name] = _wrapped(self.enter(*shell, *command), self.environment(), self.log(name))
 
     def log(self, name: str) -> Path:
         """What a part has said."""
@@ -115,7 +115,7 @@ class Node:
 
     def stop(self) -> None:
         """End everything inside."""
-        self.holder.kill()  # the tether's program dies with it, and with that one the namespaces
+        self.holder.kill()  # the wrapper's program dies with it, and with that one the namespaces
         self.holder.wait()
         for process in self.parts.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -135,10 +135,10 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None
         time.sleep(0.1)
 
 
-def _tethered(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+def _wrapped(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *command],
+            [sys.executable, "-I", "-S", parent_death_wrapper.__file__, str(os.getpid()), *command],
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -1,1 +1,1 @@
-"""What a cluster has around Pelagos, as pods of the test cluster: MLflow, object storage, stand-ins for Kubeflow and KServe."""
+"""What surrounds Pelagos, as pods of the test cluster: MLflow, object storage, fake servers for Kubeflow and KServe."""

@@ -1,4 +1,4 @@
-"""KServe on the test cluster: its definitions, and the stand-in for its controller, which runs beside the test."""
+"""KServe on the test cluster: its definitions, and the fake server for its controller, which runs beside the test."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from kserve_fake_server.controller import Controller
+
 from cluster import definitions
 from cluster.harness.cluster import Cluster
-from kserve_stand_in import published
-from kserve_stand_in.controller import Controller
+from kserve_fake_server import published
 from pelagos.engines.kubernetes_rest import KubernetesRest
 
 
@@ -25,7 +26,7 @@ class Kserve:
         rest = KubernetesRest(cluster.server, tls=trusted, token=cluster.keys.token("admin"))
         self.controller = Controller(rest, definitions.inference_service_validator(), seconds=0.5)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._work, name="kserve-stand-in", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="kserve-fake-server", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -112,14 +112,14 @@ def _start_mlflow(cluster: Cluster) -> None:
 
 
 def _start_pipelines(cluster: Cluster) -> None:
-    """The stand-in for a Kubeflow Pipelines server; it makes a pod of every step."""
+    """The fake server for a Kubeflow Pipelines server; it makes a pod of every step."""
     steps = cluster.folder / "steps"
     steps.mkdir()
     steps.chmod(0o755)
     (steps / "extra.json").write_text(json.dumps(TRAINER.as_extra()))
     mounted = Mounted(("dev",), code=(_TESTS,), data=(steps,))
     command = (
-        *("-m", "kfp_stand_in", "--host=0.0.0.0", "--port=8888", "--multi-user"),
+        *("-m", "kfp_fake_server", "--host=0.0.0.0", "--port=8888", "--multi-user"),
         *("pods", f"--extra={steps / 'extra.json'}"),
     )
     serve(cluster, "ml-pipeline", NAMESPACE, 8888, command, mounted)

@@ -27,7 +27,7 @@ AUTHORITY = {
     "stringData": {"current": secrets.token_hex(32)},
 }
 """The operator's own key, as docs/installing.md makes it."""
-CONVENTIONS = {
+TENANT_SETTINGS = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
     "metadata": {"name": f"pelagos-tenant-{TENANT}", "namespace": "pelagos-system"},
@@ -78,7 +78,7 @@ class Site:
         self.cluster.kubectl("create", "namespace", SYSTEM, check=False)  # which may be there
         self.cluster.apply(AUTHORITY)
         said = self.cluster.kubectl("apply", "--validate=false", "-k", self.folder)
-        self.cluster.apply(CONVENTIONS)
+        self.cluster.apply(TENANT_SETTINGS)
         return said
 
     def await_operator(self) -> None:

@@ -1,4 +1,4 @@
-"""The local engine with real kfp.local runs; nothing is intercepted. What a step does is decided by the test (obedient_flows)."""
+"""The local engine with real kfp.local runs; nothing is intercepted. The test decides what a step does (controllable_flows)."""
 
 from __future__ import annotations
 

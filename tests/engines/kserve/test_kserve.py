@@ -1,6 +1,6 @@
 """What only KServe brings: its statuses that cannot be trusted, its runtime, and objects that others may touch.
 
-The API server and Triton are real. KServe's controller and the nodes are stand-ins; every InferenceService is compared with
+The API server and Triton are real. KServe's controller and the nodes are fake servers; every InferenceService is compared with
 the models that KServe publishes.
 """
 
@@ -15,12 +15,12 @@ import pytest
 import yaml
 
 from control_plane import ControlPlane
-from kserve_stand_in import published
+from kserve_fake_server import published
 from pelagos.engines import kserve, model_server_pods
 from pelagos.engines.kserve_objects import INFERENCE_SERVICES, inference_service, recorded
 from pelagos.engines.kubernetes_objects import Body, Collection
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.serving import Scaling, ServiceState, ServiceWant, scaled
+from pelagos.ports.serving import DesiredService, Scaling, ServiceState, spec_digest
 from serving_clusters import (
     RUNTIME,
     RUNTIMES,
@@ -31,7 +31,7 @@ from serving_clusters import (
     until,
 )
 
-MakeWant = Callable[..., ServiceWant]
+MakeWant = Callable[..., DesiredService]
 UID = "uid-of-kserve"
 
 
@@ -89,12 +89,12 @@ async def test_another_number_of_servers_replaces_none(site: ServingCluster, mak
     await until(site.serving, UID, ServiceState.LOADED)
     (before,) = await site.pods(UID)
     scaling = Scaling(minimum=1, maximum=3)
-    await site.serving.apply(replace(want, scaling=scaling, digest=scaled("pods", scaling)))
+    await site.serving.apply(replace(want, scaling=scaling, digest=spec_digest("pods", scaling)))
     assert (await found(site))["spec"]["predictor"]["maxReplicas"] == 3
     await asyncio.sleep(1)  # KServe looks several times
     seen = await site.serving.observe(UID)
     assert seen is not None
-    assert (seen.digest, seen.pods_digest, seen.state) == (scaled("pods", scaling), "pods", ServiceState.LOADED)
+    assert (seen.digest, seen.pods_digest, seen.state) == (spec_digest("pods", scaling), "pods", ServiceState.LOADED)
     (after,) = await site.pods(UID)
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
@@ -110,12 +110,12 @@ async def test_another_number_of_servers_replaces_none(site: ServingCluster, mak
     ],
 )
 def test_what_an_inference_service_was_made_for_can_be_told_again(make_want: MakeWant, scaling: Scaling) -> None:
-    digest = scaled("pods", scaling)
+    digest = spec_digest("pods", scaling)
     want = replace(make_want(), package_uri="s3://b/p", pods_digest="pods", digest=digest, scaling=scaling)
     made = inference_service(want, "", options(Path("/objects")))
     told = recorded(made)
     assert told is not None
-    assert (told.digest, told.pods) == (want.digest, "pods")
+    assert (told.digest, told.pod_template_digest) == (want.digest, "pods")
     assert inference_service(told, "", options(Path("/objects"))) == made
     # Somebody else scales it.
     made["spec"]["predictor"]["maxReplicas"] = 9

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kubernetes.client import V1DeploymentStrategy
 
-from kserve_stand_in import published
+from kserve_fake_server import published
 
 KIND = "V1beta1InferenceService"
 

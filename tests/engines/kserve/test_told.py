@@ -13,9 +13,9 @@ from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.engines.model_server import Options
 from pelagos.engines.model_server_engine import View
 from pelagos.ports.fakes.objects import ObjectsFake
-from pelagos.ports.serving import Scaling, ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, Scaling, ServiceState
 
-WANT = ServiceWant(
+WANT = DesiredService(
     uid="0f", namespace="lab", name="detector", model_name="detector", package_uri="/objects/ab", onnx_sha256="ab",
     manifest_sha256="cd",
     max_batch_size=4, max_queue_delay=0, instances=1, confidence="0.25", iou="0.7", cpu=1, digest="sha256:1",
@@ -34,7 +34,7 @@ def condition(kind: str, status: str, **more: str) -> dict[str, str]:
     return {"type": kind, "status": status} | more
 
 
-def view(want: ServiceWant, pods: list[dict[str, Any]], *conditions: dict[str, str], **status: Any) -> View:
+def view(want: DesiredService, pods: list[dict[str, Any]], *conditions: dict[str, str], **status: Any) -> View:
     metadata = {"name": "detector", "namespace": "lab", "annotations": {}}
     return View({"metadata": metadata, "status": status | {"conditions": list(conditions)}}, want, cast("Any", pods))
 

@@ -1,4 +1,4 @@
-"""An engine with a stand-in for its server, which checks every request against the published client of the API."""
+"""An engine with a fake server for its server, which checks every request against the published client of the API."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kfp_stand_in.by_hand import ByHand
-from kfp_stand_in.server import StandIn
-from kubeflow_worlds import COMPILED, PATIENCE, Cluster
-from pelagos.engines.kubeflow import Site
-from pelagos.engines.kubeflow_placement import Surroundings
+from kfp_fake_server.by_hand import ByHand
+from kfp_fake_server.server import FakeServer
+from kubeflow_worlds import COMPILED, TIMEOUTS, Cluster
+from pelagos.engines.kubeflow import KubeflowConfig
+from pelagos.engines.kubeflow_placement import PodDefaults
 from pelagos.ports.clock import FakeClock
 
 
@@ -19,16 +19,16 @@ from pelagos.ports.clock import FakeClock
 async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     """Of a single user; parametrize indirectly with True for a multi-user server."""
     hand = ByHand()
-    server = StandIn(hand, multi_user=request.param)
+    server = FakeServer(hand, multi_user=request.param)
     await server.start()
     namespaces: dict[str, str] = {}
-    site = Site(
+    site = KubeflowConfig(
         COMPILED,
-        Surroundings(image="example.org/trainer"),
+        PodDefaults(image="example.org/trainer"),
         namespace="" if request.param else "kubeflow",
         page="https://kubeflow.example.org",
         namespace_of=namespaces.get,
-        patience=PATIENCE,
+        timeouts=TIMEOUTS,
     )
     yield Cluster(server, hand, site, namespaces, FakeClock(datetime.now(UTC)))
     await server.stop()

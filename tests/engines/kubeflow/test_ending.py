@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from kubeflow_worlds import NAME, UID, Cluster, make_request
-from pelagos.engines.kubeflow import Kubeflow, Patience
+from pelagos.engines.kubeflow import Kubeflow, Timeouts
 from pelagos.engines.kubeflow_rest import KubeflowRest
 from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.ports.pipelines import RunName, RunState
@@ -180,7 +180,7 @@ async def test_a_run_that_failed_by_itself_just_before_its_end_was_asked_for_is_
 
 
 async def test_ends_that_take_long_hold_nobody_up_and_are_seen_later(cluster: Cluster) -> None:
-    patient = replace(cluster.site, patience=replace(Patience(), poll=0.02))
+    patient = replace(cluster.site, timeouts=replace(Timeouts(), poll=0.02))
     engine = Kubeflow(KubeflowRest(cluster.server.url), patient, clock=cluster.clock)
     await engine.submit(make_request())
     await cluster.begin(cluster.runs()[0])

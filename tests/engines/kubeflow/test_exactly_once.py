@@ -156,8 +156,8 @@ class DiedError(Exception):
     """The operator is gone."""
 
 
-class Accidental(KubeflowRest):
-    """A connection with an accident at one of its calls: before the call has its effect, or after it."""
+class FaultyRest(KubeflowRest):
+    """A connection with an fault at one of its calls: before the call has its effect, or after it."""
 
     def __init__(self, url: str, at: int, *, after: bool, crash: bool) -> None:
         super().__init__(url)
@@ -176,12 +176,12 @@ class Accidental(KubeflowRest):
         return answer
 
 
-class Life:
-    """An operator that goes on after an accident: it calls again, or a new one does that remembers nothing."""
+class OperatorProcess:
+    """An operator that goes on after an fault: it calls again, or a new one does that remembers nothing."""
 
     def __init__(self, cluster: Cluster, at: int, *, after: bool, crash: bool) -> None:
         self._cluster = cluster
-        self.connection = Accidental(cluster.server.url, at, after=after, crash=crash)
+        self.connection = FaultyRest(cluster.server.url, at, after=after, crash=crash)
         self.engine = Kubeflow(self.connection, cluster.site)
 
     async def do(self, call: Callable[[Kubeflow], Awaitable[Any]]) -> Any:
@@ -195,7 +195,7 @@ class Life:
                 self.engine = self._cluster.new_engine()
 
 
-async def _story(cluster: Cluster, life: Life) -> None:
+async def _story(cluster: Cluster, life: OperatorProcess) -> None:
     """Attempt 1 fails, attempt 2 is canceled, all is deleted."""
     await life.do(lambda engine: engine.submit(make_request()))
     assert [run.name for run in cluster.runs()] == [f"{NAME}-a1"]
@@ -218,15 +218,15 @@ async def _story(cluster: Cluster, life: Life) -> None:
 @pytest.mark.parametrize("crash", [True, False], ids=["crash", "lost-connection"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_an_accident_at_any_call_is_harmless(cluster: Cluster, after: bool, crash: bool) -> None:
-    golden = Life(cluster, 0, after=after, crash=crash)
+    golden = OperatorProcess(cluster, 0, after=after, crash=crash)
     await _story(cluster, golden)
     assert golden.connection.calls > 10
 
     for at in range(1, golden.connection.calls + 1):
         cluster.hand.pods.clear()
         try:
-            await _story(cluster, Life(cluster, at, after=after, crash=crash))
+            await _story(cluster, OperatorProcess(cluster, at, after=after, crash=crash))
         except AssertionError as error:
-            error.add_note(f"the accident happened at call {at}")
+            error.add_note(f"the fault happened at call {at}")
             raise
     assert cluster.server.store.experiments == {}

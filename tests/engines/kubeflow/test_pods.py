@@ -1,4 +1,4 @@
-"""The stand-in as a cluster's server: steps become pods that a real API server takes, and what becomes of pods reaches the
+"""The fake server as a cluster's server: steps become pods that a real API server takes, and what becomes of pods reaches the
 operator in words. No node runs here: tests say how pods go on."""
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import pytest
 
 import rendering
 from control_plane import ControlPlane
-from kfp_stand_in.kubernetes import Connection, Kubernetes
-from kfp_stand_in.server import StandIn
+from kfp_fake_server.kubernetes import Connection, Kubernetes
+from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import COMPILED, NAME, make_request
-from pelagos.engines.kubeflow import Kubeflow, Patience, Site
-from pelagos.engines.kubeflow_placement import Mount, Surroundings
+from pelagos.engines.kubeflow import Kubeflow, KubeflowConfig, Timeouts
+from pelagos.engines.kubeflow_placement import Mount, PodDefaults
 from pelagos.engines.kubeflow_rest import KubeflowRest
 from pelagos.ports.errors import UnfinishedError
 from pelagos.ports.pipelines import PipelineRun, RunRequest, RunResources, RunState
@@ -28,7 +28,7 @@ from pelagos.ports.tenants import Tenant
 
 SECONDS = 20.0
 PARAMETERS = ("request", "data_root", "store", "report", "workspace", "tracking_uri", "tracking_run")
-SURROUNDINGS = Surroundings(
+POD_DEFAULTS = PodDefaults(
     image="registry.example.org/trainer:7",
     data=Mount("data", "/var/pelagos/data"),
     objects=Mount("objects", "/var/pelagos/objects"),
@@ -55,7 +55,7 @@ class PodCluster:
 
     plane: ControlPlane
     namespace: str
-    server: StandIn
+    server: FakeServer
     engine: Kubeflow
     order: dict[str, int] = field(default_factory=dict)
 
@@ -112,9 +112,11 @@ async def pods(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[PodCluster]
     namespace = f"reef-{next(_numbers)}"
     plane.create_namespace(namespace)
     grant(plane, namespace)
-    server = StandIn(Kubernetes(connection(plane, tmp_path), namespace))
+    server = FakeServer(Kubernetes(connection(plane, tmp_path), namespace))
     await server.start()
-    site = Site(COMPILED, SURROUNDINGS, namespace=namespace, one_tenant=True, patience=Patience(end=5, poll=0.1))
+    site = KubeflowConfig(
+        COMPILED, POD_DEFAULTS, namespace=namespace, one_tenant=True, timeouts=Timeouts(end=5, poll=0.1)
+    )
     yield PodCluster(plane, namespace, server, Kubeflow(KubeflowRest(server.url), site))
     await server.stop()
     assert server.violations == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kfp_stand_in import published
+from kfp_fake_server import published
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What goes wrong between the operator and the server is an outage or a refusal, in words that name the remedy."""
+"""What goes wrong between the operator and the server is an outage or a refusal, in words that name the hint."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from kfp_stand_in.by_hand import ByHand
-from kfp_stand_in.server import StandIn
+from kfp_fake_server.by_hand import ByHand
+from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import NAME, Cluster, make_request
 from pelagos.engines import kubeflow_rest
 from pelagos.engines.kubeflow_rest import AbsentError, KubeflowRest
@@ -216,7 +216,7 @@ async def test_a_certificate_authority_of_ones_own_is_trusted(tmp_path: Path) ->
     key, certificate = _make_certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
-    server = StandIn(ByHand())
+    server = FakeServer(ByHand())
     url = (await server.start(tls=context)).replace("127.0.0.1", "localhost")
 
     assert await KubeflowRest(url, ca_file=certificate).is_healthy() == {

@@ -11,7 +11,7 @@ import pytest
 from kubeflow_worlds import COMPILED, NAME, UID, Cluster, make_request
 from pelagos.engines import kubeflow
 from pelagos.engines.kubeflow import Kubeflow
-from pelagos.engines.kubeflow_placement import Mount, Surroundings
+from pelagos.engines.kubeflow_placement import Mount, PodDefaults
 from pelagos.engines.kubeflow_rest import KubeflowRest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.pipelines import RunName, RunState
@@ -95,7 +95,7 @@ async def test_the_account_of_model_servers_is_not_that_of_steps(cluster: Cluste
     assert cluster.runs()[0].service_account == "pipeline-runner", "what the server gives by itself"
 
 
-COMMON = Surroundings(
+COMMON = PodDefaults(
     image="example.org/trainer",
     data=Mount("data", "/data"),
     objects=Mount("objects", "/objects"),
@@ -115,7 +115,7 @@ FOREIGN = {
 
 
 def with_surroundings(cluster: Cluster, **changes: Any) -> Kubeflow:
-    site = replace(cluster.site, surroundings=COMMON, **changes)
+    site = replace(cluster.site, pod_defaults=COMMON, **changes)
     return Kubeflow(KubeflowRest(cluster.server.url), site, clock=cluster.clock)
 
 
@@ -170,8 +170,8 @@ def make_settings(**values: Any) -> Settings:
 def test_settings_describe_the_surroundings_of_steps() -> None:
     folders = {"data_root": Path("/mnt/data"), "objects_root": Path("/mnt/objects")}
     claims = {"data_claim": "data", "objects_claim": "objects"}
-    mounted = kubeflow.surroundings(make_settings(**folders, **claims, image_pull_policy="Never"))
-    stored = kubeflow.surroundings(
+    mounted = kubeflow.pod_defaults(make_settings(**folders, **claims, image_pull_policy="Never"))
+    stored = kubeflow.pod_defaults(
         make_settings(
             **folders,
             **claims,

@@ -16,10 +16,10 @@ from pelagos.engines.model_server import WANT_ANNOTATION
 from pelagos.engines.triton_deployment import TritonDeployment
 from pelagos.engines.triton_deployment_objects import DEPLOYMENTS
 from pelagos.ports.fakes.objects import ObjectsFake
-from pelagos.ports.serving import ServiceWant
+from pelagos.ports.serving import DesiredService
 from serving_clusters import ServingCluster, options, serving_cluster
 
-MakeWant = Callable[..., ServiceWant]
+MakeWant = Callable[..., DesiredService]
 UID = "uid-of-victim"
 
 

@@ -1,6 +1,6 @@
 """A package that is on S3-compatible storage gets into the pod, with the tenant's own credentials and no others.
 
-API server, storage (moto) and Triton are real processes; nodes and KServe are stand-ins.
+API server, storage (moto) and Triton are real processes; nodes and KServe are fake servers.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from control_plane import ControlPlane
 from object_storage import ObjectStorage, bucket, object_storage
 from pelagos.engines.s3 import Service
 from pelagos.engines.s3_objects import S3Objects
-from pelagos.ports.serving import ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ServiceState
 from pelagos.ports.tenants import Tenant
 from serving_clusters import ServingCluster, options, serving_cluster, until
 
 __all__ = ["bucket", "object_storage"]
 
-MakeWant = Callable[..., ServiceWant]
+MakeWant = Callable[..., DesiredService]
 UID = "uid-on-s3"
 
 
@@ -60,7 +60,7 @@ def put(storage: ObjectStorage, bucket: str, package: Path) -> None:
             storage.put(bucket, f"objects/packages/1/{path.relative_to(package).as_posix()}", path.read_bytes())
 
 
-def wanted(site: ServingCluster, want: ServiceWant, bucket: str) -> ServiceWant:
+def wanted(site: ServingCluster, want: DesiredService, bucket: str) -> DesiredService:
     tenant = Tenant(objects_secret="s3-of-the-lab", service_account="lab")
     return replace(site.in_namespace(want), package_uri=f"s3://{bucket}/objects/packages/1", tenant=tenant)
 

@@ -20,11 +20,11 @@ from pelagos.engines.kubernetes_objects import holds, quantity
 from pelagos.engines.model_server import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import Placement, Toleration, tolerated
-from pelagos.ports.serving import Scaling, ServiceWant
+from pelagos.ports.serving import DesiredService, Scaling
 from pelagos.ports.tenants import Tenant
 from pelagos.settings import Settings
 
-WANT = ServiceWant(
+WANT = DesiredService(
     uid="0f", namespace="lab", name="detector", model_name="detector", package_uri="/objects/packages/ab", onnx_sha256="ab",
     manifest_sha256="cd",
     max_batch_size=4, max_queue_delay=0, instances=2, confidence="0.25", iou="0.7", cpu=2, digest="sha256:1",
@@ -88,7 +88,7 @@ def test_an_allowed_name_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("want", [WANT, REMOTE], ids=["claim", "s3"])
-def test_pods_are_allowed_by_the_restricted_pod_security_level(want: ServiceWant) -> None:
+def test_pods_are_allowed_by_the_restricted_pod_security_level(want: DesiredService) -> None:
     spec = triton_deployment_objects.pod(want, "name: 'x'", GIVEN)
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
@@ -105,7 +105,7 @@ def gateway_of(containers: list[dict[str, Any]]) -> dict[str, Any]:
     return next(each for each in containers if each["name"] == "gateway")
 
 
-def containers_of(engine: str, want: ServiceWant) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+def containers_of(engine: str, want: DesiredService) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
     """The server, its gateway, and the pod's volumes."""
     if engine == "deployment":
         pod = triton_deployment_objects.pod(want, "name: 'x'", GIVEN)
@@ -117,7 +117,7 @@ def containers_of(engine: str, want: ServiceWant) -> tuple[dict[str, Any], dict[
 @pytest.mark.parametrize("engine", ["deployment", "Standard", "Knative"])
 @pytest.mark.parametrize("want", [WANT, REMOTE], ids=["claim", "s3"])
 def test_clients_reach_a_gateway_that_holds_nothing_of_the_server_but_its_sockets(
-    engine: str, want: ServiceWant
+    engine: str, want: DesiredService
 ) -> None:
     mode: Any = "Knative" if engine == "Knative" else "Standard"
     given = replace(want, scaling=Scaling(mode=mode), tenant=Tenant(objects_secret="s3-of-the-lab"))

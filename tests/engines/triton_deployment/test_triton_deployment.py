@@ -15,10 +15,10 @@ from pelagos.engines.model_server_engine import SERVICES
 from pelagos.engines.model_server_network import POLICIES
 from pelagos.engines.triton_deployment_objects import AUTOSCALERS, DEPLOYMENTS, OLD_BUDGETS
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.serving import Scaling, ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, Scaling, ServiceState
 from serving_clusters import ServingCluster, serving_cluster, until
 
-MakeWant = Callable[..., ServiceWant]
+MakeWant = Callable[..., DesiredService]
 UID = "uid-of-deployment"
 ALL = (DEPLOYMENTS, SERVICES, AUTOSCALERS, POLICIES, OLD_BUDGETS)
 

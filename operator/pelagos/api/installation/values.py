@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from pelagos.api import conventions, meta
+from pelagos.api import meta, tenant_settings
 
 Url = Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$", max_length=2048)]
 S3Uri = Annotated[str, Field(pattern=r"^(s3://[^\s]+)?$", max_length=2048)]
@@ -203,7 +203,7 @@ class Operator(Part):
         int,
         Field(ge=1, le=2, description="2: a second one waits for the Lease, and takes over when the first is gone."),
     ] = 1
-    shares: Annotated[
+    shards: Annotated[
         list[Share],
         Field(
             description="Several operators that divide the resources by labels, as [{name: ..., selector: ...}]; the selectors "
@@ -341,7 +341,7 @@ class Tenant(Part):
         Field(
             min_length=1,
             description="The namespace; it is made, and the operator gets its rights in it.",
-            json_schema_extra={"not": {"pattern": conventions.SYSTEM_NAMESPACES}},
+            json_schema_extra={"not": {"pattern": tenant_settings.SYSTEM_NAMESPACES}},
         ),
     ]
     experiment_prefix: Annotated[str, Field(description="Put before the names of MLflow experiments.")] = ""

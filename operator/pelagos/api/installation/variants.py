@@ -45,7 +45,7 @@ COMPONENTS: dict[str, Changes] = {
         }
     },
     "single-namespace": {"scope": {"kind": "Namespace"}},
-    "two-replicas": {"operator": {"replicas": 2}},
+    "high-availability": {"operator": {"replicas": 2}},
     "networkpolicies": {"networkPolicies": {"enabled": True, "apiServer": _TO_BE_NAMED}},
     "monitoring": {"monitoring": {"enabled": True}},
     "admission": {"admission": {"enabled": True}},

@@ -12,7 +12,7 @@ from pelagos.api import permissions
 from pelagos.api.admission import POLICIES
 from pelagos.api.permissions import Feature, Permission, Where
 from pelagos.cli.diagnosis import network
-from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, note, ok, warning
+from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, note, ok, warning
 from pelagos.engines import served_kinds
 from pelagos.engines.kubernetes_tenants import admitting
 from pelagos.engines.leases import LONGEST_DURATION
@@ -27,45 +27,45 @@ _Request = tuple[str, str, str, str]
 """Namespace, resource, verb and name."""
 
 
-async def version(patient: Patient) -> Iterable[Finding]:
+async def version(context: DoctorContext) -> Iterable[Finding]:
     """Old enough servers lack what we need."""
-    answer = await patient.api.get("/version")
+    answer = await context.api.get("/version")
     if answer.status != 200:
         return [hidden("version", answer)]
     told = str(answer.body.get("gitVersion", "unknown"))
     found = re.match(r"v?(\d+)\.(\d+)", told)
     number = (int(found[1]), int(found[2])) if found else (0, 0)
     if number == (0, 0):
-        return [note("version", f"{told} at {patient.api.server}: built without a version")]
+        return [note("version", f"{told} at {context.api.server}: built without a version")]
     if number < OLDEST:
-        return [failure("version", f"{told} at {patient.api.server}", "Use Kubernetes 1.20 or newer.")]
+        return [failure("version", f"{told} at {context.api.server}", "Use Kubernetes 1.20 or newer.")]
     if number < OLDEST_WITH_CEL:
         message = (
-            f"{told} at {patient.api.server}; it does not know CEL, so the operator itself checks rules across fields"
+            f"{told} at {context.api.server}; it does not know CEL, so the operator itself checks rules across fields"
         )
         return [ok("version", message)]
-    return [ok("version", f"{told} at {patient.api.server}")]
+    return [ok("version", f"{told} at {context.api.server}")]
 
 
-async def kinds(patient: Patient) -> Iterable[Finding]:
+async def kinds(context: DoctorContext) -> Iterable[Finding]:
     """Served, and in a schema that fits."""
-    lacking = await served_kinds.missing(patient.api)
-    outdated = await served_kinds.outdated(patient.api)
+    lacking = await served_kinds.missing(context.api)
+    outdated = await served_kinds.outdated(context.api)
     problems = ([lacking] if lacking else []) + list(outdated.values())
     if problems:
         return [failure("kinds", problem, served_kinds.REMEDY) for problem in problems]
     return [ok("kinds", "Dataset, TrainingRun and ModelService are served in this version's schema")]
 
 
-async def rights(patient: Patient) -> Iterable[Finding]:
+async def rights(context: DoctorContext) -> Iterable[Finding]:
     """Every verb that the operator needs, asked of the API server for the operator's own account where that is known."""
-    account = await _account(patient)
+    account = await _account(context)
     room = asyncio.Semaphore(_REQUESTS_AT_ONCE)
-    wanted = [(right, what) for right in _needed(patient) for what in _single(patient, right)]
+    wanted = [(right, what) for right in _needed(context) for what in _single(context, right)]
 
     async def ask(right: Permission, what: _Request) -> bool | None:
         async with room:
-            return await _allowed(patient, account, right, what)
+            return await _allowed(context, account, right, what)
 
     answers = await asyncio.gather(*(ask(*each) for each in wanted))
     who = account or "whoever runs this command"
@@ -81,7 +81,7 @@ async def rights(patient: Patient) -> Iterable[Finding]:
         failure(
             "rights",
             f"{who} may not {', '.join(lacking)} ({right.group or 'core'}){_in(place)}: {right.why}",
-            _give(patient, right, place),
+            _give(context, right, place),
         )
         for (right, place), lacking in denied.items()
     ]
@@ -91,40 +91,40 @@ def _in(place: str) -> str:
     return f" in the namespace {place}" if place else ""
 
 
-def _give(patient: Patient, right: Permission, place: str) -> str:
-    if right.where is Where.TENANTS and not patient.settings.namespace:
-        return f"Make the namespace a tenant: {admitting(place, patient.home)}"
+def _give(context: DoctorContext, right: Permission, place: str) -> str:
+    if right.where is Where.TENANTS and not context.settings.namespace:
+        return f"Make the namespace a tenant: {admitting(place, context.home)}"
     return f"Apply the roles: {served_kinds.APPLY} manifests/overlays/cluster (or the overlay that you installed)"
 
 
-def _needed(patient: Patient) -> Iterator[Permission]:
+def _needed(context: DoctorContext) -> Iterator[Permission]:
     features = {Feature.CORE}
-    if patient.settings.serving_engine == "kserve":
+    if context.settings.serving_engine == "kserve":
         features.add(Feature.KSERVE)
-    if patient.settings.serving_engine == "deployment":
+    if context.settings.serving_engine == "deployment":
         features.add(Feature.DEPLOYMENT)
     for right in permissions.PERMISSIONS:
-        if right.feature in features and not (patient.settings.namespace and right.where is Where.CLUSTER):
-            if right.where is Where.OWN and "leases" in right.resources and not patient.settings.leader_election:
+        if right.feature in features and not (context.settings.namespace and right.where is Where.CLUSTER):
+            if right.where is Where.OWN and "leases" in right.resources and not context.settings.leader_election:
                 continue
             yield right
 
 
-def _single(patient: Patient, right: Permission) -> Iterator[_Request]:
+def _single(context: DoctorContext, right: Permission) -> Iterator[_Request]:
     """What to ask about a right. With tenants, where all is bound at once, once for each."""
-    only = patient.settings.namespace or ""
+    only = context.settings.namespace or ""
     if right.where is Where.TENANTS and not only:
-        for place in patient.tenants[:MOST]:
+        for place in context.tenants[:MOST]:
             yield place, right.resources[0], right.verbs[0], (right.names or ("",))[0]
         return
-    place = patient.home if right.where is Where.OWN else "" if right.where is Where.CLUSTER else only
+    place = context.home if right.where is Where.OWN else "" if right.where is Where.CLUSTER else only
     for resource in right.resources:
         for verb in right.verbs:
             for name in right.names or ("",):
                 yield place, resource, verb, name
 
 
-async def _allowed(patient: Patient, account: str, right: Permission, what: _Request) -> bool | None:
+async def _allowed(context: DoctorContext, account: str, right: Permission, what: _Request) -> bool | None:
     place, resource, verb, name = what
     plural, _, part = resource.partition("/")
     attributes = {"group": right.group, "resource": plural, "verb": verb, "subresource": part, "name": name}
@@ -133,39 +133,39 @@ async def _allowed(patient: Patient, account: str, right: Permission, what: _Req
     kind = "SubjectAccessReview" if account else "SelfSubjectAccessReview"
     spec: dict[str, Any] = {"resourceAttributes": attributes} | ({"user": account} if account else {})
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
-    answer = await patient.api.ask("POST", f"/apis/authorization.k8s.io/v1/{kind.lower()}s", body)
+    answer = await context.api.ask("POST", f"/apis/authorization.k8s.io/v1/{kind.lower()}s", body)
     return bool(answer.body.get("status", {}).get("allowed")) if answer.status == 201 else None
 
 
-async def _account(patient: Patient) -> str:
+async def _account(context: DoctorContext) -> str:
     """The operator's account, when there is one and we are somebody else who sees it."""
-    answer = await patient.api.get(f"/api/v1/namespaces/{patient.home}/serviceaccounts/{ACCOUNT}")
-    return f"system:serviceaccount:{patient.home}:{ACCOUNT}" if answer.status == 200 else ""
+    answer = await context.api.get(f"/api/v1/namespaces/{context.home}/serviceaccounts/{ACCOUNT}")
+    return f"system:serviceaccount:{context.home}:{ACCOUNT}" if answer.status == 200 else ""
 
 
-async def leadership(patient: Patient) -> Iterable[Finding]:
+async def leadership(context: DoctorContext) -> Iterable[Finding]:
     """Who holds the Lease, and since when it was renewed."""
-    if not patient.settings.leader_election:
+    if not context.settings.leader_election:
         return [note("leader", "one operator, which needs no Lease (PELAGOS_LEADER_ELECTION)")]
-    name = patient.settings.lease_name
-    where = f"Lease {patient.home}/{name}"
-    answer = await patient.api.get(f"/apis/coordination.k8s.io/v1/namespaces/{patient.home}/leases/{name}")
+    name = context.settings.lease_name
+    where = f"Lease {context.home}/{name}"
+    answer = await context.api.get(f"/apis/coordination.k8s.io/v1/namespaces/{context.home}/leases/{name}")
     if answer.status == 404:
-        return [warning("leader", f"there is no {where}: no operator has led yet", _LOOK.format(home=patient.home))]
+        return [warning("leader", f"there is no {where}: no operator has led yet", _LOOK.format(home=context.home))]
     if answer.status != 200:
         return [hidden("leader", answer)]
     spec = answer.body.get("spec", {})
     holder = spec.get("holderIdentity")
     if not holder:
-        return [warning("leader", f"nobody holds the {where}", _LOOK.format(home=patient.home))]
+        return [warning("leader", f"nobody holds the {where}", _LOOK.format(home=context.home))]
     age = _age(str(spec.get("renewTime") or ""))
-    if age is not None and age > 3 * patient.settings.lease_seconds:
+    if age is not None and age > 3 * context.settings.lease_seconds:
         message = f"{holder} has not renewed the {where} for {age:.0f} s"
-        return [warning("leader", message, _LOOK.format(home=patient.home))]
+        return [warning("leader", message, _LOOK.format(home=context.home))]
     if (spec.get("leaseDurationSeconds") or 0) > LONGEST_DURATION:
         message = f"{holder} holds the {where} for {spec['leaseDurationSeconds']} s, which no operator does"
-        remedy = f"If {holder} is no operator: kubectl -n {patient.home} delete lease {name}"
-        return [warning("leader", message, remedy)]
+        hint = f"If {holder} is no operator: kubectl -n {context.home} delete lease {name}"
+        return [warning("leader", message, hint)]
     return [ok("leader", f"{holder}")]
 
 
@@ -179,20 +179,20 @@ def _age(time: str) -> float | None:
         return None
 
 
-async def admission(patient: Patient) -> Iterable[Finding]:
+async def admission(context: DoctorContext) -> Iterable[Finding]:
     """Policies that refuse what the operator would otherwise refuse later."""
-    group = await patient.api.get("/apis/admissionregistration.k8s.io/v1")
+    group = await context.api.get("/apis/admissionregistration.k8s.io/v1")
     served = {entry.get("name") for entry in group.body.get("resources", ())}
     if "validatingadmissionpolicies" not in served:
         return [
             note("admission", "this server knows no admission policies (1.30 does); the operator says the same later")
         ]
     root = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
-    answers = {name: await patient.api.get(f"{root}/{name}") for name in POLICIES}
+    answers = {name: await context.api.get(f"{root}/{name}") for name in POLICIES}
     lacking = [name for name, answer in answers.items() if answer.status == 404]
     if lacking:
-        remedy = "add the component manifests/components/admission, or with Helm admission.enabled=true"
-        return [note("admission", f"not installed: {', '.join(lacking)}; the operator says the same later", remedy)]
+        hint = "add the component manifests/components/admission, or with Helm admission.enabled=true"
+        return [note("admission", f"not installed: {', '.join(lacking)}; the operator says the same later", hint)]
     refused = next((answer for answer in answers.values() if answer.status != 200), None)
     return [hidden("admission", refused) if refused else ok("admission", f"policies {', '.join(POLICIES)}")]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import aiohttp
 
-from pelagos import choosing
-from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, note, ok, warning
+from pelagos import engine_factory
+from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, note, ok, warning
 from pelagos.engines import served_kinds
 from pelagos.engines.mlflow_rest import Access
 from pelagos.ports.errors import OutageError, RejectedError
@@ -50,11 +50,11 @@ async def fetch(url: str, *, ca: Path | None = None, headers: Mapping[str, str] 
         raise OutageError(url, f"no answer: {error or type(error).__name__}") from error
 
 
-async def settings(patient: Patient) -> Iterable[Finding]:
+async def settings(context: DoctorContext) -> Iterable[Finding]:
     """Settings that contradict each other, and which engines they choose."""
-    given = patient.settings
+    given = context.settings
     try:
-        engines = choosing.choose(given, patient.api, lambda _uid: None)
+        engines = engine_factory.choose(given, context.api, lambda _uid: None)
     except (ValueError, FileNotFoundError) as error:
         return [failure("settings", str(error), "Change the setting, and start the operator anew.")]
     for close in engines.closing:
@@ -62,9 +62,9 @@ async def settings(patient: Patient) -> Iterable[Finding]:
     return [ok("settings", f"pipelines: {given.pipelines_engine}, serving: {given.serving_engine}")]
 
 
-async def pipelines(patient: Patient) -> Iterable[Finding]:
+async def pipelines(context: DoctorContext) -> Iterable[Finding]:
     """The Kubeflow Pipelines server, or the environment of local pipelines."""
-    given = patient.settings
+    given = context.settings
     if given.pipelines_engine == "local":
         return [_environment("pipelines", given, Path("pipelines/bin/python"))]
     subject, url = "pipelines", given.kubeflow_url.rstrip("/")
@@ -76,10 +76,10 @@ async def pipelines(patient: Patient) -> Iterable[Finding]:
         f"{url}/apis/v2beta1/healthz", ca=given.kubeflow_ca_file, headers=_token(given.kubeflow_token_file)
     )
     if reply.status != 200:
-        remedy = (
+        hint = (
             "Correct PELAGOS_KUBEFLOW_URL, or the token (PELAGOS_KUBEFLOW_TOKEN_FILE; audience pipelines.kubeflow.org)."
         )
-        return [failure(subject, f"{url} answers {reply.status}: {_first(reply.text)}", remedy)]
+        return [failure(subject, f"{url} answers {reply.status}: {_first(reply.text)}", hint)]
     findings = [ok(subject, f"Kubeflow Pipelines (v2beta1) at {url}")]
     many = '"multi_user":true' in reply.text.replace(" ", "")
     if many and given.kubeflow_namespace:
@@ -90,7 +90,7 @@ async def pipelines(patient: Patient) -> Iterable[Finding]:
     if not many and not given.kubeflow_namespace:
         message = "the server is single-user, and PELAGOS_KUBEFLOW_NAMESPACE is empty"
         findings.append(warning(subject, message, "Set it to the namespace in which that server runs pipelines."))
-    return [*findings, *await _runs(given, patient.tenants if many else ())]
+    return [*findings, *await _runs(given, context.tenants if many else ())]
 
 
 async def _runs(given: Settings, tenants: tuple[str, ...]) -> list[Finding]:
@@ -108,10 +108,10 @@ async def _runs_in(given: Settings, namespace: str) -> Finding | None:
         return None
     where = f" in namespace {namespace}" if namespace else ""
     message = f"the operator may not list runs{where}: {reply.status} {_first(reply.text)}"
-    remedy = (
+    hint = (
         f"Bind its account to the ClusterRole kubeflow-edit{where}, and see whether it sends a token (kubeflow.token)."
     )
-    return failure("pipelines", message, remedy)
+    return failure("pipelines", message, hint)
 
 
 def _token(file: Path | None) -> dict[str, str]:
@@ -125,12 +125,12 @@ def _environment(subject: str, given: Settings, program: Path) -> Finding:
     return failure(subject, f"on this machine, and {path} is missing", "make install")
 
 
-async def serving(patient: Patient) -> Iterable[Finding]:
+async def serving(context: DoctorContext) -> Iterable[Finding]:
     """KServe with our runtime, or what plain Deployments need, or the local Triton."""
-    engine = patient.settings.serving_engine
+    engine = context.settings.serving_engine
     if engine == "local":
-        return [_environment("serving", patient.settings, Path("triton/bin/python")), await _gateway(patient.settings)]
-    return await _kserve(patient) if engine == "kserve" else await _deployments(patient)
+        return [_environment("serving", context.settings, Path("triton/bin/python")), await _gateway(context.settings)]
+    return await _kserve(context) if engine == "kserve" else await _deployments(context)
 
 
 async def _gateway(given: Settings) -> Finding:
@@ -146,39 +146,37 @@ async def _gateway(given: Settings) -> Finding:
     return ok("gateway", "Envoy runs before the model servers" if gateway.process else "Envoy; no model is served")
 
 
-async def _kserve(patient: Patient) -> list[Finding]:
-    group = await patient.api.get("/apis/serving.kserve.io/v1beta1")
+async def _kserve(context: DoctorContext) -> list[Finding]:
+    group = await context.api.get("/apis/serving.kserve.io/v1beta1")
     if group.status != 200 or not any(
         kind.get("name") == "inferenceservices" for kind in group.body.get("resources", ())
     ):
-        remedy = "Install KServe, or set PELAGOS_SERVING_ENGINE=deployment, which needs nothing."
-        return [failure("serving", "KServe is not installed: InferenceService (v1beta1) is not served", remedy)]
-    findings = [ok("serving", f"KServe {await _kserve_version(patient)}")]
-    wide = await patient.api.get(f"/apis/serving.kserve.io/v1alpha1/clusterservingruntimes/{RUNTIME}")
+        hint = "Install KServe, or set PELAGOS_SERVING_ENGINE=deployment, which needs nothing."
+        return [failure("serving", "KServe is not installed: InferenceService (v1beta1) is not served", hint)]
+    findings = [ok("serving", f"KServe {await _kserve_version(context)}")]
+    wide = await context.api.get(f"/apis/serving.kserve.io/v1alpha1/clusterservingruntimes/{RUNTIME}")
     if wide.status == 200:
         return [*findings, ok("runtime", f"ClusterServingRuntime {RUNTIME}")]
-    for namespace in patient.tenants:
-        own = await patient.api.get(
+    for namespace in context.tenants:
+        own = await context.api.get(
             f"/apis/serving.kserve.io/v1alpha1/namespaces/{namespace}/servingruntimes/{RUNTIME}"
         )
         if own.status == 404:
-            remedy = f"{served_kinds.APPLY} manifests/overlays/kserve"
-            findings.append(
-                failure("runtime", f"neither the cluster nor {namespace} has the runtime {RUNTIME}", remedy)
-            )
+            hint = f"{served_kinds.APPLY} manifests/overlays/kserve"
+            findings.append(failure("runtime", f"neither the cluster nor {namespace} has the runtime {RUNTIME}", hint))
         elif own.status == 200:
             findings.append(ok("runtime", f"ServingRuntime {namespace}/{RUNTIME}"))
         else:
             findings.append(hidden("runtime", own))
-    if not patient.tenants:
+    if not context.tenants:
         findings.append(
             note("runtime", f"no ClusterServingRuntime {RUNTIME}", f"{served_kinds.APPLY} manifests/overlays/kserve")
         )
     return findings
 
 
-async def _kserve_version(patient: Patient) -> str:
-    found = await patient.api.get("/apis/apps/v1/namespaces/kserve/deployments/kserve-controller-manager")
+async def _kserve_version(context: DoctorContext) -> str:
+    found = await context.api.get("/apis/apps/v1/namespaces/kserve/deployments/kserve-controller-manager")
     containers = found.body.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ())
     images = [str(container.get("image")) for container in containers]
     return next(
@@ -186,8 +184,8 @@ async def _kserve_version(patient: Patient) -> str:
     )
 
 
-async def _deployments(patient: Patient) -> list[Finding]:
-    groups = {str(group.get("name")) for group in (await patient.api.get("/apis")).body.get("groups", ())}
+async def _deployments(context: DoctorContext) -> list[Finding]:
+    groups = {str(group.get("name")) for group in (await context.api.get("/apis")).body.get("groups", ())}
     lacking = {"apps", "autoscaling", "policy", "networking.k8s.io"} - groups
     if lacking:
         return [
@@ -202,17 +200,17 @@ async def _deployments(patient: Patient) -> list[Finding]:
     return findings
 
 
-async def tracking(patient: Patient) -> Iterable[Finding]:
+async def tracking(context: DoctorContext) -> Iterable[Finding]:
     """MLflow: there, new enough, closed to strangers, and open to us."""
-    url, ca = patient.settings.tracking_uri.rstrip("/"), patient.settings.tracking_ca_file
+    url, ca = context.settings.tracking_uri.rstrip("/"), context.settings.tracking_ca_file
     if not url:
         return [
             failure("tracking", "PELAGOS_TRACKING_URI is empty", "Set it, for example to http://mlflow.mlflow:5000")
         ]
-    version = await fetch(f"{url}/version", ca=ca, headers=_login(patient.settings))
+    version = await fetch(f"{url}/version", ca=ca, headers=_login(context.settings))
     if version.status == 403:
-        remedy = "Allow this name: mlflow server --allowed-hosts (MLFLOW_SERVER_ALLOWED_HOSTS)."
-        return [failure("tracking", f"{url} answers 403: {_first(version.text)}", remedy)]
+        hint = "Allow this name: mlflow server --allowed-hosts (MLFLOW_SERVER_ALLOWED_HOSTS)."
+        return [failure("tracking", f"{url} answers 403: {_first(version.text)}", hint)]
     if version.status != 200:
         return [
             failure("tracking", f"{url}/version answers {version.status}", "See whether PELAGOS_TRACKING_URI is right.")
@@ -220,11 +218,11 @@ async def tracking(patient: Patient) -> Iterable[Finding]:
     findings = [_mlflow_version(url, version.text.strip())]
     stranger = await fetch(f"{url}/api/2.0/mlflow/experiments/search?max_results=1", ca=ca)
     if stranger.status == 200:
-        remedy = "Start it with --app-name basic-auth, and give PELAGOS_TRACKING_USERNAME_FILE and _PASSWORD_FILE."
-        findings.append(warning("tracking", "everybody who reaches it may read and write", remedy))
+        hint = "Start it with --app-name basic-auth, and give PELAGOS_TRACKING_USERNAME_FILE and _PASSWORD_FILE."
+        findings.append(warning("tracking", "everybody who reaches it may read and write", hint))
     else:
         findings.append(ok("tracking", f"closed to strangers ({stranger.status})"))
-    return [*findings, await _tracking_as_operator(patient)]
+    return [*findings, await _tracking_as_operator(context)]
 
 
 def _login(given: Settings) -> dict[str, str]:
@@ -245,8 +243,8 @@ def _mlflow_version(url: str, told: str) -> Finding:
     return ok("tracking", f"MLflow {told} at {url}")
 
 
-async def _tracking_as_operator(patient: Patient) -> Finding:
-    problem = await _through_engine(patient, lambda engines: engines.registry.find_by_version(NOBODY, "1"))
+async def _tracking_as_operator(context: DoctorContext) -> Finding:
+    problem = await _through_engine(context, lambda engines: engines.registry.find_by_version(NOBODY, "1"))
     if problem:
         return failure(
             "tracking", f"the operator is refused: {problem}", "Correct its credentials (PELAGOS_TRACKING_..._FILE)."
@@ -254,56 +252,56 @@ async def _tracking_as_operator(patient: Patient) -> Finding:
     return ok("tracking", "the operator may use it")
 
 
-async def objects(patient: Patient) -> Iterable[Finding]:
+async def objects(context: DoctorContext) -> Iterable[Finding]:
     """Where versions, packages and reports live."""
-    given = patient.settings
+    given = context.settings
     if given.objects_uri:
-        problem = await _through_engine(patient, lambda engines: engines.objects.exists(NOBODY))
+        problem = await _through_engine(context, lambda engines: engines.objects.exists(NOBODY))
         where = f"{given.objects_uri} at {given.s3_endpoint or 'AWS'}"
-        remedy = "Correct PELAGOS_OBJECTS_URI, PELAGOS_S3_ENDPOINT or the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)."
-        return [failure("objects", problem, remedy) if problem else ok("objects", where)]
+        hint = "Correct PELAGOS_OBJECTS_URI, PELAGOS_S3_ENDPOINT or the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)."
+        return [failure("objects", problem, hint) if problem else ok("objects", where)]
     return [await asyncio.to_thread(_folder, "objects", given.objects, True)]
 
 
-async def data(patient: Patient) -> Iterable[Finding]:
+async def data(context: DoctorContext) -> Iterable[Finding]:
     """Where users put images."""
-    given = patient.settings
+    given = context.settings
     if given.data_uri:
-        problem = await _through_engine(patient, lambda engines: engines.volumes.fingerprint(NOBODY))
+        problem = await _through_engine(context, lambda engines: engines.volumes.fingerprint(NOBODY))
         where = f"{given.data_uri} at {given.s3_endpoint or 'AWS'}"
-        remedy = "Correct PELAGOS_DATA_URI, PELAGOS_S3_ENDPOINT or the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)."
-        return [failure("data", problem, remedy) if problem else ok("data", where)]
+        hint = "Correct PELAGOS_DATA_URI, PELAGOS_S3_ENDPOINT or the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)."
+        return [failure("data", problem, hint) if problem else ok("data", where)]
     return [await asyncio.to_thread(_folder, "data", given.data, False)]
 
 
-async def home(patient: Patient) -> Iterable[Finding]:
+async def home(context: DoctorContext) -> Iterable[Finding]:
     """The state folder of the embedded mode: it holds keys and passwords."""
-    path = patient.settings.home
-    if patient.on_cluster or not path.exists():
+    path = context.settings.home
+    if context.on_cluster or not path.exists():
         return []
     found = path.stat()
     if found.st_uid != os.geteuid():
-        remedy = "Set PELAGOS_HOME to a folder of your own."
-        return [failure("home", f"the folder {path} belongs to somebody else", remedy)]
+        hint = "Set PELAGOS_HOME to a folder of your own."
+        return [failure("home", f"the folder {path} belongs to somebody else", hint)]
     if found.st_mode & 0o077:
         return [failure("home", f"other users may look into the folder {path}", "Close it: pelagos down && pelagos up")]
     return [ok("home", f"the folder {path}, for its owner alone")]
 
 
-async def authority(patient: Patient) -> Iterable[Finding]:
+async def authority(context: DoctorContext) -> Iterable[Finding]:
     """The key under whose seal the operator believes what lies outside of Kubernetes."""
-    given = patient.settings
+    given = context.settings
     folder = given.authority
-    if patient.on_cluster and given.authority_folder is None:
-        remedy = "Set PELAGOS_AUTHORITY_FOLDER, or run `pelagos doctor` in the operator's pod."
-        return [note("authority", "the operator's keys cannot be seen from here", remedy)]
-    if not patient.on_cluster and not folder.exists():
+    if context.on_cluster and given.authority_folder is None:
+        hint = "Set PELAGOS_AUTHORITY_FOLDER, or run `pelagos doctor` in the operator's pod."
+        return [note("authority", "the operator's keys cannot be seen from here", hint)]
+    if not context.on_cluster and not folder.exists():
         return [note("authority", f"the operator has no key yet in {folder}", "pelagos up makes it.")]
     try:
-        choosing.keeper(given).require()
+        engine_factory.keeper(given).require()
     except RejectedError as error:
         return [failure("authority", str(error), "Follow the message.")]
-    opened = [file.name for file in folder.iterdir() if not patient.on_cluster and file.stat().st_mode & 0o077]
+    opened = [file.name for file in folder.iterdir() if not context.on_cluster and file.stat().st_mode & 0o077]
     if opened:
         return [failure("authority", f"others may read {folder}/{opened[0]}", f"chmod 600 {folder}/*")]
     names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
@@ -323,9 +321,11 @@ def _folder(subject: str, path: Path, written: bool) -> Finding:
     return ok(subject, f"the folder {path}, {gigabytes:.0f} GB free")
 
 
-async def _through_engine(patient: Patient, ask: Callable[[choosing.Engines], Awaitable[object]]) -> str | None:
+async def _through_engine(
+    context: DoctorContext, ask: Callable[[engine_factory.Engines], Awaitable[object]]
+) -> str | None:
     """What the operator's own engine is told."""
-    engines = choosing.choose(patient.settings, patient.api, lambda _uid: None)
+    engines = engine_factory.choose(context.settings, context.api, lambda _uid: None)
     try:
         await ask(engines)
     except (OutageError, RejectedError) as error:

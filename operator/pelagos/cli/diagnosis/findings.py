@@ -29,12 +29,12 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """``subject`` is what was looked at, ``message`` what was found, ``remedy`` what to do about it."""
+    """``subject`` is what was looked at, ``message`` what was found, ``hint`` what to do about it."""
 
     subject: str
     state: State
     message: str
-    remedy: str = ""
+    hint: str = ""
 
 
 def ok(subject: str, message: str) -> Finding:
@@ -42,23 +42,23 @@ def ok(subject: str, message: str) -> Finding:
     return Finding(subject, State.OK, message)
 
 
-def note(subject: str, message: str, remedy: str = "") -> Finding:
+def note(subject: str, message: str, hint: str = "") -> Finding:
     """For information."""
-    return Finding(subject, State.NOTE, message, remedy)
+    return Finding(subject, State.NOTE, message, hint)
 
 
-def warning(subject: str, message: str, remedy: str) -> Finding:
+def warning(subject: str, message: str, hint: str) -> Finding:
     """Works, and will hurt."""
-    return Finding(subject, State.WARNING, message, remedy)
+    return Finding(subject, State.WARNING, message, hint)
 
 
-def failure(subject: str, message: str, remedy: str) -> Finding:
+def failure(subject: str, message: str, hint: str) -> Finding:
     """Does not work."""
-    return Finding(subject, State.FAILURE, message, remedy)
+    return Finding(subject, State.FAILURE, message, hint)
 
 
 @dataclass(frozen=True)
-class Patient:
+class DoctorContext:
     """The installation that is looked at. ``home`` is the operator's namespace; ``tenants`` those of resources."""
 
     settings: Settings
@@ -72,7 +72,7 @@ class Patient:
         return self.settings.pipelines_engine != "local" or self.settings.serving_engine != "local"
 
 
-Check = Callable[[Patient], Awaitable[Iterable[Finding]]]
+Check = Callable[[DoctorContext], Awaitable[Iterable[Finding]]]
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,15 @@ class Section:
     checks: Sequence[tuple[str, Check]]
 
 
-async def examine(section: Section, patient: Patient) -> list[Finding]:
+async def examine(section: Section, context: DoctorContext) -> list[Finding]:
     """All findings of a section, in the order of its checks."""
-    found = await asyncio.gather(*(_bounded(subject, check, patient) for subject, check in section.checks))
+    found = await asyncio.gather(*(_bounded(subject, check, context) for subject, check in section.checks))
     return [finding for findings in found for finding in findings]
 
 
-async def _bounded(subject: str, check: Check, patient: Patient) -> list[Finding]:
+async def _bounded(subject: str, check: Check, context: DoctorContext) -> list[Finding]:
     try:
-        return list(await asyncio.wait_for(check(patient), PATIENCE))
+        return list(await asyncio.wait_for(check(context), PATIENCE))
     except TimeoutError:
         return [failure(subject, f"no answer within {PATIENCE:.0f} s", "See whether it can be reached from here.")]
     except (OutageError, RejectedError) as error:

@@ -6,22 +6,22 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pelagos.cli.diagnosis.findings import Finding, Patient, failure, hidden, items, note, ok
+from pelagos.cli.diagnosis.findings import DoctorContext, Finding, failure, hidden, items, note, ok
 from pelagos.engines import model_server, model_server_network
 
 OPERATOR = "pelagos-operator"
 _TELL = "networkPolicies.apiServer of the chart, or a patch of NetworkPolicy pelagos-operator (docs/installing.md)"
 
 
-async def look(patient: Patient) -> Iterable[Finding]:
+async def look(context: DoctorContext) -> Iterable[Finding]:
     """The operator's own policy, and what the operator is told for those of model servers."""
-    if not patient.on_cluster:
+    if not context.on_cluster:
         return []
-    return [*_model_servers(patient), *await _operator(patient)]
+    return [*_model_servers(context), *await _operator(context)]
 
 
-def _model_servers(patient: Patient) -> Iterator[Finding]:
-    settings = patient.settings
+def _model_servers(context: DoctorContext) -> Iterator[Finding]:
+    settings = context.settings
     if settings.serving_engine == "local" or not settings.objects_uri:
         return
     rule = model_server_network.storage(model_server.options(settings, settings.objects_uri))
@@ -29,23 +29,23 @@ def _model_servers(patient: Patient) -> Iterator[Finding]:
         place = settings.s3_endpoint or "that of AWS"
         yield failure(
             "network",
-            f"model servers reach the object storage alone, and where {place} is cannot be told from its name",
+            f"model servers reach the object storage alone, and where {place} is cannot be determined from its name",
             "Name its addresses and ports in PELAGOS_STORAGE_PEERS (with Helm: networkPolicies.storage).",
         )
         return
     yield ok("network", f"model servers may reach the object storage ({_words(rule['to'])}) and DNS alone")
 
 
-async def _operator(patient: Patient) -> list[Finding]:
-    root = f"/apis/networking.k8s.io/v1/namespaces/{patient.home}/networkpolicies"
-    answer = await patient.api.get(root)
+async def _operator(context: DoctorContext) -> list[Finding]:
+    root = f"/apis/networking.k8s.io/v1/namespaces/{context.home}/networkpolicies"
+    answer = await context.api.get(root)
     if answer.status != 200:
         return [hidden("network", answer)]
     own = [body for body in items(answer) if _metadata(body).get("name") == OPERATOR]
     if not own:
-        remedy = "add the component networkpolicies, or with Helm networkPolicies.enabled=true"
-        return [note("network", f"no NetworkPolicy closes the namespace {patient.home}", remedy)]
-    found = await patient.api.get("/api/v1/namespaces/default/endpoints/kubernetes")
+        hint = "add the component networkpolicies, or with Helm networkPolicies.enabled=true"
+        return [note("network", f"no NetworkPolicy closes the namespace {context.home}", hint)]
+    found = await context.api.get("/api/v1/namespaces/default/endpoints/kubernetes")
     if found.status != 200:
         return [hidden("network", found)]
     wanted = list(_endpoints(found.body))

@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, cast
 
-from pelagos.cli.diagnosis.findings import Finding, Patient, Section, hidden, items, note, ok, warning
+from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, hidden, items, note, ok, warning
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
-async def gpus(patient: Patient) -> Iterable[Finding]:
+async def gpus(context: DoctorContext) -> Iterable[Finding]:
     """How many there are, and of which kind."""
-    if not patient.on_cluster:
+    if not context.on_cluster:
         return []
-    answer = await patient.api.get("/api/v1/nodes?limit=2000")
+    answer = await context.api.get("/api/v1/nodes?limit=2000")
     if answer.status != 200:
         return [hidden("GPUs", answer)]
     nodes = [cast("dict[str, Any]", node) for node in items(answer)]
@@ -35,11 +35,11 @@ async def gpus(patient: Patient) -> Iterable[Finding]:
     return [ok("GPUs", ", ".join(f"{number} {product}" for product, number in sorted(count.items())))]
 
 
-async def storage_classes(patient: Patient) -> Iterable[Finding]:
+async def storage_classes(context: DoctorContext) -> Iterable[Finding]:
     """Where claims come from."""
-    if not patient.on_cluster or not (patient.settings.data_claim or patient.settings.objects_claim):
+    if not context.on_cluster or not (context.settings.data_claim or context.settings.objects_claim):
         return []
-    answer = await patient.api.get("/apis/storage.k8s.io/v1/storageclasses")
+    answer = await context.api.get("/apis/storage.k8s.io/v1/storageclasses")
     if answer.status != 200:
         return [hidden("storage classes", answer)]
     classes = [cast("dict[str, Any]", found)["metadata"] for found in items(answer)]
@@ -52,11 +52,11 @@ async def storage_classes(patient: Patient) -> Iterable[Finding]:
     return [ok("storage classes", f"{names} (default: {', '.join(usual) or 'none'})")]
 
 
-async def others(patient: Patient) -> Iterable[Finding]:
+async def others(context: DoctorContext) -> Iterable[Finding]:
     """Optional operators."""
-    if not patient.on_cluster:
+    if not context.on_cluster:
         return []
-    groups = {str(group.get("name")) for group in (await patient.api.get("/apis")).body.get("groups", ())}
+    groups = {str(group.get("name")) for group in (await context.api.get("/apis")).body.get("groups", ())}
     findings = []
     for subject, group, use in (
         ("Kueue", "kueue.x-k8s.io", "trainings can wait in queues"),

@@ -1,12 +1,12 @@
-"""Each namespace that holds resources: conventions, and whether everything that they name is there."""
+"""Each namespace that holds resources: tenant settings, and whether everything that they name is there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pelagos.api import conventions, kinds, meta
-from pelagos.cli.diagnosis.findings import Finding, Patient, Section, failure, hidden, items, note, ok, warning
+from pelagos.api import kinds, meta, tenant_settings
+from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, items, note, ok, warning
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.engines.kubernetes_tenants import KubernetesTenants, Place
 from pelagos.ports.errors import RejectedError
@@ -29,24 +29,24 @@ async def namespaces(api: KubernetesRest, only: str | None) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-async def look(patient: Patient) -> Iterable[Finding]:
+async def look(context: DoctorContext) -> Iterable[Finding]:
     """All of them."""
-    if not patient.tenants:
+    if not context.tenants:
         return [note("namespaces", "none holds resources yet")]
     findings: list[Finding] = []
-    for namespace in patient.tenants[:MOST]:
-        findings += await _tenant(patient, namespace)
-    if len(patient.tenants) > MOST:
+    for namespace in context.tenants[:MOST]:
+        findings += await _tenant(context, namespace)
+    if len(context.tenants) > MOST:
         findings.append(
-            note("namespaces", f"{len(patient.tenants) - MOST} more were not looked at", "Name one: --namespace")
+            note("namespaces", f"{len(context.tenants) - MOST} more were not looked at", "Name one: --namespace")
         )
     return findings
 
 
-async def _tenant(patient: Patient, namespace: str) -> list[Finding]:
-    if not patient.on_cluster:
+async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
+    if not context.on_cluster:
         return [ok(namespace, "its resources run on this machine")]
-    given = patient.settings
+    given = context.settings
     usual = Tenant(
         tracking_secret=given.tracking_secret,
         objects_secret=given.objects_secret,
@@ -55,36 +55,36 @@ async def _tenant(patient: Patient, namespace: str) -> list[Finding]:
         ca_config_map=given.ca_config_map,
     )
     try:
-        tenant = await KubernetesTenants(patient.api, usual, Place(patient.home, given.namespace or "")).find(namespace)
+        tenant = await KubernetesTenants(context.api, usual, Place(context.home, given.namespace or "")).find(namespace)
     except RejectedError as error:
-        return [failure(namespace, str(error), _remedy(patient, namespace, error))]
+        return [failure(namespace, str(error), _remedy(context, namespace, error))]
     found = [
-        await _pod_security(patient, namespace),
-        await _secret(patient, namespace, tenant.tracking_secret, _TRACKING_KEYS),
-        await _secret(patient, namespace, tenant.objects_secret, _OBJECTS_KEYS),
-        *[await _secret(patient, namespace, name, ()) for name in tenant.image_pull_secrets],
-        *[await _claim(patient, namespace, name) for name in dict.fromkeys((tenant.data_claim, tenant.objects_claim))],
+        await _pod_security(context, namespace),
+        await _secret(context, namespace, tenant.tracking_secret, _TRACKING_KEYS),
+        await _secret(context, namespace, tenant.objects_secret, _OBJECTS_KEYS),
+        *[await _secret(context, namespace, name, ()) for name in tenant.image_pull_secrets],
+        *[await _claim(context, namespace, name) for name in dict.fromkeys((tenant.data_claim, tenant.objects_claim))],
         *[
-            await _exists(patient, namespace, "ServiceAccount", "/api/v1", "serviceaccounts", name)
+            await _exists(context, namespace, "ServiceAccount", "/api/v1", "serviceaccounts", name)
             for name in dict.fromkeys((tenant.service_account, tenant.pipeline_service_account))
         ],
-        await _authorities(patient, namespace, tenant.ca_config_map),
-        await _queue(patient, namespace, tenant.queue),
+        await _authorities(context, namespace, tenant.ca_config_map),
+        await _queue(context, namespace, tenant.queue),
     ]
     told = [finding for finding in found if finding is not None]
-    return told or [ok(namespace, "its conventions hold")]
+    return told or [ok(namespace, "its tenant settings hold")]
 
 
-def _remedy(patient: Patient, namespace: str, error: RejectedError) -> str:
+def _remedy(context: DoctorContext, namespace: str, error: RejectedError) -> str:
     if error.reason == NOT_ADMITTED:
         return "Follow the message, or move the resources to a namespace that is a tenant."
-    if f"the ConfigMap {conventions.RETIRED} " in str(error):
-        return f"kubectl -n {namespace} get configmap {conventions.RETIRED} -o yaml"
-    return f"kubectl -n {patient.home} edit configmap {conventions.name_of(namespace)}"
+    if f"the ConfigMap {tenant_settings.RETIRED} " in str(error):
+        return f"kubectl -n {namespace} get configmap {tenant_settings.RETIRED} -o yaml"
+    return f"kubectl -n {context.home} edit configmap {tenant_settings.name_of(namespace)}"
 
 
-async def _pod_security(patient: Patient, namespace: str) -> Finding | None:
-    answer = await patient.api.get(f"/api/v1/namespaces/{namespace}")
+async def _pod_security(context: DoctorContext, namespace: str) -> Finding | None:
+    answer = await context.api.get(f"/api/v1/namespaces/{namespace}")
     if answer.status != 200:
         return hidden(namespace, answer)
     labels = answer.body["metadata"].get("labels") or {}
@@ -98,10 +98,12 @@ async def _pod_security(patient: Patient, namespace: str) -> Finding | None:
     )
 
 
-async def _secret(patient: Patient, namespace: str, name: str, alternatives: tuple[set[str], ...]) -> Finding | None:
+async def _secret(
+    context: DoctorContext, namespace: str, name: str, alternatives: tuple[set[str], ...]
+) -> Finding | None:
     if not name:
         return None
-    answer = await patient.api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    answer = await context.api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
     if answer.status == 404:
         return failure(
             namespace, f"the Secret {name} does not exist", f"kubectl -n {namespace} create secret generic {name} ..."
@@ -117,10 +119,10 @@ async def _secret(patient: Patient, namespace: str, name: str, alternatives: tup
     return ok(namespace, f"Secret {name}")
 
 
-async def _claim(patient: Patient, namespace: str, name: str) -> Finding | None:
+async def _claim(context: DoctorContext, namespace: str, name: str) -> Finding | None:
     if not name:
         return None
-    answer = await patient.api.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
+    answer = await context.api.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}")
     if answer.status == 404:
         return failure(
             namespace, f"the PersistentVolumeClaim {name} does not exist", "kubectl apply one with ReadWriteMany."
@@ -129,8 +131,8 @@ async def _claim(patient: Patient, namespace: str, name: str) -> Finding | None:
         return hidden(namespace, answer)
     phase, modes = _claim_status(answer.body)
     if phase != "Bound":
-        remedy = f"kubectl -n {namespace} describe pvc {name}"
-        return failure(namespace, f"the PersistentVolumeClaim {name} is {phase}, not Bound", remedy)
+        hint = f"kubectl -n {namespace} describe pvc {name}"
+        return failure(namespace, f"the PersistentVolumeClaim {name} is {phase}, not Bound", hint)
     if not {"ReadWriteMany", "ReadOnlyMany"} & set(modes):
         message = f"the PersistentVolumeClaim {name} is {', '.join(modes)}: pods on other nodes than the first cannot mount it"
         return warning(namespace, message, "Use a StorageClass with ReadWriteMany.")
@@ -142,42 +144,46 @@ def _claim_status(body: Mapping[str, Any]) -> tuple[str, list[str]]:
     return str(status.get("phase", "Pending")), list(status.get("accessModes") or spec.get("accessModes") or ())
 
 
-async def _exists(patient: Patient, namespace: str, kind: str, root: str, plural: str, name: str) -> Finding | None:
+async def _exists(
+    context: DoctorContext, namespace: str, kind: str, root: str, plural: str, name: str
+) -> Finding | None:
     if not name:
         return None
-    answer = await patient.api.get(f"{root}/namespaces/{namespace}/{plural}/{name}")
+    answer = await context.api.get(f"{root}/namespaces/{namespace}/{plural}/{name}")
     if answer.status == 200:
         return ok(namespace, f"{kind} {name}")
     if answer.status == 404:
         return failure(
-            namespace, f"the {kind} {name} does not exist", f"Create it, or correct {conventions.name_of(namespace)}."
+            namespace,
+            f"the {kind} {name} does not exist",
+            f"Create it, or correct {tenant_settings.name_of(namespace)}.",
         )
     return hidden(namespace, answer)
 
 
-async def _authorities(patient: Patient, namespace: str, name: str) -> Finding | None:
+async def _authorities(context: DoctorContext, namespace: str, name: str) -> Finding | None:
     if not name:
         return None
-    answer = await patient.api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+    answer = await context.api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
     if answer.status not in (200, 404):
         return hidden(namespace, answer)
     if CA_KEY in (answer.body.get("data") or {}):
         return ok(namespace, f"ConfigMap {name} ({CA_KEY})")
     found = "does not exist" if answer.status == 404 else f"has no key {CA_KEY}"
-    remedy = f"kubectl -n {namespace} create configmap {name} --from-file={CA_KEY}=..."
-    return failure(namespace, f"the ConfigMap {name} {found}: pods that need its certificate authorities fail", remedy)
+    hint = f"kubectl -n {namespace} create configmap {name} --from-file={CA_KEY}=..."
+    return failure(namespace, f"the ConfigMap {name} {found}: pods that need its certificate authorities fail", hint)
 
 
-async def _queue(patient: Patient, namespace: str, name: str) -> Finding | None:
+async def _queue(context: DoctorContext, namespace: str, name: str) -> Finding | None:
     if not name:
         return None
-    group = await patient.api.get("/apis/kueue.x-k8s.io")
+    group = await context.api.get("/apis/kueue.x-k8s.io")
     if group.status == 404:
         return failure(
             namespace, f"the queue {name} is named, and Kueue is not installed", "Install Kueue, or name no queue."
         )
     version = str(group.body.get("preferredVersion", {}).get("version", "v1beta1"))
-    return await _exists(patient, namespace, "LocalQueue", f"/apis/kueue.x-k8s.io/{version}", "localqueues", name)
+    return await _exists(context, namespace, "LocalQueue", f"/apis/kueue.x-k8s.io/{version}", "localqueues", name)
 
 
 SECTION = Section("Tenants", (("namespaces", look),))

@@ -20,7 +20,7 @@ FLEET = Dashboard(
                     width=4,
                 ),
                 Panel(
-                    "Under way",
+                    "In progress",
                     "Resources that the operator works on, or that wait for others.",
                     (Query('sum(pelagos_resources{ready="Unknown"}) or vector(0)'),),
                     "stat",
@@ -67,7 +67,7 @@ FLEET = Dashboard(
             (
                 Panel(
                     "Resources by kind and Ready",
-                    "True: as it should be; Unknown: under way; False: failing or refused.",
+                    "True: as it should be; Unknown: in progress; False: failing or refused.",
                     (Query("sum by (kind, ready) (pelagos_resources)", "{{kind}} {{ready}}"),),
                     stacked=True,
                     width=12,

@@ -1,4 +1,4 @@
-"""The dashboard of trainings: those under way, what came out, and which gates refused a model. In: dashboards.py."""
+"""The dashboard of trainings: those in progress, what came out, and which gates refused a model. In: dashboards.py."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pelagos.observability.monitoring.panels import HERE, SOON, Dashboard, Panel
 TRAINING = Dashboard(
     "training",
     "Pelagos / Training",
-    "Trainings under way, what came out of them, and which gates refused a model.",
+    "Trainings in progress, what came out of them, and which gates refused a model.",
     (
         Row(
             "At a glance",
             (
                 Panel(
-                    "Under way",
+                    "In progress",
                     "TrainingRuns whose pipeline runs.",
                     (Query("count(pelagos_training_last_progress_timestamp_seconds{" + HERE + "}) or vector(0)"),),
                     "stat",
@@ -53,7 +53,7 @@ TRAINING = Dashboard(
             height=4,
         ),
         Row(
-            "Under way",
+            "In progress",
             (
                 Panel(
                     "Progress",

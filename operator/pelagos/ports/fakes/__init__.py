@@ -1,1 +1,1 @@
-"""Stateful stand-ins for the ports, held to the same tests as the engines."""
+"""Stateful fake servers for the ports, held to the same tests as the engines."""

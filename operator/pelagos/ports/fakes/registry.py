@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.registry import ModelVersion, ModelVersionWant, namespace_in
+from pelagos.ports.registry import DesiredModelVersion, ModelVersion, namespace_in
 from pelagos.ports.tracking import UID_TAG
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class RegistryFake:
         versions = (version for model in self._models.values() for version in model.versions.values())
         return tuple(version for version in versions if version.tags.get(UID_TAG))
 
-    async def register(self, want: ModelVersionWant, ownership: Ownership) -> ModelVersion:
+    async def register(self, want: DesiredModelVersion, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
         if found := await self.find_by_uid(want.model, want.uid, ownership):
             return found

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 
 from pelagos.ports.errors import OutageError, RejectedError, UnboundError
 from pelagos.ports.owned import Owned
-from pelagos.ports.serving import ProbeResult, ServiceSeen, ServiceState, ServiceWant
+from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass
 class _Service:
-    want: ServiceWant
+    want: DesiredService
     state: ServiceState
     port: int
     message: str = ""
@@ -44,13 +44,13 @@ class ServingFake:
         self._services: dict[str, _Service] = {}
         self._failures: dict[str, str] = {}
 
-    async def observe(self, uid: str) -> ServiceSeen | None:
+    async def observe(self, uid: str) -> ObservedService | None:
         """Look at the endpoint; None when there is none."""
         service = self._find(uid)
         if service is None:
             return None
         runs = service.state is not ServiceState.DEAD
-        return ServiceSeen(
+        return ObservedService(
             digest=service.want.digest,
             state=service.state,
             message=service.message,
@@ -60,7 +60,7 @@ class ServingFake:
             onnx_sha256=service.want.onnx_sha256,
             restarts=service.restarts,
             changed_at=service.changed_at,
-            pods_digest=service.want.pods,
+            pods_digest=service.want.pod_template_digest,
         )
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
@@ -70,7 +70,7 @@ class ServingFake:
         wants = ((uid, service.want, service.changed_at) for uid, service in self._services.items())
         return tuple(Owned(want.name, uid, want.namespace, at) for uid, want, at in wants)
 
-    async def apply(self, want: ServiceWant) -> None:
+    async def apply(self, want: DesiredService) -> None:
         """Start the endpoint, change it to the want, or start it again when dead."""
         service = self._find(want.uid)
         if service is not None and service.want.digest == want.digest and service.state is not ServiceState.DEAD:

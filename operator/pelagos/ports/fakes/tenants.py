@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pelagos.api import conventions, tenancy
+from pelagos.api import tenancy, tenant_settings
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.tenants import NOT_ADMITTED, REFUSED, SYSTEM, Tenant
 
@@ -21,7 +21,7 @@ class TenantsFake:
         self.unbound: set[str] = set()
 
     async def find(self, namespace: str) -> Tenant:
-        """The conventions of a namespace."""
+        """The tenant settings of a namespace."""
         if self.outage:
             raise OutageError(SYSTEM, "the API server does not answer")
         if namespace in self.unbound:
@@ -31,7 +31,7 @@ class TenantsFake:
         if self.apart:
             problem = tenancy.conflict(namespace, {each: _given(tenant) for each, tenant in self.known.items()})
             if problem:
-                where = f"ConfigMap {conventions.name_of(namespace)}"
+                where = f"ConfigMap {tenant_settings.name_of(namespace)}"
                 raise RejectedError(SYSTEM, f"{where}: {problem}", reason=REFUSED)
         return self.known.get(namespace, Tenant())
 

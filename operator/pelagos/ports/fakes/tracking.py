@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, Outcome, Sealing, TrackedRun, TrackedRunWant
+from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, DesiredTrackedRun, Outcome, Sealing, TrackedRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ class TrackingFake:
         self._answer()
         return tuple(run for run in self.runs.values() if run.tags.get(UID_TAG))
 
-    async def create_run(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
+    async def create_run(self, want: DesiredTrackedRun, sealing: Sealing) -> TrackedRun:
         """Make the run exist, exactly once per uid."""
         runs = await self.find_runs(want.uid)
         if found := next((run for run in runs if sealing.owns(run)), None):
@@ -64,7 +64,7 @@ class TrackingFake:
         if run_id in self.runs:
             self.tag(run_id, SEAL_TAG, seal)
 
-    def _create(self, want: TrackedRunWant, sealing: Sealing) -> TrackedRun:
+    def _create(self, want: DesiredTrackedRun, sealing: Sealing) -> TrackedRun:
         self.created += 1
         identity = f"{self.created:032x}"
         run = TrackedRun(

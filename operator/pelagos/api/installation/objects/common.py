@@ -12,9 +12,9 @@ OWN = Release("Namespace")
 """The operator's namespace."""
 METRICS_PORT = 8080
 IS_CLUSTERWIDE: Condition = Equal(Value("scope.kind"), "Cluster")
-IS_SHARED: Condition = Given(Value("operator.shares"))
+IS_SHARDED: Condition = Given(Value("operator.shards"))
 """Whether several operators divide the resources among them."""
-SHARE_NAME = Text(f"{NAME}-%s", (Item("name"),))
+SHARD_NAME = Text(f"{NAME}-%s", (Item("name"),))
 """Of the Deployment and the Lease of one of them."""
 WATCHED = First(Value("scope.namespace"), Release("Namespace"))
 """The namespace that is watched, where it is one."""

@@ -72,26 +72,26 @@ def service() -> Any:
 
 
 def deployments() -> list[Any]:
-    """One for all resources, or one for each share of them."""
-    return [When(Not(common.IS_SHARED), _deployment(None)), Each("operator.shares", (_deployment(Item("selector")),))]
+    """One for all resources, or one for each shard of them."""
+    return [When(Not(common.IS_SHARDED), _deployment(None)), Each("operator.shards", (_deployment(Item("selector")),))]
 
 
 def _deployment(watched: Item | None) -> dict[str, Any]:
     """One replica is replaced: the old one ends, and releases the Lease, before the new one starts. Of two, one waits for it."""
-    name = common.NAME if watched is None else common.SHARE_NAME
-    share = {} if watched is None else {meta.SHARE_LABEL: Item("name")}
+    name = common.NAME if watched is None else common.SHARD_NAME
+    shard = {} if watched is None else {meta.SHARD_LABEL: Item("name")}
     template = {
         "metadata": {
-            "labels": common.labels("operator") | share,
+            "labels": common.labels("operator") | shard,
             "annotations": When(Given(Value("operator.podAnnotations")), Value("operator.podAnnotations")),
         },
-        "spec": _pod(name, watched) | {"topologySpreadConstraints": When(_IS_PAIR, [_apart(share)])},
+        "spec": _pod(name, watched) | {"topologySpreadConstraints": When(_IS_PAIR, [_apart(shard)])},
     }
     metadata = common.metadata(name, "operator")
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata | {"labels": metadata["labels"] | share},
+        "metadata": metadata | {"labels": metadata["labels"] | shard},
         "spec": {
             "replicas": Value("operator.replicas"),
             "revisionHistoryLimit": 3,
@@ -99,19 +99,19 @@ def _deployment(watched: Item | None) -> dict[str, Any]:
                 "type": Choice(_IS_PAIR, "RollingUpdate", "Recreate"),
                 "rollingUpdate": When(_IS_PAIR, {"maxUnavailable": 0, "maxSurge": 1}),
             },
-            "selector": {"matchLabels": common.selector("operator") | share},
+            "selector": {"matchLabels": common.selector("operator") | shard},
             "template": template,
         },
     }
 
 
-def _apart(share: dict[str, Any]) -> dict[str, Any]:
+def _apart(shard: dict[str, Any]) -> dict[str, Any]:
     """Two replicas on one node would go with it."""
     return {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": common.selector("operator") | share},
+        "labelSelector": {"matchLabels": common.selector("operator") | shard},
     }
 
 

@@ -128,8 +128,8 @@ def _cluster_role(title: str, rules: list[Any]) -> dict[str, Any]:
 
 
 def _own_role() -> dict[str, Any]:
-    """About Leases, of which with shares there is one for each; and about what the platform says of tenants."""
-    leases = [When(Not(common.IS_SHARED), common.NAME), Each("operator.shares", (common.SHARE_NAME,))]
+    """About Leases, of which with shards there is one for each; and about what the platform says of tenants."""
+    leases = [When(Not(common.IS_SHARDED), common.NAME), Each("operator.shards", (common.SHARD_NAME,))]
     rights = permissions.of(Feature.CORE, (Where.OWN,))
     rules = [right.rule | ({"resourceNames": leases} if right.names else {}) for right in rights]
     return {

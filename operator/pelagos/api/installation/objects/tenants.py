@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pelagos.api import conventions
+from pelagos.api import tenant_settings
 from pelagos.api.installation.nodes import All, Each, Given, Item, Text, When
 from pelagos.api.installation.objects import common, network, roles
 from pelagos.api.permissions import Feature
@@ -86,7 +86,7 @@ def _conventions() -> dict[str, Any]:
     given = ("experimentPrefix", "storagePrefix", "sharedWith", "queue", "queues", "maxGpus")
     accounts = {"serviceAccount": ACCOUNT, "pipelineServiceAccount": PIPELINES_ACCOUNT}
     data = accounts | {key: When(Given(Item(key)), Item(key)) for key in given}
-    metadata = common.metadata(Text(f"{conventions.PREFIX}%s", (Item("namespace"),)), "tenant")
+    metadata = common.metadata(Text(f"{tenant_settings.PREFIX}%s", (Item("namespace"),)), "tenant")
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 

@@ -1,0 +1,110 @@
+"""The ConfigMap ``pelagos-tenant-<namespace>``: what the platform decides for it. Its keys, and their values.
+
+It lies in the operator's namespace, where no tenant writes. Judged twice by the same patterns: by the operator when it reads one,
+and by a ValidatingAdmissionPolicy when one is written. What must hold between the ConfigMaps of two namespaces is in tenancy.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PREFIX = "pelagos-tenant-"
+"""Of the names of these ConfigMaps; the namespace follows."""
+RETIRED = "pelagos-config"
+"""What they were called when they lay in the tenant's own namespace. One that is still there is refused, not read."""
+
+SYSTEM_NAMESPACES = "^kube-"
+"""Never tenants."""
+
+_NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+_SEGMENT = r"[A-Za-z0-9][-A-Za-z0-9_.]*"
+
+
+@dataclass(frozen=True)
+class TenantSetting:
+    """One key. ``pattern`` must match the whole value, in Python and in RE2; an empty value means: as the installation has it.
+
+    For the keys in ``MAY_BE_EMPTY`` it means: none, so that the namespace shares with others.
+    """
+
+    key: str
+    pattern: str
+    longest: int
+    allowed: str
+    meaning: str
+
+    def accepts(self, value: str) -> bool:
+        """Whether the value may be used."""
+        return not value or (len(value) <= self.longest and re.fullmatch(self.pattern, value) is not None)
+
+
+def _named(key: str, what: str, meaning: str) -> TenantSetting:
+    return TenantSetting(key, _NAME, 253, f"the name of a {what} in the tenant's namespace", meaning)
+
+
+def _list(key: str, what: str, meaning: str) -> TenantSetting:
+    return TenantSetting(key, rf"{_NAME}([ ,]+{_NAME})*", 1000, f"names of {what}, separated by commas", meaning)
+
+
+TENANT_SETTINGS = (
+    TenantSetting(
+        "experimentPrefix",
+        r"[A-Za-z0-9][-A-Za-z0-9_. /]*",
+        100,
+        "letters, digits and - _ . / or space, beginning with a letter or digit",
+        "Put before the names of MLflow experiments; default: the namespace and a slash.",
+    ),
+    TenantSetting(
+        "storagePrefix",
+        rf"{_SEGMENT}(/{_SEGMENT})*",
+        200,
+        "folders separated by /, each of letters, digits and - _ . and beginning with a letter or digit",
+        "Folder of the namespace below the roots of data and objects; default: the namespace.",
+    ),
+    _list("sharedWith", "namespaces", "Namespaces that may have the same prefixes; each must name the other."),
+    _named("queue", "Kueue LocalQueue", "Queue of pipelines that name none. Where it is given, no other may be named."),
+    _list("queues", "Kueue LocalQueues in the tenant's namespace", "Queues that pipelines may name besides."),
+    _named("serviceAccount", "ServiceAccount", "Identity of model servers."),
+    _named("pipelineServiceAccount", "ServiceAccount", "Identity of pipeline steps."),
+    _named("trackingSecret", "Secret", "Credentials of MLflow for pipeline steps."),
+    _named("objectsSecret", "Secret", "Credentials of the object storage."),
+    _named("dataClaim", "PersistentVolumeClaim", "Claim that holds the data volume."),
+    _named("objectsClaim", "PersistentVolumeClaim", "Claim that holds the objects."),
+    _named("caConfigMap", "ConfigMap", "Certificate authorities (key ca.crt) of object storage and MLflow."),
+    _list("imagePullSecrets", "Secrets in the tenant's namespace", "Credentials of image registries."),
+    TenantSetting(
+        "maxGpus",
+        r"[0-9]{1,4}",
+        4,
+        "a whole number from 0 to 9999",
+        "Most GPUs that one resource may ask for.",
+    ),
+)
+MAY_BE_EMPTY = frozenset({"experimentPrefix", "storagePrefix"})
+LISTS = frozenset({"sharedWith", "queues", "imagePullSecrets"})
+KEYS = tuple(setting.key for setting in TENANT_SETTINGS)
+
+
+def name_of(namespace: str) -> str:
+    """Name of the ConfigMap of a namespace."""
+    return PREFIX + namespace
+
+
+def listed(value: str) -> tuple[str, ...]:
+    """The names in a value that holds several."""
+    return tuple(part for part in re.split(r"[ ,]+", value) if part)
+
+
+def problem(data: Mapping[str, str]) -> str | None:
+    """The first thing that is wrong with the ConfigMap's data: key, value, what is allowed; None when nothing is."""
+    known = {setting.key: setting for setting in TENANT_SETTINGS}
+    for key, value in sorted(data.items()):
+        if key not in known:
+            return f"{key} is not a key that is known; allowed are {', '.join(KEYS)}"
+        if not known[key].accepts(value):
+            return (
+                f"{key} is {value[:100]!r}; allowed is {known[key].allowed} (at most {known[key].longest} characters)"
+            )
+    return None

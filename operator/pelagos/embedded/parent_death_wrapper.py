@@ -1,0 +1,93 @@
+"""Runs a program that dies with the process that started it: ``parent_death_wrapper.py PARENT_PID PROGRAM ARGUMENT...``.
+
+The supervisor starts every part through this file, as a script of its own (it imports nothing but the standard library),
+so that a killed supervisor leaves no servers behind. Linux ends only direct children with their parent; MLflow has workers
+of its own. Hence this process stays, waits for the program, and ends the program's whole process group when the supervisor
+is gone. The other way round, the program dies with the wrapper.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from typing import NoReturn
+
+_PR_SET_PDEATHSIG = 1
+KILL = signal.SIGUSR1
+"""Ends the program and its workers at once. The system sends it when the supervisor dies; the supervisor may as well."""
+_FAILED_TO_START = 127
+
+
+def main() -> NoReturn:
+    """Start the program and end as it ends."""
+    supervisor, command = int(sys.argv[1]), sys.argv[2:]
+    forwarded = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    # Blocked until the program is known, so that no signal falls into the gap.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {KILL, *forwarded})
+    _die_with_parent(KILL)
+    if os.getppid() != supervisor:
+        sys.exit(_FAILED_TO_START)
+    wrapper = os.getpid()
+    program = os.fork()
+    if program == 0:
+        _become(command, wrapper)
+    _follow(program)
+
+
+def _become(command: list[str], wrapper: int) -> NoReturn:
+    os.setpgid(0, 0)
+    _die_with_parent(signal.SIGKILL)
+    if os.getppid() != wrapper:
+        os._exit(_FAILED_TO_START)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    try:
+        os.execvp(command[0], command)  # noqa: S606
+    except OSError as error:
+        sys.stderr.write(f"cannot start {command[0]}: {error}\n")
+        sys.stderr.flush()
+        os._exit(_FAILED_TO_START)
+
+
+def _follow(program: int) -> NoReturn:
+    with contextlib.suppress(OSError):
+        os.setpgid(program, program)  # both sides do it: whoever comes first
+    awaited = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, KILL}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    while True:
+        done, status = os.waitpid(program, os.WNOHANG)
+        if done:
+            # Workers that outlive their leader have nobody to serve.
+            _signal_group(program, signal.SIGKILL)
+            _end_alike(os.waitstatus_to_exitcode(status))
+        received = signal.sigwait(awaited)
+        if received == KILL:
+            _signal_group(program, signal.SIGKILL)
+        elif received != signal.SIGCHLD:
+            os.kill(program, received)
+
+
+def _end_alike(code: int) -> NoReturn:
+    """Pass on the exit code, or die by the same signal."""
+    if code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL has no handler to reset
+            signal.signal(-code, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
+        os.kill(os.getpid(), -code)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _signal_group(group: int, sign: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, sign)
+
+
+def _die_with_parent(sign: signal.Signals) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, sign, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""Chooses engines: from settings to what stands behind each port. Called by wiring; nothing else knows all engines.
+
+An engine is imported when it is chosen: an operator starts as fast, and stays as small, as what it uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from pelagos.engines.authority_keys import FolderKeys
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.mlflow_registry import MlflowRegistry
+from pelagos.engines.mlflow_rest import MlflowRest
+from pelagos.engines.mlflow_tracking import MlflowTracking
+from pelagos.observability.readiness import Check
+from pelagos.ports.authority import Authority
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.leadership import Guard, unguarded
+from pelagos.ports.objects import Objects
+from pelagos.ports.pipelines import Pipelines
+from pelagos.ports.registry import Registry
+from pelagos.ports.serving import Serving
+from pelagos.ports.tenants import OneTenant, Tenant, Tenants
+from pelagos.ports.tracking import Tracking
+from pelagos.ports.volumes import Volumes
+from pelagos.settings import Settings
+
+if TYPE_CHECKING:
+    from pelagos.engines.kfp_local import KfpLocal
+    from pelagos.engines.kserve import Kserve
+    from pelagos.engines.kubeflow import Kubeflow
+    from pelagos.engines.triton_deployment import TritonDeployment
+    from pelagos.engines.triton_local import TritonLocal
+
+Close = Callable[[], Awaitable[None]]
+KEY_ON_MACHINE = "Bring it back from your backup; or start with a new one by `pelagos down` and `pelagos up`"
+KEY_ON_CLUSTER = (
+    "Bring the Secret pelagos-authority back from your backup into the operator's namespace; or make a new one there: "
+    "head -c 32 /dev/urandom | kubectl create secret generic pelagos-authority --from-file=current=/dev/stdin"
+)
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""The uid of no resource: asking for what belongs to it shows that a system answers, and that we may ask."""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What stands behind the ports. ``systems`` names each in metrics; ``checks`` tell whether those outside answer."""
+
+    pipelines: Pipelines
+    serving: Serving
+    objects: Objects
+    volumes: Volumes
+    tracking: Tracking
+    registry: Registry
+    tenants: Tenants
+    authority: Authority
+    systems: Mapping[str, str]
+    closing: tuple[Close, ...]
+    checks: Mapping[str, Check] = field(default_factory=dict)
+
+
+def choose(
+    settings: Settings, api: KubernetesRest, namespace_of: Callable[[str], str | None], guard: Guard = unguarded
+) -> Engines:
+    """The engines that ``settings`` name; ``namespace_of`` tells a resource's namespace by its uid, None when unknown.
+
+    ``guard`` is for all clients that are made here; ``api`` has its own.
+
+    Raises ValueError for settings that contradict each other, with the setting to change.
+    """
+    check(settings)
+    authority = keeper(settings)
+    objects, volumes = _objects(settings), _volumes(settings)
+    pipelines = _pipelines(settings, api, authority, namespace_of, guard)
+    serving = _serving(settings, api, objects, namespace_of)
+    rest = MlflowRest.from_settings(settings, guard=guard)
+    registry = MlflowRegistry(rest)
+    on_cluster = is_on_cluster(settings)
+    return Engines(
+        pipelines=pipelines,
+        serving=serving,
+        objects=objects,
+        volumes=volumes,
+        tracking=MlflowTracking(rest, settings.tracking_public_url or settings.tracking_uri),
+        registry=registry,
+        tenants=_tenants(settings, api),
+        authority=authority,
+        systems={
+            "pipelines": "kfp",
+            "serving": "triton" if settings.serving_engine == "local" else settings.serving_engine,
+            "objects": "s3" if settings.objects_uri else "objects",
+            "volumes": "s3" if settings.data_uri else "volumes",
+        },
+        closing=(pipelines.close, serving.close, rest.close),
+        checks=_checks(pipelines, serving, (objects, volumes), registry, authority) if on_cluster else {},
+    )
+
+
+def is_on_cluster(settings: Settings) -> bool:
+    """Whether anything runs elsewhere than on this machine."""
+    return settings.pipelines_engine != "local" or settings.serving_engine != "local"
+
+
+def keeper(settings: Settings) -> Authority:
+    """What seals, and believes seals, by the keys of this installation."""
+    hint = KEY_ON_CLUSTER if is_on_cluster(settings) else KEY_ON_MACHINE
+    return Authority(FolderKeys(settings.authority, hint))
+
+
+def compiled_flows() -> Path:
+    """Folder of the compiled pipelines. Found without importing the data plane."""
+    spec = util.find_spec("pelagos_pipelines")
+    if spec is None or spec.submodule_search_locations is None:
+        raise FileNotFoundError("the package pelagos_pipelines, which holds the compiled pipelines, is not installed")
+    return Path(next(iter(spec.submodule_search_locations))) / "compiled"
+
+
+def check(settings: Settings) -> None:
+    """Raises ValueError for settings that contradict each other, with the setting to change."""
+    if settings.pipelines_engine == "kubeflow" and not settings.kubeflow_url:
+        raise ValueError(
+            "PELAGOS_PIPELINES_ENGINE is kubeflow: PELAGOS_KUBEFLOW_URL must be the address of the Kubeflow Pipelines API, "
+            "for example http://ml-pipeline.kubeflow:8888"
+        )
+    if settings.serving_engine == "kserve" and not (settings.objects_uri or settings.objects_claim):
+        raise ValueError(
+            "PELAGOS_SERVING_ENGINE is kserve: KServe fetches models by itself, so they must be in object storage "
+            "(PELAGOS_OBJECTS_URI=s3://bucket/prefix) or on a claim (PELAGOS_OBJECTS_CLAIM)"
+        )
+    if is_on_cluster(settings) and not settings.tracking_uri:
+        raise ValueError(
+            "PELAGOS_TRACKING_URI must be the address of the MLflow server, for example http://mlflow:5000"
+        )
+
+
+def _objects(settings: Settings) -> Objects:
+    if settings.objects_uri:
+        from pelagos.engines.s3_objects import S3Objects
+
+        return S3Objects.from_settings(settings)
+    from pelagos.engines.local_objects import LocalObjects
+
+    return LocalObjects(settings.objects)
+
+
+def _volumes(settings: Settings) -> Volumes:
+    if settings.data_uri:
+        from pelagos.engines.s3_volumes import S3Volumes
+
+        return S3Volumes.from_settings(settings)
+    from pelagos.engines.local_volumes import LocalVolumes
+
+    return LocalVolumes(settings.data)
+
+
+def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
+    if not is_on_cluster(settings):
+        return OneTenant()
+    from pelagos.engines.kubernetes_tenants import KubernetesTenants, Place
+
+    usual = Tenant(
+        tracking_secret=settings.tracking_secret,
+        objects_secret=settings.objects_secret,
+        data_claim=settings.data_claim,
+        objects_claim=settings.objects_claim,
+        ca_config_map=settings.ca_config_map,
+    )
+    return KubernetesTenants(api, usual, Place(settings.lease_namespace, settings.namespace or ""))
+
+
+def _pipelines(
+    settings: Settings,
+    api: KubernetesRest,
+    authority: Authority,
+    namespace_of: Callable[[str], str | None],
+    guard: Guard,
+) -> KfpLocal | Kubeflow:
+    if settings.pipelines_engine == "kubeflow":
+        from pelagos.engines import kubeflow
+        from pelagos.engines.step_secrets import StepSecrets
+
+        secrets = StepSecrets(api, authority)
+        return kubeflow.from_settings(settings, compiled_flows(), namespace_of, guard, secrets)
+    from pelagos.engines.kfp_local import KfpLocal
+    from pelagos.engines.kfp_local_launch import Login
+
+    return KfpLocal(
+        settings.home,
+        settings.environments / "pipelines" / "bin" / "python",
+        compiled_flows(),
+        keys=authority.step_environment,
+        capacity={"dataset-preparation": settings.parallel_preparations, "training": settings.parallel_trainings},
+        login=Login(settings.steps_tracking_username_file, settings.steps_tracking_password_file),
+    )
+
+
+def _serving(
+    settings: Settings, api: KubernetesRest, objects: Objects, namespace_of: Callable[[str], str | None]
+) -> TritonLocal | TritonDeployment | Kserve:
+    if settings.serving_engine == "local":
+        from pelagos.engines.triton_local import TritonLocal
+
+        hosts = tuple(filter(None, settings.serving_hosts.split(",")))
+        return TritonLocal(settings.home, settings.environments, hosts=hosts)
+    from pelagos.engines.kubernetes_objects import KubernetesObjects
+
+    if settings.serving_engine == "kserve":
+        from pelagos.engines.kserve import Kserve
+
+        return Kserve.from_settings(settings, KubernetesObjects(api), objects, namespace_of)
+    from pelagos.engines.triton_deployment import TritonDeployment
+
+    return TritonDeployment.from_settings(settings, KubernetesObjects(api), objects, namespace_of)
+
+
+def _checks(
+    pipelines: Pipelines,
+    serving: Serving,
+    storage: tuple[Objects, Volumes],
+    registry: Registry,
+    authority: Authority,
+) -> dict[str, Check]:
+    objects, volumes = storage
+
+    async def has_key() -> None:
+        authority.require()
+
+    return {
+        "authority": _answering(has_key),
+        # A Kubeflow server looks runs up in a namespace, and nobody's resource has none.
+        "pipelines": _answering(
+            pipelines.answers if isinstance(pipelines, _Asked) else lambda: pipelines.find_owned(NOBODY)
+        ),
+        "serving": _answering(serving.answers if isinstance(serving, _Asked) else lambda: serving.observe(NOBODY)),
+        "objects": _answering(lambda: objects.exists(NOBODY)),
+        "volumes": _answering(lambda: volumes.fingerprint(NOBODY)),
+        "tracking": _answering(lambda: registry.find_by_version(NOBODY, "1")),
+    }
+
+
+@runtime_checkable
+class _Asked(Protocol):
+    async def answers(self) -> None: ...
+
+
+def _answering(ask: Callable[[], Awaitable[object]]) -> Check:
+    async def check() -> str | None:
+        try:
+            await ask()
+        except (OutageError, RejectedError) as error:
+            return str(error)
+        return None
+
+    return check

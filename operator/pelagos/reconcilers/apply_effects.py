@@ -1,0 +1,36 @@
+"""Carries out effects: one port call each, idempotent by the name it carries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pelagos.decisions import effects
+from pelagos.ports import registry
+from pelagos.reconcilers import sealed_runs
+from pelagos.reconcilers.dependencies import Dependencies
+
+
+async def act(effect: effects.Effect, dependencies: Dependencies) -> None:
+    """Bring about one effect."""
+    match effect:
+        case effects.SubmitRun(request):
+            await dependencies.pipelines.submit(request)
+        case effects.CancelRun(name):
+            await dependencies.pipelines.cancel(name)
+        case effects.CreateTrackedRun(want):
+            await dependencies.tracking.create_run(want, sealed_runs.sealing(dependencies.authority, want))
+        case effects.SealTrackedRun(run_id, seal):
+            await dependencies.tracking.seal_run(run_id, seal)
+        case effects.SetOutcome(run_id, outcome):
+            await dependencies.tracking.set_outcome(run_id, outcome)
+        case effects.RegisterModel(version):
+            seal = sealed_runs.version_seal(dependencies.authority, version)
+            sealed = replace(version, tags={**version.tags, registry.SEAL_TAG: seal})
+            await dependencies.registry.register(sealed, sealed_runs.ownership(dependencies.authority))
+        case effects.ApplyService(service):
+            await dependencies.serving.apply(service)
+        case effects.RestartService(uid):
+            await dependencies.serving.restart(uid)
+        case effects.RemoveService(uid):
+            await dependencies.serving.remove(uid)
+            dependencies.probes.forget(uid)

@@ -1,0 +1,119 @@
+"""Cleaning up that ends: a system that keeps us out for long is left alone, so that a resource, and its namespace, can go.
+
+Called by the driver for resources that are being deleted. A namespace that is deleted takes the binding that let the operator in
+with it, often before our resources are done; nobody can mend that afterwards, and the namespace would stay for ever.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from datetime import timedelta
+
+from pelagos.ports.cluster import Resource
+from pelagos.ports.errors import ForbiddenError, UnboundError
+from pelagos.ports.owned import Owned
+from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest
+from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult
+from pelagos.reconcilers import forcing
+from pelagos.reconcilers.dependencies import Dependencies
+
+logger = logging.getLogger("pelagos.reconcile")
+
+LONGEST = timedelta(minutes=15)
+"""After its deletion, a resource waits no longer for pipelines that we may not see: time enough to mend a binding."""
+
+CleanUp = Callable[[Resource, Dependencies], Awaitable[None]]
+
+
+async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies) -> None:
+    """Clean up; what we are forbidden to touch is left, with a Warning event, and all else is done.
+
+    Pipelines are left after a while. What serves belongs to its ModelService: the cluster removes it when that is gone.
+    """
+    if forcing.is_wanted(resource, dependencies):
+        await forcing.clean_up(how, resource, dependencies)
+        return
+    try:
+        await how(resource, dependencies)
+    except UnboundError as error:
+        await how(resource, dataclasses.replace(dependencies, serving=NoServing()))
+        await _tell(
+            resource,
+            dependencies,
+            f"what served was left for the cluster to remove, since we have no rights there: {error}",
+        )
+    except ForbiddenError as error:
+        if (
+            resource.deleted_at is None
+            or dependencies.clock.age((resource.uid, "deleted"), resource.deleted_at) < LONGEST
+        ):
+            raise
+        await how(resource, dataclasses.replace(dependencies, pipelines=NoPipelines()))
+        minutes = int(LONGEST.total_seconds() / 60)
+        message = f"pipeline runs were left where they are, since we were kept out for {minutes} minutes: {error}"
+        await _tell(resource, dependencies, message)
+
+
+async def _tell(resource: Resource, dependencies: Dependencies, message: str) -> None:
+    about = {"kind": resource.kind.kind, "namespace": resource.namespace, "resource": resource.name}
+    logger.warning("CleanUpAbandoned: %s", message, extra=about)
+    await dependencies.cluster.post_event(resource, severity="Warning", reason="CleanUpAbandoned", message=message)
+
+
+class NoServing:
+    """Implements Serving where there is none."""
+
+    async def observe(self, uid: str) -> ObservedService | None:
+        """None."""
+        del uid
+        return None
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """None."""
+        del namespaces
+        return ()
+
+    async def apply(self, want: DesiredService) -> None:
+        """Nothing can be served here."""
+        raise UnboundError("serving", f"{want.name} cannot be served for a resource that is being deleted")
+
+    async def probe(self, uid: str) -> ProbeResult:
+        """Nothing answers."""
+        return ProbeResult(correct=False, message=f"nothing serves {uid}", latency=0.0)
+
+    async def restart(self, uid: str) -> None:
+        """No effect where nothing serves."""
+
+    async def remove(self, uid: str, *, keep_files: bool = False) -> None:
+        """No effect where nothing serves."""
+
+
+class NoPipelines:
+    """Implements Pipelines where there are none."""
+
+    async def find(self, name: RunName) -> PipelineRun | None:
+        """None."""
+        del name
+        return None
+
+    async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
+        """None."""
+        del uid
+        return ()
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """None."""
+        del namespaces
+        return ()
+
+    async def submit(self, request: RunRequest) -> PipelineRun:
+        """Nothing can be run here."""
+        raise ForbiddenError("pipelines", f"{request.name} cannot be run for a resource that is being deleted")
+
+    async def cancel(self, name: RunName) -> None:
+        """No effect on unknown runs."""
+
+    async def delete(self, name: RunName) -> None:
+        """No effect on unknown runs."""

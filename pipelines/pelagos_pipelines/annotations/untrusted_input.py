@@ -1,0 +1,232 @@
+"""Checks of what users' files say: names, paths, sizes of files. Every reader takes names and paths through here.
+
+Messages reach status, where more people read than may read the files: they name a file, a line or a field and what is wrong
+there, and never repeat text that the file holds. Shown may be numbers, names of files, and class names that have passed here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+
+import orjson
+
+from pelagos_pipelines.annotations import naming
+from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_pipelines.sandbox import ceilings
+
+MAX_CLASS_NAME = 200
+MAX_NAMED = 5
+MAX_CLASSES = 10_000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and signs without a shape."""
+_ROBOFLOW = re.compile(r"^(?P<original>.+)\.rf\.[0-9A-Za-z]{8,64}\.[A-Za-z]+$")
+
+
+def format_names(names: Iterable[str], limit: int = MAX_NAMED, *, of: int | None = None) -> str:
+    """At most ``limit`` names, and how many more there are; ``of`` says how many, when only the first are given."""
+    listed = list(names)
+    shown = ", ".join(printable(name) for name in listed[:limit])
+    more = (len(listed) if of is None else of) - min(len(listed), limit)
+    return shown if more <= 0 else f"{shown} and {more} more"
+
+
+def printable(name: str) -> str:
+    """The name without bytes that a terminal or a Kubernetes condition could not show."""
+    short = name if len(name) <= MAX_CLASS_NAME else f"{name[:MAX_CLASS_NAME]}…"
+    return short if short.isprintable() and _encodable(short) else ascii(short)
+
+
+def class_name(value: object, where: str) -> str:
+    """A class name that files, tables and metric names can carry, in NFC: what looks the same is then the same class.
+
+    Raises:
+        RefusedError: FORMAT_INVALID for anything but a non-empty text of at most 200 characters on one line.
+    """
+    if isinstance(value, str):
+        name = unicodedata.normalize("NFC", value.strip()) if _encodable(value) else ""
+        if is_seen(name) and len(name) <= MAX_CLASS_NAME and not _CONTROL.search(name):
+            return name
+    raise invalid(
+        f"{where} is no class name, which is text of 1 to {MAX_CLASS_NAME} characters on one line, not all of them invisible:"
+        " rename the class"
+    )
+
+
+def is_seen(text: str) -> bool:
+    """Whether anything of it is to be seen: it is not of spaces, marks without a letter and what has no shape alone."""
+    unseen = {"Cc", "Cf", "Cs", "Mn", "Mc", "Me", "Zs", "Zl", "Zp"}
+    return any(unicodedata.category(one) not in unseen and one not in _BLANK for one in text)
+
+
+def is_composed(name: str) -> bool:
+    """Whether a name is in NFC, the form in which class names are kept."""
+    return unicodedata.is_normalized("NFC", name)
+
+
+def recomposed(names: Iterable[str]) -> list[str]:
+    """What is to be said of class names that were written in another form than NFC."""
+    listed = sorted(set(names))
+    if not listed:
+        return []
+    return [
+        f"{len(listed)} class names are not in Unicode's composed form (NFC), and are read as such: {format_names(listed)}"
+    ]
+
+
+def look(name: str) -> str:
+    """The same for names that a person would hardly tell apart: they differ in case, in spaces or in what is not to be seen."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join("".join(one for one in folded if unicodedata.category(one) != "Cf").split())
+
+
+def require_distinct(names: Mapping[str, str], where: str) -> None:
+    """Refuse classes that are used and have the same name; ``names`` has the name of a class by its place.
+
+    One that is not used may have the name of another: Roboflow's category 0 is named after the project.
+
+    Raises:
+        RefusedError: FORMAT_INVALID.
+    """
+    places: dict[str, list[str]] = {}
+    for place, name in names.items():
+        places.setdefault(name, []).append(place)
+    same = [f"{name} ({', '.join(found[:MAX_NAMED])})" for name, found in places.items() if len(found) > 1]
+    if same:
+        raise invalid(
+            f"{where} has {len(same)} class names that stand for more than one class: {format_names(same)};"
+            " annotations use them all: give"
+            " each class a name of its own, or make them one class"
+        )
+
+
+def relative(value: str, where: str) -> PurePosixPath:
+    """A path that stays below the folder it is relative to; a separator of Windows counts as one.
+
+    Raises:
+        RefusedError: FORMAT_INVALID for an absolute path, a drive, ``..``, or control characters.
+    """
+    path = PurePosixPath(value.replace("\\", "/"))
+    escapes = path.is_absolute() or ".." in path.parts or re.match(r"^[A-Za-z]:", value)
+    if escapes or not path.parts or _CONTROL.search(value) or not _encodable(value):
+        raise invalid(
+            f"{where} is no path below the source's folder, without '..' and control characters:"
+            " write the path relative to the annotation file"
+        )
+    return path
+
+
+def original_of(path: str) -> str | None:
+    """The image that Roboflow made this augmented copy of: its copies must stand in one split. None for other files."""
+    found = _ROBOFLOW.match(PurePosixPath(path).name)
+    return found["original"] if found else None
+
+
+def encoded(where: str, document: object) -> bytes:
+    """As JSON.
+
+    Raises:
+        RefusedError: FORMAT_INVALID when text in it is none.
+    """
+    try:
+        content: bytes = orjson.dumps(document)
+    except (orjson.JSONEncodeError, RecursionError) as error:  # half a character, for one
+        raise invalid(f"{where} holds text that is not Unicode; save it as UTF-8") from error
+    return content
+
+
+def torn(images: Sequence[str]) -> str:
+    """What is to be said of images in folders such as ``train/test``."""
+    return f"{len(images)} images lie in folders named like more than one split, which count as in none: {format_names(images)}"
+
+
+def missing_images(orphans: Sequence[str], count: int | None = None, looked: Iterable[str] = ()) -> RefusedError:
+    """The refusal of annotations without an image; ``count`` when ``orphans`` are only the first, ``looked`` the folders."""
+    many = len(orphans) if count is None else count
+    places = format_names(looked, 2 * MAX_NAMED)
+    where = (
+        f"; looked for in {places}, and elsewhere for names that differ in {naming.DIFFERENCES} alone" if places else ""
+    )
+    return RefusedError(
+        Reason.LABEL_WITHOUT_IMAGE,
+        f"{many} label files or annotation entries have no image: {_joined(orphans[:MAX_NAMED], many)}{where};"
+        " add the images, correct the names, or remove the labels",
+        "source",
+    )
+
+
+def with_nearest(place: str, meant: Sequence[str], nearest: Sequence[str]) -> str:
+    """An entry without an image, with those that it may mean, or the nearest names that there are."""
+    if meant:
+        return f"{place} (may be {' or '.join(map(printable, meant[:MAX_NAMED]))})"
+    return f"{place} (nearest is {' or '.join(map(printable, nearest))})" if nearest else place
+
+
+def _joined(shown: Sequence[str], count: int) -> str:
+    """Words that were made here, of which each may hold several names."""
+    more = count - len(shown)
+    return ", ".join(shown) if more <= 0 else f"{', '.join(shown)} and {more} more"
+
+
+def too_large(path: str, size: int, limit: int, raise_it: str = "") -> RefusedError:
+    """The refusal of a file that no reader looks into."""
+    hint = f"{raise_it}; divide the file, or have the ceiling raised" if raise_it else "divide it"
+    return invalid(f"{printable(path)} has {size} bytes; at most {limit} are read: {hint}")
+
+
+def too_many(where: str, limit: int) -> RefusedError:
+    """The refusal of annotations that would fill the memory, ours and that of all who read the version."""
+    hint = f"{ceilings.raise_it('annotations')}; divide the source, or have the ceiling raised"
+    return invalid(f"{where} brings the source to more than {limit} annotations or images: {hint}")
+
+
+def closed(paths: Sequence[str]) -> RefusedError:
+    """The refusal of files and folders that the account of a step may not read."""
+    return RefusedError(
+        Reason.SOURCE_NOT_READABLE,
+        f"{len(paths)} files or folders may not be read by the account that steps run under: {format_names(paths)};"
+        " give it the right to read them (chmod -R a+rX), or move them out of the source",
+        "source",
+    )
+
+
+def unannotated(layout: str, found: Sequence[str] = (), hint: str = "") -> RefusedError:
+    """The refusal of images of which none shows anything; ``found`` says what there was instead."""
+    there = f" ({'; '.join(found)})" if found else ""
+    return RefusedError(
+        Reason.TASK_MISMATCH,
+        f"no image has a bounding box{there}, so there is nothing to learn for Detection; expected is {layout}: export the boxes"
+        f" too, {f'{hint}, ' if hint else ''}or set task to what the source is annotated for",
+        "task",
+    )
+
+
+def unlabelled(images: Sequence[str], looked: Mapping[str, str], predicted: Sequence[str] = ()) -> RefusedError:
+    """The refusal of images of which none has a label file; ``looked`` says where that of the first ones would be.
+
+    ``predicted`` are label files that were passed over as predictions.
+    """
+    passed = f" (but not at predictions of ultralytics, such as {format_names(predicted, 1)})" if predicted else ""
+    places = ", ".join(f"{printable(label)} for {printable(image)}" for image, label in looked.items())
+    return RefusedError(
+        Reason.TASK_MISMATCH,
+        f"none of {len(images)} images has a label file; looked for {places}, and elsewhere for names that differ in"
+        f" {naming.DIFFERENCES} alone{passed}: add the label files, or set task to what the source is annotated for",
+        "task",
+    )
+
+
+def invalid(message: str) -> RefusedError:
+    """The refusal of files that contradict their format."""
+    return RefusedError(Reason.FORMAT_INVALID, message, "format")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

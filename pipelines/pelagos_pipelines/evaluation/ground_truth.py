@@ -1,0 +1,112 @@
+"""A dataset version as training and evaluation read it: images by split with their true classes and boxes.
+
+Tasks read it once and hand it to families and metrics. It knows dataset versions, no framework.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.contract import SPLITS, Reason, RefusedError, Split, TrainingRequest
+from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.serving import images
+from pelagos_pipelines.serving.geometry import Pixels
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: ``class_ids`` [n], and for detection ``boxes`` [n, 4] x1, y1, x2, y2 in pixels of the original."""
+
+    name: str
+    file: Path
+    class_ids: Any
+    boxes: Any
+    sha256: str | None = None
+    """Of the file's content, as the version says; None: it is no file of a version."""
+
+    def pixels(self) -> Pixels:
+        """The decoded image, as the server decodes it.
+
+        In this process: the preparation has decoded the same bytes in a child with ceilings, and their digest, which is compared
+        here, says that they are the same.
+
+        Raises:
+            RefusedError: DATASET_NOT_READABLE when the file is not what the version says.
+        """
+        content = self.file.read_bytes()
+        if self.sha256 is not None and hashlib.sha256(content).hexdigest() != self.sha256:
+            raise RefusedError(
+                Reason.DATASET_NOT_READABLE,
+                f"the image {self.file} is damaged or was altered; restore it, or prepare the dataset again",
+                "dataset.uri",
+            )
+        return images.decode_known(content)
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A dataset version in memory, without pixels."""
+
+    labels: tuple[str, ...]
+    by_split: dict[Split, tuple[Sample, ...]]
+
+    def samples(self, split: Split) -> Sequence[Sample]:
+        """The images of a split."""
+        return self.by_split.get(split, ())
+
+
+def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTruth:
+    """Read the version that a training names; with ``check_content``, hold every image against its sha256.
+
+    Raises:
+        RefusedError: DATASET_NOT_READABLE when the version is not intact or not the one of the request, TASK_MISMATCH, or
+            SPLIT_IMPOSSIBLE when a split is empty: training needs all of them.
+    """
+    version = versions.read(request.dataset.uri)
+    if check_content:
+        versions.verify(version)
+    collection = version.collection
+    found = version.digest.removeprefix("sha256:")
+    if found != request.dataset.version.removeprefix("sha256:"):
+        raise RefusedError(
+            Reason.DATASET_NOT_READABLE,
+            f"{request.dataset.uri} holds version {found}, but the run is for {request.dataset.version};"
+            " name the folder of that version",
+            "dataset.uri",
+        )
+    if collection.task is not request.task:
+        raise RefusedError(
+            Reason.TASK_MISMATCH,
+            f"dataset {request.dataset.name!r} is annotated for {collection.task.value}, the architecture"
+            f" {request.model.architecture} needs {request.task.value}; name a dataset or an architecture of the same task",
+            "model.architecture",
+        )
+    ids = {label: index for index, label in enumerate(collection.classes)}
+    by_split: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
+    for image in collection.images:
+        if image.split is not None:
+            by_split[image.split].append(_sample(image, version.blobs[image.path], ids))
+    for split, samples in by_split.items():
+        if not samples:
+            raise RefusedError(
+                Reason.SPLIT_IMPOSSIBLE,
+                f"dataset {request.dataset.name!r} has no images in the split {split!r}; training needs all of"
+                f" {', '.join(SPLITS)}: give each a share in the dataset's spec.split.ratios, or add images",
+                "dataset",
+            )
+    return GroundTruth(collection.classes, {split: tuple(samples) for split, samples in by_split.items()})
+
+
+def _sample(image: ImageRecord, file: Path, ids: Mapping[str, int]) -> Sample:
+    labels = [image.label] if image.label is not None else [box.label for box in image.boxes]
+    corners = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in image.boxes]
+    class_ids = np.array([ids[label] for label in labels], int)
+    digest = file.parent.name + file.name  # that is how a store names its blobs
+    return Sample(image.path, file, class_ids, np.array(corners, float).reshape(-1, 4), digest)

@@ -1,0 +1,75 @@
+"""The history of a training: one row per finished epoch, on disk before the checkpoint that holds the epoch.
+
+Families record into it; figures read it. MLflow is told of an epoch when its checkpoint is safe, never before: an epoch that is
+trained again was not told, and no step stands there twice. A training that is started again drops rows that its checkpoint
+does not hold, and sends the others again, because the process may have died between the checkpoint and sending.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pelagos_pipelines import sealing
+from pelagos_pipelines.contract import write_atomically
+from pelagos_pipelines.training.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Metrics of one epoch; ``number`` counts from 1, ``at`` is in seconds since the Unix epoch, ``seconds`` its duration."""
+
+    number: int
+    at: float
+    metrics: dict[str, float]
+    seconds: float = 0.0
+
+
+class TrainingHistory:
+    """Epochs so far."""
+
+    def __init__(self, path: Path, tracker: Tracker, keep: Callable[[], bool] = lambda: True) -> None:
+        """Read what an earlier process recorded.
+
+        ``keep`` brings history and checkpoints to safety after every epoch, and says whether it could.
+        """
+        self._path, self._tracker, self._keep = path, tracker, keep
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        self.epochs = [Epoch(**row) for row in rows]
+        self._sent = 0
+        self._began = time.monotonic()
+
+    def continue_after(self, epoch: int) -> None:
+        """Keep the rows up to ``epoch`` (0 for a fresh start) and send them again."""
+        self.epochs = [row for row in self.epochs if row.number <= epoch]
+        self.send()
+
+    def record(self, epoch: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Write the metrics of a finished epoch that are numbers, and return those; call it before its checkpoint is written."""
+        now = time.monotonic()  # How long an epoch takes must not change with the time of day.
+        known = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        row = Epoch(epoch, time.time(), known, round(now - self._began, 3))
+        self._began = now
+        self.epochs = [*(kept for kept in self.epochs if kept.number < epoch), row]
+        text = json.dumps([asdict(kept) for kept in self.epochs]) + "\n"
+        sealing.vouch(self._path, hashlib.sha256(text.encode()).hexdigest())
+        write_atomically(self._path, text)
+        return known
+
+    def keep(self) -> None:
+        """Call it after the epoch's checkpoint is written: what a pod has on its disk goes with the pod."""
+        if self._keep():
+            self.send()
+
+    def send(self) -> None:
+        """Send the rows that were not sent yet. Their checkpoint must be safe."""
+        for row in self.epochs:
+            if row.number > self._sent:
+                progress = {"progress/epoch": float(row.number), "progress/seconds_per_epoch": row.seconds}
+                self._tracker.metrics(row.metrics | progress, row.number, row.at)
+                self._sent = row.number

@@ -1,0 +1,136 @@
+"""What becomes of runs: the part of the server that Argo's controller and the persistence agent are in a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kfp_fake_server import steps
+from kfp_fake_server.backends import Backend, Outcome, Pod
+from kfp_fake_server.store import OVER, Run, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kfp_fake_server.faults import Faults
+
+
+class Execution:
+    """Runs what it is given. Of a pipeline named in ``capacity`` so many runs go on at once; others wait for their turn."""
+
+    def __init__(self, backend: Backend, faults: Faults, capacity: Mapping[str, int] | None = None) -> None:
+        self._backend = backend
+        self._faults = faults
+        self._capacity = dict(capacity or {})
+        self._waiting: list[Run] = []
+        self._going: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self.begun: list[str] = []
+        """Names of runs whose first step began, as often as that happened."""
+
+    def submit(self, run: Run) -> None:
+        """Run it when there is room."""
+        self._waiting.append(run)
+        self._admit()
+
+    def end(self, run: Run) -> None:
+        """Ask for an end; it comes later."""
+        run.become("CANCELING")
+        if run in self._waiting:
+            self._waiting.remove(run)
+            self._close(run, "CANCELED")
+        elif run.identifier in self._going:
+            self._going[run.identifier][1].cancel()
+
+    async def forget(self, run: Run) -> None:
+        """Remove a run with its pods."""
+        if run in self._waiting:
+            self._waiting.remove(run)
+        going = self._going.get(run.identifier)
+        if going is not None:
+            going[1].cancel()
+            with suppress(asyncio.CancelledError):
+                await going[1]
+        await self._backend.forget(run.identifier)
+
+    def freeze(self, run: Run) -> None:
+        """From now on clients see the run as it is now."""
+        run.shown = copy.deepcopy(run.document())
+
+    async def close(self) -> None:
+        """End everything."""
+        self._waiting.clear()
+        tasks = [task for _, task in self._going.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._backend.close()
+
+    def _admit(self) -> None:
+        for run in list(self._waiting):
+            flow = steps.flow_name(run.struct)
+            going = sum(1 for other, _ in self._going.values() if other == flow)
+            if going < self._capacity.get(flow, going + 1):
+                self._waiting.remove(run)
+                self._going[run.identifier] = (flow, asyncio.create_task(self._go(run)))
+
+    async def _go(self, run: Run) -> None:
+        try:
+            failure = await self._run_steps(run)
+            self._close(run, "FAILED" if failure else "SUCCEEDED", failure)
+        except asyncio.CancelledError:
+            self._close(run, "FAILED" if self._faults.canceled_is_failed else "CANCELED")
+        except Exception as error:
+            self._close(run, "FAILED", f"the fake server failed: {type(error).__name__}: {error}")
+            raise
+        finally:
+            self._going.pop(run.identifier, None)
+            self._admit()
+
+    async def _run_steps(self, run: Run) -> str:
+        """Why the run failed; "" when it did not."""
+        run.become("RUNNING")
+        root = self._add(run, "root")
+        for step in steps.resolve(run.struct, run.parameters):
+            driver = self._add(run, f"{step.name}-driver")
+            group, executor = self._add(run, step.name), self._add(run, "executor")
+            root.children += [driver.pod, group.pod]
+            group.children.append(executor.pod)
+            driver.become("SUCCEEDED")
+            group.become("RUNNING")
+            executor.become("PENDING")
+            outcome = await self._execute(run, step, executor)
+            executor.become("SUCCEEDED" if outcome.succeeded else "FAILED", outcome.message)
+            group.become(executor.state, "" if outcome.succeeded else f"child '{executor.pod}' failed")
+            if not outcome.succeeded:
+                root.become("FAILED", f"child '{group.pod}' failed")
+                return f"child '{group.pod}' failed"
+        root.become("SUCCEEDED")
+        return ""
+
+    async def _execute(self, run: Run, step: steps.Step, executor: Task) -> Outcome:
+        begun = False
+
+        def tell(state: str, message: str) -> None:
+            nonlocal begun
+            if state == "RUNNING" and not begun:
+                begun = True
+                self.begun.append(run.name)
+            executor.become(state, message)
+
+        pod = Pod(executor.pod, run.identifier, run.experiment.namespace, run.service_account, step)
+        return await self._backend.execute(pod, tell)
+
+    def _add(self, run: Run, name: str) -> Task:
+        task = Task(name, pod=f"{steps.flow_name(run.struct)[:20]}-{run.identifier[:8]}-{secrets.token_hex(4)}")
+        task.become("RUNNING" if name == "root" else "PENDING")
+        run.tasks.append(task)
+        return task
+
+    def _close(self, run: Run, state: str, message: str = "") -> None:
+        for task in run.tasks:
+            if task.state not in OVER:
+                task.become(state)
+        run.become(state, message)

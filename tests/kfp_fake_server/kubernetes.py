@@ -1,0 +1,151 @@
+"""The backend on a cluster: a step is a pod. The one part of the fake server that talks to a Kubernetes API."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from kfp_fake_server import pods
+from kfp_fake_server.backends import Outcome
+
+if TYPE_CHECKING:
+    from kfp_fake_server.backends import Pod, Tell
+
+Struct = dict[str, Any]
+
+POLL_SECONDS = 0.3
+RIGHTS = (
+    {"verb": "get", "resource": "configmaps", "name": "kfp-launcher"},
+    {"verb": "get", "resource": "pods"},
+    {"group": "argoproj.io", "verb": "create", "resource": "workflowtaskresults"},
+    {"group": "argoproj.io", "verb": "patch", "resource": "workflowtaskresults"},
+)
+"""What a real server's launcher and executor, which are in the pod of every step, do with the step's service account."""
+_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A Kubernetes API. The token's file is read at every request."""
+
+    server: str
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+    @classmethod
+    def in_cluster(cls) -> Connection:
+        """That of the pod which this runs in."""
+        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+        return cls(f"https://{host}:{port}", _ACCOUNT / "token", _ACCOUNT / "ca.crt")
+
+    def headers(self) -> dict[str, str]:
+        """Of every request."""
+        return {"Authorization": f"Bearer {self.token_file.read_text().strip()}"} if self.token_file else {}
+
+    def tls(self) -> ssl.SSLContext | bool:
+        """For aiohttp."""
+        return ssl.create_default_context(cafile=str(self.ca_file)) if self.ca_file else True
+
+
+class Kubernetes:
+    """Pods of runs without a namespace are made in ``namespace``. Pods that ended are kept until their run is forgotten.
+
+    ``extra`` is added to every pod, see `pods.extend`.
+    """
+
+    def __init__(self, connection: Connection, namespace: str, extra: Struct | None = None) -> None:
+        self._connection = connection
+        self._namespace = namespace
+        self._extra = extra or {}
+        self._session: aiohttp.ClientSession | None = None
+        self._places: dict[str, str] = {}
+
+    async def execute(self, pod: Pod, tell: Tell) -> Outcome:
+        """As in the protocol."""
+        namespace = pod.namespace or self._namespace
+        self._places[pod.run] = namespace
+        lacking = await self._lacking(namespace, pod.service_account)
+        if lacking:
+            return Outcome(succeeded=False, message=lacking)
+        refused = await self._create(pod, namespace, tell)
+        if refused is not None:
+            return refused
+        try:
+            return await self._follow(pod.name, namespace, tell)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._end(pod.name, namespace))
+            raise
+
+    async def forget(self, run: str) -> None:
+        """Delete its pods."""
+        namespace = self._places.pop(run, None)
+        if namespace is not None:
+            query = f"?labelSelector={pods.RUN_LABEL.replace('/', '%2F')}%3D{run}"
+            await self._ask("DELETE", f"/api/v1/namespaces/{namespace}/pods{query}", {"gracePeriodSeconds": 0})
+
+    async def close(self) -> None:
+        """Close connections; pods go on."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _lacking(self, namespace: str, account: str) -> str:
+        """Which right the service account lacks, in the words of a step that fails for it; "" for none."""
+        user = f"system:serviceaccount:{namespace}:{account}"
+        groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+        for right in RIGHTS:
+            spec = {"user": user, "groups": groups, "resourceAttributes": right | {"namespace": namespace}}
+            status, body = await self._ask("POST", _REVIEWS, {"spec": spec})
+            if status != 201 or not body.get("status", {}).get("allowed"):
+                what = ".".join(filter(None, (right["resource"], right.get("group"))))
+                return f"{what} is forbidden: User {user} cannot {right['verb']} it in the namespace {namespace}"
+        return ""
+
+    async def _create(self, pod: Pod, namespace: str, tell: Tell) -> Outcome | None:
+        """As Argo does, try again for as long as the namespace's quota is used up; give up for any other refusal."""
+        manifest = pods.extend(pods.render(pod, namespace), self._extra)
+        while True:
+            status, body = await self._ask("POST", f"/api/v1/namespaces/{namespace}/pods", manifest)
+            if status in (201, 409):
+                return None
+            message = str(body.get("message", body))
+            if status == 403 and "exceeded quota" in message:
+                tell("PENDING", message)
+                await asyncio.sleep(POLL_SECONDS)
+                continue
+            return Outcome(succeeded=False, message=message)
+
+    async def _follow(self, name: str, namespace: str, tell: Tell) -> Outcome:
+        while True:
+            status, body = await self._ask("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
+            if status == 404:
+                return Outcome(succeeded=False, message="pod deleted")
+            judgement = pods.judge(body.get("status", {})) if status == 200 else ("PENDING", "")
+            if isinstance(judgement, Outcome):
+                return judgement
+            tell(*judgement)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _end(self, name: str, namespace: str) -> None:
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+        while True:
+            status, body = await self._ask("DELETE", path)
+            # A pod that no node has taken is gone at once; another is gone when its node says so.
+            if status == 404 or not body.get("metadata", {}).get("deletionTimestamp"):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _ask(self, method: str, path: str, body: Struct | None = None) -> tuple[int, Struct]:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=self._connection.tls())
+            self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
+        url, headers = self._connection.server + path, self._connection.headers()
+        async with self._session.request(method, url, json=body, headers=headers) as answer:
+            return answer.status, await answer.json()

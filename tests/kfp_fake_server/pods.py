@@ -1,0 +1,163 @@
+"""A step as a pod, and what the state of a pod says about its step. Pure; the pod is what KFP's driver makes of the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kfp_fake_server.backends import Outcome
+
+if TYPE_CHECKING:
+    from kfp_fake_server.backends import Pod
+
+Struct = dict[str, Any]
+
+RUN_LABEL = "pipeline/runid"
+_MAIN = "main"
+
+
+def render(pod: Pod, namespace: str) -> Struct:
+    """The manifest."""
+    config, step = pod.step.kubernetes, pod.step
+    volumes = _volumes(config)
+    metadata = config.get("podMetadata", {})
+    container = {
+        "name": _MAIN,
+        "image": step.image,
+        "imagePullPolicy": config.get("imagePullPolicy", "IfNotPresent"),
+        "command": [step.command[0]],
+        "args": list(step.command[1:]),
+        "env": [{"name": name, "value": value} for name, value in step.environment.items()]
+        + _secret_environment(config),
+        "resources": _resources(step.resources),
+        "volumeMounts": [mount for _, mount in volumes],
+        "securityContext": _security(config.get("securityContext", {})),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "containers": [container],
+        "volumes": [volume for volume, _ in volumes],
+        "nodeSelector": config.get("nodeSelector", {}).get("labels", {}),
+        "tolerations": config.get("tolerations", []),
+        "imagePullSecrets": [{"name": _constant(each, "secretName")} for each in config.get("imagePullSecret", [])],
+        "serviceAccountName": pod.service_account,
+    }
+    if int(config.get("activeDeadlineSeconds", 0)):
+        spec["activeDeadlineSeconds"] = int(config["activeDeadlineSeconds"])
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod.name,
+            "namespace": namespace,
+            "labels": {RUN_LABEL: pod.run, "pipelines.kubeflow.org/v2_component": "true"} | metadata.get("labels", {}),
+            "annotations": metadata.get("annotations", {}),
+        },
+        "spec": spec,
+    }
+
+
+def extend(manifest: Struct, extra: Struct) -> Struct:
+    """The manifest with further ``env``, ``volumes`` and ``volumeMounts``: what a test's image needs from its node."""
+    spec = manifest["spec"]
+    container = spec["containers"][0]
+    container["env"] = [*container["env"], *extra.get("env", [])]
+    container["volumeMounts"] = [*container["volumeMounts"], *extra.get("volumeMounts", [])]
+    spec["volumes"] = [*spec["volumes"], *extra.get("volumes", [])]
+    return manifest
+
+
+def judge(status: Struct) -> Outcome | tuple[str, str]:
+    """How a pod's step ended; for one that goes on, its state and what keeps it."""
+    phase = status.get("phase", "Pending")
+    if phase == "Succeeded":
+        return Outcome(succeeded=True)
+    if phase == "Failed":
+        return Outcome(succeeded=False, message=_failure(status))
+    return ("RUNNING", "") if phase == "Running" else ("PENDING", _obstacle(status))
+
+
+def _failure(status: Struct) -> str:
+    if status.get("reason"):  # Evicted, DeadlineExceeded, NodeLost: the pod's own end, not its container's
+        return f"{status['reason']}: {status.get('message', '')}".rstrip(": ")
+    for container in status.get("containerStatuses", []):
+        ended = container.get("state", {}).get("terminated", {})
+        if ended.get("exitCode"):
+            message = f"{ended.get('reason', 'Error')} (exit code {ended['exitCode']})"
+            return f"{message}: {ended['message']}" if ended.get("message") else message
+    return str(status.get("message", "pod failed"))
+
+
+def _obstacle(status: Struct) -> str:
+    for container in status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting", {})
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"{condition.get('reason', 'Unschedulable')}: {condition.get('message', '')}".rstrip(": ")
+    return ""
+
+
+def _volumes(config: Struct) -> list[tuple[Struct, Struct]]:
+    """Volumes with their mounts."""
+    volumes: list[tuple[Struct, Struct]] = []
+    for claimed in config.get("pvcMount", []):
+        claim = claimed.get("pvcNameParameter", {}).get("runtimeValue", {}).get("constant") or claimed["constant"]
+        volume = {"name": claim, "persistentVolumeClaim": {"claimName": claim}}
+        mount = {"name": claim, "mountPath": claimed["mountPath"]}
+        volumes.append((volume, mount | ({"subPath": claimed["subPath"]} if claimed.get("subPath") else {})))
+    for mapped in config.get("configMapAsVolume", []):
+        name = _constant(mapped, "configMapName")
+        source = {"name": name, "optional": mapped.get("optional", False)}
+        mount = {"name": name, "mountPath": mapped["mountPath"]}
+        volumes.append(({"name": name, "configMap": source}, mount))
+    for empty in config.get("emptyDirMounts", []):
+        limits = {key: empty[key] for key in ("medium", "sizeLimit") if empty.get(key)}
+        volume = {"name": empty["volumeName"], "emptyDir": limits}
+        volumes.append((volume, {"name": empty["volumeName"], "mountPath": empty["mountPath"]}))
+    return volumes
+
+
+def _secret_environment(config: Struct) -> list[Struct]:
+    return [
+        {
+            "name": variable["envVar"],
+            "valueFrom": {
+                "secretKeyRef": {
+                    "name": _constant(secret, "secretName"),
+                    "key": variable["secretKey"],
+                    "optional": secret.get("optional", False),
+                }
+            },
+        }
+        for secret in config.get("secretAsEnv", [])
+        for variable in secret["keyToEnv"]
+    ]
+
+
+def _resources(resources: Struct) -> Struct:
+    bounds: Struct = {"requests": {}, "limits": {}}
+    for kind in ("Cpu", "Memory"):
+        for bound, suffix in (("requests", "Request"), ("limits", "Limit")):
+            if resources.get(f"resource{kind}{suffix}"):
+                bounds[bound][kind.lower()] = resources[f"resource{kind}{suffix}"]
+    accelerator = resources.get("accelerator", {})
+    if accelerator:
+        bounds["limits"][accelerator["resourceType"]] = accelerator["resourceCount"]
+    return {bound: amounts for bound, amounts in bounds.items() if amounts}
+
+
+def _security(given: Struct) -> Struct:
+    numbers: dict[str, Callable[[Any], Any]] = {"runAsUser": int, "runAsGroup": int, "runAsNonRoot": bool}
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    } | {key: convert(given[key]) for key, convert in numbers.items() if key in given}
+
+
+def _constant(reference: Struct, field: str) -> str:
+    parameter: str | None = reference.get(f"{field}Parameter", {}).get("runtimeValue", {}).get("constant")
+    return parameter or reference[field]

@@ -1,0 +1,80 @@
+"""The backend on this machine: a step is a process group, with the Python of an environment that has kfp and the steps' code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kfp_fake_server.backends import Outcome, Pod, Tell
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Processes:
+    """Logs are in ``folder``, one per pod. ``python`` is what steps call python3. ``environment`` is added to every step's."""
+
+    def __init__(self, folder: Path, python: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._folder = folder
+        self._python = python
+        self._environment = dict(environment or {})
+        self.alive: dict[str, int] = {}
+        """Process groups by run."""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def execute(self, pod: Pod, tell: Tell) -> Outcome:
+        """As in the protocol. What the process said at last takes the place of a container's termination message."""
+        log = self._folder / f"{pod.name}.log"
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *pod.step.command,
+                env=self._variables(pod),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.alive[pod.run] = process.pid
+        tell("RUNNING", "")
+        try:
+            code = await process.wait()
+        finally:
+            _kill(process.pid)
+            await process.wait()
+            self.alive.pop(pod.run, None)
+        return _outcome(code, log)
+
+    async def forget(self, run: str) -> None:
+        """Logs go with the folder."""
+
+    async def close(self) -> None:
+        """End what is left."""
+        for group in list(self.alive.values()):
+            _kill(group)
+
+    def kill(self, run: str) -> None:
+        """What a node that goes down does to a step."""
+        _kill(self.alive[run])
+
+    def _variables(self, pod: Pod) -> dict[str, str]:
+        inherited = {key: os.environ[key] for key in ("HOME", "LANG", "TMPDIR") if key in os.environ}
+        path = f"{self._python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        return {**inherited, "PATH": path, **pod.step.environment, **self._environment}
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _outcome(code: int, log: Path) -> Outcome:
+    if code == 0:
+        return Outcome(succeeded=True)
+    if code < 0:
+        return Outcome(succeeded=False, message=f"Error (exit code {128 - code})")
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return Outcome(succeeded=False, message=f"Error (exit code {code}): {lines[-1] if lines else ''}")

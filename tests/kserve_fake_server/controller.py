@@ -1,0 +1,321 @@
+"""Does for InferenceServices of a real API server what KServe's controller does in Standard mode, as its source tells it.
+
+Input: InferenceServices and (Cluster)ServingRuntimes. Output: a Deployment and a Service for each, and ``status`` with
+conditions, model states and failures as PropagateRawStatus and PropagateModelStatus write them (kserve/kserve at aaac4e29), also
+with their traps: ``observedGeneration`` is the Deployment's, and the first pod of the list speaks for all. What runs the
+Deployment is either ``nodes`` or a real cluster. Nothing is collected as garbage where no garbage collector runs, so the server
+does that too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kserve_fake_server.nodes import PODS, SECRETS, now
+from pelagos.engines.kserve_objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, RUNTIMES
+from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
+from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.triton_deployment_objects import DEPLOYMENTS
+from pelagos.ports.errors import OutageError, RejectedError
+
+SERVICES = Collection("v1", "Service", "services")
+ACCOUNTS = Collection("v1", "ServiceAccount", "serviceaccounts")
+OWNER = "kserve-controller-manager"
+CONTAINER = "kserve-container"
+_MODEL_FIELDS = frozenset({"modelFormat", "runtime", "storageUri", "protocolVersion", "storage"})
+_PREDICTOR_FIELDS = frozenset(
+    {"model", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "labels", "annotations", "deploymentStrategy"}
+)
+
+
+@dataclass
+class Faults:
+    """Names of InferenceServices that KServe treats badly."""
+
+    ready_while_crashing: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
+    """Reported as not ready for ever."""
+    stale: set[str] = field(default_factory=set)
+    """Whose status is not written any more."""
+    ignored: set[str] = field(default_factory=set)
+    """Which the controller does not look at."""
+
+
+@dataclass
+class Controller:
+    """``validate`` is called with every InferenceService, and raises for one that the real API server would refuse."""
+
+    rest: KubernetesRest
+    validate: Callable[[Body], None] = lambda body: None
+    faults: Faults = field(default_factory=Faults)
+    seconds: float = 0.15
+    errors: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cluster = KubernetesObjects(self.rest)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            with contextlib.suppress(OutageError, RejectedError):
+                await self.tick()
+            await asyncio.sleep(self.seconds)
+
+    async def tick(self) -> None:
+        """Look at all InferenceServices once."""
+        services = await self.cluster.list(INFERENCE_SERVICES)
+        for service in services:
+            if service["metadata"]["name"] not in self.faults.ignored:
+                await self._reconcile(service)
+        known = {service["metadata"]["uid"] for service in services}
+        for kind in (DEPLOYMENTS, SERVICES):
+            for found in await self.cluster.list(kind):
+                if _owner(found) and _owner(found) not in known:
+                    await self.cluster.delete(kind, found)
+
+    async def _reconcile(self, service: Body) -> None:
+        try:
+            self.validate(service)
+        except ValueError as error:
+            self.errors.append(f"{service['metadata']['name']}: {error}")
+            return
+        namespace = service["metadata"]["namespace"]
+        runtime = await self._runtime(namespace, service["spec"]["predictor"]["model"]["runtime"])
+        if runtime is None:
+            info = {"reason": "RuntimeNotRecognized", "message": "Waiting for runtime to become available"}
+            states = {"activeModelState": "", "targetModelState": "FailedToLoad"}
+            model = {"transitionStatus": "InvalidSpec", "states": states, "lastFailureInfo": info}
+            await self._report(service, {"modelStatus": model, "conditions": _conditions("False", "", info["message"])})
+            return
+        deployment = _deployment(service, runtime, await self._credentials(service))
+        live = await self.cluster.apply(DEPLOYMENTS, deployment, owner=OWNER)
+        await self.cluster.apply(SERVICES, _service(service, deployment), owner=OWNER)
+        labels = {"app": deployment["spec"]["selector"]["matchLabels"]["app"]}
+        pods = await self.cluster.list(PODS, namespace, labels)
+        await self._report(service, self._status(service, live, pods))
+
+    async def _runtime(self, namespace: str, name: str) -> Body | None:
+        found = await self.cluster.get(RUNTIMES, namespace, name)
+        return found if found is not None else await self.cluster.get(CLUSTER_RUNTIMES, "", name)
+
+    async def _credentials(self, service: Body) -> list[dict[str, Any]]:
+        """What the storage initializer is given: of the Secrets of the ServiceAccount, those with keys of an S3 storage."""
+        namespace, predictor = service["metadata"]["namespace"], service["spec"]["predictor"]
+        account = await self.cluster.get(ACCOUNTS, namespace, predictor.get("serviceAccountName", "default"))
+        made: list[dict[str, Any]] = []
+        for reference in (account or {}).get("secrets") or ():
+            secret = await self.cluster.get(SECRETS, namespace, reference["name"])
+            annotations = (secret or {}).get("metadata", {}).get("annotations") or {}
+            if "serving.kserve.io/s3-endpoint" not in annotations:
+                continue
+            scheme = "http" if annotations.get("serving.kserve.io/s3-usehttps") == "0" else "https"
+            url = f"{scheme}://{annotations['serving.kserve.io/s3-endpoint']}"
+            made.append({"name": "AWS_ENDPOINT_URL", "value": url})
+            for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                source = {"secretKeyRef": {"name": reference["name"], "key": key}}
+                made.append({"name": key, "valueFrom": source})
+        return made
+
+    def _status(self, service: Body, deployment: Body, pods: Sequence[Body]) -> dict[str, Any]:
+        name = service["metadata"]["name"]
+        ready, reason, message = _raw_condition(deployment)
+        if name in self.faults.ready_while_crashing:
+            ready, reason, message = "True", "MinimumReplicasAvailable", ""
+        if name in self.faults.stuck:
+            ready, reason, message = "False", "", "predictor is not ready"
+        host = f"{name}-predictor-{service['metadata']['namespace']}.example.org"
+        status: dict[str, Any] = {
+            "observedGeneration": (deployment.get("status") or {}).get("observedGeneration", 0),
+            "conditions": _conditions(ready, reason, message),
+            "deploymentMode": "Standard",
+            "clusterServingRuntimeName": service["spec"]["predictor"]["model"]["runtime"],
+            "modelStatus": _model_status(service, pods, is_ready=ready == "True"),
+            "components": {"predictor": {"url": f"http://{host}"} if ready == "True" else {}},
+        }
+        return status | ({"url": f"http://{name}.example.org"} if ready == "True" else {})
+
+    async def _report(self, service: Body, status: Mapping[str, Any]) -> None:
+        metadata = service["metadata"]
+        if metadata["name"] in self.faults.stale or _without_times(service.get("status") or {}) == _without_times(
+            status
+        ):
+            return
+        await self.cluster.patch(
+            INFERENCE_SERVICES, metadata["namespace"], f"{metadata['name']}/status", {"status": dict(status)}
+        )
+
+
+def _deployment(service: Body, runtime: Body, credentials: Sequence[Body]) -> dict[str, Any]:
+    """What buildPredictorResources and createRawDefaultDeployment make."""
+    metadata, predictor = service["metadata"], service["spec"]["predictor"]
+    name = f"{metadata['name']}-predictor"
+    app = f"isvc.{name}"
+    labels = {
+        **(metadata.get("labels") or {}),
+        **(predictor.get("labels") or {}),
+        "app": app,
+        "component": "predictor",
+        "serving.kserve.io/inferenceservice": metadata["name"],
+    }
+    annotations = {
+        **(runtime["spec"].get("annotations") or {}),
+        **(metadata.get("annotations") or {}),
+        **(predictor.get("annotations") or {}),
+    }
+    spec = {
+        "replicas": predictor.get("minReplicas", 1),
+        "selector": {"matchLabels": {"app": app}},
+        "template": {
+            "metadata": {"labels": labels, "annotations": annotations},
+            "spec": _pod(predictor, runtime, credentials),
+        },
+        "strategy": predictor.get("deploymentStrategy") or {"type": "RollingUpdate"},
+    }
+    made = {"name": name, "namespace": metadata["namespace"], "labels": labels, "ownerReferences": _owned(service)}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": made, "spec": spec}
+
+
+def _pod(predictor: Body, runtime: Body, credentials: Sequence[Body]) -> dict[str, Any]:
+    model = predictor["model"]
+    base = next(each for each in runtime["spec"]["containers"] if each["name"] == CONTAINER)
+    container = {
+        **base,
+        **{name: value for name, value in model.items() if name not in _MODEL_FIELDS},
+        "name": CONTAINER,
+    }
+    volumes = list(predictor.get("volumes") or ())
+    mounts = list(container.get("volumeMounts") or ())
+    pod = {name: value for name, value in predictor.items() if name not in _PREDICTOR_FIELDS}
+    kind, _, place = model["storageUri"].partition("://")
+    if kind == "pvc":
+        claim, _, path = place.partition("/")
+        volumes.append({"name": "kserve-pvc-source", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+        mounts.append({"name": "kserve-pvc-source", "mountPath": "/mnt/models", "subPath": path, "readOnly": True})
+    else:
+        volumes.append({"name": "kserve-provision-location", "emptyDir": {}})
+        models = {"name": "kserve-provision-location", "mountPath": "/mnt/models"}
+        pod["initContainers"] = [
+            _storage_initializer(container | {"storageUri": model["storageUri"]}, [*mounts, models], credentials)
+        ]
+        mounts.append(models | {"readOnly": True})
+    others = predictor.get("containers") or ()
+    return pod | {"containers": [container | {"volumeMounts": mounts}, *others], "volumes": volumes}
+
+
+def _storage_initializer(container: Body, mounts: Sequence[Body], credentials: Sequence[Body]) -> dict[str, Any]:
+    """KServe's own image is not here; ours brings the same files into the same folder."""
+    sources = [{"name": "PELAGOS_PACKAGE_URI", "value": container["storageUri"]}]
+    return {
+        "name": "storage-initializer",
+        "image": container["image"],
+        "imagePullPolicy": container.get("imagePullPolicy", "IfNotPresent"),
+        "command": ["python3", "-m", "pelagos_pipelines.serving.fetch"],
+        "env": [*container["env"], *sources, *credentials],
+        "resources": {"requests": {"cpu": "100m", "memory": "100Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
+        "securityContext": container["securityContext"],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": list(mounts),
+    }
+
+
+def _service(service: Body, deployment: Body) -> dict[str, Any]:
+    """What createDefaultSvc makes: the first port of the container becomes port 80."""
+    first, *others = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    ports = [{"name": first["name"], "port": 80, "targetPort": first["containerPort"], "protocol": "TCP"}]
+    ports += [
+        {"name": each["name"], "port": each["containerPort"], "targetPort": each["containerPort"], "protocol": "TCP"}
+        for each in others
+    ]
+    metadata = {key: deployment["metadata"][key] for key in ("name", "namespace", "labels")}
+    selector = deployment["spec"]["selector"]["matchLabels"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata | {"ownerReferences": _owned(service)},
+        "spec": {"selector": selector, "ports": ports},
+    }
+
+
+def _raw_condition(deployment: Body) -> tuple[str, str, str]:
+    """PropagateRawStatus: status, reason and message of PredictorReady."""
+    found = {each["type"]: each for each in (deployment.get("status") or {}).get("conditions") or ()}
+    status, reason, message = "False", "", ""
+    available, progressing, failure = (found.get(name) for name in ("Available", "Progressing", "ReplicaFailure"))
+    if available and available["status"] == "True":
+        status, reason, message = "True", available["reason"], available.get("message", "")
+    if progressing and progressing["status"] == "True":
+        if progressing["reason"] == "NewReplicaSetAvailable":
+            status, reason, message = "True", progressing["reason"], progressing.get("message", "")
+        elif not available or available["status"] != "True":
+            status, reason, message = "Unknown", progressing["reason"], progressing.get("message", "")
+    for trouble in (available if available and available["status"] == "False" else None, failure):
+        if trouble:
+            status, reason, message = "False", trouble["reason"], trouble.get("message", "")
+    return status, reason, message
+
+
+def _model_status(service: Body, pods: Sequence[Body], *, is_ready: bool) -> dict[str, Any]:
+    """PropagateModelStatus: the first pod of the list speaks for all."""
+    before = (service.get("status") or {}).get("modelStatus") or {}
+    made: dict[str, Any] = {"copies": {"failedCopies": 0, "totalCopies": sum(_is_ready(pod) for pod in pods)}}
+    states = {"activeModelState": "", **(before.get("states") or {})}
+    if not pods:
+        target, info = "Pending", None
+    elif is_ready:
+        target, info = "Loaded", None
+        states["activeModelState"] = "Loaded"
+    else:
+        target, info = _first_pod(pods[0])
+    transition = {"Pending": "InProgress", "Loading": "InProgress", "Loaded": "UpToDate"}.get(
+        target, "BlockedByFailedLoad"
+    )
+    info = info or before.get("lastFailureInfo")
+    made |= {"transitionStatus": transition, "states": states | {"targetModelState": target}}
+    return made | ({"lastFailureInfo": info} if info else {})
+
+
+def _first_pod(pod: Body) -> tuple[str, dict[str, Any] | None]:
+    for each in pod.get("status", {}).get("containerStatuses") or ():
+        state = each.get("state") or {}
+        ended = state.get("terminated")
+        if (state.get("waiting") or {}).get("reason") == "CrashLoopBackOff":
+            ended = (each.get("lastState") or {}).get("terminated")
+        elif ended and ended.get("reason") != "Error":
+            ended = None
+        if each["name"] == CONTAINER and ended:
+            message = ended.get("message", "")
+            return "FailedToLoad", {"reason": "ModelLoadFailed", "message": message, "exitCode": ended["exitCode"]}
+    return "Pending", None
+
+
+def _conditions(ready: str, reason: str, message: str) -> list[dict[str, str]]:
+    made = {"status": ready, "lastTransitionTime": now()}
+    told = made | ({"reason": reason} if reason else {}) | ({"message": message} if message else {})
+    return [{"type": "IngressReady"} | made, {"type": "PredictorReady"} | told, {"type": "Ready"} | told]
+
+
+def _without_times(status: Mapping[str, Any]) -> str:
+    conditions = [
+        {name: each[name] for name in each if name != "lastTransitionTime"} for each in status.get("conditions", ())
+    ]
+    return json.dumps(dict(status) | {"conditions": conditions}, sort_keys=True)
+
+
+def _owned(service: Body) -> list[dict[str, Any]]:
+    owner = {"apiVersion": service["apiVersion"], "kind": "InferenceService", "name": service["metadata"]["name"]}
+    return [owner | {"uid": service["metadata"]["uid"], "controller": True, "blockOwnerDeletion": False}]
+
+
+def _owner(body: Body) -> str:
+    owners = body["metadata"].get("ownerReferences") or ()
+    return str(next((owner["uid"] for owner in owners if owner["kind"] == "InferenceService"), ""))
+
+
+def _is_ready(pod: Body) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
