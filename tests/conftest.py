@@ -66,17 +66,6 @@ def _shuffle(items: list[pytest.Item], numbers: random.Random) -> None:
     items.sort(key=lambda item: (modules[item.path], within[item]))
 
 
-@pytest.fixture(autouse=True)
-def _no_kubeconfig_is_left_behind() -> Iterator[None]:
-    """An operator in this process names its cluster in the environment (``handlers.resources.configure``), for kopf alone."""
-    before = os.environ.get("KUBECONFIG")
-    yield
-    if before is None:
-        os.environ.pop("KUBECONFIG", None)
-    else:
-        os.environ["KUBECONFIG"] = before
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _ports_of_this_process() -> None:
     """Each process of a run has ports of its own: a port seems free to all of them until its server listens, seconds later."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -154,6 +155,8 @@ class Site:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        # The operator named its cluster there, for kopf (handlers.resources.prepared); other tests must not find it.
+        os.environ.pop("KUBECONFIG", None)
 
     async def _operate(self, settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
         api = wiring.rest_client(credentials)

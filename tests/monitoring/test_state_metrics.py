@@ -143,7 +143,7 @@ def _with_help(text: str) -> str:
     lines = []
     for line in text.splitlines():
         if line.startswith("# TYPE"):
-            lines.append(f"# HELP {line.split()[2]} RolloutStatus.")
+            lines.append(f"# HELP {line.split()[2]} Told.")
         lines.append(line)
     return "\n".join(lines) + "\n"
 

@@ -58,7 +58,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     memo.operator = await memo.start(_credentials(settings))
     try:
         await memo.operator.begin()
-    except asyncio.CancelledError:  # RolloutStatus to stop while it waits for our kinds: kopf does not clean up then.
+    except asyncio.CancelledError:  # Told to stop while it waits for our kinds: kopf does not clean up then.
         await memo.operator.stop()
         raise
     memo.following = asyncio.create_task(watched.follow(memo.operator, memo.insights), name="watched kinds")
