@@ -21,7 +21,7 @@ _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 
 @dataclass(frozen=True)
-class Leftover:
+class Orphan:
     """A process."""
 
     pid: int
@@ -31,7 +31,7 @@ class Leftover:
         return f"{self.pid}: {self.command[:300]}"
 
 
-def of(mark: str) -> list[Leftover]:
+def of(mark: str) -> list[Orphan]:
     """Processes that inherited this mark or one below it; neither this process nor what it is a child of."""
     wanted = f"{VARIABLE}={mark}".encode()
     own = _ancestry()
@@ -42,11 +42,11 @@ def of(mark: str) -> list[Leftover]:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             helps = any(helper in command for helper in _HELPERS)
             if int(folder.name) not in own and command and not helps and _has(variables, wanted):
-                found.append(Leftover(int(folder.name), command))
+                found.append(Orphan(int(folder.name), command))
     return found
 
 
-def settled(mark: str, seconds: float = 30) -> list[Leftover]:
+def settled(mark: str, seconds: float = 30) -> list[Orphan]:
     """The same, after those that are ending had time to."""
     deadline = time.monotonic() + seconds
     while (found := of(mark)) and time.monotonic() < deadline:
@@ -54,7 +54,7 @@ def settled(mark: str, seconds: float = 30) -> list[Leftover]:
     return found
 
 
-def end(processes: list[Leftover]) -> None:
+def end(processes: list[Orphan]) -> None:
     """Kill them."""
     for each in processes:
         with contextlib.suppress(ProcessLookupError):

@@ -141,7 +141,7 @@ def test_what_is_said_of_missing_definitions_installs_them_on_a_server_without_c
         for file in sorted((rendering.MANIFESTS / "crds").glob("*.pelagos.dev.yaml")):
             site.kubectl("create", "--validate=false", "-f", str(file))
 
-    program, *arguments = shlex.split(served_kinds.REMEDY)
+    program, *arguments = shlex.split(served_kinds.HINT)
 
     assert program == "kubectl"
     assert len(site.kubectl(*arguments).splitlines()) == 3

@@ -18,7 +18,7 @@ APPLY = "kubectl apply --validate=false -k"
 
 Such servers refuse --server-side for the same rules.
 """
-REMEDY = f"{APPLY} manifests/crds"
+HINT = f"{APPLY} manifests/crds"
 GOOD_FOR = 600.0
 """Seconds between two looks at schemas that fit."""
 _SHOWN = 6
@@ -100,7 +100,7 @@ async def _look_for(api: KubernetesRest) -> tuple[frozenset[str], str | None]:
     if not lacking:
         return frozenset(), None
     named = ", ".join(kind.crd for kind in lacking)
-    problem = f"the API server does not serve {named} in version {meta.VERSION}. Install them: {REMEDY}"
+    problem = f"the API server does not serve {named} in version {meta.VERSION}. Install them: {HINT}"
     return frozenset(kind.kind for kind in lacking), problem
 
 
@@ -110,9 +110,9 @@ async def _absent_group(api: KubernetesRest) -> str:
     if group.status == 200 and versions:
         return (
             f"the API server serves {meta.GROUP} as {versions} only, and this operator needs {meta.VERSION}. "
-            f"Install the definitions that belong to it: {REMEDY}"
+            f"Install the definitions that belong to it: {HINT}"
         )
-    return f"the API server knows no kind of {meta.GROUP}. Install them: {REMEDY}"
+    return f"the API server knows no kind of {meta.GROUP}. Install them: {HINT}"
 
 
 async def outdated(api: KubernetesRest) -> dict[str, str]:
@@ -126,7 +126,7 @@ async def outdated(api: KubernetesRest) -> dict[str, str]:
         if lacking:
             named = ", ".join(lacking[:_SHOWN]) + (" and others" if len(lacking) > _SHOWN else "")
             found[kind.kind] = (
-                f"{kind.crd} is of another version of Pelagos: its schema lacks {named}. Update it: {REMEDY}"
+                f"{kind.crd} is of another version of Pelagos: its schema lacks {named}. Update it: {HINT}"
             )
     return found
 

@@ -53,7 +53,7 @@ async def kinds(context: DoctorContext) -> Iterable[Finding]:
     outdated = await served_kinds.outdated(context.api)
     problems = ([lacking] if lacking else []) + list(outdated.values())
     if problems:
-        return [failure("kinds", problem, served_kinds.REMEDY) for problem in problems]
+        return [failure("kinds", problem, served_kinds.HINT) for problem in problems]
     return [ok("kinds", "Dataset, TrainingRun and ModelService are served in this version's schema")]
 
 
