@@ -13,6 +13,9 @@ export PELAGOS_ENVIRONMENTS ?= $(VENVS)
 # of the processes that start compiles anew all that it imports: 8 instead of 3 seconds for a step that trains.
 unexport PYTHONPATH VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
+# Downloads wait for the network most of the time, and builds for one core: what needs nothing of another goes on beside it.
+MAKEFLAGS += --jobs=4
+
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
@@ -38,7 +41,7 @@ test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-st
 fuzz: $(VENVS)/.pipelines-dev ## Look for files that upset what parses them, longer than the tests do (FUZZ_SECONDS for each parser).
 	@PELAGOS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENVS)/pipelines-dev/bin/pytest -q tests/fuzz
 
-cluster-node:
+cluster-node: control-plane # both build from the same sources
 	@tools/definitions.sh
 	@tools/node/install.sh
 
@@ -97,7 +100,7 @@ $(VENVS)/.object-storage: requirements/object-storage.txt | $(UV)
 	@UV=$(UV) tools/environment.sh object-storage $(VENVS)/object-storage
 	@touch $@
 
-$(VENVS)/.prometheus: tools/prometheus.sh
+$(VENVS)/.prometheus: tools/prometheus.sh | control-plane # one after the other, since both may call apt-get
 	@tools/prometheus.sh $(VENVS)/prometheus
 	@touch $@
 

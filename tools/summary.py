@@ -48,12 +48,19 @@ def count_checks(report: Path) -> Counter[str]:
     return Counter(passed=passed, failed=failed)
 
 
+def clock(folder: Path) -> str:
+    """How long each part took, in minutes and seconds; parts run side by side."""
+    times = {file.stem: int(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.seconds"))}
+    return "clock: " + ", ".join(f"{name.replace('-', ' ')} {s // 60}:{s % 60:02}" for name, s in times.items())
+
+
 def main(folder: Path, total: Path | None = None) -> int:
     """Print the sum, and add it to the file ``total``; returns the exit code."""
     counts = count_checks(folder / "lint")
     strict = os.environ.get("PELAGOS_TEST_STRICT") == "1"
     for code in sorted(folder.glob("*.code")):
         counts += count_tests(code.with_suffix(".xml"), int(code.read_text(encoding="utf-8")), strict)
+    print(clock(folder))
     if total is not None:
         with total.open("a", encoding="utf-8") as file:
             file.write(f"{counts['passed']} {counts['failed']} {counts['skipped']}\n")

@@ -34,12 +34,21 @@ trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
+# timed NAME COMMAND...: notes for tools/summary.py how many seconds it took
+timed() {
+  local name=$1 began=$SECONDS code=0
+  shift
+  "$@" || code=$?
+  echo $((SECONDS - began)) >"$reports/$name.seconds"
+  return $code
+}
+
 # run NAME ENVIRONMENT ARGUMENT...
 run() {
   local name=$1 environment=$2
   shift 2
   echo "== tests of the ${name//-/ }"
-  "$environments/$environment/bin/pytest" -q --durations=15 --junitxml="$reports/$name.xml" "$@"
+  timed "$name" "$environments/$environment/bin/pytest" -q --durations=15 --junitxml="$reports/$name.xml" "$@"
   echo $? >"$reports/$name.code"
 }
 
@@ -56,7 +65,7 @@ else
   for name in "${data_plane[@]}"; do [ -d "tests/$name" ] && present+=("tests/$name"); done
   # What only computes runs beside what mostly waits.
   {
-    tools/lint.sh "$reports/lint"
+    timed lint tools/lint.sh "$reports/lint"
     run data-plane pipelines-dev "${present[@]}" "$@"
   } >"$reports/beside" 2>&1 &
   beside=$!

@@ -1,4 +1,4 @@
-"""Refuses words that docs/glossary.md has another word for. Called by tools/lint.sh; looks at all tracked files unless some are named."""
+"""Refuses words that docs/glossary.md has another word for: in the files that are named, else in all that are tracked."""
 
 from __future__ import annotations
 

@@ -80,3 +80,11 @@ def test_the_sums_of_several_runs_are_kept(tmp_path: Path) -> None:
     summarize(tmp_path, codes=(5, 1))
 
     assert (tmp_path / "total").read_text() == "10 1 0\n10 1 0\n"
+
+
+def test_the_clock_of_each_part_is_printed_before_the_sum(tmp_path: Path) -> None:
+    (tmp_path / "lint").write_text("6 0")
+    for name, seconds in (("control-plane", 605), ("lint", 59)):
+        (tmp_path / f"{name}.seconds").write_text(f"{seconds}\n")
+    done = subprocess.run([sys.executable, SUMMARY, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["clock: control plane 10:05, lint 0:59", "6 passed, 0 failed, 0 skipped"]
