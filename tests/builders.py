@@ -13,8 +13,13 @@ from typing import Any
 from pelagos.api.dataset import DatasetSpec
 from pelagos.api.model_service import ModelServiceSpec
 from pelagos.api.training_run import TrainingRunSpec
-from pelagos.decisions import dataset, model_service, training_run
+from pelagos.decisions.dataset import identity as dataset_identity
+from pelagos.decisions.dataset import observed as dataset_observed
+from pelagos.decisions.model_service import endpoint
+from pelagos.decisions.model_service import observed as model_service_observed
 from pelagos.decisions.reports import Recording, Report
+from pelagos.decisions.training_run import identity as training_run_identity
+from pelagos.decisions.training_run import observed as training_run_observed
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.registry import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_URI_TAG, ModelVersion
 from pelagos.ports.serving import ObservedService, ProbeResult, ServiceState
@@ -123,9 +128,9 @@ RECORDING = Recording(
 """A result that is on record."""
 
 
-def make_dataset_observed(**changes: Any) -> dataset.Observed:
+def make_dataset_observed(**changes: Any) -> dataset_observed.Observed:
     """A Dataset with a source that was never prepared."""
-    seen = dataset.Observed(
+    seen = dataset_observed.Observed(
         spec=dataset_spec(),
         namespace="default",
         name="frames",
@@ -145,7 +150,7 @@ def make_dataset_observed(**changes: Any) -> dataset.Observed:
     )
     seen = replace(seen, **changes)
     if seen.run is not None and seen.fingerprint is not None:
-        name = dataset.name_run(seen.uid, dataset.inputs_digest(seen.spec, seen.fingerprint))
+        name = dataset_identity.name_run(seen.uid, dataset_identity.inputs_digest(seen.spec, seen.fingerprint))
         seen = replace(seen, run=replace(seen.run, name=name))
     _refuse_impossible_runs(seen.run, seen.report)
     _refuse(
@@ -156,22 +161,22 @@ def make_dataset_observed(**changes: Any) -> dataset.Observed:
     return seen
 
 
-def dataset_version(version: str = VERSION, task: str = "Detection") -> training_run.DatasetVersion:
+def dataset_version(version: str = VERSION, task: str = "Detection") -> training_run_identity.DatasetVersion:
     """A version of the Dataset."""
-    return training_run.DatasetVersion("frames", version, f"/objects/{version[7:11]}", task)
+    return training_run_identity.DatasetVersion("frames", version, f"/objects/{version[7:11]}", task)
 
 
-def dataset_seen(**changes: Any) -> training_run.ObservedDataset:
+def dataset_seen(**changes: Any) -> training_run_observed.ObservedDataset:
     """A Dataset that is Ready with one version."""
-    usual = training_run.ObservedDataset(
+    usual = training_run_observed.ObservedDataset(
         exists=True, ready=True, message="100 images", candidate=dataset_version(), known_versions=(VERSION,)
     )
     return replace(usual, **changes)
 
 
-def frozen_inputs(**changes: Any) -> training_run.Frozen:
+def frozen_inputs(**changes: Any) -> training_run_identity.Frozen:
     """The inputs of the usual TrainingRun, frozen; ``changes`` are those of its spec."""
-    return training_run.Frozen(training_run.inputs(training_run_spec(**changes)), dataset_version())
+    return training_run_identity.Frozen(training_run_identity.inputs(training_run_spec(**changes)), dataset_version())
 
 
 def make_tracked(**changes: Any) -> TrackedRun:
@@ -195,9 +200,9 @@ def model_version(**changes: Any) -> ModelVersion:
     return replace(usual, **changes)
 
 
-def make_training_observed(**changes: Any) -> training_run.Observed:
+def make_training_observed(**changes: Any) -> training_run_observed.Observed:
     """A TrainingRun that nothing was done for, beside a Dataset that is Ready."""
-    seen = training_run.Observed(
+    seen = training_run_observed.Observed(
         spec=training_run_spec(),
         namespace="default",
         name="detector",
@@ -219,9 +224,9 @@ def make_training_observed(**changes: Any) -> training_run.Observed:
     seen = replace(seen, **changes)
     keyed = seen.frozen
     if keyed is None and seen.dataset.candidate is not None:
-        keyed = training_run.Frozen(training_run.inputs(seen.spec), seen.dataset.candidate)
+        keyed = training_run_identity.Frozen(training_run_identity.inputs(seen.spec), seen.dataset.candidate)
     if seen.run is not None and keyed is not None:
-        seen = replace(seen, run=replace(seen.run, name=training_run.name_run(seen.uid, keyed)))
+        seen = replace(seen, run=replace(seen.run, name=training_run_identity.name_run(seen.uid, keyed)))
     _refuse_impossible_runs(seen.run, seen.report)
     _refuse(
         (seen.run is not None and keyed is None, "a run without inputs"),
@@ -238,7 +243,7 @@ def make_training_observed(**changes: Any) -> training_run.Observed:
     return seen
 
 
-def trained(**changes: Any) -> training_run.Observed:
+def trained(**changes: Any) -> training_run_observed.Observed:
     """A TrainingRun whose pipeline run succeeded just now; its model is not registered yet."""
     usual: dict[str, Any] = {
         "frozen": frozen_inputs(),
@@ -267,12 +272,12 @@ def make_service(state: ServiceState, **changes: Any) -> ObservedService:
 
 RIGHT = ProbeResult(correct=True, message="", latency=0.01)
 WRONG = ProbeResult(correct=False, message="1 box, and 3 were expected", latency=0.01)
-MODEL = model_service.ResolvedModel("/objects/model", ONNX, MANIFEST, "TrainingRun detector")
+MODEL = model_service_observed.ResolvedModel("/objects/model", ONNX, MANIFEST, "TrainingRun detector")
 
 
-def make_service_observed(**changes: Any) -> model_service.Observed:
+def make_service_observed(**changes: Any) -> model_service_observed.Observed:
     """A ModelService whose model is there and which nothing runs for yet."""
-    seen = model_service.Observed(
+    seen = model_service_observed.Observed(
         spec=model_service_spec(),
         namespace="default",
         name="detector",
@@ -287,9 +292,9 @@ def make_service_observed(**changes: Any) -> model_service.Observed:
         now=NOW,
     )
     seen = replace(seen, **changes)
-    served = seen.model if isinstance(seen.model, model_service.ResolvedModel) else seen.last_model
+    served = seen.model if isinstance(seen.model, model_service_observed.ResolvedModel) else seen.last_model
     if seen.service is not None and not seen.service.digest and served is not None:
-        seen = replace(seen, service=replace(seen.service, digest=model_service.wanted(seen, served).digest))
+        seen = replace(seen, service=replace(seen.service, digest=endpoint.wanted(seen, served).digest))
     loaded = seen.service is not None and seen.service.state is ServiceState.LOADED
     _refuse(
         (seen.probe is not None and not loaded, "only a loaded model is probed"),

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kserve_fake_server.controller import Controller
-from kserve_fake_server.nodes import PODS, Node
 
 from control_plane import ControlPlane
 from kserve_fake_server import published
+from kserve_fake_server.controller import Controller
+from kserve_fake_server.nodes import PODS, Node
 from model_packages import ENVIRONMENTS
 from pelagos.api import meta
 from pelagos.engines.kserve import Kserve

@@ -11,7 +11,7 @@ from pelagos.api import reasons
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("decisions", "reconcilers", "ports", "engines")  # the last two give reasons to what they reject
-SOURCES = [file for folder in FOLDERS for file in (ROOT / "operator/pelagos" / folder).glob("*.py")]
+SOURCES = [file for folder in FOLDERS for file in (ROOT / "operator/pelagos" / folder).rglob("*.py")]
 CONTRACT = ROOT / "pipelines/pelagos_pipelines/compiled/contract.json"
 CAMEL_CASE = re.compile(r"^[A-Z][a-z]+[A-Za-z]*$")
 

@@ -12,6 +12,7 @@ import builders
 from builders import NOW, OTHER_VERSION, VERSION, make_dataset_observed, make_run, preparation_result
 from pelagos.api.dataset import Excluded
 from pelagos.decisions import dataset
+from pelagos.decisions.dataset import identity, observed
 from pelagos.decisions.effects import SubmitRun
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import ConditionState, summary
@@ -20,12 +21,12 @@ from pelagos.ports.volumes import Fingerprint
 from pelagos_pipelines import contract
 
 
-def prepared(**changes: Any) -> dataset.Observed:
+def prepared(**changes: Any) -> observed.Observed:
     usual: dict[str, Any] = {"run": make_run(RunState.SUCCEEDED), "report": Report(result=preparation_result())}
     return make_dataset_observed(**usual | changes)
 
 
-def submitted(seen: dataset.Observed) -> RunRequest:
+def submitted(seen: observed.Observed) -> RunRequest:
     (effect,) = dataset.decide(seen).effects
     assert isinstance(effect, SubmitRun)
     return effect.request
@@ -41,7 +42,7 @@ def test_new_content_is_submitted_once_under_a_name_made_of_uid_and_digest() -> 
 
     request = submitted(seen)
 
-    digest = dataset.inputs_digest(seen.spec, Fingerprint("sha256:source", 12))
+    digest = identity.inputs_digest(seen.spec, Fingerprint("sha256:source", 12))
     assert request.name == f"dataset-uid-1-{digest.removeprefix('sha256:')[:12]}"
     assert (request.flow, request.attempt, request.labels["pelagos.dev/uid"]) == ("dataset-preparation", 1, "uid-1")
     assert request.parameters.keys() == {"request", "data_root", "store", "report"}
@@ -62,9 +63,9 @@ def test_the_request_is_one_that_the_data_plane_understands() -> None:
     ids=["refresh", "suspend", "deletionPolicy"],
 )
 def test_what_does_not_decide_the_content_does_not_make_a_new_run(spec: builders.Yaml) -> None:
-    usual = dataset.recipe(builders.dataset_spec())
+    usual = identity.recipe(builders.dataset_spec())
 
-    assert dataset.recipe(builders.dataset_spec(**spec)) == usual
+    assert identity.recipe(builders.dataset_spec(**spec)) == usual
 
 
 @pytest.mark.parametrize(
@@ -80,15 +81,15 @@ def test_what_does_not_decide_the_content_does_not_make_a_new_run(spec: builders
 )
 def test_what_decides_the_content_makes_a_new_run(spec: builders.Yaml) -> None:
     fingerprint = Fingerprint("sha256:source", 12)
-    usual = dataset.inputs_digest(builders.dataset_spec(), fingerprint)
+    usual = identity.inputs_digest(builders.dataset_spec(), fingerprint)
 
-    assert dataset.inputs_digest(builders.dataset_spec(**spec), fingerprint) != usual
+    assert identity.inputs_digest(builders.dataset_spec(**spec), fingerprint) != usual
 
 
 def test_a_changed_source_makes_a_new_run() -> None:
     spec = builders.dataset_spec()
 
-    digests = {dataset.inputs_digest(spec, Fingerprint(digest, 1)) for digest in ("sha256:a", "sha256:b")}
+    digests = {identity.inputs_digest(spec, Fingerprint(digest, 1)) for digest in ("sha256:a", "sha256:b")}
 
     assert len(digests) == 2
 
@@ -97,7 +98,7 @@ def test_the_same_parameters_are_sent_whenever_the_same_request_is_made() -> Non
     first, again = submitted(make_dataset_observed()), submitted(make_dataset_observed(now=NOW + timedelta(days=9)))
 
     assert first == again
-    assert json.loads(first.parameters["request"]) == dataset.recipe(builders.dataset_spec())
+    assert json.loads(first.parameters["request"]) == identity.recipe(builders.dataset_spec())
 
 
 def test_the_retry_annotation_has_the_source_looked_at_again_and_keeps_the_version_meanwhile() -> None:
@@ -106,8 +107,8 @@ def test_the_retry_annotation_has_the_source_looked_at_again_and_keeps_the_versi
     (effect,) = decision.effects
     assert isinstance(effect, SubmitRun)
     assert (effect.request.attempt, effect.request.retry_key) == (2, "look again")
-    assert effect.request.name == dataset.name_run(
-        "uid-1", dataset.inputs_digest(builders.dataset_spec(), Fingerprint("sha256:source", 12))
+    assert effect.request.name == identity.name_run(
+        "uid-1", identity.inputs_digest(builders.dataset_spec(), Fingerprint("sha256:source", 12))
     )
     asked = contract.PreparationRequest.model_validate_json(effect.request.parameters["request"])
     assert asked.retry == "look again"

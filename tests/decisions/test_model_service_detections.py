@@ -6,12 +6,12 @@ from typing import Any
 
 import builders
 from builders import MODEL, make_service_observed
-from pelagos.decisions import model_service
+from pelagos.decisions.model_service import endpoint
 from pelagos.ports.serving import DesiredService
 
 
 def want(**spec: Any) -> DesiredService:
-    return model_service.wanted(make_service_observed(spec=builders.model_service_spec(**spec)), MODEL)
+    return endpoint.wanted(make_service_observed(spec=builders.model_service_spec(**spec)), MODEL)
 
 
 def test_the_servers_are_told() -> None:

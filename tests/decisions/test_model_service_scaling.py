@@ -11,6 +11,8 @@ import builders
 from builders import make_service, make_service_observed
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import ApplyService
+from pelagos.decisions.model_service import endpoint
+from pelagos.decisions.model_service.observed import Observed, ResolvedModel
 from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.serving import DesiredService, ProbeResult, Scaling, ServiceState, spec_digest
 
@@ -19,8 +21,8 @@ RIGHT = ProbeResult(correct=True, message="", latency=0.01)
 
 def want(**scaling: Any) -> DesiredService:
     observed = make_service_observed(spec=builders.model_service_spec(scaling=scaling))
-    assert isinstance(observed.model, model_service.ResolvedModel)
-    return model_service.wanted(observed, observed.model)
+    assert isinstance(observed.model, ResolvedModel)
+    return endpoint.wanted(observed, observed.model)
 
 
 @pytest.mark.parametrize("scaling", [{"min": 2, "max": 2}, {"max": 5}, {"max": 5, "target": {"cpu": 60}}])
@@ -49,7 +51,7 @@ def test_wants_that_scale_alike_are_the_same(one: Scaling, other: Scaling, same:
     assert (spec_digest("sha256:1", one) == spec_digest("sha256:1", other)) is same
 
 
-def observed(probe: ProbeResult | None, digest: str = "", **changes: Any) -> model_service.Observed:
+def observed(probe: ProbeResult | None, digest: str = "", **changes: Any) -> Observed:
     """Of servers that are as wanted, beside objects that are not."""
     service = replace(make_service(ServiceState.LOADED), **({"pods_digest": want().pod_template_digest} | changes))
     wrong = int(probe is not None and not probe.correct)

@@ -8,7 +8,8 @@ import builders
 from builders import MODEL, RIGHT, make_service, make_service_observed, model_service_spec
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import ApplyService
-from pelagos.decisions.model_service import ResolvedModel, Unresolved
+from pelagos.decisions.model_service import observed
+from pelagos.decisions.model_service.observed import ResolvedModel, Unresolved
 from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.serving import DesiredService, ServiceState
 
@@ -17,7 +18,7 @@ NO_ALIAS = Unresolved("ModelVersionNotFound", "spec.model.registry: there is no 
 STRANGE = Unresolved("ModelOutsideNamespace", "spec.model.uri: it is not below the folder of this namespace")
 
 
-def wanted(seen: model_service.Observed) -> DesiredService:
+def wanted(seen: observed.Observed) -> DesiredService:
     (effect,) = model_service.decide(seen).effects
     assert isinstance(effect, ApplyService)
     return effect.want
@@ -41,7 +42,7 @@ def test_what_is_served_stays_served_and_ready_while_the_same_reference_is_away(
     seen = make_service_observed(
         model=model,
         last_model=MODEL,
-        last_reference=model_service.reference(model_service_spec()),
+        last_reference=observed.reference(model_service_spec()),
         service=make_service(ServiceState.LOADED),
         probe=RIGHT,
     )
@@ -78,7 +79,7 @@ def test_a_new_reference_that_leads_nowhere_is_not_ready_though_the_last_model_s
 
 
 def test_a_server_that_dies_while_its_reference_is_away_is_started_again() -> None:
-    reference = model_service.reference(model_service_spec())
+    reference = observed.reference(model_service_spec())
     service = make_service(ServiceState.DEAD, changed_at=builders.NOW - model_service.LOAD_TIMEOUT)
     seen = make_service_observed(model=AWAY, last_model=MODEL, last_reference=reference, service=service)
 
@@ -96,7 +97,7 @@ def test_references_are_told_apart() -> None:
         ),
     )
 
-    assert len({model_service.reference(spec) for spec in specs}) == len(specs)
+    assert len({observed.reference(spec) for spec in specs}) == len(specs)
 
 
 def test_an_alias_that_moved_makes_a_new_want() -> None:

@@ -6,7 +6,7 @@ import builders
 from builders import RIGHT, make_service, make_service_observed
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import RemoveService
-from pelagos.decisions.model_service import Unresolved
+from pelagos.decisions.model_service.observed import Unresolved
 from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.serving import ServiceState
 

@@ -15,7 +15,10 @@ import builders
 from builders import NOW, ImpossibleWorldError, make_run
 from pelagos.api import reasons
 from pelagos.decisions import dataset, model_service, training_run
+from pelagos.decisions.dataset import observed as dataset_observed
+from pelagos.decisions.model_service import observed as model_service_observed
 from pelagos.decisions.reports import Report
+from pelagos.decisions.training_run import observed as training_run_observed
 from pelagos.decisions.verdicts import ConditionState, Decision, summary
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.serving import ServiceState
@@ -66,7 +69,7 @@ def consistent(make: Callable[..., Any], **changes: Any) -> Any:
 
 
 @st.composite
-def datasets(draw: st.DrawFn) -> dataset.Observed:
+def datasets(draw: st.DrawFn) -> dataset_observed.Observed:
     spec = builders.dataset_spec(
         suspend=draw(st.booleans()),
         refresh=draw(durations),
@@ -115,7 +118,7 @@ def tracked_runs(draw: st.DrawFn) -> Any:
 
 
 @st.composite
-def training_runs(draw: st.DrawFn) -> training_run.Observed:
+def training_runs(draw: st.DrawFn) -> training_run_observed.Observed:
     exists = draw(st.booleans())
     candidate = draw(st.none() | st.just(builders.dataset_version())) if exists else None
     tracked = draw(st.none() | tracked_runs())
@@ -129,7 +132,7 @@ def training_runs(draw: st.DrawFn) -> training_run.Observed:
         builders.make_training_observed,
         spec=spec,
         retry_key=draw(st.sampled_from(["", "2"])),
-        dataset=training_run.ObservedDataset(exists, exists and draw(st.booleans()), "100 images", candidate),
+        dataset=training_run_observed.ObservedDataset(exists, exists and draw(st.booleans()), "100 images", candidate),
         frozen=draw(st.none() | st.just(builders.frozen_inputs())),
         tracked=tracked,
         tracking_outage=draw(away) if tracked is None else None,
@@ -142,9 +145,9 @@ def training_runs(draw: st.DrawFn) -> training_run.Observed:
 
 
 @st.composite
-def model_services(draw: st.DrawFn) -> model_service.Observed:
+def model_services(draw: st.DrawFn) -> model_service_observed.Observed:
     unresolved = st.builds(
-        model_service.Unresolved, st.just("TrainingRunNotFound"), st.just("spec.model: there is none")
+        model_service_observed.Unresolved, st.just("TrainingRunNotFound"), st.just("spec.model: there is none")
     )
     state = draw(st.none() | st.sampled_from(ServiceState))
     service = None
@@ -163,7 +166,7 @@ def model_services(draw: st.DrawFn) -> model_service.Observed:
         spec=spec,
         model=draw(st.just(builders.MODEL) | unresolved),
         last_model=draw(st.none() | st.just(builders.MODEL)),
-        last_reference=draw(st.sampled_from([None, "another", model_service.reference(spec)])),
+        last_reference=draw(st.sampled_from([None, "another", model_service_observed.reference(spec)])),
         service=service,
         probe=probe,
         wrong_probes=draw(st.integers(1, 5)) if probe is builders.WRONG else 0,
@@ -206,7 +209,7 @@ def check_status(decision: Decision, owned: tuple[str, ...]) -> None:
 
 
 @given(datasets())
-def test_datasets(seen: dataset.Observed) -> None:
+def test_datasets(seen: dataset_observed.Observed) -> None:
     decision = dataset.decide(seen)
 
     check(decision, dataset.decide(replace(seen)), dataset.CONDITIONS)
@@ -214,7 +217,7 @@ def test_datasets(seen: dataset.Observed) -> None:
 
 
 @given(training_runs())
-def test_training_runs(seen: training_run.Observed) -> None:
+def test_training_runs(seen: training_run_observed.Observed) -> None:
     decision = training_run.decide(seen)
 
     check(decision, training_run.decide(replace(seen)), training_run.CONDITIONS)
@@ -222,7 +225,7 @@ def test_training_runs(seen: training_run.Observed) -> None:
 
 
 @given(model_services())
-def test_model_services(seen: model_service.Observed) -> None:
+def test_model_services(seen: model_service_observed.Observed) -> None:
     decision = model_service.decide(seen)
 
     check(decision, model_service.decide(replace(seen)), model_service.CONDITIONS)

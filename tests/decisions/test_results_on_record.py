@@ -10,8 +10,10 @@ import pytest
 import builders
 from builders import RECORDING, make_dataset_observed, make_run, preparation_result, trained
 from pelagos.decisions import attempts, dataset, training_run
+from pelagos.decisions.dataset import observed
 from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.reports import Report
+from pelagos.decisions.training_run import identity
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports.pipelines import FINISHED, RunName, RunState
 
@@ -22,7 +24,7 @@ def kept(decision: Decision) -> list[KeepRecord]:
     return [effect for effect in decision.effects if isinstance(effect, KeepRecord)]
 
 
-def prepared(**changes: Any) -> dataset.Observed:
+def prepared(**changes: Any) -> observed.Observed:
     result = {"run": make_run(RunState.SUCCEEDED), "report": Report(result=preparation_result())}
     return make_dataset_observed(**result | changes)
 
@@ -89,15 +91,15 @@ def test_a_version_on_record_that_answers_an_earlier_retry_is_made_again() -> No
 
 def test_a_record_is_found_by_releases_that_know_more_fields() -> None:
     """What was frozen by one that knew less lacks fields that have their defaults now."""
-    version = training_run.DatasetVersion("frames", builders.VERSION, "/objects/v1", "Detection")
-    now = training_run.Frozen(training_run.inputs(builders.training_run_spec()), version)
+    version = identity.DatasetVersion("frames", builders.VERSION, "/objects/v1", "Detection")
+    now = identity.Frozen(identity.inputs(builders.training_run_spec()), version)
     fewer = {**now.inputs, "hyperparameters": {"epochs": 10}}
     del fewer["tracking"]
     other = {**fewer, "hyperparameters": {"epochs": 10, "batchSize": 8}}
 
-    key = training_run.record_key(now)
-    assert training_run.record_key(replace(now, inputs=fewer)) == key
-    assert training_run.record_key(replace(now, inputs=other)) != key
+    key = identity.record_key(now)
+    assert identity.record_key(replace(now, inputs=fewer)) == key
+    assert identity.record_key(replace(now, inputs=other)) != key
 
 
 @pytest.mark.parametrize("state", ["Sleeping", "", "RUNNING", RunState.RUNNING.value])

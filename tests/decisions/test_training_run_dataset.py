@@ -10,7 +10,7 @@ import builders
 from builders import OTHER_VERSION, VERSION, dataset_seen, dataset_version, make_training_observed, training_run_spec
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import CreateTrackedRun
-from pelagos.decisions.training_run import ObservedDataset
+from pelagos.decisions.training_run.observed import ObservedDataset
 from pelagos.decisions.verdicts import ConditionState, Verdict
 
 PINNED = training_run_spec(datasetRef={"version": OTHER_VERSION})

@@ -7,6 +7,7 @@ import pytest
 import builders
 from builders import frozen_inputs, make_training_observed, training_run_spec
 from pelagos.decisions import training_run
+from pelagos.decisions.training_run import identity
 from pelagos.decisions.verdicts import ConditionState
 from pelagos.ports.pipelines import RunState
 
@@ -79,7 +80,7 @@ def test_setting_the_field_back_goes_on_where_it_was() -> None:
 def test_a_run_that_an_earlier_operator_froze_before_a_field_existed_is_not_taken_for_a_changed_one() -> None:
     now = frozen_inputs()
     older = {name: value for name, value in now.inputs["hyperparameters"].items() if name != "mosaic"}
-    frozen = training_run.Frozen({**now.inputs, "hyperparameters": older}, now.dataset)
+    frozen = identity.Frozen({**now.inputs, "hyperparameters": older}, now.dataset)
 
     decision = training_run.decide(make_training_observed(frozen=frozen))
 
@@ -89,7 +90,7 @@ def test_a_run_that_an_earlier_operator_froze_before_a_field_existed_is_not_take
 
 def test_a_run_that_an_earlier_operator_froze_with_its_resources_goes_on_under_its_key() -> None:
     now = frozen_inputs()
-    frozen = training_run.Frozen({**now.inputs, "resources": {"cpu": 4}}, now.dataset)
+    frozen = identity.Frozen({**now.inputs, "resources": {"cpu": 4}}, now.dataset)
 
     decision = training_run.decide(make_training_observed(frozen=frozen))
 

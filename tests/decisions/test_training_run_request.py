@@ -10,6 +10,7 @@ import builders
 from builders import dataset_seen, dataset_version, make_tracked, make_training_observed
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, SubmitRun
+from pelagos.decisions.training_run import identity
 from pelagos.ports.pipelines import RunRequest, RunState
 from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.tenants import Tenant
@@ -19,7 +20,7 @@ from pelagos_pipelines import contract
 def submitted(task: str = "Detection", **spec: Any) -> RunRequest:
     candidate = dataset_version(task=task)
     parsed = builders.training_run_spec(**spec)
-    frozen = training_run.Frozen(training_run.inputs(parsed), candidate)
+    frozen = identity.Frozen(identity.inputs(parsed), candidate)
     seen = make_training_observed(
         spec=parsed, frozen=frozen, tracked=make_tracked(), dataset=dataset_seen(candidate=candidate)
     )
@@ -143,9 +144,7 @@ def test_the_conventions_of_the_namespace_reach_the_run() -> None:
 
 
 def test_other_resources_are_a_reason_to_try_again_and_the_usual_ones_are_none() -> None:
-    keys = [
-        training_run.resources_key(builders.training_run_spec(resources=each)) for each in ({}, {"cpu": 2}, {"cpu": 4})
-    ]
+    keys = [identity.resources_key(builders.training_run_spec(resources=each)) for each in ({}, {"cpu": 2}, {"cpu": 4})]
 
     assert keys[:2] == ["", ""]
     assert keys[2]
@@ -166,7 +165,7 @@ def test_the_run_carries_the_uid_and_a_name_that_fits_into_a_label() -> None:
     request = submitted()
 
     assert request.labels == {"pelagos.dev/uid": "uid-2", "pelagos.dev/resource": "trainingrun/default/detector"}
-    name = training_run.name_run("123e4567-e89b-42d3-a456-426614174000", builders.frozen_inputs())
+    name = identity.name_run("123e4567-e89b-42d3-a456-426614174000", builders.frozen_inputs())
     assert len(name) <= 63
 
 
@@ -174,7 +173,7 @@ def test_the_key_depends_on_inputs_and_version_only() -> None:
     usual = builders.frozen_inputs()
     judged_otherwise = builders.frozen_inputs(gates=[], register=None, deadline="1h")
     other_seed = builders.frozen_inputs(seeds=[1])
-    other_version = training_run.Frozen(usual.inputs, dataset_version(builders.OTHER_VERSION))
+    other_version = identity.Frozen(usual.inputs, dataset_version(builders.OTHER_VERSION))
     other_limit = builders.frozen_inputs(evaluation={"maxDetections": 300})
 
     assert judged_otherwise.digest == usual.digest

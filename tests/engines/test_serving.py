@@ -16,9 +16,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
-from kserve_fake_server.nodes import PODS
 
 import model_packages
+from kserve_fake_server.nodes import PODS
 from pelagos.api import meta
 from pelagos.engines import triton_local_state
 from pelagos.engines.triton_local import TritonLocal

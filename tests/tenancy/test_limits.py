@@ -10,6 +10,7 @@ import pytest
 import builders
 from pelagos.api import kinds
 from pelagos.decisions import model_service
+from pelagos.decisions.model_service import endpoint
 from pelagos.decisions.verdicts import summary
 from pelagos.ports.pipelines import RunState
 from pelagos.ports.serving import ServiceState
@@ -119,7 +120,7 @@ def test_a_service_cannot_get_past_the_limit_by_asking_for_more_later(changes: b
     small = {"resources": {"gpus": 1}}
     tenant = Tenant(max_gpus=2)
     seen = builders.make_service_observed(spec=builders.model_service_spec(**small), tenant=tenant)
-    serving = builders.make_service(ServiceState.LOADED, digest=model_service.wanted(seen, builders.MODEL).digest)
+    serving = builders.make_service(ServiceState.LOADED, digest=endpoint.wanted(seen, builders.MODEL).digest)
     larger = replace(seen, spec=builders.model_service_spec(**builders.changed(small, changes)), service=serving)
 
     decision = model_service.decide(larger)

@@ -9,6 +9,7 @@ from typing import Any
 from pelagos.api import kinds, meta, reasons
 from pelagos.api.dataset import DatasetSpec
 from pelagos.decisions import attempts, dataset
+from pelagos.decisions.dataset import identity, observed
 from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Resource
@@ -60,7 +61,7 @@ class DatasetReconciler:
     kind = kinds.DATASET
     conditions = dataset.CONDITIONS
 
-    async def gather(self, resource: Resource, spec: DatasetSpec, dependencies: Dependencies) -> dataset.Observed:
+    async def gather(self, resource: Resource, spec: DatasetSpec, dependencies: Dependencies) -> observed.Observed:
         """Look at the source, at the run for its present content, and at the run's report."""
         dependencies.authority.require()
         tenant = await tenant_of(resource, dependencies)
@@ -73,12 +74,12 @@ class DatasetReconciler:
             source_error = f"spec.source.volume.path: {error}"
         run, name, digest, made = None, "", "", _Made()
         if fingerprint is not None:
-            digest = dataset.inputs_digest(spec, fingerprint)
-            name = dataset.name_run(resource.uid, digest)
+            digest = identity.inputs_digest(spec, fingerprint)
+            name = identity.name_run(resource.uid, digest)
             run = await dependencies.pipelines.find(name) or attempts.recalled(resource.status, name)
             made = await _look(resource, name, digest, run, tenant, dependencies)
         run, now = steady(run, dependencies.clock)
-        return dataset.Observed(
+        return observed.Observed(
             spec=spec,
             namespace=resource.namespace,
             name=resource.name,
@@ -100,7 +101,7 @@ class DatasetReconciler:
             record=_recording(resource, digest, run, made, tenant, dependencies) if digest else Recording(),
         )
 
-    def decide(self, seen: dataset.Observed) -> Decision:
+    def decide(self, seen: observed.Observed) -> Decision:
         """See decisions.dataset."""
         return dataset.decide(seen)
 

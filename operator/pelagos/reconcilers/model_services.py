@@ -10,7 +10,8 @@ from datetime import datetime
 from pelagos.api import kinds, meta
 from pelagos.api.model_service import ModelServiceSpec, ModelSource, RegistryRef
 from pelagos.decisions import model_service
-from pelagos.decisions.model_service import ResolvedModel, Unresolved
+from pelagos.decisions.model_service import observed
+from pelagos.decisions.model_service.observed import ResolvedModel, Unresolved
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports import registry
 from pelagos.ports.cluster import Key, Resource
@@ -34,16 +35,14 @@ class ModelServiceReconciler:
     kind = kinds.MODEL_SERVICE
     conditions = model_service.CONDITIONS
 
-    async def gather(
-        self, resource: Resource, spec: ModelServiceSpec, dependencies: Dependencies
-    ) -> model_service.Observed:
+    async def gather(self, resource: Resource, spec: ModelServiceSpec, dependencies: Dependencies) -> observed.Observed:
         """Resolve the model, look at the endpoint, and probe it when it is loaded."""
         tenant = await dependencies.tenants.find(resource.namespace)
         service = await dependencies.serving.observe(resource.uid)
         probed = None
         if service is not None and service.state is ServiceState.LOADED:
             probed = await dependencies.probes.look(resource.uid, service)
-        return model_service.Observed(
+        return observed.Observed(
             spec=spec,
             namespace=resource.namespace,
             name=resource.name,
@@ -62,7 +61,7 @@ class ModelServiceReconciler:
             tenant=tenant,
         )
 
-    def decide(self, seen: model_service.Observed) -> Decision:
+    def decide(self, seen: observed.Observed) -> Decision:
         """See decisions.model_service."""
         return model_service.decide(seen)
 

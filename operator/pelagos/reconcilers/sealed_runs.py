@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pelagos.decisions import training_run
-from pelagos.decisions.training_run import DatasetVersion, Frozen
+from pelagos.decisions.training_run.identity import DatasetVersion, Frozen
 from pelagos.ports import registry, tracking
 from pelagos.ports.authority import Authority
 from pelagos.ports.cluster import Resource

@@ -13,7 +13,9 @@ from pelagos.api.dataset import Splits
 from pelagos.api.training_run import TrainingRunSpec
 from pelagos.decisions import attempts, training_run
 from pelagos.decisions.reports import Recording, Report
-from pelagos.decisions.training_run import DatasetVersion, Frozen, ObservedDataset
+from pelagos.decisions.training_run import identity, observed
+from pelagos.decisions.training_run.identity import DatasetVersion, Frozen
+from pelagos.decisions.training_run.observed import ObservedDataset
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
@@ -61,9 +63,7 @@ class TrainingRunReconciler:
     kind = kinds.TRAINING_RUN
     conditions = training_run.CONDITIONS
 
-    async def gather(
-        self, resource: Resource, spec: TrainingRunSpec, dependencies: Dependencies
-    ) -> training_run.Observed:
+    async def gather(self, resource: Resource, spec: TrainingRunSpec, dependencies: Dependencies) -> observed.Observed:
         """Look at the Dataset, the tracked run, the pipeline run with its report, and the registered version."""
         dependencies.authority.require()
         tracked, tracking_outage = await _tracked(resource, dependencies)
@@ -73,7 +73,7 @@ class TrainingRunReconciler:
         keyed = frozen or _to_freeze(spec, dataset)
         name, run, made = "", None, _Made()
         if keyed is not None:
-            name = training_run.name_run(resource.uid, keyed)
+            name = identity.name_run(resource.uid, keyed)
             run = await dependencies.pipelines.find(name) or attempts.recalled(resource.status, name)
             made = await _look(resource, name, keyed, run, tenant, dependencies)
             if tracked is None and tracking_outage is None:
@@ -83,7 +83,7 @@ class TrainingRunReconciler:
         is_asked = made.report.result or run is None or run.state in FINISHED
         found = await _registered(resource, spec, made.record, dependencies) if is_asked else _Registered()
         weights = await _weights(spec, tenant, dependencies)
-        return training_run.Observed(
+        return observed.Observed(
             spec=spec,
             namespace=resource.namespace,
             name=resource.name,
@@ -112,7 +112,7 @@ class TrainingRunReconciler:
             tenant=tenant,
         )
 
-    def decide(self, seen: training_run.Observed) -> Decision:
+    def decide(self, seen: observed.Observed) -> Decision:
         """See decisions.training_run."""
         return training_run.decide(seen)
 
@@ -140,7 +140,7 @@ async def _delete_all(
     What others of its name made from other inputs was retained when they were deleted, and is not touched.
     """
     keyed = _frozen(resource, tracked) or _would_freeze(resource, dependencies)
-    key = training_run.record_key(keyed) if keyed is not None else None
+    key = identity.record_key(keyed) if keyed is not None else None
     record = await records.find(resource, key, tenant, dependencies) if key is not None else None
     await _delete_registered(resource, records.lives(record), dependencies)
     stated = (record or {}).get("trackedRun")
@@ -207,7 +207,7 @@ async def _look(
     report = _checked(report, resource, tenant, dependencies)
     if report != Report() or (run is not None and run.state is not RunState.SUCCEEDED):
         return _Made(report)
-    record = await records.find(resource, training_run.record_key(keyed), tenant, dependencies)
+    record = await records.find(resource, identity.record_key(keyed), tenant, dependencies)
     result = record.get("result") if record is not None else None
     report = _checked(Report(result=result), resource, tenant, dependencies) if result else Report()
     if report.result is None or not await dependencies.objects.exists(
@@ -228,7 +228,7 @@ def _package(result: Mapping[str, Any], dependencies: Dependencies) -> str:
 
 
 def _recording(resource: Resource, keyed: Frozen, made: _Made, tenant: Tenant, dependencies: Dependencies) -> Recording:
-    key = training_run.record_key(keyed)
+    key = identity.record_key(keyed)
     where = records.path(resource, key, tenant)
     uri = dependencies.objects.uri(where)
     is_kept = resource.status.get("record") == uri
@@ -308,7 +308,7 @@ async def _weights(spec: TrainingRunSpec, tenant: Tenant, dependencies: Dependen
 
 def _retry_key(resource: Resource, spec: TrainingRunSpec, weights: str | None) -> str:
     """Changes when a person asks for another try, gives it other resources, or replaces the checkpoint that was refused."""
-    key = resource.annotations.get(meta.RETRY_ANNOTATION, "") + training_run.resources_key(spec)
+    key = resource.annotations.get(meta.RETRY_ANNOTATION, "") + identity.resources_key(spec)
     return key if weights is None else f"{key}/{weights}"
 
 
@@ -332,7 +332,7 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, dependencies: Dependenci
 
 def _to_freeze(spec: TrainingRunSpec, dataset: ObservedDataset) -> Frozen | None:
     """The inputs as they would be frozen now."""
-    return Frozen(training_run.inputs(spec), dataset.candidate) if dataset.candidate is not None else None
+    return Frozen(identity.inputs(spec), dataset.candidate) if dataset.candidate is not None else None
 
 
 def _candidate(spec: TrainingRunSpec, found: Resource, versions: list[Mapping[str, Any]]) -> DatasetVersion | None:

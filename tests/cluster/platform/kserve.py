@@ -8,11 +8,10 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from kserve_fake_server.controller import Controller
-
 from cluster import definitions
 from cluster.harness.cluster import Cluster
 from kserve_fake_server import published
+from kserve_fake_server.controller import Controller
 from pelagos.engines.kubernetes_rest import KubernetesRest
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any
 
-from pelagos.api.dataset import DatasetSpec
-from pelagos.decisions import attempts, bounds, digests, durations, gates, limits, rules
+from pelagos.decisions import attempts, bounds, durations, gates, limits, rules
+from pelagos.decisions.dataset.identity import inputs_digest, name_run, recipe
+from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import CancelRun, Effect, KeepRecord, SubmitRun
 from pelagos.decisions.placing import place
-from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle
-from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources
-from pelagos.ports.tenants import Tenant
+from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
 from pelagos.ports.volumes import Fingerprint
 
 SOURCE_RESOLVED = "SourceResolved"
@@ -29,56 +27,6 @@ TIME_LIMIT = 24 * 3600
 """Seconds after which a cluster ends a preparation by itself."""
 SHORTEST_REFRESH = 1.0
 """Seconds between two looks at a source that is well, whatever spec.refresh says."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """All that is known about a Dataset, read once.
-
-    ``fingerprint`` is None when the source is missing; ``source_error`` says why it may not be read. ``run`` and ``report``
-    belong to the inputs seen now; ``superseded`` are runs for earlier inputs that go on. ``history`` holds the versions
-    published so far. ``tenant`` has the storage prefix that the Dataset began with.
-    """
-
-    spec: DatasetSpec
-    namespace: str
-    name: str
-    uid: str
-    retry: str
-    fingerprint: Fingerprint | None
-    source_error: str | None
-    run: PipelineRun | None
-    report: Report
-    superseded: tuple[PipelineRun, ...]
-    history: tuple[Mapping[str, Any], ...]
-    data_root: str
-    store: str
-    report_folder: str
-    now: datetime
-    """By the clock that noted the run's own times."""
-    tenant: Tenant = Tenant()
-    storage_seal: str = ""
-    record: Recording = field(default_factory=Recording)
-    time_of_day: datetime | None = None
-    """For people; None: ``now``."""
-
-
-def recipe(spec: DatasetSpec) -> dict[str, Any]:
-    """The request of the preparation pipeline: what decides the content of a version, and nothing else."""
-    decides = {"source", "format", "task", "cleaning", "split"}
-    if spec.class_folder is not None:  # One that is not set must not change the names of earlier runs.
-        decides.add("class_folder")
-    return spec.model_dump(by_alias=True, mode="json", include=decides)
-
-
-def inputs_digest(spec: DatasetSpec, fingerprint: Fingerprint) -> str:
-    """Key of the one pipeline run for this recipe and source content."""
-    return digests.digest({"recipe": recipe(spec), "source": fingerprint.digest})
-
-
-def name_run(uid: str, digest: str) -> RunName:
-    """Name of that run."""
-    return digests.run_name("dataset", uid, digest)
 
 
 def decide(seen: Observed) -> Decision:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-from pelagos.api.training_run import CLASSIFIERS, DETECTORS, FROZEN, Evaluation, Register, TrainingRunSpec
-from pelagos.decisions import attempts, digests, durations, gates, limits, rules
+from pelagos.api.training_run import CLASSIFIERS, DETECTORS, Evaluation, Register
+from pelagos.decisions import attempts, durations, gates, limits, rules
 from pelagos.decisions.effects import (
     CancelRun,
     CreateTrackedRun,
@@ -21,10 +21,12 @@ from pelagos.decisions.effects import (
     SubmitRun,
 )
 from pelagos.decisions.placing import place
-from pelagos.decisions.reports import Recording, Report
+from pelagos.decisions.reports import Report
+from pelagos.decisions.training_run.identity import DatasetVersion, Frozen, changed, inputs, name_run
+from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle
 from pelagos.ports import registry, tracking
-from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
+from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources, RunState
 from pelagos.ports.tenants import Tenant
 
 DATASET_READY = "DatasetReady"
@@ -56,134 +58,6 @@ DATASET_TAG = "pelagos.dev/dataset"
 STORAGE_TAG = "pelagos.dev/storage-prefix"
 
 
-@dataclass(frozen=True)
-class DatasetVersion:
-    """A version of a Dataset, as its status or our frozen record has it."""
-
-    name: str
-    version: str
-    uri: str
-    task: str
-
-    def as_status(self) -> dict[str, Any]:
-        """The form that is kept in status and in the tracked run."""
-        return {"name": self.name, "version": self.version, "uri": self.uri, "task": self.task}
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """The inputs as they were when the run was keyed: the frozen fields of spec, and the dataset version."""
-
-    inputs: Mapping[str, Any]
-    dataset: DatasetVersion
-
-    @property
-    def digest(self) -> str:
-        """Key of the one run."""
-        return digests.digest({"inputs": self.inputs, "dataset": self.dataset.as_status()})
-
-
-@dataclass(frozen=True)
-class ObservedDataset:
-    """The referenced Dataset now. ``candidate`` is the version that spec asks for, when it is there to be used."""
-
-    exists: bool
-    ready: bool
-    message: str
-    candidate: DatasetVersion | None
-    known_versions: tuple[str, ...] = ()
-    empty_splits: tuple[str, ...] = ()
-    """Of the candidate, as far as the Dataset's status tells."""
-
-
-@dataclass(frozen=True)
-class Observed:
-    """All that is known about a TrainingRun, read once.
-
-    ``frozen`` comes from status or, when status was lost, from the sealed run's tags; None before the first freeze. ``tracked``
-    is the run under our seal; None when there is none, or when ``tracking_outage`` says that it cannot be determined. ``run`` and
-    ``report`` belong to the frozen inputs. ``tenant`` has the storage prefix that the run began with.
-    """
-
-    spec: TrainingRunSpec
-    namespace: str
-    name: str
-    uid: str
-    retry_key: str
-    dataset: ObservedDataset
-    frozen: Frozen | None
-    tracked: tracking.TrackedRun | None
-    tracking_outage: str | None
-    tracking_uri: str
-    run: PipelineRun | None
-    report: Report
-    version: registry.ModelVersion | None
-    registry_outage: str | None
-    paths: Mapping[str, str]
-    now: datetime
-    """By the clock that noted the run's own times."""
-    published: Mapping[str, Any] = field(default_factory=dict)
-    """The model as status has it: a record for when the registry does not answer."""
-    tenant: Tenant = Tenant()
-    model_owners: frozenset[str] = frozenset()
-    """Namespaces that the model to register in belongs to; empty when it is nobody's."""
-    outside: str = ""
-    """Why the dataset version may not be read: it lies outside of the namespace's part of the store."""
-    weights_missing: bool = False
-    """Whether spec.model.weights names a file that is not there."""
-    tracked_seal: str = ""
-    """Of ``tracked``, under the present key."""
-    storage_seal: str = ""
-    record: Recording = field(default_factory=Recording)
-    recorded_run: str | None = None
-    """Of a result that a former life put on record, the tracked run; empty when it named none. None: the result is our own."""
-    time_of_day: datetime | None = None
-    """For people; None: ``now``."""
-
-
-def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
-    """The fields of spec that decide the outcome of training, without absent ones.
-
-    The usual evaluation is left out, as by releases that knew no other: it must not change the names of runs.
-    """
-    usual = spec.evaluation == Evaluation()
-    return {name: value for name, value in _frozen_fields(spec).items() if not (usual and name == "evaluation")}
-
-
-def _frozen_fields(spec: TrainingRunSpec) -> dict[str, Any]:
-    dumped = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
-    return {name: dumped[name] for name in FROZEN if name in dumped}
-
-
-def _completed(frozen: Mapping[str, Any]) -> dict[str, Any]:
-    """Frozen inputs with the defaults of fields that did not exist when they were frozen: an upgrade is no change."""
-    return _frozen_fields(TrainingRunSpec.model_validate(dict(frozen)))
-
-
-def _unusual(frozen: Mapping[str, Any]) -> dict[str, Any]:
-    """Frozen inputs that are no defaults: the same in every release that knows more fields."""
-    spec = TrainingRunSpec.model_validate(dict(frozen))
-    dumped = spec.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_defaults=True)
-    return {name: dumped[name] for name in FROZEN if name in dumped}
-
-
-def name_run(uid: str, frozen: Frozen) -> RunName:
-    """Name of the one pipeline run."""
-    return digests.run_name("training", uid, frozen.digest)
-
-
-def record_key(frozen: Frozen) -> str:
-    """Digest of what decides the outcome, without where the version lies: that changes when a cluster is rebuilt."""
-    dataset = {name: value for name, value in frozen.dataset.as_status().items() if name != "uri"}
-    return digests.digest({"inputs": _unusual(frozen.inputs), "dataset": dataset})
-
-
-def resources_key(spec: TrainingRunSpec) -> str:
-    """Names spec.resources; empty for the usual ones, so that runs of earlier releases are not tried again."""
-    asked = spec.resources.model_dump(by_alias=True, mode="json", exclude_defaults=True)
-    return f"+{digests.digest(asked)[7:19]}" if asked else ""
-
-
 def decide(seen: Observed) -> Decision:
     """Name what must hold next; touch nothing."""
     if _is_orphan(seen):  # Made again, unless MLflow cannot be asked now.
@@ -194,7 +68,7 @@ def decide(seen: Observed) -> Decision:
 def _decide(seen: Observed) -> Decision:
     broken = rules.violation(seen.spec)
     if broken is None and seen.frozen is not None:
-        broken = rules.changed_frozen(_completed(seen.frozen.inputs), _frozen_fields(seen.spec))
+        broken = changed(seen.frozen, seen.spec)
         if broken:
             return _refuse(seen, Verdict(DATASET_READY, ConditionState.REFUSED, "SpecImmutable", broken))
     if broken:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-from pelagos.api.meta import MAX_DETECTIONS
-from pelagos.api.model_service import ModelServiceSpec
-from pelagos.decisions import digests, durations, limits, rules
+from pelagos.decisions import limits, rules
 from pelagos.decisions.effects import ApplyService, Effect, RemoveService, RestartService
-from pelagos.decisions.placing import place
+from pelagos.decisions.model_service.endpoint import wanted
+from pelagos.decisions.model_service.observed import Observed, ResolvedModel, Unresolved, reference
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle
-from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, Scaling, ServiceState, spec_digest
-from pelagos.ports.tenants import Tenant
+from pelagos.ports.serving import DesiredService, ObservedService, ServiceState
 
 MODEL_RESOLVED = "ModelResolved"
 MODEL_LOADED = "ModelLoaded"
@@ -27,69 +25,6 @@ MODEL_POLL = 10.0
 LOAD_TIMEOUT = timedelta(seconds=120)
 PROBE_FAILURES = 3
 """Wrong answers in a row after which the server is started anew."""
-
-
-@dataclass(frozen=True)
-class ResolvedModel:
-    """A model package; ``source`` says in words where it comes from, ``manifest_sha256`` pins what is in it."""
-
-    uri: str
-    onnx_sha256: str
-    manifest_sha256: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Unresolved:
-    """Why there is no model to serve; the reason says whether it is waited for, or a person must change something."""
-
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Observed:
-    """All that is known about a ModelService, read once.
-
-    ``model`` is what spec names now; ``last_model`` what was served last, for when the reference has gone, and
-    ``last_reference`` what spec named then; ``last_proven`` is the DesiredService.pods of which an answer was right. ``probe`` is
-    the latest synthetic inference of the server as it runs now; None when none was made yet. ``wrong_probes`` counts wrong ones
-    in a row.
-    """
-
-    spec: ModelServiceSpec
-    namespace: str
-    name: str
-    uid: str
-    retry: str
-    model: ResolvedModel | Unresolved
-    last_model: ResolvedModel | None
-    last_reference: str | None
-    service: ObservedService | None
-    probe: ProbeResult | None
-    wrong_probes: int
-    now: datetime
-    tenant: Tenant = Tenant()
-    last_proven: str | None = None
-    generation: int = 1
-    served_generation: int | None = None
-    """Whose model and settings answered when we last looked; None when none did."""
-
-    @property
-    def is_resolved(self) -> bool:
-        """Whether what spec names is known now, or was when it was served last."""
-        return isinstance(self.model, ResolvedModel) or self.last_reference == reference(self.spec)
-
-
-def reference(spec: ModelServiceSpec) -> str:
-    """What spec.model names, in one line: equal for equal references, whatever they lead to."""
-    if spec.model.training_run_ref is not None:
-        return f"TrainingRun {spec.model.training_run_ref.name}"
-    if spec.model.registry is not None:
-        chosen = spec.model.registry
-        which = f"alias {chosen.alias}" if chosen.alias is not None else f"version {chosen.version}"
-        return f"registered model {chosen.model} {which}"
-    return f"package {spec.model.uri}"
 
 
 def decide(seen: Observed) -> Decision:
@@ -247,60 +182,3 @@ def _prove(seen: Observed, want: DesiredService, resolved: Verdict, status: dict
     )
     ready = Verdict("Ready", ConditionState.DONE, "Serving", f"serving {status['model']['source']}")
     return Decision((resolved, loaded, probed), (), status, WATCH, ready)
-
-
-def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
-    """The endpoint that ``model`` and the settings in spec make."""
-    spec = seen.spec
-    fields: dict[str, Any] = {
-        "uid": seen.uid,
-        "namespace": seen.namespace,
-        "name": seen.name,
-        "model_name": seen.name,
-        "package_uri": model.uri,
-        "onnx_sha256": model.onnx_sha256,
-        "manifest_sha256": model.manifest_sha256,
-        "max_batch_size": spec.runtime.max_batch_size,
-        "max_queue_delay": durations.microseconds(spec.runtime.max_queue_delay),
-        "instances": spec.runtime.instances,
-        "confidence": spec.thresholds.confidence,
-        "iou": spec.thresholds.iou,
-        "cpu": spec.resources.cpu,
-    }
-    scaling = Scaling(
-        mode=spec.scaling.deployment_mode,
-        minimum=spec.scaling.min,
-        maximum=spec.scaling.max,
-        concurrency=spec.scaling.target.concurrency or 0,
-        cpu=spec.scaling.target.cpu or 0,
-    )
-    placement = place(spec.resources)
-    unusual = _unusual(Scaling(mode=scaling.mode), placement, _of_servers(seen.tenant))
-    if spec.max_detections != MAX_DETECTIONS:
-        unusual["maxDetections"] = spec.max_detections
-    pods = digests.digest(fields | {"retry": seen.retry} | unusual)
-    return DesiredService(
-        **fields,
-        max_detections=spec.max_detections,
-        digest=spec_digest(pods, scaling),
-        pods_digest=pods,
-        scaling=scaling,
-        placement=placement,
-        tenant=seen.tenant,
-    )
-
-
-def _of_servers(tenant: Tenant) -> Tenant:
-    """What of a tenant settings a model server has; a change of the others restarts none."""
-    return Tenant(
-        service_account=tenant.service_account,
-        objects_secret=tenant.objects_secret,
-        objects_claim=tenant.objects_claim,
-        ca_config_map=tenant.ca_config_map,
-        image_pull_secrets=tenant.image_pull_secrets,
-    )
-
-
-def _unusual(*values: Any) -> dict[str, Any]:
-    """What differs from the defaults, by the name of its type: an upgrade that adds a setting restarts no server."""
-    return {type(value).__name__: asdict(value) for value in values if value != type(value)()}
