@@ -32,7 +32,7 @@ control-plane: $(VENVS)/.control-plane
 samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
 	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
 
-test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.kserve $(VENVS)/.object-storage ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
+test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.sbom ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
 	@$(if $(THOROUGH),PELAGOS_TEST_THOROUGH=1) $(if $(SHUFFLE),PELAGOS_TEST_SHUFFLE=$(SHUFFLE)) tools/test.sh
 
 test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-storage cluster-node ## Run the tests on a real Kubernetes of one node (needs root on Debian 12).
@@ -45,7 +45,7 @@ cluster-node: control-plane # both build from the same sources
 	@tools/definitions.sh
 	@tools/node/install.sh
 
-sbom: $(VENVS)/.dev ## Write a bill of materials for each image to build/sbom.
+sbom: $(VENVS)/.sbom ## Write a bill of materials for each image to build/sbom.
 	@tools/sbom.sh
 
 lint: $(VENVS)/.dev ## Run the linters only.
@@ -98,6 +98,11 @@ $(VENVS)/.kserve: requirements/kserve.txt | $(UV)
 
 $(VENVS)/.object-storage: requirements/object-storage.txt | $(UV)
 	@UV=$(UV) tools/environment.sh object-storage $(VENVS)/object-storage
+	@touch $@
+
+# Apart from .dev: with it come grammars that are compiled, for 3 seconds, in every process that imports jsonschema.
+$(VENVS)/.sbom: requirements/sbom.txt | $(UV)
+	@UV=$(UV) tools/environment.sh sbom $(VENVS)/sbom
 	@touch $@
 
 $(VENVS)/.prometheus: tools/prometheus.sh | control-plane # one after the other, since both may call apt-get

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-build/sbom}
 images=("${@:2}")
-bin=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/dev/bin
+bin=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/sbom/bin
 mkdir -p "$folder"
 for image in operator=control-plane serving=triton-gpu serving-cpu=triton trainer=pipelines; do
   [[ ${#images[@]} = 0 || " ${images[*]} " == *" ${image%%=*} "* ]] || continue
