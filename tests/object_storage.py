@@ -146,9 +146,9 @@ def _wait(port: int, process: subprocess.Popen[bytes], folder: Path) -> None:
     raise AssertionError(f"the object storage did not start:\n{(folder / 'object-storage.log').read_text()}")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def object_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStorage]:
-    """A running server for all tests; each makes its own buckets."""
+    """A running server for all tests of a process; each makes its own buckets."""
     with serve(tmp_path_factory.mktemp("object-storage")) as storage:
         yield storage
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from object_storage import ObjectStorage, bucket, object_storage
+from object_storage import ObjectStorage
 from pelagos.cli.main import app
 from resource_servers import ApiServer, api
 
-__all__ = ["api", "bucket", "object_storage"]
+__all__ = ["api"]
 
 LINES = (
     {"path": "cod/2.png", "reason": "Duplicate", "repeats": "cod/1.png"},

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from control_plane import ControlPlane
 from model_packages import ENVIRONMENTS
-from object_storage import ObjectStorage, bucket, object_storage
+from object_storage import ObjectStorage
 from pelagos.api.admission import POLICIES
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, State, examine
@@ -31,7 +31,7 @@ from pelagos.settings import Settings
 from pelagos.wiring import Credentials, rest_client
 from plane_fixtures import api, plane
 
-__all__ = ["api", "bucket", "object_storage", "plane"]
+__all__ = ["api", "plane"]
 
 HOME = "default"
 """The operator's namespace."""

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from control_plane import ControlPlane, start_control_plane
-from object_storage import ObjectStorage, bucket, object_storage
+from object_storage import ObjectStorage
 from pelagos import engine_factory
 from pelagos.engines.kubernetes_rest import KubernetesRest
 from pelagos.settings import Settings
 from plane_fixtures import api
 
-__all__ = ["api", "bucket", "object_storage"]
+__all__ = ["api"]
 
 
 @pytest.fixture(scope="module")

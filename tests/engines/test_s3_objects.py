@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from faulty_proxy import Fault, Proxy, make_authority, proxied
-from object_storage import KEY, SECRET, ObjectStorage, bucket, object_storage
+from object_storage import KEY, SECRET, ObjectStorage
 from pelagos.engines.s3 import Service
 from pelagos.engines.s3_objects import S3Objects
 from pelagos.ports.errors import OutageError, RejectedError
@@ -17,8 +17,6 @@ from pelagos.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-__all__ = ["bucket", "object_storage"]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from faulty_proxy import Fault, proxied
-from object_storage import ObjectStorage, bucket, object_storage
+from object_storage import ObjectStorage
 from pelagos.engines.s3 import Service
 from pelagos.engines.s3_volumes import S3Volumes
 from pelagos.ports.errors import OutageError, RejectedError
@@ -15,8 +15,6 @@ from pelagos.settings import Settings
 
 if TYPE_CHECKING:
     from pelagos.ports.volumes import Fingerprint
-
-__all__ = ["bucket", "object_storage"]
 
 
 async def look(bucket: str, storage: ObjectStorage, path: str) -> Fingerprint:

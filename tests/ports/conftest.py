@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pipeline_worlds
-from object_storage import bucket, object_storage
 from pelagos.engines import processes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-__all__ = ["bucket", "compiled", "fork_server", "object_storage", "world"]
+__all__ = ["compiled", "fork_server", "world"]
 
 
 @pytest.fixture(scope="session")

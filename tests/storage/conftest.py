@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from faulty_proxy import Proxy, proxied
-from object_storage import ObjectStorage, bucket, object_storage
-
-__all__ = ["bucket", "object_storage"]
+from object_storage import ObjectStorage
 
 
 @pytest.fixture(autouse=True)

@@ -13,14 +13,12 @@ from pathlib import Path
 import pytest
 
 from control_plane import ControlPlane
-from object_storage import ObjectStorage, bucket, object_storage
+from object_storage import ObjectStorage
 from pelagos.engines.s3 import Service
 from pelagos.engines.s3_objects import S3Objects
 from pelagos.ports.serving import DesiredService, ServiceState
 from pelagos.ports.tenants import Tenant
 from serving_clusters import ServingCluster, options, serving_cluster, until
-
-__all__ = ["bucket", "object_storage"]
 
 MakeWant = Callable[..., DesiredService]
 UID = "uid-on-s3"
