@@ -19,8 +19,8 @@ from bench.plan import Plan
 from bench.results import Cell, Section, middle
 from pelagos.api.model_service import Runtime
 from pelagos.decisions import durations
-from pelagos.engines import triton_local_state
-from pelagos.engines.triton_local import TritonLocal
+from pelagos.engines.triton_local import state as triton_local_state
+from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.serving import DesiredService, ServiceState
 
 WAITING = 5_000

@@ -13,8 +13,8 @@ from bench import measuring
 from bench.plan import Plan
 from pelagos.embedded import addresses, parts, tracking_credentials
 from pelagos.embedded.layout import Layout
-from pelagos.engines.kfp_local_launch import Login
-from pelagos.engines.mlflow_rest import Access
+from pelagos.engines.kfp_local.launch import Login
+from pelagos.engines.mlflow.rest import Access
 from pelagos.settings import Settings
 
 

@@ -23,15 +23,15 @@ hypothesis.settings.register_profile("pelagos", deadline=None, derandomize=not _
 hypothesis.settings.load_profile("pelagos")
 
 _OUTER = os.environ.get(orphans.VARIABLE, "by-hand").split(".")[0]
-# As in the pod of every step (engines/kubeflow_placement.py): threads that spin while they wait for each other only take time
+# As in the pod of every step (engines/kubeflow/placement.py): threads that spin while they wait for each other only take time
 # from the tests beside them. This comes before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_TOGETHER = frozenset({"embedded", "handlers", "integration", "leadership", "main_job", "monitoring", "tenancy"})
+_TOGETHER = frozenset(
+    {"embedded", "engines/mlflow", "handlers", "integration", "leadership", "main_job", "monitoring", "tenancy"}
+)
 """Folders whose tests share servers that take seconds to start, and a part of a core as long as they run."""
-_SHARING = {"engines": ("test_mlflow_access.py", "test_registry.py", "test_tracking.py")}
-"""Modules of a folder that share one: an MLflow server takes half a minute of a busy machine to start."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -46,11 +46,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def _scope(nodeid: str) -> str:
     module = nodeid.partition("::")[0]
-    parts = module.split("/")
-    folder = parts[1] if len(parts) > 1 else ""
-    if folder in _TOGETHER or parts[-1] in _SHARING.get(folder, ()):
-        return folder
-    return module
+    folders = module.split("/")[1:-1]
+    above = ("/".join(folders[:length]) for length in range(1, len(folders) + 1))
+    return next((folder for folder in above if folder in _TOGETHER), module)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

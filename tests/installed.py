@@ -24,7 +24,7 @@ import audit_rbac
 import rendering
 from control_plane import ControlPlane, start_control_plane
 from pelagos.api import kinds, meta
-from pelagos.engines.kubernetes_tenants import admitting
+from pelagos.engines.kubernetes.tenants import admitting
 
 SYSTEM = "pelagos-system"
 ACCOUNT = "pelagos-operator"

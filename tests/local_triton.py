@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import model_packages
-from pelagos.engines import sockets, triton_local_state
-from pelagos.engines.triton_local import TritonLocal
-from pelagos.engines.triton_local_server import ServerFolder
-from pelagos.engines.triton_local_state import Server
+from pelagos.engines.processes import sockets
+from pelagos.engines.triton_local import state as triton_local_state
+from pelagos.engines.triton_local.engine import TritonLocal
+from pelagos.engines.triton_local.server import ServerFolder
+from pelagos.engines.triton_local.state import Server
 from pelagos.ports.serving import DesiredService, ObservedService, ServiceState
 
 if TYPE_CHECKING:

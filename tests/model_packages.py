@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pelagos.engines.model_package import Manifest
+from pelagos.engines.triton.package import Manifest
 from pelagos.ports.serving import DesiredService
 
 MakeWant = Callable[..., DesiredService]

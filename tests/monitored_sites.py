@@ -26,11 +26,11 @@ from aiohttp import web
 import state_metrics
 from monitoring_tools import ENVIRONMENTS, MANIFESTS
 from pelagos.api.kinds import KINDS
-from pelagos.engines import sockets
-from pelagos.engines.envoy_config import Ports
-from pelagos.engines.processes import ProcessId
-from pelagos.engines.triton_gateway import Gateway
-from pelagos.engines.triton_local_server import ServerFolder
+from pelagos.engines.envoy.config import Ports
+from pelagos.engines.processes import sockets
+from pelagos.engines.processes.groups import ProcessId
+from pelagos.engines.triton_local.gateway import Gateway
+from pelagos.engines.triton_local.server import ServerFolder
 from pelagos.observability.measured import measured
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.volumes import VolumesFake

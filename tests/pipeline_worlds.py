@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from kfp_fake_server.processes import Processes
 from kfp_fake_server.server import FakeServer
-from pelagos.engines import kfp_local_records as records
-from pelagos.engines import processes
-from pelagos.engines.kfp_local import KfpLocal
-from pelagos.engines.kfp_local_launch import Launcher, Login, keyless
-from pelagos.engines.kubeflow import Kubeflow, KubeflowConfig, Timeouts
-from pelagos.engines.kubeflow_placement import PodDefaults
-from pelagos.engines.kubeflow_rest import KubeflowRest
+from pelagos.engines.kfp_local import records
+from pelagos.engines.kfp_local.engine import KfpLocal
+from pelagos.engines.kfp_local.launch import Launcher, Login, keyless
+from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig, Timeouts
+from pelagos.engines.kubeflow.placement import PodDefaults
+from pelagos.engines.kubeflow.rest import KubeflowRest
+from pelagos.engines.processes import groups
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.pipelines import Flow, PipelineRun, Pipelines, RunName, RunRequest, RunState
 
@@ -104,7 +104,7 @@ class FakeWorld:
 
 
 class KfpLocalWorld:
-    """The local engine with real processes. ``server`` is the socket of a fork server to use, if any."""
+    """The local engine with real groups. ``server`` is the socket of a fork server to use, if any."""
 
     def __init__(self, folder: Path, compiled: Path, capacity: int, server: Path | None = None) -> None:
         self.home = folder / "home"
@@ -165,7 +165,7 @@ class KfpLocalWorld:
         await self.begin(name)
         os.killpg(self.process(name).pid, signal.SIGKILL)
 
-    def process(self, name: str) -> processes.ProcessId:
+    def process(self, name: str) -> groups.ProcessId:
         """The runner process of a run that has begun."""
         look = records.RunFolder(self.home / "runs", RunName(name)).look()
         assert look is not None

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from control_plane import ControlPlane, start_control_plane
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.wiring import Credentials, rest_client
 
 

@@ -18,13 +18,13 @@ from kserve_fake_server.controller import Controller
 from kserve_fake_server.nodes import PODS, Node
 from model_packages import ENVIRONMENTS
 from pelagos.api import meta
-from pelagos.engines.kserve import Kserve
-from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
-from pelagos.engines.kubernetes_rest import Answer, KubernetesRest
-from pelagos.engines.local_objects import LocalObjects
-from pelagos.engines.model_server import Options
-from pelagos.engines.model_server_engine import ClusterServing
-from pelagos.engines.triton_deployment import TritonDeployment
+from pelagos.engines.deployment.engine import TritonDeployment
+from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.kserve.engine import Kserve
+from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
+from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
+from pelagos.engines.model_server.engine import ClusterServing
+from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import OutageError
 from pelagos.ports.objects import Objects
 from pelagos.ports.placement import Placement, Toleration

@@ -26,7 +26,7 @@ from control_plane import ControlPlane
 from pelagos import wiring
 from pelagos.api import meta
 from pelagos.api.kinds import KINDS
-from pelagos.engines.kubernetes_api import KubernetesApi
+from pelagos.engines.kubernetes.api import KubernetesApi
 from pelagos.handlers import resources
 from pelagos.ports.authority import Authority
 from pelagos.ports.clock import SystemClock

@@ -13,7 +13,7 @@ from pelagos.embedded import addresses
 from pelagos.embedded.child import Timing
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.parts import ManagedProcess
-from pelagos.engines import processes
+from pelagos.engines.processes import groups
 
 QUICK = Timing(
     first_pause=0.2, longest_pause=0.8, healthy=60, starting_period=0.02, period=0.1, timeout=0.3, misses=3, kill=2
@@ -34,7 +34,7 @@ class FakeParts:
         return ManagedProcess(
             name=name,
             command=(sys.executable, "-S", str(FAKE), str(port), f"pid={self._file(name, 'pid')}", *behaviours),
-            environment={**os.environ, processes.INSTALLATION: str(self.layout.home)},
+            environment={**os.environ, groups.INSTALLATION: str(self.layout.home)},
             folder=self.layout.home,
             ports=(port,),
             url=url,
@@ -58,7 +58,7 @@ class FakeParts:
 
 def is_running(pid: int) -> bool:
     """Whether there is such a process, zombies aside."""
-    return processes.identify(pid) is not None
+    return groups.identify(pid) is not None
 
 
 async def eventually(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:

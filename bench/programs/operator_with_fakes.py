@@ -21,7 +21,7 @@ import kopf
 
 from pelagos import wiring
 from pelagos.api.meta import UID_LABEL
-from pelagos.engines.kubernetes_api import KubernetesApi
+from pelagos.engines.kubernetes.api import KubernetesApi
 from pelagos.handlers import resources
 from pelagos.observability import logs
 from pelagos.observability.measured import measured

@@ -11,11 +11,11 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from pelagos.engines.authority_keys import FolderKeys
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.mlflow_registry import MlflowRegistry
-from pelagos.engines.mlflow_rest import MlflowRest
-from pelagos.engines.mlflow_tracking import MlflowTracking
+from pelagos.engines.folders.keys import FolderKeys
+from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.mlflow.registry import MlflowRegistry
+from pelagos.engines.mlflow.rest import MlflowRest
+from pelagos.engines.mlflow.tracking import MlflowTracking
 from pelagos.observability.readiness import Check
 from pelagos.ports.authority import Authority
 from pelagos.ports.errors import OutageError, RejectedError
@@ -30,11 +30,11 @@ from pelagos.ports.volumes import Volumes
 from pelagos.settings import Settings
 
 if TYPE_CHECKING:
-    from pelagos.engines.kfp_local import KfpLocal
-    from pelagos.engines.kserve import Kserve
-    from pelagos.engines.kubeflow import Kubeflow
-    from pelagos.engines.triton_deployment import TritonDeployment
-    from pelagos.engines.triton_local import TritonLocal
+    from pelagos.engines.deployment.engine import TritonDeployment
+    from pelagos.engines.kfp_local.engine import KfpLocal
+    from pelagos.engines.kserve.engine import Kserve
+    from pelagos.engines.kubeflow.engine import Kubeflow
+    from pelagos.engines.triton_local.engine import TritonLocal
 
 Close = Callable[[], Awaitable[None]]
 KEY_ON_MACHINE = "Bring it back from your backup; or start with a new one by `pelagos down` and `pelagos up`"
@@ -139,20 +139,20 @@ def check(settings: Settings) -> None:
 
 def _objects(settings: Settings) -> Objects:
     if settings.objects_uri:
-        from pelagos.engines.s3_objects import S3Objects
+        from pelagos.engines.s3.objects import S3Objects
 
         return S3Objects.from_settings(settings)
-    from pelagos.engines.local_objects import LocalObjects
+    from pelagos.engines.folders.objects import LocalObjects
 
     return LocalObjects(settings.objects)
 
 
 def _volumes(settings: Settings) -> Volumes:
     if settings.data_uri:
-        from pelagos.engines.s3_volumes import S3Volumes
+        from pelagos.engines.s3.volumes import S3Volumes
 
         return S3Volumes.from_settings(settings)
-    from pelagos.engines.local_volumes import LocalVolumes
+    from pelagos.engines.folders.volumes import LocalVolumes
 
     return LocalVolumes(settings.data)
 
@@ -160,7 +160,7 @@ def _volumes(settings: Settings) -> Volumes:
 def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
     if not is_on_cluster(settings):
         return OneTenant()
-    from pelagos.engines.kubernetes_tenants import KubernetesTenants, Place
+    from pelagos.engines.kubernetes.tenants import KubernetesTenants, Place
 
     usual = Tenant(
         tracking_secret=settings.tracking_secret,
@@ -180,13 +180,13 @@ def _pipelines(
     guard: Guard,
 ) -> KfpLocal | Kubeflow:
     if settings.pipelines_engine == "kubeflow":
-        from pelagos.engines import kubeflow
-        from pelagos.engines.step_secrets import StepSecrets
+        from pelagos.engines.kubeflow import engine as kubeflow
+        from pelagos.engines.kubernetes.step_secrets import StepSecrets
 
         secrets = StepSecrets(api, authority)
         return kubeflow.from_settings(settings, compiled_flows(), namespace_of, guard, secrets)
-    from pelagos.engines.kfp_local import KfpLocal
-    from pelagos.engines.kfp_local_launch import Login
+    from pelagos.engines.kfp_local.engine import KfpLocal
+    from pelagos.engines.kfp_local.launch import Login
 
     return KfpLocal(
         settings.home,
@@ -202,17 +202,17 @@ def _serving(
     settings: Settings, api: KubernetesRest, objects: Objects, namespace_of: Callable[[str], str | None]
 ) -> TritonLocal | TritonDeployment | Kserve:
     if settings.serving_engine == "local":
-        from pelagos.engines.triton_local import TritonLocal
+        from pelagos.engines.triton_local.engine import TritonLocal
 
         hosts = tuple(filter(None, settings.serving_hosts.split(",")))
         return TritonLocal(settings.home, settings.environments, hosts=hosts)
-    from pelagos.engines.kubernetes_objects import KubernetesObjects
+    from pelagos.engines.kubernetes.objects import KubernetesObjects
 
     if settings.serving_engine == "kserve":
-        from pelagos.engines.kserve import Kserve
+        from pelagos.engines.kserve.engine import Kserve
 
         return Kserve.from_settings(settings, KubernetesObjects(api), objects, namespace_of)
-    from pelagos.engines.triton_deployment import TritonDeployment
+    from pelagos.engines.deployment.engine import TritonDeployment
 
     return TritonDeployment.from_settings(settings, KubernetesObjects(api), objects, namespace_of)
 

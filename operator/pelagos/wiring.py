@@ -13,9 +13,10 @@ from pathlib import Path
 
 from pelagos import engine_factory
 from pelagos.api import kinds
-from pelagos.engines import disk, leases, served_kinds
-from pelagos.engines.kubernetes_api import KubernetesApi
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.files import disk
+from pelagos.engines.kubernetes import leases, served_kinds
+from pelagos.engines.kubernetes.api import KubernetesApi
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.observability import metrics
 from pelagos.observability.measured import measured
 from pelagos.observability.readiness import Check, Readiness

@@ -17,7 +17,7 @@ import yaml
 from pelagos.embedded import state
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import PartPhase, PartState, Phase, State
-from pelagos.engines.processes import ProcessId
+from pelagos.engines.processes.groups import ProcessId
 
 
 def pelagos(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

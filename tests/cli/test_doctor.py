@@ -24,9 +24,9 @@ from pelagos.api.admission import POLICIES
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, State, examine
 from pelagos.cli.main import app
-from pelagos.engines import triton_local_state
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.triton_local_state import Server
+from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.triton_local import state as triton_local_state
+from pelagos.engines.triton_local.state import Server
 from pelagos.settings import Settings
 from pelagos.wiring import Credentials, rest_client
 from plane_fixtures import api, plane

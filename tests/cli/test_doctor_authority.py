@@ -10,8 +10,8 @@ import pytest
 
 from pelagos.cli.diagnosis import engines
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, State
-from pelagos.engines.authority_keys import make
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.folders.keys import make
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.settings import Settings
 
 CLUSTER: dict[str, Any] = {

@@ -16,7 +16,7 @@ from pelagos.api import kinds, meta
 from pelagos.cli import orphans
 from pelagos.cli.orphans import Wish
 from pelagos.cli.outputs import Output
-from pelagos.engines.kubernetes_rest import Answer, KubernetesRest
+from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
 from pelagos.ports.errors import OutageError
 from pelagos.reconcilers.orphans import Living, Scope
 from simulation import FRAMES, Simulation

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from model_packages import environments, make_want, packages
 from pelagos.cli import predict
 from pelagos.cli.main import app
-from pelagos.engines.triton_local import TritonLocal
+from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.serving import DesiredService, ServiceState
 from resource_servers import ApiServer, api, kubeconfig
 

@@ -17,7 +17,7 @@ from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import PartPhase, PartState, Phase, State
 from pelagos.embedded.supervisor import lock
-from pelagos.engines.processes import ProcessId
+from pelagos.engines.processes.groups import ProcessId
 from untrusted_text import HOSTILE, is_fit
 
 FOUND = {"label": HOSTILE, "classId": 0, "score": 0.9, "box": [1.0, 2.0, 30.0, 40.0]}

@@ -11,7 +11,7 @@ import rendering
 from cluster import definitions
 from model_packages import MakeWant
 from pelagos.api.installation.kustomize import kustomization
-from pelagos.engines.kserve_objects import inference_service
+from pelagos.engines.kserve.objects import inference_service
 from serving_clusters import RUNTIME, everything, options
 
 GITOPS = rendering.MANIFESTS / "samples/gitops"

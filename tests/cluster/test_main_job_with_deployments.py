@@ -22,7 +22,7 @@ from cluster.platform import services
 from cluster.platform.services import BUCKET, Platform
 from cluster.platform.site import SYSTEM, TENANT, Site, give_storage_credentials
 from installations import dataset, service, training
-from pelagos.engines import triton_inference
+from pelagos.engines.triton import inference
 
 IN_ORDER = True
 """One story, told by all tests of this module."""
@@ -177,9 +177,9 @@ class Client(threading.Thread):
     def run(self) -> None:
         while not self._ends.is_set():
             try:
-                asyncio.run(triton_inference.infer(f"127.0.0.1:{self._port}", "detector", self._image, 20))
+                asyncio.run(inference.infer(f"127.0.0.1:{self._port}", "detector", self._image, 20))
                 self.answers += 1
-            except triton_inference.InferenceError as error:
+            except inference.InferenceError as error:
                 self.failures.append(f"{time.strftime('%X')} {error}")
             time.sleep(0.1)
 

@@ -15,7 +15,7 @@ from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import PartState, Phase, State
 from pelagos.embedded.supervisor import Supervisor
-from pelagos.engines.processes import ProcessId
+from pelagos.engines.processes.groups import ProcessId
 from supervised import QUICK, FakeParts
 
 _STATE = State(Phase.READY, ProcessId(1, 2), ports={"etcd": 3}, parts={"etcd": PartState(session=ProcessId(4, 5))})

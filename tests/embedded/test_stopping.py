@@ -15,7 +15,7 @@ from pelagos.embedded import daemon, orphans, state
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import Phase
 from pelagos.embedded.supervisor import Supervisor
-from pelagos.engines import processes
+from pelagos.engines.processes import groups
 from supervised import QUICK, FakeParts, eventually, is_running
 
 _SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
@@ -29,8 +29,8 @@ async def test_stop_ends_parts_workers_and_detached_processes(layout: Layout, fa
     children = [supervisor.start(fake(name, fake.worker_file(name))) for name in ("etcd", "apiserver", "operator")]
     for child in children:
         await child.until_ready()
-    marked = {**os.environ, processes.INSTALLATION: str(layout.home)}
-    detached = processes.start_detached(_SLEEP, environment=marked, output=layout.log("run"))
+    marked = {**os.environ, groups.INSTALLATION: str(layout.home)}
+    detached = groups.start_detached(_SLEEP, environment=marked, output=layout.log("run"))
 
     await supervisor.stop()
 
@@ -39,7 +39,7 @@ async def test_stop_ends_parts_workers_and_detached_processes(layout: Layout, fa
     ]
     assert len(pids) == 6
     assert [pid for pid in pids if is_running(pid)] == []
-    assert not processes.is_alive(detached)
+    assert not groups.is_alive(detached)
     assert orphans.find(layout.home) == set()
     reported = state.read(layout.state)
     assert reported is not None
@@ -50,21 +50,21 @@ async def test_everything_that_ignores_the_order_is_gone_within_ten_seconds(layo
     supervisor = Supervisor(layout, {}, QUICK)
     for name in ("etcd", "apiserver", "operator"):
         await supervisor.start(fake(name, "stubborn")).until_ready()
-    marked = {**os.environ, processes.INSTALLATION: str(layout.home)}
+    marked = {**os.environ, groups.INSTALLATION: str(layout.home)}
     command = [sys.executable, "-S", "-c", _STUBBORN]
-    detached = processes.start_detached(command, environment=marked, output=layout.log("run"))
+    detached = groups.start_detached(command, environment=marked, output=layout.log("run"))
     await eventually(lambda: layout.log("run").read_text() == "up\n", "the process ignores SIGTERM")
 
     began = time.monotonic()
     await supervisor.stop()
 
     assert time.monotonic() - began < 10
-    assert not processes.is_alive(detached)
+    assert not groups.is_alive(detached)
     assert orphans.find(layout.home) == set()
 
 
 async def test_processes_of_other_installations_and_of_people_are_spared(layout: Layout) -> None:
-    other = {**os.environ, processes.INSTALLATION: f"{layout.home}-other"}
+    other = {**os.environ, groups.INSTALLATION: f"{layout.home}-other"}
     people = {**os.environ, "PELAGOS_HOME": str(layout.home)}
     bystanders = [_sleep(environment) for environment in (other, people)]
     try:
@@ -120,8 +120,8 @@ async def test_the_next_supervisor_ends_what_a_killed_one_left(layout: Layout, f
     assert child.state.session is not None
     before = state.read(layout.state)
     worker = fake.pids("mlflow", "worker")[0]
-    marked = {**os.environ, processes.INSTALLATION: str(layout.home)}
-    training = processes.start_detached(_SLEEP, environment=marked, output=layout.log("run"))
+    marked = {**os.environ, groups.INSTALLATION: str(layout.home)}
+    training = groups.start_detached(_SLEEP, environment=marked, output=layout.log("run"))
     for task in first._tasks.values():  # a supervisor that does nothing any more
         task.cancel()
     os.kill(child.state.session.pid, signal.SIGKILL)
@@ -131,9 +131,9 @@ async def test_the_next_supervisor_ends_what_a_killed_one_left(layout: Layout, f
     await Supervisor(layout, {}, QUICK).end_earlier(before)
 
     assert not is_running(worker)
-    assert processes.is_alive(training)
+    assert groups.is_alive(training)
     assert await asyncio.to_thread(daemon.stop, layout)
-    assert not processes.is_alive(training)
+    assert not groups.is_alive(training)
 
 
 def _sleep(environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -145,14 +145,14 @@ def _start(layout: Layout) -> subprocess.Popen[bytes]:
 
 
 async def test_a_child_that_was_given_another_environment_is_ended_with_its_session(layout: Layout) -> None:
-    marked = {**os.environ, processes.INSTALLATION: str(layout.home)}
+    marked = {**os.environ, groups.INSTALLATION: str(layout.home)}
     program = (
         "import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', 'import time; time.sleep(600)'], env={})"
     )
-    runner = processes.start_detached([sys.executable, "-c", program], environment=marked, output=layout.log("run"))
+    runner = groups.start_detached([sys.executable, "-c", program], environment=marked, output=layout.log("run"))
     await eventually(lambda: len(orphans.find(layout.home)) == 2, "runner and child are found")
 
     assert await orphans.end(layout.home, 2) == 2
 
-    assert not processes.is_alive(runner)
+    assert not groups.is_alive(runner)
     assert orphans.find(layout.home) == set()

@@ -13,7 +13,7 @@ import pytest
 
 from pelagos import engine_factory
 from pelagos.engine_factory import Engines
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.leadership import NotLeadingError
 from pelagos.settings import Settings
 
@@ -134,5 +134,5 @@ def test_engines_that_are_not_chosen_are_not_loaded() -> None:
     script = "import sys, pelagos.wiring; print([m for m in sys.modules if m.startswith('pelagos.engines.')])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
 
-    for name in ("kserve", "kubeflow", "triton_deployment", "s3", "triton_local", "kfp_local"):
+    for name in ("kserve", "kubeflow", "deployment", "s3", "triton_local", "kfp_local"):
         assert f"pelagos.engines.{name}'" not in loaded

@@ -11,7 +11,7 @@ import pytest
 from control_plane import ControlPlane, start_control_plane
 from object_storage import ObjectStorage
 from pelagos import engine_factory
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.settings import Settings
 from plane_fixtures import api
 

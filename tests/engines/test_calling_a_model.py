@@ -21,7 +21,7 @@ from PIL import Image
 from control_plane import ControlPlane, start_control_plane
 from local_triton import settled
 from model_packages import environments, make_want, packages
-from pelagos.engines.triton_local import TritonLocal
+from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.serving import DesiredService, ObservedService, ServiceState
 
 if TYPE_CHECKING:

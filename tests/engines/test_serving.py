@@ -20,8 +20,8 @@ import pytest
 import model_packages
 from kserve_fake_server.nodes import PODS
 from pelagos.api import meta
-from pelagos.engines import triton_local_state
-from pelagos.engines.triton_local import TritonLocal
+from pelagos.engines.triton_local import state as triton_local_state
+from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.serving import DesiredService, ObservedService, ServiceState

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pelagos.engines.model_package import Manifest, known
+from pelagos.engines.triton.package import Manifest, known
 from pelagos_pipelines.contract import Parity
 from pelagos_pipelines.export import package
 from pelagos_pipelines.serving import packages

@@ -18,8 +18,8 @@ import yaml
 from kfp.client import Client
 from kfp_server_api import ApiException
 
-from pelagos.engines import kubeflow_placement
-from pelagos.engines.kubeflow_placement import Count, PodDefaults
+from pelagos.engines.kubeflow import placement
+from pelagos.engines.kubeflow.placement import Count, PodDefaults
 from pelagos.ports.pipelines import RunName, RunRequest
 
 TESTS = Path(__file__).parents[1]
@@ -68,7 +68,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, TESTS / "controllable_flows.py", folder], check=True)
     request = RunRequest(RunName("prepare-1"), "dataset-preparation", {}, retry_key="asked")
     documents = list(yaml.safe_load_all((folder / "dataset-preparation.yaml").read_text()))
-    placed = kubeflow_placement.place(documents, request, PodDefaults(image="example.org/t"), Count(1, 1))
+    placed = placement.place(documents, request, PodDefaults(image="example.org/t"), Count(1, 1))
     file = folder / "placed.yaml"
     file.write_text(yaml.safe_dump_all([placed["pipeline_spec"], placed["platform_spec"]]))
     return file
@@ -102,7 +102,7 @@ def test_a_run_is_created_followed_and_found(client: Client, package: Path, tmp_
     run = client.wait_for_run_completion(identifier, timeout=SECONDS, sleep_duration=1)
 
     assert run.state == "SUCCEEDED"
-    assert kubeflow_placement.read_count(run.pipeline_spec) == (Count(1, 1), "asked")
+    assert placement.read_count(run.pipeline_spec) == (Count(1, 1), "asked")
     assert {"root", "work", "work-driver", "executor"} == {task.display_name for task in run.run_details.task_details}
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["environment"]["ULTRALYTICS_SAFE_LOAD"] == "1"

@@ -14,8 +14,8 @@ from kfp.client import client as kfp_client
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from pelagos.engines import kubeflow_placement
-from pelagos.engines.kubeflow_placement import Count, Mount, PodDefaults
+from pelagos.engines.kubeflow import placement as kubeflow_placement
+from pelagos.engines.kubeflow.placement import Count, Mount, PodDefaults
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import RunName, RunRequest, RunResources
 from pelagos.ports.placement import Placement, Toleration

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pelagos.api import crds, kinds
-from pelagos.engines import served_kinds
-from pelagos.engines.kubernetes_rest import Answer, KubernetesRest
+from pelagos.engines.kubernetes import served_kinds
+from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
 
 
 class Definitions(KubernetesRest):

@@ -9,8 +9,8 @@ import pytest
 
 import reports
 from pelagos.api import kinds
-from pelagos.engines.kubernetes_api import KubernetesApi
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.kubernetes.api import KubernetesApi
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.cluster import from_body
 from pelagos.ports.errors import TooLargeError
 from sites import Site, condition, has_reason, is_ready

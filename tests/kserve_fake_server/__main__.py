@@ -22,7 +22,7 @@ from kserve_fake_server import published
 from kserve_fake_server.controller import Controller
 from kserve_fake_server.nodes import Node
 from model_packages import ENVIRONMENTS
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.kubernetes.rest import KubernetesRest
 
 
 def connect(kubeconfig: Path) -> KubernetesRest:

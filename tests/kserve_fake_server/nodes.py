@@ -22,9 +22,9 @@ from typing import Any
 import aiohttp
 
 from kserve_fake_server.processes import Containers, Running
-from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.triton_deployment_objects import DEPLOYMENTS
+from pelagos.engines.deployment.objects import DEPLOYMENTS
+from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.errors import OutageError, RejectedError
 
 PODS = Collection("v1", "Pod", "pods")

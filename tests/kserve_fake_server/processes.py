@@ -24,7 +24,8 @@ from time import monotonic
 from typing import Any
 
 from loopback import free_address
-from pelagos.engines import model_server, model_server_gateway
+from pelagos.engines.model_server import gateway as model_server_gateway
+from pelagos.engines.model_server import options as model_server
 from pelagos_pipelines.serving import entrypoint, packages
 
 PORTS = (8080, 9000, 8002)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pelagos.__main__  # noqa: F401  keeps kopf from importing the official client, here as well
 from pelagos import wiring
-from pelagos.engines.kubernetes_api import KubernetesApi
+from pelagos.engines.kubernetes.api import KubernetesApi
 from pelagos.handlers import resources
 from pelagos.observability import logs
 from pelagos.observability.measured import measured

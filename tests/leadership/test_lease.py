@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from control_plane import ControlPlane
-from pelagos.engines import leases
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.leases import SAFE_SHARE, LeaseLeadership, Place
+from pelagos.engines.kubernetes import leases
+from pelagos.engines.kubernetes.leases import SAFE_SHARE, LeaseLeadership, Place
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.clock import monotonic
 
 SECONDS = 2

@@ -12,7 +12,7 @@ import pytest
 import rendering
 from installed import APPLY, SYSTEM, Site
 from pelagos.api.installation.kustomize import kustomization
-from pelagos.engines import served_kinds
+from pelagos.engines.kubernetes import served_kinds
 
 OVERLAYS = rendering.MANIFESTS / "overlays"
 DRY_RUN = (*APPLY, "--dry-run=server")

@@ -15,8 +15,10 @@ from model_packages import MakeWant
 from network_policies import End, Network, open_rules
 from pelagos.api.installation import chart, tree, variants
 from pelagos.api.installation.values import Values, plain
-from pelagos.engines import kserve_objects, model_server, model_server_network
-from pelagos.engines.model_server import Options
+from pelagos.engines.kserve import objects as kserve_objects
+from pelagos.engines.model_server import network as model_server_network
+from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService, Scaling
 from pelagos.settings import Settings

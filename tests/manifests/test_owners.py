@@ -13,10 +13,11 @@ import yaml
 import rendering
 from installed import Site
 from pelagos.api import meta
-from pelagos.engines import kserve_objects, triton_deployment_objects
-from pelagos.engines.kubernetes_objects import Body, Collection, KubernetesObjects
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.model_server import Options
+from pelagos.engines.deployment import objects as triton_deployment_objects
+from pelagos.engines.kserve import objects as kserve_objects
+from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
+from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService
 

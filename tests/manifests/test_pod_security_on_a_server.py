@@ -26,12 +26,13 @@ from kfp_fake_server.by_hand import ByHand
 from kfp_fake_server.server import FakeServer
 from kserve_fake_server import controller
 from kubeflow_worlds import COMPILED, make_request
-from pelagos.engines import kserve_objects, triton_deployment_objects
-from pelagos.engines.kubeflow import Kubeflow
-from pelagos.engines.kubeflow import KubeflowConfig as Server
-from pelagos.engines.kubeflow_placement import Mount, PodDefaults
-from pelagos.engines.kubeflow_rest import KubeflowRest
-from pelagos.engines.model_server import Options
+from pelagos.engines.deployment import objects as triton_deployment_objects
+from pelagos.engines.kserve import objects as kserve_objects
+from pelagos.engines.kubeflow.engine import Kubeflow
+from pelagos.engines.kubeflow.engine import KubeflowConfig as Server
+from pelagos.engines.kubeflow.placement import Mount, PodDefaults
+from pelagos.engines.kubeflow.rest import KubeflowRest
+from pelagos.engines.model_server.options import Options
 from pelagos.ports.pipelines import RunResources
 from pelagos.ports.placement import Placement
 from pelagos.ports.serving import DesiredService, Scaling

@@ -13,13 +13,13 @@ from installed import USER, Site
 from manifests.test_rights import given
 from pelagos.api import meta
 from pelagos.api.permissions import Feature
-from pelagos.engines import model_server
-from pelagos.engines.kserve import Kserve
-from pelagos.engines.kubernetes_objects import KubernetesObjects
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.local_objects import LocalObjects
-from pelagos.engines.model_server_engine import ClusterServing
-from pelagos.engines.triton_deployment import TritonDeployment
+from pelagos.engines.deployment.engine import TritonDeployment
+from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.kserve.engine import Kserve
+from pelagos.engines.kubernetes.objects import KubernetesObjects
+from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server.engine import ClusterServing
 from pelagos.ports.serving import DesiredService, Scaling
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import yaml
 
 from installations import BIN
 from monitoring_tools import MANIFESTS, ROOT
-from pelagos.engines import model_server
+from pelagos.engines.model_server import options as model_server
 from pelagos.observability.monitoring import documents, generate
 from pelagos.ports.serving import DesiredService
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pipeline_worlds
-from pelagos.engines import processes
+from pelagos.engines.processes import groups
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -35,7 +35,7 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder / "socket",
         "300",
     ]
-    server = processes.start_detached(command, environment=os.environ, output=folder / "log")
+    server = groups.start_detached(command, environment=os.environ, output=folder / "log")
     yield folder / "socket"
     os.kill(server.pid, 15)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pelagos.engines.local_objects import LocalObjects
-from pelagos.engines.s3 import Service
-from pelagos.engines.s3_objects import S3Objects
+from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.s3.client import Service
+from pelagos.engines.s3.objects import S3Objects
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.objects import ObjectsFake
 

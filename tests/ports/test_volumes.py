@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pelagos.engines.local_volumes import LocalVolumes
-from pelagos.engines.s3 import Service
-from pelagos.engines.s3_volumes import S3Volumes
+from pelagos.engines.folders.volumes import LocalVolumes
+from pelagos.engines.s3.client import Service
+from pelagos.engines.s3.volumes import S3Volumes
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.volumes import Fingerprint

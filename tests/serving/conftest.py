@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pelagos.engines import triton_config
-from pelagos.engines.model_package import Manifest
+from pelagos.engines.triton import config as triton_config
+from pelagos.engines.triton.package import Manifest
 from pelagos.ports.serving import DesiredService
 from pelagos_pipelines.serving import packages
 

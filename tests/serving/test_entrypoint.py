@@ -30,8 +30,9 @@ import pytest
 from engines import build_packages
 from loopback import free_address
 from model_packages import altered
-from pelagos.engines import envoy_config, triton_config
-from pelagos.engines.envoy_config import Limits, Ports, Service, Upstream
+from pelagos.engines.envoy import config as envoy_config
+from pelagos.engines.envoy.config import Limits, Ports, Service, Upstream
+from pelagos.engines.triton import config as triton_config
 from pelagos_pipelines.serving import entrypoint, gateway, packages
 from pelagos_pipelines.serving.packages import RefusedError
 from serving.conftest import TRITON, configured

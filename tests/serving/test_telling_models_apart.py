@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import model_packages
-from pelagos.engines import model_outputs, model_probe
-from pelagos.engines.model_package import Known
+from pelagos.engines.triton import outputs as model_outputs
+from pelagos.engines.triton import probe as model_probe
+from pelagos.engines.triton.package import Known
 from pelagos_pipelines.contract import Parity, RefusedError
 from pelagos_pipelines.export import package, parity, probes
 from pelagos_pipelines.serving import geometry, predictor, sketches

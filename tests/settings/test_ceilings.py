@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pelagos.api.installation.values import Ceilings
-from pelagos.engines import kubeflow, model_server
+from pelagos.engines.kubeflow import engine as kubeflow
+from pelagos.engines.model_server import options as model_server
 from pelagos.settings import Settings
 
 DATA_PLANE = Path(__file__).parents[2] / "pipelines" / "pelagos_pipelines" / "sandbox" / "ceilings.py"

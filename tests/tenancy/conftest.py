@@ -10,7 +10,7 @@ import pytest
 
 from control_plane import ControlPlane
 from pelagos.api import tenant_settings
-from pelagos.engines.kubernetes_tenants import Place
+from pelagos.engines.kubernetes.tenants import Place
 from plane_fixtures import api, plane
 
 __all__ = ["api", "plane"]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from control_plane import ControlPlane
-from pelagos.engines.kubernetes_rest import Answer, KubernetesRest
-from pelagos.engines.kubernetes_tenants import KubernetesTenants
+from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
+from pelagos.engines.kubernetes.tenants import KubernetesTenants
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.tenants import Tenant
 from pelagos.wiring import Credentials, rest_client

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from control_plane import ControlPlane
-from pelagos.engines.kubernetes_tenants import KubernetesTenants
+from pelagos.engines.kubernetes.tenants import KubernetesTenants
 from pelagos.ports.tenants import Tenant
 from pelagos.wiring import Credentials, rest_client
 from sites import Site, condition, has_reason

@@ -10,8 +10,8 @@ import pytest
 from control_plane import ControlPlane
 from pelagos.api import tenancy
 from pelagos.api.tenancy import Begun
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.kubernetes_tenants import KubernetesTenants
+from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.kubernetes.tenants import KubernetesTenants
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.tenants import Tenant
 from tenancy.conftest import PLACE

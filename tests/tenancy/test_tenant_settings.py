@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from pelagos.api import tenant_settings
-from pelagos.engines.kubernetes_tenants import _snake
+from pelagos.engines.kubernetes.tenants import _snake
 from pelagos.ports.tenants import Tenant
 
 GOOD = [

@@ -17,9 +17,9 @@ from pelagos.api.kinds import DATASET
 from pelagos.api.text import shown
 from pelagos.cli import access, installed, outputs
 from pelagos.cli.outputs import Output
-from pelagos.engines.local_objects import LocalObjects
-from pelagos.engines.s3 import SCHEME, Service
-from pelagos.engines.s3_objects import S3Objects
+from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.s3.client import SCHEME, Service
+from pelagos.engines.s3.objects import S3Objects
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.objects import Objects
 from pelagos.settings import Settings

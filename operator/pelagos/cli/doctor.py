@@ -18,7 +18,7 @@ from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, Stat
 from pelagos.cli.outputs import Output
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.errors import OutageError
 from pelagos.settings import Settings
 from pelagos.wiring import SERVICE_ACCOUNT, Credentials, own_namespace, rest_client

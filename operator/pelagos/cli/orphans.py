@@ -19,8 +19,8 @@ from pelagos.api import kinds, meta, tenant_settings
 from pelagos.cli import doctor, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos.embedded.failures import StartError
-from pelagos.engines.kubernetes_api import KubernetesApi
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.kubernetes.api import KubernetesApi
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.reconcilers import orphans as finding

@@ -17,7 +17,7 @@ from rich.text import Text
 from pelagos.api.kinds import MODEL_SERVICE
 from pelagos.cli import access, forwarding, installed, outputs, pictures
 from pelagos.cli.outputs import Output
-from pelagos.engines import triton_inference
+from pelagos.engines.triton import inference
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 100_000_000
@@ -90,8 +90,8 @@ def predict_file(
     found = endpoint(at, service, namespace)
     try:
         with forwarding.reachable(found.address, at) as address:
-            content, latency = asyncio.run(triton_inference.infer(address, found.model, data, timeout))
-    except (triton_inference.InferenceError, forwarding.ForwardingError) as error:
+            content, latency = asyncio.run(inference.infer(address, found.model, data, timeout))
+    except (inference.InferenceError, forwarding.ForwardingError) as error:
         raise PredictError(f"ModelService {namespace}/{service} at {found.address}: {error}") from error
     return Prediction(service, found.model, image, content, latency)
 

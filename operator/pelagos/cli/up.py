@@ -19,8 +19,8 @@ from pelagos.embedded import binaries, daemon, installation, logs, preflight
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import Phase, State
-from pelagos.engines import processes
-from pelagos.engines.processes import ProcessId
+from pelagos.engines.processes import groups
+from pelagos.engines.processes.groups import ProcessId
 from pelagos.observability.logs import configure_plain
 from pelagos.settings import Settings
 
@@ -135,7 +135,7 @@ def _follow(layout: Layout, process: ProcessId, console: Console) -> State:
     """Show progress until all is ready. Raises StartError when the supervisor gives up; it has stopped everything then."""
     with progress.Progress(console) as shown:
         while True:
-            alive = processes.is_alive(process)
+            alive = groups.is_alive(process)
             current = daemon.report(layout, process)
             if current is not None:
                 shown.show(current)

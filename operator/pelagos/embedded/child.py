@@ -18,7 +18,7 @@ import aiohttp
 
 from pelagos.embedded import addresses, logs, parent_death_wrapper, state
 from pelagos.embedded.state import PartPhase, PartState
-from pelagos.engines import processes
+from pelagos.engines.processes import groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ class Child:
             )
         finally:
             os.close(descriptor)
-        self._show(phase=PartPhase.STARTING, pid=None, session=processes.identify(process.pid), message="")
+        self._show(phase=PartPhase.STARTING, pid=None, session=groups.identify(process.pid), message="")
         return process
 
     async def _watch(self, session: aiohttp.ClientSession, pid: int) -> str:
@@ -190,7 +190,7 @@ class Child:
                     await asyncio.wait_for(process.wait(), seconds)
         if session is not None:
             # A wrapper that cannot act, or workers of one that was killed.
-            await processes.kill_group(session, 0)
+            await groups.kill_group(session, 0)
         self._process = None
 
     def _note_end(self, reason: str, pause: float) -> None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from pelagos.embedded import logs, orphans, state, supervisor
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.state import Phase, State
-from pelagos.engines import processes
+from pelagos.engines.processes import groups
 
 if TYPE_CHECKING:
     from pelagos.embedded.layout import Layout
-    from pelagos.engines.processes import ProcessId
+    from pelagos.engines.processes.groups import ProcessId
     from pelagos.settings import Settings
 
 _STOP_SECONDS = 15.0
@@ -63,7 +63,7 @@ def start(settings: Settings, layout: Layout) -> ProcessId:
     }
     command = [sys.executable, "-m", "pelagos.embedded"]
     try:
-        return processes.start_detached(command, environment=environment, output=log)
+        return groups.start_detached(command, environment=environment, output=log)
     except OSError as error:
         raise StartError(f"The supervisor could not be started: {error}") from error
 
@@ -90,7 +90,7 @@ def stop(layout: Layout) -> bool:
 def _end_supervisor(layout: Layout) -> None:
     last = state.read(layout.state)
     process = last.supervisor if last is not None else None
-    if process is None or not processes.is_alive(process):
+    if process is None or not groups.is_alive(process):
         raise StartError(
             f"A supervisor holds {layout.lock}, but {layout.state} does not say which process it is. "
             f"Find it with `fuser {layout.lock}`, and end it with `kill <process id>`."
@@ -104,7 +104,7 @@ def _end_supervisor(layout: Layout) -> None:
 
 def _ends(process: ProcessId, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while processes.is_alive(process):
+    while groups.is_alive(process):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from pelagos.engines import disk
+from pelagos.engines.files import disk
 
 
 def write(path: Path, text: str, *, mode: int = 0o600) -> None:

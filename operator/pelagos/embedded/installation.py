@@ -24,7 +24,7 @@ from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import Phase
 from pelagos.embedded.supervisor import Supervisor, lock
-from pelagos.engines import authority_keys
+from pelagos.engines.folders import keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ async def _start(
 ) -> None:
     credentials.prepare(layout)
     tracking_credentials.prepare(layout)
-    authority_keys.make(layout.authority)
+    keys.make(layout.authority)
     token = credentials.token(layout)
     assert token is not None
     supervisor.announce(("etcd", "apiserver", "mlflow", "operator"))

@@ -1,6 +1,6 @@
 """Finds and ends the detached processes of an installation: pipeline runs, fork server, Triton. Used when everything stops.
 
-They carry the installation's home folder in their environment (``processes.INSTALLATION``), so no record has to be right.
+They carry the installation's home folder in their environment (``groups.INSTALLATION``), so no record has to be right.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pelagos.engines import orderly, processes
+from pelagos.engines.files import orderly
+from pelagos.engines.processes import groups
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,7 +26,7 @@ _KILL_SECONDS = 1.0
 
 def find(home: Path) -> set[int]:
     """Process ids of everything that runs for the installation, but for the supervisor and what people started themselves."""
-    wanted = f"{processes.INSTALLATION}={home}".encode()
+    wanted = f"{groups.INSTALLATION}={home}".encode()
     pids = _process_ids()
     carriers = {pid for pid in pids if _carries(pid, wanted)}
     # A program may give its children another environment; they stay in the session that its leader was given.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pelagos.embedded import tracking_credentials
 from pelagos.embedded.addresses import HOST
-from pelagos.engines import processes
+from pelagos.engines.processes import groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -188,6 +188,6 @@ def _environment(layout: Layout, **more: str) -> dict[str, str]:
         "NO_PROXY": direct,
         "no_proxy": direct,
         "PELAGOS_HOME": str(layout.home),
-        processes.INSTALLATION: str(layout.home),
+        groups.INSTALLATION: str(layout.home),
     }
     return {**inherited, **ours, **more}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from pelagos.embedded import files
-from pelagos.engines.processes import ProcessId
+from pelagos.engines.processes.groups import ProcessId
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from pelagos.embedded import orphans, state
 from pelagos.embedded.child import Child, Timing
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.state import PartPhase, Phase, State
-from pelagos.engines import processes
-from pelagos.engines.processes import ProcessId
+from pelagos.engines.processes import groups
+from pelagos.engines.processes.groups import ProcessId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ class Supervisor:
         self._timing = timing or Timing()
         self._children: dict[str, Child] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        me = processes.identify(os.getpid()) or ProcessId(os.getpid(), 0)
+        me = groups.identify(os.getpid()) or ProcessId(os.getpid(), 0)
         self.state = State(Phase.STARTING, me, state.now(), str(layout.kubeconfig), ports=dict(ports))
         self._publish(self.state)
 
@@ -93,7 +93,7 @@ class Supervisor:
         """End what an earlier supervisor that was killed left of its parts. Pipelines and Triton servers go on: the operator
         finds them again."""
         sessions = [part.session for part in before.parts.values() if part.session] if before else []
-        await asyncio.gather(*(processes.kill_group(session, 0) for session in sessions))
+        await asyncio.gather(*(groups.kill_group(session, 0) for session in sessions))
 
     def start(self, part: ManagedProcess) -> Child:
         """Keep this part running from now on."""

@@ -12,7 +12,7 @@ from cluster import definitions
 from cluster.harness.cluster import Cluster
 from kserve_fake_server import published
 from kserve_fake_server.controller import Controller
-from pelagos.engines.kubernetes_rest import KubernetesRest
+from pelagos.engines.kubernetes.rest import KubernetesRest
 
 
 class Kserve:

@@ -13,9 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines import kfp_local_records as records
-from pelagos.engines import orderly, processes
-from pelagos.engines.kfp_local_launch import Login
+from pelagos.engines.files import orderly
+from pelagos.engines.kfp_local import records
+from pelagos.engines.kfp_local.launch import Login
+from pelagos.engines.processes import groups
 from pelagos.ports.authority import STEP_KEY, Authority
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.pipelines import RunName, RunResources, RunState
@@ -30,7 +31,7 @@ NAME = RunName("train-1")
 OPERATOR = """
 import asyncio, sys
 from pathlib import Path
-from pelagos.engines.kfp_local import KfpLocal
+from pelagos.engines.kfp_local.engine import KfpLocal
 from pelagos.ports.pipelines import RunRequest
 home, python, compiled, step = map(Path, sys.argv[1:])
 async def main():
@@ -63,7 +64,7 @@ def contents(folder: Path) -> list[bytes]:
 
 
 def alive(pid: int) -> bool:
-    return processes.identify(pid) is not None
+    return groups.identify(pid) is not None
 
 
 def exists(path: str) -> bool:
@@ -219,7 +220,7 @@ async def test_an_attempt_begins_once_however_many_processes_are_started_for_it(
         await world.succeed(NAME)
         await reach(world, NAME, RunState.SUCCEEDED)
         late = world.launcher().start(folder, request)
-        await until(lambda: not processes.is_alive(late), "the late runner's end")
+        await until(lambda: not groups.is_alive(late), "the late runner's end")
     finally:
         await other.close()
 
@@ -230,7 +231,7 @@ async def test_an_attempt_begins_once_however_many_processes_are_started_for_it(
 async def test_a_process_of_an_earlier_boot_is_neither_waited_for_nor_killed(world: KfpLocalWorld) -> None:
     folder = records.RunFolder(world.home / "runs", NAME)
     folder.request(records.Stored(world.request(NAME, "training"), 1, records.now()))
-    bystander = processes.start_detached(["/bin/sleep", "600"], environment={}, output=folder.log)
+    bystander = groups.start_detached(["/bin/sleep", "600"], environment={}, output=folder.log)
     document = {
         "attempt": 1,
         "pid": bystander.pid,
@@ -241,9 +242,9 @@ async def test_a_process_of_an_earlier_boot_is_neither_waited_for_nor_killed(wor
     (folder.path / "process.json").write_text(json.dumps(document))
     try:
         await reach(world, NAME, RunState.INTERRUPTED)
-        assert processes.is_alive(bystander)
+        assert groups.is_alive(bystander)
     finally:
-        await processes.kill_group(bystander, 0)
+        await groups.kill_group(bystander, 0)
 
 
 async def test_a_run_that_was_ended_with_the_installation_has_not_died(world: KfpLocalWorld) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pelagos.engines import kfp_local
+from pelagos.engines.kfp_local import engine as kfp_local
 from pelagos.ports.pipelines import RunName, RunState
 from pipeline_worlds import reach
 

@@ -7,7 +7,7 @@ import random
 import sys
 from typing import TYPE_CHECKING
 
-from pelagos.engines import kfp_local_records as records
+from pelagos.engines.kfp_local import records
 from pelagos.ports.pipelines import RunName
 from pipeline_worlds import PYTHON, until
 
@@ -21,7 +21,7 @@ KILLS = 6
 OPERATOR = """
 import asyncio, sys
 from pathlib import Path
-from pelagos.engines.kfp_local import KfpLocal
+from pelagos.engines.kfp_local.engine import KfpLocal
 from pelagos.ports.pipelines import RunRequest, RunState
 home, python, compiled, steps = map(Path, sys.argv[1:5])
 async def main():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pelagos.engines import processes
+from pelagos.engines.processes import groups
 from pelagos.ports.pipelines import RunName, RunState
 from pipeline_worlds import KfpLocalWorld, reach, until
 
@@ -29,7 +29,7 @@ async def world(tmp_path: Path, compiled: Path) -> AsyncIterator[KfpLocalWorld]:
     await real.close()
 
 
-async def warm(world: KfpLocalWorld) -> processes.ProcessId:
+async def warm(world: KfpLocalWorld) -> groups.ProcessId:
     """Submit so many runs that a server is started; returns it when it answers."""
     for name in NAMES:
         await world.engine.submit(world.request(name))
@@ -39,7 +39,7 @@ async def warm(world: KfpLocalWorld) -> processes.ProcessId:
     return server
 
 
-def parent(process: processes.ProcessId) -> int:
+def parent(process: groups.ProcessId) -> int:
     return int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
@@ -67,7 +67,7 @@ async def test_the_servers_sudden_death_harms_no_run(world: KfpLocalWorld) -> No
     await world.succeed(NAMES[0])
     await world.begin(NAMES[1])
     os.kill(server.pid, signal.SIGKILL)
-    await until(lambda: not processes.is_alive(server), "the server's death")
+    await until(lambda: not groups.is_alive(server), "the server's death")
 
     for name in NAMES[1:4]:
         await world.succeed(name)
@@ -84,20 +84,20 @@ async def test_a_forked_run_is_ended_with_all_its_processes(world: KfpLocalWorld
 
     await world.engine.cancel(RunName(NAMES[1]))
 
-    assert not processes.is_alive(process)
-    assert processes.is_alive(server)
+    assert not groups.is_alive(process)
+    assert groups.is_alive(server)
 
 
 async def test_an_idle_server_ends_and_takes_its_socket_along(
     world: KfpLocalWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pelagos.engines.kfp_local_launch.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("pelagos.engines.kfp_local.launch.IDLE_SECONDS", 0.2)
     launcher = world.launcher()
     launcher.warm_up()
     server = launcher.server()
     assert server is not None
 
-    await until(lambda: not processes.is_alive(server), "the idle server's end")
+    await until(lambda: not groups.is_alive(server), "the idle server's end")
 
     assert not (world.home / "fork-server.sock").exists()
 

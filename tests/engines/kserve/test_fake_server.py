@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from control_plane import ControlPlane
-from pelagos.engines.kserve import Kserve
-from pelagos.engines.kubernetes_objects import KubernetesObjects
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.local_objects import LocalObjects
+from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.kserve.engine import Kserve
+from pelagos.engines.kubernetes.objects import KubernetesObjects
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.serving import DesiredService, ServiceState
 from serving_clusters import CLAIM, clear, options, until
 

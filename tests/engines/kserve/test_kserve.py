@@ -16,9 +16,10 @@ import yaml
 
 from control_plane import ControlPlane
 from kserve_fake_server import published
-from pelagos.engines import kserve, model_server_pods
-from pelagos.engines.kserve_objects import INFERENCE_SERVICES, inference_service, recorded
-from pelagos.engines.kubernetes_objects import Body, Collection
+from pelagos.engines.kserve import engine as kserve
+from pelagos.engines.kserve.objects import INFERENCE_SERVICES, inference_service, recorded
+from pelagos.engines.kubernetes.objects import Body, Collection
+from pelagos.engines.model_server import pods as model_server_pods
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import DesiredService, Scaling, ServiceState, spec_digest
 from serving_clusters import (

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from pelagos.engines.kserve import Kserve
-from pelagos.engines.kubernetes_objects import KubernetesObjects
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.model_server import Options
-from pelagos.engines.model_server_engine import View
+from pelagos.engines.kserve.engine import Kserve
+from pelagos.engines.kubernetes.objects import KubernetesObjects
+from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.model_server.engine import View
+from pelagos.engines.model_server.options import Options
 from pelagos.ports.fakes.objects import ObjectsFake
 from pelagos.ports.serving import DesiredService, Scaling, ServiceState
 

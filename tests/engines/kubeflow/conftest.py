@@ -10,8 +10,8 @@ import pytest
 from kfp_fake_server.by_hand import ByHand
 from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import COMPILED, TIMEOUTS, Cluster
-from pelagos.engines.kubeflow import KubeflowConfig
-from pelagos.engines.kubeflow_placement import PodDefaults
+from pelagos.engines.kubeflow.engine import KubeflowConfig
+from pelagos.engines.kubeflow.placement import PodDefaults
 from pelagos.ports.clock import FakeClock
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from kubeflow_worlds import NAME, UID, Cluster, make_request
-from pelagos.engines.kubeflow import Kubeflow, Timeouts
-from pelagos.engines.kubeflow_rest import KubeflowRest
+from pelagos.engines.kubeflow.engine import Kubeflow, Timeouts
+from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.ports.pipelines import RunName, RunState
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from kubeflow_worlds import NAME, Cluster, make_request
-from pelagos.engines.kubeflow import Kubeflow
-from pelagos.engines.kubeflow_rest import KubeflowRest
+from pelagos.engines.kubeflow.engine import Kubeflow
+from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.ports.fakes.leadership import LeadershipFake
 from pelagos.ports.leadership import Leadership, NotLeadingError
 from pelagos.reconcilers import fencing

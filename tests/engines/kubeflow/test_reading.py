@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pelagos.engines import kubeflow_runs
-from pelagos.engines.kubeflow_runs import Judgement
+from pelagos.engines.kubeflow import runs as kubeflow_runs
+from pelagos.engines.kubeflow.runs import Judgement
 from pelagos.ports.pipelines import PipelineRun, RunState
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

@@ -15,8 +15,8 @@ import pytest
 from kfp_fake_server.by_hand import ByHand
 from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import NAME, Cluster, make_request
-from pelagos.engines import kubeflow_rest
-from pelagos.engines.kubeflow_rest import AbsentError, KubeflowRest
+from pelagos.engines.kubeflow import rest as kubeflow_rest
+from pelagos.engines.kubeflow.rest import AbsentError, KubeflowRest
 from pelagos.ports.errors import OutageError, RejectedError
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from kubeflow_worlds import COMPILED, NAME, UID, Cluster, make_request
-from pelagos.engines import kubeflow
-from pelagos.engines.kubeflow import Kubeflow
-from pelagos.engines.kubeflow_placement import Mount, PodDefaults
-from pelagos.engines.kubeflow_rest import KubeflowRest
+from pelagos.engines.kubeflow import engine as kubeflow
+from pelagos.engines.kubeflow.engine import Kubeflow
+from pelagos.engines.kubeflow.placement import Mount, PodDefaults
+from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.pipelines import RunName, RunState
 from pelagos.ports.tenants import Tenant

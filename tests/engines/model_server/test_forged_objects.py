@@ -11,10 +11,10 @@ import pytest
 
 from control_plane import ControlPlane
 from pelagos.api import meta
-from pelagos.engines.kubernetes_objects import Body
-from pelagos.engines.model_server import WANT_ANNOTATION
-from pelagos.engines.triton_deployment import TritonDeployment
-from pelagos.engines.triton_deployment_objects import DEPLOYMENTS
+from pelagos.engines.deployment.engine import TritonDeployment
+from pelagos.engines.deployment.objects import DEPLOYMENTS
+from pelagos.engines.kubernetes.objects import Body
+from pelagos.engines.model_server.options import WANT_ANNOTATION
 from pelagos.ports.fakes.objects import ObjectsFake
 from pelagos.ports.serving import DesiredService
 from serving_clusters import ServingCluster, options, serving_cluster

@@ -14,8 +14,8 @@ import pytest
 
 from control_plane import ControlPlane
 from object_storage import ObjectStorage
-from pelagos.engines.s3 import Service
-from pelagos.engines.s3_objects import S3Objects
+from pelagos.engines.s3.client import Service
+from pelagos.engines.s3.objects import S3Objects
 from pelagos.ports.serving import DesiredService, ServiceState
 from pelagos.ports.tenants import Tenant
 from serving_clusters import ServingCluster, options, serving_cluster, until

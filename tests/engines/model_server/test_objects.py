@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 
-from pelagos.engines import (
-    kserve_objects,
-    model_server,
-    model_server_gateway,
-    model_server_network,
-    triton_deployment_objects,
-)
-from pelagos.engines.kubernetes_objects import holds, quantity
-from pelagos.engines.model_server import Options
+from pelagos.engines.deployment import objects as triton_deployment_objects
+from pelagos.engines.kserve import objects as kserve_objects
+from pelagos.engines.kubernetes.objects import holds, quantity
+from pelagos.engines.model_server import gateway as model_server_gateway
+from pelagos.engines.model_server import network
+from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import Placement, Toleration, tolerated
 from pelagos.ports.serving import DesiredService, Scaling
@@ -251,7 +249,7 @@ def test_restarts_are_forgotten_with_the_want_that_they_were_for() -> None:
 def admitted(given: Options) -> list[tuple[str, str, list[int]]]:
     """From which namespace pods of which name may reach which ports; empty: the server's own namespace, any name."""
     made = []
-    for rule in model_server_network.network_policy(WANT, given, "x")["spec"]["ingress"]:
+    for rule in network.network_policy(WANT, given, "x")["spec"]["ingress"]:
         for peer in rule["from"]:
             namespace = peer.get("namespaceSelector", {"matchLabels": {"kubernetes.io/metadata.name": ""}})
             name = peer["podSelector"].get("matchLabels", {"app.kubernetes.io/name": ""})

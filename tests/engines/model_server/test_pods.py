@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pelagos.engines import model_server_pods
+from pelagos.engines.model_server import pods as model_server_pods
 from pelagos.ports.serving import ServiceState
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)

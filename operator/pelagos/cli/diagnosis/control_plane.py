@@ -13,9 +13,9 @@ from pelagos.api.admission import POLICIES
 from pelagos.api.permissions import Feature, Permission, Where
 from pelagos.cli.diagnosis import network
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, note, ok, warning
-from pelagos.engines import served_kinds
-from pelagos.engines.kubernetes_tenants import admitting
-from pelagos.engines.leases import LONGEST_DURATION
+from pelagos.engines.kubernetes import served_kinds
+from pelagos.engines.kubernetes.leases import LONGEST_DURATION
+from pelagos.engines.kubernetes.tenants import admitting
 
 MOST = 20
 """Namespaces of tenants in which rights are asked for."""

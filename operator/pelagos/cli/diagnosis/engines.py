@@ -14,8 +14,8 @@ import aiohttp
 
 from pelagos import engine_factory
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, note, ok, warning
-from pelagos.engines import served_kinds
-from pelagos.engines.mlflow_rest import Access
+from pelagos.engines.kubernetes import served_kinds
+from pelagos.engines.mlflow.rest import Access
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
 
@@ -135,7 +135,7 @@ async def serving(context: DoctorContext) -> Iterable[Finding]:
 
 async def _gateway(given: Settings) -> Finding:
     """Envoy, which stands before local model servers."""
-    from pelagos.engines.triton_gateway import Gateway
+    from pelagos.engines.triton_local.gateway import Gateway
 
     gateway = Gateway(given.home.absolute(), given.environments.absolute() / "triton")
     if not gateway.is_installed:

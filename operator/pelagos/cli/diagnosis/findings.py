@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from pelagos.engines.kubernetes_rest import Answer, KubernetesRest
+from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, failure, hidden, items, note, ok
-from pelagos.engines import model_server, model_server_network
+from pelagos.engines.model_server import network as model_server_network
+from pelagos.engines.model_server import options as model_server
 
 OPERATOR = "pelagos-operator"
 _TELL = "networkPolicies.apiServer of the chart, or a patch of NetworkPolicy pelagos-operator (docs/installing.md)"

@@ -7,8 +7,8 @@ from typing import Any
 
 from pelagos.api import kinds, meta, tenant_settings
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, items, note, ok, warning
-from pelagos.engines.kubernetes_rest import KubernetesRest
-from pelagos.engines.kubernetes_tenants import KubernetesTenants, Place
+from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.kubernetes.tenants import KubernetesTenants, Place
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.tenants import CA_KEY, NOT_ADMITTED, Tenant
 

@@ -1,0 +1,1 @@
+"""Model servers as plain Deployments."""

@@ -1,0 +1,120 @@
+"""Serving on a cluster without KServe: a Deployment and what goes with it. Called by the reconciler of ModelServices.
+
+See model_server_engine for what it shares with kserve, and triton_deployment_objects for what is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pelagos.api import meta
+from pelagos.engines.deployment import objects as triton_deployment_objects
+from pelagos.engines.deployment.objects import AUTOSCALERS, BUDGETS, DEPLOYMENTS, OLD_BUDGETS
+from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
+from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server.engine import SERVICES, ClusterServing, Manifest, RolloutStatus, Urls, View
+from pelagos.engines.model_server.network import POLICIES, network_policy
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.objects import Objects
+from pelagos.ports.serving import DesiredService, ServiceState
+
+if TYPE_CHECKING:
+    from pelagos.settings import Settings
+
+REPLICAS_OWNER = "pelagos-handover"
+"""Holds the number of replicas from when an autoscaler is asked for until it has decided."""
+
+
+class TritonDeployment(ClusterServing):
+    """Implements Serving. See ClusterServing."""
+
+    main = DEPLOYMENTS
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        cluster: KubernetesObjects,
+        objects: Objects,
+        namespace_of: Callable[[str], str | None],
+    ) -> TritonDeployment:
+        """The engine that ``settings`` describe. See ClusterServing."""
+        return cls(cluster, objects, model_server.options(settings, objects.uri("")), namespace_of)
+
+    async def build(self, want: DesiredService, config: str) -> list[Manifest]:
+        """See ClusterServing."""
+        if want.scaling.mode != "Standard":
+            message = f"spec.scaling.deploymentMode: {want.scaling.mode} needs KServe (PELAGOS_SERVING_ENGINE=kserve)"
+            raise RejectedError(model_server.SYSTEM, f"{message}; use Standard")
+        budgets = await self._budgets()
+        pieces: list[Manifest] = [
+            (POLICIES, network_policy(want, self._options, triton_deployment_objects.name_of(want))),
+            (SERVICES, triton_deployment_objects.service(want)),
+            (budgets, triton_deployment_objects.budget(want, budgets)),
+        ]
+        if triton_deployment_objects.is_scaled(want):
+            pieces.append((AUTOSCALERS, triton_deployment_objects.autoscaler(want)))
+        return [*pieces, (DEPLOYMENTS, triton_deployment_objects.deployment(want, config, self._options))]
+
+    async def kinds(self) -> Sequence[Collection]:
+        """See ClusterServing."""
+        return (DEPLOYMENTS, AUTOSCALERS, SERVICES, await self._budgets(), POLICIES)
+
+    async def prepare(self, want: DesiredService, live: Body | None) -> None:
+        """Let the number of replicas stay as it is while an autoscaler takes over: without an owner it would become 1."""
+        if live is None or not triton_deployment_objects.is_scaled(want) or not _owns_replicas(live):
+            return
+        name = {"name": live["metadata"]["name"], "namespace": want.namespace}
+        kept = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": name}
+        await self._cluster.apply(
+            DEPLOYMENTS, kept | {"spec": {"replicas": live["spec"]["replicas"]}}, owner=REPLICAS_OWNER
+        )
+
+    async def told(self, view: View) -> RolloutStatus:
+        """See ClusterServing."""
+        status, metadata = view.main.get("status") or {}, view.main["metadata"]
+        if status.get("observedGeneration", 0) < metadata["generation"]:
+            return RolloutStatus(done=False, message="the cluster has not seen the change yet")
+        conditions = {each["type"]: each for each in status.get("conditions") or ()}
+        failure = conditions.get("ReplicaFailure", {})
+        if failure.get("status") == "True":
+            return RolloutStatus(
+                done=False, state=ServiceState.WAITING, message=f"no pod can be made: {failure.get('message', '')}"
+            )
+        # Those that were there before the change are gone; how many there should be is for the cluster to say.
+        done = status.get("updatedReplicas", 0) == status.get("replicas", 0) > 0
+        return RolloutStatus(done=done)
+
+    def service_name(self, main: Body) -> str:
+        """See ClusterServing."""
+        return str(main["metadata"]["name"])
+
+    def urls(self, main: Body, service: Body | None) -> Urls:
+        """See ClusterServing."""
+        if service is None:
+            return Urls()
+        host = f"{main['metadata']['name']}.{main['metadata']['namespace']}.svc"
+        return Urls(
+            grpc=f"{host}:{model_server.GRPC}",
+            http=f"http://{host}:{model_server.HTTP}",
+            metrics=f"http://{host}:{model_server.METRICS}/metrics",
+        )
+
+    def restarting(self, view: View, count: str) -> dict[str, Any]:
+        """See ClusterServing."""
+        annotations = {"annotations": {model_server.RESTARTS_ANNOTATION: count}}
+        return {"metadata": annotations, "spec": {"template": {"metadata": annotations}}}
+
+    async def _budgets(self) -> Collection:
+        return BUDGETS if await self._cluster.serves(BUDGETS) else OLD_BUDGETS
+
+
+def _owns_replicas(live: Body) -> bool:
+    """Whether the number of replicas is ours, and nobody else's."""
+    owners = [
+        entry["manager"]
+        for entry in live["metadata"].get("managedFields") or ()
+        if "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+    ]
+    return owners == [meta.FIELD_MANAGER]

@@ -1,0 +1,1 @@
+"""Envoy's configuration: what stands before every model server."""

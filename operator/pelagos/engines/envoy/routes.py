@@ -1,0 +1,164 @@
+"""Which requests pass Envoy on their way to a model server, and what is said to all others. Pure; called by envoy_config.
+
+Inference, metadata and health of the one model, over HTTP and gRPC, and metrics. The order of the routes of a path matters: the
+first that matches answers.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pelagos.engines.envoy.guards import FIELD_BYTES, JSON_BYTES
+
+SMALL = 1024 * 1024
+"""Announced bodies up to this size are not counted: connections have a limit, and these need not much more."""
+_HEADER_LENGTH = "inference-header-content-length"
+_GRPC = "/inference.GRPCInferenceService/"
+_METHODS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata")
+_CLOSED = (
+    "This is closed: only inference, metadata and health of the served model pass. "
+    "What is served is changed by its ModelService"
+)
+_NO_ENCODING = "A compressed body is not accepted: send it as it is, without Content-Encoding or grpc-encoding"
+_BAD_LENGTH = (
+    f"Inference-Header-Content-Length must be a number from 0 to {JSON_BYTES}, not longer than the body: "
+    "send images as binary data behind a short JSON header, as tritonclient does"
+)
+
+
+def typed(name: str, kind: str, **fields: Any) -> dict[str, Any]:
+    """An extension of Envoy with its configuration."""
+    return {"name": name, "typed_config": {"@type": f"type.googleapis.com/envoy.extensions.{kind}", **fields}}
+
+
+def seconds(count: float) -> str:
+    """A duration as Envoy reads it."""
+    return f"{count:g}s"
+
+
+def http(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:
+    """Routes of the HTTP port; an inference may have ``most`` bytes."""
+    name = re.escape(model)
+    health = _pattern(r"/v2|/v2/health/(live|ready)|/v2/models/" + name + r"(/versions/[0-9]{1,9})?(/ready)?")
+    infer = _pattern(rf"/v2/models/{name}(/versions/[0-9]{{1,9}})?/infer")
+    binary = _matches(_HEADER_LENGTH, "0|[1-9][0-9]{0,3}")
+    post = _matches(":method", "POST")
+    return [
+        _to(cluster, {**health, "headers": [_matches(":method", "GET")]}, timeout, most=1024),
+        _refuse({**infer, "headers": [post, _encoded("content-encoding")]}, 415, _NO_ENCODING),
+        _refuse(
+            {**infer, "headers": [post, _longer(most)]}, 413, f"The body is too long: at most {most} bytes are accepted"
+        ),
+        _to(cluster, {**infer, "headers": [post, binary, _at_most(SMALL)]}, timeout, most=SMALL),
+        _to(cluster, {**infer, "headers": [post, binary]}, timeout, is_counted=True),
+        _refuse({**infer, "headers": [post, _present(_HEADER_LENGTH)]}, 400, _BAD_LENGTH),
+        _to(cluster, {**infer, "headers": [post]}, timeout, most=JSON_BYTES),
+        _refuse({"prefix": "/"}, 403, _CLOSED),
+    ]
+
+
+def config(cluster: str, model: str, timeout: float) -> dict[str, Any]:
+    """Route of the HTTP port to how the model is configured, for whoever must know which one it is."""
+    path = _pattern(rf"/v2/models/{re.escape(model)}/config")
+    return _to(cluster, {**path, "headers": [_matches(":method", "GET")]}, timeout, most=1024)
+
+
+def grpc(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:
+    """Routes of the gRPC port. The model is named inside of the message, and the server has only one."""
+    del model, most
+    method = {"headers": [_matches(":method", "POST"), _matches("content-type", r"application/grpc(\+proto)?")]}
+    asking = [f"{_GRPC}{name}" for name in _METHODS] + ["/grpc.health.v1.Health/Check"]
+    return [
+        _refuse({"prefix": "/", "headers": [_encoded("grpc-encoding")]}, 403, _NO_ENCODING),
+        _refuse({"prefix": "/", "headers": [_encoded("content-encoding")]}, 403, _NO_ENCODING),
+        _to(cluster, {"path": f"{_GRPC}ModelInfer", **method}, timeout),
+        *(_to(cluster, {"path": path, **method}, timeout, most=FIELD_BYTES) for path in asking),
+        _refuse({"prefix": "/"}, 403, _CLOSED),
+    ]
+
+
+def metrics(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:
+    """Routes of the port that Prometheus asks."""
+    del model, most
+    get = [_matches(":method", "GET")]
+    return [
+        _to(cluster, {"path": "/metrics", "headers": get}, timeout, most=1024),
+        _refuse({"prefix": "/"}, 403, _CLOSED),
+    ]
+
+
+def virtual_hosts(routes: list[dict[str, Any]], hosts: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The routes for those who ask for one of ``hosts``; for others an answer that says so."""
+    ours = {"name": "ours", "domains": list(hosts), "routes": routes}
+    if "*" in hosts:
+        return [ours]
+    message = f"The Host header, or :authority, must be one of {', '.join(hosts)}, with or without a port"
+    return [ours, {"name": "others", "domains": ["*"], "routes": [_refuse({"prefix": "/"}, 403, message)]}]
+
+
+def _to(
+    cluster: str, match: dict[str, Any], timeout: float, most: int | None = None, *, is_counted: bool = False
+) -> dict[str, Any]:
+    """A route to the server, with a body of at most ``most`` bytes where that is less than usual.
+
+    Of those that are counted, only so many may be in progress at once.
+    """
+    route: dict[str, Any] = {
+        "match": match,
+        "route": {
+            "cluster": cluster,
+            "timeout": seconds(timeout),
+            "max_stream_duration": {"grpc_timeout_header_max": seconds(timeout)},
+            # Never of a request that the server has seen: one that kills it must not kill its successor.
+            "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
+        },
+    }
+    differs = {} if is_counted else _UNCOUNTED
+    if most is not None:
+        differs = differs | _unlike(buffer={"max_request_bytes": most})
+    return {**route, "typed_per_filter_config": differs}
+
+
+def _refuse(match: dict[str, Any], status: int, message: str) -> dict[str, Any]:
+    """Say no at once, without waiting for the body."""
+    answer = {"status": status, "body": {"inline_string": f"{message}."}}
+    return {"match": match, "direct_response": answer, "typed_per_filter_config": _UNCOUNTED | _unlike(disabled=True)}
+
+
+COUNTER = "envoy.filters.http.adaptive_concurrency"
+_UNCOUNTED = {COUNTER: {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}}
+
+
+def _unlike(**buffer: Any) -> dict[str, Any]:
+    """What of the filters differs for a route; one that answers itself has no use for a script."""
+    kinds = "type.googleapis.com/envoy.extensions.filters.http"
+    filters = {"envoy.filters.http.buffer": {"@type": f"{kinds}.buffer.v3.BufferPerRoute", **buffer}}
+    if "disabled" in buffer:
+        filters["envoy.filters.http.lua"] = {"@type": f"{kinds}.lua.v3.LuaPerRoute", "disabled": True}
+    return filters
+
+
+def _pattern(expression: str) -> dict[str, Any]:
+    return {"safe_regex": {"regex": expression}}
+
+
+def _matches(header: str, expression: str) -> dict[str, Any]:
+    return {"name": header, "string_match": {"safe_regex": {"regex": expression}}}
+
+
+def _longer(most: int) -> dict[str, Any]:
+    return {"name": "content-length", "range_match": {"start": most + 1, "end": 2**63 - 1}}
+
+
+def _at_most(most: int) -> dict[str, Any]:
+    return {"name": "content-length", "range_match": {"start": 0, "end": most + 1}}
+
+
+def _present(header: str) -> dict[str, Any]:
+    return {"name": header, "present_match": True}
+
+
+def _encoded(header: str) -> dict[str, Any]:
+    """The header is there, and says something else than that nothing was done."""
+    return {**_matches(header, "(?i)(identity)?"), "invert_match": True, "treat_missing_header_as_empty": True}

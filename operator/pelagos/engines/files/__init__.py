@@ -1,0 +1,1 @@
+"""Reading and writing files with care; below all engines."""

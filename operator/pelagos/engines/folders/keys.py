@@ -1,0 +1,80 @@
+"""The port Keys in a folder: the file ``current`` seals, every other file is good for reading. Chosen by wiring.
+
+On one machine the folder is below the home and made by ``pelagos up``; on a cluster it is a mounted Secret. Files are read at
+every use, because Secrets are rotated while the operator runs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pelagos.engines.files import disk
+from pelagos.ports.authority import NoKeyError
+from pelagos.ports.errors import RejectedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SYSTEM = "authority"
+CURRENT = "current"
+BYTES = 32
+"""Of a key that is made; a shorter one is refused."""
+_MOST_BYTES = 4096
+
+
+class FolderKeys:
+    """Implements Keys over ``folder``; ``hint`` says how the installation gets a key."""
+
+    def __init__(self, folder: Path, hint: str) -> None:
+        self._folder = folder
+        self._remedy = hint
+
+    def read(self) -> tuple[bytes, ...]:
+        """The key ``current``, then the others by name."""
+        try:
+            # Kubernetes keeps what it mounts below names that begin with two dots.
+            names = sorted(entry.name for entry in self._folder.iterdir() if not entry.name.startswith("."))
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise RejectedError(SYSTEM, f"{self._folder} cannot be read: {error.strerror}. {self._remedy}") from error
+        if CURRENT not in names:
+            message = (
+                f"the operator has no key to seal with ({self._folder / CURRENT} is missing), so that nothing outside of "
+                f"Kubernetes can be believed, and nothing new is begun. {self._remedy}"
+            )
+            raise NoKeyError(SYSTEM, message)
+        return tuple(self._key(name) for name in [CURRENT, *(name for name in names if name != CURRENT)])
+
+    def _key(self, name: str) -> bytes:
+        file = self._folder / name
+        try:
+            with file.open("rb") as stream:
+                key = stream.read(_MOST_BYTES + 1)
+        except OSError as error:
+            raise RejectedError(SYSTEM, f"the key {file} cannot be read: {error.strerror}. {self._remedy}") from error
+        if not BYTES <= len(key) <= _MOST_BYTES:
+            message = f"the key {file} has {len(key)} bytes; allowed are {BYTES} to {_MOST_BYTES}. {self._remedy}"
+            raise NoKeyError(SYSTEM, message) if name == CURRENT else RejectedError(SYSTEM, message)
+        return key
+
+
+def make(folder: Path) -> None:
+    """Make the folder and the key ``current``, for their owner only, unless they are there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if (folder / CURRENT).exists():
+        return
+    partial = folder / f".{CURRENT}.{os.getpid()}"
+    with disk.written(partial):
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(os.urandom(BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+    try:
+        os.link(partial, folder / CURRENT)  # never over a key that somebody made meanwhile
+    except FileExistsError:
+        pass
+    finally:
+        partial.unlink()

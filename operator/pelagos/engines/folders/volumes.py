@@ -1,0 +1,193 @@
+"""The port Volumes for a folder of this machine: looks at names, sizes and times, and at the content of small label files.
+
+It parses nothing: of a content only the digest is taken, below a ceiling, and never through a link (beneath).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pelagos.engines.files import beneath, label_digests
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.volumes import Fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SYSTEM = "volumes"
+MAX_FILES = 1_000_000
+"""More than this many files and folders in one source take too long to look at in every pass."""
+_NOT_DATA = frozenset(
+    {"__MACOSX", "@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
+    | {"__pycache__", "wandb", "mlruns"}
+)
+_SHOWN = 200
+
+
+class LocalVolumes:
+    """The data volume at ``root``. Links within the volume are noted by their target, links out of it are refused."""
+
+    def __init__(self, root: Path, *, max_files: int = MAX_FILES) -> None:
+        self._root = root.absolute()
+        self._max_files = max_files
+        self._digests = label_digests.Digests()
+
+    @property
+    def root(self) -> str:
+        """Where pipelines find the data volume."""
+        return str(self._root)
+
+    async def fingerprint(self, path: str) -> Fingerprint | None:
+        """Look at a file or folder; None when there is none. Raises RejectedError for paths and links out of the volume."""
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+            raise RejectedError(SYSTEM, f"{path!r} must be a relative path that stays inside of the data volume")
+        try:
+            return await asyncio.to_thread(self._fingerprint, path)
+        except PermissionError as error:
+            message = (
+                f"{path!r} may not be read by the operator's account; give it the right to read it (chmod -R a+rX)"
+            )
+            raise RejectedError(SYSTEM, message) from error
+        except OSError as error:
+            if error.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
+                return None  # nothing can stand at a name that is too long, or at the end of a circle of links
+            raise OutageError(SYSTEM, str(error)) from error
+
+    def _fingerprint(self, path: str) -> Fingerprint | None:
+        root = self._root.resolve()
+        try:
+            start = _target(root, self._root / path)
+            if start is None:
+                raise RejectedError(
+                    SYSTEM, f"{path!r} is a link that leads out of the data volume; copy what it names into it"
+                )
+            digest, files = hashlib.sha256(), 0
+            for line in _Look(root, start, path, self._max_files, self._digests).lines():
+                files += 1
+                digest.update(line.encode())
+        except (FileNotFoundError, beneath.FileInsteadError, beneath.LinkError):
+            return None
+        return Fingerprint(digest=f"sha256:{digest.hexdigest()}", files=files)
+
+
+class _Look:
+    """One look at a source: ``start`` below the volume ``root``, of which people speak as ``named``."""
+
+    def __init__(self, root: Path, start: str, named: str, limit: int, digests: label_digests.Digests) -> None:
+        self._root = root
+        self._start = start
+        self._named = named
+        self._limit = limit
+        self._digests = digests
+        self._budget = label_digests.Budget()
+        self._entries = 0
+
+    def lines(self) -> Iterator[str]:
+        """One line for each file, in an order that depends on names only."""
+        found = beneath.seen(self._root, self._start)
+        if stat.S_ISLNK(found.st_mode):  # one that was resolved, and is one again: it leads in a circle
+            raise beneath.LinkError(self._start)
+        if not stat.S_ISDIR(found.st_mode):
+            with beneath.parent(self._root, self._start) as (parent, name):
+                yield self._line(parent, name, ".")
+            return
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            if folder.count("/") >= beneath.MAX_DEPTH:
+                if not _is_data(folder):
+                    continue
+                message = f"{self._named!r} holds folders more than {beneath.MAX_DEPTH} deep; move their files up"
+                raise RejectedError(SYSTEM, f"{message} (the first is {folder[:_SHOWN]!a})")
+            yield from self._in(folder, folders)
+
+    def _in(self, folder: str, folders: list[str]) -> Iterator[str]:
+        """Lines of the files in one folder; the folders in it are added to those that wait."""
+        try:
+            with beneath.parent(self._root, f"{self._start}/{folder}") as (parent, name):
+                descriptor = os.open(name, beneath.FOLDER, dir_fd=parent)
+        except PermissionError as error:
+            if not _is_data(folder):
+                yield f"{folder!r} closed\n"
+                return
+            message = f"{self._named!r} holds the folder {folder[:_SHOWN]!a}, which the operator's account may not read"
+            raise RejectedError(SYSTEM, f"{message}; give it the right (chmod -R a+rX)") from error
+        except (OSError, beneath.LinkError, beneath.FileInsteadError) as error:
+            if not isinstance(error, OSError) or error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                return  # removed, or replaced, meanwhile
+            raise
+        try:
+            for name, is_folder in self._names(descriptor):
+                path = f"{folder}/{name}" if folder else name
+                if is_folder:
+                    folders.append(path)
+                else:
+                    yield self._line(descriptor, name, path)
+        finally:
+            os.close(descriptor)
+
+    def _names(self, descriptor: int) -> list[tuple[str, bool]]:
+        """Names with whether each is a real folder, sorted."""
+        with os.scandir(descriptor) as entries:
+            found = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in islice(entries, self._limit + 1))
+        self._entries += len(found)
+        if self._entries > self._limit:
+            message = f"{self._named!r} holds more than {self._limit} files and folders; divide it into several sources"
+            raise RejectedError(SYSTEM, message)
+        return found
+
+    def _line(self, parent: int, name: str, path: str) -> str:
+        """``repr`` keeps names apart that hold line breaks, and bytes that are no text."""
+        try:
+            seen = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            target = os.readlink(name, dir_fd=parent) if stat.S_ISLNK(seen.st_mode) else ""
+            # A right that is given later is news; it changes neither size nor time.
+            closed = "" if target or os.access(name, os.R_OK, dir_fd=parent, effective_ids=True) else " closed"
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.EINVAL}:
+                raise
+            return f"{path!r} removed\n"
+        content = "" if target or closed else self._content(parent, name, path, seen)
+        if target:
+            seen = self._behind(path) or seen
+        return f"{path!r} {seen.st_size} {seen.st_mtime_ns} {target!r}{closed}{content}\n"
+
+    def _content(self, parent: int, name: str, path: str, seen: os.stat_result) -> str:
+        """The digest of a small label file; nothing for others, and for one that is not to be had."""
+        if not self._budget.allows(name, seen) or not _is_data(path):
+            return ""
+        with contextlib.suppress(OSError, beneath.LinkError, beneath.TooLargeError):
+            return f" {self._digests.of(seen, lambda: beneath.read_in(parent, name, path, seen.st_size))}"
+        return " changing"
+
+    def _behind(self, path: str) -> os.stat_result | None:
+        """What a link names; None for nothing."""
+        target = _target(self._root, self._root / self._start / path)
+        if target is None:
+            message = f"{path[:_SHOWN]!a} in {self._named!r} is a link that leads out of the data volume"
+            raise RejectedError(SYSTEM, f"{message}; copy what it names into it")
+        with contextlib.suppress(OSError, beneath.LinkError, beneath.FileInsteadError):
+            return beneath.seen(self._root, target)
+        return None
+
+
+def _is_data(folder: str) -> bool:
+    """Whether pipelines look into it; nobody needs a right to read what they leave out."""
+    return not any(part.startswith(".") or part in _NOT_DATA for part in folder.split("/"))
+
+
+def _target(root: Path, entry: Path) -> str | None:
+    """Where a path leads, below the volume; None when that is out of it. Nothing is opened through links."""
+    try:
+        real = Path(os.path.realpath(entry))
+    except OSError:  # changed between two looks: it is where it is
+        real = entry
+    return real.relative_to(root).as_posix() if real.is_relative_to(root) else None

@@ -1,0 +1,1 @@
+"""Pipelines as processes of this machine, by kfp.local."""

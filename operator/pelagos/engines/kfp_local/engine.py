@@ -1,0 +1,381 @@
+"""The port Pipelines on one machine: compiled flows run by kfp.local, each run in a detached process group of its own.
+
+Chosen by wiring for the embedded mode. The truth about a run is in its folder and in the lock that its runner holds
+(kfp_local_records); this module only keeps a queue in memory, which it can rebuild from the folders at any time. So the
+operator may end between any two steps, and a new one adopts all runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from pelagos.api.meta import UID_LABEL
+from pelagos.engines.files import disk, orderly
+from pelagos.engines.kfp_local import records
+from pelagos.engines.kfp_local.launch import Launcher, Login, keyless
+from pelagos.engines.kfp_local.records import RunFolder
+from pelagos.engines.processes import groups
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.owned import Owned
+from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from datetime import datetime
+
+    from pelagos.engines.kfp_local.launch import StepKeys
+
+logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULT_CAPACITY: Mapping[Flow, int] = MappingProxyType({"dataset-preparation": 2, "training": 1})
+GRACE_SECONDS = 3.0
+"""Between SIGTERM and SIGKILL."""
+WARM_UP_BACKLOG = 4
+"""From this many waiting runs on, a fork server pays for itself."""
+_LOCK_SECONDS = 5.0
+"""A runner that has the lock and has not begun needs milliseconds for either beginning or going away."""
+HELD_SECONDS = 60.0
+"""How long the place of an interrupted run is kept free for its next attempt, which follows after 30 seconds at most."""
+_INTERRUPTED = "the processes of the run are gone without an outcome: killed, or the machine was restarted"
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The place of an interrupted run, and what gives it to others in the end."""
+
+    flow: Flow
+    release: asyncio.TimerHandle
+
+
+class KfpLocal:
+    """Keeps its state below ``home``; runs the ``compiled`` flows with the ``python`` of the pipelines environment.
+
+    Of each flow, at most as many runs as its ``capacity`` go on at once; others wait. Those that have begun before go first, then
+    the oldest; the place of a run that was interrupted is kept for its next attempt.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        python: Path,
+        compiled: Path,
+        *,
+        capacity: Mapping[Flow, int] = DEFAULT_CAPACITY,
+        login: Login | None = None,
+        keys: StepKeys = keyless,
+    ) -> None:
+        self._runs = home / "runs"
+        self._launcher = Launcher(home=home, python=python, compiled=compiled, login=login, keys=keys)
+        self._capacity = dict(capacity)
+        self._waiting: dict[RunName, tuple[bool, datetime, Flow]] = {}
+        self._held: dict[RunName, _Held] = {}
+        self._running: dict[RunName, tuple[Flow, groups.ProcessId | None]] = {}
+        self._owners: dict[RunName, str] = {}
+        self._loaded = False
+        self._admission = asyncio.Lock()
+        self._submission = asyncio.Lock()
+        self._watches: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def find(self, name: RunName) -> PipelineRun | None:
+        """As in the port. Also starts waiting runs when there is room."""
+        look = await self._look(name)
+        if look is None:
+            self._forget(name)
+            return None
+        if await self._note(look):
+            look = await self._look(name)
+        return look.run() if look else None
+
+    async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
+        """As in the port."""
+        names = [folder.name for folder in await _blocking(records.all_runs, self._runs)]
+        # A run's labels never change, and reading those of hundreds of runs takes a third of a second.
+        there = set(names)
+        self._owners = {name: owner for name, owner in self._owners.items() if name in there}
+        owned = []
+        for name in names:
+            if self._owners.get(name, uid) != uid:
+                continue
+            look = await self._look(name)
+            if look is None:
+                continue
+            self._owners[name] = look.stored.request.labels.get(UID_LABEL, "")
+            if self._owners[name] == uid:
+                owned.append(look.run())
+        return tuple(owned)
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """As in the port: all runs of this machine."""
+        del namespaces
+        found = []
+        for folder in await _blocking(records.all_runs, self._runs):
+            look = await self._look(folder.name)
+            if look is not None:
+                request = look.stored.request
+                uid = request.labels.get(UID_LABEL, "")
+                found.append(Owned(request.name, uid, request.namespace, look.stored.submitted_at))
+        return tuple(owned for owned in found if owned.uid)
+
+    async def submit(self, request: RunRequest) -> PipelineRun:
+        """As in the port. Raises RejectedError for a name or a flow that cannot be run here."""
+        if not records.is_valid_name(request.name):
+            message = f"run name {request.name!r} must be 1 to 200 letters, digits, '.', '_' or '-', the first a letter or digit"
+            raise RejectedError("pipelines", message)
+        if not await _blocking(self._launcher.pipeline(request).is_file):
+            raise RejectedError("pipelines", f"there is no compiled flow {self._launcher.pipeline(request)}")
+        async with self._submission:
+            await self._request(request)
+        run = await self.find(request.name)
+        if run is None:
+            raise OutageError("pipelines", f"run {request.name} was deleted while it was being submitted")
+        return run
+
+    async def cancel(self, name: RunName) -> None:
+        """As in the port: SIGTERM to the run's whole session, SIGKILL to what is left after three seconds."""
+        look = await self._look(name)
+        if look is not None and look.state not in FINISHED:
+            await _blocking(self._folder(name).mark_canceled, look.stored.request.attempt)
+            look = await self._look(name)
+        if look is not None and not look.settled:
+            await self._settle(look)
+        self._forget(name)
+        await self._admit()
+
+    async def delete(self, name: RunName) -> None:
+        """As in the port."""
+        if not records.is_valid_name(name):
+            return
+        await self.cancel(name)
+        folder = self._folder(name)
+        await _blocking(folder.remove)
+        await _blocking(self._launcher.clear_temporary, folder)
+
+    async def interrupt_all(self) -> None:
+        """End the processes of all runs and the fork server; another engine finds the runs interrupted. For a shutdown."""
+        looks = [await self._look(folder.name) for folder in await _blocking(records.all_runs, self._runs)]
+        alive = {look.begun.process for look in looks if look and look.locked and look.begun}
+        started = {process for _, process in self._running.values()}
+        await self.close()
+        every = (alive | started | {await _blocking(self._launcher.server)}) - {None}
+        await asyncio.gather(*(groups.kill_group(process, GRACE_SECONDS) for process in every if process))
+
+    async def close(self) -> None:
+        """Stop watching; runs go on."""
+        for descriptor in list(self._watches):
+            self._unwatch(descriptor)
+        for held in self._held.values():
+            held.release.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _request(self, request: RunRequest) -> None:
+        """Write the request down if it is new, or a further attempt of a run that has finished."""
+        look = await self._look(request.name)
+        attempts = 1
+        if look is not None and await self._note(look):
+            look = await self._look(request.name)
+        if look is not None:
+            if look.state not in FINISHED or request.attempt <= look.stored.request.attempt:
+                return
+            if look.stored.request.retry_key == request.retry_key:
+                attempts = look.stored.attempts_with_key + 1
+        stored = records.Stored(request, attempts, records.now())
+        await _blocking(self._folder(request.name).request, stored)
+
+    async def _note(self, look: records.Look) -> bool:
+        """Write down an end that nobody has, admit a waiting run, use room that a run left; True if that may have changed it."""
+        name = look.stored.request.name
+        changed = not look.settled
+        if changed:
+            await self._settle(look)
+        self._enlist(look)
+        if look.state is RunState.PENDING or (look.state in FINISHED and name in self._running):
+            await self._admit()
+            changed = True
+        return changed
+
+    def _enlist(self, look: records.Look) -> None:
+        """Count the run as waiting or running, whoever submitted it."""
+        name, flow = look.stored.request.name, look.stored.request.flow
+        if name in self._running:
+            return
+        if look.state is RunState.PENDING:
+            self._forget_place(name)
+            self._waiting[name] = (look.begun is None, look.stored.submitted_at, flow)
+        elif look.state is RunState.INTERRUPTED:
+            self._hold(look)
+        elif look.state is RunState.RUNNING:
+            process = look.begun.process if look.begun else None
+            self._forget(name)
+            self._running[name] = (flow, process)
+            if process is not None:
+                self._watch(process)
+
+    def _hold(self, look: records.Look) -> None:
+        """Keep the place of an interrupted run for a while: others would take it before its next attempt is asked for."""
+        name = look.stored.request.name
+        since = look.ended.finished_at if look.ended else records.now()
+        left = HELD_SECONDS - (records.now() - since).total_seconds()
+        if name not in self._held and 0 < left <= HELD_SECONDS:
+            release = asyncio.get_running_loop().call_later(left, self._release, name)
+            self._held[name] = _Held(look.stored.request.flow, release)
+
+    def _release(self, name: RunName) -> None:
+        self._forget_place(name)
+        self._wake()
+
+    async def _settle(self, look: records.Look) -> None:
+        """End what is left of an attempt that was canceled or has died, and write its end down."""
+        folder = self._folder(look.stored.request.name)
+        for _ in range(int(_LOCK_SECONDS / 0.05)):
+            if look.begun and look.begun.process:
+                grace = GRACE_SECONDS if look.canceled else 0
+                await groups.kill_group(look.begun.process, grace)
+            message = "the run was canceled" if look.canceled else orderly.WORDS if look.in_order else _INTERRUPTED
+            if await _blocking(folder.write_outcome, look.stored.request.attempt, look.state, message):
+                break
+            await asyncio.sleep(0.05)
+            again = await self._look(folder.name)
+            if again is None or again.settled:
+                break
+            look = again
+        await _blocking(self._launcher.clear_temporary, folder)
+
+    async def _admit(self) -> None:
+        """Start waiting runs as far as there is room: those that have begun before first, then the oldest."""
+        async with self._admission:
+            await self._load()
+            for name in list(self._running):
+                await self._check(name)
+            for flow, capacity in self._capacity.items():
+                taken = [running for running, _ in self._running.values()] + [held.flow for held in self._held.values()]
+                room = capacity - taken.count(flow)
+                queue = sorted((new, since, name) for name, (new, since, of) in self._waiting.items() if of == flow)
+                if len(queue) - room >= WARM_UP_BACKLOG and flow == "dataset-preparation":
+                    await _blocking(self._launcher.warm_up)
+                for _, _, name in queue[: max(room, 0)]:
+                    await self._start(name)
+
+    async def _load(self) -> None:
+        """Once, find what an earlier operator left."""
+        if self._loaded:
+            return
+        for folder in await _blocking(records.all_runs, self._runs):
+            try:
+                look = await self._look(folder.name)
+            except OutageError as error:
+                logger.warning("The record of pipeline run %s cannot be read; others go on: %s", folder.name, error)
+                continue
+            if look is not None:
+                self._enlist(look)
+        self._loaded = True
+
+    async def _check(self, name: RunName) -> None:
+        """Make room when a run that we count as running is not."""
+        look = await self._look(name)
+        if look is not None and not look.settled:
+            await self._settle(look)
+        if look is not None and look.state is RunState.RUNNING:
+            return
+        counted = self._running.get(name)
+        if counted is None:  # deleted while we looked
+            return
+        _, process = counted
+        if look is not None and look.state is RunState.PENDING:
+            if process is not None and groups.is_alive(process):
+                return
+            await self._judge_start(name)
+        self._forget(name)
+        if look is not None and look.state is RunState.INTERRUPTED:
+            self._hold(look)
+
+    async def _judge_start(self, name: RunName) -> None:
+        """The process that we started is gone. If the attempt has not begun by any other, it never will."""
+        folder = self._folder(name)
+        look = await self._look(name)
+        if look is not None and look.state is RunState.PENDING and not look.locked:
+            message = f"the runner process ended before the run began: {await _blocking(folder.tail)}"
+            await _blocking(folder.write_outcome, look.stored.request.attempt, RunState.FAILED, message)
+
+    async def _start(self, name: RunName) -> None:
+        self._waiting.pop(name, None)
+        look = await self._look(name)
+        if look is None or look.state is not RunState.PENDING:
+            return
+        if look.begun and look.begun.process:
+            # A child of an earlier attempt may have outlived its runner; two must not write to one workspace.
+            await groups.kill_group(look.begun.process, 0)
+        folder = self._folder(name)
+        process = await _blocking(self._launcher.start, folder, look.stored.request)
+        self._running[name] = (look.stored.request.flow, process)
+        self._watch(process)
+
+    def _watch(self, process: groups.ProcessId) -> None:
+        """Have the event loop tell us when the process ends, so that the next run starts at once."""
+        try:
+            descriptor = os.pidfd_open(process.pid)
+        except OSError:
+            self._wake()
+            return
+        self._watches.add(descriptor)
+        asyncio.get_running_loop().add_reader(descriptor, self._process_ended, descriptor, process)
+
+    def _process_ended(self, descriptor: int, process: groups.ProcessId) -> None:
+        self._unwatch(descriptor)
+        groups.is_alive(process)  # collects the exit status if it is a child of ours
+        self._wake()
+
+    def _unwatch(self, descriptor: int) -> None:
+        self._watches.remove(descriptor)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+
+    def _wake(self) -> None:
+        task = asyncio.create_task(self._admit_and_log())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _admit_and_log(self) -> None:
+        try:
+            await self._admit()
+        except (OutageError, RejectedError) as error:
+            logger.warning(
+                "Waiting pipeline runs were not started; the next look at one of them tries again: %s", error
+            )
+
+    def _forget(self, name: RunName) -> None:
+        self._waiting.pop(name, None)
+        self._running.pop(name, None)
+        self._forget_place(name)
+
+    def _forget_place(self, name: RunName) -> None:
+        held = self._held.pop(name, None)
+        if held is not None:
+            held.release.cancel()
+
+    def _folder(self, name: RunName) -> RunFolder:
+        return RunFolder(self._runs, name)
+
+    async def _look(self, name: RunName) -> records.Look | None:
+        if not records.is_valid_name(name):
+            return None
+        return await _blocking(self._folder(name).look)
+
+
+async def _blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what blocks off the event loop; what the file system refuses is an outage, unless it is full."""
+    try:
+        with disk.told("pipelines", Path("/")):  # all that writes here names its file
+            return await asyncio.to_thread(function, *args, **kwargs)
+    except (OSError, ValueError, KeyError) as error:
+        raise OutageError("pipelines", f"{type(error).__name__}: {error}") from error

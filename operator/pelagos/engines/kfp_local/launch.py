@@ -1,0 +1,178 @@
+"""Starts the runner process of a local pipeline run: through the fork server when there is one, else directly.
+
+Starting twice does no harm (the runner sees to that), so every doubt is answered with another start. Everything here
+blocks; the engine calls it in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pelagos.engines.processes import groups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pelagos.engines.kfp_local.records import RunFolder
+    from pelagos.ports.pipelines import RunRequest
+
+_PASSED_ON = ("HOME", "USER", "LOGNAME", "LANG", "TZ", "LD_LIBRARY_PATH")
+_PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "PELAGOS_MAX_")
+"""What pipelines get of our environment: nothing that could hold a secret."""
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MPLBACKEND": "Agg",
+    "PYTHONUNBUFFERED": "1",
+    "ULTRALYTICS_SAFE_LOAD": "1",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_OFFLINE": "true",
+}
+"""Libraries neither fetch nor install nor execute what users hand in."""
+if TYPE_CHECKING:
+    StepKeys = Callable[[str, str, int], Mapping[str, str]]
+    """Environment with the key of a run, by namespace, name and attempt."""
+IDLE_SECONDS = 30
+_CONNECT_SECONDS = 1.0
+_ANSWER_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Login:
+    """The MLflow user of steps, in files that nobody else can read. Steps get it by environment: command lines are public."""
+
+    username_file: Path | None = None
+    password_file: Path | None = None
+
+    def environment(self) -> dict[str, str]:
+        """As mlflow's client looks for it; empty when there is no login. Raises OSError."""
+        if self.username_file is None or self.password_file is None:
+            return {}
+        return {
+            "MLFLOW_TRACKING_USERNAME": self.username_file.read_text(encoding="utf-8").strip(),
+            "MLFLOW_TRACKING_PASSWORD": self.password_file.read_text(encoding="utf-8").strip(),
+        }
+
+
+def keyless(namespace: str, run: str, attempt: int) -> dict[str, str]:
+    """No key: reports are not sealed."""
+    del namespace, run, attempt
+    return {}
+
+
+class Launcher:
+    """``home`` is the engine's folder, ``python`` the interpreter of the pipelines environment, ``compiled`` the flows.
+
+    ``login`` goes to trainings alone: preparations read strangers' files, and have nothing to tell MLflow. ``keys`` go to every
+    run. Both go by environment: no record and no command line has them.
+    """
+
+    def __init__(
+        self, *, home: Path, python: Path, compiled: Path, login: Login | None = None, keys: StepKeys = keyless
+    ) -> None:
+        self._home = home
+        self._keys = keys
+        self._python = python
+        self._compiled = compiled
+        self._login = login or Login()
+
+    def pipeline(self, request: RunRequest) -> Path:
+        """The compiled flow of a request."""
+        return self._compiled / f"{request.flow}.yaml"
+
+    def start(self, folder: RunFolder, request: RunRequest) -> groups.ProcessId:
+        """Start a process that makes the attempt; returns before it has begun. Raises OSError."""
+        arguments = [str(folder.path), str(request.attempt), str(self.pipeline(request)), str(self._temporary(folder))]
+        environment = {**self._environment(), **self._keys(request.namespace, request.name, request.attempt)}
+        if request.flow == "training":
+            environment |= self._login.environment()
+        message: dict[str, object] = {"arguments": arguments, "environment": environment, "output": str(folder.log)}
+        pid = self._ask_server(message)
+        if pid is not None:
+            return groups.identify(pid) or groups.ProcessId(pid, 0)
+        command: list[str | Path] = [self._python, "-m", "pelagos_pipelines.local_runner", *arguments]
+        return groups.start_detached(command, environment=environment, output=folder.log)
+
+    def warm_up(self) -> None:
+        """Have a fork server from some moment on: it needs seconds to start, then saves them with each run."""
+        server = self.server()
+        if server is not None and groups.is_alive(server):
+            return
+        command: list[str | Path] = [
+            self._python,
+            "-m",
+            "pelagos_pipelines.local_fork_server",
+            self._socket,
+            str(IDLE_SECONDS),
+        ]
+        log = self._home / "fork-server.log"
+        log.unlink(missing_ok=True)
+        server = groups.start_detached(command, environment=self._environment(), output=log)
+        self._server_record.write_text(json.dumps([server.pid, server.started]), encoding="utf-8")
+
+    def server(self) -> groups.ProcessId | None:
+        """The fork server that was started last, by us or an earlier operator."""
+        with contextlib.suppress(OSError, ValueError):
+            pid, started = json.loads(self._server_record.read_text(encoding="utf-8"))
+            return groups.ProcessId(pid, started)
+        return None
+
+    def clear_temporary(self, folder: RunFolder) -> None:
+        """Remove what the processes of a run left in their folder for temporary files."""
+        shutil.rmtree(self._temporary(folder), ignore_errors=True)
+
+    @property
+    def _server_record(self) -> Path:
+        return self._home / "fork-server.json"
+
+    @property
+    def _socket(self) -> Path:
+        return self._home / "fork-server.sock"
+
+    def _temporary(self, folder: RunFolder) -> Path:
+        # Not below the run: libraries make sockets in it, whose paths are limited to 107 bytes.
+        return self._home / "tmp" / hashlib.sha256(folder.name.encode()).hexdigest()[:12]
+
+    def _environment(self) -> dict[str, str]:
+        passed_on = {
+            key: value for key, value in os.environ.items() if key in _PASSED_ON or key.startswith(_PASSED_ON_PREFIXES)
+        }
+        # Runs of the fork server do not inherit it from the operator.
+        if groups.INSTALLATION in os.environ:
+            passed_on[groups.INSTALLATION] = os.environ[groups.INSTALLATION]
+        cache = self._home / "cache"
+        own = {
+            "PATH": f"{self._python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "MPLCONFIGDIR": str(cache / "matplotlib"),
+            "YOLO_CONFIG_DIR": str(cache / "ultralytics"),
+        }
+        return {**passed_on, **_OFFLINE, **own}
+
+    def _ask_server(self, message: dict[str, object]) -> int | None:
+        """The id of the process that the server forked; None when there is no server, or it does not answer right."""
+        if not self._socket.exists():
+            return None
+        with contextlib.suppress(OSError, ValueError, KeyError), socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_CONNECT_SECONDS)
+            self._connect(connection)
+            connection.settimeout(_ANSWER_SECONDS)
+            connection.sendall(json.dumps(message).encode() + b"\n")
+            with connection.makefile("r", encoding="utf-8") as answer:
+                return int(json.loads(answer.readline())["pid"])
+        return None
+
+    def _connect(self, connection: socket.socket) -> None:
+        # Through the folder's descriptor, because the address of a socket has 108 bytes only.
+        folder = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            connection.connect(f"/proc/self/fd/{folder}/{self._socket.name}")
+        finally:
+            os.close(folder)

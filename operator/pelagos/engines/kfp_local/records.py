@@ -1,0 +1,326 @@
+"""What the local pipeline engine and its runner processes write down about a run: one folder per run.
+
+The files, and who writes which, are described in the data plane's ``local_runner``, the only other reader. Everything here
+blocks; the engine calls it in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from pelagos.engines.files import disk, orderly
+from pelagos.engines.processes import groups
+from pelagos.engines.processes.groups import ProcessId
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+LOG = "log.txt"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_DELETED = ".deleted-"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What ``request.json`` holds."""
+
+    request: RunRequest
+    attempts_with_key: int
+    submitted_at: datetime
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What ``process.json`` holds. ``process`` is None when the machine has been restarted since."""
+
+    attempt: int
+    process: ProcessId | None
+    started_at: datetime
+
+    def ran(self) -> timedelta | None:
+        """How long ago its process started, however the time of day was set; None after a restart of the machine."""
+        return groups.age(self.process) if self.process is not None else None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What ``outcome.json`` holds."""
+
+    attempt: int
+    state: RunState
+    message: str
+    finished_at: datetime
+    ran: timedelta | None
+    """By a time that nobody sets; None in records of earlier versions."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a run. ``begun`` may be of an earlier attempt; ``ended`` is of this one. ``locked``: its runner lives.
+
+    ``in_order``: all that ran was ended on purpose while this attempt was in progress.
+    """
+
+    stored: Stored
+    canceled: bool
+    begun: Begun | None
+    locked: bool
+    ended: Ended | None
+    log: Path
+    in_order: bool = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether this attempt has begun."""
+        return self.begun is not None and self.begun.attempt == self.stored.request.attempt
+
+    @property
+    def state(self) -> RunState:
+        """Where the run is."""
+        if self.canceled and not (self.ended and self.ended.state is RunState.SUCCEEDED):
+            return RunState.CANCELED
+        interrupted = RunState.CANCELED if self.in_order else RunState.INTERRUPTED
+        if self.ended:
+            return interrupted if self.ended.state is RunState.INTERRUPTED else self.ended.state
+        if self.has_begun:
+            return RunState.RUNNING if self.locked else interrupted
+        return RunState.PENDING
+
+    @property
+    def settled(self) -> bool:
+        """Whether the run is in progress, or its end is written down; otherwise somebody must clean up and write it."""
+        return self.ended is not None or self.state not in FINISHED
+
+    def run(self) -> PipelineRun:
+        """In the port's words."""
+        request = self.stored.request
+        return PipelineRun(
+            name=request.name,
+            state=self.state,
+            attempt=request.attempt,
+            retry_key=request.retry_key,
+            attempts_with_key=self.stored.attempts_with_key,
+            message=self.ended.message if self.ended else "",
+            url=str(self.log),
+            started_at=self.begun.started_at if self.begun and self.has_begun else None,
+            finished_at=self.ended.finished_at if self.ended else None,
+            ran=self._ran(),
+        )
+
+    def _ran(self) -> timedelta | None:
+        if self.ended is not None:
+            return self.ended.ran
+        return self.begun.ran() if self.begun is not None and self.has_begun else None
+
+
+class RunFolder:
+    """The folder of one run. Methods raise OSError, and ValueError for files that somebody has altered."""
+
+    def __init__(self, runs: Path, name: RunName) -> None:
+        self.name = name
+        self.path = runs / name
+        self.log = self.path / LOG
+
+    def look(self) -> Look | None:
+        """Read it all; None when there is no such run."""
+        stored = self._stored()
+        if stored is None:
+            return None
+        attempt = stored.request.attempt
+        canceled = self._read("canceled.json") or {"attempt": 0}
+        begun = self._begun()
+        locked = self._is_locked()
+        # Last, because a runner writes its outcome before it lets go of the lock.
+        ended = self._ended()
+        ended = ended if ended and ended.attempt == attempt else None
+        gone = ended.finished_at if ended else None
+        return Look(
+            stored=stored,
+            canceled=canceled["attempt"] == attempt,
+            begun=begun,
+            locked=locked,
+            ended=ended,
+            log=self.log,
+            in_order=begun is not None and orderly.has_ended(self.path.parents[1], begun.started_at, gone),
+        )
+
+    def request(self, stored: Stored) -> None:
+        """Make the run, or its next attempt, exist. The lock file comes first: a run without one never begins."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "lock").touch()
+        self.log.touch()
+        request = stored.request
+        document = {
+            "name": request.name,
+            "flow": request.flow,
+            "parameters": dict(request.parameters),
+            "attempt": request.attempt,
+            "retryKey": request.retry_key,
+            "resources": {"cpu": request.resources.cpu},
+            "labels": dict(request.labels),
+            "namespace": request.namespace,
+            "attemptsWithKey": stored.attempts_with_key,
+            "submittedAt": stored.submitted_at.isoformat(),
+        }
+        self._write("request.json", document)
+
+    def mark_canceled(self, attempt: int) -> None:
+        """Keep the attempt from beginning, and say why it ended if it has begun."""
+        self._write("canceled.json", {"attempt": attempt, "canceledAt": now().isoformat()})
+
+    def write_outcome(self, attempt: int, state: RunState, message: str) -> bool:
+        """Write the end of an attempt whose runner is gone, unless it is known; False when a runner still has the lock.
+
+        Nothing is left to be written, and so True, when the run has been deleted.
+        """
+        if not self.path.exists():
+            return True
+        with self._lock() as locked:
+            if not locked:
+                return False
+            ended = self._ended()
+            if ended is None or ended.attempt < attempt:
+                begun = self._begun()
+                ran = begun.ran() if begun is not None and begun.attempt == attempt else None
+                document = {
+                    "attempt": attempt,
+                    "state": state.value,
+                    "message": message,
+                    "finishedAt": now().isoformat(),
+                    "seconds": ran.total_seconds() if ran is not None else None,
+                }
+                self._write("outcome.json", document)
+            return True
+
+    def tail(self) -> str:
+        """The log's last line with anything on it."""
+        with self.log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def remove(self) -> None:
+        """Remove the folder; from the first moment on, no process can begin in it."""
+        aside = self.path.with_name(f"{_DELETED}{self.name}-{time_ns()}")
+        with contextlib.suppress(FileNotFoundError):
+            self.path.rename(aside)
+            shutil.rmtree(aside)
+
+    def _stored(self) -> Stored | None:
+        document = self._read("request.json")
+        if document is None:
+            return None
+        request = RunRequest(
+            name=RunName(document["name"]),
+            flow=document["flow"],
+            parameters=document["parameters"],
+            attempt=document["attempt"],
+            retry_key=document["retryKey"],
+            resources=RunResources(cpu=document["resources"]["cpu"]),
+            labels=document["labels"],
+            namespace=document.get("namespace", ""),
+        )
+        return Stored(request, document["attemptsWithKey"], datetime.fromisoformat(document["submittedAt"]))
+
+    def _begun(self) -> Begun | None:
+        document = self._read("process.json")
+        if document is None:
+            return None
+        same_boot = document["boot"] == _BOOT.read_text(encoding="utf-8").strip()
+        process = ProcessId(document["pid"], document["started"]) if same_boot else None
+        return Begun(document["attempt"], process, datetime.fromisoformat(document["startedAt"]))
+
+    def _ended(self) -> Ended | None:
+        document = self._read("outcome.json")
+        if document is None:
+            return None
+        seconds = document.get("seconds")
+        return Ended(
+            attempt=document["attempt"],
+            state=RunState(document["state"]),
+            message=document["message"],
+            finished_at=datetime.fromisoformat(document["finishedAt"]),
+            ran=timedelta(seconds=seconds) if seconds is not None else None,
+        )
+
+    def _is_locked(self) -> bool:
+        """Ask without taking the lock, even for a moment: a runner that begins just then would go away again."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _lock_request())
+        finally:
+            os.close(descriptor)
+        kind: int = struct.unpack("hhqqi4x", answer)[0]
+        return kind != fcntl.F_UNLCK
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[bool]:
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _lock_request())
+        except BlockingIOError:
+            os.close(descriptor)
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            os.close(descriptor)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            document: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return document
+
+    def _write(self, name: str, document: Mapping[str, object]) -> None:
+        with disk.written(self.path / f".{name}.{os.getpid()}") as partial:
+            with partial.open("w", encoding="utf-8") as file:
+                json.dump(document, file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path / name)
+
+
+def is_valid_name(name: str) -> bool:
+    """Whether a run of this name can have a folder."""
+    return _NAME.fullmatch(name) is not None
+
+
+def all_runs(runs: Path) -> list[RunFolder]:
+    """Every run's folder. Finishes removals that were interrupted."""
+    if not runs.is_dir():
+        return []
+    entries = list(runs.iterdir())
+    for entry in entries:
+        if entry.name.startswith(_DELETED):
+            shutil.rmtree(entry, ignore_errors=True)
+    return [RunFolder(runs, RunName(entry.name)) for entry in entries if is_valid_name(entry.name)]
+
+
+def _lock_request() -> bytes:
+    """``struct flock`` for the whole file; open-file-description locks want its last field to be zero."""
+    return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+
+
+def now() -> datetime:
+    """The time in UTC, for the records."""
+    return datetime.now(UTC)

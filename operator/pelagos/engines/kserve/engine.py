@@ -1,0 +1,161 @@
+"""Serving through KServe: one InferenceService for each ModelService. Called by the reconciler of ModelServices.
+
+See model_server_engine for what it shares with triton_deployment. What KServe says is weighed, not believed. Releases of it have
+said ``Ready`` above crashing pods, and its ``status.observedGeneration`` is that of the Deployment below, not of the
+InferenceService (PropagateRawStatus), so it tells nothing about our change. The proof that a change has arrived is that ready
+pods carry its digest, that no others are left, and that the server itself names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pelagos.engines.kserve import objects as kserve_objects
+from pelagos.engines.kserve.objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, KNATIVE, RUNTIME, RUNTIMES
+from pelagos.engines.kubernetes import served_kinds
+from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
+from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import pods as model_server_pods
+from pelagos.engines.model_server import triton_http_client
+from pelagos.engines.model_server.engine import ClusterServing, Manifest, RolloutStatus, Urls, View
+from pelagos.engines.model_server.network import POLICIES, network_policy
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.objects import Objects
+from pelagos.ports.serving import DesiredService, ServiceState
+
+if TYPE_CHECKING:
+    from pelagos.settings import Settings
+
+SYSTEM = "KServe"
+NO_KSERVE = (
+    f"this cluster has no {kserve_objects.API_VERSION}: install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
+)
+NOT_INSTALLED = "ServingNotInstalled"
+NO_RUNTIME = f"there is no runtime {RUNTIME}: {served_kinds.APPLY} manifests/overlays/kserve"
+_INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecognized", "InvalidPredictorSpec"})
+
+
+class Kserve(ClusterServing):
+    """Implements Serving. See ClusterServing."""
+
+    main = INFERENCE_SERVICES
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        cluster: KubernetesObjects,
+        objects: Objects,
+        namespace_of: Callable[[str], str | None],
+    ) -> Kserve:
+        """The engine that ``settings`` describe. See ClusterServing."""
+        return cls(cluster, objects, model_server.options(settings, objects.uri("")), namespace_of)
+
+    async def build(self, want: DesiredService, config: str) -> list[Manifest]:
+        """See ClusterServing."""
+        if not await self._cluster.serves(INFERENCE_SERVICES):
+            raise RejectedError(SYSTEM, NO_KSERVE, reason=NOT_INSTALLED)
+        if not await self._has_runtime(want.namespace):
+            raise RejectedError(SYSTEM, NO_RUNTIME, reason=NOT_INSTALLED)
+        policy = network_policy(want, self._options, kserve_objects.name_of(want))
+        return [(POLICIES, policy), (INFERENCE_SERVICES, kserve_objects.inference_service(want, config, self._options))]
+
+    async def kinds(self) -> Sequence[Collection]:
+        """See ClusterServing. What KServe makes of it goes with it."""
+        return (INFERENCE_SERVICES, POLICIES)
+
+    async def told(self, view: View) -> RolloutStatus:
+        """See ClusterServing."""
+        status = view.main.get("status") or {}
+        conditions = {each["type"]: each for each in status.get("conditions") or ()}
+        if not conditions:
+            return RolloutStatus(done=False, message="KServe has not taken it up yet; is its controller running?")
+        failure = _failure(status, view)
+        if failure is not None:
+            return failure
+        if conditions.get("Stopped", {}).get("status") == "True":
+            message = "it was stopped by the annotation serving.kserve.io/stop of the InferenceService; remove it"
+            return RolloutStatus(done=False, state=ServiceState.WAITING, message=message)
+        if conditions.get("Ready", {}).get("status") != "True":
+            return _not_ready(conditions)
+        predictor = (status.get("components") or {}).get("predictor") or {}
+        created, ready = (str(predictor.get(f"latest{which}Revision") or "") for which in ("Created", "Ready"))
+        if view.want.scaling.mode == KNATIVE and created != ready:
+            return RolloutStatus(done=False, message=f"KServe: revision {created or '(none)'} is not ready yet")
+        if _may_idle(view.want) and not [pod for pod in view.pods if not model_server_pods.is_ending(pod)]:
+            return RolloutStatus(done=True, state=ServiceState.IDLE)
+        return RolloutStatus(done=True)
+
+    def recorded(self, main: Body) -> DesiredService | None:
+        """See ClusterServing."""
+        return kserve_objects.recorded(main)
+
+    def restarting_parts(self, body: dict[str, Any]) -> dict[str, Any]:
+        """See ClusterServing."""
+        return kserve_objects.without_numbers(body) if body["kind"] == INFERENCE_SERVICES.kind else body
+
+    def service_name(self, main: Body) -> str:
+        """See ClusterServing."""
+        return kserve_objects.predictor_name(main["metadata"]["name"])
+
+    def urls(self, main: Body, service: Body | None) -> Urls:
+        """See ClusterServing. Knative's gateway tells services apart by their host, and gives them one port."""
+        status = main.get("status") or {}
+        predictor = (status.get("components") or {}).get("predictor") or {}
+        url = str(predictor.get("grpcUrl") or predictor.get("url") or "")
+        if (main["metadata"].get("annotations") or {}).get("serving.kserve.io/deploymentMode") == KNATIVE:
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            return Urls(grpc=f"{parts.hostname}:{port}", http=url) if parts.hostname else Urls()
+        if service is None:
+            return Urls()
+        host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
+        http, grpc, metrics = (triton_http_client.port(service, port) for _, port in model_server.PORTS)
+        return Urls(
+            grpc=f"{host}:{grpc}" if grpc else "",
+            http=f"http://{host}:{http}" if http else "",
+            metrics=f"http://{host}:{metrics}/metrics" if metrics else "",
+        )
+
+    def restarting(self, view: View, count: str) -> dict[str, Any]:
+        """See ClusterServing. KServe hands annotations of an InferenceService on to its pods."""
+        return {"metadata": {"annotations": {model_server.RESTARTS_ANNOTATION: count}}}
+
+    async def _has_runtime(self, namespace: str) -> bool:
+        if await self._cluster.get(RUNTIMES, namespace, RUNTIME) is not None:
+            return True
+        try:
+            return await self._cluster.get(CLUSTER_RUNTIMES, "", RUNTIME) is not None
+        except RejectedError:
+            # An operator of one namespace may not look at what belongs to all. KServe will tell.
+            return True
+
+
+def _failure(status: Mapping[str, Any], view: View) -> RolloutStatus | None:
+    """What KServe refuses itself. What it says of a container that ended is told better by the pods, as long as there are any."""
+    model = status.get("modelStatus") or {}
+    info = model.get("lastFailureInfo") or {}
+    reason, message = str(info.get("reason", "")), str(info.get("message", ""))
+    if model.get("transitionStatus") == "InvalidSpec" and reason in _INVALID:
+        if reason == "RuntimeNotRecognized":  # Whoever installs it need not touch this endpoint.
+            return RolloutStatus(done=False, state=ServiceState.WAITING, message=f"{reason}: {message}. {NO_RUNTIME}")
+        return RolloutStatus(done=False, state=ServiceState.LOAD_FAILED, message=f"{reason}: {message}")
+    target = (model.get("states") or {}).get("targetModelState")
+    if target == "FailedToLoad" and not view.pods:
+        message = model_server_pods.why(info) if info else "KServe gives no reason"
+        return RolloutStatus(done=False, state=ServiceState.LOAD_FAILED, message=message)
+    return None
+
+
+def _not_ready(conditions: Mapping[str, Any]) -> RolloutStatus:
+    predictor, ready = conditions.get("PredictorReady", {}), conditions.get("Ready", {})
+    message = str(predictor.get("message") or ready.get("message") or "")
+    if predictor.get("reason") == "FailedCreate":
+        return RolloutStatus(done=False, state=ServiceState.WAITING, message=f"no pod can be made: {message}")
+    return RolloutStatus(done=False, message=f"KServe: {message}" if message else "")
+
+
+def _may_idle(want: DesiredService) -> bool:
+    return want.scaling.mode == KNATIVE and want.scaling.minimum == 0

@@ -1,0 +1,166 @@
+"""The InferenceService of an endpoint: from a want to what KServe takes. Pure.
+
+Called by kserve. In Standard mode KServe makes a Deployment from it; in Knative mode a Knative Service, which refuses probes,
+hooks and pod settings that a Deployment may have, so less is asked for there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pelagos.engines.kubernetes.objects import Collection
+from pelagos.engines.model_server import gateway
+from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server.options import Options
+from pelagos.ports.serving import CPU_TARGET, DesiredService, Scaling, spec_digest
+
+API_VERSION = "serving.kserve.io/v1beta1"
+INFERENCE_SERVICES = Collection(API_VERSION, "InferenceService", "inferenceservices")
+RUNTIMES = Collection("serving.kserve.io/v1alpha1", "ServingRuntime", "servingruntimes")
+CLUSTER_RUNTIMES = Collection("serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes")
+RUNTIME = "pelagos-triton"
+MODEL_FORMAT = {"name": "pelagos", "version": "1"}
+KNATIVE = "Knative"
+_NUMBERS = frozenset({"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"})
+_SUFFIX = len("-predictor-")
+_NOT_FOR_KNATIVE = ("readinessProbe", "startupProbe", "livenessProbe", "lifecycle")
+_POD_FIELDS_FOR_KNATIVE = frozenset(
+    {
+        "serviceAccountName",
+        "imagePullSecrets",
+        "enableServiceLinks",
+        "automountServiceAccountToken",
+        "nodeSelector",
+        "tolerations",
+    }
+)
+
+
+def name_of(want: DesiredService) -> str:
+    """Name of the InferenceService. KServe makes one DNS label of it, its own suffix and the namespace."""
+    return model_server.object_name(want.name, max(20, 63 - _SUFFIX - len(want.namespace)))
+
+
+def predictor_name(name: str) -> str:
+    """Name of the Service, Deployment or Knative Service that KServe makes."""
+    return f"{name}-predictor"
+
+
+def inference_service(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
+    """The whole of it."""
+    annotations = model_server.record(_without_numbers(want)) | {"serving.kserve.io/deploymentMode": want.scaling.mode}
+    annotations |= (
+        {"serving.kserve.io/autoscalerClass": "hpa"} if want.scaling.mode != KNATIVE else _knative_class(want.scaling)
+    )
+    metadata = model_server.metadata(want, name_of(want), annotations)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": INFERENCE_SERVICES.kind,
+        "metadata": metadata,
+        "spec": {"predictor": _predictor(want, config, given)},
+    }
+
+
+def recorded(body: Mapping[str, Any]) -> DesiredService | None:
+    """The want of an InferenceService; None when it does not tell. The numbers of its scaling are those of its spec."""
+    want = model_server.recorded(body)
+    if want is None or not want.pods_digest:
+        return want
+    spec = (body.get("spec") or {}).get("predictor") or {}
+    metric, target = spec.get("scaleMetric"), int(spec.get("scaleTarget") or 0)
+    scaling = Scaling(
+        mode=want.scaling.mode,
+        minimum=int(spec.get("minReplicas", 1)),
+        maximum=int(spec.get("maxReplicas", 1)),
+        concurrency=target if metric == "concurrency" else 0,
+        cpu=target if metric == "cpu" else 0,
+    )
+    return replace(want, scaling=scaling, digest=spec_digest(want.pods_digest, scaling))
+
+
+def without_numbers(body: Mapping[str, Any]) -> dict[str, Any]:
+    """An InferenceService without the numbers of its scaling."""
+    predictor = {name: value for name, value in body["spec"]["predictor"].items() if name not in _NUMBERS}
+    return {**body, "spec": {"predictor": predictor}}
+
+
+def _without_numbers(want: DesiredService) -> DesiredService:
+    """What annotations may tell: KServe hands them on to the pods, and would replace all for another number of them."""
+    if not want.pods_digest:
+        return want
+    return replace(want, digest=want.pods_digest, scaling=Scaling(mode=want.scaling.mode))
+
+
+def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
+    volumes, mounts = model_server.scratch(want)
+    pod = model_server.pod(want)
+    model = _model(want, config, given) | {"volumeMounts": mounts}
+    made: dict[str, Any] = {
+        "labels": model_server.labels(want, name_of(want)),
+        "annotations": {
+            "serving.kserve.io/enable-prometheus-scraping": "true",
+            "prometheus.kserve.io/port": str(model_server.METRICS),
+            "prometheus.kserve.io/path": "/metrics",
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(model_server.METRICS),
+            "prometheus.io/path": "/metrics",
+        },
+        **_scaling(want.scaling),
+        "volumes": [*volumes, *gateway.volumes()],
+        "model": model,
+        "containers": [_gateway(want, given)],
+    }
+    if want.scaling.mode == KNATIVE:
+        return made | {name: value for name, value in pod.items() if name in _POD_FIELDS_FOR_KNATIVE}
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    return made | pod | {"deploymentStrategy": rolling}
+
+
+def _model(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
+    made = model_server.container(want, config, given) | {
+        "modelFormat": MODEL_FORMAT,
+        "runtime": RUNTIME,
+        "storageUri": storage_uri(want, given),
+    }
+    if want.scaling.mode == KNATIVE:
+        # One port only, and gRPC is what clients of images use.
+        for name in _NOT_FOR_KNATIVE:
+            made.pop(name)
+        security = made["securityContext"] | model_server.pod_security()
+        ports = [{"name": "h2c", "containerPort": model_server.GRPC, "protocol": "TCP"}]
+        return made | {"protocolVersion": "grpc-v2", "ports": ports, "securityContext": security}
+    # The first port becomes port 80 of KServe's Service, the others keep their numbers.
+    ports = [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in model_server.PORTS]
+    return made | {"protocolVersion": "v2", "ports": ports}
+
+
+def _gateway(want: DesiredService, given: Options) -> dict[str, Any]:
+    """KServe puts it beside the server. Ports are those of the pod, and KServe looks for them at the server's container."""
+    made = gateway.container(want, given)
+    if want.scaling.mode == KNATIVE:
+        del made["lifecycle"]  # Knative ends no container before the requests in progress are done.
+        return made | {"securityContext": made["securityContext"] | model_server.pod_security()}
+    return made
+
+
+def storage_uri(want: DesiredService, given: Options) -> str:
+    """Where KServe's storage initializer finds the package. Raises RejectedError when it could not."""
+    if model_server.is_remote(want):
+        return want.package_uri
+    claim, path = model_server.claim_path(want, given)
+    return f"pvc://{claim}/{path}"
+
+
+def _scaling(scaling: Scaling) -> dict[str, Any]:
+    made: dict[str, Any] = {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum}
+    if scaling.mode == KNATIVE and not scaling.cpu:
+        return made | (
+            {"scaleMetric": "concurrency", "scaleTarget": scaling.concurrency} if scaling.concurrency else {}
+        )
+    return made | {"scaleMetric": "cpu", "scaleTarget": scaling.cpu or CPU_TARGET}
+
+
+def _knative_class(scaling: Scaling) -> dict[str, str]:
+    return {"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev"} if scaling.cpu else {}

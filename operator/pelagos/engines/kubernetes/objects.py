@@ -1,0 +1,158 @@
+"""Objects of the Kubernetes API as engines write them: read, list by label, server-side apply, delete. One field owner.
+
+Called by the engines that serve on a cluster. ``holds`` tells whether an object still is as it was applied, so that nothing is
+written when nothing differs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlencode
+
+from pelagos.api import meta
+from pelagos.engines.kubernetes.rest import SYSTEM, Answer, KubernetesRest
+from pelagos.ports.errors import OutageError, RejectedError, UnboundError
+
+Body = Mapping[str, Any]
+APPLY = "application/apply-patch+yaml"
+MERGE_PATCH = "application/merge-patch+json"
+_NOT_NOW = frozenset({401, 408, 409})
+"""An expired token is read anew, a conflict is gone at the next look."""
+_GONE = frozenset({404, 410})
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One kind of object; ``api_version`` as objects write it, for example ``apps/v1``."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    @property
+    def root(self) -> str:
+        """Path of the group and version."""
+        return f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+
+    def path(self, namespace: str = "", name: str = "") -> str:
+        """Path of an object; without ``name`` of all, without ``namespace`` of those of all namespaces."""
+        parts = [self.root, *(("namespaces", namespace) if namespace else ()), self.plural, *((name,) if name else ())]
+        return "/".join(parts)
+
+
+class KubernetesObjects:
+    """Every method raises OutageError when the server cannot now, and RejectedError when it refuses."""
+
+    def __init__(self, rest: KubernetesRest) -> None:
+        self._rest = rest
+        self._served: dict[Collection, bool] = {}
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._rest.close()
+
+    async def get(self, kind: Collection, namespace: str, name: str) -> Body | None:
+        """An object; None when it is not there, or its kind is not known."""
+        return await self._call("GET", kind.path(namespace, name))
+
+    async def list(self, kind: Collection, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body]:
+        """Objects that carry all ``labels``, one without a value with any; of all namespaces when none is named.
+
+        Empty when the kind is not known.
+        """
+        selector = ",".join(f"{name}={value}" if value else name for name, value in (labels or {}).items())
+        query = f"?{urlencode({'labelSelector': selector})}" if selector else ""
+        found = await self._call("GET", kind.path(namespace) + query)
+        return list(found.get("items") or ()) if found else []
+
+    async def apply(self, kind: Collection, body: Body, *, owner: str = meta.FIELD_MANAGER) -> Body:
+        """Make the object hold ``body`` and nothing else that ``owner`` ever applied; others' fields are not touched."""
+        metadata = body["metadata"]
+        query = urlencode({"fieldManager": owner, "force": "true"})
+        path = kind.path(metadata["namespace"], metadata["name"])
+        found = await self._call("PATCH", f"{path}?{query}", body, APPLY)
+        if found is None:
+            raise RejectedError(
+                SYSTEM, f"namespace {metadata['namespace']} or kind {kind.kind} ({kind.api_version}) is gone"
+            )
+        return found
+
+    async def patch(self, kind: Collection, namespace: str, name: str, patch: Body) -> Body | None:
+        """Merge ``patch`` into an object; None when it is not there."""
+        path = f"{kind.path(namespace, name)}?{urlencode({'fieldManager': meta.FIELD_MANAGER})}"
+        return await self._call("PATCH", path, patch, MERGE_PATCH)
+
+    async def delete(self, kind: Collection, found: Body) -> None:
+        """Delete this very object, not another one that has got its name; what it owns goes after it."""
+        metadata = found["metadata"]
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
+        await self._call("DELETE", kind.path(metadata["namespace"], metadata["name"]), options)
+
+    async def serves(self, kind: Collection) -> bool:
+        """Whether the server knows the kind in this version. A yes is remembered."""
+        if not self._served.get(kind):
+            found = await self._call("GET", kind.root)
+            resources = found.get("resources", ()) if found else ()
+            self._served[kind] = any(resource.get("name") == kind.plural for resource in resources)
+        return self._served[kind]
+
+    async def _call(
+        self, method: str, path: str, body: Body | None = None, content: str = "application/json"
+    ) -> Body | None:
+        answer = await self._rest.ask(method, path, body, content=content)
+        if answer.status in _GONE:
+            return None
+        if answer.status >= 400:
+            raise _error(method, path, answer)
+        return answer.body
+
+
+def _error(method: str, path: str, answer: Answer) -> OutageError | RejectedError:
+    if answer.status in _NOT_NOW:
+        return OutageError(SYSTEM, f"{method} {path}: {answer.status} {answer.message}")
+    if answer.status == 403 and "cannot" in answer.message:
+        hint = "Apply the manifests of this version again, and see that the namespace is still a tenant's (`pelagos doctor`)"
+        return UnboundError(SYSTEM, f"{answer.message}. {hint}")
+    return RejectedError(SYSTEM, answer.message)
+
+
+def holds(live: Any, want: Any, *, quantities: bool = False) -> bool:
+    """Whether ``live`` holds all of ``want``: what a server or somebody else added does not count.
+
+    Lists of things with a name are compared by name, other lists item by item. Below ``limits``, ``requests`` and ``sizeLimit``
+    numbers are quantities: a server writes 1024Mi as 1Gi.
+    """
+    if not want and want is not False and want != 0:
+        return live is None or not live or live == want
+    if isinstance(want, Mapping):
+        return isinstance(live, Mapping) and all(
+            holds(live.get(key), value, quantities=quantities or key in _QUANTITIES) for key, value in want.items()
+        )
+    if isinstance(want, Sequence) and not isinstance(want, str):
+        return isinstance(live, Sequence) and _holds_items(live, want)
+    return bool(live == want) or (quantities and quantity(live) == quantity(want) is not None)
+
+
+def _holds_items(live: Sequence[Any], want: Sequence[Any]) -> bool:
+    if all(isinstance(item, Mapping) and "name" in item for item in want):
+        named = {item.get("name"): item for item in live if isinstance(item, Mapping)}
+        return all(holds(named.get(item["name"]), item) for item in want)
+    return len(live) == len(want) and all(holds(one, other) for one, other in zip(live, want, strict=True))
+
+
+_QUANTITIES = frozenset({"limits", "requests", "sizeLimit"})
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
+_FACTORS = {"m": Decimal("0.001")} | {
+    name: Decimal(1000) ** power for power, name in enumerate(("k", "M", "G", "T", "P"), 1)
+}
+_FACTORS |= {f"{name}i": Decimal(1024) ** power for power, name in enumerate(("K", "M", "G", "T", "P"), 1)}
+
+
+def quantity(text: Any) -> Decimal | None:
+    """The number that a Kubernetes quantity stands for; None for what is none."""
+    match = _QUANTITY.fullmatch(str(text))
+    return Decimal(match[1]) * _FACTORS.get(match[2], Decimal(1)) if match else None

@@ -1,0 +1,152 @@
+"""Whether the API server serves our kinds, and in a schema that this operator can work with. In words, with what to do.
+
+Each kind stands for itself: those that work are worked with, whatever is the matter with the others (``Served``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pelagos.api import crds, kinds, meta
+from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.ports.clock import monotonic
+
+APPLY = "kubectl apply --validate=false -k"
+"""Works on every server: one before Kubernetes 1.25 knows no CEL rules, over which kubectl's validation fails, and drops them.
+
+Such servers refuse --server-side for the same rules.
+"""
+HINT = f"{APPLY} manifests/crds"
+GOOD_FOR = 600.0
+"""Seconds between two looks at schemas that fit."""
+_SHOWN = 6
+"""Missing fields that are named."""
+
+
+class Served:
+    """Which of our kinds work; looked at again and again, by two checks that say in words what is the matter with the others.
+
+    Raises OutageError while the API server does not answer; what was known then still holds.
+    """
+
+    def __init__(self, api: KubernetesRest, *, clock: Callable[[], float] = monotonic) -> None:
+        self._api = api
+        self._clock = clock
+        self._absent: frozenset[str] | None = None
+        self._unfit: frozenset[str] | None = None
+        self._good_until = float("-inf")
+        self._changed = asyncio.Condition()
+
+    @property
+    def working(self) -> frozenset[str]:
+        """Kinds that are served as this operator needs them; none before all was looked at."""
+        if self._absent is None or self._unfit is None:
+            return frozenset()
+        return frozenset(kind.kind for kind in kinds.KINDS) - self._absent - self._unfit
+
+    async def until_other_than(self, known: frozenset[str]) -> frozenset[str]:
+        """Wait until other kinds work than ``known``; returns which."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.working != known)
+            return self.working
+
+    async def missing(self) -> str | None:
+        """Kinds that are not served; None when all are."""
+        absent, problem = await _look_for(self._api)
+        if self._absent is not None and self._absent - absent:
+            self._good_until = float("-inf")  # What has come may be of another version.
+        self._absent = absent
+        await self._tell()
+        return _with_rest(problem, self.working)
+
+    async def outdated(self) -> str | None:
+        """Kinds whose schema lacks fields; the answer that all is well is good for ten minutes."""
+        if self._clock() < self._good_until:
+            return None
+        unfit = await outdated(self._api)
+        self._unfit = frozenset(unfit)
+        if not unfit:
+            self._good_until = self._clock() + GOOD_FOR
+        await self._tell()
+        return _with_rest("; ".join(unfit.values()) or None, self.working)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def _with_rest(problem: str | None, working: frozenset[str]) -> str | None:
+    if problem is None or not working:
+        return problem
+    return f"{problem}. Meanwhile these are reconciled: {', '.join(sorted(working))}"
+
+
+async def missing(api: KubernetesRest) -> str | None:
+    """Kinds that are not served; None when all are. Raises OutageError. Everybody who is known to the server may ask this."""
+    return (await _look_for(api))[1]
+
+
+async def _look_for(api: KubernetesRest) -> tuple[frozenset[str], str | None]:
+    everything = frozenset(kind.kind for kind in kinds.KINDS)
+    answer = await api.get(f"/apis/{meta.API_VERSION}")
+    if answer.status == 404:
+        return everything, await _absent_group(api)
+    if answer.status != 200:
+        return everything, f"the API server refused to tell what it serves: {answer.message}"
+    served = {resource.get("name") for resource in answer.body.get("resources", ())}
+    lacking = [kind for kind in kinds.KINDS if kind.plural not in served]
+    if not lacking:
+        return frozenset(), None
+    named = ", ".join(kind.crd for kind in lacking)
+    problem = f"the API server does not serve {named} in version {meta.VERSION}. Install them: {HINT}"
+    return frozenset(kind.kind for kind in lacking), problem
+
+
+async def _absent_group(api: KubernetesRest) -> str:
+    group = await api.get(f"/apis/{meta.GROUP}")
+    versions = ", ".join(str(entry.get("version")) for entry in group.body.get("versions", ()))
+    if group.status == 200 and versions:
+        return (
+            f"the API server serves {meta.GROUP} as {versions} only, and this operator needs {meta.VERSION}. "
+            f"Install the definitions that belong to it: {HINT}"
+        )
+    return f"the API server knows no kind of {meta.GROUP}. Install them: {HINT}"
+
+
+async def outdated(api: KubernetesRest) -> dict[str, str]:
+    """By kind, fields that this operator needs and the served schema lacks. A kind that may not be asked about is left out."""
+    found = {}
+    for kind in kinds.KINDS:
+        answer = await api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.crd}")
+        if answer.status != 200:
+            continue  # A Role of one namespace cannot allow it; the kind is served, and that must do.
+        lacking = lacking_fields(kind, answer.body)
+        if lacking:
+            named = ", ".join(lacking[:_SHOWN]) + (" and others" if len(lacking) > _SHOWN else "")
+            found[kind.kind] = (
+                f"{kind.crd} is of another version of Pelagos: its schema lacks {named}. Update it: {HINT}"
+            )
+    return found
+
+
+def lacking_fields(kind: kinds.Kind, definition: Mapping[str, Any]) -> list[str]:
+    """Fields of our schema that the served one does not have, the outermost of each branch."""
+    versions = {version.get("name"): version for version in definition.get("spec", {}).get("versions", ())}
+    served = versions.get(meta.VERSION, {}).get("schema", {}).get("openAPIV3Schema", {})
+    ours = crds.render(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return list(_lacking(ours, served, ""))
+
+
+def _lacking(ours: Mapping[str, Any], served: Mapping[str, Any], path: str) -> Iterator[str]:
+    there = served.get("properties", {})
+    for name, child in ours.get("properties", {}).items():
+        below = f"{path}.{name}" if path else name
+        if name not in there:
+            yield below
+        else:
+            yield from _lacking(child, there[name], below)
+    for name in ("items", "additionalProperties"):
+        if isinstance(ours.get(name), dict) and isinstance(served.get(name), dict):
+            yield from _lacking(ours[name], served[name], f"{path}[]")

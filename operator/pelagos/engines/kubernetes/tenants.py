@@ -1,0 +1,208 @@
+"""Tenants of a cluster: reads the ConfigMaps ``pelagos-tenant-<namespace>`` of the operator's namespace, and keeps them a while.
+
+Resources look again every few seconds, so that a change is seen without a watch. All are read at once: whether a prefix belongs
+to a namespace cannot be determined from its own. Where resources were begun is read when they have changed, and sometimes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from pelagos.api import kinds, meta, tenancy, tenant_settings
+from pelagos.api.tenancy import Begun
+from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
+from pelagos.ports.clock import monotonic
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.tenants import NOT_ADMITTED, REFUSED, SYSTEM, Tenant
+
+KEPT = 30.0
+"""Seconds for which an answer is good."""
+KEPT_BEGUN = 600.0
+"""Seconds after which it is looked anew where resources were begun, when no ConfigMap has changed."""
+PAGE = 500
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the operator is: its ``home`` namespace, and the only one that it ``watches``; empty: all."""
+
+    home: str
+    watches: str = ""
+
+
+@dataclass(frozen=True)
+class _Platform:
+    """All ConfigMaps as they were read: their data, what is wrong with them by namespace, and where resources were begun."""
+
+    until: float
+    given: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    wrong: Mapping[str, str] = field(default_factory=dict)
+    begun: frozenset[Begun] = frozenset()
+    looked: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    message: str
+    reason: str = REFUSED
+
+
+class KubernetesTenants:
+    """Implements Tenants. ``defaults`` are the installation's; a key of the ConfigMap takes the place of one of them.
+
+    A namespace keeps data, objects and experiments apart from those of others, unless the platform names both as sharing.
+    """
+
+    def __init__(
+        self,
+        api: KubernetesRest,
+        defaults: Tenant,
+        place: Place,
+        *,
+        kept: float = KEPT,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._api = api
+        self._defaults = defaults
+        self._place = place
+        self._kept = kept
+        self._clock = clock
+        self._platform: _Platform | None = None
+        self._admitted: dict[str, tuple[float, _Refusal | None]] = {}
+        self._lock = asyncio.Lock()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def find(self, namespace: str) -> Tenant:
+        """See ports.tenants.Tenants. One request at a time for each namespace, however many resources ask."""
+        async with self._locks[namespace]:
+            until, refusal = self._admitted.get(namespace, (0.0, None))
+            if until <= self._clock():
+                until, refusal = self._admitted[namespace] = await self._admit(namespace)
+        if refusal is not None:
+            raise RejectedError(SYSTEM, refusal.message, reason=refusal.reason)
+        async with self._lock:
+            if self._platform is None or self._platform.until <= self._clock():
+                self._platform = await self._read(self._platform)
+            platform = self._platform
+        own = platform.given.get(namespace)
+        where = f"ConfigMap {tenant_settings.name_of(namespace)} of namespace {self._place.home}"
+        problem = platform.wrong.get(namespace) or tenancy.conflict(namespace, platform.given, platform.begun)
+        if problem:
+            lead = (
+                where
+                if own is not None or namespace in platform.wrong
+                else f"namespace {namespace} (it has no {where})"
+            )
+            raise RejectedError(SYSTEM, f"{lead}: {problem}", reason=REFUSED)
+        return _tenant(own or {}, namespace, self._defaults)
+
+    async def _admit(self, namespace: str) -> tuple[float, _Refusal | None]:
+        """Whether the operator has its rights in the namespace, and nobody relies there on a ConfigMap that is read no more."""
+        until = self._clock() + self._kept
+        if re.match(tenant_settings.SYSTEM_NAMESPACES, namespace):
+            message = f"the namespace {namespace} is the cluster's own, and never a tenant; use another one"
+            return until, _Refusal(message)
+        answer = await self._api.get(f"/api/v1/namespaces/{namespace}/configmaps/{tenant_settings.RETIRED}")
+        if answer.status == 404:
+            return until, None
+        if answer.status == 403:
+            return until, _Refusal(self._unbound(namespace, answer), NOT_ADMITTED)
+        if answer.status != 200:
+            raise OutageError(SYSTEM, f"the namespace {namespace} cannot be looked at: {answer.message}")
+        message = (
+            f"the ConfigMap {tenant_settings.RETIRED} of namespace {namespace} is not read any more, since users of it could "
+            f"write it. What it says belongs into the ConfigMap {tenant_settings.name_of(namespace)} of {self._place.home}, "
+            "with the same keys, written by whoever runs the platform; then delete it: "
+            f"kubectl delete configmap {tenant_settings.RETIRED} --namespace {namespace}"
+        )
+        return until, _Refusal(message)
+
+    def _unbound(self, namespace: str, answer: Answer) -> str:
+        lead = f"the operator has no rights in the namespace {namespace} ({answer.message})"
+        if self._place.watches:
+            return f"{lead}. Apply the manifests of this version again"
+        return f"{lead}. Whoever runs the platform makes it a tenant: {admitting(namespace, self._place.home)}"
+
+    async def _read(self, before: _Platform | None) -> _Platform:
+        now = self._clock()
+        given: dict[str, Mapping[str, str]] = {}
+        wrong: dict[str, str] = {}
+        where = f"the ConfigMaps of namespace {self._place.home}, where those of tenants are,"
+        answer = await self._api.get(f"/api/v1/namespaces/{self._place.home}/configmaps")
+        if answer.status == 403:
+            message = f"the operator may not list {where}: {answer.message}. Apply the manifests of this version again"
+            raise RejectedError(SYSTEM, message, reason=REFUSED)
+        if answer.status != 200:
+            raise OutageError(SYSTEM, f"{where} cannot be read: {answer.message}")
+        for body in answer.body.get("items") or ():
+            name = str(body["metadata"]["name"])
+            if name.startswith(tenant_settings.PREFIX):
+                namespace = name.removeprefix(tenant_settings.PREFIX)
+                given[namespace] = {
+                    key: value for key, value in (body.get("data") or {}).items() if _claims(key, str(value))
+                }
+                problem = _problem(body)
+                if problem:
+                    wrong[namespace] = problem
+        if before is not None and before.given == given and now - before.looked < KEPT_BEGUN:
+            return _Platform(now + self._kept, given, wrong, before.begun, before.looked)
+        return _Platform(now + self._kept, given, wrong, await self._look(), now)
+
+    async def _look(self) -> frozenset[Begun]:
+        """Where the resources of all namespaces are stored, by their status."""
+        found: set[Begun] = set()
+        scope = f"namespaces/{self._place.watches}/" if self._place.watches else ""
+        for kind in kinds.KINDS:
+            rest: str | None = ""
+            while rest is not None:
+                query = urlencode({"limit": str(PAGE)} | ({"continue": rest} if rest else {}))
+                answer = await self._api.get(f"/apis/{meta.API_VERSION}/{scope}{kind.plural}?{query}")
+                if answer.status != 200:
+                    raise OutageError(SYSTEM, f"{kind.plural} cannot be listed: {answer.message}")
+                for body in answer.body.get("items") or ():
+                    prefix = (body.get("status") or {}).get("storagePrefix")
+                    if isinstance(prefix, str):
+                        found.add(Begun(str(body["metadata"]["namespace"]), prefix))
+                rest = (answer.body.get("metadata") or {}).get("continue") or None
+        return frozenset(found)
+
+
+def admitting(namespace: str, home: str) -> str:
+    """The command that gives the operator its rights in a namespace."""
+    return (
+        f"kubectl create rolebinding pelagos-operator --namespace {namespace} --clusterrole pelagos-operator-tenant "
+        f"--serviceaccount {home}:pelagos-operator (or manifests/tenant/base, or tenants in the values of the chart)"
+    )
+
+
+def _claims(key: str, value: str) -> bool:
+    """Whether a value is what its key may have: another one claims nothing, and stalls its own namespace only."""
+    return any(each.key == key and each.accepts(value) for each in tenant_settings.TENANT_SETTINGS)
+
+
+def _problem(body: Mapping[str, object]) -> str | None:
+    binary, data = body.get("binaryData"), body.get("data")
+    if isinstance(binary, Mapping) and binary:
+        return f"{min(binary)} is in binaryData, which is not read; put text into data"
+    return tenant_settings.problem(data) if isinstance(data, Mapping) else None
+
+
+def _tenant(data: Mapping[str, str], namespace: str, defaults: Tenant) -> Tenant:
+    given: dict[str, Any] = {
+        _snake(key): tenant_settings.listed(value) if key in tenant_settings.LISTS else value
+        for key, value in (tenancy.usual(namespace) | dict(data)).items()
+        if value or key in tenant_settings.MAY_BE_EMPTY
+    }
+    if "max_gpus" in given:
+        given["max_gpus"] = int(given["max_gpus"])
+    return replace(defaults, **given)
+
+
+def _snake(key: str) -> str:
+    return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", key)

@@ -1,0 +1,194 @@
+"""Registry in MLflow. Called by the reconcilers of TrainingRuns (register) and ModelServices (find)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from pelagos.engines.mlflow import rest as mlflow_rest
+from pelagos.engines.mlflow.rest import AbsentError, ExistsError, MlflowRest
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.leadership import NotLeadingError
+from pelagos.ports.registry import ALIAS_TAG, DesiredModelVersion, ModelVersion, namespace_in
+from pelagos.ports.tracking import UID_TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pelagos.ports.registry import Ownership
+
+MANAGED_TAG = "pelagos.dev/managed"
+"""On models that we made: they go with their last version. A model that a person made stays."""
+_PAGE = "1000"
+ALIAS_PENDING_TAG = "pelagos.dev/alias-pending"
+"""On a version until its alias points to it: a crash between the two calls must not lose the alias."""
+
+
+class MlflowRegistry:
+    """Implements Registry."""
+
+    def __init__(self, rest: MlflowRest) -> None:
+        self._rest = rest
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def find_by_uid(self, model: str, uid: str, ownership: Ownership) -> ModelVersion | None:
+        """The version that the resource ``uid`` registered; of several, the first.
+
+        Finishes a registration that a crash interrupted before its alias was moved: nobody would register again what is found.
+        """
+        versions = await self._ours(model, uid, ownership)
+        if not versions:
+            return None
+        try:
+            return await self._finished(versions[0])
+        except NotLeadingError:  # only looking, or no longer allowed to do more; who leads finishes it
+            return versions[0]
+
+    async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
+        """The version that ``alias`` points to; None when model or alias is unknown."""
+        number = (await self._aliases(model)).get(alias)
+        return await self.find_by_version(model, number) if number else None
+
+    async def find_by_version(self, model: str, version: str) -> ModelVersion | None:
+        """The version by its number; None when unknown."""
+        try:
+            answer = await self._rest.get("model-versions/get", name=model, version=version)
+        except AbsentError:
+            return None
+        return _version(answer["model_version"])
+
+    async def owner(self, model: str, ownership: Ownership) -> str | None:
+        """The namespace of the model's first version under our seal; None when it is nobody's."""
+        versions = await self._search(_named(model), model)
+        return next(filter(None, map(ownership, versions)), None)
+
+    async def owned(self) -> tuple[ModelVersion, ...]:
+        """All versions that carry the uid of any resource."""
+        return tuple(await self._search(f"tags.`{UID_TAG}` LIKE '%'"))
+
+    async def register(self, want: DesiredModelVersion, ownership: Ownership) -> ModelVersion:
+        """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
+        async with self._lock(want.model):
+            versions = await self._ours(want.model, want.uid, ownership)
+            if not versions:
+                mine = namespace_in(want.tags)
+                if mine is not None and await self.owner(want.model, ownership) not in (None, mine, *want.sharing):
+                    raise RejectedError(mlflow_rest.SYSTEM, f"model {want.model!r} belongs to another namespace")
+                await self._create(want)
+                versions = await self._ours(want.model, want.uid, ownership)
+                for version in versions[1:]:
+                    await self._delete_version(want.model, version.version)
+            if not versions:
+                raise OutageError(mlflow_rest.SYSTEM, f"a version of {want.model!r} was altered while it was made")
+            return await self._finished(versions[0])
+
+    async def delete_version(self, model: str, version: str) -> None:
+        """Delete the version, and a model that we made when it was the last; no effect when it is gone."""
+        async with self._lock(model):
+            await self._delete_version(model, version)
+            with contextlib.suppress(AbsentError):
+                found = (await self._rest.get("registered-models/get", name=model))["registered_model"]
+                managed = MANAGED_TAG in mlflow_rest.mapping(found.get("tags"))
+                if managed and not found.get("latest_versions"):
+                    await self._rest.delete("registered-models/delete", {"name": model})
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._rest.close()
+
+    def _lock(self, model: str) -> asyncio.Lock:
+        """Registering in a model and deleting it must not meet."""
+        return self._changing.setdefault(model, asyncio.Lock())
+
+    async def _create(self, want: DesiredModelVersion) -> None:
+        with contextlib.suppress(ExistsError):
+            managed = mlflow_rest.pairs({MANAGED_TAG: "true"})
+            await self._rest.post("registered-models/create", {"name": want.model, "tags": managed})
+        tags = {**want.tags, UID_TAG: want.uid}
+        if want.alias:
+            tags[ALIAS_PENDING_TAG] = want.alias
+        body = {"name": want.model, "source": want.source, "run_id": want.run_id, "tags": mlflow_rest.pairs(tags)}
+        await self._rest.post("model-versions/create", body)
+
+    async def _point(self, version: ModelVersion, alias: str) -> None:
+        """Move the alias to the version, unless a newer version has taken it since a crash delayed us."""
+        present = (await self._aliases(version.model)).get(alias)
+        if present is None or int(present) < int(version.version):
+            body = {"name": version.model, "alias": alias, "version": version.version}
+            # Who sets an alias at the same time as somebody else is told that it exists; the second time it is moved.
+            try:
+                await self._rest.post("registered-models/alias", body)
+            except ExistsError:
+                await self._rest.post("registered-models/alias", body)
+        tag = {"name": version.model, "version": version.version, "key": ALIAS_PENDING_TAG}
+        with contextlib.suppress(AbsentError):
+            await self._rest.delete("model-versions/delete-tag", tag)
+
+    async def _finished(self, version: ModelVersion) -> ModelVersion:
+        """The version, which is ours, after its alias points to it."""
+        alias = version.tags.get(ALIAS_PENDING_TAG)
+        if alias and alias == version.tags.get(
+            ALIAS_TAG
+        ):  # others may have set the first; the second is under our seal
+            await self._point(version, alias)
+            pointed = await self.find_by_version(version.model, version.version)
+            if pointed is None:
+                raise OutageError(mlflow_rest.SYSTEM, f"a version of {version.model!r} was deleted while it was made")
+            return pointed
+        return version
+
+    async def _delete_version(self, model: str, version: str) -> None:
+        with contextlib.suppress(AbsentError):
+            await self._rest.delete("model-versions/delete", {"name": model, "version": version})
+
+    async def _aliases(self, model: str) -> Mapping[str, str]:
+        try:
+            answer = await self._rest.get("registered-models/get", name=model)
+        except AbsentError:
+            return {}
+        return {item["alias"]: item["version"] for item in answer["registered_model"].get("aliases", ())}
+
+    async def _ours(self, model: str, uid: str, ownership: Ownership) -> list[ModelVersion]:
+        """The model's versions that carry ``uid`` under our seal, the first first."""
+        found = await self._search(f"tags.`{UID_TAG}` = {mlflow_rest.quoted(uid)}", model)
+        # A search does not tell the aliases of what it finds; and another operator may delete what it found, as the second.
+        looked_up = [await self.find_by_version(model, version.version) for version in found if ownership(version)]
+        return [version for version in looked_up if version is not None]
+
+    async def _search(self, wanted: str, model: str | None = None) -> list[ModelVersion]:
+        """The model's versions of which a filter holds, ascending; without a model, those of all.
+
+        The model's name is compared here: MLflow's filter language could not quote every name that MLflow allows.
+        """
+        found: list[ModelVersion] = []
+        token = ""
+        while True:
+            page = {"page_token": token} if token else {}
+            answer = await self._rest.get("model-versions/search", filter=wanted, max_results=_PAGE, **page)
+            found += [
+                _version(version) for version in answer.get("model_versions", ()) if model in (None, version["name"])
+            ]
+            token = answer.get("next_page_token", "")
+            if not token:
+                return sorted(found, key=lambda version: int(version.version))
+
+
+def _named(model: str) -> str:
+    """A filter for a model's versions. A quote that cannot be written is any one character; names are compared again here."""
+    if "'" in model and '"' in model:
+        return "name LIKE '{}'".format(model.replace("'", "_"))
+    return f"name = {mlflow_rest.quoted(model)}"
+
+
+def _version(found: dict[str, Any]) -> ModelVersion:
+    return ModelVersion(
+        model=found["name"],
+        version=found["version"],
+        source=found["source"],
+        run_id=found.get("run_id", ""),
+        aliases=tuple(sorted(found.get("aliases", ()))),
+        tags=mlflow_rest.mapping(found.get("tags")),
+        made_at=mlflow_rest.moment(found.get("creation_timestamp")),
+    )

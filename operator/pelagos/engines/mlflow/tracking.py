@@ -1,0 +1,212 @@
+"""Tracking in MLflow. Called by the reconciler of TrainingRuns; the pipeline fills the run that is made here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from pelagos.engines.mlflow import rest as mlflow_rest
+from pelagos.engines.mlflow.rest import AbsentError, ExistsError, MlflowRest
+from pelagos.ports.errors import OutageError
+from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, DesiredTrackedRun, Outcome, Sealing, TrackedRun
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_PAGE = 1000
+_SEARCHED_AT_ONCE = 500
+"""Experiments in one search for runs: they become variables of one SQL statement."""
+
+
+class MlflowTracking:
+    """Implements Tracking. ``public_url`` is the server as people's browsers reach it; empty: as we reach it."""
+
+    def __init__(self, rest: MlflowRest, public_url: str = "") -> None:
+        self._rest = rest
+        self._public_url = (public_url or rest.uri).rstrip("/")
+        self._creating: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def uri(self) -> str:
+        """Where pipelines reach the tracking server."""
+        return self._rest.uri
+
+    async def get_run(self, run_id: str) -> TrackedRun | None:
+        """The run with this id; None when it, or its experiment, is deleted."""
+        try:
+            run = (await self._rest.get("runs/get", run_id=run_id))["run"]
+            if run["info"]["lifecycle_stage"] != "active":
+                return None
+            found = await self._rest.get("experiments/get", experiment_id=run["info"]["experiment_id"])
+        except AbsentError:
+            return None
+        experiment = found["experiment"]
+        return self._tracked(run, experiment["name"]) if experiment["lifecycle_stage"] == "active" else None
+
+    async def find_runs(self, uid: str) -> tuple[TrackedRun, ...]:
+        """All active runs tagged with ``uid``, the oldest first."""
+        return tuple(await self._runs(uid))
+
+    async def owned(self) -> tuple[TrackedRun, ...]:
+        """All active runs that carry the uid of any resource."""
+        return tuple(await self._search(f"tags.`{UID_TAG}` LIKE '%'"))
+
+    async def create_run(self, want: DesiredTrackedRun, sealing: Sealing) -> TrackedRun:
+        """Make the run exist, exactly once per uid.
+
+        MLflow has no unique keys. So the run is looked up, created, sealed, and looked up again: of two that were created at
+        once, every creator keeps the oldest and deletes the others under our seal. One that was created and not sealed, because
+        its creator ended or the reply was lost, is sealed first. A run that copies its intent in that moment becomes the place
+        where figures are written, and nothing else: nothing is ever decided by what is read there.
+        """
+        lock = self._creating.setdefault(want.uid, asyncio.Lock())
+        async with lock:
+            if found := await self._sealed(want.uid, sealing):
+                return found
+            experiment = await self._experiment(want.experiment)
+            # Restoring an experiment brings its runs back.
+            if found := await self._sealed(want.uid, sealing):
+                return found
+            made = await self._create(experiment, want, sealing)
+            await self.seal_run(made, sealing.seal(made))
+            ours = [run for run in await self._runs(want.uid) if sealing.owns(run)]
+            if not ours:
+                raise OutageError(mlflow_rest.SYSTEM, f"run {made} was deleted or altered while it was made")
+            for run in ours[1:]:
+                await self.delete_run(run.id)
+            return ours[0]
+
+    async def seal_run(self, run_id: str, seal: str) -> None:
+        """Set our seal; no effect when it is there already, or the run is gone."""
+        tag = {"run_id": run_id, "key": SEAL_TAG, "value": seal}
+        with contextlib.suppress(AbsentError):
+            await self._rest.post("runs/set-tag", tag)
+
+    async def _sealed(self, uid: str, sealing: Sealing) -> TrackedRun | None:
+        """The oldest run that is ours; one whose creation was interrupted is finished."""
+        runs = await self._runs(uid)
+        ours = next((run for run in runs if sealing.owns(run)), None)
+        if ours is not None:
+            return ours
+        begun = next((run for run in runs if SEAL_TAG not in run.tags and sealing.began(run)), None)
+        if begun is None:
+            return None
+        seal = sealing.seal(begun.id)
+        await self.seal_run(begun.id, seal)
+        return replace(begun, tags={**begun.tags, SEAL_TAG: seal})
+
+    async def set_outcome(self, run_id: str, outcome: Outcome) -> None:
+        """Set how the run stands, also of a run that had ended; no effect when it stands so already or is gone."""
+        info = await self._info(run_id)
+        if info is None or info["status"] == outcome.value:
+            return
+        change: dict[str, Any] = {"run_id": run_id, "status": outcome.value}
+        if outcome is not Outcome.RUNNING:
+            change["end_time"] = _now()
+        with contextlib.suppress(AbsentError):
+            await self._rest.post("runs/update", change)
+
+    async def delete_run(self, run_id: str) -> None:
+        """Delete the run; no effect when it is gone."""
+        if await self._info(run_id) is not None:
+            with contextlib.suppress(AbsentError):
+                await self._rest.post("runs/delete", {"run_id": run_id})
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._rest.close()
+
+    async def _create(self, experiment: str, want: DesiredTrackedRun, sealing: Sealing) -> str:
+        """The id of the new run."""
+        tags = {**want.tags, UID_TAG: want.uid, INTENT_TAG: sealing.intent}
+        run = {
+            "experiment_id": experiment,
+            "run_name": want.name,
+            "start_time": _now(),
+            "tags": mlflow_rest.pairs(tags),
+        }
+        answer = await self._rest.post("runs/create", run)
+        return str(answer["run"]["info"]["run_id"])
+
+    async def _info(self, run_id: str) -> dict[str, Any] | None:
+        try:
+            answer = await self._rest.get("runs/get", run_id=run_id)
+        except AbsentError:
+            return None
+        info: dict[str, Any] = answer["run"]["info"]
+        return info if info["lifecycle_stage"] == "active" else None
+
+    async def _experiment(self, name: str) -> str:
+        """The id of the experiment of this name, which is created or brought back when need be."""
+        try:
+            experiment = await self._experiment_by_name(name)
+        except AbsentError:
+            try:
+                return str((await self._rest.post("experiments/create", {"name": name}))["experiment_id"])
+            except ExistsError:
+                experiment = await self._experiment_by_name(name)
+        if experiment["lifecycle_stage"] != "active":
+            await self._rest.post("experiments/restore", {"experiment_id": experiment["experiment_id"]})
+        return str(experiment["experiment_id"])
+
+    async def _experiment_by_name(self, name: str) -> dict[str, Any]:
+        answer = await self._rest.get("experiments/get-by-name", experiment_name=name)
+        experiment: dict[str, Any] = answer["experiment"]
+        return experiment
+
+    async def _runs(self, uid: str) -> list[TrackedRun]:
+        """All active runs of the resource, the oldest first."""
+        return await self._search(f"tags.`{UID_TAG}` = {mlflow_rest.quoted(uid)}")
+
+    async def _search(self, wanted: str) -> list[TrackedRun]:
+        """All active runs of which a filter holds, the oldest first."""
+        names = {e["experiment_id"]: e["name"] async for e in self._pages("experiments/search", "experiments", {})}
+        ids = list(names)
+        found = []
+        for start in range(0, len(ids), _SEARCHED_AT_ONCE):
+            search = {
+                "experiment_ids": ids[start : start + _SEARCHED_AT_ONCE],
+                "filter": wanted,
+            }
+            found += [run async for run in self._pages("runs/search", "runs", search)]
+        found.sort(key=lambda run: (run["info"]["start_time"], run["info"]["run_id"]))
+        return [self._tracked(run, names[run["info"]["experiment_id"]]) for run in found]
+
+    async def _pages(self, operation: str, key: str, search: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        token = ""
+        while True:
+            page = {"page_token": token} if token else {}
+            answer = await self._rest.post(operation, {**search, "max_results": _PAGE, **page})
+            for item in answer.get(key, ()):
+                yield item
+            token = answer.get("next_page_token", "")
+            if not token:
+                return
+
+    def _tracked(self, run: dict[str, Any], experiment: str) -> TrackedRun:
+        info, data = run["info"], run["data"]
+        return TrackedRun(
+            id=info["run_id"],
+            experiment=experiment,
+            url=f"{self._public_url}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}",
+            outcome=_outcome(info["status"]),
+            tags=mlflow_rest.mapping(data.get("tags")),
+            # Numbers that JSON does not know arrive as the strings NaN and Infinity, which float() reads.
+            metrics={metric["key"]: float(metric["value"]) for metric in data.get("metrics", ())},
+            artifact_uri=info["artifact_uri"],
+            started_at=mlflow_rest.moment(info.get("start_time")),
+        )
+
+
+def _outcome(status: str) -> Outcome:
+    # MLflow also knows SCHEDULED: not ended, so it runs for us.
+    return Outcome.RUNNING if status == "SCHEDULED" else Outcome(status)
+
+
+def _now() -> int:
+    """Milliseconds since 1970, as MLflow keeps times."""
+    return int(datetime.now(UTC).timestamp() * 1000)

@@ -1,0 +1,435 @@
+"""What both engines that serve on a cluster do alike: find, judge, write only what differs, probe, start anew, remove.
+
+Base of TritonDeployment and Kserve, which say what objects an endpoint is made of and what their controller tells of it. The
+main object of an endpoint carries its want as annotations; everything that belongs to it carries its uid as a label. A
+controller's word that all is well is never enough: the server itself must name the want that it serves, and then it is probed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Any
+
+from pelagos.api import meta
+from pelagos.engines.kubernetes import objects as kubernetes_objects
+from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
+from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import pods as model_server_pods
+from pelagos.engines.model_server import triton_http_client
+from pelagos.engines.model_server.options import Options
+from pelagos.engines.model_server.package import Packages
+from pelagos.engines.model_server.triton_http_client import Addresses, TritonHttpClient
+from pelagos.engines.triton import probe as model_probe
+from pelagos.ports.clock import SystemClock
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.objects import Objects
+from pelagos.ports.owned import Owned
+from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
+
+RENDERED_ANNOTATION = "pelagos.dev/rendered"
+"""Digest of the object as it was applied last: also what is wanted no longer must go."""
+COMPARED_EVERY = 60.0
+"""Seconds between two looks at whether all objects still are as they were applied."""
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""The uid of no resource: to ask whether we may ask."""
+PODS = Collection("v1", "Pod", "pods")
+SERVICES = Collection("v1", "Service", "services")
+_OLD_SERVED = "; the old version stays served"
+
+Manifest = tuple[Collection, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RolloutStatus:
+    """What the controller says. ``done``: all of the want has been rolled out; otherwise ``state`` and ``message`` say more."""
+
+    done: bool
+    state: ServiceState = ServiceState.STARTING
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Urls:
+    """What clients are told; empty when not known."""
+
+    grpc: str = ""
+    http: str = ""
+    metrics: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """An endpoint as it is now; ``pods`` are all that carry its uid."""
+
+    main: Body
+    want: DesiredService
+    pods: Sequence[Body]
+
+    @property
+    def current(self) -> list[Body]:
+        """Pods of the want, started since the last restart that was asked for."""
+        wanted = model_server.annotation(self.main, model_server.RESTARTS_ANNOTATION)
+        same = model_server_pods.of_digest(self.pods, self.want.pod_template_digest)
+        return [pod for pod in same if model_server.annotation(pod, model_server.RESTARTS_ANNOTATION) == wanted]
+
+    @property
+    def ready(self) -> list[Body]:
+        """Those of them that serve."""
+        return [pod for pod in self.current if model_server_pods.is_ready(pod)]
+
+    @property
+    def old_ready(self) -> list[Body]:
+        """Pods that serve something else, or should be gone."""
+        current = {pod["metadata"]["uid"] for pod in self.current}
+        return [pod for pod in self.pods if pod["metadata"]["uid"] not in current and model_server_pods.is_ready(pod)]
+
+
+class ClusterServing(ABC):
+    """Implements Serving. ``namespace_of`` tells a resource's namespace by its uid; ``probe_timeout`` is in seconds.
+
+    Labels and annotations can be written by anybody, in any namespace. So an endpoint is looked for in the namespace of its
+    ModelService only, and is that ModelService's only when it is owned by it.
+    """
+
+    main: Collection
+    """Kind of the object that carries the want."""
+
+    def __init__(
+        self,
+        cluster: KubernetesObjects,
+        objects: Objects,
+        options: Options,
+        namespace_of: Callable[[str], str | None],
+        *,
+        probe_timeout: float = model_probe.TIMEOUT,
+    ) -> None:
+        self._cluster = cluster
+        self._options = options
+        self._namespace_of = namespace_of
+        self._packages = Packages(objects)
+        self._talk = TritonHttpClient()
+        self._probe_timeout = probe_timeout
+        self._clock = SystemClock()
+        self._created = self._clock.now()
+        self._places: dict[str, tuple[str, str]] = {}
+        self._since: dict[str, tuple[tuple[object, ...], datetime]] = {}
+        self._accepted: dict[str, tuple[str, float]] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @abstractmethod
+    async def build(self, want: DesiredService, config: str) -> list[Manifest]:
+        """All objects of an endpoint, the main one last. Raises RejectedError for what this cluster or engine cannot do."""
+
+    @abstractmethod
+    async def kinds(self) -> Sequence[Collection]:
+        """Kinds of objects that endpoints are made of, the main one first."""
+
+    @abstractmethod
+    async def told(self, view: View) -> RolloutStatus:
+        """What the controller says of an endpoint."""
+
+    @abstractmethod
+    def service_name(self, main: Body) -> str:
+        """Name of the Service that leads to the pods."""
+
+    @abstractmethod
+    def urls(self, main: Body, service: Body | None) -> Urls:
+        """What clients are told."""
+
+    @abstractmethod
+    def restarting(self, view: View, count: str) -> dict[str, Any]:
+        """A merge patch of the main object that makes the controller replace all pods; ``count`` is the annotation for them."""
+
+    async def prepare(self, want: DesiredService, live: Body | None) -> None:  # noqa: B027 - most need nothing
+        """Called before the objects are written."""
+
+    def recorded(self, main: Body) -> DesiredService | None:
+        """The want that the main object was made for; None when it does not tell."""
+        return model_server.recorded(main)
+
+    def restarting_parts(self, body: dict[str, Any]) -> dict[str, Any]:
+        """An object without what may change and replaces no pod, where a change of its annotations would."""
+        return body
+
+    async def observe(self, uid: str) -> ObservedService | None:
+        """Look at the endpoint; None when there is none."""
+        view = await self._view(uid)
+        if view is None:
+            return None
+        service = await self._service(view)
+        state, message = await self._look(view, service)
+        restarts = model_server.restarts(view.main) + model_server_pods.deaths(view.current)
+        urls = self.urls(view.main, service)
+        return ObservedService(
+            digest=await self._digest(view),
+            state=state,
+            message=message,
+            grpc_url=urls.grpc,
+            http_url=urls.http,
+            metrics_url=urls.metrics,
+            onnx_sha256=view.want.onnx_sha256,
+            restarts=restarts,
+            changed_at=self._changed_at(view, state, restarts),
+            replicas=len(view.ready),
+            pods_digest=view.want.pod_template_digest,
+        )
+
+    async def owned(self, namespaces: Iterable[str]) -> tuple[Owned, ...]:
+        """All endpoints in the namespaces: main objects that carry a uid, and belong to a ModelService."""
+        found = []
+        for namespace in sorted(namespaces):
+            for body in await self._cluster.list(self.main, namespace, {meta.UID_LABEL: ""}):
+                uid, name = _uid(body), str(body["metadata"]["name"])
+                if uid and _is_owned(body, uid):
+                    self._places[uid] = (namespace, name)
+                    made = datetime.fromisoformat(body["metadata"]["creationTimestamp"])
+                    found.append(Owned(name, uid, namespace, made))
+        return tuple(found)
+
+    async def apply(self, want: DesiredService) -> None:
+        """Make all objects as wanted; what is so already is not written. Returns without waiting for the model."""
+        async with self._locks[want.uid]:
+            pieces = [(kind, self._stamped(body)) for kind, body in await self._wanted(want)]
+            live = await self._owned_by(want, pieces)
+            main: Body | None = pieces[-1][1]
+            self._places[want.uid] = (want.namespace, pieces[-1][1]["metadata"]["name"])
+            await self.prepare(want, live[-1])
+            for (kind, body), found in zip(pieces, live, strict=True):
+                if kubernetes_objects.holds(found, body):
+                    main = found
+                else:
+                    main = await self._cluster.apply(kind, body)
+            # What others changed in what we wrote, such as an admission webhook, is theirs to decide.
+            self._accepted[want.uid] = (_state_of(main), monotonic())
+            await self._drop(want, pieces)
+
+    async def probe(self, uid: str) -> ProbeResult:
+        """Send the package's probe image and compare with what the training framework answered."""
+        view = await self._view(uid)
+        addresses = self._addresses(view, await self._service(view)) if view is not None else None
+        if view is None or addresses is None:
+            return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
+        package = await self._packages.find(view.want)
+        return await model_probe.probe(addresses.grpc, view.want, package.known, self._probe_timeout)
+
+    async def restart(self, uid: str) -> None:
+        """Replace all pods. A single one, which may be the only one that fits, is ended first. No effect when there is none."""
+        async with self._locks[uid]:
+            view = await self._view(uid)
+            if view is None or (view.old_ready and not view.current) or (view.current and not view.ready):
+                # What shall replace it was asked for before and has not begun yet, or starts now: its probes watch it.
+                return
+            count = f"{model_server.restarts(view.main) + 1} {view.want.pod_template_digest}"
+            await self._cluster.patch(self.main, *self._places[uid], self.restarting(view, count))
+            if len(view.ready) <= 1:
+                for pod in view.current:
+                    await self._cluster.delete(PODS, pod)
+
+    async def remove(self, uid: str, *, keep_files: bool = False) -> None:
+        """Delete all that carries the uid; there are no files. No effect when there is none."""
+        del keep_files
+        async with self._locks[uid]:
+            namespace = self._namespace(uid)
+            self._places.pop(uid, None)
+            # Where it is is not known only when the ModelService is gone, and the cluster removes what it owned.
+            for kind in await self.kinds() if namespace else ():
+                for found in await self._cluster.list(kind, namespace, {meta.UID_LABEL: uid}):
+                    if _is_owned(found, uid):
+                        await self._cluster.delete(kind, found)
+            self._since.pop(uid, None)
+            self._accepted.pop(uid, None)
+        self._locks.pop(uid, None)
+
+    async def answers(self) -> None:
+        """Raise OutageError or RejectedError when the API server does not know endpoints, or does not let us look at them."""
+        if not await self._cluster.serves(self.main):
+            message = f"the API server does not serve {self.main.kind} ({self.main.api_version})"
+            raise RejectedError(model_server.SYSTEM, f"{message}: install what does, or choose another serving engine")
+        if (
+            self._options.namespace
+        ):  # Else we have rights in the namespaces of tenants only, and each resource tells of its own.
+            await self._cluster.list(self.main, self._options.namespace, {meta.UID_LABEL: NOBODY})
+
+    async def close(self) -> None:
+        """Close connections to servers. They go on."""
+        await self._talk.close()
+
+    def _stamped(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The object with a digest of itself."""
+        text = json.dumps(self.restarting_parts(body), sort_keys=True, ensure_ascii=False)
+        annotations = body["metadata"].get("annotations", {}) | {
+            RENDERED_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]
+        }
+        return body | {"metadata": body["metadata"] | {"annotations": annotations}}
+
+    async def _wanted(self, want: DesiredService) -> list[Manifest]:
+        return await self.build(want, await self._packages.config(want))
+
+    async def _view(self, uid: str) -> View | None:
+        main = await self._find(uid)
+        want = self.recorded(main) if main else None
+        if main is None or want is None or "deletionTimestamp" in main["metadata"]:
+            return None
+        if (want.uid, want.namespace) != (uid, main["metadata"]["namespace"]):
+            return None
+        pods = await self._cluster.list(PODS, main["metadata"]["namespace"], {meta.UID_LABEL: uid})
+        return View(main, want, pods)
+
+    async def _service(self, view: View) -> Body | None:
+        return await self._cluster.get(SERVICES, view.want.namespace, self.service_name(view.main))
+
+    def _namespace(self, uid: str) -> str:
+        """Where the endpoint is, if there is one; empty when not known."""
+        return self._namespace_of(uid) or self._places.get(uid, ("", ""))[0]
+
+    async def _find(self, uid: str) -> Body | None:
+        namespace, place = self._namespace(uid), self._places.get(uid)
+        if not namespace:
+            return None
+        if place is not None and place[0] == namespace:
+            one = await self._cluster.get(self.main, *place)
+            listed = [one] if one is not None else []
+        else:
+            listed = await self._cluster.list(self.main, namespace, {meta.UID_LABEL: uid})
+        found = next((body for body in listed if _uid(body) == uid and _is_owned(body, uid)), None)
+        if found is None:
+            self._places.pop(uid, None)
+            return None
+        self._places[uid] = (namespace, found["metadata"]["name"])
+        return found
+
+    async def _digest(self, view: View) -> str:
+        """What is live; empty when somebody changed it, or this version of the operator would write it in another way."""
+        accepted, at = self._accepted.get(view.want.uid, ("", 0.0))
+        if accepted == _state_of(view.main) and monotonic() - at < COMPARED_EVERY:
+            return view.want.digest
+        try:
+            pieces = [(kind, self._stamped(body)) for kind, body in await self._wanted(view.want)]
+        except (RejectedError, OutageError):
+            # The package may be gone. What it was made into is served as before.
+            return view.want.digest
+        for kind, body in pieces:
+            is_main = kind == self.main
+            found = (
+                view.main if is_main else await self._cluster.get(kind, view.want.namespace, body["metadata"]["name"])
+            )
+            if not kubernetes_objects.holds(found, body) and not (is_main and accepted == _state_of(view.main)):
+                return ""
+        self._accepted[view.want.uid] = (_state_of(view.main), monotonic())
+        return view.want.digest
+
+    async def _look(self, view: View, service: Body | None) -> tuple[ServiceState, str]:
+        told = await self.told(view)
+        if told.state is ServiceState.IDLE:
+            return told.state, told.message
+        if told.done and view.ready and not view.old_ready:
+            return await self._ask(view, service)
+        stays = _OLD_SERVED if view.old_ready else ""
+        found = model_server_pods.problem(view.current, self._now)
+        if found is not None:
+            return found.state, found.message + stays
+        if told.message:
+            return told.state, told.message + stays
+        return ServiceState.STARTING, f"the server starts and loads the model{stays}"
+
+    def _now(self, pod: Body) -> datetime:
+        """The time by the clock of the cluster that made the pod; see ports.clock."""
+        made = model_server_pods.created(pod)
+        if made is None:
+            return self._clock.now()
+        return made + self._clock.age(pod["metadata"].get("uid"), made)
+
+    async def _ask(self, view: View, service: Body | None) -> tuple[ServiceState, str]:
+        addresses = self._addresses(view, service)
+        answer = await self._talk.ask(addresses, view.want.model_name) if addresses else None
+        if answer is None:
+            known = self._since.get(view.want.uid)
+            if known is not None and known[0][0] is ServiceState.LOADED:
+                # It had loaded the model, so it does not load now, it hangs. The probe finds out.
+                return ServiceState.LOADED, "the server does not answer its health check"
+            where = addresses.http if addresses else "any address"
+            message = f"the cluster says that the server is ready, and it does not answer the operator at {where}"
+            return ServiceState.STARTING, f"{message}: a NetworkPolicy may be in the way"
+        if not answer.ready:
+            return ServiceState.STARTING, "the server loads the model"
+        if answer.digest != view.want.pod_template_digest:
+            return (
+                ServiceState.STARTING,
+                "the cluster says that the server is ready, and it still serves another version",
+            )
+        return ServiceState.LOADED, ""
+
+    def _addresses(self, view: View, service: Body | None) -> Addresses | None:
+        found = triton_http_client.through_service(service) if self._options.reach == "service" else None
+        if found is None and view.ready:
+            found = triton_http_client.through_pod(view.ready[0])
+        return found
+
+    def _changed_at(self, view: View, state: ServiceState, restarts: int) -> datetime:
+        """When this engine first saw the endpoint in its present state; before its own time, when the object was made."""
+        uid = view.want.uid
+        identity = (state, view.want.pod_template_digest, restarts, view.main["metadata"]["uid"])
+        known = self._since.get(uid)
+        if known is None or known[0] != identity:
+            made = datetime.fromisoformat(view.main["metadata"]["creationTimestamp"])
+            begun = max(made, self._created) if known is None else self._clock.now()
+            known = self._since[uid] = (identity, begun)
+        return known[1]
+
+    async def _owned_by(self, want: DesiredService, pieces: Sequence[Manifest]) -> list[Body | None]:
+        """The objects that are there already. Nothing of anybody else is overwritten."""
+        live: list[Body | None] = []
+        for kind, body in pieces:
+            found = await self._cluster.get(kind, want.namespace, body["metadata"]["name"])
+            live.append(found)
+            if found is None:
+                continue
+            if _uid(found) not in (want.uid, ""):
+                raise OutageError(
+                    model_server.SYSTEM, f"{_words(kind, body)} of an earlier ModelService is still being deleted"
+                )
+            if not _uid(found):
+                message = f"there is already a {_words(kind, body)} that Pelagos has not made"
+                raise RejectedError(model_server.SYSTEM, f"{message}; rename the ModelService, or delete that object")
+            if "deletionTimestamp" in found["metadata"]:
+                raise OutageError(
+                    model_server.SYSTEM, f"{_words(kind, body)} is being deleted; it is made again when it is gone"
+                )
+        return live
+
+    async def _drop(self, want: DesiredService, pieces: Sequence[Manifest]) -> None:
+        """Delete what an earlier want needed and this one does not."""
+        kept = {(kind.plural, body["metadata"]["name"]) for kind, body in pieces}
+        for kind in await self.kinds():
+            for found in await self._cluster.list(kind, want.namespace, {meta.UID_LABEL: want.uid}):
+                if _is_owned(found, want.uid) and (kind.plural, found["metadata"]["name"]) not in kept:
+                    await self._cluster.delete(kind, found)
+
+
+def _state_of(body: Body | None) -> str:
+    """Changes with everything that anybody writes into the object, but its status."""
+    metadata = (body or {}).get("metadata", {})
+    kept = [metadata.get("generation"), metadata.get("labels"), metadata.get("annotations")]
+    return json.dumps([metadata.get("uid"), *kept], sort_keys=True)
+
+
+def _uid(body: Body) -> str:
+    return str((body["metadata"].get("labels") or {}).get(meta.UID_LABEL, ""))
+
+
+def _is_owned(body: Body, uid: str) -> bool:
+    """Whether the object belongs to the ModelService ``uid``, and not only says so in a label."""
+    owners = body["metadata"].get("ownerReferences") or ()
+    return any(owner.get("kind") == "ModelService" and owner.get("uid") == uid for owner in owners)
+
+
+def _words(kind: Collection, body: Body) -> str:
+    return f"{kind.kind} {body['metadata']['name']} in namespace {body['metadata']['namespace']}"

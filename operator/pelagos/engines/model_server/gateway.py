@@ -1,0 +1,65 @@
+"""The container of a pod that clients reach: an Envoy before the model server, whatever engine makes the pod. Pure.
+
+Called by model_server's users, triton_deployment_objects and kserve_objects. Only inference, metadata and health of the one model
+pass it; the server behind it listens on Unix sockets of the pod and on no port. It is of the same image as the server, and has
+nothing of it but the sockets: not the package, not the model repository, no credentials.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pelagos.engines.envoy import config as envoy_config
+from pelagos.engines.envoy.config import MIB, Limits, Ports, Service, Upstream
+from pelagos.engines.model_server import options as model_server
+
+if TYPE_CHECKING:
+    from pelagos.engines.model_server.options import Options
+    from pelagos.ports.serving import DesiredService
+
+NAME = "gateway"
+CONFIG = "PELAGOS_GATEWAY_CONFIG"
+LIMITS = Limits(connections=1024, all_connections=4096, heap_bytes=384 * MIB)
+"""Within the memory of the container, with what Envoy itself needs."""
+_MEMORY = "128Mi"
+_LIMITS = {"cpu": "1", "memory": "512Mi"}
+"""Idle it needs little; the limits are for images in flight, of which the largest have 64 MiB."""
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - a pod's own network
+_MODULE = "pelagos_pipelines.serving.gateway"
+_COMMAND = ["python3", "-m", _MODULE]
+
+
+def config(want: DesiredService) -> str:
+    """What Envoy is told. A pod has many names and an address, so any ``Host`` will do: the network decides who comes."""
+    folder = model_server.SOCKETS
+    # Triton puts a port behind the path of its socket for gRPC.
+    upstream = Upstream(f"{folder}/http", f"{folder}/grpc:1", f"{folder}/metrics")
+    ports = Ports(model_server.HTTP, model_server.GRPC, model_server.METRICS)
+    service = Service("server", want.model_name, _EVERYWHERE, ports, upstream, hosts=(), tells_config=True)
+    return json.dumps(envoy_config.bootstrap(f"{folder}/admin", LIMITS, services=(service,)), sort_keys=True)
+
+
+def container(want: DesiredService, given: Options) -> dict[str, Any]:
+    """The container, but its ports. It needs no probes: it opens its ports when the server is ready, and ends on trouble."""
+    return {
+        "name": NAME,
+        "image": given.image,
+        "imagePullPolicy": given.pull_policy,
+        "command": _COMMAND,
+        "env": [
+            {"name": CONFIG, "value": config(want)},
+            {"name": "PELAGOS_SOCKETS", "value": model_server.SOCKETS},
+            model_server.NO_GPUS,
+        ],
+        "resources": {"requests": {"cpu": f"{given.gateway_millicores}m", "memory": _MEMORY}, "limits": _LIMITS},
+        "securityContext": model_server.container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "lifecycle": {"preStop": {"exec": {"command": [*_COMMAND, "drain"]}}},
+        "volumeMounts": [{"name": "gateway", "mountPath": "/tmp"}, model_server.SOCKETS_MOUNT],  # noqa: S108
+    }
+
+
+def volumes() -> list[dict[str, Any]]:
+    """What it writes to, beside the sockets."""
+    return [{"name": "gateway", "emptyDir": {}}]

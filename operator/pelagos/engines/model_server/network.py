@@ -1,0 +1,117 @@
+"""Who may talk to a model server, and to whom it may: the NetworkPolicy of an endpoint, whichever engine makes its pods. Pure.
+
+Called by triton_deployment, kserve and `pelagos doctor`. Every rule names its peers and ports. Policies add up, so that no other
+policy of an installation may select model servers and be wider than this one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from pelagos.api import meta
+from pelagos.engines.kubernetes.objects import Collection
+from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server.options import Options
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.peers import Peers
+from pelagos.ports.serving import DesiredService
+
+POLICIES = Collection("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+"""Written on every namespace by the API server itself."""
+KNATIVE = "Knative"
+KNATIVE_NAMESPACE, KNATIVE_PORTS = "knative-serving", (8012, 8013, 8022, 9090, 9091)
+"""Where Knative's own parts run, and what its proxy in each pod listens on: requests, probes, and figures for scaling."""
+STORAGE_PORTS = (80, 443, 9000)
+"""Of object storages; the last is that of MinIO's pods, which rules see behind a Service with another port."""
+_IN_CLUSTER = 2
+"""Parts of the name of a Service: its own and its namespace's."""
+
+Rule = dict[str, Any]
+
+
+def network_policy(want: DesiredService, given: Options, name: str) -> dict[str, Any]:
+    """Requests come from clients as configured and the operator, metrics are read by Prometheus; out go look-ups and storage.
+
+    A server that mounts its package needs nothing outside. Raises RejectedError when the storage's place is unknown.
+    """
+    spec = {
+        "podSelector": {"matchLabels": selector(want)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": _ingress(want, given),
+        "egress": _egress(given) if model_server.is_remote(want) else [],
+    }
+    metadata = model_server.metadata(want, name)
+    return {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "metadata": metadata, "spec": spec}
+
+
+def selector(want: DesiredService) -> dict[str, str]:
+    """Labels of the pods. They never change while an endpoint lives."""
+    return {meta.UID_LABEL: want.uid, "app.kubernetes.io/name": "pelagos-model-server"}
+
+
+def storage(given: Options) -> Rule | None:
+    """Egress to the object storage: as configured, else by its address where that tells; None when it does not."""
+    if given.storage_peers.peers:
+        return _rule(given.storage_peers)
+    parts = urlsplit(given.s3_endpoint)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        labels = host.split(".")
+        if len(labels) == _IN_CLUSTER or "svc" in labels[_IN_CLUSTER : _IN_CLUSTER + 1]:
+            return {"to": [_namespace(labels[1])], "ports": _ports({*STORAGE_PORTS, port})}
+        return None
+    return {"to": [{"ipBlock": {"cidr": f"{address}/{address.max_prefixlen}"}}], "ports": _ports([port])}
+
+
+def _ingress(want: DesiredService, given: Options) -> list[Rule]:
+    operator = _pods_of(given.operator_namespace, meta.FIELD_MANAGER)
+    requests = [model_server.HTTP, model_server.GRPC]
+    rules = [
+        ([*given.clients], requests),
+        (operator, [*requests, model_server.METRICS]),
+        (_pods_of(given.monitoring_namespace or given.operator_namespace, "prometheus"), [model_server.METRICS]),
+    ]
+    if want.scaling.mode == KNATIVE:
+        # Its gateway is a client; its activator and autoscaler are parts of Knative itself.
+        rules = [(peers, [*ports, *KNATIVE_PORTS[:2]]) for peers, ports in rules]
+        rules.append(([_namespace(KNATIVE_NAMESPACE)], [*KNATIVE_PORTS]))
+    # Rules without a peer would let in everybody.
+    return [{"from": peers, "ports": _ports(ports)} for peers, ports in rules if peers]
+
+
+def _egress(given: Options) -> list[Rule]:
+    place = storage(given)
+    if place is None:
+        message = (
+            f"model servers may reach the object storage and nothing else, and where {given.s3_endpoint or 'that of AWS'} is "
+            "cannot be determined from its name. Say it in PELAGOS_STORAGE_PEERS (Helm: networkPolicies.storage), for example "
+            '{"peers": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 443}]}'
+        )
+        raise RejectedError(model_server.SYSTEM, message)
+    return [_rule(given.dns_peers), place] if given.dns_peers.peers else [place]
+
+
+def _rule(peers: Peers) -> Rule:
+    ports = [{"protocol": "TCP"} | port for port in peers.ports]
+    return {"to": [dict(peer) for peer in peers.peers], "ports": ports}
+
+
+def _pods_of(namespace: str, name: str) -> list[Rule]:
+    """Pods of one namespace: anybody may call a pod by any name in a namespace of their own."""
+    if not namespace:
+        return []
+    return [_namespace(namespace) | {"podSelector": {"matchLabels": {"app.kubernetes.io/name": name}}}]
+
+
+def _namespace(name: str) -> Rule:
+    return {"namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: name}}}
+
+
+def _ports(numbers: Iterable[int]) -> list[Rule]:
+    return [{"port": number, "protocol": "TCP"} for number in sorted(set(numbers))]

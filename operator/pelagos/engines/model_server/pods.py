@@ -1,0 +1,249 @@
+"""What the pods of a model server tell: which are ready, how often they died, and in the cluster's own words what is wrong. Pure.
+
+Called by triton_deployment and kserve with pods as the API server shows them. The chain of checks reads as the specification.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pelagos.engines.model_server import options as model_server
+from pelagos.ports.serving import ServiceState
+
+Pod = Mapping[str, Any]
+PATIENCE = timedelta(seconds=30)
+"""A pod that is being created for longer than this waits for something: its image, a volume, a node."""
+LOADING_PATIENCE = timedelta(seconds=100)
+"""Large models take longer to be fetched and loaded, and starting them anew would not make them faster."""
+_IMAGE = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "ErrImageNeverPull",
+        "InvalidImageName",
+        "ImageInspectError",
+        "RegistryUnavailable",
+    }
+)
+_CANNOT_BEGIN = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_REFUSED_BY_SERVER = re.compile(
+    r"failed to load '[^']*' version \d+: (?:Internal: |Invalid argument: )?(.*?)(?:\\n|\"?$)", re.M
+)
+_NO_GPU = "CudaDriverHelper"
+"""In the one error line that Triton writes on every machine without a GPU."""
+_SIGNALS = {137: "killed (signal 9)", 139: "crashed (signal 11)", 143: "ended (signal 15)"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a pod."""
+
+    state: ServiceState
+    message: str
+
+
+def name(pod: Pod) -> str:
+    """Its name."""
+    return str(pod["metadata"]["name"])
+
+
+def is_ending(pod: Pod) -> bool:
+    """Whether it was told to end, or has."""
+    return "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
+def is_ready(pod: Pod) -> bool:
+    """Whether it serves, as far as the cluster knows."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return ready and not is_ending(pod)
+
+
+def of_digest(pods: Iterable[Pod], digest: str) -> list[Pod]:
+    """Those that were made for this want."""
+    return [pod for pod in pods if model_server.annotation(pod, model_server.DIGEST_ANNOTATION) == digest]
+
+
+def address(pod: Pod) -> str:
+    """Its IP address; empty until it has one."""
+    return str(pod.get("status", {}).get("podIP", ""))
+
+
+def deaths(pods: Iterable[Pod]) -> int:
+    """How often servers in pods that still are there were started again."""
+    counts = (int(each.get("restartCount", 0)) for pod in pods for each in _containers(pod))
+    return sum(counts)
+
+
+def created(pod: Pod) -> datetime | None:
+    """When the cluster made it."""
+    told = pod["metadata"].get("creationTimestamp")
+    return datetime.fromisoformat(told) if told else None
+
+
+def problem(pods: Sequence[Pod], now: Callable[[Pod], datetime]) -> Problem | None:
+    """What is wrong with the newest pod that has a problem; of pods that ended, only when there are no others.
+
+    ``now`` tells the time by the clock of the cluster, which noted the times of that pod.
+    """
+    alive = [pod for pod in pods if not is_ending(pod)]
+    newest_first = sorted(alive, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
+    for pod in newest_first:
+        for check in CHECKS:
+            found = check(pod, now(pod))
+            if found is not None:
+                return found
+    return None if alive else _evicted(pods)
+
+
+def unplaceable(pod: Pod, now: datetime) -> Problem | None:
+    """No node fits: resources, selector, taints, a volume that is not there."""
+    del now
+    for each in pod.get("status", {}).get("conditions") or ():
+        if each["type"] == "PodScheduled" and each["status"] == "False":
+            return Problem(
+                ServiceState.WAITING, f"no node for pod {name(pod)}: {each.get('message', each.get('reason', ''))}"
+            )
+    return None
+
+
+def without_image(pod: Pod, now: datetime) -> Problem | None:
+    """The image cannot be had."""
+    del now
+    for each in _all_containers(pod):
+        waiting = _waiting(each)
+        if waiting.get("reason") in _IMAGE:
+            message = f"pod {name(pod)} has no image {each.get('image', '')}: {_words(waiting)}"
+            return Problem(ServiceState.WAITING, message)
+    return None
+
+
+def misconfigured(pod: Pod, now: datetime) -> Problem | None:
+    """The container cannot be made: a Secret or a key of it is missing, the node refuses."""
+    del now
+    for each in _all_containers(pod):
+        waiting = _waiting(each)
+        if waiting.get("reason") in _CANNOT_BEGIN:
+            return Problem(ServiceState.WAITING, f"pod {name(pod)} cannot start its container: {_words(waiting)}")
+    return None
+
+
+def ended(pod: Pod, now: datetime) -> Problem | None:
+    """The server, or what brings its package, ended. It is started again by the cluster, in growing pauses."""
+    del now
+    for each in _all_containers(pod):
+        state = each.get("state") or {}
+        crashed = _waiting(each).get("reason") == "CrashLoopBackOff"
+        last = state.get("terminated") or ((each.get("lastState") or {}).get("terminated") if crashed else None)
+        is_done = last is not None and last.get("exitCode") == 0 and each in _init_containers(pod)
+        if last is not None and not is_done:
+            return _end(pod, last)
+    return None
+
+
+def starting_again(pod: Pod, now: datetime) -> Problem | None:
+    """The server runs again after it refused its model. It will refuse it again."""
+    del now
+    for each in _containers(pod):
+        last = (each.get("lastState") or {}).get("terminated")
+        if last is not None and not each.get("ready") and _is_refusal(last):
+            return _end(pod, last)
+    return None
+
+
+def slow(pod: Pod, now: datetime) -> Problem | None:
+    """The node has been at it for long: it fetches the image, or waits for a volume."""
+    made = created(pod)
+    if made is None or now - made < PATIENCE:
+        return None
+    for each in _all_containers(pod):
+        if _waiting(each).get("reason") in ("ContainerCreating", "PodInitializing") and not _has_run(pod):
+            node, since = pod.get("spec", {}).get("nodeName", "?"), pod["metadata"]["creationTimestamp"]
+            message = f"pod {name(pod)} on node {node} is being created since {since}: "
+            return Problem(
+                ServiceState.WAITING, f"{message}its image is fetched, or a volume is missing (kubectl describe pod)"
+            )
+    return None
+
+
+def long_unready(pod: Pod, now: datetime) -> Problem | None:
+    """It runs for long and does not serve yet, or not any more. Its probes end it when that lasts; nobody else should."""
+    for each in _all_containers(pod):
+        since = ((each.get("state") or {}).get("running") or {}).get("startedAt")
+        if since and not is_ready(pod) and now - datetime.fromisoformat(since) > LOADING_PATIENCE:
+            doing = "brings the package" if each in _init_containers(pod) else "loads the model, or does not answer"
+            message = f"pod {name(pod)} {doing} since {since}; the cluster starts it anew when that lasts"
+            return Problem(ServiceState.WAITING, message)
+    return None
+
+
+Check = Callable[[Pod, datetime], Problem | None]
+CHECKS: tuple[Check, ...] = (unplaceable, without_image, misconfigured, ended, starting_again, slow, long_unready)
+
+
+def why(terminated: Mapping[str, Any]) -> str:
+    """Why a container ended, from what it left behind."""
+    message = str(terminated.get("message", "")).strip()
+    refused = _REFUSED_BY_SERVER.findall(message)
+    if refused:
+        return str(refused[-1])
+    if terminated.get("reason") == "OOMKilled":
+        return "out of memory; raise spec.resources.memory"
+    code = int(terminated.get("exitCode", 0))
+    if code in _SIGNALS:
+        # What it logged before has nothing to do with it.
+        return _SIGNALS[code]
+    lines = [line for line in message.splitlines() if line.strip() and _NO_GPU not in line]
+    return lines[-1].removeprefix("pelagos: ")[:500] if lines else f"exit code {code}"
+
+
+def _end(pod: Pod, terminated: Mapping[str, Any]) -> Problem:
+    state = ServiceState.LOAD_FAILED if _is_refusal(terminated) else ServiceState.DEAD
+    words = why(terminated)
+    return Problem(state, words if state is ServiceState.LOAD_FAILED else f"pod {name(pod)} ended: {words}")
+
+
+def _is_refusal(terminated: Mapping[str, Any]) -> bool:
+    """A person must correct something: the package, or a graph that the server does not take."""
+    is_refused = _REFUSED_BY_SERVER.search(str(terminated.get("message", ""))) is not None
+    return is_refused or terminated.get("exitCode") == os.EX_DATAERR
+
+
+def _evicted(pods: Iterable[Pod]) -> Problem | None:
+    failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
+    if not failed:
+        return None
+    status = failed[-1]["status"]
+    words = status.get("message") or status.get("reason") or "its node gave no reason"
+    return Problem(ServiceState.DEAD, f"pod {name(failed[-1])} was ended by its node: {words}")
+
+
+def _has_run(pod: Pod) -> bool:
+    return any(
+        int(each.get("restartCount", 0)) or "running" in (each.get("state") or {}) for each in _all_containers(pod)
+    )
+
+
+def _waiting(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (status.get("state") or {}).get("waiting") or {}
+
+
+def _words(waiting: Mapping[str, Any]) -> str:
+    return str(waiting.get("message") or waiting.get("reason"))
+
+
+def _containers(pod: Pod) -> list[Mapping[str, Any]]:
+    return list(pod.get("status", {}).get("containerStatuses") or ())
+
+
+def _init_containers(pod: Pod) -> list[Mapping[str, Any]]:
+    return list(pod.get("status", {}).get("initContainerStatuses") or ())
+
+
+def _all_containers(pod: Pod) -> list[Mapping[str, Any]]:
+    return [*_init_containers(pod), *_containers(pod)]

@@ -1,0 +1,102 @@
+"""Asks a model server on a cluster which model it serves. Called by the engines that serve on a cluster.
+
+``Addresses`` are where the operator reaches it now; what clients are told is a DNS name, which an operator need not resolve.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import pods as model_server_pods
+from pelagos.engines.model_server.package import DIGEST_PARAMETER
+
+TIMEOUT = 3.0
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """``http`` is a URL, ``grpc`` a host and port."""
+
+    http: str
+    grpc: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whether the server says that the model is ready, and for which want it was configured; empty: not known."""
+
+    ready: bool
+    digest: str = ""
+
+
+def through_service(service: Mapping[str, Any] | None) -> Addresses | None:
+    """The virtual address of a Service; None when it has none (headless, or of another kind)."""
+    spec = (service or {}).get("spec", {})
+    ip = spec.get("clusterIP", "")
+    if not ip or ip == "None" or spec.get("type") == "ExternalName":
+        return None
+    http, grpc = port(service, model_server.HTTP), port(service, model_server.GRPC)
+    return _at(ip, http, grpc) if http and grpc else None
+
+
+def through_pod(pod: Mapping[str, Any]) -> Addresses | None:
+    """A pod's own address; None until it has one."""
+    ip = model_server_pods.address(pod)
+    return _at(ip, model_server.HTTP, model_server.GRPC) if ip else None
+
+
+def port(service: Mapping[str, Any] | None, target: int) -> int:
+    """The Service's port that leads to port ``target`` of its pods; 0 when none does."""
+    ports = (service or {}).get("spec", {}).get("ports") or ()
+    return next((int(each["port"]) for each in ports if target in (each.get("targetPort"), each["port"])), 0)
+
+
+def _at(ip: str, http: int, grpc: int) -> Addresses:
+    host = f"[{ip}]" if ":" in ip else ip
+    return Addresses(f"http://{host}:{http}", f"{host}:{grpc}")
+
+
+class TritonHttpClient:
+    """Connections to model servers."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close them."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def ask(self, addresses: Addresses, model: str) -> Answer | None:
+        """What the server says of the model; None when it does not answer."""
+        ready = await self._get(f"{addresses.http}/v2/models/{model}/ready")
+        if ready is None:
+            return None
+        if ready[0] != 200:
+            return Answer(ready=False)
+        config = await self._get(f"{addresses.http}/v2/models/{model}/config")
+        if config is None or config[0] != 200:
+            return None
+        try:
+            parameters = json.loads(config[1]).get("parameters") or {}
+            return Answer(ready=True, digest=str(parameters.get(DIGEST_PARAMETER, {}).get("string_value", "")))
+        except (ValueError, AttributeError):
+            return Answer(ready=True)
+
+    async def _get(self, url: str) -> tuple[int, bytes] | None:
+        if self._session is None:
+            # A server that shall end waits for open connections, also for idle ones.
+            connector = aiohttp.TCPConnector(force_close=True)
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT), connector=connector)
+        try:
+            async with self._session.get(url) as response:
+                return response.status, await response.read()
+        except (aiohttp.ClientError, OSError):
+            return None

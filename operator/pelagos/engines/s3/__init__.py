@@ -1,0 +1,1 @@
+"""Objects and volumes in S3-compatible storage."""

@@ -1,0 +1,66 @@
+"""The port Volumes for data on S3-compatible storage: looks at a listing, and never opens a user's file."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from pelagos.engines.s3.client import Entry, Prefix, Service
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.volumes import Fingerprint
+
+if TYPE_CHECKING:
+    from pelagos.settings import Settings
+
+SYSTEM = "volumes"
+MAX_FILES = 1_000_000
+"""More than this many files in one source take too long to look at in every pass."""
+
+
+class S3Volumes:
+    """The data volume below ``uri``. Writing an object anew gives it another ETag only if its content is another."""
+
+    def __init__(self, uri: str, service: Service, *, max_files: int = MAX_FILES) -> None:
+        """Make no connection. Raises RejectedError for what is no s3:// uri."""
+        self._prefix = Prefix(SYSTEM, uri, service)
+        self._max_files = max_files
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> S3Volumes:
+        """The volume that ``data_uri`` names."""
+        return cls(settings.data_uri, Service.from_settings(settings))
+
+    @property
+    def root(self) -> str:
+        """Where pipelines find the data volume."""
+        return self._prefix.uri
+
+    async def fingerprint(self, path: str) -> Fingerprint | None:
+        """Look at a file or folder; None when there is none. Raises RejectedError for paths out of the volume."""
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+            raise RejectedError(SYSTEM, f"{path!r} must be a relative path that stays inside of the data volume")
+        folder = "/".join(part for part in path.split("/") if part not in ("", "."))
+        lines = await self._lines(folder)
+        if not lines and folder and (file := await self._prefix.find(folder)):
+            lines = [_line(file, folder)]
+        if not lines:
+            return None
+        # Services list by name, but each has its own order of names.
+        digest = hashlib.sha256("".join(sorted(lines)).encode())
+        return Fingerprint(digest=f"sha256:{digest.hexdigest()}", files=len(lines))
+
+    async def _lines(self, folder: str) -> list[str]:
+        lines: list[str] = []
+        async for page in self._prefix.pages(folder):
+            # The object that stands for the folder itself, as consoles make it, is no file.
+            lines += [_line(entry, folder) for entry in page if entry.path != folder]
+            if len(lines) > self._max_files:
+                message = f"{folder!r} holds more than {self._max_files} files; divide it into several sources"
+                raise RejectedError(SYSTEM, message)
+        return lines
+
+
+def _line(entry: Entry, folder: str) -> str:
+    """``repr`` keeps names apart that hold odd characters. The name is relative, so that a moved folder is the same."""
+    name = "." if entry.path == folder else entry.path.removeprefix(f"{folder}/")
+    return f"{name!r} {entry.size} {entry.etag!r}\n"

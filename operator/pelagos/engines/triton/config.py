@@ -1,0 +1,121 @@
+"""Triton's ``config.pbtxt`` of a model package with a service's settings. Pure.
+
+Called by the serving engines. What it says follows from validated fields of the package's description and from the want, and from
+nothing else: a package cannot name a backend, a library, an environment, or files of its own. The JSON follows the ModelConfig
+message with the names of the .proto file (https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto);
+the output is the protobuf text format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pelagos.engines.triton.package import Manifest
+    from pelagos.ports.serving import DesiredService
+
+ENUMS = frozenset({"data_type", "format", "kind", "priority", "timeout_action"})
+"""Fields of ModelConfig whose JSON strings are names of enum values; the text format has them without quotes."""
+MAPS = frozenset({"cc_model_filenames", "input", "input_map", "inputs", "metric_tags", "output_map", "parameters"})
+"""Fields of ModelConfig that are maps when their JSON value is an object."""
+
+
+def for_service(package: Manifest, want: DesiredService) -> dict[str, Any]:
+    """The ModelConfig of a package as the service wants it: the service contract, name, batching, instances, thresholds.
+
+    All ``instances`` get ``cpu`` threads each. The digest of the package is for the code that loads it, which compares again.
+    """
+    parameters = {
+        "confidence": want.confidence,
+        "iou": want.iou,
+        # Of a classifier it means nothing, and stays what it was.
+        "max_detections": str(
+            want.max_detections if package.task == "Detection" else package.thresholds.max_detections
+        ),
+        "intra_op_threads": str(want.cpu),
+        "manifest_sha256": want.manifest_sha256,
+    }
+    return {
+        "name": want.model_name,
+        "backend": "python",
+        "max_batch_size": want.max_batch_size,
+        "input": [{"name": "image", "data_type": "TYPE_STRING", "dims": [1]}],
+        "output": [{"name": name, "data_type": kind, "dims": dims} for name, kind, dims in _outputs(package)],
+        "instance_group": [instances(want)],
+        "dynamic_batching": {"max_queue_delay_microseconds": want.max_queue_delay},
+        "parameters": {name: {"string_value": value} for name, value in parameters.items()},
+    }
+
+
+def _outputs(package: Manifest) -> Iterator[tuple[str, str, list[int]]]:
+    """Shapes leave out the batch dimension; -1 is the number of rows, which differs between responses."""
+    yield "prediction", "TYPE_STRING", [1]
+    yield "error", "TYPE_STRING", [1]
+    if package.task == "Classification":
+        yield "probabilities", "TYPE_FP32", [len(package.labels)]
+        return
+    yield "count", "TYPE_INT32", [1]
+    yield "boxes", "TYPE_FP32", [-1, 4]
+    yield "scores", "TYPE_FP32", [-1]
+    yield "class_ids", "TYPE_INT32", [-1]
+    yield "cut", "TYPE_BOOL", [1]
+
+
+def instances(want: DesiredService) -> dict[str, Any]:
+    """All on the processor, or ``instances`` on each GPU of the pod, which are numbered from 0 whatever the node calls them."""
+    if not want.placement.gpus:
+        return {"kind": "KIND_CPU", "count": want.instances}
+    return {"kind": "KIND_GPU", "count": want.instances, "gpus": list(range(want.placement.gpus))}
+
+
+def render(config: Mapping[str, Any]) -> str:
+    """A ModelConfig in protobuf's text format. Raises ValueError for what a ModelConfig cannot hold."""
+    return "".join(f"{line}\n" for line in _message(config, ""))
+
+
+def _message(fields: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for name, value in fields.items():
+        if not name.isidentifier():
+            raise ValueError(f"{name!r} is no name of a field")
+        if isinstance(value, Mapping) and name in MAPS:
+            for key, item in value.items():
+                yield f"{indent}{name} {{"
+                yield f"{indent}  key: {quote(key)}"
+                yield from _field("value", item, indent + "  ")
+                yield f"{indent}}}"
+        else:
+            for item in value if isinstance(value, list) else [value]:
+                yield from _field(name, item, indent)
+
+
+def _field(name: str, value: Any, indent: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield f"{indent}{name} {{"
+        yield from _message(value, indent + "  ")
+        yield f"{indent}}}"
+    else:
+        yield f"{indent}{name}: {_scalar(name, value)}"
+
+
+def _scalar(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        if name not in ENUMS:
+            return quote(value)
+        if not value.isidentifier():
+            raise ValueError(f"{name}: {value!r} is no name of an enum value")
+        return value
+    if isinstance(value, bool | int | float):
+        return json.dumps(value, allow_nan=False)
+    raise ValueError(f"{name}: a ModelConfig holds no {type(value).__name__}")
+
+
+def quote(text: str) -> str:
+    """A string literal of the text format."""
+    return '"' + "".join(_ESCAPES.get(character, character) for character in text) + '"'
+
+
+_ESCAPES = {chr(code): f"\\{code:03o}" for code in (*range(32), 127)} | {'"': '\\"', "\\": "\\\\", "\n": "\\n"}

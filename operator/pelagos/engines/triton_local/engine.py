@@ -1,0 +1,500 @@
+"""Serving on this machine: detached Triton servers behind one Envoy. Called by the reconciler of ModelServices.
+
+Servers outlive the operator and are known again by their service's ``state.json``. ``<home>/services/<uid>/`` has a numbered
+folder for each server: ``served/`` is the model as it was wanted then, beside ``triton.log``. A change of the want starts a new
+server beside the old one; when it has answered its probe right, requests go to it, and the old one ends when it
+has answered what it had. A package that is refused, a model that does not load or answers wrong leaves the old server alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from pelagos.engines.files import disk, orderly
+from pelagos.engines.processes import sockets
+from pelagos.engines.triton import probe as model_probe
+from pelagos.engines.triton_local import package as triton_local_package
+from pelagos.engines.triton_local import state as triton_local_state
+from pelagos.engines.triton_local.gateway import HOST, Gateway
+from pelagos.engines.triton_local.server import SYSTEM, ServerFolder, end, strays
+from pelagos.engines.triton_local.state import Server, State
+from pelagos.ports.clock import SystemClock
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.owned import Owned
+from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+    from pathlib import Path
+
+HEALTH_TIMEOUT = 2.0
+_LOCK_SECONDS = 60.0
+_KEEP_SECONDS = 1.0
+"""How long Envoy may be away until somebody looks."""
+_LEAVE = timedelta(minutes=5)
+"""A server whose successor has taken over has no longer for its last requests: the gateway gives none more time."""
+_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class TritonLocal:
+    """Implements Serving. ``home`` is the installation's folder, ``environments`` holds the environment ``triton``.
+
+    ``probe_timeout`` is in seconds; ``hosts`` are names, beside those of loopback, that clients may ask the gateway for.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        environments: Path,
+        *,
+        probe_timeout: float = model_probe.TIMEOUT,
+        hosts: tuple[str, ...] = (),
+    ) -> None:
+        self._probe_timeout = probe_timeout
+        self._home = home.absolute()
+        self.services = self._home / "services"
+        self._backends = self._home / "triton-backends"
+        self._environment = environments.absolute() / "triton"
+        self._clock = SystemClock()
+        self._created = self._clock.now()
+        self._since: dict[str, tuple[tuple[Server, ServiceState], datetime]] = {}
+        self._wrong: dict[str, tuple[Server, str]] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._fault = ""
+        self.gateway = Gateway(self._home, self._environment, hosts)
+
+    async def observe(self, uid: str) -> ObservedService | None:
+        """Look at the endpoint, and take the next step of a change that is in progress; None when there is none."""
+        service = self._service(uid)
+        self._watch()
+        with disk.told(SYSTEM, self.services):
+            await self._advance(uid)
+        state = triton_local_state.read(service)
+        server = state.newest
+        if server is None:
+            return None
+        folder = self.folder(uid, server)
+        want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
+        if want is None:
+            return None
+        found, message = await self._look(uid, state, server)
+        folder.bound_log()
+        ports = self.gateway.ports(uid) if any(known.is_alive for known in state.servers) else None
+        return ObservedService(
+            digest=server.digest,
+            state=found,
+            message=message,
+            grpc_url=f"{HOST}:{ports.grpc}" if ports else "",
+            http_url=f"http://{HOST}:{ports.http}" if ports else "",
+            metrics_url=f"http://{HOST}:{ports.metrics}/metrics" if ports else "",
+            onnx_sha256=want.onnx_sha256,
+            restarts=server.restarts,
+            changed_at=self._changed_at(uid, server, found),
+            pods_digest=want.pod_template_digest,
+        )
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """All services of this machine: each is a folder."""
+        del namespaces
+        return tuple(await asyncio.to_thread(self._all))
+
+    def _all(self) -> Iterator[Owned]:
+        for folder in sorted(self.services.iterdir()) if self.services.is_dir() else ():
+            if not _UID.fullmatch(folder.name) or not folder.is_dir():
+                continue
+            server = triton_local_state.read(folder).newest
+            want = triton_local_package.recorded(self.folder(folder.name, server).served) if server else None
+            made = server.started_at if server else datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+            name, namespace = (want.name, want.namespace) if want else (folder.name, "")
+            yield Owned(name, folder.name, namespace, made, kept=server is None)
+
+    async def apply(self, want: DesiredService) -> None:
+        """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""
+        service = self._service(want.uid)
+        self._watch()
+        with disk.told(SYSTEM, self.services):
+            await self._apply(want, service)
+
+    async def _apply(self, want: DesiredService, service: Path) -> None:
+        async with self._alone(want.uid):
+            state = triton_local_state.read(service)
+            same = next((server for server in (state.following, state.current) if self._serves(server, want)), None)
+            if same is not None and same.is_alive and self._is_recorded(same, want):
+                state = self._rename(state, same, want)
+                same = next(server for server in state.servers if server.number == same.number)
+                if same is state.current and state.following is not None:
+                    await self._drop(want.uid, state)  # changed back
+            else:
+                await self._start(want, state, same)
+            await self._keep()
+
+    async def probe(self, uid: str) -> ProbeResult:
+        """Send the package's probe image and compare with what the training framework answered."""
+        state = triton_local_state.read(self._service(uid))
+        server = state.newest
+        if server is None or not server.is_alive:
+            return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
+        if server is state.current:
+            # The way that clients go, by a door of our own that none of them can take up.
+            return await self._probe(uid, server, self.gateway.private(uid))
+        return await self._probe(uid, server, self.folder(uid, server).upstream.grpc)
+
+    async def restart(self, uid: str) -> None:
+        """Kill a server that runs and does not answer right, so that ``apply`` starts it anew. No effect when there is none."""
+        service = self._service(uid)
+        if service.exists():
+            async with self._alone(uid):
+                server = triton_local_state.read(service).newest
+                if server is not None:
+                    await self.folder(uid, server).stop(server.process)
+
+    async def remove(self, uid: str, *, keep_files: bool = False) -> None:
+        """Stop the endpoint and leave no process; remove its files unless told to keep them. No effect when there is none."""
+        service = self._service(uid)
+        self._since.pop(uid, None)
+        self._wrong.pop(uid, None)
+        # Also when the folder is gone: a person who deleted it did not end the server.
+        async with self._alone(uid) as lock:
+            state = triton_local_state.read(service)
+            triton_local_state.forget(service)
+            await self._keep()
+            for server in state.servers:
+                await self.folder(uid, server).stop(server.process)
+            await self._end_strays(uid)
+            if not keep_files:
+                await asyncio.to_thread(triton_local_package.remove, service)
+            # Held by us until after the folder is gone; whoever waits for it makes a new one.
+            lock.unlink(missing_ok=True)
+            sockets.tidy(self._home)
+
+    async def close(self) -> None:
+        """Watch no longer. Servers and gateway go on."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+            self._keeper = None
+
+    def _service(self, uid: str) -> Path:
+        if not _UID.fullmatch(uid):
+            raise RejectedError(SYSTEM, f"{uid!r} is no uid")
+        return self.services / uid
+
+    def folder(self, uid: str, server: Server | int) -> ServerFolder:
+        """The folder of one server of a service."""
+        number = server if isinstance(server, int) else server.number
+        run = sockets.folder(self._home)
+        return ServerFolder(self.services / uid, number, self._environment, self._backends, run)
+
+    # --- starting
+
+    async def _start(self, want: DesiredService, state: State, same: Server | None) -> None:
+        """Start what is wanted: in the place of the server that died, or beside the one that goes on until this one is right."""
+        uid, service = want.uid, self.services / want.uid
+        number = same.number if same is not None else await asyncio.to_thread(_number, service, want, state)
+        folder = self.folder(uid, number)
+        prepared = None
+        if not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
+            others = [self.folder(uid, server).path for server in state.servers]
+            prepared = await asyncio.to_thread(triton_local_package.prepare, want, folder.path, others)
+        if not state.servers:
+            await self._end_strays(uid)
+        gone = [server for server in (state.current, state.following) if server is not None and server is not same]
+        if state.current is not None and state.current in gone and state.current.is_alive:
+            gone.remove(state.current)
+        for server in gone:
+            await self._forget(uid, server)
+        await folder.stop(same.process if same is not None else None)
+        if prepared is not None:
+            await asyncio.to_thread(triton_local_package.install, prepared, folder.served)
+        restarts = self._deaths(same) if same is not None else 0
+        server = Server(number, want.model_name, want.digest, restarts, self._clock.now(), None)
+        stays = state.current if state.current not in (*gone, same) else None
+        after = replace(state, current=stays or server, following=server if stays else None)
+        triton_local_state.write(service, after)
+        process = await asyncio.to_thread(folder.start)
+        triton_local_state.write(service, after.changed(replace(server, process=process)))
+
+    def _deaths(self, server: Server) -> int:
+        """How often it has died; to be ended in order is no death."""
+        is_death = server.process is not None and not orderly.has_ended(self._home, server.started_at)
+        return server.restarts + is_death
+
+    async def _make_good(self, folder: ServerFolder, want: DesiredService, others: Iterable[Path] = ()) -> None:
+        """What the server shall load is there, and as it was wanted; no server of the folder may run. Raises RejectedError."""
+        if not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
+            prepared = await asyncio.to_thread(triton_local_package.prepare, want, folder.path, others)
+            await asyncio.to_thread(triton_local_package.install, prepared, folder.served)
+
+    async def _drop(self, uid: str, state: State) -> None:
+        """What was to follow is wanted no longer."""
+        if state.following is not None:
+            triton_local_state.write(self.services / uid, replace(state, following=None))
+            await self._forget(uid, state.following)
+
+    async def _forget(self, uid: str, server: Server) -> None:
+        folder = self.folder(uid, server)
+        await folder.stop(server.process)
+        await asyncio.to_thread(shutil.rmtree, folder.path, ignore_errors=True)
+
+    async def _end_strays(self, uid: str) -> None:
+        """Servers of which no state tells."""
+        known = f"--model-repository={self.services / uid}"
+        numbers = [int(path.name) for path in (self.services / uid).glob("[0-9]*") if path.name.isdigit()]
+        for number in numbers:
+            await self.folder(uid, number).stop(None)
+        for stray in strays(known):
+            await end(stray)
+
+    # --- changing
+
+    async def _advance(self, uid: str) -> None:
+        """Bring a change further, unless somebody else is at it."""
+        service = self.services / uid
+        state = triton_local_state.read(service)
+        if state.following is None and not state.leaving:
+            return
+        descriptor = _try_lock(service.with_name(f".{uid}.lock"))
+        if descriptor is None:
+            return
+        try:
+            state = triton_local_state.read(service)
+            if state.following is not None:
+                state = await self._take_over(uid, state, state.following)
+            await self._end_leaving(uid, state)
+        finally:
+            os.close(descriptor)
+
+    async def _take_over(self, uid: str, state: State, following: Server) -> State:
+        """Send requests to the new server when it is right, or when there is no other; keep the old one up until then."""
+        current = state.current
+        found, _ = await self._ask_server(uid, following)
+        is_right = False
+        if found is ServiceState.LOADED:
+            result = await self._probe(uid, following, self.folder(uid, following).upstream.grpc)
+            is_right = result.correct
+            if not is_right:
+                self._wrong[uid] = (following, result.message)
+        if current is not None and not is_right:
+            of_current, _ = await self._ask_server(uid, current)
+            if of_current in (ServiceState.LOADED, ServiceState.STARTING):
+                return state
+            if of_current in (ServiceState.DEAD, ServiceState.ENDED) and found is not ServiceState.STARTING:
+                return await self._revive(uid, state, current)
+        leaving = (
+            (*state.leaving, replace(current, released_at=self._clock.now())) if current is not None else state.leaving
+        )
+        after = State(current=following, leaving=leaving)
+        triton_local_state.write(self.services / uid, after)
+        self._wrong.pop(uid, None)
+        await self._keep()
+        return after
+
+    async def _revive(self, uid: str, state: State, current: Server) -> State:
+        """Start the old server again: it died while the new one is of no use."""
+        began = (uid, current.number, current.restarts)
+        if self._clock.age(began, current.started_at) < timedelta(seconds=min(30, 2**current.restarts)):
+            return state
+        folder = self.folder(uid, current)
+        want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
+        if want is None:
+            return state
+        await folder.stop(current.process)
+        try:
+            await self._make_good(folder, want)
+        except RejectedError:
+            return state  # altered since, and nowhere whole: only what is wanted now may start
+        again = replace(current, restarts=current.restarts + 1, started_at=self._clock.now(), process=None)
+        triton_local_state.write(self.services / uid, replace(state, current=again))
+        process = await asyncio.to_thread(folder.start)
+        after = replace(state, current=replace(again, process=process))
+        triton_local_state.write(self.services / uid, after)
+        return after
+
+    async def _end_leaving(self, uid: str, state: State) -> None:
+        """End old servers that have answered what they had."""
+        for server in state.leaving:
+            folder = self.folder(uid, server)
+            left = (uid, server.number, "released")
+            is_late = server.released_at is None or self._clock.age(left, server.released_at) > _LEAVE
+            if server.is_alive and not is_late and (await self.gateway.uses(folder) or folder.connections):
+                continue
+            await self._forget(uid, server)
+            state = replace(state, leaving=tuple(other for other in state.leaving if other is not server))
+            triton_local_state.write(self.services / uid, state)
+
+    # --- the gateway
+
+    def _watch(self) -> None:
+        """Look after the gateway as long as we are here."""
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._keep_on())
+
+    async def _keep_on(self) -> None:
+        while True:
+            with contextlib.suppress(OutageError, OSError):  # told by what is seen of services
+                await self._keep()
+            await asyncio.sleep(_KEEP_SECONDS)
+
+    async def _keep(self) -> None:
+        self._fault = ""
+        try:
+            await self.gateway.keep(await asyncio.to_thread(self._upstreams))
+        except (OutageError, OSError) as error:
+            self._fault = f": {error}"
+            raise
+
+    def _upstreams(self) -> dict[str, tuple[str, ServerFolder]]:
+        found = {}
+        for path in self.services.glob(f"[!.]*/{triton_local_state.NAME}"):
+            current = triton_local_state.read(path.parent).current
+            if current is not None and _UID.fullmatch(path.parent.name):
+                found[path.parent.name] = (current.model, self.folder(path.parent.name, current))
+        return found
+
+    # --- looking
+
+    async def _look(self, uid: str, state: State, server: Server) -> tuple[ServiceState, str]:
+        found, message = await self._ask_server(uid, server)
+        if server is not state.current:
+            goes_on = "; the model before it goes on being served"
+            wrong = self._wrong.get(uid)
+            if found is ServiceState.LOADED and wrong is not None and _is_same(wrong[0], server):
+                return ServiceState.LOAD_FAILED, f"its answer is not right: {wrong[1]}{goes_on}"
+            if found is ServiceState.LOADED:
+                return ServiceState.STARTING, f"the new server is proven{goes_on}"
+            return found, f"{message}{goes_on}" if state.current is not None and state.current.is_alive else message
+        if found is ServiceState.LOADED and not await self.gateway.has(uid):
+            return ServiceState.STARTING, f"the gateway before the server starts{self._fault}"
+        return found, message
+
+    async def _ask_server(self, uid: str, server: Server) -> tuple[ServiceState, str]:
+        folder = self.folder(uid, server)
+        if not server.is_alive and orderly.has_ended(self._home, server.started_at):
+            return ServiceState.ENDED, orderly.WORDS
+        if not server.is_alive:
+            return ServiceState.DEAD, folder.last_error() or "the server's process is gone"
+        ready = await _ask(folder, "GET", f"v2/models/{server.model}/ready")
+        if ready is None:
+            before = self._since.get(uid)
+            if before is not None and _is_same(before[0][0], server) and before[0][1] is ServiceState.LOADED:
+                # It had loaded the model, so it does not load now, it hangs. The probe finds out.
+                return ServiceState.LOADED, "the server does not answer its health check"
+            return ServiceState.STARTING, "the server starts and loads the model"
+        if ready[0] == 200:
+            folder.close_regions()
+            return ServiceState.LOADED, ""
+        index = await _ask(folder, "POST", "v2/repository/index")
+        entries = index[1] if index is not None and isinstance(index[1], list) else []
+        entry: dict[str, Any] = next((entry for entry in entries if entry.get("name") == server.model), {})
+        if entry.get("state") == "UNAVAILABLE":
+            return ServiceState.LOAD_FAILED, str(entry.get("reason", "")) or folder.last_error()
+        return ServiceState.STARTING, "the server loads the model"
+
+    async def _probe(self, uid: str, server: Server, socket: str) -> ProbeResult:
+        folder = self.folder(uid, server)
+        want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
+        if want is None:
+            return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
+        known = await asyncio.to_thread(model_probe.read, folder.served / "package")
+        return await model_probe.probe(f"unix:{socket}", want, known, self._probe_timeout)
+
+    def _serves(self, server: Server | None, want: DesiredService) -> bool:
+        if server is None:
+            return False
+        return server.digest == want.digest or self._is_recorded(server, want)
+
+    def _is_recorded(self, server: Server, want: DesiredService) -> bool:
+        """Whether a server is one of this want, but for how it scales: here there is always one."""
+        known = triton_local_package.recorded(self.folder(want.uid, server).served)
+        return known is not None and replace(known, digest=want.digest, scaling=want.scaling) == want
+
+    def _rename(self, state: State, server: Server, want: DesiredService) -> State:
+        """Remember that a server is also what is wanted now."""
+        if server.digest == want.digest:
+            return state
+        triton_local_package.record(self.folder(want.uid, server).served, want)
+        renamed = state.changed(replace(server, digest=want.digest))
+        triton_local_state.write(self.services / want.uid, renamed)
+        return renamed
+
+    def _changed_at(self, uid: str, server: Server, found: ServiceState) -> datetime:
+        """When this engine first saw the server in its present state; what was before its own time counts from its start."""
+        known = self._since.get(uid)
+        if known is None or not _is_same(known[0][0], server) or known[0][1] is not found:
+            begun = max(server.started_at, self._created) if known is None else self._clock.now()
+            known = self._since[uid] = ((server, found), begun)
+        return known[1]
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, uid: str) -> AsyncIterator[Path]:
+        """Only one task of one process at a time changes a service. Raises OutageError when another one does not let go."""
+        path = self.services / f".{uid}.lock"
+        descriptor = await self._lock(path)
+        try:
+            yield path
+        finally:
+            os.close(descriptor)
+
+    async def _lock(self, path: Path) -> int:
+        deadline = monotonic() + _LOCK_SECONDS
+        while (descriptor := _try_lock(path)) is None:
+            if monotonic() > deadline:
+                raise OutageError(SYSTEM, f"{path} is held by another process; is a second operator running?")
+            await asyncio.sleep(0.05)
+        return descriptor
+
+
+def _is_same(one: Server, other: Server) -> bool:
+    """Whether they are the same process."""
+    return (one.number, one.process) == (other.number, other.process)
+
+
+def _number(service: Path, want: DesiredService, state: State) -> int:
+    """Of a folder that was kept for this very want, or of a new one."""
+    used = {server.number for server in state.servers}
+    numbers = {int(path.name) for path in service.glob("[0-9]*") if path.name.isdigit()}
+    for number in sorted(numbers - used, reverse=True):
+        if triton_local_package.recorded(service / str(number) / "served") == want:
+            return number
+    return max(numbers | used, default=0) + 1
+
+
+async def _ask(folder: ServerFolder, method: str, path: str) -> tuple[int, Any] | None:
+    """Status and JSON body of an answer of the server; None when it does not answer."""
+    # A server that shall end waits for open connections, also for idle ones.
+    connector = aiohttp.UnixConnector(folder.upstream.http, force_close=True)
+    timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.request(method, f"http://localhost/{path}") as response,
+        ):
+            body = await response.read()
+    except (aiohttp.ClientError, OSError):
+        return None
+    return response.status, triton_local_package.parse(body)
+
+
+def _try_lock(path: Path) -> int | None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The last holder may have removed the file between our opening and locking it.
+        if os.fstat(descriptor).st_ino == path.stat().st_ino:
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None

@@ -1,0 +1,227 @@
+"""From a model package to what a local Triton server loads. Called by triton_local in threads; knows files only.
+
+A service keeps its own copy of the package, so that nobody who writes to the store changes what is served, and that it can be
+started again when the package has been deleted. Folder: ``package/`` as in the store, ``repository/<model name>/`` for Triton,
+``want.json``. Both are compared with the want before every start: the package by its digests, the repository file by file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from importlib import util
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import TypeAdapter
+
+from pelagos.engines.files import disk
+from pelagos.engines.triton import config as triton_config
+from pelagos.engines.triton import package as model_package
+from pelagos.engines.triton.package import ANSWER, DESCRIPTION, FILES, GRAPH, IMAGE, LARGEST, Manifest
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.serving import DesiredService
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_FICLONE = 0x40049409
+"""Linux: let two files share their blocks until one of them is written."""
+
+
+def prepare(want: DesiredService, folder: Path, others: Iterable[Path] = ()) -> Path:
+    """Make what ``want`` names in a new folder below ``folder``, to be installed.
+
+    ``others`` are folders of the same service, whose copies do where the package has been deleted. Raises RejectedError when the
+    package is missing, incomplete, altered, or another one than ``want`` names.
+    """
+    if not _MODEL_NAME.fullmatch(want.model_name):
+        raise _rejected(f"the model name {want.model_name!r} is not allowed; use letters, digits, '.', '_' and '-'")
+    partial = folder / "served.partial"
+    remove(partial)
+    copies = (place / "served" / "package" for place in (folder, *others))
+    source = next((copy for copy in copies if _is_whole(copy, want)), None) or _path(want.package_uri)
+    with disk.written(partial):
+        (partial / "package").mkdir(parents=True)
+        for name in (DESCRIPTION, *FILES):
+            _copy(source, name, partial / "package" / name)
+        # The copy is compared, which nobody else writes, and not what it was made from.
+        manifest = verify(partial / "package", want)
+        _build_repository(partial, want, manifest)
+        record(partial, want)
+    return partial
+
+
+def record(served: Path, want: DesiredService) -> None:
+    """Write down what ``served`` is made for."""
+    partial = served / ".want.json.partial"
+    _write(partial, json.dumps(dataclasses.asdict(want), indent=2).encode())
+    partial.replace(served / "want.json")
+
+
+def install(prepared: Path, served: Path) -> None:
+    """Put what was prepared in the place of what was served; after a crash in between there is nothing to serve."""
+    remove(served)
+    prepared.rename(served)
+
+
+def recorded(served: Path) -> DesiredService | None:
+    """The want that ``served`` was made for; None when there is none."""
+    try:
+        return TypeAdapter(DesiredService).validate_json((served / "want.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def is_usable(served: Path, want: DesiredService) -> bool:
+    """Whether ``served`` is what would be prepared for this very want now: nothing in it altered, missing, or put beside it."""
+    if recorded(served) != want:
+        return False
+    try:
+        manifest = verify(served / "package", want)
+        wanted = _repository(served / "package", want, manifest)
+        folders = {str(parent) for name in wanted for parent in Path(name).parents}
+        return _contents(served / "repository", folders) == wanted
+    except (RejectedError, OSError):
+        return False
+
+
+def verify(package: Path, want: DesiredService) -> Manifest:
+    """The description of the package in a folder, when it and all files that it lists are what ``want`` names."""
+    with _opened(package, DESCRIPTION) as file:
+        content = file.read(LARGEST[DESCRIPTION] + 1)
+    manifest = model_package.read(content, package / DESCRIPTION, want)
+    for name in FILES:
+        with _opened(package, name) as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        model_package.require_digest(package / name, actual, manifest.digest(name))
+    with _opened(package, IMAGE) as image, _opened(package, ANSWER) as answer:
+        model_package.known(manifest, image.read(), answer.read(), package / ANSWER)
+    return manifest
+
+
+def parse(body: bytes) -> Any:
+    """JSON, or None."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def remove(path: Path) -> None:
+    """Delete a folder with all that is in it; no effect when it is gone."""
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def _build_repository(partial: Path, want: DesiredService, manifest: Manifest) -> None:
+    for name, content in _repository(partial / "package", want, manifest).items():
+        target = partial / "repository" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            _write(target, content)
+        else:
+            # Of the two in this folder: the graph is on the disk once, and whoever alters one alters both.
+            target.hardlink_to(content)
+
+
+def _repository(package: Path, want: DesiredService, manifest: Manifest) -> dict[str, bytes | Path]:
+    """Everything that Triton's repository holds, by path: content, or the file of the package that it is."""
+    version = f"{want.model_name}/1"
+    files: dict[str, bytes | Path] = {f"{version}/{name}": package / name for name in (DESCRIPTION, GRAPH)}
+    files |= {f"{version}/{name}": content for name, content in _code().items()}
+    config = triton_config.render(triton_config.for_service(manifest, want))
+    return files | {f"{want.model_name}/config.pbtxt": config.encode()}
+
+
+def _contents(repository: Path, folders: Collection[str]) -> Mapping[str, bytes | Path]:
+    """What the repository holds, in the same form; nothing when there are other folders in it than ``folders``."""
+    package = repository.with_name("package")
+    ours = {name: (package / name).stat() for name in (DESCRIPTION, GRAPH)}
+    found: dict[str, bytes | Path] = {}
+    for path in repository.rglob("*"):
+        name, seen = path.relative_to(repository).as_posix(), path.lstat()
+        if stat.S_ISDIR(seen.st_mode) and name in folders:
+            continue
+        same = path.name in ours and os.path.samestat(seen, ours[path.name])
+        if not same and (not stat.S_ISREG(seen.st_mode) or seen.st_size > LARGEST[DESCRIPTION]):
+            return {}
+        found[name] = package / path.name if same else path.read_bytes()
+    return found
+
+
+def _code() -> dict[str, bytes]:
+    """Our own code that serves every package, by its path in a version folder. It is read, and never imported here."""
+    spec = util.find_spec("pelagos_pipelines")
+    if spec is None or spec.submodule_search_locations is None:
+        raise OutageError("model package", "pelagos_pipelines, which holds the code that serves, is not installed")
+    ours = Path(next(iter(spec.submodule_search_locations)))
+    listed = json.loads((ours / "serving/code.json").read_bytes())
+    code = {f"{ours.name}/{name}": (ours / name).read_bytes() for name in listed["modules"]}
+    return code | {"model.py": (ours / listed["model"]).read_bytes()}
+
+
+def _is_whole(package: Path, want: DesiredService) -> bool:
+    try:
+        verify(package, want)
+    except (RejectedError, OSError):
+        return False
+    return True
+
+
+def _path(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file"):
+        raise _rejected(f"{uri}: the local server reads folders of this machine only")
+    return Path(unquote(parts.path) if parts.scheme else uri)
+
+
+def _copy(package: Path, name: str, target: Path) -> None:
+    """A copy that shares blocks with the original where the file system can do that, and no file ever."""
+    with _opened(package, name) as file, target.open("xb") as written:
+        try:
+            fcntl.ioctl(written, _FICLONE, file.fileno())
+        except OSError:
+            left = LARGEST[name]
+            while block := file.read(min(left, 1 << 20)):
+                left -= len(block)
+                written.write(block)
+        written.flush()
+        os.fsync(written.fileno())
+
+
+@contextlib.contextmanager
+def _opened(package: Path, name: str) -> Iterator[BufferedReader]:
+    """A file of a package, opened once: no link, no device, nothing larger than its kind may be. Raises RejectedError."""
+    path = package / name
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        hint = ". Was the package deleted?" if name == DESCRIPTION else f"; {model_package.AGAIN}"
+        reason = "ModelPackageMissing" if isinstance(error, FileNotFoundError) else "SystemRejected"
+        raise _rejected(f"{path} cannot be read: {error.strerror}{hint}", reason) from error
+    with os.fdopen(descriptor, "rb") as file:
+        seen = os.fstat(descriptor)
+        if not stat.S_ISREG(seen.st_mode):
+            raise _rejected(f"{path} is not a plain file; {model_package.AGAIN}")
+        model_package.require_size(path, seen.st_size, name)
+        yield file
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _rejected(message: str, reason: str = "SystemRejected") -> RejectedError:
+    return RejectedError("model package", message, reason=reason)

@@ -1,0 +1,166 @@
+"""A description of a package is believed only when it is the pinned one, and says what a package may say and no more."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from model_packages import DESCRIPTION
+from pelagos.engines.triton import package as model_package
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.serving import DesiredService
+from pelagos_pipelines.serving import packages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def want(content: bytes, **changes: Any) -> DesiredService:
+    fields: dict[str, Any] = {
+        "uid": "u", "namespace": "n", "name": "s", "model_name": "m", "package_uri": "/p", "onnx_sha256": "a" * 64,
+        "manifest_sha256": hashlib.sha256(content).hexdigest(), "max_batch_size": 1, "max_queue_delay": 0, "instances": 1,
+        "confidence": "0.25", "iou": "0.7", "cpu": 1, "digest": "d",
+    }  # fmt: skip
+    return DesiredService(**fields | changes)
+
+
+def test_what_is_pinned_and_well_formed_is_read() -> None:
+    content = json.dumps(DESCRIPTION).encode()
+    manifest = model_package.read(content, "here", want(content))
+    assert (manifest.labels, manifest.digest("probe.png")) == (["Ceratium", "detritus"], "b" * 64)
+    assert packages.describe(content, "here", want(content).manifest_sha256).labels == ("Ceratium", "detritus")
+
+
+@pytest.mark.parametrize("pin", ["", "0" * 64, "A" * 64, "sha256:" + "0" * 64, "0" * 63])
+def test_a_description_with_another_digest_is_refused_whatever_it_says(pin: str) -> None:
+    content = json.dumps(DESCRIPTION).encode()
+    with pytest.raises(RejectedError):
+        model_package.read(content, "here", want(content, manifest_sha256=pin))
+    with pytest.raises(packages.RefusedError):
+        packages.describe(content, "here", pin)
+
+
+def at(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Set one field."""
+
+    def change(content: dict[str, Any]) -> None:
+        target: Any = content
+        for name in path[:-1]:
+            target = target[name]
+        target[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (at("schemaVersion", value=1), "schemaVersion is 1, and 2 is served: older ones hold code; train or export"),
+        (at("schemaVersion", value=None), "schemaVersion is None"),
+        (at("schemaVersion", value="2"), "schemaVersion is '2'"),
+        (at("backend", value="onnxruntime"), "backend: Extra inputs are not permitted"),
+        (at("parameters", value={"EXECUTION_ENV_PATH": "/tmp/x.tar.gz"}), "parameters: Extra inputs"),
+        (at("task", value="Ensemble"), "task: Input should be 'Detection' or 'Classification'"),
+        (at("labels", value=[]), "labels: List should have at least 1 item"),
+        (at("labels", value=["a"] * 100_001), "labels: List should have at most 100000 items"),
+        (at("labels", 0, value="x" * 1025), "labels.0: String should have at most 1024 characters"),
+        (at("labels", 0, value=7), "labels.0: Input should be a valid string"),
+        (at("labels", value={"0": "a"}), "labels: Input should be a valid list"),
+        (at("input", "imageSize", value=0), "input.imageSize"),
+        (at("input", "imageSize", value=10**9), "input.imageSize"),
+        (at("input", "imageSize", value=64.5), "input.imageSize"),
+        (at("input", "imageSize", value=True), "input.imageSize"),
+        (at("input", "stride", value=-1), "input.stride"),
+        (at("input", "mean", value=[0]), "input.mean: Extra inputs"),
+        (at("thresholds", "confidence", value=1.5), "thresholds.confidence"),
+        (at("thresholds", "maxDetections", value=10**9), "thresholds.maxDetections"),
+        (at("parity", "boxes", value=float("nan")), "NaN is no number"),
+        (at("parity", "boxes", value=float("inf")), "Infinity is no number"),
+        (at("parity", "boxes", value="0"), "parity.boxes"),
+        (at("files", "model.py", value="d" * 64), "files.model.py: Extra inputs are not permitted"),
+        (at("files", "../model.onnx", value="d" * 64), "files.../model.onnx: Extra inputs"),
+        (at("files", "triton/config.json", value="d" * 64), "files.triton/config.json: Extra inputs"),
+        (at("files", "weights.bin", value="d" * 64), "files.weights.bin: Extra inputs"),
+        (lambda found: found["files"].pop("probe.json"), "files.probe.json: Field required"),
+        (at("files", "probe.png", value="B" * 64), "files.probe.png: String should match pattern"),
+        (at("files", "model.onnx", value="d" * 64), f"onnxSha256 is {'a' * 64}, and model.onnx has {'d' * 64}"),
+    ],
+)  # fmt: skip
+def test_what_no_package_says_is_refused_by_name_though_it_is_pinned(
+    change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    described = copy.deepcopy(DESCRIPTION)
+    change(described)
+    content = json.dumps(described).encode()
+    with pytest.raises(RejectedError, match=re.escape(words)) as refused:
+        model_package.read(content, "s3://b/package.json", want(content))
+    assert "s3://b/package.json" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"7",
+        b"{",
+        b'{"a": 1' + b"0" * 5000 + b"}",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"schemaVersion": 2}',
+        b"{}",
+    ],
+    ids=lambda content: repr(content[:12]),
+)
+def test_what_is_no_description_is_refused_by_both_who_read_it(content: bytes) -> None:
+    with pytest.raises(RejectedError, match="here"):
+        model_package.read(content, "here", want(content))
+    with pytest.raises(packages.RefusedError, match="here"):
+        packages.describe(content, "here", want(content).manifest_sha256)
+
+
+def test_a_description_that_is_too_large_is_not_even_parsed() -> None:
+    content = json.dumps(DESCRIPTION | {"labels": ["x" * (5 << 20)]}).encode()
+    with pytest.raises(
+        RejectedError, match=r"here is larger than the 4194304 bytes that package\.json of a package may have"
+    ):
+        model_package.read(content, "here", want(content))
+    with pytest.raises(packages.RefusedError, match="larger than the 4194304 bytes"):
+        packages.describe(content, "here", want(content).manifest_sha256)
+
+
+def test_a_package_of_another_graph_than_the_service_wants_is_refused() -> None:
+    content = json.dumps(DESCRIPTION).encode()
+    with pytest.raises(RejectedError, match="the service asks for 0000"):
+        model_package.read(content, "here", want(content, onnx_sha256="0000"))
+
+
+ANSWER = {"task": "Detection", "width": 1, "height": 1, "detections": []}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (ANSWER | {"task": "Classification"}, "task"),
+        ({"task": "Detection", "width": 1, "height": 1}, "detections: Field required"),
+        (ANSWER | {"detections": [{"label": "a"}]}, "detections.0"),
+        (ANSWER | {"detections": [{"label": "a", "classId": 0, "score": 1e999, "box": [0, 0, 1, 1]}]}, "Infinity"),
+        (ANSWER | {"detections": [{"label": "a", "classId": 0, "score": 0.5, "box": [0, 0, 1]}]}, "detections.0.box"),
+    ],
+)
+def test_a_known_answer_that_is_none_is_refused(answer: dict[str, Any], words: str) -> None:
+    manifest = model_package.Manifest.model_validate(DESCRIPTION)
+    assert model_package.known(manifest, b"png", json.dumps(ANSWER).encode(), "here").expected == ANSWER
+    with pytest.raises(RejectedError, match=words):
+        model_package.known(manifest, b"png", json.dumps(answer).encode(), "here")
+
+
+def test_both_who_read_packages_know_the_same_files_and_sizes() -> None:
+    assert packages.LARGEST == model_package.LARGEST
+    assert packages.FILES == model_package.FILES
+    assert packages.SCHEMA_VERSION == model_package.SCHEMA_VERSION

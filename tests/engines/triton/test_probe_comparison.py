@@ -1,0 +1,121 @@
+"""When the answer to a synthetic inference is right: other arithmetic is allowed, another model is not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pelagos.engines.triton.probe import compare
+from pelagos.ports.serving import DesiredService
+
+PACKAGE = {"confidence": 0.25, "iou": 0.7, "maxDetections": 300}
+
+
+def want(confidence: str = "0.25", iou: str = "0.7") -> DesiredService:
+    return DesiredService(
+        uid="u", namespace="n", name="s", model_name="m", package_uri="/p", onnx_sha256="0",
+        manifest_sha256="1", max_batch_size=1,
+        max_queue_delay=0, instances=1, confidence=confidence, iou=iou, cpu=1, digest="d",
+    )  # fmt: skip
+
+
+def detection(score: float, x: float = 0.0, class_id: int = 0, width: float = 10.0) -> dict[str, Any]:
+    label = ("copepod", "diatom")[class_id]
+    return {"label": label, "classId": class_id, "score": score, "box": [x, 0.0, x + width, 10.0]}
+
+
+def detections(*found: dict[str, Any]) -> dict[str, Any]:
+    return {"task": "Detection", "width": 64, "height": 48, "detections": list(found)}
+
+
+def classes(**probabilities: float) -> dict[str, Any]:
+    found = [{"label": label, "classId": i, "probability": p} for i, (label, p) in enumerate(probabilities.items())]
+    return {"task": "Classification", "width": 64, "height": 48, "classes": found}
+
+
+KNOWN = detections(detection(0.9), detection(0.8, 100), detection(0.7, 200, 1))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        KNOWN,
+        detections(detection(0.905, 0.9), detection(0.795, 99.1), detection(0.7, 200, 1)),
+        detections(detection(0.8, 100), detection(0.9), detection(0.7, 200, 1)),
+        detections(*KNOWN["detections"], detection(0.26, 300)),
+    ],
+    ids=[
+        "equal",
+        "within a pixel and a hundredth",
+        "in another order",
+        "with one more that is hardly above the threshold",
+    ],
+)
+def test_right(answer: dict[str, Any]) -> None:
+    assert compare(KNOWN, answer, PACKAGE, want()) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (detections(), "missing: copepod with score 0.900"),
+        (detections(*KNOWN["detections"][:2]), r"missing: diatom .* got 2 of 3"),
+        (detections(*KNOWN["detections"], detection(0.5, 300)), "not expected: copepod with score 0.500"),
+        (detections(*KNOWN["detections"], detection(0.9)), "not expected: copepod with score 0.900"),
+        (detections(detection(0.9, 1.5), *KNOWN["detections"][1:]), "missing: copepod with score 0.900"),
+        (detections(detection(0.88), *KNOWN["detections"][1:]), "missing: copepod with score 0.900"),
+        (detections(detection(0.9, class_id=1), *KNOWN["detections"][1:]), "missing: copepod"),
+        (KNOWN | {"width": 65}, "width: expected 64, got 65"),
+        (classes(copepod=1.0), "task: expected Detection, got Classification"),
+    ],
+)
+def test_wrong(answer: dict[str, Any], message: str) -> None:
+    assert re.search(message, compare(KNOWN, answer, PACKAGE, want()) or "")
+
+
+def test_a_higher_threshold_of_the_service_hides_detections_rightly() -> None:
+    answer = detections(detection(0.9), detection(0.8, 100))
+    assert compare(KNOWN, answer, PACKAGE, want(confidence="0.75")) is None
+    assert "missing" in (compare(KNOWN, detections(detection(0.9)), PACKAGE, want(confidence="0.75")) or "")
+
+
+def test_a_lower_threshold_of_the_service_shows_more_rightly() -> None:
+    answer = detections(*KNOWN["detections"], detection(0.15, 300))
+    assert compare(KNOWN, answer, PACKAGE, want(confidence="0.1")) is None
+
+
+def test_a_lower_number_of_detections_leaves_out_the_doubtful_ones_rightly() -> None:
+    two = KNOWN | {"detections": KNOWN["detections"][:2], "cut": True}
+    assert compare(KNOWN, two, PACKAGE, replace(want(), max_detections=2)) is None
+    assert "missing" in (compare(KNOWN, two, PACKAGE, want()) or "")
+
+
+def test_of_thousands_of_detections_the_best_are_compared() -> None:
+    crowd = [detection(0.95 - index / 5_000, 20.0 * index) for index in range(3000)]
+    assert compare(detections(*crowd), detections(*crowd), PACKAGE, want(iou="0.5")) is None
+    other = detections(detection(0.95, -500), *crowd)
+    assert "not expected" in (compare(detections(*crowd), other, PACKAGE, want()) or "")
+
+
+def test_another_iou_of_the_service_merges_more_or_less_rightly() -> None:
+    """Two boxes that overlap by 0.8: the package's 0.7 merges them, 0.9 does not; by 0.6: 0.7 keeps both, 0.5 does not."""
+    apart = detections(detection(0.9), detection(0.8, 10 / 9))
+    assert compare(detections(detection(0.9)), apart, PACKAGE, want(iou="0.9")) is None
+    both = detections(detection(0.9), detection(0.8, 2.5))
+    assert compare(both, detections(detection(0.9)), PACKAGE, want(iou="0.5")) is None
+    assert "missing" in (compare(both, detections(detection(0.9)), PACKAGE, want()) or "")
+    assert "not expected" in (compare(detections(detection(0.9)), apart, PACKAGE, want()) or "")
+
+
+def test_probabilities_may_differ_by_a_hundredth() -> None:
+    known = classes(copepod=0.7, diatom=0.3)
+    assert compare(known, classes(copepod=0.705, diatom=0.295), {}, want()) is None
+    assert (
+        compare(known, classes(copepod=0.68, diatom=0.32), {}, want())
+        == "copepod: expected probability 0.7000, got 0.68"
+    )
+    assert compare(known, classes(copepod=0.7), {}, want()) == "diatom: expected probability 0.3000, got None"
+    assert compare(known, classes(copepod=0.7, diatom=0.3, other=0), {}, want()) == "expected 2 classes, got 3"
