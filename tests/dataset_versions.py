@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 import image_sources
+from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Collection
-from pelagos_pipelines.contract import SPLITS, Split, Task
 from pelagos_pipelines.preparation import integrity, versions
 
 RECIPE: Mapping[str, Any] = {"task": "Detection", "split": {"seed": 1}}

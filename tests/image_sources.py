@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pelagos_contract.sources import VolumeSource
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Collection, SourceFiles
-from pelagos_pipelines.contract import Task, VolumeSource
 from pelagos_pipelines.sources import volume
 
 

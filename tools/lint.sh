@@ -15,7 +15,7 @@ check() {
 check "ruff check" "$bin/ruff" check --quiet .
 check "ruff format" "$bin/ruff" format --check --quiet .
 check "types of the control plane" "$bin/mypy" -p pelagos
-check "types of the data plane" "$bin/mypy" -p pelagos_pipelines
+check "types of the data plane" "$bin/mypy" -p pelagos_contract -p pelagos_pipelines
 check "types of the tests" "$bin/mypy" tests bench
 check "import contracts" "$bin/lint-imports" --no-logo
 check "spelling" "$bin/codespell" $(git ls-files -- . ':(exclude)requirements' ':(exclude)*.png' ':(exclude)*.svg' ':(exclude)*.json')

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pelagos_pipelines.contract import Parity
+from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package
 from pelagos_pipelines.serving import images, predictor
 from pelagos_pipelines.serving.geometry import Pixels

@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pelagos_pipelines import disk
-from pelagos_pipelines.text import shown_output
+from pelagos_contract import disk
+from pelagos_pipelines.output import shown_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,8 +30,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pelagos_contract.disk import write_atomically
 from pelagos_pipelines import local_log, local_steps
-from pelagos_pipelines.contract import write_atomically
 
 NICENESS = 5
 """Training leaves the processor to preparations, to serving and to the control plane."""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo, read, text
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import untrusted_input
-from pelagos_pipelines.contract import Reason, RefusedError
 
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\nnames: [cod]\n"
 GOOD_ROW = "0 0.5 0.5 0.5 0.5"

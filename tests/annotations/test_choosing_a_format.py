@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from image_sources import coco, document, photo, read, text, tree_of
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.contract import Reason, RefusedError, Task
 
 
 def _imagefolder(root: Path) -> None:

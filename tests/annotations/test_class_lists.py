@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from image_sources import photo, read, text
+from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations.model import Collection
-from pelagos_pipelines.contract import RefusedError
 
 
 def source(root: Path, images: str = "images/{}.png", count: int = 4) -> Path:

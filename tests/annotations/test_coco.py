@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo, read
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations.model import Box, Exclusion
-from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError
 
 
 def test_boxes_are_pixels_of_the_original_and_images_without_any_are_kept(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo, read, text
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations.model import Box
-from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError
 
 Content = Any
 

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from image_sources import coco, document, photo, read, tree_of
+from pelagos_contract.dataset import ClassFolder
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Failure, Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Collection, Exclusion
-from pelagos_pipelines.contract import ClassFolder, ExclusionReason, Failure, Reason, RefusedError, Task
 
 
 def test_classes_are_the_sorted_folders(tmp_path: Path) -> None:

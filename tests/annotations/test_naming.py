@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from image_sources import coco, document, photo, read, text, tree_of
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry, untrusted_input
 from pelagos_pipelines.annotations.naming import Names
-from pelagos_pipelines.contract import Reason, RefusedError, Task
 
 NFC, NFD = (unicodedata.normalize(form, "Müll 1.png") for form in ("NFC", "NFD"))
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as masks
 
+from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations import outlines
-from pelagos_pipelines.contract import RefusedError
 
 
 def _uncompressed(drawn: Any) -> list[int]:

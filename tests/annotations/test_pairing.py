@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from image_sources import photo, read, text
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations.model import Collection, Exclusion
-from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo, read, text
-from pelagos_pipelines.contract import RefusedError
+from pelagos_contract.failures import RefusedError
 
 BOX = "0 0.5 0.5 0.5 0.5\n"
 FOLDERS = {"train": "train", "Valid": "validation", "test2017": "test", "pier": None}

@@ -12,9 +12,9 @@ import pytest
 
 from child_memory import Watched
 from image_sources import coco, document, photo, read, text
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import reading
 from pelagos_pipelines.annotations.model import Box, Boxes
-from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import UnavailableError, pool
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 

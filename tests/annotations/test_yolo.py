@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from image_sources import photo, read, text
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations.model import Box, Exclusion
-from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError
 
 
 def test_fractions_become_pixels_and_an_image_with_an_empty_label_file_is_a_background(tmp_path: Path) -> None:

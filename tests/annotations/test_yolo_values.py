@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from image_sources import photo, read, text
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations.model import Box
-from pelagos_pipelines.contract import Reason, RefusedError
 
 
 def source(root: Path, settings: str, *labels: str) -> Path:

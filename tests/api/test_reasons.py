@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from pathlib import Path
 
 from pelagos.api import reasons
+from pelagos_contract.failures import Reason
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("decisions", "reconcilers", "ports", "engines")  # the last two give reasons to what they reject
 SOURCES = [file for folder in FOLDERS for file in (ROOT / "operator/pelagos" / folder).rglob("*.py")]
-CONTRACT = ROOT / "pipelines/pelagos_pipelines/compiled/contract.json"
 CAMEL_CASE = re.compile(r"^[A-Z][a-z]+[A-Za-z]*$")
 
 
@@ -30,7 +29,7 @@ def camel_case_words() -> set[str]:
 
 
 def reasons_of_the_data_plane() -> set[str]:
-    return set(json.loads(CONTRACT.read_text(encoding="utf-8"))["Failure"]["$defs"]["Reason"]["enum"])
+    return {reason.value for reason in Reason}
 
 
 def published() -> set[str]:

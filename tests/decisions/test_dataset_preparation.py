@@ -18,7 +18,8 @@ from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.pipelines import RunRequest, RunState
 from pelagos.ports.volumes import Fingerprint
-from pelagos_pipelines import contract
+from pelagos_contract.dataset import PreparationRequest, PreparationResult
+from pelagos_contract.exclusions import ExclusionReason
 
 
 def prepared(**changes: Any) -> observed.Observed:
@@ -51,7 +52,7 @@ def test_new_content_is_submitted_once_under_a_name_made_of_uid_and_digest() -> 
 def test_the_request_is_one_that_the_data_plane_understands() -> None:
     request = submitted(make_dataset_observed())
 
-    parsed = contract.PreparationRequest.model_validate_json(request.parameters["request"])
+    parsed = PreparationRequest.model_validate_json(request.parameters["request"])
 
     assert parsed.source.volume.path == "samples/frames"
     assert parsed.split.ratios.train == 70
@@ -110,7 +111,7 @@ def test_the_retry_annotation_has_the_source_looked_at_again_and_keeps_the_versi
     assert effect.request.name == identity.name_run(
         "uid-1", identity.inputs_digest(builders.dataset_spec(), Fingerprint("sha256:source", 12))
     )
-    asked = contract.PreparationRequest.model_validate_json(effect.request.parameters["request"])
+    asked = PreparationRequest.model_validate_json(effect.request.parameters["request"])
     assert asked.retry == "look again"
     assert builders.conditions(decision)["Prepared"] == ("Progressing", "Retrying")
     assert "version" not in decision.status
@@ -229,10 +230,10 @@ def test_a_result_of_before_says_nothing_of_files() -> None:
 
 
 def test_what_is_reported_has_the_fields_of_the_contract() -> None:
-    contract.PreparationResult.model_validate(preparation_result())
+    PreparationResult.model_validate(preparation_result())
 
 
 def test_every_reason_of_an_exclusion_is_in_the_description_of_status() -> None:
     described = Excluded.model_fields["reason"].description or ""
 
-    assert all(reason.value in described for reason in contract.ExclusionReason)
+    assert all(reason.value in described for reason in ExclusionReason)

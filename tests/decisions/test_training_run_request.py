@@ -14,7 +14,8 @@ from pelagos.decisions.training_run import identity
 from pelagos.ports.pipelines import RunRequest, RunState
 from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.tenants import Tenant
-from pelagos_pipelines import contract
+from pelagos_contract import training
+from pelagos_contract.tasks import Task
 
 
 def submitted(task: str = "Detection", **spec: Any) -> RunRequest:
@@ -29,8 +30,8 @@ def submitted(task: str = "Detection", **spec: Any) -> RunRequest:
     return effect.request
 
 
-def parsed(request: RunRequest) -> contract.TrainingRequest:
-    return contract.TrainingRequest.model_validate_json(request.parameters["request"])
+def parsed(request: RunRequest) -> training.TrainingRequest:
+    return training.TrainingRequest.model_validate_json(request.parameters["request"])
 
 
 def test_every_field_of_spec_that_trains_arrives() -> None:
@@ -51,14 +52,14 @@ def test_every_field_of_spec_that_trains_arrives() -> None:
         )
     )
 
-    assert request.dataset == contract.DatasetInput(name="frames", version=builders.VERSION, uri="/objects/a1a1")
-    assert request.model.weights == contract.Weights(path="checkpoints/plankton.pt", sha256="d4" * 32)
+    assert request.dataset == training.DatasetInput(name="frames", version=builders.VERSION, uri="/objects/a1a1")
+    assert request.model.weights == training.Weights(path="checkpoints/plankton.pt", sha256="d4" * 32)
     assert (request.hyperparameters.epochs, request.hyperparameters.image_size) == (10, 320)
     assert (request.hyperparameters.learning_rate, request.hyperparameters.optimizer) == ("1e-3", "SGD")
     assert request.hyperparameters.mosaic
     assert request.evaluation.max_detections == 900
-    assert request.early_stopping == contract.EarlyStopping(patience=5)
-    assert (request.seed, request.resources.cpu, request.task) == (7, 3, contract.Task.DETECTION)
+    assert request.early_stopping == training.EarlyStopping(patience=5)
+    assert (request.seed, request.resources.cpu, request.task) == (7, 3, Task.DETECTION)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +182,6 @@ def test_the_key_depends_on_inputs_and_version_only() -> None:
 
 
 def test_the_usual_evaluation_is_asked_for_and_leaves_the_key_as_it_was_before_there_was_another() -> None:
-    assert parsed(submitted()).evaluation == contract.Evaluation()
+    assert parsed(submitted()).evaluation == training.Evaluation()
     assert builders.frozen_inputs(evaluation={"maxDetections": 3000}).digest == builders.frozen_inputs().digest
     assert builders.frozen_inputs().digest == "sha256:ae8f273b4b23d58ccaf23e6ca4a3bc8d81a9ed8a495053ad833af66729d656b4"

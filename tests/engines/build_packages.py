@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pelagos_pipelines.contract import Parity
+from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package, probes
 from pelagos_pipelines.serving import geometry, predictor
 

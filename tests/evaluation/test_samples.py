@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import untrusted_images
-from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.evaluation.ground_truth import Sample
 
 

@@ -12,17 +12,17 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines import local_log
-from pelagos_pipelines.contract import Failure, Reason, RefusedError
 from pelagos_pipelines.evaluation import figures
 from untrusted_text import HALF, HOSTILE, is_fit
 
 _PROGRAM = """
 import logging, sys
-from pelagos_pipelines import text
+from pelagos_pipelines import output
 hostile = open(sys.argv[1], encoding="utf-8", errors="surrogateescape").read()
-text.guard_output()
-text.guard_output()
+output.guard_output()
+output.guard_output()
 logging.basicConfig(stream=sys.stdout)
 logging.warning("read %s", hostile)
 print(hostile, "\\udcff", end="")

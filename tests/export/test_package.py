@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pelagos.engines.triton.package import Manifest, known
-from pelagos_pipelines.contract import Parity
+from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.serving.predictor import Classification, Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.export import parity
 from pelagos_pipelines.serving.predictor import Classification, Detections, Floats, Prediction
 

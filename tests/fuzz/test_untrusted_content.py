@@ -22,9 +22,11 @@ from pydantic import ValidationError
 
 import dataset_versions
 from image_sources import photo, text
+from pelagos_contract.dataset import PreparationRequest
+from pelagos_contract.failures import RefusedError
+from pelagos_contract.sources import VolumeSource
 from pelagos_pipelines.annotations import coco, yolo
 from pelagos_pipelines.annotations.model import Collection, Format
-from pelagos_pipelines.contract import PreparationRequest, RefusedError, VolumeSource
 from pelagos_pipelines.preparation import integrity, versions
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings

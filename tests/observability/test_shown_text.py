@@ -18,7 +18,7 @@ from pelagos.cli import installed
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
 from pelagos.observability import logs
 from pelagos.reconcilers import reporting
-from pelagos_pipelines import text as of_the_data_plane
+from pelagos_contract import text as of_the_data_plane
 from untrusted_text import HALF, HOSTILE, is_fit
 
 CHARACTERS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x200E, 0x2010), *range(0x2028, 0x202F))]

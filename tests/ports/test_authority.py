@@ -9,7 +9,7 @@ import pytest
 
 from pelagos.ports.authority import STEP_NAMESPACE_KEY, Authority, NoKeyError, step_identity
 from pelagos.ports.fakes.authority import KeysFake
-from pelagos_pipelines import sealing
+from pelagos_contract import sealing
 
 RUN = "training-3c9a8f4e-0000-4000-8000-000000000001-0123456789ab"
 RESULT: dict[str, Any] = {

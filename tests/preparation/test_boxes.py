@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 import dataset_versions
 import image_sources
+from pelagos_contract.dataset import Cleaning
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
-from pelagos_pipelines.contract import Cleaning, Reason, RefusedError, Task
 from pelagos_pipelines.preparation import cleaning, versions
 from pelagos_pipelines.preparation.integrity import Inspection
 

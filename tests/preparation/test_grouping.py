@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pelagos_contract.dataset import SPLITS, Ratios, Split, SplitPolicy
+from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations.model import ImageRecord
-from pelagos_pipelines.contract import SPLITS, Ratios, RefusedError, Split, SplitPolicy
 from pelagos_pipelines.preparation import grouping, splitting
 
 SHARES: dict[Split, float] = {"train": 0.7, "validation": 0.15, "test": 0.15}

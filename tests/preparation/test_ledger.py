@@ -13,8 +13,10 @@ from PIL import Image
 
 import dataset_versions
 from image_sources import coco, document, photo, text, tree_of
+from pelagos_contract.dataset import PreparationResult
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines.annotations.model import Exclusion
-from pelagos_pipelines.contract import ExclusionReason, Failure, PreparationResult, Reason, RefusedError
 from pelagos_pipelines.preparation import ledger, versions
 from pelagos_pipelines.tasks.prepare import prepare
 

@@ -16,7 +16,8 @@ import pytest
 from pydantic import ValidationError
 
 from image_sources import coco, document, photo
-from pelagos_pipelines.contract import Failure, PreparationRequest, PreparationResult, Reason, RefusedError
+from pelagos_contract.dataset import PreparationRequest, PreparationResult
+from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines.preparation import splitting, versions
 from pelagos_pipelines.samples import wheel as wheels
 from pelagos_pipelines.samples import writing

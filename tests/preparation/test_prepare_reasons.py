@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo, text
-from pelagos_pipelines.contract import Failure, Reason, RefusedError
+from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines.tasks.prepare import prepare
 
 ELSEWHERE = {

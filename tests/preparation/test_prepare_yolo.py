@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from image_sources import photo, text
-from pelagos_pipelines.contract import PreparationResult, Reason, RefusedError
+from pelagos_contract.dataset import PreparationResult
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.tasks import prepare as task
 
 ROW = "0 0.5 0.5 0.5 0.5\n"

@@ -9,8 +9,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pelagos_contract.dataset import SPLITS, Ratios, Split, SplitPolicy
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations.model import Box, ImageRecord
-from pelagos_pipelines.contract import SPLITS, Ratios, Reason, RefusedError, Split, SplitPolicy
 from pelagos_pipelines.preparation import splitting
 
 POLICIES = ("Random", "Stratified", "Grouped")

@@ -9,7 +9,8 @@ import pytest
 
 import dataset_versions
 import image_sources
-from pelagos_pipelines.contract import Cleaning, Reason, RefusedError
+from pelagos_contract.dataset import Cleaning
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.preparation import cleaning, integrity, versions
 from pelagos_pipelines.serving import images
 

@@ -12,9 +12,10 @@ import yaml
 
 import dataset_versions
 import image_sources
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import pairing
 from pelagos_pipelines.annotations.model import Collection
-from pelagos_pipelines.contract import Reason, RefusedError, Task
 from pelagos_pipelines.preparation import versions
 
 

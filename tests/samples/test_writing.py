@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pelagos_contract.sources import VolumeSource
 from pelagos_pipelines.annotations import coco
-from pelagos_pipelines.contract import VolumeSource
 from pelagos_pipelines.samples import wheel as wheels
 from pelagos_pipelines.samples import writing
 from pelagos_pipelines.sources import volume

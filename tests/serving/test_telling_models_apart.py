@@ -19,7 +19,8 @@ import model_packages
 from pelagos.engines.triton import outputs as model_outputs
 from pelagos.engines.triton import probe as model_probe
 from pelagos.engines.triton.package import Known
-from pelagos_pipelines.contract import Parity, RefusedError
+from pelagos_contract.failures import RefusedError
+from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package, parity, probes
 from pelagos_pipelines.serving import geometry, predictor, sketches
 from pelagos_pipelines.serving.geometry import Fitted

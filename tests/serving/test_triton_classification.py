@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pelagos_pipelines.contract import Parity
+from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package
 from pelagos_pipelines.serving import geometry, predictor
 from pelagos_pipelines.serving.predictor import Classification, Thresholds

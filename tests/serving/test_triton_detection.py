@@ -14,7 +14,7 @@ import pytest
 from ultralytics import YOLO
 
 import untrusted_images
-from pelagos_pipelines.contract import Parity
+from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package, parity
 from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.serving.geometry import Pixels

@@ -18,11 +18,14 @@ import pytest
 
 import image_sources
 from image_sources import photo, text
-from pelagos_pipelines import beneath
+from pelagos_contract import beneath
+from pelagos_contract.beneath import ChangedError, Folder
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.sources import VolumeSource
+from pelagos_contract.tasks import Task
+from pelagos_contract.training import Weights
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Box, SourceFiles
-from pelagos_pipelines.beneath import ChangedError, Folder
-from pelagos_pipelines.contract import Reason, RefusedError, Task, VolumeSource, Weights
 from pelagos_pipelines.preparation import integrity
 from pelagos_pipelines.sources import volume
 from pelagos_pipelines.training import checkpoints

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from image_sources import photo, text
-from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError, Source, VolumeSource
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.sources import Source, VolumeSource
 from pelagos_pipelines.sources import registry, volume
 
 
@@ -62,7 +64,7 @@ def test_empty_folders_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["missing", "../outside", "data/../../outside", "/etc", "data/1.png", "data\0", "x" * 5000]
+    "path", ["missing", "../outside", "data/../../outside", "/etc", "data/1.png", "data\0", "x" * 1000]
 )
 def test_only_folders_below_the_data_root_are_found(tmp_path: Path, path: str) -> None:
     photo(tmp_path / "volume" / "data" / "1.png")

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pelagos_pipelines import disk
-from pelagos_pipelines.contract import write_atomically
-from pelagos_pipelines.disk import FullError
+from pelagos_contract import disk
+from pelagos_contract.disk import FullError, write_atomically
 from small_volumes import small
 
 __all__ = ["small"]

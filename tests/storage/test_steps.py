@@ -22,7 +22,9 @@ import pytest
 import dataset_versions
 from faulty_proxy import Fault, Proxy
 from object_storage import ObjectStorage
-from pelagos_pipelines.contract import SPLITS, PreparationResult, Reason, RefusedError, TrainingResult
+from pelagos_contract.dataset import SPLITS, PreparationResult
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.preparation import published, versions
 from pelagos_pipelines.tasks.evaluate import evaluate
 from pelagos_pipelines.tasks.export import export
@@ -368,7 +370,7 @@ def test_a_full_disk_is_reported_although_nothing_can_be_written_here(
 def test_checkpoints_of_users_come_from_the_data_prefix(
     bucket: str, object_storage: ObjectStorage, tmp_path: Path
 ) -> None:
-    from pelagos_pipelines.contract import Weights
+    from pelagos_contract.training import Weights
     from pelagos_pipelines.training import checkpoints
 
     object_storage.put(bucket, "data/weights/start.pt", b"tensors")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pelagos_pipelines.contract import TrainingRequest
+from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.training import checkpoints
 from pelagos_pipelines.training.families import Job, family_of

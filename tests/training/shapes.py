@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pelagos_pipelines.contract import SPLITS, TrainingRequest
+from pelagos_contract.dataset import SPLITS
+from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation.ground_truth import GroundTruth, Sample
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.tasks.prepare import prepare

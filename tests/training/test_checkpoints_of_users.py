@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from pelagos_pipelines.contract import Reason, RefusedError, Weights
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import Weights
 from pelagos_pipelines.training import checkpoints, tensor_files
 
 
@@ -284,5 +285,5 @@ def test_the_sha256_must_be_that_of_the_request(tmp_path: Path) -> None:
     taken = checkpoints.copy_checkpoint(Weights(path="a.pt", sha256=digest), tmp_path, tmp_path / "taken" / "a.pt")
     assert taken.read_bytes() == b"content"
     with pytest.raises(RefusedError, match=f"{digest}, but model.weights.sha256 is 00") as caught:
-        checkpoints.copy_checkpoint(Weights(path="a.pt", sha256="00"), tmp_path, tmp_path / "taken" / "a.pt")
+        checkpoints.copy_checkpoint(Weights(path="a.pt", sha256="00" * 32), tmp_path, tmp_path / "taken" / "a.pt")
     assert caught.value.failure.field == "model.weights.sha256"

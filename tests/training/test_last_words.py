@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.tasks import runs
 
 

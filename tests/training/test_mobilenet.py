@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation.ground_truth import GroundTruth
 from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.training import mobilenet

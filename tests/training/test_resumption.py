@@ -11,7 +11,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from mlflow_servers import MlflowServer
-from pelagos_pipelines.contract import TrainingRequest
+from pelagos_contract.training import TrainingRequest
 from training.killed import Moment, Tracked, train
 from training.shapes import make_request, make_version
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pelagos_pipelines import contract, sealing
-from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_contract import sealing
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.sources import VolumeSource
 from pelagos_pipelines.storage import Place
 from pelagos_pipelines.tasks import runs
 from pelagos_pipelines.training import checkpoints
@@ -139,7 +140,7 @@ def test_without_a_key_a_step_takes_what_is_there(run: runs.Run, monkeypatch: py
 
 
 def test_a_result_of_an_earlier_attempt_becomes_one_of_this(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, result = run.places.report, contract.VolumeSource(path="frames")
+    place, result = run.places.report, VolumeSource(path="frames")
     runs.leave(place, result)
     file = place.folder / "result.json"
     first = file.stat().st_mtime_ns

@@ -14,7 +14,8 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from mlflow_servers import MlflowServer
-from pelagos_pipelines.contract import Reason, RefusedError, TrainingResult
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.export import parity
 from pelagos_pipelines.serving import images, predictor
 from pelagos_pipelines.tasks.evaluate import evaluate

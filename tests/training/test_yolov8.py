@@ -11,7 +11,8 @@ from ultralytics.data.build import build_dataloader
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import nms
 
-from pelagos_pipelines.contract import Reason, RefusedError, TrainingRequest
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.serving.predictor import Detections, Thresholds
 from pelagos_pipelines.training import yolov8, yolov8_trainer

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations import naming, pairing, reading
 from pelagos_pipelines.annotations.model import SourceFiles, split_of, suffix
 from pelagos_pipelines.annotations.untrusted_input import format_names, invalid
-from pelagos_pipelines.contract import RefusedError
 
 AT_ROOT = "classes.txt"
 _MOST = 20

@@ -16,6 +16,10 @@ from pathlib import Path, PurePosixPath
 
 import orjson
 
+from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.formats import COCO
 from pelagos_pipelines.annotations import linking, naming, placing, untrusted_input
 from pelagos_pipelines.annotations import reading as reading_
 from pelagos_pipelines.annotations.faults import Faults
@@ -33,15 +37,9 @@ from pelagos_pipelines.annotations.model import (
     suffix,
 )
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.contract import SPLITS, ExclusionReason, Reason, RefusedError, Split, Task
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
-NAME = "Coco"
-VIEW = "coco"
-TASK = Task.DETECTION
-LAYOUT = (
-    "annotations*.json, instances_*.json, _annotations.coco.json or labels.json with images, annotations and categories"
-)
+NAME, TASK, VIEW, LAYOUT = COCO.name, COCO.task, COCO.view, COCO.layout
 _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]+")
 _FIFTYONE = "labels.json"

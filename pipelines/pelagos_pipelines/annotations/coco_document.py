@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NoReturn, Protocol
 import ijson
 from ijson.backends import yajl2_c
 
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import fitting, outlines
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.untrusted_input import (
@@ -28,7 +29,6 @@ from pelagos_pipelines.annotations.untrusted_input import (
     is_composed,
     too_many,
 )
-from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import Answer
 
 _PIECE = 1 << 18

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_contract.failures import Reason, RefusedError
 
 MOST = 10
 """Faults that are told in full."""

@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations import outlines
 from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, invalid
-from pelagos_pipelines.contract import RefusedError
 
 _ROUNDED = 2.0
 """Pixels by which a box may differ from that of its outline and be the same: of both, sides may be rounded outwards."""

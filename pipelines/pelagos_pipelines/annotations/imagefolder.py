@@ -13,6 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pelagos_contract.dataset import SPLITS, ClassFolder, Split
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.formats import IMAGE_FOLDER
 from pelagos_pipelines.annotations import linking, parts, reading
 from pelagos_pipelines.annotations.model import (
     Collection,
@@ -33,12 +37,8 @@ from pelagos_pipelines.annotations.untrusted_input import (
     printable,
     recomposed,
 )
-from pelagos_pipelines.contract import SPLITS, ClassFolder, ExclusionReason, Reason, RefusedError, Split, Task
 
-NAME = "ImageFolder"
-VIEW = "imagefolder"
-TASK = Task.CLASSIFICATION
-LAYOUT = "a folder per class with its images, or train, val and test with a folder per class each"
+NAME, TASK, VIEW, LAYOUT = IMAGE_FOLDER.name, IMAGE_FOLDER.task, IMAGE_FOLDER.view, IMAGE_FOLDER.layout
 _LABEL_FILES = frozenset({".json", ".yaml", ".yml", ".xml", ".names"})
 _TEXTS = re.compile(r'"([^"]*)"')
 _LABEL_FOLDERS = frozenset({"images", "labels", "annotations"})

@@ -15,10 +15,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeAlias, overload
 
+from pelagos_contract.beneath import Folder, NoFileError, Opened
+from pelagos_contract.dataset import Split
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.untrusted_input import closed, format_names, invalid, look, printable
-from pelagos_pipelines.beneath import Folder, NoFileError, Opened
-from pelagos_pipelines.contract import ExclusionReason, Split, Task
 
 SPLIT_NAMES: Mapping[str, Split] = {
     "train": "train",

@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations import naming, reading
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.kinds import READABLE
 from pelagos_pipelines.annotations.model import SourceFiles, split_of, suffix
 from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, invalid, missing_images, printable, with_nearest
-from pelagos_pipelines.contract import RefusedError
 
 _OUTPUT = re.compile(
     r"(?:^|/)runs/(?:(?:.+/)?(?:predict|track)\d*|detect|segment|pose|obb|classify|(?:train/|val/)?exp\d*)/",

@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 
 import orjson
 
+from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations import coco_document, yolo_document
 from pelagos_pipelines.annotations.untrusted_input import encoded, printable
-from pelagos_pipelines.contract import RefusedError
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 
 

@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
+from pelagos_contract.dataset import Split
 from pelagos_pipelines.annotations.model import FILLERS, SPLIT_NAMES, plain_words
-from pelagos_pipelines.contract import Split
 
 _UNLABELLED = re.compile(
     r"(?:un|non|no|not|without|missing|lacking|to|needs?|pending|awaiting)(?:yet)?(?:to)?(?:be)?"

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import Box, ImageRecord, Sizes
 from pelagos_pipelines.annotations.untrusted_input import format_names, invalid, printable
-from pelagos_pipelines.contract import Reason, RefusedError
 
 OVERHANG = 1.0
 """Pixels by which a box may exceed its image: tools round outwards. Such boxes are cut at the edge."""

@@ -12,12 +12,12 @@ from typing import Any
 
 import orjson
 
+from pelagos_contract.beneath import TooLargeError
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import keypoints
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import SourceFiles, split_of
 from pelagos_pipelines.annotations.untrusted_input import invalid, printable, too_large
-from pelagos_pipelines.beneath import TooLargeError
-from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, LimitError, Limits, Pool, SandboxError, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from pelagos_contract.dataset import ClassFolder
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import coco, imagefolder, yolo
 from pelagos_pipelines.annotations.model import Collection, Format, Sizes, SourceFiles, suffix
 from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names
-from pelagos_pipelines.contract import ClassFolder, Reason, RefusedError, Task
 
 FORMATS: Sequence[Format] = (imagefolder, coco, yolo)
 

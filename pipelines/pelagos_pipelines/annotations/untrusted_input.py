@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 
 import orjson
 
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import naming
-from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import ceilings
 
 MAX_CLASS_NAME = 200

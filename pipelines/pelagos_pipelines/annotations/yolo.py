@@ -18,6 +18,10 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import RefusedError
+from pelagos_contract.formats import YOLO
 from pelagos_pipelines.annotations import (
     class_lists,
     keypoints,
@@ -44,12 +48,8 @@ from pelagos_pipelines.annotations.model import (
     suffix,
 )
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.contract import SPLITS, ExclusionReason, RefusedError, Split, Task
 
-NAME = "Yolo"
-VIEW = "yolo"
-TASK = Task.DETECTION
-LAYOUT = "data.yaml (names, train, val, test), classes.txt or obj.names, with images/ and labels/"
+NAME, TASK, VIEW, LAYOUT = YOLO.name, YOLO.task, YOLO.view, YOLO.layout
 
 
 @dataclass(frozen=True)

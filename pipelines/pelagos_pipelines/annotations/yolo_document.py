@@ -15,11 +15,11 @@ from typing import Any
 
 import yaml
 
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import keypoints
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import split_of
 from pelagos_pipelines.annotations.untrusted_input import MAX_CLASSES, class_name, invalid, is_composed, too_many
-from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.sandbox import Answer
 
 MAX_DEPTH = 16

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pelagos_pipelines.contract import SPLITS
+from pelagos_contract.dataset import SPLITS
 from pelagos_pipelines.evaluation.ground_truth import GroundTruth, Sample
 from pelagos_pipelines.serving.predictor import Detections, Prediction
 

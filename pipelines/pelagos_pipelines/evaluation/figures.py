@@ -13,8 +13,8 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
-from pelagos_pipelines import disk
-from pelagos_pipelines.text import shown
+from pelagos_contract import disk
+from pelagos_contract.text import shown
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")

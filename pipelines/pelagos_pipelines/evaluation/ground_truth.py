@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.annotations.model import ImageRecord
-from pelagos_pipelines.contract import SPLITS, Reason, RefusedError, Split, TrainingRequest
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving import images
 from pelagos_pipelines.serving.geometry import Pixels

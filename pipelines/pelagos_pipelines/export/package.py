@@ -17,8 +17,8 @@ from typing import Any
 
 import cv2
 
-from pelagos_pipelines import disk
-from pelagos_pipelines.contract import Parity
+from pelagos_contract import disk
+from pelagos_contract.training import Parity
 from pelagos_pipelines.serving import packages, predictor
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds

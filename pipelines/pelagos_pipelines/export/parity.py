@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_pipelines.contract import Parity, Reason, RefusedError
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import Parity
 from pelagos_pipelines.serving import sketches
 from pelagos_pipelines.serving.geometry import Fitted
 from pelagos_pipelines.serving.predictor import Classification, Detections, Floats, Prediction

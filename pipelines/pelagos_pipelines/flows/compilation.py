@@ -7,7 +7,6 @@ from pathlib import Path
 
 from kfp import compiler
 
-from pelagos_pipelines import contract
 from pelagos_pipelines.flows import preparation, training
 
 FOLDER = Path(__file__).parent.parent / "compiled"
@@ -17,8 +16,7 @@ FLOWS = {"dataset-preparation": preparation.dataset_preparation, "training": tra
 
 def render() -> dict[str, str]:
     """File names with their contents; the same on every machine."""
-    files = {f"{name}.yaml": _compiled(flow) for name, flow in FLOWS.items()}
-    return {**files, "contract.json": contract.json_schema()}
+    return {f"{name}.yaml": _compiled(flow) for name, flow in FLOWS.items()}
 
 
 def write(folder: Path) -> None:

@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pelagos_contract.dataset import Cleaning
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import placing
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.contract import Cleaning, ExclusionReason, Reason, RefusedError
 from pelagos_pipelines.preparation import contradictions, duplicates
 from pelagos_pipelines.preparation.integrity import OTHER_KIND, REMARKS, Inspection
 

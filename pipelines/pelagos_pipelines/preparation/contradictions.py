@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations.model import Box, ImageRecord
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.contract import Reason, RefusedError
 from pelagos_pipelines.preparation.integrity import Inspection
 
 _NEIGHBOURS = tuple(itertools.product((-1, 0, 1), repeat=4))

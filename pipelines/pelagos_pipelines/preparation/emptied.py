@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Collection, declared
 from pelagos_pipelines.annotations.untrusted_input import format_names, printable
-from pelagos_pipelines.contract import ExclusionReason, Task
 from pelagos_pipelines.preparation.cleaning import Cleaned
 
 _WORDS: Mapping[ExclusionReason | None, str] = {

@@ -18,10 +18,10 @@ from typing import Any
 
 import orjson
 
+from pelagos_contract.beneath import TooLargeError
+from pelagos_contract.disk import write_atomically
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import SourceFiles
-from pelagos_pipelines.beneath import TooLargeError
-from pelagos_pipelines.contract import write_atomically
 from pelagos_pipelines.sandbox import MEBIBYTE, Pool, SandboxError, TaskRefusedError, children_for
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import decoding

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import orjson
 
+from pelagos_contract.dataset import Excluded, Files
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, printable
-from pelagos_pipelines.contract import Excluded, ExclusionReason, Files, RefusedError
 
 BESIDE_DATA = frozenset({ExclusionReason.HIDDEN, ExclusionReason.NOT_AN_IMAGE, ExclusionReason.NOT_A_FILE})
 """No part of a version's identity: a page of notes, or what a file browser leaves, makes no other data."""

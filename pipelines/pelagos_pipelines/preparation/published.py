@@ -16,8 +16,9 @@ from typing import Any
 
 import orjson
 
+from pelagos_contract.disk import write_atomically
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines import storage
-from pelagos_pipelines.contract import Reason, RefusedError, write_atomically
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.preparation.versions import Version
 from pelagos_pipelines.storage import buckets, places

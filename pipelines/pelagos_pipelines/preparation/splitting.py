@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from pelagos_contract.dataset import SPLITS, Ratios, Split, SplitPolicy
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.contract import SPLITS, Ratios, Reason, RefusedError, Split, SplitPolicy
 from pelagos_pipelines.preparation import grouping
 
 OFF = 5

@@ -21,11 +21,13 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from pelagos_pipelines import disk
+from pelagos_contract import disk
+from pelagos_contract.disk import write_atomically
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Box, Boxes, Collection, ImageRecord, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import printable
-from pelagos_pipelines.contract import Reason, RefusedError, Task, write_atomically
 from pelagos_pipelines.preparation import ledger
 from pelagos_pipelines.preparation.integrity import Inspection
 

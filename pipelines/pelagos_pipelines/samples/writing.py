@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pelagos_pipelines.contract import SPLITS, Split
+from pelagos_contract.dataset import SPLITS, Split
 from pelagos_pipelines.samples import frames, organisms
 from pelagos_pipelines.samples.wheel import EXPECTED, Content
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from pelagos_pipelines import disk
+from pelagos_contract import disk
+from pelagos_contract.text import shown
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.serving.packages import RefusedError
-from pelagos_pipelines.text import shown
 
 SOCKETS = "/run/pelagos"
 """Where the server listens, and nowhere else: a folder of the pod, which the gateway's container shares."""

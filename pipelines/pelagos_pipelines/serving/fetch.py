@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from pelagos_pipelines import disk
+from pelagos_contract import disk
 from pelagos_pipelines.serving import entrypoint, packages
 from pelagos_pipelines.serving.packages import RefusedError
 

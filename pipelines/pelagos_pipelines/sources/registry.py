@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from pelagos_contract.sources import Source
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
-from pelagos_pipelines.contract import Source
 from pelagos_pipelines.sources import volume
 
 

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from pelagos_pipelines import beneath, storage
+from pelagos_contract import beneath
+from pelagos_contract.beneath import MAX_DEPTH, ChangedError, Folder, Listing, NoFileError
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.sources import VolumeSource
+from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles, suffix
 from pelagos_pipelines.annotations.untrusted_input import closed, format_names, printable
-from pelagos_pipelines.beneath import MAX_DEPTH, ChangedError, Folder, Listing, NoFileError
-from pelagos_pipelines.contract import ExclusionReason, Reason, RefusedError, VolumeSource
 from pelagos_pipelines.storage import buckets, places
 from pelagos_pipelines.storage.buckets import Object
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from pelagos_pipelines import disk
+from pelagos_contract import disk
 from pelagos_pipelines.storage.errors import ChangedError, StorageError, StorageRefusedError, worded
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from pelagos_pipelines.disk import FullError
+from pelagos_contract.disk import FullError
 from pelagos_pipelines.storage import buckets
 from pelagos_pipelines.storage.buckets import Bucket, Object, is_remote
 from pelagos_pipelines.storage.errors import StorageRefusedError

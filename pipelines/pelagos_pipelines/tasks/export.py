@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pelagos_pipelines import sealing
-from pelagos_pipelines.contract import ModelPackage, Parity, Task, TrainingResult
+from pelagos_contract import sealing
+from pelagos_contract.tasks import Task
+from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.tasks import evaluate, runs, train
 

@@ -10,18 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pelagos_pipelines import contract, sealing, storage
+from pelagos_contract import disk, reports, sealing
+from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount
+from pelagos_contract.failures import RefusedError
+from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Collection, SourceFiles
-from pelagos_pipelines.contract import (
-    SPLITS,
-    ClassCount,
-    PreparationRequest,
-    PreparationResult,
-    Quality,
-    RefusedError,
-    SplitCount,
-)
 from pelagos_pipelines.preparation import cleaning, emptied, integrity, ledger, published, splitting, versions
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.storage import Place
@@ -39,7 +33,7 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
     """Make a version of the source below ``store`` and write ``result.json`` or ``failure.json`` into ``report``.
 
     Args:
-        request: JSON of contract.PreparationRequest.
+        request: JSON of dataset.PreparationRequest.
         data_root: the data volume, in which the source's path is resolved.
         store: the folder of the Dataset's versions and blobs.
         report: the folder of this run; a result that stands there already is left as it is.
@@ -55,13 +49,13 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         if finished is not None:
             runs.confirm(place, finished)
             return
-        place.remove("result.json")
+        place.remove(reports.RESULT)
         kept = Place(store, scratch / "store")
         with _held(kept):
             root, left = sources.download(parsed.source, data_root, scratch / "data")
             tree = sources.collect(parsed.source, root)
             result = _prepare(parsed, replace(tree, excluded=(*tree.excluded, *left)), kept)
-            contract.write_atomically(place.folder / REQUEST, asked)
+            disk.write_atomically(place.folder / REQUEST, asked)
             runs.leave(place, result)
 
 
@@ -70,7 +64,7 @@ def _finished(report: Path, asked: str, scratch: Path) -> PreparationResult | No
     try:
         if (report / REQUEST).read_text(encoding="utf-8") != asked:
             return None
-        told = sealing.opened(json.loads((report / "result.json").read_bytes()))
+        told = sealing.opened(json.loads((report / reports.RESULT).read_bytes()))
         result = PreparationResult.model_validate(told)
         if storage.is_remote(result.uri):
             published.require_complete(result.uri, scratch / "finished")

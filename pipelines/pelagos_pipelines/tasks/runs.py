@@ -20,8 +20,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pelagos_pipelines import contract, disk, sealing, storage, text
-from pelagos_pipelines.contract import Reason, RefusedError, Split, TrainingRequest, write_atomically
+from pelagos_contract import disk, reports, sealing, text
+from pelagos_contract.dataset import Split
+from pelagos_contract.disk import write_atomically
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import TrainingRequest
+from pelagos_pipelines import output, storage
 from pelagos_pipelines.storage import Lease, Place
 
 log = logging.getLogger(__name__)
@@ -197,7 +201,7 @@ def altered(what: str) -> RefusedError:
 
 def leave(place: Place, result: BaseModel) -> None:
     """Leave the result of a run, the last that it does."""
-    contract.report_result(place.folder, result)
+    reports.report_result(place.folder, result)
     place.push(lambda path: not path.endswith(".partial"), lambda path: int(path == "result.json"))
 
 
@@ -217,7 +221,7 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         RefusedError: see `reporting`, which this is, too.
         StorageError, TakenOverError: see storage.errors.
     """
-    text.guard_output()
+    output.guard_output()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     measured: dict[str, Any] = {}
     with scratch_for(workspace) as scratch, reporting(report, scratch, measured) as reported:
@@ -276,7 +280,7 @@ def reporting(report: str, scratch: Path, measured: Mapping[str, Any] | None = N
 
     ``measured`` are further fields of the failure, as they are when it is written.
     """
-    text.guard_output()
+    output.guard_output()
     with _last_words(), _reported(report, scratch, {} if measured is None else measured) as place:
         yield place
 
@@ -323,13 +327,13 @@ def _report(place: Place | None, refused: RefusedError, measured: Mapping[str, A
         log.error("%s", failure.message)
     elif place.bucket is None:
         try:
-            contract.report_failure(place.folder, failure)
+            reports.report_failure(place.folder, failure)
         except disk.FullError as error:
             log.error("this could not be reported: %s", error)
     else:
         log.error("%s", failure.message)
         try:
-            place.write("failure.json", contract.rendered(failure))
+            place.write(reports.FAILURE, reports.rendered(failure))
         except (storage.StorageError, storage.StorageRefusedError) as error:
             log.error("this could not be reported: %s", error)
 

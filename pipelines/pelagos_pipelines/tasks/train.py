@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pelagos_pipelines import sealing
-from pelagos_pipelines.contract import RefusedError
+from pelagos_contract import sealing
+from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.tasks import runs
 
 if TYPE_CHECKING:

@@ -11,9 +11,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pelagos_pipelines import beneath, disk, sealing, storage
-from pelagos_pipelines.beneath import ChangedError, Folder, NoFileError, TooLargeError
-from pelagos_pipelines.contract import Reason, RefusedError, Weights
+from pelagos_contract import beneath, disk, sealing
+from pelagos_contract.beneath import ChangedError, Folder, NoFileError, TooLargeError
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import Weights
+from pelagos_pipelines import storage
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, SandboxError, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.training import tensor_files

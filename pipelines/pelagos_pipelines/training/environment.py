@@ -8,7 +8,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from pelagos_pipelines.contract import write_atomically
+from pelagos_contract.disk import write_atomically
 
 PREFIX = "pelagos.dev/environment."
 NAMED = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python", "onnx", "onnxruntime")

@@ -12,15 +12,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from pelagos_pipelines.contract import Reason, RefusedError, Task, TrainingRequest
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.families import MOBILENET_V3, YOLOV8
+from pelagos_contract.tasks import Task
+from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation.ground_truth import GroundTruth
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictor import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.training.training_history import TrainingHistory
 
 MODULES = {
-    **dict.fromkeys(("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"), "yolov8"),
-    **dict.fromkeys(("mobilenet_v3_small", "mobilenet_v3_large"), "mobilenet"),
+    **dict.fromkeys(YOLOV8.architectures, "yolov8"),
+    **dict.fromkeys(MOBILENET_V3.architectures, "mobilenet"),
 }
 
 

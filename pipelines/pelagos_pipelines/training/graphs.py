@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pelagos_pipelines import disk
+from pelagos_contract import disk
 from pelagos_pipelines.training import checkpoints
 
 OPSET = 17

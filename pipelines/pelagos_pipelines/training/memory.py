@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pelagos_pipelines.contract import Hyperparameters, Reason, RefusedError
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import Hyperparameters
 
 # What torch says on an accelerator, and what its allocator says on a machine without one.
 SIGNS = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")

@@ -20,8 +20,10 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pelagos_pipelines import disk
-from pelagos_pipelines.contract import Hyperparameters, Reason, RefusedError, Task
+from pelagos_contract import disk
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.families import MOBILENET_V3
+from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation import classification
 from pelagos_pipelines.evaluation.ground_truth import Sample
 from pelagos_pipelines.serving import geometry, predictor
@@ -96,8 +98,7 @@ class _State:
 class MobileNet:
     """The family; see `families.Family` for the contract of its methods."""
 
-    NAME = "MobileNetV3"
-    TASK = Task.CLASSIFICATION
+    NAME, TASK = MOBILENET_V3.name, MOBILENET_V3.task
 
     def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with cross entropy; the metric that chooses the best epoch is the macro F1 on the validation split."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pelagos_pipelines.contract import TrainingRequest
+from pelagos_contract.training import TrainingRequest
 
 FITNESS = ("validation/mAP50-95", "validation/F1")
 """What a family is judged by, if the validation split has it: one without annotations has none."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pelagos_pipelines.text import shown
+from pelagos_contract.text import shown
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

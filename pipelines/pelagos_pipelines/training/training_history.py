@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pelagos_pipelines import sealing
-from pelagos_pipelines.contract import write_atomically
+from pelagos_contract import sealing
+from pelagos_contract.disk import write_atomically
 from pelagos_pipelines.training.tracking import Tracker
 
 

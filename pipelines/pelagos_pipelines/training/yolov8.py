@@ -25,8 +25,9 @@ from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import SETTINGS
 
-from pelagos_pipelines import disk
-from pelagos_pipelines.contract import Reason, RefusedError, Task
+from pelagos_contract import disk
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.families import YOLOV8
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictor import Detections, Floats, Prediction, Settings, Thresholds
@@ -53,8 +54,7 @@ SETTINGS.update({name: False for name, value in SETTINGS.items() if isinstance(v
 class YoloV8:
     """The family; see `families.Family` for the contract of its methods."""
 
-    NAME = "YOLOv8"
-    TASK = Task.DETECTION
+    NAME, TASK = YOLOV8.name, YOLOV8.task
 
     def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with ultralytics' loss and augmentation; the metric that chooses the best epoch is mAP50-95 on validation."""

@@ -22,7 +22,7 @@ from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer,
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import nms
 
-from pelagos_pipelines.contract import Reason, RefusedError
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.serving import images
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.training import checkpoints, memory

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pelagos_contract import disk
+
 log = logging.getLogger(__name__)
 
 SEAL = "seal"
@@ -92,12 +94,10 @@ def vouch(path: Path, digest: str) -> None:
     own = sealer()
     if own is None:
         return
-    from pelagos_pipelines.contract import write_atomically
-
     # On object storage a file may be some epochs behind its seal, which is written first.
     earlier = [known for known in _vouched(own, path) if known != digest][:_REMEMBERED]
     document = own.seal({"sha256": [digest, *earlier]}, FILE, name=path.name)
-    write_atomically(_beside(path), json.dumps(document) + "\n")
+    disk.write_atomically(_beside(path), json.dumps(document) + "\n")
 
 
 def is_genuine(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """A full disk: what is half-written goes away, and the words say which volume is full. For everything that writes files.
 
-It knows the standard library only; the control plane has the same in engines/disk.
+It knows the standard library only.
 """
 
 from __future__ import annotations
@@ -48,6 +48,17 @@ def written(path: Path) -> Iterator[Path]:
         if full is None:
             raise
         raise full from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` so that a reader sees the whole file or none of it, also after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path.with_name(f".{path.name}.partial")) as partial:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
 
 
 def explain(error: OSError, otherwise: Path) -> str:

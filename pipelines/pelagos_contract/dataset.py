@@ -1,0 +1,172 @@
+"""Dataset versions: the recipe of one, which the Dataset's spec and the request share, and what preparation answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pelagos_contract.base import Strict
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.formats import AUTO, FormatName
+from pelagos_contract.sources import Source
+from pelagos_contract.tasks import Task
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+ClassFolder = Literal["First", "Last"]
+"""Which folder is the class in an ImageFolder with folders in folders."""
+
+
+class Duplicates(Strict):
+    """How exact and near duplicates are treated; ``max_distance`` is that of preparation.alike."""
+
+    max_distance: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=16,
+            description="Near duplicates within this distance are treated as duplicates are: copies that were saved again, "
+            "resized, cut by a few pixels, mirrored or turned. 4 finds nearly all of them and few others, more finds more of "
+            "both. 0: they are counted, within a distance of 4, and kept.",
+        ),
+    ] = 0
+    action: Annotated[
+        Literal["KeepFirst", "Keep", "Fail"],
+        Field(description="KeepFirst drops all but the first; Keep keeps them in one split; Fail refuses the dataset."),
+    ] = "KeepFirst"
+
+
+class Cleaning(Strict):
+    """What is dropped before splitting."""
+
+    corrupt: Annotated[
+        Literal["Drop", "Fail"],
+        Field(description="Unreadable or truncated images are dropped, or refuse the dataset."),
+    ] = "Drop"
+    unreadable_types: Annotated[
+        Literal["Drop", "Fail"],
+        Field(
+            description="Images of kinds that neither training nor serving reads (TIFF, raw files of cameras, ...) are dropped, "
+            "or refuse the dataset."
+        ),
+    ] = "Fail"
+    duplicates: Annotated[Duplicates, Field(description="Exact and near duplicates.")] = Duplicates()
+    min_side: Annotated[
+        int, Field(ge=1, le=4096, description="Images with a shorter side, in pixels, are dropped.")
+    ] = 16
+
+
+class Ratios(Strict):
+    """Percentages that add up to 100."""
+
+    train: Annotated[int, Field(ge=1, le=100, description="Percent of the images in the training split.")] = 70
+    validation: Annotated[int, Field(ge=0, le=100, description="Percent of the images in the validation split.")] = 15
+    test: Annotated[int, Field(ge=0, le=100, description="Percent of the images in the test split.")] = 15
+
+
+class SplitPolicy(Strict):
+    """How images are divided between training, validation and test."""
+
+    policy: Annotated[
+        Literal["Random", "Stratified", "Grouped", "Provided"],
+        Field(
+            description="Stratified keeps the share of every class; Grouped keeps groups (for example organisms, hauls, sites) "
+            "whole, so that nothing leaks, and the share of every class as far as they allow: no split gets more than its share "
+            "and the largest group, but train shows every class; Provided takes the splits that the source comes with."
+        ),
+    ] = "Stratified"
+    ratios: Annotated[Ratios, Field(description="Percentages that add up to 100.")] = Ratios()
+    seed: Annotated[
+        int, Field(ge=0, le=2147483647, description="Same seed and content, same split, on every machine.")
+    ] = 0
+
+
+class Recipe(Strict):
+    """What decides the content of a version, beside the source's own content."""
+
+    source: Annotated[Source, Field(description="Where images and labels come from; exactly one field is set.")]
+    format: Annotated[FormatName, Field(description="Layout of the source; Auto recognises it.")] = AUTO
+    class_folder: Annotated[
+        ClassFolder | None,
+        Field(
+            description="For ImageFolder with folders in folders. First: the upper folder is the class, those below it are "
+            "groups, such as stations. Last: the folder in which an image lies, splits apart, is its class, as in a tree of "
+            "taxa. Default: First, unless several classes have folders below that may be classes as well, or names like splits, "
+            "which is refused."
+        ),
+    ] = None
+    task: Annotated[Task, Field(description="What models trained on it do.")]
+    cleaning: Annotated[Cleaning, Field(description="What is dropped before splitting.")] = Cleaning()
+    split: Annotated[
+        SplitPolicy, Field(description="How images are divided between training, validation and test.")
+    ] = SplitPolicy()
+
+
+class PreparationRequest(Recipe):
+    """The frozen recipe of one dataset version.
+
+    ``retry`` is no part of it: what a person changes to have the source looked at again. A result that was left for another
+    value is not taken for an answer.
+    """
+
+    retry: str = ""
+
+
+class ClassCount(Strict):
+    """One class of a version."""
+
+    name: Annotated[str, Field(description="Name of the class.")]
+    images: Annotated[int, Field(description="Images that show it.")]
+    annotations: Annotated[int, Field(description="Annotations of it.")]
+
+
+class SplitCount(Strict):
+    """One split of a version."""
+
+    images: Annotated[int, Field(description="Images in the split.")]
+
+
+class Quality(Strict):
+    """What cleaning found."""
+
+    found: Annotated[int, Field(description="Image files in the source, of whatever kind.")]
+    corrupt: Annotated[int, Field(description="Unreadable or truncated images.")]
+    duplicates: Annotated[int, Field(description="Images with the same content as an earlier one.")]
+    near_duplicates: Annotated[
+        int, Field(description="Images that look like an earlier one, though mirrored or turned.")
+    ]
+    too_small: Annotated[int, Field(description="Images below cleaning.minSide.")]
+    leakage: Annotated[int, Field(description="Groups, kept duplicates and near duplicates in more than one split.")]
+
+
+class Files(Strict):
+    """All files of the source: found is the sum of the others."""
+
+    found: Annotated[int, Field(description="Files in the source, whatever they are.")]
+    images: Annotated[int, Field(description="Images in the version.")]
+    annotations: Annotated[int, Field(description="Files that were read for what they say of images.")]
+    excluded: Annotated[int, Field(description="Files that are not in the version.")]
+
+
+class Excluded(Strict):
+    """The files that are not in the version for one reason, the first by name; excluded.jsonl of the version has all."""
+
+    reason: ExclusionReason
+    files: Annotated[int, Field(description="How many.")]
+    first: Annotated[list[str], Field(description="The first names; `pelagos dataset excluded` lists all.")]
+
+
+class PreparationResult(Strict):
+    """One immutable dataset version."""
+
+    version: str
+    uri: str
+    images: int
+    annotations: int
+    classes: list[ClassCount]
+    splits: dict[Split, SplitCount]
+    quality: Quality
+    files: Files
+    excluded: list[Excluded] = []
+    warnings: list[str] = []

@@ -1,0 +1,170 @@
+"""Why a step of a pipeline refuses its input: the table of all reasons, and what the step leaves about it.
+
+The control plane publishes the reasons as condition reasons; docs/reasons.md shows them with their meaning and hint.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pelagos_contract.base import Strict
+from pelagos_contract.text import shown
+
+State = Literal["waiting", "action required"]
+"""Waiting: what is missing comes without anybody changing the resource. Else what is there cannot be used."""
+
+
+class Reason(StrEnum):
+    """Why a task refused its input: in which state that leaves the resource, what it means, and what to do about it."""
+
+    _value_: str
+    state: State
+    meaning: str
+    hint: str
+
+    def __new__(cls, value: str, meaning: str = "", hint: str = "", state: State = "action required") -> Reason:
+        """A member is its name as conditions carry it. Defaults: mypy takes ``Reason(name)``, a look-up, for this call."""
+        member = str.__new__(cls, value)
+        member._value_, member.state, member.meaning, member.hint = value, state, meaning, hint
+        return member
+
+    SOURCE_NOT_FOUND = (
+        "SourceNotFound",
+        "The folder that the source names does not exist yet.",
+        "Put the images there, or correct the path.",
+        "waiting",
+    )
+    SOURCE_NOT_READABLE = (
+        "SourceNotReadable",
+        "The account that the operator or a step runs under may not read a file or folder of the source.",
+        "Give it the right to read them (chmod -R a+rX).",
+    )
+    SOURCE_EMPTY = (
+        "SourceEmpty",
+        "The source holds no images yet.",
+        "Put images there, or correct the path.",
+        "waiting",
+    )
+    FORMAT_NOT_RECOGNISED = (
+        "FormatNotRecognised",
+        "format Auto found none, or more than one, of the known layouts.",
+        "Name spec.format, or correct the layout.",
+    )
+    FORMAT_INVALID = (
+        "FormatInvalid",
+        "The files contradict the format: unreadable JSON, a label row that is not one.",
+        "Correct the file and line that the message names.",
+    )
+    TASK_MISMATCH = (
+        "TaskMismatch",
+        "The source, or the Dataset of a TrainingRun, is for another task.",
+        "Correct spec.task, or the architecture.",
+    )
+    CORRUPT_IMAGES = (
+        "CorruptImages",
+        "Images are unreadable or truncated, and cleaning.corrupt is Fail.",
+        "Replace them, or set cleaning.corrupt to Drop.",
+    )
+    DUPLICATE_IMAGES = (
+        "DuplicateImages",
+        "There are duplicates, and cleaning.duplicates.action is Fail; or duplicates have different annotations, which would be lost.",
+        "Remove or correct them, or choose KeepFirst or Keep.",
+    )
+    NO_IMAGES_LEFT = (
+        "NoImagesLeft",
+        "Cleaning removed every image.",
+        "Relax spec.cleaning, or replace the images.",
+    )
+    ANNOTATION_OUTSIDE_IMAGE = (
+        "AnnotationOutsideImage",
+        "A bounding box lies outside its image or has no area.",
+        "Correct the annotations that the message names.",
+    )
+    UNKNOWN_CLASS = (
+        "UnknownClass",
+        "An annotation names a class that the source does not declare.",
+        "Declare the class, or correct the annotation.",
+    )
+    LABEL_WITHOUT_IMAGE = (
+        "LabelWithoutImage",
+        "A label file or annotation has no image.",
+        "Add the image, or remove the label.",
+    )
+    CLASS_MISSING_FROM_TRAIN = (
+        "ClassMissingFromTrain",
+        "A class has no image in the training split.",
+        "Add images of it, or change spec.split.",
+    )
+    SPLIT_IMPOSSIBLE = (
+        "SplitImpossible",
+        "There are too few images or groups for the splits, or the source has none.",
+        "Change spec.split, or add images.",
+    )
+    DATASET_NOT_READABLE = (
+        "DatasetNotReadable",
+        "The dataset version is missing or does not match its digest.",
+        "Restore it, or create a new TrainingRun.",
+    )
+    CHECKPOINT_INVALID = (
+        "CheckpointInvalid",
+        "model.weights is no checkpoint of this architecture, has another sha256, or has gone since the run was started.",
+        "Replace the file; that alone starts another attempt.",
+    )
+    UNTRUSTED_CHECKPOINT = (
+        "UntrustedCheckpoint",
+        "The checkpoint holds code. It was not executed.",
+        "Save the weights alone (a state_dict), and replace the file.",
+    )
+    TRAINING_DIVERGED = (
+        "TrainingDiverged",
+        "The loss became NaN or infinite.",
+        "Lower the learning rate in a new TrainingRun.",
+    )
+    OUT_OF_MEMORY = (
+        "OutOfMemory",
+        "The accelerator or the machine ran out of memory.",
+        "Lower batchSize or imageSize in a new TrainingRun, or free memory and set pelagos.dev/retry.",
+    )
+    PARITY_FAILED = (
+        "ParityFailed",
+        "The exported model does not predict what the training framework predicts.",
+        "Report it; such a model is never served.",
+    )
+    DISK_FULL = (
+        "DiskFull",
+        "No space is left on the volume that the message names, or a quota or a limit for files is reached. Nothing half-written stays.",
+        "Free space there or make the volume larger. After a step that failed, set the annotation pelagos.dev/retry then; what the operator itself could not write is tried again every few seconds.",
+    )
+    WORKSPACE_ALTERED = (
+        "WorkspaceAltered",
+        "What one step left for the next in the workspace is not what is there now: somebody else writes to the storage of the namespace.",
+        "Find out who, then set the annotation pelagos.dev/retry to a new value; what was altered is made anew.",
+    )
+    STORAGE_REFUSED = (
+        "StorageRefused",
+        "The object storage refuses a step's credentials or the name of an object, or has no such bucket.",
+        "Correct what the message names, then set the annotation pelagos.dev/retry.",
+    )
+
+
+class Failure(Strict):
+    """A refusal in words for the person who wrote the YAML: names the field, the value, what is allowed and the next step.
+
+    ``metrics`` and ``warnings`` are those of a training that was evaluated before: what was measured stays true.
+    """
+
+    reason: Reason
+    message: str
+    field: str | None = None
+    metrics: dict[str, float | None] | None = None
+    warnings: list[str] = []
+
+
+class RefusedError(Exception):
+    """Raised by any code of the data plane whose input a person must correct."""
+
+    def __init__(self, reason: Reason, message: str, field: str | None = None) -> None:
+        super().__init__(shown(message, lines=True))
+        # Half of a character could not even be written down.
+        self.failure = Failure(reason=reason, message=shown(message, lines=True), field=field)

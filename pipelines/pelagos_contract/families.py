@@ -1,0 +1,50 @@
+"""The model families and their architectures: the table of all that are trained. Their code is in the data plane's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pelagos_contract.tasks import Task
+
+
+@dataclass(frozen=True)
+class FamilyDescription:
+    """A family: its name in model packages, its task, what specs call its architectures, together (``pattern``) and each."""
+
+    name: str
+    task: Task
+    pattern: str
+    architectures: tuple[str, ...]
+
+
+YOLOV8 = FamilyDescription(
+    name="YOLOv8",
+    task=Task.DETECTION,
+    pattern="yolov8*",
+    architectures=("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"),
+)
+MOBILENET_V3 = FamilyDescription(
+    name="MobileNetV3",
+    task=Task.CLASSIFICATION,
+    pattern="mobilenet_v3_*",
+    architectures=("mobilenet_v3_small", "mobilenet_v3_large"),
+)
+FAMILIES = (YOLOV8, MOBILENET_V3)
+BY_ARCHITECTURE = {architecture: family for family in FAMILIES for architecture in family.architectures}
+
+if TYPE_CHECKING:
+    Architecture = str
+else:
+    Architecture = Literal[tuple(BY_ARCHITECTURE)]
+
+
+def architectures_for(task: Task) -> tuple[str, ...]:
+    """All that are for a task."""
+    return tuple(name for name, family in BY_ARCHITECTURE.items() if family.task is task)
+
+
+def described() -> str:
+    """What each family does, as a sentence for people who choose an architecture."""
+    verbs = {Task.DETECTION: "detects", Task.CLASSIFICATION: "classifies"}
+    return ", ".join(f"{family.pattern} {verbs[family.task]}" for family in FAMILIES) + "."

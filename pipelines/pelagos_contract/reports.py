@@ -1,0 +1,40 @@
+"""The outcome of a pipeline run: exactly one of result.json and failure.json in its report folder, atomically.
+
+Written by steps, sealed (see sealing) when they have the key of their run; read by the operator.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from pelagos_contract import disk, sealing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    from pelagos_contract.failures import Failure
+
+RESULT, FAILURE = "result.json", "failure.json"
+
+
+def report_result(folder: Path, result: BaseModel) -> None:
+    """Write ``result.json``."""
+    disk.write_atomically(folder / RESULT, _sealed(result))
+
+
+def report_failure(folder: Path, failure: Failure) -> None:
+    """Write ``failure.json``."""
+    disk.write_atomically(folder / FAILURE, rendered(failure).decode())
+
+
+def rendered(failure: Failure) -> bytes:
+    """The content of ``failure.json``."""
+    return _sealed(failure).encode()
+
+
+def _sealed(message: BaseModel) -> str:
+    document = sealing.sealed(json.loads(message.model_dump_json(by_alias=True)))
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,31 @@
+"""What models do with an image. The table of all tasks: a new one is a line in ``TASKS``, and a strategy in the data plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Task(StrEnum):
+    """What a model does with an image."""
+
+    CLASSIFICATION = "Classification"
+    DETECTION = "Detection"
+
+
+@dataclass(frozen=True)
+class TaskDescription:
+    """A task in words. ``image_size``: the usual longest side of a model's input, in pixels."""
+
+    task: Task
+    verb: str
+    image_size: int
+
+
+TASKS = {
+    description.task: description
+    for description in (
+        TaskDescription(Task.DETECTION, verb="detect", image_size=640),
+        TaskDescription(Task.CLASSIFICATION, verb="classify", image_size=224),
+    )
+}

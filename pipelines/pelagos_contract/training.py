@@ -1,0 +1,140 @@
+"""Trainings: the parts that the TrainingRun's spec and the request share, and what the last step of a training answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pelagos_contract import families
+from pelagos_contract.base import Strict
+from pelagos_contract.families import Architecture
+from pelagos_contract.tasks import TASKS, Task
+from pelagos_contract.values import Decimal, RelativePath, Sha256
+
+MAX_DETECTIONS = 3_000
+"""Of one image, in evaluations and of services alike, where spec says nothing else."""
+MOST_DETECTIONS = 30_000
+"""As many boxes of one image are looked at, the best ones, by our predictor and by ultralytics."""
+
+
+class Weights(Strict):
+    """A checkpoint to start from, on the data volume."""
+
+    path: Annotated[RelativePath, Field(description="File on the data volume, relative to its root.")]
+    sha256: Annotated[Sha256 | None, Field(description="Refuse the file when its digest differs.")] = None
+
+
+class Model(Strict):
+    """What is trained."""
+
+    architecture: Annotated[Architecture, Field(description=families.described())]
+    weights: Annotated[Weights | None, Field(description="A checkpoint to start from; none: random weights.")] = None
+
+
+class Hyperparameters(Strict):
+    """How it is trained."""
+
+    epochs: Annotated[int, Field(ge=1, le=10000, description="Passes over the training split.")] = 50
+    image_size: Annotated[
+        int | None,
+        Field(
+            ge=32,
+            le=4096,
+            description="Longest side of the model's input in pixels, a multiple of 32. Default: "
+            + ", ".join(f"{task.image_size} to {task.verb}" for task in TASKS.values())
+            + ".",
+        ),
+    ] = None
+    batch_size: Annotated[int, Field(ge=1, le=4096, description="Images in one step.")] = 16
+    learning_rate: Annotated[Decimal, Field(description="Initial learning rate.")] = "0.001"
+    weight_decay: Annotated[Decimal, Field(description="Weight decay.")] = "0.0005"
+    optimizer: Annotated[Literal["AdamW", "SGD"], Field(description="Optimiser.")] = "AdamW"
+    mosaic: Annotated[bool, Field(description="Mosaic augmentation (YOLO).")] = False
+
+
+class EarlyStopping(Strict):
+    """When to stop before the last epoch."""
+
+    patience: Annotated[int, Field(ge=1, le=10000, description="Epochs without improvement on the validation split.")]
+
+
+class Evaluation(Strict):
+    """How the model is measured."""
+
+    max_detections: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MOST_DETECTIONS,
+            description="Most detections of one image, the best ones: on the validation split, on the test split, and in the "
+            "model package. Of images with more objects status.warnings tells.",
+        ),
+    ] = MAX_DETECTIONS
+
+
+class DatasetInput(Strict):
+    """The version to train on: ``uri`` is the folder that preparation wrote."""
+
+    name: str
+    version: str
+    uri: str
+
+
+class ChosenHyperparameters(Hyperparameters):
+    """Hyperparameters with what the task decides."""
+
+    image_size: Annotated[int, Field(ge=32, le=4096)]
+
+
+class Threads(Strict):
+    """What a training may use of its machine."""
+
+    cpu: Annotated[int, Field(ge=1, le=1024)] = 2
+
+
+class TrainingRequest(Strict):
+    """The frozen inputs of one training run."""
+
+    dataset: DatasetInput
+    task: Task
+    model: Model
+    hyperparameters: ChosenHyperparameters
+    early_stopping: EarlyStopping | None = None
+    seed: Annotated[int, Field(ge=0, le=2147483647)] = 0
+    resources: Threads = Threads()
+    evaluation: Evaluation = Evaluation()
+
+
+class Parity(Strict):
+    """Largest difference between the exported model and the training framework over ``images`` test images.
+
+    ``boxes`` is in pixels of the original image, ``scores`` in [0, 1].
+    """
+
+    images: int
+    boxes: float
+    scores: float
+
+
+class ModelPackage(Strict):
+    """A proven, servable model: the folder ``uri`` holds what export.package documents.
+
+    ``manifestSha256`` is the digest of its package.json, which lists those of all other files: it pins the whole package.
+    """
+
+    uri: str
+    onnx_sha256: str
+    manifest_sha256: str
+    task: Task
+    labels: list[str]
+    parity: Parity
+
+
+class TrainingResult(Strict):
+    """Metrics are named ``<split>/<metric>`` or ``<split>/<metric>/<class>``; null is one that the split says nothing about."""
+
+    metrics: dict[str, float | None]
+    epochs: int
+    model: ModelPackage
+    warnings: list[str] = []
