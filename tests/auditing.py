@@ -57,7 +57,7 @@ class Auditor:
             assert condition.observed_generation == status.observed_generation
         assert all(held[name].status == "True" for name in ("Reconciling", "Stalled", "Waiting") if name in held)
         assert not {"Reconciling", "Stalled"} <= held.keys()
-        assert ("Waiting" in held) == (reasons.state(held["Ready"].reason) == "waiting"), (
+        assert ("Waiting" in held) == (reasons.named(held["Ready"].reason).state == "waiting"), (
             "waiting is what the table says"
         )
         self._check_kstatus(resource, held["Ready"].status, held.keys())

@@ -6,6 +6,7 @@ import pytest
 
 import builders
 from builders import MODEL, RIGHT, make_service, make_service_observed, model_service_spec
+from pelagos.api import reasons
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import ApplyService
 from pelagos.decisions.model_service import observed
@@ -13,9 +14,9 @@ from pelagos.decisions.model_service.observed import ResolvedModel, Unresolved
 from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.serving import DesiredService, ServiceState
 
-AWAY = Unresolved("TrainingRunNotFound", "spec.model.trainingRunRef.name: there is no TrainingRun")
-NO_ALIAS = Unresolved("ModelVersionNotFound", "spec.model.registry: there is no such model")
-STRANGE = Unresolved("ModelOutsideNamespace", "spec.model.uri: it is not below the folder of this namespace")
+AWAY = Unresolved(reasons.TRAINING_RUN_NOT_FOUND, "spec.model.trainingRunRef.name: there is no TrainingRun")
+NO_ALIAS = Unresolved(reasons.MODEL_VERSION_NOT_FOUND, "spec.model.registry: there is no such model")
+STRANGE = Unresolved(reasons.MODEL_OUTSIDE_NAMESPACE, "spec.model.uri: it is not below the folder of this namespace")
 
 
 def wanted(seen: observed.Observed) -> DesiredService:

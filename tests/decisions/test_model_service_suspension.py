@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builders
 from builders import RIGHT, make_service, make_service_observed
+from pelagos.api import reasons
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import RemoveService
 from pelagos.decisions.model_service.observed import Unresolved
@@ -31,7 +32,7 @@ def test_once_stopped_there_is_nothing_to_do() -> None:
 
 def test_a_model_that_is_not_there_does_not_matter_then() -> None:
     decision = model_service.decide(
-        make_service_observed(spec=SUSPENDED, model=Unresolved("TrainingRunNotFound", "there is none"))
+        make_service_observed(spec=SUSPENDED, model=Unresolved(reasons.TRAINING_RUN_NOT_FOUND, "there is none"))
     )
 
     assert summary(decision).state is ConditionState.PAUSED

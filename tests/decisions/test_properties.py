@@ -147,7 +147,7 @@ def training_runs(draw: st.DrawFn) -> training_run_observed.Observed:
 @st.composite
 def model_services(draw: st.DrawFn) -> model_service_observed.Observed:
     unresolved = st.builds(
-        model_service_observed.Unresolved, st.just("TrainingRunNotFound"), st.just("spec.model: there is none")
+        model_service_observed.Unresolved, st.just(reasons.TRAINING_RUN_NOT_FOUND), st.just("spec.model: there is none")
     )
     state = draw(st.none() | st.sampled_from(ServiceState))
     service = None
@@ -181,9 +181,9 @@ def check(decision: Decision, again: Decision, owned: tuple[str, ...]) -> None:
     for verdict in (*decision.verdicts, ready):
         assert CAMEL_CASE.fullmatch(verdict.reason), verdict
         assert verdict.type in {*owned, "Ready"}
-        assert (verdict.state is ConditionState.WAITING) <= (reasons.state(verdict.reason) == "waiting"), verdict
+        assert (verdict.state is ConditionState.WAITING) <= (verdict.reason.state == "waiting"), verdict
         if verdict.state is ConditionState.REFUSED:
-            assert reasons.state(verdict.reason) == "action required", verdict
+            assert verdict.reason.state == "action required", verdict
             assert NEXT_STEP.search(verdict.message) or verdict.reason in {"DiskFull", "FormatInvalid"}, verdict
     types = [verdict.type for verdict in decision.verdicts]
     assert len(types) == len(set(types)), types

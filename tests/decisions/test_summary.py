@@ -6,6 +6,8 @@ from itertools import combinations
 
 import pytest
 
+from pelagos.api import reasons
+from pelagos.api.reasons import Reason
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, summary
 
 GRAVEST_FIRST = (
@@ -18,7 +20,7 @@ GRAVEST_FIRST = (
 
 
 def verdict(state: ConditionState, name: str = "") -> Verdict:
-    return Verdict(name or state.value, state, f"{state.value}Reason", f"{name or state.value} message")
+    return Verdict(name or state.value, state, Reason(f"{state.value}Reason"), f"{name or state.value} message")
 
 
 @pytest.mark.parametrize(("graver", "lighter"), list(combinations(GRAVEST_FIRST, 2)))
@@ -35,12 +37,12 @@ def test_among_equals_the_first_wins() -> None:
 
 def test_it_is_called_ready_and_keeps_reason_and_message() -> None:
     assert summary(Decision((verdict(ConditionState.FAILING),))) == Verdict(
-        "Ready", ConditionState.FAILING, "FailingReason", "Failing message"
+        "Ready", ConditionState.FAILING, Reason("FailingReason"), "Failing message"
     )
 
 
 def test_what_is_noted_does_not_stand_in_the_way() -> None:
-    ready = Verdict("Ready", ConditionState.DONE, "Serving", "serving")
+    ready = Verdict("Ready", ConditionState.DONE, reasons.SERVING, "serving")
 
     assert summary(Decision((verdict(ConditionState.DONE), verdict(ConditionState.NOTED)), ready=ready)) == ready
 

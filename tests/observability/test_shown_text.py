@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from builders import NOW
-from pelagos.api import text
+from pelagos.api import reasons, text
 from pelagos.cli import installed
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
 from pelagos.observability import logs
@@ -52,7 +52,7 @@ def test_letters_of_all_languages_stay() -> None:
 
 
 def test_conditions_and_what_status_shows_are_fit_to_be_shown() -> None:
-    ready = Verdict("Ready", ConditionState.REFUSED, "FormatInvalid", f"the class {HOSTILE}{HALF} is wrong")
+    ready = Verdict("Ready", ConditionState.REFUSED, reasons.FORMAT_INVALID, f"the class {HOSTILE}{HALF} is wrong")
     excluded = [{"reason": "Hidden", "files": 1, "first": [HOSTILE]}]
     told = {"classes": [{"name": HOSTILE, "images": 1}], "excluded": excluded, "inputs": {"name": HOSTILE}}
     decision = Decision((ready,), status=told)

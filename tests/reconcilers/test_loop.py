@@ -12,6 +12,7 @@ import pytest
 
 import builders
 from pelagos.api import kinds
+from pelagos.api.reasons import Reason
 from pelagos.decisions import dataset
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
 from pelagos.ports.cluster import Key, Resource
@@ -45,7 +46,9 @@ class Scripted:
 
     def decide(self, _seen: None) -> Decision:
         return Decision(
-            (), recheck_after=self.recheck_after, ready=Verdict("Ready", ConditionState.DONE, "Fine", "all is well")
+            (),
+            recheck_after=self.recheck_after,
+            ready=Verdict("Ready", ConditionState.DONE, Reason("Fine"), "all is well"),
         )
 
     async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import NOW
+from pelagos.api.reasons import Reason
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
 from pelagos.ports.fakes import cluster
 from pelagos.reconcilers import reporting
@@ -20,8 +21,8 @@ OWNED = ("First", "Second")
 def report(
     *verdicts: tuple[str, ConditionState], previous: Any = None, later: float = 0, **status: Any
 ) -> dict[str, Any]:
-    listed = tuple(Verdict(name, state, f"{state.value}Reason", "a message") for name, state in verdicts)
-    ready = Verdict("Ready", ConditionState.DONE, "Fine", "all is well")
+    listed = tuple(Verdict(name, state, Reason(f"{state.value}Reason"), "a message") for name, state in verdicts)
+    ready = Verdict("Ready", ConditionState.DONE, Reason("Fine"), "all is well")
     decision = Decision(listed, status=status, ready=ready)
     return reporting.new_status(previous or {}, decision, OWNED, generation=7, now=NOW + timedelta(seconds=later))
 
@@ -100,7 +101,7 @@ def test_since_when_something_is_waited_for_is_told_and_after_half_an_hour_in_wo
 def announced(before: Any, *verdicts: tuple[str, ConditionState], later: float = 0) -> str:
     """How loud the transition is told."""
     after = report(*verdicts, previous=before, later=later)
-    listed = tuple(Verdict(name, state, "Reason", "a message") for name, state in verdicts)
+    listed = tuple(Verdict(name, state, Reason("Reason"), "a message") for name, state in verdicts)
     news = reporting.announcement(before, after, Decision(listed))
     return "not" if news is None else "Warning" if news.warns else "Normal"
 
@@ -158,7 +159,7 @@ def test_an_unchanged_pass_makes_no_patch() -> None:
 
 
 def test_a_long_message_is_cut_to_what_the_server_takes() -> None:
-    verdict = Verdict("First", ConditionState.DONE, "Done", "x" * 100_000)
+    verdict = Verdict("First", ConditionState.DONE, Reason("Done"), "x" * 100_000)
 
     status = reporting.new_status({}, Decision((verdict,)), OWNED, generation=1, now=NOW)
 

@@ -34,8 +34,7 @@ def reasons_page() -> str:
         parts.append(f"## {title}\n")
         parts.append("| reason | state | meaning | what to do |\n|---|---|---|---|")
         parts.append(
-            "\n".join(f"| `{reason.name}` | {reason.state} | {reason.meaning} | {reason.hint} |" for reason in table)
-            + "\n"
+            "\n".join(f"| `{reason}` | {reason.state} | {reason.meaning} | {reason.hint} |" for reason in table) + "\n"
         )
     return "\n".join(parts)
 

@@ -1,7 +1,7 @@
 """Every reason that a condition can carry, with what it means and what to do. docs/reasons.md is generated from here.
 
-Reasons of the data plane (a source that is empty, a checkpoint that is not one) are in its contract and pass through unchanged;
-they stand here too, because people meet them in the same place. A test holds that none is used that is not documented.
+Code names a reason by its constant, never by its text. Reasons of the data plane (a source that is empty, a checkpoint that is not
+one) are in its contract and pass through unchanged; they stand here too, because people meet them in the same place.
 
 The state of a reason is also what decisions go by. What is not there yet, and comes without anybody changing the resource, is
 ``waiting``: another resource, the platform, a system or an upload brings it. What is there and cannot be used, or was there and is
@@ -10,7 +10,7 @@ lost, ``action required``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
 from typing import Literal
 
 State = Literal[
@@ -18,457 +18,491 @@ State = Literal[
 ]
 
 
-@dataclass(frozen=True)
-class Reason:
-    """A reason: its name, in which state it leaves the resource, what it means, and what to do about it."""
+class Reason(str):
+    """The name of a reason; with it, in which state it leaves the resource, what it means, and what to do about it.
 
-    name: str
+    One that is not documented here, as that of a newer data plane, needs a person.
+    """
+
     state: State
     meaning: str
-    hint: str = ""
+    hint: str
+
+    def __new__(cls, name: str, state: State = "action required", meaning: str = "", hint: str = "") -> Reason:
+        """A reason of this name."""
+        reason = super().__new__(cls, name)
+        reason.state, reason.meaning, reason.hint = state, meaning, hint
+        return reason
 
 
-ALL_KINDS = (
-    Reason("Accepted", "in progress", "The resource was seen and waits for its first pass, behind others."),
-    Reason("Pending", "in progress", "What comes before this aspect is not done."),
-    Reason(
-        "InvalidSpec",
-        "action required",
-        "A field, or fields together, have a value that is not allowed.",
-        "Correct the field that the message names.",
-    ),
-    Reason(
-        "GpuLimitExceeded",
-        "action required",
-        "More GPUs are asked for than the platform allows the namespace (maxGpus). What runs already goes on.",
-        "Ask for fewer in spec.resources.gpus, or have the limit raised; it is looked at every few seconds.",
-    ),
-    Reason(
-        "QueueNotAllowed",
-        "action required",
-        "spec.resources.queue is none of the queues that the platform allows the namespace. What runs already goes on.",
-        "Name one of those in the message, or none, or have yours allowed; it is looked at every few seconds.",
-    ),
-    Reason(
-        "TenantRefused",
-        "action required",
-        "What the platform says of the namespace cannot hold: a value that is not allowed, a prefix that another namespace has, or a "
-        "ConfigMap pelagos-config in the namespace, which is not read any more; or the namespace is the cluster's own. What runs or "
-        "serves stays as it is.",
-        "Have the ConfigMap that the message names corrected (pelagos-tenant-<namespace> in the operator's namespace).",
-    ),
-    Reason(
-        "NamespaceNotAdmitted",
-        "waiting",
-        "The operator has no rights in the namespace, since nobody has made it a tenant yet. Other namespaces are not touched by that.",
-        "Have the RoleBinding made with the command in the message.",
-    ),
-    Reason(
-        "AuthorityKeyMissing",
-        "waiting",
-        "The operator has no key to seal with, so that it believes nothing outside of Kubernetes and begins nothing new. What is served stays served.",
-        "Bring the key back from your backup, or make one: see the backup section of docs/operating.md.",
-    ),
-    Reason(
-        "ResultNotAuthentic",
-        "action required",
-        "The run succeeded, and its result is not one that its steps wrote: altered, of another run or attempt, or sealed with a key that is gone.",
-        "Find out who writes to the storage of the namespace, then set the annotation pelagos.dev/retry to a new value.",
-    ),
-    Reason("Suspended", "paused", "spec.suspend is true.", "Set it to false to go on."),
-    Reason("Submitting", "in progress", "The pipeline run is being submitted."),
-    Reason("Queued", "in progress", "The pipeline run waits for capacity."),
-    Reason("Running", "in progress", "The pipeline run is in progress."),
-    Reason("Succeeded", "done", "The pipeline run succeeded."),
-    Reason("Ending", "in progress", "What runs for the resource is being ended, and its processes have not gone yet."),
-    Reason(
-        "Retrying",
-        "in progress",
-        "The pipeline run is started again, because you asked for it, or because it was canceled or ended with the installation.",
-    ),
-    Reason(
-        "PipelineInterrupted",
-        "recovering",
-        "The run's process was killed or the machine restarted; it is started again and goes on where it was.",
-    ),
-    Reason(
-        "PipelineFailed",
-        "action required",
-        "A step crashed without an explanation. It is tried three times; then the resource stalls.",
-        "Read the log that the message names, correct the cause, and set the annotation pelagos.dev/retry to a new value.",
-    ),
-    Reason(
-        "SystemUnavailable",
-        "unknown",
-        "A system that is needed does not answer. It is asked again every few seconds.",
-    ),
-    Reason(
-        "StatusTooLarge",
-        "action required",
-        "What is to be said of the resource does not fit into it: an object may have about 1.5 MB. What runs goes on.",
-        "Shorten spec and annotations of the resource, or divide it.",
-    ),
-    Reason(
-        "BucketNotFound",
-        "waiting",
-        "The object storage has no such bucket yet.",
-        "Have it made, or PELAGOS_OBJECTS_URI or PELAGOS_DATA_URI of the operator corrected.",
-    ),
-    Reason("SystemRejected", "action required", "A system that is needed refused the request.", "Follow the message."),
-    Reason(
-        "InternalError",
-        "unknown",
-        "A fault of the operator. It tries again with growing pauses.",
-        "Report it with the operator's log.",
-    ),
-    Reason(
-        "DeletionBlocked",
-        "recovering",
-        "The resource is being deleted, and a system where it must clean up does not answer.",
-        "It goes on by itself when the system answers. If that never will: set the annotation pelagos.dev/force-deletion to true.",
-    ),
-    Reason(
-        "DeletionForced",
-        "for information",
-        "Of an event: the annotation pelagos.dev/force-deletion let the resource go although a system did not answer; the message names "
-        "what was left there.",
-        "When the system is back: pelagos orphans lists and removes it.",
-    ),
-    Reason(
-        "CleanUpAbandoned",
-        "for information",
-        "Of an event: the Kubeflow server kept us out for 15 minutes after the resource was deleted, so its runs were left there; or we "
-        "have no rights in the namespace any more, so that the cluster itself removes what served.",
-        "End and delete the runs of its experiment, pelagos.<uid>, in Kubeflow, unless its namespace is gone.",
-    ),
-    Reason(
-        "DiskFull",
-        "action required",
-        "No space is left on the volume that the message names, or a quota or a limit for files is reached. Nothing half-written stays.",
-        "Free space there or make the volume larger. After a step that failed, set the annotation pelagos.dev/retry then; "
-        "what the operator itself could not write is tried again every few seconds.",
-    ),
-    Reason(
-        "StorageRefused",
-        "action required",
-        "The object storage refuses a step's credentials or the name of an object, or has no such bucket.",
-        "Correct what the message names, then set the annotation pelagos.dev/retry.",
-    ),
-    Reason("Ready", "done", "All is as it should be."),
+TABLES: dict[str, list[Reason]] = {"All kinds": [], "Dataset": [], "TrainingRun": [], "ModelService": []}
+"""All reasons, by the kind whose resources carry them first of all, in the order of docs/reasons.md."""
+
+
+def _documented(table: str, name: str, state: State, meaning: str, hint: str = "") -> Reason:
+    reason = Reason(name, state, meaning, hint)
+    TABLES[table].append(reason)
+    return reason
+
+
+_all_kinds = functools.partial(_documented, "All kinds")
+_dataset = functools.partial(_documented, "Dataset")
+_training_run = functools.partial(_documented, "TrainingRun")
+_model_service = functools.partial(_documented, "ModelService")
+
+ACCEPTED = _all_kinds("Accepted", "in progress", "The resource was seen and waits for its first pass, behind others.")
+PENDING = _all_kinds("Pending", "in progress", "What comes before this aspect is not done.")
+INVALID_SPEC = _all_kinds(
+    "InvalidSpec",
+    "action required",
+    "A field, or fields together, have a value that is not allowed.",
+    "Correct the field that the message names.",
+)
+GPU_LIMIT_EXCEEDED = _all_kinds(
+    "GpuLimitExceeded",
+    "action required",
+    "More GPUs are asked for than the platform allows the namespace (maxGpus). What runs already goes on.",
+    "Ask for fewer in spec.resources.gpus, or have the limit raised; it is looked at every few seconds.",
+)
+QUEUE_NOT_ALLOWED = _all_kinds(
+    "QueueNotAllowed",
+    "action required",
+    "spec.resources.queue is none of the queues that the platform allows the namespace. What runs already goes on.",
+    "Name one of those in the message, or none, or have yours allowed; it is looked at every few seconds.",
+)
+TENANT_REFUSED = _all_kinds(
+    "TenantRefused",
+    "action required",
+    "What the platform says of the namespace cannot hold: a value that is not allowed, a prefix that another namespace has, or a "
+    "ConfigMap pelagos-config in the namespace, which is not read any more; or the namespace is the cluster's own. What runs or "
+    "serves stays as it is.",
+    "Have the ConfigMap that the message names corrected (pelagos-tenant-<namespace> in the operator's namespace).",
+)
+NAMESPACE_NOT_ADMITTED = _all_kinds(
+    "NamespaceNotAdmitted",
+    "waiting",
+    "The operator has no rights in the namespace, since nobody has made it a tenant yet. Other namespaces are not touched by that.",
+    "Have the RoleBinding made with the command in the message.",
+)
+AUTHORITY_KEY_MISSING = _all_kinds(
+    "AuthorityKeyMissing",
+    "waiting",
+    "The operator has no key to seal with, so that it believes nothing outside of Kubernetes and begins nothing new. What is served stays served.",
+    "Bring the key back from your backup, or make one: see the backup section of docs/operating.md.",
+)
+RESULT_NOT_AUTHENTIC = _all_kinds(
+    "ResultNotAuthentic",
+    "action required",
+    "The run succeeded, and its result is not one that its steps wrote: altered, of another run or attempt, or sealed with a key that is gone.",
+    "Find out who writes to the storage of the namespace, then set the annotation pelagos.dev/retry to a new value.",
+)
+SUSPENDED = _all_kinds("Suspended", "paused", "spec.suspend is true.", "Set it to false to go on.")
+SUBMITTING = _all_kinds("Submitting", "in progress", "The pipeline run is being submitted.")
+QUEUED = _all_kinds("Queued", "in progress", "The pipeline run waits for capacity.")
+RUNNING = _all_kinds("Running", "in progress", "The pipeline run is in progress.")
+SUCCEEDED = _all_kinds("Succeeded", "done", "The pipeline run succeeded.")
+ENDING = _all_kinds(
+    "Ending", "in progress", "What runs for the resource is being ended, and its processes have not gone yet."
+)
+RETRYING = _all_kinds(
+    "Retrying",
+    "in progress",
+    "The pipeline run is started again, because you asked for it, or because it was canceled or ended with the installation.",
+)
+PIPELINE_INTERRUPTED = _all_kinds(
+    "PipelineInterrupted",
+    "recovering",
+    "The run's process was killed or the machine restarted; it is started again and goes on where it was.",
+)
+PIPELINE_FAILED = _all_kinds(
+    "PipelineFailed",
+    "action required",
+    "A step crashed without an explanation. It is tried three times; then the resource stalls.",
+    "Read the log that the message names, correct the cause, and set the annotation pelagos.dev/retry to a new value.",
+)
+SYSTEM_UNAVAILABLE = _all_kinds(
+    "SystemUnavailable",
+    "unknown",
+    "A system that is needed does not answer. It is asked again every few seconds.",
+)
+STATUS_TOO_LARGE = _all_kinds(
+    "StatusTooLarge",
+    "action required",
+    "What is to be said of the resource does not fit into it: an object may have about 1.5 MB. What runs goes on.",
+    "Shorten spec and annotations of the resource, or divide it.",
+)
+BUCKET_NOT_FOUND = _all_kinds(
+    "BucketNotFound",
+    "waiting",
+    "The object storage has no such bucket yet.",
+    "Have it made, or PELAGOS_OBJECTS_URI or PELAGOS_DATA_URI of the operator corrected.",
+)
+SYSTEM_REJECTED = _all_kinds(
+    "SystemRejected", "action required", "A system that is needed refused the request.", "Follow the message."
+)
+INTERNAL_ERROR = _all_kinds(
+    "InternalError",
+    "unknown",
+    "A fault of the operator. It tries again with growing pauses.",
+    "Report it with the operator's log.",
+)
+DELETION_BLOCKED = _all_kinds(
+    "DeletionBlocked",
+    "recovering",
+    "The resource is being deleted, and a system where it must clean up does not answer.",
+    "It goes on by itself when the system answers. If that never will: set the annotation pelagos.dev/force-deletion to true.",
+)
+DELETION_FORCED = _all_kinds(
+    "DeletionForced",
+    "for information",
+    "Of an event: the annotation pelagos.dev/force-deletion let the resource go although a system did not answer; the message names "
+    "what was left there.",
+    "When the system is back: pelagos orphans lists and removes it.",
+)
+CLEAN_UP_ABANDONED = _all_kinds(
+    "CleanUpAbandoned",
+    "for information",
+    "Of an event: the Kubeflow server kept us out for 15 minutes after the resource was deleted, so its runs were left there; or we "
+    "have no rights in the namespace any more, so that the cluster itself removes what served.",
+    "End and delete the runs of its experiment, pelagos.<uid>, in Kubeflow, unless its namespace is gone.",
+)
+DISK_FULL = _all_kinds(
+    "DiskFull",
+    "action required",
+    "No space is left on the volume that the message names, or a quota or a limit for files is reached. Nothing half-written stays.",
+    "Free space there or make the volume larger. After a step that failed, set the annotation pelagos.dev/retry then; "
+    "what the operator itself could not write is tried again every few seconds.",
+)
+STORAGE_REFUSED = _all_kinds(
+    "StorageRefused",
+    "action required",
+    "The object storage refuses a step's credentials or the name of an object, or has no such bucket.",
+    "Correct what the message names, then set the annotation pelagos.dev/retry.",
+)
+READY = _all_kinds("Ready", "done", "All is as it should be.")
+
+FOUND = _dataset("Found", "done", "The source is there.")
+VERSION_READY = _dataset("VersionReady", "done", "The newest version can be trained on.")
+SOURCE_NOT_FOUND = _dataset(
+    "SourceNotFound",
+    "waiting",
+    "The folder that the source names does not exist yet.",
+    "Put the images there, or correct the path.",
+)
+SOURCE_REJECTED = _dataset(
+    "SourceRejected",
+    "action required",
+    "The source may not be read: its path or a link in it leaves the data volume, or it holds too many files.",
+    "Follow the message.",
+)
+SOURCE_NOT_READABLE = _dataset(
+    "SourceNotReadable",
+    "action required",
+    "The account that the operator or a step runs under may not read a file or folder of the source.",
+    "Give it the right to read them (chmod -R a+rX).",
+)
+SOURCE_EMPTY = _dataset(
+    "SourceEmpty", "waiting", "The source holds no images yet.", "Put images there, or correct the path."
+)
+FORMAT_NOT_RECOGNISED = _dataset(
+    "FormatNotRecognised",
+    "action required",
+    "format Auto found none, or more than one, of the known layouts.",
+    "Name spec.format, or correct the layout.",
+)
+FORMAT_INVALID = _dataset(
+    "FormatInvalid",
+    "action required",
+    "The files contradict the format: unreadable JSON, a label row that is not one.",
+    "Correct the file and line that the message names.",
+)
+TASK_MISMATCH = _dataset(
+    "TaskMismatch",
+    "action required",
+    "The source, or the Dataset of a TrainingRun, is for another task.",
+    "Correct spec.task, or the architecture.",
+)
+CORRUPT_IMAGES = _dataset(
+    "CorruptImages",
+    "action required",
+    "Images are unreadable or truncated, and cleaning.corrupt is Fail.",
+    "Replace them, or set cleaning.corrupt to Drop.",
+)
+DUPLICATE_IMAGES = _dataset(
+    "DuplicateImages",
+    "action required",
+    "There are duplicates, and cleaning.duplicates.action is Fail; or duplicates have different annotations, which would be lost.",
+    "Remove or correct them, or choose KeepFirst or Keep.",
+)
+NO_IMAGES_LEFT = _dataset(
+    "NoImagesLeft",
+    "action required",
+    "Cleaning removed every image.",
+    "Relax spec.cleaning, or replace the images.",
+)
+ANNOTATION_OUTSIDE_IMAGE = _dataset(
+    "AnnotationOutsideImage",
+    "action required",
+    "A bounding box lies outside its image or has no area.",
+    "Correct the annotations that the message names.",
+)
+UNKNOWN_CLASS = _dataset(
+    "UnknownClass",
+    "action required",
+    "An annotation names a class that the source does not declare.",
+    "Declare the class, or correct the annotation.",
+)
+LABEL_WITHOUT_IMAGE = _dataset(
+    "LabelWithoutImage",
+    "action required",
+    "A label file or annotation has no image.",
+    "Add the image, or remove the label.",
+)
+CLASS_MISSING_FROM_TRAIN = _dataset(
+    "ClassMissingFromTrain",
+    "action required",
+    "A class has no image in the training split.",
+    "Add images of it, or change spec.split.",
+)
+SPLIT_IMPOSSIBLE = _dataset(
+    "SplitImpossible",
+    "action required",
+    "There are too few images or groups for the splits, or the source has none.",
+    "Change spec.split, or add images.",
 )
 
-DATASET = (
-    Reason("Found", "done", "The source is there."),
-    Reason("VersionReady", "done", "The newest version can be trained on."),
-    Reason(
-        "SourceNotFound",
-        "waiting",
-        "The folder that the source names does not exist yet.",
-        "Put the images there, or correct the path.",
-    ),
-    Reason(
-        "SourceRejected",
-        "action required",
-        "The source may not be read: its path or a link in it leaves the data volume, or it holds too many files.",
-        "Follow the message.",
-    ),
-    Reason(
-        "SourceNotReadable",
-        "action required",
-        "The account that the operator or a step runs under may not read a file or folder of the source.",
-        "Give it the right to read them (chmod -R a+rX).",
-    ),
-    Reason("SourceEmpty", "waiting", "The source holds no images yet.", "Put images there, or correct the path."),
-    Reason(
-        "FormatNotRecognised",
-        "action required",
-        "format Auto found none, or more than one, of the known layouts.",
-        "Name spec.format, or correct the layout.",
-    ),
-    Reason(
-        "FormatInvalid",
-        "action required",
-        "The files contradict the format: unreadable JSON, a label row that is not one.",
-        "Correct the file and line that the message names.",
-    ),
-    Reason(
-        "TaskMismatch",
-        "action required",
-        "The source, or the Dataset of a TrainingRun, is for another task.",
-        "Correct spec.task, or the architecture.",
-    ),
-    Reason(
-        "CorruptImages",
-        "action required",
-        "Images are unreadable or truncated, and cleaning.corrupt is Fail.",
-        "Replace them, or set cleaning.corrupt to Drop.",
-    ),
-    Reason(
-        "DuplicateImages",
-        "action required",
-        "There are duplicates, and cleaning.duplicates.action is Fail; or duplicates have different annotations, which would be lost.",
-        "Remove or correct them, or choose KeepFirst or Keep.",
-    ),
-    Reason(
-        "NoImagesLeft",
-        "action required",
-        "Cleaning removed every image.",
-        "Relax spec.cleaning, or replace the images.",
-    ),
-    Reason(
-        "AnnotationOutsideImage",
-        "action required",
-        "A bounding box lies outside its image or has no area.",
-        "Correct the annotations that the message names.",
-    ),
-    Reason(
-        "UnknownClass",
-        "action required",
-        "An annotation names a class that the source does not declare.",
-        "Declare the class, or correct the annotation.",
-    ),
-    Reason(
-        "LabelWithoutImage",
-        "action required",
-        "A label file or annotation has no image.",
-        "Add the image, or remove the label.",
-    ),
-    Reason(
-        "ClassMissingFromTrain",
-        "action required",
-        "A class has no image in the training split.",
-        "Add images of it, or change spec.split.",
-    ),
-    Reason(
-        "SplitImpossible",
-        "action required",
-        "There are too few images or groups for the splits, or the source has none.",
-        "Change spec.split, or add images.",
-    ),
+DATASET_NOT_FOUND = _training_run(
+    "DatasetNotFound", "waiting", "The Dataset does not exist yet.", "Create it, or name another."
 )
-
-TRAINING_RUN = (
-    Reason("DatasetNotFound", "waiting", "The Dataset does not exist yet.", "Create it, or name another."),
-    Reason("DatasetNotReady", "in progress", "The Dataset is not Ready yet.", "See its own message."),
-    Reason(
-        "DatasetVersionUnknown",
-        "waiting",
-        "The Dataset has no such version: its source may come to have that content, or had it too long ago.",
-        "Bring the source to that content, or name one of its status.versions in a new TrainingRun.",
-    ),
-    Reason("VersionFrozen", "done", "The dataset version is resolved and will not change."),
-    Reason(
-        "SpecImmutable",
-        "action required",
-        "A frozen field was changed after the run had been keyed. The run itself is not touched.",
-        "Set it back, or create a new TrainingRun.",
-    ),
-    Reason("Creating", "in progress", "The MLflow run is being created."),
-    Reason(
-        "DatasetOutsideNamespace",
-        "action required",
-        "The dataset version lies outside of the namespace's part of the store. Nothing is read there.",
-        "Create a new TrainingRun.",
-    ),
-    Reason("RunCreated", "done", "The MLflow run exists."),
-    Reason("TrackingUnavailable", "unknown", "MLflow does not answer. A training that runs goes on."),
-    Reason(
-        "TrackedRunMissing",
-        "action required",
-        "The MLflow run was deleted before its model was registered.",
-        "Restore it in MLflow, or create a new TrainingRun.",
-    ),
-    Reason("Training", "in progress", "Epochs are being trained; see status.progress."),
-    Reason("Evaluated", "done", "The model was measured on the test split."),
-    Reason(
-        "DeadlineExceeded",
-        "action required",
-        "The run took longer than spec.deadline and was ended.",
-        "Raise it, and set the annotation pelagos.dev/retry.",
-    ),
-    Reason(
-        "DatasetNotReadable",
-        "action required",
-        "The dataset version is missing or does not match its digest.",
-        "Restore it, or create a new TrainingRun.",
-    ),
-    Reason(
-        "WorkspaceAltered",
-        "action required",
-        "What one step left for the next in the workspace is not what is there now: somebody else writes to the storage of the namespace.",
-        "Find out who, then set the annotation pelagos.dev/retry to a new value; what was altered is made anew.",
-    ),
-    Reason(
-        "CheckpointNotFound",
-        "waiting",
-        "model.weights names a file that is not on the data volume yet. Nothing is started before it is there.",
-        "Put the file there, or name another in a new TrainingRun.",
-    ),
-    Reason(
-        "CheckpointInvalid",
-        "action required",
-        "model.weights is no checkpoint of this architecture, has another sha256, or has gone since the run was started.",
-        "Replace the file; that alone starts another attempt.",
-    ),
-    Reason(
-        "UntrustedCheckpoint",
-        "action required",
-        "The checkpoint holds code. It was not executed.",
-        "Save the weights alone (a state_dict), and replace the file.",
-    ),
-    Reason(
-        "TrainingDiverged",
-        "action required",
-        "The loss became NaN or infinite.",
-        "Lower the learning rate in a new TrainingRun.",
-    ),
-    Reason(
-        "OutOfMemory",
-        "action required",
-        "The accelerator or the machine ran out of memory.",
-        "Lower batchSize or imageSize in a new TrainingRun, or free memory and set pelagos.dev/retry.",
-    ),
-    Reason(
-        "ParityFailed",
-        "action required",
-        "The exported model does not predict what the training framework predicts.",
-        "Report it; such a model is never served.",
-    ),
-    Reason("GatesPassed", "done", "All gates passed."),
-    Reason(
-        "GateFailed",
-        "action required",
-        "A figure is below its gate.",
-        "Correct spec.gates (nothing is trained again), or train a better model as a new TrainingRun.",
-    ),
-    Reason(
-        "GateMetricUnknown",
-        "action required",
-        "A gate names a metric that the run does not have, or that is undefined: the test split has nothing to compute it from.",
-        "Use one of the metrics that the message lists, or train on a version whose test split shows the class.",
-    ),
-    Reason("Registering", "in progress", "The model is being registered."),
-    Reason("Registered", "done", "The model is registered."),
-    Reason("NotRequested", "for information", "spec.register is not set."),
-    Reason("RegistryUnavailable", "unknown", "The registry does not answer."),
-    Reason(
-        "ModelOwnedByOtherNamespace",
-        "action required",
-        "The registered model belongs to another namespace, whose TrainingRuns registered its versions.",
-        "Choose another name in spec.register.model, or have it shared: tag pelagos.dev/shared = true on the model in MLflow.",
-    ),
-    Reason("Completed", "done", "Trained, measured and, where asked for, registered."),
+DATASET_NOT_READY = _training_run(
+    "DatasetNotReady", "in progress", "The Dataset is not Ready yet.", "See its own message."
 )
-
-MODEL_SERVICE = (
-    Reason("Resolved", "done", "It is clear which model is served."),
-    Reason(
-        "TrainingRunNotFound",
-        "waiting",
-        "The TrainingRun does not exist yet. What is served already stays served.",
-        "Create it, or name another.",
-    ),
-    Reason(
-        "TrainingRunNotReady",
-        "in progress",
-        "The TrainingRun, or the one that registers the model, is not Ready yet.",
-        "See its own message.",
-    ),
-    Reason(
-        "ModelVersionNotFound",
-        "waiting",
-        "The registry has no such model, alias or version yet, and no TrainingRun of the namespace is about to register it.",
-        "Register one, or correct the name.",
-    ),
-    Reason(
-        "ModelPackageMissing",
-        "waiting",
-        "There is no model package, or not all of it, where the reference points to yet.",
-        "Put it there, or correct the reference; train or export the model again when it was deleted.",
-    ),
-    Reason(
-        "ModelPackageInvalid",
-        "action required",
-        "The reference leads out of the object store, to a registered version without a package, or to what is no package.",
-        "Follow the message.",
-    ),
-    Reason(
-        "ModelPackageUnpinned",
-        "action required",
-        "Nothing in Kubernetes says what the model package must be, or spec says another thing than its TrainingRun. A package "
-        "cannot vouch for itself.",
-        "Name the TrainingRun that made it, or state spec.model.manifestSha256; train or export again what an earlier version made.",
-    ),
-    Reason(
-        "ModelPackageAltered",
-        "action required",
-        "The package is not the one that was made: its description has another digest. It is not served.",
-        "Find out who writes to the object store; train or export the model again.",
-    ),
-    Reason(
-        "ModelOutsideNamespace",
-        "action required",
-        "spec.model leads to a package of another namespace. Only packages that runs of the same namespace made are served.",
-        "Train or register the model in this namespace, or name a package below the folder in the message.",
-    ),
-    Reason(
-        "ModelNotSealed",
-        "action required",
-        "The registered version carries no seal of this operator for this namespace: somebody else registered or altered it, or its key is gone.",
-        "Register it by a TrainingRun of this namespace, or say in spec.model.manifestSha256 what its package must be.",
-    ),
-    Reason("RegistryRejected", "action required", "The registry refused the look-up.", "Follow the message."),
-    Reason("Starting", "in progress", "The server is being started; one that serves already goes on meanwhile."),
-    Reason("Loading", "in progress", "The server loads the model."),
-    Reason("Loaded", "done", "The server has loaded the model."),
-    Reason("LoadTimeout", "recovering", "The model did not load within two minutes; the server is started anew."),
-    Reason(
-        "ModelLoadFailed",
-        "action required",
-        "The server refuses the model, or answers its probe wrong. On one machine, the model before it goes on being served.",
-        "Correct spec.model; a new model is loaded by itself.",
-    ),
-    Reason(
-        "ServingNotInstalled",
-        "waiting",
-        "The cluster does not have yet what the chosen serving engine needs: KServe, or its runtime.",
-        "Have it installed, or another engine chosen (PELAGOS_SERVING_ENGINE).",
-    ),
-    Reason(
-        "WaitingForCluster",
-        "waiting",
-        "The cluster cannot start the server yet: its image is missing, no node has room, or a quota is used up.",
-        "Follow the message: it is the cluster's own.",
-    ),
-    Reason("ScaledToZero", "done", "Idle: no replica runs, and the next request starts one."),
-    Reason(
-        "NotVerified",
-        "in progress",
-        "Scaled to zero before an answer of this model with these settings was seen to be right. The next request starts a "
-        "server, which is proven then.",
-    ),
-    Reason("ServerCrashed", "recovering", "The server's process is gone; it is started again with growing pauses."),
-    Reason("Probing", "in progress", "The first synthetic inference is in progress."),
-    Reason(
-        "ProbeFailed",
-        "recovering",
-        "The synthetic inference gave a wrong answer or none. After three in a row the server is started anew.",
-    ),
-    Reason("ProbeSucceeded", "done", "A real inference gave the answer of the training framework."),
-    Reason("Serving", "done", "The endpoint answers right."),
+DATASET_VERSION_UNKNOWN = _training_run(
+    "DatasetVersionUnknown",
+    "waiting",
+    "The Dataset has no such version: its source may come to have that content, or had it too long ago.",
+    "Bring the source to that content, or name one of its status.versions in a new TrainingRun.",
 )
+VERSION_FROZEN = _training_run("VersionFrozen", "done", "The dataset version is resolved and will not change.")
+SPEC_IMMUTABLE = _training_run(
+    "SpecImmutable",
+    "action required",
+    "A frozen field was changed after the run had been keyed. The run itself is not touched.",
+    "Set it back, or create a new TrainingRun.",
+)
+CREATING = _training_run("Creating", "in progress", "The MLflow run is being created.")
+DATASET_OUTSIDE_NAMESPACE = _training_run(
+    "DatasetOutsideNamespace",
+    "action required",
+    "The dataset version lies outside of the namespace's part of the store. Nothing is read there.",
+    "Create a new TrainingRun.",
+)
+RUN_CREATED = _training_run("RunCreated", "done", "The MLflow run exists.")
+TRACKING_UNAVAILABLE = _training_run(
+    "TrackingUnavailable", "unknown", "MLflow does not answer. A training that runs goes on."
+)
+TRACKED_RUN_MISSING = _training_run(
+    "TrackedRunMissing",
+    "action required",
+    "The MLflow run was deleted before its model was registered.",
+    "Restore it in MLflow, or create a new TrainingRun.",
+)
+TRAINING = _training_run("Training", "in progress", "Epochs are being trained; see status.progress.")
+EVALUATED = _training_run("Evaluated", "done", "The model was measured on the test split.")
+DEADLINE_EXCEEDED = _training_run(
+    "DeadlineExceeded",
+    "action required",
+    "The run took longer than spec.deadline and was ended.",
+    "Raise it, and set the annotation pelagos.dev/retry.",
+)
+DATASET_NOT_READABLE = _training_run(
+    "DatasetNotReadable",
+    "action required",
+    "The dataset version is missing or does not match its digest.",
+    "Restore it, or create a new TrainingRun.",
+)
+WORKSPACE_ALTERED = _training_run(
+    "WorkspaceAltered",
+    "action required",
+    "What one step left for the next in the workspace is not what is there now: somebody else writes to the storage of the namespace.",
+    "Find out who, then set the annotation pelagos.dev/retry to a new value; what was altered is made anew.",
+)
+CHECKPOINT_NOT_FOUND = _training_run(
+    "CheckpointNotFound",
+    "waiting",
+    "model.weights names a file that is not on the data volume yet. Nothing is started before it is there.",
+    "Put the file there, or name another in a new TrainingRun.",
+)
+CHECKPOINT_INVALID = _training_run(
+    "CheckpointInvalid",
+    "action required",
+    "model.weights is no checkpoint of this architecture, has another sha256, or has gone since the run was started.",
+    "Replace the file; that alone starts another attempt.",
+)
+UNTRUSTED_CHECKPOINT = _training_run(
+    "UntrustedCheckpoint",
+    "action required",
+    "The checkpoint holds code. It was not executed.",
+    "Save the weights alone (a state_dict), and replace the file.",
+)
+TRAINING_DIVERGED = _training_run(
+    "TrainingDiverged",
+    "action required",
+    "The loss became NaN or infinite.",
+    "Lower the learning rate in a new TrainingRun.",
+)
+OUT_OF_MEMORY = _training_run(
+    "OutOfMemory",
+    "action required",
+    "The accelerator or the machine ran out of memory.",
+    "Lower batchSize or imageSize in a new TrainingRun, or free memory and set pelagos.dev/retry.",
+)
+PARITY_FAILED = _training_run(
+    "ParityFailed",
+    "action required",
+    "The exported model does not predict what the training framework predicts.",
+    "Report it; such a model is never served.",
+)
+GATES_PASSED = _training_run("GatesPassed", "done", "All gates passed.")
+GATE_FAILED = _training_run(
+    "GateFailed",
+    "action required",
+    "A figure is below its gate.",
+    "Correct spec.gates (nothing is trained again), or train a better model as a new TrainingRun.",
+)
+GATE_METRIC_UNKNOWN = _training_run(
+    "GateMetricUnknown",
+    "action required",
+    "A gate names a metric that the run does not have, or that is undefined: the test split has nothing to compute it from.",
+    "Use one of the metrics that the message lists, or train on a version whose test split shows the class.",
+)
+REGISTERING = _training_run("Registering", "in progress", "The model is being registered.")
+REGISTERED = _training_run("Registered", "done", "The model is registered.")
+NOT_REQUESTED = _training_run("NotRequested", "for information", "spec.register is not set.")
+REGISTRY_UNAVAILABLE = _training_run("RegistryUnavailable", "unknown", "The registry does not answer.")
+MODEL_OWNED_BY_OTHER_NAMESPACE = _training_run(
+    "ModelOwnedByOtherNamespace",
+    "action required",
+    "The registered model belongs to another namespace, whose TrainingRuns registered its versions.",
+    "Choose another name in spec.register.model, or have it shared: tag pelagos.dev/shared = true on the model in MLflow.",
+)
+COMPLETED = _training_run("Completed", "done", "Trained, measured and, where asked for, registered.")
 
-TABLES = {"All kinds": ALL_KINDS, "Dataset": DATASET, "TrainingRun": TRAINING_RUN, "ModelService": MODEL_SERVICE}
+RESOLVED = _model_service("Resolved", "done", "It is clear which model is served.")
+TRAINING_RUN_NOT_FOUND = _model_service(
+    "TrainingRunNotFound",
+    "waiting",
+    "The TrainingRun does not exist yet. What is served already stays served.",
+    "Create it, or name another.",
+)
+TRAINING_RUN_NOT_READY = _model_service(
+    "TrainingRunNotReady",
+    "in progress",
+    "The TrainingRun, or the one that registers the model, is not Ready yet.",
+    "See its own message.",
+)
+MODEL_VERSION_NOT_FOUND = _model_service(
+    "ModelVersionNotFound",
+    "waiting",
+    "The registry has no such model, alias or version yet, and no TrainingRun of the namespace is about to register it.",
+    "Register one, or correct the name.",
+)
+MODEL_PACKAGE_MISSING = _model_service(
+    "ModelPackageMissing",
+    "waiting",
+    "There is no model package, or not all of it, where the reference points to yet.",
+    "Put it there, or correct the reference; train or export the model again when it was deleted.",
+)
+MODEL_PACKAGE_INVALID = _model_service(
+    "ModelPackageInvalid",
+    "action required",
+    "The reference leads out of the object store, to a registered version without a package, or to what is no package.",
+    "Follow the message.",
+)
+MODEL_PACKAGE_UNPINNED = _model_service(
+    "ModelPackageUnpinned",
+    "action required",
+    "Nothing in Kubernetes says what the model package must be, or spec says another thing than its TrainingRun. A package "
+    "cannot vouch for itself.",
+    "Name the TrainingRun that made it, or state spec.model.manifestSha256; train or export again what an earlier version made.",
+)
+MODEL_PACKAGE_ALTERED = _model_service(
+    "ModelPackageAltered",
+    "action required",
+    "The package is not the one that was made: its description has another digest. It is not served.",
+    "Find out who writes to the object store; train or export the model again.",
+)
+MODEL_OUTSIDE_NAMESPACE = _model_service(
+    "ModelOutsideNamespace",
+    "action required",
+    "spec.model leads to a package of another namespace. Only packages that runs of the same namespace made are served.",
+    "Train or register the model in this namespace, or name a package below the folder in the message.",
+)
+MODEL_NOT_SEALED = _model_service(
+    "ModelNotSealed",
+    "action required",
+    "The registered version carries no seal of this operator for this namespace: somebody else registered or altered it, or its key is gone.",
+    "Register it by a TrainingRun of this namespace, or say in spec.model.manifestSha256 what its package must be.",
+)
+REGISTRY_REJECTED = _model_service(
+    "RegistryRejected", "action required", "The registry refused the look-up.", "Follow the message."
+)
+STARTING = _model_service(
+    "Starting", "in progress", "The server is being started; one that serves already goes on meanwhile."
+)
+LOADING = _model_service("Loading", "in progress", "The server loads the model.")
+LOADED = _model_service("Loaded", "done", "The server has loaded the model.")
+LOAD_TIMEOUT = _model_service(
+    "LoadTimeout", "recovering", "The model did not load within two minutes; the server is started anew."
+)
+MODEL_LOAD_FAILED = _model_service(
+    "ModelLoadFailed",
+    "action required",
+    "The server refuses the model, or answers its probe wrong. On one machine, the model before it goes on being served.",
+    "Correct spec.model; a new model is loaded by itself.",
+)
+SERVING_NOT_INSTALLED = _model_service(
+    "ServingNotInstalled",
+    "waiting",
+    "The cluster does not have yet what the chosen serving engine needs: KServe, or its runtime.",
+    "Have it installed, or another engine chosen (PELAGOS_SERVING_ENGINE).",
+)
+WAITING_FOR_CLUSTER = _model_service(
+    "WaitingForCluster",
+    "waiting",
+    "The cluster cannot start the server yet: its image is missing, no node has room, or a quota is used up.",
+    "Follow the message: it is the cluster's own.",
+)
+SCALED_TO_ZERO = _model_service("ScaledToZero", "done", "Idle: no replica runs, and the next request starts one.")
+NOT_VERIFIED = _model_service(
+    "NotVerified",
+    "in progress",
+    "Scaled to zero before an answer of this model with these settings was seen to be right. The next request starts a "
+    "server, which is proven then.",
+)
+SERVER_CRASHED = _model_service(
+    "ServerCrashed", "recovering", "The server's process is gone; it is started again with growing pauses."
+)
+PROBING = _model_service("Probing", "in progress", "The first synthetic inference is in progress.")
+PROBE_FAILED = _model_service(
+    "ProbeFailed",
+    "recovering",
+    "The synthetic inference gave a wrong answer or none. After three in a row the server is started anew.",
+)
+PROBE_SUCCEEDED = _model_service(
+    "ProbeSucceeded", "done", "A real inference gave the answer of the training framework."
+)
+SERVING = _model_service("Serving", "done", "The endpoint answers right.")
 
 
-_STATES: dict[str, State] = {reason.name: reason.state for table in TABLES.values() for reason in table}
+_NAMED = {str(reason): reason for table in TABLES.values() for reason in table}
 
 
 def documented() -> frozenset[str]:
     """Names of all reasons."""
-    return frozenset(_STATES)
+    return frozenset(_NAMED)
 
 
-def state(name: str) -> State:
-    """In which state a reason leaves the resource; one that is not known needs a person."""
-    return _STATES.get(name, "action required")
+def named(name: str) -> Reason:
+    """The reason that something outside of the operator's code names: a step, or a condition."""
+    return _NAMED.get(name) or Reason(name)

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pelagos.api import reasons
 from pelagos.api.kinds import Kind
 
 MARKS = {"True": ("✔", "green"), "False": ("✘", "red"), "Unknown": ("…", "yellow")}
@@ -110,7 +111,7 @@ def _activity(status: Mapping[str, Any]) -> RenderableType:
     ready: Mapping[str, Any] = next((entry for entry in status.get("conditions", ()) if entry["type"] == "Ready"), {})
     message = Text(str(ready.get("message") or ready.get("reason") or "waiting to be seen"))
     progress = status.get("progress")
-    if not progress or ready.get("reason") != "Training":
+    if not progress or ready.get("reason") != reasons.TRAINING:
         return message
     return Group(Text(_epochs(progress)), ProgressBar(total=100, completed=progress["percent"], width=40))
 
@@ -134,7 +135,7 @@ def _say_changes(
         ready = condition(bodies.get(resource), "Ready")
         reason = str(ready.get("reason", "Waiting"))
         progress = (bodies.get(resource, {}).get("status") or {}).get("progress")
-        line = f"{reason}: {_epochs(progress) if reason == 'Training' and progress else ready.get('message', '')}"
+        line = f"{reason}: {_epochs(progress) if reason == reasons.TRAINING and progress else ready.get('message', '')}"
         # Who waits for another repeats what that one says: once is enough.
         news = reason if reason.endswith("NotReady") else f"{reason} {ready.get('message')}"
         if said.get(resource) != news:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pelagos.api import reasons
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
@@ -60,9 +61,9 @@ def judge(
         answers = not looks_at_the_world or report.retry_key in (None, retry_key)
         if report.result is not None and answers:
             message = "the pipeline run succeeded; the pipeline engine has no record of it any more"
-            return Outcome(Verdict(aspect, ConditionState.DONE, "Succeeded", message), recheck_after=None)
+            return Outcome(Verdict(aspect, ConditionState.DONE, reasons.SUCCEEDED, message), recheck_after=None)
         return Outcome(
-            Verdict(aspect, ConditionState.PROGRESSING, "Submitting", "the pipeline run is being submitted"),
+            Verdict(aspect, ConditionState.PROGRESSING, reasons.SUBMITTING, "the pipeline run is being submitted"),
             attempt=1,
             recheck_after=FIRST_POLL,
         )
@@ -70,17 +71,17 @@ def judge(
         waiting = f"the pipeline run waits: {run.message}" if run.message else "the pipeline run waits for capacity"
         # What the cluster cannot place as it is may be possible now that somebody asks for something else.
         withdraw = bool(run.message) and run.retry_key != retry_key
-        return Outcome(Verdict(aspect, ConditionState.PROGRESSING, "Queued", waiting), withdraw=withdraw)
+        return Outcome(Verdict(aspect, ConditionState.PROGRESSING, reasons.QUEUED, waiting), withdraw=withdraw)
     if run.state is RunState.RUNNING:
         message = (
             f"the pipeline run is in progress: {run.message}" if run.message else "the pipeline run is in progress"
         )
-        running = Verdict(aspect, ConditionState.PROGRESSING, "Running", message)
+        running = Verdict(aspect, ConditionState.PROGRESSING, reasons.RUNNING, message)
         return Outcome(running, recheck_after=_poll(run, now))
     outdated = looks_at_the_world and run.retry_key != retry_key
     if run.state is RunState.SUCCEEDED and report.result is not None and not outdated:
         return Outcome(
-            Verdict(aspect, ConditionState.DONE, "Succeeded", "the pipeline run succeeded"), recheck_after=None
+            Verdict(aspect, ConditionState.DONE, reasons.SUCCEEDED, "the pipeline run succeeded"), recheck_after=None
         )
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
 
@@ -135,7 +136,7 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
         verdict = Verdict(
             aspect,
             ConditionState.PROGRESSING,
-            "Retrying",
+            reasons.RETRYING,
             f"the pipeline run is started again (attempt {next_attempt})",
         )
         return Outcome(verdict, attempt=next_attempt)
@@ -150,7 +151,7 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
     verdict = Verdict(
         aspect,
         ConditionState.FAILING,
-        "PipelineInterrupted" if run.state is RunState.INTERRUPTED else "PipelineFailed",
+        reasons.PIPELINE_INTERRUPTED if run.state is RunState.INTERRUPTED else reasons.PIPELINE_FAILED,
         f"{run.message or 'the pipeline run ended without a result'}{_aside(report)}; attempt {next_attempt} follows",
     )
     return Outcome(
@@ -171,7 +172,7 @@ def _refusal(aspect: str, run: PipelineRun, failure: Mapping[str, object]) -> Ve
     message = str(
         failure.get("message") or f"the pipeline refused its inputs and did not say why; its log is at {run.url}"
     )
-    reason = str(failure.get("reason", "PipelineFailed"))
+    reason = reasons.named(str(failure.get("reason", reasons.PIPELINE_FAILED)))
     return obstacle(aspect, reason, f"{field}: {message}" if field else message)
 
 
@@ -180,7 +181,7 @@ def _doubtful(aspect: str, report: Report) -> Verdict:
         f"the pipeline run succeeded, and {report.doubt}. It is not used. Somebody else may write to the storage of this "
         "namespace: find out who, then set the annotation pelagos.dev/retry to a new value; the run is made again"
     )
-    return Verdict(aspect, ConditionState.REFUSED, "ResultNotAuthentic", message)
+    return Verdict(aspect, ConditionState.REFUSED, reasons.RESULT_NOT_AUTHENTIC, message)
 
 
 def _aside(report: Report) -> str:
@@ -192,4 +193,4 @@ def _given_up(aspect: str, run: PipelineRun, report: Report) -> Verdict:
         f"the pipeline run failed {run.attempts_with_key} times, last: {run.message or 'no message'}{_aside(report)}. "
         f"Its log is at {run.url}. Correct the cause, then set the annotation pelagos.dev/retry to a new value"
     )
-    return Verdict(aspect, ConditionState.REFUSED, "PipelineFailed", message)
+    return Verdict(aspect, ConditionState.REFUSED, reasons.PIPELINE_FAILED, message)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pelagos.api import reasons
 from pelagos.api.training_run import Gate
 from pelagos.decisions import attempts
 from pelagos.decisions.verdicts import ConditionState, Verdict
@@ -56,7 +57,7 @@ def evaluate(wanted: Sequence[Gate], metrics: Mapping[str, float | None]) -> tup
     """Outcome of every gate, and the verdict about all of them. None is a metric that the test split says nothing about."""
     outcomes: list[dict[str, Any]] = []
     failures: list[str] = []
-    reason = "GateFailed"
+    reason = reasons.GATE_FAILED
     for number, gate in enumerate(wanted):
         value = metrics.get(gate.metric)
         passed = value is not None and value >= float(gate.minimum)
@@ -65,13 +66,13 @@ def evaluate(wanted: Sequence[Gate], metrics: Mapping[str, float | None]) -> tup
             outcome["value"] = figure(value)
         outcomes.append(outcome)
         if value is None:
-            reason = "GateMetricUnknown"
+            reason = reasons.GATE_METRIC_UNKNOWN
             failures.append(f"spec.gates[{number}].metric: {_lack(gate.metric, metrics)}")
         elif not passed:
             failures.append(f"spec.gates[{number}]: {gate.metric} is {figure(value)}, the minimum is {gate.minimum}")
     if not failures:
         return outcomes, Verdict(
-            "GatesPassed", ConditionState.DONE, "GatesPassed", f"{len(outcomes)} of {len(outcomes)} passed"
+            "GatesPassed", ConditionState.DONE, reasons.GATES_PASSED, f"{len(outcomes)} of {len(outcomes)} passed"
         )
     message = "; ".join(failures) + ". Correct spec.gates, or train a better model as a new TrainingRun"
     return outcomes, Verdict("GatesPassed", ConditionState.REFUSED, reason, message)

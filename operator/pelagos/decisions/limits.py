@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pelagos.api import reasons
+from pelagos.api.reasons import Reason
 from pelagos.ports.tenants import Tenant
 
 
@@ -11,7 +13,7 @@ from pelagos.ports.tenants import Tenant
 class Excess:
     """A resource asks for what its namespace may not have."""
 
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -30,7 +32,7 @@ def _gpus(gpus: int, tenant: Tenant, replicas: int) -> Excess | None:
         f"spec.resources.gpus is {gpus}{each}, and the namespace allows at most {tenant.max_gpus} for one resource "
         "(maxGpus, which the platform sets). Ask for fewer, or have the limit raised"
     )
-    return Excess("GpuLimitExceeded", message)
+    return Excess(reasons.GPU_LIMIT_EXCEEDED, message)
 
 
 def _queue(queue: str | None, tenant: Tenant) -> Excess | None:
@@ -41,4 +43,4 @@ def _queue(queue: str | None, tenant: Tenant) -> Excess | None:
         f"spec.resources.queue is {queue!r}, and the namespace may use {', '.join(allowed)} (queue and queues, which the "
         "platform sets). Name one of these, or have yours allowed"
     )
-    return Excess("QueueNotAllowed", message)
+    return Excess(reasons.QUEUE_NOT_ALLOWED, message)

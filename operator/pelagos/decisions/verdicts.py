@@ -37,11 +37,11 @@ class ConditionState(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One aspect: ``type`` of the condition, state, reason (CamelCase) and message in words."""
+    """One aspect: ``type`` of the condition, state, reason and message in words."""
 
     type: str
     state: ConditionState
-    reason: str
+    reason: reasons.Reason
     message: str
 
     @property
@@ -57,9 +57,9 @@ _TOLD: Mapping[reasons.State, ConditionState] = {
 }
 
 
-def obstacle(aspect: str, reason: str, message: str) -> Verdict:
+def obstacle(aspect: str, reason: reasons.Reason, message: str) -> Verdict:
     """The verdict that something stands in the way, as the table of reasons says of what kind it is."""
-    return Verdict(aspect, _TOLD.get(reasons.state(reason), ConditionState.REFUSED), reason, message)
+    return Verdict(aspect, _TOLD.get(reason.state, ConditionState.REFUSED), reason, message)
 
 
 @dataclass(frozen=True)
@@ -92,4 +92,4 @@ def summary(decision: Decision) -> Verdict:
         for verdict in decision.verdicts:
             if verdict.state is state:
                 return Verdict("Ready", state, verdict.reason, verdict.message)
-    return decision.ready or Verdict("Ready", ConditionState.DONE, "Ready", "")
+    return decision.ready or Verdict("Ready", ConditionState.DONE, reasons.READY, "")

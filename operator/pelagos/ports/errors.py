@@ -1,5 +1,9 @@
 """The two ways in which an outside system fails that reconcilers tell apart. Engines translate vendors' exceptions into these."""
 
+from __future__ import annotations
+
+from pelagos.api import reasons
+
 
 class OutageError(Exception):
     """The system did not answer, or answered that it cannot now. Retried with backoff; nothing is given up."""
@@ -14,7 +18,7 @@ class UnfinishedError(OutageError):
 
 
 class ForbiddenError(OutageError):
-    """The system answers, and does not let us: a person must give us a right. RolloutStatus apart only while cleaning up."""
+    """The system answers, and does not let us: a person must give us a right. Told apart only while cleaning up."""
 
 
 class RejectedError(Exception):
@@ -23,7 +27,7 @@ class RejectedError(Exception):
     ``reason`` is that of the condition which tells of it.
     """
 
-    def __init__(self, system: str, message: str, *, reason: str = "SystemRejected") -> None:
+    def __init__(self, system: str, message: str, *, reason: reasons.Reason = reasons.SYSTEM_REJECTED) -> None:
         super().__init__(f"{system}: {message}")
         self.system = system
         self.reason = reason
@@ -33,8 +37,8 @@ class TooLargeError(RejectedError):
     """Of Kubernetes itself: an object would be larger than the API server or etcd takes."""
 
     def __init__(self, system: str, message: str) -> None:
-        super().__init__(system, message, reason="StatusTooLarge")
+        super().__init__(system, message, reason=reasons.STATUS_TOO_LARGE)
 
 
 class UnboundError(RejectedError):
-    """Of Kubernetes itself: nobody has given us the right to do this, here. RolloutStatus apart only while cleaning up."""
+    """Of Kubernetes itself: nobody has given us the right to do this, here. Told apart only while cleaning up."""

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 SYSTEM = "tenants"
-REFUSED, NOT_ADMITTED = "TenantRefused", "NamespaceNotAdmitted"
-"""Reasons: what the platform says of a namespace cannot hold, or the operator has no rights in it."""
 CA_FOLDER, CA_KEY = "/etc/pelagos/ca", "ca.crt"
 """Where steps and model servers find the certificate authorities of their tenant, and their file there."""
 

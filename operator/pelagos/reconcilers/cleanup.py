@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 
+from pelagos.api import reasons
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import ForbiddenError, UnboundError
 from pelagos.ports.owned import Owned
@@ -59,7 +60,9 @@ async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies)
 async def _tell(resource: Resource, dependencies: Dependencies, message: str) -> None:
     about = {"kind": resource.kind.kind, "namespace": resource.namespace, "resource": resource.name}
     logger.warning("CleanUpAbandoned: %s", message, extra=about)
-    await dependencies.cluster.post_event(resource, severity="Warning", reason="CleanUpAbandoned", message=message)
+    await dependencies.cluster.post_event(
+        resource, severity="Warning", reason=reasons.CLEAN_UP_ABANDONED, message=message
+    )
 
 
 class NoServing:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pelagos.api import kinds, meta, reasons
+from pelagos.api import kinds, meta
 from pelagos.api.dataset import DatasetSpec
 from pelagos.decisions import attempts, dataset
 from pelagos.decisions.dataset import identity, observed
@@ -69,7 +69,7 @@ class DatasetReconciler:
         try:
             fingerprint = await dependencies.volumes.fingerprint(below(tenant, spec.source.volume.path))
         except RejectedError as error:
-            if reasons.state(error.reason) == "waiting":
+            if error.reason.state == "waiting":
                 raise
             source_error = f"spec.source.volume.path: {error}"
         run, name, digest, made = None, "", "", _Made()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pydantic
 
-from pelagos.api import meta
+from pelagos.api import meta, reasons
 from pelagos.api.kinds import Kind
 from pelagos.decisions import effects
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle, summary
@@ -28,7 +28,7 @@ GONE_RETRY = 2.0
 
 
 _ACCEPTED = Decision(
-    (Verdict("Ready", ConditionState.PROGRESSING, "Accepted", "seen, and waiting for its first pass"),)
+    (Verdict("Ready", ConditionState.PROGRESSING, reasons.ACCEPTED, "seen, and waiting for its first pass"),)
 )
 
 
@@ -124,7 +124,7 @@ async def _decide_and_act(
     try:
         spec = reconciler.kind.spec.model_validate(resource.spec)
     except pydantic.ValidationError as error:
-        return Decision((Verdict("Ready", ConditionState.REFUSED, "InvalidSpec", explain(error)),))
+        return Decision((Verdict("Ready", ConditionState.REFUSED, reasons.INVALID_SPEC, explain(error)),))
     seen = await reconciler.gather(resource, spec, dependencies)
     decision = reconciler.decide(seen)
     if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
@@ -249,7 +249,10 @@ async def _delete(reconciler: Reconciler, resource: Resource, dependencies: Depe
         return Pass("progressing", None, failed=True)
     except (OutageError, RejectedError) as error:
         waiting = Verdict(
-            "Ready", ConditionState.FAILING, "DeletionBlocked", f"cleaning up waits: {error}. {forcing.hint(resource)}"
+            "Ready",
+            ConditionState.FAILING,
+            reasons.DELETION_BLOCKED,
+            f"cleaning up waits: {error}. {forcing.hint(resource)}",
         )
         await _report(reconciler, resource, Decision((waiting,)), dependencies)
         return Pass("failing", None, failed=True)
@@ -269,16 +272,16 @@ def _too_large(decision: Decision, error: TooLargeError) -> Decision:
         "annotations of the resource, or divide it"
     )
     return Decision(
-        (Verdict("Ready", ConditionState.REFUSED, "StatusTooLarge", message),), recheck_after=REJECTED_RETRY
+        (Verdict("Ready", ConditionState.REFUSED, reasons.STATUS_TOO_LARGE, message),), recheck_after=REJECTED_RETRY
     )
 
 
 def _unfinished(error: UnfinishedError) -> Decision:
-    return Decision((Verdict("Ready", ConditionState.PROGRESSING, "Ending", str(error)),))
+    return Decision((Verdict("Ready", ConditionState.PROGRESSING, reasons.ENDING, str(error)),))
 
 
 def _outage(error: OutageError) -> Decision:
-    return Decision((Verdict("Ready", ConditionState.UNKNOWN, "SystemUnavailable", str(error)),))
+    return Decision((Verdict("Ready", ConditionState.UNKNOWN, reasons.SYSTEM_UNAVAILABLE, str(error)),))
 
 
 def _rejected(error: RejectedError) -> Decision:
@@ -289,13 +292,13 @@ def _rejected(error: RejectedError) -> Decision:
 
 
 def _keyless(error: NoKeyError) -> Decision:
-    verdict = obstacle("Ready", "AuthorityKeyMissing", f"{error}. It is looked for again every few seconds")
+    verdict = obstacle("Ready", reasons.AUTHORITY_KEY_MISSING, f"{error}. It is looked for again every few seconds")
     return Decision((verdict,), recheck_after=REJECTED_RETRY)
 
 
 def _bug(error: Exception) -> Decision:
     message = f"unexpected {type(error).__name__}: {error}. This is a fault of the operator; it tries again"
-    return Decision((Verdict("Ready", ConditionState.UNKNOWN, "InternalError", message),))
+    return Decision((Verdict("Ready", ConditionState.UNKNOWN, reasons.INTERNAL_ERROR, message),))
 
 
 def explain(error: pydantic.ValidationError) -> str:

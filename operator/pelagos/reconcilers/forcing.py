@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
-from pelagos.api import meta
+from pelagos.api import meta, reasons
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.tenants import Tenant
@@ -77,7 +77,7 @@ async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies)
     message = f"deletion was forced by {meta.FORCE_DELETION_ANNOTATION}. Left behind: {named}"
     logger.warning("DeletionForced: %s", message, extra=about)
     short = f"{message[:900]}... (all of it is in the operator's log)" if len(message) > 950 else message
-    await dependencies.cluster.post_event(resource, severity="Warning", reason="DeletionForced", message=short)
+    await dependencies.cluster.post_event(resource, severity="Warning", reason=reasons.DELETION_FORCED, message=short)
 
 
 class _Forced:

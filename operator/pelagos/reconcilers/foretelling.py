@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pelagos.api import reasons
 from pelagos.decisions import effects
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
 from pelagos.reconcilers import reporting
 
 _ENDING = (effects.CancelRun, effects.RestartService, effects.RemoveService)
-_TRIED = frozenset({"SystemUnavailable", "SystemRejected", "InternalError", "Ending"})
+_TRIED = frozenset({reasons.SYSTEM_UNAVAILABLE, reasons.SYSTEM_REJECTED, reasons.INTERNAL_ERROR, reasons.ENDING})
 """Reasons that tell how the effects went the last time. They are tried again, and there is nothing new to say before that."""
 
 
@@ -28,4 +29,4 @@ def _before(verdict: Verdict) -> Verdict:
     if verdict.state is not ConditionState.PAUSED:
         return verdict
     message = f"{verdict.message}; what runs for it is being ended"
-    return Verdict(verdict.type, ConditionState.PROGRESSING, "Ending", message)
+    return Verdict(verdict.type, ConditionState.PROGRESSING, reasons.ENDING, message)

@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from datetime import datetime
 
-from pelagos.api import kinds, meta
+from pelagos.api import kinds, meta, reasons
 from pelagos.api.model_service import ModelServiceSpec, ModelSource, RegistryRef
 from pelagos.decisions import model_service
 from pelagos.decisions.model_service import observed
@@ -89,7 +89,7 @@ async def _resolve(
             return _pinned(await _from_registry(resource.namespace, spec.model, tenant, dependencies), spec)
         return await _from_uri(resource, spec.model, tenant, dependencies)
     except OutageError as error:
-        return Unresolved("RegistryUnavailable", str(error))
+        return Unresolved(reasons.REGISTRY_UNAVAILABLE, str(error))
 
 
 def _pinned(found: ResolvedModel | Unresolved, spec: ModelServiceSpec) -> ResolvedModel | Unresolved:
@@ -101,13 +101,13 @@ def _pinned(found: ResolvedModel | Unresolved, spec: ModelServiceSpec) -> Resolv
         message = (
             f"spec.model.manifestSha256: {found.source} is the package {found.manifest_sha256}, and {stated} is stated"
         )
-        return Unresolved("ModelPackageUnpinned", f"{message}: correct it, or leave it out")
+        return Unresolved(reasons.MODEL_PACKAGE_UNPINNED, f"{message}: correct it, or leave it out")
     if not stated and not found.manifest_sha256:
         message = (
             f"spec.model: {found.source} does not say what its package must be, because it was made before packages were "
             "data alone: train or export the model again"
         )
-        return Unresolved("ModelPackageUnpinned", message)
+        return Unresolved(reasons.MODEL_PACKAGE_UNPINNED, message)
     return replace(found, manifest_sha256=stated or found.manifest_sha256)
 
 
@@ -122,7 +122,7 @@ def _stranger(field: str, uri: str, folder: str, dependencies: Dependencies) -> 
         f"{field}: {uri} is not below {dependencies.objects.uri(folder)}, where the packages of this namespace are. "
         "A service serves models of its own namespace only: train the model there, or name a package of it"
     )
-    return Unresolved("ModelOutsideNamespace", message)
+    return Unresolved(reasons.MODEL_OUTSIDE_NAMESPACE, message)
 
 
 def _is_ours(uri: str, namespace: str, tenant: Tenant, dependencies: Dependencies) -> bool:
@@ -139,12 +139,12 @@ def _from_training_run(
         message = (
             f'spec.model.trainingRunRef.name: there is no TrainingRun "{name}" in namespace {resource.namespace} yet'
         )
-        return Unresolved("TrainingRunNotFound", message)
+        return Unresolved(reasons.TRAINING_RUN_NOT_FOUND, message)
     ready = reporting.ready_condition(found.status)
     model = found.status.get("model")
     if ready.get("status") != "True" or not model:
         message = f"TrainingRun {name} is not Ready: {ready.get('message', 'it has no status yet')}"
-        return Unresolved("TrainingRunNotReady", message)
+        return Unresolved(reasons.TRAINING_RUN_NOT_READY, message)
     if not _is_ours(model["uri"], resource.namespace, tenant, dependencies):
         folder = packages(resource.namespace, tenant)
         return _stranger(f"status.model.uri of TrainingRun {name}", model["uri"], folder, dependencies)
@@ -164,20 +164,20 @@ async def _from_registry(
             wanted = f"version {reference.version}"
             version = await dependencies.registry.find_by_version(reference.model, reference.version or "")
     except RejectedError as error:
-        return Unresolved("RegistryRejected", f"spec.model.registry: {error}")
+        return Unresolved(reasons.REGISTRY_REJECTED, f"spec.model.registry: {error}")
     if version is None:
         lead = f"spec.model.registry: the registry has no model {reference.model} with {wanted} yet"
         training = _registrant(namespace, reference, tenant, dependencies)
         if training is not None:
             said = reporting.ready_condition(training.status).get("message", "it has no status yet")
             message = f"{lead}; TrainingRun {training.name}, which registers it, is not Ready: {said}"
-            return Unresolved("TrainingRunNotReady", message)
+            return Unresolved(reasons.TRAINING_RUN_NOT_READY, message)
         message = f"{lead}. Register one, or correct the name; this is looked at again every few seconds"
-        return Unresolved("ModelVersionNotFound", message)
+        return Unresolved(reasons.MODEL_VERSION_NOT_FOUND, message)
     uri, sha256 = version.tags.get(registry.PACKAGE_URI_TAG), version.tags.get(registry.ONNX_SHA256_TAG)
     if not uri or not sha256:
         message = f"spec.model.registry: {version.model} version {version.version} was not registered by a TrainingRun"
-        return Unresolved("ModelPackageInvalid", message)
+        return Unresolved(reasons.MODEL_PACKAGE_INVALID, message)
     # Tags of a registry can be written by whoever may write there: they open no other namespace, and vouch for nothing.
     owner = sealed_runs.namespace_of(dependencies.authority, version)
     place = owner if owner in sharing(tenant) else namespace
@@ -187,7 +187,7 @@ async def _from_registry(
     manifest = version.tags.get(registry.MANIFEST_SHA256_TAG, "")
     if owner != place:
         if not source.manifest_sha256:
-            return Unresolved("ModelNotSealed", f"{found} {NOT_SEALED}")
+            return Unresolved(reasons.MODEL_NOT_SEALED, f"{found} {NOT_SEALED}")
         manifest = source.manifest_sha256  # Whoever wrote the spec says what it must be.
     return ResolvedModel(uri, sha256, manifest, f"{version.model} version {version.version}")
 
@@ -225,7 +225,7 @@ async def _from_uri(
         return _invalid(str(error))
     if content is None:
         message = f"spec.model.uri: there is no model package at {uri} yet (package.json is missing)"
-        return Unresolved("ModelPackageMissing", message)
+        return Unresolved(reasons.MODEL_PACKAGE_MISSING, message)
     pin = source.manifest_sha256 or _known_manifest(resource, uri, dependencies)
     if not pin:
         message = (
@@ -233,10 +233,10 @@ async def _from_uri(
             "there made it. Name the TrainingRun that did in spec.model.trainingRunRef, or set spec.model.manifestSha256 to the "
             "sha256 of the package.json that you trust (sha256sum package.json)"
         )
-        return Unresolved("ModelPackageUnpinned", message)
+        return Unresolved(reasons.MODEL_PACKAGE_UNPINNED, message)
     if (actual := hashlib.sha256(content).hexdigest()) != pin:
         message = f"spec.model.uri: {uri}/package.json has been altered, or is of another package: sha256 {actual}"
-        return Unresolved("ModelPackageAltered", f"{message} instead of {pin}; train or export the model again")
+        return Unresolved(reasons.MODEL_PACKAGE_ALTERED, f"{message} instead of {pin}; train or export the model again")
     try:
         onnx = json.loads(content)["onnxSha256"]
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -245,7 +245,7 @@ async def _from_uri(
 
 
 def _invalid(problem: str) -> Unresolved:
-    return Unresolved("ModelPackageInvalid", f"spec.model.uri: {problem}")
+    return Unresolved(reasons.MODEL_PACKAGE_INVALID, f"spec.model.uri: {problem}")
 
 
 def _known_manifest(resource: Resource, uri: str, dependencies: Dependencies) -> str | None:

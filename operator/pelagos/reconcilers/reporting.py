@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from pelagos.api import reasons
 from pelagos.api.text import shown, shown_in
 from pelagos.decisions.gates import timestamp
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, summary
@@ -71,7 +72,7 @@ def _verdicts(decision: Decision, owned: Sequence[str], patience_lost: str) -> l
         verdicts.append(Verdict("Waiting", ConditionState.DONE, ready.reason, ready.message))
     judged = {verdict.type: verdict for verdict in decision.verdicts}
     unjudged = "what comes before it is not done"
-    verdicts += [judged.get(name) or Verdict(name, ConditionState.UNKNOWN, "Pending", unjudged) for name in owned]
+    verdicts += [judged.get(name) or Verdict(name, ConditionState.UNKNOWN, reasons.PENDING, unjudged) for name in owned]
     return verdicts
 
 
@@ -81,7 +82,7 @@ def _condition(verdict: Verdict, known: Mapping[str, Any] | None, generation: in
     return {
         "type": verdict.type,
         "status": status,
-        "reason": verdict.reason,
+        "reason": str(verdict.reason),
         "message": shown(verdict.message, lines=True)[:32000],
         "observedGeneration": generation,
         "lastTransitionTime": known["lastTransitionTime"] if known is not None and same else timestamp(now),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pelagos.api import kinds, meta, tenant_settings
+from pelagos.api import kinds, meta, reasons, tenant_settings
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, items, note, ok, warning
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.kubernetes.tenants import KubernetesTenants, Place
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.tenants import CA_KEY, NOT_ADMITTED, Tenant
+from pelagos.ports.tenants import CA_KEY, Tenant
 
 MOST = 20
 """Namespaces that are looked at; more are counted."""
@@ -76,7 +76,7 @@ async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
 
 
 def _remedy(context: DoctorContext, namespace: str, error: RejectedError) -> str:
-    if error.reason == NOT_ADMITTED:
+    if error.reason == reasons.NAMESPACE_NOT_ADMITTED:
         return "Follow the message, or move the resources to a namespace that is a tenant."
     if f"the ConfigMap {tenant_settings.RETIRED} " in str(error):
         return f"kubectl -n {namespace} get configmap {tenant_settings.RETIRED} -o yaml"

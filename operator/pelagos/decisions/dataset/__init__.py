@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pelagos.api import reasons
 from pelagos.decisions import attempts, bounds, durations, gates, limits, rules
 from pelagos.decisions.dataset.identity import inputs_digest, name_run, recipe
 from pelagos.decisions.dataset.observed import Observed
@@ -34,24 +35,29 @@ def decide(seen: Observed) -> Decision:
     stale: tuple[Effect, ...] = tuple(CancelRun(old.name) for old in seen.superseded)
     broken = rules.violation(seen.spec)
     if broken:
-        return _refuse(Verdict(SOURCE_RESOLVED, ConditionState.REFUSED, "InvalidSpec", broken), stale)
+        return _refuse(Verdict(SOURCE_RESOLVED, ConditionState.REFUSED, reasons.INVALID_SPEC, broken), stale)
     if seen.spec.suspend:
         return _suspend(seen, stale)
     if seen.source_error is not None:
-        return _refuse(Verdict(SOURCE_RESOLVED, ConditionState.REFUSED, "SourceRejected", seen.source_error), stale)
+        return _refuse(
+            Verdict(SOURCE_RESOLVED, ConditionState.REFUSED, reasons.SOURCE_REJECTED, seen.source_error), stale
+        )
     if seen.fingerprint is None:
         return _refuse(_source_missing(seen), stale)
     if seen.fingerprint.files == 0:
         path = seen.spec.source.volume.path
         message = f'spec.source.volume.path: "{path}" holds no files yet ({seen.data_root}). Put the images there'
-        return _refuse(obstacle(SOURCE_RESOLVED, "SourceEmpty", message), stale)
+        return _refuse(obstacle(SOURCE_RESOLVED, reasons.SOURCE_EMPTY, message), stale)
     return _prepare(seen, seen.fingerprint, stale)
 
 
 def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]) -> Decision:
     digest = inputs_digest(seen.spec, fingerprint)
     resolved = Verdict(
-        SOURCE_RESOLVED, ConditionState.DONE, "Found", f"{fingerprint.files} files at {seen.spec.source.volume.path}"
+        SOURCE_RESOLVED,
+        ConditionState.DONE,
+        reasons.FOUND,
+        f"{fingerprint.files} files at {seen.spec.source.volume.path}",
     )
     outcome = attempts.judge(
         PREPARED, seen.run, seen.report, retry_key=seen.retry, now=seen.now, looks_at_the_world=True
@@ -82,8 +88,8 @@ def _prepare(seen: Observed, fingerprint: Fingerprint, stale: tuple[Effect, ...]
     # A result of before has no files.
     status |= {"files": result.get("files") or None, "classCount": len(result["classes"])}
     status |= {"task": seen.spec.task, "versions": _history(seen, result)}
-    prepared = replace(outcome.verdict, reason="VersionReady", message=_describe(result))
-    ready = Verdict("Ready", ConditionState.DONE, "VersionReady", _describe(result))
+    prepared = replace(outcome.verdict, reason=reasons.VERSION_READY, message=_describe(result))
+    ready = Verdict("Ready", ConditionState.DONE, reasons.VERSION_READY, _describe(result))
     effects += _record(seen, result, status)
     again = max(durations.seconds(seen.spec.refresh), SHORTEST_REFRESH)
     return Decision((resolved, prepared), effects, status, again, ready)
@@ -150,7 +156,7 @@ def _source_missing(seen: Observed) -> Verdict:
         f'spec.source.volume.path: "{path}" does not exist yet on the data volume ({seen.data_root}). '
         "Put the images there, or correct the path; this is looked at again every few seconds"
     )
-    return obstacle(SOURCE_RESOLVED, "SourceNotFound", message)
+    return obstacle(SOURCE_RESOLVED, reasons.SOURCE_NOT_FOUND, message)
 
 
 def _refuse(verdict: Verdict, stale: tuple[Effect, ...]) -> Decision:
@@ -162,6 +168,10 @@ def _suspend(seen: Observed, stale: tuple[Effect, ...]) -> Decision:
     if seen.run is not None and seen.run.state not in FINISHED:
         effects = (*stale, CancelRun(seen.run.name))
     return Decision(
-        (Verdict(PREPARED, ConditionState.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on"),),
+        (
+            Verdict(
+                PREPARED, ConditionState.PAUSED, reasons.SUSPENDED, "spec.suspend is true; set it to false to go on"
+            ),
+        ),
         effects,
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from pelagos.api import reasons
 from pelagos.decisions import limits, rules
 from pelagos.decisions.effects import ApplyService, Effect, RemoveService, RestartService
 from pelagos.decisions.model_service.endpoint import wanted
@@ -31,7 +32,7 @@ def decide(seen: Observed) -> Decision:
     """Name what must hold next; touch nothing."""
     broken = rules.violation(seen.spec)
     if broken:
-        return Decision((Verdict(MODEL_RESOLVED, ConditionState.REFUSED, "InvalidSpec", broken),))
+        return Decision((Verdict(MODEL_RESOLVED, ConditionState.REFUSED, reasons.INVALID_SPEC, broken),))
     excess = _excess(seen)
     if excess and seen.service is None:
         refused = Verdict(MODEL_RESOLVED, ConditionState.REFUSED, excess.reason, excess.message)
@@ -40,7 +41,9 @@ def decide(seen: Observed) -> Decision:
         effects: tuple[Effect, ...] = (RemoveService(seen.uid),) if seen.service else ()
         return _suspended(effects)
     if isinstance(seen.model, ResolvedModel):
-        return _serve(seen, seen.model, Verdict(MODEL_RESOLVED, ConditionState.DONE, "Resolved", seen.model.source))
+        return _serve(
+            seen, seen.model, Verdict(MODEL_RESOLVED, ConditionState.DONE, reasons.RESOLVED, seen.model.source)
+        )
     verdict = obstacle(MODEL_RESOLVED, seen.model.reason, seen.model.message)
     if seen.last_model is None or seen.service is None:
         return Decision((verdict,), recheck_after=MODEL_POLL)
@@ -56,7 +59,9 @@ def _excess(seen: Observed) -> limits.Excess | None:
 
 
 def _suspended(effects: tuple[Effect, ...]) -> Decision:
-    paused = Verdict(MODEL_LOADED, ConditionState.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
+    paused = Verdict(
+        MODEL_LOADED, ConditionState.PAUSED, reasons.SUSPENDED, "spec.suspend is true; set it to false to go on"
+    )
     return Decision((paused,), effects, {"url": None, "endpoints": None, "servedGeneration": None})
 
 
@@ -108,7 +113,7 @@ def _apply(
     message = f"starting the server for {served['source']}"
     if service is not None and service.state is ServiceState.LOADED and seen.served_generation is not None:
         message += f"; until it is right, generation {seen.served_generation} of spec goes on being served"
-    loading = Verdict(MODEL_LOADED, ConditionState.PROGRESSING, "Starting", message)
+    loading = Verdict(MODEL_LOADED, ConditionState.PROGRESSING, reasons.STARTING, message)
     return Decision((resolved, loading), effects, status, 1)
 
 
@@ -117,25 +122,32 @@ def _not_loaded(
 ) -> tuple[Verdict, tuple[Effect, ...], float]:
     if service.state is ServiceState.LOAD_FAILED:
         message = f"the server refuses the model: {service.message}. Correct spec.model, then it is loaded anew"
-        return Verdict(MODEL_LOADED, ConditionState.REFUSED, "ModelLoadFailed", message), (), MODEL_POLL
+        return Verdict(MODEL_LOADED, ConditionState.REFUSED, reasons.MODEL_LOAD_FAILED, message), (), MODEL_POLL
     if service.state is ServiceState.WAITING:
         # Only the cluster, or a person, can make room; starting it anew would change nothing.
-        return obstacle(MODEL_LOADED, "WaitingForCluster", service.message or "no node has taken it yet"), (), WATCH
+        return (
+            obstacle(MODEL_LOADED, reasons.WAITING_FOR_CLUSTER, service.message or "no node has taken it yet"),
+            (),
+            WATCH,
+        )
     if service.state is ServiceState.ENDED:
         message = f"{service.message or 'it was ended in order'}; the server is started again"
-        return Verdict(MODEL_LOADED, ConditionState.PROGRESSING, "Starting", message), (ApplyService(want),), 1
+        return Verdict(MODEL_LOADED, ConditionState.PROGRESSING, reasons.STARTING, message), (ApplyService(want),), 1
     if service.state is ServiceState.STARTING:
         if seen.now - service.changed_at > LOAD_TIMEOUT:
             verdict = Verdict(
                 MODEL_LOADED,
                 ConditionState.FAILING,
-                "LoadTimeout",
+                reasons.LOAD_TIMEOUT,
                 "the model did not load in time; the server is started anew",
             )
             return verdict, (RestartService(seen.uid),), 1
         return (
             Verdict(
-                MODEL_LOADED, ConditionState.PROGRESSING, "Loading", service.message or "the model is being loaded"
+                MODEL_LOADED,
+                ConditionState.PROGRESSING,
+                reasons.LOADING,
+                service.message or "the model is being loaded",
             ),
             (),
             1,
@@ -145,7 +157,7 @@ def _not_loaded(
     message = (
         f"the server died ({service.message or 'no message'}; {service.restarts} restarts before); it is started again"
     )
-    verdict = Verdict(MODEL_LOADED, ConditionState.FAILING, "ServerCrashed", message)
+    verdict = Verdict(MODEL_LOADED, ConditionState.FAILING, reasons.SERVER_CRASHED, message)
     if left > timedelta():
         return verdict, (), max(left.total_seconds(), 0.2)
     return verdict, (ApplyService(want),), 1
@@ -157,28 +169,35 @@ def _idle(resolved: Verdict, status: dict[str, Any]) -> Decision:
         message = (
             "no replica runs, and no answer of this version is known to be right; the next request starts and proves it"
         )
-        unproven = obstacle(PROBED, "NotVerified", message)
+        unproven = obstacle(PROBED, reasons.NOT_VERIFIED, message)
         return Decision((resolved, unproven), (), status, WATCH)
-    loaded = Verdict(MODEL_LOADED, ConditionState.NOTED, "ScaledToZero", "no replica runs; the next request starts one")
-    ready = Verdict("Ready", ConditionState.DONE, "ScaledToZero", "idle; the next request starts a replica")
+    loaded = Verdict(
+        MODEL_LOADED, ConditionState.NOTED, reasons.SCALED_TO_ZERO, "no replica runs; the next request starts one"
+    )
+    ready = Verdict("Ready", ConditionState.DONE, reasons.SCALED_TO_ZERO, "idle; the next request starts a replica")
     return Decision((resolved, loaded), (), status, WATCH, ready)
 
 
 def _prove(seen: Observed, want: DesiredService, resolved: Verdict, status: dict[str, Any]) -> Decision:
-    loaded = Verdict(MODEL_LOADED, ConditionState.DONE, "Loaded", "the server has loaded the model")
+    loaded = Verdict(MODEL_LOADED, ConditionState.DONE, reasons.LOADED, "the server has loaded the model")
     probe = seen.probe
     if probe is None:
-        probing = Verdict(PROBED, ConditionState.PROGRESSING, "Probing", "the first synthetic inference is in progress")
+        probing = Verdict(
+            PROBED, ConditionState.PROGRESSING, reasons.PROBING, "the first synthetic inference is in progress"
+        )
         return Decision((resolved, loaded, probing), (), status, 1)
     if not probe.correct:
         effects = (RestartService(seen.uid),) if seen.wrong_probes >= PROBE_FAILURES else ()
         failing = Verdict(
-            PROBED, ConditionState.FAILING, "ProbeFailed", f"the synthetic inference failed: {probe.message}"
+            PROBED, ConditionState.FAILING, reasons.PROBE_FAILED, f"the synthetic inference failed: {probe.message}"
         )
         return Decision((resolved, loaded, failing), effects, status, 2)
     status["model"]["proven"] = want.pod_template_digest
     probed = Verdict(
-        PROBED, ConditionState.DONE, "ProbeSucceeded", "a real inference gave the answer of the training framework"
+        PROBED,
+        ConditionState.DONE,
+        reasons.PROBE_SUCCEEDED,
+        "a real inference gave the answer of the training framework",
     )
-    ready = Verdict("Ready", ConditionState.DONE, "Serving", f"serving {status['model']['source']}")
+    ready = Verdict("Ready", ConditionState.DONE, reasons.SERVING, f"serving {status['model']['source']}")
     return Decision((resolved, loaded, probed), (), status, WATCH, ready)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pelagos.api.model_service import ModelServiceSpec
+from pelagos.api.reasons import Reason
 from pelagos.ports.serving import ObservedService, ProbeResult
 from pelagos.ports.tenants import Tenant
 
@@ -24,7 +25,7 @@ class ResolvedModel:
 class Unresolved:
     """Why there is no model to serve; the reason says whether it is waited for, or a person must change something."""
 
-    reason: str
+    reason: Reason
     message: str
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from pelagos.api import reasons
 from pelagos.api.training_run import CLASSIFIERS, DETECTORS, Evaluation, Register
 from pelagos.decisions import attempts, durations, gates, limits, rules
 from pelagos.decisions.effects import (
@@ -70,9 +71,9 @@ def _decide(seen: Observed) -> Decision:
     if broken is None and seen.frozen is not None:
         broken = changed(seen.frozen, seen.spec)
         if broken:
-            return _refuse(seen, Verdict(DATASET_READY, ConditionState.REFUSED, "SpecImmutable", broken))
+            return _refuse(seen, Verdict(DATASET_READY, ConditionState.REFUSED, reasons.SPEC_IMMUTABLE, broken))
     if broken:
-        return Decision((Verdict(DATASET_READY, ConditionState.REFUSED, "InvalidSpec", broken),))
+        return Decision((Verdict(DATASET_READY, ConditionState.REFUSED, reasons.INVALID_SPEC, broken),))
     excess = _excess(seen)
     if (
         excess and seen.run is None
@@ -80,7 +81,9 @@ def _decide(seen: Observed) -> Decision:
         refused = Verdict(DATASET_READY, ConditionState.REFUSED, excess.reason, excess.message)
         return Decision((refused,), recheck_after=DATASET_POLL)
     if seen.outside:
-        return _refuse(seen, Verdict(DATASET_READY, ConditionState.REFUSED, "DatasetOutsideNamespace", seen.outside))
+        return _refuse(
+            seen, Verdict(DATASET_READY, ConditionState.REFUSED, reasons.DATASET_OUTSIDE_NAMESPACE, seen.outside)
+        )
     if seen.spec.suspend and seen.report.result is None:
         return _suspend(seen)
     futile = _futile(seen) if seen.run is None and seen.report.result is None else None
@@ -93,7 +96,10 @@ def _decide(seen: Observed) -> Decision:
             return Decision((verdict,), recheck_after=DATASET_POLL)
         frozen = Frozen(inputs(seen.spec), seen.dataset.candidate)
     resolved = Verdict(
-        DATASET_READY, ConditionState.DONE, "VersionFrozen", f"{frozen.dataset.name} at {frozen.dataset.version[:19]}"
+        DATASET_READY,
+        ConditionState.DONE,
+        reasons.VERSION_FROZEN,
+        f"{frozen.dataset.name} at {frozen.dataset.version[:19]}",
     )
     return _track(seen, frozen, resolved)
 
@@ -112,16 +118,16 @@ def _resolve(seen: Observed) -> Verdict:
     reference = seen.spec.dataset_ref
     if not seen.dataset.exists:
         message = f'spec.datasetRef.name: there is no Dataset "{reference.name}" in namespace {seen.namespace} yet'
-        return obstacle(DATASET_READY, "DatasetNotFound", message)
+        return obstacle(DATASET_READY, reasons.DATASET_NOT_FOUND, message)
     if reference.version != "latest" and seen.dataset.candidate is None and seen.dataset.ready:
         known = ", ".join(seen.dataset.known_versions) or "none"
         message = (
             f"spec.datasetRef.version: {reference.version} is not a version of {reference.name} yet; known: {known}"
         )
-        return obstacle(DATASET_READY, "DatasetVersionUnknown", message)
+        return obstacle(DATASET_READY, reasons.DATASET_VERSION_UNKNOWN, message)
     if seen.dataset.candidate is None:
         message = f"Dataset {reference.name} is not Ready: {seen.dataset.message}"
-        return obstacle(DATASET_READY, "DatasetNotReady", message)
+        return obstacle(DATASET_READY, reasons.DATASET_NOT_READY, message)
     return _fits(seen, seen.dataset.candidate)
 
 
@@ -133,28 +139,28 @@ def _fits(seen: Observed, candidate: DatasetVersion) -> Verdict:
             f"spec.model.architecture: {architecture} does not fit Dataset {candidate.name}, whose task is {candidate.task}; "
             f"allowed: {', '.join(sorted(fitting))}. Create a new TrainingRun with one of them"
         )
-        return Verdict(DATASET_READY, ConditionState.REFUSED, "TaskMismatch", message)
+        return Verdict(DATASET_READY, ConditionState.REFUSED, reasons.TASK_MISMATCH, message)
     if seen.dataset.empty_splits:
         message = (
             f"spec.datasetRef: {candidate.version[:19]} of Dataset {candidate.name} has no images in the split "
             f"{' and '.join(seen.dataset.empty_splits)}; training needs train, validation and test. Give each a share in "
             "spec.split.ratios of the Dataset, or add images; its next version is looked at by itself"
         )
-        return Verdict(DATASET_READY, ConditionState.REFUSED, "SplitImpossible", message)
-    return Verdict(DATASET_READY, ConditionState.DONE, "VersionFrozen", "")
+        return Verdict(DATASET_READY, ConditionState.REFUSED, reasons.SPLIT_IMPOSSIBLE, message)
+    return Verdict(DATASET_READY, ConditionState.DONE, reasons.VERSION_FROZEN, "")
 
 
 def _track(seen: Observed, frozen: Frozen, resolved: Verdict) -> Decision:
     status = _frozen_status(seen, frozen)
     if seen.tracked is None and seen.run is None and seen.report.result is None:
         if seen.tracking_outage is not None:
-            unknown = Verdict(TRACKED, ConditionState.UNKNOWN, "TrackingUnavailable", seen.tracking_outage)
+            unknown = Verdict(TRACKED, ConditionState.UNKNOWN, reasons.TRACKING_UNAVAILABLE, seen.tracking_outage)
             # An earlier pass may have frozen other inputs in a tracked run that cannot be seen now.
             return Decision((resolved, unknown), (), status if seen.frozen else {}, OUTAGE_POLL)
-        verdict = Verdict(TRACKED, ConditionState.PROGRESSING, "Creating", "the tracked run is being created")
+        verdict = Verdict(TRACKED, ConditionState.PROGRESSING, reasons.CREATING, "the tracked run is being created")
         return Decision((resolved, verdict), (CreateTrackedRun(_tracked_want(seen, frozen)),), status, 0)
     if seen.tracked is None:
-        reason = "TrackingUnavailable" if seen.tracking_outage else "TrackedRunMissing"
+        reason = reasons.TRACKING_UNAVAILABLE if seen.tracking_outage else reasons.TRACKED_RUN_MISSING
         tracked = Verdict(
             TRACKED,
             ConditionState.NOTED,
@@ -162,7 +168,7 @@ def _track(seen: Observed, frozen: Frozen, resolved: Verdict) -> Decision:
             seen.tracking_outage or "there is no tracked run under our seal any more",
         )
     else:
-        tracked = Verdict(TRACKED, ConditionState.DONE, "RunCreated", f"MLflow run {seen.tracked.id}")
+        tracked = Verdict(TRACKED, ConditionState.DONE, reasons.RUN_CREATED, f"MLflow run {seen.tracked.id}")
         status["tracking"] = {
             "experiment": seen.tracked.experiment,
             "run": seen.tracked.id,
@@ -182,7 +188,7 @@ def _train(seen: Observed, frozen: Frozen, before: tuple[Verdict, ...], status: 
     if late:
         effects += [CancelRun(seen.run.name)] if seen.run and seen.run.state not in FINISHED else []
         outcome = attempts.Outcome(
-            Verdict(EVALUATED, ConditionState.REFUSED, "DeadlineExceeded", late), recheck_after=None
+            Verdict(EVALUATED, ConditionState.REFUSED, reasons.DEADLINE_EXCEEDED, late), recheck_after=None
         )
     if outcome.attempt is not None:
         if seen.tracked is None:  # Without the id of the tracked run nothing can be launched.
@@ -224,7 +230,7 @@ def _futile(seen: Observed) -> Verdict | None:
     weights = seen.spec.model.weights
     if weights is not None and seen.weights_missing:
         message = f'spec.model.weights.path: "{weights.path}" does not exist yet on the data volume. Put the file there'
-        return obstacle(EVALUATED, "CheckpointNotFound", message)
+        return obstacle(EVALUATED, reasons.CHECKPOINT_NOT_FOUND, message)
     return _owned_elsewhere(seen)
 
 
@@ -233,7 +239,7 @@ def _owned_elsewhere(seen: Observed) -> Verdict | None:
     ours, register = {seen.namespace, *_sharing(seen.tenant)}, seen.spec.register_
     if register is None or seen.version is not None or not seen.model_owners or seen.model_owners & ours:
         return None
-    return obstacle(REGISTERED, "ModelOwnedByOtherNamespace", OWNED_ELSEWHERE % register.model)
+    return obstacle(REGISTERED, reasons.MODEL_OWNED_BY_OTHER_NAMESPACE, OWNED_ELSEWHERE % register.model)
 
 
 def _excess(seen: Observed) -> limits.Excess | None:
@@ -252,7 +258,7 @@ def _gates(
     # Trainings before packages were data alone named no manifest: their packages cannot be served.
     status["model"] = {name: model[name] for name in ("uri", "onnxSha256", "manifestSha256") if name in model}
     effects += _record(seen, result, status)
-    evaluated = replace(before[-1], reason="Evaluated", message=f"on the test split: {status['primaryMetric']}")
+    evaluated = replace(before[-1], reason=reasons.EVALUATED, message=f"on the test split: {status['primaryMetric']}")
     status["gates"], passed = gates.evaluate(seen.spec.gates, result["metrics"])
     verdicts = (*before[:-1], evaluated, passed)
     if passed.stops:
@@ -276,20 +282,20 @@ def _record(seen: Observed, result: Mapping[str, Any], status: dict[str, Any]) -
 def _register(
     seen: Observed, model: Mapping[str, Any], before: tuple[Verdict, ...], effects: list[Effect], status: dict[str, Any]
 ) -> Decision:
-    done = Verdict(SUCCEEDED, ConditionState.DONE, "Completed", status["primaryMetric"])
-    ready = Verdict("Ready", ConditionState.DONE, "Completed", status["primaryMetric"])
+    done = Verdict(SUCCEEDED, ConditionState.DONE, reasons.COMPLETED, status["primaryMetric"])
+    ready = Verdict("Ready", ConditionState.DONE, reasons.COMPLETED, status["primaryMetric"])
     again = OUTAGE_POLL if seen.tracking_outage else None  # The tracked run has yet to be told how it ended.
     if seen.spec.register_ is None:
-        unasked = Verdict(REGISTERED, ConditionState.NOTED, "NotRequested", "spec.register is not set")
+        unasked = Verdict(REGISTERED, ConditionState.NOTED, reasons.NOT_REQUESTED, "spec.register is not set")
         return Decision((*before, unasked, done), tuple(effects), status, again, ready)
     if seen.version is not None:
         status["model"] |= {"name": seen.version.model, "version": seen.version.version}
         message = f"{seen.version.model} version {seen.version.version}"
-        registered = Verdict(REGISTERED, ConditionState.DONE, "Registered", message)
+        registered = Verdict(REGISTERED, ConditionState.DONE, reasons.REGISTERED, message)
         return Decision((*before, registered, done), tuple(effects), status, again, ready)
     outage = seen.registry_outage or seen.tracking_outage
     if outage is not None:
-        unknown = Verdict(REGISTERED, ConditionState.UNKNOWN, "RegistryUnavailable", outage)
+        unknown = Verdict(REGISTERED, ConditionState.UNKNOWN, reasons.REGISTRY_UNAVAILABLE, outage)
         published = seen.published
         if _is_same(published, model):
             # Its name and version cannot be seen now, and have not changed.
@@ -299,17 +305,17 @@ def _register(
                 message = (
                     f"{published['name']} version {published['version']}, as last seen: MLflow cannot be asked now"
                 )
-                known = Verdict(REGISTERED, ConditionState.DONE, "Registered", message)
+                known = Verdict(REGISTERED, ConditionState.DONE, reasons.REGISTERED, message)
                 return Decision((*before, known, done), tuple(effects), status, OUTAGE_POLL, ready)
         return Decision((*before, unknown), tuple(effects), status, OUTAGE_POLL)
     if seen.tracked is None:
-        lost = Verdict(REGISTERED, ConditionState.REFUSED, "TrackedRunMissing", TRACKED_RUN_MISSING)
+        lost = Verdict(REGISTERED, ConditionState.REFUSED, reasons.TRACKED_RUN_MISSING, TRACKED_RUN_MISSING)
         return Decision((*before, lost, *_succeeded(lost)), tuple(effects), status, gates.REFUSED_POLL)
     owned = _owned_elsewhere(seen)
     if owned is not None:
         return Decision((*before, owned, *_succeeded(owned)), tuple(effects), status, gates.REFUSED_POLL)
     want = _version_want(seen, seen.spec.register_, seen.tracked, model)
-    registering = Verdict(REGISTERED, ConditionState.PROGRESSING, "Registering", f"registering {want.model}")
+    registering = Verdict(REGISTERED, ConditionState.PROGRESSING, reasons.REGISTERING, f"registering {want.model}")
     return Decision((*before, registering), (*effects, RegisterModel(want)), status, 0)
 
 
@@ -416,7 +422,9 @@ def _tracked_outcome(seen: Observed, outcome: attempts.Outcome) -> list[Effect]:
     if outcome.succeeded:
         want = tracking.Outcome.FINISHED
     elif outcome.verdict.state in STUCK:
-        want = tracking.Outcome.KILLED if outcome.verdict.reason == "DeadlineExceeded" else tracking.Outcome.FAILED
+        want = (
+            tracking.Outcome.KILLED if outcome.verdict.reason == reasons.DEADLINE_EXCEEDED else tracking.Outcome.FAILED
+        )
     resealed: list[Effect] = []
     if seen.tracked.tags.get(tracking.SEAL_TAG, "") != seen.tracked_seal:
         resealed = [SealTrackedRun(seen.tracked.id, seen.tracked_seal)]
@@ -436,8 +444,8 @@ def _deadline_exceeded(seen: Observed) -> str | None:
 
 
 def _with_progress(verdict: Verdict, progress: Mapping[str, Any] | None) -> Verdict:
-    if progress and verdict.reason == "Running":
-        return replace(verdict, reason="Training", message=f"epoch {progress['epoch']} of {progress['epochs']}")
+    if progress and verdict.reason == reasons.RUNNING:
+        return replace(verdict, reason=reasons.TRAINING, message=f"epoch {progress['epoch']} of {progress['epochs']}")
     return verdict
 
 
@@ -459,5 +467,7 @@ def _suspend(seen: Observed) -> Decision:
     if seen.tracked is not None and seen.tracked.outcome is tracking.Outcome.RUNNING:
         effects.append(SetOutcome(seen.tracked.id, tracking.Outcome.KILLED))
     status = _frozen_status(seen, seen.frozen) if seen.frozen else {}
-    paused = Verdict(EVALUATED, ConditionState.PAUSED, "Suspended", "spec.suspend is true; set it to false to go on")
+    paused = Verdict(
+        EVALUATED, ConditionState.PAUSED, reasons.SUSPENDED, "spec.suspend is true; set it to false to go on"
+    )
     return Decision((paused,), tuple(effects), status, OUTAGE_POLL if seen.tracking_outage else None)

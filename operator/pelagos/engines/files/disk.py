@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pelagos.api import reasons
 from pelagos.ports.errors import RejectedError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -58,7 +59,7 @@ def told(system: str, place: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise RejectedError(system, explain(error, place), reason="DiskFull") from error
+        raise RejectedError(system, explain(error, place), reason=reasons.DISK_FULL) from error
 
 
 def explain(error: OSError, otherwise: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from pelagos.api import reasons
 from pelagos.engines.files import beneath, disk, reports
 from pelagos.ports.errors import OutageError, RejectedError
 
@@ -140,7 +141,7 @@ def _translated(location: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         if error.errno in disk.FULL:
-            raise RejectedError(SYSTEM, disk.explain(error, location), reason="DiskFull") from error
+            raise RejectedError(SYSTEM, disk.explain(error, location), reason=reasons.DISK_FULL) from error
         if error.errno == errno.ENAMETOOLONG:
             raise RejectedError(SYSTEM, f"{location} has a name that is too long") from error
         raise OutageError(SYSTEM, str(error)) from error

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pelagos.api import reasons
 from pelagos.engines.kserve import objects as kserve_objects
 from pelagos.engines.kserve.objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, KNATIVE, RUNTIME, RUNTIMES
 from pelagos.engines.kubernetes import served_kinds
@@ -32,7 +33,6 @@ SYSTEM = "KServe"
 NO_KSERVE = (
     f"this cluster has no {kserve_objects.API_VERSION}: install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
 )
-NOT_INSTALLED = "ServingNotInstalled"
 NO_RUNTIME = f"there is no runtime {RUNTIME}: {served_kinds.APPLY} manifests/overlays/kserve"
 _INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecognized", "InvalidPredictorSpec"})
 
@@ -56,9 +56,9 @@ class Kserve(ClusterServing):
     async def build(self, want: DesiredService, config: str) -> list[Manifest]:
         """See ClusterServing."""
         if not await self._cluster.serves(INFERENCE_SERVICES):
-            raise RejectedError(SYSTEM, NO_KSERVE, reason=NOT_INSTALLED)
+            raise RejectedError(SYSTEM, NO_KSERVE, reason=reasons.SERVING_NOT_INSTALLED)
         if not await self._has_runtime(want.namespace):
-            raise RejectedError(SYSTEM, NO_RUNTIME, reason=NOT_INSTALLED)
+            raise RejectedError(SYSTEM, NO_RUNTIME, reason=reasons.SERVING_NOT_INSTALLED)
         policy = network_policy(want, self._options, kserve_objects.name_of(want))
         return [(POLICIES, policy), (INFERENCE_SERVICES, kserve_objects.inference_service(want, config, self._options))]
 

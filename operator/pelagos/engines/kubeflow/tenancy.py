@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pelagos.api import tenant_settings
+from pelagos.api import reasons, tenant_settings
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.tenants import Tenant
 
@@ -40,7 +40,7 @@ def in_common_namespace(request: RunRequest, pod_defaults: PodDefaults, namespac
             f"and {request.namespace} may use {', '.join(filter(None, queues)) or 'none'}. Name one of these, or have "
             f"yours allowed (queues in the ConfigMap {tenant_settings.name_of(request.namespace)})"
         )
-        raise RejectedError("pipelines", message, reason="QueueNotAllowed")
+        raise RejectedError("pipelines", message, reason=reasons.QUEUE_NOT_ALLOWED)
     tenant = replace(request.tenant, service_account="", pipeline_service_account="", image_pull_secrets=())
     return replace(request, tenant=tenant)
 

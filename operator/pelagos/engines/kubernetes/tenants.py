@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from pelagos.api import kinds, meta, tenancy, tenant_settings
+from pelagos.api import kinds, meta, reasons, tenancy, tenant_settings
 from pelagos.api.tenancy import Begun
 from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
 from pelagos.ports.clock import monotonic
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.tenants import NOT_ADMITTED, REFUSED, SYSTEM, Tenant
+from pelagos.ports.tenants import SYSTEM, Tenant
 
 KEPT = 30.0
 """Seconds for which an answer is good."""
@@ -50,7 +50,7 @@ class _Platform:
 @dataclass(frozen=True)
 class _Refusal:
     message: str
-    reason: str = REFUSED
+    reason: reasons.Reason = reasons.TENANT_REFUSED
 
 
 class KubernetesTenants:
@@ -99,7 +99,7 @@ class KubernetesTenants:
                 if own is not None or namespace in platform.wrong
                 else f"namespace {namespace} (it has no {where})"
             )
-            raise RejectedError(SYSTEM, f"{lead}: {problem}", reason=REFUSED)
+            raise RejectedError(SYSTEM, f"{lead}: {problem}", reason=reasons.TENANT_REFUSED)
         return _tenant(own or {}, namespace, self._defaults)
 
     async def _admit(self, namespace: str) -> tuple[float, _Refusal | None]:
@@ -112,7 +112,7 @@ class KubernetesTenants:
         if answer.status == 404:
             return until, None
         if answer.status == 403:
-            return until, _Refusal(self._unbound(namespace, answer), NOT_ADMITTED)
+            return until, _Refusal(self._unbound(namespace, answer), reasons.NAMESPACE_NOT_ADMITTED)
         if answer.status != 200:
             raise OutageError(SYSTEM, f"the namespace {namespace} cannot be looked at: {answer.message}")
         message = (
@@ -137,7 +137,7 @@ class KubernetesTenants:
         answer = await self._api.get(f"/api/v1/namespaces/{self._place.home}/configmaps")
         if answer.status == 403:
             message = f"the operator may not list {where}: {answer.message}. Apply the manifests of this version again"
-            raise RejectedError(SYSTEM, message, reason=REFUSED)
+            raise RejectedError(SYSTEM, message, reason=reasons.TENANT_REFUSED)
         if answer.status != 200:
             raise OutageError(SYSTEM, f"{where} cannot be read: {answer.message}")
         for body in answer.body.get("items") or ():

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from pelagos.api import reasons
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import unguarded
 
@@ -252,7 +253,7 @@ def _answer(status: int, content: bytes, what: str) -> dict[str, Any]:
     if status >= 500 and (full := _FULL.search(text)):
         where = "the volume on which the MLflow server keeps its data is full"
         hint = "free space there (with `pelagos up` it is the volume of its home folder), or make it larger"
-        raise RejectedError(SYSTEM, f"{what}: {where} (HTTP {status}: {full[0]}); {hint}", reason="DiskFull")
+        raise RejectedError(SYSTEM, f"{what}: {where} (HTTP {status}: {full[0]}); {hint}", reason=reasons.DISK_FULL)
     message = f"{what}: HTTP {status} {text}".rstrip()
     if status < 400 or status >= 500 or status in _RETRIABLE:
         # Also a page of a proxy, or a redirection to a login, instead of MLflow's JSON.

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 
+from pelagos.api import reasons
 from pelagos.engines.triton import config as triton_config
 from pelagos.engines.triton import package as model_package
 from pelagos.engines.triton.package import ANSWER, DESCRIPTION, IMAGE, LARGEST, Known, Manifest
@@ -80,5 +81,5 @@ class Packages:
         content = await self._objects.read_bytes(f"{path}/{name}", limit=LARGEST[name])
         if content is None:
             message = f"{self._objects.uri(f'{path}/{name}')} is missing. Was the package deleted?"
-            raise RejectedError("model package", message, reason="ModelPackageMissing")
+            raise RejectedError("model package", message, reason=reasons.MODEL_PACKAGE_MISSING)
         return content

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pelagos.api import reasons
 from pelagos.ports.errors import OutageError, RejectedError
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ class Prefix:
         said = " ".join(part for part in (f"HTTP {status}" if status else "", code) if part)
         if code == "NoSuchBucket" or (status == 404 and not code):
             message = "there is no such bucket; create it, or correct PELAGOS_OBJECTS_URI or PELAGOS_DATA_URI"
-            return RejectedError(self._system, f"{self._where}: {message}", reason="BucketNotFound")
+            return RejectedError(self._system, f"{self._where}: {message}", reason=reasons.BUCKET_NOT_FOUND)
         if code in _NOT_NOW:
             return OutageError(self._system, f"{self._where}: {doing}: {said}")
         if status in (401, 403):

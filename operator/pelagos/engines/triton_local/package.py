@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import TypeAdapter
 
+from pelagos.api import reasons
 from pelagos.engines.files import disk
 from pelagos.engines.triton import config as triton_config
 from pelagos.engines.triton import package as model_package
@@ -206,7 +207,7 @@ def _opened(package: Path, name: str) -> Iterator[BufferedReader]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         hint = ". Was the package deleted?" if name == DESCRIPTION else f"; {model_package.AGAIN}"
-        reason = "ModelPackageMissing" if isinstance(error, FileNotFoundError) else "SystemRejected"
+        reason = reasons.MODEL_PACKAGE_MISSING if isinstance(error, FileNotFoundError) else reasons.SYSTEM_REJECTED
         raise _rejected(f"{path} cannot be read: {error.strerror}{hint}", reason) from error
     with os.fdopen(descriptor, "rb") as file:
         seen = os.fstat(descriptor)
@@ -223,5 +224,5 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _rejected(message: str, reason: str = "SystemRejected") -> RejectedError:
+def _rejected(message: str, reason: reasons.Reason = reasons.SYSTEM_REJECTED) -> RejectedError:
     return RejectedError("model package", message, reason=reason)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pelagos.api import reasons
 from pelagos.observability.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
+
+_WELL = "|".join((reasons.SERVING, reasons.COMPLETED, reasons.VERSION_READY, reasons.READY))
 
 FLEET = Dashboard(
     "fleet",
@@ -77,8 +80,7 @@ FLEET = Dashboard(
                     "What Ready says, of those that are not Ready.",
                     (
                         Query(
-                            "sort_desc(sum by (reason) "
-                            '(pelagos_resource_reasons{reason!~"Serving|Completed|VersionReady|Ready"}))',
+                            f'sort_desc(sum by (reason) (pelagos_resource_reasons{{reason!~"{_WELL}"}}))',
                             "{{reason}}",
                         ),
                     ),

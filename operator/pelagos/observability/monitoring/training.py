@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pelagos.api import reasons
 from pelagos.observability.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
 
 TRAINING = Dashboard(
@@ -22,7 +23,11 @@ TRAINING = Dashboard(
                 Panel(
                     "Queued",
                     "TrainingRuns that wait for capacity.",
-                    (Query('sum(pelagos_resource_reasons{kind="TrainingRun",reason="Queued"}) or vector(0)'),),
+                    (
+                        Query(
+                            f'sum(pelagos_resource_reasons{{kind="TrainingRun",reason="{reasons.QUEUED}"}}) or vector(0)'
+                        ),
+                    ),
                     "stat",
                     width=6,
                 ),

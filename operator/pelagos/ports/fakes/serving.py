@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pelagos.api import reasons
 from pelagos.ports.errors import OutageError, RejectedError, UnboundError
 from pelagos.ports.owned import Owned
 from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
@@ -77,7 +78,7 @@ class ServingFake:
             return
         if want.package_uri in self.missing:
             message = f"model package {want.package_uri}: package.json is missing"
-            raise RejectedError("serving", message, reason="ModelPackageMissing")
+            raise RejectedError("serving", message, reason=reasons.MODEL_PACKAGE_MISSING)
         again = service.restarts + 1 if service is not None and service.want.digest == want.digest else 0
         self.started += 1
         port = 20000 + 3 * self.started

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pelagos.api import tenancy, tenant_settings
+from pelagos.api import reasons, tenancy, tenant_settings
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.tenants import NOT_ADMITTED, REFUSED, SYSTEM, Tenant
+from pelagos.ports.tenants import SYSTEM, Tenant
 
 
 class TenantsFake:
@@ -25,14 +25,18 @@ class TenantsFake:
         if self.outage:
             raise OutageError(SYSTEM, "the API server does not answer")
         if namespace in self.unbound:
-            raise RejectedError(SYSTEM, f"the operator has no rights in the namespace {namespace}", reason=NOT_ADMITTED)
+            raise RejectedError(
+                SYSTEM,
+                f"the operator has no rights in the namespace {namespace}",
+                reason=reasons.NAMESPACE_NOT_ADMITTED,
+            )
         if namespace in self.refused:
-            raise RejectedError(SYSTEM, self.refused[namespace], reason=REFUSED)
+            raise RejectedError(SYSTEM, self.refused[namespace], reason=reasons.TENANT_REFUSED)
         if self.apart:
             problem = tenancy.conflict(namespace, {each: _given(tenant) for each, tenant in self.known.items()})
             if problem:
                 where = f"ConfigMap {tenant_settings.name_of(namespace)}"
-                raise RejectedError(SYSTEM, f"{where}: {problem}", reason=REFUSED)
+                raise RejectedError(SYSTEM, f"{where}: {problem}", reason=reasons.TENANT_REFUSED)
         return self.known.get(namespace, Tenant())
 
 
