@@ -30,7 +30,7 @@ def become_ready(world: Simulation, fault: Fault | None = None) -> tuple[str, ..
     return calls
 
 
-def test_who_was_greeted_is_told_what_became_of_the_run_and_not_that_it_is_being_submitted(world: Simulation) -> None:
+def test_who_was_initialized_is_told_what_became_of_the_run_and_not_that_it_is_being_submitted(world: Simulation) -> None:
     *initialized, last = burst(world)
     world.start(workers=1)
     world.run_until(world.all_current)
@@ -60,7 +60,7 @@ def test_a_run_that_ends_at_once_costs_three_writes_in_a_burst(
     assert [event.reason for event in world.cluster.events].count("VersionReady") == SIZE
 
 
-def test_a_run_that_cannot_be_looked_at_right_after_is_told_as_submitted(
+def test_a_run_that_cannot_be_looked_at_right_after_is_waited_for_and_not_submitted_again(
     world: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = world.pipelines.submit
@@ -68,7 +68,7 @@ def test_a_run_that_cannot_be_looked_at_right_after_is_told_as_submitted(
     async def submit_and_vanish(request: RunRequest) -> PipelineRun:
         run = await submit(request)
         world.pipelines.outage = True
-        world.event_loop.call_soon(setattr, world.pipelines, "outage", False)
+        world.event_loop.call_later(1, setattr, world.pipelines, "outage", False)
         return run
 
     monkeypatch.setattr(world.pipelines, "submit", submit_and_vanish)
@@ -76,10 +76,11 @@ def test_a_run_that_cannot_be_looked_at_right_after_is_told_as_submitted(
     world.start(workers=1)
     world.run_until(world.all_current)
 
-    assert world.auditor.reasons(first)[:2] == ["Accepted", "Submitting"]
+    assert world.auditor.reasons(first)[:2] == ["Accepted", "SystemUnavailable"]
+    assert world.pipelines.attempts_begun == SIZE
 
 
-def test_the_inputs_of_a_greeted_dataset_are_known_so_that_a_change_ends_the_run(world: Simulation) -> None:
+def test_the_inputs_of_an_initialized_dataset_are_known_so_that_a_change_ends_the_run(world: Simulation) -> None:
     world.data_plane.seconds = 30
     burst(world)
     world.start(workers=1)

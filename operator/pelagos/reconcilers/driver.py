@@ -78,8 +78,9 @@ async def reconcile(
 ) -> Pass:
     """Make one pass. Raises only what is a bug; the caller retries that with backoff.
 
-    A resource that was ``initialized`` has a status for now: its first pass does not say that a run is being submitted,
-    but what has become of the run right after.
+    ``initialized``: this is the first pass after `write_initial_status`. If it submits a run, it reports nothing and asks for
+    another pass at once, which says what has become of the run. Status says already that the resource was seen, and a burst
+    of new resources costs one write less for each. An operator that dies here has not reported either: that is harmless.
     """
     if resource.deleting:
         return await _delete(reconciler, resource, dependencies)
@@ -91,7 +92,9 @@ async def reconcile(
         dependencies.cache.put_written(written)
         resource = written
     try:
-        decision = await _decide_and_act(reconciler, resource, dependencies, again=initialized)
+        decision = await _decide_and_act(reconciler, resource, dependencies)
+        if initialized and any(isinstance(effect, effects.SubmitRun) for effect in decision.effects):
+            return Pass("progressing", 0)
     except GoneError as error:
         logger.info("nothing is launched for %s/%s: %s is gone", resource.kind.kind, resource.name, error)
         return Pass("gone", GONE_RETRY)
@@ -101,10 +104,8 @@ async def reconcile(
     except OutageError as error:
         await _report(reconciler, resource, _outage(error), dependencies)
         return Pass("unknown", None, failed=True)
-    except NoKeyError as error:
-        decision = _keyless(error)
-    except RejectedError as error:
-        decision = _rejected(error)
+    except (NoKeyError, RejectedError) as error:
+        decision = _keyless(error) if isinstance(error, NoKeyError) else _rejected(error)
     except Exception as error:
         await _report(reconciler, resource, _bug(error), dependencies)
         raise
@@ -118,9 +119,7 @@ async def write_initial_status(reconciler: Reconciler, resource: Resource, depen
     return Pass("accepted", 0)
 
 
-async def _decide_and_act(
-    reconciler: Reconciler, resource: Resource, dependencies: Dependencies, *, again: bool
-) -> Decision:
+async def _decide_and_act(reconciler: Reconciler, resource: Resource, dependencies: Dependencies) -> Decision:
     try:
         spec = reconciler.kind.spec.model_validate(resource.spec)
     except pydantic.ValidationError as error:
@@ -133,14 +132,7 @@ async def _decide_and_act(
     if foretold is not None:
         with contextlib.suppress(TooLargeError):  # What is ended is ended all the same.
             await _report(reconciler, resource, foretold, dependencies)
-    decision = await _act(decision, dependencies)
-    if again and any(isinstance(effect, effects.SubmitRun) for effect in decision.effects):
-        # As if the operator had died before it could report, and were back: that must be harmless anyway.
-        with contextlib.suppress(OutageError, RejectedError):
-            later = reconciler.decide(await reconciler.gather(resource, spec, dependencies))
-            if all(isinstance(effect, effects.KeepRecord) for effect in later.effects):
-                return await _act(later, dependencies)
-    return decision
+    return await _act(decision, dependencies)
 
 
 async def _act(decision: Decision, dependencies: Dependencies) -> Decision:

@@ -40,7 +40,7 @@ class Loop:
         self._queued: set[Key] = set()
         self._working: set[Key] = set()
         self._again: set[Key] = set()
-        self._greeted: set[Key] = set()
+        self._initialized: set[Key] = set()
         self._alarms: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
         self._workers = workers
@@ -117,7 +117,7 @@ class Loop:
 
     def _forget(self, key: Key) -> None:
         self._failures.pop(key, None)
-        self._greeted.discard(key)
+        self._initialized.discard(key)
         self._silence(key)
 
     def _wake_dependents(self, key: Key) -> None:
@@ -203,10 +203,10 @@ class Loop:
     async def _reconcile(self, key: Key, resource: Resource) -> driver.Pass:
         reconciler = self._reconcilers[key.kind]
         if self._is_new(key) and len(self._queued) >= self._workers:
-            self._greeted.add(key)
+            self._initialized.add(key)
             return await driver.write_initial_status(reconciler, resource, self._dependencies)
-        initialized = key in self._greeted
-        self._greeted.discard(key)
+        initialized = key in self._initialized
+        self._initialized.discard(key)
         return await driver.reconcile(reconciler, resource, self._dependencies, initialized=initialized)
 
     def _backoff(self, key: Key) -> float:
