@@ -31,7 +31,6 @@ from pelagos.engines.processes import sockets
 from pelagos.engines.processes.groups import ProcessId
 from pelagos.engines.triton_local.gateway import Gateway
 from pelagos.engines.triton_local.server import ServerFolder
-from pelagos.observability.measured import measured
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.volumes import VolumesFake
 from pelagos.ports.serving import ProbeResult
@@ -113,7 +112,7 @@ class FaultyVolumes(VolumesFake):
 
 @dataclass
 class MonitoredSite(Site):
-    """``real`` are the fakes themselves, to be moved by hand; the operator gets them measured."""
+    """``real`` are the fakes, to be moved by hand."""
 
     serving: FaultyServing = field(default_factory=FaultyServing)
     volumes: FaultyVolumes = field(default_factory=FaultyVolumes)
@@ -123,10 +122,7 @@ class MonitoredSite(Site):
 
     def __post_init__(self) -> None:
         self.real = Fakes(serving=self.serving, volumes=self.volumes)
-        systems = {"pipelines": "kfp", "tracking": "mlflow", "registry": "mlflow", "serving": "triton"}
-        systems |= {"objects": "objects", "volumes": "volumes"}
-        wrapped = {name: measured(getattr(self.real, name), system) for name, system in systems.items()}
-        self.fakes = Fakes(**wrapped)
+        self.fakes = self.real
 
     async def resources(self) -> list[Mapping[str, Any]]:
         """All resources as the API server shows them."""

@@ -36,10 +36,12 @@ from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tenants import TenantsFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.marks import mutating_methods
 from pelagos.ports.pipelines import RunName, RunState
-from pelagos.reconcilers import driver, fencing
+from pelagos.reconcilers import driver
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
+from pelagos.reconcilers.dependencies import PORTS as ALL_PORTS
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.driver import Pass
 from pelagos.reconcilers.loop import Loop
@@ -112,7 +114,7 @@ class Fault:
     after: bool
 
 
-CHANGES = frozenset(f"{port}.{name}" for port, names in fencing.CHANGES.items() for name in names)
+CHANGES = frozenset(f"{port}.{name}" for port, protocol in ALL_PORTS.items() for name in mutating_methods(protocol))
 """Calls that change something outside, as ``OperatorProcess.calls`` names them."""
 
 

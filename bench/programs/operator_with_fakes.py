@@ -24,7 +24,6 @@ from pelagos.api.meta import UID_LABEL
 from pelagos.engines.kubernetes.api import KubernetesApi
 from pelagos.handlers import resources
 from pelagos.observability import logs
-from pelagos.observability.measured import measured
 from pelagos.ports.authority import Authority
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.fakes.authority import KeysFake, reported
@@ -99,13 +98,13 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
     )
     volumes.put("plankton/1.png", "pixels")
     world = Dependencies(
-        cluster=measured(KubernetesApi(api), "kubernetes"),
-        pipelines=measured(Obliging(objects, settings.home.parent / f"{settings.namespace}.runs"), "kfp"),
-        tracking=measured(TrackingFake(), "mlflow"),
-        registry=measured(RegistryFake(), "mlflow"),
-        serving=measured(serving, "triton"),
-        objects=measured(objects, "objects"),
-        volumes=measured(volumes, "volumes"),
+        cluster=KubernetesApi(api),
+        pipelines=Obliging(objects, settings.home.parent / f"{settings.namespace}.runs"),
+        tracking=TrackingFake(),
+        registry=RegistryFake(),
+        serving=serving,
+        objects=objects,
+        volumes=volumes,
         tenants=OneTenant(),
         authority=AUTHORITY,
         clock=clock,

@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,18 +17,16 @@ from pelagos.engines.files import disk
 from pelagos.engines.kubernetes import leases, served_kinds
 from pelagos.engines.kubernetes.api import KubernetesApi
 from pelagos.engines.kubernetes.rest import KubernetesRest
-from pelagos.observability import metrics
-from pelagos.observability.measured import measured
+from pelagos.observability import calls, metrics
 from pelagos.observability.readiness import Check, Readiness
 from pelagos.observability.resources import ResourceCollector
 from pelagos.observability.server import Server
 from pelagos.observability.watches import WATCHES
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.leadership import Guard, Leadership, Sole, unguarded
-from pelagos.reconcilers import fencing
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
-from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.dependencies import PORTS, Dependencies
 from pelagos.reconcilers.loop import Loop
 from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
@@ -37,6 +35,17 @@ from pelagos.settings import Settings
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token, its namespace and the certificate of the API server."""
+
+SYSTEMS: Mapping[str, str] = {
+    "cluster": "kubernetes",
+    "pipelines": "kfp",
+    "tracking": "mlflow",
+    "registry": "mlflow",
+    "serving": "triton",
+    "objects": "objects",
+    "volumes": "volumes",
+}
+"""What metrics call the system behind a port; a port that is missing here is not measured."""
 
 
 @dataclass(frozen=True)
@@ -123,27 +132,26 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
     api = rest_client(credentials)
     cache, clock = Cache(), SystemClock()
     leadership = seek(settings, api)
-    guard = fencing.guard(leadership)
+    guard = calls.guard(leadership)
     guarded = rest_client(credentials, guard)  # apart from ``api``, by which the Lease is sought and held
     engines = engine_factory.choose(settings, guarded, cache.namespace_of, guard)
-    serving = measured(engines.serving, engines.systems["serving"])
     dependencies = Dependencies(
-        cluster=measured(KubernetesApi(guarded), "kubernetes"),
-        pipelines=measured(engines.pipelines, engines.systems["pipelines"]),
-        tracking=measured(engines.tracking, "mlflow"),
-        registry=measured(engines.registry, "mlflow"),
-        serving=serving,
-        objects=measured(engines.objects, engines.systems["objects"]),
-        volumes=measured(engines.volumes, engines.systems["volumes"]),
+        cluster=KubernetesApi(guarded),
+        pipelines=engines.pipelines,
+        tracking=engines.tracking,
+        registry=engines.registry,
+        serving=engines.serving,
+        objects=engines.objects,
+        volumes=engines.volumes,
         tenants=engines.tenants,
         authority=engines.authority,
         clock=clock,
         cache=cache,
-        probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
+        probes=Probes(engines.serving, clock, timedelta(seconds=settings.probe_interval)),
     )
     closing = (*engines.closing, guarded.close, api.close)
     oversight = oversee(settings, api, engines.checks, leadership)
-    return await operate(settings, dependencies, closing=closing, oversight=oversight)
+    return await operate(settings, dependencies, closing=closing, oversight=oversight, systems=engines.systems)
 
 
 async def operate(
@@ -152,9 +160,13 @@ async def operate(
     *,
     closing: Sequence[Callable[[], Awaitable[None]]],
     oversight: Oversight,
+    systems: Mapping[str, str] | None = None,
 ) -> Operator:
-    """Make an operator for ``dependencies`` that serves metrics and is about to ``begin``."""
-    dependencies = fencing.fenced_world(dependencies, oversight.leadership)
+    """Make an operator for ``dependencies`` that serves metrics and is about to ``begin``.
+
+    ``systems`` names what stands behind ports in metrics, where it is not the usual one.
+    """
+    dependencies = wrapped(settings, dependencies, oversight.leadership, systems or {})
     reconcilers = {
         reconciler.kind.kind: reconciler
         for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler())
@@ -175,6 +187,21 @@ async def operate(
     await server.start(settings.listen_address, settings.metrics_port, settings.allowed_hosts.split(","))
     _tell(settings.home, server.port)
     return Operator(loop, server, resources, oversight.leadership, readiness, oversight.served, closing)
+
+
+def wrapped(
+    settings: Settings, dependencies: Dependencies, leadership: Leadership, systems: Mapping[str, str]
+) -> Dependencies:
+    """``dependencies`` with every port measured, and refusing to change anything while ``leadership`` does not hold."""
+    require, named = calls.guard(leadership), {**SYSTEMS, **systems}
+    ports = {
+        name: calls.wrapped(
+            getattr(dependencies, name), protocol, name=name, system=named.get(name, ""), require=require
+        )
+        for name, protocol in PORTS.items()
+    }
+    probes = Probes(ports["serving"], dependencies.clock, timedelta(seconds=settings.probe_interval))
+    return replace(dependencies, probes=probes, **ports)
 
 
 def seek(settings: Settings, rest: KubernetesRest) -> Leadership:

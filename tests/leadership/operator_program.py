@@ -18,7 +18,6 @@ from pelagos import wiring
 from pelagos.engines.kubernetes.api import KubernetesApi
 from pelagos.handlers import resources
 from pelagos.observability import logs
-from pelagos.observability.measured import measured
 from pelagos.ports.authority import Authority
 from pelagos.ports.clock import SystemClock, monotonic
 from pelagos.ports.fakes.authority import KeysFake
@@ -87,8 +86,8 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
     volumes = VolumesFake()
     volumes.put("plankton/1.png", "pixels")
     world = Dependencies(
-        cluster=measured(KubernetesApi(api), "kubernetes"),
-        pipelines=measured(SharedPipelines(Path(os.environ["SHARED_FOLDER"])), "kfp"),
+        cluster=KubernetesApi(api),
+        pipelines=SharedPipelines(Path(os.environ["SHARED_FOLDER"])),
         tracking=TrackingFake(),
         registry=RegistryFake(),
         serving=serving,

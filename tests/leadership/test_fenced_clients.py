@@ -7,10 +7,9 @@ import urllib.error
 import pytest
 
 from control_plane import ControlPlane
-from pelagos.observability import metrics
+from pelagos.observability import calls, metrics
 from pelagos.ports.fakes.leadership import LeadershipFake
 from pelagos.ports.leadership import NotLeadingError
-from pelagos.reconcilers import fencing
 from pelagos.wiring import Credentials, rest_client
 
 
@@ -28,7 +27,7 @@ def refused(operation: str) -> float:
     ],
 )
 async def test_refusals_are_counted_by_kind_and_not_by_name(path: str) -> None:
-    api = rest_client(Credentials("http://127.0.0.1:9", None, None, None), fencing.guard(LeadershipFake()))
+    api = rest_client(Credentials("http://127.0.0.1:9", None, None, None), calls.guard(LeadershipFake()))
     before = refused("PATCH deployments")
     try:
         with pytest.raises(NotLeadingError):
@@ -44,7 +43,7 @@ async def test_objects_are_read_by_everybody_and_changed_by_the_leader_only(
 ) -> None:
     leadership = LeadershipFake(leads=True)
     credentials = Credentials(plane.url, plane.token, str(plane.authority), None)
-    api = rest_client(credentials, fencing.guard(leadership))
+    api = rest_client(credentials, calls.guard(leadership))
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     try:
         assert (await api.ask("POST", path, {"metadata": {"name": "first"}})).status == 201

@@ -30,7 +30,9 @@ def become_ready(world: Simulation, fault: Fault | None = None) -> tuple[str, ..
     return calls
 
 
-def test_who_was_initialized_is_told_what_became_of_the_run_and_not_that_it_is_being_submitted(world: Simulation) -> None:
+def test_who_was_initialized_is_told_what_became_of_the_run_and_not_that_it_is_being_submitted(
+    world: Simulation,
+) -> None:
     *initialized, last = burst(world)
     world.start(workers=1)
     world.run_until(world.all_current)

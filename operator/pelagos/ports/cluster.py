@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from pelagos.api.kinds import Kind
+from pelagos.ports.marks import mutating
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,15 @@ class Cluster(Protocol):
     async def read(self, kind: Kind, namespace: str, name: str) -> Resource | None:
         """The resource of this name as the API server has it at this moment."""
 
+    @mutating
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
         """Merge ``patch`` into status; other fields are not touched. Raises TooLargeError for more than can be stored."""
 
+    @mutating
     async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
         """Set metadata.finalizers, unless somebody else changed the resource meanwhile (OutageError: look again)."""
 
+    @mutating
     async def post_event(
         self, resource: Resource, *, severity: Literal["Normal", "Warning"], reason: str, message: str
     ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pelagos.ports.marks import mutating
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,6 +29,7 @@ class Objects(Protocol):
     async def names(self, path: str) -> tuple[str, ...]:
         """Sorted names of the files and folders right in a folder; none when it is not there."""
 
+    @mutating
     async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
         """Put a JSON object at ``path``, in the place of what is there: wholly or, when it fails, not at all."""
 
@@ -36,5 +39,6 @@ class Objects(Protocol):
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""
 
+    @mutating
     async def delete(self, path: str) -> None:
         """Remove a file or a folder with all that is in it; no effect when it is gone."""

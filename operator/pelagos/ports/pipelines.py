@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, NewType, Protocol
 
+from pelagos.ports.marks import mutating
 from pelagos.ports.owned import Owned
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
@@ -96,14 +97,17 @@ class Pipelines(Protocol):
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
         """All runs of ours, whosever they are; ``namespaces``: where to look, besides where the engine looks anyway."""
 
+    @mutating
     async def submit(self, request: RunRequest) -> PipelineRun:
         """Make the run exist, exactly once per name and attempt; returns without waiting for it."""
 
+    @mutating
     async def cancel(self, name: RunName) -> None:
         """End the run with all its processes, keep what it wrote. No effect on finished or unknown runs.
 
         Raises UnfinishedError when the processes need longer to go than a pass may take.
         """
 
+    @mutating
     async def delete(self, name: RunName) -> None:
         """Cancel, and remove the engine's record and logs. No effect on unknown runs. Raises as ``cancel``."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from pelagos.ports.marks import mutating
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -81,6 +83,7 @@ class Registry(Protocol):
     async def owned(self) -> tuple[ModelVersion, ...]:
         """All versions that carry the uid of any resource, whoever made them."""
 
+    @mutating
     async def register(self, want: DesiredModelVersion, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made.
 
@@ -88,5 +91,6 @@ class Registry(Protocol):
         names, unless it is one of ``want.sharing``.
         """
 
+    @mutating
     async def delete_version(self, model: str, version: str) -> None:
         """Delete the version, and the model when it was the last; no effect when it is gone."""

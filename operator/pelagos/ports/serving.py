@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Literal, Protocol
 
 from pelagos.api.meta import MAX_DETECTIONS
+from pelagos.ports.marks import mutating
 from pelagos.ports.owned import Owned
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
@@ -137,14 +138,17 @@ class Serving(Protocol):
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
         """All endpoints of ours, whosever they are; ``namespaces``: where to look, besides where the engine looks anyway."""
 
+    @mutating
     async def apply(self, want: DesiredService) -> None:
         """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""
 
     async def probe(self, uid: str) -> ProbeResult:
         """Send the package's probe image and compare with what the training framework answered."""
 
+    @mutating
     async def restart(self, uid: str) -> None:
         """Kill a server that runs and does not answer right, so that ``apply`` starts it anew. No effect when there is none."""
 
+    @mutating
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
         """Stop the endpoint and leave no process; remove its files unless told to keep them. No effect when there is none."""

@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from pelagos.ports.marks import mutating
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -92,14 +94,18 @@ class Tracking(Protocol):
     async def owned(self) -> tuple[TrackedRun, ...]:
         """All runs that carry the uid of any resource, whoever made them."""
 
+    @mutating
     async def create_run(self, want: DesiredTrackedRun, sealing: Sealing) -> TrackedRun:
         """Make the run exist under our seal, exactly once per uid (looked up first). Runs of others are left alone."""
 
+    @mutating
     async def seal_run(self, run_id: str, seal: str) -> None:
         """Set our seal; no effect when it is there already, or the run is gone."""
 
+    @mutating
     async def set_outcome(self, run_id: str, outcome: Outcome) -> None:
         """Set how the run stands; no effect when it stands so already or is gone."""
 
+    @mutating
     async def delete_run(self, run_id: str) -> None:
         """Delete the run; no effect when it is gone."""

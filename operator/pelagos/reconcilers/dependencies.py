@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pelagos.ports.authority import Authority
@@ -16,6 +17,18 @@ from pelagos.ports.tracking import Tracking
 from pelagos.ports.volumes import Volumes
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.probes import Probes
+
+PORTS: Mapping[str, type] = {
+    "cluster": Cluster,
+    "pipelines": Pipelines,
+    "tracking": Tracking,
+    "registry": Registry,
+    "serving": Serving,
+    "objects": Objects,
+    "volumes": Volumes,
+    "tenants": Tenants,
+}
+"""Fields of Dependencies that lead outside; wiring wraps each."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import pytest
 from kubeflow_worlds import NAME, Cluster, make_request
 from pelagos.engines.kubeflow.engine import Kubeflow
 from pelagos.engines.kubeflow.rest import KubeflowRest
+from pelagos.observability import calls
 from pelagos.ports.fakes.leadership import LeadershipFake
 from pelagos.ports.leadership import Leadership, NotLeadingError
-from pelagos.reconcilers import fencing
+from pelagos.ports.pipelines import Pipelines
 
 
 @dataclass
@@ -29,8 +30,9 @@ class LostAt(LeadershipFake):
 
 def engine_of(cluster: Cluster, leadership: Leadership) -> Kubeflow:
     """As wiring makes it."""
-    rest = KubeflowRest(cluster.server.url, guard=fencing.guard(leadership))
-    return fencing.fenced(Kubeflow(rest, cluster.site, clock=cluster.clock), "pipelines", leadership)
+    rest = KubeflowRest(cluster.server.url, guard=calls.guard(leadership))
+    engine = Kubeflow(rest, cluster.site, clock=cluster.clock)
+    return calls.wrapped(engine, Pipelines, name="pipelines", require=calls.guard(leadership))
 
 
 def alive(cluster: Cluster) -> int:

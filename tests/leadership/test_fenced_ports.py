@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import pytest
 
-from pelagos.observability import metrics
+from pelagos.observability import calls, metrics
 from pelagos.ports.fakes.leadership import LeadershipFake
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.leadership import NotLeadingError
-from pelagos.ports.pipelines import RunName, RunRequest
-from pelagos.reconcilers import fencing
-from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.ports.marks import mutating_methods
+from pelagos.ports.pipelines import Pipelines, RunName, RunRequest
+from pelagos.reconcilers.dependencies import PORTS, Dependencies
 
 LOOKING = {
     "pipelines": {"find", "find_owned", "owned"},
@@ -35,25 +34,30 @@ def refused(system: str, operation: str) -> float:
     return metrics.REGISTRY.get_sample_value("pelagos_fenced_calls_total", labels) or 0.0
 
 
+def fenced(engine: PipelinesFake, leadership: LeadershipFake) -> Pipelines:
+    return calls.wrapped(cast("Pipelines", engine), Pipelines, name="pipelines", require=calls.guard(leadership))
+
+
 def members(protocol: Any) -> set[str]:
     return {name for name, _ in inspect.getmembers(protocol) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("port", sorted(LOOKING))
 def test_every_method_of_every_port_is_known_to_change_something_or_not(port: str) -> None:
-    protocol = get_type_hints(Dependencies)[port]
+    changing = mutating_methods(PORTS[port])
 
-    assert members(protocol) == LOOKING[port] | fencing.CHANGES[port]
-    assert not LOOKING[port] & fencing.CHANGES[port]
+    assert members(PORTS[port]) == LOOKING[port] | changing
+    assert not LOOKING[port] & changing
 
 
-def test_every_port_of_the_world_is_fenced() -> None:
-    assert {field.name for field in fields(Dependencies)} - NO_PORTS == fencing.CHANGES.keys()
+def test_every_port_is_wrapped() -> None:
+    hints = get_type_hints(Dependencies)
+    assert {name: hints[name] for name in hints.keys() - NO_PORTS} == PORTS
 
 
 async def test_a_leader_may_change_and_look() -> None:
     engine = PipelinesFake()
-    port = fencing.fenced(engine, "pipelines", LeadershipFake(leads=True))
+    port = fenced(engine, LeadershipFake(leads=True))
 
     await port.submit(REQUEST)
 
@@ -62,7 +66,7 @@ async def test_a_leader_may_change_and_look() -> None:
 
 async def test_who_does_not_lead_may_only_look_and_refusals_are_counted() -> None:
     engine = PipelinesFake()
-    port = fencing.fenced(engine, "pipelines", LeadershipFake())
+    port = fenced(engine, LeadershipFake())
     before = refused("pipelines", "submit")
 
     with pytest.raises(NotLeadingError, match=r"pipelines\.submit was not done"):
@@ -75,7 +79,7 @@ async def test_who_does_not_lead_may_only_look_and_refusals_are_counted() -> Non
 
 async def test_leadership_is_asked_at_every_call() -> None:
     engine, leadership = PipelinesFake(), LeadershipFake(leads=True)
-    port = fencing.fenced(engine, "pipelines", leadership)
+    port = fenced(engine, leadership)
     await port.submit(REQUEST)
 
     leadership.leads = False

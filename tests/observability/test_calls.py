@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from pelagos.observability import metrics
-from pelagos.observability.measured import measured
+from pelagos.observability.calls import wrapped
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.volumes import Volumes
 
 CALLS = "pelagos_outbound_call_duration_seconds_count"
 SECONDS = "pelagos_outbound_call_duration_seconds_sum"
@@ -37,7 +38,7 @@ async def test_calls_are_counted_and_answered_as_before() -> None:
     volumes.put("a/b", "content")
     grown = Difference(CALLS, "fingerprint")
 
-    port = measured(volumes, "test")
+    port = wrapped(volumes, Volumes, system="test")
 
     assert await port.fingerprint("a") == await volumes.fingerprint("a")
     assert await port.fingerprint(path="a") == await volumes.fingerprint("a")
@@ -50,7 +51,7 @@ async def test_failures_are_counted_timed_and_passed_on() -> None:
     calls, errors = Difference(CALLS, "fingerprint"), Difference(ERRORS, "fingerprint")
 
     with pytest.raises(OutageError):
-        await measured(volumes, "test").fingerprint("a")
+        await wrapped(volumes, Volumes, system="test").fingerprint("a")
 
     assert (calls(), errors()) == (1, 1)
 
@@ -63,7 +64,7 @@ async def test_a_refusal_is_counted_as_such_and_not_as_a_failure() -> None:
     errors, refusals = Difference(ERRORS, "ask"), Difference("pelagos_outbound_call_rejections_total", "ask")
 
     with pytest.raises(RejectedError):
-        await measured(Strict(), "test").ask()
+        await wrapped(Strict(), Volumes, system="test").ask()
 
     assert (errors(), refusals()) == (0, 1)
 
@@ -80,12 +81,12 @@ async def test_what_is_no_call_passes_through_as_it_is_now() -> None:
             return f"{self.label}/{name}"
 
     port = Port()
-    wrapped = measured(port, "test")
-    first = (wrapped.root, wrapped.path("a"))
+    measured = wrapped(port, Volumes, system="test")
+    first = (measured.root, measured.path("a"))
     port.label = "after"
 
     assert first == ("before", "before/a")
-    assert (wrapped.root, wrapped.path("a")) == ("after", "after/a")
+    assert (measured.root, measured.path("a")) == ("after", "after/a")
 
 
 async def test_the_time_of_a_call_is_its_own() -> None:
@@ -95,7 +96,7 @@ async def test_the_time_of_a_call_is_its_own() -> None:
 
     grown = Difference(SECONDS, "wait")
 
-    await measured(Slow(), "test").wait()
+    await wrapped(Slow(), Volumes, system="test").wait()
 
     assert 0.04 <= grown() < 5
 
@@ -106,7 +107,7 @@ async def test_a_call_that_is_canceled_is_no_failure() -> None:
             await asyncio.sleep(3600)
 
     errors = Difference(ERRORS, "wait")
-    task = asyncio.create_task(measured(Stuck(), "test").wait())
+    task = asyncio.create_task(wrapped(Stuck(), Volumes, system="test").wait())
     await asyncio.sleep(0)
     task.cancel()
 
@@ -116,7 +117,7 @@ async def test_a_call_that_is_canceled_is_no_failure() -> None:
 
 
 def test_a_member_that_is_not_there_is_told_as_usual() -> None:
-    port: Any = measured(VolumesFake(), "test")
+    port: Any = wrapped(VolumesFake(), Volumes, system="test")
 
     with pytest.raises(AttributeError, match="no attribute 'fingerprnt'"):
         getattr(port, "fingerprnt")  # noqa: B009
