@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pelagos import engine_factory
 from pelagos.api import kinds
-from pelagos.engines.files import disk
 from pelagos.engines.kubernetes import leases, served_kinds
 from pelagos.engines.kubernetes.api import KubernetesApi
 from pelagos.engines.kubernetes.rest import KubernetesRest
@@ -32,6 +31,7 @@ from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.training_runs import TrainingRunReconciler
 from pelagos.settings import Settings
+from pelagos_contract import disk
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token, its namespace and the certificate of the API server."""
@@ -262,6 +262,4 @@ def _tls(credentials: Credentials) -> ssl.SSLContext | None:
 def _tell(home: Path, port: int) -> None:
     """Write where /metrics is, for the embedded mode and for people."""
     home.mkdir(parents=True, exist_ok=True)
-    with disk.written(home / ".operator.json.partial") as partial:
-        partial.write_text(json.dumps({"pid": os.getpid(), "metrics_port": port}) + "\n", encoding="utf-8")
-        partial.replace(home / "operator.json")
+    disk.write_atomically(home / "operator.json", json.dumps({"pid": os.getpid(), "metrics_port": port}) + "\n")

@@ -1,7 +1,8 @@
 """Files below a folder that strangers may write to, opened step by step from its descriptor and never through a link.
 
-The annotation readers, the integrity check, versions and checkpoints read users' files through this. A path is checked again by
-whoever opens it later; a descriptor is not: what was looked at is what is read, whatever the name stands for by then.
+All that reads users' files uses this: annotation readers, the integrity check, versions and checkpoints by a `Folder` that they
+hold open; the engines that look at the data volume and at the store by a path for each look. A path is checked again by whoever
+opens it later; a descriptor is not: what was looked at is what is read, whatever the name stands for by then.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 
 MAX_DEPTH = 64
 """Folders below one another. Deeper ones are no layout of images, and would cost a descriptor each."""
-_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """A pipe without a writer must not make us wait."""
 _CHUNK = 1024**2
@@ -27,6 +28,10 @@ _CHUNK = 1024**2
 
 class NoFileError(Exception):
     """The name stands for a link, or leads through one, or for what is no regular file."""
+
+
+class FileInsteadError(NoFileError):
+    """A file stands where a folder should be, so that nothing can be below it."""
 
 
 class TooLargeError(Exception):
@@ -91,8 +96,8 @@ class Folder:
         self._descriptor = -1
         base = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with _refusing_links(below), _parent(base, below) as (parent, name):
-                self._descriptor = os.open(name, _FOLDER, dir_fd=parent)
+            with _missing(below), _telling_links(below), _above(base, below) as (above, name):
+                self._descriptor = os.open(name, FOLDER, dir_fd=above)
         finally:
             os.close(base)
 
@@ -115,8 +120,8 @@ class Folder:
     def is_file(self, path: str) -> bool:
         """Whether ``path`` is a regular file that may be read."""
         try:
-            with self._parent(path) as (parent, name):
-                return stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+            with self._above(path) as (above, name):
+                return stat.S_ISREG(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
         except (OSError, NoFileError):
             return False
 
@@ -129,16 +134,11 @@ class Folder:
             ChangedError: it is not there any more.
             OSError: it may not be opened.
         """
-        with self._parent(path) as (parent, name), _refusing_links(path):
-            # Merely opening a device may do something; only then is the descriptor judged, which cannot be swapped.
-            _require_file(os.stat(name, dir_fd=parent, follow_symlinks=False), path)
-            descriptor = os.open(name, _FILE, dir_fd=parent)
-        try:
-            seen = os.fstat(descriptor)
-            _require_file(seen, path)
-            yield Opened(descriptor, path, seen)
-        finally:
-            os.close(descriptor)
+        with contextlib.ExitStack() as stack:
+            above, name = stack.enter_context(self._above(path))
+            with _missing(path):
+                opened = stack.enter_context(_opened(above, name, path))
+            yield opened
 
     def read(self, path: str, limit: int) -> bytes:
         """The content of a regular file of at most ``limit`` bytes, as it was at one time.
@@ -177,14 +177,18 @@ class Folder:
             _require_same(opened.seen, os.fstat(opened.descriptor), copied, path)
         return digest.hexdigest()
 
-    def _parent(self, path: str) -> contextlib.AbstractContextManager[tuple[int, str]]:
-        return _parent(self._descriptor, path)
+    @contextlib.contextmanager
+    def _above(self, path: str) -> Iterator[tuple[int, str]]:
+        with contextlib.ExitStack() as stack:
+            with _missing(path):
+                found = stack.enter_context(_above(self._descriptor, path))
+            yield found
 
     def _sort_in(self, path: str, wanted: Callable[[str], bool], limit: int, found: Listing) -> list[tuple[str, bool]]:
         """Put the entries of one folder into the listing; the folders among them, with whether they are wanted."""
         try:
-            with self._parent(path) as (parent, name):
-                descriptor = os.open(name, _FOLDER, dir_fd=parent)
+            with self._above(path) as (above, name):
+                descriptor = os.open(name, FOLDER, dir_fd=above)
         except PermissionError:
             (found.unwanted if wanted is _nothing else found.closed).append(path or ".")
             return []
@@ -222,6 +226,119 @@ class Folder:
             (found.files if may else found.closed).append(path)
 
 
+@contextlib.contextmanager
+def parent(root: Path, path: str) -> Iterator[tuple[int, str]]:
+    """The descriptor of the folder that holds the last part of ``path``, below the trusted ``root``, and that part.
+
+    Raises:
+        NoFileError: a link stands where a folder should be, or the path leads out.
+        FileInsteadError: likewise a file.
+        OSError: it is not there, or may not be entered.
+    """
+    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with _above(base, path) as found:
+            yield found
+    finally:
+        os.close(base)
+
+
+@contextlib.contextmanager
+def made_parent(root: Path, path: str) -> Iterator[tuple[int, str]]:
+    """Likewise; folders that are missing on the way are made, for this account alone."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    for depth in range(1, len(parts)):
+        with parent(root, "/".join(parts[:depth])) as (folder, name), contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=folder)
+    with parent(root, path) as found:
+        yield found
+
+
+def names(root: Path, path: str) -> list[str]:
+    """Names in a folder below ``root``. Raises as ``parent`` does."""
+    with parent(root, path) as (above, name):
+        step = _step(above, name, path)
+    try:
+        folder = os.open(".", FOLDER, dir_fd=step)
+    finally:
+        os.close(step)
+    try:
+        return _entries(folder)
+    finally:
+        os.close(folder)
+
+
+def read(root: Path, path: str, limit: int) -> bytes:
+    """The content of a regular file below ``root``; a pipe is not waited for.
+
+    Raises:
+        NoFileError: see parent.
+        TooLargeError: it has more than ``limit`` bytes.
+        OSError: it is not there, or may not be read.
+    """
+    with parent(root, path) as (folder, name):
+        return read_in(folder, name, path, limit)
+
+
+def read_in(folder: int, name: str, path: str, limit: int) -> bytes:
+    """Likewise of the file ``name`` in the open ``folder``, of which people speak as ``path``."""
+    with _opened(folder, name, path) as opened, os.fdopen(os.dup(opened.descriptor), "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise TooLargeError(len(content))
+    return content
+
+
+def seen(root: Path, path: str) -> os.stat_result:
+    """What stands at ``path`` itself, be it a link. Raises as ``parent`` does."""
+    with parent(root, path) as (folder, name):
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+def latest_change(root: Path, path: str) -> float:
+    """When what stands at ``path``, or anything below it, was written last (Unix time). Raises as ``parent`` does."""
+    latest = seen(root, path).st_mtime
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        for name in names(root, current):
+            below = f"{current}/{name}"
+            with contextlib.suppress(FileNotFoundError):
+                found = seen(root, below)
+                latest = max(latest, found.st_mtime)
+                if stat.S_ISDIR(found.st_mode) and below.count("/") - path.count("/") <= MAX_DEPTH:
+                    waiting.append(below)
+    return latest
+
+
+def remove(root: int, name: str) -> None:
+    """Remove what stands at ``name`` in the open folder ``root``, however deep it is; what cannot be removed stays.
+
+    Folders are moved up before they are emptied, so that neither a path nor our own stack can become too long.
+    """
+    waiting, moved = [name], 0
+    while waiting:
+        current = waiting.pop()
+        with contextlib.suppress(OSError):
+            if not stat.S_ISDIR(os.stat(current, dir_fd=root, follow_symlinks=False).st_mode):
+                os.unlink(current, dir_fd=root)
+                continue
+            folder = _writable(root, current)
+            try:
+                for entry in _entries(folder):
+                    with contextlib.suppress(OSError):
+                        if stat.S_ISDIR(os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode):
+                            os.close(_writable(folder, entry))
+                            moved += 1
+                            os.rename(entry, f"{name}.{moved}", src_dir_fd=folder, dst_dir_fd=root)
+                            waiting.append(f"{name}.{moved}")
+                        else:
+                            os.unlink(entry, dir_fd=folder)
+            finally:
+                os.close(folder)
+            os.rmdir(current, dir_fd=root)
+
+
 def resolved(base: Path, path: str) -> str | None:
     """Where ``path`` leads from the resolved folder ``base`` by links, as a path below it; None when that is elsewhere.
 
@@ -248,16 +365,15 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 @contextlib.contextmanager
-def _parent(descriptor: int, path: str) -> Iterator[tuple[int, str]]:
-    """The descriptor of the folder that holds the last part of ``path``, and that part."""
+def _above(descriptor: int, path: str) -> Iterator[tuple[int, str]]:
+    """The descriptor of the folder that holds the last part of ``path``, and that part. Raises as ``parent`` does."""
     parts = [part for part in path.split("/") if part not in ("", ".")] or ["."]
     if ".." in parts or path.startswith("/") or "\0" in path:
         raise NoFileError(f"{path!r} does not stay below the folder")
-    current = os.open(".", _STEP, dir_fd=descriptor)
+    current = os.open(".", STEP, dir_fd=descriptor)
     try:
         for part in parts[:-1]:
-            with _refusing_links(path):
-                following = os.open(part, _STEP, dir_fd=current)
+            following = _step(current, part, path)
             os.close(current)
             current = following
         yield current, parts[-1]
@@ -265,16 +381,68 @@ def _parent(descriptor: int, path: str) -> Iterator[tuple[int, str]]:
         os.close(current)
 
 
+def _step(folder: int, name: str, path: str) -> int:
+    try:
+        return os.open(name, STEP, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+            raise
+        is_link = stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        raise (NoFileError if is_link else FileInsteadError)(_no_file(path)) from error
+
+
 @contextlib.contextmanager
-def _refusing_links(path: str) -> Iterator[None]:
+def _opened(folder: int, name: str, path: str) -> Iterator[Opened]:
+    """The regular file ``name`` in an open folder, of which people speak as ``path``; a pipe is not waited for."""
+    with _telling_links(path):
+        # Merely opening a device may do something; only then is the descriptor judged, which cannot be swapped.
+        _require_file(os.stat(name, dir_fd=folder, follow_symlinks=False), path)
+        descriptor = os.open(name, _FILE, dir_fd=folder)
+    try:
+        seen = os.fstat(descriptor)
+        _require_file(seen, path)
+        yield Opened(descriptor, path, seen)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _telling_links(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV, errno.EMLINK}:
-            raise NoFileError(f"{path!r} is a link, leads through one, or is no regular file") from error
-        if error.errno == errno.ENOENT:
-            raise ChangedError(f"{path!r} is not there any more") from error
+            raise NoFileError(_no_file(path)) from error
         raise
+
+
+@contextlib.contextmanager
+def _missing(path: str) -> Iterator[None]:
+    """For those who saw the name a moment ago: what is not there was removed."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ChangedError(f"{path!r} is not there any more") from error
+
+
+def _no_file(path: str) -> str:
+    return f"{path!r} is a link, leads through one, or is no regular file"
+
+
+def _writable(above: int, name: str) -> int:
+    """A folder opened for reading, after its protection was taken away; a pipeline may have protected what it wrote."""
+    step = os.open(name, STEP, dir_fd=above)
+    try:
+        with contextlib.suppress(OSError):
+            os.chmod(f"/proc/self/fd/{step}", 0o700)  # noqa: PTH101 - the only way to a descriptor of this kind
+        return os.open(".", FOLDER, dir_fd=step)
+    finally:
+        os.close(step)
+
+
+def _entries(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
 
 
 def _require_file(seen: os.stat_result, path: str) -> None:

@@ -5,6 +5,7 @@ It knows the standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -12,13 +13,15 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Codes of errors that say that there is no room: on the volume, for this account, or for one more byte in the file."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _PROBE = bytes(1024**2)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+PRIVATE = 0o600
+"""Mode of files for their owner alone."""
 
 
 class FullError(OSError):
@@ -33,7 +36,7 @@ class FullError(OSError):
         return self._explanation
 
 
-@contextmanager
+@contextlib.contextmanager
 def written(path: Path) -> Iterator[Path]:
     """Around the writing of a file, or of a folder with all that is in it: nothing of it stays when that fails.
 
@@ -50,15 +53,26 @@ def written(path: Path) -> Iterator[Path]:
         raise full from error
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader sees the whole file or none of it, also after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written(path.with_name(f".{path.name}.partial")) as partial:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666, parents: bool = False) -> None:
+    """Put a file in the place of what is there so that a reader sees the whole file or none of it, also after a crash.
+
+    ``mode`` is taken as by open(2), less the umask. ``parents``: folders that are missing on the way are made.
+    """
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path.with_name(f".{path.name}.{os.getpid()}.partial")) as partial:
+        replace(str(path), str(partial), content, mode)
+
+
+def replace(name: str, partial: str, content: str | bytes, mode: int, folder: int | None = None) -> None:
+    """Likewise by way of the file ``partial``, which stays where that fails; both names may be of the open ``folder``."""
+    with contextlib.suppress(FileNotFoundError):  # left by a crash, perhaps for more readers
+        os.unlink(partial, dir_fd=folder)
+    with os.fdopen(os.open(partial, _NEW, mode, dir_fd=folder), "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def explain(error: OSError, otherwise: Path) -> str:
@@ -107,7 +121,7 @@ def _refusal(folder: Path) -> int | None:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):
+    with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -22,12 +22,12 @@ RESULT, FAILURE = "result.json", "failure.json"
 
 def report_result(folder: Path, result: BaseModel) -> None:
     """Write ``result.json``."""
-    disk.write_atomically(folder / RESULT, _sealed(result))
+    disk.write_atomically(folder / RESULT, _sealed(result), parents=True)
 
 
 def report_failure(folder: Path, failure: Failure) -> None:
     """Write ``failure.json``."""
-    disk.write_atomically(folder / FAILURE, rendered(failure).decode())
+    disk.write_atomically(folder / FAILURE, rendered(failure), parents=True)
 
 
 def rendered(failure: Failure) -> bytes:

@@ -1,9 +1,9 @@
 """Seals: what a step writes for the operator, or for a later step of its run, carries an HMAC under the run's key.
 
-The key comes by environment from whoever starts the step (``pelagos.ports.authority`` computes the same; a test holds both to one
-form). Others can write where reports and workspaces are kept; without the key they can destroy, and cannot pretend. A step
-without a key, as one that a person or a test calls, writes unsealed and believes what is there: no operator takes that for a
-result.
+A seal is an HMAC-SHA256 over a purpose and the canonical JSON of a claim. The operator's ``ports.authority`` computes seals and
+keys with the functions here. The key comes by environment from whoever starts the step. Others can write where reports and
+workspaces are kept; without the key they can destroy, and cannot pretend. A step without a key, as one that a person or a test
+calls, writes unsealed and believes what is there: no operator takes that for a result.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hmac
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,41 @@ SEAL = "seal"
 """Member of a sealed document."""
 STEP_KEY = "PELAGOS_STEP_KEY"
 STEP_NAMESPACE_KEY = "PELAGOS_STEP_NAMESPACE_KEY"
+"""Environment of a step: the key of its run or, on a cluster, that of its namespace, from which it makes the other."""
 STEP_RUN = "PELAGOS_STEP_RUN"
 STEP_ATTEMPT = "PELAGOS_STEP_ATTEMPT"
 _REMEMBERED = 7
 REPORT, STATE, FILE = "report", "state", "file"
 """What a seal is for: none is good for anything else."""
+_FORM = "v1:"
+
+
+def namespace_key(key: bytes, namespace: str) -> bytes:
+    """Of an installation's key, what pods of a namespace get: good for the reports of its runs, and for nothing else."""
+    return _derived(key, f"namespace\0{namespace}")
+
+
+def run_key(key: bytes, run: str) -> bytes:
+    """Of a namespace's key, what the processes of one run get."""
+    return _derived(key, f"run\0{run}")
+
+
+def seal(key: bytes, purpose: str, claim: Mapping[str, Any]) -> str:
+    """The seal of a claim."""
+    text = json.dumps(claim, sort_keys=True, separators=(",", ":"))
+    return _FORM + hmac.digest(key, f"pelagos.dev/seal\0{purpose}\0{text}".encode(), hashlib.sha256).hex()
+
+
+def is_seal(found: object, key: bytes, purpose: str, claim: Mapping[str, Any]) -> bool:
+    """Whether what was found is the seal of the claim under the key."""
+    if not isinstance(found, str) or not found.isascii():
+        return False
+    return hmac.compare_digest(found, seal(key, purpose, claim))
+
+
+def step_identity(run: str, attempt: int) -> dict[str, str]:
+    """What a step must know of itself to seal, beside a key."""
+    return {STEP_RUN: run, STEP_ATTEMPT: str(attempt)}
 
 
 @dataclass(frozen=True)
@@ -40,24 +71,22 @@ class Sealer:
     run: str
     attempt: int
 
-    def seal(self, content: dict[str, Any], purpose: str, **more: str) -> dict[str, Any]:
+    def seal(self, content: Mapping[str, Any], purpose: str, **more: str) -> dict[str, Any]:
         """The document with its seal; ``more`` is said by it, too, and must be known to the reader."""
-        mac = self._mac(purpose, content, self.attempt, more)
-        return content | {SEAL: {"attempt": self.attempt, "mac": mac}}
+        mac = seal(self.key, purpose, self._claim(purpose, content, self.attempt, more))
+        return {**content, SEAL: {"attempt": self.attempt, "mac": mac}}
 
     def unseal(self, document: Any, purpose: str, **more: str) -> dict[str, Any] | None:
         """What the document says; None when no attempt of this run wrote it."""
         sealed = document.get(SEAL) if isinstance(document, dict) else None
-        if not isinstance(sealed, dict) or not isinstance(sealed.get("mac"), str) or not sealed["mac"].isascii():
+        if not isinstance(sealed, dict):
             return None
         content = {name: value for name, value in document.items() if name != SEAL}
-        expected = self._mac(purpose, content, sealed.get("attempt"), more)
-        return content if hmac.compare_digest(sealed["mac"], expected) else None
+        claim = self._claim(purpose, content, sealed.get("attempt"), more)
+        return content if is_seal(sealed.get("mac"), self.key, purpose, claim) else None
 
-    def _mac(self, purpose: str, content: dict[str, Any], attempt: object, more: dict[str, str]) -> str:
-        claim = {"run": self.run, "attempt": attempt, purpose: content} | more
-        text = json.dumps(claim, sort_keys=True, separators=(",", ":"))
-        return "v1:" + hmac.digest(self.key, f"pelagos.dev/seal\0{purpose}\0{text}".encode(), hashlib.sha256).hex()
+    def _claim(self, purpose: str, content: Mapping[str, Any], attempt: object, more: dict[str, str]) -> dict[str, Any]:
+        return {"run": self.run, "attempt": attempt, purpose: dict(content)} | more
 
 
 def sealer() -> Sealer | None:
@@ -65,7 +94,7 @@ def sealer() -> Sealer | None:
     run, key, of_namespace = (os.environ.get(name, "") for name in (STEP_RUN, STEP_KEY, STEP_NAMESPACE_KEY))
     if not run or not (key or of_namespace):
         return None
-    secret = bytes.fromhex(key) if key else _derived(bytes.fromhex(of_namespace), f"run\0{run}")
+    secret = bytes.fromhex(key) if key else run_key(bytes.fromhex(of_namespace), run)
     return Sealer(secret, run, int(os.environ.get(STEP_ATTEMPT, "1")))
 
 

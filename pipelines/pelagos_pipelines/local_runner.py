@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pelagos_contract.disk import write_atomically
+from pelagos_contract import disk
 from pelagos_pipelines import local_log, local_steps
 
 NICENESS = 5
@@ -80,7 +80,7 @@ def run(launch: Launch) -> None:
         "finishedAt": _now(),
         "seconds": round(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 3),
     }
-    write_atomically(launch.folder / "outcome.json", json.dumps(outcome, indent=2) + "\n")
+    disk.write_atomically(launch.folder / "outcome.json", json.dumps(outcome, indent=2) + "\n", parents=True)
     os.close(lock)
 
 
@@ -121,7 +121,7 @@ def _record_process(launch: Launch) -> None:
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
         "startedAt": _now(),
     }
-    write_atomically(launch.folder / "process.json", json.dumps(process, indent=2) + "\n")
+    disk.write_atomically(launch.folder / "process.json", json.dumps(process, indent=2) + "\n", parents=True)
 
 
 def _prepare_environment(request: dict[str, Any], temporary: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from pelagos.cli import installed
-from pelagos.embedded import addresses, files, preflight
+from pelagos.embedded import addresses, preflight
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
+from pelagos_contract import disk
 
 
 def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_the_folders_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path
     before = os.umask(0)
     try:
         preflight.check_home(Layout.of(tmp_path / "home"))
-        files.write(tmp_path / "home" / "state.json", "{}")
+        disk.write_atomically(tmp_path / "home" / "state.json", "{}", mode=disk.PRIVATE)
     finally:
         os.umask(before)
     found = [tmp_path / "home", *(tmp_path / "home").rglob("*")]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from pathlib import Path
 
 import pytest
 
-from pelagos.embedded import daemon, files, logs, state
+from pelagos.embedded import daemon, logs, state
 from pelagos.embedded import supervisor as supervisors
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
@@ -32,24 +31,6 @@ def test_a_report_that_cannot_be_understood_is_no_report(layout: Layout, content
     assert state.read(layout.state) is None
     assert not daemon.look(layout).crashed
     assert not daemon.stop(layout)
-
-
-def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files.write(tmp_path / "file", "old")
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space is left on the volume"):
-        files.write(tmp_path / "file", "new")
-    assert (tmp_path / "file").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_secrets_are_for_their_owner_only(tmp_path: Path) -> None:
-    files.write(tmp_path / "secret", "s", mode=0o600)
-    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
 
 
 async def test_a_full_disk_does_not_stop_supervision(

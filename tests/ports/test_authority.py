@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pelagos.ports.authority import STEP_NAMESPACE_KEY, Authority, NoKeyError, step_identity
+from pelagos.ports.authority import Authority, NoKeyError
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos_contract import sealing
 
@@ -71,7 +71,7 @@ def test_without_a_key_nothing_is_sealed_and_nothing_holds() -> None:
 def test_what_a_step_seals_is_what_the_operator_believes(monkeypatch: pytest.MonkeyPatch, on_cluster: bool) -> None:
     authority = Authority(KeysFake())
     environment = (
-        {STEP_NAMESPACE_KEY: authority.namespace_key("reef")} | step_identity(RUN, 2)
+        {sealing.STEP_NAMESPACE_KEY: authority.namespace_key("reef")} | sealing.step_identity(RUN, 2)
         if on_cluster
         else authority.step_environment("reef", RUN, 2)
     )

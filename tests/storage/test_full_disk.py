@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pelagos_contract import disk
-from pelagos_contract.disk import FullError, write_atomically
+from pelagos_contract.disk import FullError
 from small_volumes import small
 
 __all__ = ["small"]
@@ -59,7 +59,7 @@ def figure(path: Path) -> None:
 
 
 def text(path: Path) -> None:
-    write_atomically(path, "x" * 2 * MEBIBYTE)
+    disk.write_atomically(path, "x" * 2 * MEBIBYTE)
 
 
 def folder(path: Path) -> None:
@@ -86,7 +86,7 @@ def test_nothing_half_written_stays_on_a_full_volume_which_is_named(small: Path,
 
 
 def test_what_was_there_before_stays(small: Path) -> None:
-    write_atomically(small / "result", "old")
+    disk.write_atomically(small / "result", "old")
 
     with pytest.raises(FullError):
         text(small / "result")

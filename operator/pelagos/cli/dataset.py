@@ -14,7 +14,6 @@ import typer
 from rich.text import Text
 
 from pelagos.api.kinds import DATASET
-from pelagos.api.text import shown
 from pelagos.cli import access, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos.engines.folders.objects import LocalObjects
@@ -23,6 +22,7 @@ from pelagos.engines.s3.objects import S3Objects
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.objects import Objects
 from pelagos.settings import Settings
+from pelagos_contract.text import shown
 
 LIST = "excluded.jsonl"
 """In a version; docs/design/0001 says what it holds."""

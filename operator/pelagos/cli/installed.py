@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pelagos.api.text import shown
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.settings import Settings
+from pelagos_contract.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

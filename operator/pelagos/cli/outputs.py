@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from pelagos.api.text import shown, shown_in
+from pelagos_contract.text import shown, shown_in
 
 
 class Output(Enum):

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from pelagos.api.text import shown
+from pelagos_contract.text import shown
 
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from pelagos.embedded import files
 from pelagos.embedded.failures import StartError
+from pelagos_contract import disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +30,12 @@ def prepare(layout: Layout) -> None:
     _discard_unusable_certificate(layout.certificates)
     if token(layout) is None:
         line = f"{secrets.token_urlsafe(_TOKEN_BYTES)},{_ADMINISTRATOR},{_ADMINISTRATOR},system:masters\n"
-        files.write(layout.tokens, line, mode=0o600)
+        disk.write_atomically(layout.tokens, line, mode=disk.PRIVATE)
     private, public = layout.certificates / "sa.key", layout.certificates / "sa.pub"
     if not (_has_content(private) and _has_content(public)):
         key = _openssl("genrsa", "2048")
-        files.write(private, key, mode=0o600)
-        files.write(public, _openssl("rsa", "-pubout", key=key))
+        disk.write_atomically(private, key, mode=disk.PRIVATE)
+        disk.write_atomically(public, _openssl("rsa", "-pubout", key=key), mode=disk.PRIVATE)
 
 
 def token(layout: Layout) -> str | None:
@@ -66,7 +66,7 @@ def write_kubeconfig(layout: Layout, server: str) -> None:
         ],
         "current-context": "pelagos",
     }
-    files.write(layout.kubeconfig, yaml.safe_dump(content, sort_keys=False), mode=0o600)
+    disk.write_atomically(layout.kubeconfig, yaml.safe_dump(content, sort_keys=False), mode=disk.PRIVATE)
 
 
 def _discard_unusable_certificate(folder: Path) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from pelagos.embedded import files
 from pelagos.engines.processes.groups import ProcessId
+from pelagos_contract import disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,4 +101,4 @@ def read(path: Path) -> State | None:
 
 def write(path: Path, state: State) -> None:
     """Replace the report. Raises OSError."""
-    files.write(path, _ADAPTER.dump_json(state, indent=1).decode() + "\n")
+    disk.write_atomically(path, _ADAPTER.dump_json(state, indent=1).decode() + "\n", mode=disk.PRIVATE)

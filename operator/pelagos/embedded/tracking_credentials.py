@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from pelagos.embedded import files
+from pelagos_contract import disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,4 +48,4 @@ def _keep(file: Path, content: str) -> None:
     except FileNotFoundError:
         found = ""
     if not found:
-        files.write(file, f"{content}\n", mode=0o600)
+        disk.write_atomically(file, f"{content}\n", mode=disk.PRIVATE)

@@ -7,7 +7,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from pelagos.api.text import shown
+from pelagos_contract.text import shown
 
 _FIELDS = ("kind", "namespace", "resource")
 

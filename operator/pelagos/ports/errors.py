@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 from pelagos.api import reasons
+from pelagos_contract import disk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 class OutageError(Exception):
@@ -42,3 +50,14 @@ class TooLargeError(RejectedError):
 
 class UnboundError(RejectedError):
     """Of Kubernetes itself: nobody has given us the right to do this, here. Told apart only while cleaning up."""
+
+
+@contextlib.contextmanager
+def refusing_full_disk(system: str, place: Path) -> Iterator[None]:
+    """Around what writes below ``place``. Raises RejectedError with the reason DiskFull when there is no room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in disk.FULL:
+            raise
+        raise RejectedError(system, disk.explain(error, place), reason=reasons.DISK_FULL) from error

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pelagos.api import reasons
-from pelagos.api.text import shown, shown_in
 from pelagos.decisions.gates import timestamp
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, summary
+from pelagos_contract.text import shown, shown_in
 
 _STATUS = {
     ConditionState.DONE: "True",

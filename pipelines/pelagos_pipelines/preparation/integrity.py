@@ -18,8 +18,8 @@ from typing import Any
 
 import orjson
 
+from pelagos_contract import disk
 from pelagos_contract.beneath import TooLargeError
-from pelagos_contract.disk import write_atomically
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import SourceFiles
 from pelagos_pipelines.sandbox import MEBIBYTE, Pool, SandboxError, TaskRefusedError, children_for
@@ -194,4 +194,4 @@ def _row(item: Inspection) -> list[Any]:
 def _remember(memory: Path, version: str, known: Mapping[str, Inspection], found: list[Inspection]) -> None:
     merged = dict(known) | {inspection.sha256: inspection for inspection in found}
     content = {"version": version, "inspections": [_row(item) for item in merged.values()]}
-    write_atomically(memory, orjson.dumps(content).decode())
+    disk.write_atomically(memory, orjson.dumps(content), parents=True)

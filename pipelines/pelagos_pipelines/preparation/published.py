@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from pelagos_contract.disk import write_atomically
+from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines import storage
 from pelagos_pipelines.preparation import versions
@@ -58,7 +58,7 @@ def download(uri: str, scratch: Path, splits: Collection[str]) -> Path:
     folder = scratch / "versions" / digest
     cache = storage.scratch() / "blobs"
     _bring_files(store, digest, folder, uri)
-    write_atomically(folder / versions.HELD, json.dumps(sorted(splits)))
+    disk.write_atomically(folder / versions.HELD, json.dumps(sorted(splits)), parents=True)
     cache.mkdir(parents=True, exist_ok=True)
     (scratch / "blobs").unlink(missing_ok=True)
     (scratch / "blobs").symlink_to(cache, target_is_directory=True)
@@ -84,7 +84,7 @@ def require_complete(uri: str, scratch: Path) -> None:
     store, digest = _store_of(uri)
     folder = scratch / "versions" / digest
     _bring_files(store, digest, folder, uri)
-    write_atomically(folder / versions.HELD, "[]")
+    disk.write_atomically(folder / versions.HELD, "[]", parents=True)
     _require_intact(folder, uri)
     present = {entry.path: entry.size for entry in store.list("blobs")}
     for entry in _entries(folder, uri):

@@ -22,7 +22,6 @@ from typing import Any, BinaryIO
 import orjson
 
 from pelagos_contract import disk
-from pelagos_contract.disk import write_atomically
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
@@ -200,7 +199,7 @@ def materialise(version_uri: str | Path, view: str, target: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         marker.write_text("interrupted\n", encoding="utf-8")
         kind.write(target, replace(version.collection, images=images), version.blobs)
-        write_atomically(marker, wanted)
+        disk.write_atomically(marker, wanted, parents=True)
 
 
 # --- content
@@ -424,7 +423,7 @@ def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
 
 def _renew(path: Path, content: bytes) -> None:
     if path.read_bytes() != content:
-        write_atomically(path, content.decode())
+        disk.write_atomically(path, content)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -55,7 +55,7 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
             root, left = sources.download(parsed.source, data_root, scratch / "data")
             tree = sources.collect(parsed.source, root)
             result = _prepare(parsed, replace(tree, excluded=(*tree.excluded, *left)), kept)
-            disk.write_atomically(place.folder / REQUEST, asked)
+            disk.write_atomically(place.folder / REQUEST, asked, parents=True)
             runs.leave(place, result)
 
 

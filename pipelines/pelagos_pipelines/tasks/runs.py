@@ -22,7 +22,6 @@ from pydantic import BaseModel
 
 from pelagos_contract import disk, reports, sealing, text
 from pelagos_contract.dataset import Split
-from pelagos_contract.disk import write_atomically
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines import output, storage
@@ -143,7 +142,8 @@ class Run:
     def finish(self, step: str, state: dict[str, Any]) -> None:
         """Leave the state of the step, which marks it as finished."""
         document = sealing.sealed(state, sealing.STATE, step=step)
-        write_atomically(self._state(step), json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        disk.write_atomically(self._state(step), text, parents=True)
         self.keep()
 
     def best(self, digest: str) -> Path:

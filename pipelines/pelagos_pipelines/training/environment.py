@@ -8,7 +8,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from pelagos_contract.disk import write_atomically
+from pelagos_contract import disk
 
 PREFIX = "pelagos.dev/environment."
 NAMED = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python", "onnx", "onnxruntime")
@@ -22,7 +22,7 @@ def record(listing: Path) -> dict[str, str]:
         {f"{found.metadata['Name']}=={found.version}" for found in metadata.distributions()}, key=str.lower
     )
     text = "\n".join(packages) + "\n"
-    write_atomically(listing, text)
+    disk.write_atomically(listing, text, parents=True)
     versions = dict(package.split("==", 1) for package in packages)
     accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     facts = {

@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pelagos_contract import sealing
-from pelagos_contract.disk import write_atomically
+from pelagos_contract import disk, sealing
 from pelagos_pipelines.training.tracking import Tracker
 
 
@@ -58,7 +57,7 @@ class TrainingHistory:
         self.epochs = [*(kept for kept in self.epochs if kept.number < epoch), row]
         text = json.dumps([asdict(kept) for kept in self.epochs]) + "\n"
         sealing.vouch(self._path, hashlib.sha256(text.encode()).hexdigest())
-        write_atomically(self._path, text)
+        disk.write_atomically(self._path, text, parents=True)
         return known
 
     def keep(self) -> None:

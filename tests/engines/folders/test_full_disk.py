@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import small_volumes
-from pelagos.embedded import files
-from pelagos.engines.files import disk
 from pelagos.engines.folders import keys as authority_keys
 from pelagos.engines.folders.objects import LocalObjects
 from pelagos.engines.kfp_local.engine import KfpLocal
 from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import RunName, RunRequest
+from pelagos_contract import disk
 from small_volumes import small
 
 if TYPE_CHECKING:
@@ -88,7 +87,10 @@ def test_a_document_of_the_object_store(full: Path) -> None:
 
 @pytest.mark.parametrize(
     "write",
-    [lambda volume: authority_keys.make(volume / "keys"), lambda volume: files.write(volume / "state.json", "{}")],
+    [
+        lambda volume: authority_keys.make(volume / "keys"),
+        lambda volume: disk.write_atomically(volume / "state.json", "{}", mode=disk.PRIVATE),
+    ],
     ids=["a key", "a state"],
 )
 def test_what_the_start_writes(full: Path, write: Callable[[Path], None]) -> None:

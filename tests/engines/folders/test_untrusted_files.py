@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pelagos.engines.files import beneath, reports
+from pelagos.engines.files import reports
 from pelagos.engines.folders.objects import LocalObjects
 from pelagos.engines.folders.volumes import LocalVolumes
 from pelagos.ports.errors import RejectedError
+from pelagos_contract import beneath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

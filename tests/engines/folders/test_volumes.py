@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pelagos.engines.files import beneath, label_digests
+from pelagos.engines.files import label_digests
 from pelagos.engines.folders.volumes import LocalVolumes
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.volumes import Fingerprint
+from pelagos_contract import beneath
 
 if TYPE_CHECKING:
     from pathlib import Path

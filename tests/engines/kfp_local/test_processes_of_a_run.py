@@ -17,9 +17,10 @@ from pelagos.engines.files import orderly
 from pelagos.engines.kfp_local import records
 from pelagos.engines.kfp_local.launch import Login
 from pelagos.engines.processes import groups
-from pelagos.ports.authority import STEP_KEY, Authority
+from pelagos.ports.authority import Authority
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.pipelines import RunName, RunResources, RunState
+from pelagos_contract.sealing import STEP_KEY
 from pipeline_worlds import PYTHON, reach, until
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import pytest
 from control_plane import ControlPlane
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.kubernetes.step_secrets import StepSecrets
-from pelagos.ports.authority import STEP_NAMESPACE_KEY, Authority
+from pelagos.ports.authority import Authority
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.fakes.authority import KeysFake
+from pelagos_contract.sealing import STEP_NAMESPACE_KEY
 
 NEW = b"a newer key, that seals from now on."
 

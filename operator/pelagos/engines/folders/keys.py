@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pelagos.engines.files import disk
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.errors import RejectedError
+from pelagos_contract import disk
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,15 +13,15 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api import reasons
-from pelagos.engines.files import beneath, disk, reports
+from pelagos.engines.files import reports
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract import beneath, disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 SYSTEM = "objects"
 _DELETED = ".deleted-"
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalObjects:
@@ -101,12 +101,7 @@ class LocalObjects:
         with beneath.made_parent(self._root, path) as (folder, name):
             partial = f".{_short(name)}.{os.getpid()}-{time_ns()}"
             try:
-                descriptor = os.open(partial, _NEW_FILE, 0o600, dir_fd=folder)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(descriptor)
-                os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+                disk.replace(name, partial, content, disk.PRIVATE, folder)
             except OSError:
                 with contextlib.suppress(OSError):
                     os.unlink(partial, dir_fd=folder)
@@ -133,7 +128,7 @@ def _translated(location: Path) -> Iterator[None]:
         yield
     except (FileNotFoundError, beneath.FileInsteadError):
         return
-    except beneath.LinkError as error:
+    except beneath.NoFileError as error:
         raise RejectedError(SYSTEM, f"{location} leads out of the store by a link, or is no regular file") from error
     except PermissionError as error:
         raise RejectedError(

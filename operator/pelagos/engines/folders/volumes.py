@@ -15,9 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pelagos.engines.files import beneath, label_digests
+from pelagos.engines.files import label_digests
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.volumes import Fingerprint
+from pelagos_contract import beneath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +74,7 @@ class LocalVolumes:
             for line in _Look(root, start, path, self._max_files, self._digests).lines():
                 files += 1
                 digest.update(line.encode())
-        except (FileNotFoundError, beneath.FileInsteadError, beneath.LinkError):
+        except (FileNotFoundError, beneath.NoFileError):
             return None
         return Fingerprint(digest=f"sha256:{digest.hexdigest()}", files=files)
 
@@ -94,7 +95,7 @@ class _Look:
         """One line for each file, in an order that depends on names only."""
         found = beneath.seen(self._root, self._start)
         if stat.S_ISLNK(found.st_mode):  # one that was resolved, and is one again: it leads in a circle
-            raise beneath.LinkError(self._start)
+            raise beneath.NoFileError(self._start)
         if not stat.S_ISDIR(found.st_mode):
             with beneath.parent(self._root, self._start) as (parent, name):
                 yield self._line(parent, name, ".")
@@ -120,7 +121,7 @@ class _Look:
                 return
             message = f"{self._named!r} holds the folder {folder[:_SHOWN]!a}, which the operator's account may not read"
             raise RejectedError(SYSTEM, f"{message}; give it the right (chmod -R a+rX)") from error
-        except (OSError, beneath.LinkError, beneath.FileInsteadError) as error:
+        except (OSError, beneath.NoFileError) as error:
             if not isinstance(error, OSError) or error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
                 return  # removed, or replaced, meanwhile
             raise
@@ -164,7 +165,7 @@ class _Look:
         """The digest of a small label file; nothing for others, and for one that is not to be had."""
         if not self._budget.allows(name, seen) or not _is_data(path):
             return ""
-        with contextlib.suppress(OSError, beneath.LinkError, beneath.TooLargeError):
+        with contextlib.suppress(OSError, beneath.NoFileError, beneath.TooLargeError):
             return f" {self._digests.of(seen, lambda: beneath.read_in(parent, name, path, seen.st_size))}"
         return " changing"
 
@@ -174,7 +175,7 @@ class _Look:
         if target is None:
             message = f"{path[:_SHOWN]!a} in {self._named!r} is a link that leads out of the data volume"
             raise RejectedError(SYSTEM, f"{message}; copy what it names into it")
-        with contextlib.suppress(OSError, beneath.LinkError, beneath.FileInsteadError):
+        with contextlib.suppress(OSError, beneath.NoFileError):
             return beneath.seen(self._root, target)
         return None
 

@@ -16,12 +16,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pelagos.api.meta import UID_LABEL
-from pelagos.engines.files import disk, orderly
+from pelagos.engines.files import orderly
 from pelagos.engines.kfp_local import records
 from pelagos.engines.kfp_local.launch import Launcher, Login, keyless
 from pelagos.engines.kfp_local.records import RunFolder
 from pelagos.engines.processes import groups
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import OutageError, RejectedError, refusing_full_disk
 from pelagos.ports.owned import Owned
 from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
 
@@ -375,7 +375,7 @@ class KfpLocal:
 async def _blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call what blocks off the event loop; what the file system refuses is an outage, unless it is full."""
     try:
-        with disk.told("pipelines", Path("/")):  # all that writes here names its file
+        with refusing_full_disk("pipelines", Path("/")):  # all that writes here names its file
             return await asyncio.to_thread(function, *args, **kwargs)
     except (OSError, ValueError, KeyError) as error:
         raise OutageError("pipelines", f"{type(error).__name__}: {error}") from error

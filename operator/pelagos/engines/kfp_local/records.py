@@ -19,10 +19,11 @@ from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines.files import disk, orderly
+from pelagos.engines.files import orderly
 from pelagos.engines.processes import groups
 from pelagos.engines.processes.groups import ProcessId
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
+from pelagos_contract import disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -291,13 +292,7 @@ class RunFolder:
         return document
 
     def _write(self, name: str, document: Mapping[str, object]) -> None:
-        with disk.written(self.path / f".{name}.{os.getpid()}") as partial:
-            with partial.open("w", encoding="utf-8") as file:
-                json.dump(document, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path / name)
+        disk.write_atomically(self.path / name, json.dumps(document, indent=2) + "\n")
 
 
 def is_valid_name(name: str) -> bool:

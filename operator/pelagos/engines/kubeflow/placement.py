@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api.meta import GROUP
-from pelagos.ports.authority import STEP_NAMESPACE_KEY, step_identity
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
+from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

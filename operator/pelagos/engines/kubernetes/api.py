@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pelagos.api import meta
 from pelagos.api.kinds import Kind
-from pelagos.api.text import shown
 from pelagos.engines.kubernetes.rest import SYSTEM, Answer, KubernetesRest
 from pelagos.ports.cluster import Resource, from_body
 from pelagos.ports.errors import OutageError
+from pelagos_contract.text import shown
 
 logger = logging.getLogger("pelagos.kubernetes")
 

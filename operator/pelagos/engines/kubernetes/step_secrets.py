@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from pelagos.api.meta import GROUP
 from pelagos.engines.kubernetes.rest import SYSTEM, KubernetesRest
-from pelagos.ports.authority import STEP_NAMESPACE_KEY, Authority
+from pelagos.ports.authority import Authority
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract.sealing import STEP_NAMESPACE_KEY
 
 if TYPE_CHECKING:
     from typing import Any

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from pelagos.engines.files import disk, orderly
+from pelagos.engines.files import orderly
 from pelagos.engines.processes import sockets
 from pelagos.engines.triton import probe as model_probe
 from pelagos.engines.triton_local import package as triton_local_package
@@ -30,7 +30,7 @@ from pelagos.engines.triton_local.gateway import HOST, Gateway
 from pelagos.engines.triton_local.server import SYSTEM, ServerFolder, end, strays
 from pelagos.engines.triton_local.state import Server, State
 from pelagos.ports.clock import SystemClock
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import OutageError, RejectedError, refusing_full_disk
 from pelagos.ports.owned import Owned
 from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
 
@@ -78,7 +78,7 @@ class TritonLocal:
         """Look at the endpoint, and take the next step of a change that is in progress; None when there is none."""
         service = self._service(uid)
         self._watch()
-        with disk.told(SYSTEM, self.services):
+        with refusing_full_disk(SYSTEM, self.services):
             await self._advance(uid)
         state = triton_local_state.read(service)
         server = state.newest
@@ -123,7 +123,7 @@ class TritonLocal:
         """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""
         service = self._service(want.uid)
         self._watch()
-        with disk.told(SYSTEM, self.services):
+        with refusing_full_disk(SYSTEM, self.services):
             await self._apply(want, service)
 
     async def _apply(self, want: DesiredService, service: Path) -> None:

@@ -26,12 +26,12 @@ from urllib.parse import unquote, urlsplit
 from pydantic import TypeAdapter
 
 from pelagos.api import reasons
-from pelagos.engines.files import disk
 from pelagos.engines.triton import config as triton_config
 from pelagos.engines.triton import package as model_package
 from pelagos.engines.triton.package import ANSWER, DESCRIPTION, FILES, GRAPH, IMAGE, LARGEST, Manifest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import DesiredService
+from pelagos_contract import disk
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _FICLONE = 0x40049409
@@ -63,9 +63,7 @@ def prepare(want: DesiredService, folder: Path, others: Iterable[Path] = ()) -> 
 
 def record(served: Path, want: DesiredService) -> None:
     """Write down what ``served`` is made for."""
-    partial = served / ".want.json.partial"
-    _write(partial, json.dumps(dataclasses.asdict(want), indent=2).encode())
-    partial.replace(served / "want.json")
+    disk.write_atomically(served / "want.json", json.dumps(dataclasses.asdict(want), indent=2))
 
 
 def install(prepared: Path, served: Path) -> None:

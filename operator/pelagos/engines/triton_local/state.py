@@ -6,14 +6,13 @@ Files only. The intent to start a server is written before it starts: without a 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines.files import disk
 from pelagos.engines.processes import groups
 from pelagos.engines.processes.groups import ProcessId
+from pelagos_contract import disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,15 +96,7 @@ def forget(folder: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Put a file in the place of another, for the owner alone."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with disk.written(partial):
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+    disk.write_atomically(path, json.dumps(content, indent=2), mode=disk.PRIVATE)
 
 
 def _server(content: Any) -> Server | None:

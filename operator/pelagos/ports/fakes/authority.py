@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pelagos.ports.authority import STEP_KEY, Authority, NoKeyError, sealed_report
+from pelagos.ports.authority import Authority, NoKeyError
+from pelagos_contract.sealing import REPORT, STEP_KEY, Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,4 +29,4 @@ class KeysFake:
 def reported(authority: Authority, request: RunRequest, content: Mapping[str, Any]) -> dict[str, Any]:
     """A report as a step of this attempt writes it."""
     environment = authority.step_environment(request.namespace, request.name, request.attempt)
-    return sealed_report(bytes.fromhex(environment[STEP_KEY]), request.name, request.attempt, content)
+    return Sealer(bytes.fromhex(environment[STEP_KEY]), request.name, request.attempt).seal(content, REPORT)
