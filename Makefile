@@ -20,7 +20,7 @@ help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: install samples ## Run the main job end to end (KEEP=1 leaves it running).
-	@$(BIN)/pelagos demo $(if $(KEEP),--keep)
+	@$(BIN)/pelagos demo --samples manifests/samples $(if $(KEEP),--keep)
 
 install: $(VENVS)/.control-plane $(VENVS)/.pipelines $(VENVS)/.tracking $(VENVS)/.triton control-plane ## Install all environments and the embedded control plane.
 	@echo 'export PATH="$(BIN):$$PATH" PELAGOS_HOME="$(PELAGOS_HOME)" PELAGOS_ENVIRONMENTS="$(PELAGOS_ENVIRONMENTS)"' > $(VENVS)/activate

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pelagos.api.installation import kustomize as writing
-from pelagos.api.installation.nodes import Context
+from generators.installation import kustomize as writing
+from generators.installation.nodes import Context
 
 Body = dict[str, Any]
 

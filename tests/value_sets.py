@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pelagos.api.installation import variants
-from pelagos.api.installation.values import Values
+from generators.installation import variants
+from generators.installation.values import Values
 
 EVERYTHING: Mapping[str, Any] = {
     "image": {"digest": "sha256:" + "a1" * 32, "pullPolicy": "Always", "pullSecrets": [{"name": "registry"}]},
@@ -62,7 +62,7 @@ SETS: dict[str, Values] = {overlay.name: overlay.values for overlay in variants.
     "claims": variants.values(variants.COMPONENTS["claims"]),
     "basic auth": variants.values(variants.COMPONENTS["tracking-basic-auth"]),
     "two replicas": variants.values(variants.COMPONENTS["high-availability"]),
-    "two replicas of each share": variants.values(variants.COMPONENTS["high-availability"], SHARDS),
+    "two replicas of each shard": variants.values(variants.COMPONENTS["high-availability"], SHARDS),
     "shards": variants.values(SHARDS),
     "everything": Values.model_validate(EVERYTHING),
 }

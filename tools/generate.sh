@@ -5,5 +5,5 @@ cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
 "$environments/pipelines/bin/python" -m pelagos_pipelines.flows
 # After the others: the Helm chart holds copies.
-"$environments/control-plane/bin/python" -m pelagos.observability.monitoring.generate
-"$environments/control-plane/bin/python" -m pelagos.api.generate
+PYTHONPATH=tools "$environments/control-plane/bin/python" -m generators.monitoring.generate
+PYTHONPATH=tools "$environments/control-plane/bin/python" -m generators.definitions

@@ -9,8 +9,8 @@ import yaml
 
 import rendering
 from cluster import definitions
+from generators.installation.kustomize import kustomization
 from model_packages import MakeWant
-from pelagos.api.installation.kustomize import kustomization
 from pelagos.engines.kserve.objects import inference_service
 from serving_clusters import RUNTIME, everything, options
 

@@ -20,14 +20,14 @@ _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 async def test_resources_are_served_and_a_second_time_changes_nothing(control_plane: ControlPlane) -> None:
-    files = cluster.definitions()
+    definitions = cluster.definitions()
     async with cluster.Api.connect(control_plane.url, control_plane.token, control_plane.authority) as api:
-        await cluster.prepare(api, files)
+        await cluster.prepare(api, definitions)
         first = {
             item["metadata"]["name"]: item["metadata"]["resourceVersion"]
             for item in (await api.get(_DEFINITIONS))["items"]
         }
-        await cluster.prepare(api, files)
+        await cluster.prepare(api, definitions)
         second = {
             item["metadata"]["name"]: item["metadata"]["resourceVersion"]
             for item in (await api.get(_DEFINITIONS))["items"]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import rendering
+from generators.installation.kustomize import kustomization
 from pelagos.api import tenant_settings
-from pelagos.api.installation.kustomize import kustomization
 from pelagos.ports.placement import GPU_RESOURCE
 
 REPOSITORY = rendering.MANIFESTS / "samples/gitops"

@@ -12,9 +12,9 @@ import pytest
 
 import pod_security
 import rendering
+from generators.installation import editing
 from network_policies import End, Network, open_rules
 from pelagos.api import kinds, meta, tenant_settings
-from pelagos.api.installation import editing
 
 SAMPLES = rendering.MANIFESTS / "samples"
 REPOSITORY = SAMPLES / "gitops"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import rendering
+from generators.installation.kustomize import kustomization
 from installed import APPLY, SYSTEM, Site
-from pelagos.api.installation.kustomize import kustomization
 from pelagos.engines.kubernetes import served_kinds
 
 OVERLAYS = rendering.MANIFESTS / "overlays"

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import rendering
+from generators.installation import variants
 from installed import SYSTEM, Site
-from pelagos.api.installation import variants
 
 INSTALLING = (rendering.ROOT / "docs/installing.md").read_text(encoding="utf-8")
 GITOPS = (rendering.ROOT / "docs/gitops.md").read_text(encoding="utf-8")

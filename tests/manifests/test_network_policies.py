@@ -11,10 +11,10 @@ import pytest
 
 import rendering
 from builders import changed
+from generators.installation import chart, tree, variants
+from generators.installation.values import Values, plain
 from model_packages import MakeWant
 from network_policies import End, Network, open_rules
-from pelagos.api.installation import chart, tree, variants
-from pelagos.api.installation.values import Values, plain
 from pelagos.engines.kserve import objects as kserve_objects
 from pelagos.engines.model_server import network as model_server_network
 from pelagos.engines.model_server import options as model_server

@@ -14,9 +14,9 @@ import pytest
 
 import audit_rbac
 import rendering
+from generators.installation import chart, tree, variants
+from generators.installation.values import Values, plain
 from pelagos.api import permissions, tenant_settings
-from pelagos.api.installation import chart, tree, variants
-from pelagos.api.installation.values import Values, plain
 from pelagos.settings import Settings
 from value_sets import SETS
 

@@ -10,7 +10,7 @@ import pytest
 
 import pod_security
 import rendering
-from pelagos.api.installation import tree
+from generators.installation import tree
 from value_sets import SETS
 
 MUTATIONS: dict[str, tuple[str, Mapping[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""Kustomize and Helm install the same objects: those of operator/pelagos/api/installation."""
+"""Kustomize and Helm install the same objects: those of tools/generators/installation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import rendering
-from pelagos.api.installation import tree, variants
-from pelagos.api.installation.kustomize import kustomization
-from pelagos.api.installation.objects import roles
-from pelagos.api.installation.values import Values, plain
+from generators.installation import tree, variants
+from generators.installation.kustomize import kustomization
+from generators.installation.objects import roles
+from generators.installation.values import Values, plain
 from pelagos.api.permissions import Feature
 from value_sets import SETS
 

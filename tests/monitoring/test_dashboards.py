@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from generators.monitoring.dashboards import DASHBOARDS
+from generators.monitoring.panels import Panel, Query, Row, as_json
 from monitoring_tools import MANIFESTS, ROOT
-from pelagos.observability.monitoring.dashboards import DASHBOARDS
-from pelagos.observability.monitoring.panels import Panel, Query, Row, as_json
 
 FILES = sorted((ROOT / "manifests" / "dashboards").glob("*.json"))
 UNITS = {"short", "none", "percentunit", "s", "ops", "reqps", "bytes"}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from generators.monitoring import documents, generate
 from installations import BIN
 from monitoring_tools import MANIFESTS, ROOT
 from pelagos.engines.model_server import options as model_server
-from pelagos.observability.monitoring import documents, generate
 from pelagos.ports.serving import DesiredService
 
 

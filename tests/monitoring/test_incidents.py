@@ -27,11 +27,11 @@ import pytest_asyncio
 import yaml
 
 from control_plane import start_control_plane
+from generators.monitoring.dashboards import DASHBOARDS
+from generators.monitoring.panels import Dashboard, Panel
 from monitored_sites import BROKEN, MODEL, REFUSED, MonitoredSite, StateMetrics, Triton, repeat
 from monitoring_tools import Prometheus, Promtool, free_port, shortened
 from pelagos.api.kinds import KINDS
-from pelagos.observability.monitoring.dashboards import DASHBOARDS
-from pelagos.observability.monitoring.panels import Dashboard, Panel
 from pelagos.ports.pipelines import RunName
 from sites import has_reason, is_ready
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pelagos.api.installation.values import Ceilings
+from generators.installation.values import Ceilings
 from pelagos.engines.kubeflow import engine as kubeflow
 from pelagos.engines.model_server import options as model_server
 from pelagos.settings import Settings

@@ -1,6 +1,6 @@
 """ValidatingAdmissionPolicies: what CEL in the CRDs cannot say, because it is about a ConfigMap, or about two objects.
 
-Called by api/installation, which gives them the labels of an installation. The operator says the same later, where a server does
+Called by tools/generators, which gives them the labels of an installation. The operator says the same later, where a server does
 not know such policies (before 1.30) or they are not installed: nothing rests on them, they only speak sooner.
 """
 

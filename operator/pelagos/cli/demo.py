@@ -27,7 +27,8 @@ from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.settings import Settings
 
-SAMPLES = Path(__file__).resolve().parents[3] / "manifests" / "samples"
+SAMPLES = Path(__file__).with_name("samples")
+"""The resources of the main job; manifests/samples has the same."""
 TIMEOUT = 900.0
 
 

@@ -12,9 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
-import yaml
 
-import pelagos
+from pelagos.api import crds, kinds
 from pelagos.embedded.failures import StartError
 
 if TYPE_CHECKING:
@@ -77,24 +76,19 @@ class Api:
             return content
 
 
-def definitions() -> tuple[Path, ...]:
-    """Our CustomResourceDefinitions: in the installed package, or in the checkout that we run from. Raises StartError."""
-    package = Path(pelagos.__file__).resolve().parent
-    for folder in (package / "manifests" / "crds", package.parents[1] / "manifests" / "crds"):
-        if found := tuple(sorted(folder.glob("*.yaml"))):
-            return found
-    raise StartError(f"No CustomResourceDefinitions below {package} or {package.parents[1]}. Run `make generate`.")
+def definitions() -> tuple[dict[str, Any], ...]:
+    """Our CustomResourceDefinitions, as manifests/crds has them."""
+    return tuple(crds.render(kind) for kind in kinds.KINDS)
 
 
-async def prepare(api: Api, files: Sequence[Path]) -> None:
-    """Make the default namespace and the resources in ``files``, and wait until they are served.
+async def prepare(api: Api, wanted: Sequence[Mapping[str, Any]]) -> None:
+    """Make the default namespace and the definitions ``wanted``, and wait until they are served.
 
     Raises ApiError, aiohttp.ClientError or OSError when the server goes away meanwhile; call again then.
     """
     await _create(api, "/api/v1/namespaces", {"metadata": {"name": "default"}})
-    contents = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
-    await asyncio.gather(*(_apply(api, definition) for definition in contents))
-    await asyncio.gather(*(_until_served(api, definition) for definition in contents))
+    await asyncio.gather(*(_apply(api, definition) for definition in wanted))
+    await asyncio.gather(*(_until_served(api, definition) for definition in wanted))
 
 
 async def _create(api: Api, path: str, body: Mapping[str, Any]) -> bool:

@@ -109,11 +109,11 @@ async def _start(
 
 
 async def _prepare_cluster(layout: Layout, url: str, token: str) -> None:
-    files = cluster.definitions()
+    definitions = cluster.definitions()
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with cluster.Api.connect(url, token, credentials.authority(layout)) as api:
-                return await cluster.prepare(api, files)
+                return await cluster.prepare(api, definitions)
         except (cluster.ApiError, aiohttp.ClientError, OSError) as error:
             if attempt == _ATTEMPTS:
                 raise StartError(f"The resources of Pelagos could not be applied: {error}") from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from generators.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
 from pelagos.api import reasons
-from pelagos.observability.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
 
 TRAINING = Dashboard(
     "training",

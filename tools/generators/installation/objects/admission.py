@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from generators.installation.nodes import Given, Value, When
+from generators.installation.objects import common
 from pelagos.api import admission
-from pelagos.api.installation.nodes import Given, Value, When
-from pelagos.api.installation.objects import common
 
 
 def policies() -> list[Any]:

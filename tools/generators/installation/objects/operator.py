@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pelagos.api import meta
-from pelagos.api.installation.nodes import (
+from generators.installation.nodes import (
     All,
     Any_,
     AppVersion,
@@ -24,7 +23,8 @@ from pelagos.api.installation.nodes import (
     Value,
     When,
 )
-from pelagos.api.installation.objects import common
+from generators.installation.objects import common
+from pelagos.api import meta
 
 _HOME = "/var/lib/pelagos"
 MOUNTS = "/etc/pelagos"
@@ -169,7 +169,7 @@ def _environment(lease: Any, watched: Item | None) -> list[Any]:
     own = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
     fixed = {
         "PELAGOS_HOME": _HOME,
-        "PELAGOS_LISTEN_ADDRESS": "0.0.0.0",  # noqa: S104 (probes and Prometheus come from outside of the pod)
+        "PELAGOS_LISTEN_ADDRESS": "0.0.0.0",
         "PELAGOS_METRICS_PORT": str(common.METRICS_PORT),
         "PELAGOS_LEADER_ELECTION": "true",
         "PELAGOS_LEASE_NAME": lease,
@@ -321,7 +321,7 @@ def _volumes() -> list[Any]:
 def _mounts() -> list[Any]:
     return [
         {"name": "home", "mountPath": _HOME},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (an emptyDir)
+        {"name": "tmp", "mountPath": "/tmp"},
         *(
             When(condition, {"name": name, "mountPath": f"{MOUNTS}/{name}", "readOnly": True})
             for condition, name, _ in _mounted()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pelagos.api.installation.nodes import Given, Value, When
-from pelagos.api.installation.objects import common
+from generators.installation.nodes import Given, Value, When
+from generators.installation.objects import common
 
 MODEL_PORTS = (8080, 9000, 8002)
 """HTTP, gRPC and metrics of a model server."""

@@ -98,7 +98,7 @@ class Kubeflow(Part):
         bool, Field(description="Whether the operator logs in with a projected service-account token.")
     ] = False
     token_audience: Annotated[str, Field(min_length=1, description="Audience of this token.")] = (
-        "pipelines.kubeflow.org"  # noqa: S105
+        "pipelines.kubeflow.org"
     )
     ca: Annotated[
         ObjectName, Field(description="ConfigMap with the certificate authority, key ca.crt; empty: the system's.")
@@ -115,7 +115,7 @@ class Tracking(Part):
         Field(description="How the operator logs in. Basic: keys username and password of secret; Token: key token."),
     ] = "None"
     secret: Annotated[ObjectName, Field(description="Secret in the operator's namespace with these keys.")] = (
-        "pelagos-tracking"  # noqa: S105
+        "pelagos-tracking"
     )
     tenant_secret: Annotated[
         ObjectName,
@@ -136,7 +136,7 @@ class Authority(Part):
             description="Secret in the operator's namespace: 32 random bytes in the key current, earlier ones in others. You "
             "make it once, and keep it in your backup (docs/operating.md); without it nothing new is begun.",
         ),
-    ] = "pelagos-authority"  # noqa: S105
+    ] = "pelagos-authority"
 
 
 class Storage(Part):
@@ -159,10 +159,10 @@ class Storage(Part):
     secret: Annotated[
         ObjectName,
         Field(description="Secret in the operator's namespace with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."),
-    ] = "pelagos-s3"  # noqa: S105
+    ] = "pelagos-s3"
     tenant_secret: Annotated[
         ObjectName, Field(description="Secret with the same keys in the namespaces of resources.")
-    ] = "pelagos-s3"  # noqa: S105
+    ] = "pelagos-s3"
     ca: Annotated[
         ObjectName, Field(description="ConfigMap with the certificate authority, key ca.crt; empty: the system's.")
     ] = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pelagos.observability.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
+from generators.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
 
 SERVING = Dashboard(
     "serving",

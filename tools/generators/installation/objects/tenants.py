@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from generators.installation.nodes import All, Each, Given, Item, Text, When
+from generators.installation.objects import common, network, roles
 from pelagos.api import tenant_settings
-from pelagos.api.installation.nodes import All, Each, Given, Item, Text, When
-from pelagos.api.installation.objects import common, network, roles
 from pelagos.api.permissions import Feature
 
 ACCOUNT = "pelagos-workload"

@@ -1,4 +1,4 @@
-"""Writes what is generated for monitoring systems: ``python -m pelagos.observability.monitoring.generate [repository root]``.
+"""Writes what is generated for monitoring systems: ``python -m generators.monitoring.generate [repository root]``.
 
 From manifests/monitoring/*.rules.yaml and *.config.yaml, which Prometheus and kube-state-metrics read as they are, the objects
 that hold them on a cluster; from dashboards.py, the dashboards; from the metrics themselves, the tables of docs/monitoring.md.
@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from pelagos.observability.monitoring import documents
-from pelagos.observability.monitoring.dashboards import DASHBOARDS
-from pelagos.observability.monitoring.panels import as_json
+from generators.monitoring import documents
+from generators.monitoring.dashboards import DASHBOARDS
+from generators.monitoring.panels import as_json
 
 MANIFESTS = "manifests/monitoring"
 RULES = f"{MANIFESTS}/pelagos.rules.yaml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pelagos.api.installation.nodes import AppVersion, Condition, Equal, First, Given, Item, Release, Text, Value
+from generators.installation.nodes import AppVersion, Condition, Equal, First, Given, Item, Release, Text, Value
 
 NAME = "pelagos-operator"
 """Of the operator's Deployment, ServiceAccount, roles and Lease."""

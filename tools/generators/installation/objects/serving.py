@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from pelagos.api.installation.nodes import All, Condition, Equal, Not, Value, When
-from pelagos.api.installation.objects import common
+from generators.installation.nodes import All, Condition, Equal, Not, Value, When
+from generators.installation.objects import common
 
 BY_KSERVE: Condition = Equal(Value("engines.serving"), "kserve")
-_FOLDER = Path(__file__).parents[5] / "manifests" / "kserve"
+_FOLDER = Path(__file__).parents[4] / "manifests" / "kserve"
 
 
 def runtimes() -> list[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pelagos.api.installation.values import Values
+from generators.installation.values import Values
 
 NAMESPACE = "pelagos-system"
 VERSION = "0.1.0"

@@ -5,9 +5,9 @@ Metrics come from the operator, from Triton (nv_*), and, where single resources 
 
 from __future__ import annotations
 
-from pelagos.observability.monitoring.data import DATA
-from pelagos.observability.monitoring.fleet import FLEET
-from pelagos.observability.monitoring.serving import SERVING
-from pelagos.observability.monitoring.training import TRAINING
+from generators.monitoring.data import DATA
+from generators.monitoring.fleet import FLEET
+from generators.monitoring.serving import SERVING
+from generators.monitoring.training import TRAINING
 
 DASHBOARDS = (FLEET, TRAINING, SERVING, DATA)

@@ -9,7 +9,7 @@ import yaml
 
 from pelagos.api import kinds, meta
 
-_FOLDER = Path(__file__).parents[4] / "manifests" / "argocd"
+_FOLDER = Path(__file__).parents[3] / "manifests" / "argocd"
 _ACTIONS = ("retry", "suspend", "resume")
 
 

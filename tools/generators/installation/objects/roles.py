@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from generators.installation.nodes import Condition, Each, Equal, Given, Not, Release, Value, When
+from generators.installation.objects import common, serving
 from pelagos.api import kinds, meta, permissions
-from pelagos.api.installation.nodes import Condition, Each, Equal, Given, Not, Release, Value, When
-from pelagos.api.installation.objects import common, serving
 from pelagos.api.permissions import Feature, Where
 
 RBAC = "rbac.authorization.k8s.io"

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pelagos.api.installation import nodes
+from generators.installation import nodes
 
 INDENT = "  "
 

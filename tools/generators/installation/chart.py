@@ -10,9 +10,9 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel
 
-from pelagos.api.installation import helm
-from pelagos.api.installation.objects import admission, network, operator, roles, serving, tenants
-from pelagos.api.installation.values import Values
+from generators.installation import helm
+from generators.installation.objects import admission, network, operator, roles, serving, tenants
+from generators.installation.values import Values
 
 FILES = "files/monitoring"
 """Folder of the chart with the objects for the Prometheus operator."""
