@@ -10,9 +10,9 @@ import pytest
 
 import builders
 from builders import NOW, OTHER_VERSION, VERSION, make_dataset_observed, make_run, preparation_result
-from pelagos.api.dataset import Excluded
+from pelagos.api.dataset import DatasetVersion, Excluded
 from pelagos.decisions import dataset
-from pelagos.decisions.dataset import identity, observed
+from pelagos.decisions.dataset import identity, observed, source, versions
 from pelagos.decisions.effects import SubmitRun
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import ConditionState, summary
@@ -33,9 +33,10 @@ def submitted(seen: observed.Observed) -> RunRequest:
     return effect.request
 
 
-def entry(version: str) -> dict[str, Any]:
+def entry(version: str) -> DatasetVersion:
     created = {"createdAt": "2026-02-01T00:00:00Z", "reason": "first version"}
-    return {"version": version, "images": 1, "uri": "/objects/old", "task": "Detection"} | created
+    told = {"version": version, "images": 1, "uri": "/objects/old", "task": "Detection"}
+    return DatasetVersion.model_validate(told | created)
 
 
 def test_new_content_is_submitted_once_under_a_name_made_of_uid_and_digest() -> None:
@@ -151,26 +152,26 @@ def test_the_first_version_says_so() -> None:
 
 
 def test_versions_are_newest_first_and_bounded() -> None:
-    history = tuple(entry(f"sha256:{number:064x}") for number in range(dataset.KEPT_VERSIONS))
+    history = tuple(entry(f"sha256:{number:064x}") for number in range(versions.KEPT_VERSIONS))
 
-    versions = dataset.decide(prepared(history=history)).status["versions"]
+    told = dataset.decide(prepared(history=history)).status["versions"]
 
-    assert len(versions) == dataset.KEPT_VERSIONS
-    assert versions[0]["version"] == VERSION
-    assert versions[0]["reason"] == "the source or the recipe changed"
-    assert versions[1:] == list(history[:-1])
+    assert len(told) == versions.KEPT_VERSIONS
+    assert told[0]["version"] == VERSION
+    assert told[0]["reason"] == "the source or the recipe changed"
+    assert told[1:] == [old.written() for old in history[:-1]]
 
 
 def test_a_version_that_is_the_newest_already_is_not_written_anew() -> None:
     history = (entry(VERSION), entry(OTHER_VERSION))
 
-    assert dataset.decide(prepared(history=history)).status["versions"] == list(history)
+    assert dataset.decide(prepared(history=history)).status["versions"] == [old.written() for old in history]
 
 
 def test_content_that_comes_back_moves_to_the_front() -> None:
-    versions = dataset.decide(prepared(history=(entry(OTHER_VERSION), entry(VERSION)))).status["versions"]
+    told = dataset.decide(prepared(history=(entry(OTHER_VERSION), entry(VERSION)))).status["versions"]
 
-    assert [version["version"] for version in versions] == [VERSION, OTHER_VERSION]
+    assert [version["version"] for version in told] == [VERSION, OTHER_VERSION]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_a_refusal_of_the_data_plane_is_published_with_its_field_and_the_source_
 
     assert builders.conditions(decision)["Prepared"] == ("Refused", "FormatInvalid")
     assert summary(decision).message == "spec.format: row 3 of a.txt has 4 numbers"
-    assert decision.recheck_after == dataset.SOURCE_POLL
+    assert decision.recheck_after == source.SOURCE_POLL
 
 
 def test_the_retry_annotation_starts_a_refused_run_again() -> None:

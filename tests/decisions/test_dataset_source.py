@@ -7,6 +7,7 @@ import pytest
 import builders
 from builders import make_dataset_observed, make_run
 from pelagos.decisions import dataset
+from pelagos.decisions.dataset import source
 from pelagos.decisions.effects import CancelRun
 from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.pipelines import RunName, RunState
@@ -20,7 +21,7 @@ def test_a_missing_source_is_waited_for_and_told_with_field_value_and_next_step(
     assert (verdict.type, verdict.state, verdict.reason) == ("SourceResolved", ConditionState.WAITING, "SourceNotFound")
     assert 'spec.source.volume.path: "samples/frames" does not exist yet on the data volume (/data)' in verdict.message
     assert "Put the images there, or correct the path" in verdict.message
-    assert decision.recheck_after == dataset.SOURCE_POLL
+    assert decision.recheck_after == source.SOURCE_POLL
     assert decision.effects == ()
 
 
@@ -28,7 +29,7 @@ def test_nothing_is_started_for_a_folder_without_files_which_may_be_about_to_be_
     decision = dataset.decide(make_dataset_observed(fingerprint=Fingerprint("sha256:nothing", 0)))
 
     assert builders.conditions(decision) == {"SourceResolved": ("Waiting", "SourceEmpty")}
-    assert (decision.effects, decision.recheck_after) == ((), dataset.SOURCE_POLL)
+    assert (decision.effects, decision.recheck_after) == ((), source.SOURCE_POLL)
 
 
 def test_a_source_that_the_volume_refuses_is_refused_in_its_words() -> None:
@@ -38,7 +39,7 @@ def test_a_source_that_the_volume_refuses_is_refused_in_its_words() -> None:
 
     assert builders.conditions(decision) == {"SourceResolved": ("Refused", "SourceRejected")}
     assert decision.verdicts[0].message == "spec.source.volume.path: a link leads out"
-    assert decision.recheck_after == dataset.SOURCE_POLL
+    assert decision.recheck_after == source.SOURCE_POLL
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import builders
 from builders import RIGHT, WRONG, make_service, make_service_observed
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import RestartService
+from pelagos.decisions.model_service import conditions
 from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.serving import ServiceState
 
@@ -28,7 +29,7 @@ def test_a_right_answer_makes_it_ready() -> None:
     assert builders.conditions(decision)["Probed"] == ("Done", "ProbeSucceeded")
     assert (summary(decision).state, summary(decision).message) == (ConditionState.DONE, "serving TrainingRun detector")
     assert decision.status["model"]["onnxSha256"] == builders.ONNX
-    assert decision.recheck_after == model_service.WATCH
+    assert decision.recheck_after == conditions.WATCH
 
 
 @pytest.mark.parametrize(("wrong", "restarts"), [(1, False), (2, False), (3, True), (4, True)])

@@ -9,7 +9,7 @@ from builders import MODEL, RIGHT, make_service, make_service_observed, model_se
 from pelagos.api import reasons
 from pelagos.decisions import model_service
 from pelagos.decisions.effects import ApplyService
-from pelagos.decisions.model_service import observed
+from pelagos.decisions.model_service import conditions, loading, observed
 from pelagos.decisions.model_service.observed import ResolvedModel, Unresolved
 from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.serving import DesiredService, ServiceState
@@ -35,7 +35,7 @@ def test_without_a_model_nothing_is_started_and_the_cause_is_told(model: Unresol
 
     assert decision.effects == ()
     assert (summary(decision).state, summary(decision).reason) == (state, model.reason)
-    assert decision.recheck_after == model_service.MODEL_POLL
+    assert decision.recheck_after == conditions.MODEL_POLL
 
 
 @pytest.mark.parametrize("model", [AWAY, NO_ALIAS, STRANGE], ids=["no run", "no alias", "refused"])
@@ -81,7 +81,7 @@ def test_a_new_reference_that_leads_nowhere_is_not_ready_though_the_last_model_s
 
 def test_a_server_that_dies_while_its_reference_is_away_is_started_again() -> None:
     reference = observed.reference(model_service_spec())
-    service = make_service(ServiceState.DEAD, changed_at=builders.NOW - model_service.LOAD_TIMEOUT)
+    service = make_service(ServiceState.DEAD, changed_at=builders.NOW - loading.LOAD_TIMEOUT)
     seen = make_service_observed(model=AWAY, last_model=MODEL, last_reference=reference, service=service)
 
     assert wanted(seen).package_uri == MODEL.uri

@@ -10,6 +10,7 @@ import builders
 from builders import OTHER_VERSION, VERSION, dataset_seen, dataset_version, make_training_observed, training_run_spec
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import CreateTrackedRun
+from pelagos.decisions.training_run import conditions
 from pelagos.decisions.training_run.observed import ObservedDataset
 from pelagos.decisions.verdicts import ConditionState, Verdict
 
@@ -39,7 +40,7 @@ def test_waiting_asks_again_and_does_nothing() -> None:
     decision = training_run.decide(make_training_observed(dataset=dataset_seen(ready=False, candidate=None)))
 
     assert decision.effects == ()
-    assert decision.recheck_after == training_run.DATASET_POLL
+    assert decision.recheck_after == conditions.DATASET_POLL
     assert decision.status == {}
 
 

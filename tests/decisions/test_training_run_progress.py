@@ -9,27 +9,29 @@ import pytest
 
 import builders
 from builders import NOW, make_run, make_tracked
-from pelagos.decisions import gates, training_run
+from pelagos.decisions import training_run
 from pelagos.decisions.reports import Report
+from pelagos.decisions.training_run import progress
 from pelagos.ports.pipelines import RunState
 
 RUNNING = make_run(RunState.RUNNING)
 PACE = "progress/seconds_per_epoch"
 
 
-def progress(metrics: Mapping[str, float], *, epochs: int = 10, state: RunState = RunState.RUNNING) -> object:
-    return gates.progress(make_tracked(metrics=metrics), epochs, make_run(state), NOW)
+def told(metrics: Mapping[str, float], *, epochs: int = 10, state: RunState = RunState.RUNNING) -> object:
+    found = progress.progress(make_tracked(metrics=metrics), epochs, make_run(state), NOW)
+    return found.written() if found is not None else None
 
 
 def test_there_is_none_before_the_first_epoch_ends() -> None:
-    assert progress({}) is None
-    assert gates.progress(None, 10, RUNNING, NOW) is None
-    assert gates.progress(make_tracked(metrics={"progress/epoch": 1.0}), 10, None, NOW) is None
+    assert told({}) is None
+    assert progress.progress(None, 10, RUNNING, NOW) is None
+    assert progress.progress(make_tracked(metrics={"progress/epoch": 1.0}), 10, None, NOW) is None
 
 
 @pytest.mark.parametrize(("epoch", "epochs", "percent"), [(0, 10, 0), (1, 3, 33), (10, 10, 100), (12, 10, 100)])
 def test_it_counts_epochs(epoch: float, epochs: int, percent: int) -> None:
-    assert progress({"progress/epoch": epoch}, epochs=epochs) == {
+    assert told({"progress/epoch": epoch}, epochs=epochs) == {
         "epoch": epoch,
         "epochs": epochs,
         "percent": percent,
@@ -37,7 +39,7 @@ def test_it_counts_epochs(epoch: float, epochs: int, percent: int) -> None:
 
 
 def test_the_end_is_foretold_from_the_pace_in_whole_minutes() -> None:
-    found = progress({"progress/epoch": 4, PACE: 25.0})
+    found = told({"progress/epoch": 4, PACE: 25.0})
 
     assert isinstance(found, dict)
     assert found["eta"] == "2026-03-01T12:03:00Z"
@@ -46,13 +48,13 @@ def test_the_end_is_foretold_from_the_pace_in_whole_minutes() -> None:
 def test_a_look_a_second_later_says_the_same() -> None:
     tracked = make_tracked(metrics={"progress/epoch": 4, PACE: 25.0})
 
-    looks = [gates.progress(tracked, 10, RUNNING, NOW + timedelta(seconds=later)) for later in (1, 2, 29)]
+    looks = [progress.progress(tracked, 10, RUNNING, NOW + timedelta(seconds=later)) for later in (1, 2, 29)]
 
     assert looks[0] == looks[1] == looks[2]
 
 
 def test_a_run_that_has_ended_foretells_nothing() -> None:
-    found = progress({"progress/epoch": 4, PACE: 25.0}, state=RunState.FAILED)
+    found = told({"progress/epoch": 4, PACE: 25.0}, state=RunState.FAILED)
 
     assert isinstance(found, dict)
     assert "eta" not in found
@@ -60,8 +62,8 @@ def test_a_run_that_has_ended_foretells_nothing() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, -5.0])
 def test_figures_that_make_no_sense_are_left_out(value: float) -> None:
-    assert progress({"progress/epoch": 4, PACE: value}) == {"epoch": 4, "epochs": 10, "percent": 40}
-    assert progress({"progress/epoch": value}) is None
+    assert told({"progress/epoch": 4, PACE: value}) == {"epoch": 4, "epochs": 10, "percent": 40}
+    assert told({"progress/epoch": value}) is None
 
 
 def test_it_shows_in_the_reason_and_message() -> None:

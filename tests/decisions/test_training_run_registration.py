@@ -8,6 +8,7 @@ import pytest
 
 import builders
 from builders import model_version, trained
+from pelagos.api.training_run import ModelStatus
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import RegisterModel
 from pelagos.decisions.verdicts import ConditionState, summary
@@ -82,7 +83,9 @@ def test_a_model_whose_tracked_run_was_deleted_cannot_be_registered_and_a_person
 def test_a_registered_model_keeps_its_published_version_through_an_outage() -> None:
     published = {"uri": "store/models/m", "onnxSha256": builders.ONNX, **MANIFEST, "name": "plankton", "version": "3"}
 
-    decision = training_run.decide(trained(registry_outage="registry: refused", published=published))
+    decision = training_run.decide(
+        trained(registry_outage="registry: refused", published=ModelStatus.model_validate(published))
+    )
 
     assert decision.status["model"] == published
 
@@ -95,7 +98,7 @@ def test_a_registered_model_keeps_its_published_version_through_an_outage() -> N
 def test_a_training_that_is_done_stays_ready_while_the_registry_cannot_be_asked(changes: dict[str, Any]) -> None:
     published = {"uri": "/objects/model", "onnxSha256": builders.ONNX, **MANIFEST, "name": "detector", "version": "3"}
 
-    decision = training_run.decide(trained(published=published, **changes))
+    decision = training_run.decide(trained(published=ModelStatus.model_validate(published), **changes))
 
     assert (summary(decision).state, summary(decision).reason) == (ConditionState.DONE, "Completed")
     assert decision.status["model"] == published

@@ -10,7 +10,7 @@ import builders
 from builders import dataset_seen, dataset_version, make_tracked, make_training_observed
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, SubmitRun
-from pelagos.decisions.training_run import identity
+from pelagos.decisions.training_run import identity, pipeline
 from pelagos.ports.pipelines import RunRequest, RunState
 from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.tenants import Tenant
@@ -104,7 +104,7 @@ def test_the_cluster_is_asked_for_the_resources_in_spec() -> None:
         tolerations=(Toleration("gpu", "Exists", "", "NoSchedule"),),
         queue="gpu-queue",
     )
-    assert request.resources.time_limit == 3600 + training_run.DEADLINE_GRACE
+    assert request.resources.time_limit == 3600 + pipeline.DEADLINE_GRACE
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import builders
 import simulation
 from pelagos.api import kinds, meta
-from pelagos.decisions import dataset
+from pelagos.decisions.dataset import versions
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import records
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation, status
@@ -283,7 +283,7 @@ def test_the_history_is_as_it_was_however_many_versions_there_were_and_whichever
         ready.run(3)
         ready.run_until(lambda: ready.is_current(FRAMES))
     before = status(ready, FRAMES)
-    assert len(before["versions"]) == dataset.KEPT_VERSIONS
+    assert len(before["versions"]) == versions.KEPT_VERSIONS
 
     ready.stop()
     ready.cluster.lose_status(FRAMES)

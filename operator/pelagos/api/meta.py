@@ -55,6 +55,10 @@ class ApiModel(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
+    def written(self) -> dict[str, Any]:
+        """As it stands in YAML; what is None is left out."""
+        return self.model_dump(by_alias=True, mode="json", exclude_none=True)
+
 
 class TolerationSpec(ApiModel):
     """A taint that pods may run beside, as in Kubernetes."""
@@ -152,6 +156,11 @@ class BaseStatus(ApiModel):
         list[Condition],
         Field(description="State in the form that kubectl wait, Flux and Argo CD read; Ready is the summary."),
     ] = []
+
+    def patch(self) -> dict[str, Any]:
+        """What the fields that were set change in a status: None removes one. Those that were not set stay as they are."""
+        set_to_none = {to_camel(name): None for name in self.model_fields_set if getattr(self, name) is None}
+        return self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True) | set_to_none
 
 
 class BaseSpec(ApiModel):

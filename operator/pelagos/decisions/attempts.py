@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api import reasons
+from pelagos.api.dataset import PipelineRunStatus
+from pelagos.decisions import moments
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
@@ -86,15 +88,20 @@ def judge(
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
 
 
-def told(run: PipelineRun) -> dict[str, Any]:
+def told(run: PipelineRun) -> PipelineRunStatus:
     """The run as status has it; of one that has ended, all that a later look needs when the engine has forgotten it."""
-    out: dict[str, Any] = {"id": run.name, "url": run.url}
-    if run.state in FINISHED:
-        out |= {"state": run.state.value, "attempt": run.attempt, "attemptsWithKey": run.attempts_with_key}
+    if run.state not in FINISHED:
+        return PipelineRunStatus(id=run.name, url=run.url)
+    return PipelineRunStatus(
+        id=run.name,
+        url=run.url,
+        state=run.state.value,
+        attempt=run.attempt,
+        attempts_with_key=run.attempts_with_key,
         # An API server of 1.20 takes an empty text for null.
-        out |= {"retryKey": run.retry_key} if run.retry_key else {}
-        out |= {"message": run.message[:LONGEST_MESSAGE]} if run.message else {}
-    return out
+        retry_key=run.retry_key or None,
+        message=run.message[:LONGEST_MESSAGE] or None,
+    )
 
 
 def recalled(status: Mapping[str, Any], name: RunName) -> PipelineRun | None:
@@ -114,13 +121,9 @@ def recalled(status: Mapping[str, Any], name: RunName) -> PipelineRun | None:
         attempts_with_key=told.get("attemptsWithKey", 1),
         message=told.get("message", ""),
         url=told["url"],
-        started_at=_moment(status.get("startedAt")),
-        finished_at=_moment(status.get("finishedAt")),
+        started_at=moments.parse(status.get("startedAt")),
+        finished_at=moments.parse(status.get("finishedAt")),
     )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
 
 
 def _poll(run: PipelineRun, now: datetime) -> float:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pelagos.decisions.effects import Effect
 
 
+READY = "Ready"
+"""The summary of every kind."""
+
+
 class ConditionState(Enum):
     """How an aspect stands, and what that means for the summary."""
 
@@ -48,6 +52,11 @@ class Verdict:
     def stops(self) -> bool:
         """Whether what follows this aspect cannot be judged yet."""
         return self.state not in {ConditionState.DONE, ConditionState.NOTED}
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether somebody else must bring or correct something."""
+        return self.state in {ConditionState.REFUSED, ConditionState.WAITING}
 
 
 _TOLD: Mapping[reasons.State, ConditionState] = {
@@ -91,5 +100,5 @@ def summary(decision: Decision) -> Verdict:
     for state in order:
         for verdict in decision.verdicts:
             if verdict.state is state:
-                return Verdict("Ready", state, verdict.reason, verdict.message)
-    return decision.ready or Verdict("Ready", ConditionState.DONE, reasons.READY, "")
+                return Verdict(READY, state, verdict.reason, verdict.message)
+    return decision.ready or Verdict(READY, ConditionState.DONE, reasons.READY, "")

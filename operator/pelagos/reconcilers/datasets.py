@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pelagos.api import kinds, meta
-from pelagos.api.dataset import DatasetSpec
+from pelagos.api.dataset import DatasetSpec, DatasetVersion
 from pelagos.decisions import attempts, dataset
 from pelagos.decisions.dataset import identity, observed
 from pelagos.decisions.reports import Recording, Report
@@ -90,7 +90,7 @@ class DatasetReconciler:
             run=run,
             report=made.report,
             superseded=await _superseded(resource, name, digest, dependencies),
-            history=made.history,
+            history=tuple(DatasetVersion.model_validate(entry, extra="ignore") for entry in made.history),
             data_root=data_root(tenant, dependencies),
             store=dependencies.objects.uri(made.store or store(resource, tenant)),
             report_folder=dependencies.objects.uri(report_folder(name, tenant)) if name else "",

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pelagos.api import reasons
-from pelagos.decisions.gates import timestamp
+from pelagos.decisions.moments import timestamp
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, summary
 from pelagos_contract.text import shown, shown_in
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pelagos.decisions import training_run
+from pelagos.decisions.training_run import identity
 from pelagos.decisions.training_run.identity import DatasetVersion, Frozen
 from pelagos.ports import registry, tracking
 from pelagos.ports.authority import Authority
@@ -49,7 +49,7 @@ class Claim:
 
 def sealing(authority: Authority, want: DesiredTrackedRun) -> Sealing:
     """How the run of a want is told from others'."""
-    claim = Claim(want.namespace, want.uid, want.tags[training_run.DIGEST_TAG], want.tags[training_run.STORAGE_TAG])
+    claim = Claim(want.namespace, want.uid, want.tags[identity.DIGEST_TAG], want.tags[identity.STORAGE_TAG])
     return Sealing(
         intent=authority.seal(INTENDED, claim.intent),
         seal=lambda run_id: authority.seal(TRACKED, claim.of(run_id)),
@@ -121,7 +121,7 @@ def _tagged_claim(resource: Resource, run: TrackedRun) -> Claim | None:
     frozen = _frozen(run.tags)
     if frozen is None:
         return None
-    return Claim(resource.namespace, resource.uid, frozen.digest, run.tags.get(training_run.STORAGE_TAG, ""))
+    return Claim(resource.namespace, resource.uid, frozen.digest, run.tags.get(identity.STORAGE_TAG, ""))
 
 
 def namespace_of_run(authority: Authority, run: TrackedRun) -> str | None:
@@ -129,15 +129,15 @@ def namespace_of_run(authority: Authority, run: TrackedRun) -> str | None:
     frozen, namespace = _frozen(run.tags), registry.namespace_in(run.tags)
     if frozen is None or namespace is None:
         return None
-    prefix = run.tags.get(training_run.STORAGE_TAG, "")
+    prefix = run.tags.get(identity.STORAGE_TAG, "")
     claim = Claim(namespace, run.tags.get(tracking.UID_TAG, ""), frozen.digest, prefix)
     return namespace if authority.holds(TRACKED, claim.of(run.id), run.tags.get(tracking.SEAL_TAG)) else None
 
 
 def _frozen(tags: Mapping[str, str]) -> Frozen | None:
     try:
-        inputs = json.loads(tags[training_run.INPUTS_TAG])
-        return frozen_of(inputs, json.loads(tags[training_run.DATASET_TAG]))
+        inputs = json.loads(tags[identity.INPUTS_TAG])
+        return frozen_of(inputs, json.loads(tags[identity.DATASET_TAG]))
     except (KeyError, ValueError):
         return None
 

@@ -10,7 +10,7 @@ import pydantic
 
 from pelagos.api import kinds, meta
 from pelagos.api.dataset import Splits
-from pelagos.api.training_run import TrainingRunSpec
+from pelagos.api.training_run import ModelStatus, TrainingRunSpec
 from pelagos.decisions import attempts, training_run
 from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.training_run import identity, observed
@@ -108,7 +108,7 @@ class TrainingRunReconciler:
             paths=_paths(resource, name, tenant, dependencies) if name else {},
             now=now,
             time_of_day=dependencies.clock.now(),
-            published=resource.status.get("model") or {},
+            published=_published(resource),
             tenant=tenant,
         )
 
@@ -215,6 +215,12 @@ async def _look(
     ):
         return _Made()
     return _Made(report, record)
+
+
+def _published(resource: Resource) -> ModelStatus | None:
+    """The model as status has it."""
+    told = resource.status.get("model")
+    return ModelStatus.model_validate(told, extra="ignore") if told else None
 
 
 def _checked(report: Report, resource: Resource, tenant: Tenant, dependencies: Dependencies) -> Report:

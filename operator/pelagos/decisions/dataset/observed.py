@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pelagos.api.dataset import DatasetSpec
+from pelagos.api.dataset import DatasetSpec, DatasetVersion
 from pelagos.decisions.reports import Recording, Report
 from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tenants import Tenant
@@ -16,31 +16,54 @@ from pelagos.ports.volumes import Fingerprint
 
 @dataclass(frozen=True)
 class Observed:
-    """All that is known about a Dataset, read once.
-
-    ``fingerprint`` is None when the source is missing; ``source_error`` says why it may not be read. ``run`` and ``report``
-    belong to the inputs seen now; ``superseded`` are runs for earlier inputs that go on. ``history`` holds the versions
-    published so far. ``tenant`` has the storage prefix that the Dataset began with.
-    """
+    """All that is known about a Dataset, read once by reconcilers/datasets.gather."""
 
     spec: DatasetSpec
+    """From the resource, its defaults filled in."""
     namespace: str
     name: str
     uid: str
+    """From the resource's metadata."""
     retry: str
+    """From the retry annotation; empty without one."""
     fingerprint: Fingerprint | None
+    """From Volumes: what tells the source's present content from another. None: the source is missing, or ``source_error``."""
     source_error: str | None
+    """From Volumes: why the source may not be read. None: it may, or is missing."""
     run: PipelineRun | None
+    """From Pipelines, by the name that recipe and fingerprint give, or from status when the engine has forgotten it. None: never
+    started, or there is no fingerprint."""
     report: Report
+    """From Objects: what ``run`` left, or what is on record for the same inputs. Empty: neither result nor failure."""
     superseded: tuple[PipelineRun, ...]
-    history: tuple[Mapping[str, Any], ...]
+    """From Pipelines: runs for an earlier recipe or content that go on."""
+    history: tuple[DatasetVersion, ...]
+    """From status or, when that was lost, from the record that was kept last: the versions published so far, the newest first."""
     data_root: str
+    """From the tenant settings: the folder that spec.source.volume.path is below."""
     store: str
+    """Where versions are put: where those before are, by status, report or record; else the namespace's folder for this uid."""
     report_folder: str
+    """Where the run leaves its report; empty without a fingerprint."""
     now: datetime
-    """By the clock that noted the run's own times."""
+    """From the clock that noted the run's own times."""
     tenant: Tenant = Tenant()
+    """From Tenants, with the storage prefix that the Dataset began with."""
     storage_seal: str = ""
+    """From Authority: goes into status beside the storage prefix."""
     record: Recording = field(default_factory=Recording)
+    """From Objects and status: where the result is put on record, and whether it is. Empty without a fingerprint."""
     time_of_day: datetime | None = None
-    """For people; None: ``now``."""
+    """From the clock, for people. None: ``now``."""
+
+    @property
+    def content(self) -> Fingerprint:
+        """The source's fingerprint. For checks after source.missing."""
+        assert self.fingerprint is not None
+        return self.fingerprint
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """What the preparation reported. For checks after preparation.without_result."""
+        assert self.report.result is not None
+        return self.report.result

@@ -13,54 +13,81 @@ from pelagos.ports.tenants import Tenant
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model package; ``source`` says in words where it comes from, ``manifest_sha256`` pins what is in it."""
+    """A model package that may be served."""
 
     uri: str
+    """Its folder, in the namespace's part of the store."""
     onnx_sha256: str
+    """Digest of its graph."""
     manifest_sha256: str
+    """Pins what is in it. Empty only of what an earlier release served."""
     source: str
+    """Where it comes from, in words."""
 
 
 @dataclass(frozen=True)
 class Unresolved:
-    """Why there is no model to serve; the reason says whether it is waited for, or a person must change something."""
+    """Why there is no model to serve."""
 
     reason: Reason
+    """Says whether it is waited for, or a person must change something."""
     message: str
+    """In words, with the field and the next step."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """All that is known about a ModelService, read once.
-
-    ``model`` is what spec names now; ``last_model`` what was served last, for when the reference has gone, and
-    ``last_reference`` what spec named then; ``last_proven`` is the DesiredService.pods of which an answer was right. ``probe`` is
-    the latest synthetic inference of the server as it runs now; None when none was made yet. ``wrong_probes`` counts wrong ones
-    in a row.
-    """
+    """All that is known about a ModelService, read once by reconcilers/model_services.gather."""
 
     spec: ModelServiceSpec
+    """From the resource, its defaults filled in."""
     namespace: str
     name: str
     uid: str
+    """From the resource's metadata."""
     retry: str
+    """From the retry annotation; empty without one."""
     model: ResolvedModel | Unresolved
+    """What spec.model names now: by the watch's cache, Registry or Objects."""
     last_model: ResolvedModel | None
+    """From status: what was served last, for when the reference has gone. None: nothing was, or it is not the namespace's own."""
     last_reference: str | None
+    """From status: what spec.model named then (see ``reference``). None: nothing was served."""
     service: ObservedService | None
+    """From Serving; None: nothing serves, and nothing is being started."""
     probe: ProbeResult | None
+    """From the latest synthetic inference of the server as it runs now. None: none was made yet, or no model is loaded."""
     wrong_probes: int
+    """Wrong ones in a row."""
     now: datetime
+    """From the clock that noted since when ``service`` is in its state."""
     tenant: Tenant = Tenant()
+    """From Tenants."""
     last_proven: str | None = None
+    """From status: the DesiredService.pod_template_digest of which an answer was right. None: of none yet."""
     generation: int = 1
+    """From the resource's metadata: that of ``spec``."""
     served_generation: int | None = None
-    """Whose model and settings answered when we last looked; None when none did."""
+    """From status: whose model and settings answered when we last looked. None: none did."""
 
     @property
     def is_resolved(self) -> bool:
         """Whether what spec names is known now, or was when it was served last."""
         return isinstance(self.model, ResolvedModel) or self.last_reference == reference(self.spec)
+
+    @property
+    def served(self) -> ResolvedModel:
+        """What is to be served: what spec names, else what was served last. For checks after model.unresolved."""
+        if isinstance(self.model, ResolvedModel):
+            return self.model
+        assert self.last_model is not None
+        return self.last_model
+
+    @property
+    def running(self) -> ObservedService:
+        """What serves. For checks after change.starting."""
+        assert self.service is not None
+        return self.service
 
 
 def reference(spec: ModelServiceSpec) -> str:

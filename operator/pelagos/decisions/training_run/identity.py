@@ -10,6 +10,12 @@ from pelagos.api.training_run import FROZEN, Evaluation, TrainingRunSpec
 from pelagos.decisions import digests, rules
 from pelagos.ports.pipelines import RunName
 
+DIGEST_TAG = "pelagos.dev/inputs-digest"
+INPUTS_TAG = "pelagos.dev/inputs"
+DATASET_TAG = "pelagos.dev/dataset"
+STORAGE_TAG = "pelagos.dev/storage-prefix"
+"""On the tracked run: what it is for, by which a resource that has lost its status finds its inputs again."""
+
 
 @dataclass(frozen=True)
 class DatasetVersion:

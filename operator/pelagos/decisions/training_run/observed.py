@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pelagos.api.training_run import TrainingRunSpec
+from pelagos.api.training_run import FrozenDataset, ModelStatus, TrainingRunSpec, TrainingRunStatus
 from pelagos.decisions.reports import Recording, Report
+from pelagos.decisions.training_run import identity
 from pelagos.decisions.training_run.identity import DatasetVersion, Frozen
 from pelagos.ports import registry, tracking
 from pelagos.ports.pipelines import PipelineRun
@@ -17,57 +18,106 @@ from pelagos.ports.tenants import Tenant
 
 @dataclass(frozen=True)
 class ObservedDataset:
-    """The referenced Dataset now. ``candidate`` is the version that spec asks for, when it is there to be used."""
+    """The referenced Dataset now, by the watch."""
 
     exists: bool
+    """Whether there is one of that name in the namespace that is not being deleted."""
     ready: bool
+    """Whether its Ready is True, and of its present generation."""
     message: str
+    """That of its Ready condition; empty when it does not exist."""
     candidate: DatasetVersion | None
+    """From its status.versions, the version that spec asks for; None when it is not there to be used."""
     known_versions: tuple[str, ...] = ()
+    """All of its status.versions, the newest first."""
     empty_splits: tuple[str, ...] = ()
-    """Of the candidate, as far as the Dataset's status tells."""
+    """Splits of the candidate without images, by its status.splits; empty also when that is of another version."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """All that is known about a TrainingRun, read once.
-
-    ``frozen`` comes from status or, when status was lost, from the sealed run's tags; None before the first freeze. ``tracked``
-    is the run under our seal; None when there is none, or when ``tracking_outage`` says that it cannot be determined. ``run`` and
-    ``report`` belong to the frozen inputs. ``tenant`` has the storage prefix that the run began with.
-    """
+    """All that is known about a TrainingRun, read once by reconcilers/training_runs.gather."""
 
     spec: TrainingRunSpec
+    """From the resource, its defaults filled in."""
     namespace: str
     name: str
     uid: str
+    """From the resource's metadata."""
     retry_key: str
+    """From the retry annotation, spec.resources and the fingerprint of spec.model.weights: another
+    one is a reason to try again."""
     dataset: ObservedDataset
+    """From the watch's cache."""
     frozen: Frozen | None
+    """From status or, when that was lost, from the tags of the tracked run; None before the first freeze."""
     tracked: tracking.TrackedRun | None
+    """From Tracking: the run under our seal. None: there is none, or ``tracking_outage`` says that it cannot be determined."""
     tracking_outage: str | None
+    """Why Tracking could not be asked; None: it answered."""
     tracking_uri: str
+    """From Tracking: where steps reach it."""
     run: PipelineRun | None
+    """From Pipelines, by the name that the inputs give, or from status when the engine has forgotten it. None: never started, or
+    nothing to train on is known yet."""
     report: Report
+    """From Objects: what ``run`` left, or what is on record for the same inputs. Empty: neither result nor failure."""
     version: registry.ModelVersion | None
+    """From Registry: the version that this resource, or a former life of it, registered. None: there is none, spec asks for none,
+    or it was not asked: not while a run goes on, nor when ``registry_outage`` says that it could not be."""
     registry_outage: str | None
+    """Why Registry could not be asked; None: it answered, or was not asked."""
     paths: Mapping[str, str]
+    """From the tenant settings and the run's name: folders that the steps are given. Empty: there is no name yet."""
     now: datetime
-    """By the clock that noted the run's own times."""
-    published: Mapping[str, Any] = field(default_factory=dict)
-    """The model as status has it: a record for when the registry does not answer."""
+    """From the clock that noted the run's own times."""
+    published: ModelStatus | None = None
+    """From status: the model as it was told last. None: never. For when Registry does not answer."""
     tenant: Tenant = Tenant()
+    """From Tenants, with the storage prefix that the run began with."""
     model_owners: frozenset[str] = frozenset()
-    """Namespaces that the model to register in belongs to; empty when it is nobody's."""
+    """From Registry and the status of other TrainingRuns: namespaces that the model to register in belongs to.
+    Empty: nobody's."""
     outside: str = ""
-    """Why the dataset version may not be read: it lies outside of the namespace's part of the store."""
+    """From Objects' roots: why the dataset version may not be read. Empty: it lies in the namespace's part of the store."""
     weights_missing: bool = False
-    """Whether spec.model.weights names a file that is not there."""
+    """From Volumes: whether spec.model.weights names a file that is not there."""
     tracked_seal: str = ""
-    """Of ``tracked``, under the present key."""
+    """From Authority: the seal that ``tracked`` has under the present key. Empty: there is no ``tracked``."""
     storage_seal: str = ""
+    """From Authority: goes into status beside the storage prefix."""
     record: Recording = field(default_factory=Recording)
+    """From Objects and status: where the result is put on record, and whether it is. Empty: nothing to train on is known yet."""
     recorded_run: str | None = None
     """Of a result that a former life put on record, the tracked run; empty when it named none. None: the result is our own."""
     time_of_day: datetime | None = None
-    """For people; None: ``now``."""
+    """From the clock, for people. None: ``now``."""
+
+    @property
+    def keyed(self) -> Frozen:
+        """The inputs, as they were or are being frozen. For checks after those of the dataset, which see to it."""
+        if self.frozen is not None:
+            return self.frozen
+        assert self.dataset.candidate is not None
+        return Frozen(identity.inputs(self.spec), self.dataset.candidate)
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """What the training reported. For checks after pipeline.without_result."""
+        assert self.report.result is not None
+        return self.report.result
+
+    def inputs_status(self, inputs: Frozen) -> TrainingRunStatus:
+        """What status says of them: the record by which later passes know what was frozen."""
+        dataset = inputs.dataset
+        return TrainingRunStatus(
+            inputs_digest=inputs.digest,
+            inputs=dict(inputs.inputs),
+            dataset=FrozenDataset(name=dataset.name, version=dataset.version, uri=dataset.uri, task=dataset.task),
+            storage_prefix=self.tenant.storage_prefix,
+            storage_seal=self.storage_seal,
+        )
+
+    def frozen_status(self) -> TrainingRunStatus | None:
+        """The same of what is frozen already; None before."""
+        return self.inputs_status(self.frozen) if self.frozen is not None else None

@@ -1,0 +1,8 @@
+"""The conditions of a Dataset, in the order in which they come about."""
+
+from __future__ import annotations
+
+SOURCE_RESOLVED = "SourceResolved"
+"""The source is there, may be read, and holds files."""
+PREPARED = "Prepared"
+"""The newest version is of the source's present content and the present recipe."""

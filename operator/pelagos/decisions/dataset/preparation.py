@@ -1,0 +1,108 @@
+"""The pipeline run that prepares a version: started, followed, started again, ended, or given up."""
+
+from __future__ import annotations
+
+import json
+
+from pelagos.api import reasons
+from pelagos.api.dataset import DatasetStatus
+from pelagos.decisions import attempts, limits
+from pelagos.decisions.attempts import Outcome
+from pelagos.decisions.chains import Ended, Passed
+from pelagos.decisions.dataset import identity
+from pelagos.decisions.dataset.conditions import PREPARED
+from pelagos.decisions.dataset.observed import Observed
+from pelagos.decisions.dataset.source import SOURCE_POLL
+from pelagos.decisions.effects import CancelRun, Effect, SubmitRun
+from pelagos.decisions.placing import place
+from pelagos.decisions.verdicts import ConditionState, Verdict
+from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
+
+TIME_LIMIT = 24 * 3600
+"""Seconds after which a cluster ends a preparation by itself."""
+
+
+def outcome(seen: Observed) -> Outcome:
+    """What to do about the pipeline run; a new retry key has the source looked at again after a success, too."""
+    return attempts.judge(PREPARED, seen.run, seen.report, retry_key=seen.retry, now=seen.now, looks_at_the_world=True)
+
+
+def superseded(seen: Observed) -> Passed:
+    """Nobody waits for what they make any more."""
+    return Passed(effects=tuple(CancelRun(old.name) for old in seen.superseded))
+
+
+def suspended(seen: Observed) -> Ended | None:
+    """The versions that are there can be trained on all the same."""
+    if not seen.spec.suspend:
+        return None
+    runs = seen.run is not None and seen.run.state not in FINISHED
+    effects = (CancelRun(seen.run.name),) if seen.run is not None and runs else ()
+    message = "spec.suspend is true; set it to false to go on"
+    return Ended((Verdict(PREPARED, ConditionState.PAUSED, reasons.SUSPENDED, message),), effects)
+
+
+def limits_exceeded(seen: Observed) -> Ended | None:
+    """No attempt beyond what the namespace may have. What runs or waits was allowed when submitted, and stays."""
+    excess = limits.exceeded(0, seen.spec.resources.queue, seen.tenant)
+    if excess is None or outcome(seen).attempt is None:
+        return None
+    refused = Verdict(PREPARED, ConditionState.REFUSED, excess.reason, excess.message)
+    return Ended((refused,), recheck_after=SOURCE_POLL)
+
+
+def inputs_told(seen: Observed) -> Passed:
+    """What the run is for, and where its version is put."""
+    status = DatasetStatus(
+        store=seen.store,
+        inputs_digest=identity.inputs_digest(seen.spec, seen.content),
+        storage_prefix=seen.tenant.storage_prefix,
+        storage_seal=seen.storage_seal,
+    )
+    return Passed(status=status)
+
+
+def run_told(seen: Observed) -> Passed | None:
+    """Where the run is and, once it has ended, how: for when the engine has forgotten it."""
+    return Passed(status=DatasetStatus(pipeline_run=attempts.told(seen.run))) if seen.run is not None else None
+
+
+def attempt_due(seen: Observed) -> Passed:
+    """One that waits for what nobody asks for any more is canceled; one that is due is submitted."""
+    judged, effects = outcome(seen), list[Effect]()
+    if judged.attempt is not None:
+        effects.append(SubmitRun(_request(seen, judged.attempt)))
+    if judged.withdraw and seen.run is not None:
+        effects.append(CancelRun(seen.run.name))
+    return Passed(effects=tuple(effects))
+
+
+def without_result(seen: Observed) -> Ended | None:
+    """It goes on, failed, or is not to go on."""
+    judged = outcome(seen)
+    if judged.succeeded and seen.report.result is not None:
+        return None
+    return Ended((judged.verdict,), recheck_after=judged.recheck_after or SOURCE_POLL)
+
+
+def _request(seen: Observed, number: int) -> RunRequest:
+    request = identity.recipe(seen.spec) | ({"retry": seen.retry} if seen.retry else {})
+    parameters = {
+        "request": json.dumps(request, sort_keys=True),
+        "data_root": seen.data_root,
+        "store": seen.store,
+        "report": seen.report_folder,
+    }
+    return RunRequest(
+        name=identity.name_run(seen.uid, identity.inputs_digest(seen.spec, seen.content)),
+        flow="dataset-preparation",
+        parameters=parameters,
+        attempt=number,
+        retry_key=seen.retry,
+        resources=RunResources(
+            cpu=seen.spec.resources.cpu, placement=place(seen.spec.resources, seen.tenant.queue), time_limit=TIME_LIMIT
+        ),
+        namespace=seen.namespace,
+        tenant=seen.tenant,
+        labels={"pelagos.dev/uid": seen.uid, "pelagos.dev/resource": f"dataset/{seen.namespace}/{seen.name}"},
+    )

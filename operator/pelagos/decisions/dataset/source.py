@@ -1,0 +1,57 @@
+"""Whether the source can be prepared. Whoever corrects what is missing or refused need not tell us: it is looked at again."""
+
+from __future__ import annotations
+
+from pelagos.api import reasons
+from pelagos.decisions import rules
+from pelagos.decisions.chains import Ended, Passed
+from pelagos.decisions.dataset.conditions import SOURCE_RESOLVED
+from pelagos.decisions.dataset.observed import Observed
+from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
+
+SOURCE_POLL = 10.0
+"""Seconds between two looks at a source that is missing or refused."""
+
+
+def spec_breaks_a_rule(seen: Observed) -> Ended | None:
+    """Only where the API server does not know CEL."""
+    broken = rules.violation(seen.spec)
+    return _ended(Verdict(SOURCE_RESOLVED, ConditionState.REFUSED, reasons.INVALID_SPEC, broken)) if broken else None
+
+
+def rejected(seen: Observed) -> Ended | None:
+    """It leaves the data volume, or holds more than is looked through."""
+    if seen.source_error is None:
+        return None
+    return _ended(Verdict(SOURCE_RESOLVED, ConditionState.REFUSED, reasons.SOURCE_REJECTED, seen.source_error))
+
+
+def missing(seen: Observed) -> Ended | None:
+    """Images may be uploaded after the Dataset is applied."""
+    if seen.fingerprint is not None:
+        return None
+    path = seen.spec.source.volume.path
+    message = (
+        f'spec.source.volume.path: "{path}" does not exist yet on the data volume ({seen.data_root}). '
+        "Put the images there, or correct the path; this is looked at again every few seconds"
+    )
+    return _ended(obstacle(SOURCE_RESOLVED, reasons.SOURCE_NOT_FOUND, message))
+
+
+def empty(seen: Observed) -> Ended | None:
+    """A folder that an upload has begun with."""
+    if seen.content.files:
+        return None
+    path = seen.spec.source.volume.path
+    message = f'spec.source.volume.path: "{path}" holds no files yet ({seen.data_root}). Put the images there'
+    return _ended(obstacle(SOURCE_RESOLVED, reasons.SOURCE_EMPTY, message))
+
+
+def found(seen: Observed) -> Passed:
+    """Its content keys the run."""
+    message = f"{seen.content.files} files at {seen.spec.source.volume.path}"
+    return Passed((Verdict(SOURCE_RESOLVED, ConditionState.DONE, reasons.FOUND, message),))
+
+
+def _ended(verdict: Verdict) -> Ended:
+    return Ended((verdict,), recheck_after=SOURCE_POLL)

@@ -1,0 +1,101 @@
+"""The version that is there: what status says of it, and how it goes on record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pelagos.api import reasons
+from pelagos.api.dataset import ClassCount, DatasetStatus, DatasetVersion, Excluded, Files, Quality, Splits
+from pelagos.decisions import bounds, durations, moments
+from pelagos.decisions.chains import Ended, Passed
+from pelagos.decisions.dataset.conditions import PREPARED
+from pelagos.decisions.dataset.observed import Observed
+from pelagos.decisions.effects import KeepRecord
+from pelagos.decisions.verdicts import READY, ConditionState, Verdict
+
+KEPT_VERSIONS = 10
+SHORTEST_REFRESH = 1.0
+"""Seconds between two looks at a source that is well, whatever spec.refresh says."""
+
+
+def counted(seen: Observed) -> Passed:
+    """All figures of the newest version are told together: none of an earlier one stays among them."""
+    result = seen.result
+    files = result.get("files")  # A result of before has none.
+    status = DatasetStatus(
+        version=result["version"],
+        uri=result["uri"],
+        task=seen.spec.task,
+        images=result["images"],
+        annotations=result["annotations"],
+        class_count=len(result["classes"]),
+        splits=Splits.model_validate(result["splits"], extra="ignore"),
+        quality=Quality.model_validate(result["quality"], extra="ignore"),
+        files=Files.model_validate(files, extra="ignore") if files else None,
+        versions=_history(seen),
+    )
+    return Passed(status=status)
+
+
+def listed(seen: Observed) -> Passed:
+    """Names that others chose, as many and as long as a status takes; the whole lists are on record."""
+    result, full = seen.result, seen.record.uri
+    classes, excluded, warnings = (result.get(name) or [] for name in ("classes", "excluded", "warnings"))
+    cut = (
+        bounds.truncated("classes", classes, bounds.MOST_CLASSES, full),
+        bounds.truncated("warnings", warnings, bounds.MOST_WARNINGS, full),
+    )
+    told = bounds.short(classes[: bounds.MOST_CLASSES])
+    status = DatasetStatus(
+        classes=[ClassCount.model_validate(entry, extra="ignore") for entry in told],
+        excluded=[Excluded.model_validate(bounds.short(entry), extra="ignore") for entry in excluded] or None,
+        warnings=bounds.short(warnings[: bounds.MOST_WARNINGS]) or None,
+        truncated=[entry for entry in cut if entry is not None] or None,
+    )
+    return Passed(status=status)
+
+
+def result_on_record(seen: Observed) -> Passed:
+    """Keep the version on record, with the history that it ends, unless it is."""
+    told = DatasetStatus(record=seen.record.uri)
+    if seen.record.is_kept:
+        return Passed(status=told)
+    made = {
+        "versions": [version.written() for version in _history(seen)],
+        "store": seen.store,
+        "result": dict(seen.result),
+        "retryKey": seen.run.retry_key if seen.run is not None else seen.retry,
+    }
+    record = {**seen.record.of, **made}
+    return Passed(effects=(KeepRecord(seen.record.path, record), KeepRecord(seen.record.newest, record)), status=told)
+
+
+def ready(seen: Observed) -> Ended:
+    """It can be trained on."""
+    message = _describe(seen.result)
+    prepared = Verdict(PREPARED, ConditionState.DONE, reasons.VERSION_READY, message)
+    summary = Verdict(READY, ConditionState.DONE, reasons.VERSION_READY, message)
+    again = max(durations.seconds(seen.spec.refresh), SHORTEST_REFRESH)
+    return Ended((prepared,), recheck_after=again, ready=summary)
+
+
+def _history(seen: Observed) -> list[DatasetVersion]:
+    """Versions newest first. Content that comes back moves to the front again."""
+    result = seen.result
+    if seen.history and seen.history[0].version == result["version"]:
+        return list(seen.history)[:KEPT_VERSIONS]
+    entry = DatasetVersion(
+        version=result["version"],
+        created_at=moments.timestamp(seen.time_of_day or seen.now),
+        images=result["images"],
+        uri=result["uri"],
+        task=seen.spec.task,
+        reason="the source or the recipe changed" if seen.history else "first version",
+    )
+    return [entry, *(old for old in seen.history if old.version != entry.version)][:KEPT_VERSIONS]
+
+
+def _describe(result: Mapping[str, Any]) -> str:
+    splits = ", ".join(f"{name} {count['images']}" for name, count in result["splits"].items())
+    return f"{result['images']} images in {len(result['classes'])} classes ({splits})"

@@ -1,0 +1,60 @@
+"""Bringing about what differs between the endpoint that is wanted and the one that is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pelagos.api import reasons
+from pelagos.api.model_service import Endpoints, ModelServiceStatus
+from pelagos.decisions.chains import Ended, Passed
+from pelagos.decisions.effects import ApplyService
+from pelagos.decisions.model_service import endpoint, model, probing
+from pelagos.decisions.model_service.conditions import MODEL_LOADED, MODEL_POLL
+from pelagos.decisions.model_service.observed import Observed
+from pelagos.decisions.verdicts import ConditionState, Verdict
+from pelagos.ports.serving import ServiceState
+
+
+def addresses_told(seen: Observed) -> Passed:
+    """Also while something else is served: clients go on, and what replaces it has the same addresses."""
+    service = seen.service
+    if service is None or not service.grpc_url:
+        return Passed(status=ModelServiceStatus(url=None, endpoints=None))
+    addresses = Endpoints(grpc=service.grpc_url, http=service.http_url, metrics=service.metrics_url)
+    return Passed(status=ModelServiceStatus(url=f"grpc://{service.grpc_url}", endpoints=addresses))
+
+
+def limits_exceeded(seen: Observed) -> Ended | None:
+    """What serves was allowed when it was applied, and stays."""
+    excess = model.excess(seen)
+    if excess is None or not _differs(seen):
+        return None
+    message = f"{excess.message}. What serves stays as it is"
+    refused = Verdict(MODEL_LOADED, ConditionState.REFUSED, excess.reason, message)
+    return Ended((refused,), recheck_after=MODEL_POLL)
+
+
+def around_right_servers(seen: Observed) -> Ended | None:
+    """Scaling, or objects that somebody altered: no server is replaced for that."""
+    service, want = seen.service, endpoint.wanted(seen, seen.served)
+    if service is None or not _differs(seen):
+        return None
+    is_same = service.pods_digest == want.pod_template_digest and service.state is ServiceState.LOADED
+    if not is_same or seen.probe is None or not seen.probe.correct:
+        return None
+    return replace(probing.proven(seen), effects=(ApplyService(want),), recheck_after=1)
+
+
+def starting(seen: Observed) -> Ended | None:
+    """What serves goes on until what replaces it answers right."""
+    if not _differs(seen):
+        return None
+    service, message = seen.service, f"starting the server for {seen.served.source}"
+    if service is not None and service.state is ServiceState.LOADED and seen.served_generation is not None:
+        message += f"; until it is right, generation {seen.served_generation} of spec goes on being served"
+    begun = Verdict(MODEL_LOADED, ConditionState.PROGRESSING, reasons.STARTING, message)
+    return Ended((begun,), (ApplyService(endpoint.wanted(seen, seen.served)),), recheck_after=1)
+
+
+def _differs(seen: Observed) -> bool:
+    return seen.service is None or seen.service.digest != endpoint.wanted(seen, seen.served).digest

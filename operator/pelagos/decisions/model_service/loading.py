@@ -1,0 +1,82 @@
+"""Whether the server has loaded the model, and what is done while it has not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pelagos.api import reasons
+from pelagos.api.model_service import ModelServiceStatus
+from pelagos.decisions.chains import Ended, Passed
+from pelagos.decisions.effects import ApplyService, RestartService
+from pelagos.decisions.model_service import endpoint
+from pelagos.decisions.model_service.conditions import MODEL_LOADED, MODEL_POLL, WATCH
+from pelagos.decisions.model_service.observed import Observed
+from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
+from pelagos.ports.serving import ServiceState
+
+LOAD_TIMEOUT = timedelta(seconds=120)
+
+
+def counts_told(seen: Observed) -> Passed:
+    """For people, and for alerts."""
+    return Passed(status=ModelServiceStatus(restarts=seen.running.restarts, replicas=seen.running.replicas))
+
+
+def refused(seen: Observed) -> Ended | None:
+    """The server runs, and does not take the model: another try would not help."""
+    if seen.running.state is not ServiceState.LOAD_FAILED:
+        return None
+    message = f"the server refuses the model: {seen.running.message}. Correct spec.model, then it is loaded anew"
+    refused = Verdict(MODEL_LOADED, ConditionState.REFUSED, reasons.MODEL_LOAD_FAILED, message)
+    return Ended((refused,), recheck_after=MODEL_POLL)
+
+
+def unplaced(seen: Observed) -> Ended | None:
+    """Only the cluster, or a person, can make room; starting it anew would change nothing."""
+    if seen.running.state is not ServiceState.WAITING:
+        return None
+    message = seen.running.message or "no node has taken it yet"
+    return Ended((obstacle(MODEL_LOADED, reasons.WAITING_FOR_CLUSTER, message),), recheck_after=WATCH)
+
+
+def ended_in_order(seen: Observed) -> Ended | None:
+    """Its machine was shut down; that is no crash."""
+    if seen.running.state is not ServiceState.ENDED:
+        return None
+    message = f"{seen.running.message or 'it was ended in order'}; the server is started again"
+    begun = Verdict(MODEL_LOADED, ConditionState.PROGRESSING, reasons.STARTING, message)
+    return Ended((begun,), (ApplyService(endpoint.wanted(seen, seen.served)),), recheck_after=1)
+
+
+def timed_out(seen: Observed) -> Ended | None:
+    """A server that hangs while it loads says nothing."""
+    if seen.running.state is not ServiceState.STARTING or seen.now - seen.running.changed_at <= LOAD_TIMEOUT:
+        return None
+    message = "the model did not load in time; the server is started anew"
+    failing = Verdict(MODEL_LOADED, ConditionState.FAILING, reasons.LOAD_TIMEOUT, message)
+    return Ended((failing,), (RestartService(seen.uid),), recheck_after=1)
+
+
+def in_progress(seen: Observed) -> Ended | None:
+    """Within its time."""
+    if seen.running.state is not ServiceState.STARTING:
+        return None
+    message = seen.running.message or "the model is being loaded"
+    loading = Verdict(MODEL_LOADED, ConditionState.PROGRESSING, reasons.LOADING, message)
+    return Ended((loading,), recheck_after=1)
+
+
+def crashed(seen: Observed) -> Ended | None:
+    """1, 2, 4, ... and at most 30 seconds after its death it is started again."""
+    service = seen.running
+    if service.state in (ServiceState.LOADED, ServiceState.IDLE):
+        return None
+    message = (
+        f"the server died ({service.message or 'no message'}; {service.restarts} restarts before); it is started again"
+    )
+    failing = Verdict(MODEL_LOADED, ConditionState.FAILING, reasons.SERVER_CRASHED, message)
+    pause = timedelta(seconds=min(30, 2**service.restarts))
+    left = min(service.changed_at + pause - seen.now, pause)  # A clock that was set back must not stretch the pause.
+    if left > timedelta():
+        return Ended((failing,), recheck_after=max(left.total_seconds(), 0.2))
+    return Ended((failing,), (ApplyService(endpoint.wanted(seen, seen.served)),), recheck_after=1)

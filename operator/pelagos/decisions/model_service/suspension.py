@@ -1,0 +1,21 @@
+"""Stopping because spec.suspend asks for it."""
+
+from __future__ import annotations
+
+from pelagos.api import reasons
+from pelagos.api.model_service import ModelServiceStatus
+from pelagos.decisions.chains import Ended
+from pelagos.decisions.effects import RemoveService
+from pelagos.decisions.model_service.conditions import MODEL_LOADED
+from pelagos.decisions.model_service.observed import Observed
+from pelagos.decisions.verdicts import ConditionState, Verdict
+
+
+def suspended(seen: Observed) -> Ended | None:
+    """Whether there is a model does not matter then."""
+    if not seen.spec.suspend:
+        return None
+    message = "spec.suspend is true; set it to false to go on"
+    paused = Verdict(MODEL_LOADED, ConditionState.PAUSED, reasons.SUSPENDED, message)
+    effects = (RemoveService(seen.uid),) if seen.service is not None else ()
+    return Ended((paused,), effects, ModelServiceStatus(url=None, endpoints=None, served_generation=None))

@@ -1,0 +1,86 @@
+"""Which dataset version the run is made from. Asked until one is frozen; then that one stays."""
+
+from __future__ import annotations
+
+from pelagos.api import reasons
+from pelagos.api.reasons import Reason
+from pelagos.api.training_run import CLASSIFIERS, DETECTORS
+from pelagos.decisions.chains import Ended, Passed
+from pelagos.decisions.training_run.conditions import DATASET_POLL, DATASET_READY
+from pelagos.decisions.training_run.observed import Observed
+from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
+
+
+def not_found(seen: Observed) -> Ended | None:
+    """It may be applied after the TrainingRun."""
+    if seen.frozen is not None or seen.dataset.exists:
+        return None
+    name, namespace = seen.spec.dataset_ref.name, seen.namespace
+    message = f'spec.datasetRef.name: there is no Dataset "{name}" in namespace {namespace} yet'
+    return _ended(reasons.DATASET_NOT_FOUND, message)
+
+
+def version_unknown(seen: Observed) -> Ended | None:
+    """A version that spec names may come about: its source may have that content one day."""
+    reference = seen.spec.dataset_ref
+    if _is_settled(seen) or reference.version == "latest" or not seen.dataset.ready:
+        return None
+    known = ", ".join(seen.dataset.known_versions) or "none"
+    message = f"spec.datasetRef.version: {reference.version} is not a version of {reference.name} yet; known: {known}"
+    return _ended(reasons.DATASET_VERSION_UNKNOWN, message)
+
+
+def not_ready(seen: Observed) -> Ended | None:
+    """Its newest version is being prepared, or cannot be."""
+    if _is_settled(seen):
+        return None
+    message = f"Dataset {seen.spec.dataset_ref.name} is not Ready: {seen.dataset.message}"
+    return _ended(reasons.DATASET_NOT_READY, message)
+
+
+def of_another_task(seen: Observed) -> Ended | None:
+    """Classifiers learn from classes, detectors from boxes."""
+    candidate, architecture = seen.dataset.candidate, seen.spec.model.architecture
+    if seen.frozen is not None or candidate is None:
+        return None
+    fitting = DETECTORS if candidate.task == "Detection" else CLASSIFIERS
+    if architecture in fitting:
+        return None
+    message = (
+        f"spec.model.architecture: {architecture} does not fit Dataset {candidate.name}, whose task is {candidate.task}; "
+        f"allowed: {', '.join(sorted(fitting))}. Create a new TrainingRun with one of them"
+    )
+    return _ended(reasons.TASK_MISMATCH, message)
+
+
+def split_empty(seen: Observed) -> Ended | None:
+    """A training that lacks a split would fail after hours."""
+    candidate = seen.dataset.candidate
+    if seen.frozen is not None or candidate is None or not seen.dataset.empty_splits:
+        return None
+    message = (
+        f"spec.datasetRef: {candidate.version[:19]} of Dataset {candidate.name} has no images in the split "
+        f"{' and '.join(seen.dataset.empty_splits)}; training needs train, validation and test. Give each a share in "
+        "spec.split.ratios of the Dataset, or add images; its next version is looked at by itself"
+    )
+    return _ended(reasons.SPLIT_IMPOSSIBLE, message)
+
+
+def version_frozen(seen: Observed) -> Passed:
+    """It is used from now on, whatever becomes of the Dataset."""
+    version = seen.keyed.dataset
+    message = f"{version.name} at {version.version[:19]}"
+    return Passed((Verdict(DATASET_READY, ConditionState.DONE, reasons.VERSION_FROZEN, message),))
+
+
+def inputs_told(seen: Observed) -> Passed:
+    """What is frozen goes into status before anything is made from it."""
+    return Passed(status=seen.inputs_status(seen.keyed))
+
+
+def _is_settled(seen: Observed) -> bool:
+    return seen.frozen is not None or seen.dataset.candidate is not None
+
+
+def _ended(reason: Reason, message: str) -> Ended:
+    return Ended((obstacle(DATASET_READY, reason, message),), recheck_after=DATASET_POLL)

@@ -1,0 +1,41 @@
+"""Figures of a training, and how they are written in status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pelagos.api.training_run import TrainingRunStatus
+
+HEADLINES = ("test/mAP50", "test/accuracy")
+
+
+def figure(value: float) -> str:
+    """A metric with the precision that matters."""
+    return f"{value:.4f}"
+
+
+def known(report: Mapping[str, Any]) -> Mapping[str, float]:
+    """The figures of a result, or of a failure after the evaluation.
+
+    JSON has no NaN: the data plane writes null for a figure that could not be computed.
+    """
+    return {name: value for name, value in (report.get("metrics") or {}).items() if value is not None}
+
+
+def told(report: Mapping[str, Any]) -> TrainingRunStatus:
+    """What status says of them; those of single classes are in MLflow."""
+    metrics = known(report)
+    return TrainingRunStatus(
+        metrics={name: figure(value) for name, value in metrics.items() if name.count("/") == 1},
+        primary_metric=primary_metric(metrics),
+        warnings=report.get("warnings") or None,
+    )
+
+
+def primary_metric(metrics: Mapping[str, float]) -> str:
+    """The one figure that a table has room for."""
+    for name in HEADLINES:
+        if name in metrics:
+            return f"{name.removeprefix('test/')} {metrics[name]:.3f}"
+    return "no figure"

@@ -1,0 +1,63 @@
+"""What speaks against an attempt that is due, or against a run that goes on. attempt.OBJECTIONS lists them in order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from pelagos.api import reasons
+from pelagos.decisions import durations
+from pelagos.decisions.attempts import Outcome
+from pelagos.decisions.training_run import registration, tenancy
+from pelagos.decisions.training_run.conditions import DATASET_POLL, EVALUATED
+from pelagos.decisions.training_run.observed import Observed
+from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
+from pelagos.ports.pipelines import FINISHED, RunState
+
+
+def deadline_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
+    """Whatever else is to be said of a run that took too long: it is ended, and not tried again unasked."""
+    del judged
+    if not _is_late(seen):
+        return None
+    message = f"spec.deadline: the run took longer than {seen.spec.deadline} and was ended. Raise it, and set pelagos.dev/retry"
+    refused = Verdict(EVALUATED, ConditionState.REFUSED, reasons.DEADLINE_EXCEEDED, message)
+    return Outcome(refused, recheck_after=None)
+
+
+def attempt_futile(seen: Observed, judged: Outcome) -> Outcome | None:
+    """No further attempt while it is known beforehand that it cannot lead to anything."""
+    why = futile(seen)
+    if why is None or judged.attempt is None:
+        return None
+    return Outcome(replace(why, type=EVALUATED), recheck_after=DATASET_POLL)
+
+
+def limits_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
+    """No further attempt beyond what the namespace may have. What runs or waits was allowed when submitted, and stays."""
+    excess = tenancy.excess(seen)
+    if excess is None or not (judged.withdraw or judged.attempt is not None):
+        return None
+    message, state = excess.message, ConditionState.REFUSED
+    if judged.withdraw:
+        message, state = f"{message}. The run that waits stays as it is", ConditionState.FAILING
+    return Outcome(Verdict(EVALUATED, state, excess.reason, message), recheck_after=DATASET_POLL)
+
+
+def futile(seen: Observed) -> Verdict | None:
+    """Why a training cannot lead to anything, where that is known beforehand."""
+    weights = seen.spec.model.weights
+    if weights is not None and seen.weights_missing:
+        message = f'spec.model.weights.path: "{weights.path}" does not exist yet on the data volume. Put the file there'
+        return obstacle(EVALUATED, reasons.CHECKPOINT_NOT_FOUND, message)
+    return registration.other_owner(seen)
+
+
+def _is_late(seen: Observed) -> bool:
+    if seen.run is None or seen.run.started_at is None or seen.run.state is RunState.SUCCEEDED:
+        return False
+    if seen.run.state in FINISHED and seen.run.retry_key != seen.retry_key:  # It is about to be tried again.
+        return False
+    told = (seen.run.finished_at or seen.now) - seen.run.started_at
+    ran = seen.run.ran if seen.run.ran is not None else told
+    return ran >= max(durations.parse(seen.spec.deadline), timedelta(seconds=1))

@@ -1,0 +1,122 @@
+"""The pipeline run: started, followed, started again, ended, or given up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from pelagos.api import reasons
+from pelagos.api.training_run import Evaluation, TrainingRunStatus
+from pelagos.decisions import attempts, durations, moments
+from pelagos.decisions.chains import Ended, Passed
+from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, SubmitRun
+from pelagos.decisions.placing import place
+from pelagos.decisions.training_run import attempt, identity, objections, progress, tracking
+from pelagos.decisions.training_run.conditions import DATASET_POLL, OUTAGE_POLL, REFUSED_POLL, succeeded
+from pelagos.decisions.training_run.observed import Observed
+from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
+
+DEADLINE_GRACE = 600
+"""Seconds after spec.deadline when a cluster ends a run by itself: the operator, which says why, comes first."""
+
+
+def futile_before_a_run(seen: Observed) -> Ended | None:
+    """Before anything is made for it; attempt.OBJECTIONS have a say in further attempts."""
+    if seen.run is not None or seen.report.result is not None:
+        return None
+    futile = objections.futile(seen)
+    return Ended((futile,), recheck_after=DATASET_POLL) if futile is not None else None
+
+
+def run_told(seen: Observed) -> Passed | None:
+    """Where the run is and, once it has ended, how: for when the engine has forgotten it."""
+    if seen.run is None:
+        return None
+    return Passed(status=TrainingRunStatus(pipeline_run=attempts.told(seen.run)))
+
+
+def start_told(seen: Observed) -> Passed | None:
+    """That of the last attempt."""
+    if seen.run is None or seen.run.started_at is None:
+        return None
+    return Passed(status=TrainingRunStatus(started_at=moments.timestamp(seen.run.started_at)))
+
+
+def end_told(seen: Observed) -> Passed | None:
+    """While another attempt goes on, that of the one before."""
+    if seen.run is None or seen.run.finished_at is None:
+        return None
+    return Passed(status=TrainingRunStatus(finished_at=moments.timestamp(seen.run.finished_at)))
+
+
+def attempt_untracked(seen: Observed) -> Ended | None:
+    """Without the id of the tracked run nothing can be launched."""
+    judged = attempt.outcome(seen)
+    if judged.attempt is None or seen.tracked is not None:
+        return None
+    if seen.tracking_outage is not None:
+        return Ended((judged.verdict,), recheck_after=OUTAGE_POLL)
+    return Ended((judged.verdict,), (CreateTrackedRun(tracking.wanted(seen)),), recheck_after=0)
+
+
+def attempt_due(seen: Observed) -> Passed:
+    """A run that is late, or waits for what nobody asks for any more, is canceled; one that is due is submitted."""
+    judged, effects = attempt.outcome(seen), list[Effect]()
+    is_late = judged.verdict.reason == reasons.DEADLINE_EXCEEDED
+    if seen.run is not None and (judged.withdraw or (is_late and seen.run.state not in FINISHED)):
+        effects.append(CancelRun(seen.run.name))
+    if judged.attempt is not None and seen.tracked is not None:
+        effects.append(SubmitRun(_request(seen, seen.tracked.id, judged.attempt)))
+    return Passed(effects=tuple(effects))
+
+
+def progress_told(seen: Observed) -> Passed | None:
+    """For show alone: anybody may write metrics."""
+    told = progress.told(seen)
+    return Passed(status=TrainingRunStatus(progress=told)) if told is not None else None
+
+
+def without_result(seen: Observed) -> Ended | None:
+    """It goes on, failed, or is not to go on: Succeeded follows what stopped it."""
+    judged = attempt.outcome(seen)
+    if judged.succeeded and seen.report.result is not None:
+        return None
+    verdict, told = judged.verdict, progress.told(seen)
+    if told is not None and verdict.reason == reasons.RUNNING:
+        message = f"epoch {told.epoch} of {told.epochs}"
+        verdict = replace(verdict, reason=reasons.TRAINING, message=message)
+    return Ended(
+        (verdict, succeeded(verdict)), recheck_after=REFUSED_POLL if verdict.is_stuck else judged.recheck_after
+    )
+
+
+def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
+    inputs, dataset = seen.keyed.inputs, seen.keyed.dataset
+    chosen = dict(inputs["hyperparameters"])
+    chosen.setdefault("imageSize", 640 if dataset.task == "Detection" else 224)
+    request = {
+        "dataset": {"name": dataset.name, "version": dataset.version, "uri": dataset.uri},
+        "task": dataset.task,
+        "model": inputs["model"],
+        "hyperparameters": chosen,
+        "earlyStopping": inputs.get("earlyStopping"),
+        "seed": inputs["seeds"][0],
+        "resources": {"cpu": seen.spec.resources.cpu},
+        "evaluation": inputs.get("evaluation", Evaluation().model_dump(by_alias=True, mode="json")),
+    }
+    parameters = {"request": json.dumps(request, sort_keys=True), "tracking_run": tracked_id} | dict(seen.paths)
+    return RunRequest(
+        name=identity.name_run(seen.uid, seen.keyed),
+        flow="training",
+        parameters=parameters | {"tracking_uri": seen.tracking_uri},
+        attempt=number,
+        retry_key=seen.retry_key,
+        resources=RunResources(
+            cpu=seen.spec.resources.cpu,
+            placement=place(seen.spec.resources, seen.tenant.queue),
+            time_limit=int(durations.seconds(seen.spec.deadline)) + DEADLINE_GRACE,
+        ),
+        namespace=seen.namespace,
+        tenant=seen.tenant,
+        labels={"pelagos.dev/uid": seen.uid, "pelagos.dev/resource": f"trainingrun/{seen.namespace}/{seen.name}"},
+    )

@@ -1,0 +1,152 @@
+"""Registering the model, and whose the name is that it is registered under."""
+
+from __future__ import annotations
+
+from pelagos.api import reasons
+from pelagos.api.training_run import Register, TrainingRunStatus
+from pelagos.decisions.chains import Ended
+from pelagos.decisions.effects import RegisterModel
+from pelagos.decisions.training_run import figures, gates
+from pelagos.decisions.training_run.conditions import OUTAGE_POLL, REFUSED_POLL, REGISTERED, SUCCEEDED, succeeded
+from pelagos.decisions.training_run.observed import Observed
+from pelagos.decisions.verdicts import READY, ConditionState, Verdict, obstacle
+from pelagos.ports import registry
+from pelagos.ports.tracking import TrackedRun
+
+TRACKED_RUN_MISSING = (
+    "there is no tracked run under this operator's seal any more (deleted, or sealed with a key that is gone), and the model is "
+    "registered from it. Restore the run in MLflow, or create a new TrainingRun"
+)
+OWNED_ELSEWHERE = (
+    'spec.register.model: the registered model "%s" belongs to another namespace. Choose another name, '
+    "or have the platform name both namespaces as sharing"
+)
+
+
+def not_requested(seen: Observed) -> Ended | None:
+    """The package is there all the same, and can be served."""
+    if seen.spec.register_ is not None:
+        return None
+    return _completed(
+        seen, Verdict(REGISTERED, ConditionState.NOTED, reasons.NOT_REQUESTED, "spec.register is not set")
+    )
+
+
+def registered(seen: Observed) -> Ended | None:
+    """The registry has a version of ours."""
+    version = seen.version
+    if version is None:
+        return None
+    done = Verdict(REGISTERED, ConditionState.DONE, reasons.REGISTERED, f"{version.model} version {version.version}")
+    model = gates.model_status(seen, version.model, version.version)
+    return _completed(seen, done, TrainingRunStatus(model=model))
+
+
+def registered_as_last_seen(seen: Observed) -> Ended | None:
+    """What was registered cannot be seen now, and has not changed."""
+    told, register = _told_before(seen), seen.spec.register_
+    if _outage(seen) is None or told.model is None or register is None:
+        return None
+    if not told.model.version or told.model.name != register.model:
+        return None
+    # Without the error's words: they differ from look to look.
+    message = f"{told.model.name} version {told.model.version}, as last seen: MLflow cannot be asked now"
+    done = Verdict(REGISTERED, ConditionState.DONE, reasons.REGISTERED, message)
+    return _completed(seen, done, told, OUTAGE_POLL)
+
+
+def unavailable(seen: Observed) -> Ended | None:
+    """Registering waits for MLflow, which may have a version of ours."""
+    outage = _outage(seen)
+    if outage is None:
+        return None
+    unknown = Verdict(REGISTERED, ConditionState.UNKNOWN, reasons.REGISTRY_UNAVAILABLE, outage)
+    return Ended((unknown,), status=_told_before(seen), recheck_after=OUTAGE_POLL)
+
+
+def tracked_run_missing(seen: Observed) -> Ended | None:
+    """A version is made of what a tracked run holds."""
+    if seen.tracked is not None:
+        return None
+    return _refused(Verdict(REGISTERED, ConditionState.REFUSED, reasons.TRACKED_RUN_MISSING, TRACKED_RUN_MISSING))
+
+
+def owned_elsewhere(seen: Observed) -> Ended | None:
+    """Nobody registers in a model of others, whom its users trust."""
+    owned = other_owner(seen)
+    return _refused(owned) if owned is not None else None
+
+
+def registering(seen: Observed) -> Ended:
+    """Once per TrainingRun; the alias moves when the version is made, and not again."""
+    assert seen.spec.register_ is not None
+    assert seen.tracked is not None
+    want = _wanted(seen, seen.spec.register_, seen.tracked)
+    begun = Verdict(REGISTERED, ConditionState.PROGRESSING, reasons.REGISTERING, f"registering {want.model}")
+    return Ended((begun,), (RegisterModel(want),), recheck_after=0)
+
+
+def other_owner(seen: Observed) -> Verdict | None:
+    """That the model to register in belongs to others, as far as the registry could be asked."""
+    ours, register = {seen.namespace, *seen.tenant.shared_with}, seen.spec.register_
+    if register is None or seen.version is not None or not seen.model_owners or seen.model_owners & ours:
+        return None
+    return obstacle(REGISTERED, reasons.MODEL_OWNED_BY_OTHER_NAMESPACE, OWNED_ELSEWHERE % register.model)
+
+
+def is_orphan(seen: Observed) -> bool:
+    """Whether the result is on record from a former life, and the tracked run that it would be registered from is gone."""
+    result, register = seen.report.result, seen.spec.register_
+    if seen.recorded_run is None or result is None or register is None or seen.version is not None or seen.published:
+        return False
+    if seen.tracked is not None and seen.tracked.id == seen.recorded_run:
+        return False
+    return not gates.evaluate(seen.spec.gates, result["metrics"])[1].stops
+
+
+def _outage(seen: Observed) -> str | None:
+    return seen.registry_outage or seen.tracking_outage
+
+
+def _told_before(seen: Observed) -> TrainingRunStatus:
+    """The model as status has it, with the name and version that cannot be seen now; nothing when it is another one."""
+    made, published = gates.model_status(seen), seen.published
+    if published is None:
+        return TrainingRunStatus()
+    is_same = (published.onnx_sha256, published.manifest_sha256) == (made.onnx_sha256, made.manifest_sha256)
+    return TrainingRunStatus(model=published) if is_same else TrainingRunStatus()
+
+
+def _completed(
+    seen: Observed, registered: Verdict, status: TrainingRunStatus | None = None, again: float | None = None
+) -> Ended:
+    figure = figures.primary_metric(figures.known(seen.result))
+    done = Verdict(SUCCEEDED, ConditionState.DONE, reasons.COMPLETED, figure)
+    ready = Verdict(READY, ConditionState.DONE, reasons.COMPLETED, figure)
+    # A tracked run that cannot be asked now has yet to be told how it ended.
+    again = OUTAGE_POLL if seen.tracking_outage else again
+    return Ended((registered, done), status=status, recheck_after=again, ready=ready)
+
+
+def _refused(verdict: Verdict) -> Ended:
+    return Ended((verdict, succeeded(verdict)), recheck_after=REFUSED_POLL)
+
+
+def _wanted(seen: Observed, register: Register, tracked: TrackedRun) -> registry.DesiredModelVersion:
+    model = seen.result["model"]
+    return registry.DesiredModelVersion(
+        uid=seen.uid,
+        model=register.model,
+        alias=register.alias,
+        source=f"{tracked.artifact_uri}/model",
+        run_id=tracked.id,
+        tags={
+            registry.PACKAGE_URI_TAG: model["uri"],
+            registry.ONNX_SHA256_TAG: model["onnxSha256"],
+            registry.MANIFEST_SHA256_TAG: model.get("manifestSha256", ""),
+            registry.RESOURCE_TAG: f"trainingrun/{seen.namespace}/{seen.name}",
+            registry.INPUTS_DIGEST_TAG: seen.frozen.digest if seen.frozen else "",
+        }
+        | ({registry.ALIAS_TAG: register.alias} if register.alias else {}),
+        sharing=seen.tenant.shared_with,
+    )

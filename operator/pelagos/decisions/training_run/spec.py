@@ -1,0 +1,27 @@
+"""Whether spec can be followed: its rules across fields, and what was frozen of it."""
+
+from __future__ import annotations
+
+from pelagos.api import reasons
+from pelagos.decisions import rules
+from pelagos.decisions.chains import Ended
+from pelagos.decisions.training_run import identity
+from pelagos.decisions.training_run.conditions import DATASET_READY
+from pelagos.decisions.training_run.observed import Observed
+from pelagos.decisions.verdicts import ConditionState, Verdict
+
+
+def breaks_a_rule(seen: Observed) -> Ended | None:
+    """Only where the API server does not know CEL."""
+    broken = rules.violation(seen.spec)
+    return Ended((_refused(reasons.INVALID_SPEC, broken),)) if broken else None
+
+
+def says_other_than_frozen(seen: Observed) -> Ended | None:
+    """What is trained is what was frozen, whatever spec says since."""
+    changed = identity.changed(seen.frozen, seen.spec) if seen.frozen is not None else None
+    return Ended((_refused(reasons.SPEC_IMMUTABLE, changed),), status=seen.frozen_status()) if changed else None
+
+
+def _refused(reason: reasons.Reason, message: str) -> Verdict:
+    return Verdict(DATASET_READY, ConditionState.REFUSED, reason, message)

@@ -1,0 +1,32 @@
+"""Whether the namespace may have what is asked for."""
+
+from __future__ import annotations
+
+from pelagos.api import reasons
+from pelagos.decisions import limits
+from pelagos.decisions.chains import Ended
+from pelagos.decisions.training_run.conditions import DATASET_POLL, DATASET_READY
+from pelagos.decisions.training_run.observed import Observed
+from pelagos.decisions.verdicts import ConditionState, Verdict
+
+
+def excess(seen: Observed) -> limits.Excess | None:
+    """What is asked for beyond what the platform allows the namespace."""
+    return limits.exceeded(seen.spec.resources.gpus, seen.spec.resources.queue, seen.tenant)
+
+
+def limits_exceeded_before_a_run(seen: Observed) -> Ended | None:
+    """Before anything else is made for it; attempt.OBJECTIONS have a say in further attempts."""
+    found = excess(seen)
+    if found is None or seen.run is not None:
+        return None
+    refused = Verdict(DATASET_READY, ConditionState.REFUSED, found.reason, found.message)
+    return Ended((refused,), recheck_after=DATASET_POLL)
+
+
+def dataset_outside_namespace(seen: Observed) -> Ended | None:
+    """The Dataset's status, or the record that was frozen, names a folder of somebody else."""
+    if not seen.outside:
+        return None
+    refused = Verdict(DATASET_READY, ConditionState.REFUSED, reasons.DATASET_OUTSIDE_NAMESPACE, seen.outside)
+    return Ended((refused,), status=seen.frozen_status())
