@@ -34,7 +34,7 @@ class Followed:
     begun: float
     """From there to the begin of the pipeline run."""
     run: float
-    """Of the pipeline run: kfp, the start of the step's process, the task."""
+    """Of the pipeline run: kfp, the start of the step's process, the step."""
     noticed: float
     """From its end to Ready."""
     operator: float
@@ -58,7 +58,7 @@ def measure(plan: Plan) -> Section:
     try:
         candidates: dict[str, Callable[[], Followed | float]] = {
             "apply": partial(_follow, plan),
-            "task": partial(_prepare_alone, plan),
+            "step": partial(_prepare_alone, plan),
         }
         found = measuring.alternate(candidates, repeats, plan.say)
         plan.say("at rest")
@@ -66,26 +66,26 @@ def measure(plan: Plan) -> Section:
     finally:
         down = _pelagos(plan, "down")
     followed = [item for item in found["apply"] if isinstance(item, Followed)]
-    alone = [item for item in found["task"] if isinstance(item, float)]
+    alone = [item for item in found["step"] if isinstance(item, float)]
     return Section(
         title="Platform",
         reading=plan.reading(path=PATH, seconds=f"{seconds:.0f}"),
         columns=["", "s", "CPU ms per second", "memory, MiB"],
         rows=_rows(followed, alone, rest, (up, down)),
-        details={"followed": [asdict(item) for item in followed], "task": alone, "rest": asdict(rest)},
+        details={"followed": [asdict(item) for item in followed], "step": alone, "rest": asdict(rest)},
     )
 
 
 def _rows(followed: list[Followed], alone: list[float], rest: Rest, around: tuple[float, float]) -> list[list[Cell]]:
     spans: dict[str, list[float]] = {
         "`kubectl apply` to Ready": [item.ready for item in followed],
-        "the task prepare alone": alone,
+        "the step prepare alone": alone,
         "**platform overhead**: the difference": [
-            item.ready - task for item, task in zip(followed, alone, strict=True)
+            item.ready - step for item, step in zip(followed, alone, strict=True)
         ],
         "... `kubectl apply` itself": [item.applied for item in followed],
         "... until the pipeline run begins": [item.begun for item in followed],
-        "... the run without the task": [item.run - task for item, task in zip(followed, alone, strict=True)],
+        "... the run without the step": [item.run - step for item, step in zip(followed, alone, strict=True)],
         "... from the run's end to Ready": [item.noticed for item in followed],
         "CPU of the operator for it, without the run": [item.operator for item in followed],
         "`pelagos up`, first start": [around[0]],
@@ -147,7 +147,7 @@ def _times_of_run(plan: Plan, name: str) -> tuple[float, float]:
 
 
 def _prepare_alone(plan: Plan) -> float:
-    """Seconds of the task prepare on the same source, without anything around it."""
+    """Seconds of the step prepare on the same source, without anything around it."""
     number = len(list(plan.folder.glob("alone-*")))
     store = plan.folder / f"alone-{number}"
     return preparing.work(plan, "prepare", (PATH, plan.data), store, plan.folder / f"report-{number}")["wall"]

@@ -1,4 +1,4 @@
-"""The task prepare, against reading, hashing and decoding the same images. Called by run.py."""
+"""The step prepare, against reading, hashing and decoding the same images. Called by run.py."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _prepare(plan: Plan, number: int, numbers: itertools.count[int], *, fresh: b
 
 
 def work(plan: Plan, what: str, source: tuple[str, Path], store: Path, report: Path) -> dict[str, float]:
-    """Seconds of the task prepare, or of its limit, for a path in a data volume, in a process of its own."""
+    """Seconds of the step prepare, or of its limit, for a path in a data volume, in a process of its own."""
     path, data = source
     command = [plan.python("pipelines"), plan.program("prepare_images"), what, path, data, store, report]
     environment = os.environ | {"PYTHONPATH": str(plan.root / "tests")}

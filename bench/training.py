@@ -17,7 +17,7 @@ from bench.measuring import Usage
 from bench.plan import Plan
 from bench.results import Cell, Section, middle
 
-OURS, BARE = "task train", "yolo train"
+OURS, BARE = "step train", "yolo train"
 ARCHITECTURE = "yolov8n"
 SIZE, BATCH = 96, 16
 HYPERPARAMETERS = {"imageSize": SIZE, "batchSize": BATCH, "learningRate": "0.002", "weightDecay": "0.0005"}
@@ -81,7 +81,7 @@ def measure(plan: Plan) -> Section:
 
 
 def _prepare(plan: Plan, images: int, mlflow: str) -> Case:
-    """A dataset version of the first frames, by the real task."""
+    """A dataset version of the first frames, by the real step."""
     source = plan.data / "samples" / "phytoplankton-frames"
     if not source.exists():
         raise measuring.MeasurementError(f"{source} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
@@ -190,10 +190,10 @@ def _arguments(plan: Plan, case: Case, epochs: int, workspace: Path) -> dict[str
 
 
 def _task(plan: Plan, name: str, arguments: Mapping[str, str], timed: tuple[str, Path] | None = None) -> Usage:
-    """A task in a process of its own, as a pipeline starts it; ``timed`` names a function of it and the file for its seconds."""
+    """A step in a process of its own, as a pipeline starts it; ``timed`` names a function of it and the file for its seconds."""
     file = plan.folder / "arguments.json"
     file.write_text(json.dumps(dict(arguments)), encoding="utf-8")
-    command = [plan.python("pipelines"), plan.program("call_task"), name, file, *(timed or ())]
+    command = [plan.python("pipelines"), plan.program("call_step"), name, file, *(timed or ())]
     return measuring.run(command, plan.log(name), _environment(plan))
 
 

@@ -1,4 +1,4 @@
-"""Versions written from real sources, without the cleaning and splitting that the task prepare adds."""
+"""Versions written from real sources, without the cleaning and splitting that the step prepare adds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One look at a source: by the task prepare, or by the least that any preparation does. Started by preparing.py and decoding.py.
+"""One look at a source: by the step prepare, or by the least that any preparation does. Started by preparing.py and decoding.py.
 
 Run with the interpreter of the environment ``pipelines`` and the folder ``tests`` on PYTHONPATH:
 ``prepare_images.py prepare|here|limit PATH DATA STORE REPORT``, with PATH in DATA; ``here`` prepares with images decoded in this
@@ -26,7 +26,7 @@ import child_memory
 from pelagos_pipelines.preparation import inspection, integrity
 from pelagos_pipelines.sandbox import Answer, Pool
 from pelagos_pipelines.sandbox.ceilings import Ceilings
-from pelagos_pipelines.tasks.prepare import prepare
+from pelagos_pipelines.steps.prepare import prepare
 
 
 def limit(data: Path) -> int:

@@ -16,7 +16,7 @@ State = Literal["waiting", "action required"]
 
 
 class Reason(StrEnum):
-    """Why a task refused its input: in which state that leaves the resource, what it means, and what to do about it."""
+    """Why a step refused its input: in which state that leaves the resource, what it means, and what to do about it."""
 
     _value_: str
     state: State

@@ -62,7 +62,7 @@ def test_steps_form_a_straight_line_without_caching(name: str, want: dict[str, l
 
 
 @pytest.mark.parametrize("name", ["dataset-preparation", "training"])
-def test_every_step_hands_all_parameters_to_its_task(name: str) -> None:
+def test_every_step_hands_all_parameters_to_its_function(name: str) -> None:
     document = flow(name)
     parameters = list(document["root"]["inputDefinitions"]["parameters"])
     for step, task in document["root"]["dag"]["tasks"].items():
@@ -71,8 +71,8 @@ def test_every_step_hands_all_parameters_to_its_task(name: str) -> None:
         source = ast.parse(document["deploymentSpec"]["executors"][f"exec-{step}"]["container"]["command"][-1])
         function = next(node for node in source.body if isinstance(node, ast.FunctionDef))
         imported, call = function.body[-2:]
-        assert ast.unparse(imported) == f"from pelagos_pipelines.tasks.{step} import {step} as task"
-        assert ast.unparse(call) == f"task({', '.join(argument.arg for argument in function.args.args)})"
+        assert ast.unparse(imported) == f"from pelagos_pipelines.steps.{step} import {step} as step"
+        assert ast.unparse(call) == f"step({', '.join(argument.arg for argument in function.args.args)})"
         assert [argument.arg for argument in function.args.args][:4] == ["request", "data_root", "store", "report"]
 
 

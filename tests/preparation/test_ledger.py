@@ -18,7 +18,7 @@ from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines.annotations.model import Exclusion
 from pelagos_pipelines.preparation import ledger, versions
-from pelagos_pipelines.tasks.prepare import prepare
+from pelagos_pipelines.steps.prepare import prepare
 
 DROP: dict[str, Any] = {"cleaning": {"unreadableTypes": "Drop"}}
 

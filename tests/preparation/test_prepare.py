@@ -1,4 +1,4 @@
-"""The task prepare: a source in, exactly one of result.json and failure.json out; started again, it does nothing twice."""
+"""The step prepare: a source in, exactly one of result.json and failure.json out; started again, it does nothing twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines.preparation import splitting, versions
 from pelagos_pipelines.samples import wheel as wheels
 from pelagos_pipelines.samples import writing
-from pelagos_pipelines.tasks import prepare as task
+from pelagos_pipelines.steps import prepare as step
 from sample_wheels import make_wheel
 
 
@@ -39,7 +39,7 @@ class Place:
         return json.dumps(whole)
 
     def prepare(self, report: str = "r1", **changes: Any) -> PreparationResult:
-        task.prepare(self.request(**changes), str(self.data), str(self.store), str(self.reports / report))
+        step.prepare(self.request(**changes), str(self.data), str(self.store), str(self.reports / report))
         return self.result(report)
 
     def result(self, report: str = "r1") -> PreparationResult:
@@ -125,7 +125,7 @@ def test_the_version_depends_on_content_and_recipe_alone(place: Place, tmp_path:
 def test_started_again_it_returns_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.prepare()
     before = place.times()
-    monkeypatch.setattr(task, "_prepare", lambda *_: pytest.fail("prepared again"))
+    monkeypatch.setattr(step, "_prepare", lambda *_: pytest.fail("prepared again"))
 
     place.prepare()
 
@@ -246,7 +246,7 @@ def test_after_a_kill_in_the_middle_the_next_attempt_finishes(place: Place) -> N
     code = (
         "import os, sys; from pelagos_pipelines.preparation import versions;"
         "versions._write_folder = lambda *_: os._exit(9);"
-        "from pelagos_pipelines.tasks.prepare import prepare; prepare(*sys.argv[1:])"
+        "from pelagos_pipelines.steps.prepare import prepare; prepare(*sys.argv[1:])"
     )
     arguments = [place.request(), str(place.data), str(place.store), str(place.reports / "r1")]
     killed = subprocess.run([sys.executable, "-c", code, *arguments], check=False)
@@ -291,7 +291,7 @@ def test_composed_frames_are_split_as_their_organisms_were(tmp_path: Path) -> No
 
 def test_importing_it_loads_no_framework() -> None:
     """200 small preparations may start at once on two cores."""
-    code = "import sys, pelagos_pipelines.tasks.prepare; print(*sys.modules)"
+    code = "import sys, pelagos_pipelines.steps.prepare; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert not {"torch", "torchvision", "cv2", "ultralytics", "mlflow", "kfp", "onnxruntime", "matplotlib"} & set(

@@ -17,7 +17,7 @@ import pytest
 
 from image_sources import coco, document, photo, text
 from pelagos_contract.failures import Failure, Reason, RefusedError
-from pelagos_pipelines.tasks.prepare import prepare
+from pelagos_pipelines.steps.prepare import prepare
 
 ELSEWHERE = {
     Reason.SOURCE_NOT_READABLE,

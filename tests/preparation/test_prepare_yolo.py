@@ -11,7 +11,7 @@ import pytest
 from image_sources import photo, text
 from pelagos_contract.dataset import PreparationResult
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.tasks import prepare as task
+from pelagos_pipelines.steps import prepare as step
 
 ROW = "0 0.5 0.5 0.5 0.5\n"
 
@@ -27,7 +27,7 @@ def _source(root: Path, settings: str = "names: [cod]\n", orientation: int | Non
 
 def _prepare(root: Path, **changes: Any) -> PreparationResult:
     request = {"source": {"volume": {"path": "fish"}}, "task": "Detection", **changes}
-    task.prepare(json.dumps(request), str(root), str(root / "store"), str(root / "report"))
+    step.prepare(json.dumps(request), str(root), str(root / "store"), str(root / "report"))
     return PreparationResult.model_validate_json((root / "report" / "result.json").read_bytes())
 
 

@@ -26,10 +26,10 @@ from pelagos_contract.dataset import SPLITS, PreparationResult
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.preparation import published, versions
-from pelagos_pipelines.tasks.evaluate import evaluate
-from pelagos_pipelines.tasks.export import export
-from pelagos_pipelines.tasks.prepare import prepare
-from pelagos_pipelines.tasks.train import train
+from pelagos_pipelines.steps.evaluate import evaluate
+from pelagos_pipelines.steps.export import export
+from pelagos_pipelines.steps.prepare import prepare
+from pelagos_pipelines.steps.train import train
 from training.shapes import make_request, make_truth, store_sample
 
 PREPARATION = {
@@ -94,7 +94,7 @@ def upload(object_storage: ObjectStorage, bucket: str) -> Callable[[Path], None]
 def start_training(disk: Path, parameters: list[str]) -> subprocess.Popen[bytes]:
     """The step train as a process that can be killed, on a machine with an empty disk."""
     disk.mkdir()
-    program = "import json, sys; from pelagos_pipelines.tasks.train import train; train(*json.loads(sys.argv[1]))"
+    program = "import json, sys; from pelagos_pipelines.steps.train import train; train(*json.loads(sys.argv[1]))"
     with (disk / "log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-c", program, json.dumps(parameters)],

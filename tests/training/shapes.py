@@ -16,7 +16,7 @@ from pelagos_contract.dataset import SPLITS
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation.ground_truth import GroundTruth, Sample
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.tasks.prepare import prepare
+from pelagos_pipelines.steps.prepare import prepare
 
 CLASSES = ("disc", "square")
 COLOURS = ((40, 40, 200), (40, 160, 40))

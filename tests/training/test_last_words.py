@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.tasks import runs
+from pelagos_pipelines.steps import runs
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.sources import VolumeSource
+from pelagos_pipelines.steps import runs
 from pelagos_pipelines.storage import Place
-from pelagos_pipelines.tasks import runs
 from pelagos_pipelines.training import checkpoints
 
 KEY = "11" * 32

@@ -18,9 +18,9 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.export import parity
 from pelagos_pipelines.serving import images, predictor
-from pelagos_pipelines.tasks.evaluate import evaluate
-from pelagos_pipelines.tasks.export import export
-from pelagos_pipelines.tasks.train import train
+from pelagos_pipelines.steps.evaluate import evaluate
+from pelagos_pipelines.steps.export import export
+from pelagos_pipelines.steps.train import train
 from training.shapes import make_request, make_version
 
 ARCHITECTURES = ("yolov8n", "mobilenet_v3_small")

@@ -138,7 +138,7 @@ def test_a_silent_server_does_not_hold_the_flush(monkeypatch: pytest.MonkeyPatch
         silent.listen()
         tracker = Tracker(f"http://127.0.0.1:{silent.getsockname()[1]}", "0" * 32, flush_seconds=1)
         tracker.metrics({"train/loss": 0.5}, 1, time.time())
-        with pytest.raises(TrackingError, match="start the task again"):
+        with pytest.raises(TrackingError, match="start the step again"):
             tracker.flush()
 
 

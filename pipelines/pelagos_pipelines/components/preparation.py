@@ -8,6 +8,6 @@ from pelagos_pipelines.components import IMAGE
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
 def prepare(request: str, data_root: str, store: str, report: str) -> None:
     """Prepare a dataset version and write the report."""
-    from pelagos_pipelines.tasks.prepare import prepare as task
+    from pelagos_pipelines.steps.prepare import prepare as step
 
-    task(request, data_root, store, report)
+    step(request, data_root, store, report)

@@ -11,9 +11,9 @@ def train(
     request: str, data_root: str, store: str, report: str, workspace: str, tracking_uri: str, tracking_run: str
 ) -> None:
     """Train, or continue from the last checkpoint in the workspace."""
-    from pelagos_pipelines.tasks.train import train as task
+    from pelagos_pipelines.steps.train import train as step
 
-    task(request, data_root, store, report, workspace, tracking_uri, tracking_run)
+    step(request, data_root, store, report, workspace, tracking_uri, tracking_run)
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
@@ -21,9 +21,9 @@ def evaluate(
     request: str, data_root: str, store: str, report: str, workspace: str, tracking_uri: str, tracking_run: str
 ) -> None:
     """Measure the best checkpoint on the test split."""
-    from pelagos_pipelines.tasks.evaluate import evaluate as task
+    from pelagos_pipelines.steps.evaluate import evaluate as step
 
-    task(request, data_root, store, report, workspace, tracking_uri, tracking_run)
+    step(request, data_root, store, report, workspace, tracking_uri, tracking_run)
 
 
 @dsl.component(base_image=IMAGE, packages_to_install=[], install_kfp_package=False)
@@ -31,6 +31,6 @@ def export(
     request: str, data_root: str, store: str, report: str, workspace: str, tracking_uri: str, tracking_run: str
 ) -> None:
     """Export to ONNX, prove parity, package for Triton and write the report."""
-    from pelagos_pipelines.tasks.export import export as task
+    from pelagos_pipelines.steps.export import export as step
 
-    task(request, data_root, store, report, workspace, tracking_uri, tracking_run)
+    step(request, data_root, store, report, workspace, tracking_uri, tracking_run)

@@ -1,6 +1,6 @@
 """Images with more objects than may be reported of one: in words, for whoever chose the number.
 
-Called by the evaluate task. Knows no training framework.
+Called by the step evaluate. Knows no training framework.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A dataset version as training and evaluation read it: images by split with their true classes and boxes.
 
-Tasks read it once and hand it to families and metrics. It knows dataset versions, no framework.
+Steps read it once and hand it to families and metrics. It knows dataset versions, no framework.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the evaluation says about a model: metrics by name, and figures. Called by the evaluate task with predictions.
+"""What the evaluation says about a model: metrics by name, and figures. Called by the step evaluate with predictions.
 
 Knows no training framework: a prediction is what serving.predictor says it is.
 """

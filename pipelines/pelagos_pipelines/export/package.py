@@ -1,6 +1,6 @@
 """The model package: the folder that a ModelService serves, named by the digest of its description (contract 0001).
 
-Called by the export task when parity is proven. A package is written beside its final place, synced and renamed, so a
+Called by the step export when parity is proven. A package is written beside its final place, synced and renamed, so a
 folder with the final name is always whole. It holds data only: what serves it is in serving.
 """
 

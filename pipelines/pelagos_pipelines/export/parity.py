@@ -1,6 +1,6 @@
 """The proof that the exported model predicts what the training framework predicts, through the code that will serve it.
 
-Called by the export task with what both sides make of the same images, in the same order. What decides is what the networks give
+Called by the step export with what both sides make of the same images, in the same order. What decides is what the networks give
 before suppression: of a model that is sure of nothing, suppression makes other boxes of a difference in the last digit. That the
 framework's own numbers are decoded as the framework does is compared for itself.
 """

@@ -1,6 +1,6 @@
 """The image that a served model is asked about, and what it must answer: chosen so that another model answers otherwise.
 
-Called by the export task when parity is proven. The package has what the training framework predicts for it, and a sketch of
+Called by the step export when parity is proven. The package has what the training framework predicts for it, and a sketch of
 what the exported graph gives before any threshold (serving.sketches), with how far that of a server may be from it: other
 processors and decoders compute a little differently, which is no more than what noise of one grey level does.
 """

@@ -1,6 +1,6 @@
 """What is dropped before splitting: unreadable, small and repeated images. Also the check that boxes lie on their images.
 
-Called by the task prepare with a collection and the inspections of its images; decides by the request's ``cleaning``.
+Called by the step prepare with a collection and the inspections of its images; decides by the request's ``cleaning``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Classes that lost all their images to cleaning: they are no classes of the version. Called by the task prepare after cleaning.
+"""Classes that lost all their images to cleaning: they are no classes of the version. Called by the step prepare after cleaning.
 
 A model would get an output that nothing can teach, and figures of a class that was never shown. The ids of the others move up,
 because they are places in the list of classes, which every version holds.

@@ -1,6 +1,6 @@
 """Whether every image can be decoded, and what it is: digest, size, look. The one place that looks at images.
 
-Called by the task prepare before annotations are read. What an image is depends on its bytes alone, so the findings are kept in
+Called by the step prepare before annotations are read. What an image is depends on its bytes alone, so the findings are kept in
 the store: looking at a large source again decodes new images only. Images are decoded in children with ceilings
 (inspection.py): whatever one does there, it is refused by name, and the others go on.
 """

@@ -1,6 +1,6 @@
 """What became of every file of a source: in the version, read for annotations, or excluded for a reason. Nothing vanishes.
 
-The task prepare draws the balance and reports it; versions.py keeps the exclusions in excluded.jsonl, a line for each.
+The step prepare draws the balance and reports it; versions.py keeps the exclusions in excluded.jsonl, a line for each.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Divide images into train, validation and test. Called by the task prepare after cleaning.
+"""Divide images into train, validation and test. Called by the step prepare after cleaning.
 
 The same seed and content give the same split on every machine: nothing depends on the order of files, on names or on a random
 number generator of a library. Images that must not be separated (kept duplicates; groups, for Grouped) form a *unit*, and

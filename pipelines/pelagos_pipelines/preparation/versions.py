@@ -1,6 +1,6 @@
 """Dataset versions in a store: written once, named by their content, verified whenever they are read.
 
-The task prepare writes them; training makes views of them. The files are those of the contract (docs/design/0001): other
+The step prepare writes them; training makes views of them. The files are those of the contract (docs/design/0001): other
 code may read them, only this module writes them.
 """
 

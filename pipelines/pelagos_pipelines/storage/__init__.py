@@ -1,6 +1,6 @@
 """Folders and object storage behind one face, for everything that runs inside pipeline steps and model servers.
 
-A step's parameters name each place as an absolute path or as ``s3://bucket/prefix``. Tasks open them as `places.Place` and go on
+A step's parameters name each place as an absolute path or as ``s3://bucket/prefix``. Steps open them as `places.Place` and go on
 with folders. Imports nothing but obstore and the standard library: the init container of a model server uses it.
 """
 

@@ -1,6 +1,6 @@
 """A folder in which a step works, and where it is kept: in itself, or below a prefix of a bucket.
 
-Opened by tasks for each of their parameters that names a place. For a folder every method but ``kept_as`` does nothing.
+Opened by steps for each of their parameters that names a place. For a folder every method but ``kept_as`` does nothing.
 """
 
 from __future__ import annotations

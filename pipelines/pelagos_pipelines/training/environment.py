@@ -1,4 +1,4 @@
-"""The environment that a run was trained in, for its record in MLflow. Called by the train task."""
+"""The environment that a run was trained in, for its record in MLflow. Called by the step train."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a model family must offer, and which family has an architecture.
 
-Tasks call families through this interface and never import a training framework themselves; a new family is one module
+Steps call families through this interface and never import a training framework themselves; a new family is one module
 and one line in `MODULES`.
 """
 

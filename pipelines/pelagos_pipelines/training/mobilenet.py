@@ -1,6 +1,6 @@
 """MobileNetV3 image classifiers (Howard et al. 2019, doi:10.1109/ICCV.2019.00140), built by torchvision, trained from scratch.
 
-Tasks use `FAMILY` through families.Family. Pixels come from serving.predictor, so that the server sees what training saw.
+Steps use `FAMILY` through families.Family. Pixels come from serving.predictor, so that the server sees what training saw.
 An epoch depends on the seed, its number and the state before it alone: a training that was interrupted and continued ends
 with the same weights as one that was not.
 """

@@ -1,6 +1,6 @@
 """How far a training is and which epoch is its best, by one rule for all families. Part of every checkpoint.
 
-Families ask it after each epoch; the task reports the best epoch that the family names, whose weights are in ``Job.best``.
+Families ask it after each epoch; the step reports the best epoch that the family names, whose weights are in ``Job.best``.
 """
 
 from __future__ import annotations

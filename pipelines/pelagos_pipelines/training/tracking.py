@@ -1,8 +1,8 @@
 """Parameters, metrics, lineage and files of a run to MLflow, without ever letting MLflow stop the run.
 
-Tasks create one Tracker each. Everything is queued and sent by a thread, in order, with retries; `flush` at the end of a task
+Steps create one Tracker each. Everything is queued and sent by a thread, in order, with retries; `flush` at the end of a task
 is the only call that waits. Sending the same metric twice (same step, time and value) leaves one point in MLflow, so an
-interrupted task may send its whole history again.
+interrupted step may send its whole history again.
 
 Credentials and the certificate authority come from the environment, as mlflow itself reads it: MLFLOW_TRACKING_USERNAME and
 MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; MLFLOW_TRACKING_SERVER_CERT_PATH.
@@ -50,7 +50,7 @@ HINTS = {
 
 
 class TrackingError(Exception):
-    """MLflow did not take what a task had to tell it within the time that a task waits."""
+    """MLflow did not take what a step had to tell it within the time that a step waits."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Tracker:
         if self._messages.unfinished_tasks:
             raise TrackingError(
                 f"the tracking server {self._uri} did not take {self._messages.unfinished_tasks} messages of run {self._run}"
-                f" within {self._flush_seconds:.0f} s: {self._last_error}; nothing is lost: start the task again when it is back"
+                f" within {self._flush_seconds:.0f} s: {self._last_error}; nothing is lost: start the step again when it is back"
             )
         if self._refused:
             raise TrackingError(
@@ -158,7 +158,7 @@ class Tracker:
     def _work(self) -> None:
         for name, value in CLIENT_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        from mlflow.tracking import MlflowClient  # takes seconds: here it overlaps with the task's own start
+        from mlflow.tracking import MlflowClient  # takes seconds: here it overlaps with the step's own start
 
         client = MlflowClient(tracking_uri=self._uri)
         while True:

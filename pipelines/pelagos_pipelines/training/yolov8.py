@@ -1,6 +1,6 @@
 """YOLOv8 detectors (Jocher et al. 2023), built from ultralytics' architecture files, trained from scratch; nothing is downloaded.
 
-Tasks use `FAMILY` through families.Family. ultralytics is kept from the network, from installing packages, from executing
+Steps use `FAMILY` through families.Family. ultralytics is kept from the network, from installing packages, from executing
 what a checkpoint holds, and from reading any data.yaml but the one written here.
 """
 

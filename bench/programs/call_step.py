@@ -1,7 +1,7 @@
-"""Calls one task of the pipelines, as its component does. Started by training.py.
+"""Calls one step of the pipelines, as its component does. Started by training.py.
 
-Run with the interpreter of the environment ``pipelines``: ``call_task.py TASK ARGUMENTS [FUNCTION FILE]``. ARGUMENTS is a JSON
-file; the seconds that FUNCTION of the task's module took are written to FILE.
+Run with the interpreter of the environment ``pipelines``: ``call_step.py STEP ARGUMENTS [FUNCTION FILE]``. ARGUMENTS is a JSON
+file; the seconds that FUNCTION of the step's module took are written to FILE.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def time_calls(module: ModuleType, function: str, file: Path) -> None:
 def main() -> None:
     """Call it."""
     name, arguments, *rest = sys.argv[1:]
-    module = importlib.import_module(f"pelagos_pipelines.tasks.{name}")
+    module = importlib.import_module(f"pelagos_pipelines.steps.{name}")
     if rest:
         time_calls(module, rest[0], Path(rest[1]))
     getattr(module, name)(**json.loads(Path(arguments).read_text(encoding="utf-8")))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pelagos_contract import sealing
 from pelagos_contract.failures import RefusedError
-from pelagos_pipelines.tasks import runs
+from pelagos_pipelines.steps import runs
 
 if TYPE_CHECKING:
     from pelagos_pipelines.training.tracking import Tracker

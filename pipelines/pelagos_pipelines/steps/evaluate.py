@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from pelagos_pipelines.tasks import runs, train
+from pelagos_pipelines.steps import runs, train
 
 STEP = "evaluation"
 MEASUREMENT = "measurement"

@@ -18,8 +18,8 @@ from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Collection, SourceFiles
 from pelagos_pipelines.preparation import cleaning, emptied, integrity, ledger, published, splitting, versions
 from pelagos_pipelines.sources import registry as sources
+from pelagos_pipelines.steps import runs
 from pelagos_pipelines.storage import Place
-from pelagos_pipelines.tasks import runs
 
 REQUEST = ".request.json"
 """Beside the result, the request that it answers."""

@@ -14,7 +14,7 @@ from pelagos_contract import sealing
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.tasks import evaluate, runs, train
+from pelagos_pipelines.steps import evaluate, runs, train
 
 if TYPE_CHECKING:
     from pelagos_pipelines.serving.geometry import Fitted, Pixels
