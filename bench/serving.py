@@ -19,7 +19,7 @@ from bench.plan import Plan
 from bench.results import Cell, Section, middle
 from pelagos.api.model_service import Runtime
 from pelagos.decisions import durations
-from pelagos.engines.triton_local import state as triton_local_state
+from pelagos.engines.triton_local import records
 from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.serving import DesiredService, ServiceState
 
@@ -172,7 +172,7 @@ async def _start(plan: Plan, want: DesiredService) -> Endpoint:
         await triton.close()
     if not probed.correct:
         raise measuring.MeasurementError(f"the served model answers wrong: {probed.message} {seen.message}")
-    server = triton_local_state.read(triton.services / want.uid).current
+    server = records.read(triton.services / want.uid).current
     envoy = triton.gateway.process
     if server is None or server.process is None or envoy is None:
         raise measuring.MeasurementError("the server is gone, or Envoy before it")

@@ -17,10 +17,10 @@ import pytest
 
 import model_packages
 from pelagos.engines.processes import sockets
-from pelagos.engines.triton_local import state as triton_local_state
+from pelagos.engines.triton_local import records
 from pelagos.engines.triton_local.engine import TritonLocal
+from pelagos.engines.triton_local.records import Server
 from pelagos.engines.triton_local.server import ServerFolder
-from pelagos.engines.triton_local.state import Server
 from pelagos.ports.serving import DesiredService, ObservedService, ServiceState
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def service(home: Path, uid: str) -> Path:
 
 def server(home: Path, uid: str) -> Server:
     """The one of what was wanted last."""
-    newest = triton_local_state.read(service(home, uid)).newest
+    newest = records.read(service(home, uid)).newest
     assert newest is not None
     return newest
 

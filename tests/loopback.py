@@ -1,4 +1,4 @@
-"""Loopback addresses for servers with fixed ports: the whole of 127.0.0.0/8 is this machine."""
+"""Loopback addresses and ports that are free: the whole of 127.0.0.0/8 is this machine."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ def free_address(ports: Iterable[int]) -> str:
         if all(_is_free(address, port) for port in wanted):
             return address
     raise RuntimeError(f"somebody listens on ports {wanted} of all addresses")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def _is_free(address: str, port: int) -> bool:

@@ -74,7 +74,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, s
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not listing.exists():
             built.mkdir(exist_ok=True)
-            builder = Path(__file__).parent / "engines/build_packages.py"
+            builder = Path(__file__).parent / "build_packages.py"
             command = [ENVIRONMENTS / "pipelines/bin/python", builder, built]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             listing.write_text(done.stdout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from loopback import free_port
 from pelagos.embedded import parent_death_wrapper
 
 ROOT = Path(__file__).parents[1]
@@ -34,13 +34,6 @@ def programs() -> Path:
     if not (folder / "prometheus").is_file():
         pytest.fail(f"{folder} does not hold prometheus. Run tools/prometheus.sh {folder}")
     return folder
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @dataclass(frozen=True)

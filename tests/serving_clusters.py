@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from control_plane import ControlPlane
+from control_plane import ControlPlane, start_control_plane
 from kserve_fake_server import published
 from kserve_fake_server.controller import Controller
 from kserve_fake_server.nodes import PODS, Node
 from model_packages import ENVIRONMENTS
 from pelagos.api import meta
 from pelagos.engines.deployment.engine import TritonDeployment
-from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.kserve.engine import Kserve
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
@@ -113,7 +114,7 @@ async def serving_cluster(
         Controller(rest, validate=published.validator("V1beta1InferenceService")) if engine == "kserve" else None
     )
     kind = Kserve if engine == "kserve" else TritonDeployment
-    serving = kind(cluster, objects or LocalObjects(root), given or options(root), lambda _uid: namespace)
+    serving = kind(cluster, objects or FolderObjects(root), given or options(root), lambda _uid: namespace)
     tasks = [asyncio.create_task(part.run()) for part in (node, controller) if part is not None]
     try:
         yield ServingCluster(plane, root, namespace, rest, cluster, node, controller, serving)
@@ -140,6 +141,15 @@ async def clear(rest: KubernetesRest, namespace: str) -> None:
         "/api/v1/namespaces/{}/pods",
     ):
         await rest.ask("DELETE", path.format(namespace), {"gracePeriodSeconds": 0})
+
+
+@pytest.fixture(scope="package")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """An API server for the engines that serve on a cluster, with KServe's kinds."""
+    running = start_control_plane(tmp_path_factory.mktemp("plane"))
+    install_kserve(running)
+    yield running
+    running.stop()
 
 
 def install_kserve(plane: ControlPlane) -> None:

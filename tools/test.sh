@@ -17,7 +17,7 @@ export TESTS_OF_PELAGOS=${TESTS_OF_PELAGOS:-run-$$-$RANDOM}
 
 # Most of the control plane's tests wait for servers, so that more of them than there are cores run at a time, each module or folder
 # in one process (tests/conftest.py). The longest come first, and nothing is left to wait for at the end.
-longest=(main_job monitoring engines reconcilers embedded manifests integration leadership)
+longest=(main_job monitoring engines ports reconcilers embedded manifests integration leadership)
 at_a_time=(-n "${PELAGOS_TEST_PROCESSES:-3}" --dist loadscope --no-loadscope-reorder)
 
 # Tests of what runs inside pipelines and model servers: they need torch and run in the environment pipelines-dev. All other

@@ -142,9 +142,9 @@ def _objects(settings: Settings) -> Objects:
         from pelagos.engines.s3.objects import S3Objects
 
         return S3Objects.from_settings(settings)
-    from pelagos.engines.folders.objects import LocalObjects
+    from pelagos.engines.folders.objects import FolderObjects
 
-    return LocalObjects(settings.objects)
+    return FolderObjects(settings.objects)
 
 
 def _volumes(settings: Settings) -> Volumes:
@@ -152,9 +152,9 @@ def _volumes(settings: Settings) -> Volumes:
         from pelagos.engines.s3.volumes import S3Volumes
 
         return S3Volumes.from_settings(settings)
-    from pelagos.engines.folders.volumes import LocalVolumes
+    from pelagos.engines.folders.volumes import FolderVolumes
 
-    return LocalVolumes(settings.data)
+    return FolderVolumes(settings.data)
 
 
 def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
@@ -181,7 +181,7 @@ def _pipelines(
 ) -> KfpLocal | Kubeflow:
     if settings.pipelines_engine == "kubeflow":
         from pelagos.engines.kubeflow import engine as kubeflow
-        from pelagos.engines.kubernetes.step_secrets import StepSecrets
+        from pelagos.engines.kubeflow.step_secrets import StepSecrets
 
         secrets = StepSecrets(api, authority)
         return kubeflow.from_settings(settings, compiled_flows(), namespace_of, guard, secrets)

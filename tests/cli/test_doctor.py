@@ -25,8 +25,8 @@ from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, State, examine
 from pelagos.cli.main import app
 from pelagos.engines.kubernetes.rest import KubernetesRest
-from pelagos.engines.triton_local import state as triton_local_state
-from pelagos.engines.triton_local.state import Server
+from pelagos.engines.triton_local import records
+from pelagos.engines.triton_local.records import Server
 from pelagos.settings import Settings
 from pelagos.wiring import Credentials, rest_client
 from plane_fixtures import api, plane
@@ -271,7 +271,7 @@ async def test_the_envoy_before_local_model_servers_is_looked_at(api: Kubernetes
     assert await told(tmp_path) == (State.FAILURE, "Envoy is missing in the environment triton")
     server = Server(1, "detector", "digest", 0, datetime.now(UTC), None)
     (tmp_path / "services" / "uid").mkdir(parents=True)
-    triton_local_state.write(tmp_path / "services" / "uid", triton_local_state.State(server))
+    records.write(tmp_path / "services" / "uid", records.State(server))
     assert await told(ENVIRONMENTS) == (State.FAILURE, "no Envoy runs before 1 model server")
 
 

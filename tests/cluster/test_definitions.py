@@ -11,7 +11,7 @@ import rendering
 from cluster import definitions
 from generators.installation.kustomize import kustomization
 from model_packages import MakeWant
-from pelagos.engines.kserve.objects import inference_service
+from pelagos.engines.kserve.manifests import inference_service
 from serving_clusters import RUNTIME, everything, options
 
 GITOPS = rendering.MANIFESTS / "samples/gitops"

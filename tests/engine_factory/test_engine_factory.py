@@ -64,7 +64,7 @@ def kinds(engines: Engines) -> list[str]:
 @pytest.mark.parametrize(
     ("changes", "want"),
     [
-        ({}, ["KfpLocal", "TritonLocal", "LocalObjects", "LocalVolumes", "OneTenant"]),
+        ({}, ["KfpLocal", "TritonLocal", "FolderObjects", "FolderVolumes", "OneTenant"]),
         (
             {"pipelines_engine": "kubeflow", "serving_engine": "kserve", **CLUSTER, **S3},
             ["Kubeflow", "Kserve", "S3Objects", "S3Volumes", "KubernetesTenants"],
@@ -75,11 +75,11 @@ def kinds(engines: Engines) -> list[str]:
         ),
         (
             {"pipelines_engine": "kubeflow", "serving_engine": "local", **CLUSTER},
-            ["Kubeflow", "TritonLocal", "LocalObjects", "LocalVolumes", "KubernetesTenants"],
+            ["Kubeflow", "TritonLocal", "FolderObjects", "FolderVolumes", "KubernetesTenants"],
         ),
         (
             {"serving_engine": "kserve", "objects_claim": "objects", **CLUSTER},
-            ["KfpLocal", "Kserve", "LocalObjects", "LocalVolumes", "KubernetesTenants"],
+            ["KfpLocal", "Kserve", "FolderObjects", "FolderVolumes", "KubernetesTenants"],
         ),
     ],
 )

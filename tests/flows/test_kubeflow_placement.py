@@ -316,11 +316,3 @@ def test_one_claim_for_two_folders_is_refused_in_words_that_help() -> None:
 
     with pytest.raises(RejectedError, match=r"dataClaim and objectsClaim are both 'all'.*PELAGOS_DATA_CLAIM"):
         kubeflow_placement.place(documents("training"), REQUEST, both, COUNT)
-
-
-@pytest.mark.parametrize(
-    ("quantity", "want"),
-    [("1Gi", 1.073741824), ("4G", 4.0), ("512Mi", 0.536870912), ("1500M", 1.5), ("2000000k", 2.0), ("1000000000", 1.0)],
-)
-def test_quantities_become_gigabytes(quantity: str, want: float) -> None:
-    assert kubeflow_placement.gigabytes(quantity) == pytest.approx(want)

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kserve_fake_server.nodes import PODS, SECRETS, now
-from pelagos.engines.deployment.objects import DEPLOYMENTS
-from pelagos.engines.kserve.objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, RUNTIMES
+from pelagos.engines.deployment.manifests import DEPLOYMENTS
+from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, INFERENCE_SERVICES, RUNTIMES
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.errors import OutageError, RejectedError

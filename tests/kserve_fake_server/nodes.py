@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 
 from kserve_fake_server.processes import Containers, Running
-from pelagos.engines.deployment.objects import DEPLOYMENTS
+from pelagos.engines.deployment.manifests import DEPLOYMENTS
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.errors import OutageError, RejectedError

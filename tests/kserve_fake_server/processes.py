@@ -25,11 +25,11 @@ from typing import Any
 
 from loopback import free_address
 from pelagos.engines.model_server import gateway as model_server_gateway
-from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import pod_template
 from pelagos_pipelines.serving import entrypoint, packages
 
 PORTS = (8080, 9000, 8002)
-GATEWAY, SOCKETS, CONFIG = model_server_gateway.NAME, model_server.SOCKETS, model_server_gateway.CONFIG
+GATEWAY, SOCKETS, CONFIG = model_server_gateway.NAME, pod_template.SOCKETS, model_server_gateway.CONFIG
 _LOG_KEPT = 2048
 _LINES_KEPT = 80
 _LONGEST_PAUSE = 4.0

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pelagos.__main__  # noqa: F401  keeps kopf from importing the official client, here as well
 from pelagos import wiring
+from pelagos.engines.kubeflow.step_secrets import StepSecrets
 from pelagos.engines.kubernetes.api import KubernetesApi
-from pelagos.engines.kubernetes.step_secrets import StepSecrets
 from pelagos.engines.kubernetes.tenants import KubernetesTenants, Place
 from pelagos.handlers import resources
 from pelagos.observability import logs

@@ -15,9 +15,9 @@ from generators.installation import chart, tree, variants
 from generators.installation.values import Values, plain
 from model_packages import MakeWant
 from network_policies import End, Network, open_rules
-from pelagos.engines.kserve import objects as kserve_objects
+from pelagos.engines.kserve import manifests as kserve_manifests
+from pelagos.engines.model_server import marks
 from pelagos.engines.model_server import network as model_server_network
-from pelagos.engines.model_server import options as model_server
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService, Scaling
@@ -59,7 +59,7 @@ def given(values: Values, **more: Any) -> Options:
             if f"PELAGOS_{name}" in told:
                 patch.setenv(f"PELAGOS_{name}", told[f"PELAGOS_{name}"])
         settings = Settings(lease_namespace="pelagos-system", serving_image="none", objects_uri="s3://b/o", **more)
-    return model_server.options(settings, "s3://b/o")
+    return Options.from_settings(settings, "s3://b/o")
 
 
 @pytest.fixture(params=["deployment", "kserve", "knative"])
@@ -71,7 +71,7 @@ def want(request: pytest.FixtureRequest, make_want: MakeWant) -> DesiredService:
 
 
 def server(want: DesiredService) -> End:
-    return End(want.namespace, model_server.labels(want, want.name))
+    return End(want.namespace, marks.labels(want, want.name))
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_a_server_that_mounts_its_package_may_call_nobody(make_want: MakeWant) -
 
 def test_of_a_pod_in_both_engines_the_policy_selects_the_pods(want: DesiredService) -> None:
     """KServe's pods carry the labels of the InferenceService's predictor."""
-    made = kserve_objects.inference_service(replace(want, package_uri=REMOTE), "", given(VALUES))
+    made = kserve_manifests.inference_service(replace(want, package_uri=REMOTE), "", given(VALUES))
     policy = model_server_network.network_policy(want, given(VALUES), "x")
 
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= made["spec"]["predictor"]["labels"].items()

@@ -13,8 +13,8 @@ import yaml
 import rendering
 from installed import Site
 from pelagos.api import meta
-from pelagos.engines.deployment import objects as triton_deployment_objects
-from pelagos.engines.kserve import objects as kserve_objects
+from pelagos.engines.deployment import manifests as deployment_manifests
+from pelagos.engines.kserve import manifests as kserve_manifests
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.model_server.options import Options
@@ -75,8 +75,8 @@ def rights_of_both_engines() -> dict[str, Any]:
 def built(want: DesiredService) -> list[tuple[Collection, Body]]:
     """Objects with an owner, as both engines make them."""
     return [
-        (triton_deployment_objects.DEPLOYMENTS, triton_deployment_objects.deployment(want, "", GIVEN)),
-        (kserve_objects.INFERENCE_SERVICES, kserve_objects.inference_service(want, "", GIVEN)),
+        (deployment_manifests.DEPLOYMENTS, deployment_manifests.deployment(want, "", GIVEN)),
+        (kserve_manifests.INFERENCE_SERVICES, kserve_manifests.inference_service(want, "", GIVEN)),
     ]
 
 

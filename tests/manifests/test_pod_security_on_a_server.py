@@ -26,8 +26,8 @@ from kfp_fake_server.by_hand import ByHand
 from kfp_fake_server.server import FakeServer
 from kserve_fake_server import controller
 from kubeflow_worlds import COMPILED, make_request
-from pelagos.engines.deployment import objects as triton_deployment_objects
-from pelagos.engines.kserve import objects as kserve_objects
+from pelagos.engines.deployment import manifests as deployment_manifests
+from pelagos.engines.kserve import manifests as kserve_manifests
 from pelagos.engines.kubeflow.engine import Kubeflow
 from pelagos.engines.kubeflow.engine import KubeflowConfig as Server
 from pelagos.engines.kubeflow.placement import Mount, PodDefaults
@@ -124,14 +124,14 @@ def test_a_server_takes_the_operator(somebody: ControlPlane, overlay: str) -> No
 
 @pytest.mark.parametrize("how", ["from a claim", "from object storage"])
 def test_a_server_takes_model_servers(somebody: ControlPlane, how: str) -> None:
-    deployment = triton_deployment_objects.deployment(WANTS[how], "name: 'detector'", GIVEN)
+    deployment = deployment_manifests.deployment(WANTS[how], "name: 'detector'", GIVEN)
 
     takes(somebody, list(pod_security.templates(deployment)))
 
 
 @pytest.mark.parametrize("how", WANTS)
 def test_a_server_takes_what_kserve_makes_of_an_inference_service(somebody: ControlPlane, how: str) -> None:
-    service = kserve_objects.inference_service(WANTS[how], "name: 'detector'", GIVEN)
+    service = kserve_manifests.inference_service(WANTS[how], "name: 'detector'", GIVEN)
     service["metadata"]["uid"] = "5f0d"
     (runtime,) = rendering.documents((rendering.MANIFESTS / "kserve/clusterservingruntime.yaml").read_text())
     deployment = controller._deployment(service, runtime, [])

@@ -14,12 +14,13 @@ from manifests.test_rights import given
 from pelagos.api import meta
 from pelagos.api.permissions import Feature
 from pelagos.engines.deployment.engine import TritonDeployment
-from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.kserve.engine import Kserve
 from pelagos.engines.kubernetes.objects import KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
-from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import marks
 from pelagos.engines.model_server.engine import ClusterServing
+from pelagos.engines.model_server.options import Options
 from pelagos.ports.serving import DesiredService, Scaling
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def add_pod(site: Site, want: DesiredService) -> None:
     metadata = {
         "name": f"pod-of-{want.name}",
         "labels": {meta.UID_LABEL: want.uid},
-        "annotations": {model_server.DIGEST_ANNOTATION: want.digest},
+        "annotations": {marks.DIGEST_ANNOTATION: want.digest},
     }
     body = {"metadata": metadata, "spec": {"containers": [{"name": "server", "image": "none"}]}}
     pods = f"/api/v1/namespaces/{want.namespace}/pods"
@@ -71,8 +72,8 @@ async def test_a_serving_engine_uses_all_of_its_rights_and_needs_no_other(
     cluster = KubernetesObjects(KubernetesRest(site.plane.url, tls=site.plane.tls(), token=site.token()))
     want = make_want(scaling=Scaling(minimum=1, maximum=3, cpu=80))
     root = Path(want.package_uri).parent
-    options = model_server.Options(image="none", objects_root=str(root), objects_claim="objects")
-    engines = [kind(cluster, LocalObjects(root), options, lambda _uid: want.namespace) for _ in range(2)]
+    options = Options(image="none", objects_root=str(root), objects_claim="objects")
+    engines = [kind(cluster, FolderObjects(root), options, lambda _uid: want.namespace) for _ in range(2)]
     try:
         await live(engines[0], engines[1], site, want, make_want(scaling=Scaling()))
     finally:

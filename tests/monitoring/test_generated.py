@@ -12,7 +12,7 @@ import yaml
 from generators.monitoring import documents, generate
 from installations import BIN
 from monitoring_tools import MANIFESTS, ROOT
-from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import marks, pod_template
 from pelagos.ports.serving import DesiredService
 
 
@@ -79,8 +79,8 @@ def test_monitors_select_what_is_labelled_and_its_port_exists(built: list[dict[s
 
     assert selectors["ServiceMonitor"].items() <= service["metadata"]["labels"].items()
     assert [port["name"] for port in service["spec"]["ports"]] == ["metrics"]
-    assert selectors["PodMonitor"].items() <= model_server.labels(want, "s").items()
-    assert "metrics" in [name for name, _ in model_server.PORTS]
+    assert selectors["PodMonitor"].items() <= marks.labels(want, "s").items()
+    assert "metrics" in [name for name, _ in pod_template.PORTS]
 
 
 def test_kube_state_metrics_may_read_exactly_our_kinds(built: list[dict[str, Any]]) -> None:

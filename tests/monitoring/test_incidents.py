@@ -29,8 +29,9 @@ import yaml
 from control_plane import start_control_plane
 from generators.monitoring.dashboards import DASHBOARDS
 from generators.monitoring.panels import Dashboard, Panel
+from loopback import free_port
 from monitored_sites import BROKEN, MODEL, REFUSED, MonitoredSite, StateMetrics, Triton, repeat
-from monitoring_tools import Prometheus, Promtool, free_port, shortened
+from monitoring_tools import Prometheus, Promtool, shortened
 from pelagos.api.kinds import KINDS
 from pelagos.ports.pipelines import RunName
 from sites import has_reason, is_ready

@@ -1,5 +1,5 @@
-"""The world of a contract test is the shipped fake, and then each engine, whose runs are real processes: those of kfp.local, and
-those that a fake server for a Kubeflow Pipelines server starts."""
+"""The world of a contract test is the shipped fake, and then each engine. Runs of pipelines are real processes: those of
+kfp.local, and those that a fake server for a Kubeflow Pipelines server starts. Model servers are real, too."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pipeline_worlds
+from model_packages import environments, make_want, packages
 from pelagos.engines.processes import groups
+from serving_clusters import plane
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-__all__ = ["compiled", "fork_server", "world"]
+__all__ = ["compiled", "environments", "fork_server", "make_want", "packages", "plane", "world"]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.s3.client import Service
 from pelagos.engines.s3.objects import S3Objects
 from pelagos.ports.errors import RejectedError
@@ -45,7 +45,7 @@ class FolderStore:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "objects"
-        self.objects: Objects = LocalObjects(self.root)
+        self.objects: Objects = FolderObjects(self.root)
 
     def write(self, path: str, text: str) -> None:
         file = self.root / path

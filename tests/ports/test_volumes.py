@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from pelagos.engines.folders.volumes import LocalVolumes
+from pelagos.engines.folders.volumes import FolderVolumes
 from pelagos.engines.s3.client import Service
 from pelagos.engines.s3.volumes import S3Volumes
 from pelagos.ports.errors import RejectedError
@@ -48,7 +48,7 @@ class FolderVolume:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.volumes: Volumes = LocalVolumes(root)
+        self.volumes: Volumes = FolderVolumes(root)
 
     def write(self, path: str, text: str = "") -> None:
         file = self._root / path

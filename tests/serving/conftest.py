@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import struct
 import subprocess
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loopback import free_port
 from pelagos.engines.triton import config as triton_config
 from pelagos.engines.triton.package import Manifest
 from pelagos.ports.serving import DesiredService
@@ -100,14 +100,6 @@ def configured(package: Path, name: str) -> dict[str, Any]:
     )  # fmt: skip
     manifest = Manifest.model_validate_json((package / "package.json").read_bytes())
     return triton_config.for_service(manifest, want)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def backend_folder(folder: Path, site: Path) -> Path:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines import build_packages
+import build_packages
 from loopback import free_address
 from model_packages import altered
 from pelagos.engines.envoy import config as envoy_config

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engines import build_packages
+import build_packages
 from pelagos_pipelines.serving import fetch
 from pelagos_pipelines.serving.packages import RefusedError
 

@@ -9,7 +9,7 @@ import pytest
 
 from generators.installation.values import Ceilings
 from pelagos.engines.kubeflow import engine as kubeflow
-from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server.options import Options
 from pelagos.settings import Settings
 
 DATA_PLANE = Path(__file__).parents[2] / "pipelines" / "pelagos_pipelines" / "sandbox" / "ceilings.py"
@@ -34,7 +34,7 @@ def test_steps_and_servers_on_a_cluster_get_them(monkeypatch: pytest.MonkeyPatch
     settings = Settings()
 
     assert dict(kubeflow.pod_defaults(settings).ceilings) == settings.ceilings()
-    assert dict(model_server.options(settings, "/objects").ceilings) == {
+    assert dict(Options.from_settings(settings, "/objects").ceilings) == {
         name: value for name, value in settings.ceilings().items() if "IMAGE" in name
     }
     assert settings.ceilings()["PELAGOS_MAX_IMAGE_MEGAPIXELS"] == "333"

@@ -16,7 +16,7 @@ from rich.text import Text
 from pelagos.api.kinds import DATASET
 from pelagos.cli import access, installed, outputs
 from pelagos.cli.outputs import Output
-from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.s3.client import SCHEME, Service
 from pelagos.engines.s3.objects import S3Objects
 from pelagos.ports.errors import OutageError, RejectedError
@@ -103,7 +103,7 @@ async def _fetch(version: Objects) -> tuple[bytes | None, bool]:
 
 
 def _at(settings: Settings, uri: str) -> Objects:
-    return S3Objects(uri, Service.from_settings(settings)) if uri.startswith(SCHEME) else LocalObjects(Path(uri))
+    return S3Objects(uri, Service.from_settings(settings)) if uri.startswith(SCHEME) else FolderObjects(Path(uri))
 
 
 def _entries(content: bytes, uri: str) -> Iterator[Mapping[str, str]]:

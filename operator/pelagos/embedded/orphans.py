@@ -13,8 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pelagos.engines.files import orderly
-from pelagos.engines.processes import groups
+from pelagos.engines.processes import groups, orderly
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from control_plane import ControlPlane
-from pelagos.engines.deployment.objects import AUTOSCALERS, DEPLOYMENTS, OLD_BUDGETS
-from pelagos.engines.model_server import pods as model_server_pods
+from pelagos.engines.deployment.manifests import AUTOSCALERS, DEPLOYMENTS, OLD_BUDGETS
+from pelagos.engines.model_server import pod_status
 from pelagos.engines.model_server.engine import SERVICES
 from pelagos.engines.model_server.network import POLICIES
 from pelagos.engines.triton import inference
@@ -95,7 +95,7 @@ async def test_a_rolling_update_loses_no_request(site: ServingCluster, make_want
 
     async def ask() -> None:
         while not stop.is_set():
-            ready = [pod for pod in await site.pods(UID) if model_server_pods.is_ready(pod)]
+            ready = [pod for pod in await site.pods(UID) if pod_status.is_ready(pod)]
             assert ready, "no pod is ready"
             prediction, _ = await inference.infer(f"{ready[0]['status']['podIP']}:9000", "detector", image, 10)
             answers.append(len(prediction["detections"]))
@@ -149,7 +149,7 @@ async def test_a_version_that_does_not_start_leaves_the_old_one_served(
     assert (seen.digest, seen.replicas) == ("next", 0)
     assert seen.message == "no pod can be made: exceeded quota; the old version stays served"
     assert seen.grpc_url == before.grpc_url
-    assert [pod for pod in await site.pods(UID) if model_server_pods.is_ready(pod)]
+    assert [pod for pod in await site.pods(UID) if pod_status.is_ready(pod)]
     # Going back needs no new pod.
     await site.serving.apply(want)
     assert (await until(site.serving, UID, ServiceState.LOADED)).digest == want.digest

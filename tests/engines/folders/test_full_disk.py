@@ -10,7 +10,7 @@ import pytest
 
 import small_volumes
 from pelagos.engines.folders import keys as authority_keys
-from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.kfp_local.engine import KfpLocal
 from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.errors import RejectedError
@@ -80,7 +80,7 @@ def test_the_request_of_a_pipeline_run(full: Path, tmp_path: Path) -> None:
 
 
 def test_a_document_of_the_object_store(full: Path) -> None:
-    words = refusal(lambda: LocalObjects(full).write_json("reports/one.json", {"a": "b"}))
+    words = refusal(lambda: FolderObjects(full).write_json("reports/one.json", {"a": "b"}))
 
     assert f"no space is left on the volume {full} to write {full}/reports/one.json" in words
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.folders.objects import FolderObjects
 from pelagos.ports.errors import OutageError, RejectedError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ async def test_a_link_out_of_the_store_is_neither_read_nor_followed_when_deletin
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/result.json").write_text("{}")
     (root / "reports").symlink_to(tmp_path / "outside")
-    objects = LocalObjects(root)
+    objects = FolderObjects(root)
 
     with pytest.raises(RejectedError, match="out of the store"):
         await objects.read_json("reports/result.json")
@@ -43,7 +43,7 @@ async def test_a_link_is_neither_listed_through_nor_written_through(root: Path, 
     (tmp_path / "outside").mkdir()
     (root / "records").symlink_to(tmp_path / "outside")
     (root / "file").write_text("{}")
-    objects = LocalObjects(root)
+    objects = FolderObjects(root)
 
     with pytest.raises(RejectedError, match="out of the store"):
         await objects.names("records")
@@ -59,7 +59,7 @@ async def test_a_document_that_cannot_be_written_leaves_nothing_behind(root: Pat
     (root / "records/a.json").mkdir(parents=True)
 
     with pytest.raises(OutageError):
-        await LocalObjects(root).write_json("records/a.json", {"images": 3})
+        await FolderObjects(root).write_json("records/a.json", {"images": 3})
 
     assert names(root / "records") == ["a.json"]
 
@@ -70,7 +70,7 @@ async def test_deleting_a_folder_keeps_what_links_in_it_name(root: Path, tmp_pat
     (root / "store").mkdir()
     (root / "store/link").symlink_to(tmp_path / "outside")
 
-    await LocalObjects(root).delete("store")
+    await FolderObjects(root).delete("store")
 
     assert names(root) == []
     assert (tmp_path / "outside/image.png").exists()
@@ -81,7 +81,7 @@ async def test_write_protected_folders_are_deleted(root: Path) -> None:
     (root / "store/versions/manifest.json").touch(mode=0o400)
     (root / "store/versions").chmod(0o500)
 
-    await LocalObjects(root).delete("store")
+    await FolderObjects(root).delete("store")
 
     assert names(root) == []
 
@@ -89,7 +89,7 @@ async def test_write_protected_folders_are_deleted(root: Path) -> None:
 async def test_a_deletion_that_was_cut_short_is_finished_by_the_next(root: Path) -> None:
     (root / ".deleted-1-store/versions").mkdir(parents=True)
 
-    await LocalObjects(root).delete("another")
+    await FolderObjects(root).delete("another")
 
     assert names(root) == []
 
@@ -97,7 +97,7 @@ async def test_a_deletion_that_was_cut_short_is_finished_by_the_next(root: Path)
 async def test_a_root_that_is_itself_a_link_is_used_as_it_is_named(root: Path, tmp_path: Path) -> None:
     (root / "result.json").write_text("{}")
     (tmp_path / "link").symlink_to(root)
-    objects = LocalObjects(tmp_path / "link")
+    objects = FolderObjects(tmp_path / "link")
 
     assert objects.uri("result.json") == str(tmp_path / "link/result.json")
     assert await objects.read_json("result.json") == {}

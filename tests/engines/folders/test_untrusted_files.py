@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pelagos.engines.files import reports
-from pelagos.engines.folders.objects import LocalObjects
-from pelagos.engines.folders.volumes import LocalVolumes
+from pelagos.engines.folders.objects import FolderObjects
+from pelagos.engines.folders.volumes import FolderVolumes
 from pelagos.ports.errors import RejectedError
 from pelagos_contract import beneath
 
@@ -76,23 +76,23 @@ def deepen(folder: Path, depth: int) -> None:
 async def test_a_folder_that_may_not_be_read_is_rejected_by_name(public: Path, closed: str) -> None:
     (public / closed).chmod(0)
     with as_nobody(), pytest.raises(RejectedError, match=f"{closed.rpartition('/')[2]}.*operator's account"):
-        await LocalVolumes(public).fingerprint("fish")
+        await FolderVolumes(public).fingerprint("fish")
 
 
 @pytest.mark.parametrize("name", ["lost+found", ".Trash"])
 async def test_what_pipelines_leave_out_needs_no_right(public: Path, name: str) -> None:
     (public / "fish" / name).mkdir(mode=0)
     with as_nobody():
-        assert await LocalVolumes(public).fingerprint("fish") is not None
+        assert await FolderVolumes(public).fingerprint("fish") is not None
 
 
 async def test_a_right_to_read_that_is_given_later_is_noticed(public: Path) -> None:
     (public / "fish/cod/1.png").chmod(0)
     with as_nobody():
-        before = await LocalVolumes(public).fingerprint("fish")
+        before = await FolderVolumes(public).fingerprint("fish")
     (public / "fish/cod/1.png").chmod(0o644)
     with as_nobody():
-        assert await LocalVolumes(public).fingerprint("fish") != before
+        assert await FolderVolumes(public).fingerprint("fish") != before
 
 
 @given(
@@ -115,11 +115,11 @@ async def test_circles_of_links_are_noted_and_one_at_the_start_is_nothing(tmp_pa
     (tmp_path / "fish/a").symlink_to("b")
     (tmp_path / "fish/b").symlink_to("a")
 
-    found = await LocalVolumes(tmp_path).fingerprint("fish")
+    found = await FolderVolumes(tmp_path).fingerprint("fish")
 
     assert found is not None
     assert found.files == 2
-    assert await LocalVolumes(tmp_path).fingerprint("fish/a") is None
+    assert await FolderVolumes(tmp_path).fingerprint("fish/a") is None
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "/".join(["x" * 200] * 30), "fish/1.png/below"])
@@ -127,7 +127,7 @@ async def test_a_path_at_which_nothing_can_be_is_nothing(tmp_path: Path, path: s
     (tmp_path / "fish").mkdir()
     (tmp_path / "fish/1.png").touch()
 
-    assert await LocalVolumes(tmp_path).fingerprint(path) is None
+    assert await FolderVolumes(tmp_path).fingerprint(path) is None
 
 
 async def test_folders_without_end_are_rejected_by_name_and_can_be_deleted(tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ async def test_folders_without_end_are_rejected_by_name_and_can_be_deleted(tmp_p
     deepen(tmp_path / "store/fish", 1_200)
 
     with pytest.raises(RejectedError, match=r"more than 64 deep; move their files up .*'d/d/d"):
-        await LocalVolumes(tmp_path / "store").fingerprint("fish")
-    await LocalObjects(tmp_path / "store").delete("fish")
+        await FolderVolumes(tmp_path / "store").fingerprint("fish")
+    await FolderObjects(tmp_path / "store").delete("fish")
 
     assert list((tmp_path / "store").iterdir()) == []
 
@@ -146,18 +146,18 @@ async def test_pipes_are_noted_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fish/1.png")
     os.mkfifo(tmp_path / "result.json")
 
-    found = await LocalVolumes(tmp_path).fingerprint("fish")
+    found = await FolderVolumes(tmp_path).fingerprint("fish")
 
     assert found is not None
     assert found.files == 1
     with pytest.raises(RejectedError, match="no regular file"):
-        await LocalObjects(tmp_path).read_json("result.json")
+        await FolderObjects(tmp_path).read_json("result.json")
 
 
 async def test_a_report_that_may_not_be_read_is_rejected(public: Path) -> None:
     (public / "result.json").chmod(0)
     with as_nobody(), pytest.raises(RejectedError, match="operator's account"):
-        await LocalObjects(public).read_json("result.json")
+        await FolderObjects(public).read_json("result.json")
 
 
 @pytest.mark.parametrize("swapped", ["reports/result.json", "reports"])
@@ -182,7 +182,7 @@ async def test_a_report_swapped_for_a_link_is_never_read(tmp_path: Path, swapped
     end = time.monotonic() + 1
     while time.monotonic() < end:
         try:
-            seen.append(await LocalObjects(store).read_json("reports/result.json"))
+            seen.append(await FolderObjects(store).read_json("reports/result.json"))
         except RejectedError as error:
             refused.append(str(error))
     done.set()
@@ -219,7 +219,7 @@ async def test_what_is_no_report_is_rejected_without_a_word_of_it(tmp_path: Path
     (tmp_path / "result.json").write_bytes(raw)
 
     with pytest.raises(RejectedError, match=r"result\.json") as caught:
-        await LocalObjects(tmp_path).read_json("result.json")
+        await FolderObjects(tmp_path).read_json("result.json")
 
     assert "canary" not in str(caught.value)
 
@@ -229,7 +229,7 @@ async def test_a_report_larger_than_any_is_not_read(tmp_path: Path) -> None:
     os.truncate(tmp_path / "result.json", 15 * 1024**4)
 
     with pytest.raises(RejectedError, match=f"larger than {reports.LARGEST_JSON} bytes"):
-        await LocalObjects(tmp_path).read_json("result.json")
+        await FolderObjects(tmp_path).read_json("result.json")
 
 
 def test_deleting_follows_no_link_that_is_put_there_meanwhile(tmp_path: Path) -> None:

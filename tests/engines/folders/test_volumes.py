@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pelagos.engines.files import label_digests
-from pelagos.engines.folders.volumes import LocalVolumes
+from pelagos.engines.folders import label_digests
+from pelagos.engines.folders.volumes import FolderVolumes
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.volumes import Fingerprint
 from pelagos_contract import beneath
@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 
 async def look(root: Path, path: str = "samples") -> Fingerprint:
-    fingerprint = await LocalVolumes(root).fingerprint(path)
+    fingerprint = await FolderVolumes(root).fingerprint(path)
     assert fingerprint is not None
     return fingerprint
 
@@ -54,7 +54,7 @@ def rewrite(file: Path, content: str) -> None:
 
 
 async def test_a_label_rewritten_with_the_same_size_and_time_is_noticed_by_its_content(root: Path, label: Path) -> None:
-    volumes = LocalVolumes(root)
+    volumes = FolderVolumes(root)
     before = await volumes.fingerprint("samples")
 
     rewrite(label, "1 0.5 0.5 0.1 0.1")
@@ -76,7 +76,7 @@ async def test_a_label_that_cannot_have_changed_is_read_once(
         return real(folder, name, path, limit)
 
     monkeypatch.setattr(beneath, "read_in", noted)
-    volumes = LocalVolumes(root)
+    volumes = FolderVolumes(root)
     first = [await volumes.fingerprint("samples") for _ in range(2)]
     assert read == ["a/1.txt", "a/1.txt"]  # it was written a moment ago
 
@@ -106,7 +106,7 @@ async def test_what_is_remembered_of_labels_is_bounded(root: Path, monkeypatch: 
     monkeypatch.setattr(label_digests, "REMEMBERED", 3)
     for number in range(9):
         (root / f"samples/{number}.txt").write_text(str(number))
-    volumes = LocalVolumes(root)
+    volumes = FolderVolumes(root)
 
     found = [await volumes.fingerprint("samples") for _ in range(3)]
 
@@ -170,8 +170,8 @@ async def test_a_source_with_too_many_files_is_rejected_with_the_limit(root: Pat
         (root / f"samples/{number}").touch()
 
     with pytest.raises(RejectedError, match="more than 5 files"):
-        await LocalVolumes(root, max_files=5).fingerprint("samples")
+        await FolderVolumes(root, max_files=5).fingerprint("samples")
 
 
 async def test_a_volume_that_is_not_there_yet_holds_nothing(tmp_path: Path) -> None:
-    assert await LocalVolumes(tmp_path / "absent").fingerprint("samples") is None
+    assert await FolderVolumes(tmp_path / "absent").fingerprint("samples") is None

@@ -13,10 +13,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines.files import orderly
 from pelagos.engines.kfp_local import records
 from pelagos.engines.kfp_local.launch import Login
-from pelagos.engines.processes import groups
+from pelagos.engines.processes import groups, orderly
 from pelagos.ports.authority import Authority
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.pipelines import RunName, RunResources, RunState

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from control_plane import ControlPlane
-from pelagos.engines.folders.objects import LocalObjects
+from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.kserve.engine import Kserve
 from pelagos.engines.kubernetes.objects import KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
@@ -49,7 +49,7 @@ async def test_an_inference_service_is_served_by_the_program(
 ) -> None:
     plane.create_namespace("fake-server")
     rest = KubernetesRest(plane.url, tls=plane.tls(), token=plane.token)
-    cluster, objects = KubernetesObjects(rest), LocalObjects(tmp_path.parent)
+    cluster, objects = KubernetesObjects(rest), FolderObjects(tmp_path.parent)
     serving = Kserve(cluster, objects, options(tmp_path.parent), lambda _uid: "fake-server")
     try:
         await serving.apply(replace(make_want(uid=UID), namespace="fake-server"))

@@ -17,9 +17,9 @@ import yaml
 from control_plane import ControlPlane
 from kserve_fake_server import published
 from pelagos.engines.kserve import engine as kserve
-from pelagos.engines.kserve.objects import INFERENCE_SERVICES, inference_service, recorded
+from pelagos.engines.kserve.manifests import INFERENCE_SERVICES, inference_service, recorded
 from pelagos.engines.kubernetes.objects import Body, Collection
-from pelagos.engines.model_server import pods as model_server_pods
+from pelagos.engines.model_server import pod_status
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import DesiredService, Scaling, ServiceState, spec_digest
 from serving_clusters import (
@@ -130,7 +130,7 @@ async def test_a_service_that_kserve_never_finds_ready_is_not(site: ServingClust
     site.kserve.faults.stuck.add("detector")
     await site.serving.apply(site.in_namespace(make_want(uid=UID)))
     async with asyncio.timeout(60):
-        while not [pod for pod in await site.pods(UID) if model_server_pods.is_ready(pod)]:  # noqa: ASYNC110 - others decide
+        while not [pod for pod in await site.pods(UID) if pod_status.is_ready(pod)]:  # noqa: ASYNC110 - others decide
             await asyncio.sleep(0.2)
     seen = await site.serving.observe(UID)
     assert seen is not None

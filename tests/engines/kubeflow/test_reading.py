@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pelagos.engines.kubeflow import runs as kubeflow_runs
-from pelagos.engines.kubeflow.runs import Judgement
+from pelagos.engines.kubeflow import reading
+from pelagos.engines.kubeflow.reading import Judgement
 from pelagos.ports.pipelines import PipelineRun, RunState
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -57,7 +57,7 @@ def with_platform(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(run: dict[str, Any], *, canceled: bool = False) -> PipelineRun:
-    return kubeflow_runs.read(run, Judgement(NOW, "https://kfp.example.org", canceled))
+    return reading.read(run, Judgement(NOW, "https://kfp.example.org", canceled))
 
 
 @pytest.mark.parametrize(
@@ -249,8 +249,8 @@ def test_groups_that_contain_each_other_do_not_hang_the_operator() -> None:
 
 
 def test_only_names_with_an_attempt_are_ours() -> None:
-    assert kubeflow_runs.identity({"display_name": "training-1-a12"}) == ("training-1", 12)
-    assert kubeflow_runs.identity({"display_name": "training-1-a0"}) is None
-    assert kubeflow_runs.identity({"display_name": "training-1"}) is None
-    assert kubeflow_runs.identity({}) is None
-    assert kubeflow_runs.display_name("training-1", 12) == "training-1-a12"
+    assert reading.identity({"display_name": "training-1-a12"}) == ("training-1", 12)
+    assert reading.identity({"display_name": "training-1-a0"}) is None
+    assert reading.identity({"display_name": "training-1"}) is None
+    assert reading.identity({}) is None
+    assert reading.display_name("training-1", 12) == "training-1-a12"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engines.conftest import free_port
 from faulty_proxy import make_authority, proxied
+from loopback import free_port
 from model_packages import ENVIRONMENTS
 from pelagos.engines.mlflow.rest import Access, MlflowRest
 from pelagos.engines.mlflow.tracking import MlflowTracking

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pelagos.engines.mlflow.notation import pairs
 from pelagos.engines.mlflow.registry import ALIAS_PENDING_TAG, MlflowRegistry
-from pelagos.engines.mlflow.rest import AbsentError, ExistsError, MlflowRest, pairs
+from pelagos.engines.mlflow.rest import AbsentError, ExistsError, MlflowRest
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.leadership import NotLeadingError

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from pelagos.engines.mlflow.rest import AbsentError, Access, ExistsError, MlflowRest, quoted
+from pelagos.engines.mlflow.notation import quoted
+from pelagos.engines.mlflow.rest import AbsentError, Access, ExistsError, MlflowRest
 from pelagos.ports.errors import OutageError, RejectedError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pelagos.engines.mlflow.rest import MlflowRest, pairs
+from pelagos.engines.mlflow.notation import pairs
+from pelagos.engines.mlflow.rest import MlflowRest
 from pelagos.engines.mlflow.tracking import MlflowTracking
 from pelagos.ports.authority import Authority
 from pelagos.ports.fakes.authority import KeysFake

@@ -28,9 +28,9 @@ from local_triton import (
     triton,
     uid,
 )
-from pelagos.engines.files import orderly
+from pelagos.engines.processes import orderly
 from pelagos.engines.triton import inference
-from pelagos.engines.triton_local import state as triton_local_state
+from pelagos.engines.triton_local import records
 from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ServiceState
@@ -69,8 +69,8 @@ async def test_a_crash_after_the_start_leaves_no_second_server(
     want = make_want(uid=uid)
     await triton.apply(want)
     lost = server(tmp_path, uid)
-    state = triton_local_state.read(service(tmp_path, uid))
-    triton_local_state.write(service(tmp_path, uid), replace(state, current=replace(lost, process=None)))
+    state = records.read(service(tmp_path, uid))
+    records.write(service(tmp_path, uid), replace(state, current=replace(lost, process=None)))
     dead = await triton.observe(uid)
     assert dead is not None
     assert dead.state is ServiceState.DEAD

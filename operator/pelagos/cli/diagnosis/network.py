@@ -8,7 +8,7 @@ from typing import Any
 
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, failure, hidden, items, note, ok
 from pelagos.engines.model_server import network as model_server_network
-from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server.options import Options
 
 OPERATOR = "pelagos-operator"
 _TELL = "networkPolicies.apiServer of the chart, or a patch of NetworkPolicy pelagos-operator (docs/installing.md)"
@@ -25,7 +25,7 @@ def _model_servers(context: DoctorContext) -> Iterator[Finding]:
     settings = context.settings
     if settings.serving_engine == "local" or not settings.objects_uri:
         return
-    rule = model_server_network.storage(model_server.options(settings, settings.objects_uri))
+    rule = model_server_network.storage(Options.from_settings(settings, settings.objects_uri))
     if rule is None:
         place = settings.s3_endpoint or "that of AWS"
         yield failure(

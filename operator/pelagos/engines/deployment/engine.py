@@ -1,6 +1,6 @@
 """Serving on a cluster without KServe: a Deployment and what goes with it. Called by the reconciler of ModelServices.
 
-See model_server_engine for what it shares with kserve, and triton_deployment_objects for what is written.
+See model_server/engine for what it shares with the engine kserve, and manifests for what is written.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api import meta
-from pelagos.engines.deployment import objects as triton_deployment_objects
-from pelagos.engines.deployment.objects import AUTOSCALERS, BUDGETS, DEPLOYMENTS, OLD_BUDGETS
+from pelagos.engines.deployment import manifests
+from pelagos.engines.deployment.manifests import AUTOSCALERS, BUDGETS, DEPLOYMENTS, OLD_BUDGETS
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import marks, pod_template
 from pelagos.engines.model_server.engine import SERVICES, ClusterServing, Manifest, RolloutStatus, Urls, View
 from pelagos.engines.model_server.network import POLICIES, network_policy
+from pelagos.engines.model_server.options import SYSTEM, Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.objects import Objects
 from pelagos.ports.serving import DesiredService, ServiceState
@@ -40,22 +41,22 @@ class TritonDeployment(ClusterServing):
         namespace_of: Callable[[str], str | None],
     ) -> TritonDeployment:
         """The engine that ``settings`` describe. See ClusterServing."""
-        return cls(cluster, objects, model_server.options(settings, objects.uri("")), namespace_of)
+        return cls(cluster, objects, Options.from_settings(settings, objects.uri("")), namespace_of)
 
     async def build(self, want: DesiredService, config: str) -> list[Manifest]:
         """See ClusterServing."""
         if want.scaling.mode != "Standard":
             message = f"spec.scaling.deploymentMode: {want.scaling.mode} needs KServe (PELAGOS_SERVING_ENGINE=kserve)"
-            raise RejectedError(model_server.SYSTEM, f"{message}; use Standard")
+            raise RejectedError(SYSTEM, f"{message}; use Standard")
         budgets = await self._budgets()
         pieces: list[Manifest] = [
-            (POLICIES, network_policy(want, self._options, triton_deployment_objects.name_of(want))),
-            (SERVICES, triton_deployment_objects.service(want)),
-            (budgets, triton_deployment_objects.budget(want, budgets)),
+            (POLICIES, network_policy(want, self._options, manifests.name_of(want))),
+            (SERVICES, manifests.service(want)),
+            (budgets, manifests.budget(want, budgets)),
         ]
-        if triton_deployment_objects.is_scaled(want):
-            pieces.append((AUTOSCALERS, triton_deployment_objects.autoscaler(want)))
-        return [*pieces, (DEPLOYMENTS, triton_deployment_objects.deployment(want, config, self._options))]
+        if manifests.is_scaled(want):
+            pieces.append((AUTOSCALERS, manifests.autoscaler(want)))
+        return [*pieces, (DEPLOYMENTS, manifests.deployment(want, config, self._options))]
 
     async def kinds(self) -> Sequence[Collection]:
         """See ClusterServing."""
@@ -63,7 +64,7 @@ class TritonDeployment(ClusterServing):
 
     async def prepare(self, want: DesiredService, live: Body | None) -> None:
         """Let the number of replicas stay as it is while an autoscaler takes over: without an owner it would become 1."""
-        if live is None or not triton_deployment_objects.is_scaled(want) or not _owns_replicas(live):
+        if live is None or not manifests.is_scaled(want) or not _owns_replicas(live):
             return
         name = {"name": live["metadata"]["name"], "namespace": want.namespace}
         kept = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": name}
@@ -96,14 +97,14 @@ class TritonDeployment(ClusterServing):
             return Urls()
         host = f"{main['metadata']['name']}.{main['metadata']['namespace']}.svc"
         return Urls(
-            grpc=f"{host}:{model_server.GRPC}",
-            http=f"http://{host}:{model_server.HTTP}",
-            metrics=f"http://{host}:{model_server.METRICS}/metrics",
+            grpc=f"{host}:{pod_template.GRPC}",
+            http=f"http://{host}:{pod_template.HTTP}",
+            metrics=f"http://{host}:{pod_template.METRICS}/metrics",
         )
 
     def restarting(self, view: View, count: str) -> dict[str, Any]:
         """See ClusterServing."""
-        annotations = {"annotations": {model_server.RESTARTS_ANNOTATION: count}}
+        annotations = {"annotations": {marks.RESTARTS_ANNOTATION: count}}
         return {"metadata": annotations, "spec": {"template": {"metadata": annotations}}}
 
     async def _budgets(self) -> Collection:

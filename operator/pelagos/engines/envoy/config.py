@@ -1,6 +1,6 @@
 """What Envoy is told that stands before model servers: bootstrap, listeners, clusters. Pure; JSON that Envoy reads.
 
-Called by triton_gateway for the services of one machine, whose listeners and clusters come from files that are replaced, and by
+Called by triton_local for the services of one machine, whose listeners and clusters come from files that are replaced, and by
 the engines of clusters, where all is in the bootstrap of a pod. Whatever is not named here as a route is closed: model
 control, shared memory, logging, tracing, statistics and streams never reach the server. What a server is known to
 die of does not pass either: compressed bodies, chunks (a request is buffered, and goes on with its length), JSON that nests deep.
@@ -12,8 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pelagos.engines.envoy import guards
-from pelagos.engines.envoy import routes as envoy_routes
+from pelagos.engines.envoy import guards, routes
 from pelagos.engines.envoy.guards import JSON_BYTES
 from pelagos.engines.envoy.routes import seconds, typed
 
@@ -141,7 +140,7 @@ def discovered(kind: str, resources: list[dict[str, Any]], version: str) -> dict
 
 
 LISTENER, CLUSTER = "listener.v3.Listener", "cluster.v3.Cluster"
-_ROUTES = {"http": envoy_routes.http, "grpc": envoy_routes.grpc, "metrics": envoy_routes.metrics}
+_ROUTES = {"http": routes.http, "grpc": routes.grpc, "metrics": routes.metrics}
 _GUARDS = {"http": guards.HTTP, "grpc": guards.GRPC}
 _STATISTICS = ("server.", "listener_manager.", "cluster_manager.", "overload.", "listener.", "http.", "cluster.")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -184,10 +183,11 @@ def _overload(limits: Limits) -> dict[str, Any]:
 
 
 def _hosts(kind: str, service: Service, limits: Limits) -> list[dict[str, Any]]:
-    routes = _ROUTES[kind](f"{service.name}-{kind}", service.model, limits.request_bytes, limits.answer_seconds)
+    found = _ROUTES[kind](f"{service.name}-{kind}", service.model, limits.request_bytes, limits.answer_seconds)
     if kind == "http" and service.tells_config:
-        routes = [envoy_routes.config(f"{service.name}-http", service.model, limits.answer_seconds), *routes]
-    return envoy_routes.virtual_hosts(routes, service.hosts or ("*",))
+        # Before the others: the first route that matches answers, and the last of them refuses everything.
+        found = [routes.config(f"{service.name}-http", service.model, limits.answer_seconds), *found]
+    return routes.virtual_hosts(found, service.hosts or ("*",))
 
 
 def _listener(
@@ -269,7 +269,7 @@ def _counter(most: int) -> dict[str, Any]:
         "min_rtt_calc_params": {"fixed_value": "1s", "min_concurrency": most},
     }
     kind = "filters.http.adaptive_concurrency.v3.AdaptiveConcurrency"
-    return typed(envoy_routes.COUNTER, kind, gradient_controller_config=controller)
+    return typed(routes.COUNTER, kind, gradient_controller_config=controller)
 
 
 def _too_long(limits: Limits) -> dict[str, Any]:

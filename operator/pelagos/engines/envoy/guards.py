@@ -1,4 +1,4 @@
-"""Scripts that Envoy runs over inference requests: what the server behind it would die of does not pass. Called by envoy_config.
+"""Scripts that Envoy runs over inference requests: what the server behind it would die of does not pass. Called by config.
 
 Triton 24.10 ends at a valid request for the classification of an output of texts; that is asked for inside of the message. Both
 scripts see the whole body, which Envoy has limited, and refuse what they cannot read. Envoy lets a request pass whose script

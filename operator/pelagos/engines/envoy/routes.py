@@ -1,4 +1,4 @@
-"""Which requests pass Envoy on their way to a model server, and what is said to all others. Pure; called by envoy_config.
+"""Which requests pass Envoy on their way to a model server, and what is said to all others. Pure; called by config.
 
 Inference, metadata and health of the one model, over HTTP and gRPC, and metrics. The order of the routes of a path matters: the
 first that matches answers.

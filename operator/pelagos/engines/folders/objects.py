@@ -24,7 +24,7 @@ SYSTEM = "objects"
 _DELETED = ".deleted-"
 
 
-class LocalObjects:
+class FolderObjects:
     """Objects below ``root``, which is made when something is first written. Links that lead out of it are refused."""
 
     def __init__(self, root: Path) -> None:

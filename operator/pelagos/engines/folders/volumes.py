@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pelagos.engines.files import label_digests
+from pelagos.engines.folders import label_digests
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.volumes import Fingerprint
 from pelagos_contract import beneath
@@ -33,7 +33,7 @@ _NOT_DATA = frozenset(
 _SHOWN = 200
 
 
-class LocalVolumes:
+class FolderVolumes:
     """The data volume at ``root``. Links within the volume are noted by their target, links out of it are refused."""
 
     def __init__(self, root: Path, *, max_files: int = MAX_FILES) -> None:

@@ -1,7 +1,7 @@
 """The port Pipelines on one machine: compiled flows run by kfp.local, each run in a detached process group of its own.
 
 Chosen by wiring for the embedded mode. The truth about a run is in its folder and in the lock that its runner holds
-(kfp_local_records); this module only keeps a queue in memory, which it can rebuild from the folders at any time. So the
+(records); this module only keeps a queue in memory, which it can rebuild from the folders at any time. So the
 operator may end between any two steps, and a new one adopts all runs.
 """
 
@@ -16,11 +16,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pelagos.api.meta import UID_LABEL
-from pelagos.engines.files import orderly
 from pelagos.engines.kfp_local import records
 from pelagos.engines.kfp_local.launch import Launcher, Login, keyless
 from pelagos.engines.kfp_local.records import RunFolder
-from pelagos.engines.processes import groups
+from pelagos.engines.processes import groups, orderly
 from pelagos.ports.errors import OutageError, RejectedError, refusing_full_disk
 from pelagos.ports.owned import Owned
 from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState

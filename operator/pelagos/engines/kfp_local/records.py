@@ -19,8 +19,7 @@ from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines.files import orderly
-from pelagos.engines.processes import groups
+from pelagos.engines.processes import groups, orderly
 from pelagos.engines.processes.groups import ProcessId
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
 from pelagos_contract import disk

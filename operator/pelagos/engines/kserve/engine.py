@@ -1,6 +1,6 @@
 """Serving through KServe: one InferenceService for each ModelService. Called by the reconciler of ModelServices.
 
-See model_server_engine for what it shares with triton_deployment. What KServe says is weighed, not believed. Releases of it have
+See model_server/engine for what it shares with deployment. What KServe says is weighed, not believed. Releases of it have
 said ``Ready`` above crashing pods, and its ``status.observedGeneration`` is that of the Deployment below, not of the
 InferenceService (PropagateRawStatus), so it tells nothing about our change. The proof that a change has arrived is that ready
 pods carry its digest, that no others are left, and that the server itself names it.
@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pelagos.api import reasons
-from pelagos.engines.kserve import objects as kserve_objects
-from pelagos.engines.kserve.objects import CLUSTER_RUNTIMES, INFERENCE_SERVICES, KNATIVE, RUNTIME, RUNTIMES
+from pelagos.engines.kserve import manifests
+from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, INFERENCE_SERVICES, KNATIVE, RUNTIME, RUNTIMES
 from pelagos.engines.kubernetes import served_kinds
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server import options as model_server
-from pelagos.engines.model_server import pods as model_server_pods
-from pelagos.engines.model_server import triton_http_client
+from pelagos.engines.model_server import marks, pod_status, pod_template, reaching
 from pelagos.engines.model_server.engine import ClusterServing, Manifest, RolloutStatus, Urls, View
 from pelagos.engines.model_server.network import POLICIES, network_policy
+from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.objects import Objects
 from pelagos.ports.serving import DesiredService, ServiceState
@@ -30,9 +29,7 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 SYSTEM = "KServe"
-NO_KSERVE = (
-    f"this cluster has no {kserve_objects.API_VERSION}: install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
-)
+NO_KSERVE = f"this cluster has no {manifests.API_VERSION}: install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
 NO_RUNTIME = f"there is no runtime {RUNTIME}: {served_kinds.APPLY} manifests/overlays/kserve"
 _INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecognized", "InvalidPredictorSpec"})
 
@@ -51,7 +48,7 @@ class Kserve(ClusterServing):
         namespace_of: Callable[[str], str | None],
     ) -> Kserve:
         """The engine that ``settings`` describe. See ClusterServing."""
-        return cls(cluster, objects, model_server.options(settings, objects.uri("")), namespace_of)
+        return cls(cluster, objects, Options.from_settings(settings, objects.uri("")), namespace_of)
 
     async def build(self, want: DesiredService, config: str) -> list[Manifest]:
         """See ClusterServing."""
@@ -59,8 +56,8 @@ class Kserve(ClusterServing):
             raise RejectedError(SYSTEM, NO_KSERVE, reason=reasons.SERVING_NOT_INSTALLED)
         if not await self._has_runtime(want.namespace):
             raise RejectedError(SYSTEM, NO_RUNTIME, reason=reasons.SERVING_NOT_INSTALLED)
-        policy = network_policy(want, self._options, kserve_objects.name_of(want))
-        return [(POLICIES, policy), (INFERENCE_SERVICES, kserve_objects.inference_service(want, config, self._options))]
+        policy = network_policy(want, self._options, manifests.name_of(want))
+        return [(POLICIES, policy), (INFERENCE_SERVICES, manifests.inference_service(want, config, self._options))]
 
     async def kinds(self) -> Sequence[Collection]:
         """See ClusterServing. What KServe makes of it goes with it."""
@@ -84,21 +81,21 @@ class Kserve(ClusterServing):
         created, ready = (str(predictor.get(f"latest{which}Revision") or "") for which in ("Created", "Ready"))
         if view.want.scaling.mode == KNATIVE and created != ready:
             return RolloutStatus(done=False, message=f"KServe: revision {created or '(none)'} is not ready yet")
-        if _may_idle(view.want) and not [pod for pod in view.pods if not model_server_pods.is_ending(pod)]:
+        if _may_idle(view.want) and not [pod for pod in view.pods if not pod_status.is_ending(pod)]:
             return RolloutStatus(done=True, state=ServiceState.IDLE)
         return RolloutStatus(done=True)
 
     def recorded(self, main: Body) -> DesiredService | None:
         """See ClusterServing."""
-        return kserve_objects.recorded(main)
+        return manifests.recorded(main)
 
     def restarting_parts(self, body: dict[str, Any]) -> dict[str, Any]:
         """See ClusterServing."""
-        return kserve_objects.without_numbers(body) if body["kind"] == INFERENCE_SERVICES.kind else body
+        return manifests.without_numbers(body) if body["kind"] == INFERENCE_SERVICES.kind else body
 
     def service_name(self, main: Body) -> str:
         """See ClusterServing."""
-        return kserve_objects.predictor_name(main["metadata"]["name"])
+        return manifests.predictor_name(main["metadata"]["name"])
 
     def urls(self, main: Body, service: Body | None) -> Urls:
         """See ClusterServing. Knative's gateway tells services apart by their host, and gives them one port."""
@@ -112,7 +109,7 @@ class Kserve(ClusterServing):
         if service is None:
             return Urls()
         host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
-        http, grpc, metrics = (triton_http_client.port(service, port) for _, port in model_server.PORTS)
+        http, grpc, metrics = (reaching.port(service, port) for _, port in pod_template.PORTS)
         return Urls(
             grpc=f"{host}:{grpc}" if grpc else "",
             http=f"http://{host}:{http}" if http else "",
@@ -121,7 +118,7 @@ class Kserve(ClusterServing):
 
     def restarting(self, view: View, count: str) -> dict[str, Any]:
         """See ClusterServing. KServe hands annotations of an InferenceService on to its pods."""
-        return {"metadata": {"annotations": {model_server.RESTARTS_ANNOTATION: count}}}
+        return {"metadata": {"annotations": {marks.RESTARTS_ANNOTATION: count}}}
 
     async def _has_runtime(self, namespace: str) -> bool:
         if await self._cluster.get(RUNTIMES, namespace, RUNTIME) is not None:
@@ -144,7 +141,7 @@ def _failure(status: Mapping[str, Any], view: View) -> RolloutStatus | None:
         return RolloutStatus(done=False, state=ServiceState.LOAD_FAILED, message=f"{reason}: {message}")
     target = (model.get("states") or {}).get("targetModelState")
     if target == "FailedToLoad" and not view.pods:
-        message = model_server_pods.why(info) if info else "KServe gives no reason"
+        message = pod_status.why(info) if info else "KServe gives no reason"
         return RolloutStatus(done=False, state=ServiceState.LOAD_FAILED, message=message)
     return None
 

@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pelagos.api.meta import UID_LABEL
-from pelagos.engines.kubeflow import placement, tenancy
-from pelagos.engines.kubeflow import runs as kubeflow_runs
+from pelagos.engines.kubeflow import placement, reading, tenancy
 from pelagos.engines.kubeflow.placement import Count, Mount, PodDefaults
+from pelagos.engines.kubeflow.reading import Judgement
 from pelagos.engines.kubeflow.rest import SYSTEM, AbsentError, BrokenError, ExistsError, KubeflowRest
-from pelagos.engines.kubeflow.runs import Judgement
 from pelagos.ports.clock import Clock, SystemClock
 from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.ports.leadership import Guard, NotLeadingError, unguarded
@@ -36,7 +35,7 @@ from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
-    from pelagos.engines.kubernetes.step_secrets import StepSecrets
+    from pelagos.engines.kubeflow.step_secrets import StepSecrets
     from pelagos.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -56,8 +55,8 @@ class Timeouts:
     unconfirmed: float = 300.0
     """For a server that never confirms an end, because the run's workflow is gone; then the run counts as canceled."""
     poll: float = 0.25
-    silence: timedelta = kubeflow_runs.SILENCE
-    grace: timedelta = kubeflow_runs.SILENCE_GRACE
+    silence: timedelta = reading.SILENCE
+    grace: timedelta = reading.SILENCE_GRACE
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Kubeflow:
         latest: dict[str, Struct] = {}
         try:
             async for run in self._rest.runs(experiment=experiment):
-                name, _ = kubeflow_runs.identity(run) or ("", 0)
+                name, _ = reading.identity(run) or ("", 0)
                 known = latest.get(name)
                 if name and (known is None or _newness(run) < _newness(known)):
                     latest[name] = run
@@ -140,11 +139,11 @@ class Kubeflow:
         found: dict[str, Owned] = {}
         for place in sorted(places):
             async for run in self._rest.runs(namespace=place):
-                name, _ = kubeflow_runs.identity(run) or ("", 0)
+                name, _ = reading.identity(run) or ("", 0)
                 uid, namespace = uid_in(name), _namespace_in(str(run.get("description", "")))
                 if uid is not None:
                     self._owners[RunName(name)] = (uid, namespace)
-                    latest = max(filter(None, (kubeflow_runs.silent_since(run), _made(found, name))), default=None)
+                    latest = max(filter(None, (reading.silent_since(run), _made(found, name))), default=None)
                     found[name] = Owned(name, uid, namespace, latest)
         return tuple(found.values())
 
@@ -167,12 +166,12 @@ class Kubeflow:
             attempts = await self._attempts(request.name, place)
             count = Count(request.attempt, 1)
             if attempts:
-                latest, (before, key) = self._read(attempts[-1]), kubeflow_runs.count(attempts[-1])
+                latest, (before, key) = self._read(attempts[-1]), reading.count(attempts[-1])
                 if latest.state not in FINISHED or request.attempt <= before.attempt:
                     return self._note(request.name, attempts[-1])
                 if key == request.retry_key:
                     count = Count(request.attempt, before.with_key + 1)
-                await self._end_quietly([run for run in attempts if not kubeflow_runs.is_over(run)])
+                await self._end_quietly([run for run in attempts if not reading.is_over(run)])
             return await self._create(request, documents, place, count)
 
     async def cancel(self, name: RunName) -> None:
@@ -214,7 +213,7 @@ class Kubeflow:
         if self._config.secrets is not None:
             key = await self._config.secrets.provide(request.namespace, self._config.namespace or request.namespace)
         body = {
-            "display_name": kubeflow_runs.display_name(request.name, request.attempt),
+            "display_name": reading.display_name(request.name, request.attempt),
             "description": _describe(request),
             "experiment_id": place.experiment,
             "pipeline_spec": placement.place(documents, request, self._config.pod_defaults, count, key),
@@ -252,7 +251,7 @@ class Kubeflow:
         by_attempt: dict[int, list[Struct]] = {}
         try:
             async for run in self._rest.runs(experiment=place.experiment, namespace=place.namespace, part=f"{name}-a"):
-                identity = kubeflow_runs.identity(run)
+                identity = reading.identity(run)
                 if identity is not None and identity[0] == name:
                     by_attempt.setdefault(identity[1], []).append(run)
         except AbsentError:
@@ -261,8 +260,8 @@ class Kubeflow:
             }
             return []
         for attempt, runs in by_attempt.items():
-            runs.sort(key=kubeflow_runs.age)
-            duplicates = [run for run in runs[1:] if not kubeflow_runs.is_over(run)]
+            runs.sort(key=reading.age)
+            duplicates = [run for run in runs[1:] if not reading.is_over(run)]
             if duplicates:
                 logger.warning(
                     "Pipeline run %s, attempt %d, exists %d times; the oldest goes on", name, attempt, len(runs)
@@ -272,7 +271,7 @@ class Kubeflow:
 
     async def _end(self, runs: Sequence[Struct]) -> None:
         """End what the server says is going on, and wait for it."""
-        alive = [run for run in runs if not kubeflow_runs.is_over(run) and run["run_id"] not in self._given_up]
+        alive = [run for run in runs if not reading.is_over(run) and run["run_id"] not in self._given_up]
         for run in alive:
             await self._terminate(run)
         deadline = monotonic() + self._config.timeouts.end
@@ -295,7 +294,7 @@ class Kubeflow:
     async def _terminate(self, run: Struct) -> None:
         identifier = run["run_id"]
         self._ending.setdefault(identifier, monotonic())
-        if kubeflow_runs.is_being_ended(run):
+        if reading.is_being_ended(run):
             return
         try:
             await self._rest.terminate_run(identifier)
@@ -306,7 +305,7 @@ class Kubeflow:
             logger.warning("Pipeline run %s could not be ended at once: %s", run.get("display_name"), error)
         except RejectedError:
             now = await self._get(identifier)
-            if now is not None and not kubeflow_runs.is_over(now) and not kubeflow_runs.is_being_ended(now):
+            if now is not None and not reading.is_over(now) and not reading.is_being_ended(now):
                 raise
         else:
             self._accepted.add(identifier)
@@ -314,7 +313,7 @@ class Kubeflow:
     async def _wait_for_end(self, identifier: str, deadline: float) -> None:
         while True:
             run = await self._get(identifier)
-            if run is None or kubeflow_runs.is_over(run):
+            if run is None or reading.is_over(run):
                 return
             if monotonic() - self._ending[identifier] > self._config.timeouts.unconfirmed:
                 self._given_up.add(identifier)
@@ -406,10 +405,10 @@ class Kubeflow:
         # A server takes a request to end a run only while the run goes on; some call that run failed afterwards.
         ended = identifier in self._given_up or (identifier in self._accepted and run.get("state") == "FAILED")
         page = (self._config.page or self._rest.url).rstrip("/")
-        since = kubeflow_runs.silent_since(run)
+        since = reading.silent_since(run)
         now = since + self._clock.age((identifier, "silent"), since) if since is not None else self._clock.now()
         judgement = Judgement(now, page, ended, timeouts.silence, timeouts.grace)
-        return kubeflow_runs.read(run, judgement)
+        return reading.read(run, judgement)
 
     def _note(self, name: RunName, run: Struct) -> PipelineRun:
         self._latest[name] = run["run_id"]
@@ -518,5 +517,5 @@ def _made(found: Mapping[str, Owned], name: str) -> datetime | None:
 
 def _newness(run: Struct) -> tuple[int, Any]:
     """To sort by: the highest attempt first, and of its runs the oldest."""
-    _, attempt = kubeflow_runs.identity(run) or ("", 0)
-    return -attempt, kubeflow_runs.age(run)
+    _, attempt = reading.identity(run) or ("", 0)
+    return -attempt, reading.age(run)

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api.meta import GROUP
+from pelagos.engines.kubernetes.quantities import quantity
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pelagos.ports.pipelines import RunRequest
 
@@ -38,8 +39,6 @@ USER = 10001
 """User and group of the trainer image."""
 SHARED_MEMORY = "shared-memory"
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_UNITS = {"": 1, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
-_BINARY_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -151,7 +150,7 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
     for bound in ("Request", "Limit"):
         resources |= {f"resourceCpu{bound}": cpu, f"cpu{bound}": float(cpu)}
         if memory:
-            resources |= {f"resourceMemory{bound}": memory, f"memory{bound}": gigabytes(memory)}
+            resources |= {f"resourceMemory{bound}": memory, f"memory{bound}": _gigabytes(memory)}
     resources.pop("accelerator", None)
     if gpus:
         kind, number = GPU_RESOURCE, str(gpus)
@@ -159,6 +158,14 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
     variables = {variable["name"]: variable["value"] for variable in container.get("env", [])}
     variables |= _environment(request, pod_defaults, gpus)
     container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _gigabytes(memory: str) -> float:
+    """In units of 10^9 bytes, as older servers want it."""
+    found = quantity(memory)
+    if found is None:
+        raise RejectedError("pipelines", f"spec.resources.memory: {memory} is no quantity; write for example 4Gi")
+    return float(found) / 1e9
 
 
 def _environment(request: RunRequest, pod_defaults: PodDefaults, gpus: int) -> dict[str, str]:
@@ -283,10 +290,3 @@ def _shared_memory(size: str) -> list[Struct]:
     if not size:
         return []
     return [{"volumeName": SHARED_MEMORY, "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": size}]  # noqa: S108
-
-
-def gigabytes(quantity: str) -> float:
-    """A Kubernetes quantity in units of 10^9 bytes, as older servers want it."""
-    unit = quantity.lstrip("0123456789.")
-    factors: Mapping[str, float] = _BINARY_UNITS if unit in _BINARY_UNITS else _UNITS
-    return float(quantity.removesuffix(unit)) * factors[unit] / 1e9

@@ -1,15 +1,12 @@
 """Objects of the Kubernetes API as engines write them: read, list by label, server-side apply, delete. One field owner.
 
-Called by the engines that serve on a cluster. ``holds`` tells whether an object still is as it was applied, so that nothing is
-written when nothing differs.
+Called by the engines that serve on a cluster.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
@@ -118,41 +115,3 @@ def _error(method: str, path: str, answer: Answer) -> OutageError | RejectedErro
         hint = "Apply the manifests of this version again, and see that the namespace is still a tenant's (`pelagos doctor`)"
         return UnboundError(SYSTEM, f"{answer.message}. {hint}")
     return RejectedError(SYSTEM, answer.message)
-
-
-def holds(live: Any, want: Any, *, quantities: bool = False) -> bool:
-    """Whether ``live`` holds all of ``want``: what a server or somebody else added does not count.
-
-    Lists of things with a name are compared by name, other lists item by item. Below ``limits``, ``requests`` and ``sizeLimit``
-    numbers are quantities: a server writes 1024Mi as 1Gi.
-    """
-    if not want and want is not False and want != 0:
-        return live is None or not live or live == want
-    if isinstance(want, Mapping):
-        return isinstance(live, Mapping) and all(
-            holds(live.get(key), value, quantities=quantities or key in _QUANTITIES) for key, value in want.items()
-        )
-    if isinstance(want, Sequence) and not isinstance(want, str):
-        return isinstance(live, Sequence) and _holds_items(live, want)
-    return bool(live == want) or (quantities and quantity(live) == quantity(want) is not None)
-
-
-def _holds_items(live: Sequence[Any], want: Sequence[Any]) -> bool:
-    if all(isinstance(item, Mapping) and "name" in item for item in want):
-        named = {item.get("name"): item for item in live if isinstance(item, Mapping)}
-        return all(holds(named.get(item["name"]), item) for item in want)
-    return len(live) == len(want) and all(holds(one, other) for one, other in zip(live, want, strict=True))
-
-
-_QUANTITIES = frozenset({"limits", "requests", "sizeLimit"})
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
-_FACTORS = {"m": Decimal("0.001")} | {
-    name: Decimal(1000) ** power for power, name in enumerate(("k", "M", "G", "T", "P"), 1)
-}
-_FACTORS |= {f"{name}i": Decimal(1024) ** power for power, name in enumerate(("K", "M", "G", "T", "P"), 1)}
-
-
-def quantity(text: Any) -> Decimal | None:
-    """The number that a Kubernetes quantity stands for; None for what is none."""
-    match = _QUANTITY.fullmatch(str(text))
-    return Decimal(match[1]) * _FACTORS.get(match[2], Decimal(1)) if match else None

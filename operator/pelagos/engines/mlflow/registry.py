@@ -7,8 +7,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from pelagos.engines.mlflow import rest as mlflow_rest
-from pelagos.engines.mlflow.rest import AbsentError, ExistsError, MlflowRest
+from pelagos.engines.mlflow import notation
+from pelagos.engines.mlflow.rest import SYSTEM, AbsentError, ExistsError, MlflowRest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import NotLeadingError
 from pelagos.ports.registry import ALIAS_TAG, DesiredModelVersion, ModelVersion, namespace_in
@@ -75,13 +75,13 @@ class MlflowRegistry:
             if not versions:
                 mine = namespace_in(want.tags)
                 if mine is not None and await self.owner(want.model, ownership) not in (None, mine, *want.sharing):
-                    raise RejectedError(mlflow_rest.SYSTEM, f"model {want.model!r} belongs to another namespace")
+                    raise RejectedError(SYSTEM, f"model {want.model!r} belongs to another namespace")
                 await self._create(want)
                 versions = await self._ours(want.model, want.uid, ownership)
                 for version in versions[1:]:
                     await self._delete_version(want.model, version.version)
             if not versions:
-                raise OutageError(mlflow_rest.SYSTEM, f"a version of {want.model!r} was altered while it was made")
+                raise OutageError(SYSTEM, f"a version of {want.model!r} was altered while it was made")
             return await self._finished(versions[0])
 
     async def delete_version(self, model: str, version: str) -> None:
@@ -90,7 +90,7 @@ class MlflowRegistry:
             await self._delete_version(model, version)
             with contextlib.suppress(AbsentError):
                 found = (await self._rest.get("registered-models/get", name=model))["registered_model"]
-                managed = MANAGED_TAG in mlflow_rest.mapping(found.get("tags"))
+                managed = MANAGED_TAG in notation.mapping(found.get("tags"))
                 if managed and not found.get("latest_versions"):
                     await self._rest.delete("registered-models/delete", {"name": model})
 
@@ -104,12 +104,12 @@ class MlflowRegistry:
 
     async def _create(self, want: DesiredModelVersion) -> None:
         with contextlib.suppress(ExistsError):
-            managed = mlflow_rest.pairs({MANAGED_TAG: "true"})
+            managed = notation.pairs({MANAGED_TAG: "true"})
             await self._rest.post("registered-models/create", {"name": want.model, "tags": managed})
         tags = {**want.tags, UID_TAG: want.uid}
         if want.alias:
             tags[ALIAS_PENDING_TAG] = want.alias
-        body = {"name": want.model, "source": want.source, "run_id": want.run_id, "tags": mlflow_rest.pairs(tags)}
+        body = {"name": want.model, "source": want.source, "run_id": want.run_id, "tags": notation.pairs(tags)}
         await self._rest.post("model-versions/create", body)
 
     async def _point(self, version: ModelVersion, alias: str) -> None:
@@ -135,7 +135,7 @@ class MlflowRegistry:
             await self._point(version, alias)
             pointed = await self.find_by_version(version.model, version.version)
             if pointed is None:
-                raise OutageError(mlflow_rest.SYSTEM, f"a version of {version.model!r} was deleted while it was made")
+                raise OutageError(SYSTEM, f"a version of {version.model!r} was deleted while it was made")
             return pointed
         return version
 
@@ -152,7 +152,7 @@ class MlflowRegistry:
 
     async def _ours(self, model: str, uid: str, ownership: Ownership) -> list[ModelVersion]:
         """The model's versions that carry ``uid`` under our seal, the first first."""
-        found = await self._search(f"tags.`{UID_TAG}` = {mlflow_rest.quoted(uid)}", model)
+        found = await self._search(f"tags.`{UID_TAG}` = {notation.quoted(uid)}", model)
         # A search does not tell the aliases of what it finds; and another operator may delete what it found, as the second.
         looked_up = [await self.find_by_version(model, version.version) for version in found if ownership(version)]
         return [version for version in looked_up if version is not None]
@@ -179,7 +179,7 @@ def _named(model: str) -> str:
     """A filter for a model's versions. A quote that cannot be written is any one character; names are compared again here."""
     if "'" in model and '"' in model:
         return "name LIKE '{}'".format(model.replace("'", "_"))
-    return f"name = {mlflow_rest.quoted(model)}"
+    return f"name = {notation.quoted(model)}"
 
 
 def _version(found: dict[str, Any]) -> ModelVersion:
@@ -189,6 +189,6 @@ def _version(found: dict[str, Any]) -> ModelVersion:
         source=found["source"],
         run_id=found.get("run_id", ""),
         aliases=tuple(sorted(found.get("aliases", ()))),
-        tags=mlflow_rest.mapping(found.get("tags")),
-        made_at=mlflow_rest.moment(found.get("creation_timestamp")),
+        tags=notation.mapping(found.get("tags")),
+        made_at=notation.moment(found.get("creation_timestamp")),
     )

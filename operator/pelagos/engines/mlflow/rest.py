@@ -1,6 +1,6 @@
 """MLflow's REST API over aiohttp: one request in, its JSON or an error of our own out.
 
-Used by mlflow_tracking and mlflow_registry. The mlflow package is not used: importing it takes seconds and 176 MB, and its
+Used by tracking and registry. The mlflow package is not used: importing it takes seconds and 176 MB, and its
 client blocks for minutes when the server is away. API: https://mlflow.org/docs/latest/api_reference/rest-api.html
 """
 
@@ -11,7 +11,6 @@ import json
 import re
 import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -223,25 +222,6 @@ def _scrubbed(content: bytes, authorization: str) -> str:
     return " ".join(text.split())[:200]
 
 
-def quoted(value: str) -> str:
-    """A string of MLflow's filter language, which has no escapes: a value with both kinds of quotes cannot be written."""
-    if "'" not in value:
-        return f"'{value}'"
-    if '"' not in value:
-        return f'"{value}"'
-    raise RejectedError(SYSTEM, f"{value!r} holds both kinds of quotes; MLflow cannot search for it. Use one kind")
-
-
-def pairs(mapping: Mapping[str, str]) -> list[dict[str, str]]:
-    """A mapping as MLflow's lists of tags hold it."""
-    return [{"key": key, "value": value} for key, value in mapping.items()]
-
-
-def mapping(tags: list[dict[str, str]] | None) -> dict[str, str]:
-    """The reverse of ``pairs``."""
-    return {tag["key"]: tag.get("value", "") for tag in tags or []}
-
-
 def _answer(status: int, content: bytes, what: str) -> dict[str, Any]:
     try:
         body = json.loads(content or b"{}")
@@ -264,11 +244,3 @@ def _answer(status: int, content: bytes, what: str) -> dict[str, Any]:
     if code == "RESOURCE_ALREADY_EXISTS" or (code == "BAD_REQUEST" and _UNIQUE.search(text)):
         raise ExistsError(SYSTEM, text)
     raise RejectedError(SYSTEM, message)
-
-
-def moment(milliseconds: object) -> datetime | None:
-    """A time of MLflow's; None for what is none, since anybody may set it."""
-    try:
-        return datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from pelagos.engines.mlflow import rest as mlflow_rest
-from pelagos.engines.mlflow.rest import AbsentError, ExistsError, MlflowRest
+from pelagos.engines.mlflow import notation
+from pelagos.engines.mlflow.rest import SYSTEM, AbsentError, ExistsError, MlflowRest
 from pelagos.ports.errors import OutageError
 from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, DesiredTrackedRun, Outcome, Sealing, TrackedRun
 
@@ -75,7 +75,7 @@ class MlflowTracking:
             await self.seal_run(made, sealing.seal(made))
             ours = [run for run in await self._runs(want.uid) if sealing.owns(run)]
             if not ours:
-                raise OutageError(mlflow_rest.SYSTEM, f"run {made} was deleted or altered while it was made")
+                raise OutageError(SYSTEM, f"run {made} was deleted or altered while it was made")
             for run in ours[1:]:
                 await self.delete_run(run.id)
             return ours[0]
@@ -127,7 +127,7 @@ class MlflowTracking:
             "experiment_id": experiment,
             "run_name": want.name,
             "start_time": _now(),
-            "tags": mlflow_rest.pairs(tags),
+            "tags": notation.pairs(tags),
         }
         answer = await self._rest.post("runs/create", run)
         return str(answer["run"]["info"]["run_id"])
@@ -160,7 +160,7 @@ class MlflowTracking:
 
     async def _runs(self, uid: str) -> list[TrackedRun]:
         """All active runs of the resource, the oldest first."""
-        return await self._search(f"tags.`{UID_TAG}` = {mlflow_rest.quoted(uid)}")
+        return await self._search(f"tags.`{UID_TAG}` = {notation.quoted(uid)}")
 
     async def _search(self, wanted: str) -> list[TrackedRun]:
         """All active runs of which a filter holds, the oldest first."""
@@ -194,11 +194,11 @@ class MlflowTracking:
             experiment=experiment,
             url=f"{self._public_url}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}",
             outcome=_outcome(info["status"]),
-            tags=mlflow_rest.mapping(data.get("tags")),
+            tags=notation.mapping(data.get("tags")),
             # Numbers that JSON does not know arrive as the strings NaN and Infinity, which float() reads.
             metrics={metric["key"]: float(metric["value"]) for metric in data.get("metrics", ())},
             artifact_uri=info["artifact_uri"],
-            started_at=mlflow_rest.moment(info.get("start_time")),
+            started_at=notation.moment(info.get("start_time")),
         )
 
 

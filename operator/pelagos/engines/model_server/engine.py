@@ -1,6 +1,6 @@
 """What both engines that serve on a cluster do alike: find, judge, write only what differs, probe, start anew, remove.
 
-Base of TritonDeployment and Kserve, which say what objects an endpoint is made of and what their controller tells of it. The
+Base of deployment and kserve, which say what objects an endpoint is made of and what their controller tells of it. The
 main object of an endpoint carries its want as annotations; everything that belongs to it carries its uid as a label. A
 controller's word that all is well is never enough: the server itself must name the want that it serves, and then it is probed.
 """
@@ -19,14 +19,12 @@ from time import monotonic
 from typing import Any
 
 from pelagos.api import meta
-from pelagos.engines.kubernetes import objects as kubernetes_objects
+from pelagos.engines.kubernetes import comparing
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server import options as model_server
-from pelagos.engines.model_server import pods as model_server_pods
-from pelagos.engines.model_server import triton_http_client
-from pelagos.engines.model_server.options import Options
+from pelagos.engines.model_server import marks, pod_status, reaching
+from pelagos.engines.model_server.options import SYSTEM, Options
 from pelagos.engines.model_server.package import Packages
-from pelagos.engines.model_server.triton_http_client import Addresses, TritonHttpClient
+from pelagos.engines.model_server.reaching import Addresses, TritonHttpClient
 from pelagos.engines.triton import probe as model_probe
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
@@ -76,20 +74,20 @@ class View:
     @property
     def current(self) -> list[Body]:
         """Pods of the want, started since the last restart that was asked for."""
-        wanted = model_server.annotation(self.main, model_server.RESTARTS_ANNOTATION)
-        same = model_server_pods.of_digest(self.pods, self.want.pod_template_digest)
-        return [pod for pod in same if model_server.annotation(pod, model_server.RESTARTS_ANNOTATION) == wanted]
+        wanted = marks.annotation(self.main, marks.RESTARTS_ANNOTATION)
+        same = pod_status.of_digest(self.pods, self.want.pod_template_digest)
+        return [pod for pod in same if marks.annotation(pod, marks.RESTARTS_ANNOTATION) == wanted]
 
     @property
     def ready(self) -> list[Body]:
         """Those of them that serve."""
-        return [pod for pod in self.current if model_server_pods.is_ready(pod)]
+        return [pod for pod in self.current if pod_status.is_ready(pod)]
 
     @property
     def old_ready(self) -> list[Body]:
         """Pods that serve something else, or should be gone."""
         current = {pod["metadata"]["uid"] for pod in self.current}
-        return [pod for pod in self.pods if pod["metadata"]["uid"] not in current and model_server_pods.is_ready(pod)]
+        return [pod for pod in self.pods if pod["metadata"]["uid"] not in current and pod_status.is_ready(pod)]
 
 
 class ClusterServing(ABC):
@@ -153,7 +151,7 @@ class ClusterServing(ABC):
 
     def recorded(self, main: Body) -> DesiredService | None:
         """The want that the main object was made for; None when it does not tell."""
-        return model_server.recorded(main)
+        return marks.recorded(main)
 
     def restarting_parts(self, body: dict[str, Any]) -> dict[str, Any]:
         """An object without what may change and replaces no pod, where a change of its annotations would."""
@@ -166,7 +164,7 @@ class ClusterServing(ABC):
             return None
         service = await self._service(view)
         state, message = await self._look(view, service)
-        restarts = model_server.restarts(view.main) + model_server_pods.deaths(view.current)
+        restarts = marks.restarts(view.main) + pod_status.deaths(view.current)
         urls = self.urls(view.main, service)
         return ObservedService(
             digest=await self._digest(view),
@@ -203,7 +201,7 @@ class ClusterServing(ABC):
             self._places[want.uid] = (want.namespace, pieces[-1][1]["metadata"]["name"])
             await self.prepare(want, live[-1])
             for (kind, body), found in zip(pieces, live, strict=True):
-                if kubernetes_objects.holds(found, body):
+                if comparing.holds(found, body):
                     main = found
                 else:
                     main = await self._cluster.apply(kind, body)
@@ -227,7 +225,7 @@ class ClusterServing(ABC):
             if view is None or (view.old_ready and not view.current) or (view.current and not view.ready):
                 # What shall replace it was asked for before and has not begun yet, or starts now: its probes watch it.
                 return
-            count = f"{model_server.restarts(view.main) + 1} {view.want.pod_template_digest}"
+            count = f"{marks.restarts(view.main) + 1} {view.want.pod_template_digest}"
             await self._cluster.patch(self.main, *self._places[uid], self.restarting(view, count))
             if len(view.ready) <= 1:
                 for pod in view.current:
@@ -252,7 +250,7 @@ class ClusterServing(ABC):
         """Raise OutageError or RejectedError when the API server does not know endpoints, or does not let us look at them."""
         if not await self._cluster.serves(self.main):
             message = f"the API server does not serve {self.main.kind} ({self.main.api_version})"
-            raise RejectedError(model_server.SYSTEM, f"{message}: install what does, or choose another serving engine")
+            raise RejectedError(SYSTEM, f"{message}: install what does, or choose another serving engine")
         if (
             self._options.namespace
         ):  # Else we have rights in the namespaces of tenants only, and each resource tells of its own.
@@ -321,7 +319,7 @@ class ClusterServing(ABC):
             found = (
                 view.main if is_main else await self._cluster.get(kind, view.want.namespace, body["metadata"]["name"])
             )
-            if not kubernetes_objects.holds(found, body) and not (is_main and accepted == _state_of(view.main)):
+            if not comparing.holds(found, body) and not (is_main and accepted == _state_of(view.main)):
                 return ""
         self._accepted[view.want.uid] = (_state_of(view.main), monotonic())
         return view.want.digest
@@ -333,7 +331,7 @@ class ClusterServing(ABC):
         if told.done and view.ready and not view.old_ready:
             return await self._ask(view, service)
         stays = _OLD_SERVED if view.old_ready else ""
-        found = model_server_pods.problem(view.current, self._now)
+        found = pod_status.problem(view.current, self._now)
         if found is not None:
             return found.state, found.message + stays
         if told.message:
@@ -342,7 +340,7 @@ class ClusterServing(ABC):
 
     def _now(self, pod: Body) -> datetime:
         """The time by the clock of the cluster that made the pod; see ports.clock."""
-        made = model_server_pods.created(pod)
+        made = pod_status.created(pod)
         if made is None:
             return self._clock.now()
         return made + self._clock.age(pod["metadata"].get("uid"), made)
@@ -368,9 +366,9 @@ class ClusterServing(ABC):
         return ServiceState.LOADED, ""
 
     def _addresses(self, view: View, service: Body | None) -> Addresses | None:
-        found = triton_http_client.through_service(service) if self._options.reach == "service" else None
+        found = reaching.through_service(service) if self._options.reach == "service" else None
         if found is None and view.ready:
-            found = triton_http_client.through_pod(view.ready[0])
+            found = reaching.through_pod(view.ready[0])
         return found
 
     def _changed_at(self, view: View, state: ServiceState, restarts: int) -> datetime:
@@ -393,16 +391,12 @@ class ClusterServing(ABC):
             if found is None:
                 continue
             if _uid(found) not in (want.uid, ""):
-                raise OutageError(
-                    model_server.SYSTEM, f"{_words(kind, body)} of an earlier ModelService is still being deleted"
-                )
+                raise OutageError(SYSTEM, f"{_words(kind, body)} of an earlier ModelService is still being deleted")
             if not _uid(found):
                 message = f"there is already a {_words(kind, body)} that Pelagos has not made"
-                raise RejectedError(model_server.SYSTEM, f"{message}; rename the ModelService, or delete that object")
+                raise RejectedError(SYSTEM, f"{message}; rename the ModelService, or delete that object")
             if "deletionTimestamp" in found["metadata"]:
-                raise OutageError(
-                    model_server.SYSTEM, f"{_words(kind, body)} is being deleted; it is made again when it is gone"
-                )
+                raise OutageError(SYSTEM, f"{_words(kind, body)} is being deleted; it is made again when it is gone")
         return live
 
     async def _drop(self, want: DesiredService, pieces: Sequence[Manifest]) -> None:

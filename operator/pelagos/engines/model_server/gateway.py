@@ -1,6 +1,6 @@
 """The container of a pod that clients reach: an Envoy before the model server, whatever engine makes the pod. Pure.
 
-Called by model_server's users, triton_deployment_objects and kserve_objects. Only inference, metadata and health of the one model
+Called by the engines deployment and kserve for their manifests. Only inference, metadata and health of the one model
 pass it; the server behind it listens on Unix sockets of the pod and on no port. It is of the same image as the server, and has
 nothing of it but the sockets: not the package, not the model repository, no credentials.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pelagos.engines.envoy import config as envoy_config
 from pelagos.engines.envoy.config import MIB, Limits, Ports, Service, Upstream
-from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import pod_template
 
 if TYPE_CHECKING:
     from pelagos.engines.model_server.options import Options
@@ -32,10 +32,10 @@ _COMMAND = ["python3", "-m", _MODULE]
 
 def config(want: DesiredService) -> str:
     """What Envoy is told. A pod has many names and an address, so any ``Host`` will do: the network decides who comes."""
-    folder = model_server.SOCKETS
+    folder = pod_template.SOCKETS
     # Triton puts a port behind the path of its socket for gRPC.
     upstream = Upstream(f"{folder}/http", f"{folder}/grpc:1", f"{folder}/metrics")
-    ports = Ports(model_server.HTTP, model_server.GRPC, model_server.METRICS)
+    ports = Ports(pod_template.HTTP, pod_template.GRPC, pod_template.METRICS)
     service = Service("server", want.model_name, _EVERYWHERE, ports, upstream, hosts=(), tells_config=True)
     return json.dumps(envoy_config.bootstrap(f"{folder}/admin", LIMITS, services=(service,)), sort_keys=True)
 
@@ -49,14 +49,14 @@ def container(want: DesiredService, given: Options) -> dict[str, Any]:
         "command": _COMMAND,
         "env": [
             {"name": CONFIG, "value": config(want)},
-            {"name": "PELAGOS_SOCKETS", "value": model_server.SOCKETS},
-            model_server.NO_GPUS,
+            {"name": "PELAGOS_SOCKETS", "value": pod_template.SOCKETS},
+            pod_template.NO_GPUS,
         ],
         "resources": {"requests": {"cpu": f"{given.gateway_millicores}m", "memory": _MEMORY}, "limits": _LIMITS},
-        "securityContext": model_server.container_security(),
+        "securityContext": pod_template.container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "lifecycle": {"preStop": {"exec": {"command": [*_COMMAND, "drain"]}}},
-        "volumeMounts": [{"name": "gateway", "mountPath": "/tmp"}, model_server.SOCKETS_MOUNT],  # noqa: S108
+        "volumeMounts": [{"name": "gateway", "mountPath": "/tmp"}, pod_template.SOCKETS_MOUNT],  # noqa: S108
     }
 
 

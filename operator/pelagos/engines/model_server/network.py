@@ -1,6 +1,6 @@
 """Who may talk to a model server, and to whom it may: the NetworkPolicy of an endpoint, whichever engine makes its pods. Pure.
 
-Called by triton_deployment, kserve and `pelagos doctor`. Every rule names its peers and ports. Policies add up, so that no other
+Called by deployment, kserve and `pelagos doctor`. Every rule names its peers and ports. Policies add up, so that no other
 policy of an installation may select model servers and be wider than this one.
 """
 
@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from pelagos.api import meta
 from pelagos.engines.kubernetes.objects import Collection
-from pelagos.engines.model_server import options as model_server
-from pelagos.engines.model_server.options import Options
+from pelagos.engines.model_server import marks, pod_template
+from pelagos.engines.model_server.options import SYSTEM, Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.peers import Peers
 from pelagos.ports.serving import DesiredService
@@ -42,9 +42,9 @@ def network_policy(want: DesiredService, given: Options, name: str) -> dict[str,
         "podSelector": {"matchLabels": selector(want)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": _ingress(want, given),
-        "egress": _egress(given) if model_server.is_remote(want) else [],
+        "egress": _egress(given) if pod_template.is_remote(want) else [],
     }
-    metadata = model_server.metadata(want, name)
+    metadata = marks.metadata(want, name)
     return {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "metadata": metadata, "spec": spec}
 
 
@@ -71,11 +71,11 @@ def storage(given: Options) -> Rule | None:
 
 def _ingress(want: DesiredService, given: Options) -> list[Rule]:
     operator = _pods_of(given.operator_namespace, meta.FIELD_MANAGER)
-    requests = [model_server.HTTP, model_server.GRPC]
+    requests = [pod_template.HTTP, pod_template.GRPC]
     rules = [
         ([*given.clients], requests),
-        (operator, [*requests, model_server.METRICS]),
-        (_pods_of(given.monitoring_namespace or given.operator_namespace, "prometheus"), [model_server.METRICS]),
+        (operator, [*requests, pod_template.METRICS]),
+        (_pods_of(given.monitoring_namespace or given.operator_namespace, "prometheus"), [pod_template.METRICS]),
     ]
     if want.scaling.mode == KNATIVE:
         # Its gateway is a client; its activator and autoscaler are parts of Knative itself.
@@ -93,7 +93,7 @@ def _egress(given: Options) -> list[Rule]:
             "cannot be determined from its name. Say it in PELAGOS_STORAGE_PEERS (Helm: networkPolicies.storage), for example "
             '{"peers": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 443}]}'
         )
-        raise RejectedError(model_server.SYSTEM, message)
+        raise RejectedError(SYSTEM, message)
     return [_rule(given.dns_peers), place] if given.dns_peers.peers else [place]
 
 

@@ -1,4 +1,4 @@
-"""One prefix of a bucket of S3-compatible storage, over obstore. Used by s3_objects and s3_volumes.
+"""One prefix of a bucket of S3-compatible storage, over obstore. Used by objects and volumes.
 
 Vendors' messages are long and quote what they were sent, so that errors are worded here. The connection is made at the first
 call and again when credentials or the certificate authority have changed: both are rotated while the operator runs.

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines.triton import inference as triton_inference
-from pelagos.engines.triton import outputs as model_outputs
+from pelagos.engines.triton import inference, outputs
 from pelagos.engines.triton.package import Known
 from pelagos.ports.serving import ProbeResult
 
@@ -36,13 +35,13 @@ async def probe(address: str, want: DesiredService, known: Known, timeout: float
     begun = monotonic()
     asked = known.outputs is not None
     try:
-        answer, latency = await triton_inference.infer(address, want.model_name, known.image, timeout, raw=asked)
-    except triton_inference.InferenceError as error:
+        answer, latency = await inference.infer(address, want.model_name, known.image, timeout, raw=asked)
+    except inference.InferenceError as error:
         return ProbeResult(correct=False, message=str(error), latency=monotonic() - begun)
     difference = compare(known.expected, answer, known.thresholds, want)
     if known.outputs is not None:  # what tells models apart that are sure of nothing
         gpu = want.placement.gpus > 0
-        difference = model_outputs.compare(known.outputs, answer, want.onnx_sha256, gpu=gpu) or difference
+        difference = outputs.compare(known.outputs, answer, want.onnx_sha256, gpu=gpu) or difference
     return ProbeResult(correct=difference is None, message=difference or "", latency=latency)
 
 
@@ -131,5 +130,5 @@ def read(package: Path) -> Known:
     """What a package in a folder of this machine knows. Raises OSError or ValueError."""
     description = json.loads((package / "package.json").read_text(encoding="utf-8"))
     expected = json.loads((package / "probe.json").read_text(encoding="utf-8"))
-    thresholds, outputs = description.get("thresholds", {}), description.get("probe")
-    return Known((package / "probe.png").read_bytes(), expected, thresholds, outputs)
+    image = (package / "probe.png").read_bytes()
+    return Known(image, expected, description.get("thresholds", {}), description.get("probe"))

@@ -21,14 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from pelagos.engines.files import orderly
-from pelagos.engines.processes import sockets
+from pelagos.engines.processes import orderly, sockets
 from pelagos.engines.triton import probe as model_probe
-from pelagos.engines.triton_local import package as triton_local_package
-from pelagos.engines.triton_local import state as triton_local_state
+from pelagos.engines.triton_local import copies, records
 from pelagos.engines.triton_local.gateway import HOST, Gateway
+from pelagos.engines.triton_local.records import Server, State
 from pelagos.engines.triton_local.server import SYSTEM, ServerFolder, end, strays
-from pelagos.engines.triton_local.state import Server, State
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError, refusing_full_disk
 from pelagos.ports.owned import Owned
@@ -80,12 +78,12 @@ class TritonLocal:
         self._watch()
         with refusing_full_disk(SYSTEM, self.services):
             await self._advance(uid)
-        state = triton_local_state.read(service)
+        state = records.read(service)
         server = state.newest
         if server is None:
             return None
         folder = self.folder(uid, server)
-        want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
+        want = await asyncio.to_thread(copies.recorded, folder.served)
         if want is None:
             return None
         found, message = await self._look(uid, state, server)
@@ -113,8 +111,8 @@ class TritonLocal:
         for folder in sorted(self.services.iterdir()) if self.services.is_dir() else ():
             if not _UID.fullmatch(folder.name) or not folder.is_dir():
                 continue
-            server = triton_local_state.read(folder).newest
-            want = triton_local_package.recorded(self.folder(folder.name, server).served) if server else None
+            server = records.read(folder).newest
+            want = copies.recorded(self.folder(folder.name, server).served) if server else None
             made = server.started_at if server else datetime.fromtimestamp(folder.stat().st_mtime, UTC)
             name, namespace = (want.name, want.namespace) if want else (folder.name, "")
             yield Owned(name, folder.name, namespace, made, kept=server is None)
@@ -128,7 +126,7 @@ class TritonLocal:
 
     async def _apply(self, want: DesiredService, service: Path) -> None:
         async with self._alone(want.uid):
-            state = triton_local_state.read(service)
+            state = records.read(service)
             same = next((server for server in (state.following, state.current) if self._serves(server, want)), None)
             if same is not None and same.is_alive and self._is_recorded(same, want):
                 state = self._rename(state, same, want)
@@ -141,7 +139,7 @@ class TritonLocal:
 
     async def probe(self, uid: str) -> ProbeResult:
         """Send the package's probe image and compare with what the training framework answered."""
-        state = triton_local_state.read(self._service(uid))
+        state = records.read(self._service(uid))
         server = state.newest
         if server is None or not server.is_alive:
             return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
@@ -155,7 +153,7 @@ class TritonLocal:
         service = self._service(uid)
         if service.exists():
             async with self._alone(uid):
-                server = triton_local_state.read(service).newest
+                server = records.read(service).newest
                 if server is not None:
                     await self.folder(uid, server).stop(server.process)
 
@@ -166,14 +164,14 @@ class TritonLocal:
         self._wrong.pop(uid, None)
         # Also when the folder is gone: a person who deleted it did not end the server.
         async with self._alone(uid) as lock:
-            state = triton_local_state.read(service)
-            triton_local_state.forget(service)
+            state = records.read(service)
+            records.forget(service)
             await self._keep()
             for server in state.servers:
                 await self.folder(uid, server).stop(server.process)
             await self._end_strays(uid)
             if not keep_files:
-                await asyncio.to_thread(triton_local_package.remove, service)
+                await asyncio.to_thread(copies.remove, service)
             # Held by us until after the folder is gone; whoever waits for it makes a new one.
             lock.unlink(missing_ok=True)
             sockets.tidy(self._home)
@@ -204,9 +202,9 @@ class TritonLocal:
         number = same.number if same is not None else await asyncio.to_thread(_number, service, want, state)
         folder = self.folder(uid, number)
         prepared = None
-        if not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
+        if not await asyncio.to_thread(copies.is_usable, folder.served, want):
             others = [self.folder(uid, server).path for server in state.servers]
-            prepared = await asyncio.to_thread(triton_local_package.prepare, want, folder.path, others)
+            prepared = await asyncio.to_thread(copies.prepare, want, folder.path, others)
         if not state.servers:
             await self._end_strays(uid)
         gone = [server for server in (state.current, state.following) if server is not None and server is not same]
@@ -216,14 +214,14 @@ class TritonLocal:
             await self._forget(uid, server)
         await folder.stop(same.process if same is not None else None)
         if prepared is not None:
-            await asyncio.to_thread(triton_local_package.install, prepared, folder.served)
+            await asyncio.to_thread(copies.install, prepared, folder.served)
         restarts = self._deaths(same) if same is not None else 0
         server = Server(number, want.model_name, want.digest, restarts, self._clock.now(), None)
         stays = state.current if state.current not in (*gone, same) else None
         after = replace(state, current=stays or server, following=server if stays else None)
-        triton_local_state.write(service, after)
+        records.write(service, after)
         process = await asyncio.to_thread(folder.start)
-        triton_local_state.write(service, after.changed(replace(server, process=process)))
+        records.write(service, after.changed(replace(server, process=process)))
 
     def _deaths(self, server: Server) -> int:
         """How often it has died; to be ended in order is no death."""
@@ -232,14 +230,14 @@ class TritonLocal:
 
     async def _make_good(self, folder: ServerFolder, want: DesiredService, others: Iterable[Path] = ()) -> None:
         """What the server shall load is there, and as it was wanted; no server of the folder may run. Raises RejectedError."""
-        if not await asyncio.to_thread(triton_local_package.is_usable, folder.served, want):
-            prepared = await asyncio.to_thread(triton_local_package.prepare, want, folder.path, others)
-            await asyncio.to_thread(triton_local_package.install, prepared, folder.served)
+        if not await asyncio.to_thread(copies.is_usable, folder.served, want):
+            prepared = await asyncio.to_thread(copies.prepare, want, folder.path, others)
+            await asyncio.to_thread(copies.install, prepared, folder.served)
 
     async def _drop(self, uid: str, state: State) -> None:
         """What was to follow is wanted no longer."""
         if state.following is not None:
-            triton_local_state.write(self.services / uid, replace(state, following=None))
+            records.write(self.services / uid, replace(state, following=None))
             await self._forget(uid, state.following)
 
     async def _forget(self, uid: str, server: Server) -> None:
@@ -261,14 +259,14 @@ class TritonLocal:
     async def _advance(self, uid: str) -> None:
         """Bring a change further, unless somebody else is at it."""
         service = self.services / uid
-        state = triton_local_state.read(service)
+        state = records.read(service)
         if state.following is None and not state.leaving:
             return
         descriptor = _try_lock(service.with_name(f".{uid}.lock"))
         if descriptor is None:
             return
         try:
-            state = triton_local_state.read(service)
+            state = records.read(service)
             if state.following is not None:
                 state = await self._take_over(uid, state, state.following)
             await self._end_leaving(uid, state)
@@ -295,7 +293,7 @@ class TritonLocal:
             (*state.leaving, replace(current, released_at=self._clock.now())) if current is not None else state.leaving
         )
         after = State(current=following, leaving=leaving)
-        triton_local_state.write(self.services / uid, after)
+        records.write(self.services / uid, after)
         self._wrong.pop(uid, None)
         await self._keep()
         return after
@@ -306,7 +304,7 @@ class TritonLocal:
         if self._clock.age(began, current.started_at) < timedelta(seconds=min(30, 2**current.restarts)):
             return state
         folder = self.folder(uid, current)
-        want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
+        want = await asyncio.to_thread(copies.recorded, folder.served)
         if want is None:
             return state
         await folder.stop(current.process)
@@ -315,10 +313,10 @@ class TritonLocal:
         except RejectedError:
             return state  # altered since, and nowhere whole: only what is wanted now may start
         again = replace(current, restarts=current.restarts + 1, started_at=self._clock.now(), process=None)
-        triton_local_state.write(self.services / uid, replace(state, current=again))
+        records.write(self.services / uid, replace(state, current=again))
         process = await asyncio.to_thread(folder.start)
         after = replace(state, current=replace(again, process=process))
-        triton_local_state.write(self.services / uid, after)
+        records.write(self.services / uid, after)
         return after
 
     async def _end_leaving(self, uid: str, state: State) -> None:
@@ -331,7 +329,7 @@ class TritonLocal:
                 continue
             await self._forget(uid, server)
             state = replace(state, leaving=tuple(other for other in state.leaving if other is not server))
-            triton_local_state.write(self.services / uid, state)
+            records.write(self.services / uid, state)
 
     # --- the gateway
 
@@ -356,8 +354,8 @@ class TritonLocal:
 
     def _upstreams(self) -> dict[str, tuple[str, ServerFolder]]:
         found = {}
-        for path in self.services.glob(f"[!.]*/{triton_local_state.NAME}"):
-            current = triton_local_state.read(path.parent).current
+        for path in self.services.glob(f"[!.]*/{records.NAME}"):
+            current = records.read(path.parent).current
             if current is not None and _UID.fullmatch(path.parent.name):
                 found[path.parent.name] = (current.model, self.folder(path.parent.name, current))
         return found
@@ -403,7 +401,7 @@ class TritonLocal:
 
     async def _probe(self, uid: str, server: Server, socket: str) -> ProbeResult:
         folder = self.folder(uid, server)
-        want = await asyncio.to_thread(triton_local_package.recorded, folder.served)
+        want = await asyncio.to_thread(copies.recorded, folder.served)
         if want is None:
             return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
         known = await asyncio.to_thread(model_probe.read, folder.served / "package")
@@ -416,16 +414,16 @@ class TritonLocal:
 
     def _is_recorded(self, server: Server, want: DesiredService) -> bool:
         """Whether a server is one of this want, but for how it scales: here there is always one."""
-        known = triton_local_package.recorded(self.folder(want.uid, server).served)
+        known = copies.recorded(self.folder(want.uid, server).served)
         return known is not None and replace(known, digest=want.digest, scaling=want.scaling) == want
 
     def _rename(self, state: State, server: Server, want: DesiredService) -> State:
         """Remember that a server is also what is wanted now."""
         if server.digest == want.digest:
             return state
-        triton_local_package.record(self.folder(want.uid, server).served, want)
+        copies.record(self.folder(want.uid, server).served, want)
         renamed = state.changed(replace(server, digest=want.digest))
-        triton_local_state.write(self.services / want.uid, renamed)
+        records.write(self.services / want.uid, renamed)
         return renamed
 
     def _changed_at(self, uid: str, server: Server, found: ServiceState) -> datetime:
@@ -465,7 +463,7 @@ def _number(service: Path, want: DesiredService, state: State) -> int:
     used = {server.number for server in state.servers}
     numbers = {int(path.name) for path in service.glob("[0-9]*") if path.name.isdigit()}
     for number in sorted(numbers - used, reverse=True):
-        if triton_local_package.recorded(service / str(number) / "served") == want:
+        if copies.recorded(service / str(number) / "served") == want:
             return number
     return max(numbers | used, default=0) + 1
 
@@ -483,7 +481,7 @@ async def _ask(folder: ServerFolder, method: str, path: str) -> tuple[int, Any] 
             body = await response.read()
     except (aiohttp.ClientError, OSError):
         return None
-    return response.status, triton_local_package.parse(body)
+    return response.status, copies.parse(body)
 
 
 def _try_lock(path: Path) -> int | None:

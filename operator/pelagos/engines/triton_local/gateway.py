@@ -28,8 +28,8 @@ from pelagos.engines.envoy import config as envoy_config
 from pelagos.engines.envoy.config import Limits, Ports, Service
 from pelagos.engines.processes import groups, sockets
 from pelagos.engines.processes.groups import ProcessId
+from pelagos.engines.triton_local import records
 from pelagos.engines.triton_local import server as triton_local_server
-from pelagos.engines.triton_local import state as triton_local_state
 from pelagos.ports.errors import OutageError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Gateway:
 
     async def trouble(self) -> str | None:
         """What is wrong with it, for people; None when nothing is, or nothing is served."""
-        served = sorted(path.parent.name for path in self._services.glob(f"[!.]*/{triton_local_state.NAME}"))
+        served = sorted(path.parent.name for path in self._services.glob(f"[!.]*/{records.NAME}"))
         if not served:
             return None
         process = self.process
@@ -156,7 +156,7 @@ class Gateway:
             if ports is None or uid in silent or (f"{uid}-http" not in known and not _are_free(ports)):
                 ports = _free_ports(taken)
                 taken |= set(asdict(ports).values())
-                triton_local_state.write_json(self._services / uid / PORTS_NAME, asdict(ports))
+                records.write_json(self._services / uid / PORTS_NAME, asdict(ports))
             services.append(
                 Service(uid, model, HOST, ports, server.upstream, hosts=self._hosts, private=self.private(uid))
             )
@@ -188,7 +188,7 @@ class Gateway:
             version = hashlib.sha256(json.dumps(resources).encode()).hexdigest()
             content = envoy_config.discovered(kind, resources, version)
             if _read(self._folder / name) != content:
-                triton_local_state.write_json(self._folder / name, content)
+                records.write_json(self._folder / name, content)
                 self._changed = monotonic()
                 self._is_confirmed = False
 
@@ -198,7 +198,7 @@ class Gateway:
             raise OutageError(SYSTEM, f"{program} is not installed; run `make install`")
         for stray in triton_local_server.strays(str(path)):
             await groups.kill_group(stray, 1)
-        triton_local_state.write_json(path, bootstrap)
+        records.write_json(path, bootstrap)
         self._admin.unlink(missing_ok=True)
         command: list[str | Path] = [
             *(program, "--config-path", path, "--disable-hot-restart"),
@@ -207,7 +207,7 @@ class Gateway:
         ]
         variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(self._folder)}
         process = triton_local_server.start_private(command, "", environment=variables, output=self.log)
-        triton_local_state.write_json(self._folder / "state.json", {"process": asdict(process)})
+        records.write_json(self._folder / "state.json", {"process": asdict(process)})
         self._changed = monotonic()
         self._is_confirmed = False
         logger.info("started Envoy before %d model servers (process %d)", len(self._known()), process.pid)

@@ -1,6 +1,6 @@
 """NetworkPolicies: nothing may talk in the operator's namespace but the operator, to what it needs. Every rule names its peers.
 
-Model servers have each their own, which the operator makes (engines/model_server_network).
+Model servers have each their own, which the operator makes (engines/model_server/network).
 """
 
 from __future__ import annotations

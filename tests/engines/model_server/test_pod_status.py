@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pelagos.engines.model_server import pods as model_server_pods
+from pelagos.engines.model_server import pod_status
 from pelagos.ports.serving import ServiceState
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -100,7 +100,7 @@ def unschedulable(message: str) -> dict[str, Any]:
     ],
 )
 def test_a_pod_that_does_not_serve_says_why(status: dict[str, Any], state: str, words: str) -> None:
-    found = model_server_pods.problem([pod(**status)], lambda _: NOW)
+    found = pod_status.problem([pod(**status)], lambda _: NOW)
     assert found is not None
     assert found.state is ServiceState(state)
     assert words in found.message
@@ -119,12 +119,12 @@ def test_a_pod_that_does_not_serve_says_why(status: dict[str, Any], state: str, 
     ],
 )
 def test_a_pod_that_starts_has_no_problem(status: dict[str, Any]) -> None:
-    assert model_server_pods.problem([pod(**status)], lambda _: NOW) is None
+    assert pod_status.problem([pod(**status)], lambda _: NOW) is None
 
 
 def test_a_pod_that_is_being_created_for_long_waits_for_something() -> None:
     status: dict[str, Any] = {"containerStatuses": [container(**waiting("ContainerCreating"))]}
-    found = model_server_pods.problem([pod(age=45, **status)], lambda _: NOW)
+    found = pod_status.problem([pod(age=45, **status)], lambda _: NOW)
     assert found is not None
     assert found.state is ServiceState.WAITING
     assert "on node node-1 is being created since 2026-05-01T11:59:15Z" in found.message
@@ -135,39 +135,39 @@ def test_a_pod_that_is_being_created_for_long_waits_for_something() -> None:
 )
 def test_a_pod_that_loads_for_long_is_left_to_its_probes(kind: str, words: str) -> None:
     running: dict[str, Any] = {kind: [container(state={"running": {"startedAt": "2026-05-01T11:57:00Z"}})]}
-    found = model_server_pods.problem([pod(age=300, **running)], lambda _: NOW)
+    found = pod_status.problem([pod(age=300, **running)], lambda _: NOW)
     assert found is not None
     assert found.state is ServiceState.WAITING
     assert f"{words}" in found.message
-    assert model_server_pods.problem([pod(age=300, **running)], lambda _: NOW - timedelta(seconds=90)) is None
+    assert pod_status.problem([pod(age=300, **running)], lambda _: NOW - timedelta(seconds=90)) is None
     ready = pod(age=300, conditions=[{"type": "Ready", "status": "True"}], **running)
-    assert model_server_pods.problem([ready], lambda _: NOW) is None
+    assert pod_status.problem([ready], lambda _: NOW) is None
 
 
 def test_a_server_that_runs_again_after_it_refused_its_model_will_refuse_it_again() -> None:
     again = container(
         state={"running": {}}, lastState={"terminated": {"exitCode": 1, "reason": "Error", "message": REFUSED}}
     )
-    found = model_server_pods.problem([pod(phase="Running", containerStatuses=[again])], lambda _: NOW)
+    found = pod_status.problem([pod(phase="Running", containerStatuses=[again])], lambda _: NOW)
     assert found is not None
     assert found.state is ServiceState.LOAD_FAILED
 
 
 def test_an_evicted_pod_matters_only_when_it_was_not_replaced() -> None:
     gone = pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
-    found = model_server_pods.problem([gone], lambda _: NOW)
+    found = pod_status.problem([gone], lambda _: NOW)
     assert found is not None
     assert (found.state, "low on resource: memory" in found.message) == (ServiceState.DEAD, True)
-    assert model_server_pods.problem([gone, pod(name="detector-2")], lambda _: NOW) is None
+    assert pod_status.problem([gone, pod(name="detector-2")], lambda _: NOW) is None
 
 
 def test_deaths_are_those_of_servers_not_of_what_fetches_packages() -> None:
     counted = pod(containerStatuses=[container(restartCount=2)], initContainerStatuses=[container(restartCount=5)])
-    assert model_server_pods.deaths([counted, pod(name="detector-2")]) == 2
+    assert pod_status.deaths([counted, pod(name="detector-2")]) == 2
 
 
 def test_a_pod_that_ends_is_not_ready_any_more() -> None:
     ready = pod(phase="Running", conditions=[{"type": "Ready", "status": "True"}])
-    assert model_server_pods.is_ready(ready)
+    assert pod_status.is_ready(ready)
     ready["metadata"]["deletionTimestamp"] = "2026-05-01T12:00:00Z"
-    assert not model_server_pods.is_ready(ready)
+    assert not pod_status.is_ready(ready)

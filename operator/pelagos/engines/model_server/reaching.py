@@ -12,8 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from pelagos.engines.model_server import options as model_server
-from pelagos.engines.model_server import pods as model_server_pods
+from pelagos.engines.model_server import pod_status, pod_template
 from pelagos.engines.model_server.package import DIGEST_PARAMETER
 
 TIMEOUT = 3.0
@@ -41,14 +40,14 @@ def through_service(service: Mapping[str, Any] | None) -> Addresses | None:
     ip = spec.get("clusterIP", "")
     if not ip or ip == "None" or spec.get("type") == "ExternalName":
         return None
-    http, grpc = port(service, model_server.HTTP), port(service, model_server.GRPC)
+    http, grpc = port(service, pod_template.HTTP), port(service, pod_template.GRPC)
     return _at(ip, http, grpc) if http and grpc else None
 
 
 def through_pod(pod: Mapping[str, Any]) -> Addresses | None:
     """A pod's own address; None until it has one."""
-    ip = model_server_pods.address(pod)
-    return _at(ip, model_server.HTTP, model_server.GRPC) if ip else None
+    ip = pod_status.address(pod)
+    return _at(ip, pod_template.HTTP, pod_template.GRPC) if ip else None
 
 
 def port(service: Mapping[str, Any] | None, target: int) -> int:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["environments", "make_want", "packages"]
 
-PAGE = Path(__file__).parents[2] / "docs/calling-a-model.md"
+PAGE = Path(__file__).parents[3] / "docs/calling-a-model.md"
 NAME = "phytoplankton-detector"
 UID = "5f0c5f0c-1111-4000-8000-000000000000"
 

@@ -1,6 +1,6 @@
 """What the pods of a model server tell: which are ready, how often they died, and in the cluster's own words what is wrong. Pure.
 
-Called by triton_deployment and kserve with pods as the API server shows them. The chain of checks reads as the specification.
+Called by deployment and kserve with pods as the API server shows them. The chain of checks reads as the specification.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import marks
 from pelagos.ports.serving import ServiceState
 
 Pod = Mapping[str, Any]
@@ -66,7 +66,7 @@ def is_ready(pod: Pod) -> bool:
 
 def of_digest(pods: Iterable[Pod], digest: str) -> list[Pod]:
     """Those that were made for this want."""
-    return [pod for pod in pods if model_server.annotation(pod, model_server.DIGEST_ANNOTATION) == digest]
+    return [pod for pod in pods if marks.annotation(pod, marks.DIGEST_ANNOTATION) == digest]
 
 
 def address(pod: Pod) -> str:

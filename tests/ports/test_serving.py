@@ -20,7 +20,7 @@ import pytest
 import model_packages
 from kserve_fake_server.nodes import PODS
 from pelagos.api import meta
-from pelagos.engines.triton_local import state as triton_local_state
+from pelagos.engines.triton_local import records
 from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.fakes.serving import ServingFake
@@ -90,7 +90,7 @@ class TritonWorld:
         self.home = home
 
     def pid(self, uid: str) -> int:
-        server = triton_local_state.read(self.home / "services" / uid).newest
+        server = records.read(self.home / "services" / uid).newest
         assert server is not None
         assert server.process is not None
         return server.process.pid

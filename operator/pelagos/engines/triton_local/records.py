@@ -1,4 +1,4 @@
-"""What is remembered of the Triton servers of one service, in ``state.json``. Called by triton_local and triton_gateway.
+"""What is remembered of the Triton servers of one service, in ``state.json``. Called by engine and gateway.
 
 Files only. The intent to start a server is written before it starts: without a process, whoever reads it looks for one.
 """

@@ -1,4 +1,4 @@
-"""Whether an object still is as it was applied, and what objects of model servers are like."""
+"""What the objects of model servers are like."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from pelagos.engines.deployment import objects as triton_deployment_objects
-from pelagos.engines.kserve import objects as kserve_objects
-from pelagos.engines.kubernetes.objects import holds, quantity
+from pelagos.engines.deployment import manifests as deployment_manifests
+from pelagos.engines.kserve import manifests as kserve_manifests
 from pelagos.engines.model_server import gateway as model_server_gateway
-from pelagos.engines.model_server import network
-from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import marks, network, pod_template
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import Placement, Toleration, tolerated
@@ -31,63 +29,22 @@ GIVEN = Options(image="serving:1", objects_root="/objects", objects_claim="objec
 REMOTE = replace(WANT, package_uri="s3://bucket/packages/ab")
 
 
-@pytest.mark.parametrize(
-    ("live", "want"),
-    [
-        ({"a": 1, "added": 2}, {"a": 1}),
-        ({"limits": {"memory": "1Gi", "cpu": "1500m"}}, {"limits": {"memory": "1024Mi", "cpu": "1.5"}}),
-        ({"env": [{"name": "Z"}, {"name": "A", "value": "1"}]}, {"env": [{"name": "A", "value": "1"}]}),
-        ({}, {"nodeSelector": {}}),
-        ({"emptyDir": {}}, {"emptyDir": {}}),
-    ],
-)
-def test_what_others_added_or_wrote_in_another_way_is_no_difference(live: Any, want: Any) -> None:
-    assert holds(live, want)
-
-
-@pytest.mark.parametrize(
-    ("live", "want"),
-    [
-        (None, {"a": 1}),
-        ({"a": 2}, {"a": 1}),
-        ({"a": True}, {"a": False}),
-        ({"env": [{"name": "A", "value": "1Gi"}]}, {"env": [{"name": "A", "value": "1024Mi"}]}),
-        ({"limits": {"memory": "1G"}}, {"limits": {"memory": "1Gi"}}),
-        ({"command": ["a", "b"]}, {"command": ["a"]}),
-        ({"tolerations": [{"key": "a"}]}, {"tolerations": [{"key": "b"}]}),
-        ({}, {"replicas": 0}),
-        ({}, {"automountServiceAccountToken": False}),
-    ],
-)
-def test_what_was_changed_or_taken_away_is_a_difference(live: Any, want: Any) -> None:
-    assert not holds(live, want)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("1", 1), ("500m", 0.5), ("4Gi", 4 * 2**30), ("2k", 2000), ("1.5", 1.5), ("x", None), (None, None)],
-)
-def test_quantities(text: str | None, number: float | None) -> None:
-    found = quantity(text)
-    assert (None if found is None else float(found)) == number
-
-
 @pytest.mark.parametrize("name", ["detector", "a.b", "9-lives", "x" * 253, "a" * 63, "a" * 62 + ".b"])
 def test_names_are_labels_and_differ_when_resources_do(name: str) -> None:
-    made = model_server.object_name(name, 53)
+    made = marks.object_name(name, 53)
     assert re.fullmatch(r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?", made)
-    assert made == model_server.object_name(name, 53)
-    assert made != model_server.object_name(f"{name}b", 53)
-    assert made != model_server.object_name(name.replace(".", "-") + "-", 53)
+    assert made == marks.object_name(name, 53)
+    assert made != marks.object_name(f"{name}b", 53)
+    assert made != marks.object_name(name.replace(".", "-") + "-", 53)
 
 
 def test_an_allowed_name_stays_as_it_is() -> None:
-    assert model_server.object_name("detector-2", 53) == "detector-2"
+    assert marks.object_name("detector-2", 53) == "detector-2"
 
 
 @pytest.mark.parametrize("want", [WANT, REMOTE], ids=["claim", "s3"])
 def test_pods_are_allowed_by_the_restricted_pod_security_level(want: DesiredService) -> None:
-    spec = triton_deployment_objects.pod(want, "name: 'x'", GIVEN)
+    spec = deployment_manifests.pod(want, "name: 'x'", GIVEN)
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -106,9 +63,9 @@ def gateway_of(containers: list[dict[str, Any]]) -> dict[str, Any]:
 def containers_of(engine: str, want: DesiredService) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
     """The server, its gateway, and the pod's volumes."""
     if engine == "deployment":
-        pod = triton_deployment_objects.pod(want, "name: 'x'", GIVEN)
+        pod = deployment_manifests.pod(want, "name: 'x'", GIVEN)
         return pod["containers"][0], gateway_of(pod["containers"]), pod["volumes"]
-    predictor = kserve_objects.inference_service(want, "name: 'x'", GIVEN)["spec"]["predictor"]
+    predictor = kserve_manifests.inference_service(want, "name: 'x'", GIVEN)["spec"]["predictor"]
     return predictor["model"], gateway_of(predictor["containers"]), predictor["volumes"]
 
 
@@ -125,7 +82,7 @@ def test_clients_reach_a_gateway_that_holds_nothing_of_the_server_but_its_socket
     assert ours & {"gateway", "sockets"} == {"sockets"}
     assert {"gateway", "sockets"} <= {each["name"] for each in volumes}
     assert gateway["image"] == server["image"] == GIVEN.image
-    assert gateway["securityContext"].items() >= model_server.container_security().items()
+    assert gateway["securityContext"].items() >= pod_template.container_security().items()
     assert "secret" not in str(gateway["env"]).lower()
     assert gateway["resources"]["limits"] == {"cpu": "1", "memory": "512Mi"}
     assert ("lifecycle" in gateway) == (mode == "Standard")
@@ -138,7 +95,7 @@ def test_the_gateway_opens_the_pods_ports_and_leads_to_sockets_alone() -> None:
     resources = config["static_resources"]
     addresses = [each["address"]["socket_address"] for each in resources["listeners"]]
     assert {(each["address"], each["port_value"]) for each in addresses} == {
-        ("0.0.0.0", port) for _, port in model_server.PORTS
+        ("0.0.0.0", port) for _, port in pod_template.PORTS
     }
     endpoints = [
         each["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
@@ -154,19 +111,19 @@ def test_the_gateway_opens_the_pods_ports_and_leads_to_sockets_alone() -> None:
 
 
 def test_on_a_full_node_the_gateway_may_request_no_processor() -> None:
-    given = model_server.options(Settings(gateway_millicores=0), "/objects")
+    given = Options.from_settings(Settings(gateway_millicores=0), "/objects")
     made = model_server_gateway.container(WANT, given)
     assert made["resources"]["requests"]["cpu"] == "0m"
 
 
 def test_a_service_of_plain_pods_leads_to_the_gateway() -> None:
-    pod = triton_deployment_objects.pod(WANT, "", GIVEN)
+    pod = deployment_manifests.pod(WANT, "", GIVEN)
     assert "ports" not in pod["containers"][0]
     assert {each["containerPort"] for each in gateway_of(pod["containers"])["ports"]} == {8080, 9000, 8002}
 
 
 def test_a_package_on_a_claim_is_mounted_read_only_and_alone() -> None:
-    spec = triton_deployment_objects.pod(WANT, "", GIVEN)
+    spec = deployment_manifests.pod(WANT, "", GIVEN)
     assert "initContainers" not in spec
     mount = next(each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "models")
     assert mount == {"name": "models", "mountPath": "/mnt/models", "readOnly": True, "subPath": "packages/ab"}
@@ -174,7 +131,7 @@ def test_a_package_on_a_claim_is_mounted_read_only_and_alone() -> None:
 
 def test_credentials_of_the_storage_reach_only_what_fetches_the_package() -> None:
     want = replace(REMOTE, tenant=Tenant(objects_secret="s3-of-the-lab"))
-    spec = triton_deployment_objects.pod(want, "", replace(GIVEN, objects_secret="shared"))
+    spec = deployment_manifests.pod(want, "", replace(GIVEN, objects_secret="shared"))
     (fetch,) = spec["initContainers"]
     given = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in fetch["env"] if "valueFrom" in each}
     assert given == {
@@ -187,7 +144,7 @@ def test_credentials_of_the_storage_reach_only_what_fetches_the_package() -> Non
 
 @pytest.mark.parametrize("tenant", [Tenant(), Tenant(ca_config_map="ca-of-the-lab")])
 def test_what_fetches_the_package_trusts_the_certificate_authorities_of_the_tenant(tenant: Tenant) -> None:
-    spec = triton_deployment_objects.pod(replace(REMOTE, tenant=tenant), "", replace(GIVEN, ca_config_map="ca"))
+    spec = deployment_manifests.pod(replace(REMOTE, tenant=tenant), "", replace(GIVEN, ca_config_map="ca"))
 
     (fetch,) = spec["initContainers"]
     assert {"name": "AWS_CA_BUNDLE", "value": "/etc/pelagos/ca/ca.crt"} in fetch["env"]
@@ -196,7 +153,7 @@ def test_what_fetches_the_package_trusts_the_certificate_authorities_of_the_tena
 
 
 def test_without_a_private_authority_pods_trust_those_of_the_system() -> None:
-    spec = triton_deployment_objects.pod(REMOTE, "", GIVEN)
+    spec = deployment_manifests.pod(REMOTE, "", GIVEN)
 
     assert "AWS_CA_BUNDLE" not in {each["name"] for each in spec["initContainers"][0]["env"]}
     assert all("configMap" not in volume for volume in spec["volumes"])
@@ -204,14 +161,14 @@ def test_without_a_private_authority_pods_trust_those_of_the_system() -> None:
 
 def test_a_folder_that_no_pod_can_reach_is_refused_with_the_settings_that_help() -> None:
     with pytest.raises(RejectedError, match=r"PELAGOS_OBJECTS_URI .* PELAGOS_OBJECTS_CLAIM"):
-        triton_deployment_objects.pod(WANT, "", replace(GIVEN, objects_claim=""))
+        deployment_manifests.pod(WANT, "", replace(GIVEN, objects_claim=""))
     with pytest.raises(RejectedError, match=r"not below /objects"):
-        kserve_objects.inference_service(replace(WANT, package_uri="/else/where"), "", GIVEN)
+        kserve_manifests.inference_service(replace(WANT, package_uri="/else/where"), "", GIVEN)
 
 
 def test_gpus_are_asked_for_with_the_nodes_that_have_them() -> None:
     placement = Placement(memory="16Gi", gpus=1, gpu_product="NVIDIA-L4", node_selector={"zone": "a"})
-    spec = triton_deployment_objects.pod(replace(WANT, placement=placement), "", GIVEN)
+    spec = deployment_manifests.pod(replace(WANT, placement=placement), "", GIVEN)
     resources = spec["containers"][0]["resources"]
     assert resources["limits"] == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"} == resources["requests"]
     assert spec["nodeSelector"] == {"zone": "a", "nvidia.com/gpu.product": "NVIDIA-L4"}
@@ -219,31 +176,29 @@ def test_gpus_are_asked_for_with_the_nodes_that_have_them() -> None:
 
 
 def test_an_autoscaler_alone_decides_about_replicas() -> None:
-    fixed = triton_deployment_objects.deployment(replace(WANT, scaling=Scaling(minimum=2, maximum=2)), "", GIVEN)
+    fixed = deployment_manifests.deployment(replace(WANT, scaling=Scaling(minimum=2, maximum=2)), "", GIVEN)
     assert fixed["spec"]["replicas"] == 2
-    scaled = triton_deployment_objects.deployment(replace(WANT, scaling=Scaling(minimum=2, maximum=5)), "", GIVEN)
+    scaled = deployment_manifests.deployment(replace(WANT, scaling=Scaling(minimum=2, maximum=5)), "", GIVEN)
     assert "replicas" not in scaled["spec"]
 
 
 def test_the_digest_alone_changes_the_pods() -> None:
-    one, other = (
-        triton_deployment_objects.deployment(replace(WANT, digest=digest), "", GIVEN) for digest in ("1", "2")
-    )
+    one, other = (deployment_manifests.deployment(replace(WANT, digest=digest), "", GIVEN) for digest in ("1", "2"))
     assert one["spec"]["template"] != other["spec"]["template"]
     assert one["spec"]["selector"] == other["spec"]["selector"]
 
 
 def test_the_want_is_known_again_from_what_was_made_for_it() -> None:
     want = replace(WANT, scaling=Scaling(maximum=3), placement=Placement(tolerations=(Toleration("a"),)))
-    made = triton_deployment_objects.deployment(want, "", GIVEN)
-    assert model_server.recorded(made) == want
-    assert model_server.recorded({"metadata": {"annotations": {"pelagos.dev/want": "{"}}}) is None
+    made = deployment_manifests.deployment(want, "", GIVEN)
+    assert marks.recorded(made) == want
+    assert marks.recorded({"metadata": {"annotations": {"pelagos.dev/want": "{"}}}) is None
 
 
 def test_restarts_are_forgotten_with_the_want_that_they_were_for() -> None:
     annotations = {"pelagos.dev/restarts": "3 old digest", "pelagos.dev/digest": "old digest"}
-    assert model_server.restarts({"metadata": {"annotations": annotations}}) == 3
-    assert model_server.restarts({"metadata": {"annotations": annotations | {"pelagos.dev/digest": "new"}}}) == 0
+    assert marks.restarts({"metadata": {"annotations": annotations}}) == 3
+    assert marks.restarts({"metadata": {"annotations": annotations | {"pelagos.dev/digest": "new"}}}) == 0
 
 
 def admitted(given: Options) -> list[tuple[str, str, list[int]]]:
@@ -272,7 +227,7 @@ def test_nobody_reaches_a_server_by_the_name_of_a_pod_in_another_namespace() -> 
 
 def test_the_policy_knows_the_namespaces_of_the_settings() -> None:
     settings = Settings(serving_image="i", lease_namespace="own", monitoring_namespace="metrics")
-    given = model_server.options(settings, "/objects")
+    given = Options.from_settings(settings, "/objects")
     assert (given.operator_namespace, given.monitoring_namespace) == ("own", "metrics")
 
 
@@ -282,10 +237,10 @@ VOID = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
 @pytest.mark.parametrize(("gpus", "hidden"), [(0, True), (1, False)])
 def test_only_a_server_that_asked_for_gpus_sees_any(gpus: int, hidden: bool) -> None:
     want = replace(REMOTE, placement=Placement(gpus=gpus))
-    spec = triton_deployment_objects.pod(want, "", GIVEN)
+    spec = deployment_manifests.pod(want, "", GIVEN)
     assert (VOID in spec["containers"][0]["env"]) is hidden
     assert VOID in spec["initContainers"][0]["env"]
-    made = kserve_objects.inference_service(want, "", GIVEN)
+    made = kserve_manifests.inference_service(want, "", GIVEN)
     assert (VOID in made["spec"]["predictor"]["model"]["env"]) is hidden
 
 

@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from pelagos.engines.kubernetes.objects import Collection
-from pelagos.engines.model_server import gateway
-from pelagos.engines.model_server import options as model_server
+from pelagos.engines.model_server import gateway, marks, pod_template
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.serving import CPU_TARGET, DesiredService, Scaling, spec_digest
 
@@ -40,7 +39,7 @@ _POD_FIELDS_FOR_KNATIVE = frozenset(
 
 def name_of(want: DesiredService) -> str:
     """Name of the InferenceService. KServe makes one DNS label of it, its own suffix and the namespace."""
-    return model_server.object_name(want.name, max(20, 63 - _SUFFIX - len(want.namespace)))
+    return marks.object_name(want.name, max(20, 63 - _SUFFIX - len(want.namespace)))
 
 
 def predictor_name(name: str) -> str:
@@ -50,11 +49,11 @@ def predictor_name(name: str) -> str:
 
 def inference_service(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     """The whole of it."""
-    annotations = model_server.record(_without_numbers(want)) | {"serving.kserve.io/deploymentMode": want.scaling.mode}
+    annotations = marks.record(_without_numbers(want)) | {"serving.kserve.io/deploymentMode": want.scaling.mode}
     annotations |= (
         {"serving.kserve.io/autoscalerClass": "hpa"} if want.scaling.mode != KNATIVE else _knative_class(want.scaling)
     )
-    metadata = model_server.metadata(want, name_of(want), annotations)
+    metadata = marks.metadata(want, name_of(want), annotations)
     return {
         "apiVersion": API_VERSION,
         "kind": INFERENCE_SERVICES.kind,
@@ -65,7 +64,7 @@ def inference_service(want: DesiredService, config: str, given: Options) -> dict
 
 def recorded(body: Mapping[str, Any]) -> DesiredService | None:
     """The want of an InferenceService; None when it does not tell. The numbers of its scaling are those of its spec."""
-    want = model_server.recorded(body)
+    want = marks.recorded(body)
     if want is None or not want.pods_digest:
         return want
     spec = (body.get("spec") or {}).get("predictor") or {}
@@ -94,17 +93,17 @@ def _without_numbers(want: DesiredService) -> DesiredService:
 
 
 def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
-    volumes, mounts = model_server.scratch(want)
-    pod = model_server.pod(want)
+    volumes, mounts = pod_template.scratch(want)
+    pod = pod_template.pod(want)
     model = _model(want, config, given) | {"volumeMounts": mounts}
     made: dict[str, Any] = {
-        "labels": model_server.labels(want, name_of(want)),
+        "labels": marks.labels(want, name_of(want)),
         "annotations": {
             "serving.kserve.io/enable-prometheus-scraping": "true",
-            "prometheus.kserve.io/port": str(model_server.METRICS),
+            "prometheus.kserve.io/port": str(pod_template.METRICS),
             "prometheus.kserve.io/path": "/metrics",
             "prometheus.io/scrape": "true",
-            "prometheus.io/port": str(model_server.METRICS),
+            "prometheus.io/port": str(pod_template.METRICS),
             "prometheus.io/path": "/metrics",
         },
         **_scaling(want.scaling),
@@ -119,7 +118,7 @@ def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, A
 
 
 def _model(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
-    made = model_server.container(want, config, given) | {
+    made = pod_template.container(want, config, given) | {
         "modelFormat": MODEL_FORMAT,
         "runtime": RUNTIME,
         "storageUri": storage_uri(want, given),
@@ -128,11 +127,11 @@ def _model(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
         # One port only, and gRPC is what clients of images use.
         for name in _NOT_FOR_KNATIVE:
             made.pop(name)
-        security = made["securityContext"] | model_server.pod_security()
-        ports = [{"name": "h2c", "containerPort": model_server.GRPC, "protocol": "TCP"}]
+        security = made["securityContext"] | pod_template.pod_security()
+        ports = [{"name": "h2c", "containerPort": pod_template.GRPC, "protocol": "TCP"}]
         return made | {"protocolVersion": "grpc-v2", "ports": ports, "securityContext": security}
     # The first port becomes port 80 of KServe's Service, the others keep their numbers.
-    ports = [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in model_server.PORTS]
+    ports = [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in pod_template.PORTS]
     return made | {"protocolVersion": "v2", "ports": ports}
 
 
@@ -141,15 +140,15 @@ def _gateway(want: DesiredService, given: Options) -> dict[str, Any]:
     made = gateway.container(want, given)
     if want.scaling.mode == KNATIVE:
         del made["lifecycle"]  # Knative ends no container before the requests in progress are done.
-        return made | {"securityContext": made["securityContext"] | model_server.pod_security()}
+        return made | {"securityContext": made["securityContext"] | pod_template.pod_security()}
     return made
 
 
 def storage_uri(want: DesiredService, given: Options) -> str:
     """Where KServe's storage initializer finds the package. Raises RejectedError when it could not."""
-    if model_server.is_remote(want):
+    if pod_template.is_remote(want):
         return want.package_uri
-    claim, path = model_server.claim_path(want, given)
+    claim, path = pod_template.claim_path(want, given)
     return f"pvc://{claim}/{path}"
 
 

@@ -1,6 +1,6 @@
 """Digests of the label files of a source: one that is edited to the same size within the same tick of a clock is seen.
 
-Called by local_volumes for each file in each look. Times on a network share or a memory stick have a second or two, and tools
+Called by volumes for each file in each look. Times on a network share or a memory stick have a second or two, and tools
 restore them; labels are small, so that their content can be asked instead. What cannot have changed since is not read again.
 """
 

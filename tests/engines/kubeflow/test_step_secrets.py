@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from control_plane import ControlPlane
+from pelagos.engines.kubeflow.step_secrets import StepSecrets
 from pelagos.engines.kubernetes.rest import KubernetesRest
-from pelagos.engines.kubernetes.step_secrets import StepSecrets
 from pelagos.ports.authority import Authority
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.fakes.authority import KeysFake

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model_packages import altered
-from pelagos.engines.triton_local import package as triton_local_package
+from pelagos.engines.triton_local import copies
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService
 
@@ -70,7 +70,7 @@ def test_a_damaged_package_is_refused(
 ) -> None:
     damage(Path(want.package_uri))
     with pytest.raises(RejectedError, match=re.escape(message)):
-        triton_local_package.prepare(want, tmp_path / "service")
+        copies.prepare(want, tmp_path / "service")
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_a_want_that_does_not_fit_is_refused(
     want: DesiredService, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RejectedError, match=re.escape(message)):
-        triton_local_package.prepare(replace(want, **changes), tmp_path / "service")
+        copies.prepare(replace(want, **changes), tmp_path / "service")
 
 
 def test_an_edited_package_that_attests_itself_is_another_one(want: DesiredService, tmp_path: Path) -> None:
     folder = tmp_path / "edited"
     altered(Path(want.package_uri), folder, {"probe.json": b"{}"})
     with pytest.raises(RejectedError, match=f"instead of {want.manifest_sha256}"):
-        triton_local_package.prepare(replace(want, package_uri=str(folder)), tmp_path / "service")
+        copies.prepare(replace(want, package_uri=str(folder)), tmp_path / "service")
 
 
 def test_a_package_that_brings_code_or_configuration_serves_none_of_it(want: DesiredService, tmp_path: Path) -> None:
@@ -124,9 +124,7 @@ def test_a_package_of_an_earlier_version_is_refused_with_the_next_step(want: Des
     folder = tmp_path / "old"
     manifest, _ = altered(Path(want.package_uri), folder, {}, schemaVersion=1)
     with pytest.raises(RejectedError, match="older ones hold code; train or export the model again"):
-        triton_local_package.prepare(
-            replace(want, package_uri=str(folder), manifest_sha256=manifest), tmp_path / "service"
-        )
+        copies.prepare(replace(want, package_uri=str(folder), manifest_sha256=manifest), tmp_path / "service")
 
 
 def test_what_is_served_shares_no_file_with_the_store(want: DesiredService, tmp_path: Path) -> None:
@@ -136,7 +134,7 @@ def test_what_is_served_shares_no_file_with_the_store(want: DesiredService, tmp_
     ours = {path.stat().st_ino for path in served.rglob("*")}
     assert not theirs & ours
     (package / "model.onnx").write_bytes(b"altered in the store")
-    assert triton_local_package.is_usable(served, want)
+    assert copies.is_usable(served, want)
 
 
 def test_what_is_served_is_made_again_from_its_own_copy_when_the_store_has_lost_it(
@@ -145,8 +143,8 @@ def test_what_is_served_is_made_again_from_its_own_copy_when_the_store_has_lost_
     served = install(want, tmp_path)
     shutil.rmtree(want.package_uri)
     other = replace(want, confidence="0.5", digest="other")
-    assert not triton_local_package.is_usable(served, other)
-    assert triton_local_package.is_usable(install(other, tmp_path), other)
+    assert not copies.is_usable(served, other)
+    assert copies.is_usable(install(other, tmp_path), other)
 
 
 def test_a_file_uri_is_a_folder(want: DesiredService, tmp_path: Path) -> None:
@@ -176,11 +174,11 @@ def test_what_is_served_is_used_again_until_it_is_altered(
     want: DesiredService, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     served = install(want, tmp_path)
-    assert triton_local_package.is_usable(served, want)
-    assert not triton_local_package.is_usable(served, replace(want, digest="other"))
+    assert copies.is_usable(served, want)
+    assert not copies.is_usable(served, replace(want, digest="other"))
     damage(served)
-    assert not triton_local_package.is_usable(served, want)
-    assert triton_local_package.is_usable(install(want, tmp_path), want), "and it is made anew from the store"
+    assert not copies.is_usable(served, want)
+    assert copies.is_usable(install(want, tmp_path), want), "and it is made anew from the store"
 
 
 def test_a_copy_that_was_altered_is_never_made_again_from_an_altered_store(
@@ -190,16 +188,16 @@ def test_a_copy_that_was_altered_is_never_made_again_from_an_altered_store(
     for package in (served / "package", Path(want.package_uri)):
         edit_description(package, labels=["a", "b", "c"])
     with pytest.raises(RejectedError, match="has been altered, or is of another package"):
-        triton_local_package.prepare(want, tmp_path / "service")
+        copies.prepare(want, tmp_path / "service")
 
 
 def test_an_interrupted_preparation_does_no_harm(want: DesiredService, tmp_path: Path) -> None:
-    triton_local_package.prepare(want, tmp_path / "service")
-    assert triton_local_package.recorded(tmp_path / "service/served") is None
-    assert triton_local_package.is_usable(install(want, tmp_path), want)
+    copies.prepare(want, tmp_path / "service")
+    assert copies.recorded(tmp_path / "service/served") is None
+    assert copies.is_usable(install(want, tmp_path), want)
 
 
 def install(want: DesiredService, tmp_path: Path) -> Path:
     served = tmp_path / "service/served"
-    triton_local_package.install(triton_local_package.prepare(want, tmp_path / "service"), served)
+    copies.install(copies.prepare(want, tmp_path / "service"), served)
     return served

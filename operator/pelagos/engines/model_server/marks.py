@@ -1,0 +1,89 @@
+"""Names, labels and annotations by which the objects of an endpoint are known again, whoever makes its pods. Pure.
+
+The main object of an endpoint carries its want as annotations, so that the operator needs no memory of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from pelagos.api import meta
+from pelagos.ports.serving import DesiredService
+
+DIGEST_ANNOTATION = "pelagos.dev/digest"
+WANT_ANNOTATION = "pelagos.dev/want"
+RESTARTS_ANNOTATION = "pelagos.dev/restarts"
+"""How often the operator had to start the server anew, after the digest that it was for: ``<count> <digest>``."""
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+def object_name(name: str, longest: int) -> str:
+    """The name of a Service or InferenceService for the resource ``name``: its own where that is allowed, else a like one."""
+    if len(name) <= longest and _NAME.fullmatch(name):
+        return name
+    like = re.sub(r"[^-a-z0-9]", "-", name)
+    like = like if like[0].isalpha() else f"m-{like}"
+    return f"{like[: longest - 9].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def labels(want: DesiredService, name: str) -> dict[str, str]:
+    """Labels of everything that is made for ``want``."""
+    return {
+        "app.kubernetes.io/name": "pelagos-model-server",
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/managed-by": meta.FIELD_MANAGER,
+        "app.kubernetes.io/part-of": "pelagos",
+        "app.kubernetes.io/component": "serving",
+        meta.UID_LABEL: want.uid,
+    }
+
+
+def metadata(want: DesiredService, name: str, annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """``metadata`` of an object that goes when its ModelService goes."""
+    owner = {
+        "apiVersion": meta.API_VERSION,
+        "kind": "ModelService",
+        "name": want.name,
+        "uid": want.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+    made: dict[str, Any] = {"name": name, "namespace": want.namespace, "labels": labels(want, name)}
+    return made | {"annotations": dict(annotations or {}), "ownerReferences": [owner]}
+
+
+def recorded(body: Mapping[str, Any]) -> DesiredService | None:
+    """The want that an object was made for; None when it does not tell."""
+    try:
+        return TypeAdapter(DesiredService).validate_json(annotation(body, WANT_ANNOTATION))
+    except ValueError:
+        return None
+
+
+def record(want: DesiredService) -> dict[str, str]:
+    """Annotations by which ``recorded`` knows it again."""
+    told = dataclasses.asdict(want)
+    if (
+        want.max_detections == meta.MAX_DETECTIONS
+    ):  # as releases wrote it that knew no other, so that nothing is written anew
+        del told["max_detections"]
+    text = json.dumps(told, sort_keys=True, ensure_ascii=False)
+    return {DIGEST_ANNOTATION: want.pod_template_digest, WANT_ANNOTATION: text}
+
+
+def annotation(body: Mapping[str, Any], name: str) -> str:
+    """An annotation of an object; empty when it has none."""
+    return str((body["metadata"].get("annotations") or {}).get(name, ""))
+
+
+def restarts(body: Mapping[str, Any]) -> int:
+    """How often the operator has started the server anew since its want changed."""
+    count, _, digest = annotation(body, RESTARTS_ANNOTATION).partition(" ")
+    return int(count) if count.isdecimal() and digest == annotation(body, DIGEST_ANNOTATION) else 0

@@ -1,0 +1,184 @@
+"""What every pod that serves a model is like, whoever makes it: container, volumes, security. Pure.
+
+Called by the engines deployment and kserve for their manifests. A pod brings the model package to ``/mnt/models`` and runs
+``pelagos_pipelines.serving.entrypoint``, which verifies it and becomes Triton (docs/design/0004-cluster-mode.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pelagos.engines.kubernetes.quantities import quantity
+from pelagos.engines.model_server.options import SYSTEM, Options
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, Toleration, tolerated
+from pelagos.ports.serving import DesiredService
+from pelagos.ports.tenants import CA_FOLDER, CA_KEY
+
+HTTP, GRPC, METRICS = 8080, 9000, 8002
+PORTS = (("http", HTTP), ("grpc", GRPC), ("metrics", METRICS))
+NO_GPUS = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
+"""Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none."""
+STORAGE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""What a container is given of the Secret of an object storage; what else is in it is not its business."""
+MODELS = "/mnt/models"
+SOCKETS = "/run/pelagos"
+"""Where the server listens, for the gateway beside it and nobody else."""
+SOCKETS_MOUNT = {"name": "sockets", "mountPath": SOCKETS}
+USER = 10001
+DEFAULT_MEMORY = "4Gi"
+DEFAULT_SHARED_MEMORY = "512Mi"
+DRAIN_SECONDS = 5
+"""From the end of a pod's life until it stops listening: routes to it are taken away meanwhile."""
+EXIT_SECONDS = 30
+"""Then Triton finishes the requests in progress."""
+
+
+def is_remote(want: DesiredService) -> bool:
+    """Whether the package is in object storage."""
+    return want.package_uri.startswith("s3://")
+
+
+def claim_path(want: DesiredService, given: Options) -> tuple[str, str]:
+    """The PersistentVolumeClaim that holds the package, and the path in it. Raises RejectedError when there is none."""
+    claim = want.tenant.objects_claim or given.objects_claim
+    root = given.objects_root.rstrip("/")
+    if not claim:
+        message = (
+            f"model servers cannot reach {want.package_uri}: set PELAGOS_OBJECTS_URI to an object storage (s3://...), or "
+            f"PELAGOS_OBJECTS_CLAIM to the PersistentVolumeClaim behind {root}"
+        )
+        raise RejectedError(SYSTEM, message)
+    if not want.package_uri.startswith(f"{root}/"):
+        raise RejectedError(
+            SYSTEM, f"{want.package_uri} is not below {root}, which PersistentVolumeClaim {claim} holds"
+        )
+    return claim, want.package_uri.removeprefix(f"{root}/").rstrip("/")
+
+
+def environment(want: DesiredService, config: str) -> list[dict[str, str]]:
+    """What the entrypoint reads."""
+    values = {
+        "PELAGOS_MODEL_NAME": want.model_name,
+        "PELAGOS_PACKAGE": MODELS,
+        "PELAGOS_MANIFEST_SHA256": want.manifest_sha256,
+        "PELAGOS_TRITON_CONFIG": config,
+        "PELAGOS_SOCKETS": SOCKETS,
+    }
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def storage_environment(want: DesiredService, given: Options) -> list[dict[str, Any]]:
+    """Where object storage is and who we are there, for the container that fetches the package."""
+    values = {
+        "AWS_ENDPOINT_URL": given.s3_endpoint,
+        "AWS_REGION": given.s3_region,
+        "AWS_CA_BUNDLE": f"{CA_FOLDER}/{CA_KEY}" if _ca_config_map(want, given) else "",
+        "PELAGOS_PACKAGE_URI": want.package_uri,
+    }
+    made: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in values.items() if value]
+    secret = want.tenant.objects_secret or given.objects_secret
+    keys = STORAGE_KEYS if secret else ()
+    return [*made, *({"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in keys)]
+
+
+def authorities(want: DesiredService, given: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes and mounts with the certificate authorities of object storage; none where the system's are enough."""
+    name = _ca_config_map(want, given)
+    if not name:
+        return [], []
+    return [{"name": "ca", "configMap": {"name": name}}], [{"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}]
+
+
+def _ca_config_map(want: DesiredService, given: Options) -> str:
+    return want.tenant.ca_config_map or given.ca_config_map
+
+
+def container(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
+    """The serving container, but its name and command. It listens on no port: its probes go through the gateway beside it."""
+    model_ready = {"path": f"/v2/models/{want.model_name}/ready", "port": HTTP}
+    live = {"path": "/v2/health/live", "port": HTTP}
+    return {
+        "image": given.image,
+        "imagePullPolicy": given.pull_policy,
+        "env": [
+            *environment(want, config),
+            *({"name": name, "value": value} for name, value in given.ceilings),
+            *(() if want.placement.gpus else (NO_GPUS,)),
+        ],
+        "resources": resources(want),
+        "securityContext": container_security(),
+        # Triton says why a model does not load in its log only.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "readinessProbe": {"httpGet": model_ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3},
+        # Loading a large model onto a GPU takes minutes, in which the server does not listen.
+        "startupProbe": {"httpGet": live, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 450},
+        "livenessProbe": {"httpGet": live, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+        "lifecycle": {"preStop": {"exec": {"command": ["/bin/sleep", str(DRAIN_SECONDS)]}}},
+    }
+
+
+def scratch(want: DesiredService) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes and mounts for what a server writes: its root file system is read-only."""
+    shared = want.placement.shared_memory or DEFAULT_SHARED_MEMORY
+    volumes: list[dict[str, Any]] = [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
+        {"name": SOCKETS_MOUNT["name"], "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+    ]
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}, {"name": "shared-memory", "mountPath": "/dev/shm"}]  # noqa: S108
+    return volumes, [*mounts, SOCKETS_MOUNT]
+
+
+def pod(want: DesiredService) -> dict[str, Any]:
+    """What a pod's spec holds beside its containers and volumes."""
+    placement, tenant = want.placement, want.tenant
+    selector = dict(placement.node_selector)
+    if placement.gpu_product:
+        selector[GPU_PRODUCT_LABEL] = placement.gpu_product
+    made: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(),
+        "terminationGracePeriodSeconds": DRAIN_SECONDS + EXIT_SECONDS + 10,
+        "nodeSelector": selector,
+        "tolerations": [_written(each) for each in tolerated(placement, placement.gpus)],
+        "serviceAccountName": tenant.service_account,
+        "imagePullSecrets": [{"name": name} for name in tenant.image_pull_secrets],
+    }
+    return {name: value for name, value in made.items() if value or value is False}
+
+
+def _written(toleration: Toleration) -> dict[str, str]:
+    return {name: value for name, value in dataclasses.asdict(toleration).items() if value}
+
+
+def resources(want: DesiredService, *, with_gpus: bool = True) -> dict[str, Any]:
+    """Every instance gets its processors; memory and GPUs are for the whole server. Limits as requests: quotas count both."""
+    made = {"cpu": str(want.cpu * want.instances), "memory": want.placement.memory or DEFAULT_MEMORY}
+    if want.placement.gpus and with_gpus:
+        made[GPU_RESOURCE] = str(want.placement.gpus)
+    if quantity(made["memory"]) is None:
+        raise RejectedError(SYSTEM, f"spec.resources.memory: {made['memory']} is no quantity; write for example 4Gi")
+    return {"requests": made, "limits": made}
+
+
+def container_security() -> dict[str, Any]:
+    """Allowed by the Pod Security level "restricted"."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def pod_security() -> dict[str, Any]:
+    """Likewise. No fsGroup: that would change the owner of all files on a shared volume."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
