@@ -104,7 +104,7 @@ def test_a_package_that_brings_code_or_configuration_serves_none_of_it(want: Des
         (package / name).write_text("raise SystemExit('a stranger was here')")
     served = install(want, tmp_path)
     model = served / "repository/detector"
-    data = Path(__file__).parents[2] / "pipelines/pelagos_pipelines"
+    data = Path(__file__).parents[3] / "pipelines/pelagos_pipelines"
     listed = json.loads((data / "serving/code.json").read_text())
     assert {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()} == {
         "config.pbtxt",
