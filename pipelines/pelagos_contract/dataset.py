@@ -149,10 +149,14 @@ class Files(Strict):
     excluded: Annotated[int, Field(description="Files that are not in the version.")]
 
 
-class Excluded(Strict):
-    """The files that are not in the version for one reason, the first by name; excluded.jsonl of the version has all."""
+_EXCLUSIONS = [reason.value for reason in ExclusionReason]
 
-    reason: ExclusionReason
+
+class Excluded(Strict):
+    """The files that are not in the version for one reason."""
+
+    # Shown by control planes that know fewer reasons, too.
+    reason: Annotated[str, Field(description=f"{', '.join(_EXCLUSIONS[:-1])} or {_EXCLUSIONS[-1]}.")]
     files: Annotated[int, Field(description="How many.")]
     first: Annotated[list[str], Field(description="The first names; `pelagos dataset excluded` lists all.")]
 

@@ -39,9 +39,9 @@ else:
     Architecture = Literal[tuple(BY_ARCHITECTURE)]
 
 
-def architectures_for(task: Task) -> tuple[str, ...]:
+def architectures_for(task: str) -> tuple[str, ...]:
     """All that are for a task."""
-    return tuple(name for name, family in BY_ARCHITECTURE.items() if family.task is task)
+    return tuple(name for name, family in BY_ARCHITECTURE.items() if family.task == task)
 
 
 def described() -> str:

@@ -10,7 +10,7 @@ import pytest
 
 import builders
 from builders import NOW, OTHER_VERSION, VERSION, make_dataset_observed, make_run, preparation_result
-from pelagos.api.dataset import DatasetVersion, Excluded
+from pelagos.api.dataset import DatasetVersion
 from pelagos.decisions import dataset
 from pelagos.decisions.dataset import identity, observed, source, versions
 from pelagos.decisions.effects import SubmitRun
@@ -18,7 +18,7 @@ from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import ConditionState, summary
 from pelagos.ports.pipelines import RunRequest, RunState
 from pelagos.ports.volumes import Fingerprint
-from pelagos_contract.dataset import PreparationRequest, PreparationResult
+from pelagos_contract.dataset import Excluded, PreparationRequest, PreparationResult
 from pelagos_contract.exclusions import ExclusionReason
 
 

@@ -122,7 +122,7 @@ def test_every_line_says_why_and_a_duplicate_of_what(tmp_path: Path) -> None:
         {"path": "cod/scan.tif", "reason": "UnreadableType"},
         {"path": "cod/small.png", "reason": "TooSmall"},
     ]
-    assert [(one.reason.value, one.files, one.first) for one in result.excluded] == [
+    assert [(one.reason, one.files, one.first) for one in result.excluded] == [
         ("Corrupt", 1, ["cod/broken.png"]),
         ("TooSmall", 1, ["cod/small.png"]),
         ("Duplicate", 1, ["cod/copy.png"]),

@@ -2,98 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from pelagos.api.meta import (
-    ApiModel,
     BaseSpec,
     BaseStatus,
     Column,
     Duration,
     Name,
     PlacementSpec,
-    RelativePath,
     Rule,
     stays_below_root,
 )
-
-
-class VolumeSource(ApiModel):
-    """A folder on the data volume."""
-
-    path: Annotated[RelativePath, Field(description="Folder on the data volume, relative to its root.")]
-
-
-class Source(ApiModel):
-    """Where images and labels come from; exactly one field is set."""
-
-    volume: Annotated[VolumeSource, Field(description="A folder on the data volume.")]
-
-
-class Duplicates(ApiModel):
-    """How exact and near duplicates are treated."""
-
-    max_distance: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=16,
-            description="Near duplicates within this distance are treated as duplicates are: copies that were saved again, "
-            "resized, cut by a few pixels, mirrored or turned. 4 finds nearly all of them and few others, more finds more of "
-            "both. 0: they are counted, within a distance of 4, and kept.",
-        ),
-    ] = 0
-    action: Annotated[
-        Literal["KeepFirst", "Keep", "Fail"],
-        Field(description="KeepFirst drops all but the first; Keep keeps them in one split; Fail refuses the dataset."),
-    ] = "KeepFirst"
-
-
-class Cleaning(ApiModel):
-    """What is dropped before splitting."""
-
-    corrupt: Annotated[
-        Literal["Drop", "Fail"],
-        Field(description="Unreadable or truncated images are dropped, or refuse the dataset."),
-    ] = "Drop"
-    unreadable_types: Annotated[
-        Literal["Drop", "Fail"],
-        Field(
-            description="Images of kinds that neither training nor serving reads (TIFF, raw files of cameras, ...) are dropped, "
-            "or refuse the dataset."
-        ),
-    ] = "Fail"
-    duplicates: Annotated[Duplicates, Field(description="Exact and near duplicates.")] = Duplicates()
-    min_side: Annotated[
-        int, Field(ge=1, le=4096, description="Images with a shorter side, in pixels, are dropped.")
-    ] = 16
-
-
-class Ratios(ApiModel):
-    """Percentages that add up to 100."""
-
-    train: Annotated[int, Field(ge=1, le=100, description="Percent of the images in the training split.")] = 70
-    validation: Annotated[int, Field(ge=0, le=100, description="Percent of the images in the validation split.")] = 15
-    test: Annotated[int, Field(ge=0, le=100, description="Percent of the images in the test split.")] = 15
-
-
-class Split(ApiModel):
-    """How images are divided between training, validation and test."""
-
-    policy: Annotated[
-        Literal["Random", "Stratified", "Grouped", "Provided"],
-        Field(
-            description="Stratified keeps the share of every class; Grouped keeps groups (for example organisms, hauls, sites) "
-            "whole, so that nothing leaks, and the share of every class as far as they allow: no split gets more than its share "
-            "and the largest group, but train shows every class; Provided takes the splits that the source comes with."
-        ),
-    ] = "Stratified"
-    ratios: Annotated[Ratios, Field(description="Percentages that add up to 100.")] = Ratios()
-    seed: Annotated[
-        int, Field(ge=0, le=2147483647, description="Same seed and content, same split, on every machine.")
-    ] = 0
+from pelagos_contract.base import Strict
+from pelagos_contract.dataset import ClassCount, Excluded, Files, Quality, Recipe, SplitCount
 
 
 class PreparationResources(PlacementSpec):
@@ -105,7 +29,7 @@ class PreparationResources(PlacementSpec):
     ] = None
 
 
-class DatasetSpec(BaseSpec):
+class DatasetSpec(Recipe, BaseSpec):
     """An image collection and how to make versions of it that can be trained on."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
@@ -123,48 +47,15 @@ class DatasetSpec(BaseSpec):
         ),
     )
 
-    source: Annotated[Source, Field(description="Where images and labels come from; exactly one field is set.")]
     refresh: Annotated[
         Duration, Field(description="How often to look at the source again; new content is a new version.")
     ] = "10m"
-    format: Annotated[
-        Literal["Auto", "ImageFolder", "Coco", "Yolo"],
-        Field(description="Layout of the source; Auto recognises it."),
-    ] = "Auto"
-    class_folder: Annotated[
-        Literal["First", "Last"] | None,
-        Field(
-            description="For ImageFolder with folders in folders. First: the upper folder is the class, those below it are "
-            "groups, such as stations. Last: the folder in which an image lies, splits apart, is its class, as in a tree of "
-            "taxa. Default: First, unless several classes have folders below that may be classes as well, or names like splits, "
-            "which is refused."
-        ),
-    ] = None
-    task: Annotated[Literal["Classification", "Detection"], Field(description="What models trained on it do.")]
-    cleaning: Annotated[Cleaning, Field(description="What is dropped before splitting.")] = Cleaning()
-    split: Annotated[Split, Field(description="How images are divided between training, validation and test.")] = (
-        Split()
-    )
     resources: Annotated[
         PreparationResources, Field(description="What the preparation asks for; no part of a version's digest.")
     ] = PreparationResources()
 
 
-class ClassCount(ApiModel):
-    """One class of a version."""
-
-    name: Annotated[str, Field(description="Name of the class.")]
-    images: Annotated[int, Field(description="Images that show it.")]
-    annotations: Annotated[int, Field(description="Annotations of it.")]
-
-
-class SplitCount(ApiModel):
-    """One split of a version."""
-
-    images: Annotated[int, Field(description="Images in the split.")]
-
-
-class Splits(ApiModel):
+class Splits(Strict):
     """The splits of a version."""
 
     train: Annotated[SplitCount | None, Field(description="Training split.")] = None
@@ -172,43 +63,7 @@ class Splits(ApiModel):
     test: Annotated[SplitCount | None, Field(description="Test split.")] = None
 
 
-class Quality(ApiModel):
-    """What cleaning found."""
-
-    found: Annotated[int, Field(description="Image files in the source, of whatever kind.")]
-    corrupt: Annotated[int, Field(description="Unreadable or truncated images.")]
-    duplicates: Annotated[int, Field(description="Images with the same content as an earlier one.")]
-    near_duplicates: Annotated[
-        int, Field(description="Images that look like an earlier one, though mirrored or turned.")
-    ]
-    too_small: Annotated[int, Field(description="Images below cleaning.minSide.")]
-    leakage: Annotated[int, Field(description="Groups, kept duplicates and near duplicates in more than one split.")]
-
-
-class Files(ApiModel):
-    """All files of the source: found is the sum of the others."""
-
-    found: Annotated[int, Field(description="Files in the source, whatever they are.")]
-    images: Annotated[int, Field(description="Images in the version.")]
-    annotations: Annotated[int, Field(description="Files that were read for what they say of images.")]
-    excluded: Annotated[int, Field(description="Files that are not in the version.")]
-
-
-class Excluded(ApiModel):
-    """The files that are not in the version for one reason."""
-
-    reason: Annotated[
-        str,
-        Field(
-            description="Corrupt, TooSmall, Duplicate, NearDuplicate, UnreadableType, Unlisted, Unlabelled, "
-            "LabelWithoutImage, Hidden, NotAnImage or NotAFile."
-        ),
-    ]
-    files: Annotated[int, Field(description="How many.")]
-    first: Annotated[list[str], Field(description="The first names; `pelagos dataset excluded` lists all.")]
-
-
-class Truncated(ApiModel):
+class Truncated(Strict):
     """A list that is too long for a status."""
 
     field: Annotated[str, Field(description="Field of status.")]
@@ -217,7 +72,7 @@ class Truncated(ApiModel):
     full: Annotated[str, Field(description="Where the whole list is, in the member result.")]
 
 
-class DatasetVersion(ApiModel):
+class DatasetVersion(Strict):
     """One immutable version."""
 
     version: Annotated[str, Field(description="Digest of content and recipe.")]
@@ -230,7 +85,7 @@ class DatasetVersion(ApiModel):
     reason: Annotated[str, Field(description="Why it was made.")]
 
 
-class PipelineRunStatus(ApiModel):
+class PipelineRunStatus(Strict):
     """The pipeline run that works, or worked, for this resource."""
 
     id: Annotated[str, Field(description="Name of the run in the pipeline engine.")]

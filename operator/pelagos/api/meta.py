@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from pelagos_contract.base import Strict
 
 GROUP = "pelagos.dev"
 VERSION = "v1alpha1"
@@ -33,34 +35,15 @@ Duration = Annotated[
     str,
     Field(pattern=r"^([0-9]+(ms|s|m|h|d))+$", max_length=32, examples=["30s", "10m", "4h"]),
 ]
-Decimal = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(e-?[0-9]+)?$", max_length=16, examples=["0.5", "1e-3"])]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
-RelativePath = Annotated[str, Field(min_length=1, max_length=1024)]
 Quantity = Annotated[
     str,
     Field(pattern=r"^[1-9][0-9]*(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=16, examples=["512Mi", "16Gi"]),
 ]
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-MAX_DETECTIONS = 3_000
-"""Of one image, in evaluations and of services alike, where spec says nothing else. The data plane has the same default."""
-MOST_DETECTIONS = 30_000
-"""As many boxes of one image are looked at, the best ones, by our predictor and by ultralytics."""
-
-
-class ApiModel(BaseModel):
-    """Base of everything below spec and status: camelCase in YAML, unknown fields refused."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
-
-    def written(self) -> dict[str, Any]:
-        """As it stands in YAML; what is None is left out."""
-        return self.model_dump(by_alias=True, mode="json", exclude_none=True)
-
-
-class TolerationSpec(ApiModel):
+class TolerationSpec(Strict):
     """A taint that pods may run beside, as in Kubernetes."""
 
     key: Annotated[str | None, Field(max_length=316, description="Key of the taint; none: every key.")] = None
@@ -74,7 +57,7 @@ class TolerationSpec(ApiModel):
     ] = None
 
 
-class PlacementSpec(ApiModel):
+class PlacementSpec(Strict):
     """Where on a cluster pods may run, and what they may use. On one machine it has no effect."""
 
     memory: Annotated[
@@ -128,7 +111,7 @@ class Column:
     description: str = ""
 
 
-class Condition(ApiModel):
+class Condition(Strict):
     """One aspect of the resource's state. List-map by type."""
 
     type: Annotated[str, Field(description="Name of the condition.", max_length=316)]
@@ -144,10 +127,10 @@ class Condition(ApiModel):
     ]
 
 
-class BaseStatus(ApiModel):
+class BaseStatus(Strict):
     """What every status begins with."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore")
 
     observed_generation: Annotated[int | None, Field(description="metadata.generation that this status describes.")] = (
         None
@@ -163,7 +146,7 @@ class BaseStatus(ApiModel):
         return self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True) | set_to_none
 
 
-class BaseSpec(ApiModel):
+class BaseSpec(Strict):
     """What every spec ends with. ``RULES`` and ``COLUMNS`` are rendered into the CRD."""
 
     RULES: ClassVar[tuple[Rule, ...]] = ()

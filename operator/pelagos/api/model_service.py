@@ -7,27 +7,26 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from pelagos.api.meta import (
-    MAX_DETECTIONS,
-    MOST_DETECTIONS,
-    ApiModel,
     BaseSpec,
     BaseStatus,
     Column,
-    Decimal,
     Duration,
     GpuPlacementSpec,
     Name,
     Rule,
 )
+from pelagos_contract.base import Strict
+from pelagos_contract.training import MAX_DETECTIONS, MOST_DETECTIONS
+from pelagos_contract.values import Decimal
 
 
-class TrainingRunRef(ApiModel):
+class TrainingRunRef(Strict):
     """A TrainingRun in the same namespace."""
 
     name: Annotated[Name, Field(description="Name of the TrainingRun.")]
 
 
-class RegistryRef(ApiModel):
+class RegistryRef(Strict):
     """A registered model; exactly one of alias and version is set."""
 
     model: Annotated[str, Field(min_length=1, max_length=200, description="Registered model.")]
@@ -37,7 +36,7 @@ class RegistryRef(ApiModel):
     )
 
 
-class ModelSource(ApiModel):
+class ModelSource(Strict):
     """Which model is served; exactly one of trainingRunRef, registry and uri is set."""
 
     training_run_ref: Annotated[
@@ -56,7 +55,7 @@ class ModelSource(ApiModel):
     ] = None
 
 
-class Runtime(ApiModel):
+class Runtime(Strict):
     """How the model is run."""
 
     engine: Annotated[Literal["Triton"], Field(description="Inference server.")] = "Triton"
@@ -76,7 +75,7 @@ class ServiceResources(GpuPlacementSpec):
     cpu: Annotated[int, Field(ge=1, le=1024, description="Processor cores of one instance.")] = 1
 
 
-class ScalingTarget(ApiModel):
+class ScalingTarget(Strict):
     """What a replica should bear; at most one field is set."""
 
     concurrency: Annotated[
@@ -90,7 +89,7 @@ class ScalingTarget(ApiModel):
     ] = None
 
 
-class ScalingSpec(ApiModel):
+class ScalingSpec(Strict):
     """Replicas on a cluster. On one machine there is always one."""
 
     deployment_mode: Annotated[
@@ -108,7 +107,7 @@ class ScalingSpec(ApiModel):
     )
 
 
-class Thresholds(ApiModel):
+class Thresholds(Strict):
     """What counts as a detection."""
 
     confidence: Annotated[Decimal, Field(description="Smallest confidence that is reported, in [0, 1].")] = "0.25"
@@ -185,7 +184,7 @@ class ModelServiceSpec(BaseSpec):
     ] = MAX_DETECTIONS
 
 
-class ServedModel(ApiModel):
+class ServedModel(Strict):
     """The model behind the endpoint: what answers now, until another has taken over."""
 
     name: Annotated[str, Field(description="Name that clients ask for.")]
@@ -199,7 +198,7 @@ class ServedModel(ApiModel):
     ] = None
 
 
-class Endpoints(ApiModel):
+class Endpoints(Strict):
     """Addresses of the endpoint."""
 
     grpc: Annotated[str, Field(description="host:port of the KServe v2 gRPC endpoint.")]

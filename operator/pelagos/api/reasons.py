@@ -1,7 +1,7 @@
 """Every reason that a condition can carry, with what it means and what to do. docs/reasons.md is generated from here.
 
-Code names a reason by its constant, never by its text. Reasons of the data plane (a source that is empty, a checkpoint that is not
-one) are in its contract and pass through unchanged; they stand here too, because people meet them in the same place.
+Code names a reason by its constant, never by its text. Reasons that steps of pipelines refuse with (a source that is empty, a
+checkpoint that is not one) pass through unchanged; what they mean stands in the contract of both planes.
 
 The state of a reason is also what decisions go by. What is not there yet, and comes without anybody changing the resource, is
 ``waiting``: another resource, the platform, a system or an upload brings it. What is there and cannot be used, or was there and is
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import functools
 from typing import Literal
+
+from pelagos_contract import failures
 
 State = Literal[
     "done", "in progress", "waiting", "recovering", "action required", "unknown", "paused", "for information"
@@ -43,6 +45,11 @@ def _documented(table: str, name: str, state: State, meaning: str, hint: str = "
     reason = Reason(name, state, meaning, hint)
     TABLES[table].append(reason)
     return reason
+
+
+def _of_steps(table: str, reason: failures.Reason) -> Reason:
+    """A reason that steps of pipelines refuse with, described in the contract."""
+    return _documented(table, reason.value, reason.state, reason.meaning, reason.hint)
 
 
 _all_kinds = functools.partial(_documented, "All kinds")
@@ -166,110 +173,32 @@ CLEAN_UP_ABANDONED = _all_kinds(
     "have no rights in the namespace any more, so that the cluster itself removes what served.",
     "End and delete the runs of its experiment, pelagos.<uid>, in Kubeflow, unless its namespace is gone.",
 )
-DISK_FULL = _all_kinds(
-    "DiskFull",
-    "action required",
-    "No space is left on the volume that the message names, or a quota or a limit for files is reached. Nothing half-written stays.",
-    "Free space there or make the volume larger. After a step that failed, set the annotation pelagos.dev/retry then; "
-    "what the operator itself could not write is tried again every few seconds.",
-)
-STORAGE_REFUSED = _all_kinds(
-    "StorageRefused",
-    "action required",
-    "The object storage refuses a step's credentials or the name of an object, or has no such bucket.",
-    "Correct what the message names, then set the annotation pelagos.dev/retry.",
-)
+DISK_FULL = _of_steps("All kinds", failures.Reason.DISK_FULL)
+STORAGE_REFUSED = _of_steps("All kinds", failures.Reason.STORAGE_REFUSED)
 READY = _all_kinds("Ready", "done", "All is as it should be.")
 
 FOUND = _dataset("Found", "done", "The source is there.")
 VERSION_READY = _dataset("VersionReady", "done", "The newest version can be trained on.")
-SOURCE_NOT_FOUND = _dataset(
-    "SourceNotFound",
-    "waiting",
-    "The folder that the source names does not exist yet.",
-    "Put the images there, or correct the path.",
-)
+SOURCE_NOT_FOUND = _of_steps("Dataset", failures.Reason.SOURCE_NOT_FOUND)
 SOURCE_REJECTED = _dataset(
     "SourceRejected",
     "action required",
     "The source may not be read: its path or a link in it leaves the data volume, or it holds too many files.",
     "Follow the message.",
 )
-SOURCE_NOT_READABLE = _dataset(
-    "SourceNotReadable",
-    "action required",
-    "The account that the operator or a step runs under may not read a file or folder of the source.",
-    "Give it the right to read them (chmod -R a+rX).",
-)
-SOURCE_EMPTY = _dataset(
-    "SourceEmpty", "waiting", "The source holds no images yet.", "Put images there, or correct the path."
-)
-FORMAT_NOT_RECOGNISED = _dataset(
-    "FormatNotRecognised",
-    "action required",
-    "format Auto found none, or more than one, of the known layouts.",
-    "Name spec.format, or correct the layout.",
-)
-FORMAT_INVALID = _dataset(
-    "FormatInvalid",
-    "action required",
-    "The files contradict the format: unreadable JSON, a label row that is not one.",
-    "Correct the file and line that the message names.",
-)
-TASK_MISMATCH = _dataset(
-    "TaskMismatch",
-    "action required",
-    "The source, or the Dataset of a TrainingRun, is for another task.",
-    "Correct spec.task, or the architecture.",
-)
-CORRUPT_IMAGES = _dataset(
-    "CorruptImages",
-    "action required",
-    "Images are unreadable or truncated, and cleaning.corrupt is Fail.",
-    "Replace them, or set cleaning.corrupt to Drop.",
-)
-DUPLICATE_IMAGES = _dataset(
-    "DuplicateImages",
-    "action required",
-    "There are duplicates, and cleaning.duplicates.action is Fail; or duplicates have different annotations, which would be lost.",
-    "Remove or correct them, or choose KeepFirst or Keep.",
-)
-NO_IMAGES_LEFT = _dataset(
-    "NoImagesLeft",
-    "action required",
-    "Cleaning removed every image.",
-    "Relax spec.cleaning, or replace the images.",
-)
-ANNOTATION_OUTSIDE_IMAGE = _dataset(
-    "AnnotationOutsideImage",
-    "action required",
-    "A bounding box lies outside its image or has no area.",
-    "Correct the annotations that the message names.",
-)
-UNKNOWN_CLASS = _dataset(
-    "UnknownClass",
-    "action required",
-    "An annotation names a class that the source does not declare.",
-    "Declare the class, or correct the annotation.",
-)
-LABEL_WITHOUT_IMAGE = _dataset(
-    "LabelWithoutImage",
-    "action required",
-    "A label file or annotation has no image.",
-    "Add the image, or remove the label.",
-)
-CLASS_MISSING_FROM_TRAIN = _dataset(
-    "ClassMissingFromTrain",
-    "action required",
-    "A class has no image in the training split.",
-    "Add images of it, or change spec.split.",
-)
-SPLIT_IMPOSSIBLE = _dataset(
-    "SplitImpossible",
-    "action required",
-    "There are too few images or groups for the splits, or the source has none.",
-    "Change spec.split, or add images.",
-)
+SOURCE_NOT_READABLE = _of_steps("Dataset", failures.Reason.SOURCE_NOT_READABLE)
+SOURCE_EMPTY = _of_steps("Dataset", failures.Reason.SOURCE_EMPTY)
+FORMAT_NOT_RECOGNISED = _of_steps("Dataset", failures.Reason.FORMAT_NOT_RECOGNISED)
+FORMAT_INVALID = _of_steps("Dataset", failures.Reason.FORMAT_INVALID)
+TASK_MISMATCH = _of_steps("Dataset", failures.Reason.TASK_MISMATCH)
+CORRUPT_IMAGES = _of_steps("Dataset", failures.Reason.CORRUPT_IMAGES)
+DUPLICATE_IMAGES = _of_steps("Dataset", failures.Reason.DUPLICATE_IMAGES)
+NO_IMAGES_LEFT = _of_steps("Dataset", failures.Reason.NO_IMAGES_LEFT)
+ANNOTATION_OUTSIDE_IMAGE = _of_steps("Dataset", failures.Reason.ANNOTATION_OUTSIDE_IMAGE)
+UNKNOWN_CLASS = _of_steps("Dataset", failures.Reason.UNKNOWN_CLASS)
+LABEL_WITHOUT_IMAGE = _of_steps("Dataset", failures.Reason.LABEL_WITHOUT_IMAGE)
+CLASS_MISSING_FROM_TRAIN = _of_steps("Dataset", failures.Reason.CLASS_MISSING_FROM_TRAIN)
+SPLIT_IMPOSSIBLE = _of_steps("Dataset", failures.Reason.SPLIT_IMPOSSIBLE)
 
 DATASET_NOT_FOUND = _training_run(
     "DatasetNotFound", "waiting", "The Dataset does not exist yet.", "Create it, or name another."
@@ -315,54 +244,19 @@ DEADLINE_EXCEEDED = _training_run(
     "The run took longer than spec.deadline and was ended.",
     "Raise it, and set the annotation pelagos.dev/retry.",
 )
-DATASET_NOT_READABLE = _training_run(
-    "DatasetNotReadable",
-    "action required",
-    "The dataset version is missing or does not match its digest.",
-    "Restore it, or create a new TrainingRun.",
-)
-WORKSPACE_ALTERED = _training_run(
-    "WorkspaceAltered",
-    "action required",
-    "What one step left for the next in the workspace is not what is there now: somebody else writes to the storage of the namespace.",
-    "Find out who, then set the annotation pelagos.dev/retry to a new value; what was altered is made anew.",
-)
+DATASET_NOT_READABLE = _of_steps("TrainingRun", failures.Reason.DATASET_NOT_READABLE)
+WORKSPACE_ALTERED = _of_steps("TrainingRun", failures.Reason.WORKSPACE_ALTERED)
 CHECKPOINT_NOT_FOUND = _training_run(
     "CheckpointNotFound",
     "waiting",
     "model.weights names a file that is not on the data volume yet. Nothing is started before it is there.",
     "Put the file there, or name another in a new TrainingRun.",
 )
-CHECKPOINT_INVALID = _training_run(
-    "CheckpointInvalid",
-    "action required",
-    "model.weights is no checkpoint of this architecture, has another sha256, or has gone since the run was started.",
-    "Replace the file; that alone starts another attempt.",
-)
-UNTRUSTED_CHECKPOINT = _training_run(
-    "UntrustedCheckpoint",
-    "action required",
-    "The checkpoint holds code. It was not executed.",
-    "Save the weights alone (a state_dict), and replace the file.",
-)
-TRAINING_DIVERGED = _training_run(
-    "TrainingDiverged",
-    "action required",
-    "The loss became NaN or infinite.",
-    "Lower the learning rate in a new TrainingRun.",
-)
-OUT_OF_MEMORY = _training_run(
-    "OutOfMemory",
-    "action required",
-    "The accelerator or the machine ran out of memory.",
-    "Lower batchSize or imageSize in a new TrainingRun, or free memory and set pelagos.dev/retry.",
-)
-PARITY_FAILED = _training_run(
-    "ParityFailed",
-    "action required",
-    "The exported model does not predict what the training framework predicts.",
-    "Report it; such a model is never served.",
-)
+CHECKPOINT_INVALID = _of_steps("TrainingRun", failures.Reason.CHECKPOINT_INVALID)
+UNTRUSTED_CHECKPOINT = _of_steps("TrainingRun", failures.Reason.UNTRUSTED_CHECKPOINT)
+TRAINING_DIVERGED = _of_steps("TrainingRun", failures.Reason.TRAINING_DIVERGED)
+OUT_OF_MEMORY = _of_steps("TrainingRun", failures.Reason.OUT_OF_MEMORY)
+PARITY_FAILED = _of_steps("TrainingRun", failures.Reason.PARITY_FAILED)
 GATES_PASSED = _training_run("GatesPassed", "done", "All gates passed.")
 GATE_FAILED = _training_run(
     "GateFailed",

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from pelagos.api.dataset import PipelineRunStatus
 from pelagos.api.meta import (
-    MAX_DETECTIONS,
-    MOST_DETECTIONS,
-    ApiModel,
     BaseSpec,
     BaseStatus,
     Column,
-    Decimal,
     Duration,
     GpuPlacementSpec,
     Name,
     Quantity,
-    RelativePath,
     Rule,
-    Sha256,
     stays_below_root,
 )
+from pelagos_contract.base import Strict
+from pelagos_contract.training import EarlyStopping, Evaluation, Hyperparameters, Model
+from pelagos_contract.values import Decimal
 
 FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "tracking", "evaluation")
 """Fields of spec that decide the outcome: they cannot change once the resource exists."""
 
-DETECTORS = frozenset({"yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"})
-CLASSIFIERS = frozenset({"mobilenet_v3_small", "mobilenet_v3_large"})
 
-
-class DatasetRef(ApiModel):
+class DatasetRef(Strict):
     """The Dataset to train on, in the same namespace."""
 
     name: Annotated[Name, Field(description="Name of the Dataset.")]
@@ -43,48 +37,6 @@ class DatasetRef(ApiModel):
             description="A version from its status, or latest: resolved once, then frozen in status.",
         ),
     ] = "latest"
-
-
-class Weights(ApiModel):
-    """A checkpoint to start from, on the data volume."""
-
-    path: Annotated[RelativePath, Field(description="File on the data volume, relative to its root.")]
-    sha256: Annotated[Sha256 | None, Field(description="Refuse the file when its digest differs.")] = None
-
-
-class Model(ApiModel):
-    """What is trained."""
-
-    architecture: Annotated[
-        Literal["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "mobilenet_v3_small", "mobilenet_v3_large"],
-        Field(description="yolov8* detects, mobilenet_v3_* classifies."),
-    ]
-    weights: Annotated[Weights | None, Field(description="A checkpoint to start from; none: random weights.")] = None
-
-
-class Hyperparameters(ApiModel):
-    """How it is trained."""
-
-    epochs: Annotated[int, Field(ge=1, le=10000, description="Passes over the training split.")] = 50
-    image_size: Annotated[
-        int | None,
-        Field(
-            ge=32,
-            le=4096,
-            description="Longest side of the model's input in pixels, a multiple of 32. Default: 640 to detect, 224 to classify.",
-        ),
-    ] = None
-    batch_size: Annotated[int, Field(ge=1, le=4096, description="Images in one step.")] = 16
-    learning_rate: Annotated[Decimal, Field(description="Initial learning rate.")] = "0.001"
-    weight_decay: Annotated[Decimal, Field(description="Weight decay.")] = "0.0005"
-    optimizer: Annotated[Literal["AdamW", "SGD"], Field(description="Optimiser.")] = "AdamW"
-    mosaic: Annotated[bool, Field(description="Mosaic augmentation (YOLO).")] = False
-
-
-class EarlyStopping(ApiModel):
-    """When to stop before the last epoch."""
-
-    patience: Annotated[int, Field(ge=1, le=10000, description="Epochs without improvement on the validation split.")]
 
 
 class Resources(GpuPlacementSpec):
@@ -100,7 +52,7 @@ class Resources(GpuPlacementSpec):
     ] = None
 
 
-class TrackingSpec(ApiModel):
+class TrackingSpec(Strict):
     """Where the run is tracked."""
 
     experiment: Annotated[
@@ -109,21 +61,7 @@ class TrackingSpec(ApiModel):
     ] = None
 
 
-class Evaluation(ApiModel):
-    """How the model is measured."""
-
-    max_detections: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=MOST_DETECTIONS,
-            description="Most detections of one image, the best ones: on the validation split, on the test split, and in the "
-            "model package. Of images with more objects status.warnings tells.",
-        ),
-    ] = MAX_DETECTIONS
-
-
-class Gate(ApiModel):
+class Gate(Strict):
     """A condition on a metric of the test split."""
 
     metric: Annotated[
@@ -140,7 +78,7 @@ class Gate(ApiModel):
     minimum: Annotated[Decimal, Field(description="Smallest value that passes.")]
 
 
-class Register(ApiModel):
+class Register(Strict):
     """Where the model is registered when all gates pass."""
 
     model: Annotated[
@@ -208,7 +146,7 @@ class TrainingRunSpec(BaseSpec):
     ] = None
 
 
-class FrozenDataset(ApiModel):
+class FrozenDataset(Strict):
     """The version that was resolved once."""
 
     name: Annotated[str, Field(description="Name of the Dataset.")]
@@ -217,7 +155,7 @@ class FrozenDataset(ApiModel):
     task: Annotated[str, Field(description="Task of the version.")]
 
 
-class TrackingStatus(ApiModel):
+class TrackingStatus(Strict):
     """The MLflow run."""
 
     experiment: Annotated[str, Field(description="MLflow experiment.")]
@@ -228,7 +166,7 @@ class TrackingStatus(ApiModel):
     )
 
 
-class Progress(ApiModel):
+class Progress(Strict):
     """How far the training is."""
 
     epoch: Annotated[int, Field(description="Epochs done.")]
@@ -242,7 +180,7 @@ class Progress(ApiModel):
     ] = None
 
 
-class GateStatus(ApiModel):
+class GateStatus(Strict):
     """Outcome of one gate."""
 
     metric: Annotated[str, Field(description="Name of the metric.")]
@@ -253,7 +191,7 @@ class GateStatus(ApiModel):
     passed: Annotated[bool, Field(description="Whether it passed.")]
 
 
-class ModelStatus(ApiModel):
+class ModelStatus(Strict):
     """The trained model."""
 
     uri: Annotated[str, Field(description="Folder of the model package.")]

@@ -9,11 +9,11 @@ from datetime import datetime
 from enum import Enum
 from typing import Literal, Protocol
 
-from pelagos.api.meta import MAX_DETECTIONS
 from pelagos.ports.marks import mutating
 from pelagos.ports.owned import Owned
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
+from pelagos_contract.training import MAX_DETECTIONS
 
 CPU_TARGET = 80
 """Percent of the requested processor time that replicas are kept at, when nothing else is asked for."""

@@ -9,7 +9,6 @@ from typing import Any
 import pydantic
 
 from pelagos.api import kinds, meta
-from pelagos.api.dataset import Splits
 from pelagos.api.training_run import ModelStatus, TrainingRunSpec
 from pelagos.decisions import attempts, training_run
 from pelagos.decisions.reports import Recording, Report
@@ -38,6 +37,7 @@ from pelagos.reconcilers.storage_paths import (
     storage_seal,
     tenant_of,
 )
+from pelagos_contract.dataset import SPLITS
 
 _MISSING = "missing"
 
@@ -354,7 +354,7 @@ def _empty_splits(found: Resource, candidate: DatasetVersion | None) -> tuple[st
     splits = found.status.get("splits")
     if candidate is None or not splits or found.status.get("version") != candidate.version:
         return ()
-    return tuple(name for name in Splits.model_fields if not (splits.get(name) or {}).get("images"))
+    return tuple(name for name in SPLITS if not (splits.get(name) or {}).get("images"))
 
 
 def _frozen(resource: Resource, tracked: sealed_runs.Found | None) -> Frozen | None:

@@ -8,13 +8,14 @@ from pelagos.api.dataset import DatasetSpec
 from pelagos.decisions import digests
 from pelagos.ports.pipelines import RunName
 from pelagos.ports.volumes import Fingerprint
+from pelagos_contract.dataset import Recipe
 
 
 def recipe(spec: DatasetSpec) -> dict[str, Any]:
     """The request of the preparation pipeline: what decides the content of a version, and nothing else."""
-    decides = {"source", "format", "task", "cleaning", "split"}
-    if spec.class_folder is not None:  # One that is not set must not change the names of earlier runs.
-        decides.add("class_folder")
+    decides = set(Recipe.model_fields)
+    if spec.class_folder is None:  # One that is not set must not change the names of earlier runs.
+        decides.discard("class_folder")
     return spec.model_dump(by_alias=True, mode="json", include=decides)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from pelagos.api import reasons
-from pelagos.api.dataset import ClassCount, DatasetStatus, DatasetVersion, Excluded, Files, Quality, Splits
+from pelagos.api.dataset import DatasetStatus, DatasetVersion, Splits
 from pelagos.decisions import bounds, durations, moments
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict
+from pelagos_contract.dataset import ClassCount, Excluded, Files, Quality
 
 KEPT_VERSIONS = 10
 SHORTEST_REFRESH = 1.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from pelagos.api.meta import MAX_DETECTIONS
 from pelagos.decisions import digests, durations
 from pelagos.decisions.model_service.observed import Observed, ResolvedModel
 from pelagos.decisions.placing import place
 from pelagos.ports.serving import DesiredService, Scaling, spec_digest
 from pelagos.ports.tenants import Tenant
+from pelagos_contract.training import MAX_DETECTIONS
 
 
 def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pelagos.api import reasons
 from pelagos.api.reasons import Reason
-from pelagos.api.training_run import CLASSIFIERS, DETECTORS
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.training_run.conditions import DATASET_POLL, DATASET_READY
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
+from pelagos_contract.families import architectures_for
 
 
 def not_found(seen: Observed) -> Ended | None:
@@ -43,7 +43,7 @@ def of_another_task(seen: Observed) -> Ended | None:
     candidate, architecture = seen.dataset.candidate, seen.spec.model.architecture
     if seen.frozen is not None or candidate is None:
         return None
-    fitting = DETECTORS if candidate.task == "Detection" else CLASSIFIERS
+    fitting = architectures_for(candidate.task)
     if architecture in fitting:
         return None
     message = (

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pelagos.api.training_run import FROZEN, Evaluation, TrainingRunSpec
+from pelagos.api.training_run import FROZEN, TrainingRunSpec
 from pelagos.decisions import digests, rules
 from pelagos.ports.pipelines import RunName
+from pelagos_contract.training import Evaluation
 
 DIGEST_TAG = "pelagos.dev/inputs-digest"
 INPUTS_TAG = "pelagos.dev/inputs"

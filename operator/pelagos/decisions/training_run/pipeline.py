@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from pelagos.api import reasons
-from pelagos.api.training_run import Evaluation, TrainingRunStatus
+from pelagos.api.training_run import TrainingRunStatus
 from pelagos.decisions import attempts, durations, moments
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, SubmitRun
@@ -15,6 +15,8 @@ from pelagos.decisions.training_run import attempt, identity, objections, progre
 from pelagos.decisions.training_run.conditions import DATASET_POLL, OUTAGE_POLL, REFUSED_POLL, succeeded
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
+from pelagos_contract.tasks import TASKS, Task
+from pelagos_contract.training import Evaluation
 
 DEADLINE_GRACE = 600
 """Seconds after spec.deadline when a cluster ends a run by itself: the operator, which says why, comes first."""
@@ -93,7 +95,7 @@ def without_result(seen: Observed) -> Ended | None:
 def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
     inputs, dataset = seen.keyed.inputs, seen.keyed.dataset
     chosen = dict(inputs["hyperparameters"])
-    chosen.setdefault("imageSize", 640 if dataset.task == "Detection" else 224)
+    chosen.setdefault("imageSize", TASKS[Task(dataset.task)].image_size)
     request = {
         "dataset": {"name": dataset.name, "version": dataset.version, "uri": dataset.uri},
         "task": dataset.task,

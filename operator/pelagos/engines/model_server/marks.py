@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from pelagos.api import meta
 from pelagos.ports.serving import DesiredService
+from pelagos_contract.training import MAX_DETECTIONS
 
 DIGEST_ANNOTATION = "pelagos.dev/digest"
 WANT_ANNOTATION = "pelagos.dev/want"
@@ -71,7 +72,7 @@ def record(want: DesiredService) -> dict[str, str]:
     """Annotations by which ``recorded`` knows it again."""
     told = dataclasses.asdict(want)
     if (
-        want.max_detections == meta.MAX_DETECTIONS
+        want.max_detections == MAX_DETECTIONS
     ):  # as releases wrote it that knew no other, so that nothing is written anew
         del told["max_detections"]
     text = json.dumps(told, sort_keys=True, ensure_ascii=False)

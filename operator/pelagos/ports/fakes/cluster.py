@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pelagos.api import meta, schemas
+from pelagos.api import schemas
 from pelagos.api.kinds import Kind
 from pelagos.ports.cluster import Key, Resource, from_body
 from pelagos.ports.errors import OutageError, TooLargeError
+from pelagos_contract.base import Strict
 
 Body = dict[str, Any]
 
@@ -293,7 +294,7 @@ class ClusterFake:
 
 
 @functools.cache
-def _schema(model: type[meta.ApiModel]) -> schemas.Schema:
+def _schema(model: type[Strict]) -> schemas.Schema:
     return schemas.structural(model)
 
 
