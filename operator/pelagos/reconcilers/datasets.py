@@ -8,7 +8,7 @@ from typing import Any
 
 from pelagos.api import kinds, meta
 from pelagos.api.dataset import DatasetSpec, DatasetVersion
-from pelagos.decisions import attempts, dataset
+from pelagos.decisions import dataset
 from pelagos.decisions.dataset import identity, observed
 from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.verdicts import Decision
@@ -18,6 +18,7 @@ from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import records
 from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.steady import steady
 from pelagos.reconcilers.storage_paths import (
     below,
@@ -76,7 +77,7 @@ class DatasetReconciler:
         if fingerprint is not None:
             digest = identity.inputs_digest(spec, fingerprint)
             name = identity.name_run(resource.uid, digest)
-            run = await dependencies.pipelines.find(name) or attempts.recalled(resource.status, name)
+            run = await dependencies.pipelines.find(name) or Recalled(resource).run(name)
             made = await _look(resource, name, digest, run, tenant, dependencies)
         run, now = steady(run, dependencies.clock)
         return observed.Observed(
@@ -124,7 +125,7 @@ async def _superseded(
     resource: Resource, name: str, digest: str, dependencies: Dependencies
 ) -> tuple[PipelineRun, ...]:
     """Runs in progress for earlier content or an earlier recipe; looked for only when either has changed since the last pass."""
-    if resource.status.get("inputsDigest") in (None, digest):
+    if Recalled(resource).inputs_digest in (None, digest):
         return ()
     owned = await dependencies.pipelines.find_owned(resource.uid)
     return tuple(run for run in owned if run.name != name and run.state not in FINISHED)
@@ -134,7 +135,7 @@ async def _look(
     resource: Resource, name: RunName, digest: str, run: PipelineRun | None, tenant: Tenant, dependencies: Dependencies
 ) -> _Made:
     """Look at the report of the run; and at the records, where run or status have nothing to say of earlier times."""
-    status, everywhere = resource.status, versions(resource, tenant)
+    told, everywhere = Recalled(resource), versions(resource, tenant)
     if run is None:
         report = await read_result(dependencies, resource.namespace, name, tenant)
     else:
@@ -144,7 +145,7 @@ async def _look(
         report = await _recorded(
             report, await records.find(resource, digest, tenant, dependencies), everywhere, dependencies
         )
-    stated, history, newest = status.get("store"), tuple(status.get("versions") or ()), None
+    stated, history, newest = told.store, told.versions, None
     if not history and (report.result or not is_inside(stated, everywhere, dependencies)):
         # A new resource, or one that has lost its status: where others of its name put their versions, and which.
         newest = await records.newest(resource, tenant, dependencies)
@@ -175,11 +176,10 @@ def _recording(
     resource: Resource, digest: str, run: PipelineRun | None, made: _Made, tenant: Tenant, dependencies: Dependencies
 ) -> Recording:
     where = records.path(resource, digest, tenant)
-    uri, status, result = dependencies.objects.uri(where), resource.status, made.report.result
+    uri, told, result = dependencies.objects.uri(where), Recalled(resource), made.report.result
     retry_key = made.report.retry_key if run is None else run.retry_key
-    told = status.get("pipelineRun") or {}
-    same = run is None or told.get("retryKey", "") == retry_key
-    stated = status.get("record") == uri and result is not None and status.get("version") == result.get("version")
+    same = run is None or told.retry_key == retry_key
+    stated = told.record == uri and result is not None and told.version == result.get("version")
     newest = made.newest or {}
     is_found = (newest.get("key"), newest.get("result"), newest.get("retryKey")) == (digest, result, retry_key)
     of = records.begun(resource, digest, made.newest)

@@ -20,6 +20,7 @@ from pelagos.ports.serving import ObservedService, ServiceState
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import reporting, sealed_runs
 from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.storage_paths import below, is_inside, prefixes, sharing
 
 _LARGEST_DESCRIPTION = 4 << 20
@@ -50,10 +51,10 @@ class ModelServiceReconciler:
             retry=resource.annotations.get(meta.RETRY_ANNOTATION, ""),
             model=await _resolve(resource, spec, tenant, dependencies),
             last_model=_last_model(resource, tenant, dependencies),
-            last_reference=(resource.status.get("model") or {}).get("reference"),
-            last_proven=(resource.status.get("model") or {}).get("proven"),
+            last_reference=Recalled(resource).model.get("reference"),
+            last_proven=Recalled(resource).model.get("proven"),
             generation=resource.generation,
-            served_generation=resource.status.get("servedGeneration"),
+            served_generation=Recalled(resource).served_generation,
             service=service,
             probe=probed.result if probed else None,
             wrong_probes=probed.wrong if probed else 0,
@@ -255,14 +256,14 @@ def _known_manifest(resource: Resource, uri: str, dependencies: Dependencies) ->
         for found in dependencies.cache.all()
         if found.kind is kinds.TRAINING_RUN and found.namespace == resource.namespace and not found.deleting
     )
-    for model in (*(found.status.get("model") or {} for found in trainings), resource.status.get("model") or {}):
+    for model in (*(found.status.get("model") or {} for found in trainings), Recalled(resource).model):
         if model.get("uri") == uri and model.get("manifestSha256"):
             return str(model["manifestSha256"])
     return None
 
 
 def _last_model(resource: Resource, tenant: Tenant, dependencies: Dependencies) -> ResolvedModel | None:
-    model = resource.status.get("model")
+    model = Recalled(resource).model
     namespaces = (resource.namespace, *sharing(tenant))
     if not model or not any(_is_ours(model["uri"], namespace, tenant, dependencies) for namespace in namespaces):
         return None

@@ -19,6 +19,7 @@ from pelagos.ports.authority import Authority
 from pelagos.ports.cluster import Resource
 from pelagos.ports.tracking import DesiredTrackedRun, Sealing, TrackedRun
 from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.recalled import Recalled
 
 TRACKED, INTENDED, VERSION = "tracked-run", "intended-run", "model-version"
 
@@ -70,7 +71,7 @@ class Found:
 
 async def find(resource: Resource, dependencies: Dependencies) -> Found | None:
     """The run that is ours: the one in status under its seal there, else the oldest under a seal of its own."""
-    stated = resource.status.get("tracking") or {}
+    stated = Recalled(resource).tracking
     known = _stated_claim(resource)
     if known is not None and dependencies.authority.holds(
         TRACKED, known.of(str(stated.get("run"))), stated.get("seal")
@@ -110,7 +111,7 @@ def _found(run: TrackedRun, claim: Claim, dependencies: Dependencies) -> Found:
 
 def _stated_claim(resource: Resource) -> Claim | None:
     """By status."""
-    digest, prefix = resource.status.get("inputsDigest"), resource.status.get("storagePrefix")
+    digest, prefix = Recalled(resource).inputs_digest, Recalled(resource).storage_prefix
     if not isinstance(digest, str) or not isinstance(prefix, str):
         return None
     return Claim(resource.namespace, resource.uid, digest, prefix)

@@ -16,6 +16,7 @@ from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import PipelineRun, RunName
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.recalled import Recalled
 
 STORAGE = "storage"
 """What a seal of a storage prefix is for."""
@@ -98,8 +99,8 @@ async def tenant_of(resource: Resource, dependencies: Dependencies, *, recorded:
         if not resource.deleting:
             raise
         return Tenant()  # Nothing was begun here, so that there is nothing to find.
-    stated = resource.status.get("storagePrefix", tenant.storage_prefix)
-    if began is None and stated != tenant.storage_prefix and not resource.deleting:
+    stated = Recalled(resource).storage_prefix
+    if began is None and stated not in (None, tenant.storage_prefix) and not resource.deleting:
         raise RejectedError("storage", _unvouched(resource, str(stated), tenant))
     return tenant if began is None else replace(tenant, storage_prefix=began)
 
@@ -122,10 +123,10 @@ def storage_seal(resource: Resource, tenant: Tenant, dependencies: Dependencies)
 
 def _began(resource: Resource, dependencies: Dependencies) -> str | None:
     """The prefix in status, if it was us who wrote it."""
-    prefix = resource.status.get("storagePrefix")
+    prefix = Recalled(resource).storage_prefix
     if not isinstance(prefix, str):
         return None
-    sealed = dependencies.authority.holds(STORAGE, _claim(resource, prefix), resource.status.get("storageSeal"))
+    sealed = dependencies.authority.holds(STORAGE, _claim(resource, prefix), Recalled(resource).storage_seal)
     return prefix if sealed else None
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pydantic
 
 from pelagos.api import kinds, meta
-from pelagos.api.training_run import ModelStatus, TrainingRunSpec
-from pelagos.decisions import attempts, training_run
+from pelagos.api.training_run import TrainingRunSpec
+from pelagos.decisions import training_run
 from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.training_run import identity, observed
 from pelagos.decisions.training_run.identity import DatasetVersion, Frozen
@@ -24,6 +24,7 @@ from pelagos.ports.tenants import Tenant
 from pelagos.ports.tracking import Outcome, TrackedRun
 from pelagos.reconcilers import records, reporting, sealed_runs
 from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.steady import steady
 from pelagos.reconcilers.storage_paths import (
     below,
@@ -74,7 +75,7 @@ class TrainingRunReconciler:
         name, run, made = "", None, _Made()
         if keyed is not None:
             name = identity.name_run(resource.uid, keyed)
-            run = await dependencies.pipelines.find(name) or attempts.recalled(resource.status, name)
+            run = await dependencies.pipelines.find(name) or Recalled(resource).run(name)
             made = await _look(resource, name, keyed, run, tenant, dependencies)
             if tracked is None and tracking_outage is None:
                 tracked, tracking_outage = await _recorded_run(resource, made.record, keyed, tenant, dependencies)
@@ -108,7 +109,7 @@ class TrainingRunReconciler:
             paths=_paths(resource, name, tenant, dependencies) if name else {},
             now=now,
             time_of_day=dependencies.clock.now(),
-            published=_published(resource),
+            published=Recalled(resource).trained_model,
             tenant=tenant,
         )
 
@@ -166,7 +167,7 @@ async def _delete_registered(resource: Resource, former: Sequence[str], dependen
     """Delete the versions that the resource, or a former life of it, registered."""
     register = resource.spec.get("register")
     named = register.get("model") if isinstance(register, dict) else None  # Invalid resources must go, too.
-    model = named or (resource.status.get("model") or {}).get("name")
+    model = named or Recalled(resource).model.get("name")
     if not isinstance(model, str):
         return
     for uid in dict.fromkeys((resource.uid, *former)):
@@ -217,12 +218,6 @@ async def _look(
     return _Made(report, record)
 
 
-def _published(resource: Resource) -> ModelStatus | None:
-    """The model as status has it."""
-    told = resource.status.get("model")
-    return ModelStatus.model_validate(told, extra="ignore") if told else None
-
-
 def _checked(report: Report, resource: Resource, tenant: Tenant, dependencies: Dependencies) -> Report:
     model = report.result.get("model") if report.result else None
     return checked(report, model, packages(resource, tenant), dependencies)
@@ -237,7 +232,7 @@ def _recording(resource: Resource, keyed: Frozen, made: _Made, tenant: Tenant, d
     key = identity.record_key(keyed)
     where = records.path(resource, key, tenant)
     uri = dependencies.objects.uri(where)
-    is_kept = resource.status.get("record") == uri
+    is_kept = Recalled(resource).record == uri
     if made.record is not None:  # Where a former life put it, and not yet ours.
         is_kept = resource.uid in records.lives(made.record)
     return Recording(where, uri, records.begun(resource, key, made.record), is_kept)
@@ -359,8 +354,9 @@ def _empty_splits(found: Resource, candidate: DatasetVersion | None) -> tuple[st
 
 def _frozen(resource: Resource, tracked: sealed_runs.Found | None) -> Frozen | None:
     """The inputs as they were first: from status or, when that was lost, from the tracked run that is ours."""
-    stated = sealed_runs.frozen_of(resource.status.get("inputs"), resource.status.get("dataset"))
-    if stated is not None and stated.digest == resource.status.get("inputsDigest"):
+    told = Recalled(resource)
+    stated = sealed_runs.frozen_of(told.inputs, told.dataset)
+    if stated is not None and stated.digest == told.inputs_digest:
         return stated
     return tracked.frozen if tracked else None
 

@@ -1,0 +1,101 @@
+"""What passes read back from the status of their own resource: all of it is here, and why looking at the world does not suffice.
+
+A status is otherwise a conclusion, which the next pass draws anew. It can be restored from a backup, or written by others: what
+opens a folder or names what is ours counts only under our seal, or where it leads into the namespace's own part of the store.
+Besides, conditions are read for the time of their transitions (reporting) and for what was said last (foretelling).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pelagos.api.training_run import ModelStatus
+from pelagos.decisions import attempts
+from pelagos.ports.cluster import Resource
+from pelagos.ports.pipelines import PipelineRun, RunName
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """Of one resource; every property is None, or empty, where its status does not say."""
+
+    resource: Resource
+
+    def run(self, name: RunName) -> PipelineRun | None:
+        """Engines keep records of runs for a while only: what was done is done, what had failed is not tried again unasked."""
+        return attempts.recalled(self.resource.status, name)
+
+    @property
+    def retry_key(self) -> str:
+        """Of that run: a record may answer to an earlier one."""
+        return str((self.resource.status.get("pipelineRun") or {}).get("retryKey", ""))
+
+    @property
+    def inputs_digest(self) -> Any:
+        """Dataset: only a change of it leaves runs that are superseded, and spares listing them in every pass.
+        TrainingRun: tells that ``inputs`` and ``dataset`` are unaltered, and is what the seal of ``tracking`` is of."""
+        return self.resource.status.get("inputsDigest")
+
+    @property
+    def storage_prefix(self) -> Any:
+        """What is stored stays where it was put, whatever the tenant settings say later."""
+        return self.resource.status.get("storagePrefix")
+
+    @property
+    def storage_seal(self) -> Any:
+        """Vouches for ``storage_prefix``."""
+        return self.resource.status.get("storageSeal")
+
+    @property
+    def record(self) -> Any:
+        """Where the result was put on record: spares reading it there in every pass."""
+        return self.resource.status.get("record")
+
+    @property
+    def store(self) -> Any:
+        """Dataset: a former life may have put its versions into a folder of another uid."""
+        return self.resource.status.get("store")
+
+    @property
+    def versions(self) -> tuple[Mapping[str, Any], ...]:
+        """Dataset: nobody else knows which version was the newest when."""
+        return tuple(self.resource.status.get("versions") or ())
+
+    @property
+    def version(self) -> Any:
+        """Dataset: tells whether ``record`` is that of the present result."""
+        return self.resource.status.get("version")
+
+    @property
+    def inputs(self) -> Any:
+        """TrainingRun: what was frozen, which spec and Dataset may say otherwise since; in the tracked run's tags, too."""
+        return self.resource.status.get("inputs")
+
+    @property
+    def dataset(self) -> Any:
+        """TrainingRun: the version that was frozen with ``inputs``."""
+        return self.resource.status.get("dataset")
+
+    @property
+    def tracking(self) -> Mapping[str, Any]:
+        """TrainingRun: which run is ours, under our seal. Anybody who writes to MLflow can take the tags off one."""
+        return self.resource.status.get("tracking") or {}
+
+    @property
+    def trained_model(self) -> ModelStatus | None:
+        """TrainingRun: name and version stay known while the registry does not answer."""
+        told = self.resource.status.get("model")
+        return ModelStatus.model_validate(told, extra="ignore") if told else None
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """TrainingRun: the name that it registered under, for when spec names none any more.
+        ModelService: what was served last stays served while its reference is away; and of what an answer was right."""
+        return self.resource.status.get("model") or {}
+
+    @property
+    def served_generation(self) -> Any:
+        """ModelService: the server does not know which generation of spec it was started for."""
+        return self.resource.status.get("servedGeneration")
