@@ -35,14 +35,20 @@ def namespace_in(tags: Mapping[str, str]) -> str | None:
 
 @dataclass(frozen=True)
 class DesiredModelVersion:
-    """A model version to be; ``uid`` (of the TrainingRun) identifies it within ``model``. ``alias`` is moved to it when given."""
+    """A model version to be. Filled by decisions/training_run/registration."""
 
     uid: str
+    """Of the TrainingRun; identifies the version within ``model``."""
     model: str
+    """The registered model."""
     alias: str | None
+    """Moved to the version when that is made; None: none is."""
     source: str
+    """Where the tracked run keeps the model."""
     run_id: str
+    """The tracked run."""
     tags: Mapping[str, str]
+    """What the version is of: package, digests, resource and inputs."""
     sharing: tuple[str, ...] = ()
     """Namespaces that have their models shared with that of ``tags``."""
 

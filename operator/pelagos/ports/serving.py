@@ -49,29 +49,40 @@ def spec_digest(pods: str, scaling: Scaling) -> str:
 
 @dataclass(frozen=True)
 class DesiredService:
-    """An endpoint to be; ``uid`` identifies it, ``model_name`` is what clients ask for. ``digest`` names all of this want.
-
-    ``manifest_sha256`` is the digest of the package's description, and pins all of it: nothing else is served, whatever lies at
-    ``package_uri``. ``max_queue_delay`` is in microseconds; ``confidence`` and ``iou`` are decimal strings in [0, 1].
-    """
+    """An endpoint to be. Filled by decisions/model_service/endpoint.wanted."""
 
     uid: str
+    """Of the ModelService; identifies the endpoint."""
     namespace: str
     name: str
+    """Of the ModelService."""
     model_name: str
+    """What clients ask for."""
     package_uri: str
+    """Folder of the model package."""
     onnx_sha256: str
+    """Digest of its graph."""
     manifest_sha256: str
+    """Digest of the package's description, which pins all of it: nothing else is served, whatever lies at ``package_uri``."""
     max_batch_size: int
+    """Images in one batch."""
     max_queue_delay: int
+    """Microseconds that a request waits for its batch to fill."""
     instances: int
+    """Copies of the model in one server."""
     confidence: str
     iou: str
+    """Decimal strings in [0, 1]."""
     cpu: int
+    """Processor cores of one server."""
     digest: str
+    """Names all of this want."""
     placement: Placement = Placement()
+    """Where servers may run, and with how much memory and how many GPUs; by default anywhere."""
     scaling: Scaling = Scaling()
+    """How many servers; by default one."""
     tenant: Tenant = Tenant()
+    """Tenant settings of the namespace."""
     pods_digest: str = ""
     """Names what servers are made of: all but the numbers of ``scaling``, whose change replaces none. Empty: ``digest``."""
     max_detections: int = MAX_DETECTIONS
@@ -103,17 +114,24 @@ class ServiceState(Enum):
 
 @dataclass(frozen=True)
 class ObservedService:
-    """What runs for a ModelService. ``restarts`` counts deaths since the want last changed; urls are empty until known."""
+    """What runs for a ModelService. Filled by the serving engine."""
 
     digest: str
+    """Of the want that was applied last; empty: what is there was altered by somebody."""
     state: ServiceState
+    """Where the endpoint is."""
     message: str
+    """Why, in the words of the server or the cluster; empty: nothing to add."""
     grpc_url: str
     http_url: str
     metrics_url: str
+    """Addresses; empty until known."""
     onnx_sha256: str
+    """Digest of the graph of the model that is, or is being, loaded."""
     restarts: int
+    """Deaths since the want last changed."""
     changed_at: datetime
+    """Since when it is in ``state``, by the clock of whoever noted it."""
     replicas: int = 1
     """Ready ones."""
     pods_digest: str = ""

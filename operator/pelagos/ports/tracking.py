@@ -34,13 +34,18 @@ INTENT_TAG = "pelagos.dev/intent"
 
 @dataclass(frozen=True)
 class DesiredTrackedRun:
-    """A tracked run to be; ``uid`` identifies it. ``tags`` carry the inputs digest and the frozen inputs."""
+    """A tracked run to be. Filled by decisions/training_run/tracking.wanted."""
 
     uid: str
+    """Of the TrainingRun; identifies the run."""
     experiment: str
+    """Made when there is none of this name."""
     name: str
+    """Of the TrainingRun; what people see in lists."""
     tags: Mapping[str, str]
+    """The inputs digest and the frozen inputs, by which they are found again when status was lost."""
     namespace: str = ""
+    """Of the TrainingRun; part of what the seal is of."""
 
 
 @dataclass(frozen=True)
