@@ -13,7 +13,8 @@ from typing import Any
 from kfp_fake_server.by_hand import ByHand
 from kfp_fake_server.server import FakeServer
 from kfp_fake_server.store import Run
-from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig, Timeouts
+from pelagos.engines.kubeflow.ending import Timeouts
+from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig
 from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.ports.clock import FakeClock
 from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest

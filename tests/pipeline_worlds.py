@@ -19,7 +19,8 @@ from kfp_fake_server.server import FakeServer
 from pelagos.engines.kfp_local import records
 from pelagos.engines.kfp_local.engine import KfpLocal
 from pelagos.engines.kfp_local.launch import Launcher, Login, keyless
-from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig, Timeouts
+from pelagos.engines.kubeflow.ending import Timeouts
+from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig
 from pelagos.engines.kubeflow.placement import PodDefaults
 from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.engines.processes import groups

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from kubeflow_worlds import NAME, UID, Cluster, make_request
-from pelagos.engines.kubeflow.engine import Kubeflow, Timeouts
+from pelagos.engines.kubeflow.ending import Timeouts
+from pelagos.engines.kubeflow.engine import Kubeflow
 from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.ports.pipelines import RunName, RunState
@@ -213,5 +214,6 @@ async def test_nothing_is_kept_in_memory_of_a_run_that_was_deleted(cluster: Clus
     await engine.submit(make_request())
     await engine.delete(NAME)
 
-    kept = (engine._latest, engine._owners, engine._experiments, engine._ending, engine._accepted, engine._given_up)
+    places, endings = engine._places, engine._endings
+    kept = (engine._latest, places._owners, places._experiments, endings._asked, endings._accepted, endings._given_up)
     assert not any((*kept, engine._locks))

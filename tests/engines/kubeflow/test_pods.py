@@ -18,7 +18,8 @@ from control_plane import ControlPlane
 from kfp_fake_server.kubernetes import Connection, Kubernetes
 from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import COMPILED, NAME, make_request
-from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig, Timeouts
+from pelagos.engines.kubeflow.ending import Timeouts
+from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig
 from pelagos.engines.kubeflow.placement import Mount, PodDefaults
 from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.ports.errors import UnfinishedError
