@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
+from pydantic.alias_generators import to_snake
 
 from pelagos.api import tenant_settings
-from pelagos.engines.kubernetes.tenants import _snake
 from pelagos.ports.tenants import Tenant
 
 GOOD = [
@@ -65,4 +65,4 @@ def test_a_bad_value_is_named_with_its_key_and_what_is_allowed(data: dict[str, s
 
 
 def test_every_convention_of_a_tenant_has_a_key_and_every_key_a_convention() -> None:
-    assert {_snake(key) for key in tenant_settings.KEYS} == {field.name for field in fields(Tenant)}
+    assert {to_snake(key) for key in tenant_settings.KEYS} == {field.name for field in fields(Tenant)}

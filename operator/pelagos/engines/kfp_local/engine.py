@@ -131,6 +131,7 @@ class KfpLocal:
             raise RejectedError("pipelines", message)
         if not await _blocking(self._launcher.pipeline(request).is_file):
             raise RejectedError("pipelines", f"there is no compiled flow {self._launcher.pipeline(request)}")
+        # Written down before anything starts: from here on the run exists, whoever dies, and whoever comes next starts it.
         async with self._submission:
             await self._request(request)
         run = await self.find(request.name)
@@ -141,6 +142,8 @@ class KfpLocal:
     async def cancel(self, name: RunName) -> None:
         """As in the port: SIGTERM to the run's whole session, SIGKILL to what is left after three seconds."""
         look = await self._look(name)
+        # The mark comes before the signals: an attempt that has not begun yet never will, and whatever is found of one that
+        # has is known to have been ended on purpose, also by an operator that comes after us.
         if look is not None and look.state not in FINISHED:
             await _blocking(self._folder(name).mark_canceled, look.stored.request.attempt)
             look = await self._look(name)
@@ -155,14 +158,17 @@ class KfpLocal:
             return
         await self.cancel(name)
         folder = self._folder(name)
+        # Only when nothing runs any more: a process whose folder is gone would go on writing where nobody looks.
         await _blocking(folder.remove)
         await _blocking(self._launcher.clear_temporary, folder)
 
     async def interrupt_all(self) -> None:
         """End the processes of all runs and the fork server; another engine finds the runs interrupted. For a shutdown."""
         looks = [await self._look(folder.name) for folder in await _blocking(records.all_runs, self._runs)]
+        # Those that have begun are known by their records, those that we started and that have not, by memory alone.
         alive = {look.begun.process for look in looks if look and look.locked and look.begun}
         started = {process for _, process in self._running.values()}
+        # No more watching before the first signal: what ends would make room, and start the next in the queue.
         await self.close()
         every = (alive | started | {await _blocking(self._launcher.server)}) - {None}
         await asyncio.gather(*(groups.kill_group(process, GRACE_SECONDS) for process in every if process))
@@ -184,6 +190,7 @@ class KfpLocal:
         if look is not None and await self._note(look):
             look = await self._look(request.name)
         if look is not None:
+            # Adopted: the same request again, or one that was decided before a newer attempt was seen.
             if look.state not in FINISHED or request.attempt <= look.stored.request.attempt:
                 return
             if look.stored.request.retry_key == request.retry_key:
@@ -236,8 +243,11 @@ class KfpLocal:
     async def _settle(self, look: records.Look) -> None:
         """End what is left of an attempt that was canceled or has died, and write its end down."""
         folder = self._folder(look.stored.request.name)
+        # The end may be written only when nobody holds the runner's lock. One that began to start before the mark takes it for
+        # milliseconds; so this is tried again, for as long as that can last.
         for _ in range(int(_LOCK_SECONDS / 0.05)):
             if look.begun and look.begun.process:
+                # What died by itself has nothing left to tidy up; what is left of it must not write a moment longer.
                 grace = GRACE_SECONDS if look.canceled else 0
                 await groups.kill_group(look.begun.process, grace)
             message = "the run was canceled" if look.canceled else orderly.WORDS if look.in_order else _INTERRUPTED
@@ -254,6 +264,7 @@ class KfpLocal:
         """Start waiting runs as far as there is room: those that have begun before first, then the oldest."""
         async with self._admission:
             await self._load()
+            # Places first, then who gets them: a run that ended while nobody looked would keep the next one waiting.
             for name in list(self._running):
                 await self._check(name)
             for flow, capacity in self._capacity.items():
@@ -308,6 +319,7 @@ class KfpLocal:
 
     async def _start(self, name: RunName) -> None:
         self._waiting.pop(name, None)
+        # Looked at once more: it may have been canceled, deleted or started by another operator since it was enlisted.
         look = await self._look(name)
         if look is None or look.state is not RunState.PENDING:
             return
@@ -324,6 +336,7 @@ class KfpLocal:
         try:
             descriptor = os.pidfd_open(process.pid)
         except OSError:
+            # It has ended already, and would never be told of.
             self._wake()
             return
         self._watches.add(descriptor)

@@ -91,12 +91,15 @@ class Launcher:
     def start(self, folder: RunFolder, request: RunRequest) -> groups.ProcessId:
         """Start a process that makes the attempt; returns before it has begun. Raises OSError."""
         arguments = [str(folder.path), str(request.attempt), str(self.pipeline(request)), str(self._temporary(folder))]
+        # The key seals what this attempt says of its result; it is derived for it alone, so that an earlier attempt that
+        # lives on, or another run, cannot speak for it. By environment: command lines and records can be read by others.
         environment = {**self._environment(), **self._keys(request.namespace, request.name, request.attempt)}
         if request.flow == "training":
             environment |= self._login.environment()
         message: dict[str, object] = {"arguments": arguments, "environment": environment, "output": str(folder.log)}
         pid = self._ask_server(message)
         if pid is not None:
+            # 0 when it has ended already: no process has that start time, so that it is never taken for another.
             return groups.identify(pid) or groups.ProcessId(pid, 0)
         command: list[str | Path] = [self._python, "-m", "pelagos_pipelines.local_runner", *arguments]
         return groups.start_detached(command, environment=environment, output=folder.log)
@@ -160,6 +163,7 @@ class Launcher:
         """The id of the process that the server forked; None when there is no server, or it does not answer right."""
         if not self._socket.exists():
             return None
+        # Any doubt is no answer: then a runner is started directly, and of two runners of one attempt one goes away.
         with contextlib.suppress(OSError, ValueError, KeyError), socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_CONNECT_SECONDS)
             self._connect(connection)

@@ -90,6 +90,7 @@ class Look:
     @property
     def state(self) -> RunState:
         """Where the run is."""
+        # A run that had succeeded before it was asked to end has succeeded: its result is there, and whole.
         if self.canceled and not (self.ended and self.ended.state is RunState.SUCCEEDED):
             return RunState.CANCELED
         interrupted = RunState.CANCELED if self.in_order else RunState.INTERRUPTED
@@ -136,6 +137,8 @@ class RunFolder:
 
     def look(self) -> Look | None:
         """Read it all; None when there is no such run."""
+        # The order of these readings matters, since a runner writes meanwhile: what it writes last is read last. A lock that
+        # is free with no outcome behind it is a runner that died, and not one that ended between two readings.
         stored = self._stored()
         if stored is None:
             return None
@@ -143,7 +146,7 @@ class RunFolder:
         canceled = self._read("canceled.json") or {"attempt": 0}
         begun = self._begun()
         locked = self._is_locked()
-        # Last, because a runner writes its outcome before it lets go of the lock.
+        # After the lock, because a runner writes its outcome before it lets go of it.
         ended = self._ended()
         ended = ended if ended and ended.attempt == attempt else None
         gone = ended.finished_at if ended else None
@@ -188,9 +191,11 @@ class RunFolder:
         """
         if not self.path.exists():
             return True
+        # Under the runner's own lock, so that a runner which begins just now either sees the end and goes away, or is seen.
         with self._lock() as locked:
             if not locked:
                 return False
+            # Again, now that nobody else can write: the runner may have told its end after it was looked at.
             ended = self._ended()
             if ended is None or ended.attempt < attempt:
                 begun = self._begun()
@@ -214,6 +219,8 @@ class RunFolder:
 
     def remove(self) -> None:
         """Remove the folder; from the first moment on, no process can begin in it."""
+        # Renamed first: a runner that starts late finds no lock file at its path, and nothing half removed is ever taken for
+        # a run.
         aside = self.path.with_name(f"{_DELETED}{self.name}-{time_ns()}")
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(aside)
@@ -239,6 +246,7 @@ class RunFolder:
         document = self._read("process.json")
         if document is None:
             return None
+        # A process id and its start time say nothing after a restart of the machine: both are counted from the boot.
         same_boot = document["boot"] == _BOOT.read_text(encoding="utf-8").strip()
         process = ProcessId(document["pid"], document["started"]) if same_boot else None
         return Begun(document["attempt"], process, datetime.fromisoformat(document["startedAt"]))
@@ -258,6 +266,7 @@ class RunFolder:
 
     def _is_locked(self) -> bool:
         """Ask without taking the lock, even for a moment: a runner that begins just then would go away again."""
+        # Locks of open file descriptions: one of a process is lost when that process closes any descriptor of the file.
         try:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:

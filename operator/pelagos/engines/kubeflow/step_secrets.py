@@ -37,6 +37,8 @@ class StepSecrets:
         key = self._authority.namespace_key(namespace)
         digest = hashlib.sha256(f"{namespace}\0{key}".encode()).hexdigest()[:16]
         name = f"{PREFIX}-{digest}"
+        # Created without a look, since the operator may not read Secrets: that it exists is as good, because its name says
+        # what is in it. Somebody who made another of this name gains nothing: what is sealed with it is not believed.
         if (where, name) not in self._made:
             await self._create(where, _secret(name, where, namespace, key))
             self._made.add((where, name))

@@ -137,6 +137,7 @@ class LeaseLeadership:
                 self._fault = str(error)
                 logger.warning("the Lease cannot be reached: %s", error)
             except Exception as error:
+                # Whatever it is, this task must not end: nobody would renew, and nobody would notice.
                 self._fault = f"{type(error).__name__}: {error}"
                 logger.exception("seeking the Lease failed")
             self._tell()
@@ -144,8 +145,11 @@ class LeaseLeadership:
 
     async def _attempt(self) -> None:
         """Renew, take, or look who has it."""
+        # A leader knows what it wrote last, and renews without a look: its write fails if anybody wrote since. Everybody else
+        # looks first, also a leader whose write failed, because only the newest resourceVersion can be written.
         if not self.leads or self._lease is None:
             found = await self._api.get(self._place.path, timeout=self._patience)
+            # A server that refuses to tell is no server without a Lease: nothing is taken on the strength of a 403.
             if found.status != 200 and found.status not in _GONE:
                 self._fault = found.message
                 return
@@ -154,12 +158,14 @@ class LeaseLeadership:
             else:
                 self._look_at(found.body)
         if self._may_be_taken():
+            # To create is as safe as to replace: of two that create the same name, the server refuses one.
             method, path = ("POST", self._place.collection) if self._is_gone else ("PUT", self._place.path)
             await self._write(method, path, self._body(holder=self.identity))
 
     def _look_at(self, lease: Mapping[str, Any]) -> None:
         self._lease, self._fault, self._is_gone = lease, "", False
-        # Not its resourceVersion, which others change by a label: a renewal is a new time in spec.
+        # Not its resourceVersion, which others change by a label: a renewal is a new time in spec. And not the time that is
+        # written there, either, which is by the holder's clock: what counts is since when we have seen the same.
         if _spec(lease) != self._first_seen[0]:
             self._first_seen = (_spec(lease), self._clock())
         if _holder(lease) not in {self.identity, ""}:
@@ -176,11 +182,14 @@ class LeaseLeadership:
 
     def _left(self) -> float:
         """Seconds until somebody else's Lease may be taken."""
+        # The holder's duration, which may be another than ours after an update, and not longer than any operator's: a Lease that
+        # somebody wrote by hand must not keep all operators from leading for a year.
         seconds = min(_duration(self._lease) or self._place.seconds, LONGEST_DURATION)
         return self._first_seen[1] + seconds - self._clock()
 
     async def _write(self, method: str, path: str, body: Mapping[str, Any]) -> None:
         """Write our will; a conflict means that somebody else was faster."""
+        # From before the request: the server may write it at once and answer late, and the others count from when they see it.
         sent = self._clock()
         answer = await self._api.ask(method, path, body, timeout=self._patience)
         if answer.status not in {200, 201}:
@@ -192,6 +201,7 @@ class LeaseLeadership:
 
     def _yield(self, answer: Answer) -> None:
         """Somebody else wrote, or we may not: look before the next write. What was renewed before still holds until then."""
+        # What we led on until now is no worse for it: others wait for the whole duration that they saw.
         self._lease = None
         self._fault = "" if answer.status == 409 else answer.message
         if self._fault:
@@ -233,6 +243,7 @@ class LeaseLeadership:
 
     def _tell(self) -> None:
         """Tell once of every change; and wake up at the end of what is ours, should no renewal come before."""
+        # A renewal that hangs returns no control to us before its time limit; the alarm tells at the very moment.
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

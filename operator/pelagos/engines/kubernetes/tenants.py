@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
+from pydantic.alias_generators import to_snake
+
 from pelagos.api import kinds, meta, reasons, tenancy, tenant_settings
 from pelagos.api.tenancy import Begun
 from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
@@ -80,6 +82,8 @@ class KubernetesTenants:
 
     async def find(self, namespace: str) -> Tenant:
         """See ports.tenants.Tenants. One request at a time for each namespace, however many resources ask."""
+        # Whether a namespace is admitted is asked for each by itself, who claims what for all at once: a namespace that
+        # cannot be looked at must not keep the others waiting.
         async with self._locks[namespace]:
             until, refusal = self._admitted.get(namespace, (0.0, None))
             if until <= self._clock():
@@ -150,6 +154,7 @@ class KubernetesTenants:
                 problem = _problem(body)
                 if problem:
                     wrong[namespace] = problem
+        # Listing all resources is dear on a large cluster. Where they were begun matters when a claim changes, and sometimes.
         if before is not None and before.given == given and now - before.looked < KEPT_BEGUN:
             return _Platform(now + self._kept, given, wrong, before.begun, before.looked)
         return _Platform(now + self._kept, given, wrong, await self._look(), now)
@@ -195,14 +200,10 @@ def _problem(body: Mapping[str, object]) -> str | None:
 
 def _tenant(data: Mapping[str, str], namespace: str, defaults: Tenant) -> Tenant:
     given: dict[str, Any] = {
-        _snake(key): tenant_settings.listed(value) if key in tenant_settings.LISTS else value
+        to_snake(key): tenant_settings.listed(value) if key in tenant_settings.LISTS else value
         for key, value in (tenancy.usual(namespace) | dict(data)).items()
         if value or key in tenant_settings.MAY_BE_EMPTY
     }
     if "max_gpus" in given:
         given["max_gpus"] = int(given["max_gpus"])
     return replace(defaults, **given)
-
-
-def _snake(key: str) -> str:
-    return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", key)

@@ -72,6 +72,7 @@ class MlflowRegistry:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
         async with self._lock(want.model):
             versions = await self._ours(want.model, want.uid, ownership)
+            # As in tracking: MLflow numbers versions and knows no keys, so that two creators make two, and all keep the first.
             if not versions:
                 mine = namespace_in(want.tags)
                 if mine is not None and await self.owner(want.model, ownership) not in (None, mine, *want.sharing):
@@ -107,6 +108,7 @@ class MlflowRegistry:
             managed = notation.pairs({MANAGED_TAG: "true"})
             await self._rest.post("registered-models/create", {"name": want.model, "tags": managed})
         tags = {**want.tags, UID_TAG: want.uid}
+        # The intent goes with the version, in one request; whoever finds it moves the alias, should we die before.
         if want.alias:
             tags[ALIAS_PENDING_TAG] = want.alias
         body = {"name": want.model, "source": want.source, "run_id": want.run_id, "tags": notation.pairs(tags)}
@@ -122,6 +124,7 @@ class MlflowRegistry:
                 await self._rest.post("registered-models/alias", body)
             except ExistsError:
                 await self._rest.post("registered-models/alias", body)
+        # Last: until it is gone, anybody who finds the version does all this again, which changes nothing.
         tag = {"name": version.model, "version": version.version, "key": ALIAS_PENDING_TAG}
         with contextlib.suppress(AbsentError):
             await self._rest.delete("model-versions/delete-tag", tag)

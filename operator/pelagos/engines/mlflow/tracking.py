@@ -71,11 +71,15 @@ class MlflowTracking:
             # Restoring an experiment brings its runs back.
             if found := await self._sealed(want.uid, sealing):
                 return found
+            # The seal is over the run's id, which only the server's answer tells; so a run is without one for a moment, and
+            # its tag with our intent says until then that it is ours.
             made = await self._create(experiment, want, sealing)
             await self.seal_run(made, sealing.seal(made))
             ours = [run for run in await self._runs(want.uid) if sealing.owns(run)]
             if not ours:
                 raise OutageError(SYSTEM, f"run {made} was deleted or altered while it was made")
+            # Every creator sorts alike, so that all keep the same one; a run of somebody else, without our seal, is never
+            # deleted.
             for run in ours[1:]:
                 await self.delete_run(run.id)
             return ours[0]
@@ -89,6 +93,7 @@ class MlflowTracking:
     async def _sealed(self, uid: str, sealing: Sealing) -> TrackedRun | None:
         """The oldest run that is ours; one whose creation was interrupted is finished."""
         runs = await self._runs(uid)
+        # A sealed one comes before any that was only begun, however old: figures are written where the seal is.
         ours = next((run for run in runs if sealing.owns(run)), None)
         if ours is not None:
             return ours

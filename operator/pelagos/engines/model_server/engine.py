@@ -196,10 +196,13 @@ class ClusterServing(ABC):
         """Make all objects as wanted; what is so already is not written. Returns without waiting for the model."""
         async with self._locks[want.uid]:
             pieces = [(kind, self._stamped(body)) for kind, body in await self._wanted(want)]
+            # All are looked at before the first is written: a refusal half-way would leave an endpoint that is neither.
             live = await self._owned_by(want, pieces)
             main: Body | None = pieces[-1][1]
             self._places[want.uid] = (want.namespace, pieces[-1][1]["metadata"]["name"])
             await self.prepare(want, live[-1])
+            # The main object comes last (build): it carries the want, so that an endpoint whose writing was interrupted tells
+            # of the old one, and everything is written again.
             for (kind, body), found in zip(pieces, live, strict=True):
                 if comparing.holds(found, body):
                     main = found
@@ -207,6 +210,7 @@ class ClusterServing(ABC):
                     main = await self._cluster.apply(kind, body)
             # What others changed in what we wrote, such as an admission webhook, is theirs to decide.
             self._accepted[want.uid] = (_state_of(main), monotonic())
+            # Only now: what an earlier want needed serves until the new one is there.
             await self._drop(want, pieces)
 
     async def probe(self, uid: str) -> ProbeResult:
@@ -227,6 +231,7 @@ class ClusterServing(ABC):
                 return
             count = f"{marks.restarts(view.main) + 1} {view.want.pod_template_digest}"
             await self._cluster.patch(self.main, *self._places[uid], self.restarting(view, count))
+            # A rolling update waits for the new pod before it ends the old, and on a full cluster there is no room for both.
             if len(view.ready) <= 1:
                 for pod in view.current:
                     await self._cluster.delete(PODS, pod)
@@ -276,6 +281,7 @@ class ClusterServing(ABC):
         want = self.recorded(main) if main else None
         if main is None or want is None or "deletionTimestamp" in main["metadata"]:
             return None
+        # Annotations can be copied together with an object; one that tells of another resource tells nothing of this one.
         if (want.uid, want.namespace) != (uid, main["metadata"]["namespace"]):
             return None
         pods = await self._cluster.list(PODS, main["metadata"]["namespace"], {meta.UID_LABEL: uid})
@@ -328,6 +334,8 @@ class ClusterServing(ABC):
         told = await self.told(view)
         if told.state is ServiceState.IDLE:
             return told.state, told.message
+        # Three witnesses: the controller says so, pods of this want are ready, and no others are. Then the server itself is
+        # asked.
         if told.done and view.ready and not view.old_ready:
             return await self._ask(view, service)
         stays = _OLD_SERVED if view.old_ready else ""
@@ -358,6 +366,7 @@ class ClusterServing(ABC):
             return ServiceState.STARTING, f"{message}: a NetworkPolicy may be in the way"
         if not answer.ready:
             return ServiceState.STARTING, "the server loads the model"
+        # A Service leads to some pod, and one that is ending may still answer.
         if answer.digest != view.want.pod_template_digest:
             return (
                 ServiceState.STARTING,

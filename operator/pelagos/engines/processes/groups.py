@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from pelagos.engines.processes import private_start
 from pelagos.ports import clock
 
 if TYPE_CHECKING:
@@ -98,6 +100,28 @@ def start_detached(command: Sequence[str | Path], *, environment: Mapping[str, s
     # A process that has ended already is a zombie now, and still has its start time.
     stat = _stat(pid)
     return ProcessId(pid=pid, started=stat.started if stat else 0)
+
+
+def start_private(
+    command: list[str | Path], libraries: Path | str, *, environment: dict[str, str], output: Path
+) -> ProcessId:
+    """Start a process detached, whose files are its owner's alone; see private_start."""
+    launcher: list[str | Path] = [sys.executable, "-I", "-S", private_start.__file__, libraries]
+    return start_detached([*launcher, *command], environment=environment, output=output)
+
+
+def strays(argument: str) -> Iterator[ProcessId]:
+    """Processes with this argument, or one below it: whoever started one may have died before it was written down."""
+    wanted = os.fsencode(argument)
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            if any(found == wanted or found.startswith(wanted + b"/") for found in arguments):
+                process = identify(int(entry.name))
+                if process is not None and process.pid != os.getpid():
+                    yield process
 
 
 async def kill_group(process: ProcessId, grace_seconds: float) -> None:

@@ -68,6 +68,7 @@ def record(served: Path, want: DesiredService) -> None:
 
 def install(prepared: Path, served: Path) -> None:
     """Put what was prepared in the place of what was served; after a crash in between there is nothing to serve."""
+    # Not beside each other: a folder cannot be put in the place of one that is not empty. What is missing is made anew.
     remove(served)
     prepared.rename(served)
 

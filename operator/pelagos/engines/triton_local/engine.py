@@ -10,34 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from pelagos.engines.processes import orderly, sockets
+from pelagos.engines.processes import groups, locks, orderly, sockets
 from pelagos.engines.triton import probe as model_probe
 from pelagos.engines.triton_local import copies, records
 from pelagos.engines.triton_local.gateway import HOST, Gateway
 from pelagos.engines.triton_local.records import Server, State
-from pelagos.engines.triton_local.server import SYSTEM, ServerFolder, end, strays
+from pelagos.engines.triton_local.server import SYSTEM, ServerFolder, end
 from pelagos.ports.clock import SystemClock
 from pelagos.ports.errors import OutageError, RejectedError, refusing_full_disk
 from pelagos.ports.owned import Owned
 from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
 HEALTH_TIMEOUT = 2.0
-_LOCK_SECONDS = 60.0
 _KEEP_SECONDS = 1.0
 """How long Envoy may be away until somebody looks."""
 _LEAVE = timedelta(minutes=5)
@@ -125,9 +121,11 @@ class TritonLocal:
             await self._apply(want, service)
 
     async def _apply(self, want: DesiredService, service: Path) -> None:
-        async with self._alone(want.uid):
+        async with locks.held(SYSTEM, self._lock_of(want.uid)):
             state = records.read(service)
             same = next((server for server in (state.following, state.current) if self._serves(server, want)), None)
+            # What it was made for is compared, and not the digest alone: a want that only scales in another way has
+            # another digest, and needs no other server.
             if same is not None and same.is_alive and self._is_recorded(same, want):
                 state = self._rename(state, same, want)
                 same = next(server for server in state.servers if server.number == same.number)
@@ -152,7 +150,7 @@ class TritonLocal:
         """Kill a server that runs and does not answer right, so that ``apply`` starts it anew. No effect when there is none."""
         service = self._service(uid)
         if service.exists():
-            async with self._alone(uid):
+            async with locks.held(SYSTEM, self._lock_of(uid)):
                 server = records.read(service).newest
                 if server is not None:
                     await self.folder(uid, server).stop(server.process)
@@ -163,8 +161,9 @@ class TritonLocal:
         self._since.pop(uid, None)
         self._wrong.pop(uid, None)
         # Also when the folder is gone: a person who deleted it did not end the server.
-        async with self._alone(uid) as lock:
+        async with locks.held(SYSTEM, self._lock_of(uid)):
             state = records.read(service)
+            # No requests any more, then no servers, then no files: nobody is sent to a server that is being ended.
             records.forget(service)
             await self._keep()
             for server in state.servers:
@@ -173,7 +172,7 @@ class TritonLocal:
             if not keep_files:
                 await asyncio.to_thread(copies.remove, service)
             # Held by us until after the folder is gone; whoever waits for it makes a new one.
-            lock.unlink(missing_ok=True)
+            self._lock_of(uid).unlink(missing_ok=True)
             sockets.tidy(self._home)
 
     async def close(self) -> None:
@@ -201,17 +200,23 @@ class TritonLocal:
         uid, service = want.uid, self.services / want.uid
         number = same.number if same is not None else await asyncio.to_thread(_number, service, want, state)
         folder = self.folder(uid, number)
+        # The package is copied and verified before anything is ended: one that is refused leaves what is served alone.
         prepared = None
         if not await asyncio.to_thread(copies.is_usable, folder.served, want):
             others = [self.folder(uid, server).path for server in state.servers]
             prepared = await asyncio.to_thread(copies.prepare, want, folder.path, others)
+        # A server that runs without any record is one whose folder somebody deleted; it would take memory beside the new one.
         if not state.servers:
             await self._end_strays(uid)
+        # Whoever has requests stays until its successor is proven. What was to follow and is wanted no longer makes room, and
+        # so does a server that is dead.
         gone = [server for server in (state.current, state.following) if server is not None and server is not same]
         if state.current is not None and state.current in gone and state.current.is_alive:
             gone.remove(state.current)
         for server in gone:
             await self._forget(uid, server)
+        # Stopped before its files are replaced, started after: a server reads them as it starts, and two must not share
+        # sockets.
         await folder.stop(same.process if same is not None else None)
         if prepared is not None:
             await asyncio.to_thread(copies.install, prepared, folder.served)
@@ -219,6 +224,8 @@ class TritonLocal:
         server = Server(number, want.model_name, want.digest, restarts, self._clock.now(), None)
         stays = state.current if state.current not in (*gone, same) else None
         after = replace(state, current=stays or server, following=server if stays else None)
+        # The intent first, then the process, then its id: whoever dies in between leaves a record without a process, and the
+        # next look ends what may run of it (ServerFolder.stop) before it starts another.
         records.write(service, after)
         process = await asyncio.to_thread(folder.start)
         records.write(service, after.changed(replace(server, process=process)))
@@ -237,6 +244,7 @@ class TritonLocal:
     async def _drop(self, uid: str, state: State) -> None:
         """What was to follow is wanted no longer."""
         if state.following is not None:
+            # Forgotten before it is ended: one that is still in the record would be taken for one that died.
             records.write(self.services / uid, replace(state, following=None))
             await self._forget(uid, state.following)
 
@@ -251,7 +259,7 @@ class TritonLocal:
         numbers = [int(path.name) for path in (self.services / uid).glob("[0-9]*") if path.name.isdigit()]
         for number in numbers:
             await self.folder(uid, number).stop(None)
-        for stray in strays(known):
+        for stray in groups.strays(known):
             await end(stray)
 
     # --- changing
@@ -262,20 +270,18 @@ class TritonLocal:
         state = records.read(service)
         if state.following is None and not state.leaving:
             return
-        descriptor = _try_lock(service.with_name(f".{uid}.lock"))
-        if descriptor is None:
-            return
-        try:
-            state = records.read(service)
-            if state.following is not None:
-                state = await self._take_over(uid, state, state.following)
-            await self._end_leaving(uid, state)
-        finally:
-            os.close(descriptor)
+        # Without waiting: whoever holds the lock changes the service just now, and the next look finds what has become of it.
+        with locks.held_if_free(self._lock_of(uid)) as is_ours:
+            if is_ours:
+                state = records.read(service)
+                if state.following is not None:
+                    state = await self._take_over(uid, state, state.following)
+                await self._end_leaving(uid, state)
 
     async def _take_over(self, uid: str, state: State, following: Server) -> State:
         """Send requests to the new server when it is right, or when there is no other; keep the old one up until then."""
         current = state.current
+        # Loaded is not enough: only one that has answered the package's probe right, by its own socket, gets requests.
         found, _ = await self._ask_server(uid, following)
         is_right = False
         if found is ServiceState.LOADED:
@@ -283,6 +289,7 @@ class TritonLocal:
             is_right = result.correct
             if not is_right:
                 self._wrong[uid] = (following, result.message)
+        # A wrong server is better than none only when there is no other, so the old one is asked how it is, too.
         if current is not None and not is_right:
             of_current, _ = await self._ask_server(uid, current)
             if of_current in (ServiceState.LOADED, ServiceState.STARTING):
@@ -292,6 +299,8 @@ class TritonLocal:
         leaving = (
             (*state.leaving, replace(current, released_at=self._clock.now())) if current is not None else state.leaving
         )
+        # The record before the gateway: whoever dies here leaves a gateway that is behind, and the next look brings it up to
+        # date. The other way round, requests would go to a server that nobody remembers.
         after = State(current=following, leaving=leaving)
         records.write(self.services / uid, after)
         self._wrong.pop(uid, None)
@@ -300,6 +309,7 @@ class TritonLocal:
 
     async def _revive(self, uid: str, state: State, current: Server) -> State:
         """Start the old server again: it died while the new one is of no use."""
+        # In growing pauses, and by a clock that nobody sets: one that dies at once would otherwise be started in every look.
         began = (uid, current.number, current.restarts)
         if self._clock.age(began, current.started_at) < timedelta(seconds=min(30, 2**current.restarts)):
             return state
@@ -325,6 +335,7 @@ class TritonLocal:
             folder = self.folder(uid, server)
             left = (uid, server.number, "released")
             is_late = server.released_at is None or self._clock.age(left, server.released_at) > _LEAVE
+            # Both are asked: the gateway may have a request that has not reached the server, and the server one that it keeps.
             if server.is_alive and not is_late and (await self.gateway.uses(folder) or folder.connections):
                 continue
             await self._forget(uid, server)
@@ -434,23 +445,9 @@ class TritonLocal:
             known = self._since[uid] = ((server, found), begun)
         return known[1]
 
-    @contextlib.asynccontextmanager
-    async def _alone(self, uid: str) -> AsyncIterator[Path]:
-        """Only one task of one process at a time changes a service. Raises OutageError when another one does not let go."""
-        path = self.services / f".{uid}.lock"
-        descriptor = await self._lock(path)
-        try:
-            yield path
-        finally:
-            os.close(descriptor)
-
-    async def _lock(self, path: Path) -> int:
-        deadline = monotonic() + _LOCK_SECONDS
-        while (descriptor := _try_lock(path)) is None:
-            if monotonic() > deadline:
-                raise OutageError(SYSTEM, f"{path} is held by another process; is a second operator running?")
-            await asyncio.sleep(0.05)
-        return descriptor
+    def _lock_of(self, uid: str) -> Path:
+        """Whoever holds it changes the service. Beside the folder: it is held until after the folder is gone."""
+        return self.services / f".{uid}.lock"
 
 
 def _is_same(one: Server, other: Server) -> bool:
@@ -482,17 +479,3 @@ async def _ask(folder: ServerFolder, method: str, path: str) -> tuple[int, Any] 
     except (aiohttp.ClientError, OSError):
         return None
     return response.status, copies.parse(body)
-
-
-def _try_lock(path: Path) -> int | None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The last holder may have removed the file between our opening and locking it.
-        if os.fstat(descriptor).st_ino == path.stat().st_ino:
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None

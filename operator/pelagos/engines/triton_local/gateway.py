@@ -8,9 +8,6 @@ folder's ``ports.json``, as long as nobody takes them while no Envoy runs.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -26,15 +23,13 @@ import aiohttp
 
 from pelagos.engines.envoy import config as envoy_config
 from pelagos.engines.envoy.config import Limits, Ports, Service
-from pelagos.engines.processes import groups, sockets
+from pelagos.engines.processes import groups, locks, sockets
 from pelagos.engines.processes.groups import ProcessId
 from pelagos.engines.triton_local import records
-from pelagos.engines.triton_local import server as triton_local_server
+from pelagos.engines.triton_local.server import bound, site_packages
 from pelagos.ports.errors import OutageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from pelagos.engines.triton_local.server import ServerFolder
 
 logger = logging.getLogger(__name__)
@@ -46,7 +41,6 @@ PORTS_NAME = "ports.json"
 _PORTS = range(20000, 32768)
 """Below the range from which Linux takes ports for outgoing connections."""
 _ADMIN_SECONDS = 2.0
-_LOCK_SECONDS = 60.0
 _BIND_SECONDS = 5.0
 """A port that Envoy does not listen on by then is taken by somebody else."""
 
@@ -100,7 +94,7 @@ class Gateway:
         """
         if not upstreams and not self._folder.exists():
             return
-        async with self._alone():
+        async with locks.held(SYSTEM, self._folder / ".lock"):
             if upstreams:
                 await self._keep(upstreams)
             else:
@@ -140,6 +134,7 @@ class Gateway:
         process = self.process
         is_alive = process is not None and groups.is_alive(process)
         bootstrap = envoy_config.bootstrap(str(self._admin), self._limits, str(self._folder))
+        # What Envoy starts with it never reads again; listeners and clusters it does, by itself, when they are replaced.
         if is_alive and bootstrap != _read(self._folder / "bootstrap.json"):
             await self._stop()
             is_alive = False
@@ -160,8 +155,9 @@ class Gateway:
             services.append(
                 Service(uid, model, HOST, ports, server.upstream, hosts=self._hosts, private=self.private(uid))
             )
+        # Written before Envoy starts, which reads them then.
         self._write(tuple(services))
-        triton_local_server.bound(self.log)
+        bound(self.log)
         if not is_alive:
             await self._start(bootstrap)
 
@@ -196,7 +192,8 @@ class Gateway:
         path, program = self._folder / "bootstrap.json", self._program
         if not self.is_installed:
             raise OutageError(SYSTEM, f"{program} is not installed; run `make install`")
-        for stray in triton_local_server.strays(str(path)):
+        # One whose record was lost still holds the ports.
+        for stray in groups.strays(str(path)):
             await groups.kill_group(stray, 1)
         records.write_json(path, bootstrap)
         self._admin.unlink(missing_ok=True)
@@ -206,7 +203,7 @@ class Gateway:
             *("--log-level", "warning", "--drain-time-s", "5", "--file-flush-interval-msec", "1000"),
         ]
         variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(self._folder)}
-        process = triton_local_server.start_private(command, "", environment=variables, output=self.log)
+        process = groups.start_private(command, "", environment=variables, output=self.log)
         records.write_json(self._folder / "state.json", {"process": asdict(process)})
         self._changed = monotonic()
         self._is_confirmed = False
@@ -216,7 +213,7 @@ class Gateway:
         process = self.process
         if process is not None:
             await groups.kill_group(process, 1)
-        for stray in triton_local_server.strays(str(self._folder / "bootstrap.json")):
+        for stray in groups.strays(str(self._folder / "bootstrap.json")):
             await groups.kill_group(stray, 1)
         for name in ("state.json", "listeners.json", "clusters.json", "bootstrap.json"):
             (self._folder / name).unlink(missing_ok=True)
@@ -224,7 +221,7 @@ class Gateway:
 
     @property
     def _program(self) -> Path:
-        return triton_local_server.site_packages(self._environment) / "envoy/_bin/envoy"
+        return site_packages(self._environment) / "envoy/_bin/envoy"
 
     @property
     def _admin(self) -> Path:
@@ -242,26 +239,6 @@ class Gateway:
                 return await response.text() if response.status == 200 else None
         except (aiohttp.ClientError, OSError):
             return None
-
-    @contextlib.asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """Only one task of one process at a time. Raises OutageError when another one does not let go."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            deadline = monotonic() + _LOCK_SECONDS
-            while True:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                if monotonic() > deadline:
-                    raise OutageError(
-                        SYSTEM, f"{self._folder} is held by another process; is a second operator running?"
-                    )
-                await asyncio.sleep(0.05)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def _read(path: Path) -> Any:

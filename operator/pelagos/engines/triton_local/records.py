@@ -6,9 +6,12 @@ Files only. The intent to start a server is written before it starts: without a 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.alias_generators import to_camel
 
 from pelagos.engines.processes import groups
 from pelagos.engines.processes.groups import ProcessId
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "state.json"
+_NAMED = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+"""Keys of the file are as everywhere in JSON of ours."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Server:
 
     ``released_at`` is when its successor took over.
     """
+
+    __pydantic_config__ = _NAMED
 
     number: int
     model: str
@@ -66,27 +73,20 @@ class State:
         return replace(self, current=server)
 
 
+_STATE = TypeAdapter(State)
+
+
 def read(folder: Path) -> State:
-    """What is remembered; nothing when there is nothing."""
+    """What is remembered; nothing when there is nothing, or somebody altered it."""
     try:
-        content = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        return State(
-            current=_server(content["current"]),
-            following=_server(content["following"]),
-            leaving=tuple(server for item in content["leaving"] if (server := _server(item)) is not None),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        return _STATE.validate_json((folder / NAME).read_bytes())
+    except (OSError, ValueError):
         return State()
 
 
 def write(folder: Path, state: State) -> None:
     """Remember it, for the owner alone."""
-    content = {
-        "current": _content(state.current),
-        "following": _content(state.following),
-        "leaving": [_content(server) for server in state.leaving],
-    }
-    write_json(folder / NAME, content)
+    write_json(folder / NAME, _STATE.dump_python(state, mode="json", by_alias=True))
 
 
 def forget(folder: Path) -> None:
@@ -97,30 +97,3 @@ def forget(folder: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Put a file in the place of another, for the owner alone."""
     disk.write_atomically(path, json.dumps(content, indent=2), mode=disk.PRIVATE)
-
-
-def _server(content: Any) -> Server | None:
-    if content is None:
-        return None
-    released, process = content.pop("releasedAt"), content.pop("process")
-    started = datetime.fromisoformat(content.pop("startedAt"))
-    return Server(
-        **content,
-        started_at=started,
-        process=ProcessId(**process) if process else None,
-        released_at=datetime.fromisoformat(released) if released else None,
-    )
-
-
-def _content(server: Server | None) -> dict[str, Any] | None:
-    if server is None:
-        return None
-    return {
-        "number": server.number,
-        "model": server.model,
-        "digest": server.digest,
-        "restarts": server.restarts,
-        "startedAt": server.started_at.isoformat(),
-        "process": asdict(server.process) if server.process else None,
-        "releasedAt": server.released_at.isoformat() if server.released_at else None,
-    }

@@ -14,18 +14,15 @@ import os
 import re
 import shutil
 import signal
-import sys
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from pelagos.engines.envoy.config import Upstream
-from pelagos.engines.processes import groups, private_start, sockets
+from pelagos.engines.processes import groups, sockets
 from pelagos.ports.errors import OutageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pelagos.engines.processes.groups import ProcessId
 
 SYSTEM = "Triton"
@@ -76,7 +73,7 @@ class ServerFolder:
         # What is in the log is about this process; the one before may have told why it died.
         with contextlib.suppress(FileNotFoundError):
             self.log.replace(self.log.with_name("triton.log.1"))
-        return start_private(self._command(), self._libraries, environment=self._variables(), output=self.log)
+        return groups.start_private(self._command(), self._libraries, environment=self._variables(), output=self.log)
 
     async def stop(self, process: ProcessId | None) -> None:
         """End the server, known or not, and all that it left in memory: at once when it has no requests in progress."""
@@ -84,7 +81,7 @@ class ServerFolder:
             await end(process)
         elif process is not None:
             await groups.kill_group(process, 0)
-        for stray in strays(self._repository_argument):
+        for stray in groups.strays(self._repository_argument):
             await end(stray)
         for region in self.regions():
             region.unlink(missing_ok=True)
@@ -162,28 +159,6 @@ class ServerFolder:
 
 
 _NO_PORT = 1
-
-
-def start_private(
-    command: list[str | Path], libraries: Path | str, *, environment: dict[str, str], output: Path
-) -> ProcessId:
-    """Start a process detached, whose files are its owner's alone; see private_start."""
-    launcher: list[str | Path] = [sys.executable, "-I", "-S", private_start.__file__, libraries]
-    return groups.start_detached([*launcher, *command], environment=environment, output=output)
-
-
-def strays(argument: str) -> Iterator[ProcessId]:
-    """Processes with this argument, or one below it, that no state tells of: we died between starting one and writing it down."""
-    wanted = os.fsencode(argument)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            if any(found == wanted or found.startswith(wanted + b"/") for found in arguments):
-                process = groups.identify(int(entry.name))
-                if process is not None and process.pid != os.getpid():
-                    yield process
 
 
 def bound(log: Path, limit: int = _LOG_LIMIT) -> None:
