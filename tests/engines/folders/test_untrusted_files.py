@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pelagos.engines.files import reports
 from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.folders.volumes import FolderVolumes
+from pelagos.engines.storage import reports
 from pelagos.ports.errors import RejectedError
 from pelagos_contract import beneath
 

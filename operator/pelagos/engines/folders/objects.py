@@ -13,7 +13,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api import reasons
-from pelagos.engines.files import reports
+from pelagos.engines.storage import reports
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos_contract import beneath, disk
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pelagos.engines.folders import label_digests
+from pelagos.engines.storage import paths
+from pelagos.engines.storage.paths import VOLUMES
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.volumes import Fingerprint
 from pelagos_contract import beneath
@@ -23,7 +25,6 @@ from pelagos_contract import beneath
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SYSTEM = "volumes"
 MAX_FILES = 1_000_000
 """More than this many files and folders in one source take too long to look at in every pass."""
 _NOT_DATA = frozenset(
@@ -48,19 +49,18 @@ class FolderVolumes:
 
     async def fingerprint(self, path: str) -> Fingerprint | None:
         """Look at a file or folder; None when there is none. Raises RejectedError for paths and links out of the volume."""
-        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
-            raise RejectedError(SYSTEM, f"{path!r} must be a relative path that stays inside of the data volume")
+        paths.require_in_volume(path)
         try:
             return await asyncio.to_thread(self._fingerprint, path)
         except PermissionError as error:
             message = (
                 f"{path!r} may not be read by the operator's account; give it the right to read it (chmod -R a+rX)"
             )
-            raise RejectedError(SYSTEM, message) from error
+            raise RejectedError(VOLUMES, message) from error
         except OSError as error:
             if error.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
                 return None  # nothing can stand at a name that is too long, or at the end of a circle of links
-            raise OutageError(SYSTEM, str(error)) from error
+            raise OutageError(VOLUMES, str(error)) from error
 
     def _fingerprint(self, path: str) -> Fingerprint | None:
         root = self._root.resolve()
@@ -68,7 +68,7 @@ class FolderVolumes:
             start = _target(root, self._root / path)
             if start is None:
                 raise RejectedError(
-                    SYSTEM, f"{path!r} is a link that leads out of the data volume; copy what it names into it"
+                    VOLUMES, f"{path!r} is a link that leads out of the data volume; copy what it names into it"
                 )
             digest, files = hashlib.sha256(), 0
             for line in _Look(root, start, path, self._max_files, self._digests).lines():
@@ -107,7 +107,7 @@ class _Look:
                 if not _is_data(folder):
                     continue
                 message = f"{self._named!r} holds folders more than {beneath.MAX_DEPTH} deep; move their files up"
-                raise RejectedError(SYSTEM, f"{message} (the first is {folder[:_SHOWN]!a})")
+                raise RejectedError(VOLUMES, f"{message} (the first is {folder[:_SHOWN]!a})")
             yield from self._in(folder, folders)
 
     def _in(self, folder: str, folders: list[str]) -> Iterator[str]:
@@ -120,7 +120,7 @@ class _Look:
                 yield f"{folder!r} closed\n"
                 return
             message = f"{self._named!r} holds the folder {folder[:_SHOWN]!a}, which the operator's account may not read"
-            raise RejectedError(SYSTEM, f"{message}; give it the right (chmod -R a+rX)") from error
+            raise RejectedError(VOLUMES, f"{message}; give it the right (chmod -R a+rX)") from error
         except (OSError, beneath.NoFileError) as error:
             if not isinstance(error, OSError) or error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
                 return  # removed, or replaced, meanwhile
@@ -142,7 +142,7 @@ class _Look:
         self._entries += len(found)
         if self._entries > self._limit:
             message = f"{self._named!r} holds more than {self._limit} files and folders; divide it into several sources"
-            raise RejectedError(SYSTEM, message)
+            raise RejectedError(VOLUMES, message)
         return found
 
     def _line(self, parent: int, name: str, path: str) -> str:
@@ -174,7 +174,7 @@ class _Look:
         target = _target(self._root, self._root / self._start / path)
         if target is None:
             message = f"{path[:_SHOWN]!a} in {self._named!r} is a link that leads out of the data volume"
-            raise RejectedError(SYSTEM, f"{message}; copy what it names into it")
+            raise RejectedError(VOLUMES, f"{message}; copy what it names into it")
         with contextlib.suppress(OSError, beneath.NoFileError):
             return beneath.seen(self._root, target)
         return None

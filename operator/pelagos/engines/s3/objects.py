@@ -6,8 +6,8 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines.files import reports
 from pelagos.engines.s3.client import Prefix, Service, checked_path
+from pelagos.engines.storage import reports
 from pelagos.ports.errors import RejectedError
 
 if TYPE_CHECKING:

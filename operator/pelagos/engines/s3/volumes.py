@@ -6,13 +6,14 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from pelagos.engines.s3.client import Entry, Prefix, Service
+from pelagos.engines.storage import paths
+from pelagos.engines.storage.paths import VOLUMES
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.volumes import Fingerprint
 
 if TYPE_CHECKING:
     from pelagos.settings import Settings
 
-SYSTEM = "volumes"
 MAX_FILES = 1_000_000
 """More than this many files in one source take too long to look at in every pass."""
 
@@ -22,7 +23,7 @@ class S3Volumes:
 
     def __init__(self, uri: str, service: Service, *, max_files: int = MAX_FILES) -> None:
         """Make no connection. Raises RejectedError for what is no s3:// uri."""
-        self._prefix = Prefix(SYSTEM, uri, service)
+        self._prefix = Prefix(VOLUMES, uri, service)
         self._max_files = max_files
 
     @classmethod
@@ -37,8 +38,7 @@ class S3Volumes:
 
     async def fingerprint(self, path: str) -> Fingerprint | None:
         """Look at a file or folder; None when there is none. Raises RejectedError for paths out of the volume."""
-        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
-            raise RejectedError(SYSTEM, f"{path!r} must be a relative path that stays inside of the data volume")
+        paths.require_in_volume(path)
         folder = "/".join(part for part in path.split("/") if part not in ("", "."))
         lines = await self._lines(folder)
         if not lines and folder and (file := await self._prefix.find(folder)):
@@ -56,7 +56,7 @@ class S3Volumes:
             lines += [_line(entry, folder) for entry in page if entry.path != folder]
             if len(lines) > self._max_files:
                 message = f"{folder!r} holds more than {self._max_files} files; divide it into several sources"
-                raise RejectedError(SYSTEM, message)
+                raise RejectedError(VOLUMES, message)
         return lines
 
 

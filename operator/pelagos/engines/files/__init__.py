@@ -1,1 +1,0 @@
-"""Reading and writing files with care; below all engines."""
