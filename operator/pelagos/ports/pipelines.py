@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NewType, Protocol
 
+from pelagos.ports.errors import RejectedError
 from pelagos.ports.marks import mutating
 from pelagos.ports.owned import Owned
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
 RunName = NewType("RunName", str)
 Flow = Literal["dataset-preparation", "training"]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+STEP_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
+    {
+        "HF_HUB_OFFLINE": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MPLBACKEND": "Agg",
+        "PYTHONUNBUFFERED": "1",
+        "ULTRALYTICS_SAFE_LOAD": "1",
+        "YOLO_AUTOINSTALL": "false",
+        "YOLO_OFFLINE": "true",
+    }
+)
+"""What every engine gives every step: libraries neither fetch nor install nor execute what users hand in."""
+
+
+def is_valid_name(name: str) -> bool:
+    """Whether a run can have this name with every engine."""
+    return _NAME.fullmatch(name) is not None
+
+
+def require_valid_name(system: str, name: str) -> None:
+    """Raises RejectedError for a name that no run can have."""
+    if not is_valid_name(name):
+        message = f"run name {name!r} must be 1 to 200 letters, digits, '.', '_' or '-', the first a letter or digit"
+        raise RejectedError(system, message)
 
 
 class RunState(Enum):

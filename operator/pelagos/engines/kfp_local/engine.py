@@ -22,7 +22,16 @@ from pelagos.engines.kfp_local.records import RunFolder
 from pelagos.engines.processes import groups, orderly
 from pelagos.ports.errors import OutageError, RejectedError, refusing_full_disk
 from pelagos.ports.owned import Owned
-from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
+from pelagos.ports.pipelines import (
+    FINISHED,
+    Flow,
+    PipelineRun,
+    RunName,
+    RunRequest,
+    RunState,
+    is_valid_name,
+    require_valid_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -126,9 +135,7 @@ class KfpLocal:
 
     async def submit(self, request: RunRequest) -> PipelineRun:
         """As in the port. Raises RejectedError for a name or a flow that cannot be run here."""
-        if not records.is_valid_name(request.name):
-            message = f"run name {request.name!r} must be 1 to 200 letters, digits, '.', '_' or '-', the first a letter or digit"
-            raise RejectedError("pipelines", message)
+        require_valid_name("pipelines", request.name)
         if not await _blocking(self._launcher.pipeline(request).is_file):
             raise RejectedError("pipelines", f"there is no compiled flow {self._launcher.pipeline(request)}")
         # Written down before anything starts: from here on the run exists, whoever dies, and whoever comes next starts it.
@@ -154,7 +161,7 @@ class KfpLocal:
 
     async def delete(self, name: RunName) -> None:
         """As in the port."""
-        if not records.is_valid_name(name):
+        if not is_valid_name(name):
             return
         await self.cancel(name)
         folder = self._folder(name)
@@ -379,7 +386,7 @@ class KfpLocal:
         return RunFolder(self._runs, name)
 
     async def _look(self, name: RunName) -> records.Look | None:
-        if not records.is_valid_name(name):
+        if not is_valid_name(name):
             return None
         return await _blocking(self._folder(name).look)
 

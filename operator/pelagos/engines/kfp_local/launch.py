@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pelagos.engines.processes import groups
+from pelagos.ports.pipelines import STEP_ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,16 +28,6 @@ if TYPE_CHECKING:
 _PASSED_ON = ("HOME", "USER", "LOGNAME", "LANG", "TZ", "LD_LIBRARY_PATH")
 _PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "PELAGOS_MAX_")
 """What pipelines get of our environment: nothing that could hold a secret."""
-_OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MPLBACKEND": "Agg",
-    "PYTHONUNBUFFERED": "1",
-    "ULTRALYTICS_SAFE_LOAD": "1",
-    "YOLO_AUTOINSTALL": "false",
-    "YOLO_OFFLINE": "true",
-}
-"""Libraries neither fetch nor install nor execute what users hand in."""
 if TYPE_CHECKING:
     StepKeys = Callable[[str, str, int], Mapping[str, str]]
     """Environment with the key of a run, by namespace, name and attempt."""
@@ -157,7 +148,7 @@ class Launcher:
             "MPLCONFIGDIR": str(cache / "matplotlib"),
             "YOLO_CONFIG_DIR": str(cache / "ultralytics"),
         }
-        return {**passed_on, **_OFFLINE, **own}
+        return {**passed_on, **STEP_ENVIRONMENT, **own}
 
     def _ask_server(self, message: dict[str, object]) -> int | None:
         """The id of the process that the server forked; None when there is no server, or it does not answer right."""

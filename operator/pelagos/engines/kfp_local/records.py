@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import shutil
 import struct
 from dataclasses import dataclass
@@ -21,14 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from pelagos.engines.processes import groups, orderly
 from pelagos.engines.processes.groups import ProcessId
-from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState, is_valid_name
 from pelagos_contract import disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LOG = "log.txt"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _DELETED = ".deleted-"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -301,11 +299,6 @@ class RunFolder:
 
     def _write(self, name: str, document: Mapping[str, object]) -> None:
         disk.write_atomically(self.path / name, json.dumps(document, indent=2) + "\n")
-
-
-def is_valid_name(name: str) -> bool:
-    """Whether a run of this name can have a folder."""
-    return _NAME.fullmatch(name) is not None
 
 
 def all_runs(runs: Path) -> list[RunFolder]:

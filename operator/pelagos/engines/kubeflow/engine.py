@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,7 +31,7 @@ from pelagos.ports.clock import Clock, SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import Guard, unguarded
 from pelagos.ports.owned import Owned, uid_in
-from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, require_valid_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 Struct = dict[str, Any]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 @dataclass(frozen=True)
@@ -127,9 +124,7 @@ class Kubeflow:
 
     async def submit(self, request: RunRequest) -> PipelineRun:
         """As in the port. Raises RejectedError for a name, a flow or parameters that cannot be run."""
-        if not _NAME.fullmatch(request.name):
-            message = f"run name {request.name!r} must be 1 to 200 letters, digits, '.', '_' or '-', the first a letter or digit"
-            raise RejectedError(SYSTEM, message)
+        require_valid_name(SYSTEM, request.name)
         if self._config.namespace not in {"", request.namespace} and not self._config.one_tenant:
             request = tenancy.in_common_namespace(request, self._config.pod_defaults, self._config.namespace)
         documents = await asyncio.to_thread(self._compiled, request)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pelagos.api.meta import GROUP
 from pelagos.engines.kubernetes.quantities import quantity
 from pelagos.ports.errors import RejectedError
+from pelagos.ports.pipelines import STEP_ENVIRONMENT
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
@@ -40,17 +41,10 @@ USER = 10001
 SHARED_MEMORY = "shared-memory"
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MPLBACKEND": "Agg",
+    **STEP_ENVIRONMENT,
     "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 - of a pod of its own
     "OMP_WAIT_POLICY": "PASSIVE",
-    "PYTHONUNBUFFERED": "1",
-    "ULTRALYTICS_SAFE_LOAD": "1",
-    "YOLO_AUTOINSTALL": "false",
-    "YOLO_OFFLINE": "true",
 }
-"""Libraries neither fetch nor install nor execute what users hand in."""
 
 
 @dataclass(frozen=True)
