@@ -17,11 +17,12 @@ from pelagos.api.kinds import DATASET
 from pelagos.cli import access, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos.engines.folders.objects import FolderObjects
-from pelagos.engines.s3.client import SCHEME, Service
+from pelagos.engines.s3.client import Service
 from pelagos.engines.s3.objects import S3Objects
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.objects import Objects
 from pelagos.settings import Settings
+from pelagos_contract.s3 import SCHEME
 from pelagos_contract.text import shown
 
 LIST = "excluded.jsonl"

@@ -10,34 +10,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from pelagos_contract import disk
+from pelagos_contract import disk, s3
+from pelagos_contract.s3 import Patience
 from pelagos_pipelines.storage.errors import ChangedError, StorageError, StorageRefusedError, worded
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, S3Config, S3Store
+    from obstore.store import S3Store
 
-SCHEME = "s3://"
 AT_ONCE = 8
 """Transfers at once."""
 TRIES = 4
 """Of a download whose body breaks off; requests are tried again below that."""
-READ_TIMEOUT = 30.0
-"""Seconds without a byte."""
-REQUEST_TIMEOUT = 3600.0
-"""Seconds for one object: a large one takes its time."""
-RETRIES = 6
-RETRY_TIMEOUT = 90.0
-"""Seconds after which a request is not tried again."""
+PATIENCE = Patience(timeout=3600, connect=5, read=30, retries=6, retry_timeout=90, first_pause=0.2, longest_pause=10)
+"""A large object takes its time, but no half minute without a byte."""
 _CHUNK = 1 << 20
 
 Given = TypeVar("Given")
@@ -54,7 +47,7 @@ class Object:
 
 def is_remote(uri: str) -> bool:
     """Whether it is object storage; everything else is a folder. StorageRefusedError for another scheme."""
-    if uri.startswith(SCHEME):
+    if uri.startswith(s3.SCHEME):
         return True
     if "://" in uri:
         raise StorageRefusedError(f"{uri!r} must be an absolute path or s3://bucket/prefix")
@@ -63,11 +56,10 @@ def is_remote(uri: str) -> bool:
 
 def parse(uri: str) -> tuple[str, str]:
     """Bucket and prefix of ``s3://bucket/prefix``. StorageRefusedError when it is not one."""
-    found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*?))?/?", uri)
-    prefix = (found.group(2) or "") if found else ""
-    if found is None or (prefix and any(part in ("", ".", "..") for part in prefix.split("/"))):
+    place = s3.parse(uri)
+    if place is None:
         raise StorageRefusedError(f"{uri!r} must be s3://bucket/prefix")
-    return found.group(1), prefix
+    return place
 
 
 class Bucket:
@@ -76,7 +68,7 @@ class Bucket:
     def __init__(self, uri: str) -> None:
         """Make no connection. StorageRefusedError for what is no s3:// uri, and without credentials."""
         self.uri = uri.rstrip("/")
-        self._store = _connect(*parse(uri))
+        self._store = _connect(parse(uri))
 
     def list(self, folder: str = "") -> Sequence[Object]:
         """Everything below ``folder``, sorted by path."""
@@ -84,7 +76,7 @@ class Bucket:
 
         found: list[Object] = []
         with worded(self.uri, f"listing {folder or 'it'}"):
-            for page in obstore.list(self._store, folder or None, chunk_size=1000):
+            for page in obstore.list(self._store, folder or None, chunk_size=s3.PAGE):
                 found += [Object(entry["path"], entry["size"], entry["e_tag"] or "") for entry in page]
         return sorted(found, key=lambda entry: entry.path)
 
@@ -108,7 +100,7 @@ class Bucket:
                 try:
                     found = obstore.get(self._store, path)
                 except FileNotFoundError as error:
-                    if "NoSuchBucket" in str(error):
+                    if s3.is_bucket_missing(error):
                         raise
                     return None
                 content = bytes(found.bytes())
@@ -207,49 +199,23 @@ def _trying(once: Callable[[], Given]) -> Given:
     raise AssertionError("unreachable")
 
 
-def _connect(bucket: str, prefix: str) -> S3Store:
-    from obstore.store import S3Store
-
+def _connect(place: tuple[str, str]) -> S3Store:
     _require_credentials()
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    config: S3Config = {"region": region}
-    if endpoint:
-        config["endpoint"] = endpoint
-    client: ClientConfig = {
-        "allow_http": endpoint.startswith("http://"),
-        "timeout": timedelta(seconds=REQUEST_TIMEOUT),
-        "read_timeout": timedelta(seconds=READ_TIMEOUT),
-        "connect_timeout": timedelta(seconds=5),
-    }
-    if authority := os.environ.get("AWS_CA_BUNDLE"):
+    authority = b""
+    if file := os.environ.get("AWS_CA_BUNDLE"):
         try:
-            client["root_certificate"] = Path(authority).read_bytes()
+            authority = Path(file).read_bytes()
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise StorageRefusedError(f"AWS_CA_BUNDLE {authority} cannot be read: {reason}") from error
-    return S3Store(
-        bucket,
-        prefix=prefix or None,
-        config=config,
-        client_options=client,
-        retry_config={
-            "max_retries": RETRIES,
-            "retry_timeout": timedelta(seconds=RETRY_TIMEOUT),
-            "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=10)},
-        },
-    )
+            raise StorageRefusedError(f"AWS_CA_BUNDLE {file} cannot be read: {reason}") from error
+    return s3.connect(place, endpoint, region, PATIENCE, authority=authority)
 
 
 def _require_credentials() -> None:
-    """Without any, obstore would wait for the metadata service of a cloud that is not there."""
     own = all(os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-    platform = (
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    )
-    if not own and not any(os.environ.get(name) for name in platform):
+    if not own and not s3.platform_has_credentials():
         raise StorageRefusedError(
             "there are no credentials for the object storage; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come from the Secret"
             " that PELAGOS_OBJECTS_SECRET, or objectsSecret of the tenant, names"

@@ -9,40 +9,27 @@ from __future__ import annotations
 import asyncio
 import configparser
 import os
-import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pelagos.api import reasons
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract import s3
+from pelagos_contract.s3 import Failing, Patience
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Store
+    from obstore.store import S3Store
 
     from pelagos.settings import Settings
 
-SCHEME = "s3://"
 TIMEOUT = 20.0
 """Seconds for one request. A page of a listing and the largest report take far less."""
-CONNECT_TIMEOUT = 3.0
-RETRIES = 2
-"""Of one request; the reconcilers come back by themselves."""
 AT_ONCE = 16
 """Requests in progress; more would only wait in the service."""
-PAGE = 1000
-"""Keys of one answer to a listing, and of one request to delete: what S3 allows."""
-_NATIVE = (
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-)
-"""Variables of a platform that hands out credentials itself; obstore knows them."""
-_NOT_NOW = frozenset({"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "ExpiredToken"})
-"""Refusals that pass by themselves, or once credentials that are rotated have arrived."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +104,12 @@ class Prefix:
         return Entry(path, found["size"], found["e_tag"] or "", found["last_modified"])
 
     async def pages(self, path: str) -> AsyncIterator[Sequence[Entry]]:
-        """Objects below the folder ``path`` ("" is the prefix itself), at most ``PAGE`` at a time."""
+        """Objects below the folder ``path`` ("" is the prefix itself), at most ``s3.PAGE`` at a time."""
         import obstore
 
         store = self._store()
         with self._failing(f"listing {path or 'the prefix'}"):
-            stream = obstore.list(store, path or None, chunk_size=PAGE)
+            stream = obstore.list(store, path or None, chunk_size=s3.PAGE)
         while True:
             async with self._free:
                 with self._failing(f"listing {path or 'the prefix'}"):
@@ -153,7 +140,7 @@ class Prefix:
                 await obstore.put_async(store, path, content)
 
     async def delete(self, paths: Sequence[str]) -> None:
-        """Remove objects, at most ``PAGE``; no effect on those that are gone."""
+        """Remove objects, at most ``s3.PAGE``; no effect on those that are gone."""
         import obstore
 
         store = self._store()
@@ -174,26 +161,20 @@ class Prefix:
         return self._connected[1]
 
     def _connect(self, credentials: dict[str, str], authority: bytes) -> S3Store:
-        from obstore.store import S3Store
-
-        service = self._service
-        config: S3Config = {"region": service.region, **credentials}  # type: ignore[typeddict-item]
-        if service.endpoint:
-            config["endpoint"] = service.endpoint
-        client: ClientConfig = {
-            "allow_http": service.endpoint.startswith("http://"),
-            "timeout": timedelta(seconds=service.timeout),
-            "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT),
-        }
-        if authority:
-            client["root_certificate"] = authority
-        retries: RetryConfig = {
-            "max_retries": RETRIES,
-            "retry_timeout": timedelta(seconds=service.timeout),
-            "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2)},
-        }
-        prefix = self._prefix or None
-        return S3Store(self._bucket, prefix=prefix, config=config, client_options=client, retry_config=retries)
+        service, place = self._service, (self._bucket, self._prefix)
+        # The reconcilers come back by themselves.
+        patience = Patience(
+            timeout=service.timeout,
+            connect=3,
+            read=None,
+            retries=2,
+            retry_timeout=service.timeout,
+            first_pause=0.1,
+            longest_pause=2,
+        )
+        return s3.connect(
+            place, service.endpoint, service.region, patience, credentials=credentials, authority=authority
+        )
 
     def _authority(self) -> bytes:
         file = self._service.ca_file
@@ -214,37 +195,35 @@ class Prefix:
         try:
             yield
         except exceptions.InvalidPathError as error:
-            raise RejectedError(self._system, f"{self._where}: {_odd_name(str(error))}") from None
+            raise RejectedError(self._system, f"{self._where}: {s3.odd_name(error)}") from None
         except (exceptions.BaseError, ValueError, OSError) as error:
-            raise self._worded(doing, str(error)) from None
+            raise self._worded(doing, error) from None
 
     def _require_bucket(self, error: FileNotFoundError) -> None:
         """An absent bucket is no absent object."""
-        if "NoSuchBucket" in str(error):
-            raise self._worded("reading", str(error)) from None
+        if s3.is_bucket_missing(error):
+            raise self._worded("reading", error) from None
 
-    def _worded(self, doing: str, text: str) -> OutageError | RejectedError:
-        status, code = _status(text), _code(text)
-        said = " ".join(part for part in (f"HTTP {status}" if status else "", code) if part)
-        if code == "NoSuchBucket" or (status == 404 and not code):
+    def _worded(self, doing: str, error: Exception) -> OutageError | RejectedError:
+        failure = s3.failure(error, authority="PELAGOS_S3_CA_FILE")
+        said = failure.said
+        if failure.kind is Failing.NO_BUCKET:
             message = "there is no such bucket; create it, or correct PELAGOS_OBJECTS_URI or PELAGOS_DATA_URI"
             return RejectedError(self._system, f"{self._where}: {message}", reason=reasons.BUCKET_NOT_FOUND)
-        if code in _NOT_NOW:
-            return OutageError(self._system, f"{self._where}: {doing}: {said}")
-        if status in (401, 403):
+        if failure.kind is Failing.DENIED:
             message = (
                 f"access is refused ({said}) while {doing}; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the operator,"
                 " and what they allow in this bucket"
             )
-        elif status in (301, 307, 400):
+        elif failure.kind is Failing.MISUNDERSTOOD:
             message = f"the service does not understand ({said}) while {doing}; check PELAGOS_S3_ENDPOINT and PELAGOS_S3_REGION"
         else:
-            return OutageError(self._system, f"{self._where}: {doing}: {said or _network(text)}")
+            return OutageError(self._system, f"{self._where}: {doing}: {said}")
         return RejectedError(self._system, f"{self._where}: {message}")
 
     @property
     def _where(self) -> str:
-        return f"{SCHEME}{self._bucket} at {self._service.endpoint or 'AWS'}"
+        return f"{s3.SCHEME}{self._bucket} at {self._service.endpoint or 'AWS'}"
 
 
 def checked_path(system: str, path: str) -> str:
@@ -256,11 +235,10 @@ def checked_path(system: str, path: str) -> str:
 
 def _parse(system: str, uri: str) -> tuple[str, str]:
     """Bucket and prefix of ``s3://bucket/prefix``."""
-    found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*?))?/?", uri)
-    prefix = (found.group(2) or "") if found else ""
-    if found is None or (prefix and any(part in ("", ".", "..") for part in prefix.split("/"))):
+    place = s3.parse(uri)
+    if place is None:
         raise RejectedError(system, f"{uri!r} must be s3://bucket/prefix, for example s3://pelagos/objects")
-    return found.group(1), prefix
+    return place
 
 
 def _credentials(system: str) -> dict[str, str]:
@@ -274,7 +252,7 @@ def _credentials(system: str) -> dict[str, str]:
     file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
     if file and "access_key_id" not in found:
         found = _profile(system, Path(file), {option: name.lower() for option, name in names.items()})
-    if not {"access_key_id", "secret_access_key"} <= found.keys() and not any(map(os.environ.get, _NATIVE)):
+    if not {"access_key_id", "secret_access_key"} <= found.keys() and not s3.platform_has_credentials():
         raise RejectedError(
             system,
             "there are no credentials for the object storage; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
@@ -294,32 +272,3 @@ def _profile(system: str, file: Path, names: dict[str, str]) -> dict[str, str]:
         message = f"AWS_SHARED_CREDENTIALS_FILE {file} has no readable profile {profile!r} ({type(error).__name__})"
         raise RejectedError(system, message) from None
     return {option: section[name] for option, name in names.items() if section.get(name)}
-
-
-def _status(text: str) -> int | None:
-    found = re.search(r"status code: (\d{3})", text)
-    return int(found.group(1)) if found else None
-
-
-def _code(text: str) -> str:
-    found = re.search(r"<Code>(\w{1,60})</Code>", text)
-    return found.group(1) if found else ""
-
-
-def _odd_name(text: str) -> str:
-    found = re.search(r'Path "([^"]{1,200})', text)
-    name = f" {found.group(1)!r}" if found else ""
-    return (
-        f"the object{name} has a name that is no path (an empty part, '..' or a control character); rename or remove it"
-    )
-
-
-def _network(text: str) -> str:
-    """What went wrong on the way, without what was sent."""
-    if "timed out" in text or "Timeout" in text:
-        return "no answer in time"
-    if "InvalidCertificate" in text or "certificate" in text.lower():
-        return "its TLS certificate is not trusted; name its certificate authority in PELAGOS_S3_CA_FILE"
-    if "kind: Connect" in text:
-        return "no connection"
-    return "the connection broke"
