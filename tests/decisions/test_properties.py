@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import builders
 from builders import NOW, ImpossibleWorldError, make_run
-from pelagos.api import reasons
+from pelagos.api import merge_patches, reasons
 from pelagos.decisions import dataset, model_service, training_run
 from pelagos.decisions.dataset import observed as dataset_observed
 from pelagos.decisions.model_service import observed as model_service_observed
@@ -202,10 +202,10 @@ def check(decision: Decision, again: Decision, owned: tuple[str, ...]) -> None:
 def check_status(decision: Decision, owned: tuple[str, ...]) -> None:
     status = reporting.new_status({}, decision, owned, generation=3, now=NOW)
     same = reporting.new_status(status, decision, owned, generation=3, now=NOW + timedelta(minutes=29))
-    assert reporting.merge_patch(status, same) == {}, "an unchanged pass must write nothing"
+    assert merge_patches.between(status, same) == {}, "an unchanged pass must write nothing"
     late = reporting.new_status(status, decision, owned, generation=3, now=NOW + timedelta(hours=1))
     later = reporting.new_status(late, decision, owned, generation=3, now=NOW + timedelta(hours=2))
-    assert reporting.merge_patch(late, later) == {}, "that a wait has become long is told once"
+    assert merge_patches.between(late, later) == {}, "that a wait has become long is told once"
 
 
 @given(datasets())

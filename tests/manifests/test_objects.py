@@ -16,7 +16,7 @@ import audit_rbac
 import rendering
 from generators.installation import chart, tree, variants
 from generators.installation.values import Values, plain
-from pelagos.api import permissions, tenant_settings
+from pelagos.api import merge_patches, permissions, tenant_settings
 from pelagos.settings import Settings
 from value_sets import SETS
 
@@ -325,7 +325,7 @@ def test_the_schema_takes_what_the_types_take(name: str) -> None:
     ],
 )
 def test_the_schema_refuses_mistakes(change: dict[str, Any], named: str) -> None:
-    values = variants._merge(plain(Values()), change)
+    values = merge_patches.merged(plain(Values()), change)
 
     with pytest.raises(jsonschema.ValidationError) as refused:
         jsonschema.validate(values, json.loads((rendering.CHART / "values.schema.json").read_text()))

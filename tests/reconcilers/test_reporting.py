@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import NOW
+from pelagos.api import merge_patches
 from pelagos.api.reasons import Reason
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
-from pelagos.ports.fakes import cluster
 from pelagos.reconcilers import reporting
 
 OWNED = ("First", "Second")
@@ -147,7 +147,7 @@ def test_fields_that_are_not_named_stay_and_none_removes() -> None:
         "images": 3,
         "observedGeneration": 7,
     }
-    assert reporting.merge_patch(before, after) == {"uri": None, "images": 3}
+    assert merge_patches.between(before, after) == {"uri": None, "images": 3}
 
 
 def test_an_unchanged_pass_makes_no_patch() -> None:
@@ -155,7 +155,7 @@ def test_an_unchanged_pass_makes_no_patch() -> None:
 
     after = report(("First", ConditionState.REFUSED), previous=before, later=3600, version="1")
 
-    assert reporting.merge_patch(before, after) == {}
+    assert merge_patches.between(before, after) == {}
 
 
 def test_a_long_message_is_cut_to_what_the_server_takes() -> None:
@@ -181,7 +181,7 @@ mappings = st.dictionaries(st.sampled_from("abcd"), values, max_size=4)
 @settings(suppress_health_check=[HealthCheck.too_slow])  # says that the machine is busy
 @given(mappings, mappings)
 def test_the_patch_turns_one_into_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
-    patch = reporting.merge_patch(before, after)
+    patch = merge_patches.between(before, after)
 
-    assert cluster.merged(before, patch) == after
+    assert merge_patches.merged(before, patch) == after
     assert (patch == {}) == (before == after)

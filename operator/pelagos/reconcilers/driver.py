@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pydantic
 
-from pelagos.api import meta, reasons
+from pelagos.api import merge_patches, meta, reasons
 from pelagos.api.kinds import Kind
 from pelagos.decisions import effects
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle, summary
@@ -202,7 +202,7 @@ async def _write(
     status = reporting.new_status(
         before, decision, reconciler.conditions, generation=resource.generation, now=dependencies.clock.now()
     )
-    patch = reporting.merge_patch(before, status)
+    patch = merge_patches.between(before, status)
     if not patch:
         return
     written = await dependencies.cluster.patch_status(resource, patch)

@@ -89,20 +89,6 @@ def _condition(verdict: Verdict, known: Mapping[str, Any] | None, generation: in
     }
 
 
-def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7396) that turns ``before`` into ``after``; empty when they are equal."""
-    patch: dict[str, Any] = {key: None for key in before if key not in after}
-    for key, value in after.items():
-        old = before.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            inner = merge_patch(old, value)
-            if inner:
-                patch[key] = inner
-        elif old != value:
-            patch[key] = value
-    return patch
-
-
 @dataclass(frozen=True)
 class Announcement:
     """What people are told when Ready changes: a warning only of what nobody planned, or of a wait that has become long."""

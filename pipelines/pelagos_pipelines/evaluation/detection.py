@@ -112,7 +112,7 @@ def confusion(samples: Sequence[Sample], found: Sequence[Detections], classes: i
 
 def match(truth: Any, boxes: Any, minimum: float) -> list[tuple[int, int]]:
     """Pairs (index into ``truth`` [n, 4], index into ``boxes`` [m, 4]) by descending IoU, each box at most once."""
-    overlaps = box_iou(truth, boxes)
+    overlaps = _box_iou(boxes, truth).T
     rows, columns = np.nonzero(overlaps >= minimum)
     order = np.argsort(-overlaps[rows, columns], kind="stable")
     pairs: dict[int, int] = {}
@@ -124,19 +124,17 @@ def match(truth: Any, boxes: Any, minimum: float) -> list[tuple[int, int]]:
     return list(pairs.items())
 
 
-def box_iou(first: Any, second: Any) -> Any:
-    """IoU ``[n, m]`` of boxes ``[n, 4]`` and ``[m, 4]`` given as x1, y1, x2, y2."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-9)
+def _box_iou(found: Any, truth: Any) -> Any:
+    """The evaluator's IoU ``[n, m]`` of boxes ``[n, 4]`` and ``[m, 4]`` given as x1, y1, x2, y2."""
+    from pycocotools import mask
+
+    if not len(found) or not len(truth):
+        return np.zeros((len(found), len(truth)))
+    return mask.iou(_sides(found), _sides(truth), [0] * len(truth))
 
 
 def _match_class(sample: Sample, predicted: Detections, class_id: int) -> dict[str, Any] | None:
     """What the evaluator's ``evaluateImg`` says of one class in an image, and the IoU of each match at IoU 0.50."""
-    from pycocotools import mask
-
     truth = sample.boxes[sample.class_ids == class_id]
     chosen = predicted.class_ids == class_id
     if not len(truth) and not chosen.any():
@@ -145,7 +143,7 @@ def _match_class(sample: Sample, predicted: Detections, class_id: int) -> dict[s
     order = np.argsort(-scores, kind="stable")
     matches, ious = np.full((len(IOUS), len(order)), -1), np.zeros(len(order))
     if len(truth) and len(order):
-        table = mask.iou(_sides(predicted.boxes[chosen][order]), _sides(truth), [0] * len(truth))
+        table = _box_iou(predicted.boxes[chosen][order], truth)
         matches = assign(table, IOUS)
         ious = np.where(matches[0] >= 0, table[np.arange(len(order)), matches[0]], 0.0)
     return {

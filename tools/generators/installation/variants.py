@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from generators.installation.values import Values
+from pelagos.api import merge_patches
 
 NAMESPACE = "pelagos-system"
 VERSION = "0.1.0"
@@ -18,16 +19,8 @@ def values(*changes: Changes) -> Values:
     """The values of the kustomize base, with changes."""
     merged: dict[str, Any] = {"createNamespace": True}
     for change in changes:
-        merged = _merge(merged, change)
+        merged = merge_patches.merged(merged, change)
     return Values.model_validate(merged)
-
-
-def _merge(old: Mapping[str, Any], new: Changes) -> dict[str, Any]:
-    found = dict(old)
-    for key, value in new.items():
-        inner = found.get(key)
-        found[key] = _merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
-    return found
 
 
 _TO_BE_NAMED = {

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pelagos.api import schemas
+from pelagos.api import merge_patches, schemas
 from pelagos.api.kinds import Kind
 from pelagos.ports.cluster import Key, Resource, from_body
 from pelagos.ports.errors import OutageError, TooLargeError
@@ -91,7 +91,7 @@ class ClusterFake:
         body = self._find(resource)
         if body is None:
             return None
-        whole = merged(body.get("status", {}), patch)
+        whole = merge_patches.merged(body.get("status", {}), _copied(patch))
         status = _structured(_schema(resource.kind.status), whole)
         if status != whole:
             raise AssertionError(f"the CRD of {resource.kind.kind} would drop a part of status: {whole} -> {status}")
@@ -151,7 +151,7 @@ class ClusterFake:
     def edit(self, key: Key, spec: Mapping[str, Any]) -> Resource:
         """What a user does with ``kubectl patch``: merge ``spec``. Null removes a field, and its default comes back."""
         body = self._bodies[key]
-        edited = _structured(_schema(self._kinds[key.kind].spec), merged(body["spec"], spec))
+        edited = _structured(_schema(self._kinds[key.kind].spec), merge_patches.merged(body["spec"], _copied(spec)))
         if edited != body["spec"]:
             metadata = {**body["metadata"], "generation": body["metadata"]["generation"] + 1}
             self._store(key, {**body, "metadata": metadata, "spec": edited})
@@ -301,19 +301,6 @@ def _schema(model: type[Strict]) -> schemas.Schema:
 def _copied(value: Any) -> Any:
     """A copy of JSON. Copying it in Python took a third of the time of simulated worlds."""
     return marshal.loads(marshal.dumps(value))  # noqa: S302  what it has just written itself
-
-
-def merged(target: Any, patch: Any) -> Any:
-    """``target`` after the JSON merge patch (RFC 7396)."""
-    if not isinstance(patch, Mapping):
-        return _copied(patch)
-    result = dict(target) if isinstance(target, Mapping) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value)
-    return result
 
 
 def _structured(schema: Mapping[str, Any], value: Any) -> Any:
