@@ -18,9 +18,6 @@ from typing import Any
 import pytest
 import yaml
 
-from generators.installation import kustomize as writing
-from generators.installation.nodes import Context
-
 Body = dict[str, Any]
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +25,8 @@ MANIFESTS = ROOT / "manifests"
 CHART = MANIFESTS / "charts" / "pelagos"
 OVERLAYS = tuple(sorted(path.name for path in (MANIFESTS / "overlays").iterdir()))
 MANAGED_BY = "app.kubernetes.io/managed-by"
+_MERGE_KEYS = {"containers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath"}
+"""Lists that Kubernetes merges by the key of their items, whose order has no meaning."""
 _SOURCE = ROOT / "tools" / "helm-template"
 _NOT_HERE = 3
 
@@ -45,6 +44,19 @@ def kustomize(folder: Path) -> list[Body]:
     )
     assert done.returncode == 0, done.stderr
     return documents(done.stdout)
+
+
+def kustomization(folder: Path, *, resources: Iterable[str], components: Iterable[str] = (), **more: Any) -> Path:
+    """Writes a kustomization into a folder; its resources and components are named by their paths below manifests/."""
+    up = "/".join([".."] * len(folder.parts[1:])) + str(MANIFESTS)
+    body = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{up}/{name}" for name in resources],
+        "components": [f"{up}/{name}" for name in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(body | more))
+    return folder
 
 
 def helm(values: Mapping[str, Any], *, namespace: str, release: str = "pelagos", chart: Path = CHART) -> list[Body]:
@@ -82,31 +94,19 @@ def documents(text: str) -> list[Body]:
 def by_identity(bodies: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str, str], Any]:
     """Objects in a form that can be compared: the order of objects, and of lists that are maps, has no meaning."""
     listed = list(bodies)
-    found = {writing.identity(body): _sorted(body) for body in listed}
+    found = {_identity(body): _sorted(body) for body in listed}
     assert len(found) == len(listed), "two objects are the same one"
     return found
+
+
+def _identity(body: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    metadata = body["metadata"]
+    return body["apiVersion"], body["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
 def without_definitions(bodies: Iterable[Body]) -> list[Body]:
     """All but the CustomResourceDefinitions."""
     return [body for body in bodies if body["kind"] != "CustomResourceDefinition"]
-
-
-def monitoring(context: Context) -> list[Body]:
-    """The objects of manifests/monitoring as an installation has them."""
-    folder = MANIFESTS / "monitoring"
-    listed = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-    bodies = [body for name in listed for body in documents((folder / name).read_text())]
-    added = {
-        "app.kubernetes.io/instance": context.name,
-        "app.kubernetes.io/version": context.version,
-        MANAGED_BY: context.service,
-    }
-    for body in bodies:
-        if not body["kind"].startswith("Cluster"):
-            body["metadata"]["namespace"] = context.namespace
-        body["metadata"]["labels"] |= added
-    return bodies
 
 
 def managed_by_nobody(bodies: Iterable[Body]) -> list[Body]:
@@ -125,6 +125,6 @@ def _sorted(node: Any, key: str = "") -> Any:
         return {name: _sorted(child, name) for name, child in node.items()}
     if isinstance(node, list):
         items = [_sorted(item) for item in node]
-        by = writing.MERGE_KEYS.get(key)
+        by = _MERGE_KEYS.get(key)
         return sorted(items, key=lambda item: str(item[by])) if by else items
     return node

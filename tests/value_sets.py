@@ -1,12 +1,87 @@
-"""Values of installations that tests render: those of the overlays, and one that sets all that can be set."""
+"""Values that tests install: those of the overlays and components of kustomize, and one that sets all that can be set."""
 
 from __future__ import annotations
 
+import copy
+import functools
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from generators.installation import variants
-from generators.installation.values import Values
+import yaml
+
+import rendering
+from builders import changed
+
+NAMESPACE = "pelagos-system"
+"""The operator's, in manifests/base."""
+DEFAULTS: Mapping[str, Any] = yaml.safe_load((rendering.CHART / "values.yaml").read_text(encoding="utf-8"))
+SCHEMA: Mapping[str, Any] = json.loads((rendering.CHART / "values.schema.json").read_text(encoding="utf-8"))
+
+
+def values(*changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that say what manifests/base says, with changes."""
+    return functools.reduce(changed, changes, changed(DEFAULTS, {"createNamespace": True}))
+
+
+def objects(given: Mapping[str, Any]) -> list[rendering.Body]:
+    """All objects of an installation with these values, but those of manifests/monitoring."""
+    return copy.deepcopy(_rendered(json.dumps(changed(given, {"monitoring": {"enabled": False}}))))
+
+
+@functools.cache
+def _rendered(text: str) -> list[rendering.Body]:
+    return rendering.helm(json.loads(text), namespace=NAMESPACE)
+
+
+_TO_BE_NAMED = {
+    "peers": [{"ipBlock": {"cidr": "192.0.2.1/32"}}],
+    "ports": [{"protocol": "TCP", "port": port} for port in (443, 6443)],
+}
+"""An address that nobody has: whoever installs replaces it, since each cluster has its API server elsewhere."""
+COMPONENTS: Mapping[str, Mapping[str, Any]] = {
+    "kserve": {"engines": {"serving": "kserve"}},
+    "kserve-single-namespace": {"engines": {"serving": "kserve"}},
+    "gpu": {
+        "engines": {
+            "trainerImage": "ghcr.io/pelagos/trainer:0.1.0",
+            "servingImage": "ghcr.io/pelagos/serving:0.1.0",
+        }
+    },
+    "single-namespace": {"scope": {"kind": "Namespace"}},
+    "high-availability": {"operator": {"replicas": 2}},
+    "networkpolicies": {"networkPolicies": {"enabled": True, "apiServer": _TO_BE_NAMED}},
+    "monitoring": {"monitoring": {"enabled": True}},
+    "admission": {"admission": {"enabled": True}},
+    "kubeflow-token": {"kubeflow": {"token": True}},
+    "kubeflow-multi-user": {"kubeflow": {"multiUser": True}},
+    "kubeflow-multi-user-single-namespace": {"kubeflow": {"multiUser": True}},
+    "tracking-basic-auth": {"tracking": {"auth": "Basic", "tenantSecret": "pelagos-tracking"}},
+    "tracking-token": {"tracking": {"auth": "Token", "tenantSecret": "pelagos-tracking"}},
+    "claims": {"storage": {"objects": "", "data": "", "objectsClaim": "pelagos-objects", "dataClaim": "pelagos-data"}},
+}
+"""What each component of kustomize says, as a change of values."""
+BENEATH: Mapping[str, tuple[str, ...]] = {
+    "kserve-single-namespace": ("single-namespace",),
+    "kubeflow-multi-user-single-namespace": ("single-namespace",),
+}
+"""Components that a component takes as given."""
+OVERLAYS: Mapping[str, tuple[str, ...]] = {
+    "cluster": (),
+    "triton-only": (),
+    "kserve": ("kserve",),
+    "gpu": ("gpu",),
+    "single-namespace": ("single-namespace",),
+    "networkpolicies": ("networkpolicies",),
+    "monitoring": ("monitoring",),
+}
+"""The components of each overlay of kustomize."""
+
+
+def of_components(*names: str) -> dict[str, Any]:
+    """The values that say what manifests/base says with these components."""
+    return values(*(COMPONENTS[name] for name in names))
+
 
 EVERYTHING: Mapping[str, Any] = {
     "image": {"digest": "sha256:" + "a1" * 32, "pullPolicy": "Always", "pullSecrets": [{"name": "registry"}]},
@@ -57,12 +132,12 @@ SHARDS: Mapping[str, Any] = {
     }
 }
 """What manifests/samples/shards says."""
-SETS: dict[str, Values] = {overlay.name: overlay.values for overlay in variants.OVERLAYS} | {
-    "defaults of Helm": Values(),
-    "claims": variants.values(variants.COMPONENTS["claims"]),
-    "basic auth": variants.values(variants.COMPONENTS["tracking-basic-auth"]),
-    "two replicas": variants.values(variants.COMPONENTS["high-availability"]),
-    "two replicas of each shard": variants.values(variants.COMPONENTS["high-availability"], SHARDS),
-    "shards": variants.values(SHARDS),
-    "everything": Values.model_validate(EVERYTHING),
+SETS: Mapping[str, Mapping[str, Any]] = {name: of_components(*parts) for name, parts in OVERLAYS.items()} | {
+    "defaults of Helm": changed(DEFAULTS, {}),
+    "claims": of_components("claims"),
+    "basic auth": of_components("tracking-basic-auth"),
+    "two replicas": of_components("high-availability"),
+    "two replicas of each shard": values(COMPONENTS["high-availability"], SHARDS),
+    "shards": values(SHARDS),
+    "everything": changed(DEFAULTS, EVERYTHING),
 }

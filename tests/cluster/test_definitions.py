@@ -9,19 +9,16 @@ import yaml
 
 import rendering
 from cluster import definitions
-from generators.installation.kustomize import kustomization
 from model_packages import MakeWant
 from pelagos.engines.kserve.manifests import inference_service
 from serving_clusters import RUNTIME, everything, options
 
-GITOPS = rendering.MANIFESTS / "samples/gitops"
-
 
 @pytest.mark.parametrize(("folder", "count"), [("platform", 3), ("platform/tenants/marine-lab", 1)])
 def test_queues_are_allowed_by_the_full_definitions(folder: str, count: int, tmp_path: Path) -> None:
-    relative = "/".join([".."] * len(tmp_path.parts[1:])) + str(GITOPS / folder)
-    (tmp_path / "kustomization.yaml").write_text(kustomization(resources=[relative], components=[f"{relative}/kueue"]))
-    found = [body for body in rendering.kustomize(tmp_path) if body["apiVersion"] == "kueue.x-k8s.io/v1beta2"]
+    path = f"samples/gitops/{folder}"
+    bodies = rendering.kustomize(rendering.kustomization(tmp_path, resources=[path], components=[f"{path}/kueue"]))
+    found = [body for body in bodies if body["apiVersion"] == "kueue.x-k8s.io/v1beta2"]
 
     assert len(found) == count
     for body in found:

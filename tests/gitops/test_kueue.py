@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import rendering
-from generators.installation.kustomize import kustomization
 from pelagos.api import tenant_settings
 from pelagos.ports.placement import GPU_RESOURCE
 
@@ -17,9 +16,8 @@ TENANT = "platform/tenants/marine-lab"
 
 def built(folder: str, tmp_path: Path) -> list[dict[str, Any]]:
     """A folder with its component ``kueue``."""
-    relative = "/".join([".."] * len(tmp_path.parts[1:])) + str(REPOSITORY / folder)
-    (tmp_path / "kustomization.yaml").write_text(kustomization(resources=[relative], components=[f"{relative}/kueue"]))
-    return rendering.kustomize(tmp_path)
+    path = f"samples/gitops/{folder}"
+    return rendering.kustomize(rendering.kustomization(tmp_path, resources=[path], components=[f"{path}/kueue"]))
 
 
 def of(kind: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:

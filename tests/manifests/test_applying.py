@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import rendering
-from generators.installation.kustomize import kustomization
 from installed import APPLY, SYSTEM, Site
 from pelagos.engines.kubernetes import served_kinds
 
@@ -47,11 +46,8 @@ def test_applying_twice_changes_nothing_and_uninstalling_leaves_nothing(
     before = site.everything()
     folder = tmp_path / "with-components"
     folder.mkdir()
-    up = "/".join([".."] * len(folder.parts[1:])) + str(rendering.MANIFESTS)
-    (folder / "kustomization.yaml").write_text(
-        kustomization(
-            resources=[f"{up}/overlays/{overlay}"], components=[f"{up}/components/{name}" for name in components]
-        )
+    rendering.kustomization(
+        folder, resources=[f"overlays/{overlay}"], components=[f"components/{name}" for name in components]
     )
 
     first = site.apply(folder)
@@ -92,10 +88,9 @@ def test_a_dry_run_on_a_server_takes_every_object_and_changes_nothing(site: Site
 
 @pytest.mark.usefixtures("namespace")
 def test_a_dry_run_on_a_server_refuses_what_an_installation_could_not_be(site: Site, tmp_path: Path) -> None:
-    relative = "/".join([".."] * len(tmp_path.parts[1:])) + str(OVERLAYS)
     change = "[{op: replace, path: /spec/selector/matchLabels, value: {app: another}}]"
     patch = {"target": {"kind": "Deployment"}, "patch": change}
-    (tmp_path / "kustomization.yaml").write_text(kustomization(resources=[f"{relative}/gpu"], patches=[patch]))
+    rendering.kustomization(tmp_path, resources=["overlays/gpu"], patches=[patch])
 
     site.kubectl(*DRY_RUN, "-k", str(OVERLAYS / "gpu"))
     site.kubectl(*DRY_RUN, "-k", str(tmp_path), code=1)

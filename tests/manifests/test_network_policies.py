@@ -11,8 +11,6 @@ import pytest
 
 import rendering
 from builders import changed
-from generators.installation import chart, tree, variants
-from generators.installation.values import Values, plain
 from model_packages import MakeWant
 from network_policies import End, Network, open_rules
 from pelagos.engines.kserve import manifests as kserve_manifests
@@ -22,7 +20,7 @@ from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService, Scaling
 from pelagos.settings import Settings
-from value_sets import SETS
+from value_sets import DEFAULTS, SCHEMA, SETS, objects, values
 
 STORAGE, API_SERVER, METADATA, INTERNET = "10.9.0.7", "10.1.0.1", "169.254.169.254", "203.0.113.9"
 NETWORK: dict[str, Any] = {
@@ -38,7 +36,7 @@ NETWORK: dict[str, Any] = {
     ],
 }
 TENANTS = [{"namespace": "reef"}, {"namespace": "bay"}]
-VALUES = variants.values({"networkPolicies": NETWORK, "tenants": TENANTS})
+VALUES = values({"networkPolicies": NETWORK, "tenants": TENANTS})
 STEP = {"pipelines.kubeflow.org/v2_component": "true"}
 PROMETHEUS = {"app.kubernetes.io/name": "prometheus"}
 OPERATOR = {
@@ -48,9 +46,9 @@ OPERATOR = {
 }
 
 
-def given(values: Values, **more: Any) -> Options:
+def given(installed: Mapping[str, Any], **more: Any) -> Options:
     """What the operator of an installation is told of the network, through its environment."""
-    (deployed,) = (body for body in tree.objects(values) if body["kind"] == "Deployment")
+    (deployed,) = (body for body in objects(installed) if body["kind"] == "Deployment")
     variables = deployed["spec"]["template"]["spec"]["containers"][0]["env"]
     told = {each["name"]: each.get("value", "") for each in variables}
     names = ("DNS_PEERS", "STORAGE_PEERS", "MODEL_CLIENTS", "MONITORING_NAMESPACE")
@@ -77,7 +75,7 @@ def server(want: DesiredService) -> End:
 @pytest.fixture
 def network(want: DesiredService) -> Network:
     """The installation's policies, the operator's for a model server in each tenant's namespace, and a stranger's namespace."""
-    bodies = tree.objects(VALUES)
+    bodies = objects(VALUES)
     namespaces = {
         body["metadata"]["name"]: body["metadata"]["labels"] for body in bodies if body["kind"] == "Namespace"
     }
@@ -178,13 +176,13 @@ def test_no_rule_is_to_anywhere_or_from_anywhere(network: Network) -> None:
 
 @pytest.mark.parametrize("name", sorted(SETS))
 def test_no_values_make_a_rule_that_is_open(name: str) -> None:
-    assert open_rules(body for body in tree.objects(SETS[name]) if body["kind"] == "NetworkPolicy") == []
+    assert open_rules(body for body in objects(SETS[name]) if body["kind"] == "NetworkPolicy") == []
 
 
 @pytest.mark.parametrize("part", ["apiServer", "dns", "tracking", "kubeflow", "launcher", "storage"])
 def test_a_peer_that_is_not_named_is_nobody_and_not_everybody(part: str) -> None:
     empty = {"networkPolicies": {part: {"peers": [], "ports": [{"port": 443, "protocol": "TCP"}]}}}
-    bodies = tree.objects(variants.values({"networkPolicies": NETWORK, "tenants": TENANTS}, empty))
+    bodies = objects(values({"networkPolicies": NETWORK, "tenants": TENANTS}, empty))
     policies = [body for body in bodies if body["kind"] == "NetworkPolicy"]
 
     assert open_rules(policies) == []
@@ -195,16 +193,15 @@ def test_a_peer_that_is_not_named_is_nobody_and_not_everybody(part: str) -> None
 
 
 def test_helm_refuses_policies_that_would_cut_the_operator_off() -> None:
-    values = plain(Values())
-    bad = changed(values, {"networkPolicies": {"enabled": True}})
-    good = changed(values, {"networkPolicies": NETWORK})
+    bad = changed(DEFAULTS, {"networkPolicies": {"enabled": True}})
+    good = changed(DEFAULTS, {"networkPolicies": NETWORK})
 
-    jsonschema.validate(good, chart.schema())
-    jsonschema.validate(values, chart.schema())
+    jsonschema.validate(good, SCHEMA)
+    jsonschema.validate(DEFAULTS, SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(bad, chart.schema())
+        jsonschema.validate(bad, SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(changed(values, {"networkPolicies": {"clients": [{}]}}), chart.schema())
+        jsonschema.validate(changed(DEFAULTS, {"networkPolicies": {"clients": [{}]}}), SCHEMA)
 
 
 REMOTE = "s3://b/o/reef/models/reef/1"
@@ -222,7 +219,7 @@ PLACES: Mapping[str, tuple[str, End | None]] = {
 def test_without_words_about_it_the_storage_is_where_its_address_says_or_the_service_is_refused(
     endpoint: str, make_want: MakeWant
 ) -> None:
-    options = given(variants.values(), s3_endpoint=endpoint)
+    options = given(values(), s3_endpoint=endpoint)
     want = replace(make_want(uid="u", package_uri=REMOTE), namespace="reef")
     _, place = PLACES[endpoint]
     if place is None:
@@ -240,7 +237,7 @@ def test_without_words_about_it_the_storage_is_where_its_address_says_or_the_ser
 
 def test_a_server_that_mounts_its_package_may_call_nobody(make_want: MakeWant) -> None:
     want = replace(make_want(uid="u", package_uri="/objects/reef/models/reef/1"), namespace="reef")
-    network = Network([model_server_network.network_policy(want, given(variants.values()), "x")], {})
+    network = Network([model_server_network.network_policy(want, given(values()), "x")], {})
 
     for end, port, protocol in ((End("kube-system"), 53, "UDP"), (End(address=STORAGE), 9000, "TCP")):
         assert not network.allows(server(want), end, port, protocol)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import pytest
+from pydantic.alias_generators import to_snake
 
 import audit_rbac
 import rendering
-from generators.installation import chart, tree, variants
-from generators.installation.values import Values, plain
-from pelagos.api import merge_patches, permissions, tenant_settings
+from builders import changed
+from pelagos.api import meta, permissions, tenant_settings
 from pelagos.settings import Settings
-from value_sets import SETS
+from value_sets import DEFAULTS, OVERLAYS, SCHEMA, SETS, objects, values
 
 RECOMMENDED = {f"app.kubernetes.io/{name}" for name in ("instance", "version", "component", "part-of", "managed-by")}
 NEWEST, OLDEST = "1.37", "1.25"
@@ -28,7 +28,7 @@ NAMES = sorted(SETS)
 
 
 def deployments(name: str) -> list[dict[str, Any]]:
-    return [body for body in tree.objects(SETS[name]) if body["kind"] == "Deployment"]
+    return [body for body in objects(SETS[name]) if body["kind"] == "Deployment"]
 
 
 def deployment(name: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ PEOPLE = {"pelagos-view", "pelagos-edit"}
 def rules() -> Iterator[tuple[str, dict[str, Any]]]:
     """Rules of the roles that are not people's."""
     for name in NAMES:
-        for body in tree.objects(SETS[name]):
+        for body in objects(SETS[name]):
             if body["metadata"]["name"] in PEOPLE:
                 continue
             for rule in body.get("rules", ()):
@@ -62,14 +62,14 @@ def test_every_object_has_the_recommended_labels(overlay: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_value_takes_labels_away(name: str) -> None:
-    for body in tree.objects(SETS[name]):
+    for body in objects(SETS[name]):
         assert body["metadata"]["labels"].keys() >= RECOMMENDED, body["metadata"]
 
 
 @pytest.mark.parametrize("version", [NEWEST, OLDEST])
 @pytest.mark.parametrize("name", ["everything", "networkpolicies", "single-namespace"])
 def test_every_object_keeps_to_the_schema_of_kubernetes(name: str, version: str) -> None:
-    for body in tree.objects(SETS[name]):
+    for body in objects(SETS[name]):
         if "kserve" in body["apiVersion"] or (version == OLDEST and "admission" in body["apiVersion"]):
             continue
         kubernetes_validate.validate(body, version, strict=True)
@@ -90,8 +90,8 @@ TENANTS = {"tenants": [{"namespace": "reef"}, {"namespace": "bay"}]}
 
 @pytest.mark.parametrize("serving", ["deployment", "kserve"])
 def test_for_all_namespaces_the_operator_has_its_own_kinds_and_nothing_of_others(serving: str) -> None:
-    values = variants.values({"engines": {"serving": serving}, "kubeflow": {"multiUser": True}}, TENANTS)
-    granted = audit_rbac.grants(tree.objects(values), USER)
+    several = values({"engines": {"serving": serving}, "kubeflow": {"multiUser": True}}, TENANTS)
+    granted = audit_rbac.grants(objects(several), USER)
 
     everywhere = {(grant.group, grant.resource) for grant in granted if not grant.namespace and not grant.name}
     assert everywhere == {
@@ -109,7 +109,7 @@ def test_for_all_namespaces_the_operator_has_its_own_kinds_and_nothing_of_others
 
 @pytest.mark.parametrize("serving", ["deployment", "kserve"])
 def test_all_else_is_granted_in_each_tenants_namespace_alike(serving: str) -> None:
-    granted = audit_rbac.grants(tree.objects(variants.values({"engines": {"serving": serving}}, TENANTS)), USER)
+    granted = audit_rbac.grants(objects(values({"engines": {"serving": serving}}, TENANTS)), USER)
     by_place: dict[str, set[tuple[str, ...]]] = {}
     for grant in granted:
         by_place.setdefault(grant.namespace, set()).add((grant.group, grant.resource, grant.verb, grant.name))
@@ -122,7 +122,7 @@ def test_all_else_is_granted_in_each_tenants_namespace_alike(serving: str) -> No
 
 
 def test_without_tenants_nothing_is_bound_but_the_kinds() -> None:
-    granted = audit_rbac.grants(tree.objects(variants.values()), USER)
+    granted = audit_rbac.grants(objects(values()), USER)
 
     assert {grant.namespace for grant in granted} == {"", "pelagos-system"}
 
@@ -134,7 +134,7 @@ def test_what_has_a_known_name_is_granted_by_name() -> None:
 
 
 def test_a_right_of_one_namespace_reaches_nothing_outside() -> None:
-    for body in tree.objects(SETS["single-namespace"]):
+    for body in objects(SETS["single-namespace"]):
         assert not body["kind"].startswith("Cluster")
 
 
@@ -158,8 +158,8 @@ def test_every_setting_of_the_pod_exists_and_is_understood(name: str, monkeypatc
         assert settings.pipelines_engine == "kubeflow"
         assert settings.leader_election
         assert settings.lease_name == deployed["metadata"]["name"]
-        assert settings.serving_engine == SETS[name].engines.serving
-        assert (settings.namespace is None) == (SETS[name].scope.kind == "Cluster")
+        assert settings.serving_engine == SETS[name]["engines"]["serving"]
+        assert (settings.namespace is None) == (SETS[name]["scope"]["kind"] == "Cluster")
 
 
 def test_steps_and_servers_trust_the_authorities_that_are_named() -> None:
@@ -170,7 +170,7 @@ def test_steps_and_servers_trust_the_authorities_that_are_named() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_model_servers_are_told_where_the_prometheus_runs_that_may_read_their_metrics(name: str) -> None:
     for deployed in deployments(name):
-        named = SETS[name].network_policies.monitoring_namespace
+        named = SETS[name]["networkPolicies"]["monitoringNamespace"]
         assert environment(deployed)["PELAGOS_MONITORING_NAMESPACE"] == named
 
 
@@ -184,8 +184,8 @@ KUBEFLOW_ASKS = {
 @pytest.mark.parametrize("scope", ["Cluster", "Namespace"])
 def test_a_kubeflow_server_of_several_users_hears_that_the_operator_may_what_it_does(scope: str) -> None:
     tenants = [{"namespace": "reef"}] if scope == "Cluster" else []
-    values = variants.values({"kubeflow": {"multiUser": True}, "scope": {"kind": scope}, "tenants": tenants})
-    granted = audit_rbac.grants(tree.objects(values), "system:serviceaccount:pelagos-system:pelagos-operator")
+    several = values({"kubeflow": {"multiUser": True}, "scope": {"kind": scope}, "tenants": tenants})
+    granted = audit_rbac.grants(objects(several), "system:serviceaccount:pelagos-system:pelagos-operator")
 
     verbs: dict[str, set[str]] = {}
     for grant in granted:
@@ -195,13 +195,13 @@ def test_a_kubeflow_server_of_several_users_hears_that_the_operator_may_what_it_
     assert verbs == KUBEFLOW_ASKS
 
 
-@pytest.mark.parametrize("overlay", variants.OVERLAYS, ids=lambda overlay: overlay.name)
-def test_nobody_else_has_rights_on_pipelines(overlay: variants.Overlay) -> None:
-    assert "pipelines.kubeflow.org" not in str([body.get("rules") for body in tree.objects(overlay.values)])
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nobody_else_has_rights_on_pipelines(overlay: str) -> None:
+    assert "pipelines.kubeflow.org" not in str([body.get("rules") for body in objects(SETS[overlay])])
 
 
 def test_each_share_has_its_own_selector_pods_and_lease() -> None:
-    shards = SETS["shards"].operator.shards
+    shards = SETS["shards"]["operator"]["shards"]
     watched = [environment(deployed)["PELAGOS_WATCH_SELECTOR"] for deployed in deployments("shards")]
     pods = [deployed["spec"]["selector"]["matchLabels"] for deployed in deployments("shards")]
     (leases,) = (
@@ -210,21 +210,21 @@ def test_each_share_has_its_own_selector_pods_and_lease() -> None:
         if where == "shards: pelagos-operator-leader" and "resourceNames" in rule
     )
 
-    assert watched == [shard.selector for shard in shards]
-    assert [labels["pelagos.dev/shard"] for labels in pods] == [shard.name for shard in shards]
+    assert watched == [shard["selector"] for shard in shards]
+    assert [labels["pelagos.dev/shard"] for labels in pods] == [shard["name"] for shard in shards]
     assert leases == {environment(deployed)["PELAGOS_LEASE_NAME"] for deployed in deployments("shards")}
 
 
 def test_a_limit_of_no_gpus_reaches_the_conventions() -> None:
     found = {
         (body["metadata"]["namespace"], body["metadata"]["name"]): body["data"].get("maxGpus")
-        for body in tree.objects(SETS["everything"])
+        for body in objects(SETS["everything"])
         if body["kind"] == "ConfigMap"
     }
 
     own = "pelagos-system"
     assert found == {(own, "pelagos-tenant-marine-lab"): None, (own, "pelagos-tenant-plankton"): "0"}
-    for body in tree.objects(SETS["everything"]):
+    for body in objects(SETS["everything"]):
         if body["kind"] == "ConfigMap":
             assert tenant_settings.problem(body["data"]) is None
 
@@ -234,7 +234,7 @@ def test_the_operator_runs_alone_and_is_replaced_before_it_is_started_anew() -> 
 
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
     # The Lease is released within the grace period; a lease that expires is slower than this is a fail-over.
-    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > SETS["cluster"].operator.lease_seconds
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > SETS["cluster"]["operator"]["leaseSeconds"]
 
 
 def test_of_two_operators_one_stands_by_on_another_node() -> None:
@@ -269,7 +269,7 @@ def test_the_users_files_keep_their_owner() -> None:
 
 
 def test_only_the_operators_own_pod_and_steps_get_a_token() -> None:
-    accounts = [body for body in tree.objects(SETS["everything"]) if body["kind"] == "ServiceAccount"]
+    accounts = [body for body in objects(SETS["everything"]) if body["kind"] == "ServiceAccount"]
 
     holders = {body["metadata"]["name"] for body in accounts if body["automountServiceAccountToken"]}
     assert holders == {"pelagos-pipelines"}
@@ -295,16 +295,49 @@ def test_mounted_files_are_those_that_the_settings_name() -> None:
     assert all({file, str(Path(file).parent)} & folders for file in files)
 
 
-def test_the_values_of_the_chart_are_valid_and_complete() -> None:
-    values = rendering.documents((rendering.CHART / "values.yaml").read_text())[0]
+def keys(node: Mapping[str, Any], path: str = "") -> set[str]:
+    """Every key that a schema or values name, but for those of Kubernetes."""
+    if "$ref" in str(node.get("allOf")):
+        node = SCHEMA["definitions"]["peers"]
+    below = node.get("properties", {})
+    return {f"{path}.{name}" for name in below}.union(*(keys(child, f"{path}.{name}") for name, child in below.items()))
 
-    jsonschema.validate(values, chart.schema())
-    assert values == plain(Values())
+
+def test_values_and_schema_name_the_same_keys() -> None:
+    named = keys(SCHEMA)
+
+    for path in named:
+        assert isinstance(functools.reduce(lambda node, name: node[name], path.split(".")[1:], DEFAULTS), object)
+    assert {f".{part}.{name}" for part, inner in DEFAULTS.items() if isinstance(inner, dict) for name in inner} <= named
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_schema_takes_what_the_types_take(name: str) -> None:
-    jsonschema.validate(plain(SETS[name]), chart.schema())
+def test_the_schema_takes_what_can_be_installed(name: str) -> None:
+    jsonschema.validate(SETS[name], SCHEMA)
+    jsonschema.Draft7Validator.check_schema(SCHEMA)
+
+
+def test_the_schema_allows_what_the_code_allows() -> None:
+    parts = {name: part.get("properties", {}) for name, part in SCHEMA["properties"].items()}
+    rules = rendering.documents((rendering.CHART / "files/rules.yaml").read_text())[0]
+
+    # The role of an engine, or of a Kubeflow server of several users.
+    assert {*parts["engines"]["serving"]["enum"], "core", "kubeflow"} == rules["tenants"].keys()
+    shard = parts["operator"]["shards"]["items"]["properties"]
+    assert shard["selector"]["pattern"] == meta.SELECTOR
+    tenant = SCHEMA["properties"]["tenants"]["items"]["properties"]
+    assert tenant["namespace"]["not"] == {"pattern": tenant_settings.SYSTEM_NAMESPACES}
+
+
+def test_the_schema_has_the_bounds_of_settings() -> None:
+    settings = Settings.model_json_schema()["properties"]
+    ceilings = SCHEMA["properties"]["ceilings"]["properties"]
+    numbers = {f"max_{to_snake(name)}": value for name, value in ceilings.items()}
+    numbers["gateway_millicores"] = SCHEMA["properties"]["engines"]["properties"]["gatewayMillicores"]
+
+    for name, value in numbers.items():
+        for bound in ("minimum", "maximum"):
+            assert value[bound] == settings[name][bound], name
 
 
 @pytest.mark.parametrize(
@@ -325,10 +358,10 @@ def test_the_schema_takes_what_the_types_take(name: str) -> None:
     ],
 )
 def test_the_schema_refuses_mistakes(change: dict[str, Any], named: str) -> None:
-    values = merge_patches.merged(plain(Values()), change)
+    mistaken = changed(DEFAULTS, change)
 
     with pytest.raises(jsonschema.ValidationError) as refused:
-        jsonschema.validate(values, json.loads((rendering.CHART / "values.schema.json").read_text()))
+        jsonschema.validate(mistaken, SCHEMA)
     assert named in str(refused.value)
 
 

@@ -10,8 +10,7 @@ import pytest
 
 import pod_security
 import rendering
-from generators.installation import tree
-from value_sets import SETS
+from value_sets import SETS, objects
 
 MUTATIONS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "hostNetwork is true": ("pod", {"hostNetwork": True}),
@@ -45,7 +44,7 @@ MUTATIONS: dict[str, tuple[str, Mapping[str, Any]]] = {
 
 
 def operator_pod() -> tuple[dict[str, Any], dict[str, Any]]:
-    (deployment,) = (body for body in tree.objects(SETS["everything"]) if body["kind"] == "Deployment")
+    (deployment,) = (body for body in objects(SETS["everything"]) if body["kind"] == "Deployment")
     template = copy.deepcopy(deployment["spec"]["template"])
     return template["metadata"], template["spec"]
 
@@ -61,7 +60,7 @@ def test_no_pod_breaks_the_standard(overlay: str) -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_no_value_makes_a_pod_break_the_standard(name: str) -> None:
-    pods = [pod for body in tree.objects(SETS[name]) for pod in pod_security.templates(body)]
+    pods = [pod for body in objects(SETS[name]) for pod in pod_security.templates(body)]
 
     assert [problem for metadata, pod in pods for problem in pod_security.violations(metadata, pod)] == []
 
@@ -88,7 +87,7 @@ def test_the_check_finds_what_the_standard_forbids(problem: str) -> None:
 
 
 def test_namespaces_enforce_it() -> None:
-    namespaces = [body for body in tree.objects(SETS["everything"]) if body["kind"] == "Namespace"]
+    namespaces = [body for body in objects(SETS["everything"]) if body["kind"] == "Namespace"]
 
     assert len(namespaces) == 2
     for body in namespaces:

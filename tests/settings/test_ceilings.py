@@ -6,11 +6,12 @@ import ast
 from pathlib import Path
 
 import pytest
+from pydantic.alias_generators import to_camel
 
-from generators.installation.values import Ceilings
 from pelagos.engines.kubeflow import engine as kubeflow
 from pelagos.engines.model_server.options import Options
 from pelagos.settings import Settings
+from value_sets import DEFAULTS
 
 DATA_PLANE = Path(__file__).parents[2] / "pipelines" / "pelagos_pipelines" / "sandbox" / "ceilings.py"
 
@@ -26,7 +27,7 @@ def test_operator_chart_and_data_plane_have_the_same_ceilings() -> None:
     defaults = defaults_of_the_data_plane()
 
     assert {f"PELAGOS_MAX_{name.upper()}": str(value) for name, value in defaults.items()} == Settings().ceilings()
-    assert Ceilings().model_dump() == defaults
+    assert DEFAULTS["ceilings"] == {to_camel(name): value for name, value in defaults.items()}
 
 
 def test_steps_and_servers_on_a_cluster_get_them(monkeypatch: pytest.MonkeyPatch) -> None:

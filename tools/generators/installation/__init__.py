@@ -1,1 +1,1 @@
-"""What a cluster installs: objects written once, rendered as a kustomize tree and as a Helm chart. Committed by generate.py."""
+"""What a cluster installs and follows from the code: roles, admission policies, definitions, and the chart's copies of them."""

@@ -1,1 +1,0 @@
-"""The objects of an installation, by subject, as nodes."""

@@ -1,0 +1,130 @@
+"""The operator's roles and those of people, from permissions.py: as objects for kustomize, and as rules for the chart.
+
+For all namespaces, the operator is bound to what is about our kinds, and no more: the rest is a ClusterRole that is bound in each
+tenant's namespace. For one namespace, all are Roles in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from generators.installation import writing
+from generators.installation.writing import NAME, NAMESPACE, metadata
+from pelagos.api import kinds, meta, permissions
+from pelagos.api.permissions import Feature, Where
+
+RBAC = "rbac.authorization.k8s.io"
+TENANT = f"{NAME}-tenant"
+"""ClusterRole of what the operator does in a tenant's namespace."""
+_SERVING = (Feature.KSERVE, Feature.DEPLOYMENT)
+_EVERYWHERE = (Where.KINDS, Where.CLUSTER)
+_READ, _WRITE = ("get", "list", "watch"), ("create", "update", "patch", "delete")
+_PEOPLE = {"view": (_READ, ("view", "edit", "admin")), "edit": (_WRITE, ("edit", "admin"))}
+"""Roles of people: their verbs, and the roles of Kubernetes that they are added to."""
+_PLACES: Mapping[str, Sequence[Where]] = {
+    "own": (Where.OWN,),
+    "everywhere": _EVERYWHERE,
+    "kinds": (Where.KINDS,),
+    "tenants": (Where.TENANTS,),
+}
+
+Body = dict[str, Any]
+
+
+def files() -> dict[str, str]:
+    """Content of each file by its path below manifests/."""
+    found = {
+        f"rbac/{scope}/{feature.value}/roles.yaml": [*_leader(feature), *bodies]
+        for scope, of in (("cluster", _clusterwide), ("namespace", _in_one_namespace))
+        for feature in (Feature.CORE, *_SERVING)
+        if (bodies := of(feature))
+    }
+    found["rbac/people/roles.yaml"] = list(_people())
+    # Of tenants, each of which binds it.
+    found["components/kubeflow-multi-user/objects.yaml"] = [
+        _cluster_role(name(Feature.KUBEFLOW), _rules(Feature.KUBEFLOW, Where.TENANTS))
+    ]
+    found["components/kubeflow-multi-user-single-namespace/objects.yaml"] = _in_one_namespace(Feature.KUBEFLOW)
+    return {path: writing.dump(*bodies) for path, bodies in found.items()} | {
+        "charts/pelagos/files/rules.yaml": writing.dump(rules())
+    }
+
+
+def name(feature: Feature) -> str:
+    """Name of the role of a feature."""
+    return NAME if feature is Feature.CORE else f"{NAME}-{feature.value}"
+
+
+def rules() -> dict[str, dict[str, list[Body]]]:
+    """Rules by the place where they hold and the feature that needs them; the chart's templates choose among them."""
+    found = {
+        place: {feature.value: granted for feature in Feature if (granted := _rules(feature, *where))}
+        for place, where in _PLACES.items()
+    }
+    # Where pods of all tenants run in one namespace, their key is made there.
+    keys = [right.rule for right in permissions.PERMISSIONS if right.resources == ("secrets",)]
+    people = {title: [_of_people(verbs)] for title, (verbs, _) in _PEOPLE.items()}
+    return found | {"steps": {Feature.CORE.value: keys}, "people": people}
+
+
+def _leader(feature: Feature) -> list[Body]:
+    """About Leases, and what the platform says of tenants."""
+    if feature is not Feature.CORE:
+        return []
+    title = f"{NAME}-leader"
+    return [_role(title, _rules(Feature.CORE, Where.OWN)), _binding("Role", title)]
+
+
+def _clusterwide(feature: Feature) -> list[Body]:
+    everywhere = _rules(feature, *_EVERYWHERE)
+    bound = [_cluster_role(name(feature), everywhere), _binding("ClusterRole", name(feature))] if everywhere else []
+    if feature is Feature.CORE:
+        return bound
+    tenant = _rules(Feature.CORE, Where.TENANTS) + _rules(feature, Where.TENANTS)
+    return [*bound, _cluster_role(TENANT, tenant)]
+
+
+def _in_one_namespace(feature: Feature) -> list[Body]:
+    granted = _rules(feature, Where.KINDS, Where.TENANTS)
+    return [_role(name(feature), granted), _binding("Role", name(feature))]
+
+
+def _people() -> Iterator[Body]:
+    """What people may do with our kinds who have Kubernetes' roles view, edit and admin. Status is the operator's alone."""
+    for title, (verbs, targets) in _PEOPLE.items():
+        body = _cluster_role(f"pelagos-{title}", [_of_people(verbs)])
+        body["metadata"]["labels"] |= {f"{RBAC}/aggregate-to-{target}": "true" for target in targets}
+        yield body
+
+
+def _of_people(verbs: Sequence[str]) -> Body:
+    return {"apiGroups": [meta.GROUP], "resources": [kind.plural for kind in kinds.KINDS], "verbs": list(verbs)}
+
+
+def _rules(feature: Feature, *where: Where) -> list[Body]:
+    return [right.rule for right in permissions.of(feature, where)]
+
+
+def _role(title: str, granted: list[Body]) -> Body:
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "Role",
+        "metadata": metadata(title, "rbac", NAMESPACE),
+        "rules": granted,
+    }
+
+
+def _cluster_role(title: str, granted: list[Body]) -> Body:
+    return {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": metadata(title, "rbac"), "rules": granted}
+
+
+def _binding(kind: str, role: str) -> Body:
+    namespace = NAMESPACE if kind == "Role" else ""
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": f"{kind}Binding",
+        "metadata": metadata(role, "rbac", namespace),
+        "roleRef": {"apiGroup": RBAC, "kind": kind, "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
+    }
