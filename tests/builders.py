@@ -150,7 +150,7 @@ def make_dataset_observed(**changes: Any) -> dataset_observed.Observed:
     )
     seen = replace(seen, **changes)
     if seen.run is not None and seen.fingerprint is not None:
-        name = dataset_identity.name_run(seen.uid, dataset_identity.inputs_digest(seen.spec, seen.fingerprint))
+        name = dataset_identity.name_run(seen.uid, seen.inputs.digest)
         seen = replace(seen, run=replace(seen.run, name=name))
     _refuse_impossible_runs(seen.run, seen.report)
     _refuse(
@@ -176,7 +176,7 @@ def dataset_seen(**changes: Any) -> training_run_observed.ObservedDataset:
 
 def frozen_inputs(**changes: Any) -> training_run_identity.Frozen:
     """The inputs of the usual TrainingRun, frozen; ``changes`` are those of its spec."""
-    return training_run_identity.Frozen(training_run_identity.inputs(training_run_spec(**changes)), dataset_version())
+    return training_run_identity.freeze(training_run_spec(**changes), dataset_version())
 
 
 def make_tracked(**changes: Any) -> TrackedRun:
@@ -224,7 +224,7 @@ def make_training_observed(**changes: Any) -> training_run_observed.Observed:
     seen = replace(seen, **changes)
     keyed = seen.frozen
     if keyed is None and seen.dataset.candidate is not None:
-        keyed = training_run_identity.Frozen(training_run_identity.inputs(seen.spec), seen.dataset.candidate)
+        keyed = training_run_identity.freeze(seen.spec, seen.dataset.candidate)
     if seen.run is not None and keyed is not None:
         seen = replace(seen, run=replace(seen.run, name=training_run_identity.name_run(seen.uid, keyed)))
     _refuse_impossible_runs(seen.run, seen.report)

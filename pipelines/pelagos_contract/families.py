@@ -16,6 +16,8 @@ class FamilyDescription:
     task: Task
     pattern: str
     architectures: tuple[str, ...]
+    version: int = 1
+    """See algorithms: raised when trainings of the same inputs lead to other models."""
 
 
 YOLOV8 = FamilyDescription(

@@ -16,6 +16,8 @@ class FormatDescription:
     task: Task
     view: str
     layout: str
+    version: int = 1
+    """See algorithms: raised when the same files are read as something else."""
 
 
 IMAGE_FOLDER = FormatDescription(

@@ -20,6 +20,8 @@ class TaskDescription:
     task: Task
     verb: str
     image_size: int
+    version: int = 1
+    """See algorithms: raised when models are measured, or used, in another way, or by another usual size."""
 
 
 TASKS = {

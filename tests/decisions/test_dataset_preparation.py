@@ -44,7 +44,7 @@ def test_new_content_is_submitted_once_under_a_name_made_of_uid_and_digest() -> 
 
     request = submitted(seen)
 
-    digest = identity.inputs_digest(seen.spec, Fingerprint("sha256:source", 12))
+    digest = identity.inputs(seen.spec, Fingerprint("sha256:source", 12)).digest
     assert request.name == f"dataset-uid-1-{digest.removeprefix('sha256:')[:12]}"
     assert (request.flow, request.attempt, request.labels["pelagos.dev/uid"]) == ("dataset-preparation", 1, "uid-1")
     assert request.parameters.keys() == {"request", "data_root", "store", "report"}
@@ -83,15 +83,15 @@ def test_what_does_not_decide_the_content_does_not_make_a_new_run(spec: builders
 )
 def test_what_decides_the_content_makes_a_new_run(spec: builders.Yaml) -> None:
     fingerprint = Fingerprint("sha256:source", 12)
-    usual = identity.inputs_digest(builders.dataset_spec(), fingerprint)
+    usual = identity.inputs(builders.dataset_spec(), fingerprint).digest
 
-    assert identity.inputs_digest(builders.dataset_spec(**spec), fingerprint) != usual
+    assert identity.inputs(builders.dataset_spec(**spec), fingerprint).digest != usual
 
 
 def test_a_changed_source_makes_a_new_run() -> None:
     spec = builders.dataset_spec()
 
-    digests = {identity.inputs_digest(spec, Fingerprint(digest, 1)) for digest in ("sha256:a", "sha256:b")}
+    digests = {identity.inputs(spec, Fingerprint(digest, 1)).digest for digest in ("sha256:a", "sha256:b")}
 
     assert len(digests) == 2
 
@@ -110,7 +110,7 @@ def test_the_retry_annotation_has_the_source_looked_at_again_and_keeps_the_versi
     assert isinstance(effect, SubmitRun)
     assert (effect.request.attempt, effect.request.retry_key) == (2, "look again")
     assert effect.request.name == identity.name_run(
-        "uid-1", identity.inputs_digest(builders.dataset_spec(), Fingerprint("sha256:source", 12))
+        "uid-1", identity.inputs(builders.dataset_spec(), Fingerprint("sha256:source", 12)).digest
     )
     asked = PreparationRequest.model_validate_json(effect.request.parameters["request"])
     assert asked.retry == "look again"
@@ -124,7 +124,14 @@ def test_while_it_runs_the_last_version_stays_published() -> None:
     decision = dataset.decide(make_dataset_observed(run=make_run(RunState.RUNNING), history=(entry(OTHER_VERSION),)))
 
     assert builders.conditions(decision)["Prepared"] == ("Progressing", "Running")
-    assert decision.status.keys() == {"store", "inputsDigest", "pipelineRun", "storagePrefix", "storageSeal"}
+    assert decision.status.keys() == {
+        "store",
+        "inputsDigest",
+        "madeFrom",
+        "pipelineRun",
+        "storagePrefix",
+        "storageSeal",
+    }
     assert decision.recheck_after == pytest.approx(2)
 
 

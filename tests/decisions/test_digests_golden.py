@@ -6,8 +6,9 @@ an upgrade. A new field of a spec gets a case of its own: add it with empty dige
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ import pytest
 import yaml
 
 import builders
+import later_specs
 from builders import MODEL, dataset_version, make_service_observed
 from pelagos.api.dataset import DatasetSpec
 from pelagos.api.model_service import ModelServiceSpec
 from pelagos.api.training_run import TrainingRunSpec
-from pelagos.decisions import digests
+from pelagos.decisions import digests, placing
 from pelagos.decisions.dataset import identity as dataset
 from pelagos.decisions.model_service import endpoint
 from pelagos.decisions.training_run import identity as training_run
+from pelagos.ports.placement import Placement, Toleration
+from pelagos.ports.serving import DesiredService, Scaling
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.volumes import Fingerprint
 
@@ -41,9 +45,9 @@ TENANTS = {
 }
 
 
-def of_dataset(spec: builders.Yaml) -> dict[str, str]:
-    parsed = DatasetSpec.model_validate(spec)
-    key = dataset.inputs_digest(parsed, Fingerprint("sha256:source", 12))
+def of_dataset(spec: builders.Yaml, of: type[DatasetSpec] = DatasetSpec) -> dict[str, str]:
+    parsed = of.model_validate(spec)
+    key = dataset.inputs(parsed, Fingerprint("sha256:source", 12)).digest
     return {
         "recipe": digests.digest(dataset.recipe(parsed)),
         "inputs": key,
@@ -51,9 +55,9 @@ def of_dataset(spec: builders.Yaml) -> dict[str, str]:
     }
 
 
-def of_training_run(spec: builders.Yaml) -> dict[str, str]:
-    parsed = TrainingRunSpec.model_validate(spec)
-    frozen = training_run.Frozen(training_run.inputs(parsed), dataset_version())
+def of_training_run(spec: builders.Yaml, of: type[TrainingRunSpec] = TrainingRunSpec) -> dict[str, str]:
+    parsed = of.model_validate(spec)
+    frozen = training_run.freeze(parsed, dataset_version())
     return {
         "inputs": frozen.digest,
         "run": training_run.name_run("uid-2", frozen),
@@ -62,8 +66,8 @@ def of_training_run(spec: builders.Yaml) -> dict[str, str]:
     }
 
 
-def of_model_service(spec: builders.Yaml) -> dict[str, str]:
-    parsed = ModelServiceSpec.model_validate(spec)
+def of_model_service(spec: builders.Yaml, of: type[ModelServiceSpec] = ModelServiceSpec) -> dict[str, str]:
+    parsed = of.model_validate(spec)
     out: dict[str, str] = {}
     for name, tenant in TENANTS.items():
         want = endpoint.wanted(make_service_observed(spec=parsed, tenant=tenant), MODEL)
@@ -71,12 +75,60 @@ def of_model_service(spec: builders.Yaml) -> dict[str, str]:
     return out
 
 
-OF = {"Dataset": of_dataset, "TrainingRun": of_training_run, "ModelService": of_model_service}
+OF: dict[str, tuple[Callable[..., dict[str, str]], Any]] = {
+    "Dataset": (of_dataset, DatasetSpec),
+    "TrainingRun": (of_training_run, TrainingRunSpec),
+    "ModelService": (of_model_service, ModelServiceSpec),
+}
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['kind']}, {case['name']}")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['kind']}, {case['name']}")
+@each_case
 def test_a_spec_has_the_digests_that_it_always_had(case: dict[str, Any]) -> None:
-    assert OF[case["kind"]](case["spec"]) == case["digests"]
+    digests_of, _ = OF[case["kind"]]
+
+    assert digests_of(case["spec"]) == case["digests"]
+
+
+@functools.cache
+def grown(of: Any) -> Any:
+    return later_specs.changed(of, grown=True)
+
+
+@pytest.fixture
+def everything_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part of every spec, and of what serving is asked for, has one more field, which has a default."""
+    monkeypatch.setattr(training_run, "TrainingRunSpec", grown(TrainingRunSpec))
+    for of in (DesiredService, Scaling, Tenant):
+        monkeypatch.setattr(endpoint, of.__name__, later_specs.grown_dataclass(of))
+    for part in (Placement, Toleration):
+        monkeypatch.setattr(placing, part.__name__, later_specs.grown_dataclass(part))
+
+
+@pytest.mark.usefixtures("everything_grown")
+@each_case
+def test_a_field_that_is_added_everywhere_with_a_default_changes_no_digest(case: dict[str, Any]) -> None:
+    digests_of, spec = OF[case["kind"]]
+
+    assert digests_of(case["spec"], grown(spec)) == case["digests"]
+
+
+@pytest.mark.usefixtures("everything_grown")
+@pytest.mark.parametrize(("kind", "part"), [("Dataset", "cleaning"), ("TrainingRun", "hyperparameters")])
+def test_the_field_is_in_the_digest_once_it_says_something(kind: str, part: str) -> None:
+    digests_of, spec = OF[kind]
+    minimal = next(case for case in CASES if case["kind"] == kind)
+
+    later = digests_of(minimal["spec"] | {part: {"later": 8}}, grown(spec))
+
+    assert later["inputs"] != minimal["digests"]["inputs"]
+
+
+def test_what_serving_is_asked_for_is_in_the_digest_once_it_says_something() -> None:
+    later = later_specs.grown_dataclass(Placement)
+
+    assert endpoint.HISTORY.told(later(), "placement", only_unusual=True) == {}
+    assert endpoint.HISTORY.told(later(later=8), "placement", only_unusual=True) == {"later": 8}
 
 
 def samples() -> Iterator[tuple[str, str, Any]]:

@@ -92,7 +92,7 @@ def test_a_version_on_record_that_answers_an_earlier_retry_is_made_again() -> No
 def test_a_record_is_found_by_releases_that_know_more_fields() -> None:
     """What was frozen by one that knew less lacks fields that have their defaults now."""
     version = identity.DatasetVersion("frames", builders.VERSION, "/objects/v1", "Detection")
-    now = identity.Frozen(identity.inputs(builders.training_run_spec()), version)
+    now = identity.freeze(builders.training_run_spec(), version)
     fewer = {**now.inputs, "hyperparameters": {"epochs": 10}}
     del fewer["tracking"]
     other = {**fewer, "hyperparameters": {"epochs": 10, "batchSize": 8}}

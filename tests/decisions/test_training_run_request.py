@@ -21,7 +21,7 @@ from pelagos_contract.tasks import Task
 def submitted(task: str = "Detection", **spec: Any) -> RunRequest:
     candidate = dataset_version(task=task)
     parsed = builders.training_run_spec(**spec)
-    frozen = identity.Frozen(identity.inputs(parsed), candidate)
+    frozen = identity.freeze(parsed, candidate)
     seen = make_training_observed(
         spec=parsed, frozen=frozen, tracked=make_tracked(), dataset=dataset_seen(candidate=candidate)
     )

@@ -10,7 +10,14 @@ import yaml
 from generators import documents
 from generators.installation import generated, writing
 from pelagos.api import crds, kinds
+from pelagos.api.training_run import TrainingRunSpec
 from pelagos.cli import demo
+from pelagos.ports.serving import DesiredService
+from pelagos_contract import history
+from pelagos_contract.dataset import Recipe
+
+SUBJECTS = {"Dataset": Recipe, "TrainingRun": TrainingRunSpec, "ModelService": DesiredService}
+"""Whose fields and defaults are noted, for digests."""
 
 
 def rendered() -> dict[str, str]:
@@ -22,6 +29,7 @@ def rendered() -> dict[str, str]:
         pages
         | samples
         | installation
+        | {"pipelines/pelagos_contract/history.json": history.updated(SUBJECTS)}
         | {
             f"manifests/crds/{kind.crd}.yaml": writing.HEADER
             + yaml.safe_dump(crds.render(kind), sort_keys=False, width=120, allow_unicode=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from pelagos.api.meta import (
     BaseSpec,
@@ -99,6 +100,25 @@ class PipelineRunStatus(Strict):
     message: Annotated[str | None, Field(description="What the pipeline engine said of its end.")] = None
 
 
+class MadeFrom(Strict):
+    """What a version is made from, beside the source's content, as it was when its run was started."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+    generation: Annotated[int, Field(description="metadata.generation of the spec that was followed.")]
+    recipe: Annotated[
+        dict[str, object],
+        Field(
+            description="The fields of spec that decide the content of a version, with their defaults then.",
+            json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        ),
+    ]
+    algorithms: Annotated[dict[str, int], Field(description="Versions of the algorithms that make it.")]
+    reason: Annotated[
+        str | None, Field(description="Why it was made, where an upgrade of Pelagos had a part in that.")
+    ] = None
+
+
 class DatasetStatus(BaseStatus):
     """The newest version, and the state of the one in preparation."""
 
@@ -119,6 +139,9 @@ class DatasetStatus(BaseStatus):
     inputs_digest: Annotated[str | None, Field(description="Digest of source content and recipe last looked at.")] = (
         None
     )
+    made_from: Annotated[
+        MadeFrom | None, Field(description="What the run was made from: an upgrade leaves what was made so.")
+    ] = None
     pipeline_run: Annotated[PipelineRunStatus | None, Field(description="The preparation run.")] = None
     store: Annotated[str | None, Field(description="Folder of all versions.")] = None
     record: Annotated[

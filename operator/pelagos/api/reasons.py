@@ -111,6 +111,12 @@ SUCCEEDED = _all_kinds("Succeeded", "done", "The pipeline run succeeded.")
 ENDING = _all_kinds(
     "Ending", "in progress", "What runs for the resource is being ended, and its processes have not gone yet."
 )
+MADE_AGAIN = _all_kinds(
+    "MadeAgain",
+    "in progress",
+    "The pipeline run has to be started, and since it was made first an upgrade changed a default or an algorithm: it is made by "
+    "those of now. The message says which.",
+)
 RETRYING = _all_kinds(
     "Retrying",
     "in progress",

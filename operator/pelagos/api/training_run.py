@@ -212,6 +212,10 @@ class TrainingRunStatus(BaseStatus):
             json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         ),
     ] = None
+    algorithms: Annotated[
+        dict[str, int] | None,
+        Field(description="Versions of the algorithms of the last attempt: an upgrade leaves what was made by others."),
+    ] = None
     dataset: Annotated[FrozenDataset | None, Field(description="The version that was resolved once.")] = None
     pipeline_run: Annotated[PipelineRunStatus | None, Field(description="The training run in the pipeline engine.")] = (
         None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pelagos.api.meta import BaseSpec
 
@@ -20,25 +20,28 @@ def violation(spec: BaseSpec) -> str | None:
 
 def changed_frozen(frozen: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """In words, the first frozen field whose value differs from the frozen one; None when all are as they were."""
-    for name in sorted(set(frozen) | set(now)):
-        found = _difference(f"spec.{name}", frozen.get(name), now.get(name))
-        if found:
-            return found
+    for path, before, after in _differences("spec", frozen, now):
+        return (
+            f"{path} is immutable: this run was made with {_text(before)}, and the resource now says {_text(after)}. "
+            "Set it back, or create a new TrainingRun under another name"
+        )
     return None
 
 
-def _difference(path: str, before: Any, after: Any) -> str | None:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In words, all fields of spec that have another value now; empty when none has."""
+    found = _differences("spec", before, now)
+    return ", ".join(f"{path} is {_text(new)} (it was {_text(old)})" for path, old, new in found)
+
+
+def _differences(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
     if before == after:
-        return None
+        return
     if isinstance(before, dict) and isinstance(after, dict):
         for key in sorted(set(before) | set(after)):
-            found = _difference(f"{path}.{key}", before.get(key), after.get(key))
-            if found:
-                return found
-    return (
-        f"{path} is immutable: this run was made with {_text(before)}, and the resource now says {_text(after)}. "
-        "Set it back, or create a new TrainingRun under another name"
-    )
+            yield from _differences(f"{path}.{key}", before.get(key), after.get(key))
+        return
+    yield path, before, after
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pelagos.api import kinds, meta
-from pelagos.api.dataset import DatasetSpec, DatasetVersion
+from pelagos.api.dataset import DatasetSpec, DatasetVersion, MadeFrom
 from pelagos.decisions import dataset
 from pelagos.decisions.dataset import identity, observed
 from pelagos.decisions.reports import Recording, Report
@@ -74,8 +74,9 @@ class DatasetReconciler:
                 raise
             source_error = f"spec.source.volume.path: {error}"
         run, name, digest, made = None, "", "", _Made()
+        earlier = await _earlier(resource, tenant, dependencies)
         if fingerprint is not None:
-            digest = identity.inputs_digest(spec, fingerprint)
+            digest = identity.keyed(spec, fingerprint, resource.generation, earlier).digest
             name = identity.name_run(resource.uid, digest)
             run = await dependencies.pipelines.find(name) or Recalled(resource).run(name)
             made = await _look(resource, name, digest, run, tenant, dependencies)
@@ -96,6 +97,8 @@ class DatasetReconciler:
             store=dependencies.objects.uri(made.store or store(resource, tenant)),
             report_folder=dependencies.objects.uri(report_folder(name, tenant)) if name else "",
             now=now,
+            generation=resource.generation,
+            earlier=earlier,
             time_of_day=dependencies.clock.now(),
             tenant=tenant,
             storage_seal=storage_seal(resource, tenant, dependencies),
@@ -119,6 +122,16 @@ class DatasetReconciler:
                 await dependencies.objects.delete(str(dependencies.objects.path(newest["store"])))
             await dependencies.objects.delete(store(resource, tenant))
             await dependencies.objects.delete(records.folder(resource, tenant))
+
+
+async def _earlier(resource: Resource, tenant: Tenant, dependencies: Dependencies) -> identity.Earlier | None:
+    """The inputs of the last run: by status or, in a resource that has none yet, by what is on record of its name."""
+    stated = identity.earlier(resource.status)
+    newest = await records.newest(resource, tenant, dependencies) if stated is None else None
+    if newest is None:
+        return stated
+    noted = newest.get("madeFrom")
+    return identity.Earlier(str(newest.get("key")), MadeFrom.model_validate(noted) if noted else None)
 
 
 async def _superseded(

@@ -77,6 +77,11 @@ class TrainingRunReconciler:
             name = identity.name_run(resource.uid, keyed)
             run = await dependencies.pipelines.find(name) or Recalled(resource).run(name)
             made = await _look(resource, name, keyed, run, tenant, dependencies)
+            if (
+                frozen is None and made.record is not None
+            ):  # Of a former life of the resource, before an upgrade perhaps.
+                keyed = identity.freeze(spec, keyed.dataset, made.record.get("algorithms") or {})
+                frozen = keyed if keyed.made_by != keyed.made_by_now else None
             if tracked is None and tracking_outage is None:
                 tracked, tracking_outage = await _recorded_run(resource, made.record, keyed, tenant, dependencies)
         run, now = steady(run, dependencies.clock)
@@ -106,6 +111,7 @@ class TrainingRunReconciler:
             version=found.version,
             registry_outage=found.outage,
             model_owners=found.owners,
+            made_by=resource.status.get("algorithms"),
             paths=_paths(resource, name, tenant, dependencies) if name else {},
             now=now,
             time_of_day=dependencies.clock.now(),
@@ -333,7 +339,7 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, dependencies: Dependenci
 
 def _to_freeze(spec: TrainingRunSpec, dataset: ObservedDataset) -> Frozen | None:
     """The inputs as they would be frozen now."""
-    return Frozen(identity.inputs(spec), dataset.candidate) if dataset.candidate is not None else None
+    return identity.freeze(spec, dataset.candidate) if dataset.candidate is not None else None
 
 
 def _candidate(spec: TrainingRunSpec, found: Resource, versions: list[Mapping[str, Any]]) -> DatasetVersion | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pelagos_contract import disk, reports, sealing
+from pelagos_contract import algorithms, disk, history, reports, sealing
 from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount
 from pelagos_contract.failures import RefusedError
 from pelagos_pipelines import storage
@@ -27,6 +27,9 @@ INSPECTIONS = "inspections.json"
 """In the store, what is known of images by their content."""
 LEASE = ".lease.json"
 """In a store on object storage: who may prepare there."""
+
+_NOT_TOLD = frozenset({"source", "classFolder", "retry"})
+"""Fields of the request that a version does not tell: they say where it comes from, and how that is read."""
 
 
 def prepare(request: str, data_root: str, store: str, report: str) -> None:
@@ -109,14 +112,18 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place) -> Pre
         tree,
         Collection(found.task, cleaned.collection.classes, divided.images, excluded=tuple(balance.excluded)),
         inspections,
-        {
-            **request.model_dump(mode="json", by_alias=True, include={"task", "cleaning", "split"}),
-            "format": reader.NAME,
-            "sourceDigest": versions.source_digest(found, inspections),
-        },
+        _recipe(request, reader.NAME) | {"sourceDigest": versions.source_digest(found, inspections)},
     )
     warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
     return _result(version, _publish(version, kept), cleaned, divided, balance, warnings)
+
+
+def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:
+    """What decides the content of the version beside that of the source, as its digest tells it."""
+    told = history.of_subject("Dataset").told(request)
+    recipe = {name: value for name, value in told.items() if name not in _NOT_TOLD}
+    made_by = algorithms.told(algorithms.of_preparation(format_name, request.task))
+    return recipe | {"format": format_name} | ({"algorithms": made_by} if made_by else {})
 
 
 def _publish(version: versions.Version, kept: Place) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from pelagos.api.dataset import DatasetSpec, DatasetVersion
+from pelagos.decisions.dataset import identity
+from pelagos.decisions.dataset.identity import Earlier, Inputs
 from pelagos.decisions.reports import Recording, Report
 from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tenants import Tenant
@@ -53,6 +56,11 @@ class Observed:
     """From Authority: goes into status beside the storage prefix."""
     record: Recording = field(default_factory=Recording)
     """From Objects and status: where the result is put on record, and whether it is. Empty without a fingerprint."""
+    generation: int = 1
+    """From the resource's metadata."""
+    earlier: Earlier | None = None
+    """From status or, in a resource without any, from the record that was kept last: what the last run was made from. None: there
+    was none."""
     time_of_day: datetime | None = None
     """From the clock, for people. None: ``now``."""
 
@@ -61,6 +69,16 @@ class Observed:
         """The source's fingerprint. For checks after source.missing."""
         assert self.fingerprint is not None
         return self.fingerprint
+
+    @cached_property
+    def now_inputs(self) -> Inputs:
+        """What a version would be made from now. For checks after source.missing."""
+        return identity.inputs(self.spec, self.content)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What ``run`` is made from. For checks after source.missing."""
+        return identity.keyed(self.spec, self.content, self.generation, self.earlier)
 
     @property
     def result(self) -> Mapping[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 from pelagos.api import reasons
-from pelagos.api.dataset import DatasetStatus
+from pelagos.api.dataset import DatasetStatus, MadeFrom
 from pelagos.decisions import attempts, limits
 from pelagos.decisions.attempts import Outcome
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.dataset import identity
 from pelagos.decisions.dataset.conditions import PREPARED
+from pelagos.decisions.dataset.identity import Inputs
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.dataset.source import SOURCE_POLL
 from pelagos.decisions.effects import CancelRun, Effect, SubmitRun
@@ -51,11 +52,22 @@ def limits_exceeded(seen: Observed) -> Ended | None:
     return Ended((refused,), recheck_after=SOURCE_POLL)
 
 
+def made_by_former_values(seen: Observed) -> Ended | None:
+    """What is there stays as it was made; what is made now is by the values of now. The next pass looks for that run."""
+    if outcome(seen).attempt is None or seen.inputs.digest == seen.now_inputs.digest:
+        return None
+    noted = made_from(seen, seen.now_inputs)
+    status = DatasetStatus(inputs_digest=seen.now_inputs.digest, made_from=noted)
+    again = Verdict(PREPARED, ConditionState.PROGRESSING, reasons.MADE_AGAIN, noted.reason or "")
+    return Ended((again,), status=status, recheck_after=0)
+
+
 def inputs_told(seen: Observed) -> Passed:
     """What the run is for, and where its version is put."""
     status = DatasetStatus(
         store=seen.store,
-        inputs_digest=identity.inputs_digest(seen.spec, seen.content),
+        inputs_digest=seen.inputs.digest,
+        made_from=made_from(seen, seen.inputs),
         storage_prefix=seen.tenant.storage_prefix,
         storage_seal=seen.storage_seal,
     )
@@ -85,8 +97,18 @@ def without_result(seen: Observed) -> Ended | None:
     return Ended((judged.verdict,), recheck_after=judged.recheck_after or SOURCE_POLL)
 
 
+def made_from(seen: Observed, inputs: Inputs) -> MadeFrom:
+    """What status and records note of the inputs of a run."""
+    return MadeFrom(
+        generation=seen.generation,
+        recipe=dict(inputs.recipe),
+        algorithms=dict(inputs.algorithms),
+        reason=identity.reason(seen.earlier, seen.inputs, inputs),
+    )
+
+
 def _request(seen: Observed, number: int) -> RunRequest:
-    request = identity.recipe(seen.spec) | ({"retry": seen.retry} if seen.retry else {})
+    request = identity.request(seen.spec) | ({"retry": seen.retry} if seen.retry else {})
     parameters = {
         "request": json.dumps(request, sort_keys=True),
         "data_root": seen.data_root,
@@ -94,7 +116,7 @@ def _request(seen: Observed, number: int) -> RunRequest:
         "report": seen.report_folder,
     }
     return RunRequest(
-        name=identity.name_run(seen.uid, identity.inputs_digest(seen.spec, seen.content)),
+        name=identity.name_run(seen.uid, seen.inputs.digest),
         flow="dataset-preparation",
         parameters=parameters,
         attempt=number,

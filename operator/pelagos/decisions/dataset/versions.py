@@ -9,6 +9,7 @@ from pelagos.api import reasons
 from pelagos.api.dataset import DatasetStatus, DatasetVersion, Splits
 from pelagos.decisions import bounds, durations, moments
 from pelagos.decisions.chains import Ended, Passed
+from pelagos.decisions.dataset import identity, preparation
 from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
@@ -66,6 +67,7 @@ def result_on_record(seen: Observed) -> Passed:
         "versions": [version.written() for version in _history(seen)],
         "store": seen.store,
         "result": dict(seen.result),
+        "madeFrom": preparation.made_from(seen, seen.inputs).written(),
         "retryKey": seen.run.retry_key if seen.run is not None else seen.retry,
     }
     record = {**seen.record.of, **made}
@@ -92,9 +94,14 @@ def _history(seen: Observed) -> list[DatasetVersion]:
         images=result["images"],
         uri=result["uri"],
         task=seen.spec.task,
-        reason="the source or the recipe changed" if seen.history else "first version",
+        reason=_why(seen) if seen.history else "first version",
     )
     return [entry, *(old for old in seen.history if old.version != entry.version)][:KEPT_VERSIONS]
+
+
+def _why(seen: Observed) -> str:
+    upgraded = identity.reason(seen.earlier, seen.inputs, seen.inputs)
+    return upgraded or "the source or the recipe changed"
 
 
 def _describe(result: Mapping[str, Any]) -> str:

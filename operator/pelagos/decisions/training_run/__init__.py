@@ -46,7 +46,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     pipeline.start_told,  # status.startedAt
     pipeline.end_told,  # status.finishedAt
     pipeline.attempt_untracked,  # ends: an attempt is due, and has no tracked run to write to; creates that first
-    pipeline.attempt_due,  # submits a run, or cancels one
+    pipeline.attempt_due,  # submits a run, or cancels one; status.algorithms
     tracking.outcome_differs,  # says in MLflow how the run stands; seals it anew
     gates.measured_before_it_failed,  # status.metrics
     pipeline.progress_told,  # status.progress

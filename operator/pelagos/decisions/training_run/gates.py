@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pelagos.api import reasons
 from pelagos.api.training_run import Gate, GateStatus, ModelStatus, TrainingRunStatus
@@ -47,7 +48,9 @@ def result_on_record(seen: Observed) -> Passed | None:
         return None
     run = seen.tracked.id if seen.tracked is not None else seen.recorded_run
     created_at = moments.timestamp(seen.time_of_day or seen.now)
-    made = {"createdAt": created_at, "result": dict(seen.result), "trackedRun": run}
+    made_by = seen.keyed.made_by if seen.made_by is None else seen.made_by
+    made: dict[str, Any] = {"createdAt": created_at, "result": dict(seen.result), "trackedRun": run}
+    made["algorithms"] = dict(made_by)
     return Passed(effects=(KeepRecord(seen.record.path, {**seen.record.of, **made}),), status=told)
 
 

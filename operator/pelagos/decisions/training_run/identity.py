@@ -9,7 +9,11 @@ from typing import Any
 from pelagos.api.training_run import FROZEN, TrainingRunSpec
 from pelagos.decisions import digests, rules
 from pelagos.ports.pipelines import RunName
-from pelagos_contract.training import Evaluation
+from pelagos_contract import algorithms, history
+
+HISTORY = history.of_subject("TrainingRun")
+ALGORITHMS = "algorithms"
+"""Among frozen inputs: those that are not the first of their kind."""
 
 DIGEST_TAG = "pelagos.dev/inputs-digest"
 INPUTS_TAG = "pelagos.dev/inputs"
@@ -44,36 +48,50 @@ class Frozen:
         """Key of the one run."""
         return digests.digest({"inputs": self.inputs, "dataset": self.dataset.as_status()})
 
+    @property
+    def spec(self) -> TrainingRunSpec:
+        """The frozen fields, each with the default that it had at first where it was not told."""
+        fields = {name: value for name, value in self.inputs.items() if name != ALGORITHMS}
+        return TrainingRunSpec.model_validate(HISTORY.completed(fields, TrainingRunSpec))
+
+    @property
+    def made_by(self) -> algorithms.Versions:
+        """By which the run was to be made; one that is not there has version 1."""
+        return self.inputs.get(ALGORITHMS) or {}
+
+    @property
+    def made_by_now(self) -> algorithms.Versions:
+        """By which an attempt would be made now."""
+        return algorithms.of_training(self.inputs["model"]["architecture"], self.dataset.task)
+
+
+def freeze(spec: TrainingRunSpec, dataset: DatasetVersion, made_by: algorithms.Versions | None = None) -> Frozen:
+    """The inputs as they are frozen now; ``made_by``: for what is made already."""
+    now = algorithms.of_training(spec.model.architecture, dataset.task)
+    told = algorithms.told(now if made_by is None else made_by)
+    return Frozen(inputs(spec) | ({ALGORITHMS: told} if told else {}), dataset)
+
 
 def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
-    """The fields of spec that decide the outcome of training, without absent ones.
-
-    The usual evaluation is left out, as by releases that knew no other: it must not change the names of runs.
-    """
-    usual = spec.evaluation == Evaluation()
-    return {name: value for name, value in _frozen_fields(spec).items() if not (usual and name == "evaluation")}
+    """The fields of spec that decide the outcome of training, as digests tell them."""
+    return _frozen_of(HISTORY.told(spec))
 
 
-def _frozen_fields(spec: TrainingRunSpec) -> dict[str, Any]:
-    dumped = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
-    return {name: dumped[name] for name in FROZEN if name in dumped}
+def _frozen_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: document[name] for name in FROZEN if name in document}
 
 
-def _completed(frozen: Mapping[str, Any]) -> dict[str, Any]:
-    """Frozen inputs with the defaults of fields that did not exist when they were frozen: an upgrade is no change."""
-    return _frozen_fields(TrainingRunSpec.model_validate(dict(frozen)))
+def _fields(spec: TrainingRunSpec) -> dict[str, Any]:
+    return _frozen_of(spec.model_dump(by_alias=True, mode="json", exclude_none=True))
 
 
 def changed(frozen: Frozen, spec: TrainingRunSpec) -> str | None:
-    """In words, the first frozen field that ``spec`` gives another value now; None when all are as they were."""
-    return rules.changed_frozen(_completed(frozen.inputs), _frozen_fields(spec))
+    """In words, the first frozen field that ``spec`` gives another value now; None when all are as they were.
 
-
-def _unusual(frozen: Mapping[str, Any]) -> dict[str, Any]:
-    """Frozen inputs that are no defaults: the same in every release that knows more fields."""
-    spec = TrainingRunSpec.model_validate(dict(frozen))
-    dumped = spec.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_defaults=True)
-    return {name: dumped[name] for name in FROZEN if name in dumped}
+    A default that is another one since the run was keyed is no change.
+    """
+    before = _fields(frozen.spec)
+    return rules.changed_frozen(before, HISTORY.kept(before, _fields(spec), TrainingRunSpec))
 
 
 def name_run(uid: str, frozen: Frozen) -> RunName:
@@ -82,12 +100,15 @@ def name_run(uid: str, frozen: Frozen) -> RunName:
 
 
 def record_key(frozen: Frozen) -> str:
-    """Digest of what decides the outcome, without where the version lies: that changes when a cluster is rebuilt."""
+    """Digest of what decides the outcome, without where the version lies: that changes when a cluster is rebuilt.
+
+    Nor does it tell by which algorithms: a rebuilt cluster finds what was made before an upgrade.
+    """
     dataset = {name: value for name, value in frozen.dataset.as_status().items() if name != "uri"}
-    return digests.digest({"inputs": _unusual(frozen.inputs), "dataset": dataset})
+    return digests.digest({"inputs": _frozen_of(HISTORY.told(frozen.spec, only_unusual=True)), "dataset": dataset})
 
 
 def resources_key(spec: TrainingRunSpec) -> str:
     """Names spec.resources; empty for the usual ones, so that runs of earlier releases are not tried again."""
-    asked = spec.resources.model_dump(by_alias=True, mode="json", exclude_defaults=True)
+    asked = HISTORY.told(spec.resources, "resources", only_unusual=True)
     return f"+{digests.digest(asked)[7:19]}" if asked else ""

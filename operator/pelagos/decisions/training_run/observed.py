@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from pelagos.api.training_run import FrozenDataset, ModelStatus, TrainingRunSpec, TrainingRunStatus
@@ -14,6 +15,7 @@ from pelagos.decisions.training_run.identity import DatasetVersion, Frozen
 from pelagos.ports import registry, tracking
 from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tenants import Tenant
+from pelagos_contract import algorithms
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Observed:
     """From the tenant settings and the run's name: folders that the steps are given. Empty: there is no name yet."""
     now: datetime
     """From the clock that noted the run's own times."""
+    made_by: algorithms.Versions | None = None
+    """From status: versions of the algorithms of the last attempt. None: not told, and those of the inputs."""
     published: ModelStatus | None = None
     """From status: the model as it was told last. None: never. For when Registry does not answer."""
     tenant: Tenant = Tenant()
@@ -93,13 +97,19 @@ class Observed:
     time_of_day: datetime | None = None
     """From the clock, for people. None: ``now``."""
 
-    @property
+    @cached_property
     def keyed(self) -> Frozen:
         """The inputs, as they were or are being frozen. For checks after those of the dataset, which see to it."""
         if self.frozen is not None:
             return self.frozen
         assert self.dataset.candidate is not None
-        return Frozen(identity.inputs(self.spec), self.dataset.candidate)
+        return identity.freeze(self.spec, self.dataset.candidate)
+
+    @property
+    def upgrade(self) -> str:
+        """In words, by which other algorithms an attempt would be made now than the last one. Empty: by the same."""
+        before = self.keyed.made_by if self.made_by is None else self.made_by
+        return algorithms.differences(before, self.keyed.made_by_now)
 
     @property
     def result(self) -> Mapping[str, Any]:

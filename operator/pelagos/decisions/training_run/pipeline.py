@@ -16,7 +16,6 @@ from pelagos.decisions.training_run.conditions import DATASET_POLL, OUTAGE_POLL,
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
 from pelagos_contract.tasks import TASKS, Task
-from pelagos_contract.training import Evaluation
 
 DEADLINE_GRACE = 600
 """Seconds after spec.deadline when a cluster ends a run by itself: the operator, which says why, comes first."""
@@ -69,6 +68,8 @@ def attempt_due(seen: Observed) -> Passed:
         effects.append(CancelRun(seen.run.name))
     if judged.attempt is not None and seen.tracked is not None:
         effects.append(SubmitRun(_request(seen, seen.tracked.id, judged.attempt)))
+        made_by = dict(seen.keyed.made_by_now)
+        return Passed(effects=tuple(effects), status=TrainingRunStatus(algorithms=made_by))
     return Passed(effects=tuple(effects))
 
 
@@ -87,14 +88,16 @@ def without_result(seen: Observed) -> Ended | None:
     if told is not None and verdict.reason == reasons.RUNNING:
         message = f"epoch {told.epoch} of {told.epochs}"
         verdict = replace(verdict, reason=reasons.TRAINING, message=message)
+    if judged.attempt is not None and seen.upgrade:
+        verdict = replace(verdict, reason=reasons.MADE_AGAIN, message=f"made again because {seen.upgrade}")
     return Ended(
         (verdict, succeeded(verdict)), recheck_after=REFUSED_POLL if verdict.is_stuck else judged.recheck_after
     )
 
 
 def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
-    inputs, dataset = seen.keyed.inputs, seen.keyed.dataset
-    chosen = dict(inputs["hyperparameters"])
+    inputs, dataset = seen.keyed.spec.written(), seen.keyed.dataset
+    chosen = inputs["hyperparameters"]
     chosen.setdefault("imageSize", TASKS[Task(dataset.task)].image_size)
     request = {
         "dataset": {"name": dataset.name, "version": dataset.version, "uri": dataset.uri},
@@ -104,7 +107,7 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
         "earlyStopping": inputs.get("earlyStopping"),
         "seed": inputs["seeds"][0],
         "resources": {"cpu": seen.spec.resources.cpu},
-        "evaluation": inputs.get("evaluation", Evaluation().model_dump(by_alias=True, mode="json")),
+        "evaluation": inputs["evaluation"],
     }
     parameters = {"request": json.dumps(request, sort_keys=True), "tracking_run": tracked_id} | dict(seen.paths)
     return RunRequest(

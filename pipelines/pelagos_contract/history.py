@@ -1,0 +1,195 @@
+"""What is told of a spec in digests, so that an upgrade leaves them: the one place that decides it, for both planes.
+
+``history.json`` remembers two things for each subject, by the paths of fields, and only grows: which fields were in its digest
+when that was first computed, and every default that a field has had, the first one first. A field of the first digest is always
+told. One that came later is told where its value is not its first default: what exists from before relied on that, and goes on.
+Nobody who adds a field or changes a default has to think of it: a field that the file does not know yet has its first default
+now, and tools/generate.sh notes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined, to_jsonable_python
+
+FILE = Path(__file__).with_name("history.json")
+_REQUIRED = object()
+_SIMPLE = frozenset({str, int, bool, type(None)})
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field of a model or a dataclass: its name in documents, the types in it that have fields of their own, and its
+    default in JSON."""
+
+    attribute: str
+    name: str
+    parts: tuple[tuple[str, type], ...]
+    default: Any
+
+
+@dataclass(frozen=True)
+class History:
+    """That of one subject. ``first``: the paths in its first digest; ``defaults``: all that a path has had."""
+
+    first: frozenset[str]
+    defaults: Mapping[str, tuple[Any, ...]]
+
+    def told(self, value: Any, path: str = "", *, only_unusual: bool = False) -> dict[str, Any]:
+        """What digests tell of ``value``, a model or a dataclass; ``only_unusual``: nothing that is as by default."""
+        out: dict[str, Any] = {}
+        of: Any = type(value)
+        for field in _fields(of):
+            at, found = _below(path, field.name), getattr(value, field.attribute)
+            if (at in self.first and not only_unusual) or self._is_unusual(found, field, at):
+                out[field.name] = self._told(found, at, only_unusual=only_unusual)
+        return out
+
+    def completed(self, told: Mapping[str, Any], of: Any, path: str = "") -> dict[str, Any]:
+        """The document that ``told`` was taken from, with the first default of each field that was left out."""
+        out = dict(told)
+        for field in _fields(of):
+            at = _below(path, field.name)
+            if field.name not in out and at in self.defaults:
+                out[field.name] = self.defaults[at][0]
+            for suffix, part in field.parts:
+                found = out.get(field.name, {} if isinstance(field.default, dict) else None)
+                if isinstance(found, Mapping) and not suffix:
+                    out[field.name] = self.completed(found, part, at)
+                elif isinstance(found, list) and suffix:
+                    out[field.name] = [self.completed(each, part, at + suffix) for each in found]
+        return out
+
+    def kept(self, before: Mapping[str, Any], now: Mapping[str, Any], of: Any, path: str = "") -> dict[str, Any]:
+        """``now``, with the value of ``before`` where that is a default of earlier and the other one the present default."""
+        out = dict(now)
+        for field in _fields(of):
+            at, old, new = _below(path, field.name), before.get(field.name), now.get(field.name)
+            part = dict(field.parts).get("")
+            if part is not None and isinstance(old, Mapping) and isinstance(new, Mapping):
+                out[field.name] = self.kept(old, new, part, at)
+            elif old != new and new == field.default and old in self.defaults.get(at, ()):
+                out[field.name] = old
+        return out
+
+    def updated(self, of: Any) -> History:
+        """With the fields and defaults that ``of`` has now; what was there stays."""
+        defaults = dict(self.defaults)
+        for at, default in _defaults(of):
+            known = defaults.get(at, ())
+            defaults[at] = known if known[-1:] == (default,) else (*known, default)
+        return History(self.first, defaults)
+
+    def _told(self, value: Any, at: str, *, only_unusual: bool) -> Any:
+        if _has_fields(value):
+            return self.told(value, at, only_unusual=only_unusual)
+        if isinstance(value, (list, tuple)):
+            return [self._told(each, f"{at}[]", only_unusual=only_unusual) for each in value]
+        return _plain(value)
+
+    def _is_unusual(self, value: Any, field: _Field, at: str) -> bool:
+        known = self.defaults.get(at)
+        first = known[0] if known else field.default
+        if _has_fields(value) and isinstance(first, dict):
+            return bool(self.told(value, at, only_unusual=True))
+        return bool(first != _plain(value))
+
+
+def of_subject(name: str) -> History:
+    """The history that is noted for ``name``."""
+    noted = json.loads(FILE.read_bytes())[name]
+    return History(frozenset(noted["first"]), {path: tuple(values) for path, values in noted["defaults"].items()})
+
+
+def updated(subjects: Mapping[str, Any]) -> str:
+    """What history.json says once the fields and defaults that the subjects have now are noted."""
+    out = {name: of_subject(name).updated(of) for name, of in subjects.items()}
+    return "{\n" + ",\n".join(map(_noted, out, out.values())) + "\n}\n"
+
+
+def _noted(name: str, history: History) -> str:
+    """A line for each path, so that what was added can be seen."""
+    first = ",\n".join(f"   {json.dumps(path)}" for path in sorted(history.first))
+    defaults = ",\n".join(
+        f"   {json.dumps(path)}: {json.dumps(values, ensure_ascii=False)}"
+        for path, values in sorted(history.defaults.items())
+    )
+    return f' {json.dumps(name)}: {{\n  "first": [\n{first}\n  ],\n  "defaults": {{\n{defaults}\n  }}\n }}'
+
+
+def _has_fields(value: Any) -> bool:
+    of: Any = type(value)
+    return _is_composed(of)
+
+
+@functools.cache
+def _is_composed(of: Any) -> bool:
+    """Whether values of a type have fields of their own."""
+    return isinstance(of, type) and (issubclass(of, BaseModel) or dataclasses.is_dataclass(of))
+
+
+@functools.cache
+def _fields(of: Any) -> tuple[_Field, ...]:
+    if issubclass(of, BaseModel):
+        return tuple(
+            _Field(
+                attribute=name,
+                name=field.alias or name,
+                parts=tuple(_parts(field.annotation)),
+                default=_default(field.get_default(call_default_factory=True)),
+            )
+            for name, field in of.model_fields.items()
+        )
+    hints = typing.get_type_hints(of)
+    made = ((field, _made(field)) for field in dataclasses.fields(of))
+    return tuple(
+        _Field(field.name, field.name, tuple(_parts(hints[field.name])), _default(default)) for field, default in made
+    )
+
+
+def _made(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _default(value: Any) -> Any:
+    if value is PydanticUndefined or value is dataclasses.MISSING:
+        return _REQUIRED
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    return value if type(value) in _SIMPLE else to_jsonable_python(value, by_alias=True)
+
+
+def _parts(of: Any) -> Iterator[tuple[str, type]]:
+    """Types with fields of their own in an annotation; those of the members of lists after ``[]``."""
+    if _is_composed(of):
+        yield "", of
+    suffix = "[]" if typing.get_origin(of) in (list, tuple) else ""
+    for argument in typing.get_args(of):
+        for inner, part in _parts(argument):
+            yield suffix + inner, part
+
+
+def _defaults(of: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The defaults of all fields by their paths. A part that is there by default has them in its own fields."""
+    for field in _fields(of):
+        at = _below(path, field.name)
+        if field.default is not _REQUIRED and not (field.parts and isinstance(field.default, dict)):
+            yield at, field.default
+        for suffix, part in field.parts:
+            yield from _defaults(part, at + suffix)
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
