@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package, probes
-from pelagos_pipelines.serving import geometry, predictor
+from pelagos_pipelines.serving import predictions, predictor
 
 SIDE, CELL = 64, 16
 LABELS = ("Ceratium", 'Größe "x"', "detritus")
@@ -70,11 +70,11 @@ def image() -> np.ndarray:
 
 
 def build(task: str, model: onnx.ModelProto, folder: Path) -> tuple[str, str]:
-    settings = predictor.Settings(task, LABELS, SIDE, SIDE)
+    settings = predictions.Settings(task, LABELS, SIDE, SIDE)
     graph = folder / f"{task}.onnx"
     onnx.save(model, graph)
-    served, thresholds = predictor.Predictor(graph.read_bytes(), settings), predictor.Thresholds()
-    placed = geometry.fitted(image(), task, SIDE, SIDE)
+    served, thresholds = predictor.Predictor(graph.read_bytes(), settings), predictions.Thresholds()
+    placed = served.fitted(image())
     (raw,) = served.outputs([placed])
     known = served.decode(raw, placed, thresholds)
     _, outputs = probes.choose(served, [probes.Candidate(placed, raw, raw, known)], thresholds)

@@ -26,8 +26,8 @@ def measure(folder: Path, threads: int, images: Path) -> None:
 
     def answer(batch: list[bytes]) -> int:
         """JPEGs in, JSON out; the number of detections."""
-        found = model.predict([decoding.decode_known(data) for data in batch], predictor.Thresholds())
-        texts = [json.dumps(predictor.render(item, model.settings.labels)) for item in found]
+        found = model.predict([decoding.decode_known(data) for data in batch])
+        texts = [json.dumps(item.render(model.settings.labels)) for item in found]
         return sum(len(item.scores) for item, text in zip(found, texts, strict=True) if text)
 
     for line in sys.stdin:

@@ -36,7 +36,7 @@ def main(package: Path, images: Path) -> None:
         cpu = time.process_time() + child_memory.seconds_of(decoder.pool)
         for index in range(int(number)):
             (found,) = ways[way](encoded[index % len(encoded)])
-            json.dumps(predictor.render(found, settings.labels))
+            json.dumps(found.render(settings.labels))
         print(time.process_time() + child_memory.seconds_of(decoder.pool) - cpu, flush=True)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated
 
+from pelagos_contract.base import OneOf
+from pelagos_contract.registry import Registry
 from pelagos_contract.tasks import Task
 
 
@@ -32,18 +34,20 @@ MOBILENET_V3 = FamilyDescription(
     pattern="mobilenet_v3_*",
     architectures=("mobilenet_v3_small", "mobilenet_v3_large"),
 )
-FAMILIES = (YOLOV8, MOBILENET_V3)
-BY_ARCHITECTURE = {architecture: family for family in FAMILIES for architecture in family.architectures}
+FAMILIES = Registry("family", (YOLOV8, MOBILENET_V3))
 
-if TYPE_CHECKING:
-    Architecture = str
-else:
-    Architecture = Literal[tuple(BY_ARCHITECTURE)]
+
+def by_architecture() -> dict[str, FamilyDescription]:
+    """The family of each architecture that there is."""
+    return {architecture: family for family in FAMILIES for architecture in family.architectures}
+
+
+Architecture = Annotated[str, OneOf(lambda: tuple(by_architecture()))]
 
 
 def architectures_for(task: str) -> tuple[str, ...]:
     """All that are for a task."""
-    return tuple(name for name, family in BY_ARCHITECTURE.items() if family.task == task)
+    return tuple(name for name, family in by_architecture().items() if family.task == task)
 
 
 def described() -> str:

@@ -3,46 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated
 
+from pelagos_contract.base import OneOf
+from pelagos_contract.registry import Registry
 from pelagos_contract.tasks import Task
 
 
 @dataclass(frozen=True)
 class FormatDescription:
-    """A format: its name in specs, the task that its annotations are for, its view of a version, its layout in words."""
+    """A format: its name in specs, the tasks that its annotations are for, its view of a version, its layout in words.
+
+    ``options`` are the fields of a spec, beside format, that it heeds. ``choice`` says when a person should name the format that
+    Auto did not take, if that depends on what the person means.
+    """
 
     name: str
-    task: Task
+    tasks: tuple[Task, ...]
     view: str
     layout: str
+    options: tuple[str, ...] = ()
+    choice: str | None = None
     version: int = 1
     """See algorithms: raised when the same files are read as something else."""
 
 
 IMAGE_FOLDER = FormatDescription(
     name="ImageFolder",
-    task=Task.CLASSIFICATION,
+    tasks=(Task.CLASSIFICATION,),
     view="imagefolder",
     layout="a folder per class with its images, or train, val and test with a folder per class each",
+    options=("classFolder",),
+    choice="the folders say what images show",
 )
 COCO = FormatDescription(
     name="Coco",
-    task=Task.DETECTION,
+    tasks=(Task.DETECTION,),
     view="coco",
     layout="annotations*.json, instances_*.json, _annotations.coco.json or labels.json with images, annotations and categories",
 )
 YOLO = FormatDescription(
     name="Yolo",
-    task=Task.DETECTION,
+    tasks=(Task.DETECTION,),
     view="yolo",
     layout="data.yaml (names, train, val, test), classes.txt or obj.names, with images/ and labels/",
 )
-FORMATS = (IMAGE_FOLDER, COCO, YOLO)
+FORMATS = Registry("format", (IMAGE_FOLDER, COCO, YOLO))
 AUTO = "Auto"
 """The format is recognised."""
 
-if TYPE_CHECKING:
-    FormatName = str
-else:
-    FormatName = Literal[(AUTO, *(described.name for described in FORMATS))]
+FormatName = Annotated[str, OneOf(lambda: (AUTO, *FORMATS.names))]

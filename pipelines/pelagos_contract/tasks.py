@@ -15,11 +15,15 @@ class Task(StrEnum):
 
 @dataclass(frozen=True)
 class TaskDescription:
-    """A task in words. ``image_size``: the usual longest side of a model's input, in pixels."""
+    """A task in words. ``image_size``: the usual longest side of a model's input, in pixels.
+
+    ``fitness``: the metric of the validation split that chooses the best epoch, if the split has it.
+    """
 
     task: Task
     verb: str
     image_size: int
+    fitness: str
     version: int = 1
     """See algorithms: raised when models are measured, or used, in another way, or by another usual size."""
 
@@ -27,7 +31,7 @@ class TaskDescription:
 TASKS = {
     description.task: description
     for description in (
-        TaskDescription(Task.DETECTION, verb="detect", image_size=640),
-        TaskDescription(Task.CLASSIFICATION, verb="classify", image_size=224),
+        TaskDescription(Task.DETECTION, verb="detect", image_size=640, fitness="mAP50-95"),
+        TaskDescription(Task.CLASSIFICATION, verb="classify", image_size=224, fitness="F1"),
     )
 }

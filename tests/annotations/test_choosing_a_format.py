@@ -36,7 +36,7 @@ def _yolo(root: Path) -> None:
 )
 def test_one_layout_fits(tmp_path: Path, make: Callable[[Path], None], name: str) -> None:
     make(tmp_path)
-    assert name == registry.detect(tree_of(tmp_path)).NAME
+    assert name == registry.detect(tree_of(tmp_path)).name
 
 
 def test_none_fits(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_texts_named_after_the_images_in_class_folders_leave_the_choice(tmp_path
     _imagefolder(tmp_path)
     photo(tmp_path / "cod" / "b.png", seed=1)
     text(tmp_path / "cod" / "b.txt", "Caught off Bergen.")
-    assert registry.detect(tree_of(tmp_path)).NAME == "ImageFolder"
+    assert registry.detect(tree_of(tmp_path)).name == "ImageFolder"
     text(tmp_path / "eel" / "a.txt", "0 0.5 0.5 0.5 0.5")
     with pytest.raises(RefusedError, match=r"cod/b\.txt, eel/a\.txt may hold annotations: set format to ImageFolder"):
         read(tmp_path, Task.CLASSIFICATION)
@@ -102,7 +102,7 @@ def test_any_other_yaml_is_not_of_yolo_without_label_files(tmp_path: Path, name:
     assert caught.value.failure.reason is Reason.FORMAT_NOT_RECOGNISED
     text(tmp_path / name, "names: [cod]")
     text(tmp_path / "cod" / "a.txt", "0 0.5 0.5 0.5 0.5")
-    assert registry.detect(tree_of(tmp_path)).NAME == "Yolo"
+    assert registry.detect(tree_of(tmp_path)).name == "Yolo"
 
 
 @pytest.mark.parametrize(

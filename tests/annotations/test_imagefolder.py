@@ -14,7 +14,7 @@ from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.model import Collection, Exclusion
+from pelagos_pipelines.annotations.model import Asked, Collection, Exclusion
 
 
 def test_classes_are_the_sorted_folders(tmp_path: Path) -> None:
@@ -87,7 +87,12 @@ def _refusal(root: Path, name: str = "ImageFolder", class_folder: ClassFolder | 
 
 def _read(root: Path, class_folder: ClassFolder | None, name: str = "Auto") -> Collection:
     tree = tree_of(root)
-    return registry.read(registry.choose(name, tree, Task.CLASSIFICATION), tree, lambda _: (1, 1), class_folder)
+    return registry.read(
+        registry.choose(name, tree, Task.CLASSIFICATION),
+        tree,
+        lambda _: (1, 1),
+        Asked(Task.CLASSIFICATION, class_folder),
+    )
 
 
 @pytest.mark.parametrize(
@@ -481,7 +486,9 @@ def test_a_class_folder_for_a_format_without_is_refused(tmp_path: Path) -> None:
     document(tmp_path / "annotations.json", coco({"a.png": [[0, 0, 5, 5]]}))
     tree = tree_of(tmp_path)
     with pytest.raises(RefusedError, match="classFolder is Last, but the source is in the format Coco") as caught:
-        registry.read(registry.choose("Coco", tree, Task.DETECTION), tree, lambda _: (40, 30), "Last")
+        registry.read(
+            registry.choose("Coco", tree, Task.DETECTION), tree, lambda _: (40, 30), Asked(Task.DETECTION, "Last")
+        )
     assert caught.value.failure.field == "classFolder"
 
 

@@ -12,6 +12,7 @@ from image_sources import coco, document, photo, read, text, tree_of
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry, untrusted_input
+from pelagos_pipelines.annotations.model import Asked
 from pelagos_pipelines.annotations.naming import Names
 
 NFC, NFD = (unicodedata.normalize(form, "Müll 1.png") for form in ("NFC", "NFD"))
@@ -209,7 +210,8 @@ def test_hundreds_of_label_files_beside_their_images_are_all_found(tmp_path: Pat
         (tmp_path / "images" / f"{number}.png").write_bytes(image)
         text(tmp_path / "images" / f"{number}.txt", "0 0.5 0.5 0.5 0.5")
 
-    found = registry.choose("Yolo", tree_of(tmp_path), Task.DETECTION).read(tree_of(tmp_path), lambda path: (8, 8))
+    tree = tree_of(tmp_path)
+    found = registry.choose("Yolo", tree, Task.DETECTION).read(tree, lambda path: (8, 8), Asked(Task.DETECTION))
 
     assert sum(len(one.boxes) for one in found.images) == 250
     assert found.excluded == ()

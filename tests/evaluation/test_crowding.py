@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from pelagos_pipelines.evaluation import crowding
-from pelagos_pipelines.evaluation.ground_truth import GroundTruth, Sample
-from pelagos_pipelines.serving.predictor import Detections
+from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
+from pelagos_pipelines.serving.tasks.detection import Detections
 
 
 def make_sample(objects: int) -> Sample:

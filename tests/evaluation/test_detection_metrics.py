@@ -13,9 +13,9 @@ from pycocotools.cocoeval import COCOeval
 from ultralytics.utils.metrics import ap_per_class, box_iou
 
 from pelagos_pipelines.evaluation import detection
-from pelagos_pipelines.evaluation.ground_truth import Sample
+from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictor import Detections
+from pelagos_pipelines.serving.tasks.detection import Detections
 
 CLASSES = 3
 

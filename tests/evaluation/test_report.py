@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from pelagos_pipelines.evaluation import figures, report
-from pelagos_pipelines.evaluation.ground_truth import Sample
 from pelagos_pipelines.evaluation.naming import metric_name
-from pelagos_pipelines.serving.predictor import Classification, Detections
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.tasks import detection
+from pelagos_pipelines.serving.tasks.classification import Classification
+from pelagos_pipelines.serving.tasks.detection import Detections
 
 LABELS = ("Noctiluca scintillans", "$x_1$ & <b>", "never seen")
 
@@ -46,7 +48,7 @@ def test_detection(tmp_path: Path) -> None:
     assert metrics["test/mAP50-95/Noctiluca scintillans"] == pytest.approx(1)
     assert metrics[f"test/recall/{metric_name(LABELS[1])}"] == 1
     assert {name for name, value in metrics.items() if value is None} == {
-        f"test/{metric}/never seen" for metric in report.DETECTION
+        f"test/{metric}/never seen" for metric in detection.METRICS
     }
     assert evaluation.warnings == ("1 of 3 classes have no annotation in the test split, and no metrics: never seen",)
     sizes = pictures(tmp_path / "figures")

@@ -10,7 +10,7 @@ import pytest
 
 import untrusted_images
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.evaluation.ground_truth import Sample
+from pelagos_pipelines.evaluation.samples import Sample
 
 
 def test_an_image_that_was_put_in_the_place_of_another_is_not_decoded(tmp_path: Path) -> None:

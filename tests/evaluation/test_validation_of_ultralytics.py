@@ -14,8 +14,9 @@ import yaml
 from ultralytics import YOLO
 
 from pelagos_pipelines.evaluation import detection
-from pelagos_pipelines.evaluation.ground_truth import Sample
-from pelagos_pipelines.serving.predictor import Detections, Thresholds
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.serving.predictions import Thresholds
+from pelagos_pipelines.serving.tasks.detection import Detections
 from pelagos_pipelines.training import yolov8
 from serving.detectors import SIZE, make_checkpoint, make_image
 

@@ -14,7 +14,8 @@ from pelagos.engines.triton.package import Manifest, known
 from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.serving.predictor import Classification, Settings
+from pelagos_pipelines.serving.predictions import Settings
+from pelagos_pipelines.serving.tasks.classification import Classification
 
 
 @pytest.fixture

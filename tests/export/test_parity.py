@@ -7,7 +7,9 @@ import pytest
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.export import parity
-from pelagos_pipelines.serving.predictor import Classification, Detections, Floats, Prediction
+from pelagos_pipelines.serving.predictions import Floats, Prediction
+from pelagos_pipelines.serving.tasks.classification import Classification
+from pelagos_pipelines.serving.tasks.detection import Detections
 
 
 def make_detections(boxes: list[list[float]], scores: list[float], class_ids: list[int]) -> Detections:
@@ -104,4 +106,5 @@ def test_other_classes_fail() -> None:
 
 
 def test_another_kind_of_answer_fails() -> None:
-    assert "one side classifies" in refusal(BASE, Classification(9, 9, np.array([1.0], np.float32)))
+    message = refusal(BASE, Classification(9, 9, np.array([1.0], np.float32)))
+    assert "one side's task is Detection, and the other's Classification" in message

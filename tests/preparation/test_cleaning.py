@@ -37,7 +37,8 @@ def broken(name: str) -> Inspection:
 
 
 def clean(images: list[ImageRecord], inspections: list[Inspection], **rules: Any) -> cleaning.Cleaned:
-    collection = Collection(Task.CLASSIFICATION, ("cod",), tuple(images))
+    task = Task.CLASSIFICATION if any(image.label for image in images) else Task.DETECTION
+    collection = Collection(task, ("cod",), tuple(images))
     seen = {record.path: inspection for record, inspection in zip(images, inspections, strict=True)}
     return cleaning.clean(collection, seen, Cleaning.model_validate(rules))
 

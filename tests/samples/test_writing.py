@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pelagos_contract.sources import VolumeSource
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import coco
+from pelagos_pipelines.annotations.model import Asked
 from pelagos_pipelines.samples import wheel as wheels
 from pelagos_pipelines.samples import writing
 from pelagos_pipelines.sources import volume
@@ -33,7 +35,7 @@ def test_crops_are_byte_for_byte_as_published(wheel: Path, samples: Path) -> Non
 def test_frames_are_read_as_coco_with_groups_by_division_of_organisms(samples: Path) -> None:
     tree = volume.collect(VolumeSource(path="samples/phytoplankton-frames"), samples.parent)
 
-    collection = coco.read(tree, lambda _: (384, 384))
+    collection = coco.read(tree, lambda _: (384, 384), Asked(Task.DETECTION))
 
     assert len(collection.images) == 14
     assert sorted(collection.classes) == sorted(wheels.EXPECTED)

@@ -15,7 +15,7 @@ import untrusted_images
 from child_memory import Watched
 from pelagos_pipelines.sandbox import MEBIBYTE
 from pelagos_pipelines.sandbox.ceilings import Ceilings
-from pelagos_pipelines.serving import geometry, images
+from pelagos_pipelines.serving import geometry, images, tasks
 from pelagos_pipelines.serving.decoder import Decoder
 from pelagos_pipelines.serving.decoding import ImageRefusedError
 
@@ -63,7 +63,7 @@ def test_the_canvas_is_the_one_that_this_process_would_make(
     content = encoded(suffix, cv2.resize(IMAGE, side), options)
 
     got = decoders[task].decode(content)
-    want = geometry.fitted(images.decode_known(content), task, 64, 32)
+    want = tasks.named(task).fitted(images.decode_known(content), 64, 32)
 
     assert (got.width, got.height) == side
     assert np.array_equal(got.canvas, want.canvas)

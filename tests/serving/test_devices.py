@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.serving import predictions, predictor
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -19,6 +19,6 @@ def test_an_instance_computes_on_the_gpu_that_the_server_gave_it() -> None:
 
 
 def test_an_image_without_cuda_refuses_a_model_for_a_gpu_and_says_what_to_do() -> None:
-    settings = predictor.Settings("Classification", ("a",), 32, 32)
+    settings = predictions.Settings("Classification", ("a",), 32, 32)
     with pytest.raises(predictor.NoGpuError, match=r"offers .*CPUExecutionProvider.*set spec\.resources\.gpus to 0"):
         predictor.Predictor(b"", settings, gpu=0)

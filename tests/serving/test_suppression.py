@@ -8,12 +8,13 @@ import torch
 import torchvision
 from ultralytics.utils import nms, ops
 
-from pelagos_pipelines.serving import geometry, predictor
+from pelagos_pipelines.serving import geometry, predictions, suppression
+from pelagos_pipelines.serving.tasks import detection
 
 ORIGINAL = (640, 300)
 
 
-def make_raw(seed: int, classes: int, anchors: int = 400) -> predictor.Floats:
+def make_raw(seed: int, classes: int, anchors: int = 400) -> predictions.Floats:
     """A detector's output ``[4 + classes, anchors]`` with many overlapping boxes."""
     generator = np.random.default_rng(seed)
     centres = generator.integers(1, 6, (2, anchors)) * 30 + generator.normal(0, 4, (2, anchors))
@@ -27,7 +28,7 @@ def make_raw(seed: int, classes: int, anchors: int = 400) -> predictor.Floats:
 def test_detections_are_those_of_ultralytics(classes: int, confidence: float, limit: int) -> None:
     raw = make_raw(classes + limit, classes)
     at = geometry.fit(*ORIGINAL, 192, 32)
-    got = predictor.detections(raw, at, ORIGINAL, predictor.Thresholds(confidence, 0.7, limit))
+    got = detection.detections(raw, at, ORIGINAL, predictions.Thresholds(confidence, 0.7, limit))
     want = nms.non_max_suppression(torch.from_numpy(raw)[None], confidence, 0.7, max_det=limit)[0]
     boxes = ops.scale_boxes((at.canvas_height, at.canvas_width), want[:, :4], (ORIGINAL[1], ORIGINAL[0]))
     assert got.class_ids.tolist() == want[:, 5].int().tolist()
@@ -43,13 +44,13 @@ def test_boxes_of_all_sizes_are_suppressed_as_torchvision_does(iou: float) -> No
         boxes = np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1).astype(np.float32)
         scores = generator.uniform(0, 1, 2000).astype(np.float32)
         want = torchvision.ops.nms(torch.from_numpy(boxes), torch.from_numpy(scores), iou).tolist()
-        assert predictor.nms(boxes, scores, iou, 3000)[0].tolist() == want
+        assert suppression.nms(boxes, scores, iou, 3000)[0].tolist() == want
         limit = len(want) // 2
-        kept, more = predictor.nms(boxes, scores, iou, limit)
+        kept, more = suppression.nms(boxes, scores, iou, limit)
         assert (kept.tolist(), more) == (want[:limit], True)
 
 
-def make_crowd(objects: int) -> predictor.Floats:
+def make_crowd(objects: int) -> predictions.Floats:
     """One sure box for each of so many objects in a grid, and nothing else."""
     centres = np.stack(np.divmod(np.arange(objects), 40)).astype(np.float32) * 12 + 8
     return np.concatenate((centres, np.full((2, objects), 8), np.linspace(0.9, 0.3, objects)[None])).astype(np.float32)
@@ -58,20 +59,20 @@ def make_crowd(objects: int) -> predictor.Floats:
 @pytest.mark.parametrize(("limit", "cut"), [(300, True), (599, True), (600, False), (3000, False)])
 def test_an_answer_that_leaves_some_out_says_so(limit: int, cut: bool) -> None:
     at = geometry.fit(640, 640, 640, 32)
-    found = predictor.detections(make_crowd(600), at, (640, 640), predictor.Thresholds(max_detections=limit))
+    found = detection.detections(make_crowd(600), at, (640, 640), predictions.Thresholds(max_detections=limit))
     assert (len(found.scores), found.cut) == (min(limit, 600), cut)
-    assert predictor.render(found, ["copepod"])["cut"] is cut
+    assert found.render(["copepod"])["cut"] is cut
 
 
 def test_candidates_that_are_not_looked_at_are_said_to_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "MAX_CANDIDATES", 500)
+    monkeypatch.setattr(detection, "MAX_CANDIDATES", 500)
     at = geometry.fit(640, 640, 640, 32)
-    found = predictor.detections(make_crowd(600), at, (640, 640), predictor.Thresholds())
+    found = detection.detections(make_crowd(600), at, (640, 640), predictions.Thresholds())
     assert (len(found.scores), found.cut) == (500, True)
 
 
 def test_nothing_above_the_threshold_gives_empty_detections() -> None:
     at = geometry.fit(*ORIGINAL, 192, 32)
-    got = predictor.detections(make_raw(0, 2) * 0, at, ORIGINAL, predictor.Thresholds())
+    got = detection.detections(make_raw(0, 2) * 0, at, ORIGINAL, predictions.Thresholds())
     assert got.boxes.shape == (0, 4)
     assert got.scores.shape == got.class_ids.shape == (0,)

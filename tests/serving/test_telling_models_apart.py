@@ -22,9 +22,11 @@ from pelagos.engines.triton.package import Known
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package, parity, probes
-from pelagos_pipelines.serving import geometry, predictor, sketches
+from pelagos_pipelines.serving import sketches, tasks
 from pelagos_pipelines.serving.geometry import Fitted
-from pelagos_pipelines.serving.predictor import Floats, Predictor, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Thresholds
+from pelagos_pipelines.serving.predictor import Predictor
+from pelagos_pipelines.serving.tasks.detection import DetectionTask
 from pelagos_pipelines.training import yolov8
 from serving import graphs
 from serving.conftest import Server
@@ -42,7 +44,7 @@ class Unsure:
         self.settings = yolov8.FAMILY.export(checkpoint, onnx)
         self.graph = onnx.read_bytes()
         self.predictor = Predictor(self.graph, self.settings)
-        placed = [geometry.fitted(image, "Detection", self.settings.image_size, 32) for image in IMAGES]
+        placed = [tasks.named("Detection").fitted(image, self.settings.image_size, 32) for image in IMAGES]
         self.placed: Sequence[Fitted] = placed
         answers = list(yolov8.FAMILY.prove(checkpoint, IMAGES, Thresholds()))
         self.trained = [raw for raw, _ in answers]
@@ -114,8 +116,8 @@ def test_serving_code_that_confuses_colours_or_classes_is_told(unsure: Unsure, m
     settings = replace(unsure.settings, labels=unsure.settings.labels[::-1])
     (answer,) = answers(Predictor(unsure.graph, settings), unsure.known)
     assert "in another order" in (verdict(unsure.known, answer) or "")
-    right = Predictor._values
-    monkeypatch.setattr(Predictor, "_values", lambda self, canvases: right(self, canvases)[:, ::-1])
+    right = DetectionTask.values
+    monkeypatch.setattr(DetectionTask, "values", lambda self, canvases: right(self, canvases)[:, ::-1])
     (answer,) = answers(unsure.predictor, unsure.known)
     assert "another model answers" in (verdict(unsure.known, answer) or "")
 
@@ -125,11 +127,11 @@ def answers(served: Predictor, known: Known) -> list[dict[str, Any]]:
     from pelagos_pipelines.serving import images
 
     settings = served.settings
-    image = geometry.fitted(images.decode_known(known.image), settings.task, settings.image_size, settings.stride)
+    image = served.fitted(images.decode_known(known.image))
     return [
-        predictor.render(served.decode(raw, image, Thresholds()), settings.labels)
+        served.decode(raw, image, Thresholds()).render(settings.labels)
         | {
-            "raw": sketches.packed(sketches.sketch(raw, settings.task), settings.labels),
+            "raw": sketches.packed(served.task.sketch(raw), settings.labels),
             "onnxSha256": served.onnx_sha256,
         }
         for raw in served.outputs([image])

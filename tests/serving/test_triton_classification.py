@@ -12,8 +12,9 @@ import torch
 
 from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package
-from pelagos_pipelines.serving import geometry, predictor
-from pelagos_pipelines.serving.predictor import Classification, Thresholds
+from pelagos_pipelines.serving import geometry
+from pelagos_pipelines.serving.predictions import Thresholds
+from pelagos_pipelines.serving.tasks.classification import Classification, normalise
 from pelagos_pipelines.training import mobilenet
 from serving.conftest import Server
 from serving.detectors import SIZES, make_image, scale_outputs, settle_statistics
@@ -27,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = mobilenet.build("mobilenet_v3_small", len(LABELS))
     canvases = np.stack([geometry.square(make_image(*size, seed), 64) for seed in range(4) for size in SIZES])
-    batches = [torch.from_numpy(predictor.normalise(canvases))]
+    batches = [torch.from_numpy(normalise(canvases))]
     settle_statistics(model, batches)
     scale_outputs(model, model.classifier[3], batches, mean=0.0, deviation=1.0)
     path = tmp_path_factory.mktemp("classifier") / "best.pt"

@@ -18,7 +18,8 @@ from pelagos_contract.training import Parity
 from pelagos_pipelines.export import package, parity
 from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictor import Detections, Thresholds
+from pelagos_pipelines.serving.predictions import Thresholds
+from pelagos_pipelines.serving.tasks.detection import Detections
 from pelagos_pipelines.training import yolov8
 from serving.conftest import Server
 from serving.detectors import LABELS, SIZES, make_checkpoint, make_image

@@ -25,7 +25,7 @@ from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import Weights
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.model import Box, SourceFiles
+from pelagos_pipelines.annotations.model import Asked, Box, SourceFiles
 from pelagos_pipelines.preparation import integrity
 from pelagos_pipelines.sources import volume
 from pelagos_pipelines.training import checkpoints
@@ -95,7 +95,7 @@ def test_a_label_swapped_for_a_link_is_never_read(tmp_path: Path, swapped: str) 
 
     def look() -> None:
         for one in (tree, collect(tmp_path)):
-            read = registry.choose("Yolo", one, Task.DETECTION).read(one, lambda path: (40, 30))
+            read = registry.choose("Yolo", one, Task.DETECTION).read(one, lambda path: (40, 30), Asked(Task.DETECTION))
             found.update(box for image in read.images for box in image.boxes)
 
     with swapping(tmp_path / "data/labels/a.txt", other, through=tmp_path / swapped):
@@ -116,7 +116,7 @@ def test_a_file_that_is_a_link_after_listing_is_refused_by_name(tmp_path: Path, 
     (tmp_path / "data" / name).symlink_to(text(tmp_path / "secret", CANARY))
 
     with pytest.raises(RefusedError, match=f"{name} became a link") as caught:
-        registry.choose("Yolo", tree, Task.DETECTION).read(tree, lambda path: (40, 30))
+        registry.choose("Yolo", tree, Task.DETECTION).read(tree, lambda path: (40, 30), Asked(Task.DETECTION))
 
     assert caught.value.failure.reason is Reason.FORMAT_INVALID
 

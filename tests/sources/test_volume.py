@@ -28,7 +28,7 @@ def test_all_files_are_listed_by_path_and_hidden_ones_are_excluded_by_name(tmp_p
     text(tmp_path / "data" / "a" / ".DS_Store", "")
     photo(tmp_path / "data" / "__MACOSX" / "4.png")
 
-    tree = registry.collect(Source(volume=VolumeSource(path="data")), tmp_path)
+    tree = registry.obtain(Source(volume=VolumeSource(path="data")), str(tmp_path), tmp_path / "scratch")
 
     assert tree.files == ("a/1.JPG", "b/2.png", "notes.txt")
     assert tree.images == ("a/1.JPG", "b/2.png")

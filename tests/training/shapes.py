@@ -14,7 +14,7 @@ import numpy as np
 
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.training import TrainingRequest
-from pelagos_pipelines.evaluation.ground_truth import GroundTruth, Sample
+from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.steps.prepare import prepare
 

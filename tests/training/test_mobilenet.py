@@ -11,8 +11,9 @@ import torch
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
-from pelagos_pipelines.evaluation.ground_truth import GroundTruth
-from pelagos_pipelines.serving import predictor
+from pelagos_pipelines.evaluation.samples import GroundTruth
+from pelagos_pipelines.serving import predictions
+from pelagos_pipelines.serving.tasks.classification import Classification
 from pelagos_pipelines.training import mobilenet
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.tracking import Tracker
@@ -45,8 +46,8 @@ def test_it_learns_to_tell_shapes_apart(tmp_path: Path, truth: GroundTruth) -> N
     job, history = make_job(tmp_path, truth, make_request(SMALL, epochs=8, imageSize=32, batchSize=6))
     mobilenet.FAMILY.train(job, history)
     images = [sample.pixels() for sample in truth.samples("test")]
-    found = list(mobilenet.FAMILY.predict(job.best, images, predictor.Thresholds()))
-    guesses = [int(one.probabilities.argmax()) for one in found if isinstance(one, predictor.Classification)]
+    found = list(mobilenet.FAMILY.predict(job.best, images, predictions.Thresholds()))
+    guesses = [int(one.probabilities.argmax()) for one in found if isinstance(one, Classification)]
     assert guesses == [int(sample.class_ids[0]) for sample in truth.samples("test")]
     assert history.epochs[-1].metrics["train/loss"] < history.epochs[0].metrics["train/loss"]
     assert {"validation/accuracy", "validation/F1", "validation/loss"} <= history.epochs[0].metrics.keys()

@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.training.progress import Progress
 from training.shapes import make_request
 
 
-def after(*epochs: Mapping[str, float]) -> Progress:
+def after(*epochs: Mapping[str, float], task: Task = Task.DETECTION) -> Progress:
     progress = Progress()
     for metrics in epochs:
-        progress = progress.after(metrics)
+        progress = progress.after(metrics, task)
     return progress
 
 
-@pytest.mark.parametrize("metric", ["validation/mAP50-95", "validation/F1"])
+@pytest.mark.parametrize(
+    ("task", "metric"), [(Task.DETECTION, "validation/mAP50-95"), (Task.CLASSIFICATION, "validation/F1")]
+)
 @pytest.mark.parametrize(
     ("figures", "best"),
     [
@@ -28,8 +31,8 @@ def after(*epochs: Mapping[str, float]) -> Progress:
         ([(0, 3)], 1),
     ],
 )
-def test_the_best_epoch(metric: str, figures: Sequence[tuple[float, float]], best: int) -> None:
-    progress = after(*({metric: value, "validation/loss": loss} for value, loss in figures))
+def test_the_best_epoch(task: Task, metric: str, figures: Sequence[tuple[float, float]], best: int) -> None:
+    progress = after(*({metric: value, "validation/loss": loss} for value, loss in figures), task=task)
     assert (progress.epoch, progress.best_epoch) == (len(figures), best)
     assert progress.is_best == (best == len(figures))
 
@@ -50,5 +53,5 @@ def test_patience_counts_from_the_best_epoch() -> None:
 
 
 def test_a_checkpoint_keeps_it() -> None:
-    progress = after({"validation/F1": 0.25}, {"validation/F1": 0.125})
+    progress = after({"validation/F1": 0.25}, {"validation/F1": 0.125}, task=Task.CLASSIFICATION)
     assert Progress.of(progress.content()) == progress

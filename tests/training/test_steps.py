@@ -85,7 +85,7 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     probe = images.decode_known((package / "probe.png").read_bytes())
     (answer,) = predictor.load(package, result.model.manifest_sha256).predict([probe])
     known = json.loads((package / "probe.json").read_text())
-    assert predictor.render(answer, result.model.labels).keys() == known.keys()
+    assert answer.render(result.model.labels).keys() == known.keys()
 
     run = client.get_run(place.run)
     refuse_an_export(parameters, place)

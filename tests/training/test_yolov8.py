@@ -14,7 +14,8 @@ from ultralytics.utils import nms
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation import ground_truth
-from pelagos_pipelines.serving.predictor import Detections, Thresholds
+from pelagos_pipelines.serving.predictions import Thresholds
+from pelagos_pipelines.serving.tasks.detection import Detections
 from pelagos_pipelines.training import yolov8, yolov8_trainer
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.tracking import Tracker

@@ -101,7 +101,7 @@ def deeper(tree: SourceFiles) -> str:
         path for path in map(PurePosixPath, tree.files) if path.name in {"data.yaml", "dataset.yaml", "classes.txt"}
     ]
     found = [str(path) for path in paths if naming.folded(path.parent.name) != "labels"]
-    return f" at the root, but {format_names(found)}: let source.volume.path name the folder of one" if found else ""
+    return f" at the root, but {format_names(found)}: let {tree.named_by} name the folder of one" if found else ""
 
 
 def _beside_labels(tree: SourceFiles) -> list[str]:

@@ -25,9 +25,11 @@ from pelagos_pipelines.annotations import reading as reading_
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
     SPLIT_NAMES,
+    Asked,
     Boxes,
     Collection,
     Exclusion,
+    Format,
     ImageRecord,
     Sizes,
     SourceFiles,
@@ -39,7 +41,6 @@ from pelagos_pipelines.annotations.model import (
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
-NAME, TASK, VIEW, LAYOUT = COCO.name, COCO.task, COCO.view, COCO.layout
 _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]+")
 _FIFTYONE = "labels.json"
@@ -106,11 +107,11 @@ def _has_annotations(tree: SourceFiles, path: str) -> bool:
     return any('"annotations"' in line for _, line in lines)
 
 
-def read(tree: SourceFiles, sizes: Sizes) -> Collection:
+def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     """The boxes of all annotation files together; their categories are joined by name."""
     files = _files(tree) or [path for path in tree.files if suffix(path) == ".json"]
     if not files:
-        raise untrusted_input.invalid(f"there is no annotation file; Coco expects {LAYOUT}")
+        raise untrusted_input.invalid(f"there is no annotation file; Coco expects {COCO.layout}")
     reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images), _apart(tree, files))
     for path in files:
         with reading.faults.noting():
@@ -126,13 +127,13 @@ def read(tree: SourceFiles, sizes: Sizes) -> Collection:
     classes, unused = declared(reading.names, images)
     if not classes:
         raise untrusted_input.unannotated(
-            LAYOUT, list(_counted(reading.counts)), _SINGLE if reading.counts["crowds"] else ""
+            COCO.layout, list(_counted(reading.counts)), _SINGLE if reading.counts["crowds"] else ""
         )
     warnings = tuple(_warnings(reading, unlisted, others, unused))
     excluded = [Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted]
     excluded += [Exclusion(path, ExclusionReason.UNLABELLED) for path in reading.unlabelled]
     torn = tuple(sorted(reading.overlapping))
-    return Collection(TASK, classes, images, warnings, tuple(excluded), tuple(files), torn)
+    return Collection(asked.task, classes, images, warnings, tuple(excluded), tuple(files), torn)
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
@@ -407,3 +408,14 @@ def _warnings(
     yield from untrusted_input.recomposed(reading.recomposed)
     if unused := list(unused):
         yield f"classes that no annotation uses are left out: {format_names(unused)}"
+
+
+def _hint(tree: SourceFiles) -> str | None:
+    """A few JSON files of other names, and nothing that would rather be of another format."""
+    documents = [path for path in tree.files if suffix(path) == ".json"]
+    if not 0 < len(documents) <= untrusted_input.MAX_NAMED or any(suffix(path) == ".xml" for path in tree.files):
+        return None
+    return f"If {format_names(documents)} is of {COCO.name}, set format to {COCO.name}."
+
+
+FORMAT = Format(COCO, recognises, read, write, hint=_hint)

@@ -19,8 +19,10 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import IMAGE_FOLDER
 from pelagos_pipelines.annotations import linking, parts, reading
 from pelagos_pipelines.annotations.model import (
+    Asked,
     Collection,
     Exclusion,
+    Format,
     ImageRecord,
     Sizes,
     SourceFiles,
@@ -38,7 +40,6 @@ from pelagos_pipelines.annotations.untrusted_input import (
     recomposed,
 )
 
-NAME, TASK, VIEW, LAYOUT = IMAGE_FOLDER.name, IMAGE_FOLDER.task, IMAGE_FOLDER.view, IMAGE_FOLDER.layout
 _LABEL_FILES = frozenset({".json", ".yaml", ".yml", ".xml", ".names"})
 _TEXTS = re.compile(r'"([^"]*)"')
 _LABEL_FOLDERS = frozenset({"images", "labels", "annotations"})
@@ -110,11 +111,12 @@ def _texts_beside(tree: SourceFiles, images: Sequence[str]) -> list[str]:
     return sorted({*found}) if 2 * len(found) >= len(names) else []
 
 
-def read(tree: SourceFiles, sizes: Sizes, class_folder: ClassFolder | None = None) -> Collection:
+def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     """The class of every image is the name of its folder: of the first one below the splits, or of the last."""
     layout = _layout(tree)
     if layout.problem is not None:
-        raise invalid(f"{layout.problem}. An ImageFolder is {LAYOUT}")
+        raise invalid(f"{layout.problem}. An ImageFolder is {IMAGE_FOLDER.layout}")
+    class_folder = asked.class_folder
     layout = replace(layout, last=class_folder == "Last")
     if class_folder is None:
         _require_several(layout)
@@ -125,7 +127,7 @@ def read(tree: SourceFiles, sizes: Sizes, class_folder: ClassFolder | None = Non
     images = tuple(_records(layout))
     names = sorted({image.label for image in images if image.label is not None})
     return Collection(
-        TASK,
+        asked.task,
         declared(names, images)[0],
         images,
         tuple(_warnings(tree, layout, images, class_folder)),
@@ -442,3 +444,6 @@ def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: Cla
             " folders above the classes"
             f" are taken for groups: {format_names(groups)}"
         )
+
+
+FORMAT = Format(IMAGE_FOLDER, recognises, read, write, obstacle=obstacle)

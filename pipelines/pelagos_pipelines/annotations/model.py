@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Protocol, TypeAlias, overload
+from typing import TypeAlias, overload
 
 from pelagos_contract.beneath import Folder, NoFileError, Opened
-from pelagos_contract.dataset import Split
+from pelagos_contract.dataset import ClassFolder, Split
 from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.formats import FormatDescription
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.untrusted_input import closed, format_names, invalid, look, printable
@@ -170,6 +171,7 @@ class SourceFiles:
 
     ``links`` holds, for a name that is a link to a file of the source, the path of that file; ``excluded`` what is there beside
     them and no reader sees, ``warnings`` what should be said of it. ``disguised`` are images whose suffix does not say so.
+    ``named_by`` is the field of a request that names the folder.
     """
 
     folder: Folder
@@ -178,6 +180,7 @@ class SourceFiles:
     warnings: tuple[str, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     disguised: frozenset[str] = frozenset()
+    named_by: str = "source"
     known: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -234,29 +237,53 @@ class SourceFiles:
             raise closed([path]) from error
 
 
-class Format(Protocol):
-    """A module that reads and writes one layout. A new one is a new module, named in registry.FORMATS."""
+@dataclass(frozen=True)
+class Asked:
+    """What a request wants of the annotations, beside their format."""
 
-    NAME: str
-    """As in ``spec.format``."""
-    VIEW: str
-    """As materialise knows it."""
-    TASK: Task
-    LAYOUT: str
-    """In words, for the person whose files were not recognised."""
+    task: Task
+    class_folder: ClassFolder | None = None
 
-    def recognises(self, tree: SourceFiles) -> bool:
-        """Whether the files look like this layout; reads little."""
+    @property
+    def options(self) -> Mapping[str, str]:
+        """Fields of the request that are set, and that not every format heeds."""
+        return {} if self.class_folder is None else {"classFolder": self.class_folder}
 
-    def read(self, tree: SourceFiles, sizes: Sizes) -> Collection:
-        """The annotations.
 
-        Raises:
-            RefusedError: the files contradict the layout; the message names them.
-        """
+def _silent(tree: SourceFiles) -> None:
+    """Nothing to say."""
 
-    def write(self, target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
-        """A view in the empty folder ``target``; ``blobs`` holds the bytes of every image by its path in the source."""
+
+@dataclass(frozen=True)
+class Format:
+    """What reads and writes one layout. A new one is a module that makes one, and a line in registry.FORMATS.
+
+    ``recognises`` says for Auto whether files look like the layout; it reads little. ``read`` gives the annotations, or refuses
+    files that contradict the layout, by their names. ``write`` makes a view in an empty folder; its last argument holds the bytes
+    of every image by its path in the source. Of files that no format recognises, ``obstacle`` says what keeps them from being of
+    one that they nearly always resemble, and ``hint`` what may be meant.
+    """
+
+    description: FormatDescription
+    recognises: Callable[[SourceFiles], bool]
+    read: Callable[[SourceFiles, Sizes, Asked], Collection]
+    write: Callable[[Path, Collection, Mapping[str, Path]], None]
+    obstacle: Callable[[SourceFiles], str | None] = _silent
+    hint: Callable[[SourceFiles], str | None] = _silent
+
+    @property
+    def name(self) -> str:
+        """As in ``spec.format``."""
+        return self.description.name
+
+    def carries(self, task: Task) -> bool:
+        """Whether its annotations are for the task."""
+        return task in self.description.tasks
+
+    @property
+    def tasks(self) -> str:
+        """The tasks, in words."""
+        return " or ".join(task.value for task in self.description.tasks)
 
 
 def suffix(path: str) -> str:

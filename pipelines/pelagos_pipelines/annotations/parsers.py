@@ -24,20 +24,20 @@ def coco(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     and the ``images``, as JSON, then for each box the index of its image and of its category (int32), the images of annotations
     that are passed over (int32), and the boxes' sides (float64).
     """
-    with _refusals():
+    with refusals():
         return coco_document.read(arguments["where"], file, arguments["annotations"], arguments["images"])
 
 
 def settings(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     """What data.yaml says, as JSON in raw."""
-    with _refusals():
+    with refusals():
         where = arguments["where"]
         return Answer(raw=encoded(where, yolo_document.settings(where, file.read())))
 
 
 def lines(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     """The lines of a text file that are not empty, with their numbers, as JSON in raw."""
-    with _refusals():
+    with refusals():
         where = arguments["where"]
         return Answer(raw=encoded(where, yolo_document.lines(where, file.read())))
 
@@ -50,7 +50,7 @@ def labels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     has, and how many columns polygons have, then the class of each row (int32), then left, top, width and height as fractions
     (float64).
     """
-    with _refusals():
+    with refusals():
         header = orjson.loads(file.read(arguments["header"]))
         points = arguments["points"]
         rows = yolo_document.Rows(
@@ -64,7 +64,7 @@ def labels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
         return rows.answer()
 
 
-class _refusals:  # noqa: N801 - used like a function
+class refusals:  # noqa: N801 - used like a function
     """Hand refusals of the data plane to the process that asked."""
 
     def __enter__(self) -> None:

@@ -21,6 +21,8 @@ from pelagos_pipelines.annotations.untrusted_input import invalid, printable, to
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, LimitError, Limits, Pool, SandboxError, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 
+PARSERS = "pelagos_pipelines.annotations.parsers"
+"""The tasks of our formats."""
 MAX_SETTINGS = MEBIBYTE
 """Bytes of data.yaml and classes.txt."""
 MAX_LABELS = 16 * MEBIBYTE
@@ -157,7 +159,7 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
 
 def settings(tree: SourceFiles, path: str, faults: Faults) -> Settings:
     """Parse data.yaml; what is wrong in it is noted in ``faults``. Raises as ``coco`` does."""
-    found = _parsed("settings", tree, path, MAX_SETTINGS)
+    found = parsed("settings", tree, path, MAX_SETTINGS)
     with _refusing(path):
         faults.include(found["faults"])
         names, recomposed, points = found["names"], found["recomposed"], found["points"]
@@ -169,7 +171,7 @@ def settings(tree: SourceFiles, path: str, faults: Faults) -> Settings:
 
 def lines(tree: SourceFiles, path: str, limit: int) -> list[tuple[int, str]]:
     """The lines of a text file that are not empty, with their numbers. Raises as ``coco`` does."""
-    found: list[tuple[int, str]] = _parsed("lines", tree, path, limit)
+    found: list[tuple[int, str]] = parsed("lines", tree, path, limit)
     return found
 
 
@@ -271,10 +273,14 @@ def _batches(tree: SourceFiles, paths: Iterable[str]) -> Iterator[list[tuple[str
         yield batch
 
 
-def _parsed(task: str, tree: SourceFiles, path: str, limit: int) -> Any:
+def parsed(task: str, tree: SourceFiles, path: str, limit: int, module: str = PARSERS) -> Any:
+    """What a task of ``module`` makes of a file, as JSON in raw: how a format with a parser of its own has it run in a child.
+
+    Raises as ``coco`` does.
+    """
     content = _content(tree, path, limit)
     with _refusing(path):
-        answer = _pool(Ceilings.read()).run(task, {"where": printable(path)}, content)
+        answer = _pool(Ceilings.read(), module).run(task, {"where": printable(path)}, content)
         return orjson.loads(answer.raw)
 
 
@@ -302,15 +308,15 @@ def _require_below(indices: Any, count: int) -> None:
 
 
 @cache
-def _pool(ceilings: Ceilings) -> Pool:
-    """One for the process: files come one after the other."""
+def _pool(ceilings: Ceilings, module: str = PARSERS) -> Pool:
+    """One for the process and a module of tasks: files come one after the other."""
     limits = Limits(
         memory=_MEMORY,
         cpu=ceilings.annotation_seconds,
         deadline=_SLOWNESS * ceilings.annotation_seconds,
         result=_MEMORY // 2,
     )
-    return Pool("pelagos_pipelines.annotations.parsers", limits)
+    return Pool(module, limits)
 
 
 class _refusing:  # noqa: N801 - used like a function

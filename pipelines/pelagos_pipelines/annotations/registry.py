@@ -1,18 +1,20 @@
-"""The formats that Pelagos reads, and the choice of one for a source. A new format is a module named in FORMATS."""
+"""The formats that are read, and the choice of one for a source. A new format is a module with a `Format`, and a line here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import PurePosixPath
+from collections.abc import Mapping
 
-from pelagos_contract.dataset import ClassFolder
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.formats import AUTO
+from pelagos_contract.registry import Registry
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import coco, imagefolder, yolo
-from pelagos_pipelines.annotations.model import Collection, Format, Sizes, SourceFiles, suffix
-from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names
+from pelagos_pipelines.annotations.model import Asked, Collection, Format, Sizes, SourceFiles, suffix
+from pelagos_pipelines.annotations.untrusted_input import format_names
 
-FORMATS: Sequence[Format] = (imagefolder, coco, yolo)
+FORMATS = Registry("format", (imagefolder.FORMAT, coco.FORMAT, yolo.FORMAT))
+_WITHOUT: Mapping[str, str] = {"classFolder": "folders are no classes"}
+"""By option, what is so in formats that do not heed it."""
 
 
 def choose(name: str, tree: SourceFiles, task: Task) -> Format:
@@ -21,35 +23,34 @@ def choose(name: str, tree: SourceFiles, task: Task) -> Format:
     Raises:
         RefusedError: FORMAT_NOT_RECOGNISED for Auto without one clear answer; TASK_MISMATCH when it carries other annotations.
     """
-    chosen = detect(tree) if name == "Auto" else next(known for known in FORMATS if name == known.NAME)
-    if task is not chosen.TASK:
-        folders = name == "Auto" and task is imagefolder.TASK
-        advice = f"format to {imagefolder.NAME} when the folders say what images show, or " if folders else ""
+    chosen = detect(tree) if name == AUTO else FORMATS.named(name)
+    if not chosen.carries(task):
+        choices = (known for known in FORMATS if name == AUTO and known.carries(task) and known.description.choice)
+        advice = "".join(f"format to {known.name} when {known.description.choice}, or " for known in choices)
         raise RefusedError(
             Reason.TASK_MISMATCH,
-            f"task is {task.value}, but the source is in the format {chosen.NAME}, which carries annotations for"
-            f" {chosen.TASK.value}; set {advice}task to {chosen.TASK.value}, or name another source or format",
+            f"task is {task.value}, but the source is in the format {chosen.name}, which carries annotations for"
+            f" {chosen.tasks}; set {advice}task to {chosen.tasks}, or name another source or format",
             "task",
         )
     return chosen
 
 
-def read(chosen: Format, tree: SourceFiles, sizes: Sizes, class_folder: ClassFolder | None = None) -> Collection:
-    """The annotations; ``class_folder`` is for folders that are classes.
+def read(chosen: Format, tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
+    """The annotations.
 
     Raises:
-        RefusedError: FORMAT_INVALID for a class folder in another format; see Format.read.
+        RefusedError: FORMAT_INVALID for an option that the format does not heed; see Format.
     """
-    if class_folder is None:
-        return chosen.read(tree, sizes)
-    if chosen is not imagefolder:
-        raise RefusedError(
-            Reason.FORMAT_INVALID,
-            f"classFolder is {class_folder}, but the source is in the format {chosen.NAME}, in which folders are no classes;"
-            " leave it out",
-            "classFolder",
-        )
-    return imagefolder.read(tree, sizes, class_folder)
+    for option, value in asked.options.items():
+        if option not in chosen.description.options:
+            raise RefusedError(
+                Reason.FORMAT_INVALID,
+                f"{option} is {value}, but the source is in the format {chosen.name}, in which {_WITHOUT[option]};"
+                " leave it out",
+                option,
+            )
+    return chosen.read(tree, sizes, asked)
 
 
 def detect(tree: SourceFiles) -> Format:
@@ -62,15 +63,16 @@ def detect(tree: SourceFiles) -> Format:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        found = f"the files fit more than one format ({', '.join(known.NAME for known in fitting)})"
+        found = f"the files fit more than one format ({', '.join(known.name for known in fitting)})"
     else:
-        layouts = "; ".join(f"{known.NAME}: {known.LAYOUT}" for known in FORMATS)
+        layouts = "; ".join(f"{known.name}: {known.description.layout}" for known in FORMATS)
         # Every folder of images is nearly an ImageFolder, so that it helps to know what is in the way.
-        found = (
-            f"the files fit no known format (found {format_names(tree.files)}).{_hint(tree)} What keeps them from being an"
-            f" {imagefolder.NAME}:"
-            f" {imagefolder.obstacle(tree)}. Known are {layouts}"
+        obstacles = "".join(
+            f" What keeps them from being an {known.name}: {obstacle}."
+            for known in FORMATS
+            if (obstacle := known.obstacle(tree)) is not None
         )
+        found = f"the files fit no known format (found {format_names(tree.files)}).{_hint(tree)}{obstacles} Known are {layouts}"
     raise RefusedError(
         Reason.FORMAT_NOT_RECOGNISED, f"format is Auto, but {found}; set format, or change the files' layout", "format"
     )
@@ -78,17 +80,11 @@ def detect(tree: SourceFiles) -> Format:
 
 def _hint(tree: SourceFiles) -> str:
     """What the files look like to somebody who knows more formats than are read."""
-    settings = [path for path in tree.files if PurePosixPath(path).name in {"data.yaml", "classes.txt", "obj.names"}]
-    documents = [path for path in tree.files if suffix(path) == ".json"]
-    if settings:
-        return f" {format_names(settings)} may be of {yolo.NAME}: let source.volume.path name its folder."
-    if xml := [path for path in tree.files if suffix(path) == ".xml"]:
-        return (
-            f" {format_names(xml)} may be of Pascal VOC, which is not read: convert them to {coco.NAME} or {yolo.NAME}."
-        )
-    if 0 < len(documents) <= MAX_NAMED:
-        return f" If {format_names(documents)} is of {coco.NAME}, set format to {coco.NAME}."
-    return ""
+    hints = [hint for known in FORMATS if (hint := known.hint(tree)) is not None]
+    if not hints and (xml := [path for path in tree.files if suffix(path) == ".xml"]):
+        readable = " or ".join(known.name for known in FORMATS if known.carries(Task.DETECTION))
+        hints.append(f"{format_names(xml)} may be of Pascal VOC, which is not read: convert them to {readable}.")
+    return f" {hints[-1]}" if hints else ""
 
 
 def of_view(view: str) -> Format:
@@ -98,6 +94,6 @@ def of_view(view: str) -> Format:
         ValueError: there is no such view.
     """
     for known in FORMATS:
-        if view == known.VIEW:
+        if view == known.description.view:
             return known
-    raise ValueError(f"there is no view {view!r}; there are {', '.join(known.VIEW for known in FORMATS)}")
+    raise ValueError(f"there is no view {view!r}; there are {', '.join(known.description.view for known in FORMATS)}")

@@ -1,6 +1,6 @@
 """Images with more objects than may be reported of one: in words, for whoever chose the number.
 
-Called by the step evaluate. Knows no training framework.
+Called by the strategy of detection. Knows no training framework.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pelagos_contract.dataset import SPLITS
-from pelagos_pipelines.evaluation.ground_truth import GroundTruth, Sample
-from pelagos_pipelines.serving.predictor import Detections, Prediction
+from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
+from pelagos_pipelines.serving.tasks.detection import Detections
 
 FIELD = "spec.evaluation.maxDetections"
 
 
 def warnings(
-    truth: GroundTruth, samples: Sequence[Sample], found: Sequence[Prediction], confidence: float, limit: int
+    truth: GroundTruth, samples: Sequence[Sample], found: Sequence[Detections], confidence: float, limit: int
 ) -> list[str]:
     """One line for each split with images that show more than ``limit`` objects, and one for answers that were cut.
 
@@ -23,7 +23,7 @@ def warnings(
     usual: only those above ``confidence``, where the metrics hold, are spoken of.
     """
     lines = [line for split in SPLITS if (line := _crowded(split, truth.samples(split), limit))]
-    cut = [item for item in found if isinstance(item, Detections) and _is_cut(item, confidence)]
+    cut = [item for item in found if _is_cut(item, confidence)]
     if cut:
         lines.append(
             f"in {len(cut)} of {len(samples)} images of the split test more than {limit} objects are found with a confidence "

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_pipelines.evaluation.ground_truth import Sample
-from pelagos_pipelines.serving.predictor import Detections
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.serving.tasks.detection import Detections
 
 CONFIDENCES = np.linspace(0, 1, 1001)
 IOUS = np.linspace(0.5, 0.95, 10)

@@ -105,7 +105,9 @@ def learning_curves(epochs: Sequence[tuple[int, Mapping[str, float]]], folder: P
     """Losses and validation metrics over epochs; ``epochs`` are (number, metrics)."""
     losses = ("train/loss", "validation/loss")
     names = sorted({name for _, metrics in epochs for name in metrics if name.startswith("validation/")})
-    parts = {"validation/loss", "validation/box", "validation/cls", "validation/dfl"}
+    # What training has as well is a loss, or a part of it.
+    trained = {name.removeprefix("train/") for _, metrics in epochs for name in metrics if name.startswith("train/")}
+    parts = {"validation/loss", *(f"validation/{name}" for name in trained)}
     with mpl.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
         _lines(left, epochs, losses)

@@ -5,11 +5,8 @@ Steps read it once and hand it to families and metrics. It knows dataset version
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,51 +14,10 @@ from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.tasks import TASKS
+from pelagos_pipelines.annotations.tasks.strategy import Strategy
+from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.preparation import versions
-from pelagos_pipelines.serving import images
-from pelagos_pipelines.serving.geometry import Pixels
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image: ``class_ids`` [n], and for detection ``boxes`` [n, 4] x1, y1, x2, y2 in pixels of the original."""
-
-    name: str
-    file: Path
-    class_ids: Any
-    boxes: Any
-    sha256: str | None = None
-    """Of the file's content, as the version says; None: it is no file of a version."""
-
-    def pixels(self) -> Pixels:
-        """The decoded image, as the server decodes it.
-
-        In this process: the preparation has decoded the same bytes in a child with ceilings, and their digest, which is compared
-        here, says that they are the same.
-
-        Raises:
-            RefusedError: DATASET_NOT_READABLE when the file is not what the version says.
-        """
-        content = self.file.read_bytes()
-        if self.sha256 is not None and hashlib.sha256(content).hexdigest() != self.sha256:
-            raise RefusedError(
-                Reason.DATASET_NOT_READABLE,
-                f"the image {self.file} is damaged or was altered; restore it, or prepare the dataset again",
-                "dataset.uri",
-            )
-        return images.decode_known(content)
-
-
-@dataclass(frozen=True)
-class GroundTruth:
-    """A dataset version in memory, without pixels."""
-
-    labels: tuple[str, ...]
-    by_split: dict[Split, tuple[Sample, ...]]
-
-    def samples(self, split: Split) -> Sequence[Sample]:
-        """The images of a split."""
-        return self.by_split.get(split, ())
 
 
 def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTruth:
@@ -90,11 +46,12 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
             f" {request.model.architecture} needs {request.task.value}; name a dataset or an architecture of the same task",
             "model.architecture",
         )
+    strategy = TASKS.named(collection.task)
     ids = {label: index for index, label in enumerate(collection.classes)}
     by_split: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
     for image in collection.images:
         if image.split is not None:
-            by_split[image.split].append(_sample(image, version.blobs[image.path], ids))
+            by_split[image.split].append(_sample(strategy, image, version.blobs[image.path], ids))
     for split, samples in by_split.items():
         if not samples:
             raise RefusedError(
@@ -106,9 +63,8 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
     return GroundTruth(collection.classes, {split: tuple(samples) for split, samples in by_split.items()})
 
 
-def _sample(image: ImageRecord, file: Path, ids: Mapping[str, int]) -> Sample:
-    labels = [image.label] if image.label is not None else [box.label for box in image.boxes]
+def _sample(strategy: Strategy, image: ImageRecord, file: Path, ids: Mapping[str, int]) -> Sample:
     corners = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in image.boxes]
-    class_ids = np.array([ids[label] for label in labels], int)
+    class_ids = np.array([ids[label] for label in strategy.marks(image)], int)
     digest = file.parent.name + file.name  # that is how a store names its blobs
     return Sample(image.path, file, class_ids, np.array(corners, float).reshape(-1, 4), digest)

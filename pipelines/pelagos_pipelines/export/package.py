@@ -19,9 +19,9 @@ import cv2
 
 from pelagos_contract import disk
 from pelagos_contract.training import Parity
-from pelagos_pipelines.serving import packages, predictor
+from pelagos_pipelines.serving import packages
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictor import Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Prediction, Settings, Thresholds
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
     shutil.copyfile(content.onnx, partial / packages.GRAPH)
     # OpenCV would say nothing of a file that it could not write.
     (partial / packages.IMAGE).write_bytes(cv2.imencode(".png", content.probe)[1].data)
-    _write_json(partial / packages.ANSWER, predictor.render(content.known, content.settings.labels))
+    _write_json(partial / packages.ANSWER, content.known.render(content.settings.labels))
     digests = {name: _sha256(partial / name) for name in packages.FILES}
     _write_json(partial / packages.DESCRIPTION, _description(content, digests))
     manifest = _sha256(partial / packages.DESCRIPTION)

@@ -7,21 +7,18 @@ framework's own numbers are decoded as the framework does is compared for itself
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import Parity
-from pelagos_pipelines.serving import sketches
+from pelagos_pipelines.export.differences import BOX_TOLERANCE, SCORE_TOLERANCE, failed
+from pelagos_pipelines.export.tasks import TASKS
+from pelagos_pipelines.serving import sketches, tasks
 from pelagos_pipelines.serving.geometry import Fitted
-from pelagos_pipelines.serving.predictor import Classification, Detections, Floats, Prediction
+from pelagos_pipelines.serving.predictions import Floats, Prediction
 
-BOX_TOLERANCE = 1.0
-SCORE_TOLERANCE = 0.01
-"""Of what is decoded: in pixels of the original image, and in [0, 1]."""
 SHARE = 0.1
 """How much of its answer to noise of one grey level a network's outputs may be apart, beside rounding."""
 
@@ -46,25 +43,27 @@ def compare_outputs(
     Raises:
         RefusedError: PARITY_FAILED when a row of the outputs, a coordinate or a class, is further apart than what may be.
     """
+    strategy, serving = TASKS.named(task), tasks.named(task)
     boxes, scores = 0.0, 0.0
     for number, (theirs, ours, shaken) in enumerate(zip(trained, exported, noisy, strict=True), start=1):
         if theirs.shape != ours.shape:
-            raise _failed(f"image {number}: its outputs have the shape {ours.shape} instead of {theirs.shape}")
-        known = sketches.rows(theirs, task)
-        response = sketches.distances(sketches.rows(shaken, task), sketches.rows(ours, task))
-        undecided = sketches.rounding(theirs, task)
-        for kind, found in sketches.distances(sketches.rows(ours, task), known).items():
+            raise failed(f"image {number}: its outputs have the shape {ours.shape} instead of {theirs.shape}")
+        known = serving.rows(theirs)
+        response = sketches.distances(serving.rows(shaken), serving.rows(ours))
+        undecided = serving.rounding(theirs)
+        for kind, found in sketches.distances(serving.rows(ours), known).items():
             allowed = float(undecided[kind].max()) + SHARE * float(response[kind].max())
             worst = int(found.argmax())
             if not found[worst] <= allowed:
-                name = f"class {labels[worst]!r}" if kind == "scores" else f"{'xywh'[worst]} of the boxes"
-                raise _failed(
-                    f"image {number}: before suppression, {name} differs by {found[worst]:.4g} on average, and at most "
-                    f"{allowed:.4g} can be rounding"
+                raise failed(
+                    f"image {number}: before suppression, {strategy.row(kind, worst, labels)} differs by {found[worst]:.4g} on "
+                    f"average, and at most {allowed:.4g} can be rounding"
                 )
-        first = 0 if task == "Classification" else 4
-        boxes = max(boxes, float(np.abs(theirs[:first] - ours[:first]).max(initial=0)))
-        scores = max(scores, float(np.abs(theirs[first:] - ours[first:]).max()))
+        places, values = (
+            abs(one - other)
+            for one, other in zip(strategy.places_and_scores(theirs), strategy.places_and_scores(ours), strict=True)
+        )
+        boxes, scores = max(boxes, float(places.max(initial=0))), max(scores, float(values.max()))
     return Parity(images=len(trained), boxes=boxes, scores=scores)
 
 
@@ -77,7 +76,7 @@ def with_noise(image: Fitted) -> Fitted:
 def require_labels(trained: Sequence[str], exported: Sequence[str]) -> None:
     """Raises RefusedError when the exported model's classes are not those that were trained on, in their order."""
     if list(trained) != list(exported):
-        raise _failed(f"its classes are {', '.join(exported)} instead of {', '.join(trained)}")
+        raise failed(f"its classes are {', '.join(exported)} instead of {', '.join(trained)}")
 
 
 def compare(expected: Sequence[Prediction], served: Sequence[Prediction], confidence: float) -> Parity:
@@ -93,54 +92,13 @@ def compare(expected: Sequence[Prediction], served: Sequence[Prediction], confid
     """
     boxes, scores = 0.0, 0.0
     for number, (theirs, ours) in enumerate(zip(expected, served, strict=True), start=1):
-        if isinstance(theirs, Classification) and isinstance(ours, Classification):
-            scores = max(scores, float(np.abs(theirs.probabilities - ours.probabilities).max()))
-        elif isinstance(theirs, Detections) and isinstance(ours, Detections):
-            box, value = _distance(theirs, ours, confidence, number)
-            boxes, scores = max(boxes, box), max(scores, value)
-        else:
-            raise _failed(f"image {number}: one side classifies and the other detects")
+        if theirs.task != ours.task:
+            raise failed(f"image {number}: one side's task is {theirs.task}, and the other's {ours.task}")
+        box, value = TASKS.named(theirs.task).distance(theirs, ours, confidence, number)
+        boxes, scores = max(boxes, box), max(scores, value)
     if boxes > BOX_TOLERANCE or scores > SCORE_TOLERANCE:
-        raise _failed(
+        raise failed(
             f"boxes differ by up to {boxes:.3f} pixels and scores by up to {scores:.4f}; allowed are {BOX_TOLERANCE:.0f} pixel "
             f"and {SCORE_TOLERANCE}"
         )
     return Parity(images=len(expected), boxes=boxes, scores=scores)
-
-
-def _distance(theirs: Detections, ours: Detections, confidence: float, number: int) -> tuple[float, float]:
-    """Largest difference of box coordinates in pixels and of scores, over detections paired within their class."""
-    boxes, scores = 0.0, 0.0
-    paired: tuple[set[int], set[int]] = (set(), set())
-    for class_id in set(theirs.class_ids.tolist()) | set(ours.class_ids.tolist()):
-        left, right = np.flatnonzero(theirs.class_ids == class_id), np.flatnonzero(ours.class_ids == class_id)
-        apart: Any = np.abs(theirs.boxes[left][:, None] - ours.boxes[right][None]).max(axis=2)
-        differ: Any = np.abs(theirs.scores[left][:, None] - ours.scores[right][None])
-        for row, column in _pairs(apart / BOX_TOLERANCE + differ / SCORE_TOLERANCE):
-            boxes, scores = max(boxes, float(apart[row, column])), max(scores, float(differ[row, column]))
-            paired[0].add(int(left[row]))
-            paired[1].add(int(right[column]))
-    for side, found, seen in (("training", theirs, paired[0]), ("exported", ours, paired[1])):
-        alone = [i for i, score in enumerate(found.scores) if i not in seen and score > confidence + SCORE_TOLERANCE]
-        if alone:
-            raise _failed(f"image {number}: the {side} model alone finds {len(alone)} of {len(found.scores)} boxes")
-    return boxes, scores
-
-
-def _pairs(distances: Any) -> Iterator[tuple[int, int]]:
-    """Rows and columns of a matrix, nearest first, each once. Overlap would not do: a box cut off at the border has none."""
-    rows, columns = set(range(distances.shape[0])), set(range(distances.shape[1]))
-    for place in np.argsort(distances, axis=None, kind="stable"):
-        row, column = divmod(int(place), distances.shape[1])
-        if row in rows and column in columns:
-            rows.discard(row)
-            columns.discard(column)
-            yield row, column
-
-
-def _failed(difference: str) -> RefusedError:
-    return RefusedError(
-        Reason.PARITY_FAILED,
-        f"the exported model does not predict what the trained one predicts: {difference}. "
-        "Train again; if it persists, report the architecture and image size",
-    )

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from pelagos_pipelines.export import parity
+from pelagos_pipelines.export.tasks import TASKS
 from pelagos_pipelines.serving import sketches
 from pelagos_pipelines.serving.geometry import Fitted
-from pelagos_pipelines.serving.predictor import Classification, Floats, Prediction, Predictor, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Prediction, Thresholds
+from pelagos_pipelines.serving.predictor import Predictor
+from pelagos_pipelines.serving.tasks.strategy import Strategy
 
 SHARE, TIMES = 1.5, 3.0
 """Of the answer to that noise; and of rounding, and of what the training framework and the graph are apart."""
 CLEAR = 2.0
 """How many times what is allowed a wrong answer should be away."""
-MARGIN = 0.02
-"""The known detections stay this far from the confidence threshold, so that rounding cannot make one vanish."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Candidate:
 
 def choose(predictor: Predictor, candidates: Sequence[Candidate], thresholds: Thresholds) -> tuple[int, dict[str, Any]]:
     """Index of the most telling candidate, and what a package says of the outputs for it."""
-    task, labels = predictor.settings.task, predictor.settings.labels
+    task, labels = predictor.task, predictor.settings.labels
     images = [candidate.image for candidate in candidates]
     noisy = predictor.outputs([parity.with_noise(image) for image in images])
     # The mistake that is made most often, and that images of little colour do not show.
@@ -47,28 +48,21 @@ def choose(predictor: Predictor, candidates: Sequence[Candidate], thresholds: Th
     )
     best: tuple[tuple[float, ...], int, dict[str, Any]] | None = None
     for index, candidate in enumerate(candidates):
-        sketch, wrong = (sketches.sketch(raw, task) for raw in (candidate.exported, swapped[index]))
+        sketch, wrong = (task.sketch(raw) for raw in (candidate.exported, swapped[index]))
         allowed = _allowed(candidate, noisy[index], task)
         away = max(float(values.max()) / allowed[kind] for kind, values in sketches.distances(wrong, sketch).items())
-        worth = (min(away, CLEAR), *_worth(candidate.known, thresholds))
+        worth = (min(away, CLEAR), *TASKS.named(task.task).worth(candidate.known, thresholds))
         if best is None or worth > best[0]:
             best = worth, index, sketches.packed(sketch, labels) | {"allowed": allowed}
     assert best is not None
     return best[1], best[2]
 
 
-def _allowed(candidate: Candidate, shaken: Floats, task: str) -> dict[str, float]:
-    undecided = sketches.rounding(candidate.exported, task)
-    sketch, noisy, trained = (sketches.sketch(raw, task) for raw in (candidate.exported, shaken, candidate.trained))
+def _allowed(candidate: Candidate, shaken: Floats, task: Strategy) -> dict[str, float]:
+    undecided = task.rounding(candidate.exported)
+    sketch, noisy, trained = (task.sketch(raw) for raw in (candidate.exported, shaken, candidate.trained))
     response, apart = sketches.distances(noisy, sketch), sketches.distances(trained, sketch)
     return {
         kind: float(SHARE * response[kind].max() + TIMES * (undecided[kind].max() + apart[kind].max()))
         for kind in sketch
     }
-
-
-def _worth(known: Prediction, thresholds: Thresholds) -> tuple[bool, float]:
-    if isinstance(known, Classification):
-        return True, float(known.probabilities.max())
-    clear = (abs(known.scores - thresholds.confidence) > MARGIN).all()
-    return bool(clear), float(known.scores.max(initial=0.0))

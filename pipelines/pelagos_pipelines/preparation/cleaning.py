@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from pelagos_contract.dataset import Cleaning
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import placing
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord
+from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.preparation import contradictions, duplicates
 from pelagos_pipelines.preparation.integrity import OTHER_KIND, REMARKS, Inspection
@@ -61,13 +63,13 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     if found.first_of and rules.duplicates.action == "Fail":
         raise _repeated(found)
     dropping = rules.duplicates.action == "KeepFirst"
-    images, warnings = contradictions.settle(collection.images, usable, dropping=dropping)
+    images, warnings = contradictions.settle(collection.task, collection.images, usable, dropping=dropping)
     warnings += _of_other_classes(images, measured.alike)
     repeats = found.first_of_chain
     excluded = [Exclusion(path, reason) for path, reason in unusable.items()]
     if dropping:
         excluded += _repeating(found)
-        warnings += _of_other_boxes(images, found.near)
+        warnings += _of_other_boxes(collection.task, images, found.near)
         warnings += _of_other_splits(images, found.first_of)
         repeats = {}
     dropped = {one.path for one in excluded}
@@ -153,9 +155,12 @@ def _of_other_classes(images: Sequence[ImageRecord], alike: Mapping[str, tuple[s
     return [f"{len(differing)} images look like one with other classes: {format_names(differing)}; check their labels"]
 
 
-def _of_other_boxes(images: Sequence[ImageRecord], near: Mapping[str, str]) -> list[str]:
+def _of_other_boxes(task: Task, images: Sequence[ImageRecord], near: Mapping[str, str]) -> list[str]:
     """Near duplicates whose boxes are dropped with them. Their places cannot be compared: they may be cut or mirrored."""
-    boxes = {image.path: Counter(box.label for box in image.boxes) for image in images if image.label is None}
+    strategy = TASKS.named(task)
+    if not strategy.joins:
+        return []
+    boxes = {image.path: Counter(strategy.marks(image)) for image in images}
     differing = [f"{path} of {first}" for path, first in sorted(near.items()) if boxes.get(path) != boxes.get(first)]
     if not differing:
         return []

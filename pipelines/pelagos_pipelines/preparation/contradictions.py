@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, ImageRecord
+from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.preparation.integrity import Inspection
 
@@ -21,7 +23,7 @@ _Cell = tuple[str, int, int, int, int]
 
 
 def settle(
-    images: Sequence[ImageRecord], usable: Mapping[str, Inspection], *, dropping: bool
+    task: Task, images: Sequence[ImageRecord], usable: Mapping[str, Inspection], *, dropping: bool
 ) -> tuple[tuple[ImageRecord, ...], list[str]]:
     """The images, of which the first of identical ones has all annotations, and what is to be said of it.
 
@@ -30,6 +32,7 @@ def settle(
     Raises:
         RefusedError: DUPLICATE_IMAGES when a duplicate would take annotations with it that no other has.
     """
+    strategy = TASKS.named(task)
     richer: dict[str, ImageRecord] = {}
     differing: list[str] = []
     for group in _identical(images, usable):
@@ -38,10 +41,10 @@ def settle(
         if not others:
             continue
         richest = max(group, key=lambda image: len(image.boxes))
-        if first.label is None and _fits(richest, usable) and all(_holds(richest, image) for image in group):
+        if strategy.joins and _fits(richest, usable) and all(_holds(richest, image) for image in group):
             richer[first.path] = richest
         else:
-            differing.append(f"{others[0].path} ({_told(others[0])}) and {first.path} ({_told(first)})")
+            differing.append(f"{others[0].path} ({strategy.told(others[0])}) and {first.path} ({strategy.told(first)})")
     if differing and dropping:
         raise RefusedError(
             Reason.DUPLICATE_IMAGES,
@@ -107,7 +110,3 @@ def _is_near(cell: _Cell, cells: set[_Cell]) -> bool:
         return True
     label, x, y, width, height = cell
     return any((label, x + dx, y + dy, width + dw, height + dh) in cells for dx, dy, dw, dh in _NEIGHBOURS)
-
-
-def _told(image: ImageRecord) -> str:
-    return image.label or f"{len(image.boxes)} boxes"

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pelagos_contract.exclusions import ExclusionReason
-from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Collection, declared
+from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names, printable
 from pelagos_pipelines.preparation.cleaning import Cleaned
 
@@ -46,5 +46,5 @@ def _warnings(found: Collection, cleaned: Cleaned, classes: Sequence[str], lost:
     ]
     more = f" and {len(told) - 5} more" if len(told) > 5 else ""
     yield f"{len(lost)} classes lost all their images in cleaning and are no classes of the version: {', '.join(told[:5])}{more}"
-    if len(classes) == 1 and found.task is Task.CLASSIFICATION:
+    if len(classes) == 1 and TASKS.named(found.task).needs_several_classes:
         yield f"{format_names(classes)} is the only class that is left: a model has nothing to tell apart"

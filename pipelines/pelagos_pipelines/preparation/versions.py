@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import operator
 import os
 import re
 import shutil
@@ -25,7 +24,9 @@ from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.model import Box, Boxes, Collection, ImageRecord, SourceFiles
+from pelagos_pipelines.annotations.model import Collection, ImageRecord, SourceFiles
+from pelagos_pipelines.annotations.tasks import TASKS
+from pelagos_pipelines.annotations.tasks.strategy import Strategy
 from pelagos_pipelines.annotations.untrusted_input import printable
 from pelagos_pipelines.preparation import ledger
 from pelagos_pipelines.preparation.integrity import Inspection
@@ -39,7 +40,6 @@ EXCLUDED = "excluded.jsonl"
 LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED: 512 * 1024**2}
 """Bytes: a million images with long names, and a million boxes several times over."""
 _PARTIAL = ".partial-"
-_ORDER = operator.attrgetter("label", "x", "y", "width", "height")
 _THREADS = 8
 """Syncing waits for the disk, not for the processor; file systems write the journal for several files at once."""
 
@@ -79,7 +79,7 @@ def source_digest(collection: Collection, inspections: Mapping[str, Inspection])
     """Digest of all images that were found and of their annotations, before cleaning."""
     found = {image.path: inspections[image.path].sha256 for image in collection.images}
     digest = hashlib.sha256(b"[" + _canonical(found) + b",[")
-    _feed(digest, map(_line, collection.images))
+    _feed(digest, _lines(collection.task, collection.images))
     digest.update(b"]]")
     return digest.hexdigest()
 
@@ -110,7 +110,7 @@ def write(
         "images": [_entry(image, inspections[image.path]) for image in images],
         "excluded": ledger.digest(ledger.lines(collection.excluded)),
     }
-    digest = _digest(manifest, map(_line, images))
+    digest = _digest(manifest, _lines(collection.task, images))
     folder = store / "versions" / digest
     _write_blobs(store, tree, [inspections[image.path] for image in images], [image.path for image in images])
     if not _is_intact(folder):
@@ -118,7 +118,7 @@ def write(
         named = {**manifest, "digest": f"sha256:{digest}"}
         content = {
             "manifest.json": _pretty(named),
-            "annotations.json": _pieces(map(_line, images)),
+            "annotations.json": _pieces(_lines(collection.task, images)),
             EXCLUDED: ledger.lines(collection.excluded),
         }
         _write_folder(folder, content)
@@ -137,7 +137,7 @@ def read(uri: str | Path) -> Version:
         _require_plausible(folder)
         manifest = orjson.loads((folder / "manifest.json").read_bytes())
         stated = manifest.pop("digest").removeprefix("sha256:")
-        marks = _Marks(manifest["classes"])
+        marks = _Marks(TASKS.named(manifest["task"]), manifest["classes"])
         with (folder / "annotations.json").open("rb") as file:
             digest = _digest(manifest, map(marks.take, _annotations_in(file)))
         if digest != stated or folder.resolve().name != stated:
@@ -187,10 +187,10 @@ def materialise(version_uri: str | Path, view: str, target: Path) -> None:
     elif target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} holds other files; name a folder that is empty or does not exist")
     version = read(version_uri)
-    if version.collection.task is not kind.TASK:
+    if not kind.carries(version.collection.task):
         raise RefusedError(
             Reason.TASK_MISMATCH,
-            f"the view {view} is for {kind.TASK.value}, the version for {version.collection.task.value}; choose another view",
+            f"the view {view} is for {kind.tasks}, the version for {version.collection.task.value}; choose another view",
             "dataset.uri",
         )
     verify(version)
@@ -217,30 +217,16 @@ def _entry(image: ImageRecord, inspection: Inspection) -> dict[str, Any]:
     }
 
 
-def _annotation(image: ImageRecord) -> dict[str, Any]:
-    if image.label is not None:
-        return {"path": image.path, "class": image.label}
-    boxes = [
-        {
-            "class": box.label,
-            "x": float(box.x),
-            "y": float(box.y),
-            "width": float(box.width),
-            "height": float(box.height),
-        }
-        for box in sorted(image.boxes, key=_ORDER)  # their order in a file says nothing
-    ]
-    return {"path": image.path, "boxes": boxes}
-
-
 def _canonical(content: object) -> bytes:
     found: bytes = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     return found
 
 
-def _line(image: ImageRecord) -> bytes:
-    """The annotations of one image; sources have millions of boxes, so that nothing ever holds all of them as objects."""
-    return _canonical(_annotation(image))
+def _lines(task: Task, images: Iterable[ImageRecord]) -> Iterator[bytes]:
+    """The annotations of each image; sources have millions of boxes, so that nothing ever holds all of them as objects."""
+    strategy = TASKS.named(task)
+    for image in images:
+        yield _canonical({"path": image.path, **strategy.stored(image)})
 
 
 def _feed(digest: Any, lines: Iterable[bytes]) -> None:
@@ -288,29 +274,21 @@ def _annotations_in(file: BinaryIO) -> Iterator[Any]:
 class _Marks:
     """The annotations of a version by path, in little memory."""
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, task: Strategy, classes: Sequence[str]) -> None:
+        self._task = task
         self._classes = tuple(classes)
         self._numbers = {name: number for number, name in enumerate(self._classes)}
-        self._found: dict[str, tuple[str | None, Boxes]] = {}
+        self._found: dict[str, ImageRecord] = {}
 
     def take(self, mark: Any) -> bytes:
         """Note what ``mark`` says, and return it as it goes into the digest."""
-        boxes = (Box(box["class"], box["x"], box["y"], box["width"], box["height"]) for box in mark.get("boxes", ()))
-        self._found[mark["path"]] = mark.get("class"), Boxes.of(boxes, self._numbers, self._classes)
+        self._found[mark["path"]] = self._task.restored(mark, self._numbers, self._classes)
         return _canonical(mark)
 
     def record(self, entry: Any) -> ImageRecord:
         """The image of which the manifest's ``entry`` says the rest."""
-        label, boxes = self._found[entry["path"]]
-        return ImageRecord(
-            path=entry["path"],
-            width=entry["width"],
-            height=entry["height"],
-            group=entry["group"],
-            split=entry["split"],
-            label=label,
-            boxes=boxes,
-        )
+        rest = {name: entry[name] for name in ("width", "height", "group", "split")}
+        return replace(self._found[entry["path"]], **rest)
 
 
 def _version(folder: Path, digest: str, manifest: Any, marks: _Marks) -> Version:

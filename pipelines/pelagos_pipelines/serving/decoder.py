@@ -10,7 +10,7 @@ import numpy as np
 
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, Pool, SandboxError, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings
-from pelagos_pipelines.serving import decoding, geometry
+from pelagos_pipelines.serving import decoding, tasks
 from pelagos_pipelines.serving.decoding import ImageRefusedError
 from pelagos_pipelines.serving.geometry import Fitted
 
@@ -58,7 +58,7 @@ class Decoder:
             and min(width, height) > 0
             and max(width, height) < _LARGEST_SIDE
         ):
-            rows, columns = geometry.shape(width, height, self._task, self._size, self._stride)
+            rows, columns = tasks.named(self._task).shape(width, height, self._size, self._stride)
             if len(answer.raw) == rows * columns * 3:
                 return Fitted(np.frombuffer(answer.raw, np.uint8).reshape(rows, columns, 3), width, height)
         raise ImageRefusedError("the image cannot be decoded: its content is damaged or hostile")

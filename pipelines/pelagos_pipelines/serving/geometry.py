@@ -1,7 +1,8 @@
 """Where an image goes on the canvas that a model sees, and the image on it.
 
-The child that decodes an image of a request puts it on its canvas (images.py), so that no large image leaves it; predictor.py and
-the MobileNet training do it for images that they hold. It may know numpy and OpenCV only, and runs with numpy 1.26 and 2.
+Called by the tasks' strategies: for the child that decodes an image of a request (images.py), so that no large image leaves it,
+and for images that predictor.py holds; and by the MobileNet training. It may know numpy and OpenCV only, and runs with numpy 1.26
+and 2.
 """
 
 from __future__ import annotations
@@ -74,16 +75,3 @@ def square(image: Pixels, size: int) -> Pixels:
     at = fit(image.shape[1], image.shape[0], size, stride=size)
     shrinks = at.width < image.shape[1]
     return place(image, at, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-
-def shape(width: int, height: int, task: str, size: int, stride: int) -> tuple[int, int]:
-    """Height and width of the canvas that `fitted` gives an image."""
-    at = fit(width, height, size, size if task == "Classification" else stride)
-    return at.canvas_height, at.canvas_width
-
-
-def fitted(image: Pixels, task: str, size: int, stride: int) -> Fitted:
-    """The image on the canvas of a model for ``task``."""
-    height, width = image.shape[:2]
-    canvas = square(image, size) if task == "Classification" else place(image, fit(width, height, size, stride))
-    return Fitted(canvas, width, height)

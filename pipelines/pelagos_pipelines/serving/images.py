@@ -15,9 +15,11 @@ import numpy as np
 
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError, child
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
-from pelagos_pipelines.serving import scans
+from pelagos_pipelines.serving import scans, tasks
 from pelagos_pipelines.serving.decoding import ImageRefusedError, TooManyPixelsError
-from pelagos_pipelines.serving.geometry import Pixels, fitted
+from pelagos_pipelines.serving.geometry import Pixels
+
+tasks.load()  # before children are forked
 
 NO_END = "no end marker"
 STRAY_BYTES = "stray bytes"
@@ -60,7 +62,7 @@ def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
         image = seen(decode(file.read()).stored)
     except ImageRefusedError as error:
         raise TaskRefusedError(str(error)) from None
-    placed = fitted(image, arguments["task"], arguments["size"], arguments["stride"])
+    placed = tasks.named(arguments["task"]).fitted(image, arguments["size"], arguments["stride"])
     return Answer({"width": placed.width, "height": placed.height}, np.ascontiguousarray(placed.canvas).data)
 
 

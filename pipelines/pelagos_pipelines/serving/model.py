@@ -23,7 +23,7 @@ import triton_python_backend_utils as backend
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pelagos_pipelines.sandbox import UnavailableError
-from pelagos_pipelines.serving import predictor, sketches
+from pelagos_pipelines.serving import predictions, predictor, sketches
 from pelagos_pipelines.serving.decoder import Decoder
 from pelagos_pipelines.serving.decoding import ImageRefusedError
 
@@ -61,10 +61,10 @@ class TritonPythonModel:
         """Load the graph with the thresholds and threads of the model configuration."""
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
-        self._thresholds = predictor.Thresholds(
+        self._thresholds = predictions.Thresholds(
             confidence=float(parameters.get("confidence", "0.25")),
             iou=float(parameters.get("iou", "0.7")),
-            max_detections=int(parameters.get("max_detections", str(predictor.MAX_DETECTIONS))),
+            max_detections=int(parameters.get("max_detections", str(predictions.MAX_DETECTIONS))),
         )
         self._predictor = predictor.load(
             Path(__file__).parent,
@@ -154,7 +154,7 @@ class TritonPythonModel:
         except Exception as error:  # whatever the runtime raises must become a response
             failure = backend.TritonError(f"inference failed: {error}")
             return [_failed(_fault(item) or failure) for item in decoded]
-        self._cut.add(sum(getattr(found, "cut", False) for found in predictions))
+        self._cut.add(sum(found.is_cut for found in predictions))
         answers = iter(zip(predictions, raws, strict=True))
         responses = []
         for request, item in zip(asked, decoded, strict=True):
@@ -170,51 +170,26 @@ class TritonPythonModel:
 
     def _outputs(self, answers: list[tuple[Any, Any]], *, raw: bool) -> dict[str, Any]:
         """The tensors of predictions, with refusals in between, each with what the network gave."""
-        settings = self._predictor.settings
         results = [result for result, _ in answers]
         texts = [json.dumps(self._rendered(*answer, raw=raw), ensure_ascii=False) for answer in answers]
         errors = [result.message if isinstance(result, _Refusal) else "" for result in results]
         outputs = {"prediction": _texts(texts), "error": _texts(errors)}
-        if settings.task == "Classification":
-            nothing: Any = np.zeros(len(settings.labels), np.float32)
-            chances = [nothing if isinstance(result, _Refusal) else result.probabilities for result in results]
-            return outputs | {"probabilities": np.stack(chances)}
-        return outputs | _padded([None if isinstance(result, _Refusal) else result for result in results])
+        found = [None if isinstance(result, _Refusal) else result for result in results]
+        return outputs | self._predictor.task.tensors(found, self._predictor.settings.labels)
 
     def _rendered(self, result: Any, values: Any, *, raw: bool) -> dict[str, Any]:
         settings = self._predictor.settings
         if isinstance(result, _Refusal):
-            return predictor.render_refused(settings.task, result.message)
-        rendered = predictor.render(result, settings.labels)
+            return self._predictor.task.refused(result.message)
+        rendered: dict[str, Any] = result.render(settings.labels)
         if raw:
-            rendered["raw"] = sketches.packed(sketches.sketch(values, settings.task), settings.labels)
+            rendered["raw"] = sketches.packed(self._predictor.task.sketch(values), settings.labels)
             rendered["onnxSha256"] = self._predictor.onnx_sha256
         return rendered
 
 
 def _texts(texts: list[str]) -> Any:
     return np.array([text.encode() for text in texts], dtype=np.object_).reshape(-1, 1)
-
-
-def _padded(predictions: list[Any]) -> dict[str, Any]:
-    """Detections of several images as rectangular tensors; there is always a row, because empty tensors do not travel.
-
-    An image that was refused, None, has no row.
-    """
-    batch = len(predictions)
-    counts = [0 if found is None else len(found.scores) for found in predictions]
-    rows = max([1, *counts])
-    boxes: Any = np.zeros((batch, rows, 4), np.float32)
-    scores: Any = np.zeros((batch, rows), np.float32)
-    class_ids: Any = np.zeros((batch, rows), np.int32)
-    for index, (found, count) in enumerate(zip(predictions, counts, strict=True)):
-        if count:
-            boxes[index, :count] = found.boxes
-            scores[index, :count] = found.scores
-            class_ids[index, :count] = found.class_ids
-    cut = np.array([[found is not None and found.cut] for found in predictions], bool)
-    rows_of = {"boxes": boxes, "scores": scores, "class_ids": class_ids}
-    return {"count": np.array(counts, np.int32)[:, None], "cut": cut, **rows_of}
 
 
 def _decoded(futures: list[Future[Any]]) -> list[Any]:

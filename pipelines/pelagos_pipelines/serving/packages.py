@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from pelagos_pipelines.serving import tasks
+
 SCHEMA_VERSION = 2
 DESCRIPTION, GRAPH, IMAGE, ANSWER = "package.json", "model.onnx", "probe.png", "probe.json"
 LARGEST = {DESCRIPTION: 4 << 20, GRAPH: (2 << 30) - 1, IMAGE: 64 << 20, ANSWER: 4 << 20}
 """All files of a package, and how many bytes of each are read at most. A protobuf cannot be larger than that graph."""
 FILES = (GRAPH, IMAGE, ANSWER)
 """What a description lists: exactly these."""
-TASKS = ("Detection", "Classification")
 CODE = Path(__file__).with_name("code.json")
 """Which of our own files the server's Python backend loads; read by the control plane too, which cannot import this."""
 _HEX = frozenset("0123456789abcdef")
@@ -64,8 +65,12 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
     if not all(is_digest(digest) for digest in files.values()) or files[GRAPH] != found.get("onnxSha256"):
         _refuse(place, f"'files' must map names to their sha256, and onnxSha256 be that of {GRAPH}; {_AGAIN}")
     labels = found.get("labels")
-    if found.get("task") not in TASKS or not isinstance(labels, list) or not all(type(item) is str for item in labels):
-        _refuse(place, f"'task' must be one of {', '.join(TASKS)}, and 'labels' a list of names; {_AGAIN}")
+    if (
+        found.get("task") not in tasks.MODULES
+        or not isinstance(labels, list)
+        or not all(type(item) is str for item in labels)
+    ):
+        _refuse(place, f"'task' must be one of {', '.join(tasks.MODULES)}, and 'labels' a list of names; {_AGAIN}")
     size, stride = (given.get("imageSize"), given.get("stride")) if isinstance(given, dict) else (None, None)
     if type(size) is not int or type(stride) is not int or min(size, stride) < 1:
         _refuse(place, f"'input' must hold imageSize and stride in pixels; {_AGAIN}")

@@ -12,11 +12,12 @@ from pelagos_contract import beneath
 from pelagos_contract.beneath import MAX_DEPTH, ChangedError, Folder, Listing, NoFileError
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.sources import VolumeSource
+from pelagos_contract.sources import VOLUME, VolumeSource
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles, suffix
 from pelagos_pipelines.annotations.untrusted_input import closed, format_names, printable
+from pelagos_pipelines.sources.place import Place
 from pelagos_pipelines.storage import buckets, places
 from pelagos_pipelines.storage.buckets import Object
 
@@ -65,6 +66,7 @@ def collect(source: VolumeSource, data_root: Path) -> SourceFiles:
         links,
         tuple(_left_out(found)),
         (*_excluded(found.unwanted, ExclusionReason.HIDDEN), *_excluded(found.special, ExclusionReason.NOT_A_FILE)),
+        named_by=FIELD,
     )
     tree = replace(tree, disguised=frozenset(filter(lambda path: _is_disguised(tree, path), tree.files)))
     if not tree.images:
@@ -75,6 +77,21 @@ def collect(source: VolumeSource, data_root: Path) -> SourceFiles:
             FIELD,
         )
     return tree
+
+
+def obtain(source: VolumeSource, data_root: str, scratch: Path) -> SourceFiles:
+    """The files of the folder; a copy of them below ``scratch`` where the data volume is on object storage.
+
+    Raises:
+        RefusedError: see `collect` and `download`.
+        StorageError, StorageRefusedError: see storage.errors.
+        OSError: see `download`.
+    """
+    if not storage.is_remote(data_root):
+        return collect(source, Path(data_root))
+    left = download(source, data_root, scratch)
+    tree = collect(source, scratch)
+    return replace(tree, excluded=(*tree.excluded, *left))
 
 
 def download(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclusion, ...]:
@@ -241,3 +258,6 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+PLACE = Place(VOLUME, obtain)

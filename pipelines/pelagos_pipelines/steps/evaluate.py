@@ -29,9 +29,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 
 def _measure(run: runs.Run) -> None:
-    from pelagos_pipelines.evaluation import crowding, figures, ground_truth
+    from pelagos_pipelines.evaluation import figures, ground_truth
     from pelagos_pipelines.evaluation import report as evaluation
-    from pelagos_pipelines.serving.predictor import Thresholds
+    from pelagos_pipelines.evaluation.tasks import TASKS
+    from pelagos_pipelines.serving.predictions import Thresholds
     from pelagos_pipelines.training.families import family_of
     from pelagos_pipelines.training.tracking import Tracker
     from pelagos_pipelines.training.training_history import TrainingHistory
@@ -45,8 +46,8 @@ def _measure(run: runs.Run) -> None:
     thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
     found = list(family.predict(run.best(trained["bestSha256"]), pixels, thresholds))
     measured = evaluation.evaluate(samples, found, known.labels, run.figures)
-    confidence = measured.metrics.get("test/confidence") or Thresholds().confidence
-    warnings = [*measured.warnings, *crowding.warnings(known, samples, found, confidence, limit)]
+    limits = TASKS.named(run.request.task).limits(known, found, measured.metrics, limit)
+    warnings = [*measured.warnings, *limits]
     epochs = TrainingHistory(run.history, Tracker("", "")).epochs
     figures.learning_curves([(epoch.number, epoch.metrics) for epoch in epochs], run.figures)
     state = {"metrics": measured.metrics, "warnings": warnings, "at": time.time()}

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pelagos_contract import sealing
-from pelagos_contract.tasks import Task
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.steps import evaluate, runs, train
 
 if TYPE_CHECKING:
+    from pelagos_pipelines.export.tasks.strategy import Strategy
     from pelagos_pipelines.serving.geometry import Fitted, Pixels
-    from pelagos_pipelines.serving.predictor import Floats, Prediction, Predictor, Thresholds
+    from pelagos_pipelines.serving.predictions import Floats, Prediction, Thresholds
+    from pelagos_pipelines.serving.predictor import Predictor
     from pelagos_pipelines.training.families import Family
 
 PARITY_IMAGES = 16
@@ -58,7 +59,8 @@ def _export(run: runs.Run) -> None:
     from pelagos_pipelines.evaluation import ground_truth
     from pelagos_pipelines.export import package
     from pelagos_pipelines.export.parity import require_labels
-    from pelagos_pipelines.serving.predictor import Predictor, Thresholds
+    from pelagos_pipelines.serving.predictions import Thresholds
+    from pelagos_pipelines.serving.predictor import Predictor
     from pelagos_pipelines.training.families import family_of
     from pelagos_pipelines.training.tracking import Tracker
 
@@ -82,7 +84,7 @@ def _export(run: runs.Run) -> None:
     probe, answer, outputs = _probe(exported, Thresholds(max_detections=min(limit, KNOWN)))
     written = package.write(
         package.Content(
-            family=family.NAME,
+            family=family.DESCRIPTION.name,
             architecture=run.request.model.architecture,
             dataset={"name": run.request.dataset.name, "version": run.request.dataset.version},
             settings=settings,
@@ -149,19 +151,23 @@ class _Exported:
 
     def answers(self, thresholds: Thresholds) -> list[tuple[Floats, Prediction]]:
         """What the checkpoint says to the images; they go through it once for each of the thresholds."""
-        if self.family.TASK is Task.CLASSIFICATION:  # no thresholds apply
+        if not self.rules.has_thresholds:
             thresholds = type(thresholds)()
         if thresholds not in self._answers:
             self._answers[thresholds] = list(self.family.prove(self.checkpoint, self.images, thresholds))
         return self._answers[thresholds]
 
+    @property
+    def rules(self) -> Strategy:
+        """What the task says about the export."""
+        from pelagos_pipelines.export.tasks import TASKS
+
+        return TASKS.named(self.predictor.settings.task)
+
     @cached_property
     def fitted(self) -> list[Fitted]:
         """The images on their canvases."""
-        from pelagos_pipelines.serving import geometry
-
-        settings = self.predictor.settings
-        return [geometry.fitted(image, settings.task, settings.image_size, settings.stride) for image in self.images]
+        return [self.predictor.fitted(image) for image in self.images]
 
     @cached_property
     def outputs(self) -> list[Floats]:
@@ -175,14 +181,11 @@ def _prove(exported: _Exported) -> Parity:
     Or at a lower one for a model that is not that sure of anything: never vacuously.
     """
     from pelagos_pipelines.export import parity
-    from pelagos_pipelines.serving.predictor import Detections, Thresholds
+    from pelagos_pipelines.serving.predictions import Thresholds
 
     settings = exported.predictor.settings
     lowest = exported.answers(Thresholds(confidence=evaluate.LOWEST_CONFIDENCE, max_detections=COMPARED))
-    surest = max(
-        (float(found.scores[0]) for _, found in lowest if isinstance(found, Detections) and len(found.scores)),
-        default=0.0,
-    )
+    surest = max((exported.rules.surest(found) for _, found in lowest), default=0.0)
     confidence = max(min(Thresholds().confidence, surest / 2), evaluate.LOWEST_CONFIDENCE)
     thresholds = Thresholds(confidence=confidence, max_detections=COMPARED)
     answers = exported.answers(thresholds)

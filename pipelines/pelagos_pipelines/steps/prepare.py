@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, Pre
 from pelagos_contract.failures import RefusedError
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.model import Collection, SourceFiles
+from pelagos_pipelines.annotations.model import Asked, Collection, SourceFiles
+from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.preparation import cleaning, emptied, integrity, ledger, published, splitting, versions
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.steps import runs
@@ -55,9 +55,8 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         place.remove(reports.RESULT)
         kept = Place(store, scratch / "store")
         with _held(kept):
-            root, left = sources.download(parsed.source, data_root, scratch / "data")
-            tree = sources.collect(parsed.source, root)
-            result = _prepare(parsed, replace(tree, excluded=(*tree.excluded, *left)), kept)
+            tree = sources.obtain(parsed.source, data_root, scratch / "data")
+            result = _prepare(parsed, tree, kept)
             disk.write_atomically(place.folder / REQUEST, asked, parents=True)
             runs.leave(place, result)
 
@@ -96,7 +95,9 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place) -> Pre
     store = kept.folder
     reader = registry.choose(request.format, tree, request.task)
     inspections = integrity.inspect_tree(tree, store / INSPECTIONS)
-    found = registry.read(reader, tree, lambda path: _size(inspections[path]), request.class_folder)
+    found = registry.read(
+        reader, tree, lambda path: _size(inspections[path]), Asked(request.task, request.class_folder)
+    )
     cleaned = emptied.without(found, cleaning.clean(found, inspections, request.cleaning))
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
     try:
@@ -112,7 +113,7 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place) -> Pre
         tree,
         Collection(found.task, cleaned.collection.classes, divided.images, excluded=tuple(balance.excluded)),
         inspections,
-        _recipe(request, reader.NAME) | {"sourceDigest": versions.source_digest(found, inspections)},
+        _recipe(request, reader.name) | {"sourceDigest": versions.source_digest(found, inspections)},
     )
     warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
     return _result(version, _publish(version, kept), cleaned, divided, balance, warnings)
@@ -149,9 +150,8 @@ def _result(
 ) -> PreparationResult:
     images = version.collection.images
     showing = Counter(label for image in images for label in image.labels)
-    marks = Counter(
-        label for image in images for label in ([image.label] if image.label else [b.label for b in image.boxes])
-    )
+    task = TASKS.named(version.collection.task)
+    marks = Counter(label for image in images for label in task.marks(image))
     splits = Counter(image.split for image in images)
     quality: dict[str, Any] = {
         "found": balance.pictures,

@@ -70,6 +70,7 @@ def _train(run: runs.Run) -> None:
 def _describe(run: runs.Run, tracker: Tracker) -> None:
     """Parameters, environment and lineage: enough to repeat the run and to know what it used."""
     from pelagos_pipelines.training import environment
+    from pelagos_pipelines.training.families import offered
     from pelagos_pipelines.training.tracking import DatasetUse
 
     dataset = run.request.dataset
@@ -83,7 +84,7 @@ def _describe(run: runs.Run, tracker: Tracker) -> None:
         "weights": (run.request.model.weights.path if run.request.model.weights else "none"),
     }
     listing = run.workspace / "packages.txt"
-    tags = environment.record(listing)
+    tags = environment.record(listing, offered(run.request).packages)
     tracker.describe({name: str(value) for name, value in parameters.items()}, tags)
     tracker.dataset(DatasetUse(dataset.name, dataset.version, dataset.uri, "training"))
     tracker.file(listing, "environment")

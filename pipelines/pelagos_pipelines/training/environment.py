@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 from pelagos_contract import disk
 
 PREFIX = "pelagos.dev/environment."
-NAMED = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python", "onnx", "onnxruntime")
+NAMED = ("torch", "torchvision", "numpy", "opencv-python", "onnx", "onnxruntime")
+"""With versions of their own in the record; a family adds those of its framework."""
 
 
-def record(listing: Path) -> dict[str, str]:
-    """Tags that describe the environment; ``listing`` receives every installed package with its version, as pip freeze does."""
+def record(listing: Path, of_family: Iterable[str]) -> dict[str, str]:
+    """Tags that describe the environment; ``listing`` receives every installed package with its version, as pip freeze does.
+
+    ``of_family`` are packages that the family names.
+    """
     import torch
 
     packages = sorted(
@@ -32,7 +37,7 @@ def record(listing: Path) -> dict[str, str]:
         "gpu": accelerator,
         "packages.sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
-    facts |= {name: versions[name] for name in NAMED if name in versions}
+    facts |= {name: versions[name] for name in (*NAMED, *of_family) if name in versions}
     return {f"{PREFIX}{name}": value for name, value in facts.items()}
 
 

@@ -29,14 +29,16 @@ from pelagos_pipelines.training.tensor_files import FormatError
 HARMLESS = (
     "torch.",
     "torchvision.",
-    "ultralytics.",
     "numpy.",
     "collections.",
     "pathlib.",
     "_codecs.encode",
     "__builtin__.set",
 )
-"""What checkpoints of the frameworks refer to. Nothing of it is executed either; other names are a reason to refuse."""
+"""What checkpoints of torch refer to; a family adds what those of its framework do (``harmless`` of the task's arguments).
+
+Nothing of it is executed either; other names are a reason to refuse.
+"""
 _HARMLESS_BUILTINS = frozenset(
     {"set", "frozenset", "dict", "list", "tuple", "slice", "complex", "bytearray", "getattr", "object"}
 )
@@ -173,26 +175,27 @@ def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     if size == 0:
         raise TaskRefusedError("the file is empty; export it again")
     names: set[str] = set()
+    harmless = tuple(arguments["harmless"])
     try:
         # Never closed by hand: tensors are views of it.
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         taken = tensor_files.write([*_tensors(content, names, allowed)])
-        _refuse_code(names)
+        _refuse_code(names, harmless)
         return Answer({}, taken)
     except (TaskRefusedError, MemoryError):
         raise
     except FormatError as error:
-        _refuse_code(names)
+        _refuse_code(names, harmless)
         raise TaskRefusedError(f"the file is not a checkpoint that can be read: {error}; export it again") from None
     except Exception as error:  # strangers' files fail in many ways
-        _refuse_code(names)
+        _refuse_code(names, harmless)
         raise TaskRefusedError(
             f"the file is not a checkpoint that can be read ({type(error).__name__}); export it again"
         ) from None
 
 
-def _refuse_code(names: set[str]) -> None:
-    strange = sorted(name for name in names if not _is_harmless(name))
+def _refuse_code(names: set[str], harmless: tuple[str, ...]) -> None:
+    strange = sorted(name for name in names if not _is_harmless(name, harmless))
     if strange:
         # A file that is no pickle can read as one that refers to its first lines.
         shown = ", ".join(name[:80] if _NAME.fullmatch(name) else "something without a name" for name in strange[:5])
@@ -203,8 +206,8 @@ def _refuse_code(names: set[str]) -> None:
         )
 
 
-def _is_harmless(name: str) -> bool:
-    return name.startswith(HARMLESS) or name.removeprefix("builtins.") in _HARMLESS_BUILTINS
+def _is_harmless(name: str, more: tuple[str, ...]) -> bool:
+    return name.startswith((*HARMLESS, *more)) or name.removeprefix("builtins.") in _HARMLESS_BUILTINS
 
 
 def _tensors(

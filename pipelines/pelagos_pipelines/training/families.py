@@ -1,7 +1,7 @@
 """What a model family must offer, and which family has an architecture.
 
 Steps call families through this interface and never import a training framework themselves; a new family is one module
-and one line in `MODULES`.
+and one line in `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,13 @@ from pathlib import Path
 from typing import Protocol
 
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.families import MOBILENET_V3, YOLOV8
-from pelagos_contract.tasks import Task
+from pelagos_contract.families import MOBILENET_V3, YOLOV8, FamilyDescription, architectures_for, by_architecture
+from pelagos_contract.registry import Registry
 from pelagos_contract.training import TrainingRequest
-from pelagos_pipelines.evaluation.ground_truth import GroundTruth
+from pelagos_pipelines.evaluation.samples import GroundTruth
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictor import Floats, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.training.training_history import TrainingHistory
-
-MODULES = {
-    **dict.fromkeys(YOLOV8.architectures, "yolov8"),
-    **dict.fromkeys(MOBILENET_V3.architectures, "mobilenet"),
-}
 
 
 @dataclass(frozen=True)
@@ -43,10 +38,9 @@ class Job:
 
 
 class Family(Protocol):
-    """One model family. ``NAME`` is what a model package calls it, ``TASK`` what its models do."""
+    """One model family. ``DESCRIPTION`` says what a model package calls it, and what its models do."""
 
-    NAME: str
-    TASK: Task
+    DESCRIPTION: FamilyDescription
 
     def train(self, job: Job, history: TrainingHistory) -> int:
         """Train to the end, from the last checkpoint in ``job.folder`` if there is one, and leave ``job.best``.
@@ -75,20 +69,58 @@ class Family(Protocol):
         ...
 
 
-def family_of(request: TrainingRequest) -> Family:
-    """The family of the request's architecture; importing it loads its training framework, which takes seconds.
+@dataclass(frozen=True)
+class Offered:
+    """A family that can be trained, as far as that can be said without its framework.
+
+    ``module`` has the family as FAMILY, and is imported when a training needs it. ``packages`` are named in the record of a
+    training, beside those that all have; ``harmless`` are beginnings of names that checkpoints of the framework refer to, which
+    are read all the same, and never imported: see extraction.
+    """
+
+    description: FamilyDescription
+    module: str
+    packages: tuple[str, ...] = ()
+    harmless: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As model packages call it."""
+        return self.description.name
+
+    def load(self) -> Family:
+        """The family; its framework comes with it, which takes seconds."""
+        found: Family = import_module(self.module).FAMILY
+        return found
+
+
+FAMILIES = Registry(
+    "family",
+    (
+        Offered(YOLOV8, "pelagos_pipelines.training.yolov8", packages=("ultralytics",), harmless=("ultralytics.",)),
+        Offered(MOBILENET_V3, "pelagos_pipelines.training.mobilenet"),
+    ),
+)
+
+
+def offered(request: TrainingRequest) -> Offered:
+    """The family of the request's architecture.
 
     Raises:
         RefusedError: TASK_MISMATCH when the architecture is for another task than the request.
     """
     architecture = request.model.architecture
-    module = import_module(f"pelagos_pipelines.training.{MODULES[architecture]}")
-    family: Family = module.FAMILY
-    if family.TASK is not request.task:
+    description = by_architecture()[architecture]
+    if description.task is not request.task:
         raise RefusedError(
             Reason.TASK_MISMATCH,
-            f"{architecture} is for {family.TASK.value}, the dataset is for {request.task.value};"
-            f" name one of {', '.join(name for name, other in MODULES.items() if other != MODULES[architecture])}",
+            f"{architecture} is for {description.task.value}, the dataset is for {request.task.value};"
+            f" name one of {', '.join(architectures_for(request.task))}",
             "model.architecture",
         )
-    return family
+    return FAMILIES.named(description.name)
+
+
+def family_of(request: TrainingRequest) -> Family:
+    """Likewise, with its framework. Raises as `offered` does."""
+    return offered(request).load()

@@ -1,6 +1,6 @@
 """MobileNetV3 image classifiers (Howard et al. 2019, doi:10.1109/ICCV.2019.00140), built by torchvision, trained from scratch.
 
-Steps use `FAMILY` through families.Family. Pixels come from serving.predictor, so that the server sees what training saw.
+Steps use `FAMILY` through families.Family. Pixels come from serving.tasks, so that the server sees what training saw.
 An epoch depends on the seed, its number and the state before it alone: a training that was interrupted and continued ends
 with the same weights as one that was not.
 """
@@ -25,10 +25,11 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import MOBILENET_V3
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation import classification
-from pelagos_pipelines.evaluation.ground_truth import Sample
-from pelagos_pipelines.serving import geometry, predictor
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictor import Floats, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.tasks.classification import Classification, normalise
 from pelagos_pipelines.training import checkpoints, determinism, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.progress import Progress
@@ -59,7 +60,7 @@ class DecodedImages:
     def batch(self, indices: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
         """Normalised images ``[n, 3, size, size]`` and labels ``[n]``."""
         canvases = self._all[indices] if self._all is not None else self._decode(indices)
-        images = torch.from_numpy(predictor.normalise(canvases))
+        images = torch.from_numpy(normalise(canvases))
         return images.to(device), torch.from_numpy(self.labels[indices]).to(device)
 
     def _decode(self, indices: Sequence[int]) -> Any:
@@ -98,7 +99,7 @@ class _State:
 class MobileNet:
     """The family; see `families.Family` for the contract of its methods."""
 
-    NAME, TASK = MOBILENET_V3.name, MOBILENET_V3.task
+    DESCRIPTION = MOBILENET_V3
 
     def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with cross entropy; the metric that chooses the best epoch is the macro F1 on the validation split."""
@@ -117,10 +118,10 @@ class MobileNet:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model = _restored(content)
         for image in images:
-            values = predictor.normalise(geometry.square(image, content["imageSize"])[None])
+            values = normalise(geometry.square(image, content["imageSize"])[None])
             with torch.inference_mode():
                 probabilities = model(torch.from_numpy(values)).softmax(dim=1)[0].numpy()
-            yield probabilities, predictor.Classification(image.shape[1], image.shape[0], probabilities)
+            yield probabilities, Classification(image.shape[1], image.shape[0], probabilities)
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
         """Export with softmax; the batch dimension is dynamic."""
@@ -141,7 +142,7 @@ class MobileNet:
                 dynamo=False,
             )
         graphs.finalize_onnx(written, onnx)
-        return Settings("Classification", tuple(content["labels"]), size, size)
+        return Settings(self.DESCRIPTION.task.value, tuple(content["labels"]), size, size)
 
 
 class _Training:
@@ -179,7 +180,7 @@ class _Training:
             loss = self._train_epoch(epoch)
             self._settle_statistics()
             metrics = self._journal.record(epoch, {"train/loss": loss, **self._validate()})
-            self._state.progress = self._state.progress.after(metrics)
+            self._state.progress = self._state.progress.after(metrics, self._job.request.task)
             self._state.save(self._last)
             if self._state.progress.is_best:
                 self._save_best()

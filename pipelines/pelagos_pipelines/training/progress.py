@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pelagos_contract.tasks import TASKS, Task
 from pelagos_contract.training import TrainingRequest
 
-FITNESS = ("validation/mAP50-95", "validation/F1")
-"""What a family is judged by, if the validation split has it: one without annotations has none."""
 LOSS = "validation/loss"
 _NOTHING = (-math.inf, -math.inf)
 
@@ -30,9 +29,9 @@ class Progress:
     best_epoch: int = 0
     best: tuple[float, float] = _NOTHING
 
-    def after(self, metrics: Mapping[str, float]) -> Progress:
-        """With one more epoch that ended with ``metrics``."""
-        fitness = _fitness(metrics)
+    def after(self, metrics: Mapping[str, float], task: Task) -> Progress:
+        """With one more epoch of a training for ``task`` that ended with ``metrics``."""
+        fitness = _fitness(metrics, task)
         if self.best_epoch == 0 or fitness > self.best:
             return Progress(self.epoch + 1, self.epoch + 1, fitness)
         return Progress(self.epoch + 1, self.best_epoch, self.best)
@@ -59,6 +58,6 @@ class Progress:
         return Progress(content["epoch"], content["bestEpoch"], tuple(content["best"]))
 
 
-def _fitness(metrics: Mapping[str, float]) -> tuple[float, float]:
-    metric = next((metrics[name] for name in FITNESS if name in metrics), -math.inf)
-    return metric, -metrics.get(LOSS, math.inf)
+def _fitness(metrics: Mapping[str, float], task: Task) -> tuple[float, float]:
+    """By the task's metric, if the validation split has it: one without annotations has none."""
+    return metrics.get(f"validation/{TASKS[task].fitness}", -math.inf), -metrics.get(LOSS, math.inf)

@@ -30,7 +30,8 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import YOLOV8
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictor import Detections, Floats, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.tasks.detection import Detections
 from pelagos_pipelines.training import checkpoints, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.progress import Progress
@@ -54,7 +55,7 @@ SETTINGS.update({name: False for name, value in SETTINGS.items() if isinstance(v
 class YoloV8:
     """The family; see `families.Family` for the contract of its methods."""
 
-    NAME, TASK = YOLOV8.name, YOLOV8.task
+    DESCRIPTION = YOLOV8
 
     def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with ultralytics' loss and augmentation; the metric that chooses the best epoch is mAP50-95 on validation."""
@@ -97,7 +98,7 @@ class YoloV8:
                 format="onnx", dynamic=True, simplify=False, opset=graphs.OPSET, imgsz=size, verbose=False
             )
         graphs.finalize_onnx(Path(written), onnx)
-        return Settings("Detection", tuple(names[index] for index in range(len(names))), size, STRIDE)
+        return Settings(self.DESCRIPTION.task.value, tuple(names[index] for index in range(len(names))), size, STRIDE)
 
 
 def _checkpoint(job: Job) -> dict[str, Any] | None:

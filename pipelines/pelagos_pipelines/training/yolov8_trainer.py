@@ -172,7 +172,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             if name.startswith("val/")
         }
         recorded = self._journal.record(self.epoch + 1, row | losses | {"validation/loss": sum(losses.values())})
-        self.progress = self.progress.after(recorded)
+        self.progress = self.progress.after(recorded, self._job.request.task)
         self.stop |= self.progress.is_over(self._job.request)
 
     def read_results_csv(self) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""Detection in annotations: any number of boxes in each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations.model import Box, Boxes, ImageRecord
+from pelagos_pipelines.annotations.tasks.strategy import Strategy
+
+_ORDER = attrgetter("label", "x", "y", "width", "height")
+
+
+class Detection(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task, needs_several_classes, joins = Task.DETECTION, False, True
+
+    def marks(self, image: ImageRecord) -> Sequence[str]:
+        """The class of each box."""
+        return [box.label for box in image.boxes]
+
+    def stored(self, image: ImageRecord) -> dict[str, Any]:
+        """Its boxes; their order in a file says nothing."""
+        boxes = [
+            {
+                "class": box.label,
+                "x": float(box.x),
+                "y": float(box.y),
+                "width": float(box.width),
+                "height": float(box.height),
+            }
+            for box in sorted(image.boxes, key=_ORDER)
+        ]
+        return {"boxes": boxes}
+
+    def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
+        """With its boxes, in little memory."""
+        boxes = (Box(box["class"], box["x"], box["y"], box["width"], box["height"]) for box in mark["boxes"])
+        return ImageRecord(mark["path"], boxes=Boxes.of(boxes, numbers, classes))
+
+    def told(self, image: ImageRecord) -> str:
+        """Their number."""
+        return f"{len(image.boxes)} boxes"
+
+
+STRATEGY = Detection()

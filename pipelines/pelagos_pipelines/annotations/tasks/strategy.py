@@ -1,0 +1,47 @@
+"""What a task says about annotations: what an image has of them, how a version keeps them, what may be made of them.
+
+Called by the preparation, which stores and cleans them, and by the evaluation, which makes ground truth of them. Strategies know
+annotations.model only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations.model import ImageRecord
+
+
+class Strategy(ABC):
+    """A task in annotations.
+
+    ``needs_several_classes``: of one class alone there is nothing to learn. ``joins``: images with the same pixels may have all
+    annotations that one of them has, when these hold those of the others.
+    """
+
+    task: ClassVar[Task]
+    needs_several_classes: ClassVar[bool]
+    joins: ClassVar[bool]
+
+    @property
+    def name(self) -> str:
+        """That of the task."""
+        return self.task.value
+
+    @abstractmethod
+    def marks(self, image: ImageRecord) -> Sequence[str]:
+        """The class of each annotation."""
+
+    @abstractmethod
+    def stored(self, image: ImageRecord) -> dict[str, Any]:
+        """As annotations.json of a version has them, beside the path. It is part of the version's digest."""
+
+    @abstractmethod
+    def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
+        """The image with the annotations that ``mark``, of annotations.json, has; ``numbers`` are the places of ``classes``."""
+
+    @abstractmethod
+    def told(self, image: ImageRecord) -> str:
+        """The annotations of an image, in a message."""

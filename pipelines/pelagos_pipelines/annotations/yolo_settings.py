@@ -1,0 +1,171 @@
+"""Class names and splits of a YOLO source, from data.yaml or the lists of other tools. Called by yolo.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from pelagos_contract.failures import RefusedError
+from pelagos_contract.formats import YOLO
+from pelagos_pipelines.annotations import class_lists, kinds, pairing, reading, untrusted_input
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.model import SourceFiles, split_of, suffix
+from pelagos_pipelines.annotations.untrusted_input import format_names
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the file ``path``, in messages ``where``, says. ``splits`` holds the entries by key, a word for a split.
+
+    ``others`` are texts under other keys, ``further`` other files that were read. ``points`` is kpt_shape. An id without a name,
+    of an empty line of classes.txt, has the name "".
+    """
+
+    path: str
+    where: str
+    names: tuple[str, ...]
+    splits: Mapping[str, tuple[str, ...]]
+    base: PurePosixPath
+    warnings: tuple[str, ...] = ()
+    points: tuple[int, int] | None = None
+    others: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
+
+
+def files_of(tree: SourceFiles) -> list[str]:
+    """The settings at the root: data.yaml, or the only YAML file that is there."""
+    found = [path for path in tree.files if "/" not in path and suffix(path) in {".yaml", ".yml"}]
+    named = [path for path in found if is_named(path)]
+    return named or (found if len(found) == 1 else [])
+
+
+def is_named(path: str) -> bool:
+    """Whether a YAML file has a usual name of settings."""
+    return PurePosixPath(path).stem.lower() in {"data", "dataset"}
+
+
+def read(tree: SourceFiles, faults: Faults) -> Settings:
+    """The settings of a source. Raises RefusedError: FORMAT_INVALID for none, or more than one."""
+    files = files_of(tree)
+    if len(files) > 1:
+        raise untrusted_input.invalid(f"there is more than one settings file: {format_names(files)}; keep one")
+    if files:
+        return _from_yaml(tree, files[0], faults)
+    groups = class_lists.groups(tree)
+    if not groups:
+        raise untrusted_input.invalid(
+            f"there is neither data.yaml nor classes.txt{class_lists.deeper(tree)}; Yolo expects {YOLO.layout}"
+        )
+    path, *others = groups[0]
+    with faults.noting():
+        class_lists.require_same(tree, groups[0])
+    settings = _from_lines(path, reading.lines(tree, path, reading.MAX_SETTINGS), faults)
+    warnings = (*settings.warnings, *_of_other_names(tree, settings.where, settings.names, groups[1:]))
+    return replace(settings, warnings=warnings, further=tuple(others))
+
+
+def with_lists(tree: SourceFiles, settings: Settings) -> Settings:
+    """With the files in which darknet and CVAT list the images of a split, where the settings name no splits themselves."""
+    if settings.splits:
+        return settings
+    darknet = suffix(settings.path) == ".names"
+    stated = class_lists.stated(tree)
+    texts = {path for path in tree.files if "/" not in path and suffix(path) == ".txt"} - {*stated.splits.values()}
+    told = {split_of(key) for key in stated.splits}
+    splits = {key: (path,) for key, path in stated.splits.items()}
+    for path in sorted(texts):
+        stem = PurePosixPath(path).stem
+        if split_of(stem) is not None and split_of(stem) not in told and _is_list(tree, path, darknet):
+            splits[stem] = (path,)
+    warnings, further = settings.warnings, settings.further
+    if stated.lost:
+        warnings += (f"{stated.path} names files that are not there, or more than one: {format_names(stated.lost)}",)
+    if stated.path is not None and (stated.names or splits):
+        further += (stated.path,)
+    return replace(settings, splits=splits, warnings=warnings, further=further)
+
+
+def _is_list(tree: SourceFiles, path: str, darknet: bool) -> bool:
+    """Whether its first line is the name of an image; beside obj.names, whether it is no row of a label file."""
+    with suppress(RefusedError):  # where it is one, it is read again and refused
+        lines = reading.lines(tree, path, reading.MAX_LABELS)
+        first = lines[0][1] if lines else ""
+        return not pairing.is_row(first) if darknet else is_image(first)
+    return darknet
+
+
+def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> Settings:
+    """classes.txt: the number of its line is what names a class, also after an empty line."""
+    where = untrusted_input.printable(path)
+    lines = [(number, line) for number, line in lines if untrusted_input.is_seen(line)]
+    if lines and lines[-1][0] > untrusted_input.MAX_CLASSES:
+        raise untrusted_input.invalid(
+            f"{where} declares more than {untrusted_input.MAX_CLASSES} classes; remove unused ones"
+        )
+    names = [""] * (lines[-1][0] if lines else 0)
+    for number, line in lines:
+        names[number - 1] = f"class {number - 1}"  # of one with a faulty name the rows are no further faults
+        with faults.noting():
+            names[number - 1] = untrusted_input.class_name(line, f"{where}, line {number}")
+            if line.startswith("#"):
+                raise untrusted_input.invalid(
+                    f"{where}, line {number} begins with #: a comment would count as a class; remove the line, or the character"
+                )
+            if pairing.is_row(line):
+                raise untrusted_input.invalid(
+                    f"{where}, line {number} is a row of a label file, no class name: give {where} the class names, or add a"
+                    " data.yaml with them"
+                )
+    empty = [f"line {number}" for number, name in enumerate(names, start=1) if not name]
+    warnings = untrusted_input.recomposed(
+        names[number - 1] for number, line in lines if not untrusted_input.is_composed(line)
+    )
+    if empty:
+        warnings.append(
+            f"{where} has {len(empty)} empty lines before its last name, which keep their number: {format_names(empty)}"
+        )
+    return Settings(path, where, tuple(names), {}, PurePosixPath(), tuple(warnings))
+
+
+def _from_yaml(tree: SourceFiles, path: str, faults: Faults) -> Settings:
+    where = untrusted_input.printable(path)
+    found = reading.settings(tree, path, faults)
+    splits = {key: tuple(entries) for key, entries in found.splits.items()}
+    base, warnings = _base(where, found.path)
+    warnings = (
+        *warnings,
+        *untrusted_input.recomposed(found.recomposed),
+        *_of_other_names(tree, where, found.names, class_lists.groups(tree)),
+    )
+    return Settings(path, where, found.names, splits, base, warnings, found.points, found.others)
+
+
+def _of_other_names(
+    tree: SourceFiles, where: str, names: Sequence[str], groups: Iterable[Sequence[str]]
+) -> Iterator[str]:
+    """Two files that number the classes differently cannot both be right."""
+    for path in (path for group in groups for path in group):
+        listed = class_lists.of(tree, path)
+        if listed and listed != list(names):
+            yield (
+                f"{untrusted_input.printable(path)} has other class names than {where}, or another order;"
+                f" {where} is what counts"
+            )
+
+
+def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]]:
+    """The folder that entries are relative to. One outside is where the files lay on their author's machine: not opened."""
+    if value is None:
+        return PurePosixPath(), ()
+    try:
+        return untrusted_input.relative(value, f"{where}: path") if value.rstrip("/") != "." else PurePosixPath(), ()
+    except RefusedError:
+        ignored = f"{where}: path lies outside of the source; the files beside {where} are read"
+        return PurePosixPath(), (ignored,)
+
+
+def is_image(entry: str) -> bool:
+    """Whether an entry names an image."""
+    return suffix(entry) in kinds.READABLE | kinds.OTHER

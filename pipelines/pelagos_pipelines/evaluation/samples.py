@@ -1,0 +1,56 @@
+"""Images with their true annotations, as families train on them and metrics judge by them. It knows no framework."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pelagos_contract.dataset import Split
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_pipelines.serving import images
+from pelagos_pipelines.serving.geometry import Pixels
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: ``class_ids`` [n], and for detection ``boxes`` [n, 4] x1, y1, x2, y2 in pixels of the original."""
+
+    name: str
+    file: Path
+    class_ids: Any
+    boxes: Any
+    sha256: str | None = None
+    """Of the file's content, as the version says; None: it is no file of a version."""
+
+    def pixels(self) -> Pixels:
+        """The decoded image, as the server decodes it.
+
+        In this process: the preparation has decoded the same bytes in a child with ceilings, and their digest, which is compared
+        here, says that they are the same.
+
+        Raises:
+            RefusedError: DATASET_NOT_READABLE when the file is not what the version says.
+        """
+        content = self.file.read_bytes()
+        if self.sha256 is not None and hashlib.sha256(content).hexdigest() != self.sha256:
+            raise RefusedError(
+                Reason.DATASET_NOT_READABLE,
+                f"the image {self.file} is damaged or was altered; restore it, or prepare the dataset again",
+                "dataset.uri",
+            )
+        return images.decode_known(content)
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A dataset version in memory, without pixels."""
+
+    labels: tuple[str, ...]
+    by_split: dict[Split, tuple[Sample, ...]]
+
+    def samples(self, split: Split) -> Sequence[Sample]:
+        """The images of a split."""
+        return self.by_split.get(split, ())

@@ -1,0 +1,74 @@
+"""Classification in evaluation: accuracy, precision, recall and F1; figures with frames around images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation import classification, examples, figures
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
+from pelagos_pipelines.serving.tasks.classification import Classification as Found
+
+METRICS = {"precision": "precision", "recall": "recall", "F1": "f1"}
+
+
+class Classification(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task = Task.CLASSIFICATION
+
+    def measure(
+        self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str], folder: Path
+    ) -> dict[str, float]:
+        """See evaluation.classification; confusion, and precision against recall."""
+        truth = np.array([sample.class_ids[0] for sample in samples])
+        probabilities = np.stack([prediction.probabilities for prediction in found])
+        scores = classification.score(truth, probabilities.argmax(axis=1), len(labels))
+        figures.confusion(scores.confusion, labels, "Confusion on the test split", "images", folder)
+        curves, areas = {}, {}
+        for index, label in enumerate(labels):
+            if (truth == index).any():
+                precision, recall = classification.precision_recall(truth == index, probabilities[:, index])
+                curves[label] = recall, precision
+                areas[label] = float(-np.sum(np.diff(recall) * precision[:-1]))
+        figures.precision_recall(curves, areas, "one class against the others", folder)
+        draw(samples, found, labels, folder)
+        metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
+        means = {f"test/{name}": scores.macro(attribute) for name, attribute in METRICS.items()}
+        return {"test/accuracy": scores.accuracy} | means | metrics
+
+    def doubts(self, labels: Sequence[str]) -> list[str]:
+        """A classifier of one class has nothing to tell apart."""
+        if len(labels) != 1:
+            return []
+        line = (
+            f"the dataset has the class {labels[0]!r} alone: a classifier that always says so is right, whatever it has learnt;"
+            " add images of other classes"
+        )
+        return [line]
+
+
+def draw(samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str], folder: Path) -> None:
+    """Every image with its true and predicted class; a frame in orange marks a wrong one."""
+    chances = [float(item.probabilities[sample.class_ids[0]]) for sample, item in zip(samples, found, strict=True)]
+    chosen = examples.spread(chances)
+    with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
+        figure, tiles = examples.grid(len(chosen))
+        for axes, index in zip(tiles, chosen, strict=True):
+            true, guess = int(samples[index].class_ids[0]), int(found[index].probabilities.argmax())
+            axes.imshow(samples[index].pixels()[..., ::-1])
+            verdict = "right" if true == guess else f"wrong, is {figures.shortened(labels[true])}"
+            chance = float(found[index].probabilities[guess])
+            axes.set_title(f"{figures.shortened(labels[guess])} {chance:.2f}\n{verdict}", fontsize=9)
+            for spine in axes.spines.values():
+                spine.set(visible=True, color=figures.PALETTE[0] if true == guess else examples.WRONG, linewidth=3)
+        figure.suptitle("Test images by probability of the true class, best first", fontweight="bold", fontsize=12)
+        figures.save(figure, folder / "examples.png")
+
+
+STRATEGY = Classification()

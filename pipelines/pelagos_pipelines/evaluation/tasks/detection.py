@@ -1,0 +1,131 @@
+"""Detection in evaluation: average precision and what comes with it; figures with boxes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation import crowding, detection, examples, figures
+from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG
+from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
+from pelagos_pipelines.serving.predictions import Thresholds
+from pelagos_pipelines.serving.tasks.detection import Detections
+
+METRICS = {
+    "mAP50": "map50",
+    "mAP50-95": "map50_95",
+    "precision": "precision",
+    "recall": "recall",
+    "F1": "f1",
+    "IoU": "iou",
+}
+
+
+class Detection(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task = Task.DETECTION
+
+    def measure(
+        self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], folder: Path
+    ) -> dict[str, float]:
+        """See evaluation.detection; confusion, and precision against recall."""
+        scores = detection.score(samples, found, len(labels))
+        confidence = scores.confidence if math.isfinite(scores.confidence) else Thresholds().confidence
+        confusion = detection.confusion(samples, found, len(labels), confidence)
+        note = f"confidence ≥ {confidence:.2f}, IoU ≥ 0.50"
+        figures.confusion(
+            confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", "boxes", folder
+        )
+        recall = np.linspace(0, 1, scores.curves.shape[1])
+        curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
+        figures.precision_recall(curves, dict(zip(labels, scores.map50, strict=True)), "IoU ≥ 0.50", folder)
+        draw(samples, found, labels, confidence, folder)
+        metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
+        means = {f"test/{name}": scores.mean(attribute) for name, attribute in METRICS.items()}
+        return means | metrics | {"test/confidence": scores.confidence}
+
+    def limits(
+        self, truth: GroundTruth, found: Sequence[Detections], metrics: Mapping[str, float | None], most: int
+    ) -> list[str]:
+        """See evaluation.crowding; above the confidence where the metrics hold."""
+        confidence = metrics.get("test/confidence") or Thresholds().confidence
+        return crowding.warnings(truth, truth.samples("test"), found, confidence, most)
+
+
+def draw(
+    samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], confidence: float, folder: Path
+) -> None:
+    """True boxes dashed, right predictions blue, wrong ones orange, at ``confidence``."""
+    kept = [_above(predicted, confidence) for predicted in found]
+    quality = [_f1(sample, predicted) for sample, predicted in zip(samples, kept, strict=True)]
+    chosen = examples.spread(quality)
+    entries = (
+        Line2D([], [], color="0.35", linestyle="--", label="truth"),
+        Line2D([], [], color=FOUND, linewidth=2, label="found, class and place right"),
+        Line2D([], [], color=WRONG, linewidth=2, label="found, wrong"),
+    )
+    title = f"Test images from best to worst (confidence ≥ {confidence:.2f})"
+    with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
+        figure, tiles = examples.grid(len(chosen))
+        for axes, index in zip(tiles, chosen, strict=True):
+            _draw(axes, samples[index], kept[index], labels)
+            axes.set_title(
+                f"{figures.shortened(Path(samples[index].name).name, 28)}  F1 {quality[index]:.2f}", fontsize=8
+            )
+        figure.suptitle(title, fontweight="bold", fontsize=12)
+        figure.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False)
+        figures.save(figure, folder / "examples.png")
+
+
+def _draw(axes: Any, sample: Sample, found: Detections, labels: Sequence[str]) -> None:
+    axes.imshow(sample.pixels()[..., ::-1])
+    for box in sample.boxes:
+        # Black under white is seen on bright and on dark ground.
+        _box(axes, box, "black", linewidth=2.4)
+        _box(axes, box, TRUTH, linewidth=1.3, linestyle="--")
+    right = _right(sample, found)
+    for index in range(len(found.boxes)):
+        colour = FOUND if index in right else WRONG
+        _box(axes, found.boxes[index], colour, linewidth=1.8)
+        x1, y1, x2, _ = found.boxes[index]
+        text = f"{figures.shortened(labels[found.class_ids[index]], 14)} {found.scores[index]:.2f}"
+        ground = {"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+        # Near the upper and the right edge the text goes inside, where it is not cut off.
+        below, left = y1 < 0.08 * found.height, x1 > 0.6 * found.width
+        place = {"va": "top" if below else "bottom", "ha": "right" if left else "left"}
+        axes.text(x2 if left else x1, y1, text, fontsize=7, bbox=ground, clip_on=True, **place)
+
+
+def _box(axes: Any, box: Any, colour: str, **look: Any) -> None:
+    x1, y1, x2, y2 = box
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, **look))
+
+
+def _right(sample: Sample, found: Detections) -> set[int]:
+    """Indices of predictions that match a true box of their class."""
+    pairs = detection.match(sample.boxes, found.boxes, 0.5)
+    return {guess for true, guess in pairs if sample.class_ids[true] == found.class_ids[guess]}
+
+
+def _f1(sample: Sample, found: Detections) -> float:
+    """F1 of one image; an image without boxes on either side is perfect."""
+    boxes = len(sample.boxes) + len(found.boxes)
+    return 2 * len(_right(sample, found)) / boxes if boxes else 1.0
+
+
+def _above(found: Detections, confidence: float) -> Detections:
+    kept = found.scores >= confidence
+    return Detections(found.width, found.height, found.boxes[kept], found.scores[kept], found.class_ids[kept])
+
+
+STRATEGY = Detection()

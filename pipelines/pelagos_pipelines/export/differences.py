@@ -1,0 +1,18 @@
+"""By how much the predictions of two models may differ, and the refusal of those that differ by more."""
+
+from __future__ import annotations
+
+from pelagos_contract.failures import Reason, RefusedError
+
+BOX_TOLERANCE = 1.0
+SCORE_TOLERANCE = 0.01
+"""Of what is decoded: in pixels of the original image, and in [0, 1]."""
+
+
+def failed(difference: str) -> RefusedError:
+    """PARITY_FAILED, with what differs."""
+    return RefusedError(
+        Reason.PARITY_FAILED,
+        f"the exported model does not predict what the trained one predicts: {difference}. "
+        "Train again; if it persists, report the architecture and image size",
+    )

@@ -1,0 +1,41 @@
+"""Classification in the export: probabilities are compared class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.export.tasks.strategy import Strategy
+from pelagos_pipelines.serving.predictions import Floats, Thresholds
+from pelagos_pipelines.serving.tasks.classification import Classification as Found
+
+
+class Classification(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task, has_thresholds = Task.CLASSIFICATION, False
+
+    def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
+        """Scores alone."""
+        return raw[:0], raw
+
+    def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
+        """A class."""
+        return f"class {labels[index]!r}"
+
+    def distance(self, theirs: Found, ours: Found, confidence: float, number: int) -> tuple[float, float]:
+        """Of probabilities."""
+        return 0.0, float(np.abs(theirs.probabilities - ours.probabilities).max())
+
+    def surest(self, prediction: Found) -> float:
+        """No threshold depends on it."""
+        return 0.0
+
+    def worth(self, known: Found, thresholds: Thresholds) -> tuple[bool, float]:
+        """Always clear."""
+        return True, float(known.probabilities.max())
+
+
+STRATEGY = Classification()

@@ -1,0 +1,74 @@
+"""Detection in the export: boxes are paired within their class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.export.differences import BOX_TOLERANCE, SCORE_TOLERANCE, failed
+from pelagos_pipelines.export.tasks.strategy import Strategy
+from pelagos_pipelines.serving.predictions import Floats, Thresholds
+from pelagos_pipelines.serving.tasks.detection import Detections
+
+MARGIN = 0.02
+"""The known detections stay this far from the confidence threshold, so that rounding cannot make one vanish."""
+
+
+class Detection(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task, has_thresholds = Task.DETECTION, True
+
+    def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
+        """Four rows of boxes come first."""
+        return raw[:4], raw[4:]
+
+    def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
+        """A class, or a side of the boxes."""
+        return f"class {labels[index]!r}" if kind == "scores" else f"{'xywh'[index]} of the boxes"
+
+    def distance(self, theirs: Detections, ours: Detections, confidence: float, number: int) -> tuple[float, float]:
+        """Largest difference of box coordinates in pixels and of scores, over detections paired within their class."""
+        boxes, scores = 0.0, 0.0
+        paired: tuple[set[int], set[int]] = (set(), set())
+        for class_id in set(theirs.class_ids.tolist()) | set(ours.class_ids.tolist()):
+            left, right = np.flatnonzero(theirs.class_ids == class_id), np.flatnonzero(ours.class_ids == class_id)
+            apart: Any = np.abs(theirs.boxes[left][:, None] - ours.boxes[right][None]).max(axis=2)
+            differ: Any = np.abs(theirs.scores[left][:, None] - ours.scores[right][None])
+            for row, column in _pairs(apart / BOX_TOLERANCE + differ / SCORE_TOLERANCE):
+                boxes, scores = max(boxes, float(apart[row, column])), max(scores, float(differ[row, column]))
+                paired[0].add(int(left[row]))
+                paired[1].add(int(right[column]))
+        for side, found, seen in (("training", theirs, paired[0]), ("exported", ours, paired[1])):
+            alone = [
+                i for i, score in enumerate(found.scores) if i not in seen and score > confidence + SCORE_TOLERANCE
+            ]
+            if alone:
+                raise failed(f"image {number}: the {side} model alone finds {len(alone)} of {len(found.scores)} boxes")
+        return boxes, scores
+
+    def surest(self, prediction: Detections) -> float:
+        """They are sorted."""
+        return float(prediction.scores[0]) if len(prediction.scores) else 0.0
+
+    def worth(self, known: Detections, thresholds: Thresholds) -> tuple[bool, float]:
+        """None at the threshold."""
+        clear = (abs(known.scores - thresholds.confidence) > MARGIN).all()
+        return bool(clear), float(known.scores.max(initial=0.0))
+
+
+def _pairs(distances: Any) -> Iterator[tuple[int, int]]:
+    """Rows and columns of a matrix, nearest first, each once. Overlap would not do: a box cut off at the border has none."""
+    rows, columns = set(range(distances.shape[0])), set(range(distances.shape[1]))
+    for place in np.argsort(distances, axis=None, kind="stable"):
+        row, column = divmod(int(place), distances.shape[1])
+        if row in rows and column in columns:
+            rows.discard(row)
+            columns.discard(column)
+            yield row, column
+
+
+STRATEGY = Detection()

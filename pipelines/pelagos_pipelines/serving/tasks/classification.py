@@ -1,0 +1,91 @@
+"""Classification in serving: probabilities of a network ``[classes]`` for a square canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pelagos_pipelines.serving import geometry, sketches
+from pelagos_pipelines.serving.geometry import Fitted, Pixels
+from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.tasks.strategy import Strategy
+
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+"""ImageNet statistics, red first: the scale that classification checkpoints of the field are trained with."""
+
+
+@dataclass(frozen=True)
+class Classification(Prediction):
+    """``probabilities`` [classes] of one image; they add up to 1."""
+
+    task = "Classification"
+    probabilities: Floats
+
+    def render(self, labels: Sequence[str]) -> dict[str, Any]:
+        """With all classes, the most probable one first."""
+        order = np.argsort(-self.probabilities, kind="stable")
+        classes = [
+            {"label": labels[i], "classId": int(i), "probability": round(float(self.probabilities[i]), 6)}
+            for i in order
+        ]
+        return {
+            "task": self.task,
+            "width": self.width,
+            "height": self.height,
+            ClassificationTask.results: classes,
+        }
+
+
+class ClassificationTask(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task, results = Classification.task, "classes"
+
+    def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:
+        """Of a square, whatever the stride."""
+        at = geometry.fit(width, height, size, size)
+        return at.canvas_height, at.canvas_width
+
+    def fitted(self, image: Pixels, size: int, stride: int) -> Fitted:
+        """On a square."""
+        return Fitted(geometry.square(image, size), image.shape[1], image.shape[0])
+
+    def values(self, canvases: npt.NDArray[Any]) -> Floats:
+        """Normalised."""
+        return normalise(canvases)
+
+    def decode(self, raw: Floats, image: Fitted, settings: Settings, thresholds: Thresholds) -> Classification:
+        """The output as it is; thresholds do not apply."""
+        return Classification(image.width, image.height, raw)
+
+    def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
+        """Probabilities; all 0 of a refused image."""
+        nothing: Any = np.zeros(len(labels), np.float32)
+        chances = [nothing if found is None else found.probabilities for found in predictions]
+        return {"probabilities": np.stack(chances)}
+
+    def rows(self, raw: Floats) -> dict[str, Any]:
+        """``scores``, a row for each class, as logarithms of probabilities, so that small ones count as large ones do."""
+        return {"scores": np.log(np.maximum(raw.astype(np.float64), sketches.FAINTEST))[:, None]}
+
+    def sketch(self, raw: Floats) -> dict[str, Any]:
+        """All of them."""
+        return self.rows(raw)
+
+    def rounding(self, raw: Floats) -> dict[str, Any]:
+        """More of small probabilities."""
+        return {"scores": sketches.ULPS / np.maximum(raw.astype(np.float64), sketches.FAINTEST)}
+
+
+def normalise(images: npt.NDArray[np.uint8]) -> Floats:
+    """Canvases ``[n, h, w, 3]`` blue first to the classifier's input ``[n, 3, h, w]`` red first."""
+    values = (images[..., ::-1].astype(np.float32) / np.float32(255) - MEAN) / DEVIATION
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+
+
+STRATEGY = ClassificationTask()

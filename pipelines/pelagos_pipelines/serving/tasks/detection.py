@@ -1,0 +1,166 @@
+"""Detection in serving: boxes of a network ``[4 + classes, anchors]`` (centre x, y, width, height; class scores)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pelagos_pipelines.serving import geometry, sketches
+from pelagos_pipelines.serving.geometry import Fit, Fitted, Pixels
+from pelagos_pipelines.serving.predictions import Floats, Integers, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.suppression import nms
+from pelagos_pipelines.serving.tasks.strategy import Strategy
+
+CLASS_OFFSET = np.float32(7680)
+"""Boxes are moved apart by this many pixels per class, so that suppression never crosses classes."""
+MAX_CANDIDATES = 30_000
+"""Boxes of one image that suppression looks at, best first, as in ultralytics. No more than that can be detections."""
+VALUES = 16_384
+"""Numbers of each kind in a sketch, about."""
+MOST, LEAST = 128, 4
+"""Anchors that are told."""
+
+
+@dataclass(frozen=True)
+class Detections(Prediction):
+    """Boxes of one image: ``[n, 4]`` x1, y1, x2, y2 in pixels of the original; ``scores`` [n] descending; ``class_ids`` [n].
+
+    ``cut``: there are more, and only the best were kept (`Thresholds.max_detections`, MAX_CANDIDATES).
+    """
+
+    task = "Detection"
+    boxes: Floats
+    scores: Floats
+    class_ids: Integers
+    cut: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """As ``cut`` says."""
+        return self.cut
+
+    def render(self, labels: Sequence[str]) -> dict[str, Any]:
+        """With the boxes, best first."""
+        found = [
+            {
+                "label": labels[class_id],
+                "classId": int(class_id),
+                "score": round(float(score), 6),
+                "box": [round(float(value), 2) for value in box],
+            }
+            for box, score, class_id in zip(self.boxes, self.scores, self.class_ids, strict=True)
+        ]
+        return {
+            "task": self.task,
+            "width": self.width,
+            "height": self.height,
+            "cut": self.cut,
+            DetectionTask.results: found,
+        }
+
+
+def detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thresholds) -> Detections:
+    """Turn a detector's ``[4 + classes, anchors]`` (centre x, y, width, height; class scores) into detections.
+
+    Args:
+        raw: output of one image, boxes in pixels of the canvas.
+        at: how the image was placed on the canvas.
+        original: width and height of the original image in pixels.
+        thresholds: confidence, IoU and the number of detections to keep.
+    """
+    best = raw[4:].max(axis=0)
+    raw = raw[:, best > thresholds.confidence].T
+    scores, classes = raw[:, 4:].max(axis=1), raw[:, 4:].argmax(axis=1)
+    left_out = len(scores) > MAX_CANDIDATES
+    if left_out:
+        chosen = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
+        raw, scores, classes = raw[chosen], scores[chosen], classes[chosen]
+    half = raw[:, 2:4] / np.float32(2)
+    boxes = np.concatenate((raw[:, :2] - half, raw[:, :2] + half), axis=1)
+    apart = classes.astype(np.float32)[:, None] * CLASS_OFFSET
+    kept, more = nms(boxes + apart, scores, thresholds.iou, thresholds.max_detections)
+    width, height = original
+    scale = np.array([at.width / width, at.height / height] * 2, np.float32)
+    boxes = (boxes[kept] - np.array([at.left, at.top] * 2, np.float32)) / scale
+    boxes = boxes.clip(0, np.array([width, height] * 2, np.float32)).astype(np.float32)
+    return Detections(
+        width, height, boxes, scores[kept].astype(np.float32), classes[kept].astype(np.int32), cut=more or left_out
+    )
+
+
+class DetectionTask(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task, results = Detections.task, "detections"
+
+    def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:
+        """Of the smallest letterbox."""
+        at = geometry.fit(width, height, size, stride)
+        return at.canvas_height, at.canvas_width
+
+    def fitted(self, image: Pixels, size: int, stride: int) -> Fitted:
+        """In the smallest letterbox."""
+        height, width = image.shape[:2]
+        return Fitted(geometry.place(image, geometry.fit(width, height, size, stride)), width, height)
+
+    def values(self, canvases: npt.NDArray[Any]) -> Floats:
+        """In [0, 1]."""
+        values = canvases[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        values /= np.float32(255)
+        return values
+
+    def decode(self, raw: Floats, image: Fitted, settings: Settings, thresholds: Thresholds) -> Detections:
+        """See `detections`."""
+        original = image.width, image.height
+        return detections(raw, geometry.fit(*original, settings.image_size, settings.stride), original, thresholds)
+
+    def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
+        """Rectangular tensors; there is always a row, because empty tensors do not travel. A refused image has no row."""
+        batch = len(predictions)
+        counts = [0 if found is None else len(found.scores) for found in predictions]
+        rows = max([1, *counts])
+        boxes: Any = np.zeros((batch, rows, 4), np.float32)
+        scores: Any = np.zeros((batch, rows), np.float32)
+        class_ids: Any = np.zeros((batch, rows), np.int32)
+        for index, (found, count) in enumerate(zip(predictions, counts, strict=True)):
+            if count:
+                boxes[index, :count] = found.boxes
+                scores[index, :count] = found.scores
+                class_ids[index, :count] = found.class_ids
+        cut = np.array([[found is not None and found.cut] for found in predictions], bool)
+        rows_of = {"boxes": boxes, "scores": scores, "class_ids": class_ids}
+        return {"count": np.array(counts, np.int32)[:, None], "cut": cut, **rows_of}
+
+    def rows(self, raw: Floats) -> dict[str, Any]:
+        """``scores``, a row for each class, as logarithms of odds, so that small ones count as large ones do; and ``boxes``."""
+        kept = _scores(raw)
+        return {"scores": np.log(kept / (1 - kept)), "boxes": raw[:4].astype(np.float64)}
+
+    def sketch(self, raw: Floats) -> dict[str, Any]:
+        """Some anchors, evenly spread.
+
+        Its ``best`` are the highest scores of each class, wherever they are: of a good detector, most anchors see nothing.
+        """
+        known = self.rows(raw)
+        anchors = raw.shape[1]
+        count = min(max(VALUES // len(raw), LEAST), MOST, anchors)
+        chosen = np.linspace(0, anchors - 1, count).astype(int)
+        best = np.sort(np.partition(known["scores"], anchors - count, axis=1)[:, anchors - count :], axis=1)
+        return {kind: values[:, chosen] for kind, values in known.items()} | {"best": best[:, ::-1]}
+
+    def rounding(self, raw: Floats) -> dict[str, Any]:
+        """Of the best scores as of all."""
+        kept = _scores(raw)
+        undecided = np.sqrt(np.square(sketches.ULPS / (kept * (1 - kept))).mean(axis=1))
+        return {"scores": undecided, "best": undecided, "boxes": sketches.ULPS * np.abs(raw[:4]).max(axis=1)}
+
+
+def _scores(raw: Floats) -> Any:
+    return np.clip(raw[4:].astype(np.float64), sketches.FAINTEST, 1 - sketches.FAINTEST)
+
+
+STRATEGY = DetectionTask()
