@@ -1,0 +1,138 @@
+"""A source, a format and a family of somebody else: one module each, registered by a call, and the whole job runs with them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from pydantic import ValidationError
+
+from extension_example import descriptions, format, source
+from image_sources import photo, text, tree_of
+from mlflow_servers import MlflowServer
+from pelagos_contract import families, formats, sources, tasks
+from pelagos_contract.dataset import PreparationRequest
+from pelagos_contract.failures import RefusedError
+from pelagos_contract.registry import UnknownNameError
+from pelagos_contract.tasks import Task
+from pelagos_contract.training import TrainingResult
+from pelagos_pipelines.annotations import tasks as annotating
+from pelagos_pipelines.annotations.model import Asked
+from pelagos_pipelines.annotations.registry import FORMATS
+from pelagos_pipelines.evaluation import tasks as evaluation
+from pelagos_pipelines.export import tasks as exporting
+from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.serving import images, predictor
+from pelagos_pipelines.serving import tasks as serving
+from pelagos_pipelines.sources.registry import PLACES
+from pelagos_pipelines.steps.evaluate import evaluate
+from pelagos_pipelines.steps.export import export
+from pelagos_pipelines.steps.prepare import prepare
+from pelagos_pipelines.steps.train import train
+from pelagos_pipelines.training.families import FAMILIES, Offered
+
+PREPARATION = {"source": {"archive": {"file": "plankton.zip"}}, "task": "Classification"}
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """The extensions, in the tables and with their code."""
+    with descriptions.registered(), ExitStack() as undone:
+        PLACES.register(source.PLACE)
+        undone.callback(PLACES.withdraw, source.PLACE.name)
+        FORMATS.register(format.FORMAT)
+        undone.callback(FORMATS.withdraw, format.FORMAT.name)
+        FAMILIES.register(Offered(descriptions.FAMILY, "extension_example.family"))
+        undone.callback(FAMILIES.withdraw, descriptions.FAMILY.name)
+        yield
+
+
+def prepared(folder: Path, **more: object) -> dict[str, Any]:
+    """The result for an archive with a table of twelve images of two classes, which are dark and bright."""
+    (folder / "data").mkdir()
+    rows = []
+    with zipfile.ZipFile(folder / "data/plankton.zip", "w") as archive:
+        for number in range(12):
+            drawn = photo(folder / f"{number}.png", seed=number)
+            archive.write(drawn, drawn.name)
+            rows.append(f"{drawn.name},{('copepod', 'diatom')[number % 2]}\n")
+        archive.writestr(format.FILE, "".join(rows))
+    request = json.dumps(PREPARATION | more)
+    prepare(request, *(str(folder / name) for name in ("data", "store", "preparation")))
+    result: dict[str, Any] = json.loads((folder / "preparation/result.json").read_text())
+    return result
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_archive_with_a_table_becomes_a_version_a_model_and_a_package(tmp_path: Path, mlflow: MlflowServer) -> None:
+    version = prepared(tmp_path)
+    assert [one["name"] for one in version["classes"]] == ["copepod", "diatom"]
+    assert version["files"]["annotations"] == 1
+
+    request = {
+        "dataset": {"name": "plankton", "version": version["version"], "uri": version["uri"]},
+        "task": "Classification",
+        "model": {"architecture": "tiny_cnn"},
+        "hyperparameters": {"epochs": 2, "imageSize": 32},
+    }
+    run = MlflowClient(mlflow.uri).create_run("0").info.run_id
+    data, models, report, workspace = (str(tmp_path / name) for name in ("data", "models", "report", "workspace"))
+    for step in (train, evaluate, export):
+        step(json.dumps(request), data, models, report, workspace, mlflow.uri, run)
+
+    result = TrainingResult.model_validate_json((tmp_path / "report/result.json").read_text())
+    assert (result.epochs, result.model.labels) == (2, ["copepod", "diatom"])
+    assert {"validation/F1", "test/accuracy", "test/F1/copepod"} <= result.metrics.keys()
+    package = Path(result.model.uri)
+    assert json.loads((package / "package.json").read_text())["family"] == "Tiny"
+    probe = images.decode_known((package / "probe.png").read_bytes())
+    (answer,) = predictor.load(package, result.model.manifest_sha256).predict([probe])
+    known = json.loads((package / "probe.json").read_text())
+    assert answer.render(result.model.labels)["classes"][0]["label"] == known["classes"][0]["label"]
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_version_has_the_view_of_the_new_format(tmp_path: Path) -> None:
+    versions.materialise(prepared(tmp_path, format="Table")["uri"], "table", tmp_path / "view")
+    assert len((tmp_path / "view" / format.FILE).read_text().splitlines()) == 12
+
+
+def test_a_broken_table_is_refused_with_its_line(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    text(tmp_path / format.FILE, "a.png,cod\na.png\n")
+    with pytest.raises(RefusedError, match=r"labels\.csv, line 2 has 1 columns; expected are file and class"):
+        format.read(tree_of(tmp_path), lambda _: (40, 30), Asked(Task.CLASSIFICATION))
+
+
+def test_all_that_both_planes_know_has_code_in_each_part() -> None:
+    assert PLACES.names == sources.SOURCES.names
+    assert FORMATS.names == formats.FORMATS.names
+    assert FAMILIES.names == families.FAMILIES.names
+    for known in (annotating.TASKS.names, evaluation.TASKS.names, exporting.TASKS.names, tuple(serving.MODULES)):
+        assert known == tuple(tasks.TASKS)
+    assert all(serving.named(task).task == task for task in serving.MODULES)
+
+
+def test_what_is_not_registered_is_not_there() -> None:
+    with pytest.raises(ValidationError, match="archive"):
+        PreparationRequest.model_validate(PREPARATION)
+    with pytest.raises(ValidationError, match="'Auto', 'ImageFolder', 'Coco' or 'Yolo'"):
+        PreparationRequest.model_validate(PREPARATION | {"source": {"volume": {"path": "a"}}, "format": "Table"})
+    with pytest.raises(UnknownNameError, match="there is no family 'Tiny'; there are YOLOv8, MobileNetV3"):
+        FAMILIES.named("Tiny")
+
+
+@pytest.mark.usefixtures("registered")
+def test_exactly_one_source_is_named_and_no_name_is_taken_twice() -> None:
+    both = {"source": {"archive": {"file": "a"}, "volume": {"path": "a"}}, "task": "Classification"}
+    for wrong in (both, both | {"source": {}}):
+        with pytest.raises(ValidationError, match="exactly one of volume, archive must be set"):
+            PreparationRequest.model_validate(wrong)
+    with pytest.raises(ValueError, match="there is a format 'Table' already"):
+        FORMATS.register(format.FORMAT)
