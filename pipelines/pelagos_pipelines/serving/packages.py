@@ -66,7 +66,7 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
         _refuse(place, f"'files' must map names to their sha256, and onnxSha256 be that of {GRAPH}; {_AGAIN}")
     labels = found.get("labels")
     if (
-        found.get("task") not in tasks.MODULES
+        found.get("task") not in tuple(tasks.MODULES)  # which may be anything
         or not isinstance(labels, list)
         or not all(type(item) is str for item in labels)
     ):
