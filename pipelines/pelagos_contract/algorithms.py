@@ -25,7 +25,7 @@ def of_preparation(format_name: str, task: str) -> dict[str, int]:
     """What a version is made by; of formats those that may be recognised."""
     readers = {each.name: each.version for each in FORMATS if format_name == each.name}
     if format_name == AUTO:
-        readers = {each.name: each.version for each in FORMATS if each.task == task}
+        readers = {each.name: each.version for each in FORMATS if task in each.tasks}
     return {"preparation": PREPARATION, "splitting": SPLITTING, **readers}
 
 

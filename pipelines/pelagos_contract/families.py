@@ -7,17 +7,23 @@ from typing import Annotated
 
 from pelagos_contract.base import OneOf
 from pelagos_contract.registry import Registry
-from pelagos_contract.tasks import Task
+from pelagos_contract.tasks import TASKS, Task
 
 
 @dataclass(frozen=True)
 class FamilyDescription:
-    """A family: its name in model packages, its task, what specs call its architectures, together (``pattern``) and each."""
+    """A family: its name in model packages, its task, what specs call its architectures, together (``pattern``) and each.
+
+    ``image_size`` is the usual longest side of its input in pixels; None: that of its task. ``takes_weights``: a training may
+    start from a checkpoint of the same architecture.
+    """
 
     name: str
     task: Task
     pattern: str
     architectures: tuple[str, ...]
+    image_size: int | None = None
+    takes_weights: bool = True
     version: int = 1
     """See algorithms: raised when trainings of the same inputs lead to other models."""
 
@@ -48,6 +54,12 @@ Architecture = Annotated[str, OneOf(lambda: tuple(by_architecture()))]
 def architectures_for(task: str) -> tuple[str, ...]:
     """All that are for a task."""
     return tuple(name for name, family in by_architecture().items() if family.task == task)
+
+
+def image_size(architecture: str) -> int:
+    """The usual longest side of its input, in pixels."""
+    family = by_architecture()[architecture]
+    return family.image_size or TASKS[family.task].image_size
 
 
 def described() -> str:

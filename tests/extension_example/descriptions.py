@@ -35,6 +35,8 @@ FAMILY = FamilyDescription(
     task=Task.CLASSIFICATION,
     pattern="tiny_*",
     architectures=("tiny_cnn",),
+    image_size=32,
+    takes_weights=False,
 )
 
 

@@ -35,7 +35,8 @@ from pelagos_pipelines.steps.evaluate import evaluate
 from pelagos_pipelines.steps.export import export
 from pelagos_pipelines.steps.prepare import prepare
 from pelagos_pipelines.steps.train import train
-from pelagos_pipelines.training.families import FAMILIES, Offered
+from pelagos_pipelines.training.families import FAMILIES, Offered, offered
+from training.shapes import make_request
 
 PREPARATION = {"source": {"archive": {"file": "plankton.zip"}}, "task": "Classification"}
 
@@ -95,6 +96,15 @@ def test_an_archive_with_a_table_becomes_a_version_a_model_and_a_package(tmp_pat
     (answer,) = predictor.load(package, result.model.manifest_sha256).predict([probe])
     known = json.loads((package / "probe.json").read_text())
     assert answer.render(result.model.labels)["classes"][0]["label"] == known["classes"][0]["label"]
+
+
+@pytest.mark.usefixtures("registered")
+def test_what_the_description_of_a_family_says_holds() -> None:
+    assert (families.image_size("tiny_cnn"), families.image_size("yolov8n")) == (32, 640)
+    request = make_request("tiny_cnn", model={"architecture": "tiny_cnn", "weights": {"path": "a.pt"}})
+    with pytest.raises(RefusedError, match="tiny_cnn is trained from random weights alone") as refused:
+        offered(request)
+    assert refused.value.failure.field == "model.weights"
 
 
 @pytest.mark.usefixtures("registered")

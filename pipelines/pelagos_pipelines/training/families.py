@@ -107,7 +107,8 @@ def offered(request: TrainingRequest) -> Offered:
     """The family of the request's architecture.
 
     Raises:
-        RefusedError: TASK_MISMATCH when the architecture is for another task than the request.
+        RefusedError: TASK_MISMATCH when the architecture is for another task than the request; CHECKPOINT_INVALID when it takes
+            no checkpoint and one is given.
     """
     architecture = request.model.architecture
     description = by_architecture()[architecture]
@@ -117,6 +118,12 @@ def offered(request: TrainingRequest) -> Offered:
             f"{architecture} is for {description.task.value}, the dataset is for {request.task.value};"
             f" name one of {', '.join(architectures_for(request.task))}",
             "model.architecture",
+        )
+    if request.model.weights is not None and not description.takes_weights:
+        raise RefusedError(
+            Reason.CHECKPOINT_INVALID,
+            f"{architecture} is trained from random weights alone; leave out model.weights, or name another architecture",
+            "model.weights",
         )
     return FAMILIES.named(description.name)
 

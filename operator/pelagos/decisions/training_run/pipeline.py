@@ -15,7 +15,7 @@ from pelagos.decisions.training_run import attempt, identity, objections, progre
 from pelagos.decisions.training_run.conditions import DATASET_POLL, OUTAGE_POLL, REFUSED_POLL, succeeded
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
-from pelagos_contract.tasks import TASKS, Task
+from pelagos_contract import families
 
 DEADLINE_GRACE = 600
 """Seconds after spec.deadline when a cluster ends a run by itself: the operator, which says why, comes first."""
@@ -98,7 +98,7 @@ def without_result(seen: Observed) -> Ended | None:
 def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
     inputs, dataset = seen.keyed.spec.written(), seen.keyed.dataset
     chosen = inputs["hyperparameters"]
-    chosen.setdefault("imageSize", TASKS[Task(dataset.task)].image_size)
+    chosen.setdefault("imageSize", families.image_size(inputs["model"]["architecture"]))
     request = {
         "dataset": {"name": dataset.name, "version": dataset.version, "uri": dataset.uri},
         "task": dataset.task,
