@@ -137,8 +137,13 @@ def _is_composed(of: Any) -> bool:
     return isinstance(of, type) and (issubclass(of, BaseModel) or dataclasses.is_dataclass(of))
 
 
-@functools.cache
 def _fields(of: Any) -> tuple[_Field, ...]:
+    # A source that is registered later is one more field of a model that was looked at before.
+    return _described(of, tuple(of.model_fields) if issubclass(of, BaseModel) else ())
+
+
+@functools.cache
+def _described(of: Any, _names: tuple[str, ...]) -> tuple[_Field, ...]:
     if issubclass(of, BaseModel):
         return tuple(
             _Field(

@@ -48,7 +48,7 @@ class Source(Strict):
         return self._set()[0]
 
     def _set(self) -> list[str]:
-        return [name for name in type(self).model_fields if getattr(self, name) is not None]
+        return [name for name in SOURCES.names if getattr(self, name, None) is not None]
 
 
 SOURCES = Registry("source", (VOLUME,))

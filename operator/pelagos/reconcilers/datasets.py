@@ -126,7 +126,7 @@ class DatasetReconciler:
 
 async def _earlier(resource: Resource, tenant: Tenant, dependencies: Dependencies) -> identity.Earlier | None:
     """The inputs of the last run: by status or, in a resource that has none yet, by what is on record of its name."""
-    stated = identity.earlier(resource.status)
+    stated = Recalled(resource).earlier
     newest = await records.newest(resource, tenant, dependencies) if stated is None else None
     if newest is None:
         return stated

@@ -13,6 +13,7 @@ from typing import Any
 
 from pelagos.api.training_run import ModelStatus
 from pelagos.decisions import attempts
+from pelagos.decisions.dataset import identity
 from pelagos.ports.cluster import Resource
 from pelagos.ports.pipelines import PipelineRun, RunName
 
@@ -47,6 +48,16 @@ class Recalled:
     def storage_seal(self) -> Any:
         """Vouches for ``storage_prefix``."""
         return self.resource.status.get("storageSeal")
+
+    @property
+    def earlier(self) -> identity.Earlier | None:
+        """Dataset: by which recipe and algorithms the last run was keyed: an upgrade must not make it again."""
+        return identity.earlier(self.resource.status)
+
+    @property
+    def algorithms(self) -> Any:
+        """TrainingRun: by which algorithms the model was made: an upgrade must not train it again."""
+        return self.resource.status.get("algorithms")
 
     @property
     def record(self) -> Any:

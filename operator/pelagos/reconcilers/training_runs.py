@@ -111,7 +111,7 @@ class TrainingRunReconciler:
             version=found.version,
             registry_outage=found.outage,
             model_owners=found.owners,
-            made_by=resource.status.get("algorithms"),
+            made_by=Recalled(resource).algorithms,
             paths=_paths(resource, name, tenant, dependencies) if name else {},
             now=now,
             time_of_day=dependencies.clock.now(),
