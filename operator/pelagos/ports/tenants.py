@@ -45,6 +45,10 @@ class Tenant:
     max_gpus: int | None = None
     """Most GPUs that one resource may ask for; None: any number."""
 
+    def below(self, path: str) -> str:
+        """The path in the part of the object store, or of the data volume, that is the tenant's."""
+        return f"{self.storage_prefix}/{path}" if self.storage_prefix else path
+
 
 class OneTenant:
     """Implements Tenants where namespaces have no tenant settings of their own: on one machine."""

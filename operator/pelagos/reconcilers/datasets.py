@@ -15,32 +15,21 @@ from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
-from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import records
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
+from pelagos.reconcilers.scope import Scope
 from pelagos.reconcilers.steady import steady
 from pelagos.reconcilers.storage_paths import (
-    below,
+    DATASETS,
     checked,
     data_root,
-    is_inside,
     read_report,
     read_result,
     report_folder,
+    scope_of,
     storage_seal,
-    tenant_of,
 )
-
-
-def store(resource: Resource, tenant: Tenant) -> str:
-    """Folder of the versions of a Dataset in the object store."""
-    return below(tenant, f"datasets/{resource.namespace}/{resource.uid}")
-
-
-def versions(resource: Resource, tenant: Tenant) -> str:
-    """Folder of all versions of the namespace."""
-    return below(tenant, f"datasets/{resource.namespace}")
 
 
 @dataclass(frozen=True)
@@ -65,22 +54,23 @@ class DatasetReconciler:
     async def gather(self, resource: Resource, spec: DatasetSpec, dependencies: Dependencies) -> observed.Observed:
         """Look at the source, at the run for its present content, and at the run's report."""
         dependencies.authority.require()
-        tenant = await tenant_of(resource, dependencies)
+        scope = await scope_of(resource, dependencies)
         fingerprint, source_error = None, None
         try:
-            fingerprint = await dependencies.volumes.fingerprint(below(tenant, spec.source.volume.path))
+            fingerprint = await dependencies.volumes.fingerprint(scope.tenant.below(spec.source.volume.path))
         except RejectedError as error:
             if error.reason.state == "waiting":
                 raise
             source_error = f"spec.source.volume.path: {error}"
         run, name, digest, made = None, "", "", _Made()
-        earlier = await _earlier(resource, tenant, dependencies)
+        earlier = await _earlier(scope)
         if fingerprint is not None:
             digest = identity.keyed(spec, fingerprint, resource.generation, earlier).digest
             name = identity.name_run(resource.uid, digest)
             run = await dependencies.pipelines.find(name) or Recalled(resource).run(name)
-            made = await _look(resource, name, digest, run, tenant, dependencies)
+            made = await _look(scope, name, digest, run)
         run, now = steady(run, dependencies.clock)
+        objects = dependencies.objects
         return observed.Observed(
             spec=spec,
             namespace=resource.namespace,
@@ -91,18 +81,18 @@ class DatasetReconciler:
             source_error=source_error,
             run=run,
             report=made.report,
-            superseded=await _superseded(resource, name, digest, dependencies),
+            superseded=await _superseded(scope, name, digest),
             history=tuple(DatasetVersion.model_validate(entry, extra="ignore") for entry in made.history),
-            data_root=data_root(tenant, dependencies),
-            store=dependencies.objects.uri(made.store or store(resource, tenant)),
-            report_folder=dependencies.objects.uri(report_folder(name, tenant)) if name else "",
+            data_root=data_root(scope),
+            store=objects.uri(made.store or scope.own_folder(DATASETS)),
+            report_folder=objects.uri(report_folder(name, scope.tenant)) if name else "",
             now=now,
             generation=resource.generation,
             earlier=earlier,
             time_of_day=dependencies.clock.now(),
-            tenant=tenant,
-            storage_seal=storage_seal(resource, tenant, dependencies),
-            record=_recording(resource, digest, run, made, tenant, dependencies) if digest else Recording(),
+            tenant=scope.tenant,
+            storage_seal=storage_seal(scope),
+            record=_recording(scope, digest, run, made) if digest else Recording(),
         )
 
     def decide(self, seen: observed.Observed) -> Decision:
@@ -111,89 +101,78 @@ class DatasetReconciler:
 
     async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
         """End all runs; remove versions when told to."""
-        tenant = await tenant_of(resource, dependencies)
+        scope = await scope_of(resource, dependencies)
         for run in await dependencies.pipelines.find_owned(resource.uid):
             await dependencies.pipelines.cancel(run.name)
-            await dependencies.objects.delete(report_folder(run.name, tenant))
+            await dependencies.objects.delete(report_folder(run.name, scope.tenant))
             await dependencies.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
         if resource.spec.get("deletionPolicy") == "Delete":
-            newest = await records.newest(resource, tenant, dependencies)
-            if newest is not None and is_inside(newest.get("store"), versions(resource, tenant), dependencies):
-                await dependencies.objects.delete(str(dependencies.objects.path(newest["store"])))
-            await dependencies.objects.delete(store(resource, tenant))
-            await dependencies.objects.delete(records.folder(resource, tenant))
+            newest = await records.newest(scope)
+            if newest is not None and scope.is_inside(newest.get("store"), scope.namespace_folder(DATASETS)):
+                await dependencies.objects.delete(scope.path(newest["store"]))
+            await dependencies.objects.delete(scope.own_folder(DATASETS))
+            await dependencies.objects.delete(records.folder(scope))
 
 
-async def _earlier(resource: Resource, tenant: Tenant, dependencies: Dependencies) -> identity.Earlier | None:
+async def _earlier(scope: Scope) -> identity.Earlier | None:
     """The inputs of the last run: by status or, in a resource that has none yet, by what is on record of its name."""
-    stated = Recalled(resource).earlier
-    newest = await records.newest(resource, tenant, dependencies) if stated is None else None
+    stated = Recalled(scope.resource).earlier
+    newest = await records.newest(scope) if stated is None else None
     if newest is None:
         return stated
     noted = newest.get("madeFrom")
     return identity.Earlier(str(newest.get("key")), MadeFrom.model_validate(noted) if noted else None)
 
 
-async def _superseded(
-    resource: Resource, name: str, digest: str, dependencies: Dependencies
-) -> tuple[PipelineRun, ...]:
+async def _superseded(scope: Scope, name: str, digest: str) -> tuple[PipelineRun, ...]:
     """Runs in progress for earlier content or an earlier recipe; looked for only when either has changed since the last pass."""
-    if Recalled(resource).inputs_digest in (None, digest):
+    if Recalled(scope.resource).inputs_digest in (None, digest):
         return ()
-    owned = await dependencies.pipelines.find_owned(resource.uid)
+    owned = await scope.dependencies.pipelines.find_owned(scope.resource.uid)
     return tuple(run for run in owned if run.name != name and run.state not in FINISHED)
 
 
-async def _look(
-    resource: Resource, name: RunName, digest: str, run: PipelineRun | None, tenant: Tenant, dependencies: Dependencies
-) -> _Made:
+async def _look(scope: Scope, name: RunName, digest: str, run: PipelineRun | None) -> _Made:
     """Look at the report of the run; and at the records, where run or status have nothing to say of earlier times."""
-    told, everywhere = Recalled(resource), versions(resource, tenant)
-    if run is None:
-        report = await read_result(dependencies, resource.namespace, name, tenant)
-    else:
-        report = await read_report(dependencies, resource.namespace, run, tenant)
-    report = checked(report, report.result, everywhere, dependencies)
+    told, versions = Recalled(scope.resource), scope.namespace_folder(DATASETS)
+    report = await (read_result(scope, name) if run is None else read_report(scope, run))
+    report = checked(scope, report, report.result, versions)
     if run is None or (report == Report() and run.state is RunState.SUCCEEDED):
-        report = await _recorded(
-            report, await records.find(resource, digest, tenant, dependencies), everywhere, dependencies
-        )
+        report = await _recorded(scope, digest, report)
     stated, history, newest = told.store, told.versions, None
-    if not history and (report.result or not is_inside(stated, everywhere, dependencies)):
+    if not history and (report.result or not scope.is_inside(stated, versions)):
         # A new resource, or one that has lost its status: where others of its name put their versions, and which.
-        newest = await records.newest(resource, tenant, dependencies)
+        newest = await records.newest(scope)
         history = tuple(newest["versions"]) if newest is not None else ()
     result = str(report.result["uri"]).partition("/versions/")[0] if report.result else None
     places = [stated, result, newest.get("store") if newest is not None else None]
-    inside = [
-        str(dependencies.objects.path(str(place))) for place in places if is_inside(place, everywhere, dependencies)
-    ]
+    inside = [scope.path(str(place)) for place in places if scope.is_inside(place, versions)]
     return _Made(report, history, inside[0] if inside else "", newest)
 
 
-async def _recorded(report: Report, record: records.Record | None, folder: str, dependencies: Dependencies) -> Report:
+async def _recorded(scope: Scope, digest: str, report: Report) -> Report:
     """The report, with what the same result on record answered to.
 
     Without a report the result on record, when the version is there, in the namespace's own part of the store.
     """
+    record = await records.find(scope, digest)
     result = record.get("result") if record is not None else None
     if record is None or not result:
         return report
-    if report == Report() and is_inside(result.get("uri"), folder, dependencies):
-        is_there = await dependencies.objects.exists(str(dependencies.objects.path(result["uri"])))
+    if report == Report() and scope.is_inside(result.get("uri"), scope.namespace_folder(DATASETS)):
+        is_there = await scope.dependencies.objects.exists(scope.path(result["uri"]))
         report = Report(result=result) if is_there else report
     return replace(report, retry_key=record.get("retryKey")) if report.result == result else report
 
 
-def _recording(
-    resource: Resource, digest: str, run: PipelineRun | None, made: _Made, tenant: Tenant, dependencies: Dependencies
-) -> Recording:
-    where = records.path(resource, digest, tenant)
-    uri, told, result = dependencies.objects.uri(where), Recalled(resource), made.report.result
+def _recording(scope: Scope, digest: str, run: PipelineRun | None, made: _Made) -> Recording:
+    """Where the result goes on record, and whether it is there: by status, or by the record itself where that was read."""
+    where, told, result = records.path(scope, digest), Recalled(scope.resource), made.report.result
+    uri = scope.dependencies.objects.uri(where)
     retry_key = made.report.retry_key if run is None else run.retry_key
     same = run is None or told.retry_key == retry_key
     stated = told.record == uri and result is not None and told.version == result.get("version")
     newest = made.newest or {}
     is_found = (newest.get("key"), newest.get("result"), newest.get("retryKey")) == (digest, result, retry_key)
-    of = records.begun(resource, digest, made.newest)
-    return Recording(where, uri, of, (stated and same) or is_found, records.newest_path(resource, tenant))
+    of = records.begun(scope, digest, made.newest)
+    return Recording(where, uri, of, (stated and same) or is_found, records.newest_path(scope))

@@ -17,11 +17,11 @@ from pelagos.ports import registry
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ObservedService, ServiceState
-from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import reporting, sealed_runs
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
-from pelagos.reconcilers.storage_paths import below, is_inside, prefixes, sharing
+from pelagos.reconcilers.scope import Scope
+from pelagos.reconcilers.storage_paths import MODELS, prefixes
 
 _LARGEST_DESCRIPTION = 4 << 20
 NOT_SEALED = (
@@ -38,7 +38,7 @@ class ModelServiceReconciler:
 
     async def gather(self, resource: Resource, spec: ModelServiceSpec, dependencies: Dependencies) -> observed.Observed:
         """Resolve the model, look at the endpoint, and probe it when it is loaded."""
-        tenant = await dependencies.tenants.find(resource.namespace)
+        scope = Scope(resource, await dependencies.tenants.find(resource.namespace), dependencies)
         service = await dependencies.serving.observe(resource.uid)
         probed = None
         if service is not None and service.state is ServiceState.LOADED:
@@ -49,8 +49,8 @@ class ModelServiceReconciler:
             name=resource.name,
             uid=resource.uid,
             retry=resource.annotations.get(meta.RETRY_ANNOTATION, ""),
-            model=await _resolve(resource, spec, tenant, dependencies),
-            last_model=_last_model(resource, tenant, dependencies),
+            model=await _resolve(scope, spec),
+            last_model=_last_model(scope),
             last_reference=Recalled(resource).model.get("reference"),
             last_proven=Recalled(resource).model.get("proven"),
             generation=resource.generation,
@@ -59,7 +59,7 @@ class ModelServiceReconciler:
             probe=probed.result if probed else None,
             wrong_probes=probed.wrong if probed else 0,
             now=_now(resource.uid, service, dependencies),
-            tenant=tenant,
+            tenant=scope.tenant,
         )
 
     def decide(self, seen: observed.Observed) -> Decision:
@@ -80,15 +80,13 @@ def _now(uid: str, service: ObservedService | None, dependencies: Dependencies) 
     return service.changed_at + dependencies.clock.age(state, service.changed_at)
 
 
-async def _resolve(
-    resource: Resource, spec: ModelServiceSpec, tenant: Tenant, dependencies: Dependencies
-) -> ResolvedModel | Unresolved:
+async def _resolve(scope: Scope, spec: ModelServiceSpec) -> ResolvedModel | Unresolved:
     try:
         if spec.model.training_run_ref is not None:
-            return _pinned(_from_training_run(resource, spec.model.training_run_ref.name, tenant, dependencies), spec)
+            return _pinned(_from_training_run(scope, spec.model.training_run_ref.name), spec)
         if spec.model.registry is not None:
-            return _pinned(await _from_registry(resource.namespace, spec.model, tenant, dependencies), spec)
-        return await _from_uri(resource, spec.model, tenant, dependencies)
+            return _pinned(await _from_registry(scope, spec.model, spec.model.registry), spec)
+        return await _from_uri(scope, spec.model)
     except OutageError as error:
         return Unresolved(reasons.REGISTRY_UNAVAILABLE, str(error))
 
@@ -112,30 +110,25 @@ def _pinned(found: ResolvedModel | Unresolved, spec: ModelServiceSpec) -> Resolv
     return replace(found, manifest_sha256=stated or found.manifest_sha256)
 
 
-def packages(namespace: str, tenant: Tenant) -> str:
-    """Folder of the model packages of a namespace in the object store: all that its services may serve."""
-    return below(tenant, f"models/{namespace}")
-
-
-def _stranger(field: str, uri: str, folder: str, dependencies: Dependencies) -> Unresolved:
-    """A package of somebody else. What lies there is not looked at, and not told."""
+def _stranger(scope: Scope, field: str, uri: str) -> Unresolved:
+    """A package of another namespace. It is not looked at, so that the message reveals nothing about it."""
+    folder = scope.dependencies.objects.uri(scope.namespace_folder(MODELS))
     message = (
-        f"{field}: {uri} is not below {dependencies.objects.uri(folder)}, where the packages of this namespace are. "
+        f"{field}: {uri} is not below {folder}, where the packages of this namespace are. "
         "A service serves models of its own namespace only: train the model there, or name a package of it"
     )
     return Unresolved(reasons.MODEL_OUTSIDE_NAMESPACE, message)
 
 
-def _is_ours(uri: str, namespace: str, tenant: Tenant, dependencies: Dependencies) -> bool:
+def _is_ours(scope: Scope, uri: str, namespace: str) -> bool:
     """Whether a package lies in the namespace's folder, now or when one of its resources began."""
-    folders = {packages(namespace, each) for each in (tenant, *prefixes(namespace, dependencies))}
-    return any(is_inside(uri, folder, dependencies) for folder in folders)
+    tenants = (scope.tenant, *prefixes(namespace, scope.dependencies))
+    return any(scope.is_inside(uri, tenant.below(f"{MODELS}/{namespace}")) for tenant in tenants)
 
 
-def _from_training_run(
-    resource: Resource, name: str, tenant: Tenant, dependencies: Dependencies
-) -> ResolvedModel | Unresolved:
-    found = dependencies.cache.get(Key(kinds.TRAINING_RUN.kind, resource.namespace, name))
+def _from_training_run(scope: Scope, name: str) -> ResolvedModel | Unresolved:
+    resource = scope.resource
+    found = scope.dependencies.cache.get(Key(kinds.TRAINING_RUN.kind, resource.namespace, name))
     if found is None or found.deleting:
         message = (
             f'spec.model.trainingRunRef.name: there is no TrainingRun "{name}" in namespace {resource.namespace} yet'
@@ -146,17 +139,13 @@ def _from_training_run(
     if ready.get("status") != "True" or not model:
         message = f"TrainingRun {name} is not Ready: {ready.get('message', 'it has no status yet')}"
         return Unresolved(reasons.TRAINING_RUN_NOT_READY, message)
-    if not _is_ours(model["uri"], resource.namespace, tenant, dependencies):
-        folder = packages(resource.namespace, tenant)
-        return _stranger(f"status.model.uri of TrainingRun {name}", model["uri"], folder, dependencies)
+    if not _is_ours(scope, model["uri"], resource.namespace):
+        return _stranger(scope, f"status.model.uri of TrainingRun {name}", model["uri"])
     return ResolvedModel(model["uri"], model["onnxSha256"], model.get("manifestSha256") or "", f"TrainingRun {name}")
 
 
-async def _from_registry(
-    namespace: str, source: ModelSource, tenant: Tenant, dependencies: Dependencies
-) -> ResolvedModel | Unresolved:
-    reference = source.registry
-    assert reference is not None
+async def _from_registry(scope: Scope, source: ModelSource, reference: RegistryRef) -> ResolvedModel | Unresolved:
+    dependencies, namespace = scope.dependencies, scope.resource.namespace
     try:
         if reference.alias is not None:
             wanted = f"alias {reference.alias}"
@@ -168,7 +157,7 @@ async def _from_registry(
         return Unresolved(reasons.REGISTRY_REJECTED, f"spec.model.registry: {error}")
     if version is None:
         lead = f"spec.model.registry: the registry has no model {reference.model} with {wanted} yet"
-        training = _registrant(namespace, reference, tenant, dependencies)
+        training = _registrant(scope, reference)
         if training is not None:
             said = reporting.ready_condition(training.status).get("message", "it has no status yet")
             message = f"{lead}; TrainingRun {training.name}, which registers it, is not Ready: {said}"
@@ -179,27 +168,28 @@ async def _from_registry(
     if not uri or not sha256:
         message = f"spec.model.registry: {version.model} version {version.version} was not registered by a TrainingRun"
         return Unresolved(reasons.MODEL_PACKAGE_INVALID, message)
-    # Tags of a registry can be written by whoever may write there: they open no other namespace, and vouch for nothing.
+    # Anybody who may write to the registry can set tags: they give access to no other namespace, and prove nothing.
     owner = sealed_runs.namespace_of(dependencies.authority, version)
-    place = owner if owner in sharing(tenant) else namespace
+    place = owner if owner in scope.tenant.shared_with else namespace
     found = f"spec.model.registry: {version.model} version {version.version}"
-    if not _is_ours(uri, place, tenant, dependencies):
-        return _stranger(found, uri, packages(namespace, tenant), dependencies)
+    if not _is_ours(scope, uri, place):
+        return _stranger(scope, found, uri)
     manifest = version.tags.get(registry.MANIFEST_SHA256_TAG, "")
     if owner != place:
         if not source.manifest_sha256:
             return Unresolved(reasons.MODEL_NOT_SEALED, f"{found} {NOT_SEALED}")
-        manifest = source.manifest_sha256  # Whoever wrote the spec says what it must be.
+        manifest = source.manifest_sha256  # The author of the spec says what it must be.
     return ResolvedModel(uri, sha256, manifest, f"{version.model} version {version.version}")
 
 
-def _registrant(namespace: str, wanted: RegistryRef, tenant: Tenant, dependencies: Dependencies) -> Resource | None:
+def _registrant(scope: Scope, wanted: RegistryRef) -> Resource | None:
     """The TrainingRun that is about to register what is asked for, in a namespace that we may serve from."""
-    for found in dependencies.cache.all():
+    namespaces = (scope.resource.namespace, *scope.tenant.shared_with)
+    for found in scope.dependencies.cache.all():
         register = found.spec.get("register")
         if (
             found.kind is kinds.TRAINING_RUN
-            and found.namespace in (namespace, *sharing(tenant))
+            and found.namespace in namespaces
             and not found.deleting
             and isinstance(register, dict)
             and register.get("model") == wanted.model
@@ -210,16 +200,15 @@ def _registrant(namespace: str, wanted: RegistryRef, tenant: Tenant, dependencie
     return None
 
 
-async def _from_uri(
-    resource: Resource, source: ModelSource, tenant: Tenant, dependencies: Dependencies
-) -> ResolvedModel | Unresolved:
+async def _from_uri(scope: Scope, source: ModelSource) -> ResolvedModel | Unresolved:
+    resource, dependencies = scope.resource, scope.dependencies
     uri = (source.uri or "").rstrip("/")
     path = dependencies.objects.path(uri)
     if path is None:
         root = dependencies.objects.uri("")
         return _invalid(f"{uri} is not in the object store ({root})")
-    if not _is_ours(uri, resource.namespace, tenant, dependencies):
-        return _stranger("spec.model.uri", uri, packages(resource.namespace, tenant), dependencies)
+    if not _is_ours(scope, uri, resource.namespace):
+        return _stranger(scope, "spec.model.uri", uri)
     try:
         content = await dependencies.objects.read_bytes(f"{path}/package.json", limit=_LARGEST_DESCRIPTION)
     except RejectedError as error:
@@ -262,9 +251,9 @@ def _known_manifest(resource: Resource, uri: str, dependencies: Dependencies) ->
     return None
 
 
-def _last_model(resource: Resource, tenant: Tenant, dependencies: Dependencies) -> ResolvedModel | None:
-    model = Recalled(resource).model
-    namespaces = (resource.namespace, *sharing(tenant))
-    if not model or not any(_is_ours(model["uri"], namespace, tenant, dependencies) for namespace in namespaces):
+def _last_model(scope: Scope) -> ResolvedModel | None:
+    model = Recalled(scope.resource).model
+    namespaces = (scope.resource.namespace, *scope.tenant.shared_with)
+    if not model or not any(_is_ours(scope, model["uri"], namespace) for namespace in namespaces):
         return None
     return ResolvedModel(model["uri"], model["onnxSha256"], model.get("manifestSha256") or "", model["source"])

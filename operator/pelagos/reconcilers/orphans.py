@@ -1,7 +1,7 @@
 """What lies outside of Kubernetes and belongs to no resource: finds it, says what may be removed, and removes it when told.
 
 Called by ``pelagos orphans``. Things are left behind when a deletion was forced, a finalizer was taken away, a cluster was lost;
-and kept on purpose by ``deletionPolicy: Retain``, which nobody can tell from the former once the resource is gone. Whatever
+and kept on purpose by ``deletionPolicy: Retain``, which cannot be told from the former once the resource is gone. Whatever
 cannot be determined counts as needed.
 """
 
@@ -20,8 +20,7 @@ from pelagos.ports.tenants import Tenant
 from pelagos.ports.tracking import UID_TAG
 from pelagos.reconcilers import sealed_runs
 from pelagos.reconcilers.dependencies import Dependencies
-from pelagos.reconcilers.storage_paths import below, report_folder
-from pelagos.reconcilers.training_runs import workspace
+from pelagos.reconcilers.storage_paths import DATASETS, MODELS, report_folder, workspace
 
 YOUNGEST = timedelta(hours=1)
 """What is younger may be of a resource that is just being made."""
@@ -56,7 +55,7 @@ class State(Enum):
     """A resource that is there names it."""
     YOUNG = "young"
     UNKNOWN = "unknown"
-    """Nobody says how old it is."""
+    """Its age is not known."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ async def find(dependencies: Dependencies, scope: Scope, living: Callable[[], Aw
 
     Resources are listed last: whatever was there before belongs to one that is listed, or to none.
     """
-    things = [thing async for thing in _all(dependencies, scope)]
+    things = [thing async for thing in _all(dependencies, scope) if scope.holds(thing.owned)]
     there = await _with_records(await living(), things, dependencies)
     now = dependencies.clock.now()
     found = [_judged(thing, there, now) for thing in things if not there.has(thing.owned, thing.what)]
@@ -179,38 +178,21 @@ def _judged(thing: Thing, living: Living, now: datetime) -> Thing:
 async def _all(dependencies: Dependencies, scope: Scope) -> AsyncIterator[Thing]:
     runs = {run.name: run for run in await dependencies.pipelines.owned(scope.namespaces)}
     for run in runs.values():
-        if scope.holds(run):
-            yield Thing(What.RUN, run)
+        yield Thing(What.RUN, run)
     for server in await dependencies.serving.owned(scope.namespaces):
-        if scope.holds(server):
-            yield Thing(What.SERVER, server)
-    for thing in [*await _tracked(dependencies), *await _versions(dependencies)]:
-        if scope.holds(thing.owned):
-            yield thing
-    async for thing in _stored(dependencies, scope, runs):
-        if scope.holds(thing.owned):
-            yield thing
-
-
-async def _tracked(dependencies: Dependencies) -> list[Thing]:
-    """Tracked runs under our seal; those of others are none of our business."""
-    found = []
-    for run in await dependencies.tracking.owned():
-        namespace = sealed_runs.namespace_of_run(dependencies.authority, run)
+        yield Thing(What.SERVER, server)
+    # MLflow is shared: what carries no seal of ours was made by others, whatever its tags say, and is left alone.
+    for tracked in await dependencies.tracking.owned():
+        namespace = sealed_runs.namespace_of_run(dependencies.authority, tracked)
         if namespace is not None:
-            found.append(Thing(What.TRACKED, Owned(run.id, run.tags[UID_TAG], namespace, run.started_at)))
-    return found
-
-
-async def _versions(dependencies: Dependencies) -> list[Thing]:
-    """Registered versions under our seal."""
-    found = []
+            yield Thing(What.TRACKED, Owned(tracked.id, tracked.tags[UID_TAG], namespace, tracked.started_at))
     for version in await dependencies.registry.owned():
         namespace = sealed_runs.namespace_of(dependencies.authority, version)
         if namespace is not None:
             name = f"{version.model}/{version.version}"
-            found.append(Thing(What.VERSION, Owned(name, version.tags[UID_TAG], namespace, version.made_at)))
-    return found
+            yield Thing(What.VERSION, Owned(name, version.tags[UID_TAG], namespace, version.made_at))
+    async for thing in _stored(dependencies, scope, runs):
+        yield thing
 
 
 async def _stored(dependencies: Dependencies, scope: Scope, runs: Mapping[str, Owned]) -> AsyncIterator[Thing]:
@@ -230,12 +212,12 @@ async def _stored(dependencies: Dependencies, scope: Scope, runs: Mapping[str, O
 
 async def _folders(dependencies: Dependencies, tenant: Tenant) -> AsyncIterator[Thing]:
     """Folders that are named from a namespace and a uid."""
-    for what, top in ((What.DATASETS, "datasets"), (What.MODELS, "models")):
-        for namespace in await dependencies.objects.names(below(tenant, top)):
-            for uid in await dependencies.objects.names(below(tenant, f"{top}/{namespace}")):
+    for what, top in ((What.DATASETS, DATASETS), (What.MODELS, MODELS)):
+        for namespace in await dependencies.objects.names(tenant.below(top)):
+            for uid in await dependencies.objects.names(tenant.below(f"{top}/{namespace}")):
                 if uid_in(f"dataset-{uid}-{'0' * 12}") is None:
                     continue  # No folder of ours.
-                path = below(tenant, f"{top}/{namespace}/{uid}")
+                path = tenant.below(f"{top}/{namespace}/{uid}")
                 owned = Owned(path, uid, namespace, await dependencies.objects.written_at(path))
                 yield Thing(what, owned, path=path)
 
@@ -245,7 +227,7 @@ async def _of_runs(
 ) -> AsyncIterator[Thing]:
     """Folders that are named from a run; ``usual`` is the namespace of one that is gone."""
     for what, top, place in ((What.REPORT, "reports", report_folder), (What.WORKSPACE, "workspaces", workspace)):
-        for name in await dependencies.objects.names(below(tenant, top)):
+        for name in await dependencies.objects.names(tenant.below(top)):
             uid = uid_in(name)
             if uid is None:
                 continue
@@ -256,10 +238,10 @@ async def _of_runs(
 
 async def _records(dependencies: Dependencies, tenant: Tenant) -> AsyncIterator[Thing]:
     """Folders of records, which are named from the resource's own name: they outlive it, for a cluster that is restored."""
-    for namespace in await dependencies.objects.names(below(tenant, RECORDS)):
-        for kind in await dependencies.objects.names(below(tenant, f"{RECORDS}/{namespace}")):
-            for name in await dependencies.objects.names(below(tenant, f"{RECORDS}/{namespace}/{kind}")):
-                path = below(tenant, f"{RECORDS}/{namespace}/{kind}/{name}")
+    for namespace in await dependencies.objects.names(tenant.below(RECORDS)):
+        for kind in await dependencies.objects.names(tenant.below(f"{RECORDS}/{namespace}")):
+            for name in await dependencies.objects.names(tenant.below(f"{RECORDS}/{namespace}/{kind}")):
+                path = tenant.below(f"{RECORDS}/{namespace}/{kind}/{name}")
                 owned = Owned(
                     f"{RECORDS}/{namespace}/{kind}/{name}", "", namespace, await dependencies.objects.written_at(path)
                 )

@@ -20,6 +20,7 @@ from pelagos.ports.cluster import Resource
 from pelagos.ports.tracking import DesiredTrackedRun, Sealing, TrackedRun
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
+from pelagos.reconcilers.scope import Scope
 
 TRACKED, INTENDED, VERSION = "tracked-run", "intended-run", "model-version"
 
@@ -49,8 +50,10 @@ class Claim:
 
 
 def sealing(authority: Authority, want: DesiredTrackedRun) -> Sealing:
-    """How the run of a want is told from others'."""
+    """How the run of a want is recognized among others."""
     claim = Claim(want.namespace, want.uid, want.tags[identity.DIGEST_TAG], want.tags[identity.STORAGE_TAG])
+    # Two seals, because MLflow gives a run its id only when it is made. In between the operator may die: then the intent, which
+    # needs no id, tells a run of ours from one that somebody else has tagged with the uid.
     return Sealing(
         intent=authority.seal(INTENDED, claim.intent),
         seal=lambda run_id: authority.seal(TRACKED, claim.of(run_id)),
@@ -71,58 +74,50 @@ class Found:
 
 async def find(resource: Resource, dependencies: Dependencies) -> Found | None:
     """The run that is ours: the one in status under its seal there, else the oldest under a seal of its own."""
-    stated = Recalled(resource).tracking
-    known = _stated_claim(resource)
-    if known is not None and dependencies.authority.holds(
-        TRACKED, known.of(str(stated.get("run"))), stated.get("seal")
-    ):
+    told, authority = Recalled(resource), dependencies.authority
+    stated, digest, prefix = told.tracking, told.inputs_digest, told.storage_prefix
+    known = None
+    if isinstance(digest, str) and isinstance(prefix, str):
+        known = Claim(resource.namespace, resource.uid, digest, prefix)
+    # Status first: it lies in Kubernetes, and one request by id answers. Its seal is checked all the same, because a status can
+    # be restored from the backup of another cluster, and would then name a run of that.
+    if known is not None and authority.holds(TRACKED, known.of(str(stated.get("run"))), stated.get("seal")):
         run = await dependencies.tracking.get_run(str(stated["run"]))
         if run is not None:
             return _found(run, known, dependencies)
+    # Status was lost, the run was deleted, or the operator died between making the run and writing its id. The oldest one under a
+    # seal wins, so that every pass comes to the same run. Where there is a digest in status, that counts before the run's own
+    # tags, which others can write; without, the tags say what was claimed, and the seal says whether it was us who did.
     for run in await dependencies.tracking.find_runs(resource.uid):
-        seal = run.tags.get(tracking.SEAL_TAG)
-        for claim in filter(None, (known, _tagged_claim(resource, run))):
-            if dependencies.authority.holds(TRACKED, claim.of(run.id), seal):
+        frozen, claims = _frozen(run.tags), [known] if known is not None else []
+        if frozen is not None:
+            tagged = run.tags.get(identity.STORAGE_TAG, "")
+            claims.append(Claim(resource.namespace, resource.uid, frozen.digest, tagged))
+        for claim in claims:
+            if authority.holds(TRACKED, claim.of(run.id), run.tags.get(tracking.SEAL_TAG)):
                 return _found(run, claim, dependencies)
     return None
 
 
-async def find_recorded(
-    resource: Resource, run_id: str, inputs_digest: str, storage_prefix: str, dependencies: Dependencies
-) -> Found | None:
+async def find_recorded(scope: Scope, run_id: str, inputs_digest: str) -> Found | None:
     """The run that a record under our seal names; None when it is gone."""
-    run = await dependencies.tracking.get_run(run_id)
-    return (
-        _found(run, Claim(resource.namespace, resource.uid, inputs_digest, storage_prefix), dependencies)
-        if run
-        else None
-    )
+    run = await scope.dependencies.tracking.get_run(run_id)
+    # The seal on the run itself is that of a former life, whose uid is not known here. The record, which is sealed, vouches for
+    # it; the run gets the seal of this life in the pass that adopts it.
+    claim = Claim(scope.resource.namespace, scope.resource.uid, inputs_digest, scope.tenant.storage_prefix)
+    return _found(run, claim, scope.dependencies) if run else None
 
 
 def _found(run: TrackedRun, claim: Claim, dependencies: Dependencies) -> Found:
     frozen = _frozen(run.tags)
     return Found(
         run=run,
+        # Made again, under the key that seals now: after a change of keys, status and tags are brought up to date by this.
         seal=dependencies.authority.seal(TRACKED, claim.of(run.id)),
+        # The tags hold the inputs in full, the claim their digest alone. Tags that do not fit to it were altered.
         frozen=frozen if frozen and frozen.digest == claim.inputs_digest else None,
         storage_prefix=claim.storage_prefix,
     )
-
-
-def _stated_claim(resource: Resource) -> Claim | None:
-    """By status."""
-    digest, prefix = Recalled(resource).inputs_digest, Recalled(resource).storage_prefix
-    if not isinstance(digest, str) or not isinstance(prefix, str):
-        return None
-    return Claim(resource.namespace, resource.uid, digest, prefix)
-
-
-def _tagged_claim(resource: Resource, run: TrackedRun) -> Claim | None:
-    """By the run's own tags, for when status was lost."""
-    frozen = _frozen(run.tags)
-    if frozen is None:
-        return None
-    return Claim(resource.namespace, resource.uid, frozen.digest, run.tags.get(identity.STORAGE_TAG, ""))
 
 
 def namespace_of_run(authority: Authority, run: TrackedRun) -> str | None:

@@ -1,7 +1,7 @@
 """Where the things of a resource lie: its tenant's part of the object store and of the data volume, and its runs' reports.
 
-What names a place (a status, a report, a tag of MLflow) is not believed: every uri is held against the namespace's own part here,
-before it is given to a step, a model server or a deletion.
+What names a place (a status, a report, a tag of MLflow) is not believed: every uri is held against the namespace's own part
+(``Scope.is_inside``) before it is given to a step, a model server or a deletion.
 """
 
 from __future__ import annotations
@@ -17,72 +17,68 @@ from pelagos.ports.pipelines import PipelineRun, RunName
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
+from pelagos.reconcilers.scope import Scope
 
 STORAGE = "storage"
 """What a seal of a storage prefix is for."""
+DATASETS, MODELS = "datasets", "models"
+"""Top folders of dataset versions and of model packages in the object store; below each <namespace>/<uid>."""
 
 
 def report_folder(run_name: str, tenant: Tenant) -> str:
     """Folder in which a pipeline run leaves its outcome."""
-    return below(tenant, f"reports/{run_name}")
+    return tenant.below(f"reports/{run_name}")
 
 
-def below(tenant: Tenant, path: str) -> str:
-    """The path in the part of the store, or of the data volume, that is the tenant's."""
-    return f"{tenant.storage_prefix}/{path}" if tenant.storage_prefix else path
+def workspace(run_name: str, tenant: Tenant) -> str:
+    """Folder of a run's checkpoints."""
+    return tenant.below(f"workspaces/{run_name}")
 
 
-def data_root(tenant: Tenant, dependencies: Dependencies) -> str:
+def data_root(scope: Scope) -> str:
     """Where pipelines find the tenant's part of the data volume."""
-    return "/".join(part for part in (dependencies.volumes.root.rstrip("/"), tenant.storage_prefix) if part)
+    root = scope.dependencies.volumes.root.rstrip("/")
+    return "/".join(part for part in (root, scope.tenant.storage_prefix) if part)
 
 
-def is_inside(uri: object, folder: str, dependencies: Dependencies) -> bool:
-    """Whether a uri is one of our store, and below ``folder`` there; no part of it leads up, or is empty."""
-    path = dependencies.objects.path(uri) if isinstance(uri, str) else None
-    return path is not None and path.startswith(f"{folder}/") and not {"", ".", ".."} & set(path.split("/"))
-
-
-async def read_report(dependencies: Dependencies, namespace: str, run: PipelineRun, tenant: Tenant) -> Report:
+async def read_report(scope: Scope, run: PipelineRun) -> Report:
     """The outcome that a pipeline run left, if one of its steps did: whatever else lies there is a doubt, and nothing more."""
-    return await _read_report(dependencies, namespace, run.name, run.attempt, tenant)
+    return await _read_report(scope, run.name, run.attempt)
 
 
-async def read_result(dependencies: Dependencies, namespace: str, name: RunName, tenant: Tenant) -> Report:
+async def read_result(scope: Scope, name: RunName) -> Report:
     """The result that any attempt of a run left of which the engine knows nothing: it keeps its records for a while only."""
-    return Report(result=(await _read_report(dependencies, namespace, name, None, tenant)).result)
+    return Report(result=(await _read_report(scope, name, None)).result)
 
 
-async def _read_report(
-    dependencies: Dependencies, namespace: str, name: RunName, attempt: int | None, tenant: Tenant
-) -> Report:
-    folder = report_folder(name, tenant)
+async def _read_report(scope: Scope, name: RunName, attempt: int | None) -> Report:
+    objects, folder = scope.dependencies.objects, report_folder(name, scope.tenant)
     doubts = []
     for kind in ("result", "failure"):
         try:
-            found = await dependencies.objects.read_json(f"{folder}/{kind}.json")
+            found = await objects.read_json(f"{folder}/{kind}.json")
         except RejectedError as error:
             doubts.append(str(error))
             continue
         if found is None:
             continue
-        content, doubt = dependencies.authority.unseal(namespace, name, attempt, found)
+        content, doubt = scope.dependencies.authority.unseal(scope.resource.namespace, name, attempt, found)
         if content is not None:
             return Report(result=content) if kind == "result" else Report(failure=content)
-        doubts.append(f"{dependencies.objects.uri(folder)}/{kind}.json is not what its steps wrote: {doubt}")
+        doubts.append(f"{objects.uri(folder)}/{kind}.json is not what its steps wrote: {doubt}")
     return Report(doubt="; ".join(doubts))
 
 
-def checked(report: Report, described: Mapping[str, Any] | None, folder: str, dependencies: Dependencies) -> Report:
+def checked(scope: Scope, report: Report, described: Mapping[str, Any] | None, folder: str) -> Report:
     """The report, unless what it describes lies outside of ``folder``."""
-    if described is None or is_inside(described.get("uri"), folder, dependencies):
+    if described is None or scope.is_inside(described.get("uri"), folder):
         return report
-    where = dependencies.objects.uri(folder)
+    where = scope.dependencies.objects.uri(folder)
     return Report(doubt=f"its result names {described.get('uri')}, which is not below {where}")
 
 
-async def tenant_of(resource: Resource, dependencies: Dependencies, *, recorded: str | None = None) -> Tenant:
-    """The tenant settings of the resource's namespace, with the storage prefix that the resource began with.
+async def scope_of(resource: Resource, dependencies: Dependencies, *, recorded: str | None = None) -> Scope:
+    """The scope of a resource: the tenant settings of its namespace, with the storage prefix that the resource began with.
 
     What is stored stays where it was put, whatever the settings say later: under our seal, since a status can be restored or
     written by others. ``recorded`` is that prefix from elsewhere, vouched for already, for when status was lost. A resource that
@@ -92,17 +88,22 @@ async def tenant_of(resource: Resource, dependencies: Dependencies, *, recorded:
     if began is None and recorded is not None:
         began = recorded
     if resource.deleting and began is not None:
-        return Tenant(storage_prefix=began)
+        return Scope(resource, Tenant(storage_prefix=began), dependencies)
     try:
         tenant = await dependencies.tenants.find(resource.namespace)
     except RejectedError:
         if not resource.deleting:
             raise
-        return Tenant()  # Nothing was begun here, so that there is nothing to find.
+        return Scope(resource, Tenant(), dependencies)  # Nothing was begun here, so that there is nothing to find.
     stated = Recalled(resource).storage_prefix
     if began is None and stated not in (None, tenant.storage_prefix) and not resource.deleting:
-        raise RejectedError("storage", _unvouched(resource, str(stated), tenant))
-    return tenant if began is None else replace(tenant, storage_prefix=began)
+        message = (
+            f'status.storagePrefix is "{stated}", without a seal of this operator, and the storage prefix of namespace '
+            f'{resource.namespace} is "{tenant.storage_prefix}". Nothing outside of it is touched. Give the namespace the '
+            "prefix that its things were stored below, or remove the field from status to begin below the present one"
+        )
+        raise RejectedError("storage", message)
+    return Scope(resource, tenant if began is None else replace(tenant, storage_prefix=began), dependencies)
 
 
 def prefixes(namespace: str, dependencies: Dependencies) -> tuple[Tenant, ...]:
@@ -111,14 +112,10 @@ def prefixes(namespace: str, dependencies: Dependencies) -> tuple[Tenant, ...]:
     return tuple(Tenant(storage_prefix=prefix) for prefix in known if prefix is not None)
 
 
-def sharing(tenant: Tenant) -> tuple[str, ...]:
-    """Namespaces that the platform says to share with this one, each naming the other."""
-    return tenant.shared_with
-
-
-def storage_seal(resource: Resource, tenant: Tenant, dependencies: Dependencies) -> str:
+def storage_seal(scope: Scope) -> str:
     """Goes into status beside the prefix."""
-    return dependencies.authority.seal(STORAGE, _claim(resource, tenant.storage_prefix))
+    claim = _claim(scope.resource, scope.tenant.storage_prefix)
+    return scope.dependencies.authority.seal(STORAGE, claim)
 
 
 def _began(resource: Resource, dependencies: Dependencies) -> str | None:
@@ -137,11 +134,3 @@ def _claim(resource: Resource, prefix: str) -> dict[str, str]:
         "uid": resource.uid,
         "storagePrefix": prefix,
     }
-
-
-def _unvouched(resource: Resource, stated: str, tenant: Tenant) -> str:
-    return (
-        f'status.storagePrefix is "{stated}", without a seal of this operator, and the storage prefix of namespace '
-        f'{resource.namespace} is "{tenant.storage_prefix}". Nothing outside of it is touched. Give the namespace the prefix '
-        "that its things were stored below, or remove the field from status to begin below the present one"
-    )
