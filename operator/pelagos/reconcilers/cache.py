@@ -1,9 +1,13 @@
-"""What the API server last showed of every resource. Filled by the watch and by the answers to our own writes."""
+"""What the API server last showed of every resource. Filled by the watch and by the answers to our own writes.
+
+Two sources without a common order: kopf hands on each resource in a task of its own, and the answer to a write may come before
+or after the event about it. What is older than what is known is therefore dropped, by resourceVersion, here and nowhere else.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from pelagos.api import kinds
 from pelagos.ports.cluster import Key, Resource
@@ -20,7 +24,7 @@ class Cache:
         self._asked: dict[str, int] = {}
         """Of each kind, the newest resourceVersion that was known when the last list was asked for."""
         self.on_change: Callable[[Key], None] = lambda _key: None
-        """Called with the key of a resource that was seen new, changed or gone, whoever changed it: us, too."""
+        """Called with the key of a resource that was seen new, changed or gone, by others or by our own writes."""
 
     def get(self, key: Key) -> Resource | None:
         """The resource, as last seen."""
@@ -38,8 +42,10 @@ class Cache:
         """Whether a resource of this uid and resourceVersion is neither known already nor older than what is known."""
         known = self._resources.get(key)
         if known is not None:
+            # Whatever the uid: etcd's revisions only grow, so that a newer version under this name is a later life of it.
             return _newer(version, known.version)
-        # kopf tells of each resource in a task of its own: news from before a list can come after it.
+        # An event from before a list can be handed on after it. Taken for a new resource, one that is gone would come back for
+        # ever, because no event would report its end again. What is in the list, or newer than it, is really there.
         listed, uids = self._lists.get(key.kind, ("", frozenset[str]()))
         return uid in uids or not listed or _newer(version, listed)
 
@@ -47,22 +53,26 @@ class Cache:
         """Remember what was seen; False when it is known already or older than what is known."""
         if not self.is_news(resource.key, resource.uid, resource.version):
             return False
+        # The reference of the old one first: spec may name another resource now, and that must not wake this one any more.
         self._unlink(self._resources.get(resource.key))
         self._resources[resource.key] = resource
         reference = refers_to(resource)
         if reference is not None:
             self._dependents[reference].add(resource.key)
+        # Last: who is woken by this reads the cache.
         self.on_change(resource.key)
         return True
 
     def put_written(self, reply: Resource) -> None:
         """Remember the reply to a write of ours; a resource that the watch has seen go meanwhile stays gone."""
+        # The reply was made before the resource went, and may arrive after the event of its deletion.
         if reply.key in self._resources:
             self.put(reply)
 
     def remove(self, key: Key, uid: str) -> bool:
         """Forget a resource that is gone; False when nothing of this uid is known, as when its name has a new one."""
         known = self._resources.get(key)
+        # Late news of an earlier life must not remove the resource that has its name now.
         if known is None or known.uid != uid:
             return False
         self._unlink(self._resources.pop(key))
@@ -71,14 +81,17 @@ class Cache:
 
     def ask_for_list(self, kind: str) -> None:
         """A list of all of a kind is being asked for: a server that lost nothing answers with all that is known by now."""
+        # Until the list is there, nothing can be held against the former one: the watch that it began has ended.
         self._lists.pop(kind, None)
-        self._asked[kind] = max((int(version) for version in self._versions(kind) if version.isdigit()), default=0)
+        versions = (known.version for known in self._resources.values() if known.kind.kind == kind)
+        # Noted when the list is asked for, not when it comes: replies to our writes meanwhile may be newer than any list.
+        self._asked[kind] = max((int(version) for version in versions if version.isdigit()), default=0)
 
     def take_page(self, kind: str, version: str, found: Mapping[str, str]) -> tuple[Resource, ...]:
         """A page of the list, as of ``version``, has come: versions by uid. Forgets, and returns, what it contradicts.
 
-        There is such only when the API server was restored from a backup: what it says now holds, old as it is. What is newer
-        than a list that can hold it not is the reply to a write of ours from after the list was asked for.
+        Only an API server that was restored from a backup contradicts what is known: what it says now holds, old as it is. A
+        resource that is merely newer than the list is the reply to a write of ours after the list was asked for, and stays.
         """
         return self._forget(
             kind,
@@ -88,7 +101,7 @@ class Cache:
         )
 
     def end_list(self, kind: str, version: str, uids: frozenset[str]) -> tuple[Resource, ...]:
-        """The list has come. Forgets, and returns, what is not in it: after an expired watch nothing else tells of deletions."""
+        """The list has come. Forgets, and returns, what is not in it: after an expired watch nothing else reports deletions."""
         self._lists[kind] = (version, uids)
         return self._forget(kind, lambda known: known.uid not in uids and self._could_hold(known, kind, version))
 
@@ -97,10 +110,8 @@ class Cache:
         was_set_back = version.isdigit() and int(version) < self._asked.get(kind, 0)
         return was_set_back or not _newer(known.version, version)
 
-    def _versions(self, kind: str) -> Iterator[str]:
-        return (known.version for known in self._resources.values() if known.kind.kind == kind)
-
     def _forget(self, kind: str, condition: Callable[[Resource], bool]) -> tuple[Resource, ...]:
+        # First all, then one after another: removing changes the dictionary that is looked through.
         gone = tuple(known for known in self._resources.values() if known.kind.kind == kind and condition(known))
         for known in gone:
             self.remove(known.key, known.uid)
@@ -120,7 +131,7 @@ class Cache:
         if resource is None or reference is None:
             return
         self._dependents[reference].discard(resource.key)
-        if not self._dependents[reference]:
+        if not self._dependents[reference]:  # Otherwise names that are no longer referred to would pile up.
             del self._dependents[reference]
 
 
@@ -141,7 +152,7 @@ def _key(kind: kinds.Kind, namespace: str, reference: object) -> Key | None:
 
 
 def intent(resource: Resource) -> tuple[object, ...]:
-    """What others change and reconcilers act on."""
+    """What others change and reconcilers act on. Not status, which we write ourselves: each pass would lead to another one."""
     return resource.uid, resource.generation, resource.deleting, resource.annotations
 
 

@@ -1,7 +1,7 @@
-"""Cleaning up that ends: a system that keeps us out for long is left alone, so that a resource, and its namespace, can go.
+"""Cleaning up that terminates: a system that denies access for long is skipped, so that a resource, and its namespace, can go.
 
 Called by the driver for resources that are being deleted. A namespace that is deleted takes the binding that let the operator in
-with it, often before our resources are done; nobody can mend that afterwards, and the namespace would stay for ever.
+with it, often before our resources are done; that cannot be repaired afterwards, and the namespace would stay for ever.
 """
 
 from __future__ import annotations

@@ -24,14 +24,11 @@ logger = logging.getLogger("pelagos.reconcile")
 
 REJECTED_RETRY = 15.0
 GONE_RETRY = 2.0
-"""Seconds until a resource is looked at again that could not be launched for; the watch should have told more by then."""
-
+"""Seconds until the next pass over a resource for which nothing could be launched; by then the watch should have caught up."""
 
 _ACCEPTED = Decision(
     (Verdict("Ready", ConditionState.PROGRESSING, reasons.ACCEPTED, "seen, and waiting for its first pass"),)
 )
-
-
 _LAUNCHES = (effects.CreateTrackedRun, effects.SubmitRun, effects.RegisterModel, effects.ApplyService)
 """Effects that make something outside, which nobody would clean up after a resource that is gone."""
 
@@ -85,59 +82,63 @@ async def reconcile(
     if resource.deleting:
         return await _delete(reconciler, resource, dependencies)
     if meta.FINALIZER not in resource.finalizers:
-        # Before the first external effect, so that nothing can be left behind.
+        # Before the first external effect. Without it, a resource that is deleted while its run is being submitted would be gone
+        # at once, and the run would stay with nobody to end it.
         written = await dependencies.cluster.set_finalizers(resource, (*resource.finalizers, meta.FINALIZER))
         if written is None:
             return Pass("gone", None)
         dependencies.cache.put_written(written)
-        resource = written
+        resource = written  # as it is now: somebody else may have changed it since the watch showed it
     try:
         decision = await _decide_and_act(reconciler, resource, dependencies)
-        if initialized and any(isinstance(effect, effects.SubmitRun) for effect in decision.effects):
-            return Pass("progressing", 0)
     except GoneError as error:
+        # Nothing is reported, because there is nobody to read it. The pass comes back for the case that only what the resource
+        # refers to is gone; if the watch is behind, it will have told of that by then.
         logger.info("nothing is launched for %s/%s: %s is gone", resource.kind.kind, resource.name, error)
         return Pass("gone", GONE_RETRY)
-    except UnfinishedError as error:
-        await _report(reconciler, resource, _unfinished(error), dependencies)
-        return Pass("progressing", None, failed=True)
-    except OutageError as error:
-        await _report(reconciler, resource, _outage(error), dependencies)
-        return Pass("unknown", None, failed=True)
-    except (NoKeyError, RejectedError) as error:
-        decision = _keyless(error) if isinstance(error, NoKeyError) else _rejected(error)
+    except RejectedError as error:
+        # Asking the same again would not help, so no backoff: a steady, slow pace notices when a person has acted.
+        decision = _failure(error)
     except Exception as error:
-        await _report(reconciler, resource, _bug(error), dependencies)
-        raise
+        decision = _failure(error)
+        # Reported before the exception goes on: a fault that shows in the log alone would leave the last status standing.
+        await _report(reconciler, resource, decision, dependencies)
+        if not isinstance(error, OutageError):
+            raise
+        return Pass(summary(decision).state.value.lower(), None, failed=True)
+    if initialized and any(isinstance(effect, effects.SubmitRun) for effect in decision.effects):
+        return Pass("progressing", 0)
     reported = await _report(reconciler, resource, decision, dependencies)
     return Pass(summary(reported).state.value.lower(), reported.recheck_after)
 
 
 async def write_initial_status(reconciler: Reconciler, resource: Resource, dependencies: Dependencies) -> Pass:
-    """Give a new resource its first status at once, when others stand before it; its first real pass follows."""
+    """Give a new resource its first status at once, when others are before it in the queue; its first real pass follows."""
+    # No event: Kubernetes would keep one more object for each resource of a burst, to say nothing.
     await _report(reconciler, resource, _ACCEPTED, dependencies, announce=False)
     return Pass("accepted", 0)
 
 
 async def _decide_and_act(reconciler: Reconciler, resource: Resource, dependencies: Dependencies) -> Decision:
+    """Returns the decision, less what could not be done and need not be. Raises what the ports raise."""
     try:
+        # Servers without CEL admit what breaks the rules across fields, and any server admits what an older CRD allowed.
         spec = reconciler.kind.spec.model_validate(resource.spec)
     except pydantic.ValidationError as error:
         return Decision((Verdict("Ready", ConditionState.REFUSED, reasons.INVALID_SPEC, explain(error)),))
     seen = await reconciler.gather(resource, spec, dependencies)
     decision = reconciler.decide(seen)
     if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
+        # After deciding and not before: most passes launch nothing, and asking costs a request to the API server.
         await _confirm(resource, dependencies)
     foretold = foretelling.foretold(decision, resource.status)
     if foretold is not None:
+        # Before acting: ending a run may take longer than this pass, and the operator may die in the middle of it.
         with contextlib.suppress(TooLargeError):  # What is ended is ended all the same.
             await _report(reconciler, resource, foretold, dependencies)
-    return await _act(decision, dependencies)
-
-
-async def _act(decision: Decision, dependencies: Dependencies) -> Decision:
-    """Carry out all effects. Returns the decision, less what could not be done and need not be."""
     for effect in decision.effects:
+        # One after another, in the order of the decision: a tracked run must exist before the pipeline that is given its id.
+        # When one fails, the rest is left out; the next pass sees what there is by then and decides anew.
         if isinstance(effect, effects.KeepRecord):
             decision = await _keep(effect, decision, dependencies)
         else:
@@ -152,16 +153,18 @@ async def _keep(effect: effects.KeepRecord, decision: Decision, dependencies: De
     except (OutageError, RejectedError) as error:
         logger.warning("a result could not be put on record, and a rebuilt cluster would make it again: %s", error)
         pause = REJECTED_RETRY if decision.recheck_after is None else min(decision.recheck_after, REJECTED_RETRY)
+        # Status must not name a record that is not there: the next pass would take it for kept.
         return replace(decision, status={**decision.status, "record": None}, recheck_after=pause)
     return decision
 
 
 async def _confirm(resource: Resource, dependencies: Dependencies) -> None:
-    """Ask the API server whether it still has the resource and what it is made from.
+    """Ask the API server whether it still has the resource and what it is made from. Raises GoneError.
 
-    What the watch has told may be old: a watch can expire, and fall silent. Raises GoneError; what is gone is then forgotten.
-    What is new is for the watch to tell, which would take it for known if it were remembered here. Of something that is being
-    deleted the decision knew already: that may take long, and keeps nobody from going on without it.
+    The cache may be behind: a watch can expire, or fall silent without an error. What is gone is then dropped from the cache,
+    but what is new is left to the watch. If it were put into the cache here, the watch's own event would look like old news, and
+    nobody would reconcile what depends on it. A referred resource that is being deleted was known to the decision; its
+    deletion may take long, and holds up nobody who can do without it.
     """
     referred = dependencies.cache.referred_to(resource)
     for known in (resource, *([referred] if referred and not referred.deleting else ())):
@@ -189,7 +192,13 @@ async def _report(
     try:
         await _write(reconciler, resource, decision, dependencies, announce=announce)
     except TooLargeError as error:
-        decision = _too_large(decision, error)
+        meant = summary(decision)
+        message = (
+            f"status does not fit into the resource ({error}). It would say: {meant.reason}, {meant.message[:500]}. "
+            "Shorten spec and annotations of the resource, or divide it"
+        )
+        verdict = Verdict("Ready", ConditionState.REFUSED, reasons.STATUS_TOO_LARGE, message)
+        decision = Decision((verdict,), recheck_after=REJECTED_RETRY)
         await _write(reconciler, resource, decision, dependencies, announce=announce)
     return decision
 
@@ -197,26 +206,24 @@ async def _report(
 async def _write(
     reconciler: Reconciler, resource: Resource, decision: Decision, dependencies: Dependencies, *, announce: bool
 ) -> None:
-    known = dependencies.cache.get(resource.key)  # With what this pass has reported before.
+    # The cache has what this very pass has written before; the resource of the pass does not. A patch computed against the older
+    # one would bring back conditions that were just replaced, with wrong transition times.
+    known = dependencies.cache.get(resource.key)
     before = known.status if known is not None and known.uid == resource.uid else resource.status
-    status = reporting.new_status(
-        before, decision, reconciler.conditions, generation=resource.generation, now=dependencies.clock.now()
-    )
+    now = dependencies.clock.now()
+    status = reporting.new_status(before, decision, reconciler.conditions, generation=resource.generation, now=now)
     patch = merge_patches.between(before, status)
     if not patch:
-        return
+        return  # An unchanged resync writes nothing: otherwise our own write would come back as an event, and so on for ever.
     written = await dependencies.cluster.patch_status(resource, patch)
     if written is None:
         return
+    # At once, and not when the watch shows it: the next pass may begin before that, and would repeat this patch.
     dependencies.cache.put_written(written)
-    if announce:
-        await _announce(resource, reporting.announcement(before, status, decision), dependencies)
-
-
-async def _announce(resource: Resource, news: reporting.Announcement | None, dependencies: Dependencies) -> None:
-    """An event and a log line when Ready changes: on transitions only."""
+    news = reporting.announcement(before, status, decision) if announce else None
     if news is None:
         return
+    # After the write: an event about a transition that was then not published would be wrong, a lost event is only missing.
     logger.log(
         logging.WARNING if news.warns else logging.INFO,
         "%s: %s",
@@ -231,66 +238,48 @@ async def _announce(resource: Resource, news: reporting.Announcement | None, dep
 
 async def _delete(reconciler: Reconciler, resource: Resource, dependencies: Dependencies) -> Pass:
     if meta.FINALIZER not in resource.finalizers:
-        return Pass("gone", None)
+        return Pass("gone", None)  # It waits for the finalizers of others; ours is off already, or was never needed.
     try:
-        if await _found(resource, dependencies) is None:  # What it had may be that of another one of its name by now.
+        # Cleaning up goes by uid, but what was stored goes by name as well. If the watch missed that this resource went and a new
+        # one of its name came, those things belong to the new one.
+        if await _found(resource, dependencies) is None:
             return Pass("gone", None)
         await cleanup.clean_up(reconciler.clean_up, resource, dependencies)
-    except UnfinishedError as error:
-        await _report(reconciler, resource, _unfinished(error), dependencies)
-        return Pass("progressing", None, failed=True)
-    except (OutageError, RejectedError) as error:
-        waiting = Verdict(
-            "Ready",
-            ConditionState.FAILING,
-            reasons.DELETION_BLOCKED,
-            f"cleaning up waits: {error}. {forcing.hint(resource)}",
-        )
-        await _report(reconciler, resource, Decision((waiting,)), dependencies)
-        return Pass("failing", None, failed=True)
     except Exception as error:
-        await _report(reconciler, resource, _bug(error), dependencies)
-        raise
+        decision = _failure(error)
+        if isinstance(error, OutageError | RejectedError) and not isinstance(error, UnfinishedError):
+            message = f"cleaning up waits: {error}. {forcing.hint(resource)}"
+            decision = Decision((Verdict("Ready", ConditionState.FAILING, reasons.DELETION_BLOCKED, message),))
+        await _report(reconciler, resource, decision, dependencies)
+        if not isinstance(error, OutageError | RejectedError):
+            raise
+        return Pass(summary(decision).state.value.lower(), None, failed=True)
+    # Last: from here on Kubernetes may drop the resource, and with it all that we know of what it had outside.
     left = tuple(name for name in resource.finalizers if name != meta.FINALIZER)
     await dependencies.cluster.set_finalizers(resource, left)
     return Pass("deleted", None)
 
 
-def _too_large(decision: Decision, error: TooLargeError) -> Decision:
-    """What is said in the place of a decision that does not fit into the resource."""
-    meant = summary(decision)
-    message = (
-        f"status does not fit into the resource ({error}). It would say: {meant.reason}, {meant.message[:500]}. Shorten spec and "
-        "annotations of the resource, or divide it"
-    )
-    return Decision(
-        (Verdict("Ready", ConditionState.REFUSED, reasons.STATUS_TOO_LARGE, message),), recheck_after=REJECTED_RETRY
-    )
-
-
-def _unfinished(error: UnfinishedError) -> Decision:
-    return Decision((Verdict("Ready", ConditionState.PROGRESSING, reasons.ENDING, str(error)),))
-
-
-def _outage(error: OutageError) -> Decision:
-    return Decision((Verdict("Ready", ConditionState.UNKNOWN, reasons.SYSTEM_UNAVAILABLE, str(error)),))
-
-
-def _rejected(error: RejectedError) -> Decision:
-    verdict = obstacle("Ready", error.reason, f"{error}. It is looked at again every few seconds")
-    if verdict.state is ConditionState.REFUSED:
-        verdict = replace(verdict, message=f"{error}. Correct the cause; it is looked at again every few seconds")
-    return Decision((verdict,), recheck_after=REJECTED_RETRY)
-
-
-def _keyless(error: NoKeyError) -> Decision:
-    verdict = obstacle("Ready", reasons.AUTHORITY_KEY_MISSING, f"{error}. It is looked for again every few seconds")
-    return Decision((verdict,), recheck_after=REJECTED_RETRY)
-
-
-def _bug(error: Exception) -> Decision:
-    message = f"unexpected {type(error).__name__}: {error}. This is a fault of the operator; it tries again"
-    return Decision((Verdict("Ready", ConditionState.UNKNOWN, reasons.INTERNAL_ERROR, message),))
+def _failure(error: Exception) -> Decision:
+    """What is published when an error ended a pass: the one table of errors and conditions."""
+    message, pause = str(error), None
+    # From the special to the general: two of these are subclasses of the next.
+    match error:
+        case UnfinishedError():
+            verdict = Verdict("Ready", ConditionState.PROGRESSING, reasons.ENDING, message)
+        case OutageError():
+            verdict = Verdict("Ready", ConditionState.UNKNOWN, reasons.SYSTEM_UNAVAILABLE, message)
+        case NoKeyError():
+            message = f"{message}. It is looked for again every few seconds"
+            verdict, pause = obstacle("Ready", reasons.AUTHORITY_KEY_MISSING, message), REJECTED_RETRY
+        case RejectedError():
+            verdict, pause = obstacle("Ready", error.reason, message), REJECTED_RETRY
+            todo = "Correct the cause; it" if verdict.state is ConditionState.REFUSED else "It"
+            verdict = replace(verdict, message=f"{message}. {todo} is looked at again every few seconds")
+        case _:
+            message = f"unexpected {type(error).__name__}: {error}. This is a fault of the operator; it tries again"
+            verdict = Verdict("Ready", ConditionState.UNKNOWN, reasons.INTERNAL_ERROR, message)
+    return Decision((verdict,), recheck_after=pause)
 
 
 def explain(error: pydantic.ValidationError) -> str:

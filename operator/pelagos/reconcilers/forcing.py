@@ -1,8 +1,8 @@
 """Cleaning up that a person forces: what can be done is done, and what cannot is left behind and named.
 
 Called by ``cleanup`` for resources that are being deleted and carry the annotation. A system that is gone for good would keep
-them, and their namespace, for ever; whoever forces it says that it does not come back. What it left is found later by
-``pelagos orphans``.
+them, and their namespace, for ever; by forcing the deletion a person asserts that it does not come back. What is left
+is found later by ``pelagos orphans``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _NOTHING: dict[str, Any] = {"find_owned": (), "find_runs": (), "names": (), "exi
 """What is taken for an answer where there is none."""
 _LEFT = {
     "pipelines.find_owned": "pipeline runs with the label pelagos.dev/uid={0}, and their reports and workspaces",
-    "pipelines.cancel": "pipeline run {0}, which may go on",
+    "pipelines.cancel": "pipeline run {0}, which may still run",
     "pipelines.delete": "pipeline run {0}",
     "tracking.find_runs": "tracked runs with the tag pelagos.dev/uid={0}",
     "tracking.get_run": "tracked run {0}",
-    "tracking.set_outcome": "tracked run {0}, which is not told that it has ended",
+    "tracking.set_outcome": "tracked run {0}, which is not marked as ended",
     "tracking.delete_run": "tracked run {0}",
     "registry.find_by_uid": "versions of the registered model {0} with the tag pelagos.dev/uid={1}",
     "registry.delete_version": "version {1} of the registered model {0}",
@@ -69,7 +69,7 @@ async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies)
         await how(resource, dataclasses.replace(dependencies, **ports))
     except Exception as error:
         # Also what no port said, such as a key that is gone, or a fault of ours: it would hold the deletion up as well.
-        left.append(f"whatever of it could not be looked for ({type(error).__name__}: {error})")
+        left.append(f"what could not be looked for ({type(error).__name__}: {error})")
     if not left:
         return
     named = "; ".join(dict.fromkeys(left))
@@ -102,13 +102,10 @@ class _Forced:
                     return await member(*arguments, **named)
                 except (OutageError, RejectedError) as error:
                     self._is_away = isinstance(error, OutageError)
-            self._note(name, arguments)
+            if self._system == "objects":
+                self._left.append(self._dependencies.objects.uri(arguments[0]))
+            elif f"{self._system}.{name}" in _LEFT:
+                self._left.append(_LEFT[f"{self._system}.{name}"].format(*arguments))
             return _NOTHING.get(f"{self._system}.{name}", _NOTHING.get(name))
 
         return call
-
-    def _note(self, name: str, arguments: tuple[Any, ...]) -> None:
-        if self._system == "objects":
-            self._left.append(self._dependencies.objects.uri(arguments[0]))
-        elif f"{self._system}.{name}" in _LEFT:
-            self._left.append(_LEFT[f"{self._system}.{name}"].format(*arguments))

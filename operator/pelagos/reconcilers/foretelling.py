@@ -1,4 +1,4 @@
-"""What is said before effects that end what runs: whoever looks meanwhile reads what is being done, not what was. Pure."""
+"""What is reported before effects that end what runs, so that status says what is being done and not what was. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from pelagos.api import reasons
 from pelagos.decisions import effects
-from pelagos.decisions.verdicts import ConditionState, Decision, Verdict
+from pelagos.decisions.verdicts import ConditionState, Decision
 from pelagos.reconcilers import reporting
 
 _ENDING = (effects.CancelRun, effects.RestartService, effects.RemoveService)
 _TRIED = frozenset({reasons.SYSTEM_UNAVAILABLE, reasons.SYSTEM_REJECTED, reasons.INTERNAL_ERROR, reasons.ENDING})
-"""Reasons that tell how the effects went the last time. They are tried again, and there is nothing new to say before that."""
+"""Reasons that report how the effects went the last time: they are tried again, and there is nothing new to report before."""
 
 
 def foretold(decision: Decision, status: Mapping[str, Any]) -> Decision | None:
@@ -21,12 +21,16 @@ def foretold(decision: Decision, status: Mapping[str, Any]) -> Decision | None:
     ends = any(isinstance(effect, _ENDING) for effect in decision.effects)
     if not ends or reporting.ready_condition(status).get("reason") in _TRIED:
         return None
-    return replace(decision, verdicts=tuple(_before(verdict) for verdict in decision.verdicts))
-
-
-def _before(verdict: Verdict) -> Verdict:
-    """A verdict before what it tells of is done."""
-    if verdict.state is not ConditionState.PAUSED:
-        return verdict
-    message = f"{verdict.message}; what runs for it is being ended"
-    return Verdict(verdict.type, ConditionState.PROGRESSING, reasons.ENDING, message)
+    # A suspended resource reads as suspended only once nothing runs for it any more.
+    verdicts = tuple(
+        replace(
+            verdict,
+            state=ConditionState.PROGRESSING,
+            reason=reasons.ENDING,
+            message=f"{verdict.message}; what runs for it is being ended",
+        )
+        if verdict.state is ConditionState.PAUSED
+        else verdict
+        for verdict in decision.verdicts
+    )
+    return replace(decision, verdicts=verdicts)

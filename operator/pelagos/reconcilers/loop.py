@@ -30,17 +30,23 @@ GRACE = 3.0
 
 
 class Loop:
-    """Takes what the watch saw; calls the kind's reconciler; comes back when asked to."""
+    """Takes what the watch saw; calls the kind's reconciler; comes back when asked to.
+
+    All of this runs in one event loop, so that what stands between two ``await`` is never interrupted: the sets below need no
+    lock. A key is in at most one of ``_queued`` and ``_working``; ``_again`` is only for keys at work.
+    """
 
     def __init__(self, dependencies: Dependencies, reconcilers: Mapping[str, driver.Reconciler], workers: int) -> None:
         self._dependencies = dependencies
         self._reconcilers = reconcilers
         self._ready: asyncio.PriorityQueue[tuple[int, int, Key]] = asyncio.PriorityQueue()
-        self._order = itertools.count()
+        self._order = itertools.count()  # Keys of one priority go first in, first out, and are never compared.
         self._queued: set[Key] = set()
         self._working: set[Key] = set()
         self._again: set[Key] = set()
+        """At work, and changed meanwhile: the pass in progress may have read what was there before."""
         self._initialized: set[Key] = set()
+        """Have got their first status from `write_initial_status`, and no full pass yet."""
         self._alarms: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
         self._workers = workers
@@ -65,9 +71,12 @@ class Loop:
 
     def follow(self) -> None:
         """Drop all passes, also those in progress, until told to lead: another operator acts."""
+        # First the event, then the workers: new workers must find it cleared, or they would begin passes at once.
         self._leading.clear()
         beat, *workers = self._tasks
         for task in workers:
+            # Cancelled, not awaited: each ends at its next ``await``, and its ``finally`` clears the key. Should a request be on
+            # its way, the guard of its client refuses what would follow.
             task.cancel()
         self._tasks = [beat, *self._new_workers()]
 
@@ -76,6 +85,7 @@ class Loop:
 
     async def stop(self) -> None:
         """Let passes that are in progress end, then drop them: every crash point is harmless."""
+        # Before waiting: neither an alarm nor a worker that has just finished may begin another pass.
         for handle in self._alarms.values():
             handle.cancel()
         self._stopping = True
@@ -116,6 +126,8 @@ class Loop:
             self._forget(resource.key)
 
     def _forget(self, key: Key) -> None:
+        # What is left of the key in the queue is harmless: its pass finds no resource. A new resource of the same name must not
+        # inherit the pauses of the old one.
         self._failures.pop(key, None)
         self._initialized.discard(key)
         self._silence(key)
@@ -127,10 +139,11 @@ class Loop:
     def add(self, key: Key) -> None:
         """Reconcile ``key`` soon; once, however often this is called before."""
         if key in self._working:
+            # Two passes over one resource at once would submit and write twice.
             self._again.add(key)
         elif key not in self._queued:
             self._queued.add(key)
-            # New resources go first, so that a burst keeps nobody waiting for a sign of life.
+            # New resources go first, so that none of a burst is without a status for long.
             self._ready.put_nowait((0 if self._is_new(key) else 1, next(self._order), key))
             metrics.QUEUE_DEPTH.set(len(self._queued))
 
@@ -140,22 +153,24 @@ class Loop:
 
     def add_after(self, key: Key, delay: float) -> None:
         """Reconcile ``key`` after ``delay`` seconds, unless something happens sooner."""
-        self._silence(key)
-        self._alarms[key] = asyncio.get_running_loop().call_later(delay, self._ring, key)
+
+        def ring() -> None:
+            self._alarms.pop(key, None)
+            self.add(key)
+
+        self._silence(key)  # One alarm for each key: the one that is lost from here could not be silenced any more.
+        self._alarms[key] = asyncio.get_running_loop().call_later(delay, ring)
 
     def _silence(self, key: Key) -> None:
         alarm = self._alarms.pop(key, None)
         if alarm is not None:
             alarm.cancel()
 
-    def _ring(self, key: Key) -> None:
-        self._alarms.pop(key, None)
-        self.add(key)
-
     async def _work(self) -> None:
         while True:
             await self._leading.wait()
             _, _, key = await self._ready.get()
+            # Out of ``_queued`` before the pass begins: a change from now on must lead to another pass.
             self._queued.discard(key)
             self._silence(key)
             if self._stopping:
@@ -166,6 +181,7 @@ class Loop:
             try:
                 await self._pass(key)
             finally:
+                # Also when the pass is cancelled, because another operator leads: the key must not count as at work for ever.
                 self._working.discard(key)
                 if not self._working:
                     self._idle.set()
@@ -177,16 +193,25 @@ class Loop:
         resource = self._dependencies.cache.get(key)
         if resource is None:
             return
+        reconciler = self._reconcilers[key.kind]
         started = time.perf_counter()
         result, delay = "error", None
         try:
-            outcome = await self._reconcile(key, resource)
+            if self._is_new(key) and len(self._queued) >= self._workers:
+                # Others have to wait behind this one. A first status is one quick write; a full pass asks several systems.
+                self._initialized.add(key)
+                outcome = await driver.write_initial_status(reconciler, resource, self._dependencies)
+            else:
+                initialized = key in self._initialized
+                self._initialized.discard(key)
+                outcome = await driver.reconcile(reconciler, resource, self._dependencies, initialized=initialized)
             result, delay = outcome.result, outcome.recheck_after
             if outcome.failed:
                 delay = self._backoff(key)
             else:
                 self._failures.pop(key, None)
         except Exception as error:
+            # A worker that ended here would be one less for good, and after the last of them nothing would be reconciled.
             delay = self._backoff(key)
             where = {"kind": key.kind, "namespace": key.namespace, "resource": key.name}
             known = isinstance(error, OutageError | TooLargeError)
@@ -195,25 +220,18 @@ class Loop:
         metrics.RECONCILE_SECONDS.labels(key.kind).observe(time.perf_counter() - started)
         latest = self._dependencies.cache.get(key)
         if latest is not None and intent(latest) != intent(resource):
-            # The reply to our write brought what somebody else changed meanwhile; the watch's news of it will look old.
+            # The reply to one of our writes brought what somebody else had changed meanwhile. The cache knows it now, so that the
+            # watch's event about it will look old and wake nobody: this is the only chance to look again.
             self.add(key)
         elif latest is not None and delay is not None:
             self.add_after(key, delay)
-
-    async def _reconcile(self, key: Key, resource: Resource) -> driver.Pass:
-        reconciler = self._reconcilers[key.kind]
-        if self._is_new(key) and len(self._queued) >= self._workers:
-            self._initialized.add(key)
-            return await driver.write_initial_status(reconciler, resource, self._dependencies)
-        initialized = key in self._initialized
-        self._initialized.discard(key)
-        return await driver.reconcile(reconciler, resource, self._dependencies, initialized=initialized)
 
     def _backoff(self, key: Key) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         doublings = min(failures - 1, 16)  # An outage of hours must not overflow.
         pause = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0**doublings)
-        return pause * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
+        # Without jitter, all that failed in one outage would come back in the same instant, and again at each doubling.
+        return pause * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
 
     async def _heartbeat(self) -> None:
         """Shows that the event loop turns; liveness looks at ``beat``."""

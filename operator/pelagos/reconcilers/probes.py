@@ -21,7 +21,7 @@ class Probed:
 
 
 class Probes:
-    """Probes at most once per ``interval``; a server that started anew, or answered wrong, is probed at once."""
+    """Probes at most once per ``interval``; a server that was restarted, or answered wrong, is probed at once."""
 
     def __init__(self, serving: Serving, clock: Clock, interval: timedelta) -> None:
         self._serving = serving

@@ -46,23 +46,20 @@ def new_status(
     status = {key: value for key, value in status.items() if value is not None}
     status["observedGeneration"] = generation
     known = {condition["type"]: condition for condition in previous.get("conditions", ())}
-    verdicts = _verdicts(decision, owned, _patience_lost(known.get("Waiting"), now))
+    verdicts = _verdicts(decision, owned, known.get("Waiting"), now)
     status["conditions"] = [_condition(verdict, known.get(verdict.type), generation, now) for verdict in verdicts]
     return status
 
 
-def _patience_lost(waiting: Mapping[str, Any] | None, now: datetime) -> str:
-    """What is said of a wait that has become long; empty before."""
-    if waiting is None or now - datetime.fromisoformat(waiting["lastTransitionTime"]) < LONG:
-        return ""
-    since = waiting["lastTransitionTime"]
-    return f"{_PATIENCE_LOST}{since}: whoever should bring it may have failed, or what is named may be wrong"
-
-
-def _verdicts(decision: Decision, owned: Sequence[str], patience_lost: str) -> list[Verdict]:
+def _verdicts(
+    decision: Decision, owned: Sequence[str], waiting: Mapping[str, Any] | None, now: datetime
+) -> list[Verdict]:
     ready = summary(decision)
-    if ready.state is ConditionState.WAITING:
-        ready = replace(ready, message=ready.message.rstrip(".") + patience_lost)
+    if ready.state is ConditionState.WAITING and waiting is not None:
+        since = waiting["lastTransitionTime"]
+        if now - datetime.fromisoformat(since) >= LONG:
+            late = f"{_PATIENCE_LOST}{since}: whoever should bring it may have failed, or what is named may be wrong"
+            ready = replace(ready, message=ready.message.rstrip(".") + late)
     verdicts = [ready]
     if ready.state in _UNDER_WAY:
         verdicts.append(Verdict("Reconciling", ConditionState.DONE, ready.reason, ready.message))
@@ -91,7 +88,7 @@ def _condition(verdict: Verdict, known: Mapping[str, Any] | None, generation: in
 
 @dataclass(frozen=True)
 class Announcement:
-    """What people are told when Ready changes: a warning only of what nobody planned, or of a wait that has become long."""
+    """The event when Ready changes: a Warning only for what was not planned, or for a wait that has become long."""
 
     warns: bool
     reason: str
@@ -99,7 +96,7 @@ class Announcement:
 
 
 def announcement(before: Mapping[str, Any], after: Mapping[str, Any], decision: Decision) -> Announcement | None:
-    """What to tell of a transition from one status to the next; None when there is none."""
+    """The event for the transition from one status to the next; None when there is none."""
     old, new = ready_condition(before), ready_condition(after)
     is_late = _PATIENCE_LOST in new["message"] and _PATIENCE_LOST not in old.get("message", "")
     if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]) and not is_late:
