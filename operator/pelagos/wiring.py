@@ -114,7 +114,7 @@ class Operator:
         self.loop.follow()
 
     async def stop(self) -> None:
-        """Stop reconciling, give leadership up and close connections. Pipelines and servers that run go on."""
+        """Stop reconciling, give leadership up and close connections. Pipelines and model servers keep running."""
         await self.loop.stop()
         await self.leadership.stop()
         metrics.leads(leading=False)
@@ -185,7 +185,10 @@ async def operate(
         silent=WATCHES.problem,
     )
     await server.start(settings.listen_address, settings.metrics_port, settings.allowed_hosts.split(","))
-    _tell(settings.home, server.port)
+    # For the embedded mode and for people: with port 0 nobody else knows where /metrics is.
+    settings.home.mkdir(parents=True, exist_ok=True)
+    described = {"pid": os.getpid(), "metrics_port": server.port}
+    disk.write_atomically(settings.home / "operator.json", json.dumps(described) + "\n")
     return Operator(loop, server, resources, oversight.leadership, readiness, oversight.served, closing)
 
 
@@ -234,32 +237,20 @@ def oversee(
 
 def rest_client(credentials: Credentials, guard: Guard = unguarded) -> KubernetesRest:
     """The API server, where the status of its answers tells something."""
-    token_file = credentials.token_file
-    return KubernetesRest(
-        credentials.server, tls=_tls(credentials), token=credentials.token, token_file=token_file, guard=guard
-    )
+    tls = None
+    if credentials.server.startswith("https"):
+        data = base64.b64decode(credentials.ca_data).decode() if credentials.ca_data else None
+        tls = ssl.create_default_context(cafile=credentials.ca_path, cadata=data)
+        if credentials.insecure:
+            tls.check_hostname = False
+            tls.verify_mode = ssl.CERT_NONE
+        if credentials.certificate_path:
+            tls.load_cert_chain(credentials.certificate_path, credentials.private_key_path)
+    token, token_file = credentials.token, credentials.token_file
+    return KubernetesRest(credentials.server, tls=tls, token=token, token_file=token_file, guard=guard)
 
 
 def own_namespace() -> str:
     """The namespace of this pod; outside of a pod ``default``."""
     told = SERVICE_ACCOUNT / "namespace"
     return told.read_text(encoding="utf-8").strip() if told.exists() else "default"
-
-
-def _tls(credentials: Credentials) -> ssl.SSLContext | None:
-    if not credentials.server.startswith("https"):
-        return None
-    data = base64.b64decode(credentials.ca_data).decode() if credentials.ca_data else None
-    context = ssl.create_default_context(cafile=credentials.ca_path, cadata=data)
-    if credentials.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if credentials.certificate_path:
-        context.load_cert_chain(credentials.certificate_path, credentials.private_key_path)
-    return context
-
-
-def _tell(home: Path, port: int) -> None:
-    """Write where /metrics is, for the embedded mode and for people."""
-    home.mkdir(parents=True, exist_ok=True)
-    disk.write_atomically(home / "operator.json", json.dumps({"pid": os.getpid(), "metrics_port": port}) + "\n")

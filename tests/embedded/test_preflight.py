@@ -68,7 +68,7 @@ def test_a_link_that_somebody_else_has_made_leads_to_no_home(tmp_path: Path, mon
         monkeypatch.setenv("PELAGOS_HOME", str(home))
         assert installed.settings().home == Path(os.path.realpath(home))
         os.lchown(tmp_path / "link", 12345, 12345)
-        with pytest.raises(StartError, match=r"the link .*/link, which somebody else has made.*Set PELAGOS_HOME"):
+        with pytest.raises(StartError, match=r"the link .*/link, which belongs to another user.*Set PELAGOS_HOME"):
             installed.settings()
         os.lchown(tmp_path / "link", 0, 0)
 

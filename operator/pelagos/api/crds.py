@@ -23,7 +23,12 @@ def render(kind: kinds.Kind) -> dict[str, Any]:
         "storage": True,
         "schema": {"openAPIV3Schema": _schema(kind)},
         "subresources": {"status": {}},
-        "additionalPrinterColumns": [_column(column) for column in kind.columns],
+        "additionalPrinterColumns": [
+            {"name": column.name, "type": column.type, "jsonPath": column.path}
+            | ({"priority": column.priority} if column.priority else {})
+            | ({"description": column.description} if column.description else {})
+            for column in kind.columns
+        ],
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -59,12 +64,3 @@ def _schema(kind: kinds.Kind) -> dict[str, Any]:
 
 def _immutable(field: str) -> str:
     return f"spec.{field} is immutable; create a new TrainingRun instead"
-
-
-def _column(column: meta.Column) -> dict[str, Any]:
-    out: dict[str, Any] = {"name": column.name, "type": column.type, "jsonPath": column.path}
-    if column.priority:
-        out["priority"] = column.priority
-    if column.description:
-        out["description"] = column.description
-    return out

@@ -36,7 +36,11 @@ def _convert(node: Schema, definitions: Schema) -> Schema:
             del out["default"]
     if "properties" in node:
         out["properties"] = {name: _convert(child, definitions) for name, child in node["properties"].items()}
-        _list_map_of_conditions(out)
+        conditions = out["properties"].get("conditions")
+        if (
+            conditions is not None
+        ):  # As in every kind of Kubernetes: written by several, each the entries of its own types.
+            conditions |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     elif isinstance(node.get("additionalProperties"), dict) and not out.get("x-kubernetes-preserve-unknown-fields"):
         out["additionalProperties"] = _convert(node["additionalProperties"], definitions)
     if "items" in node:
@@ -62,10 +66,3 @@ def _resolve(node: Schema, definitions: Schema) -> Schema:
             (target,) = (option for option in node["anyOf"] if option.get("type") != "null")
         node = {**target, **beside}
     return node
-
-
-def _list_map_of_conditions(schema: Schema) -> None:
-    conditions = schema["properties"].get("conditions")
-    if conditions is not None:
-        conditions["x-kubernetes-list-type"] = "map"
-        conditions["x-kubernetes-list-map-keys"] = ["type"]

@@ -1,4 +1,4 @@
-"""How the command line reaches the API server: as kubectl does, and the embedded one where nobody names another.
+"""How the command line reaches the API server: by the same rules as kubectl, else the embedded one.
 
 The client is imported late.
 """
@@ -87,7 +87,7 @@ def custom_objects(at: Chosen) -> Any:
 
 
 class AskError(Exception):
-    """The API server does not tell of the resource; the message says why, in one line."""
+    """The resource cannot be read from the API server; the message says why, in one line."""
 
 
 def find(at: Chosen, kind: Kind, name: str, namespace: str) -> Mapping[str, Any]:
@@ -129,7 +129,7 @@ def fetcher(settings: Settings) -> Callable[[Followed], Mapping[str, Any] | None
                 meta.GROUP, meta.VERSION, resource.namespace, resource.kind.plural, resource.name, _request_timeout=5
             )
         except (ApiException, HTTPError):
-            return None  # A server that is being restarted; the next look tells.
+            return None  # The server is being restarted; the caller asks again.
         return body
 
     return fetch

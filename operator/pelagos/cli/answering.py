@@ -33,7 +33,7 @@ class Silent:
 
 
 def wait(settings: Settings, console: Console, patience: float = PATIENCE) -> tuple[Silent, ...]:
-    """Wait until all model servers that ran before answer, or cannot; returns those that do not. Installations may have none."""
+    """Wait until all model servers that ran before answer, or cannot; returns those that do not. There may be none at all."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
@@ -58,20 +58,31 @@ def follow(
 ) -> tuple[Silent, ...]:
     """Look again and again until all answer or nothing is to be waited for; returns those that do not answer.
 
-    ``fetch`` gives None when the API server does not tell now.
+    ``fetch`` gives None while the API server does not answer.
     """
     deadline = time.monotonic() + patience
     while True:
         bodies = fetch()
         silent = [body for body in served(bodies or ()) if not answers(body)]
-        is_coming = bodies is None or any(_comes(body) for body in silent)
+        # A stalled service needs a person: waiting longer does not help.
+        is_coming = bodies is None or any(not _condition(body, "Stalled") for body in silent)
         if not is_coming or time.monotonic() >= deadline:
-            return tuple(_silent(body) for body in silent)
+            break
         time.sleep(_PERIOD)
+    found = []
+    for body in silent:
+        ready, metadata = _condition(body, "Ready"), body["metadata"]
+        said = f"{ready.get('reason', 'Unknown')}: {ready.get('message', 'it has no status yet')}"
+        found.append(Silent(f"{metadata.get('namespace', 'default')}/{metadata['name']}", said))
+    return tuple(found)
+
+
+def _condition(body: Body, name: str) -> Body:
+    return next((entry for entry in body["status"].get("conditions", ()) if entry["type"] == name), {})
 
 
 def served(bodies: Iterable[Body]) -> list[Body]:
-    """Those that answered before; one that waits for its first model keeps nobody waiting."""
+    """Those that answered before. One that has never had a model is not waited for."""
     return [
         body
         for body in bodies
@@ -79,11 +90,6 @@ def served(bodies: Iterable[Body]) -> list[Body]:
         and "deletionTimestamp" not in body["metadata"]
         and (body.get("status") or {}).get("model")
     ]
-
-
-def _comes(body: Body) -> bool:
-    """Whether it may answer soon: the operator does not wait for a person."""
-    return not any(entry["type"] == "Stalled" for entry in body["status"].get("conditions", ()))
 
 
 def _answers(body: Body) -> bool:
@@ -97,9 +103,3 @@ def _answers(body: Body) -> bool:
             return True
     except (OSError, ValueError, http.client.HTTPException):
         return False
-
-
-def _silent(body: Body) -> Silent:
-    ready: Body = next((entry for entry in body["status"].get("conditions", ()) if entry["type"] == "Ready"), {})
-    said = f"{ready.get('reason', 'Unknown')}: {ready.get('message', 'it has no status yet')}"
-    return Silent(f"{body['metadata'].get('namespace', 'default')}/{body['metadata']['name']}", said)

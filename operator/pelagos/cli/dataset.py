@@ -73,16 +73,20 @@ def excluded(
         outputs.write({"dataset": f"{namespace}/{name}", "version": status["version"], "excluded": chosen}, output)
         return
     installed.progress_console().print(_summary(f"{namespace}/{name}", status, entries), soft_wrap=True)
-    sys.stdout.writelines(_rows(chosen))
+    for entry in chosen:
+        repeats = f"  repeats {entry['repeats']}" if "repeats" in entry else ""
+        sys.stdout.write(shown(f"{entry['reason']:<{_WIDTH}}{entry['path']}{repeats}") + "\n")
 
 
 def read(settings: Settings, name: str, status: Mapping[str, Any]) -> list[Mapping[str, str]]:
     """What is not in the newest version of the Dataset ``name``. Raises DatasetError."""
     uri = status.get("uri")
     if not isinstance(uri, str):
-        raise DatasetError(f"Dataset {name} has no version yet; kubectl describe dataset tells why")
+        raise DatasetError(f"Dataset {name} has no version yet; see kubectl describe dataset")
     try:
-        content, there = asyncio.run(_fetch(_at(settings, uri)))
+        is_remote = uri.startswith(SCHEME)
+        version = S3Objects(uri, Service.from_settings(settings)) if is_remote else FolderObjects(Path(uri))
+        content, there = asyncio.run(_fetch(version))
     except (OutageError, RejectedError) as error:
         raise DatasetError(f"{uri}/{LIST} cannot be read: {error}") from error
     if not there:
@@ -103,12 +107,8 @@ async def _fetch(version: Objects) -> tuple[bytes | None, bool]:
     return content, content is not None or await version.exists("manifest.json")
 
 
-def _at(settings: Settings, uri: str) -> Objects:
-    return S3Objects(uri, Service.from_settings(settings)) if uri.startswith(SCHEME) else FolderObjects(Path(uri))
-
-
 def _entries(content: bytes, uri: str) -> Iterator[Mapping[str, str]]:
-    """Whoever can write to the store may have put anything there."""
+    """The entries of the list. Anybody who can write to the store may have replaced it, so it is checked line by line."""
     for line in content.splitlines():
         try:
             entry = json.loads(line)
@@ -128,9 +128,3 @@ def _summary(name: str, status: Mapping[str, Any], entries: Iterable[Mapping[str
     reasons = ", ".join(f"{number} {reason}" for reason, number in counts.most_common())
     told = f" ({reasons})" if reasons else ""
     return Text(f"{counts.total()}{of} files are not in version {status.get('version')} of {name}{told}")
-
-
-def _rows(entries: Iterable[Mapping[str, str]]) -> Iterator[str]:
-    for entry in entries:
-        repeats = f"  repeats {entry['repeats']}" if "repeats" in entry else ""
-        yield shown(f"{entry['reason']:<{_WIDTH}}{entry['path']}{repeats}") + "\n"

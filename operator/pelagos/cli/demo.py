@@ -71,7 +71,9 @@ def run(settings: Settings, samples: Path, console: Console) -> None:
     """All steps; raises DemoError at the first that goes wrong."""
     _heading(console, 1, "Start etcd, kube-apiserver, MLflow and the operator")
     up.bring_up(settings, console)
-    _heading(console, 2, f"kubectl apply -f {_short(samples)}")
+    here = Path.cwd()
+    shown = samples.relative_to(here) if samples.is_relative_to(here) else samples
+    _heading(console, 2, f"kubectl apply -f {shown}")
     resources = apply(settings, samples, console)
     _heading(console, 3, "Follow the resources until all are Ready")
     ending = following.follow(resources, access.fetcher(settings), console, timeout=TIMEOUT)
@@ -151,10 +153,11 @@ def _places(settings: Settings, bodies: Mapping[str, Mapping[str, Any]]) -> Pane
     training, service = bodies[TRAINING_RUN.kind]["status"], bodies[MODEL_SERVICE.kind]["status"]
     operator = json.loads((settings.home / "operator.json").read_text(encoding="utf-8"))
     registered = training["model"]
+    password = Layout.of(settings.home).tracking_credentials / "password"
     rows = {
         "kubectl": f"export KUBECONFIG={access.kubeconfig(settings)}",
         "MLflow run": training["tracking"]["url"],
-        "MLflow login": f"user {tracking_credentials.USER}, password in {_password(settings)}",
+        "MLflow login": f"user {tracking_credentials.USER}, password in {password}",
         "registered model": f"{registered.get('name', 'none')} version {registered.get('version', '')}",
         "Triton, gRPC": service["url"],
         "Triton, metrics": service["endpoints"]["metrics"],
@@ -170,14 +173,5 @@ def _places(settings: Settings, bodies: Mapping[str, Mapping[str, Any]]) -> Pane
     return Panel(table, title="Where everything is", title_align="left", expand=False)
 
 
-def _password(settings: Settings) -> Path:
-    return Layout.of(settings.home).tracking_credentials / "password"
-
-
 def _heading(console: Console, number: int, text: str) -> None:
     console.print(Text.assemble((f"\n{number}", "bold blue"), " ", (text, "bold")))
-
-
-def _short(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,4 +1,4 @@
-"""Shows how resources come along: a live table on a terminal, one line per change elsewhere."""
+"""Shows the progress of resources: a live table on a terminal, one line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def render(
         status = bodies.get(resource, {}).get("status") or {}
         table.add_row(
             Text(f"{resource.kind.kind}\n", style="bold").append(resource.name, style="cyan"),
-            _mark(_ready(bodies.get(resource))),
+            Text(*MARKS[_ready(bodies.get(resource))]),
             _conditions(status),
             _activity(status),
         )
@@ -90,11 +90,6 @@ def condition(body: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
 
 def _ready(body: Mapping[str, Any] | None) -> str:
     return str(condition(body, "Ready").get("status", "Unknown"))
-
-
-def _mark(status: str) -> Text:
-    symbol, colour = MARKS[status]
-    return Text(symbol, style=colour)
 
 
 def _conditions(status: Mapping[str, Any]) -> Text:
@@ -136,7 +131,7 @@ def _say_changes(
         reason = str(ready.get("reason", "Waiting"))
         progress = (bodies.get(resource, {}).get("status") or {}).get("progress")
         line = f"{reason}: {_epochs(progress) if reason == reasons.TRAINING and progress else ready.get('message', '')}"
-        # Who waits for another repeats what that one says: once is enough.
+        # A resource that waits for another one repeats the message of that one: once is enough.
         news = reason if reason.endswith("NotReady") else f"{reason} {ready.get('message')}"
         if said.get(resource) != news:
             said[resource] = news

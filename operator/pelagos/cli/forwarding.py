@@ -1,6 +1,6 @@
 """Reaches a Service of a cluster from outside of it, by `kubectl port-forward`. Used by ``pelagos predict``.
 
-Model servers have addresses that only pods can resolve; whoever may forward ports to them may try them from a laptop.
+Model servers have addresses that only pods can resolve. A user who may forward ports can try them from a laptop all the same.
 """
 
 from __future__ import annotations
@@ -38,9 +38,15 @@ def reachable(address: str, at: Chosen) -> Iterator[str]:
         yield address
         return
     process = _start(parts[0], parts[1], port, at)
-    by_hand = " ".join([*at.arguments, f"--namespace {parts[1]} port-forward service/{parts[0]} {port}"])
     try:
-        yield _local(process, by_hand)
+        said = ""
+        for line in process.stdout or ():
+            if found := _FORWARDING.search(line):
+                yield found[1]
+                return
+            said = line.strip()
+        by_hand = " ".join([*at.arguments, f"--namespace {parts[1]} port-forward service/{parts[0]} {port}"])
+        raise ForwardingError(f"its port cannot be forwarded: {said or 'kubectl ended'}. Try: kubectl {by_hand}")
     finally:
         process.terminate()
         try:
@@ -72,12 +78,3 @@ def _start(service: str, namespace: str, port: str, at: Chosen) -> subprocess.Po
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
     )
-
-
-def _local(process: subprocess.Popen[str], by_hand: str) -> str:
-    said = ""
-    for line in process.stdout or ():
-        if found := _FORWARDING.search(line):
-            return found[1]
-        said = line.strip()
-    raise ForwardingError(f"its port cannot be forwarded: {said or 'kubectl ended'}. Try: kubectl {by_hand}")

@@ -24,7 +24,7 @@ def settings() -> Settings:
     given = Settings()
     if link := Layout.strangers_link(given.home):
         raise StartError(
-            f"PELAGOS_HOME leads through the link {link}, which somebody else has made and could let lead elsewhere. "
+            f"PELAGOS_HOME leads through the link {link}, which belongs to another user, who could redirect it. "
             "Set PELAGOS_HOME to a folder of your own."
         )
     layout = Layout.of(given.home)

@@ -93,7 +93,10 @@ async def _run(settings: Settings, api: KubernetesRest, wish: Wish) -> None:
 async def manage(dependencies: Dependencies, scope: Scope, living: Callable[[], Awaitable[Living]], wish: Wish) -> None:
     """Show what is found, and remove what shall be removed."""
     found = await finding.find(dependencies, scope, living)
-    _print(found, wish.output)
+    if wish.output is not Output.TABLE:
+        outputs.write([_document(thing) for thing in found], wish.output)
+    else:
+        installed.result_console().print(_table(found) if found else Text("Everything belongs to a resource."))
     chosen = finding.removable(found, retained=wish.retained)
     if not wish.delete or not chosen:
         return
@@ -163,13 +166,6 @@ async def _dependencies(settings: Settings, api: KubernetesRest, stack: AsyncExi
         cache=Cache(),
         probes=Probes(engines.serving, clock, timedelta(seconds=settings.probe_interval)),
     )
-
-
-def _print(found: Sequence[Thing], output: Output) -> None:
-    if output is Output.TABLE:
-        installed.result_console().print(_table(found) if found else Text("Everything belongs to a resource."))
-        return
-    outputs.write([_document(thing) for thing in found], output)
 
 
 def _document(thing: Thing) -> dict[str, Any]:

@@ -133,10 +133,7 @@ def endpoint(at: access.Chosen, service: str, namespace: str) -> Endpoint:
         found = access.find(at, MODEL_SERVICE, service, namespace)
     except access.AskError as error:
         raise PredictError(str(error)) from error
-    return _endpoint(f"{namespace}/{service}", found.get("status", {}))
-
-
-def _endpoint(name: str, status: Mapping[str, Any]) -> Endpoint:
+    name, status = f"{namespace}/{service}", found.get("status", {})
     ready = next((item for item in status.get("conditions", ()) if item["type"] == "Ready"), None)
     if ready is None:
         raise PredictError(f"ModelService {name} has no status yet; does the operator run?")

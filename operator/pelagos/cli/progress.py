@@ -1,4 +1,4 @@
-"""Shows how the parts of an installation come along: a live table on a terminal, one line per change elsewhere."""
+"""Shows the progress of the parts of an installation: a live table on a terminal, one line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -52,14 +52,13 @@ class Progress:
             self._seen[name] = state.parts[name].phase
             self._since[name] = time.monotonic() - self._began
             if self._live is None and state.parts[name].phase is not PartPhase.WAITING:
-                self._console.print(self._line(name, state.parts[name]), highlight=False, markup=False, soft_wrap=True)
+                part = state.parts[name]
+                mark, _ = _STYLES[part.phase]
+                words = f"{mark} {NAMES.get(name, name):<22} {part.phase.lower():<10} {self._since[name]:5.1f} s"
+                line = f"{words}  {_trouble(part)}".rstrip()
+                self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         if self._live is not None:
             self._live.update(self._table(state.parts))
-
-    def _line(self, name: str, part: PartState) -> str:
-        mark, _ = _STYLES[part.phase]
-        words = f"{mark} {NAMES.get(name, name):<22} {part.phase.lower():<10} {self._since[name]:5.1f} s"
-        return f"{words}  {_trouble(part)}".rstrip()
 
     def _table(self, parts: Mapping[str, PartState]) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0))

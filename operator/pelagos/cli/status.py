@@ -39,13 +39,9 @@ def status(
         console.print(f"kubeconfig {layout.kubeconfig}\nlogs       {layout.logs}", markup=False, soft_wrap=True)
     else:
         console.print(_absence(layout, found), markup=False, soft_wrap=True)
-    raise typer.Exit(_code(found))
-
-
-def _code(found: daemon.Found) -> int:
     if not found.runs:
-        return NOT_RUNNING
-    return 0 if found.state is not None and found.state.phase is Phase.READY else 1
+        raise typer.Exit(NOT_RUNNING)
+    raise typer.Exit(0 if found.state is not None and found.state.phase is Phase.READY else 1)
 
 
 def _document(layout: Layout, found: daemon.Found) -> dict[str, Any]:
@@ -77,7 +73,8 @@ def _plain(report: Mapping[str, Any], *, is_there: bool) -> dict[str, Any]:
 def _absence(layout: Layout, found: daemon.Found) -> str:
     if found.runs:
         return (
-            f"Pelagos runs with its state in {layout.home}, but {layout.state} cannot be read. Start anew: pelagos down"
+            f"Pelagos runs with its state in {layout.home}, but {layout.state} cannot be read. "
+            "Restart it: pelagos down && pelagos up"
         )
     lines = [f"Pelagos does not run with its state in {layout.home}."]
     if found.state is not None and found.state.phase is Phase.FAILED:

@@ -22,7 +22,7 @@ def ui(
 ) -> None:
     """Show address and user of MLflow, and the file with the password. The address carries no secret; the browser asks for both.
 
-    A password is changed by deleting its file and starting anew: pelagos down && pelagos up.
+    To change a password, delete its file and restart: pelagos down && pelagos up.
 
     Exit codes: 0 when MLflow runs, 1 when it does not.
     """

@@ -61,7 +61,7 @@ def bring_up(settings: Settings, console: Console) -> State:
     if found.crashed:
         console.print("The last supervisor was killed or the machine went down; continuing from its state.")
     process = daemon.start(settings, layout)
-    # Shells start background commands with SIGINT ignored; whoever sends it all the same means it.
+    # Shells start background commands with SIGINT ignored; a SIGINT that is sent on purpose must work all the same.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _follow(layout, process, console)
@@ -117,7 +117,7 @@ def _name_silent(silent: Sequence[answering.Silent], console: Console) -> None:
 
 
 def _join(layout: Layout, found: daemon.Found, console: Console) -> State:
-    """Somebody else has started it."""
+    """Another process has started it."""
     if found.state is None:
         raise StartError(f"Pelagos runs with its state in {layout.home}, but {layout.state} cannot be read. Try again.")
     pid = found.state.supervisor.pid
@@ -127,7 +127,7 @@ def _join(layout: Layout, found: daemon.Found, console: Console) -> State:
         return _follow(layout, found.state.supervisor, console)
     if found.state.phase is not Phase.READY:
         console.print(progress.table(found.state))
-        raise StartError("It is not well. Look at its logs, or start anew: pelagos down && pelagos up")
+        raise StartError("Some parts are not ready. See their logs, or restart: pelagos down && pelagos up")
     return found.state
 
 
@@ -146,7 +146,7 @@ def _follow(layout: Layout, process: ProcessId, console: Console) -> State:
             time.sleep(_PERIOD)
     found = daemon.look(layout)
     if current is None and found.runs:
-        return _join(layout, found, console)  # somebody else was a moment earlier
+        return _join(layout, found, console)  # another process was a moment earlier
     raise StartError(_reason(layout, current))
 
 

@@ -1,4 +1,4 @@
-"""Loopback ports of the embedded servers: chosen once, kept as long as nobody else takes them."""
+"""Loopback ports of the embedded servers: chosen once, and kept as long as no other program uses them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,21 @@ def choose(home: Path, names: Sequence[str], kept: Mapping[str, int]) -> dict[st
     Starting from different places keeps two installations that start at the same time apart. Raises StartError.
     """
     chosen: dict[str, int] = {}
+    # All kept ones first: a search for another name must not take a port that the next name has kept.
     for name in names:
         if _usable(port := kept.get(name, 0), chosen):
             chosen[name] = port
+    start = int.from_bytes(hashlib.sha256(str(home).encode()).digest()[:4], "big") % len(RANGE)
     for name in names:
-        if name not in chosen:
-            chosen[name] = _search(home, chosen)
+        if name in chosen:
+            continue
+        ports = (RANGE[(start + step) % len(RANGE)] for step in range(len(RANGE)))
+        found = next((port for port in ports if _usable(port, chosen)), None)
+        if found is None:
+            raise StartError(
+                f"No free port between {RANGE[0]} and {RANGE[-1]} on {HOST}. Stop some of the servers on this machine."
+            )
+        chosen[name] = found
     return chosen
 
 
@@ -47,14 +56,3 @@ def is_free(port: int) -> bool:
 
 def _usable(port: int, chosen: Mapping[str, int]) -> bool:
     return 0 < port < 65536 and port not in chosen.values() and is_free(port)
-
-
-def _search(home: Path, chosen: Mapping[str, int]) -> int:
-    start = int.from_bytes(hashlib.sha256(str(home).encode()).digest()[:4], "big") % len(RANGE)
-    for step in range(len(RANGE)):
-        port = RANGE[(start + step) % len(RANGE)]
-        if _usable(port, chosen):
-            return port
-    raise StartError(
-        f"No free port between {RANGE[0]} and {RANGE[-1]} on {HOST}. Stop some of the servers on this machine."
-    )

@@ -61,7 +61,7 @@ def require() -> Binaries:
 
 
 def install(report: Callable[[str], None]) -> Binaries:
-    """Find the programs or get them; ``report`` is told each step. Safe to call from several processes at once.
+    """Find the programs or get them; ``report`` is called with each step. Safe to call from several processes at once.
 
     Raises StartError with the next step when every way fails.
     """

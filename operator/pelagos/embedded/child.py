@@ -36,7 +36,7 @@ class Timing:
     """Before the first restart; doubles with each."""
     longest_pause: float = 30.0
     healthy: float = 60.0
-    """After running this long, the pauses begin anew."""
+    """After running this long, the backoff is reset."""
     starting_period: float = 0.1
     """Between two health checks while a part starts."""
     period: float = 5.0
@@ -67,8 +67,9 @@ class Child:
         self._ready_since: float | None = None
 
     async def run(self) -> None:
-        """Keep the part running until cancelled; then it may still run, see ``stop``."""
+        """Keep the part running until cancelled. Its process may still run then: see ``stop``."""
         failures = 0
+        # A connection for each check: one that is kept would say nothing about whether the server still accepts new ones.
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
             while True:
                 reason = await self._live_once(session)
@@ -76,8 +77,18 @@ class Child:
                     failures = 0
                 pause = min(self._timing.first_pause * 2**failures, self._timing.longest_pause)
                 failures += 1
-                self._note_end(reason, pause)
+                _LOG.warning("%s: %s; it starts again in %.0f s", self.part.name, reason, pause)
+                self._ready.clear()
+                self._show(
+                    phase=PartPhase.RESTARTING,
+                    pid=None,
+                    session=None,
+                    last_exit=reason,
+                    last_exit_at=state.now(),
+                    message=f"starts again in {pause:.0f} s",
+                )
                 await asyncio.sleep(pause)
+                # After the pause: ``restarts`` counts starts, and a start that is still due must not count towards giving up.
                 self._show(restarts=self.state.restarts + 1)
 
     async def until_ready(self) -> None:
@@ -93,6 +104,7 @@ class Child:
         """From start to end; returns how it ended."""
         self._ready.clear()
         self._ready_since = None
+        # Before the start: a stranger's server on the port would answer the health checks in the part's place.
         busy = [port for port in self.part.ports if not addresses.is_free(port)]
         if busy:
             return f"another program uses port {busy[0]} of {addresses.HOST}"
@@ -104,19 +116,28 @@ class Child:
         watched = asyncio.create_task(self._watch(session, process.pid))
         try:
             await asyncio.wait({ended, watched}, return_when=asyncio.FIRST_COMPLETED)
-            # The process may end while it is being judged: its own end says more.
-            reason = watched.result() if not ended.done() else _describe(ended.result())
+            if ended.done():
+                # The process may end while it is being judged: its own end says more.
+                code = ended.result()
+                name = signal.Signals(-code).name if code < 0 else ""
+                reason = f"was ended by {name}" if name else f"ended with exit code {code}"
+            else:
+                reason = watched.result()
         finally:
+            # Also when this is cancelled, because the supervisor stops. The process is left running then: ``stop`` ends it in
+            # its turn, since the API server needs etcd until it is gone itself.
             watched.cancel()
             ended.cancel()
             await asyncio.gather(watched, ended, return_exceptions=True)
+        # Also after it has ended by itself: its workers may be left, and would keep the port and the database locked.
         await self._end(grace=0)
         return reason
 
     async def _start(self) -> asyncio.subprocess.Process:
         logs.rotate(self.log)
-        for socket in self.part.sockets:
+        for socket in self.part.sockets:  # A server that was killed leaves its own, on which no other can listen.
             socket.unlink(missing_ok=True)
+        # Appended to, so that the log can be cut while the part writes to it: see logs.limit.
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -131,17 +152,20 @@ class Child:
             )
         finally:
             os.close(descriptor)
+        # The session is reported before the part is ready: a supervisor that is killed now leaves its successor a record by
+        # which to end it.
         self._show(phase=PartPhase.STARTING, pid=None, session=groups.identify(process.pid), message="")
         return process
 
     async def _watch(self, session: aiohttp.ClientSession, pid: int) -> str:
         """Returns why the part must be ended."""
+        # Until it is ready for the first time, a part has ``start_seconds``; after that, a few checks in a row.
         deadline = monotonic() + self.part.start_seconds
         while not await self._answers(session, self.part.ready):
             if monotonic() > deadline:
                 if self.part.alive == self.part.ready or not await self._answers(session, self.part.alive):
                     return f"was not ready within {self.part.start_seconds:.0f} s"
-                # It waits for something else, by its own account: starting it anew would not bring that.
+                # It is alive and waits for another part: a restart would not bring that.
                 return await self._watch_health(session, pid)
             await asyncio.sleep(self._timing.starting_period)
         self._become_ready(pid)
@@ -159,6 +183,8 @@ class Child:
         while misses < self._timing.misses:
             await asyncio.sleep(self._timing.period)
             logs.limit(self.log)
+            # Two questions: a part that is alive and not ready waits for another one, and a restart would only take longer. One
+            # missed check proves nothing either: the machine may be busy with a training.
             alive = await self._answers(session, self.part.alive)
             misses = 0 if alive else misses + 1
             ready = alive and (self.part.ready == self.part.alive or await self._answers(session, self.part.ready))
@@ -171,7 +197,8 @@ class Child:
     async def _answers(self, session: aiohttp.ClientSession, url: str) -> bool:
         timeout = aiohttp.ClientTimeout(total=self._timing.timeout)
         try:
-            trust = _context(self.part.authority) if self.part.authority else True
+            # Loaded at every check, in a tenth of a millisecond: the server may have made itself a new certificate.
+            trust = ssl.create_default_context(cafile=str(self.part.authority)) if self.part.authority else True
             async with session.get(url, headers=self.part.headers, timeout=timeout, ssl=trust) as answer:
                 return answer.status == 200
         except (OSError, aiohttp.ClientError, TimeoutError):
@@ -179,6 +206,8 @@ class Child:
 
     async def _end(self, grace: float) -> None:
         """End what runs, with its workers."""
+        # The session from the state and not from the process: it is identified by its start time as well, so that a process
+        # id that the system has reused meanwhile is not signalled.
         process, session = self._process, self.state.session
         if process is None:
             return
@@ -189,38 +218,16 @@ class Child:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(process.wait(), seconds)
         if session is not None:
-            # A wrapper that cannot act, or workers of one that was killed.
+            # Where the wrapper could not act: it was stopped, or killed and has left the workers of its program.
             await groups.kill_group(session, 0)
         self._process = None
 
-    def _note_end(self, reason: str, pause: float) -> None:
-        _LOG.warning("%s: %s; it starts again in %.0f s", self.part.name, reason, pause)
-        self._ready.clear()
-        self._show(
-            phase=PartPhase.RESTARTING,
-            pid=None,
-            session=None,
-            last_exit=reason,
-            last_exit_at=state.now(),
-            message=f"starts again in {pause:.0f} s",
-        )
-
     def _show(self, **changes: object) -> None:
+        # Only what changed: the state is written to disk, and a healthy part is looked at every few seconds.
         new = replace(self.state, **changes)  # type: ignore[arg-type]
         if new != self.state:
             self.state = new
             self._changed(self.part.name, new)
-
-
-def _describe(code: int) -> str:
-    if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
-
-
-def _context(authority: Path) -> ssl.SSLContext:
-    """Made anew each time: the server may have made itself a new certificate. Takes a tenth of a millisecond."""
-    return ssl.create_default_context(cafile=str(authority))
 
 
 def _program(wrapper_pid: int) -> int:

@@ -83,7 +83,15 @@ def stop(layout: Layout) -> bool:
     if ran:
         _end_supervisor(layout)
     swept = asyncio.run(orphans.end(layout.home, _GRACE_SECONDS))
-    _forget_parts(layout)
+    last = state.read(layout.state)
+    if last is not None and last.phase not in {Phase.STOPPED, Phase.FAILED}:
+        # A supervisor that was killed could not report that it ended. Ports stay for the next start.
+        stopped = {
+            name: replace(part, phase=state.PartPhase.STOPPED, pid=None, session=None)
+            for name, part in last.parts.items()
+        }
+        with contextlib.suppress(OSError):
+            state.write(layout.state, replace(last, phase=Phase.STOPPED, parts=stopped))
     return ran or swept > 0
 
 
@@ -109,15 +117,3 @@ def _ends(process: ProcessId, seconds: float) -> bool:
             return False
         time.sleep(_POLL_SECONDS)
     return True
-
-
-def _forget_parts(layout: Layout) -> None:
-    """A supervisor that was killed could not report that it ended. Ports stay for the next start."""
-    last = state.read(layout.state)
-    if last is not None and last.phase not in {Phase.STOPPED, Phase.FAILED}:
-        stopped = {
-            name: replace(part, phase=state.PartPhase.STOPPED, pid=None, session=None)
-            for name, part in last.parts.items()
-        }
-        with contextlib.suppress(OSError):
-            state.write(layout.state, replace(last, phase=Phase.STOPPED, parts=stopped))

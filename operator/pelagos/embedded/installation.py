@@ -52,7 +52,9 @@ async def run(settings: Settings, timing: Timing | None = None, on_ready: Callab
     with lock(layout):
         before = state.read(layout.state)
         supervisor = Supervisor(layout, before.ports if before else {}, timing)
-        stopping = _stop_on_signals()
+        stopping = asyncio.Event()
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
         try:
             await supervisor.end_earlier(before)
             ports = addresses.choose(layout.home, parts.PORTS, before.ports if before else {})
@@ -63,7 +65,7 @@ async def run(settings: Settings, timing: Timing | None = None, on_ready: Callab
             _LOG.error("%s", error)
             supervisor.fail(str(error))
         except Exception as error:
-            # Whoever waits for the start must hear of a defect of ours, too.
+            # `pelagos up` waits for the state to change: a bug of ours must show there, too, and not in the log alone.
             _LOG.exception("the supervisor failed")
             supervisor.fail(f"{type(error).__name__}: {error}. See {layout.log('supervisor')}.")
         finally:
@@ -142,11 +144,3 @@ def _given_up(child: Child, what: str) -> StartError:
     log = child.log
     lines = "".join(f"\n  {line}" for line in logs.tail(log, _LOG_LINES))
     return StartError(f"{child.part.name}: {what}. The end of {log}:{lines or ' (empty)'}")
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(sign, stopping.set)
-    return stopping

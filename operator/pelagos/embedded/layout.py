@@ -21,7 +21,7 @@ class Layout:
 
     @staticmethod
     def strangers_link(home: Path) -> Path | None:
-        """A link on the way to a home folder that somebody else has made, and could let lead elsewhere."""
+        """A symbolic link on the path of a home folder that belongs to another user, who could redirect it."""
         path = Path(os.path.abspath(home.expanduser()))  # noqa: PTH100  the other way would follow the links
         for step in (*reversed(path.parents), path):
             if step.is_symlink() and step.lstat().st_uid not in {0, os.geteuid()}:

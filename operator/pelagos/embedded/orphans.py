@@ -26,7 +26,7 @@ _KILL_SECONDS = 1.0
 def find(home: Path) -> set[int]:
     """Process ids of everything that runs for the installation, but for the supervisor and what people started themselves."""
     wanted = f"{groups.INSTALLATION}={home}".encode()
-    pids = _process_ids()
+    pids = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit() and int(entry.name) != os.getpid()]
     carriers = {pid for pid in pids if _carries(pid, wanted)}
     # A program may give its children another environment; they stay in the session that its leader was given.
     sessions = {session for pid in carriers if (session := _session(pid)) is not None and session in carriers}
@@ -36,24 +36,20 @@ def find(home: Path) -> set[int]:
 async def end(home: Path, grace: float, *, spare: Collection[int] = ()) -> int:
     """End them: SIGTERM, SIGKILL after ``grace`` seconds. Returns how many there were. ``spare``: sessions to leave alone."""
     orderly.mark(home)
-    signalled: set[int] = set()
+    ended: set[int] = set()
     for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILL_SECONDS)):
-        signalled |= await _signal_all(home, sign, seconds, spare)
-    return len(signalled)
-
-
-async def _signal_all(home: Path, sign: signal.Signals, seconds: float, spare: Collection[int]) -> set[int]:
-    deadline = monotonic() + seconds
-    signalled: set[int] = set()
-    while left := {pid for pid in await asyncio.to_thread(find, home) if _session(pid) not in spare}:
-        for pid in left - signalled:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, sign)
-        signalled |= left  # later rounds reach what was forked while we looked
-        if monotonic() >= deadline:
-            break
-        await asyncio.sleep(_POLL_SECONDS)
-    return signalled
+        deadline = monotonic() + seconds
+        signalled: set[int] = set()
+        while left := {pid for pid in await asyncio.to_thread(find, home) if _session(pid) not in spare}:
+            for pid in left - signalled:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, sign)
+            signalled |= left  # later rounds reach what was forked while we looked
+            if monotonic() >= deadline:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        ended |= signalled
+    return len(ended)
 
 
 def _session(pid: int) -> int | None:
@@ -61,10 +57,6 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except OSError:
         return None
-
-
-def _process_ids() -> list[int]:
-    return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit() and int(entry.name) != os.getpid()]
 
 
 def _carries(pid: int, wanted: bytes) -> bool:

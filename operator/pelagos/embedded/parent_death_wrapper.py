@@ -53,13 +53,13 @@ def _become(command: list[str], wrapper: int) -> NoReturn:
 
 def _follow(program: int) -> NoReturn:
     with contextlib.suppress(OSError):
-        os.setpgid(program, program)  # both sides do it: whoever comes first
+        os.setpgid(program, program)  # parent and child both do it, so that it is done before either goes on
     awaited = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, KILL}
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     while True:
         done, status = os.waitpid(program, os.WNOHANG)
         if done:
-            # Workers that outlive their leader have nobody to serve.
+            # Workers that outlive the program would keep its port and its files.
             _signal_group(program, signal.SIGKILL)
             _end_alike(os.waitstatus_to_exitcode(status))
         received = signal.sigwait(awaited)

@@ -50,8 +50,10 @@ class Grace:
 def lock(layout: Layout, patience: float = 1.0) -> TextIO:
     """Become the one supervisor of this home folder, until the returned file is closed. Raises AlreadyRunningError.
 
-    ``patience``: seconds to try; whoever only asks ``is_locked`` holds the lock for a moment, too.
+    ``patience``: seconds to try, because ``is_locked`` holds the lock for a moment, too.
     """
+    # Held by the open file and not by a process id in it: the system releases it with the process, however that ends. Opened to
+    # append, since a process that does not get the lock must not truncate the file of the one that has it.
     stream = layout.lock.open("a+")
     deadline = monotonic() + patience
     while True:
@@ -92,6 +94,8 @@ class Supervisor:
     async def end_earlier(self, before: State | None) -> None:
         """End what an earlier supervisor that was killed left of its parts. Pipelines and Triton servers go on: the operator
         finds them again."""
+        # By the sessions in the last report, and before any part is started: an etcd that lives on holds the lock on its
+        # data, and the new one could not open it.
         sessions = [part.session for part in before.parts.values() if part.session] if before else []
         await asyncio.gather(*(groups.kill_group(session, 0) for session in sessions))
 
@@ -123,12 +127,17 @@ class Supervisor:
     async def stop(self, grace: Grace | None = None, *, first: str = "operator", last: str = "etcd") -> None:
         """End everything: ``first``, then what it started and the other parts, then ``last``. Nothing is left afterwards."""
         grace = grace or Grace()
+        # A failed start stays reported as such: the user must read why, and not that everything has stopped.
         failed = self.state.phase is Phase.FAILED
         if not failed:
             self._publish(replace(self.state, phase=Phase.STOPPING))
+        # First the tasks, or they would start again what is ended below.
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        # The operator before all others: it may still write its last status, and must start nothing new while its pipelines and
+        # model servers are ended. Those, the API server and MLflow do not need each other any more, and end side by side. etcd
+        # is last, because the API server writes to it until its own end.
         await self._stop({first}, grace.operator)
         others = self._children.keys() - {first, last}
         spare = {child.state.session.pid for child in self._children.values() if child.state.session}
@@ -136,6 +145,7 @@ class Supervisor:
             orphans.end(self._layout.home, grace.detached, spare=spare), self._stop(others, grace.server)
         )
         await self._stop({last}, grace.store)
+        # Once more, at once: what was being started while the others were ended.
         await orphans.end(self._layout.home, 0)
         if not failed:
             self._publish(replace(self.state, phase=Phase.STOPPED))
@@ -151,6 +161,7 @@ class Supervisor:
         self._follow_parts()
 
     def _follow_parts(self) -> None:
+        # Not while it starts, stops, or has failed: parts that come and go then are no degradation.
         if self.state.phase not in {Phase.READY, Phase.DEGRADED}:
             return
         well = all(part.phase is PartPhase.READY for part in self.state.parts.values())

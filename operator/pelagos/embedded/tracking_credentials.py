@@ -1,7 +1,7 @@
 """Users, passwords and the session key of the embedded MLflow. Made before it starts; read by it, the operator and people.
 
-One file each, so that whoever needs one is given no other. A file that is missing is made anew: deleting a password and starting
-again is how one changes it.
+One file for each value, so that each reader gets only what it needs. A file that is missing is made again: to change a
+password, delete its file and restart.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A script of the tracking environment, whose interpreter runs it by its path; nothing imports it, and it imports nothing of ours.
 It is MLflow's own basic-auth application with four locks before it, none of which rests on MLflow's list of routes:
 
-- whoever has no login gets nothing but ``/health``, and only under our own names (``Host``, ``Origin``);
+- without a login there is nothing but ``/health``, and that only under our own names (``Host``, ``Origin``);
 - pipeline steps, which read strangers' files, may do what steps do (``_STEPS``), and nothing else;
 - the server opens no location but the folder of its own artifacts, whatever an experiment, run or model version names;
 - no program is run for a request: neither MLflow's jobs nor its assistant.
@@ -111,7 +111,9 @@ class Guard:
             return 401, "log in; `pelagos ui` says where user name and password lie"
         if _PROGRAMS.search(path):
             return 403, "MLflow's jobs, gateway and assistant are switched off here"
-        if user == self._steps.name and not _may_steps(method, path):
+        clean = not any(part in {"", ".", ".."} for part in path.split("/")[1:])
+        allowed = clean and any(method == verb and re.fullmatch(pattern, path) for verb, pattern in _STEPS)
+        if user == self._steps.name and not allowed:
             return 403, "pipeline steps may fill the runs that the operator made, and nothing else"
         return None
 
@@ -129,11 +131,6 @@ class Guard:
             return None
         async with self._judging:
             return name if await asyncio.to_thread(self._check, name, password) else None
-
-
-def _may_steps(method: str, path: str) -> bool:
-    clean = not any(part in {"", ".", ".."} for part in path.split("/")[1:])
-    return clean and any(method == verb and re.fullmatch(pattern, path) for verb, pattern in _STEPS)
 
 
 def _values(scope: Scope, name: bytes) -> list[bytes]:
@@ -198,7 +195,7 @@ def confine(artifacts: Path) -> None:
 
 
 def refuse_locations() -> None:
-    """Have MLflow keep no location that leads elsewhere, and say so to whoever names one."""
+    """Have MLflow refuse artifact locations outside of this server, with a message that says what is allowed."""
     from mlflow.exceptions import MlflowException
     from mlflow.server import handlers
 

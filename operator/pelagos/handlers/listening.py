@@ -1,7 +1,7 @@
-"""Logs kopf in with a session that notes whenever the API server says something on a watch, and what its lists hold.
+"""Logs kopf in with a session that notes when the API server sends anything on a watch, and what its lists contain.
 
-kopf tells handlers of objects, never of bookmarks; on a cluster where nothing happens, these are all that there is to be heard.
-Nor does it tell where a list begins and ends: when a watch has expired, what was deleted meanwhile is missing from the list that
+kopf calls handlers for objects only, never for bookmarks; on a cluster where nothing changes, bookmarks are all that arrives. Nor
+does it say where a list begins and ends: when a watch has expired, what was deleted meanwhile is missing from the list that
 follows, and no event says so.
 """
 
@@ -19,11 +19,11 @@ from pelagos.observability.watches import WATCHES
 
 _KINDS = {kind.plural: kind.kind for kind in kinds.KINDS}
 _OF_KOPF = frozenset({401, 429})
-"""Answers that kopf knows what to do about: log in anew, and wait for as long as it is told."""
+"""Answers that kopf handles itself: it logs in again (401), and waits for as long as Retry-After says (429)."""
 
 
 class Lists(Protocol):
-    """Who is told about lists: of each kind one at a time, before kopf hands on what is in them."""
+    """Receives what lists contain: of each kind one list at a time, and each page before kopf hands on what is in it."""
 
     def asked(self, kind: str) -> None:
         """The first page is being asked for."""
@@ -36,7 +36,7 @@ class Lists(Protocol):
 
 
 class Pages:
-    """Puts the pages of lists together: kopf asks for them one by one, the next perhaps in a session with new credentials."""
+    """Puts the pages of lists together. One for all sessions: kopf may log in again between two pages of a list."""
 
     def __init__(self, lists: Lists) -> None:
         self._lists = lists
@@ -44,13 +44,16 @@ class Pages:
 
     def asked(self, kind: str) -> None:
         """The first page is being asked for, perhaps again."""
+        # Also after a list that broke off in the middle: half of its uids would make the rest look deleted.
         self._uids[kind] = set()
         self._lists.asked(kind)
 
     def came(self, kind: str, page: Any) -> None:
         """A page has come. kopf asks for the next one when it has handed on all that is in this one."""
         uids = self._uids.get(kind)
-        if uids is None:
+        if (
+            uids is None
+        ):  # A page of a list whose first one was not seen, or another GET of this path: it proves nothing.
             return
         metadata = page.get("metadata") or {}
         version = str(metadata.get("resourceVersion", ""))
@@ -64,37 +67,32 @@ class Pages:
 
 def session(found: kopf.ConnectionInfo, pages: Pages) -> kopf.AiohttpSession:
     """What kopf would make of these credentials, and listening. Must be called in the event loop."""
+    listened = pages
+
+    class Response(_Response):
+        pages = listened
+
+    async def asked(_session: object, _context: object, request: aiohttp.TraceRequestStartParams) -> None:
+        kind = _listed(request.url.path)
+        # Neither further pages nor watches: only the first page of a list begins one.
+        if kind and request.method == "GET" and {"continue", "watch"}.isdisjoint(request.url.query):
+            pages.asked(kind)
+
+    # By a trace and not by the response: what is known must be noted before the request leaves, and for each try of it. Noted
+    # when the answer comes, a resource that was made in between would look as if the list had lost it.
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_start.append(asked)
     made = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=found.as_ssl_context()),
         headers=found.as_http_headers(),
         proxy=found.proxy_url,
         trust_env=found.trust_env,
-        response_class=_response_class(pages),
-        trace_configs=[_tracing(pages)],
+        response_class=Response,
+        trace_configs=[tracing],
     )
     return kopf.AiohttpSession(
         server=found.server, aiohttp_session=made, default_namespace=found.default_namespace, priority=found.priority
     )
-
-
-def _tracing(pages: Pages) -> aiohttp.TraceConfig:
-    """Tells when a list is asked for; aiohttp calls this for each try."""
-
-    async def asked(_session: object, _context: object, request: aiohttp.TraceRequestStartParams) -> None:
-        kind = _listed(request.url.path)
-        if kind and request.method == "GET" and {"continue", "watch"}.isdisjoint(request.url.query):
-            pages.asked(kind)
-
-    config = aiohttp.TraceConfig()
-    config.on_request_start.append(asked)
-    return config
-
-
-def _response_class(listened: Pages) -> type[aiohttp.ClientResponse]:
-    class Response(_Response):
-        pages = listened
-
-    return Response
 
 
 class _Response(aiohttp.ClientResponse):
@@ -107,12 +105,14 @@ class _Response(aiohttp.ClientResponse):
         await super().start(connection)
         kind = _listed(self.url.path)
         if kind and self.status >= 400 and self.status not in _OF_KOPF:
-            # kopf would end the operator, which would help neither this kind nor the others; it bears with lost connections.
+            # kopf would end the operator for a status that it does not expect, which would help neither this kind nor the others.
+            # A lost connection it simply tries again, so that is what it gets to see. Noted before, for /readyz to say.
             WATCHES.refused(kind, self.status)
             raise aiohttp.ClientConnectionError(f"the API server answered {self.status}")
         if kind and self.status == 200:
             WATCHES.heard(kind)
             if self.url.query.get("watch") == "true":
+                # kopf reads the body chunk by chunk; each chunk, be it a mere bookmark, is a sign of life.
                 self.content = cast("aiohttp.StreamReader", _Content(self.content, kind))
         return self
 
@@ -121,6 +121,7 @@ class _Response(aiohttp.ClientResponse):
         body = await super().json(**how)
         kind = _listed(self.url.path)
         if kind and self.status == 200 and self.method == "GET":
+            # Before it is returned: kopf then hands on what is in the page, and must find the cache rid of what it contradicts.
             self.pages.came(kind, body)
         return body
 
@@ -133,7 +134,7 @@ class _Content:
         self._kind = kind
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._content, name)
+        return getattr(self._content, name)  # aiohttp itself uses more of it: to end the connection, for example.
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """The way in which kopf reads."""
@@ -143,6 +144,6 @@ class _Content:
 
 
 def _listed(path: str) -> str | None:
-    """The kind whose list or watch this is the path of."""
+    """The kind that is listed or watched at this path, across the cluster or in a namespace; None for all other paths."""
     prefix = f"/apis/{meta.API_VERSION}/"
     return _KINDS.get(path.rsplit("/", 1)[-1]) if path.startswith(prefix) else None

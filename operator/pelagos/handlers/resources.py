@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import kopf
@@ -29,7 +28,7 @@ async def login(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> k
 
 
 class _Lists:
-    """Hands on to the loop what was listed. kopf logs in before there is a loop, and lists after."""
+    """Passes lists on to the loop, which is looked up late: kopf logs in before there is one, and lists after."""
 
     def __init__(self, memo: kopf.Memo) -> None:
         self._memo = memo
@@ -58,7 +57,7 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
     memo.operator = await memo.start(_credentials(settings))
     try:
         await memo.operator.begin()
-    except asyncio.CancelledError:  # Told to stop while it waits for our kinds: kopf does not clean up then.
+    except asyncio.CancelledError:  # Stopped while it waits for our kinds: kopf does not call ``stop`` then.
         await memo.operator.stop()
         raise
     memo.following = asyncio.create_task(watched.follow(memo.operator, memo.insights), name="watched kinds")
@@ -67,11 +66,13 @@ async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> N
 
 def _tell_fault(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception():
-        logger.error("which kinds there are is no longer followed: start the operator again", exc_info=task.exception())
+        logger.error(
+            "watches no longer follow the kinds that are served: restart the operator", exc_info=task.exception()
+        )
 
 
 def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
-    """What of kopf we need: watches that neither go silent nor end, and nothing that writes."""
+    """Configure kopf for what we use of it: watches that neither go silent nor end, and nothing that writes."""
     if selector:
         settings.watching.label_selectors[meta.GROUP, kopf.EVERYTHING] = selector
     settings.posting.enabled = False
@@ -83,10 +84,10 @@ def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 1
-    # Which kinds there are is told by ``watched``; kopf would need leave to list all definitions and namespaces.
+    # ``watched`` decides which kinds are watched; kopf would need permission to list all definitions and namespaces.
     settings.scanning.disabled = True
     settings.process.ultimate_exiting_timeout = 20
-    # Not ours: kopf takes away the one that it is told here wherever no handler of its own needs it.
+    # Not our own finalizer: kopf removes the one that is named here from every object that no handler of kopf's needs it for.
     settings.persistence.finalizer = f"{meta.GROUP}/kopf"
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
@@ -94,7 +95,7 @@ def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
 
 @kopf.on.cleanup()
 async def stop(memo: kopf.Memo, **_: Any) -> None:
-    """Stop reconciling; what runs outside goes on."""
+    """Stop reconciling. Pipelines and model servers keep running."""
     memo.following.cancel()
     await memo.operator.stop()
 
@@ -115,7 +116,7 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
 
 class _NoProgress(kopf.StatusProgressStorage):
-    """Nor need kopf take its own traces out of what it has not copied."""
+    """Nor does kopf have annotations of its own to remove from objects that it has not copied."""
 
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
         """There are none."""
@@ -124,7 +125,7 @@ class _NoProgress(kopf.StatusProgressStorage):
 
 def _watch(kind: kinds.Kind) -> None:
     def is_news(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> bool:
-        """Most of what a watch tells are our own writes, known from the replies; kopf need not set a handler up for them."""
+        """Most events are about our own writes, known from the replies: for those kopf need not set up a handler."""
         if event["type"] == "DELETED":
             return True
         return kind.kind in memo.operator.working and memo.operator.loop.is_news(*identity(kind, event["object"]))
@@ -145,7 +146,8 @@ for _kind in kinds.KINDS:
 def _credentials(settings: kopf.OperatorSettings) -> wiring.Credentials:
     found = _log_in(settings)
     if found is None:
-        raise kopf.PermanentError("neither a service account nor a kubeconfig tells how to reach the API server")
+        raise kopf.PermanentError("neither a service account nor a kubeconfig says how to reach the API server")
+    file = wiring.SERVICE_ACCOUNT / "token"
     return wiring.Credentials(
         server=found.server,
         token=found.token,
@@ -154,14 +156,9 @@ def _credentials(settings: kopf.OperatorSettings) -> wiring.Credentials:
         certificate_path=_text(found.certificate_path),
         private_key_path=_text(found.private_key_path),
         insecure=bool(found.insecure),
-        token_file=_token_file(found),
+        # Where a pod's token is renewed; a token from elsewhere has no such file.
+        token_file=file if file.exists() and file.read_text(encoding="utf-8").strip() == found.token else None,
     )
-
-
-def _token_file(found: kopf.ConnectionInfo) -> Path | None:
-    """Where a pod's token is renewed; None when the token is from elsewhere."""
-    file = wiring.SERVICE_ACCOUNT / "token"
-    return file if file.exists() and file.read_text(encoding="utf-8").strip() == found.token else None
 
 
 def _text(value: Any) -> str | None:

@@ -1,8 +1,8 @@
-"""Tells kopf, while it runs, which of our kinds to watch: those that work, and no others.
+"""Sets, while kopf runs, which of our kinds it watches: those that can be reconciled, and no others.
 
-kopf by itself looks once, when it begins, unless it may read all definitions of the cluster, which a Role of one namespace cannot
-allow; and a watch of a kind that is gone would end the operator. What kopf knows of a cluster are its ``Insights``, which it
-takes from whoever runs it.
+By itself kopf looks for kinds once, at its start, unless it may read all definitions of the cluster, which a Role of one
+namespace cannot allow; and a watch of a kind that is gone would end the operator. What kopf knows of a cluster is its
+``Insights``, which the caller of ``kopf.run`` may pass in and change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Insights", "follow"]
 
 
 async def follow(operator: Operator, insights: Insights) -> None:
-    """Keep kopf's watches like the kinds that work."""
+    """Keep kopf watching the kinds that can be reconciled, as the API server comes to serve them or no longer does."""
     await insights.ready_resources.wait()
     while True:
         async with insights.revised:

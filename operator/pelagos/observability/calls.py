@@ -1,9 +1,9 @@
 """Wraps a port, so that each call is measured, and refused when it would change something while this operator does not lead.
 
-Reading needs no leadership: it keeps the caches of an operator that stands by warm. A call that began while the operator led may
+Reading needs no leadership: it keeps the caches of a standby operator warm. A call that began while the operator led may
 end later, so the clients of Kubeflow, MLflow and Kubernetes ask a guard once more right before every request that changes
-something; that holds as well for what a look tidies up. What remains is a request on its way when the Lease ends: harmless,
-because everything outside is named from uid and inputs, and looked up before it is made.
+something; that holds as well for what is cleaned up while reading. What remains is a request on its way when the Lease ends:
+harmless, because everything outside is named from uid and inputs, and looked up before it is made.
 """
 
 from __future__ import annotations

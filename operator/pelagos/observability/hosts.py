@@ -26,7 +26,8 @@ def only(allowed: Iterable[str]) -> Middleware:
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
         hosts = request.headers.getall("Host", [])
-        if len(hosts) == 1 and _is_ours(_name(hosts[0]), names, request):
+        name = _name(hosts[0]) if len(hosts) == 1 else ""
+        if name and (name in names or name.endswith(_IN_CLUSTER) or name == _asked(request)):
             return await handler(request)
         words = "this server answers under its own names alone; add others to PELAGOS_ALLOWED_HOSTS\n"
         return web.Response(status=421, text=words)
@@ -46,10 +47,6 @@ def _name(host: str) -> str:
 
 def _is_port(text: str) -> bool:
     return text.startswith(":") and text[1:].isascii() and text[1:].isdigit() and int(text[1:]) < 65536
-
-
-def _is_ours(name: str, names: frozenset[str], request: web.Request) -> bool:
-    return bool(name) and (name in names or name.endswith(_IN_CLUSTER) or name == _asked(request))
 
 
 def _asked(request: web.Request) -> str | None:

@@ -1,6 +1,7 @@
-"""Prometheus metrics of the operator: one prefix, base units. Fed while it works; resources.py tells of the resources themselves.
+"""Prometheus metrics of the operator: one prefix, base units. Fed while it works.
 
-No label here grows with the number of resources; which do there, and how far, is said there.
+Those of the resources themselves are in resources.py. No label here grows with the number of resources; there some do, within
+limits that are stated there.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def forget_probe(uid: str) -> None:
 
 
 def resource_collector(resources: Callable[[], Iterable[Resource]]) -> ResourceCollector:
-    """What tells of the resources and of their last probes."""
+    """The collector of metrics about resources and their last probes."""
     return ResourceCollector(resources, _probes)
 
 

@@ -1,4 +1,4 @@
-"""Looks at what the operator needs, in the background and in bounded time, so that /readyz answers at once and says why not."""
+"""Checks what the operator needs, in the background and in bounded time, so that /readyz answers at once and says why not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE = 5.0
 UNKNOWN = "not looked at yet"
 
 Check = Callable[[], Awaitable[str | None]]
-"""Tells what is missing; None when nothing is. May raise: that counts as a problem, too."""
+"""Returns what is missing; None when nothing is. May raise: that counts as a problem, too."""
 
 
 class Readiness:
@@ -56,7 +56,14 @@ class Readiness:
         """Run all checks once, side by side."""
         found = await asyncio.gather(*(self._examine(check) for check in self._checks.values()))
         for name, problem in zip(self._checks, found, strict=True):
-            self._note(name, problem)
+            # Changes only: a system that is away for hours fills no log.
+            if problem is None:
+                if self._problems.pop(name, UNKNOWN) != UNKNOWN:
+                    logger.warning("%s: is as it should be again", name)
+                continue
+            if self._problems.get(name) != problem:
+                logger.warning("%s: %s", name, problem)
+            self._problems[name] = problem
 
     async def _examine(self, check: Check) -> str | None:
         try:
@@ -65,15 +72,6 @@ class Readiness:
             return f"no answer within {self._patience:.0f} s"
         except Exception as error:
             return str(error) or type(error).__name__
-
-    def _note(self, name: str, problem: str | None) -> None:
-        if problem is None:
-            if self._problems.pop(name, UNKNOWN) != UNKNOWN:
-                logger.warning("%s: is as it should be again", name)
-            return
-        if self._problems.get(name) != problem:
-            logger.warning("%s: %s", name, problem)
-        self._problems[name] = problem
 
     async def _run(self) -> None:
         while True:

@@ -1,7 +1,7 @@
-"""What Prometheus is told of the resources themselves: counted when it asks, not at every pass. Registered by wiring.
+"""Metrics of the resources themselves: counted at each scrape, not at every pass. Registered by wiring.
 
-Metrics that name resources stay few: only what an alert must name is told, only while it holds, and of at most ``MOST_NAMED``
-resources each. All else about single resources comes from kube-state-metrics (manifests/monitoring).
+Metrics that name resources stay few: only what an alert must name is exported, only while it holds, and for at most
+``MOST_NAMED`` resources each. All else about single resources comes from kube-state-metrics (manifests/monitoring).
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class _Epoch:
 
 
 class ResourceCollector(Collector):
-    """Tells of the resources that ``resources`` gives; ``probes`` holds the last probe by uid; ``now`` is Unix time."""
+    """Collects metrics of what ``resources`` returns; ``probes`` holds the last probe by uid; ``now`` is Unix time."""
 
     def __init__(
         self,
@@ -156,11 +156,13 @@ class ResourceCollector(Collector):
             samples[LAST_PROGRESS].add(name, epoch.since)
 
     def _epoch(self, uid: str, started: str, epoch: int | None) -> _Epoch:
-        """Since when the training is in its epoch. What is first seen in mid-training counts from now: nobody saw it before."""
+        """Since when the training is in its epoch. One that is first seen in mid-training counts from now."""
         known = self._epochs.get(uid)
         if known is None or known.started != started:
             return _Epoch(started, epoch, _unix(started) if epoch is None else self._now())
-        if epoch is None or epoch == known.epoch:  # A tracking server that is away tells no epoch; that is no progress.
+        if (
+            epoch is None or epoch == known.epoch
+        ):  # While the tracking server is away no epoch is known; that is no progress.
             return known
         return _Epoch(started, epoch, self._now())
 

@@ -15,10 +15,11 @@ LONGEST_SILENCE = 15.0
 
 
 class Server:
-    """Listens on one port. ``beat``: when the event loop last turned (monotonic seconds); ``ready``: what is missing;
+    """Listens on one port.
 
-    ``standing``: whether this operator leads, in words; ``silent``: a watch that says nothing any more.
-    An operator that stands by is ready: it would do its work at once.
+    ``beat``: when the event loop last turned (monotonic seconds); ``ready``: what is missing; ``standing``: whether this operator
+    leads, in words; ``silent``: a watch that has gone silent.
+    A standby operator is ready: it would take over at once.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Server:
         self.port = 0
 
     async def start(self, address: str, port: int, allowed_hosts: Iterable[str] = ()) -> None:
-        """Listen; with port 0 on any free one, told by ``port``. ``allowed_hosts``: names besides our own."""
+        """Listen; with port 0 on any free one, then found in ``port``. ``allowed_hosts``: names besides our own."""
         application = web.Application(middlewares=[hosts.only(allowed_hosts)])
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/healthz", self._healthz)

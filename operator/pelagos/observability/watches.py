@@ -1,8 +1,8 @@
-"""When the API server last said something on the watch of each kind: lists, events and bookmarks, which come every minute.
+"""When the API server last sent anything on the watch of each kind: lists, events, and bookmarks, which come every minute.
 
-A watch can go silent without an error. kopf ends one after 70 seconds without a word and begins anew; what is seen here is
-whether that works. A server that answers and refuses is another matter: that is told, and a new start would not help. Fed by
-handlers.listening.
+A watch can go silent without an error. kopf ends one after 70 seconds without any data and opens another; what is seen here is
+whether that works. A server that answers and refuses is another matter: that shows in /readyz, and a restart would not help.
+Fed by handlers.listening.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from pelagos.observability import metrics
 
 LONGEST_SILENCE = 200.0
-"""Seconds: three bookmarks were missed, and kopf began anew twice to no effect."""
+"""Seconds: three bookmarks were missed, and kopf has opened another watch twice to no effect."""
 
 
 class Watches:
@@ -27,18 +27,22 @@ class Watches:
 
     def expect(self, kinds: Collection[str]) -> None:
         """From now on there should be a watch of each of these kinds, and of no other."""
+        # The metric of a kind that is no longer watched must go, or the alert about its age would fire for ever.
         for kind in self._heard.keys() - set(kinds):
             metrics.watch_ended(kind)
         now = self._clock()
+        # A kind that is new counts as heard now: its watch has yet to be opened, and has the same time for it as any other.
         self._heard = {kind: self._heard.get(kind, now) for kind in kinds}
         self._refused = {kind: told for kind, told in self._refused.items() if kind in kinds}
 
     def answers(self, *, well: bool) -> None:
-        """Whether the API server answers other questions."""
+        """Whether the API server answers other requests."""
+        # Since when, and not only whether: after an outage the watches need as long to come back as they may be silent.
         self._answering_since = (self._answering_since or self._clock()) if well else None
 
     def heard(self, kind: str) -> None:
         """The API server said something on the watch of this kind."""
+        # Not of a kind that is not expected: kopf may still read the last bytes of a watch that it was told to end.
         if kind in self._heard:
             metrics.watch_seen(kind)
             self._heard[kind] = self._clock()
@@ -47,6 +51,7 @@ class Watches:
     def refused(self, kind: str, status: int) -> None:
         """The API server answered, and does not let us watch this kind, or not now."""
         if kind in self._heard:
+            # A refusal is an answer. Taken for silence, it would have the operator restarted every few minutes, to no effect.
             self._heard[kind] = self._clock()
             self._refused[kind] = f"the API server refuses to list and watch {kind}: {status}"
 
@@ -57,7 +62,8 @@ class Watches:
     def problem(self) -> str | None:
         """A watch that is silent although the API server has been answering long enough; None when there is none.
 
-        While it does not answer, a new start would not help: an outage must not be taken for our own fault.
+        /healthz fails by this, and the operator is restarted. While the API server does not answer at all, that would not help:
+        an outage must not be taken for a fault of our own.
         """
         answering_since = self._answering_since
         if answering_since is None:
