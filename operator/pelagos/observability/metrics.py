@@ -150,14 +150,12 @@ def resource_collector(resources: Callable[[], Iterable[Resource]]) -> ResourceC
 @contextmanager
 def timed(system: str, operation: str) -> Iterator[None]:
     """Measure one call to another system."""
-    started = time.perf_counter()
-    try:
-        yield
-    except RejectedError:
-        CALL_REJECTIONS.labels(system, operation).inc()
-        raise
-    except Exception:
-        CALL_ERRORS.labels(system, operation).inc()
-        raise
-    finally:
-        CALL_SECONDS.labels(system, operation).observe(time.perf_counter() - started)
+    with CALL_SECONDS.labels(system, operation).time():
+        try:
+            yield
+        except RejectedError:
+            CALL_REJECTIONS.labels(system, operation).inc()
+            raise
+        except Exception:
+            CALL_ERRORS.labels(system, operation).inc()
+            raise

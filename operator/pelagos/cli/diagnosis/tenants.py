@@ -65,7 +65,7 @@ async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
         *[await _secret(context, namespace, name, ()) for name in tenant.image_pull_secrets],
         *[await _claim(context, namespace, name) for name in dict.fromkeys((tenant.data_claim, tenant.objects_claim))],
         *[
-            await _exists(context, namespace, "ServiceAccount", "/api/v1", "serviceaccounts", name)
+            await _exists(context, namespace, name, kind="ServiceAccount", root="/api/v1", plural="serviceaccounts")
             for name in dict.fromkeys((tenant.service_account, tenant.pipeline_service_account))
         ],
         await _authorities(context, namespace, tenant.ca_config_map),
@@ -145,7 +145,7 @@ def _claim_status(body: Mapping[str, Any]) -> tuple[str, list[str]]:
 
 
 async def _exists(
-    context: DoctorContext, namespace: str, kind: str, root: str, plural: str, name: str
+    context: DoctorContext, namespace: str, name: str, *, kind: str, root: str, plural: str
 ) -> Finding | None:
     if not name:
         return None
@@ -183,7 +183,8 @@ async def _queue(context: DoctorContext, namespace: str, name: str) -> Finding |
             namespace, f"the queue {name} is named, and Kueue is not installed", "Install Kueue, or name no queue."
         )
     version = str(group.body.get("preferredVersion", {}).get("version", "v1beta1"))
-    return await _exists(context, namespace, "LocalQueue", f"/apis/kueue.x-k8s.io/{version}", "localqueues", name)
+    root = f"/apis/kueue.x-k8s.io/{version}"
+    return await _exists(context, namespace, name, kind="LocalQueue", root=root, plural="localqueues")
 
 
 SECTION = Section("Tenants", (("namespaces", look),))
