@@ -66,7 +66,7 @@ class Engines:
 def choose(
     settings: Settings, api: KubernetesRest, namespace_of: Callable[[str], str | None], guard: Guard = unguarded
 ) -> Engines:
-    """The engines that ``settings`` name; ``namespace_of`` tells a resource's namespace by its uid, None when unknown.
+    """The engines that ``settings`` name; ``namespace_of`` returns a resource's namespace by its uid, None when unknown.
 
     ``guard`` is for all clients that are made here; ``api`` has its own.
 

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     kubeflow_namespace: str = ""
     """Namespace of all pipeline runs, for a single-user server; empty: each resource's own (multi-user server)."""
     kubeflow_token_file: Path | None = None
-    """Service-account token for it (audience pipelines.kubeflow.org); read anew when it changes."""
+    """Service-account token for it (audience pipelines.kubeflow.org); read again when it changes."""
     kubeflow_ca_file: Path | None = None
     """Certificate authority of it; None: the system's."""
 
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     """Secret with the S3 credentials in the namespaces of resources, for steps and model servers; a tenant may have another."""
 
     tracking_username_file: Path | None = None
-    """User of the MLflow server (basic auth), mounted from a Secret; read anew at every call."""
+    """User of the MLflow server (basic auth), mounted from a Secret; read again at every call."""
     tracking_password_file: Path | None = None
     """Password, likewise."""
     tracking_token_file: Path | None = None
@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     dns_peers: Peers = DNS
     """Where model servers look names up: peers and ports of their NetworkPolicy, as JSON."""
     storage_peers: Peers = NOBODY
-    """Where the object storage is, likewise; without peers: as its address tells, where that is of this cluster or a number."""
+    """Where the object storage is, likewise; without peers: by its address, where that is a Service or an IP address."""
     model_clients: list[Annotated[dict[str, Any], Field(min_length=1)]] = [{"podSelector": {}}]
     """Who may send requests to model servers: peers of their NetworkPolicy, as JSON. By default pods of their own namespace."""
     monitoring_namespace: str = ""

@@ -236,7 +236,7 @@ def oversee(
 
 
 def rest_client(credentials: Credentials, guard: Guard = unguarded) -> KubernetesRest:
-    """The API server, where the status of its answers tells something."""
+    """A client of the API server that returns the status of answers instead of raising."""
     tls = None
     if credentials.server.startswith("https"):
         data = base64.b64decode(credentials.ca_data).decode() if credentials.ca_data else None

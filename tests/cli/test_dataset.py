@@ -79,7 +79,7 @@ def test_what_cannot_be_listed_is_one_line(api: ApiServer, tmp_path: Path) -> No
     api.add("new", {})
     assert failure(run("new")).startswith("Dataset default/new has no version yet")
     api.add("elsewhere", {"uri": str(tmp_path / "none"), "version": "sha256:ab"})
-    assert "is not to be seen from this machine" in failure(run("elsewhere"))
+    assert "is not visible from this machine" in failure(run("elsewhere"))
     api.add("old", version(tmp_path / "old", None))
     assert "made before versions had a list" in failure(run("old"))
     for number, content in enumerate(("{", "[]\n", '{"path": 1, "reason": ""}', "[" * 5000)):

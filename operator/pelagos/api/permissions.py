@@ -117,7 +117,7 @@ PERMISSIONS = (
     ),
     Permission("", ("services",), ("get",), "Learn the address of model servers.", feature=Feature.KSERVE),
     Permission(
-        "", ("pods",), _PODS, "Say why a model server does not start, and start it anew.", feature=Feature.KSERVE
+        "", ("pods",), _PODS, "Report why a model server does not start, and restart it.", feature=Feature.KSERVE
     ),
     Permission(
         "networking.k8s.io", ("networkpolicies",), _APPLY, "Close model servers to strangers.", feature=Feature.KSERVE
@@ -142,7 +142,7 @@ PERMISSIONS = (
         feature=Feature.DEPLOYMENT,
     ),
     Permission(
-        "", ("pods",), _PODS, "Say why a model server does not start, and start it anew.", feature=Feature.DEPLOYMENT
+        "", ("pods",), _PODS, "Report why a model server does not start, and restart it.", feature=Feature.DEPLOYMENT
     ),
     Permission(
         _PIPELINES,

@@ -353,7 +353,7 @@ STARTING = _model_service(
 LOADING = _model_service("Loading", "in progress", "The server loads the model.")
 LOADED = _model_service("Loaded", "done", "The server has loaded the model.")
 LOAD_TIMEOUT = _model_service(
-    "LoadTimeout", "recovering", "The model did not load within two minutes; the server is started anew."
+    "LoadTimeout", "recovering", "The model did not load within two minutes; the server is restarted."
 )
 MODEL_LOAD_FAILED = _model_service(
     "ModelLoadFailed",
@@ -387,7 +387,7 @@ PROBING = _model_service("Probing", "in progress", "The first synthetic inferenc
 PROBE_FAILED = _model_service(
     "ProbeFailed",
     "recovering",
-    "The synthetic inference gave a wrong answer or none. After three in a row the server is started anew.",
+    "The synthetic inference gave a wrong answer or none. After three in a row the server is restarted.",
 )
 PROBE_SUCCEEDED = _model_service(
     "ProbeSucceeded", "done", "A real inference gave the answer of the training framework."

@@ -1,8 +1,8 @@
 """Which namespace a prefix belongs to. Pure; called by whoever reads the ConfigMaps of tenant_settings.py, and by its fake.
 
 A prefix opens a part of the storage, or of MLflow's experiments. It belongs to one namespace, with all that is below it and all
-that leads to it, unless both namespaces name each other in ``sharedWith``. Two that claim the same are both refused: which of
-them came first cannot be determined from objects that are written anew, and a wrong answer would open a tenant's data to another.
+that leads to it, unless both namespaces name each other in ``sharedWith``. Two that claim the same are both refused: which came
+first cannot be determined from objects that are written again, and a wrong answer would open one tenant's data to another.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def usual(namespace: str) -> dict[str, str]:
 def conflict(namespace: str, given: Mapping[str, Given], begun: Iterable[Begun] = ()) -> str | None:
     """Why a namespace may not have its prefixes: key, value, and the other namespace. None when they are its own.
 
-    ``given`` holds the data of all namespaces that have a ConfigMap; ``begun`` tells where resources of any namespace are stored.
+    ``given`` holds the data of all namespaces that have a ConfigMap; ``begun`` says where resources of any namespace are stored.
     """
     places = sorted({(each.namespace, each.prefix.casefold()) for each in begun if each.namespace != namespace})
     places = [each for each in places if not _shared(namespace, each[0], given)]

@@ -21,7 +21,7 @@ def control_plane() -> None:
 def install(output: outputs.Option = Output.TABLE) -> None:
     """Get etcd and kube-apiserver: from KUBEBUILDER_ASSETS, the cache, the envtest archive, or by building them once.
 
-    Prints where they are. Exit codes: 0 when they are there, 1 when they could not be got.
+    Prints where they are. Exit codes: 0 when they are there, 1 when they could not be installed.
     """
     found = binaries.find() or install_control_plane(installed.progress_console())
     if output is not Output.TABLE:

@@ -91,7 +91,7 @@ def read(settings: Settings, name: str, status: Mapping[str, Any]) -> list[Mappi
         raise DatasetError(f"{uri}/{LIST} cannot be read: {error}") from error
     if not there:
         raise DatasetError(
-            f"the version {uri} is not to be seen from this machine; run this command where its folder is mounted"
+            f"the version {uri} is not visible from this machine; run this command where its folder is mounted"
         )
     if content is None:
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""``pelagos orphans``: what belongs to no resource any more, shown, and removed when told."""
+"""``pelagos orphans``: lists what belongs to no resource any more, and removes it on request."""
 
 from __future__ import annotations
 

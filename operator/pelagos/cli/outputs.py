@@ -22,7 +22,7 @@ class Output(Enum):
 
 
 Option = Annotated[Output, typer.Option("--output", "-o", help="Format on standard output.")]
-"""Of every command that tells something."""
+"""Of every command that prints a result."""
 
 
 def write(content: Any, output: Output) -> None:

@@ -36,7 +36,7 @@ _CHUNK = 2**20
 
 
 class UnavailableError(Exception):
-    """The archive cannot be had here; the message says why."""
+    """The archive is not available here; the message says why."""
 
 
 def url() -> str:

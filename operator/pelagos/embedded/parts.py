@@ -182,7 +182,7 @@ def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Ma
 def _environment(layout: Layout, **more: str) -> dict[str, str]:
     """Our own environment with the home folder, and without variables that would break another Python environment."""
     inherited = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
-    # HTTP clients of Python ask a proxy even for loopback unless told.
+    # HTTP clients of Python ask a proxy even for loopback, unless NO_PROXY names it.
     direct = ",".join(filter(None, (inherited.get("NO_PROXY") or inherited.get("no_proxy"), HOST, "localhost")))
     ours = {
         "NO_PROXY": direct,

@@ -42,7 +42,7 @@ class Watches:
 
     def heard(self, kind: str) -> None:
         """The API server said something on the watch of this kind."""
-        # Not of a kind that is not expected: kopf may still read the last bytes of a watch that it was told to end.
+        # Not of a kind that is not expected: kopf may still read the last bytes of a watch that is being ended.
         if kind in self._heard:
             metrics.watch_seen(kind)
             self._heard[kind] = self._clock()

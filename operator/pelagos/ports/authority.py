@@ -28,7 +28,7 @@ class Keys(Protocol):
 
 
 class Authority:
-    """Seals, and tells whether a seal is one of ours. Every method may raise NoKeyError."""
+    """Seals, and verifies seals. Every method may raise NoKeyError."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys

@@ -1,7 +1,7 @@
 """Clock: the time, so that decisions can be tested at any time of day, and durations that hold whatever is done to the time.
 
 The time of day is set back and forth: by people, by NTP after a start with a flat battery, by a restored machine. Durations are
-therefore counted by a time that nobody sets (``elapsed``). What began outside of this process bears a time of day alone; how long
+therefore counted by a monotonic clock (``elapsed``). What began outside of this process bears a time of day alone; how long
 ago that was is measured from when it was first seen here, and only what was before is taken from the time of day (``age``).
 """
 
@@ -25,20 +25,20 @@ def monotonic() -> float:
 
 
 class Clock(Protocol):
-    """Tells the time."""
+    """Two clocks: the time of day, and one for durations."""
 
     def now(self) -> datetime:
         """The time of day in UTC, for people and for records. Two of them tell no duration: it may have been set in between."""
 
     def elapsed(self) -> float:
-        """Seconds since some moment in the past, in a time that nobody sets."""
+        """Seconds since some moment in the past, by a monotonic clock that runs also while the machine sleeps."""
 
     def age(self, what: Hashable, moment: datetime, *, once: bool = False) -> timedelta:
-        """How long ago ``what`` came about at ``moment``, which somebody noted by a time of day.
+        """How long ago ``what`` came about at ``moment``, which was noted by a time of day.
 
         Never less than since it was first asked for here, so that a clock that was set back stretches no pause. What was before
         is what the time of day says, never more than is plausible, and less when the time of day is put right later, so that a
-        clock that was set forward lets nothing be overdue that is not. At another moment it came about anew, unless it can do
+        clock that was set forward lets nothing be overdue that is not. At another moment it came about again, unless it can do
         so only ``once``.
         """
 
@@ -64,7 +64,7 @@ class Aging:
         if known is None:
             known = self._known[what] = _Known(moment, elapsed, elapsed, told)
         elif known.moment != moment and not once:
-            # It has come about since somebody looked at it last.
+            # It has come about again since it was last asked for.
             known = self._known[what] = _Known(moment, elapsed, elapsed, min(told, elapsed - known.latest))
         known.before = min(known.before, max(told - (elapsed - known.first), 0.0))
         known.latest = elapsed

@@ -36,7 +36,7 @@ class Resource:
     spec: Mapping[str, Any] = field(default_factory=dict)
     status: Mapping[str, Any] = field(default_factory=dict)
     deleted_at: datetime | None = None
-    """When somebody deleted it; it stays until its finalizers are gone."""
+    """metadata.deletionTimestamp; the resource stays until its finalizers are gone."""
 
     @property
     def key(self) -> Key:
@@ -83,7 +83,7 @@ class Cluster(Protocol):
 
     @mutating
     async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
-        """Set metadata.finalizers, unless somebody else changed the resource meanwhile (OutageError: look again)."""
+        """Set metadata.finalizers, unless the resource has been changed meanwhile (OutageError: try again)."""
 
     @mutating
     async def post_event(

@@ -32,7 +32,7 @@ class ForbiddenError(OutageError):
 class RejectedError(Exception):
     """The system understood and refused; asking again does not help until someone changes something.
 
-    ``reason`` is that of the condition which tells of it.
+    ``reason`` is the reason of the condition that reports it.
     """
 
     def __init__(self, system: str, message: str, *, reason: reasons.Reason = reasons.SYSTEM_REJECTED) -> None:
@@ -49,7 +49,7 @@ class TooLargeError(RejectedError):
 
 
 class UnboundError(RejectedError):
-    """Of Kubernetes itself: nobody has given us the right to do this, here. Told apart only while cleaning up."""
+    """Of Kubernetes itself: no RoleBinding here allows us to do this. Told apart only while cleaning up."""
 
 
 @contextlib.contextmanager

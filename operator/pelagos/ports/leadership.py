@@ -37,10 +37,10 @@ class Leadership(Protocol):
         """How it stands, in words, for /readyz and people."""
 
     async def start(self, gained: Callable[[], None], lost: Callable[[], None]) -> None:
-        """Begin to seek leadership; tells when it is gained and lost, in turns."""
+        """Begin to seek leadership; calls ``gained`` and ``lost`` in turns."""
 
     async def stop(self) -> None:
-        """Give leadership up, so that another need not wait. Does not tell ``lost``."""
+        """Give leadership up, so that another operator need not wait. Does not call ``lost``."""
 
 
 class Sole:
@@ -62,4 +62,4 @@ class Sole:
         gained()
 
     async def stop(self) -> None:
-        """Nobody waits."""
+        """No other operator waits."""

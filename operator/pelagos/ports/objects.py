@@ -31,7 +31,7 @@ class Objects(Protocol):
 
     @mutating
     async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
-        """Put a JSON object at ``path``, in the place of what is there: wholly or, when it fails, not at all."""
+        """Write a JSON object to ``path``, replacing what is there: completely or, when it fails, not at all."""
 
     async def written_at(self, path: str) -> datetime | None:
         """When something in the folder was written last; None when nothing is there."""

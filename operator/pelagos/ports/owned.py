@@ -1,4 +1,4 @@
-"""What lies outside of Kubernetes for a resource, as an outside system lists it: told by labels and names, of any resource."""
+"""What lies outside of Kubernetes for resources, as outside systems list it: recognized by labels and names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Owned:
     uid: str
     namespace: str = ""
     made_at: datetime | None = None
-    """When it was made, or changed for the last time; None: nobody says."""
+    """When it was made, or last changed; None: unknown."""
     kept: bool = False
     """Nothing runs; only files are left, as deletionPolicy Retain leaves them."""
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Peers(BaseModel):
-    """Peers of a NetworkPolicy, and ports there; in the form that Kubernetes gives them. Without peers: not told."""
+    """Peers of a NetworkPolicy, and ports there; in the form that Kubernetes gives them. Without peers: not specified."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

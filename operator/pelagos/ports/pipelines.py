@@ -1,4 +1,4 @@
-"""Pipelines: launches compiled flows and tells what became of them."""
+"""Pipelines: launches compiled flows and reports what became of them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class RunResources:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run to be. ``name`` identifies it for ever: same name, same inputs.
+    """A run to be. ``name`` identifies it permanently: same name, same inputs.
 
     A finished run is started again by a request with a higher ``attempt`` (a successful one too: its result may have been
     lost); any other request for a known name adopts the run as it is. ``retry_key`` changes when a person, or the world,
@@ -111,20 +111,20 @@ class PipelineRun:
     started_at: datetime | None
     finished_at: datetime | None
     ran: timedelta | None = None
-    """How long it has run, or had run when it ended, by a time that nobody sets; None where only the times of day tell."""
+    """How long it has run, or had run when it ended, by a monotonic clock; None where only times of day are known."""
 
 
 class Pipelines(Protocol):
     """Every method may raise OutageError; ``submit`` also RejectedError."""
 
     async def find(self, name: RunName) -> PipelineRun | None:
-        """Tell what became of a run; None when it was never submitted or has been deleted."""
+        """What became of a run; None when it was never submitted or has been deleted."""
 
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
         """All runs whose label ``pelagos.dev/uid`` is ``uid``, finished ones too: what must go when their resource goes."""
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """All runs of ours, whosever they are; ``namespaces``: where to look, besides where the engine looks anyway."""
+        """All runs of ours, for any resource; ``namespaces``: where to look, besides where the engine looks anyway."""
 
     @mutating
     async def submit(self, request: RunRequest) -> PipelineRun:

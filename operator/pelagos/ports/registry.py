@@ -1,6 +1,6 @@
 """Registry: named, versioned models with aliases.
 
-Others write to the registry, too. A version is ours only under our seal of what its tags say; who holds it is told by Ownership.
+Others write to the registry, too. A version is ours only under our seal of what its tags say; Ownership says whose it is.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Registry(Protocol):
         """The version by its number; None when unknown."""
 
     async def owner(self, model: str, ownership: Ownership) -> str | None:
-        """The namespace that the model belongs to; None when it is nobody's."""
+        """The namespace that the model belongs to; None when it belongs to none."""
 
     async def owned(self) -> tuple[ModelVersion, ...]:
         """All versions that carry the uid of any resource, whoever made them."""

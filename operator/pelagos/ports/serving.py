@@ -135,7 +135,7 @@ class ObservedService:
     replicas: int = 1
     """Ready ones."""
     pods_digest: str = ""
-    """Of the want that the servers were made for; empty: not told."""
+    """Of the want that the servers were made for; empty: unknown."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Serving(Protocol):
         """Look at the endpoint; None when there is none."""
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """All endpoints of ours, whosever they are; ``namespaces``: where to look, besides where the engine looks anyway."""
+        """All endpoints of ours, for any resource; ``namespaces``: where to look, besides where the engine looks anyway."""
 
     @mutating
     async def apply(self, want: DesiredService) -> None:
@@ -165,8 +165,8 @@ class Serving(Protocol):
 
     @mutating
     async def restart(self, uid: str) -> None:
-        """Kill a server that runs and does not answer right, so that ``apply`` starts it anew. No effect when there is none."""
+        """Kill a server that runs and answers wrong, so that ``apply`` restarts it. No effect when there is none."""
 
     @mutating
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
-        """Stop the endpoint and leave no process; remove its files unless told to keep them. No effect when there is none."""
+        """Stop the endpoint and leave no process; remove its files unless ``keep_files``. No effect when there is none."""

@@ -50,9 +50,9 @@ class DesiredTrackedRun:
 
 @dataclass(frozen=True)
 class Sealing:
-    """How the run of a want is told from others': ``intent`` is set when it is made, ``seal`` of its id once that is known.
+    """How the run of a want is recognized among others: ``intent`` is set when it is made, ``seal`` of its id once that is known.
 
-    ``holds`` tells whether the run with an id may carry a seal, ``intends`` whether an intent is one of this want.
+    ``holds`` says whether a seal is valid for the run with an id, ``intends`` whether an intent is one of this want.
     """
 
     intent: str

@@ -100,7 +100,7 @@ class DatasetReconciler:
         return dataset.decide(seen)
 
     async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
-        """End all runs; remove versions when told to."""
+        """End all runs; remove versions when deletionPolicy is Delete."""
         scope = await scope_of(resource, dependencies)
         for run in await dependencies.pipelines.find_owned(resource.uid):
             await dependencies.pipelines.cancel(run.name)

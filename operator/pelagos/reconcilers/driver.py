@@ -93,7 +93,7 @@ async def reconcile(
         decision = await _decide_and_act(reconciler, resource, dependencies)
     except GoneError as error:
         # Nothing is reported, because there is nobody to read it. The pass comes back for the case that only what the resource
-        # refers to is gone; if the watch is behind, it will have told of that by then.
+        # refers to is gone; a watch that is behind should have caught up by then.
         logger.info("nothing is launched for %s/%s: %s is gone", resource.kind.kind, resource.name, error)
         return Pass("gone", GONE_RETRY)
     except RejectedError as error:
@@ -138,7 +138,7 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, dependenci
             await _report(reconciler, resource, foretold, dependencies)
     for effect in decision.effects:
         # One after another, in the order of the decision: a tracked run must exist before the pipeline that is given its id.
-        # When one fails, the rest is left out; the next pass sees what there is by then and decides anew.
+        # When one fails, the rest is left out; the next pass sees what there is by then and decides again.
         if isinstance(effect, effects.KeepRecord):
             decision = await _keep(effect, decision, dependencies)
         else:

@@ -67,7 +67,7 @@ class ModelServiceReconciler:
         return model_service.decide(seen)
 
     async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
-        """Stop the endpoint; its copy of the model stays when told to."""
+        """Stop the endpoint; its copy of the model stays unless deletionPolicy is Delete."""
         await dependencies.serving.remove(resource.uid, keep_files=resource.spec.get("deletionPolicy") != "Delete")
         dependencies.probes.forget(resource.uid)
 
@@ -239,7 +239,7 @@ def _invalid(problem: str) -> Unresolved:
 
 
 def _known_manifest(resource: Resource, uri: str, dependencies: Dependencies) -> str | None:
-    """What the package at ``uri`` must be, as a TrainingRun of the namespace tells, or what was served from there before."""
+    """What the package at ``uri`` must be, as a TrainingRun of the namespace says, or what was served from there before."""
     trainings = (
         found
         for found in dependencies.cache.all()

@@ -1,8 +1,8 @@
-"""What lies outside of Kubernetes and belongs to no resource: finds it, says what may be removed, and removes it when told.
+"""What lies outside of Kubernetes and belongs to no resource: finds it, says what may be removed, and removes it on request.
 
 Called by ``pelagos orphans``. Things are left behind when a deletion was forced, a finalizer was taken away, a cluster was lost;
-and kept on purpose by ``deletionPolicy: Retain``, which cannot be told from the former once the resource is gone. Whatever
-cannot be determined counts as needed.
+and kept on purpose by ``deletionPolicy: Retain``, which cannot be distinguished from the former once the resource is gone.
+Whatever cannot be determined counts as needed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing; ``owned`` tells whose it was, ``path`` where it lies when it lies in the store."""
+    """One thing; ``owned`` says whose it was; ``path`` is where it is in the object store, if it is there."""
 
     what: What
     owned: Owned
@@ -110,7 +110,7 @@ class Scope:
         return frozenset({self.namespace}) if self.namespace else self.known
 
     def holds(self, owned: Owned) -> bool:
-        """Whether the thing is one to speak of."""
+        """Whether the thing is within the scope."""
         return not self.namespace or owned.namespace == self.namespace
 
 

@@ -110,7 +110,7 @@ class TrainingRunReconciler:
         return training_run.decide(seen)
 
     async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
-        """End the run everywhere; remove packages, registered version and tracked run when told to."""
+        """End the run everywhere; remove packages, registered version and tracked run when deletionPolicy is Delete."""
         tracked = await sealed_runs.find(resource, dependencies)
         scope = await scope_of(resource, dependencies, recorded=tracked.storage_prefix if tracked else None)
         for run in await dependencies.pipelines.find_owned(resource.uid):
@@ -252,7 +252,7 @@ def _holders(model: str, dependencies: Dependencies) -> frozenset[str]:
 
 
 async def _weights(scope: Scope, spec: TrainingRunSpec) -> str | None:
-    """What tells a checkpoint from another; None when spec names none."""
+    """The fingerprint of the checkpoint; None when spec names none."""
     if spec.model.weights is None:
         return None
     try:

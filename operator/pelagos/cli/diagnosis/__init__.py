@@ -1,1 +1,1 @@
-"""What `pelagos doctor` looks at: one module per part of the world; each check tells findings and changes nothing."""
+"""What `pelagos doctor` looks at: one module per area; each check returns findings and changes nothing."""

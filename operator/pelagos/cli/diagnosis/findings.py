@@ -1,4 +1,4 @@
-"""What a check tells, and how checks are run: all at once, each in bounded time, and none able to spoil the others."""
+"""What a check returns, and how checks are run: all at once, each in bounded time, and none able to spoil the others."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _TELL = "networkPolicies.apiServer of the chart, or a patch of NetworkPolicy pel
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """The operator's own policy, and what the operator is told for those of model servers."""
+    """The operator's own policy, and the operator's settings for those of model servers."""
     if not context.on_cluster:
         return []
     return [*_model_servers(context), *await _operator(context)]

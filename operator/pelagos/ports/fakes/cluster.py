@@ -1,6 +1,6 @@
 """An API server in memory. For tests of reconcilers; behaves as kube-apiserver does for a CRD with the status subresource.
 
-Defaults and prunes by the same schemas as the CRDs, bumps generation and resourceVersion, knows stale writes, and tells watchers.
+Defaults and prunes by the schemas of the CRDs, bumps generation and resourceVersion, rejects stale writes, notifies watchers.
 It does not refuse invalid specs: servers without CEL let those through, and reconcilers must cope.
 """
 
@@ -50,7 +50,7 @@ class Backup:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told about changes; one that does not lag is told at once, whatever happens to watches."""
+    """Called with changes; one that does not lag is called at once, whatever happens to watches."""
 
     seen: Callable[[Resource], None]
     gone: Callable[[Key, str], None]
@@ -104,7 +104,7 @@ class ClusterFake:
         return self.get(resource.key)
 
     async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
-        """Set metadata.finalizers, unless somebody else changed the resource meanwhile."""
+        """Set metadata.finalizers, unless the resource has been changed meanwhile."""
         body = self._find(resource)
         if body is None:
             return None
@@ -170,7 +170,7 @@ class ClusterFake:
         return self._now(key)
 
     def change_status(self, key: Key, status: Mapping[str, Any]) -> Resource:
-        """What somebody does who may write to the status."""
+        """A write by somebody else who may write to the status."""
         body = self._bodies[key]
         self._store(key, {**body, "status": {**body.get("status", {}), **status}})
         return self._now(key)
@@ -184,7 +184,7 @@ class ClusterFake:
             self._store(key, {**body, "metadata": {**metadata, **stamped}})
 
     def hold(self, key: Key, finalizer: str) -> Resource:
-        """What somebody does whose finalizer keeps the resource when it is deleted."""
+        """Set finalizers of another controller, which keep the resource when it is deleted."""
         body = self._bodies[key]
         finalizers = [*body["metadata"].get("finalizers", ()), finalizer]
         self._store(key, {**body, "metadata": {**body["metadata"], "finalizers": finalizers}})
@@ -214,7 +214,7 @@ class ClusterFake:
             self._tell(item, lagging=True)
 
     def expire(self) -> None:
-        """The watches have ended, and what was held back is too old to be told: list anew, then watch."""
+        """The watches have expired, and what was held back is lost: list again, then watch."""
         self.lagging, self._news = False, []
         for watcher in tuple(self._watchers):
             if watcher.lags:

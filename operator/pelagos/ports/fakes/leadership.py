@@ -20,7 +20,7 @@ class LeadershipFake:
         return "leads" if self.leads else "standby"
 
     async def start(self, gained: Callable[[], None], lost: Callable[[], None]) -> None:
-        """Begin; tells at once when it leads already."""
+        """Begin; calls ``gained`` at once when it leads already."""
         self._gained, self._lost = gained, lost
         if self.leads:
             gained()

@@ -95,7 +95,7 @@ class RegistryFake:
         self._models[model].aliases[alias] = version
 
     def plant(self, model: str, tags: Mapping[str, str], *, run_id: str = "", number: str = "") -> ModelVersion:
-        """What somebody does who may write to the registry: a version with any tags, also instead of one that is there."""
+        """A write by somebody else who may write to the registry: a version with any tags, also instead of one that is there."""
         found = self._models.setdefault(model, _Model())
         number = number or str(max((int(known) for known in found.versions), default=0) + 1)
         found.versions[number] = ModelVersion(model, number, "theirs", run_id, aliases=(), tags=dict(tags))
@@ -103,7 +103,7 @@ class RegistryFake:
         return found.versions[number]
 
     def forget(self, model: str) -> None:
-        """What somebody does who may delete there."""
+        """A deletion by somebody else who may delete there."""
         self._models.pop(model, None)
 
     async def close(self) -> None:

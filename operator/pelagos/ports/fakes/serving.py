@@ -95,7 +95,7 @@ class ServingFake:
         return ProbeResult(correct=not service.broken, message=message, latency=0.005)
 
     async def restart(self, uid: str) -> None:
-        """Kill a server, so that ``apply`` starts it anew. No effect when there is none."""
+        """Kill a server, so that ``apply`` restarts it. No effect when there is none."""
         if self._find(uid) is not None:
             self.kill(uid)
 
@@ -135,7 +135,7 @@ class ServingFake:
         self._failures.pop(uid, None)
 
     def break_answers(self, uid: str) -> None:
-        """The server says that all is well and answers wrong, until it is started anew."""
+        """The server says that all is well and answers wrong, until it is restarted."""
         self._services[uid].broken = True
 
     def _change(self, uid: str, state: ServiceState, message: str) -> None:

@@ -99,7 +99,7 @@ class TrackingFake:
         return tuple(run for run in self.runs.values() if run.id.startswith(PLANTED))
 
     def plant(self, tags: Mapping[str, str]) -> TrackedRun:
-        """What somebody does who may write to the server: a run with any tags, said to be older than all others."""
+        """A write by somebody else who may write to the server: a run with any tags, said to be older than all others."""
         identity = f"{PLANTED}{len(self.planted()):028x}"
         run = TrackedRun(identity, "theirs", "", Outcome.RUNNING, dict(tags), {}, f"fake-artifacts:/{identity}")
         self.runs[identity] = run
