@@ -40,13 +40,13 @@ class Lists:
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    def asked(self, kind: str) -> None:
+    def list_asked(self, kind: str) -> None:
         self.told.append(("asked", kind))
 
-    def came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
+    def page_came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
         self.told.append(("came", kind, version, found))
 
-    def ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
+    def list_ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
         self.told.append(("ended", kind, version, uids))
 
 
@@ -61,7 +61,7 @@ async def sessions(bare: ControlPlane, lists: Lists) -> AsyncIterator[list[aioht
     """As kopf gets them: another one after each log-in."""
     bare.apply_crds()
     found = kopf.ConnectionInfo(server=bare.url, ca_path=str(bare.authority), token=bare.token)
-    pages = listening.Pages(lists)
+    pages = listening.Pages(lambda: lists)
     made = [listening.session(found, pages).aiohttp_session for _ in range(2)]
     yield made
     for session in made:

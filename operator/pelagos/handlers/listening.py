@@ -7,7 +7,7 @@ follows, and no event says so.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol, cast
 
 import aiohttp
@@ -25,28 +25,28 @@ _OF_KOPF = frozenset({401, 429})
 class Lists(Protocol):
     """Receives what lists contain: of each kind one list at a time, and each page before kopf hands on what is in it."""
 
-    def asked(self, kind: str) -> None:
+    def list_asked(self, kind: str) -> None:
         """The first page is being asked for."""
 
-    def came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
+    def page_came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
         """A page has come, as of a resourceVersion, which all pages share: versions by uid."""
 
-    def ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
+    def list_ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
         """The last page has come; ``uids`` are those of all pages."""
 
 
 class Pages:
     """Puts the pages of lists together. One for all sessions: kopf may log in again between two pages of a list."""
 
-    def __init__(self, lists: Lists) -> None:
-        self._lists = lists
+    def __init__(self, lists: Callable[[], Lists]) -> None:
+        self._lists = lists  # Looked up late: kopf logs in before there is a loop, and lists after.
         self._uids: dict[str, set[str]] = {}
 
     def asked(self, kind: str) -> None:
         """The first page is being asked for, perhaps again."""
         # Also after a list that broke off in the middle: half of its uids would make the rest look deleted.
         self._uids[kind] = set()
-        self._lists.asked(kind)
+        self._lists().list_asked(kind)
 
     def came(self, kind: str, page: Any) -> None:
         """A page has come. kopf asks for the next one when it has handed on all that is in this one."""
@@ -60,9 +60,9 @@ class Pages:
         items = [item["metadata"] for item in page.get("items") or ()]
         found = {item["uid"]: item["resourceVersion"] for item in items}
         uids.update(found)
-        self._lists.came(kind, version, found)
+        self._lists().page_came(kind, version, found)
         if not metadata.get("continue"):
-            self._lists.ended(kind, version, frozenset(self._uids.pop(kind)))
+            self._lists().list_ended(kind, version, frozenset(self._uids.pop(kind)))
 
 
 def session(found: kopf.ConnectionInfo, pages: Pages) -> kopf.AiohttpSession:

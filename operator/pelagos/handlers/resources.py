@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
@@ -23,27 +23,9 @@ logger = logging.getLogger("pelagos.handlers")
 async def login(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> kopf.AiohttpSession | None:
     """Log in as a pod, else with the kubeconfig."""
     found = _log_in(settings)
-    pages = memo.setdefault("pages", listening.Pages(_Lists(memo)))  # kopf logs in again when a token has expired.
+    # Kept across sessions: kopf logs in again when a token has expired, perhaps between two pages of a list.
+    pages = memo.setdefault("pages", listening.Pages(lambda: memo.operator.loop))
     return listening.session(found, pages) if found else None
-
-
-class _Lists:
-    """Passes lists on to the loop, which is looked up late: kopf logs in before there is one, and lists after."""
-
-    def __init__(self, memo: kopf.Memo) -> None:
-        self._memo = memo
-
-    def asked(self, kind: str) -> None:
-        """See Loop.list_asked."""
-        self._memo.operator.loop.list_asked(kind)
-
-    def came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
-        """See Loop.page_came."""
-        self._memo.operator.loop.page_came(kind, version, found)
-
-    def ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
-        """See Loop.list_ended."""
-        self._memo.operator.loop.list_ended(kind, version, uids)
 
 
 def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
