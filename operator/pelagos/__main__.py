@@ -16,7 +16,7 @@ def main() -> None:
 
     import kopf
 
-    from pelagos import engine_factory, wiring
+    from pelagos import engine_factory, engine_registry, wiring
     from pelagos.handlers import resources
     from pelagos.observability import logs
     from pelagos.settings import Settings
@@ -26,7 +26,7 @@ def main() -> None:
         engine_factory.check(settings)
     except ValueError as error:  # Nothing that trying again would change; the Pod shows it as its last message.
         sys.exit(f"The operator's settings are wrong. {error}")
-    if not engine_factory.is_on_cluster(
+    if not engine_registry.is_on_cluster(
         settings
     ):  # there, steps and model servers of other users read what we write on claims
         os.umask(0o077)

@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from pelagos import engine_registry
+from pelagos.engines.descriptors import Site
 from pelagos.engines.folders.keys import FolderKeys
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.mlflow.registry import MlflowRegistry
@@ -28,13 +30,6 @@ from pelagos.ports.tenants import OneTenant, Tenant, Tenants
 from pelagos.ports.tracking import Tracking
 from pelagos.ports.volumes import Volumes
 from pelagos.settings import Settings
-
-if TYPE_CHECKING:
-    from pelagos.engines.deployment.engine import TritonDeployment
-    from pelagos.engines.kfp_local.engine import KfpLocal
-    from pelagos.engines.kserve.engine import Kserve
-    from pelagos.engines.kubeflow.engine import Kubeflow
-    from pelagos.engines.triton_local.engine import TritonLocal
 
 Close = Callable[[], Awaitable[None]]
 KEY_ON_MACHINE = "Bring it back from your backup; or start with a new one by `pelagos down` and `pelagos up`"
@@ -75,11 +70,12 @@ def choose(
     check(settings)
     authority = keeper(settings)
     objects, volumes = _objects(settings), _volumes(settings)
-    pipelines = _pipelines(settings, api, authority, namespace_of, guard)
-    serving = _serving(settings, api, objects, namespace_of)
+    site = Site(settings, api, authority, objects, namespace_of, guard, compiled_flows())
+    for_pipelines, for_serving = engine_registry.chosen(settings)
+    pipelines, serving = for_pipelines.make(site), for_serving.make(site)
     rest = MlflowRest.from_settings(settings, guard=guard)
     registry = MlflowRegistry(rest)
-    on_cluster = is_on_cluster(settings)
+    on_cluster = engine_registry.is_on_cluster(settings)
     return Engines(
         pipelines=pipelines,
         serving=serving,
@@ -90,8 +86,8 @@ def choose(
         tenants=_tenants(settings, api),
         authority=authority,
         systems={
-            "pipelines": "kfp",
-            "serving": "triton" if settings.serving_engine == "local" else settings.serving_engine,
+            "pipelines": for_pipelines.system,
+            "serving": for_serving.system,
             "objects": "s3" if settings.objects_uri else "objects",
             "volumes": "s3" if settings.data_uri else "volumes",
         },
@@ -100,14 +96,9 @@ def choose(
     )
 
 
-def is_on_cluster(settings: Settings) -> bool:
-    """Whether anything runs elsewhere than on this machine."""
-    return settings.pipelines_engine != "local" or settings.serving_engine != "local"
-
-
 def keeper(settings: Settings) -> Authority:
     """What seals, and believes seals, by the keys of this installation."""
-    hint = KEY_ON_CLUSTER if is_on_cluster(settings) else KEY_ON_MACHINE
+    hint = KEY_ON_CLUSTER if engine_registry.is_on_cluster(settings) else KEY_ON_MACHINE
     return Authority(FolderKeys(settings.authority, hint))
 
 
@@ -121,17 +112,11 @@ def compiled_flows() -> Path:
 
 def check(settings: Settings) -> None:
     """Raises ValueError for settings that contradict each other, with the setting to change."""
-    if settings.pipelines_engine == "kubeflow" and not settings.kubeflow_url:
-        raise ValueError(
-            "PELAGOS_PIPELINES_ENGINE is kubeflow: PELAGOS_KUBEFLOW_URL must be the address of the Kubeflow Pipelines API, "
-            "for example http://ml-pipeline.kubeflow:8888"
-        )
-    if settings.serving_engine == "kserve" and not (settings.objects_uri or settings.objects_claim):
-        raise ValueError(
-            "PELAGOS_SERVING_ENGINE is kserve: KServe fetches models by itself, so they must be in object storage "
-            "(PELAGOS_OBJECTS_URI=s3://bucket/prefix) or on a claim (PELAGOS_OBJECTS_CLAIM)"
-        )
-    if is_on_cluster(settings) and not settings.tracking_uri:
+    for engine in engine_registry.chosen(settings):
+        found = engine.contradiction(settings)
+        if found:
+            raise ValueError(found)
+    if engine_registry.is_on_cluster(settings) and not settings.tracking_uri:
         raise ValueError(
             "PELAGOS_TRACKING_URI must be the address of the MLflow server, for example http://mlflow:5000"
         )
@@ -158,7 +143,7 @@ def _volumes(settings: Settings) -> Volumes:
 
 
 def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
-    if not is_on_cluster(settings):
+    if not engine_registry.is_on_cluster(settings):
         return OneTenant()
     from pelagos.engines.kubernetes.tenants import KubernetesTenants, Place
 
@@ -170,51 +155,6 @@ def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
         ca_config_map=settings.ca_config_map,
     )
     return KubernetesTenants(api, usual, Place(settings.lease_namespace, settings.namespace or ""))
-
-
-def _pipelines(
-    settings: Settings,
-    api: KubernetesRest,
-    authority: Authority,
-    namespace_of: Callable[[str], str | None],
-    guard: Guard,
-) -> KfpLocal | Kubeflow:
-    if settings.pipelines_engine == "kubeflow":
-        from pelagos.engines.kubeflow import engine as kubeflow
-        from pelagos.engines.kubeflow.step_secrets import StepSecrets
-
-        secrets = StepSecrets(api, authority)
-        return kubeflow.from_settings(settings, compiled_flows(), namespace_of, guard, secrets)
-    from pelagos.engines.kfp_local.engine import KfpLocal
-    from pelagos.engines.kfp_local.launch import Login
-
-    return KfpLocal(
-        settings.home,
-        settings.environments / "pipelines" / "bin" / "python",
-        compiled_flows(),
-        keys=authority.step_environment,
-        capacity={"dataset-preparation": settings.parallel_preparations, "training": settings.parallel_trainings},
-        login=Login(settings.steps_tracking_username_file, settings.steps_tracking_password_file),
-    )
-
-
-def _serving(
-    settings: Settings, api: KubernetesRest, objects: Objects, namespace_of: Callable[[str], str | None]
-) -> TritonLocal | TritonDeployment | Kserve:
-    if settings.serving_engine == "local":
-        from pelagos.engines.triton_local.engine import TritonLocal
-
-        hosts = tuple(filter(None, settings.serving_hosts.split(",")))
-        return TritonLocal(settings.home, settings.environments, hosts=hosts)
-    from pelagos.engines.kubernetes.objects import KubernetesObjects
-
-    if settings.serving_engine == "kserve":
-        from pelagos.engines.kserve.engine import Kserve
-
-        return Kserve.from_settings(settings, KubernetesObjects(api), objects, namespace_of)
-    from pelagos.engines.deployment.engine import TritonDeployment
-
-    return TritonDeployment.from_settings(settings, KubernetesObjects(api), objects, namespace_of)
 
 
 def _checks(

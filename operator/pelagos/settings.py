@@ -51,10 +51,10 @@ class Settings(BaseSettings):
     probe_interval: int = 20
     """Seconds between two synthetic inferences of a ready service."""
 
-    pipelines_engine: Literal["local", "kubeflow"] = "local"
-    """What runs pipelines: processes of this machine, or a Kubeflow Pipelines server."""
-    serving_engine: Literal["local", "kserve", "deployment"] = "local"
-    """What serves models: Triton processes of this machine, KServe InferenceServices, or plain Deployments."""
+    pipelines_engine: str = "local"
+    """What runs pipelines: the name of an engine in engine_registry.PIPELINES."""
+    serving_engine: str = "local"
+    """What serves models: the name of an engine in engine_registry.SERVING."""
     trainer_image: str = "ghcr.io/pelagos/trainer:0.1.0"
     """Image of pipeline steps."""
     serving_image: str = "ghcr.io/pelagos/serving:0.1.0"

@@ -16,7 +16,8 @@ from pydantic.alias_generators import to_snake
 import audit_rbac
 import rendering
 from builders import changed
-from pelagos.api import meta, permissions, tenant_settings
+from pelagos import engine_registry
+from pelagos.api import meta, tenant_settings
 from pelagos.settings import Settings
 from value_sets import DEFAULTS, OVERLAYS, SCHEMA, SETS, objects, values
 
@@ -140,9 +141,17 @@ def test_a_right_of_one_namespace_reaches_nothing_outside() -> None:
 
 def test_every_right_says_why_and_is_granted_to_someone() -> None:
     granted = [rule for _, rule in rules()]
-    for right in permissions.PERMISSIONS:
+    for right in engine_registry.rights():
         assert right.why.endswith(".")
         assert right.rule in granted
+
+
+def test_the_chart_takes_the_engines_for_serving_that_there_are_and_says_what_each_is() -> None:
+    engines = {engine.name: engine.summary for engine in engine_registry.SERVING.on_cluster}
+    chosen = SCHEMA["properties"]["engines"]["properties"]["serving"]
+
+    assert chosen["enum"] == sorted(engines)
+    assert chosen["description"] == "; ".join(f"{name}: {engines[name]}" for name in sorted(engines)) + "."
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,9 +13,8 @@ import pytest
 import audit_rbac
 import rendering
 from audit_rbac import Act, Grant, Trace
+from generators.installation import roles
 from installed import SYSTEM, USER, Site
-from pelagos.api import permissions
-from pelagos.api.permissions import Feature
 
 OVERLAYS = rendering.MANIFESTS / "overlays"
 SPECS: Mapping[str, Mapping[str, Any]] = {
@@ -25,10 +24,10 @@ SPECS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def given(overlay: str, namespace: str, feature: Feature) -> frozenset[Grant]:
+def given(overlay: str, namespace: str, feature: str) -> frozenset[Grant]:
     """What the overlay's roles grant to the operator for a feature, with one tenant."""
     bodies = [body for body in rendering.kustomize(OVERLAYS / overlay) if "rbac.authorization" in body["apiVersion"]]
-    rights = [right for right in permissions.PERMISSIONS if right.feature is feature]
+    rights = roles.RIGHTS[feature]
     wanted = {(right.group, resource) for right in rights for resource in right.resources}
     found = audit_rbac.grants([*bodies, *admission(overlay, namespace)], USER)
     return frozenset(grant for grant in found if (grant.group, grant.resource) in wanted)
@@ -73,7 +72,7 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
     seen = audit_rbac.trace(site.log.read_text().splitlines()[before:], USER)
     if overlay == "single-namespace":
         seen = without_schema_check(seen)
-    assert audit_rbac.problems(with_launches(seen), given(overlay, namespace, Feature.CORE)) == []
+    assert audit_rbac.problems(with_launches(seen), given(overlay, namespace, roles.CORE)) == []
 
 
 def with_launches(seen: Trace) -> Trace:

@@ -12,7 +12,6 @@ import rendering
 from installed import USER, Site
 from manifests.test_rights import given
 from pelagos.api import meta
-from pelagos.api.permissions import Feature
 from pelagos.engines.deployment.engine import TritonDeployment
 from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.kserve.engine import Kserve
@@ -84,4 +83,4 @@ async def test_a_serving_engine_uses_all_of_its_rights_and_needs_no_other(
         site.remove(OVERLAYS / overlay)
 
     seen = audit_rbac.trace(site.log.read_text().splitlines()[before:], USER)
-    assert audit_rbac.problems(seen, given(overlay, want.namespace, Feature(name))) == []
+    assert audit_rbac.problems(seen, given(overlay, want.namespace, name)) == []

@@ -1,4 +1,7 @@
-"""Every right that the operator uses, and why: the source of its roles. Nothing is granted that a trace of its requests lacks."""
+"""Every right that the operator uses whatever engines do the work, and why; those for an engine are in its descriptor.
+
+The source of the operator's roles. Nothing is granted that a trace of its requests lacks.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pelagos.api import kinds, meta, tenant_settings
-
-
-class Feature(Enum):
-    """What needs a right; each is a role of its own."""
-
-    CORE = "core"
-    KSERVE = "kserve"
-    DEPLOYMENT = "deployment"
-    KUBEFLOW = "kubeflow"
-    """A Kubeflow server of several users. It asks the API server whether we may; no request of ours shows these rights."""
 
 
 class Where(Enum):
@@ -36,7 +29,6 @@ class Permission:
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
     why: str
-    feature: Feature = Feature.CORE
     where: Where = Where.TENANTS
     names: tuple[str, ...] = ()
 
@@ -48,10 +40,10 @@ class Permission:
 
 
 _OURS = tuple(kind.plural for kind in kinds.KINDS)
-_APPLY = ("get", "list", "create", "patch", "delete")
+APPLY = ("get", "list", "create", "patch", "delete")
 """Objects that we make: an apply is a patch, and a creation where there is nothing yet."""
-_PODS = ("list", "delete")
-_PIPELINES = "pipelines.kubeflow.org"
+PODS = ("list", "delete")
+"""Pods that belong to what we make."""
 
 PERMISSIONS = (
     Permission(
@@ -97,71 +89,10 @@ PERMISSIONS = (
         where=Where.CLUSTER,
         names=tuple(kind.crd for kind in kinds.KINDS),
     ),
-    Permission("serving.kserve.io", ("inferenceservices",), _APPLY, "Serve models by KServe.", feature=Feature.KSERVE),
-    Permission(
-        "serving.kserve.io",
-        ("servingruntimes",),
-        ("get",),
-        "See whether the namespace has our runtime.",
-        feature=Feature.KSERVE,
-        names=("pelagos-triton",),
-    ),
-    Permission(
-        "serving.kserve.io",
-        ("clusterservingruntimes",),
-        ("get",),
-        "See whether all namespaces have our runtime.",
-        feature=Feature.KSERVE,
-        where=Where.CLUSTER,
-        names=("pelagos-triton",),
-    ),
-    Permission("", ("services",), ("get",), "Learn the address of model servers.", feature=Feature.KSERVE),
-    Permission(
-        "", ("pods",), _PODS, "Report why a model server does not start, and restart it.", feature=Feature.KSERVE
-    ),
-    Permission(
-        "networking.k8s.io", ("networkpolicies",), _APPLY, "Close model servers to strangers.", feature=Feature.KSERVE
-    ),
-    Permission("apps", ("deployments",), _APPLY, "Serve models by plain Deployments.", feature=Feature.DEPLOYMENT),
-    Permission("", ("services",), _APPLY, "Give model servers an address.", feature=Feature.DEPLOYMENT),
-    Permission(
-        "autoscaling", ("horizontalpodautoscalers",), _APPLY, "Scale model servers.", feature=Feature.DEPLOYMENT
-    ),
-    Permission(
-        "policy",
-        ("poddisruptionbudgets",),
-        _APPLY,
-        "Keep a replica while nodes are drained.",
-        feature=Feature.DEPLOYMENT,
-    ),
-    Permission(
-        "networking.k8s.io",
-        ("networkpolicies",),
-        _APPLY,
-        "Close model servers to strangers.",
-        feature=Feature.DEPLOYMENT,
-    ),
-    Permission(
-        "", ("pods",), _PODS, "Report why a model server does not start, and restart it.", feature=Feature.DEPLOYMENT
-    ),
-    Permission(
-        _PIPELINES,
-        ("runs",),
-        ("create", "get", "list", "terminate", "delete"),
-        "Run pipelines in the namespaces of resources.",
-        feature=Feature.KUBEFLOW,
-    ),
-    Permission(
-        _PIPELINES,
-        ("experiments",),
-        ("create", "get", "list", "delete"),
-        "Keep the runs of a resource together.",
-        feature=Feature.KUBEFLOW,
-    ),
 )
 
 
-def of(feature: Feature, places: Iterable[Where]) -> tuple[Permission, ...]:
-    """The rights of a feature about objects in these places."""
+def about(rights: Iterable[Permission], places: Iterable[Where]) -> tuple[Permission, ...]:
+    """Those about objects in these places."""
     wanted = frozenset(places)
-    return tuple(right for right in PERMISSIONS if right.feature is feature and right.where in wanted)
+    return tuple(right for right in rights if right.where in wanted)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from pelagos import engine_registry
 from pelagos.cli import access, installed, outputs
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, State, examine, failure
@@ -90,7 +91,11 @@ def completed(settings: Settings, context: str) -> Settings:
     at = access.chosen(settings, context)
     if settings.kubeconfig is None and not _is_own(settings, at):
         return settings
-    if settings.tracking_uri or settings.pipelines_engine != "local" or not state.exists():
+    if (
+        settings.tracking_uri
+        or engine_registry.PIPELINES.get(settings.pipelines_engine).is_elsewhere
+        or not state.exists()
+    ):
         return settings
     parts = json.loads(state.read_text(encoding="utf-8")).get("parts", {})
     url = parts.get("mlflow", {}).get("url", "")

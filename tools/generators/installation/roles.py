@@ -1,4 +1,6 @@
-"""The operator's roles and those of people, from permissions.py: as objects for kustomize, and as rules for the chart.
+"""The operator's roles and those of people, from permissions.py and the engines' descriptors.
+
+As objects for kustomize, and as rules for the chart.
 
 For all namespaces, the operator is bound to what is about our kinds, and no more: the rest is a ClusterRole that is bound in each
 tenant's namespace. For one namespace, all are Roles in it.
@@ -11,13 +13,20 @@ from typing import Any
 
 from generators.installation import writing
 from generators.installation.writing import NAME, NAMESPACE, metadata
+from pelagos import engine_registry
 from pelagos.api import kinds, meta, permissions
-from pelagos.api.permissions import Feature, Where
+from pelagos.api.permissions import Where
 
 RBAC = "rbac.authorization.k8s.io"
 TENANT = f"{NAME}-tenant"
 """ClusterRole of what the operator does in a tenant's namespace."""
-_SERVING = (Feature.KSERVE, Feature.DEPLOYMENT)
+CORE, KUBEFLOW = "core", "kubeflow"
+_SERVING = tuple(engine.name for engine in engine_registry.SERVING.on_cluster)
+RIGHTS = {CORE: permissions.PERMISSIONS} | {
+    engine.name: engine.rights
+    for engine in (*engine_registry.SERVING.on_cluster, *engine_registry.PIPELINES.on_cluster)
+}
+"""By what needs them; each is a role of its own."""
 _EVERYWHERE = (Where.KINDS, Where.CLUSTER)
 _READ, _WRITE = ("get", "list", "watch"), ("create", "update", "patch", "delete")
 _PEOPLE = {"view": (_READ, ("view", "edit", "admin")), "edit": (_WRITE, ("edit", "admin"))}
@@ -35,57 +44,57 @@ Body = dict[str, Any]
 def files() -> dict[str, str]:
     """Content of each file by its path below manifests/."""
     found = {
-        f"rbac/{scope}/{feature.value}/roles.yaml": [*_leader(feature), *bodies]
+        f"rbac/{scope}/{feature}/roles.yaml": [*_leader(feature), *bodies]
         for scope, of in (("cluster", _clusterwide), ("namespace", _in_one_namespace))
-        for feature in (Feature.CORE, *_SERVING)
+        for feature in (CORE, *_SERVING)
         if (bodies := of(feature))
     }
     found["rbac/people/roles.yaml"] = list(_people())
     # Of tenants, each of which binds it.
     found["components/kubeflow-multi-user/objects.yaml"] = [
-        _cluster_role(name(Feature.KUBEFLOW), _rules(Feature.KUBEFLOW, Where.TENANTS))
+        _cluster_role(name(KUBEFLOW), _rules(KUBEFLOW, Where.TENANTS))
     ]
-    found["components/kubeflow-multi-user-single-namespace/objects.yaml"] = _in_one_namespace(Feature.KUBEFLOW)
+    found["components/kubeflow-multi-user-single-namespace/objects.yaml"] = _in_one_namespace(KUBEFLOW)
     return {path: writing.dump(*bodies) for path, bodies in found.items()} | {
         "charts/pelagos/files/rules.yaml": writing.dump(rules())
     }
 
 
-def name(feature: Feature) -> str:
+def name(feature: str) -> str:
     """Name of the role of a feature."""
-    return NAME if feature is Feature.CORE else f"{NAME}-{feature.value}"
+    return NAME if feature == CORE else f"{NAME}-{feature}"
 
 
 def rules() -> dict[str, dict[str, list[Body]]]:
     """Rules by the place where they hold and the feature that needs them; the chart's templates choose among them."""
     found = {
-        place: {feature.value: granted for feature in Feature if (granted := _rules(feature, *where))}
+        place: {feature: granted for feature in RIGHTS if (granted := _rules(feature, *where))}
         for place, where in _PLACES.items()
     }
     # Where pods of all tenants run in one namespace, their key is made there.
     keys = [right.rule for right in permissions.PERMISSIONS if right.resources == ("secrets",)]
     people = {title: [_of_people(verbs)] for title, (verbs, _) in _PEOPLE.items()}
-    return found | {"steps": {Feature.CORE.value: keys}, "people": people}
+    return found | {"steps": {CORE: keys}, "people": people}
 
 
-def _leader(feature: Feature) -> list[Body]:
+def _leader(feature: str) -> list[Body]:
     """About Leases, and what the platform says of tenants."""
-    if feature is not Feature.CORE:
+    if feature != CORE:
         return []
     title = f"{NAME}-leader"
-    return [_role(title, _rules(Feature.CORE, Where.OWN)), _binding("Role", title)]
+    return [_role(title, _rules(CORE, Where.OWN)), _binding("Role", title)]
 
 
-def _clusterwide(feature: Feature) -> list[Body]:
+def _clusterwide(feature: str) -> list[Body]:
     everywhere = _rules(feature, *_EVERYWHERE)
     bound = [_cluster_role(name(feature), everywhere), _binding("ClusterRole", name(feature))] if everywhere else []
-    if feature is Feature.CORE:
+    if feature == CORE:
         return bound
-    tenant = _rules(Feature.CORE, Where.TENANTS) + _rules(feature, Where.TENANTS)
+    tenant = _rules(CORE, Where.TENANTS) + _rules(feature, Where.TENANTS)
     return [*bound, _cluster_role(TENANT, tenant)]
 
 
-def _in_one_namespace(feature: Feature) -> list[Body]:
+def _in_one_namespace(feature: str) -> list[Body]:
     granted = _rules(feature, Where.KINDS, Where.TENANTS)
     return [_role(name(feature), granted), _binding("Role", name(feature))]
 
@@ -102,8 +111,8 @@ def _of_people(verbs: Sequence[str]) -> Body:
     return {"apiGroups": [meta.GROUP], "resources": [kind.plural for kind in kinds.KINDS], "verbs": list(verbs)}
 
 
-def _rules(feature: Feature, *where: Where) -> list[Body]:
-    return [right.rule for right in permissions.of(feature, where)]
+def _rules(feature: str, *where: Where) -> list[Body]:
+    return [right.rule for right in permissions.about(RIGHTS[feature], where)]
 
 
 def _role(title: str, granted: list[Body]) -> Body:

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from pelagos import engine_registry
 from pelagos.api import permissions
 from pelagos.api.admission import POLICIES
-from pelagos.api.permissions import Feature, Permission, Where
+from pelagos.api.permissions import Permission, Where
 from pelagos.cli.diagnosis import network
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, note, ok, warning
 from pelagos.engines.kubernetes import served_kinds
@@ -98,13 +99,10 @@ def _give(context: DoctorContext, right: Permission, place: str) -> str:
 
 
 def _needed(context: DoctorContext) -> Iterator[Permission]:
-    features = {Feature.CORE}
-    if context.settings.serving_engine == "kserve":
-        features.add(Feature.KSERVE)
-    if context.settings.serving_engine == "deployment":
-        features.add(Feature.DEPLOYMENT)
-    for right in permissions.PERMISSIONS:
-        if right.feature in features and not (context.settings.namespace and right.where is Where.CLUSTER):
+    _, serving = engine_registry.chosen(context.settings)
+    # Not those for pipelines: they are asked for by the Kubeflow server, of which pipelines() finds out.
+    for right in (*permissions.PERMISSIONS, *serving.rights):
+        if not (context.settings.namespace and right.where is Where.CLUSTER):
             if right.where is Where.OWN and "leases" in right.resources and not context.settings.leader_election:
                 continue
             yield right

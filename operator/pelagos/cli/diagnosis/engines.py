@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
-from pelagos import engine_factory
+from pelagos import engine_factory, engine_registry
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, note, ok, warning
 from pelagos.engines.kubernetes import served_kinds
 from pelagos.engines.mlflow.rest import Access
@@ -63,10 +63,17 @@ async def settings(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def pipelines(context: DoctorContext) -> Iterable[Finding]:
-    """The Kubeflow Pipelines server, or the environment of local pipelines."""
+    """What runs pipelines."""
+    chosen, _ = engine_registry.chosen(context.settings)
+    return await _PIPELINES.get(chosen.name, _answering("pipelines"))(context)
+
+
+async def _local_pipelines(context: DoctorContext) -> Iterable[Finding]:
+    return [_environment("pipelines", context.settings, Path("pipelines/bin/python"))]
+
+
+async def _kubeflow(context: DoctorContext) -> Iterable[Finding]:
     given = context.settings
-    if given.pipelines_engine == "local":
-        return [_environment("pipelines", given, Path("pipelines/bin/python"))]
     subject, url = "pipelines", given.kubeflow_url.rstrip("/")
     if not url:
         return [
@@ -126,11 +133,29 @@ def _environment(subject: str, given: Settings, program: Path) -> Finding:
 
 
 async def serving(context: DoctorContext) -> Iterable[Finding]:
-    """KServe with our runtime, or what plain Deployments need, or the local Triton."""
-    engine = context.settings.serving_engine
-    if engine == "local":
-        return [_environment("serving", context.settings, Path("triton/bin/python")), await _gateway(context.settings)]
-    return await _kserve(context) if engine == "kserve" else await _deployments(context)
+    """What serves models."""
+    _, chosen = engine_registry.chosen(context.settings)
+    return await _SERVING.get(chosen.name, _answering("serving"))(context)
+
+
+async def _local_serving(context: DoctorContext) -> Iterable[Finding]:
+    return [_environment("serving", context.settings, Path("triton/bin/python")), await _gateway(context.settings)]
+
+
+def _answering(port: str) -> Diagnosis:
+    """Whether an engine of which nothing else is known answers."""
+
+    async def ask(context: DoctorContext) -> Iterable[Finding]:
+        engines = engine_factory.choose(context.settings, context.api, lambda _uid: None)
+        try:
+            trouble = await engines.checks[port]() if port in engines.checks else None
+        finally:
+            for close in engines.closing:
+                await close()
+        name = {"pipelines": context.settings.pipelines_engine, "serving": context.settings.serving_engine}[port]
+        return [failure(port, trouble, f"See to {name}.") if trouble else ok(port, f"{name} answers")]
+
+    return ask
 
 
 async def _gateway(given: Settings) -> Finding:
@@ -354,3 +379,9 @@ SECTION = Section(
         ("data", data),
     ),
 )
+
+
+Diagnosis = Callable[[DoctorContext], Awaitable[Iterable[Finding]]]
+_PIPELINES: dict[str, Diagnosis] = {"local": _local_pipelines, "kubeflow": _kubeflow}
+_SERVING: dict[str, Diagnosis] = {"local": _local_serving, "kserve": _kserve, "deployment": _deployments}
+"""What is looked at for an engine; of one that is not here, whether it answers."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from pelagos import engine_registry
 from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
@@ -69,7 +70,7 @@ class DoctorContext:
     @property
     def on_cluster(self) -> bool:
         """Whether anything runs elsewhere than on this machine."""
-        return self.settings.pipelines_engine != "local" or self.settings.serving_engine != "local"
+        return engine_registry.is_on_cluster(self.settings)
 
 
 Check = Callable[[DoctorContext], Awaitable[Iterable[Finding]]]

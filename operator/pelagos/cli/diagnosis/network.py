@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pelagos import engine_registry
 from pelagos.cli.diagnosis.findings import DoctorContext, Finding, failure, hidden, items, note, ok
 from pelagos.engines.model_server import network as model_server_network
 from pelagos.engines.model_server.options import Options
@@ -23,7 +24,7 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
 
 def _model_servers(context: DoctorContext) -> Iterator[Finding]:
     settings = context.settings
-    if settings.serving_engine == "local" or not settings.objects_uri:
+    if not engine_registry.SERVING.get(settings.serving_engine).is_elsewhere or not settings.objects_uri:
         return
     rule = model_server_network.storage(Options.from_settings(settings, settings.objects_uri))
     if rule is None:

@@ -1,0 +1,46 @@
+"""Plain Deployments of Triton in a word: see engines/descriptors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pelagos.api.permissions import APPLY, PODS, Permission
+from pelagos.engines.descriptors import Descriptor, Site
+
+if TYPE_CHECKING:
+    from pelagos.engines.deployment.engine import TritonDeployment
+
+RIGHTS = (
+    Permission("apps", ("deployments",), APPLY, "Serve models by plain Deployments."),
+    Permission("", ("services",), APPLY, "Give model servers an address."),
+    Permission("autoscaling", ("horizontalpodautoscalers",), APPLY, "Scale model servers."),
+    Permission(
+        "policy",
+        ("poddisruptionbudgets",),
+        APPLY,
+        "Keep a replica while nodes are drained.",
+    ),
+    Permission(
+        "networking.k8s.io",
+        ("networkpolicies",),
+        APPLY,
+        "Close model servers to strangers.",
+    ),
+    Permission("", ("pods",), PODS, "Say why a model server does not start, and start it anew."),
+)
+
+
+def _make(site: Site) -> TritonDeployment:
+    from pelagos.engines.deployment.engine import TritonDeployment
+    from pelagos.engines.kubernetes.objects import KubernetesObjects
+
+    return TritonDeployment.from_settings(site.settings, KubernetesObjects(site.api), site.objects, site.namespace_of)
+
+
+DESCRIPTOR = Descriptor(
+    name="deployment",
+    system="deployment",
+    summary="plain Deployments of Triton",
+    make=_make,
+    rights=RIGHTS,
+)

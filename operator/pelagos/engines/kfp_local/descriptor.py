@@ -1,0 +1,28 @@
+"""Pipelines on this machine in a word: see engines/descriptors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pelagos.engines.descriptors import Descriptor, Site
+
+if TYPE_CHECKING:
+    from pelagos.engines.kfp_local.engine import KfpLocal
+
+
+def _make(site: Site) -> KfpLocal:
+    from pelagos.engines.kfp_local.engine import KfpLocal
+    from pelagos.engines.kfp_local.launch import Login
+
+    given = site.settings
+    return KfpLocal(
+        given.home,
+        given.environments / "pipelines" / "bin" / "python",
+        site.flows,
+        keys=site.authority.step_environment,
+        capacity={"dataset-preparation": given.parallel_preparations, "training": given.parallel_trainings},
+        login=Login(given.steps_tracking_username_file, given.steps_tracking_password_file),
+    )
+
+
+DESCRIPTOR = Descriptor(name="local", system="kfp", summary="processes of this machine", make=_make, is_elsewhere=False)

@@ -1,0 +1,60 @@
+"""KServe in a word: see engines/descriptors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pelagos.api.permissions import APPLY, PODS, Permission, Where
+from pelagos.engines.descriptors import Descriptor, Site
+
+if TYPE_CHECKING:
+    from pelagos.engines.kserve.engine import Kserve
+    from pelagos.settings import Settings
+
+RIGHTS = (
+    Permission("serving.kserve.io", ("inferenceservices",), APPLY, "Serve models by KServe."),
+    Permission(
+        "serving.kserve.io",
+        ("servingruntimes",),
+        ("get",),
+        "See whether the namespace has our runtime.",
+        names=("pelagos-triton",),
+    ),
+    Permission(
+        "serving.kserve.io",
+        ("clusterservingruntimes",),
+        ("get",),
+        "See whether all namespaces have our runtime.",
+        where=Where.CLUSTER,
+        names=("pelagos-triton",),
+    ),
+    Permission("", ("services",), ("get",), "Learn the address of model servers."),
+    Permission("", ("pods",), PODS, "Say why a model server does not start, and start it anew."),
+    Permission("networking.k8s.io", ("networkpolicies",), APPLY, "Close model servers to strangers."),
+)
+
+
+def _make(site: Site) -> Kserve:
+    from pelagos.engines.kserve.engine import Kserve
+    from pelagos.engines.kubernetes.objects import KubernetesObjects
+
+    return Kserve.from_settings(site.settings, KubernetesObjects(site.api), site.objects, site.namespace_of)
+
+
+def _contradiction(settings: Settings) -> str | None:
+    if settings.objects_uri or settings.objects_claim:
+        return None
+    return (
+        "PELAGOS_SERVING_ENGINE is kserve: KServe fetches models by itself, so they must be in object storage "
+        "(PELAGOS_OBJECTS_URI=s3://bucket/prefix) or on a claim (PELAGOS_OBJECTS_CLAIM)"
+    )
+
+
+DESCRIPTOR = Descriptor(
+    name="kserve",
+    system="kserve",
+    summary="InferenceServices of an installed KServe",
+    make=_make,
+    contradiction=_contradiction,
+    rights=RIGHTS,
+)

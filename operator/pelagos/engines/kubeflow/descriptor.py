@@ -1,0 +1,56 @@
+"""Kubeflow Pipelines in a word: see engines/descriptors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pelagos.api.permissions import Permission
+from pelagos.engines.descriptors import Descriptor, Site
+
+if TYPE_CHECKING:
+    from pelagos.engines.kubeflow.engine import Kubeflow
+    from pelagos.settings import Settings
+
+GROUP = "pipelines.kubeflow.org"
+RIGHTS = (
+    Permission(
+        GROUP,
+        ("runs",),
+        ("create", "get", "list", "terminate", "delete"),
+        "Run pipelines in the namespaces of resources.",
+    ),
+    Permission(
+        GROUP,
+        ("experiments",),
+        ("create", "get", "list", "delete"),
+        "Keep the runs of a resource together.",
+    ),
+)
+"""A server of several users asks the API server whether we may; no request of ours shows these."""
+
+
+def _make(site: Site) -> Kubeflow:
+    from pelagos.engines.kubeflow import engine
+    from pelagos.engines.kubeflow.step_secrets import StepSecrets
+
+    secrets = StepSecrets(site.api, site.authority)
+    return engine.from_settings(site.settings, site.flows, site.namespace_of, site.guard, secrets)
+
+
+def _contradiction(settings: Settings) -> str | None:
+    if settings.kubeflow_url:
+        return None
+    return (
+        "PELAGOS_PIPELINES_ENGINE is kubeflow: PELAGOS_KUBEFLOW_URL must be the address of the Kubeflow Pipelines API, "
+        "for example http://ml-pipeline.kubeflow:8888"
+    )
+
+
+DESCRIPTOR = Descriptor(
+    name="kubeflow",
+    system="kfp",
+    summary="a Kubeflow Pipelines server",
+    make=_make,
+    contradiction=_contradiction,
+    rights=RIGHTS,
+)

@@ -1,0 +1,37 @@
+"""An engine for pipelines in one module: it keeps runs in memory, and somebody moves them on by hand."""
+
+from __future__ import annotations
+
+from pelagos.api.permissions import Permission
+from pelagos.engines.descriptors import Descriptor, Site
+from pelagos.ports.fakes.pipelines import PipelinesFake
+from pelagos.settings import Settings
+
+
+class Blackboard(PipelinesFake):
+    """Implements Pipelines."""
+
+    def __init__(self, flows: str) -> None:
+        super().__init__()
+        self.flows = flows
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _make(site: Site) -> Blackboard:
+    return Blackboard(str(site.flows))
+
+
+def _contradiction(settings: Settings) -> str | None:
+    return None if settings.data_uri else "PELAGOS_PIPELINES_ENGINE is blackboard: PELAGOS_DATA_URI must be set"
+
+
+DESCRIPTOR = Descriptor(
+    name="blackboard",
+    system="blackboard",
+    summary="a blackboard, and somebody who does what is on it",
+    make=_make,
+    contradiction=_contradiction,
+    rights=(Permission("chalk.example", ("boards",), ("get",), "See the blackboard."),),
+)
