@@ -127,7 +127,7 @@ class Operator:
 
 
 async def start(settings: Settings, credentials: Credentials) -> Operator:
-    """Build the world from settings and start reconciling."""
+    """Build all dependencies from settings and start reconciling."""
     settings = settings.model_copy(update={"lease_namespace": settings.lease_namespace or own_namespace()})
     api = rest_client(credentials)
     cache, clock = Cache(), SystemClock()

@@ -1,7 +1,7 @@
 """Versions of what makes dataset versions and models. A change that gives other outcomes for the same inputs raises one by 1.
 
-A format, a family and a task have theirs in their own descriptions. Version 1 is that of the first release and is not told in
-digests; another one is told. What exists keeps the versions that it was made by.
+A format, a family and a task have theirs in their own descriptions. Version 1 is that of the first release and is left
+out of digests; another one is in them. What exists keeps the versions that it was made by.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def of_training(architecture: str, task: str) -> dict[str, int]:
     return {**found, "export": EXPORT}
 
 
-def told(versions: Versions) -> dict[str, int]:
-    """Those that digests tell."""
+def canonical(versions: Versions) -> dict[str, int]:
+    """Those that go into digests."""
     return {name: version for name, version in versions.items() if version != 1}
 
 

@@ -1,8 +1,10 @@
-"""What is told of a spec in digests, so that an upgrade leaves them: the one place that decides it, for both planes.
+"""The canonical form of specs, which digests are made from: the one place that decides it, for both planes.
+
+An upgrade leaves the digests of what exists alone.
 
 ``history.json`` remembers two things for each subject, by the paths of fields, and only grows: which fields were in its digest
 when that was first computed, and every default that a field has had, the first one first. A field of the first digest is always
-told. One that came later is told where its value is not its first default: what exists from before relied on that, and goes on.
+in it. One that came later is in it where its value is not its first default: what exists from before relied on that, and goes on.
 Nobody who adds a field or changes a default has to think of it: a field that the file does not know yet has its first default
 now, and tools/generate.sh notes it.
 """
@@ -44,19 +46,19 @@ class History:
     first: frozenset[str]
     defaults: Mapping[str, tuple[Any, ...]]
 
-    def told(self, value: Any, path: str = "", *, only_unusual: bool = False) -> dict[str, Any]:
-        """What digests tell of ``value``, a model or a dataclass; ``only_unusual``: nothing that is as by default."""
+    def canonical(self, value: Any, path: str = "", *, only_unusual: bool = False) -> dict[str, Any]:
+        """What digests of ``value``, a model or a dataclass, are made from; ``only_unusual``: nothing that is as by default."""
         out: dict[str, Any] = {}
         of: Any = type(value)
         for field in _fields(of):
             at, found = _below(path, field.name), getattr(value, field.attribute)
             if (at in self.first and not only_unusual) or self._is_unusual(found, field, at):
-                out[field.name] = self._told(found, at, only_unusual=only_unusual)
+                out[field.name] = self._canonical(found, at, only_unusual=only_unusual)
         return out
 
-    def completed(self, told: Mapping[str, Any], of: Any, path: str = "") -> dict[str, Any]:
-        """The document that ``told`` was taken from, with the first default of each field that was left out."""
-        out = dict(told)
+    def completed(self, canonical: Mapping[str, Any], of: Any, path: str = "") -> dict[str, Any]:
+        """The document that ``canonical`` was taken from, with the first default of each field that was left out."""
+        out = dict(canonical)
         for field in _fields(of):
             at = _below(path, field.name)
             if field.name not in out and at in self.defaults:
@@ -89,18 +91,18 @@ class History:
             defaults[at] = known if known[-1:] == (default,) else (*known, default)
         return History(self.first, defaults)
 
-    def _told(self, value: Any, at: str, *, only_unusual: bool) -> Any:
+    def _canonical(self, value: Any, at: str, *, only_unusual: bool) -> Any:
         if _has_fields(value):
-            return self.told(value, at, only_unusual=only_unusual)
+            return self.canonical(value, at, only_unusual=only_unusual)
         if isinstance(value, (list, tuple)):
-            return [self._told(each, f"{at}[]", only_unusual=only_unusual) for each in value]
+            return [self._canonical(each, f"{at}[]", only_unusual=only_unusual) for each in value]
         return _plain(value)
 
     def _is_unusual(self, value: Any, field: _Field, at: str) -> bool:
         known = self.defaults.get(at)
         first = known[0] if known else field.default
         if _has_fields(value) and isinstance(first, dict):
-            return bool(self.told(value, at, only_unusual=True))
+            return bool(self.canonical(value, at, only_unusual=True))
         return bool(first != _plain(value))
 
 

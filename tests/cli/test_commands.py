@@ -111,7 +111,7 @@ def test_a_supervisor_that_was_killed_is_not_told_as_ready(tmp_path: Path) -> No
     assert told["parts"]["etcd"]["phase"] == "Stopped"
 
 
-def test_the_version_is_told(tmp_path: Path) -> None:
+def test_the_version_is_reported(tmp_path: Path) -> None:
     done = pelagos(tmp_path, "--version")
 
     assert done.returncode == 0

@@ -249,7 +249,7 @@ async def test_an_embedded_tracking_server_without_a_login_is_a_warning(
 
 
 @pytest.mark.parametrize(("mode", "state"), [(0o700, State.OK), (0o755, State.FAILURE), (0o710, State.FAILURE)])
-async def test_a_home_that_others_may_look_into_is_told(
+async def test_a_home_that_others_may_look_into_is_reported(
     api: KubernetesRest, tmp_path: Path, mode: int, state: State
 ) -> None:
     (tmp_path / "home").mkdir()
@@ -284,7 +284,7 @@ async def test_without_kserve_the_other_engine_is_named(api: KubernetesRest, tmp
     assert "PELAGOS_SERVING_ENGINE=deployment" in finding.hint
 
 
-async def test_settings_that_contradict_each_other_are_told(api: KubernetesRest, tmp_path: Path) -> None:
+async def test_settings_that_contradict_each_other_are_reported(api: KubernetesRest, tmp_path: Path) -> None:
     context = DoctorContext(on_cluster(tmp_path, serving_engine="kserve"), api, "default")
 
     (finding,) = await look(engines.SECTION, "settings", context)
@@ -348,7 +348,9 @@ async def test_certificate_authorities_of_a_tenant_are_looked_for(
     assert await told() == {"ConfigMap private-ca (ca.crt)": State.OK}
 
 
-async def test_bad_conventions_of_a_tenant_are_told(api: KubernetesRest, plane: ControlPlane, tmp_path: Path) -> None:
+async def test_bad_conventions_of_a_tenant_are_reported(
+    api: KubernetesRest, plane: ControlPlane, tmp_path: Path
+) -> None:
     plane.create_namespace("wrong")
     body = {"metadata": {"name": "pelagos-tenant-wrong"}, "data": {"storagePrefix": "../other"}}
     put(plane, f"/api/v1/namespaces/{HOME}/configmaps", body)
@@ -360,7 +362,7 @@ async def test_bad_conventions_of_a_tenant_are_told(api: KubernetesRest, plane: 
     assert finding.hint == f"kubectl -n {HOME} edit configmap pelagos-tenant-wrong"
 
 
-async def test_what_a_tenant_wrote_where_it_is_not_read_any_more_is_told(
+async def test_what_a_tenant_wrote_where_it_is_not_read_any_more_is_reported(
     api: KubernetesRest, plane: ControlPlane, tmp_path: Path
 ) -> None:
     plane.create_namespace("late")
@@ -401,7 +403,7 @@ async def test_rights_are_asked_for_in_the_namespaces_of_tenants(
     assert kinds.startswith("Apply the roles")
 
 
-async def test_a_policy_that_cuts_the_operator_off_is_told(
+async def test_a_policy_that_cuts_the_operator_off_is_reported(
     api: KubernetesRest, plane: ControlPlane, tmp_path: Path
 ) -> None:
     endpoints = {
@@ -443,7 +445,7 @@ async def test_a_policy_that_cuts_the_operator_off_is_told(
         ("", '{"peers": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}', State.OK, "(203.0.113.0/24)"),
     ],
 )
-async def test_where_model_servers_fetch_packages_is_told(
+async def test_where_model_servers_fetch_packages_is_reported(
     api: KubernetesRest, tmp_path: Path, endpoint: str, peers: str, state: State, words: str
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:

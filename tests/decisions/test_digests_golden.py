@@ -127,8 +127,8 @@ def test_the_field_is_in_the_digest_once_it_says_something(kind: str, part: str)
 def test_what_serving_is_asked_for_is_in_the_digest_once_it_says_something() -> None:
     later = later_specs.grown_dataclass(Placement)
 
-    assert endpoint.HISTORY.told(later(), "placement", only_unusual=True) == {}
-    assert endpoint.HISTORY.told(later(later=8), "placement", only_unusual=True) == {"later": 8}
+    assert endpoint.HISTORY.canonical(later(), "placement", only_unusual=True) == {}
+    assert endpoint.HISTORY.canonical(later(later=8), "placement", only_unusual=True) == {"later": 8}
 
 
 def samples() -> Iterator[tuple[str, str, Any]]:

@@ -14,7 +14,7 @@ def want(**spec: Any) -> DesiredService:
     return endpoint.wanted(make_service_observed(spec=builders.model_service_spec(**spec)), MODEL)
 
 
-def test_the_servers_are_told() -> None:
+def test_the_servers_are_reported() -> None:
     assert want(maxDetections=500).max_detections == 500
     assert want().max_detections == 3000
 

@@ -30,7 +30,7 @@ def wanted(seen: observed.Observed) -> DesiredService:
     [(AWAY, ConditionState.WAITING), (NO_ALIAS, ConditionState.WAITING), (STRANGE, ConditionState.REFUSED)],
     ids=["no run", "no alias", "refused"],
 )
-def test_without_a_model_nothing_is_started_and_the_cause_is_told(model: Unresolved, state: ConditionState) -> None:
+def test_without_a_model_nothing_is_started_and_the_cause_is_reported(model: Unresolved, state: ConditionState) -> None:
     decision = model_service.decide(make_service_observed(model=model))
 
     assert decision.effects == ()

@@ -65,7 +65,7 @@ def test_no_record_is_made_while_its_tracked_run_cannot_be_told() -> None:
 @pytest.mark.parametrize("state", list(RunState), ids=lambda state: state.value)
 def test_a_run_that_had_ended_is_recalled_from_status_as_it_was(state: RunState) -> None:
     run = replace(make_run(state), message="a step ended with an error", attempt=3, attempts_with_key=2)
-    status = {"pipelineRun": attempts.told(run).written()}
+    status = {"pipelineRun": attempts.status_of(run).written()}
 
     recalled = attempts.recalled(status, run.name)
 
@@ -75,7 +75,7 @@ def test_a_run_that_had_ended_is_recalled_from_status_as_it_was(state: RunState)
 def test_a_run_for_other_inputs_is_not_recalled() -> None:
     run = make_run(RunState.SUCCEEDED)
 
-    assert attempts.recalled({"pipelineRun": attempts.told(run).written()}, RunName("dataset-uid-1-other")) is None
+    assert attempts.recalled({"pipelineRun": attempts.status_of(run).written()}, RunName("dataset-uid-1-other")) is None
     assert attempts.recalled({}, run.name) is None
 
 
@@ -106,4 +106,4 @@ def test_a_record_is_found_by_releases_that_know_more_fields() -> None:
 def test_a_state_in_which_no_run_ends_is_not_recalled(state: str) -> None:
     run = make_run(RunState.SUCCEEDED)
 
-    assert attempts.recalled({"pipelineRun": attempts.told(run).written() | {"state": state}}, run.name) is None
+    assert attempts.recalled({"pipelineRun": attempts.status_of(run).written() | {"state": state}}, run.name) is None

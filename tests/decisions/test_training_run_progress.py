@@ -38,7 +38,7 @@ def test_it_counts_epochs(epoch: float, epochs: int, percent: int) -> None:
     }
 
 
-def test_the_end_is_foretold_from_the_pace_in_whole_minutes() -> None:
+def test_the_end_is_estimated_from_the_pace_in_whole_minutes() -> None:
     found = told({"progress/epoch": 4, PACE: 25.0})
 
     assert isinstance(found, dict)
@@ -53,7 +53,7 @@ def test_a_look_a_second_later_says_the_same() -> None:
     assert looks[0] == looks[1] == looks[2]
 
 
-def test_a_run_that_has_ended_foretells_nothing() -> None:
+def test_a_run_that_has_ended_has_no_estimate() -> None:
     found = told({"progress/epoch": 4, PACE: 25.0}, state=RunState.FAILED)
 
     assert isinstance(found, dict)

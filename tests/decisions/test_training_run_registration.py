@@ -72,7 +72,7 @@ def test_an_outage_makes_registration_unknown_and_is_looked_at_again(changes: di
     assert decision.recheck_after == 5
 
 
-def test_a_model_whose_tracked_run_was_deleted_cannot_be_registered_and_a_person_is_told() -> None:
+def test_a_model_whose_tracked_run_was_deleted_cannot_be_registered_and_a_person_is_reported() -> None:
     decision = training_run.decide(trained(tracked=None))
 
     assert builders.conditions(decision)["Registered"] == ("Refused", "TrackedRunMissing")
@@ -106,7 +106,7 @@ def test_a_training_that_is_done_stays_ready_while_the_registry_cannot_be_asked(
     assert decision.recheck_after == 5
 
 
-def test_a_model_of_another_namespace_is_left_alone_and_a_person_is_told() -> None:
+def test_a_model_of_another_namespace_is_left_alone_and_a_person_is_reported() -> None:
     decision = training_run.decide(trained(model_owners=frozenset({"elsewhere"})))
 
     assert decision.effects == ()

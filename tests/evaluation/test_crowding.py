@@ -37,7 +37,7 @@ def test_nothing_is_said_where_all_fits_and_only_doubtful_detections_are_left_ou
     assert crowding.warnings(truth, TEST, QUIET, 0.25, 600) == []
 
 
-def test_detections_that_count_and_are_left_out_are_told() -> None:
+def test_detections_that_count_and_are_left_out_are_reported() -> None:
     truth = GroundTruth(("copepod",), {"test": TEST})
     (line,) = crowding.warnings(truth, TEST, [make_found(0.4, cut=True), *QUIET[1:]], 0.25, 600)
     assert line.startswith(

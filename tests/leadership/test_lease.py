@@ -214,7 +214,7 @@ async def test_a_lease_that_somebody_took_by_force_is_given_up_in_time(election:
     assert first.told == ["gained", "lost"]
 
 
-async def test_what_is_not_allowed_is_told(plane: ControlPlane, api: KubernetesRest) -> None:
+async def test_what_is_not_allowed_is_reported(plane: ControlPlane, api: KubernetesRest) -> None:
     candidate = LeaseLeadership(api, Place("no-such-namespace", "pelagos-operator", SECONDS), "candidate")
     await candidate.start(lambda: None, lambda: None)
     await asyncio.sleep(0.5)

@@ -316,13 +316,13 @@ INCIDENTS = {
 
 
 @pytest.mark.parametrize("alert", INCIDENTS)
-async def test_an_incident_is_told(incidents: Stage, alert: str) -> None:
+async def test_an_incident_is_reported(incidents: Stage, alert: str) -> None:
     labels = INCIDENTS[alert]
 
     await incidents.until(f"{alert} {labels}", lambda: incidents.prometheus.fires(alert, **labels))
 
 
-async def test_nothing_else_is_told(incidents: Stage) -> None:
+async def test_nothing_else_is_reported(incidents: Stage) -> None:
     def told() -> bool:
         firing = incidents.prometheus.firing()
         about = {(alert["alertname"], alert["name"]) for alert in firing if "name" in alert}
@@ -432,7 +432,7 @@ def _drawn(prometheus: Prometheus, start: float, end: float) -> dict[str, Any]:
     return {"start": start, "end": end, "at": height, "dashboards": boards}
 
 
-async def test_a_silent_watch_is_told(incidents: Stage) -> None:
+async def test_a_silent_watch_is_reported(incidents: Stage) -> None:
     fires = incidents.prometheus.fires
     with incidents.site.api_server_stands_still():
         for kind in KINDS:
@@ -442,7 +442,7 @@ async def test_a_silent_watch_is_told(incidents: Stage) -> None:
     await incidents.until("the watch speaks", lambda: not fires("PelagosWatchStale"))
 
 
-async def test_an_operator_that_is_gone_is_told(incidents: Stage) -> None:
+async def test_an_operator_that_is_gone_is_reported(incidents: Stage) -> None:
     await incidents.site.stop_operator()
     await incidents.until("the operator is missed", lambda: incidents.prometheus.fires("PelagosOperatorDown"))
 

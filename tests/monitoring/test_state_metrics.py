@@ -155,6 +155,6 @@ def _with_help(text: str) -> str:
         ({"spec": {"resources": [{"groupVersionKind": {}, "metricPrefix": "x"}]}}, "metricPrefix"),
     ],
 )
-def test_a_faulty_configuration_is_told(config: dict[str, Any], change: dict[str, Any], message: str) -> None:
+def test_a_faulty_configuration_is_reported(config: dict[str, Any], change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         state_metrics.evaluate({**config, **change}, [body(kinds.DATASET, None)])

@@ -43,7 +43,7 @@ def test_they_are_counted_by_kind_and_ready(resource: Make) -> None:
 
 
 @pytest.mark.parametrize("state", ["Stalled", "Waiting"])
-def test_those_that_wait_are_counted_for_every_kind_and_zero_is_told(resource: Make, state: str) -> None:
+def test_those_that_wait_are_counted_for_every_kind_and_zero_is_reported(resource: Make, state: str) -> None:
     found = registry([resource(kinds.DATASET, conditions={"Ready": "False", state: "True"})])
 
     for kind, want in (("Dataset", 1), ("TrainingRun", 0), ("ModelService", 0)):

@@ -80,7 +80,7 @@ def test_a_service_that_is_gone_is_forgotten(uid: str) -> None:
     assert told(uid, "pelagos_service_probe_correct") is None
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_reported() -> None:
     (metric,) = [metric for metric in metrics.REGISTRY.collect() if metric.name == "pelagos_build_info"]
 
     ((sample),) = metric.samples

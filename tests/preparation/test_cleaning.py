@@ -114,7 +114,7 @@ class TestDuplicates:
         assert done.duplicates == 1
         assert done.repeats == {}
 
-    def test_those_that_the_source_has_in_another_split_are_told(self) -> None:
+    def test_those_that_the_source_has_in_another_split_are_reported(self) -> None:
         given: dict[str, Split] = {"a": "test", "b": "train", "c": "test"}
         images = [replace(image(name), split=split) for name, split in given.items()]
 
@@ -160,7 +160,7 @@ class TestDuplicates:
         assert (together.repeats, together.near_duplicates) == ({"b": "a", "c": "a"}, 2)
         assert (kept(dropped), dropped.near_duplicates) == (["a", "c"], 1)
 
-    def test_boxes_that_go_with_a_near_duplicate_are_told(self) -> None:
+    def test_boxes_that_go_with_a_near_duplicate_are_reported(self) -> None:
         one, two = (1, 1, 9, 9), (20, 20, 5, 5)
         images = [image("a", one), image("b", one, two), image("c", two)]
 

@@ -121,7 +121,7 @@ def test_a_class_that_lives_in_one_group_is_told_with_it() -> None:
         _divide(images, 0)
 
 
-def test_duplicates_that_link_all_groups_are_told() -> None:
+def test_duplicates_that_link_all_groups_are_reported() -> None:
     images = _stations({f"station {n}": (2, "cod") for n in range(6)})
     copies = {f"station {n}-0.png": "station 0-0.png" for n in range(1, 6)}
     digests = {image.path: image.path for image in images}

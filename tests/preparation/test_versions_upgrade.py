@@ -41,7 +41,7 @@ def test_another_default_is_another_recipe() -> None:
     assert recipe(later_specs.changed(PreparationRequest, defaults={"split.seed": 1})) == recipe(split={"seed": 1})
 
 
-def test_another_version_of_an_algorithm_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_an_algorithm_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(algorithms, "PREPARATION", 2)
 
     assert recipe() == {**recipe(), "algorithms": {"preparation": 2}}

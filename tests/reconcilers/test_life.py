@@ -125,7 +125,7 @@ def test_a_training_under_way_is_not_written_at_every_look(world: Simulation) ->
 
     world.run(300)
 
-    assert world.cluster.status_patches - writes <= 6, "one write a minute for the foretold end, none for looking"
+    assert world.cluster.status_patches - writes <= 6, "one write a minute for the expected end, none for looking"
 
 
 def test_a_gate_that_is_missed_stalls_the_training_and_lowering_it_heals(world: Simulation) -> None:

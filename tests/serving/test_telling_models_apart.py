@@ -107,12 +107,14 @@ def test_the_package_is_told_from_every_wrong_one_in_the_server(triton: Server, 
 
 
 @pytest.mark.parametrize("change", WRONG)
-def test_a_wrong_graph_is_told(unsure: Unsure, change: graphs.Wrong) -> None:
+def test_a_wrong_graph_is_reported(unsure: Unsure, change: graphs.Wrong) -> None:
     (answer,) = answers(Predictor(unsure.wrong(change), unsure.settings), unsure.known)
     assert "another model answers" in (verdict(unsure.known, answer) or "")
 
 
-def test_serving_code_that_confuses_colours_or_classes_is_told(unsure: Unsure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serving_code_that_confuses_colours_or_classes_is_reported(
+    unsure: Unsure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = replace(unsure.settings, labels=unsure.settings.labels[::-1])
     (answer,) = answers(Predictor(unsure.graph, settings), unsure.known)
     assert "in another order" in (verdict(unsure.known, answer) or "")

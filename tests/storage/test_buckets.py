@@ -76,7 +76,7 @@ def test_what_changed_since_it_was_listed_is_not_taken(bucket: str, tmp_path: Pa
     ],
 )
 @pytest.mark.usefixtures("impatient")
-def test_what_passes_by_itself_is_tried_again_and_then_told(
+def test_what_passes_by_itself_is_tried_again_and_then_reported(
     fault: Fault, words: str, proxy: Proxy, bucket: str, object_storage: ObjectStorage, tmp_path: Path
 ) -> None:
     object_storage.put(bucket, "a", b"x" * 100_000)

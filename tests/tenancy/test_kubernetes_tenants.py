@@ -169,7 +169,7 @@ async def test_a_refusal_is_forgotten_as_well(api: KubernetesRest, namespace: st
     assert (await tenants.find(namespace)).queue == "gpu"
 
 
-async def test_where_the_operator_has_no_rights_the_command_that_gives_them_is_told(
+async def test_where_the_operator_has_no_rights_the_command_that_gives_them_is_reported(
     plane: ControlPlane, namespace: str
 ) -> None:
     stranger = rest_client(Credentials(plane.url, None, str(plane.authority), None))

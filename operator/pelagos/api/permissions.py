@@ -60,7 +60,7 @@ PERMISSIONS = (
         "Report what is true of resources.",
         where=Where.KINDS,
     ),
-    Permission("", ("events",), ("create",), "Tell of transitions."),
+    Permission("", ("events",), ("create",), "Report transitions."),
     Permission(
         "",
         ("configmaps",),

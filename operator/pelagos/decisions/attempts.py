@@ -88,7 +88,7 @@ def judge(
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
 
 
-def told(run: PipelineRun) -> PipelineRunStatus:
+def status_of(run: PipelineRun) -> PipelineRunStatus:
     """The run as status has it; of one that has ended, all that a later look needs when the engine has forgotten it."""
     if run.state not in FINISHED:
         return PipelineRunStatus(id=run.name, url=run.url)
@@ -110,17 +110,17 @@ def recalled(status: Mapping[str, Any], name: RunName) -> PipelineRun | None:
     Engines keep records of runs for a while only. What was done is done all the same, and what had failed is not tried again
     unasked.
     """
-    told = status.get("pipelineRun") or {}
-    if told.get("id") != name or told.get("state") not in {state.value for state in FINISHED}:
+    stated = status.get("pipelineRun") or {}
+    if stated.get("id") != name or stated.get("state") not in {state.value for state in FINISHED}:
         return None  # What else it may say was not written by us.
     return PipelineRun(
         name=name,
-        state=RunState(told["state"]),
-        attempt=told.get("attempt", 1),
-        retry_key=told.get("retryKey", ""),
-        attempts_with_key=told.get("attemptsWithKey", 1),
-        message=told.get("message", ""),
-        url=told["url"],
+        state=RunState(stated["state"]),
+        attempt=stated.get("attempt", 1),
+        retry_key=stated.get("retryKey", ""),
+        attempts_with_key=stated.get("attemptsWithKey", 1),
+        message=stated.get("message", ""),
+        url=stated["url"],
         started_at=moments.parse(status.get("startedAt")),
         finished_at=moments.parse(status.get("finishedAt")),
     )

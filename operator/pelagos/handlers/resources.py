@@ -83,7 +83,7 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
-    """kopf copies every object at every event to find out what changed; we look at the world instead."""
+    """kopf copies every object at every event to find out what changed; we look at what is there instead."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         """Nothing is worth comparing."""

@@ -80,8 +80,8 @@ class RunRequest:
     """A run to be. ``name`` identifies it permanently: same name, same inputs.
 
     A finished run is started again by a request with a higher ``attempt`` (a successful one too: its result may have been
-    lost); any other request for a known name adopts the run as it is. ``retry_key`` changes when a person, or the world,
-    gives reason to try again; it is kept with the run, and ``attempts_with_key`` counts from its change. It alone may
+    lost); any other request for a known name adopts the run as it is. ``retry_key`` changes when a person, or what a run depends
+    on, gives reason to try again; it is kept with the run, and ``attempts_with_key`` counts from its change. It alone may
     change in the parameters of a run.
     """
 

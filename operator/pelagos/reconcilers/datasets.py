@@ -134,12 +134,12 @@ async def _superseded(scope: Scope, name: str, digest: str) -> tuple[PipelineRun
 
 async def _look(scope: Scope, name: RunName, digest: str, run: PipelineRun | None) -> _Made:
     """Look at the report of the run; and at the records, where run or status have nothing to say of earlier times."""
-    told, versions = Recalled(scope.resource), scope.namespace_folder(DATASETS)
+    recalled, versions = Recalled(scope.resource), scope.namespace_folder(DATASETS)
     report = await (read_result(scope, name) if run is None else read_report(scope, run))
     report = checked(scope, report, report.result, versions)
     if run is None or (report == Report() and run.state is RunState.SUCCEEDED):
         report = await _recorded(scope, digest, report)
-    stated, history, newest = told.store, told.versions, None
+    stated, history, newest = recalled.store, recalled.versions, None
     if not history and (report.result or not scope.is_inside(stated, versions)):
         # A new resource, or one that has lost its status: where others of its name put their versions, and which.
         newest = await records.newest(scope)
@@ -167,11 +167,11 @@ async def _recorded(scope: Scope, digest: str, report: Report) -> Report:
 
 def _recording(scope: Scope, digest: str, run: PipelineRun | None, made: _Made) -> Recording:
     """Where the result goes on record, and whether it is there: by status, or by the record itself where that was read."""
-    where, told, result = records.path(scope, digest), Recalled(scope.resource), made.report.result
+    where, recalled, result = records.path(scope, digest), Recalled(scope.resource), made.report.result
     uri = scope.dependencies.objects.uri(where)
     retry_key = made.report.retry_key if run is None else run.retry_key
-    same = run is None or told.retry_key == retry_key
-    stated = told.record == uri and result is not None and told.version == result.get("version")
+    same = run is None or recalled.retry_key == retry_key
+    stated = recalled.record == uri and result is not None and recalled.version == result.get("version")
     newest = made.newest or {}
     is_found = (newest.get("key"), newest.get("result"), newest.get("retryKey")) == (digest, result, retry_key)
     of = records.begun(scope, digest, made.newest)

@@ -17,7 +17,7 @@ from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstac
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError, TooLargeError, UnfinishedError
-from pelagos.reconcilers import apply_effects, cleanup, forcing, foretelling, records, reporting
+from pelagos.reconcilers import announcing, apply_effects, cleanup, forcing, records, reporting
 from pelagos.reconcilers.dependencies import Dependencies
 
 logger = logging.getLogger("pelagos.reconcile")
@@ -49,7 +49,7 @@ class Reconciler(Protocol):
         """Types of the conditions that this kind always has, beside Ready."""
 
     async def gather(self, resource: Resource, spec: Any, dependencies: Dependencies) -> Any:
-        """Read the world once."""
+        """Read all that the decision needs, once."""
 
     def decide(self, seen: Any) -> Decision:
         """Name what must hold next."""
@@ -131,11 +131,11 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, dependenci
     if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
         # After deciding and not before: most passes launch nothing, and asking costs a request to the API server.
         await _confirm(resource, dependencies)
-    foretold = foretelling.foretold(decision, resource.status)
-    if foretold is not None:
+    announced = announcing.announcement(decision, resource.status)
+    if announced is not None:
         # Before acting: ending a run may take longer than this pass, and the operator may die in the middle of it.
         with contextlib.suppress(TooLargeError):  # What is ended is ended all the same.
-            await _report(reconciler, resource, foretold, dependencies)
+            await _report(reconciler, resource, announced, dependencies)
     for effect in decision.effects:
         # One after another, in the order of the decision: a tracked run must exist before the pipeline that is given its id.
         # When one fails, the rest is left out; the next pass sees what there is by then and decides again.

@@ -1,8 +1,8 @@
-"""What passes read back from the status of their own resource: all of it is here, and why looking at the world does not suffice.
+"""What passes read back from the status of their own resource: all of it, and why asking the systems themselves does not suffice.
 
 A status is otherwise a conclusion, which the next pass draws anew. It can be restored from a backup, or written by others: what
 opens a folder or names what is ours counts only under our seal, or where it leads into the namespace's own part of the store.
-Besides, conditions are read for the time of their transitions (reporting) and for what was said last (foretelling).
+Besides, conditions are read for the time of their transitions (reporting) and for what was said last (announcing).
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Recalled:
     @property
     def trained_model(self) -> ModelStatus | None:
         """TrainingRun: name and version stay known while the registry does not answer."""
-        told = self.resource.status.get("model")
-        return ModelStatus.model_validate(told, extra="ignore") if told else None
+        stated = self.resource.status.get("model")
+        return ModelStatus.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def model(self) -> Mapping[str, Any]:

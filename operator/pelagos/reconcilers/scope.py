@@ -11,7 +11,7 @@ from pelagos.reconcilers.dependencies import Dependencies
 
 @dataclass(frozen=True)
 class Scope:
-    """The resource, the settings of its namespace, and the world. Folders are paths in the object store."""
+    """The resource, the settings of its namespace, and all ports. Folders are paths in the object store."""
 
     resource: Resource
     tenant: Tenant

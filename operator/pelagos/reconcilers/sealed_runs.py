@@ -74,8 +74,8 @@ class Found:
 
 async def find(resource: Resource, dependencies: Dependencies) -> Found | None:
     """The run that is ours: the one in status under its seal there, else the oldest under a seal of its own."""
-    told, authority = Recalled(resource), dependencies.authority
-    stated, digest, prefix = told.tracking, told.inputs_digest, told.storage_prefix
+    recalled, authority = Recalled(resource), dependencies.authority
+    stated, digest, prefix = recalled.tracking, recalled.inputs_digest, recalled.storage_prefix
     known = None
     if isinstance(digest, str) and isinstance(prefix, str):
         known = Claim(resource.namespace, resource.uid, digest, prefix)

@@ -244,11 +244,11 @@ async def _registered(scope: Scope, spec: TrainingRunSpec, record: records.Recor
     return _Registered(version, owners=frozenset({owner} if owner else ()) | _holders(model, scope.dependencies))
 
 
-def _holders(model: str, dependencies: Dependencies) -> frozenset[str]:
-    """Namespaces with a TrainingRun whose status says that it registered in the model: that holds whatever is done to MLflow."""
+def _holders(name: str, dependencies: Dependencies) -> frozenset[str]:
+    """Namespaces that, by the status of a TrainingRun, registered a model of this name: that holds whatever is done to MLflow."""
     trainings = (found for found in dependencies.cache.all() if found.kind is kinds.TRAINING_RUN)
     registered = ((found.namespace, found.status.get("model") or {}) for found in trainings)
-    return frozenset(namespace for namespace, told in registered if told.get("version") and told.get("name") == model)
+    return frozenset(namespace for namespace, model in registered if model.get("version") and model.get("name") == name)
 
 
 async def _weights(scope: Scope, spec: TrainingRunSpec) -> str | None:
@@ -305,9 +305,9 @@ def _empty_splits(found: Resource, candidate: DatasetVersion | None) -> tuple[st
 
 def _frozen(resource: Resource, tracked: sealed_runs.Found | None) -> Frozen | None:
     """The inputs as they were first: from status or, when that was lost, from the tracked run that is ours."""
-    told = Recalled(resource)
-    stated = sealed_runs.frozen_of(told.inputs, told.dataset)
-    if stated is not None and stated.digest == told.inputs_digest:
+    recalled = Recalled(resource)
+    stated = sealed_runs.frozen_of(recalled.inputs, recalled.dataset)
+    if stated is not None and stated.digest == recalled.inputs_digest:
         return stated
     return tracked.frozen if tracked else None
 

@@ -121,9 +121,9 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place) -> Pre
 
 def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:
     """What decides the content of the version beside that of the source, as its digest tells it."""
-    told = history.of_subject("Dataset").told(request)
+    told = history.of_subject("Dataset").canonical(request)
     recipe = {name: value for name, value in told.items() if name not in _NOT_TOLD}
-    made_by = algorithms.told(algorithms.of_preparation(format_name, request.task))
+    made_by = algorithms.canonical(algorithms.of_preparation(format_name, request.task))
     return recipe | {"format": format_name} | ({"algorithms": made_by} if made_by else {})
 
 

@@ -197,7 +197,7 @@ async def test_ends_that_take_long_hold_nobody_up_and_are_seen_later(cluster: Cl
     assert cluster.runs() == []
 
 
-async def test_a_refusal_to_end_a_run_is_told(cluster: Cluster) -> None:
+async def test_a_refusal_to_end_a_run_is_reported(cluster: Cluster) -> None:
     await cluster.engine.submit(make_request())
 
     async def refuse(identifier: str) -> None:

@@ -255,7 +255,7 @@ async def test_a_pod_without_a_node_waits_and_says_for_what(pods: PodCluster) ->
     assert "in the queue reef" in run.message
 
 
-async def test_an_image_that_cannot_be_pulled_is_told(pods: PodCluster) -> None:
+async def test_an_image_that_cannot_be_pulled_is_reported(pods: PodCluster) -> None:
     await pods.engine.submit(training())
     waiting = container_status(waiting={"reason": "ImagePullBackOff", "message": "Back-off pulling image"})
     pods.become(await pods.pod(), phase="Pending", containerStatuses=waiting)
@@ -310,7 +310,9 @@ async def test_a_quota_that_is_used_up_is_told_and_waited_for(pods: PodCluster) 
     ],
     ids=["evicted", "out-of-memory", "deadline", "error"],
 )
-async def test_how_a_pod_ended_is_told(pods: PodCluster, status: dict[str, Any], want: RunState, words: str) -> None:
+async def test_how_a_pod_ended_is_reported(
+    pods: PodCluster, status: dict[str, Any], want: RunState, words: str
+) -> None:
     await pods.engine.submit(training())
     pods.become(await pods.pod(), phase="Failed", **status)
 

@@ -83,7 +83,7 @@ def test_every_state_of_the_server_has_one_of_ours(told: str, want: RunState) ->
     assert (run.name, run.attempt, run.url) == ("training-1", 2, "https://kfp.example.org/#/runs/details/r1")
 
 
-def test_a_state_that_is_not_known_is_told() -> None:
+def test_a_state_that_is_not_known_is_reported() -> None:
     assert "'A_STATE_OF_TOMORROW'" in read(make_run("A_STATE_OF_TOMORROW")).message
     assert read(make_run("")).state is RunState.PENDING
 
@@ -94,7 +94,7 @@ def test_the_error_is_that_of_the_pod_and_names_its_step() -> None:
     assert run.message == "step train failed: Error (exit code 1): ValueError: the nets were empty"
 
 
-def test_of_a_long_error_the_beginning_and_the_end_are_told() -> None:
+def test_of_a_long_error_the_beginning_and_the_end_are_reported() -> None:
     words = "Error (exit code 1): Traceback\n" + "  File x.py\n" * 1000 + "ValueError: the nets were empty\n"
     message = read(make_run("FAILED", executor("FAILED", words))).message
 

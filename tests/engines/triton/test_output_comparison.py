@@ -49,7 +49,7 @@ def test_the_same_numbers_and_those_of_another_processor_are_right(scores: tuple
     ],
     ids=["classes", "best", "boxes", "labels", "graph", "no outputs", "older code"],
 )
-def test_another_model_is_told(wrong: dict[str, Any], words: str) -> None:
+def test_another_model_is_reported(wrong: dict[str, Any], words: str) -> None:
     assert words in (model_outputs.compare(KNOWN, wrong, ONNX) or "")
 
 

@@ -22,8 +22,8 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     source.found,  # SourceResolved: Found
     preparation.made_by_former_values,  # ends: MadeAgain; an attempt is due, and an upgrade changed a default or an algorithm
     # How far is the version of its present content?
-    preparation.inputs_told,  # status.inputsDigest, madeFrom, store, storagePrefix
-    preparation.run_told,  # status.pipelineRun
+    preparation.inputs_published,  # status.inputsDigest, madeFrom, store, storagePrefix
+    preparation.run_published,  # status.pipelineRun
     preparation.attempt_due,  # submits a run, or cancels one
     preparation.without_result,  # ends: Queued, Running, Retrying, PipelineFailed, or what the step says
     # It is there.

@@ -20,7 +20,7 @@ DECISIVE = frozenset(str(field.alias) for field in Recipe.model_fields.values())
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that a version is made from: its recipe, as digests tell it, the source's content, and versions of algorithms."""
+    """All that a version is made from: its recipe in canonical form, the source's content, and versions of algorithms."""
 
     recipe: Mapping[str, Any]
     source: str
@@ -29,8 +29,10 @@ class Inputs:
     @property
     def digest(self) -> str:
         """Key of the one pipeline run."""
-        told = algorithms.told(self.algorithms)
-        return digests.digest({"recipe": self.recipe, "source": self.source} | ({"algorithms": told} if told else {}))
+        versions = algorithms.canonical(self.algorithms)
+        return digests.digest(
+            {"recipe": self.recipe, "source": self.source} | ({"algorithms": versions} if versions else {})
+        )
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def request(spec: DatasetSpec) -> dict[str, Any]:
 
 
 def recipe(spec: DatasetSpec) -> dict[str, Any]:
-    """The same as digests tell it."""
-    return {name: value for name, value in HISTORY.told(spec).items() if name in DECISIVE}
+    """The same in canonical form."""
+    return {name: value for name, value in HISTORY.canonical(spec).items() if name in DECISIVE}
 
 
 def inputs(spec: DatasetSpec, fingerprint: Fingerprint) -> Inputs:

@@ -62,7 +62,7 @@ def made_by_former_values(seen: Observed) -> Ended | None:
     return Ended((again,), status=status, recheck_after=0)
 
 
-def inputs_told(seen: Observed) -> Passed:
+def inputs_published(seen: Observed) -> Passed:
     """What the run is for, and where its version is put."""
     status = DatasetStatus(
         store=seen.store,
@@ -74,9 +74,9 @@ def inputs_told(seen: Observed) -> Passed:
     return Passed(status=status)
 
 
-def run_told(seen: Observed) -> Passed | None:
+def run_published(seen: Observed) -> Passed | None:
     """Where the run is and, once it has ended, how: for when the engine has forgotten it."""
-    return Passed(status=DatasetStatus(pipeline_run=attempts.told(seen.run))) if seen.run is not None else None
+    return Passed(status=DatasetStatus(pipeline_run=attempts.status_of(seen.run))) if seen.run is not None else None
 
 
 def attempt_due(seen: Observed) -> Passed:

@@ -22,7 +22,7 @@ SHORTEST_REFRESH = 1.0
 
 
 def counted(seen: Observed) -> Passed:
-    """All figures of the newest version are told together: none of an earlier one stays among them."""
+    """All figures of the newest version are published together: none of an earlier one stays among them."""
     result = seen.result
     files = result.get("files")  # A result of before has none.
     status = DatasetStatus(
@@ -48,9 +48,9 @@ def listed(seen: Observed) -> Passed:
         bounds.truncated("classes", classes, bounds.MOST_CLASSES, full),
         bounds.truncated("warnings", warnings, bounds.MOST_WARNINGS, full),
     )
-    told = bounds.short(classes[: bounds.MOST_CLASSES])
+    named = bounds.short(classes[: bounds.MOST_CLASSES])
     status = DatasetStatus(
-        classes=[ClassCount.model_validate(entry, extra="ignore") for entry in told],
+        classes=[ClassCount.model_validate(entry, extra="ignore") for entry in named],
         excluded=[Excluded.model_validate(bounds.short(entry), extra="ignore") for entry in excluded] or None,
         warnings=bounds.short(warnings[: bounds.MOST_WARNINGS]) or None,
         truncated=[entry for entry in cut if entry is not None] or None,
@@ -60,9 +60,9 @@ def listed(seen: Observed) -> Passed:
 
 def result_on_record(seen: Observed) -> Passed:
     """Keep the version on record, with the history that it ends, unless it is."""
-    told = DatasetStatus(record=seen.record.uri)
+    status = DatasetStatus(record=seen.record.uri)
     if seen.record.is_kept:
-        return Passed(status=told)
+        return Passed(status=status)
     made = {
         "versions": [version.written() for version in _history(seen)],
         "store": seen.store,
@@ -71,7 +71,7 @@ def result_on_record(seen: Observed) -> Passed:
         "retryKey": seen.run.retry_key if seen.run is not None else seen.retry,
     }
     record = {**seen.record.of, **made}
-    return Passed(effects=(KeepRecord(seen.record.path, record), KeepRecord(seen.record.newest, record)), status=told)
+    return Passed(effects=(KeepRecord(seen.record.path, record), KeepRecord(seen.record.newest, record)), status=status)
 
 
 def ready(seen: Observed) -> Ended:

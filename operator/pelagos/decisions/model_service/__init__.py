@@ -19,12 +19,12 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     model.resolved,  # ModelResolved: Resolved
     model.last_one_kept,  # ModelResolved: TrainingRunNotFound, ...; what is served stays served
     # Is what serves made of it, and of the settings in spec?
-    change.addresses_told,  # status.url, endpoints
+    change.addresses_published,  # status.url, endpoints
     change.limits_exceeded,  # ends: GpuLimitExceeded; what serves stays as it is
     change.around_right_servers,  # ends: Serving; servers that are as wanted stay Ready while what is around them changes
     change.starting,  # ends: Starting; starts or changes the servers
     # Has the server loaded it?
-    loading.counts_told,  # status.restarts, replicas
+    loading.counts_published,  # status.restarts, replicas
     loading.refused,  # ends: ModelLoadFailed
     loading.unplaced,  # ends: WaitingForCluster
     loading.ended_in_order,  # ends: Starting; starts it again
@@ -32,7 +32,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     loading.in_progress,  # ends: Loading
     loading.crashed,  # ends: ServerCrashed; starts it again, with growing pauses
     # Does it answer right?
-    probing.model_told,  # status.model, servedGeneration: from here on requests go to it
+    probing.model_published,  # status.model, servedGeneration: from here on requests go to it
     probing.idle_and_unproven,  # ends: NotVerified
     probing.idle,  # ends: ScaledToZero
     probing.loaded,  # ModelLoaded: Loaded

@@ -15,7 +15,7 @@ from pelagos.decisions.verdicts import ConditionState, Verdict
 from pelagos.ports.serving import ServiceState
 
 
-def addresses_told(seen: Observed) -> Passed:
+def addresses_published(seen: Observed) -> Passed:
     """Also while something else is served: clients go on, and what replaces it has the same addresses."""
     service = seen.service
     if service is None or not service.grpc_url:

@@ -12,7 +12,7 @@ from pelagos.ports.tenants import Tenant
 from pelagos_contract import history
 
 HISTORY = history.of_subject("ModelService")
-_TOLD_AS = {"scaling": "Scaling", "placement": "Placement", "tenant": "Tenant", "max_detections": "maxDetections"}
+_DIGESTED_AS = {"scaling": "Scaling", "placement": "Placement", "tenant": "Tenant", "max_detections": "maxDetections"}
 """Names in the first digests, where they are not those of the fields."""
 
 
@@ -52,8 +52,10 @@ def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
 def _pods_digest(want: DesiredService, retry: str) -> str:
     """Names all that servers are made of, as its first digest did: an upgrade that adds a setting restarts none."""
     servers = replace(want, scaling=Scaling(mode=want.scaling.mode), tenant=_of_servers(want.tenant))
-    told = {_TOLD_AS.get(name, name): value for name, value in HISTORY.told(servers).items() if name != "digest"}
-    return digests.digest(told | {"retry": retry})
+    stated = {
+        _DIGESTED_AS.get(name, name): value for name, value in HISTORY.canonical(servers).items() if name != "digest"
+    }
+    return digests.digest(stated | {"retry": retry})
 
 
 def _of_servers(tenant: Tenant) -> Tenant:

@@ -17,7 +17,7 @@ from pelagos.ports.serving import ServiceState
 LOAD_TIMEOUT = timedelta(seconds=120)
 
 
-def counts_told(seen: Observed) -> Passed:
+def counts_published(seen: Observed) -> Passed:
     """For people, and for alerts."""
     return Passed(status=ModelServiceStatus(restarts=seen.running.restarts, replicas=seen.running.replicas))
 

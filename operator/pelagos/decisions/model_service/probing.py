@@ -16,11 +16,11 @@ PROBE_FAILURES = 3
 """Wrong answers in a row after which the server is started anew."""
 
 
-def model_told(seen: Observed) -> Passed:
+def model_published(seen: Observed) -> Passed:
     """Requests go to it; until then status goes on telling of the one before."""
     want = endpoint.wanted(seen, seen.served)
     proven = want.pod_template_digest if seen.last_proven == want.pod_template_digest else None
-    return Passed(status=_told(seen, proven))
+    return Passed(status=_published(seen, proven))
 
 
 def idle_and_unproven(seen: Observed) -> Ended | None:
@@ -72,7 +72,7 @@ def right(seen: Observed) -> Ended:
     message = "a real inference gave the answer of the training framework"
     probed = Verdict(PROBED, ConditionState.DONE, reasons.PROBE_SUCCEEDED, message)
     ready = Verdict(READY, ConditionState.DONE, reasons.SERVING, f"serving {seen.served.source}")
-    status = _told(seen, endpoint.wanted(seen, seen.served).pod_template_digest)
+    status = _published(seen, endpoint.wanted(seen, seen.served).pod_template_digest)
     return Ended((probed,), status=status, recheck_after=WATCH, ready=ready)
 
 
@@ -89,9 +89,9 @@ def _is_proven(seen: Observed) -> bool:
     return seen.last_proven == endpoint.wanted(seen, seen.served).pod_template_digest
 
 
-def _told(seen: Observed, proven: str | None) -> ModelServiceStatus:
+def _published(seen: Observed, proven: str | None) -> ModelServiceStatus:
     model = seen.served
-    told = ServedModel(
+    served = ServedModel(
         name=seen.name,
         uri=model.uri,
         onnx_sha256=model.onnx_sha256,
@@ -101,5 +101,5 @@ def _told(seen: Observed, proven: str | None) -> ModelServiceStatus:
         proven=proven,
     )
     if not seen.is_resolved:
-        return ModelServiceStatus(model=told)
-    return ModelServiceStatus(model=told, served_generation=seen.generation)
+        return ModelServiceStatus(model=served)
+    return ModelServiceStatus(model=served, served_generation=seen.generation)

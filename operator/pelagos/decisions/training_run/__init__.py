@@ -37,19 +37,19 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     dataset.version_frozen,  # DatasetReady: VersionFrozen
     # Where is it tracked? Needed to start anything; a training that runs, or has a result, goes on without.
     tracking.unavailable_before_a_run,  # ends: TrackingUnavailable; nothing is frozen that MLflow may know otherwise
-    dataset.inputs_told,  # status.inputs, inputsDigest, dataset, storagePrefix
+    dataset.inputs_published,  # status.inputs, inputsDigest, dataset, storagePrefix
     tracking.missing_before_a_run,  # ends: Creating; creates the tracked run
     tracking.missing,  # Tracked: TrackingUnavailable or TrackedRunMissing, for information
     tracking.found,  # Tracked: RunCreated
     # How far is the pipeline run? Which attempt is due, and what speaks against one: attempt.OBJECTIONS.
-    pipeline.run_told,  # status.pipelineRun
-    pipeline.start_told,  # status.startedAt
-    pipeline.end_told,  # status.finishedAt
+    pipeline.run_published,  # status.pipelineRun
+    pipeline.start_published,  # status.startedAt
+    pipeline.end_published,  # status.finishedAt
     pipeline.attempt_untracked,  # ends: an attempt is due, and has no tracked run to write to; creates that first
     pipeline.attempt_due,  # submits a run, or cancels one; status.algorithms
     tracking.outcome_differs,  # says in MLflow how the run stands; seals it anew
     gates.measured_before_it_failed,  # status.metrics
-    pipeline.progress_told,  # status.progress
+    pipeline.progress_published,  # status.progress
     pipeline.without_result,  # ends: Queued, Training, Retrying, PipelineFailed, DeadlineExceeded, or what the step says
     # Is the model good enough?
     gates.measured,  # Evaluated: Evaluated; status.metrics

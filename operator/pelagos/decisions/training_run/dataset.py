@@ -73,7 +73,7 @@ def version_frozen(seen: Observed) -> Passed:
     return Passed((Verdict(DATASET_READY, ConditionState.DONE, reasons.VERSION_FROZEN, message),))
 
 
-def inputs_told(seen: Observed) -> Passed:
+def inputs_published(seen: Observed) -> Passed:
     """What is frozen goes into status before anything is made from it."""
     return Passed(status=seen.inputs_status(seen.keyed))
 

@@ -23,7 +23,7 @@ def known(report: Mapping[str, Any]) -> Mapping[str, float]:
     return {name: value for name, value in (report.get("metrics") or {}).items() if value is not None}
 
 
-def told(report: Mapping[str, Any]) -> TrainingRunStatus:
+def status_of(report: Mapping[str, Any]) -> TrainingRunStatus:
     """What status says of them; those of single classes are in MLflow."""
     metrics = known(report)
     return TrainingRunStatus(

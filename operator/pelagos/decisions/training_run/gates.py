@@ -24,14 +24,14 @@ def measured_before_it_failed(seen: Observed) -> Passed | None:
     failure = seen.report.failure
     if failure is None or not figures.known(failure):
         return None
-    return Passed(status=figures.told(failure))
+    return Passed(status=figures.status_of(failure))
 
 
 def measured(seen: Observed) -> Passed:
     """On the test split: what was chosen by the validation split must not judge itself."""
     message = f"on the test split: {figures.primary_metric(figures.known(seen.result))}"
     evaluated = Verdict(EVALUATED, ConditionState.DONE, reasons.EVALUATED, message)
-    return Passed((evaluated,), status=figures.told(seen.result))
+    return Passed((evaluated,), status=figures.status_of(seen.result))
 
 
 def model_made(seen: Observed) -> Passed:
@@ -41,9 +41,9 @@ def model_made(seen: Observed) -> Passed:
 
 def result_on_record(seen: Observed) -> Passed | None:
     """Keep the result on record, unless it is, or it cannot be determined now which tracked run it belongs to."""
-    told = TrainingRunStatus(record=seen.record.uri)
+    status = TrainingRunStatus(record=seen.record.uri)
     if seen.record.is_kept:
-        return Passed(status=told)
+        return Passed(status=status)
     if seen.tracking_outage is not None:
         return None
     run = seen.tracked.id if seen.tracked is not None else seen.recorded_run
@@ -51,7 +51,7 @@ def result_on_record(seen: Observed) -> Passed | None:
     made_by = seen.keyed.made_by if seen.made_by is None else seen.made_by
     made: dict[str, Any] = {"createdAt": created_at, "result": dict(seen.result), "trackedRun": run}
     made["algorithms"] = dict(made_by)
-    return Passed(effects=(KeepRecord(seen.record.path, {**seen.record.of, **made}),), status=told)
+    return Passed(effects=(KeepRecord(seen.record.path, {**seen.record.of, **made}),), status=status)
 
 
 def judged(seen: Observed) -> Passed:

@@ -50,7 +50,7 @@ class Frozen:
 
     @property
     def spec(self) -> TrainingRunSpec:
-        """The frozen fields, each with the default that it had at first where it was not told."""
+        """The frozen fields, each with the default that it had at first where it was left out."""
         fields = {name: value for name, value in self.inputs.items() if name != ALGORITHMS}
         return TrainingRunSpec.model_validate(HISTORY.completed(fields, TrainingRunSpec))
 
@@ -68,13 +68,13 @@ class Frozen:
 def freeze(spec: TrainingRunSpec, dataset: DatasetVersion, made_by: algorithms.Versions | None = None) -> Frozen:
     """The inputs as they are frozen now; ``made_by``: for what is made already."""
     now = algorithms.of_training(spec.model.architecture, dataset.task)
-    told = algorithms.told(now if made_by is None else made_by)
-    return Frozen(inputs(spec) | ({ALGORITHMS: told} if told else {}), dataset)
+    versions = algorithms.canonical(now if made_by is None else made_by)
+    return Frozen(inputs(spec) | ({ALGORITHMS: versions} if versions else {}), dataset)
 
 
 def inputs(spec: TrainingRunSpec) -> dict[str, Any]:
-    """The fields of spec that decide the outcome of training, as digests tell them."""
-    return _frozen_of(HISTORY.told(spec))
+    """The fields of spec that decide the outcome of training, in their canonical form."""
+    return _frozen_of(HISTORY.canonical(spec))
 
 
 def _frozen_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,10 +105,10 @@ def record_key(frozen: Frozen) -> str:
     Nor does it tell by which algorithms: a rebuilt cluster finds what was made before an upgrade.
     """
     dataset = {name: value for name, value in frozen.dataset.as_status().items() if name != "uri"}
-    return digests.digest({"inputs": _frozen_of(HISTORY.told(frozen.spec, only_unusual=True)), "dataset": dataset})
+    return digests.digest({"inputs": _frozen_of(HISTORY.canonical(frozen.spec, only_unusual=True)), "dataset": dataset})
 
 
 def resources_key(spec: TrainingRunSpec) -> str:
     """Names spec.resources; empty for the usual ones, so that runs of earlier releases are not tried again."""
-    asked = HISTORY.told(spec.resources, "resources", only_unusual=True)
+    asked = HISTORY.canonical(spec.resources, "resources", only_unusual=True)
     return f"+{digests.digest(asked)[7:19]}" if asked else ""

@@ -58,6 +58,6 @@ def _is_late(seen: Observed) -> bool:
         return False
     if seen.run.state in FINISHED and seen.run.retry_key != seen.retry_key:  # It is about to be tried again.
         return False
-    told = (seen.run.finished_at or seen.now) - seen.run.started_at
-    ran = seen.run.ran if seen.run.ran is not None else told
+    since_start = (seen.run.finished_at or seen.now) - seen.run.started_at
+    ran = seen.run.ran if seen.run.ran is not None else since_start
     return ran >= max(durations.parse(seen.spec.deadline), timedelta(seconds=1))

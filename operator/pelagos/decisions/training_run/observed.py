@@ -74,9 +74,9 @@ class Observed:
     now: datetime
     """From the clock that noted the run's own times."""
     made_by: algorithms.Versions | None = None
-    """From status: versions of the algorithms of the last attempt. None: not told, and those of the inputs."""
+    """From status: versions of the algorithms of the last attempt. None: not stated, and those of the inputs."""
     published: ModelStatus | None = None
-    """From status: the model as it was told last. None: never. For when Registry does not answer."""
+    """From status: the model as status had it last. None: never. For when Registry does not answer."""
     tenant: Tenant = Tenant()
     """From Tenants, with the storage prefix that the run began with."""
     model_owners: frozenset[str] = frozenset()

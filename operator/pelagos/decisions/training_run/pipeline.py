@@ -29,21 +29,21 @@ def futile_before_a_run(seen: Observed) -> Ended | None:
     return Ended((futile,), recheck_after=DATASET_POLL) if futile is not None else None
 
 
-def run_told(seen: Observed) -> Passed | None:
+def run_published(seen: Observed) -> Passed | None:
     """Where the run is and, once it has ended, how: for when the engine has forgotten it."""
     if seen.run is None:
         return None
-    return Passed(status=TrainingRunStatus(pipeline_run=attempts.told(seen.run)))
+    return Passed(status=TrainingRunStatus(pipeline_run=attempts.status_of(seen.run)))
 
 
-def start_told(seen: Observed) -> Passed | None:
+def start_published(seen: Observed) -> Passed | None:
     """That of the last attempt."""
     if seen.run is None or seen.run.started_at is None:
         return None
     return Passed(status=TrainingRunStatus(started_at=moments.timestamp(seen.run.started_at)))
 
 
-def end_told(seen: Observed) -> Passed | None:
+def end_published(seen: Observed) -> Passed | None:
     """While another attempt goes on, that of the one before."""
     if seen.run is None or seen.run.finished_at is None:
         return None
@@ -73,10 +73,10 @@ def attempt_due(seen: Observed) -> Passed:
     return Passed(effects=tuple(effects))
 
 
-def progress_told(seen: Observed) -> Passed | None:
+def progress_published(seen: Observed) -> Passed | None:
     """For show alone: anybody may write metrics."""
-    told = progress.told(seen)
-    return Passed(status=TrainingRunStatus(progress=told)) if told is not None else None
+    made = progress.progress_of(seen)
+    return Passed(status=TrainingRunStatus(progress=made)) if made is not None else None
 
 
 def without_result(seen: Observed) -> Ended | None:
@@ -84,9 +84,9 @@ def without_result(seen: Observed) -> Ended | None:
     judged = attempt.outcome(seen)
     if judged.succeeded and seen.report.result is not None:
         return None
-    verdict, told = judged.verdict, progress.told(seen)
-    if told is not None and verdict.reason == reasons.RUNNING:
-        message = f"epoch {told.epoch} of {told.epochs}"
+    verdict, made = judged.verdict, progress.progress_of(seen)
+    if made is not None and verdict.reason == reasons.RUNNING:
+        message = f"epoch {made.epoch} of {made.epochs}"
         verdict = replace(verdict, reason=reasons.TRAINING, message=message)
     if judged.attempt is not None and seen.upgrade:
         verdict = replace(verdict, reason=reasons.MADE_AGAIN, message=f"made again because {seen.upgrade}")

@@ -17,7 +17,7 @@ MOST = 1e6
 """Epochs, and seconds per epoch, beyond which a tracked figure makes no sense; anybody may write metrics."""
 
 
-def told(seen: Observed) -> Progress | None:
+def progress_of(seen: Observed) -> Progress | None:
     """What status says of it; None when nobody knows."""
     return progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.time_of_day or seen.now)
 
@@ -25,7 +25,7 @@ def told(seen: Observed) -> Progress | None:
 def progress(tracked: TrackedRun | None, epochs: int, run: PipelineRun | None, now: datetime) -> Progress | None:
     """Epochs done, and when the last should be.
 
-    The foretold end is in whole minutes, so that looking again does not mean writing again.
+    The estimated end is in whole minutes, so that looking again does not mean writing again.
     """
     if tracked is None or run is None:
         return None

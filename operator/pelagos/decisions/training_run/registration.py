@@ -44,15 +44,15 @@ def registered(seen: Observed) -> Ended | None:
 
 def registered_as_last_seen(seen: Observed) -> Ended | None:
     """What was registered cannot be seen now, and has not changed."""
-    told, register = _told_before(seen), seen.spec.register_
-    if _outage(seen) is None or told.model is None or register is None:
+    last, register = _last_published(seen), seen.spec.register_
+    if _outage(seen) is None or last.model is None or register is None:
         return None
-    if not told.model.version or told.model.name != register.model:
+    if not last.model.version or last.model.name != register.model:
         return None
     # Without the error's words: they differ from look to look.
-    message = f"{told.model.name} version {told.model.version}, as last seen: MLflow cannot be asked now"
+    message = f"{last.model.name} version {last.model.version}, as last seen: MLflow cannot be asked now"
     done = Verdict(REGISTERED, ConditionState.DONE, reasons.REGISTERED, message)
-    return _completed(seen, done, told, OUTAGE_POLL)
+    return _completed(seen, done, last, OUTAGE_POLL)
 
 
 def unavailable(seen: Observed) -> Ended | None:
@@ -61,7 +61,7 @@ def unavailable(seen: Observed) -> Ended | None:
     if outage is None:
         return None
     unknown = Verdict(REGISTERED, ConditionState.UNKNOWN, reasons.REGISTRY_UNAVAILABLE, outage)
-    return Ended((unknown,), status=_told_before(seen), recheck_after=OUTAGE_POLL)
+    return Ended((unknown,), status=_last_published(seen), recheck_after=OUTAGE_POLL)
 
 
 def tracked_run_missing(seen: Observed) -> Ended | None:
@@ -108,7 +108,7 @@ def _outage(seen: Observed) -> str | None:
     return seen.registry_outage or seen.tracking_outage
 
 
-def _told_before(seen: Observed) -> TrainingRunStatus:
+def _last_published(seen: Observed) -> TrainingRunStatus:
     """The model as status has it, with the name and version that cannot be seen now; nothing when it is another one."""
     made, published = gates.model_status(seen), seen.published
     if published is None:

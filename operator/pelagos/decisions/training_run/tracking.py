@@ -46,10 +46,10 @@ def found(seen: Observed) -> Passed | None:
     if seen.tracked is None:
         return None
     created = Verdict(TRACKED, ConditionState.DONE, reasons.RUN_CREATED, f"MLflow run {seen.tracked.id}")
-    told = TrackingStatus(
+    tracking = TrackingStatus(
         experiment=seen.tracked.experiment, run=seen.tracked.id, url=seen.tracked.url, seal=seen.tracked_seal
     )
-    return Passed((created,), status=TrainingRunStatus(tracking=told))
+    return Passed((created,), status=TrainingRunStatus(tracking=tracking))
 
 
 def outcome_differs(seen: Observed) -> Passed | None:

@@ -16,7 +16,7 @@ _TRIED = frozenset({reasons.SYSTEM_UNAVAILABLE, reasons.SYSTEM_REJECTED, reasons
 """Reasons that report how the effects went the last time: they are tried again, and there is nothing new to report before."""
 
 
-def foretold(decision: Decision, status: Mapping[str, Any]) -> Decision | None:
+def announcement(decision: Decision, status: Mapping[str, Any]) -> Decision | None:
     """What to publish before the effects of ``decision``; None when they end nothing, or it was said before."""
     ends = any(isinstance(effect, _ENDING) for effect in decision.effects)
     if not ends or reporting.ready_condition(status).get("reason") in _TRIED:
