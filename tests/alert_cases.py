@@ -29,6 +29,9 @@ STALLED = "pelagos_resource_stalled_timestamp_seconds"
 WAITING = "pelagos_resource_waiting_timestamp_seconds"
 FAILURES = f'nv_inference_request_failure{{{MODEL_LABELS},reason="BACKEND"}}'
 SUCCESSES = f"nv_inference_request_success{{{MODEL_LABELS}}}"
+IMAGES = f"nv_inference_count{{{MODEL_LABELS}}}"
+REFUSED_IMAGES = f"pelagos_refused_images_total{{{MODEL_LABELS}}}"
+CUT_ANSWERS = f"pelagos_cut_answers_total{{{MODEL_LABELS}}}"
 PROBES = 'pelagos_model_probes_total{outcome="correct"}'
 FAST_PROBES = 'pelagos_model_probe_duration_seconds_bucket{le="0.5"}'
 PROBE_SLO = {"slo": "probe"}
@@ -335,6 +338,40 @@ CASES = (
         "PelagosLatencyBudgetBurn",
         {PROBES: "0+3x120", FAST_PROBES: "0+2x20 43+3x100"},
         60,
+    ),
+    Case(
+        "one image in five is refused",
+        "PelagosImagesRefused",
+        {IMAGES: "0+100x120", REFUSED_IMAGES: "0+20x120"},
+        90,
+        "20% of the images of the last hour got an error instead of a result.",
+        MODEL,
+    ),
+    Case(
+        "a client sends a bad batch",
+        "PelagosImagesRefused",
+        {IMAGES: "0+100x120", REFUSED_IMAGES: "0+0x60 0+100x5 500+0x55"},
+        90,
+    ),
+    Case(
+        "nobody asks, so that there is no share",
+        "PelagosImagesRefused",
+        {IMAGES: "500+0x120", REFUSED_IMAGES: "400+0x120"},
+        90,
+    ),
+    Case(
+        "crowds of plankton",
+        "PelagosAnswersCut",
+        {IMAGES: "0+100x120", CUT_ANSWERS: "0+5x120"},
+        90,
+        "In 5% of the images of the last hour more was found than spec.maxDetections, and the rest was left out.",
+        MODEL,
+    ),
+    Case(
+        "one crowded image in a thousand",
+        "PelagosAnswersCut",
+        {IMAGES: "0+1000x120", CUT_ANSWERS: "0+1x120"},
+        90,
     ),
     Case(
         "one request in ten fails",

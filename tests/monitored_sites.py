@@ -49,11 +49,21 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     """Gives back what it got, after so many milliseconds; breaks at -1, and refuses what is below, like a bad image."""
 
+    def initialize(self, args):
+        # As the serving code counts.
+        self.families = [
+            pb_utils.MetricFamily(name=f"pelagos_{what}_total", description=what, kind=pb_utils.MetricFamily.COUNTER)
+            for what in ("refused_images", "cut_answers")
+        ]
+        labels = {"model": args["model_name"], "version": args["model_version"]}
+        self.refused, self.cut = (family.Metric(labels=labels) for family in self.families)
+
     def execute(self, requests):
         return [self._answer(pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()) for request in requests]
 
     def _answer(self, asked):
         if asked.min() < -1:
+            self.refused.increment(1)
             return pb_utils.InferenceResponse(error=pb_utils.TritonError("refused"))
         if asked.min() < 0:
             raise ValueError("negative")

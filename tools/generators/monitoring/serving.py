@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from generators.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
 
+
+def _share(counter: str) -> str:
+    """Of the images that were asked for."""
+    counted, asked = (
+        f"sum by (namespace, model) (rate({name}{{{HERE}}}{SOON}))" for name in (counter, "nv_inference_count")
+    )
+    return f"{counted} / {asked}"
+
+
 SERVING = Dashboard(
     "serving",
     "Pelagos / Serving",
@@ -124,6 +133,27 @@ SERVING = Dashboard(
                     ),
                     unit="s",
                     steps=((1, "red"),),
+                ),
+            ),
+        ),
+        Row(
+            "Images",
+            (
+                Panel(
+                    "Refused images",
+                    "Share of the images, by model, that got an error instead of a result: damaged, too large, not JPEG or PNG.",
+                    (Query(_share("pelagos_refused_images_total"), "{{namespace}}/{{model}}"),),
+                    unit="percentunit",
+                    steps=((0.1, "red"),),
+                    most=1,
+                ),
+                Panel(
+                    "Answers that leave out objects",
+                    "Share of the images, by model, in which more was found than spec.maxDetections. Detection only.",
+                    (Query(_share("pelagos_cut_answers_total"), "{{namespace}}/{{model}}"),),
+                    unit="percentunit",
+                    steps=((0.01, "red"),),
+                    most=1,
                 ),
             ),
         ),
