@@ -104,6 +104,15 @@ async def test_a_model_that_passes_its_gates_is_registered_and_served(launched: 
     assert [run.outcome for run in launched.fakes.tracking.runs.values()] == [Outcome.FINISHED]
 
 
+async def test_a_training_that_is_over_is_deleted_when_it_says_so(launched: Site) -> None:
+    await launched.patch("TrainingRun", "detector", {"spec": {"ttlSecondsAfterFinished": 1}})
+    await succeed(launched, "training", trained())
+
+    await launched.wait_gone("TrainingRun", "detector")
+
+    assert await launched.fakes.registry.find_by_version("plankton-detector", "1") is not None
+
+
 async def test_a_gate_that_fails_stalls_and_heals_when_it_is_corrected(launched: Site) -> None:
     await succeed(launched, "training", trained(0.43))
     stalled = await launched.wait("TrainingRun", "detector", has_reason("GateFailed"))

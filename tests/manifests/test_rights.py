@@ -76,10 +76,12 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
 
 
 def with_launches(seen: Trace) -> Trace:
-    """And what is asked before a training or a server starts, as it is before a preparation: none gets so far here."""
+    """And what is asked before a training or a server starts, as it is before a preparation, and when a training was over for
+    long: none gets so far here. See test_life_of_a_training."""
     asked = [act for act in seen.done if act.verb == "get" and act.resource == "datasets"]
     others = {dataclasses.replace(act, resource=name) for act in asked for name in ("trainingruns", "modelservices")}
-    return Trace(seen.done | others, seen.forbidden)
+    expired = {dataclasses.replace(act, resource="trainingruns", verb="delete") for act in asked}
+    return Trace(seen.done | others | expired, seen.forbidden)
 
 
 def is_judged(body: Mapping[str, Any]) -> bool:

@@ -288,3 +288,48 @@ def test_a_server_that_cannot_be_removed_is_named_when_deletion_is_forced(world:
 
     (told,) = [event for event in world.cluster.events if event.reason == "DeletionForced"]
     assert f"model servers with the label pelagos.dev/uid={found.uid}" in told.message
+
+
+def test_a_training_that_was_over_for_long_goes_and_its_model_stays(world: Simulation) -> None:
+    simulation.apply_samples(world, training={"ttlSecondsAfterFinished": 3600})
+    world.start()
+    world.run_until(world.all_current)
+    world.run(2 * 3600)
+    assert world.cluster.get(DETECTOR) is not None, "it serves"
+
+    delete(world, SERVICE)
+
+    world.run_until(lambda: world.cluster.get(DETECTOR) is None, within=120)
+    assert [event.message for event in world.cluster.events if event.reason == "Expired"] == [
+        "deleted, because it was over for 3600 s (spec.ttlSecondsAfterFinished)"
+    ]
+    assert world.ask(world.registry.find_by_version("detector", "1")) is not None
+    assert len(world.tracking.runs) == 1
+
+
+def test_one_that_is_applied_again_afterwards_is_done_at_once_and_stays(world: Simulation) -> None:
+    simulation.apply_samples(world, training={"ttlSecondsAfterFinished": 60})
+    world.cluster.delete(SERVICE)
+    world.start()
+    world.run_until(lambda: world.cluster.get(DETECTOR) is None, within=3600)
+    begun = world.pipelines.attempts_begun
+
+    world.create(
+        kinds.TRAINING_RUN, "detector", builders.changed(builders.TRAINING_RUN, {"ttlSecondsAfterFinished": 60})
+    )
+    world.run_until(lambda: world.is_current(DETECTOR))
+    world.run(3600)
+
+    assert world.is_current(DETECTOR)
+    assert world.pipelines.attempts_begun == begun
+
+
+def test_somebody_who_changes_it_in_the_last_moment_keeps_it(world: Simulation) -> None:
+    simulation.apply_samples(world, training={"ttlSecondsAfterFinished": 60})
+    world.cluster.delete(SERVICE)
+    found = world.cluster.get(DETECTOR)
+    assert found is not None
+    world.cluster.edit(DETECTOR, {"ttlSecondsAfterFinished": None})
+
+    assert not world.ask(world.cluster.delete_resource(found))
+    assert world.cluster.get(DETECTOR) is not None

@@ -60,6 +60,12 @@ PERMISSIONS = (
         "Report what is true of resources.",
         where=Where.KINDS,
     ),
+    Permission(
+        meta.GROUP,
+        (kinds.TRAINING_RUN.plural,),
+        ("delete",),
+        "Delete a TrainingRun that is over, when its spec.ttlSecondsAfterFinished says so.",
+    ),
     Permission("", ("events",), ("create",), "Report transitions."),
     Permission(
         "",

@@ -93,7 +93,8 @@ class Register(Strict):
 
 
 class TrainingRunSpec(BaseSpec):
-    """One training. What decides its outcome is immutable; gates, register, resources, deadline and suspend may change."""
+    """One training. What decides its outcome is immutable; gates, register, resources, deadline, ttlSecondsAfterFinished and
+    suspend may change."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -137,6 +138,15 @@ class TrainingRunSpec(BaseSpec):
         Resources, Field(description="What the training asks for; changing it tries a failed run again.")
     ] = Resources()
     deadline: Annotated[Duration, Field(description="The run is ended when it takes longer.")] = "24h"
+    ttl_seconds_after_finished: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=2147483647,
+            description="Seconds after which a TrainingRun that is over, well or not, is deleted, as with a Job; deletionPolicy "
+            "says what becomes of its model. Not while a ModelService refers to it. None: never.",
+        ),
+    ] = None
     tracking: Annotated[TrackingSpec, Field(description="Where the run is tracked.")] = TrackingSpec()
     evaluation: Annotated[Evaluation, Field(description="How the model is measured.")] = Evaluation()
     gates: Annotated[list[Gate], Field(max_length=32, description="All must pass for Ready and for registration.")] = []

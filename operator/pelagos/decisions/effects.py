@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pelagos.ports import pipelines, registry, serving, tracking
+from pelagos.ports.cluster import Key
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,16 @@ class RemoveService:
     uid: str
 
 
+@dataclass(frozen=True)
+class DeleteResource:
+    """Have the API server delete the resource itself, as its owner asked for; what goes with it follows from deletionPolicy."""
+
+    key: Key
+    uid: str
+    why: str
+    """For the event."""
+
+
 Effect = (
     SubmitRun
     | CancelRun
@@ -93,4 +104,5 @@ Effect = (
     | ApplyService
     | RestartService
     | RemoveService
+    | DeleteResource
 )

@@ -86,6 +86,10 @@ class Cluster(Protocol):
         """Set metadata.finalizers, unless the resource has been changed meanwhile (OutageError: try again)."""
 
     @mutating
+    async def delete_resource(self, resource: Resource) -> bool:
+        """Begin its deletion, unless the resource has been changed meanwhile, or is gone; returns whether it did."""
+
+    @mutating
     async def post_event(
         self, resource: Resource, *, severity: Literal["Normal", "Warning"], reason: str, message: str
     ) -> None:

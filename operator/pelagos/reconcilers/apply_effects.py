@@ -10,7 +10,7 @@ from pelagos.reconcilers import sealed_runs
 from pelagos.reconcilers.dependencies import Dependencies
 
 
-async def act(effect: effects.Effect, dependencies: Dependencies) -> None:
+async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # noqa: C901  one case for each effect
     """Bring about one effect."""
     match effect:
         case effects.SubmitRun(request):
@@ -34,3 +34,15 @@ async def act(effect: effects.Effect, dependencies: Dependencies) -> None:
         case effects.RemoveService(uid):
             await dependencies.serving.remove(uid)
             dependencies.probes.forget(uid)
+        case effects.DeleteResource():
+            await _delete(effect, dependencies)
+
+
+async def _delete(effect: effects.DeleteResource, dependencies: Dependencies) -> None:
+    known = dependencies.cache.get(effect.key)
+    # A name can have a new resource by now, and whoever has just changed this one may want to keep it.
+    if known is None or known.uid != effect.uid or not await dependencies.cluster.delete_resource(known):
+        return
+    await dependencies.cluster.post_event(
+        known, severity="Normal", reason="Expired", message=f"deleted, because {effect.why}"
+    )

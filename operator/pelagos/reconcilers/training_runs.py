@@ -101,6 +101,7 @@ class TrainingRunReconciler:
             paths=_paths(scope, name) if name else {},
             now=now,
             time_of_day=dependencies.clock.now(),
+            served_by=frozenset(key.name for key in dependencies.cache.dependents(resource.key)),
             published=Recalled(resource).trained_model,
             tenant=scope.tenant,
         )

@@ -69,6 +69,14 @@ async def test_what_is_gone_is_not_written_and_no_outage(refusing: str, status: 
     assert await KubernetesApi(rest).read(DATASET.kind, "lab", "reef") is None
     assert await KubernetesApi(rest).patch_status(DATASET, {}) is None
     assert await KubernetesApi(rest).set_finalizers(DATASET, ()) is None
+    assert not await KubernetesApi(rest).delete_resource(DATASET)
+    await rest.close()
+
+
+async def test_what_was_changed_meanwhile_is_not_deleted_and_no_outage(refusing: str) -> None:
+    rest = KubernetesRest(refusing, tls=None, token="409")
+
+    assert not await KubernetesApi(rest).delete_resource(DATASET)
     await rest.close()
 
 

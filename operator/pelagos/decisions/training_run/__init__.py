@@ -6,7 +6,17 @@ from dataclasses import replace
 
 from pelagos.decisions import chains
 from pelagos.decisions.reports import Report
-from pelagos.decisions.training_run import dataset, gates, pipeline, registration, spec, suspension, tenancy, tracking
+from pelagos.decisions.training_run import (
+    dataset,
+    expiry,
+    gates,
+    pipeline,
+    registration,
+    spec,
+    suspension,
+    tenancy,
+    tracking,
+)
 from pelagos.decisions.training_run.conditions import (
     DATASET_READY,
     EVALUATED,
@@ -71,4 +81,4 @@ def decide(seen: Observed) -> Decision:
     """Name what must hold next; touch nothing."""
     if registration.is_orphan(seen):  # Made again, unless MLflow cannot be asked now.
         seen = replace(seen, report=Report(), tracking_outage=seen.tracking_outage or seen.registry_outage)
-    return chains.evaluate(CHAIN, seen)
+    return expiry.expiring(seen, chains.evaluate(CHAIN, seen))

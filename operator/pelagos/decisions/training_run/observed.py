@@ -94,6 +94,8 @@ class Observed:
     """From Objects and status: where the result is put on record, and whether it is. Empty: nothing to train on is known yet."""
     recorded_run: str | None = None
     """Of a result that a former life put on record, the tracked run; empty when it named none. None: the result is our own."""
+    served_by: frozenset[str] = frozenset()
+    """From the watch's cache: names of the ModelServices that refer to it."""
     time_of_day: datetime | None = None
     """From the clock, for people. None: ``now``."""
 

@@ -1,10 +1,11 @@
-"""Cluster on the Kubernetes API: four calls, by the client that all parts of the operator share."""
+"""Cluster on the Kubernetes API: five calls, by the client that all parts of the operator share."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Literal
 
 from pelagos.api import meta
@@ -45,6 +46,16 @@ class KubernetesApi:
         metadata = {"uid": resource.uid, "resourceVersion": resource.version, "finalizers": list(finalizers) or None}
         found = await self._call("PATCH", _path_of(resource), {"metadata": metadata}, MERGE_PATCH, resource.name)
         return from_body(resource.kind, found) if found else None
+
+    async def delete_resource(self, resource: Resource) -> bool:
+        """See ports.cluster.Cluster."""
+        preconditions = {"uid": resource.uid, "resourceVersion": resource.version}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        path = _path_of(resource)
+        answer = await self._rest.ask("DELETE", path, body, timeout=TIMEOUT)
+        if answer.status == HTTPStatus.CONFLICT:
+            return False
+        return _found(answer, "DELETE", path, resource.name) is not None
 
     async def post_event(
         self, resource: Resource, *, severity: Literal["Normal", "Warning"], reason: str, message: str

@@ -117,6 +117,16 @@ class ClusterFake:
         self._store(resource.key, {**body, "metadata": {**metadata, "finalizers": list(finalizers)}})
         return self.get(resource.key) or from_body(resource.kind, {**body, "metadata": {**metadata, "finalizers": []}})
 
+    async def delete_resource(self, resource: Resource) -> bool:
+        """Begin its deletion, unless the resource has been changed meanwhile, or is gone."""
+        if self.outage:
+            raise OutageError("kubernetes", "connection refused")
+        body = self._bodies.get(resource.key)
+        if body is None or body["metadata"]["resourceVersion"] != resource.version:
+            return False
+        self.delete(resource.key)
+        return True
+
     async def post_event(
         self, resource: Resource, *, severity: Literal["Normal", "Warning"], reason: str, message: str
     ) -> None:
