@@ -155,13 +155,10 @@ def is_digest(value: object) -> bool:
 def install_code(version: Path) -> None:
     """Put the code that serves every package into a version folder of the server's repository: ours, from this installation."""
     listed = json.loads(CODE.read_text(encoding="utf-8"))
-    ours = Path(__file__).parents[1]
-    for name, target in {
-        listed["model"]: "model.py",
-        **{name: f"{ours.name}/{name}" for name in listed["modules"]},
-    }.items():
+    installation = Path(__file__).parents[2]
+    for name, target in {listed["model"]: "model.py", **{name: name for name in listed["modules"]}}.items():
         (version / target).parent.mkdir(parents=True, exist_ok=True)
-        (version / target).write_bytes((ours / name).read_bytes())
+        (version / target).write_bytes((installation / name).read_bytes())
 
 
 def _require_pinned(content: bytes, place: object, manifest_sha256: str) -> None:

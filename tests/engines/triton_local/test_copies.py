@@ -111,7 +111,7 @@ def test_a_package_that_brings_code_or_configuration_serves_none_of_it(want: Des
         "1/model.py",
         "1/model.onnx",
         "1/package.json",
-        *(f"1/pelagos_pipelines/{name}" for name in listed["modules"]),
+        *(f"1/{name}" for name in listed["modules"]),
     }
     assert (model / "1/model.py").read_bytes() == (data / "serving/model.py").read_bytes()
     assert 'backend: "python"' in (model / "config.pbtxt").read_text()

@@ -165,8 +165,8 @@ def _code() -> dict[str, bytes]:
         raise OutageError("model package", "pelagos_pipelines, which holds the code that serves, is not installed")
     ours = Path(next(iter(spec.submodule_search_locations)))
     listed = json.loads((ours / "serving/code.json").read_bytes())
-    code = {f"{ours.name}/{name}": (ours / name).read_bytes() for name in listed["modules"]}
-    return code | {"model.py": (ours / listed["model"]).read_bytes()}
+    code = {name: (ours.parent / name).read_bytes() for name in listed["modules"]}
+    return code | {"model.py": (ours.parent / listed["model"]).read_bytes()}
 
 
 def _is_whole(package: Path, want: DesiredService) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pelagos_contract import suppression
 from pelagos_pipelines.serving import geometry, sketches
 from pelagos_pipelines.serving.geometry import Fit, Fitted, Pixels
 from pelagos_pipelines.serving.predictions import Floats, Integers, Prediction, Settings, Thresholds
-from pelagos_pipelines.serving.suppression import nms
 from pelagos_pipelines.serving.tasks.strategy import Strategy
 
 CLASS_OFFSET = np.float32(7680)
@@ -76,13 +76,12 @@ def detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thre
     raw = raw[:, best > thresholds.confidence].T
     scores, classes = raw[:, 4:].max(axis=1), raw[:, 4:].argmax(axis=1)
     left_out = len(scores) > MAX_CANDIDATES
-    if left_out:
-        chosen = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
-        raw, scores, classes = raw[chosen], scores[chosen], classes[chosen]
-    half = raw[:, 2:4] / np.float32(2)
+    order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
+    raw, scores, classes = raw[order, :4], scores[order], classes[order]
+    half = raw[:, 2:] / np.float32(2)
     boxes = np.concatenate((raw[:, :2] - half, raw[:, :2] + half), axis=1)
     apart = classes.astype(np.float32)[:, None] * CLASS_OFFSET
-    kept, more = nms(boxes + apart, scores, thresholds.iou, thresholds.max_detections)
+    kept, more = suppression.nms(boxes + apart, thresholds.iou, thresholds.max_detections)
     width, height = original
     scale = np.array([at.width / width, at.height / height] * 2, np.float32)
     boxes = (boxes[kept] - np.array([at.left, at.top] * 2, np.float32)) / scale

@@ -1,6 +1,8 @@
 """Greedy non-maximum suppression: of boxes that lie over each other, the best one is kept.
 
-Called by the strategies of tasks whose networks give boxes. It may know numpy only, and runs with numpy 1.26 and 2.
+Called by the code that serves, for the boxes that networks give, and by the operator's probe, where a service has another IoU
+than its package. It may know numpy only, and runs with numpy 1.26 and 2. Nothing else of the contract needs numpy, which would
+cost an idle operator tens of megabytes: import it where numpy is loaded anyway.
 """
 
 from __future__ import annotations
@@ -8,16 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-
-from pelagos_pipelines.serving.predictions import Floats
 
 
-def nms(boxes: Floats, scores: Floats, iou: float, limit: int) -> tuple[npt.NDArray[np.int64], bool]:
-    """Indices of the boxes ``[n, 4]`` that survive greedy non-maximum suppression, best first, and whether more would.
+def nms(boxes: Any, iou: float, limit: int | None = None) -> tuple[list[int], bool]:
+    """Places of the boxes ``[n, 4]`` (x1, y1, x2, y2, the best box first) that survive, and whether more than ``limit`` would.
 
-    The arithmetic of torchvision.ops.nms: float32, a box is dropped when its IoU with a better one is above ``iou``. Each box
-    that is kept is compared with those alone whose centres lie close enough for that, so that thousands may be kept.
+    The arithmetic of torchvision.ops.nms, in the type of ``boxes``: a box is dropped when its IoU with a better one is above
+    ``iou``. Each box that is kept is compared with those alone whose centres lie close enough for that, so that thousands may
+    be kept.
     """
     centres, reach = _reach(boxes, iou)
     across = np.argsort(centres, kind="stable")
@@ -25,31 +25,32 @@ def nms(boxes: Floats, scores: Floats, iou: float, limit: int) -> tuple[npt.NDAr
     areas = (x2 - x1) * (y2 - y1)
     ordered: Any = centres[across]
     first, last = (ordered.searchsorted(centres + reach * side).tolist() for side in (-1, 1))
-    places: list[int] = np.argsort(across).tolist()
     alive: Any = np.ones(len(across), bool)
     kept: list[int] = []
     with np.errstate(invalid="ignore", divide="ignore"):
-        for index in np.argsort(-scores, kind="stable").tolist():
-            at = places[index]
+        for index, at in enumerate(np.argsort(across).tolist()):
             if not alive[at]:
                 continue
             if len(kept) == limit:
-                return np.array(kept, np.int64), True
+                return kept, True
             kept.append(index)
             near = slice(first[index], last[index])
             width = np.minimum(x2[at], x2[near]) - np.maximum(x1[at], x1[near])
             height = np.minimum(y2[at], y2[near]) - np.maximum(y1[at], y1[near])
             shared = np.maximum(width, 0) * np.maximum(height, 0)
+            # Of two boxes without an area that is not a number, which is above nothing: both stay.
             alive[near] &= ~(shared / (areas[at] + areas[near] - shared) > iou)
-    return np.array(kept, np.int64), False
+    return kept, False
 
 
-def _reach(boxes: Floats, iou: float) -> tuple[Any, Any]:
+def _reach(boxes: Any, iou: float) -> tuple[Any, Any]:
     """Where boxes have their centres from left to right, and how far from there those of boxes with a higher IoU can be.
 
     The overlap of two boxes is at most that of their sides: with ``iou`` the sides differ by this factor at most, and the centres
     by (1 - iou) / (1 + iou) of the longer one. A little more is allowed for, because IoU is computed in float32.
     """
     left, right = boxes[:, 0].astype(np.float64), boxes[:, 2].astype(np.float64)
-    least = max(iou - 1e-3, 1e-3)
-    return (left + right) / 2, (right - left) * (1 - least) / (1 + least) / least + 1e-3
+    centres, least = (left + right) / 2, iou - 1e-3
+    if least <= 0:  # A box of any size counts, wherever its centre is.
+        return centres, np.full(len(boxes), np.inf)
+    return centres, (right - left) * (1 - least) / (1 + least) / least + 1e-3
