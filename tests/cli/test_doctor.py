@@ -22,8 +22,9 @@ from model_packages import ENVIRONMENTS
 from object_storage import ObjectStorage
 from pelagos.api.admission import POLICIES
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
-from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, State, examine
+from pelagos.cli.diagnosis.sections import Section, examine
 from pelagos.cli.main import app
+from pelagos.engines.diagnosis import DoctorContext, Finding, State
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.triton_local import records
 from pelagos.engines.triton_local.records import Server
@@ -453,7 +454,7 @@ async def test_where_model_servers_fetch_packages_is_reported(
             patch.setenv("PELAGOS_STORAGE_PEERS", peers)
         settings = on_cluster(tmp_path, objects_uri="s3://bucket/objects", s3_endpoint=endpoint)
 
-    found = (await look(control_plane.SECTION, "network", DoctorContext(settings, api, "default")))[0]
+    (found,) = await look(engines.SECTION, "network", DoctorContext(settings, api, "default"))
 
     assert found.state is state
     assert words in found.message

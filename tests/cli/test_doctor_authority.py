@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pelagos.cli.diagnosis import engines
-from pelagos.cli.diagnosis.findings import DoctorContext, Finding, State
+from pelagos.engines.diagnosis import DoctorContext, Finding, State
 from pelagos.engines.folders.keys import make
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.settings import Settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import pytest
 import simulation
 from extension_example import engine
 from pelagos import engine_factory, engine_registry
+from pelagos.cli.diagnosis import engines as doctors
+from pelagos.cli.diagnosis.sections import examine
+from pelagos.engines.diagnosis import DoctorContext, Finding, State
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.settings import Settings
 
@@ -93,6 +97,24 @@ def test_settings_that_it_cannot_work_with_are_refused_in_its_words(tmp_path: Pa
 @pytest.mark.usefixtures("registered")
 def test_its_rights_are_among_those_of_the_operator() -> None:
     assert "See the blackboard." in {right.why for right in engine_registry.rights()}
+
+
+@pytest.mark.usefixtures("registered")
+async def test_doctor_tells_what_it_finds(api: KubernetesRest, tmp_path: Path) -> None:
+    found = await examine(doctors.SECTION, DoctorContext(settings(tmp_path), api, "default"))
+
+    assert Finding("pipelines", State.WARNING, "no chalk in default", "Bring some.") in found
+
+
+async def test_doctor_tells_whether_it_answers_when_it_brings_nothing_to_look_at(
+    api: KubernetesRest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = replace(engine.DESCRIPTOR, diagnose=None)
+    monkeypatch.setattr(engine_registry, "PIPELINES", engine_registry.PIPELINES.including([silent]))
+
+    found = await examine(doctors.SECTION, DoctorContext(settings(tmp_path), api, "default"))
+
+    assert Finding("pipelines", State.OK, "blackboard answers") in found
 
 
 @pytest.mark.usefixtures("registered")

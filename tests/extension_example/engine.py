@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pelagos.api.permissions import Permission
 from pelagos.engines.descriptors import Descriptor, Site
+from pelagos.engines.diagnosis import DoctorContext, Finding, warning
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.settings import Settings
 
@@ -27,6 +30,10 @@ def _contradiction(settings: Settings) -> str | None:
     return None if settings.data_uri else "PELAGOS_PIPELINES_ENGINE is blackboard: PELAGOS_DATA_URI must be set"
 
 
+async def _diagnose(context: DoctorContext) -> Iterable[Finding]:
+    return [warning("pipelines", f"no chalk in {context.home}", "Bring some.")]
+
+
 DESCRIPTOR = Descriptor(
     name="blackboard",
     system="blackboard",
@@ -34,4 +41,5 @@ DESCRIPTOR = Descriptor(
     make=_make,
     contradiction=_contradiction,
     rights=(Permission("chalk.example", ("boards",), ("get",), "See the blackboard."),),
+    diagnose=_diagnose,
 )

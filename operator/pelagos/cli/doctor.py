@@ -15,10 +15,11 @@ from rich.text import Text
 from pelagos import engine_registry
 from pelagos.cli import access, installed, outputs
 from pelagos.cli.diagnosis import control_plane, engines, nodes, tenants
-from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, State, examine, failure
+from pelagos.cli.diagnosis.sections import Section, examine
 from pelagos.cli.outputs import Output
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
+from pelagos.engines.diagnosis import DoctorContext, Finding, State, failure
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.errors import OutageError
 from pelagos.settings import Settings

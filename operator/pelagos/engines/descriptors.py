@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pelagos.api.permissions import Permission
+    from pelagos.engines.diagnosis import Check
     from pelagos.engines.kubernetes.rest import KubernetesRest
     from pelagos.ports.authority import Authority
     from pelagos.ports.leadership import Guard
@@ -49,6 +50,8 @@ class Descriptor:
     """Which settings it cannot work with, and what to change."""
     rights: tuple[Permission, ...] = ()
     """What the operator needs for it at the API server, beside what it always needs."""
+    diagnose: Check | None = None
+    """What `pelagos doctor` looks at; None: whether the engine answers. It imports what it needs, as ``make`` does."""
 
 
 @dataclass(frozen=True)

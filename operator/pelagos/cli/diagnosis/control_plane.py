@@ -13,7 +13,8 @@ from pelagos.api import permissions
 from pelagos.api.admission import POLICIES
 from pelagos.api.permissions import Permission, Where
 from pelagos.cli.diagnosis import network
-from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, note, ok, warning
+from pelagos.cli.diagnosis.sections import Section
+from pelagos.engines.diagnosis import DoctorContext, Finding, failure, hidden, note, ok, warning
 from pelagos.engines.kubernetes import served_kinds
 from pelagos.engines.kubernetes.leases import LONGEST_DURATION
 from pelagos.engines.kubernetes.tenants import admitting

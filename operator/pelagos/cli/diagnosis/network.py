@@ -1,4 +1,4 @@
-"""NetworkPolicies: whether the operator reaches what it needs, and whether model servers can fetch their packages."""
+"""The operator's NetworkPolicy: whether it lets the operator reach what it needs."""
 
 from __future__ import annotations
 
@@ -7,38 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pelagos import engine_registry
-from pelagos.cli.diagnosis.findings import DoctorContext, Finding, failure, hidden, items, note, ok
-from pelagos.engines.model_server import network as model_server_network
-from pelagos.engines.model_server.options import Options
+from pelagos.engines.diagnosis import DoctorContext, Finding, failure, hidden, items, note, ok
 
 OPERATOR = "pelagos-operator"
 _TELL = "networkPolicies.apiServer of the chart, or a patch of NetworkPolicy pelagos-operator (docs/installing.md)"
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """The operator's own policy, and the operator's settings for those of model servers."""
-    if not context.on_cluster:
+    """Whether there is one, and whether it names the API server."""
+    if not engine_registry.is_on_cluster(context.settings):
         return []
-    return [*_model_servers(context), *await _operator(context)]
-
-
-def _model_servers(context: DoctorContext) -> Iterator[Finding]:
-    settings = context.settings
-    if not engine_registry.SERVING.get(settings.serving_engine).is_elsewhere or not settings.objects_uri:
-        return
-    rule = model_server_network.storage(Options.from_settings(settings, settings.objects_uri))
-    if rule is None:
-        place = settings.s3_endpoint or "that of AWS"
-        yield failure(
-            "network",
-            f"model servers reach the object storage alone, and where {place} is cannot be determined from its name",
-            "Name its addresses and ports in PELAGOS_STORAGE_PEERS (with Helm: networkPolicies.storage).",
-        )
-        return
-    yield ok("network", f"model servers may reach the object storage ({_words(rule['to'])}) and DNS alone")
-
-
-async def _operator(context: DoctorContext) -> list[Finding]:
     root = f"/apis/networking.k8s.io/v1/namespaces/{context.home}/networkpolicies"
     answer = await context.api.get(root)
     if answer.status != 200:
@@ -77,12 +55,3 @@ def _reaches(policy: Mapping[str, Any], address: str, port: int) -> bool:
         if inside and port in {each.get("port") for each in rule.get("ports") or ()}:
             return True
     return False
-
-
-def _words(peers: Iterable[Mapping[str, Any]]) -> str:
-    told = []
-    for peer in peers:
-        block = peer.get("ipBlock") or {}
-        labels = (peer.get("namespaceSelector") or {}).get("matchLabels") or {}
-        told.append(str(block.get("cidr") or ", ".join(str(value) for value in labels.values()) or "as configured"))
-    return "; ".join(told)

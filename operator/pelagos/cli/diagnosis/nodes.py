@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, cast
 
-from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, hidden, items, note, ok, warning
+from pelagos import engine_registry
+from pelagos.cli.diagnosis.sections import Section
+from pelagos.engines.diagnosis import DoctorContext, Finding, hidden, items, note, ok, warning
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
@@ -14,7 +16,7 @@ _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 async def gpus(context: DoctorContext) -> Iterable[Finding]:
     """How many there are, and of which kind."""
-    if not context.on_cluster:
+    if not engine_registry.is_on_cluster(context.settings):
         return []
     answer = await context.api.get("/api/v1/nodes?limit=2000")
     if answer.status != 200:
@@ -37,7 +39,9 @@ async def gpus(context: DoctorContext) -> Iterable[Finding]:
 
 async def storage_classes(context: DoctorContext) -> Iterable[Finding]:
     """Where claims come from."""
-    if not context.on_cluster or not (context.settings.data_claim or context.settings.objects_claim):
+    if not engine_registry.is_on_cluster(context.settings) or not (
+        context.settings.data_claim or context.settings.objects_claim
+    ):
         return []
     answer = await context.api.get("/apis/storage.k8s.io/v1/storageclasses")
     if answer.status != 200:
@@ -54,7 +58,7 @@ async def storage_classes(context: DoctorContext) -> Iterable[Finding]:
 
 async def others(context: DoctorContext) -> Iterable[Finding]:
     """Optional operators."""
-    if not context.on_cluster:
+    if not engine_registry.is_on_cluster(context.settings):
         return []
     groups = {str(group.get("name")) for group in (await context.api.get("/apis")).body.get("groups", ())}
     findings = []

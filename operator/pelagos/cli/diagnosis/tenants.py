@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pelagos import engine_registry
 from pelagos.api import kinds, meta, reasons, tenant_settings
-from pelagos.cli.diagnosis.findings import DoctorContext, Finding, Section, failure, hidden, items, note, ok, warning
+from pelagos.cli.diagnosis.sections import Section
+from pelagos.engines.diagnosis import DoctorContext, Finding, failure, hidden, items, note, ok, warning
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.kubernetes.tenants import KubernetesTenants, Place
 from pelagos.ports.errors import RejectedError
@@ -44,7 +46,7 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
-    if not context.on_cluster:
+    if not engine_registry.is_on_cluster(context.settings):
         return [ok(namespace, "its resources run on this machine")]
     given = context.settings
     usual = Tenant(

@@ -8,7 +8,10 @@ from pelagos.api.permissions import APPLY, PODS, Permission
 from pelagos.engines.descriptors import Descriptor, Site
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pelagos.engines.deployment.engine import TritonDeployment
+    from pelagos.engines.diagnosis import DoctorContext, Finding
 
 RIGHTS = (
     Permission("apps", ("deployments",), APPLY, "Serve models by plain Deployments."),
@@ -37,10 +40,17 @@ def _make(site: Site) -> TritonDeployment:
     return TritonDeployment.from_settings(site.settings, KubernetesObjects(site.api), site.objects, site.namespace_of)
 
 
+async def _diagnose(context: DoctorContext) -> Iterable[Finding]:
+    from pelagos.engines.deployment import diagnosis
+
+    return await diagnosis.look(context)
+
+
 DESCRIPTOR = Descriptor(
     name="deployment",
     system="deployment",
     summary="plain Deployments of Triton",
     make=_make,
     rights=RIGHTS,
+    diagnose=_diagnose,
 )

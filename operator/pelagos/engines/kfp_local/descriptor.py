@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from pelagos.engines.descriptors import Descriptor, Site
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pelagos.engines.diagnosis import DoctorContext, Finding
     from pelagos.engines.kfp_local.engine import KfpLocal
+    from pelagos.settings import Settings
 
 
 def _make(site: Site) -> KfpLocal:
@@ -17,7 +22,7 @@ def _make(site: Site) -> KfpLocal:
     given = site.settings
     return KfpLocal(
         given.home,
-        given.environments / "pipelines" / "bin" / "python",
+        _interpreter(given),
         site.flows,
         keys=site.authority.step_environment,
         capacity={"dataset-preparation": given.parallel_preparations, "training": given.parallel_trainings},
@@ -25,4 +30,21 @@ def _make(site: Site) -> KfpLocal:
     )
 
 
-DESCRIPTOR = Descriptor(name="local", system="kfp", summary="processes of this machine", make=_make, is_elsewhere=False)
+async def _diagnose(context: DoctorContext) -> Iterable[Finding]:
+    from pelagos.engines.diagnosis import program
+
+    return [program("pipelines", _interpreter(context.settings))]
+
+
+def _interpreter(settings: Settings) -> Path:
+    return settings.environments / "pipelines" / "bin" / "python"
+
+
+DESCRIPTOR = Descriptor(
+    name="local",
+    system="kfp",
+    summary="processes of this machine",
+    make=_make,
+    is_elsewhere=False,
+    diagnose=_diagnose,
+)

@@ -8,6 +8,9 @@ from pelagos.api.permissions import APPLY, PODS, Permission, Where
 from pelagos.engines.descriptors import Descriptor, Site
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pelagos.engines.diagnosis import DoctorContext, Finding
     from pelagos.engines.kserve.engine import Kserve
     from pelagos.settings import Settings
 
@@ -50,6 +53,12 @@ def _contradiction(settings: Settings) -> str | None:
     )
 
 
+async def _diagnose(context: DoctorContext) -> Iterable[Finding]:
+    from pelagos.engines.kserve import diagnosis
+
+    return await diagnosis.look(context)
+
+
 DESCRIPTOR = Descriptor(
     name="kserve",
     system="kserve",
@@ -57,4 +66,5 @@ DESCRIPTOR = Descriptor(
     make=_make,
     contradiction=_contradiction,
     rights=RIGHTS,
+    diagnose=_diagnose,
 )

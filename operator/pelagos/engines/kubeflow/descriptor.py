@@ -8,6 +8,9 @@ from pelagos.api.permissions import Permission
 from pelagos.engines.descriptors import Descriptor, Site
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pelagos.engines.diagnosis import DoctorContext, Finding
     from pelagos.engines.kubeflow.engine import Kubeflow
     from pelagos.settings import Settings
 
@@ -46,6 +49,12 @@ def _contradiction(settings: Settings) -> str | None:
     )
 
 
+async def _diagnose(context: DoctorContext) -> Iterable[Finding]:
+    from pelagos.engines.kubeflow import diagnosis
+
+    return await diagnosis.look(context)
+
+
 DESCRIPTOR = Descriptor(
     name="kubeflow",
     system="kfp",
@@ -53,4 +62,5 @@ DESCRIPTOR = Descriptor(
     make=_make,
     contradiction=_contradiction,
     rights=RIGHTS,
+    diagnose=_diagnose,
 )

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from pelagos.engines.descriptors import Descriptor, Site
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pelagos.engines.diagnosis import DoctorContext, Finding
     from pelagos.engines.triton_local.engine import TritonLocal
 
 
@@ -17,6 +20,17 @@ def _make(site: Site) -> TritonLocal:
     return TritonLocal(site.settings.home, site.settings.environments, hosts=hosts)
 
 
+async def _diagnose(context: DoctorContext) -> Iterable[Finding]:
+    from pelagos.engines.triton_local import diagnosis
+
+    return await diagnosis.look(context)
+
+
 DESCRIPTOR = Descriptor(
-    name="local", system="triton", summary="Triton processes of this machine", make=_make, is_elsewhere=False
+    name="local",
+    system="triton",
+    summary="Triton processes of this machine",
+    make=_make,
+    is_elsewhere=False,
+    diagnose=_diagnose,
 )

@@ -1,19 +1,26 @@
-"""What a check returns, and how checks are run: all at once, each in bounded time, and none able to spoil the others."""
+"""What checks of ``pelagos doctor`` look at and find. Engines bring their own, by their descriptors; the doctor shows all."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pelagos import engine_registry
-from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
-from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.settings import Settings
+import aiohttp
 
-PATIENCE = 20.0
-"""Seconds for one check with all its requests."""
+from pelagos.ports.errors import OutageError
+
+if TYPE_CHECKING:
+    from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
+    from pelagos.settings import Settings
+
+NOBODY = "pelagos-doctor"
+"""A name that nothing has."""
+_TIMEOUT = aiohttp.ClientTimeout(total=8)
 
 
 class State(Enum):
@@ -67,38 +74,8 @@ class DoctorContext:
     home: str
     tenants: tuple[str, ...] = ()
 
-    @property
-    def on_cluster(self) -> bool:
-        """Whether anything runs elsewhere than on this machine."""
-        return engine_registry.is_on_cluster(self.settings)
-
 
 Check = Callable[[DoctorContext], Awaitable[Iterable[Finding]]]
-
-
-@dataclass(frozen=True)
-class Section:
-    """Checks that belong together."""
-
-    title: str
-    checks: Sequence[tuple[str, Check]]
-
-
-async def examine(section: Section, context: DoctorContext) -> list[Finding]:
-    """All findings of a section, in the order of its checks."""
-    found = await asyncio.gather(*(_bounded(subject, check, context) for subject, check in section.checks))
-    return [finding for findings in found for finding in findings]
-
-
-async def _bounded(subject: str, check: Check, context: DoctorContext) -> list[Finding]:
-    try:
-        return list(await asyncio.wait_for(check(context), PATIENCE))
-    except TimeoutError:
-        return [failure(subject, f"no answer within {PATIENCE:.0f} s", "See whether it can be reached from here.")]
-    except (OutageError, RejectedError) as error:
-        return [failure(subject, str(error), "Follow the message.")]
-    except Exception as error:
-        return [failure(subject, f"{type(error).__name__}: {error}", "Report this as a fault of `pelagos doctor`.")]
 
 
 def hidden(subject: str, answer: Answer) -> Finding:
@@ -114,3 +91,37 @@ def items(answer: Answer) -> list[dict[str, object]]:
     """The objects of a list."""
     found = answer.body.get("items")
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server said over HTTP."""
+
+    status: int
+    text: str
+
+
+async def fetch(url: str, *, ca: Path | None = None, headers: Mapping[str, str] | None = None) -> Reply:
+    """GET. Raises OutageError when nothing answers."""
+    tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca)) if ca else True
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+            session.get(url, ssl=tls, headers=headers, allow_redirects=False) as answer,
+        ):
+            return Reply(answer.status, (await answer.text(errors="replace"))[:2000])
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise OutageError(url, f"no answer: {error or type(error).__name__}") from error
+
+
+def program(subject: str, path: Path) -> Finding:
+    """Whether a program of this machine is there."""
+    if os.access(path, os.X_OK):
+        return ok(subject, f"on this machine, with {path}")
+    return failure(subject, f"on this machine, and {path} is missing", "make install")
+
+
+def first_line(text: str) -> str:
+    """The beginning of what a server said."""
+    lines = text.strip().splitlines()
+    return lines[0][:120] if lines else "nothing"

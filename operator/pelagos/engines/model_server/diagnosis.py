@@ -1,0 +1,36 @@
+"""What ``pelagos doctor`` says of all model servers on a cluster. Called by the engines that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pelagos.engines.diagnosis import Finding, failure, ok
+from pelagos.engines.model_server.network import storage
+from pelagos.engines.model_server.options import Options
+from pelagos.settings import Settings
+
+
+def network(settings: Settings) -> Iterator[Finding]:
+    """Whether they may reach the object storage that holds their packages."""
+    if not settings.objects_uri:
+        return
+    rule = storage(Options.from_settings(settings, settings.objects_uri))
+    if rule is None:
+        place = settings.s3_endpoint or "that of AWS"
+        yield failure(
+            "network",
+            f"model servers reach the object storage alone, and where {place} is cannot be determined from its name",
+            "Name its addresses and ports in PELAGOS_STORAGE_PEERS (with Helm: networkPolicies.storage).",
+        )
+        return
+    yield ok("network", f"model servers may reach the object storage ({_words(rule['to'])}) and DNS alone")
+
+
+def _words(peers: Iterable[Mapping[str, Any]]) -> str:
+    told = []
+    for peer in peers:
+        block = peer.get("ipBlock") or {}
+        labels = (peer.get("namespaceSelector") or {}).get("matchLabels") or {}
+        told.append(str(block.get("cidr") or ", ".join(str(value) for value in labels.values()) or "as configured"))
+    return "; ".join(told)
