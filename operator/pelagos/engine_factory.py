@@ -1,4 +1,4 @@
-"""Chooses engines: from settings to what stands behind each port. Called by wiring; nothing else knows all engines.
+"""Makes engines: from settings to what stands behind each port, as engine_registry chooses. Called by wiring.
 
 An engine is imported when it is chosen: an operator starts as fast, and stays as small, as what it uses.
 """
@@ -6,18 +6,15 @@ An engine is imported when it is chosen: an operator starts as fast, and stays a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import util
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pelagos import engine_registry
-from pelagos.engines.descriptors import Site
+from pelagos.engines.descriptors import Site, Tracker
 from pelagos.engines.folders.keys import FolderKeys
 from pelagos.engines.kubernetes.rest import KubernetesRest
-from pelagos.engines.mlflow.registry import MlflowRegistry
-from pelagos.engines.mlflow.rest import MlflowRest
-from pelagos.engines.mlflow.tracking import MlflowTracking
 from pelagos.observability.readiness import Check
 from pelagos.ports.authority import Authority
 from pelagos.ports.errors import OutageError, RejectedError
@@ -43,7 +40,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True)
 class Engines:
-    """What stands behind the ports. ``systems`` names each in metrics; ``checks`` tell whether those outside answer."""
+    """What stands behind the ports. ``checks`` tell whether what is outside of this machine answers."""
 
     pipelines: Pipelines
     serving: Serving
@@ -53,7 +50,6 @@ class Engines:
     registry: Registry
     tenants: Tenants
     authority: Authority
-    systems: Mapping[str, str]
     closing: tuple[Close, ...]
     checks: Mapping[str, Check] = field(default_factory=dict)
 
@@ -68,32 +64,23 @@ def choose(
     Raises ValueError for settings that contradict each other, with the setting to change.
     """
     check(settings)
-    authority = keeper(settings)
-    objects, volumes = _objects(settings), _volumes(settings)
+    authority, chosen = keeper(settings), engine_registry.chosen(settings)
+    objects: Objects = chosen.objects.make(settings)
     site = Site(settings, api, authority, objects, namespace_of, guard, compiled_flows())
-    for_pipelines, for_serving = engine_registry.chosen(settings)
-    pipelines, serving = for_pipelines.make(site), for_serving.make(site)
-    rest = MlflowRest.from_settings(settings, guard=guard)
-    registry = MlflowRegistry(rest)
-    on_cluster = engine_registry.is_on_cluster(settings)
-    return Engines(
+    pipelines, serving = chosen.pipelines.make(site), chosen.serving.make(site)
+    tracker: Tracker = chosen.tracking.make(site)
+    engines = Engines(
         pipelines=pipelines,
         serving=serving,
         objects=objects,
-        volumes=volumes,
-        tracking=MlflowTracking(rest, settings.tracking_public_url or settings.tracking_uri),
-        registry=registry,
+        volumes=chosen.volumes.make(settings),
+        tracking=tracker.tracking,
+        registry=tracker.registry,
         tenants=_tenants(settings, api),
         authority=authority,
-        systems={
-            "pipelines": for_pipelines.system,
-            "serving": for_serving.system,
-            "objects": "s3" if settings.objects_uri else "objects",
-            "volumes": "s3" if settings.data_uri else "volumes",
-        },
-        closing=(pipelines.close, serving.close, rest.close),
-        checks=_checks(pipelines, serving, (objects, volumes), registry, authority) if on_cluster else {},
+        closing=(pipelines.close, serving.close, tracker.close),
     )
+    return replace(engines, checks=questions(engines)) if engine_registry.is_on_cluster(settings) else engines
 
 
 def keeper(settings: Settings) -> Authority:
@@ -112,34 +99,9 @@ def compiled_flows() -> Path:
 
 def check(settings: Settings) -> None:
     """Raises ValueError for settings that contradict each other, with the setting to change."""
-    for engine in engine_registry.chosen(settings):
-        found = engine.contradiction(settings)
-        if found:
-            raise ValueError(found)
-    if engine_registry.is_on_cluster(settings) and not settings.tracking_uri:
-        raise ValueError(
-            "PELAGOS_TRACKING_URI must be the address of the MLflow server, for example http://mlflow:5000"
-        )
-
-
-def _objects(settings: Settings) -> Objects:
-    if settings.objects_uri:
-        from pelagos.engines.s3.objects import S3Objects
-
-        return S3Objects.from_settings(settings)
-    from pelagos.engines.folders.objects import FolderObjects
-
-    return FolderObjects(settings.objects)
-
-
-def _volumes(settings: Settings) -> Volumes:
-    if settings.data_uri:
-        from pelagos.engines.s3.volumes import S3Volumes
-
-        return S3Volumes.from_settings(settings)
-    from pelagos.engines.folders.volumes import FolderVolumes
-
-    return FolderVolumes(settings.data)
+    found = engine_registry.contradiction(settings)
+    if found:
+        raise ValueError(found)
 
 
 def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
@@ -157,17 +119,12 @@ def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
     return KubernetesTenants(api, usual, Place(settings.lease_namespace, settings.namespace or ""))
 
 
-def _checks(
-    pipelines: Pipelines,
-    serving: Serving,
-    storage: tuple[Objects, Volumes],
-    registry: Registry,
-    authority: Authority,
-) -> dict[str, Check]:
-    objects, volumes = storage
+def questions(engines: Engines) -> dict[str, Check]:
+    """By port, what asks whether the system behind it answers, and lets us ask."""
+    pipelines, serving = engines.pipelines, engines.serving
 
     async def has_key() -> None:
-        authority.require()
+        engines.authority.require()
 
     return {
         "authority": _answering(has_key),
@@ -176,9 +133,9 @@ def _checks(
             pipelines.answers if isinstance(pipelines, _Asked) else lambda: pipelines.find_owned(NOBODY)
         ),
         "serving": _answering(serving.answers if isinstance(serving, _Asked) else lambda: serving.observe(NOBODY)),
-        "objects": _answering(lambda: objects.exists(NOBODY)),
-        "volumes": _answering(lambda: volumes.fingerprint(NOBODY)),
-        "tracking": _answering(lambda: registry.find_by_version(NOBODY, "1")),
+        "objects": _answering(lambda: engines.objects.exists(NOBODY)),
+        "volumes": _answering(lambda: engines.volumes.fingerprint(NOBODY)),
+        "tracking": _answering(lambda: engines.registry.find_by_version(NOBODY, "1")),
     }
 
 

@@ -1,28 +1,67 @@
-"""The engines there are, a line for each. Everything that goes by their names follows from here; nothing compares them.
+"""The engines, trackers and stores there are, a line for each. All that goes by their names follows; nothing compares them.
 
 From their descriptors follow the values of the settings, what the factory makes, what contradicts, the operator's roles, the
-values of the chart, and names in metrics. An engine of others is added by ``including``, by whoever starts the operator.
+values of the chart, what `pelagos doctor` looks at, and names in metrics. One of others is added by ``including``, by whoever
+starts the operator.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from pelagos.api import permissions
 from pelagos.api.permissions import Permission
 from pelagos.engines.deployment import descriptor as deployment
-from pelagos.engines.descriptors import Descriptor, Registry
+from pelagos.engines.descriptors import Descriptor, Registry, Site
+from pelagos.engines.folders import descriptor as folders
 from pelagos.engines.kfp_local import descriptor as kfp_local
 from pelagos.engines.kserve import descriptor as kserve
 from pelagos.engines.kubeflow import descriptor as kubeflow
+from pelagos.engines.mlflow import descriptor as mlflow
+from pelagos.engines.s3 import descriptor as s3
 from pelagos.engines.triton_local import descriptor as triton_local
 from pelagos.settings import Settings
 
 PIPELINES = Registry("PELAGOS_PIPELINES_ENGINE", (kfp_local.DESCRIPTOR, kubeflow.DESCRIPTOR))
 SERVING = Registry("PELAGOS_SERVING_ENGINE", (triton_local.DESCRIPTOR, kserve.DESCRIPTOR, deployment.DESCRIPTOR))
+TRACKERS = Registry("PELAGOS_TRACKER", (mlflow.DESCRIPTOR,))
+OBJECTS = Registry("PELAGOS_OBJECTS_URI", (folders.OBJECTS, s3.OBJECTS))
+VOLUMES = Registry("PELAGOS_DATA_URI", (folders.VOLUMES, s3.VOLUMES))
 
 
-def chosen(settings: Settings) -> tuple[Descriptor, Descriptor]:
-    """The engines for pipelines and serving that settings name. ValueError for a name that there is not."""
-    return PIPELINES.get(settings.pipelines_engine), SERVING.get(settings.serving_engine)
+class Chosen(NamedTuple):
+    """What stands behind each port."""
+
+    pipelines: Descriptor[Site]
+    serving: Descriptor[Site]
+    tracking: Descriptor[Site]
+    objects: Descriptor[Settings]
+    volumes: Descriptor[Settings]
+
+    @property
+    def systems(self) -> dict[str, str]:
+        """What metrics call the system behind a port; a port that is missing here is not measured."""
+        named: dict[str, Descriptor[Any]] = self._asdict()
+        systems = {port: descriptor.system for port, descriptor in named.items()}
+        return {"cluster": "kubernetes", "registry": self.tracking.system, **systems}
+
+
+def chosen(settings: Settings) -> Chosen:
+    """What settings name. ValueError for a name that there is not."""
+    return Chosen(
+        pipelines=PIPELINES.get(settings.pipelines_engine),
+        serving=SERVING.get(settings.serving_engine),
+        tracking=TRACKERS.get(settings.tracker),
+        objects=OBJECTS.by_uri(settings.objects_uri),
+        volumes=VOLUMES.by_uri(settings.data_uri),
+    )
+
+
+def contradiction(settings: Settings) -> str | None:
+    """The first setting with which something that is chosen cannot work, and what to change. ValueError as ``chosen``."""
+    on_cluster = is_on_cluster(settings)
+    found = (descriptor.contradiction(settings, on_cluster) for descriptor in chosen(settings))
+    return next(filter(None, found), None)
 
 
 def rights() -> tuple[Permission, ...]:
@@ -33,4 +72,5 @@ def rights() -> tuple[Permission, ...]:
 
 def is_on_cluster(settings: Settings) -> bool:
     """Whether anything runs elsewhere than on this machine."""
-    return any(engine.is_elsewhere for engine in chosen(settings))
+    engines = PIPELINES.get(settings.pipelines_engine), SERVING.get(settings.serving_engine)
+    return any(engine.is_elsewhere for engine in engines)

@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     """What runs pipelines: the name of an engine in engine_registry.PIPELINES."""
     serving_engine: str = "local"
     """What serves models: the name of an engine in engine_registry.SERVING."""
+    tracker: str = "mlflow"
+    """What tracks trainings and keeps models: the name of a tracker in engine_registry.TRACKERS."""
     trainer_image: str = "ghcr.io/pelagos/trainer:0.1.0"
     """Image of pipeline steps."""
     serving_image: str = "ghcr.io/pelagos/serving:0.1.0"
@@ -80,9 +82,11 @@ class Settings(BaseSettings):
     """Certificate authority of it; None: the system's."""
 
     objects_uri: str = ""
-    """Object storage for versions, packages and reports, as s3://bucket/prefix; empty: the folder objects_root."""
+    """Object storage for versions, packages and reports, as s3://bucket/prefix; empty: the folder objects_root.
+    The scheme chooses a store in engine_registry.OBJECTS."""
     data_uri: str = ""
-    """Object storage that holds the data volume, as s3://bucket/prefix; empty: the folder data_root."""
+    """Object storage that holds the data volume, as s3://bucket/prefix; empty: the folder data_root.
+    The scheme chooses a store in engine_registry.VOLUMES."""
     objects_claim: str = ""
     """PersistentVolumeClaim behind objects_root, which steps and model servers mount at the same path."""
     data_claim: str = ""

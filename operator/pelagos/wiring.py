@@ -1,4 +1,4 @@
-"""From settings to a running operator. `engine_factory` knows the engines."""
+"""From settings to a running operator. `engine_factory` makes the engines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from pelagos import engine_factory
+from pelagos import engine_factory, engine_registry
 from pelagos.api import kinds
 from pelagos.engines.kubernetes import leases, served_kinds
 from pelagos.engines.kubernetes.api import KubernetesApi
@@ -35,17 +35,6 @@ from pelagos_contract import disk
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token, its namespace and the certificate of the API server."""
-
-SYSTEMS: Mapping[str, str] = {
-    "cluster": "kubernetes",
-    "pipelines": "kfp",
-    "tracking": "mlflow",
-    "registry": "mlflow",
-    "serving": "triton",
-    "objects": "objects",
-    "volumes": "volumes",
-}
-"""What metrics call the system behind a port; a port that is missing here is not measured."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +140,7 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
     )
     closing = (*engines.closing, guarded.close, api.close)
     oversight = oversee(settings, api, engines.checks, leadership)
-    return await operate(settings, dependencies, closing=closing, oversight=oversight, systems=engines.systems)
+    return await operate(settings, dependencies, closing=closing, oversight=oversight)
 
 
 async def operate(
@@ -160,13 +149,9 @@ async def operate(
     *,
     closing: Sequence[Callable[[], Awaitable[None]]],
     oversight: Oversight,
-    systems: Mapping[str, str] | None = None,
 ) -> Operator:
-    """Make an operator for ``dependencies`` that serves metrics and is about to ``begin``.
-
-    ``systems`` names what stands behind ports in metrics, where it is not the usual one.
-    """
-    dependencies = wrapped(settings, dependencies, oversight.leadership, systems or {})
+    """Make an operator for ``dependencies`` that serves metrics and is about to ``begin``."""
+    dependencies = wrapped(settings, dependencies, oversight.leadership)
     reconcilers = {
         reconciler.kind.kind: reconciler
         for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler())
@@ -192,11 +177,9 @@ async def operate(
     return Operator(loop, server, resources, oversight.leadership, readiness, oversight.served, closing)
 
 
-def wrapped(
-    settings: Settings, dependencies: Dependencies, leadership: Leadership, systems: Mapping[str, str]
-) -> Dependencies:
+def wrapped(settings: Settings, dependencies: Dependencies, leadership: Leadership) -> Dependencies:
     """``dependencies`` with every port measured, and refusing to change anything while ``leadership`` does not hold."""
-    require, named = calls.guard(leadership), {**SYSTEMS, **systems}
+    require, named = calls.guard(leadership), engine_registry.chosen(settings).systems
     ports = {
         name: calls.wrapped(
             getattr(dependencies, name), protocol, name=name, system=named.get(name, ""), require=require

@@ -134,6 +134,6 @@ def test_of_engines_that_are_not_chosen_the_descriptors_alone_are_loaded() -> No
     script = "import sys, pelagos.wiring; print(*(m for m in sys.modules if m.startswith('pelagos.engines.')))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
 
-    for name in ("kserve", "kubeflow", "deployment", "s3", "triton_local", "kfp_local"):
+    for name in ("kserve", "kubeflow", "deployment", "s3", "mlflow", "triton_local", "kfp_local"):
         package = f"pelagos.engines.{name}"
         assert {module for module in loaded if module.startswith(package)} <= {package, f"{package}.descriptor"}

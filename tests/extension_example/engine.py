@@ -26,7 +26,7 @@ def _make(site: Site) -> Blackboard:
     return Blackboard(str(site.flows))
 
 
-def _contradiction(settings: Settings) -> str | None:
+def _contradiction(settings: Settings, _on_cluster: bool) -> str | None:
     return None if settings.data_uri else "PELAGOS_PIPELINES_ENGINE is blackboard: PELAGOS_DATA_URI must be set"
 
 

@@ -1,14 +1,14 @@
-"""What an engine for pipelines or serving says of itself: all that others know of it before anything of it is loaded.
+"""What an engine, a tracker or a store says of itself: all that others know of it before anything of it is loaded.
 
 A descriptor is light: ``make`` imports the engine. An operator starts as fast, and stays as small, as what it uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from pelagos.api.permissions import Permission
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from pelagos.ports.authority import Authority
     from pelagos.ports.leadership import Guard
     from pelagos.ports.objects import Objects
+    from pelagos.ports.registry import Registry as Models
+    from pelagos.ports.tracking import Tracking
     from pelagos.settings import Settings
+
+From = TypeVar("From")
+"""What one is made from: engines and trackers from their `Site`, stores from settings."""
 
 
 @dataclass(frozen=True)
@@ -35,31 +40,42 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Descriptor:
-    """One engine. ``name`` is the value of the setting that chooses it, ``system`` what it is called in metrics."""
+class Tracker:
+    """What a tracker is made into: both of its ports, and how to close it."""
+
+    tracking: Tracking
+    registry: Models
+    close: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Descriptor(Generic[From]):
+    """One of them. ``name`` is what its setting says to choose it, ``system`` what it is called in metrics."""
 
     name: str
     system: str
     summary: str
     """What it is, for people who choose one."""
-    make: Callable[[Site], Any]
-    """The engine, behind its port, with ``close``."""
+    make: Callable[[From], Any]
+    """An engine, behind its port, with ``close``; a `Tracker`; a store, behind its port."""
     is_elsewhere: bool = True
-    """Whether it does its work on a cluster."""
-    contradiction: Callable[[Settings], str | None] = lambda _settings: None
-    """Which settings it cannot work with, and what to change."""
+    """Of engines: whether it does its work on a cluster."""
+    contradiction: Callable[[Settings, bool], str | None] = lambda _settings, _on_cluster: None
+    """Which settings it cannot work with, and what to change; also told is whether any engine works on a cluster."""
     rights: tuple[Permission, ...] = ()
-    """What the operator needs for it at the API server, beside what it always needs."""
+    """Of engines: what the operator needs for it at the API server, beside what it always needs."""
+    secrets: tuple[frozenset[str], ...] = ()
+    """Of trackers and stores: the keys of a Secret by which pods log in to it, all of one of these sets; none: no login."""
     diagnose: Check | None = None
-    """What `pelagos doctor` looks at; None: whether the engine answers. It imports what it needs, as ``make`` does."""
+    """What `pelagos doctor` looks at; None: whether it answers. It imports what it needs, as ``make`` does."""
 
 
 @dataclass(frozen=True)
-class Registry:
+class Registry(Generic[From]):
     """The engines behind one port. ``setting`` is the environment variable that chooses one."""
 
     setting: str
-    engines: tuple[Descriptor, ...]
+    engines: tuple[Descriptor[From], ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,11 +83,11 @@ class Registry:
         return tuple(engine.name for engine in self.engines)
 
     @property
-    def on_cluster(self) -> tuple[Descriptor, ...]:
+    def on_cluster(self) -> tuple[Descriptor[From], ...]:
         """Those for clusters."""
         return tuple(engine for engine in self.engines if engine.is_elsewhere)
 
-    def get(self, name: str) -> Descriptor:
+    def get(self, name: str) -> Descriptor[From]:
         """The engine of this name.
 
         Raises ValueError, with all names, when there is none.
@@ -81,7 +97,21 @@ class Registry:
                 return engine
         raise ValueError(f"{self.setting} is {name!r}; allowed: {', '.join(self.names)}")
 
-    def including(self, more: Sequence[Descriptor]) -> Registry:
+    def by_uri(self, uri: str) -> Descriptor[From]:
+        """Of stores: the one whose name is the scheme of ``uri``; for an empty uri the first, which needs none.
+
+        Raises ValueError, with all schemes, when there is none.
+        """
+        first, *others = self.engines
+        if not uri:
+            return first
+        for store in others:
+            if uri.startswith(f"{store.name}://"):
+                return store
+        schemes = ", ".join(f"{store.name}://..." for store in others)
+        raise ValueError(f"{self.setting} is {uri!r}; allowed: {schemes}, or nothing ({first.summary})")
+
+    def including(self, more: Sequence[Descriptor[From]]) -> Registry[From]:
         """The same with engines of others, which whoever starts the operator names here. Nothing is ever found by itself.
 
         Raises ValueError for a name that is taken.

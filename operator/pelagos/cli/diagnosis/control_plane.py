@@ -100,7 +100,7 @@ def _give(context: DoctorContext, right: Permission, place: str) -> str:
 
 
 def _needed(context: DoctorContext) -> Iterator[Permission]:
-    _, serving = engine_registry.chosen(context.settings)
+    serving = engine_registry.chosen(context.settings).serving
     # Not those for pipelines: they are asked for by the Kubeflow server, of which pipelines() finds out.
     for right in (*permissions.PERMISSIONS, *serving.rights):
         if not (context.settings.namespace and right.where is Where.CLUSTER):

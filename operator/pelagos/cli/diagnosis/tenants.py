@@ -16,8 +16,6 @@ from pelagos.ports.tenants import CA_KEY, Tenant
 
 MOST = 20
 """Namespaces that are looked at; more are counted."""
-_TRACKING_KEYS = ({"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}, {"MLFLOW_TRACKING_TOKEN"})
-_OBJECTS_KEYS = ({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"},)
 
 
 async def namespaces(api: KubernetesRest, only: str | None) -> tuple[str, ...]:
@@ -48,7 +46,7 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
 async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
     if not engine_registry.is_on_cluster(context.settings):
         return [ok(namespace, "its resources run on this machine")]
-    given = context.settings
+    given, chosen = context.settings, engine_registry.chosen(context.settings)
     usual = Tenant(
         tracking_secret=given.tracking_secret,
         objects_secret=given.objects_secret,
@@ -62,8 +60,8 @@ async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
         return [failure(namespace, str(error), _remedy(context, namespace, error))]
     found = [
         await _pod_security(context, namespace),
-        await _secret(context, namespace, tenant.tracking_secret, _TRACKING_KEYS),
-        await _secret(context, namespace, tenant.objects_secret, _OBJECTS_KEYS),
+        await _secret(context, namespace, tenant.tracking_secret, chosen.tracking.secrets),
+        await _secret(context, namespace, tenant.objects_secret, chosen.objects.secrets or chosen.volumes.secrets),
         *[await _secret(context, namespace, name, ()) for name in tenant.image_pull_secrets],
         *[await _claim(context, namespace, name) for name in dict.fromkeys((tenant.data_claim, tenant.objects_claim))],
         *[
@@ -101,7 +99,7 @@ async def _pod_security(context: DoctorContext, namespace: str) -> Finding | Non
 
 
 async def _secret(
-    context: DoctorContext, namespace: str, name: str, alternatives: tuple[set[str], ...]
+    context: DoctorContext, namespace: str, name: str, alternatives: tuple[frozenset[str], ...]
 ) -> Finding | None:
     if not name:
         return None

@@ -44,7 +44,7 @@ def _make(site: Site) -> Kserve:
     return Kserve.from_settings(site.settings, KubernetesObjects(site.api), site.objects, site.namespace_of)
 
 
-def _contradiction(settings: Settings) -> str | None:
+def _contradiction(settings: Settings, _on_cluster: bool) -> str | None:
     if settings.objects_uri or settings.objects_claim:
         return None
     return (

@@ -40,7 +40,7 @@ def _make(site: Site) -> Kubeflow:
     return engine.from_settings(site.settings, site.flows, site.namespace_of, site.guard, secrets)
 
 
-def _contradiction(settings: Settings) -> str | None:
+def _contradiction(settings: Settings, _on_cluster: bool) -> str | None:
     if settings.kubeflow_url:
         return None
     return (
