@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,14 +78,13 @@ def obstacle(tree: SourceFiles) -> str | None:
         labels = []
     if labels := labels or _texts_beside(tree, layout.images):
         return (
-            f"{format_names(labels)} may hold annotations: set format to ImageFolder when the folders alone say what"
-            " images show"
+            f"{format_names(labels)} may hold annotations: set format to ImageFolder when the folders alone say what images"
+            " show"
         )
     if len(folders) < 2:
         return (
-            f"all images lie in the one folder {format_names(map(str, folders))}: name it as the source when"
-            " the class folders are in it,"
-            " or add the images of other classes"
+            f"all images lie in the one folder {format_names(map(str, folders))}: name it as the source when the class folders"
+            " are in it, or add the images of other classes"
         )
     return None
 
@@ -120,11 +119,24 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     layout = replace(layout, last=class_folder == "Last")
     if class_folder is None:
         _require_several(layout)
+    if layout.last:
+        _require_one_end(layout)
     if class_folder != "First":
         _require_classes(layout)
     if class_folder is None:
         _require_flat(layout)
-    images = tuple(_records(layout))
+    # Above taxa in a tree lie higher taxa, which group nothing: only where a class lies in several folders are these stations.
+    grouped = not layout.last or bool(_in_several_folders(layout))
+    images = tuple(
+        ImageRecord(
+            path=path,
+            split=_split(path, layout),
+            group=(grouped and "/".join(_groups(path, layout))) or original_of(path),
+            label=class_name(name, f"the folder name {printable(name)}"),
+        )
+        for path in layout.images
+        for name in [_class_folder(path, layout)]
+    )
     names = sorted({image.label for image in images if image.label is not None})
     return Collection(
         asked.task,
@@ -136,9 +148,9 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
-    """``<split>/<class>/<image>``. Every split has all folders, because readers number classes by sorting them."""
+    """``<split>/<class>/<image>``. Every split has the folders of all classes."""
     names = linking.numbered(collection.images)
-    for split in SPLITS:
+    for split in SPLITS:  # a class without an image in one split would give the classes after it another number there
         for label in collection.classes:
             (target / split / label).mkdir(parents=True, exist_ok=True)
     for image in collection.images:
@@ -154,15 +166,12 @@ def _layout(tree: SourceFiles) -> _Layout:
     """What is unlabelled is, at any depth; the other images say by their first folders where classes begin."""
     unlabelled = {path for path in tree.images if any(map(parts.is_unlabelled, _folders(path)))}
     images = tuple(path for path in tree.images if path not in unlabelled)
-    tops = _tops(images)
+    tops = sorted({top for path in images if (top := _part(path, 0)) is not None})
     depth = 1 if tops and all(map(split_of, tops)) else 0
+    # The order matters: what a later rule says of an image holds only where the earlier ones have found nothing.
     problem = _lying_loose(images, 0) or _mixed(tops) or _lying_loose(images, depth) or _nested_splits(images, depth)
     divided = [path for path in images if _split_at(_folders(path)) is not None]
     return _Layout(images, tuple(sorted(unlabelled)), depth, bool(divided), problem or _divided_alike(images, divided))
-
-
-def _tops(images: Sequence[str]) -> list[str]:
-    return sorted({top for path in images if (top := _part(path, 0)) is not None})
 
 
 def _lying_loose(images: Sequence[str], depth: int) -> str | None:
@@ -185,17 +194,14 @@ def _mixed(tops: Sequence[str]) -> str | None:
     if doubtful:
         beside = [top for top in tops if top not in doubtful]
         return (
-            f"the folders {format_names(doubtful)} are named like parts of the data and not like"
-            " classes"
-            f"{f', beside {format_names(beside)}' if beside else ''}, and leave open which: name each train,"
-            " val, test, or unlabelled"
-            " (which leaves its images out), or move it out of the source; rename it when it is a class"
+            f"the folders {format_names(doubtful)} are named like parts of the data and not like classes"
+            f"{f', beside {format_names(beside)}' if beside else ''}, and leave open which: name each train, val, test, or"
+            " unlabelled (which leaves its images out), or move it out of the source; rename it when it is a class"
         )
     if splits and others:
         return (
-            f"the folders {format_names(splits)} are named like splits and stand beside"
-            f" {format_names(others)}, which are not: name every folder"
-            " train, val, test, or unlabelled (which leaves its images out), or move it out of the source;"
+            f"the folders {format_names(splits)} are named like splits and stand beside {format_names(others)}, which are not:"
+            " name every folder train, val, test, or unlabelled (which leaves its images out), or move it out of the source;"
             f" when {format_names(others)} are classes, so that {format_names(splits)} should be one, too, rename that"
         )
     return None
@@ -208,9 +214,8 @@ def _nested_splits(images: Sequence[str], depth: int) -> str | None:
     if not found:
         return None
     return (
-        f"the folders {format_names(found)} below those of the splits are named like splits and would be"
-        " classes: move what is in them"
-        " up, or rename them when they are classes"
+        f"the folders {format_names(found)} below those of the splits are named like splits and would be classes: move what is"
+        " in them up, or rename them when they are classes"
     )
 
 
@@ -219,17 +224,15 @@ def _divided_alike(images: Sequence[str], divided: Sequence[str]) -> str | None:
     torn = [path for path in divided if len({*map(split_of, _folders(path))} - {None}) > 1]
     if torn:
         return (
-            f"{len(torn)} images lie in folders named like more than one split: {format_names(torn)}; keep"
-            " the folder of the split that"
-            " they are in, and rename or remove the other"
+            f"{len(torn)} images lie in folders named like more than one split: {format_names(torn)}; keep the folder of the"
+            " split that they are in, and rename or remove the other"
         )
     if not divided or len(divided) == len(images):
         return None
     others = sorted(set(images) - set(divided))
     return (
-        f"{len(divided)} images lie in folders named like splits below their class ({format_names(divided)}),"
-        f" and {len(others)} do not"
-        f" ({format_names(others)}): put all into such folders, or rename these"
+        f"{len(divided)} images lie in folders named like splits below their class ({format_names(divided)}), and"
+        f" {len(others)} do not ({format_names(others)}): put all into such folders, or rename these"
     )
 
 
@@ -240,18 +243,16 @@ def _require_several(layout: _Layout) -> None:
     if len(labels) == 1 and below:
         raise RefusedError(
             Reason.FORMAT_INVALID,
-            f"all images lie in the one folder {format_names(labels)}, with folders in it"
-            f" ({format_names(below)}): set classFolder to Last when the"
-            f" folder in which an image lies is its class, to First when {format_names(labels)} is the only class",
+            f"all images lie in the one folder {format_names(labels)}, with folders in it ({format_names(below)}): set"
+            " classFolder to Last when the folder in which an image lies is its class, to First when"
+            f" {format_names(labels)} is the only class",
             "classFolder",
         )
 
 
 def _require_classes(layout: _Layout) -> None:
     """Refuse to make classes of folders that are more likely parts of the data, unless the person has said that they are."""
-    if layout.last:
-        _require_one_end(layout)
-    labels = {_folders(path)[_place(_folders(path), layout)] for path in layout.images}
+    labels = {_class_folder(path, layout) for path in layout.images}
     odd = [
         name
         for name in labels
@@ -286,9 +287,9 @@ def _require_one_end(layout: _Layout) -> None:
         others = sorted(set(layout.images) - set(within))
         raise RefusedError(
             Reason.FORMAT_INVALID,
-            f"classFolder is Last, and {len(within)} images lie in folders named like splits"
-            f" ({format_names(within)}), {len(others)} in"
-            f" others ({format_names(others)}): put the splits above all classes or below all, or leave classFolder out",
+            f"classFolder is Last, and {len(within)} images lie in folders named like splits ({format_names(within)}),"
+            f" {len(others)} in others ({format_names(others)}): put the splits above all classes or below all, or leave"
+            " classFolder out",
             "classFolder",
         )
 
@@ -301,7 +302,9 @@ def _require_flat(layout: _Layout) -> None:
             below[_folders(path)[layout.depth]].add(groups[0])
     deep = dict(sorted(below.items()))
     of = Counter(name for names in deep.values() for name in names)
-    if len(deep) < 2 or (2 * len(parts.numbered(of)) >= len(of) and not _are_numbers(deep, of)):
+    # Below years, or below numbers when they are numbers themselves, numbered folders may as well be the classes.
+    may_be_classes = all(map(parts.is_year, deep)) or all(name.isdigit() for name in (*deep, *of))
+    if len(deep) < 2 or (2 * len(parts.numbered(of)) >= len(of) and not may_be_classes):
         return
     shared = 2 * sum(count > 1 for count in of.values()) >= len(of)
     shown = "; ".join(f"{printable(label)}: {format_names(sorted(names), 3)}" for label, names in [*deep.items()][:3])
@@ -316,25 +319,7 @@ def _require_flat(layout: _Layout) -> None:
     )
 
 
-def _are_numbers(upper: Iterable[str], lower: Iterable[str]) -> bool:
-    """Whether the upper folders are years, or numbers as the lower ones are, so that these may as well be the classes."""
-    return all(map(parts.is_year, upper)) or all(name.isdigit() for name in (*upper, *lower))
-
-
 # --- images
-
-
-def _records(layout: _Layout) -> Iterator[ImageRecord]:
-    grouped = not layout.last or bool(_in_several_folders(layout))
-    for path in layout.images:
-        folders = _folders(path)
-        name = folders[_place(folders, layout)]
-        yield ImageRecord(
-            path=path,
-            split=_split(path, layout),
-            group=(grouped and "/".join(_groups(path, layout))) or original_of(path),
-            label=class_name(name, f"the folder name {printable(name)}"),
-        )
 
 
 def _place(folders: Sequence[str], layout: _Layout) -> int:
@@ -345,6 +330,11 @@ def _place(folders: Sequence[str], layout: _Layout) -> int:
     while place > layout.depth and (parts.is_empty(folders[place]) or (layout.divided and split_of(folders[place]))):
         place -= 1
     return place
+
+
+def _class_folder(path: str, layout: _Layout) -> str:
+    folders = _folders(path)
+    return folders[_place(folders, layout)]
 
 
 def _split_at(folders: Sequence[str]) -> int | None:
@@ -367,8 +357,7 @@ def _in_several_folders(layout: _Layout) -> list[str]:
     """Last folders that lie in more than one: not taxa in a tree, but classes below a folder for each station."""
     above: dict[str, set[str]] = defaultdict(set)
     for path in layout.images:
-        folders = _folders(path)
-        above[folders[_place(folders, layout)]].add("/".join(_groups(path, layout)))
+        above[_class_folder(path, layout)].add("/".join(_groups(path, layout)))
     return sorted(label for label, folders in above.items() if len(folders) > 1)
 
 
@@ -390,7 +379,13 @@ def _warnings(
 ) -> Iterator[str]:
     if layout.unlabelled:
         yield f"{len(layout.unlabelled)} images in folders named unlabelled are left out: {format_names(layout.unlabelled)}"
-    yield from _of_splits(layout)
+    named: dict[Split | None, set[str]] = defaultdict(set)
+    for path in layout.images:
+        if (place := _split_at(_folders(path))) is not None:
+            named[_split(path, layout)].add(_folders(path)[place])
+    for split, folders in sorted(named.items(), key=lambda item: str(item[0])):
+        if len(folders) > 1:
+            yield f"the folders {format_names(sorted(folders))} are all taken for {split}"
     yield from _of_classes(images, layout)
     yield from _of_groups(layout, images, class_folder)
     held = {_part(path, layout.depth) for path in tree.images}
@@ -399,21 +394,10 @@ def _warnings(
         yield f"{len(empty)} folders hold no image that can be read, and are no classes: {format_names(empty)}"
 
 
-def _of_splits(layout: _Layout) -> Iterator[str]:
-    named: dict[Split | None, set[str]] = defaultdict(set)
-    for path in layout.images:
-        if (place := _split_at(_folders(path))) is not None:
-            named[_split(path, layout)].add(_folders(path)[place])
-    for split, folders in sorted(named.items(), key=lambda item: str(item[0])):
-        if len(folders) > 1:
-            yield f"the folders {format_names(sorted(folders))} are all taken for {split}"
-
-
 def _of_classes(images: Sequence[ImageRecord], layout: _Layout) -> Iterator[str]:
     spelt: dict[str, set[str]] = defaultdict(set)
     for image in images:
-        folders = _folders(image.path)
-        spelt[image.label or ""].add(folders[_place(folders, layout)])
+        spelt[image.label or ""].add(_class_folder(image.path, layout))
     if several := [format_names(sorted(folders)) for folders in spelt.values() if len(folders) > 1]:
         yield f"folders whose names differ in Unicode form or spaces only are one class: {'; '.join(several[:5])}"
     yield from recomposed(one for folders in spelt.values() for one in folders if not is_composed(one))
@@ -428,21 +412,18 @@ def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: Cla
     if groups and class_folder is None:
         classes = sorted({image.label for image in images if image.label is not None})
         yield (
-            f"the classes are the upper folders ({format_names(classes)}), and {len(groups)} folders below"
-            " them are taken for groups:"
-            f" {format_names(groups)}; set classFolder to First if that is right, to Last if these are the classes"
+            f"the classes are the upper folders ({format_names(classes)}), and {len(groups)} folders below them are taken for"
+            f" groups: {format_names(groups)}; set classFolder to First if that is right, to Last if these are the classes"
         )
     if likely := sorted({part for group in groups for part in parts.named_like_parts(group.split("/"))}):
         yield (
-            f"the folders {format_names(likely)} are taken for groups, though they are named like splits:"
-            " name them train, val and test if"
-            " that is what they are"
+            f"the folders {format_names(likely)} are taken for groups, though they are named like splits: name them train, val"
+            " and test if that is what they are"
         )
     if class_folder == "Last" and (several := _in_several_folders(layout)):
         yield (
-            f"{len(several)} classes lie below more than one folder: {format_names(several)}; therefore the"
-            " folders above the classes"
-            f" are taken for groups: {format_names(groups)}"
+            f"{len(several)} classes lie below more than one folder: {format_names(several)}; therefore the folders above the"
+            f" classes are taken for groups: {format_names(groups)}"
         )
 
 
