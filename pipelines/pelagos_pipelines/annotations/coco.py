@@ -8,9 +8,8 @@ Boxes are x, y, width, height in pixels; category ids are any integers. ``images
 from __future__ import annotations
 
 import re
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -34,6 +33,7 @@ from pelagos_pipelines.annotations.model import (
     Sizes,
     SourceFiles,
     declared,
+    only_split,
     split_of,
     splits_above,
     suffix,
@@ -95,13 +95,11 @@ class _Reading:
 def recognises(tree: SourceFiles) -> bool:
     """Whether a file is named as COCO's are."""
     files = _files(tree) if tree.images else []
-    return bool(files) and (files != [_FIFTYONE] or _has_annotations(tree, _FIFTYONE))
-
-
-def _has_annotations(tree: SourceFiles, path: str) -> bool:
-    """Whether labels.json, a name that others use, too, has the list; a file that is too long for another purpose may have it."""
+    if files != [_FIFTYONE]:
+        return bool(files)
+    # Others call a file labels.json, too: it must speak of annotations. One that is too long to look into has no other purpose.
     try:
-        lines = reading_.lines(tree, path, reading_.MAX_SETTINGS)
+        lines = reading_.lines(tree, _FIFTYONE, reading_.MAX_SETTINGS)
     except RefusedError:
         return True
     return any('"annotations"' in line for _, line in lines)
@@ -112,7 +110,10 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     files = _files(tree) or [path for path in tree.files if suffix(path) == ".json"]
     if not files:
         raise untrusted_input.invalid(f"there is no annotation file; Coco expects {COCO.layout}")
-    reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images), _apart(tree, files))
+    folders = frozenset(PurePosixPath(path).parent for path in files)
+    among_images = any(path.startswith(f"{folder}/") for folder in folders for path in tree.images)
+    apart = folders if len(folders) == 1 and not among_images else frozenset()
+    reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images), apart)
     for path in files:
         with reading.faults.noting():
             _read_file(tree, path, reading)
@@ -120,7 +121,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         reading.faults.add(untrusted_input.missing_images(reading.orphans, reading.lost, reading.looked))
     images = tuple(reading.images[path] for path in sorted(reading.images))
     unlisted = [path for path in tree.images if path not in reading.images and path not in reading.unlabelled]
-    others = [path for path in tree.files if suffix(path) == ".json" and path not in set(files)] if unlisted else []
+    others = [path for path in tree.files if suffix(path) == ".json" and path not in files] if unlisted else []
     if not reading.faults.count:
         _find_passed_over(tree, others, frozenset(unlisted), reading)
     placing.refuse_any(reading.faults, images, sizes)
@@ -130,10 +131,13 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
             COCO.layout, list(_counted(reading.counts)), _SINGLE if reading.counts["crowds"] else ""
         )
     warnings = tuple(_warnings(reading, unlisted, others, unused))
-    excluded = [Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted]
-    excluded += [Exclusion(path, ExclusionReason.UNLABELLED) for path in reading.unlabelled]
+    # The operator adds up all files of a source: an image that is in no record must stand among the excluded ones, with a reason.
+    excluded = (
+        *Exclusion.of(unlisted, ExclusionReason.UNLISTED),
+        *Exclusion.of(reading.unlabelled, ExclusionReason.UNLABELLED),
+    )
     torn = tuple(sorted(reading.overlapping))
-    return Collection(asked.task, classes, images, warnings, tuple(excluded), tuple(files), torn)
+    return Collection(asked.task, classes, images, warnings, excluded, tuple(files), torn)
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
@@ -146,39 +150,32 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
         folder = target / "images" / split
         folder.mkdir(parents=True)
         images = [image for image in collection.images if image.split == split]
-        for image in images:
-            linking.link(blobs[image.path], folder / names[image.path])
-        content = {
-            "images": [_image(index, image, names[image.path]) for index, image in enumerate(images)],
-            "annotations": _annotations(images, ids),
-            "categories": categories,
-        }
+        entries: list[dict[str, object]] = []
+        for index, image in enumerate(images):
+            name = names[image.path]
+            linking.link(blobs[image.path], folder / name)
+            size = {"width": image.width, "height": image.height}
+            group = {} if image.group is None else {"group": image.group}
+            entries.append({"id": index, "file_name": name, **size, "source": image.path, **group})
+        annotations = [
+            {
+                "id": number,
+                "image_id": index,
+                "category_id": ids[box.label],
+                "bbox": [box.x, box.y, box.width, box.height],
+                "area": box.width * box.height,
+                "iscrowd": 0,
+            }
+            for number, (index, box) in enumerate(
+                ((index, box) for index, image in enumerate(images) for box in image.boxes), start=1
+            )
+        ]
+        content = {"images": entries, "annotations": annotations, "categories": categories}
         (target / "annotations" / f"instances_{split}.json").write_bytes(orjson.dumps(content))
 
 
-def _image(index: int, image: ImageRecord, name: str) -> dict[str, object]:
-    entry = {"id": index, "file_name": name, "width": image.width, "height": image.height, "source": image.path}
-    return entry | ({} if image.group is None else {"group": image.group})
-
-
-def _annotations(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> list[dict[str, object]]:
-    entries: list[dict[str, object]] = []
-    for index, image in enumerate(images):
-        for box in image.boxes:
-            entries.append(
-                {
-                    "id": len(entries) + 1,
-                    "image_id": index,
-                    "category_id": ids[box.label],
-                    "bbox": [box.x, box.y, box.width, box.height],
-                    "area": box.width * box.height,
-                    "iscrowd": 0,
-                }
-            )
-    return entries
-
-
 def _files(tree: SourceFiles) -> list[str]:
+    """The files with the names that COCO, CVAT and Roboflow give, else FiftyOne's, which says COCO beside a folder data alone."""
     named = [path for path in tree.files if _NAMES.match(PurePosixPath(path).name)]
     if named:
         return named
@@ -188,11 +185,13 @@ def _files(tree: SourceFiles) -> list[str]:
 
 
 def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
+    """Add the images and boxes of one file; what is wrong with them is noted, image by image."""
     where = untrusted_input.printable(path)
     content = reading_.coco(tree, path, reading.faults)
     _judge(where, content, reading)
     reading.names += content.names
     boxes = _boxes(content)
+    split_of_file = _split(path)
     for number, (name, width, height, group, split) in enumerate(content.images):
         if name is None:  # a fault, which was noted
             continue
@@ -210,7 +209,16 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
             if number in content.passed and not boxes[number]:
                 reading.unlabelled[found] = None
                 continue
-            splits = _splits(path, found) if split is None else {_stated(split, place)}
+            # What says most of an image counts: its own entry, then its file. One file for all leaves it to the images' folders.
+            if split is not None:
+                stated = split_of(split)
+                if stated is None:
+                    raise untrusted_input.invalid(
+                        f"{place}.split is none of those that are allowed, {', '.join(SPLIT_NAMES)}: correct it"
+                    )
+                splits = frozenset({stated})
+            else:
+                splits = splits_above(found) if split_of_file is None else frozenset({split_of_file})
             if len(splits) > 1:
                 reading.overlapping.append(found)
             reading.images[found] = ImageRecord(
@@ -218,7 +226,7 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
                 width=width or None,
                 height=height or None,
                 group=group or untrusted_input.original_of(found),
-                split=next(iter(splits)) if len(splits) == 1 else None,
+                split=only_split(splits),
                 boxes=boxes[number],
             )
 
@@ -240,18 +248,16 @@ def _find_passed_over(tree: SourceFiles, others: Sequence[str], unlisted: frozen
         if meant := sorted(unlisted & found):
             reading.faults.add(
                 untrusted_input.invalid(
-                    f"{untrusted_input.printable(path)} has boxes and lists {len(meant)} images that no other"
-                    " annotation file does"
-                    f" ({format_names(meant)}), but is not read because of its name: call"
-                    " it"
-                    f" instances_{untrusted_input.printable(PurePosixPath(path).name)} to have it read, or"
-                    " move it out of the source to"
-                    " leave these images out"
+                    f"{untrusted_input.printable(path)} has boxes and lists {len(meant)} images that no other annotation file"
+                    f" does ({format_names(meant)}), but is not read because of its name: call it"
+                    f" instances_{untrusted_input.printable(PurePosixPath(path).name)} to have it read, or move it out of the"
+                    " source to leave these images out"
                 )
             )
 
 
 def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
+    """Count what a file holds, and refuse, or note, what is wrong with it as a whole."""
     reading.counts.update(content.counts)
     reading.recomposed += content.recomposed
     reading.annotations += len(content.classes)
@@ -279,12 +285,13 @@ def _boxes(content: reading_.Coco) -> Sequence[Boxes]:
     """The boxes of each image, in the order of the file."""
     import numpy as np
 
+    # Annotations stand in any order, and a million of them are too many to be held twice as objects of Python.
     order = np.argsort(content.whose, kind="stable")
     classes, sides = content.classes[order], content.sides[order]
     ends = np.cumsum(np.bincount(content.whose, minlength=len(content.images))).tolist()
     starts = [0, *ends]
     return [
-        Boxes(content.names, array("i", classes[start:end].tobytes()), array("d", sides[start:end].tobytes()))
+        Boxes.packed(content.names, classes[start:end], sides[start:end])
         for start, end in zip(starts, ends, strict=False)
     ]
 
@@ -298,7 +305,10 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
         RefusedError: FORMAT_INVALID for a path out of the source, such as those of its author's machine, that fits no image.
     """
     here = PurePosixPath(annotations).parent
-    bases = _bases(here, PurePosixPath(annotations).stem.removeprefix("instances_"))
+    bases = [here, here / "images"]
+    if here.parts:
+        subset = PurePosixPath(annotations).stem.removeprefix("instances_")
+        bases += [above := here.parent, above / "images", above / subset, above / "images" / subset]
     try:
         inner = untrusted_input.relative(name, place)
     except RefusedError:
@@ -322,40 +332,15 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
 
 
 def _alike(annotations: str, name: str, reading: _Reading) -> list[str]:
-    split = _split(annotations)
-    return [path for path in reading.files.alike(name) if not _is_elsewhere(path, split)]
-
-
-def _apart(tree: SourceFiles, files: Sequence[str]) -> frozenset[PurePosixPath]:
-    folders = {PurePosixPath(path).parent for path in files}
-    inside = any(path.startswith(f"{folder}/") for folder in folders for path in tree.images)
-    return frozenset() if len(folders) > 1 or inside else frozenset(folders)
+    """The images that the name fits, but for those whose folders say another split than the annotations do."""
+    split, found = _split(annotations), reading.files.alike(name)
+    return [path for path in found if split is None or split in (splits_above(path) or {split})]
 
 
 def _is_of_a_series(here: PurePosixPath, image: str) -> bool:
     """Whether the image lies in a sibling of the folder, as ``dive2`` is of ``dive1``: the one is not meant by the other."""
     sides = zip(naming.folders_of(str(here)), naming.folders_of(str(PurePosixPath(image).parent)), strict=False)
     return any(one != other and _DIGITS.sub("", one) == _DIGITS.sub("", other) for one, other in sides)
-
-
-def _bases(here: PurePosixPath, subset: str) -> list[PurePosixPath]:
-    bases = [here, here / "images"]
-    if here.parts:
-        above = here.parent
-        bases += [above, above / "images", above / subset, above / "images" / subset]
-    return bases
-
-
-def _is_elsewhere(path: str, split: Split | None) -> bool:
-    """Whether a folder of the image says that it belongs to another split than the annotations do."""
-    stated = splits_above(path)
-    return split is not None and bool(stated) and split not in stated
-
-
-def _splits(annotations: str, image: str) -> Set[Split]:
-    """What the annotation file says counts; one file for all splits says nothing, and leaves it to the folders of the images."""
-    split = _split(annotations)
-    return splits_above(image) if split is None else {split}
 
 
 def _split(path: str) -> Split | None:
@@ -371,15 +356,6 @@ def _split(path: str) -> Split | None:
         other = split_of(before)
         return None if other is not None and SPLITS.index(other) < SPLITS.index(split) else split
     return split_of(file.parent.name)
-
-
-def _stated(name: str, where: str) -> Split:
-    split = split_of(name)
-    if split is None:
-        raise untrusted_input.invalid(
-            f"{where}.split is none of those that are allowed, {', '.join(SPLIT_NAMES)}: correct it"
-        )
-    return split
 
 
 def _counted(counts: Mapping[str, int]) -> Iterable[str]:
@@ -406,8 +382,7 @@ def _warnings(
     if reading.overlapping:
         yield untrusted_input.torn(reading.overlapping)
     yield from untrusted_input.recomposed(reading.recomposed)
-    if unused := list(unused):
-        yield f"classes that no annotation uses are left out: {format_names(unused)}"
+    yield from untrusted_input.unused_classes(unused)
 
 
 def _hint(tree: SourceFiles) -> str | None:

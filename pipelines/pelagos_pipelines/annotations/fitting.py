@@ -12,7 +12,7 @@ from typing import Any
 
 from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations import outlines
-from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, invalid
+from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, format_words, invalid
 
 _ROUNDED = 2.0
 """Pixels by which a box may differ from that of its outline and be the same: of both, sides may be rounded outwards."""
@@ -70,9 +70,10 @@ class Fitting:
         if self.misfits >= enough and 2 * self.misfits > self.outlined:
             centred = 2 * self.centred > self.misfits
             why = f"they are {_CENTRES}" if centred else "as of an image of another size, or in another order"
+            shown = format_words(self.first_misfits[:2], self.misfits)
             return invalid(
                 f"{self.misfits} of {self.outlined} boxes are not around the polygon or mask that stands beside them, {why}, not"
-                f" x, y, width and height, as in COCO: {_few(self.first_misfits, self.misfits)}; correct the boxes, or leave bbox"
+                f" x, y, width and height, as in COCO: {shown}; correct the boxes, or leave bbox"
                 " out to have the box around the outline"
             )
         return None
@@ -91,12 +92,6 @@ class Fitting:
 def _keep(places: list[str], place: str) -> None:
     if len(places) < MAX_NAMED:
         places.append(place)
-
-
-def _few(places: list[str], of: int) -> str:
-    """Words that were made here, not names."""
-    shown = places[:2]
-    return ", ".join(shown) + (f" and {of - len(shown)} more" if of > len(shown) else "")
 
 
 def _numbers(sides: Sides) -> str:

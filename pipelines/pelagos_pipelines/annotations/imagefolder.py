@@ -143,7 +143,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         declared(names, images)[0],
         images,
         tuple(_warnings(tree, layout, images, class_folder)),
-        tuple(Exclusion(path, ExclusionReason.UNLABELLED) for path in layout.unlabelled),
+        tuple(Exclusion.of(layout.unlabelled, ExclusionReason.UNLABELLED)),
     )
 
 

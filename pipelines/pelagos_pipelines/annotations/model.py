@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 from pelagos_contract.beneath import Folder, NoFileError, Opened
 from pelagos_contract.dataset import ClassFolder, Split
@@ -80,6 +80,11 @@ class Boxes(Sequence[Box]):
             sides.extend((box.x, box.y, box.width, box.height))
         return cls(names, classes, sides)
 
+    @classmethod
+    def packed(cls, names: Sequence[str], classes: Any, sides: Any) -> Boxes:
+        """The same from arrays of numpy, ``classes`` of int32 and ``sides`` of float64, as annotation files are read."""
+        return cls(names, array("i", classes.tobytes()), array("d", sides.tobytes()))
+
     @overload
     def __getitem__(self, index: int) -> Box: ...
     @overload
@@ -145,6 +150,11 @@ class Exclusion:
     reason: ExclusionReason
     repeats: str | None = None
 
+    @classmethod
+    def of(cls, paths: Iterable[str], reason: ExclusionReason) -> Iterator[Exclusion]:
+        """Several files that are left out for one reason."""
+        return (cls(path, reason) for path in paths)
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -185,6 +195,11 @@ class SourceFiles:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "known", frozenset(self.files))
+
+    @cached_property
+    def at_root(self) -> tuple[str, ...]:
+        """The files that lie in no folder, where most formats have their settings."""
+        return tuple(path for path in self.files if "/" not in path)
 
     @cached_property
     def images(self) -> tuple[str, ...]:
@@ -301,6 +316,11 @@ def splits_above(path: str) -> frozenset[Split]:
     return _splits_in(path.rpartition("/")[0])
 
 
+def only_split(splits: Set[Split]) -> Split | None:
+    """The split of an image; None when it stands in none, or in several, of which nobody can say which is meant."""
+    return next(iter(splits)) if len(splits) == 1 else None
+
+
 @lru_cache(maxsize=4096)
 def _splits_in(folders: str) -> frozenset[Split]:
     return frozenset(split for folder in folders.split("/") if (split := split_of(folder)) is not None)
@@ -314,15 +334,11 @@ def plain_words(name: str) -> str:
         return lower
     words = [word for word in re.findall("[a-z]+", lower) if word not in FILLERS]
     joined = "".join(words)
-    return _unfilled(joined) if len(words) == 1 else joined
-
-
-def _unfilled(word: str) -> str:
-    """``train`` for ``traindata``, in one word; others keep all but "set", because classes may end so, too."""
-    for filler in FILLERS:
-        if (rest := word.removesuffix(filler)) in SPLIT_NAMES:
-            return rest
-    return word.removesuffix("set")
+    if len(words) != 1:
+        return joined
+    # One word may be made of two: traindata is train. Others keep all but "set", because classes may end so, too.
+    split = next((rest for filler in FILLERS if (rest := joined.removesuffix(filler)) in SPLIT_NAMES), None)
+    return joined.removesuffix("set") if split is None else split
 
 
 def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -338,13 +354,9 @@ def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple
     for image in images:
         used |= image.labels
     ordered = tuple(dict.fromkeys(names))
-    _require_unlike([name for name in ordered if name in used])
-    return tuple(name for name in ordered if name in used), tuple(name for name in ordered if name not in used)
-
-
-def _require_unlike(names: Sequence[str]) -> None:
+    taught = tuple(name for name in ordered if name in used)
     alike: dict[str, list[str]] = {}
-    for name in names:
+    for name in taught:
         alike.setdefault(look(name), []).append(name)
     same = [" and ".join(found) for found in alike.values() if len(found) > 1]
     if same:
@@ -352,3 +364,4 @@ def _require_unlike(names: Sequence[str]) -> None:
             f"{len(same)} classes have names that differ in case, in spaces or in how a character is encoded alone:"
             f" {format_names(same)}; give them one name, or names that can be distinguished"
         )
+    return taught, tuple(name for name in ordered if name not in used)

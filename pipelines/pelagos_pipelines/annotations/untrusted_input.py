@@ -34,10 +34,16 @@ def format_names(names: Iterable[str], limit: int = MAX_NAMED, *, of: int | None
     return shown if more <= 0 else f"{shown} and {more} more"
 
 
+def format_words(shown: Sequence[str], count: int) -> str:
+    """As ``format_names`` does, for the first ``shown`` of ``count`` words that were made by us: each may hold several names."""
+    more = count - len(shown)
+    return ", ".join(shown) if more <= 0 else f"{', '.join(shown)} and {more} more"
+
+
 def printable(name: str) -> str:
     """The name without bytes that a terminal or a Kubernetes condition could not show."""
     short = name if len(name) <= MAX_CLASS_NAME else f"{name[:MAX_CLASS_NAME]}…"
-    return short if short.isprintable() and _encodable(short) else ascii(short)
+    return short if short.isprintable() and is_encodable(short) else ascii(short)
 
 
 def class_name(value: object, where: str) -> str:
@@ -47,7 +53,7 @@ def class_name(value: object, where: str) -> str:
         RefusedError: FORMAT_INVALID for anything but a non-empty text of at most 200 characters on one line.
     """
     if isinstance(value, str):
-        name = unicodedata.normalize("NFC", value.strip()) if _encodable(value) else ""
+        name = unicodedata.normalize("NFC", value.strip()) if is_encodable(value) else ""
         if is_seen(name) and len(name) <= MAX_CLASS_NAME and not _CONTROL.search(name):
             return name
     raise invalid(
@@ -60,6 +66,15 @@ def is_seen(text: str) -> bool:
     """Whether anything of it is to be seen: it is not of spaces, marks without a letter and what has no shape alone."""
     unseen = {"Cc", "Cf", "Cs", "Mn", "Mc", "Me", "Zs", "Zl", "Zp"}
     return any(unicodedata.category(one) not in unseen and one not in _BLANK for one in text)
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: half a character cannot, nor can a byte of a file's name that is no UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_composed(name: str) -> bool:
@@ -111,7 +126,7 @@ def relative(value: str, where: str) -> PurePosixPath:
     """
     path = PurePosixPath(value.replace("\\", "/"))
     escapes = path.is_absolute() or ".." in path.parts or re.match(r"^[A-Za-z]:", value)
-    if escapes or not path.parts or _CONTROL.search(value) or not _encodable(value):
+    if escapes or not path.parts or _CONTROL.search(value) or not is_encodable(value):
         raise invalid(
             f"{where} is no path below the source's folder, without '..' and control characters:"
             " write the path relative to the annotation file"
@@ -138,6 +153,12 @@ def encoded(where: str, document: object) -> bytes:
     return content
 
 
+def unused_classes(classes: Iterable[str]) -> list[str]:
+    """What is to be said of classes that are declared and no annotation shows."""
+    listed = list(classes)
+    return [f"classes that no annotation uses are left out: {format_names(listed)}"] if listed else []
+
+
 def torn(images: Sequence[str]) -> str:
     """What is to be said of images in folders such as ``train/test``."""
     return f"{len(images)} images lie in folders named like more than one split, which count as in none: {format_names(images)}"
@@ -152,7 +173,7 @@ def missing_images(orphans: Sequence[str], count: int | None = None, looked: Ite
     )
     return RefusedError(
         Reason.LABEL_WITHOUT_IMAGE,
-        f"{many} label files or annotation entries have no image: {_joined(orphans[:MAX_NAMED], many)}{where};"
+        f"{many} label files or annotation entries have no image: {format_words(orphans[:MAX_NAMED], many)}{where};"
         " add the images, correct the names, or remove the labels",
         "source",
     )
@@ -163,12 +184,6 @@ def with_nearest(place: str, meant: Sequence[str], nearest: Sequence[str]) -> st
     if meant:
         return f"{place} (may be {' or '.join(map(printable, meant[:MAX_NAMED]))})"
     return f"{place} (nearest is {' or '.join(map(printable, nearest))})" if nearest else place
-
-
-def _joined(shown: Sequence[str], count: int) -> str:
-    """Words that were made here, of which each may hold several names."""
-    more = count - len(shown)
-    return ", ".join(shown) if more <= 0 else f"{', '.join(shown)} and {more} more"
 
 
 def too_large(path: str, size: int, limit: int, raise_it: str = "") -> RefusedError:
@@ -222,11 +237,3 @@ def unlabelled(images: Sequence[str], looked: Mapping[str, str], predicted: Sequ
 def invalid(message: str) -> RefusedError:
     """The refusal of files that contradict their format."""
     return RefusedError(Reason.FORMAT_INVALID, message, "format")
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
