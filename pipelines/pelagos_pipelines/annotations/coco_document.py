@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import string
 from array import array
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn, Protocol
 
@@ -60,7 +60,12 @@ def read(where: str, file: BinaryIO, most: int, most_images: int) -> Answer:
     Raises:
         RefusedError: it is no JSON, has none of the lists, or has more entries than allowed.
     """
-    _require_utf8(where, file)
+    # JSON begins with two characters of ASCII, which are four bytes or more in other encodings, one of them zero.
+    file.seek(0)
+    first = file.read(4)
+    if first.startswith(_OTHER_BOMS) or b"\0" in first:
+        raise invalid(f"{where} is UTF-16 or UTF-32 text; save it as UTF-8, as JSON is")
+    # The translation costs time, which files of plain JSON need not pay; a number that is too long shows on the way only.
     try:
         return _read(where, file, most, most_images, translated=_has_words(file))
     except _LongNumberError:
@@ -69,6 +74,8 @@ def read(where: str, file: BinaryIO, most: int, most_images: int) -> Answer:
 
 def _read(where: str, file: BinaryIO, most: int, most_images: int, *, translated: bool) -> Answer:
     reading = _Coco(where)
+    # The lists may stand in any order, and annotations need the others: the file is gone through once for each, an entry at a
+    # time, so that one of gigabytes takes no more memory than its numbers do.
     for member, take, limit in (
         ("categories", reading.category, most),
         ("images", reading.image, most_images),
@@ -80,8 +87,10 @@ def _read(where: str, file: BinaryIO, most: int, most_images: int, *, translated
                 raise too_many(where, limit)
             reading.take(member, number, entry, take)
             found = True
-        if not found:
-            _require_list(where, member, _opened(file, translated))
+        if not found:  # an empty list is one, and a file without the list is none of COCO
+            events = yajl2_c.parse(_opened(file, translated), use_float=True, buf_size=_PIECE)
+            if not any(place == member and event == "start_array" for place, event, _ in events):
+                _refuse(f"{where} has no list {member}")
     return reading.answer()
 
 
@@ -159,6 +168,7 @@ class _Coco:
         self.images[index] = (texts[0], *sizes, texts[1], texts[2])
 
     def mark(self, number: int, entry: dict[str, Any]) -> None:
+        """Judge an annotation by what it names; counted are those whose images the reader must not take for backgrounds."""
         place = f"annotations[{number}]"
         if not self.columns:
             self.columns = {key: index for index, key in enumerate(sorted(self.names))}
@@ -169,7 +179,9 @@ class _Coco:
             _refuse(f"{self.where}: {place}.iscrowd must be 0 or 1")
         index = self._index(image)
         if index is None:
-            named = " (a file_name of images[])" if image in self._file_names() else ""
+            if self.file_names is None:
+                self.file_names = frozenset(image[0] for image in self.images)
+            named = " (a file_name of images[])" if image in self.file_names else ""
             self._note("orphans", self.orphans, f"{place}.image_id", image, named)
         elif category not in self.columns:
             self._note("unknown", self.unknown, f"{place}.category_id", str(category))
@@ -191,12 +203,8 @@ class _Coco:
             self.respelt += index is not None
         return index
 
-    def _file_names(self) -> Container[object]:
-        if self.file_names is None:
-            self.file_names = frozenset(image[0] for image in self.images)
-        return self.file_names
-
     def _undeclared(self) -> RefusedError:
+        """The refusal of annotations of no image; from what the ids are like, a person sees which list was numbered anew."""
         keys = self.indices
         numbers = sorted(int(key) for key in keys if _NUMBER.fullmatch(key))
         if not numbers or len(numbers) < len(keys):
@@ -217,8 +225,11 @@ class _Coco:
         )
 
     def _place(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
-        box = entry.get("bbox")
-        rotated = _is_rotated(entry.get("attributes"))
+        """Take the box of an annotation: its own, or the one around its outline."""
+        box, attributes = entry.get("bbox"), entry.get("attributes")
+        # CVAT writes the box as it lay before it was turned, and by how much.
+        turned = attributes.get("rotation") if isinstance(attributes, dict) else None
+        rotated = outlines.is_finite(turned) and bool(turned % 360)  # type: ignore[operator]
         if box is None or box == [] or (box == _NO_BOX and entry.get("segmentation")):
             if not entry.get("segmentation"):
                 self.boxless += 1  # key points, or a word on the whole image
@@ -381,22 +392,6 @@ def _why(error: Exception) -> str:
     return "is not JSON" if isinstance(error, ijson.IncompleteJSONError) else "is not JSON that is read here"
 
 
-def _require_utf8(where: str, file: BinaryIO) -> None:
-    """JSON begins with two characters of ASCII, which are four bytes or more in other encodings, one of them zero."""
-    file.seek(0)
-    first = file.read(4)
-    if first.startswith(_OTHER_BOMS) or b"\0" in first:
-        raise invalid(f"{where} is UTF-16 or UTF-32 text; save it as UTF-8, as JSON is")
-
-
-def _require_list(where: str, member: str, file: _Source) -> None:
-    """A list without entries is one; that there is none is not the same."""
-    for place, event, _ in yajl2_c.parse(file, use_float=True, buf_size=_PIECE):
-        if place == member and event == "start_array":
-            return
-    _refuse(f"{where} has no list {member}")
-
-
 # --- values
 
 
@@ -454,12 +449,6 @@ def _sides(box: object, place: str) -> tuple[float, float, float, float]:
         _refuse(f"{place} must hold four finite numbers")
     left, top, width, height = map(float, box)
     return left, top, width, height
-
-
-def _is_rotated(attributes: object) -> bool:
-    """CVAT writes the box as it lay before it was turned, and by how much."""
-    turned = attributes.get("rotation") if isinstance(attributes, dict) else None
-    return outlines.is_finite(turned) and bool(turned % 360)  # type: ignore[operator]
 
 
 def _require_pixels(sides: tuple[float, float, float, float], place: str) -> None:

@@ -1,11 +1,13 @@
-"""The bounding box of a COCO segmentation, for annotations without ``bbox``: of polygons, and of a run-length encoded mask.
+"""The bounding box of an outline: of polygons, and of a run-length encoded mask as COCO has them.
 
-Called in a child of the sandbox by coco_document.py. The box of a mask is found from its runs; no mask is drawn.
+Called in a child of the sandbox by the modules that read the files of a format. The box of a mask is found from its runs; no
+mask is drawn.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -33,6 +35,12 @@ def box_of(outline: object, place: str, size: tuple[int, int] | None) -> Sides:
     return _of_polygons(outline, place)
 
 
+def around(xs: Sequence[float], ys: Sequence[float]) -> Sides:
+    """The box around points."""
+    left, top = min(xs), min(ys)
+    return float(left), float(top), float(max(xs) - left), float(max(ys) - top)
+
+
 def is_finite(value: object) -> bool:
     """Whether it is a number that a coordinate may be."""
     try:
@@ -53,10 +61,10 @@ def _of_polygons(outline: list[Any], place: str) -> Sides:
             _refuse(f"{place} has a polygon of {len(polygon)} numbers; it must have x and y of three points or more")
         if not all(map(is_finite, polygon)):
             _refuse(f"{place} must hold finite numbers alone")
-    xs = [value for polygon in polygons for value in polygon[::2]]
-    ys = [value for polygon in polygons for value in polygon[1::2]]
-    left, top = min(xs), min(ys)
-    return float(left), float(top), float(max(xs) - left), float(max(ys) - top)
+    return around(
+        [value for polygon in polygons for value in polygon[::2]],
+        [value for polygon in polygons for value in polygon[1::2]],
+    )
 
 
 def _of_mask(mask: dict[str, Any], place: str, size: tuple[int, int] | None) -> Sides:
