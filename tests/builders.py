@@ -21,10 +21,11 @@ from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.training_run import identity as training_run_identity
 from pelagos.decisions.training_run import observed as training_run_observed
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
-from pelagos.ports.registry import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_URI_TAG, ModelVersion
+from pelagos.ports.registry import ModelVersion
 from pelagos.ports.serving import ObservedService, ProbeResult, ServiceState
 from pelagos.ports.tracking import Outcome, TrackedRun
 from pelagos.ports.volumes import Fingerprint
+from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_URI_TAG
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 VERSION = "sha256:" + "a1" * 32

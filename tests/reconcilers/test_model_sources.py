@@ -13,9 +13,10 @@ import builders
 from pelagos.api import kinds
 from pelagos.decisions import training_run
 from pelagos.ports.cluster import Key
-from pelagos.ports.registry import SEAL_TAG, DesiredModelVersion
+from pelagos.ports.registry import DesiredModelVersion
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers import sealed_runs
+from pelagos_contract.tags import SEAL_TAG
 from simulation import SERVICE, Simulation
 
 ONNX = builders.ONNX

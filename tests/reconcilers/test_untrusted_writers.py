@@ -16,9 +16,9 @@ import builders
 import simulation
 from pelagos.api import kinds, meta
 from pelagos.ports.cluster import Key
-from pelagos.ports.registry import PACKAGE_URI_TAG, SEAL_TAG
 from pelagos.ports.tenants import Tenant
-from pelagos.ports.tracking import UID_TAG, TrackedRun
+from pelagos.ports.tracking import TrackedRun
+from pelagos_contract.tags import PACKAGE_URI_TAG, SEAL_TAG, UID_TAG
 from simulation import DETECTOR, FRAMES, SERVICE, Simulation
 
 THEIRS = {

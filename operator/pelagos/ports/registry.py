@@ -10,21 +10,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from pelagos.ports.marks import mutating
+from pelagos_contract.tags import RESOURCE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-PACKAGE_URI_TAG = "pelagos.dev/package-uri"
-ONNX_SHA256_TAG = "pelagos.dev/onnx-sha256"
-MANIFEST_SHA256_TAG = "pelagos.dev/manifest-sha256"
-"""The digest of the package's description, which pins all of it."""
-RESOURCE_TAG = "pelagos.dev/resource"
-"""On versions: ``trainingrun/<namespace>/<name>``."""
-INPUTS_DIGEST_TAG = "pelagos.dev/inputs-digest"
-ALIAS_TAG = "pelagos.dev/alias"
-"""The alias that a version was registered for."""
-SEAL_TAG = "pelagos.dev/seal"
-"""Our seal of all of these. A model belongs to the namespace of its first version under a seal."""
 
 
 def namespace_in(tags: Mapping[str, str]) -> str | None:

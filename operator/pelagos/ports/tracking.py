@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from pelagos.ports.marks import mutating
+from pelagos_contract.tags import INTENT_TAG, SEAL_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,12 +25,6 @@ class Outcome(Enum):
     FINISHED = "FINISHED"
     FAILED = "FAILED"
     KILLED = "KILLED"
-
-
-UID_TAG = "pelagos.dev/uid"
-"""Every tracked run and registered version carries the uid of the resource that caused it."""
-SEAL_TAG = "pelagos.dev/seal"
-INTENT_TAG = "pelagos.dev/intent"
 
 
 @dataclass(frozen=True)

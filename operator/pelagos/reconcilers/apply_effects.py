@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pelagos.decisions import effects
-from pelagos.ports import registry
 from pelagos.reconcilers import sealed_runs
 from pelagos.reconcilers.dependencies import Dependencies
+from pelagos_contract.tags import SEAL_TAG
 
 
 async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # noqa: C901  one case for each effect
@@ -25,7 +25,7 @@ async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # no
             await dependencies.tracking.set_outcome(run_id, outcome)
         case effects.RegisterModel(version):
             seal = sealed_runs.version_seal(dependencies.authority, version)
-            sealed = replace(version, tags={**version.tags, registry.SEAL_TAG: seal})
+            sealed = replace(version, tags={**version.tags, SEAL_TAG: seal})
             await dependencies.registry.register(sealed, sealed_runs.ownership(dependencies.authority))
         case effects.ApplyService(service):
             await dependencies.serving.apply(service)

@@ -13,7 +13,6 @@ from pelagos.decisions import model_service
 from pelagos.decisions.model_service import observed
 from pelagos.decisions.model_service.observed import ResolvedModel, Unresolved
 from pelagos.decisions.verdicts import Decision
-from pelagos.ports import registry
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ObservedService, ServiceState
@@ -22,6 +21,7 @@ from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.scope import Scope
 from pelagos.reconcilers.storage_paths import MODELS, prefixes
+from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_URI_TAG
 
 _LARGEST_DESCRIPTION = 4 << 20
 NOT_SEALED = (
@@ -164,7 +164,7 @@ async def _from_registry(scope: Scope, source: ModelSource, reference: RegistryR
             return Unresolved(reasons.TRAINING_RUN_NOT_READY, message)
         message = f"{lead}. Register one, or correct the name; this is looked at again every few seconds"
         return Unresolved(reasons.MODEL_VERSION_NOT_FOUND, message)
-    uri, sha256 = version.tags.get(registry.PACKAGE_URI_TAG), version.tags.get(registry.ONNX_SHA256_TAG)
+    uri, sha256 = version.tags.get(PACKAGE_URI_TAG), version.tags.get(ONNX_SHA256_TAG)
     if not uri or not sha256:
         message = f"spec.model.registry: {version.model} version {version.version} was not registered by a TrainingRun"
         return Unresolved(reasons.MODEL_PACKAGE_INVALID, message)
@@ -174,7 +174,7 @@ async def _from_registry(scope: Scope, source: ModelSource, reference: RegistryR
     found = f"spec.model.registry: {version.model} version {version.version}"
     if not _is_ours(scope, uri, place):
         return _stranger(scope, found, uri)
-    manifest = version.tags.get(registry.MANIFEST_SHA256_TAG, "")
+    manifest = version.tags.get(MANIFEST_SHA256_TAG, "")
     if owner != place:
         if not source.manifest_sha256:
             return Unresolved(reasons.MODEL_NOT_SEALED, f"{found} {NOT_SEALED}")

@@ -17,10 +17,10 @@ from pelagos.api import kinds
 from pelagos.ports.owned import Owned, uid_in
 from pelagos.ports.pipelines import RunName
 from pelagos.ports.tenants import Tenant
-from pelagos.ports.tracking import UID_TAG
 from pelagos.reconcilers import sealed_runs
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.storage_paths import DATASETS, MODELS, report_folder, workspace
+from pelagos_contract.tags import UID_TAG
 
 YOUNGEST = timedelta(hours=1)
 """What is younger may be of a resource that is just being made."""

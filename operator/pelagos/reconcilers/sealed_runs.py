@@ -12,15 +12,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pelagos.decisions.training_run import identity
 from pelagos.decisions.training_run.identity import DatasetVersion, Frozen
-from pelagos.ports import registry, tracking
+from pelagos.ports import registry
 from pelagos.ports.authority import Authority
 from pelagos.ports.cluster import Resource
 from pelagos.ports.tracking import DesiredTrackedRun, Sealing, TrackedRun
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.scope import Scope
+from pelagos_contract.tags import (
+    ALIAS_TAG,
+    DATASET_TAG,
+    INPUTS_DIGEST_TAG,
+    INPUTS_TAG,
+    MANIFEST_SHA256_TAG,
+    ONNX_SHA256_TAG,
+    PACKAGE_URI_TAG,
+    RESOURCE_TAG,
+    SEAL_TAG,
+    STORAGE_TAG,
+    UID_TAG,
+)
 
 TRACKED, INTENDED, VERSION = "tracked-run", "intended-run", "model-version"
 
@@ -51,7 +63,7 @@ class Claim:
 
 def sealing(authority: Authority, want: DesiredTrackedRun) -> Sealing:
     """How the run of a want is recognized among others."""
-    claim = Claim(want.namespace, want.uid, want.tags[identity.DIGEST_TAG], want.tags[identity.STORAGE_TAG])
+    claim = Claim(want.namespace, want.uid, want.tags[INPUTS_DIGEST_TAG], want.tags[STORAGE_TAG])
     # Two seals, because MLflow gives a run its id only when it is made. In between the operator may die: then the intent, which
     # needs no id, tells a run of ours from one that somebody else has tagged with the uid.
     return Sealing(
@@ -91,10 +103,10 @@ async def find(resource: Resource, dependencies: Dependencies) -> Found | None:
     for run in await dependencies.tracking.find_runs(resource.uid):
         frozen, claims = _frozen(run.tags), [known] if known is not None else []
         if frozen is not None:
-            tagged = run.tags.get(identity.STORAGE_TAG, "")
+            tagged = run.tags.get(STORAGE_TAG, "")
             claims.append(Claim(resource.namespace, resource.uid, frozen.digest, tagged))
         for claim in claims:
-            if authority.holds(TRACKED, claim.of(run.id), run.tags.get(tracking.SEAL_TAG)):
+            if authority.holds(TRACKED, claim.of(run.id), run.tags.get(SEAL_TAG)):
                 return _found(run, claim, dependencies)
     return None
 
@@ -125,15 +137,15 @@ def namespace_of_run(authority: Authority, run: TrackedRun) -> str | None:
     frozen, namespace = _frozen(run.tags), registry.namespace_in(run.tags)
     if frozen is None or namespace is None:
         return None
-    prefix = run.tags.get(identity.STORAGE_TAG, "")
-    claim = Claim(namespace, run.tags.get(tracking.UID_TAG, ""), frozen.digest, prefix)
-    return namespace if authority.holds(TRACKED, claim.of(run.id), run.tags.get(tracking.SEAL_TAG)) else None
+    prefix = run.tags.get(STORAGE_TAG, "")
+    claim = Claim(namespace, run.tags.get(UID_TAG, ""), frozen.digest, prefix)
+    return namespace if authority.holds(TRACKED, claim.of(run.id), run.tags.get(SEAL_TAG)) else None
 
 
 def _frozen(tags: Mapping[str, str]) -> Frozen | None:
     try:
-        inputs = json.loads(tags[identity.INPUTS_TAG])
-        return frozen_of(inputs, json.loads(tags[identity.DATASET_TAG]))
+        inputs = json.loads(tags[INPUTS_TAG])
+        return frozen_of(inputs, json.loads(tags[DATASET_TAG]))
     except (KeyError, ValueError):
         return None
 
@@ -157,8 +169,8 @@ def version_seal(authority: Authority, want: registry.DesiredModelVersion) -> st
 def namespace_of(authority: Authority, version: registry.ModelVersion) -> str | None:
     """The namespace that a version was registered for, by our seal; None for a version of anybody else."""
     tags = version.tags
-    claim = _version_claim(version.model, tags.get(tracking.UID_TAG, ""), version.run_id, tags)
-    if not authority.holds(VERSION, claim, tags.get(registry.SEAL_TAG)):
+    claim = _version_claim(version.model, tags.get(UID_TAG, ""), version.run_id, tags)
+    if not authority.holds(VERSION, claim, tags.get(SEAL_TAG)):
         return None
     return registry.namespace_in(tags)
 
@@ -170,11 +182,11 @@ def ownership(authority: Authority) -> Callable[[registry.ModelVersion], str | N
 
 def _version_claim(model: str, uid: str, run_id: str, tags: Mapping[str, str]) -> dict[str, str]:
     sealed = (
-        registry.RESOURCE_TAG,
-        registry.PACKAGE_URI_TAG,
-        registry.ONNX_SHA256_TAG,
-        registry.MANIFEST_SHA256_TAG,
-        registry.INPUTS_DIGEST_TAG,
-        registry.ALIAS_TAG,
+        RESOURCE_TAG,
+        PACKAGE_URI_TAG,
+        ONNX_SHA256_TAG,
+        MANIFEST_SHA256_TAG,
+        INPUTS_DIGEST_TAG,
+        ALIAS_TAG,
     )
     return {"model": model, "uid": uid, "run": run_id} | {name: tags.get(name, "") for name in sealed}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pelagos_contract import sealing
+from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.steps import evaluate, runs, train
@@ -101,9 +102,8 @@ def _export(run: runs.Run) -> None:
     parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
     # With a time of its own it would stand in MLflow twice when this step is repeated. Earlier releases have left none.
     tracker.metrics(parities, trained["epochs"], evaluated.get("at", time.time()))
-    digests = {"onnx": written.onnx_sha256, "manifest": written.manifest_sha256}
-    tags = {f"pelagos.dev/{name}-sha256": digest for name, digest in digests.items()}
-    tracker.describe({}, tags | {"pelagos.dev/package": uri})
+    digests = {ONNX_SHA256_TAG: written.onnx_sha256, MANIFEST_SHA256_TAG: written.manifest_sha256}
+    tracker.describe({}, digests | {PACKAGE_TAG: uri})
     for name in (packages.DESCRIPTION, packages.GRAPH):
         tracker.file(written.folder / name, "model")
     tracker.flush()

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 from pelagos_contract import disk
+from pelagos_contract.tags import ENVIRONMENT_TAGS
 
-PREFIX = "pelagos.dev/environment."
 NAMED = ("torch", "torchvision", "numpy", "opencv-python", "onnx", "onnxruntime")
 """With versions of their own in the record; a family adds those of its framework."""
 
@@ -38,7 +38,7 @@ def record(listing: Path, of_family: Iterable[str]) -> dict[str, str]:
         "packages.sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
     facts |= {name: versions[name] for name in (*NAMED, *of_family) if name in versions}
-    return {f"{PREFIX}{name}": value for name, value in facts.items()}
+    return {f"{ENVIRONMENT_TAGS}{name}": value for name, value in facts.items()}
 
 
 def _processor() -> str:

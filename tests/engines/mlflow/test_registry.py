@@ -16,16 +16,8 @@ from pelagos.engines.mlflow.rest import AbsentError, ExistsError, MlflowRest
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.leadership import NotLeadingError
-from pelagos.ports.registry import (
-    ALIAS_TAG,
-    ONNX_SHA256_TAG,
-    RESOURCE_TAG,
-    SEAL_TAG,
-    DesiredModelVersion,
-    ModelVersion,
-    namespace_in,
-)
-from pelagos.ports.tracking import UID_TAG
+from pelagos.ports.registry import DesiredModelVersion, ModelVersion, namespace_in
+from pelagos_contract.tags import ALIAS_TAG, ONNX_SHA256_TAG, RESOURCE_TAG, SEAL_TAG, UID_TAG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

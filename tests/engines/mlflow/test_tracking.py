@@ -15,7 +15,8 @@ from pelagos.engines.mlflow.tracking import MlflowTracking
 from pelagos.ports.authority import Authority
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.fakes.tracking import TrackingFake
-from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, DesiredTrackedRun, Outcome, Sealing, TrackedRun
+from pelagos.ports.tracking import DesiredTrackedRun, Outcome, Sealing, TrackedRun
+from pelagos_contract.tags import INTENT_TAG, SEAL_TAG, UID_TAG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

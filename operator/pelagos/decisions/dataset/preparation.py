@@ -18,6 +18,7 @@ from pelagos.decisions.effects import CancelRun, Effect, SubmitRun
 from pelagos.decisions.placing import place
 from pelagos.decisions.verdicts import ConditionState, Verdict
 from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
+from pelagos_contract.tags import RESOURCE_TAG
 
 TIME_LIMIT = 24 * 3600
 """Seconds after which a cluster ends a preparation by itself."""
@@ -126,5 +127,5 @@ def _request(seen: Observed, number: int) -> RunRequest:
         ),
         namespace=seen.namespace,
         tenant=seen.tenant,
-        labels={"pelagos.dev/uid": seen.uid, "pelagos.dev/resource": f"dataset/{seen.namespace}/{seen.name}"},
+        labels={"pelagos.dev/uid": seen.uid, RESOURCE_TAG: f"dataset/{seen.namespace}/{seen.name}"},
     )

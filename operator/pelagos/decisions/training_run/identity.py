@@ -15,10 +15,6 @@ HISTORY = history.of_subject("TrainingRun")
 ALGORITHMS = "algorithms"
 """Among frozen inputs: those that are not the first of their kind."""
 
-DIGEST_TAG = "pelagos.dev/inputs-digest"
-INPUTS_TAG = "pelagos.dev/inputs"
-DATASET_TAG = "pelagos.dev/dataset"
-STORAGE_TAG = "pelagos.dev/storage-prefix"
 """On the tracked run: what it is for, by which a resource that has lost its status finds its inputs again."""
 
 

@@ -16,6 +16,7 @@ from pelagos.decisions.training_run.conditions import DATASET_POLL, OUTAGE_POLL,
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
 from pelagos_contract import families
+from pelagos_contract.tags import RESOURCE_TAG
 
 DEADLINE_GRACE = 600
 """Seconds after spec.deadline when a cluster ends a run by itself: the operator, which says why, comes first."""
@@ -123,5 +124,5 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
         ),
         namespace=seen.namespace,
         tenant=seen.tenant,
-        labels={"pelagos.dev/uid": seen.uid, "pelagos.dev/resource": f"trainingrun/{seen.namespace}/{seen.name}"},
+        labels={"pelagos.dev/uid": seen.uid, RESOURCE_TAG: f"trainingrun/{seen.namespace}/{seen.name}"},
     )

@@ -12,6 +12,14 @@ from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict, obstacle
 from pelagos.ports import registry
 from pelagos.ports.tracking import TrackedRun
+from pelagos_contract.tags import (
+    ALIAS_TAG,
+    INPUTS_DIGEST_TAG,
+    MANIFEST_SHA256_TAG,
+    ONNX_SHA256_TAG,
+    PACKAGE_URI_TAG,
+    RESOURCE_TAG,
+)
 
 TRACKED_RUN_MISSING = (
     "there is no tracked run under this operator's seal any more (deleted, or sealed with a key that is gone), and the model is "
@@ -141,12 +149,12 @@ def _wanted(seen: Observed, register: Register, tracked: TrackedRun) -> registry
         source=f"{tracked.artifact_uri}/model",
         run_id=tracked.id,
         tags={
-            registry.PACKAGE_URI_TAG: model["uri"],
-            registry.ONNX_SHA256_TAG: model["onnxSha256"],
-            registry.MANIFEST_SHA256_TAG: model.get("manifestSha256", ""),
-            registry.RESOURCE_TAG: f"trainingrun/{seen.namespace}/{seen.name}",
-            registry.INPUTS_DIGEST_TAG: seen.frozen.digest if seen.frozen else "",
+            PACKAGE_URI_TAG: model["uri"],
+            ONNX_SHA256_TAG: model["onnxSha256"],
+            MANIFEST_SHA256_TAG: model.get("manifestSha256", ""),
+            RESOURCE_TAG: f"trainingrun/{seen.namespace}/{seen.name}",
+            INPUTS_DIGEST_TAG: seen.frozen.digest if seen.frozen else "",
         }
-        | ({registry.ALIAS_TAG: register.alias} if register.alias else {}),
+        | ({ALIAS_TAG: register.alias} if register.alias else {}),
         sharing=seen.tenant.shared_with,
     )

@@ -8,11 +8,12 @@ from pelagos.api import reasons
 from pelagos.api.training_run import TrackingStatus, TrainingRunStatus
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.effects import CreateTrackedRun, Effect, SealTrackedRun, SetOutcome
-from pelagos.decisions.training_run import attempt, identity
+from pelagos.decisions.training_run import attempt
 from pelagos.decisions.training_run.conditions import OUTAGE_POLL, TRACKED
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
 from pelagos.ports import tracking
+from pelagos_contract.tags import DATASET_TAG, INPUTS_DIGEST_TAG, INPUTS_TAG, RESOURCE_TAG, SEAL_TAG, STORAGE_TAG
 
 
 def unavailable_before_a_run(seen: Observed) -> Ended | None:
@@ -58,7 +59,7 @@ def outcome_differs(seen: Observed) -> Passed | None:
         return None
     want = _outcome(seen)
     effects: list[Effect] = []
-    if seen.tracked.tags.get(tracking.SEAL_TAG, "") != seen.tracked_seal:
+    if seen.tracked.tags.get(SEAL_TAG, "") != seen.tracked_seal:
         effects.append(SealTrackedRun(seen.tracked.id, seen.tracked_seal))
     if seen.tracked.outcome is not want:
         effects.append(SetOutcome(seen.tracked.id, want))
@@ -73,11 +74,11 @@ def wanted(seen: Observed) -> tracking.DesiredTrackedRun:
         experiment=_experiment(seen),
         name=seen.name,
         tags={
-            identity.DIGEST_TAG: inputs.digest,
-            identity.INPUTS_TAG: json.dumps(inputs.inputs, sort_keys=True),
-            identity.DATASET_TAG: json.dumps(inputs.dataset.as_status(), sort_keys=True),
-            identity.STORAGE_TAG: seen.tenant.storage_prefix,
-            "pelagos.dev/resource": f"trainingrun/{seen.namespace}/{seen.name}",
+            INPUTS_DIGEST_TAG: inputs.digest,
+            INPUTS_TAG: json.dumps(inputs.inputs, sort_keys=True),
+            DATASET_TAG: json.dumps(inputs.dataset.as_status(), sort_keys=True),
+            STORAGE_TAG: seen.tenant.storage_prefix,
+            RESOURCE_TAG: f"trainingrun/{seen.namespace}/{seen.name}",
         },
         namespace=seen.namespace,
     )

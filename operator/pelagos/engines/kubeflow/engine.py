@@ -32,6 +32,7 @@ from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import Guard, unguarded
 from pelagos.ports.owned import Owned, uid_in
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, require_valid_name
+from pelagos_contract.tags import RESOURCE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -309,7 +310,7 @@ def pod_defaults(settings: Settings) -> PodDefaults:
 
 def _describe(request: RunRequest) -> str:
     """For people; older servers keep 255 characters."""
-    what = request.labels.get("pelagos.dev/resource", request.name)
+    what = request.labels.get(RESOURCE_TAG, request.name)
     return f"{what}, attempt {request.attempt}, started by Pelagos"[:255]
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pelagos.engines.kubeflow.rest import SYSTEM, AbsentError, ExistsError, KubeflowRest
 from pelagos.ports.errors import OutageError
+from pelagos_contract.tags import RESOURCE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,7 @@ class Places:
         namespace = await self.namespace(request.namespace)
         experiment = await self._experiment(namespace, uid)
         if experiment is None:
-            about = request.labels.get("pelagos.dev/resource", "runs of Pelagos")
+            about = request.labels.get(RESOURCE_TAG, "runs of Pelagos")
             # Somebody else may make it between our look and our request; then theirs is found and used.
             with suppress(ExistsError):
                 created = await self._rest.create_experiment(namespace, _experiment_name(uid), about)

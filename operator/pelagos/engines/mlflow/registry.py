@@ -11,8 +11,8 @@ from pelagos.engines.mlflow import notation
 from pelagos.engines.mlflow.rest import SYSTEM, AbsentError, ExistsError, MlflowRest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import NotLeadingError
-from pelagos.ports.registry import ALIAS_TAG, DesiredModelVersion, ModelVersion, namespace_in
-from pelagos.ports.tracking import UID_TAG
+from pelagos.ports.registry import DesiredModelVersion, ModelVersion, namespace_in
+from pelagos_contract.tags import ALIAS_TAG, UID_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

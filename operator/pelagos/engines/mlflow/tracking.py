@@ -12,7 +12,8 @@ from weakref import WeakValueDictionary
 from pelagos.engines.mlflow import notation
 from pelagos.engines.mlflow.rest import SYSTEM, AbsentError, ExistsError, MlflowRest
 from pelagos.ports.errors import OutageError
-from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, DesiredTrackedRun, Outcome, Sealing, TrackedRun
+from pelagos.ports.tracking import DesiredTrackedRun, Outcome, Sealing, TrackedRun
+from pelagos_contract.tags import INTENT_TAG, SEAL_TAG, UID_TAG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.registry import DesiredModelVersion, ModelVersion, namespace_in
-from pelagos.ports.tracking import UID_TAG
+from pelagos_contract.tags import UID_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

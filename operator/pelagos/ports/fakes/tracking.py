@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.tracking import INTENT_TAG, SEAL_TAG, UID_TAG, DesiredTrackedRun, Outcome, Sealing, TrackedRun
+from pelagos.ports.tracking import DesiredTrackedRun, Outcome, Sealing, TrackedRun
+from pelagos_contract.tags import INTENT_TAG, SEAL_TAG, UID_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
