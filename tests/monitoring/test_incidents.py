@@ -372,6 +372,23 @@ async def test_a_query_of_a_dashboard_gives_data(incidents: Stage, panel: Panel,
         assert all(column in series["metric"] for series in found), f"{column} is a column and no label"
 
 
+async def test_the_tiles_of_the_fleet_add_up_to_all_resources(incidents: Stage) -> None:
+    titles = ("Ready", "In progress", "Recovering or suspended", "Waiting for a person")
+    (glance, *_) = next(board.rows for board in DASHBOARDS if board.name == "fleet")
+    tiles = [panel.queries[0].expression for panel in glance.panels if panel.title in titles]
+    assert len(tiles) == len(titles)
+
+    def shown(expression: str) -> float:
+        (found,) = incidents.prometheus.query(expression)
+        return float(found["value"][1])
+
+    # Of one moment: resources move from one tile to another while several queries are asked.
+    await incidents.until(
+        "the same number",
+        lambda: shown(" + ".join(f"({tile})" for tile in tiles)) == shown("sum(pelagos_resources)") > 0,
+    )
+
+
 @pytest.mark.parametrize("board", DASHBOARDS, ids=lambda board: board.name)
 async def test_the_namespaces_of_a_dashboard_are_found(incidents: Stage, board: Dashboard) -> None:
     ask = incidents.prometheus.ask

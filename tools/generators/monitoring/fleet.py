@@ -20,12 +20,23 @@ FLEET = Dashboard(
                     "Resources that are as they should be.",
                     (Query('sum(pelagos_resources{ready="True"})'),),
                     "stat",
-                    width=4,
+                    width=3,
                 ),
                 Panel(
                     "In progress",
                     "Resources that the operator works on, or that wait for others.",
                     (Query('sum(pelagos_resources{ready="Unknown"}) or vector(0)'),),
+                    "stat",
+                    width=3,
+                ),
+                Panel(
+                    "Recovering or suspended",
+                    "Resources that are not as they should be, and need nobody: failing and tried again, or suspended.",
+                    (
+                        Query(
+                            '(sum(pelagos_resources{ready="False"}) or vector(0)) - (sum(pelagos_resources_stalled) or vector(0))'
+                        ),
+                    ),
                     "stat",
                     width=4,
                 ),
@@ -42,7 +53,7 @@ FLEET = Dashboard(
                     "Of all that Pelagos ships.",
                     (Query('count(ALERTS{alertname=~"Pelagos.*",alertstate="firing"}) or vector(0)'),),
                     "stat",
-                    width=4,
+                    width=3,
                     steps=((1, "red"),),
                 ),
                 Panel(
@@ -50,7 +61,7 @@ FLEET = Dashboard(
                     "Operators that act; exactly one should.",
                     (Query("sum(pelagos_leader)"),),
                     "stat",
-                    width=4,
+                    width=3,
                     below="red",
                     steps=((1, "green"), (2, "red")),
                 ),

@@ -146,6 +146,7 @@ SERVING = Dashboard(
                     unit="percentunit",
                     steps=((0.1, "red"),),
                     most=1,
+                    width=12,
                 ),
                 Panel(
                     "Answers that leave out objects",
@@ -154,6 +155,7 @@ SERVING = Dashboard(
                     unit="percentunit",
                     steps=((0.01, "red"),),
                     most=1,
+                    width=12,
                 ),
             ),
         ),
