@@ -35,7 +35,7 @@ class Stated:
 
 def groups(tree: SourceFiles) -> list[Sequence[str]]:
     """The files with class names, those that count first; the files of a group count alike."""
-    darknet = [path for path in tree.files if "/" not in path and suffix(path) == ".names"]
+    darknet = [path for path in tree.at_root if suffix(path) == ".names"]
     named = stated(tree).names if darknet or AT_ROOT not in tree.known else None
     found = [[AT_ROOT] if AT_ROOT in tree.known else [], darknet if named is None else [named], _beside_labels(tree)]
     return [group for group in found if group]
@@ -43,7 +43,7 @@ def groups(tree: SourceFiles) -> list[Sequence[str]]:
 
 def stated(tree: SourceFiles) -> Stated:
     """What obj.data says, or the only file of that kind; nothing where it is no text of keys and values."""
-    found = [path for path in tree.files if "/" not in path and suffix(path) == ".data"]
+    found = [path for path in tree.at_root if suffix(path) == ".data"]
     found = [path for path in found if path.lower() == "obj.data"] or found
     if len(found) != 1:
         return Stated()
@@ -110,13 +110,10 @@ def _beside_labels(tree: SourceFiles) -> list[str]:
     if not found:
         return []
     labels = {pairing.label_path(path) for path in tree.images if naming.folded(PurePosixPath(path).stem) == "classes"}
-    return [path for path in found[:_MOST] if path not in labels and not _has_rows(tree, path)]
+    candidates = [path for path in found[:_MOST] if path not in labels]
+    return [path for path in candidates if not any(pairing.is_row(name) for name in of(tree, path)[:1])]
 
 
 def _is_of_labels(path: str) -> bool:
     above = [naming.folded(part) for part in PurePosixPath(path).parts[:-1]]
     return "labels" in above and all(part == "labels" or split_of(part) is not None for part in above)
-
-
-def _has_rows(tree: SourceFiles, path: str) -> bool:
-    return any(pairing.is_row(name) for name in of(tree, path)[:1])

@@ -93,7 +93,7 @@ def _is_index(tree: SourceFiles, path: str, folders: Set[str]) -> bool:
     """Whether a file at the root is JSON with the names of the class folders and their numbers alone, as training scripts leave
     it: it says nothing of an image.
     """
-    if "/" in path or suffix(path) != ".json":
+    if path not in tree.at_root or suffix(path) != ".json":
         return False
     try:
         lines = reading.lines(tree, path, reading.MAX_SETTINGS)

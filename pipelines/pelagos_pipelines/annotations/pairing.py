@@ -53,7 +53,8 @@ def pair(tree: SourceFiles, listings: Iterable[str], faults: Faults) -> Pairs:
     """
     labels = {path: label for path in tree.images if (label := label_path(path)) in tree.known}
     used = {*labels.values(), *listings}
-    texts = [path for path in tree.files if suffix(path) == ".txt" and path not in used and _may_be_labels(path)]
+    texts = [path for path in tree.files if suffix(path) == ".txt" and path not in used]
+    texts = [path for path in texts if PurePosixPath(path).name.lower() not in _NO_LABELS]
     left = [path for path in texts if not _OUTPUT.search(path)]
     images = naming.Names(tree.images if left else (), stems=True)
     near = {str(PurePosixPath(path).parent) for path in (*tree.images, *used)} if left else set()
@@ -71,7 +72,8 @@ def pair(tree: SourceFiles, listings: Iterable[str], faults: Faults) -> Pairs:
             labels[alike[0]] = path
             renamed.append(path)
         elif len(alike) == 1:
-            faults.add(_two(sorted((path, labels[alike[0]])), alike[0]))
+            two = " and ".join(map(printable, sorted((path, labels[alike[0]]))))
+            faults.add(invalid(f"there are two label files, {two}, of {printable(alike[0])}: keep one"))
         elif rows:
             orphans.append(path)
         elif _is_in_labels(path) or str(PurePosixPath(path).parent) in near:
@@ -107,16 +109,8 @@ def is_row(line: str) -> bool:
     return _ROW.fullmatch(line.strip()) is not None
 
 
-def _may_be_labels(path: str) -> bool:
-    return PurePosixPath(path).name.lower() not in _NO_LABELS
-
-
 def _is_in_labels(path: str) -> bool:
     return any(naming.folded(part) == "labels" for part in path.split("/")[:-1])
-
-
-def _numbers(line: str) -> int:
-    return sum(_NUMBER.fullmatch(word) is not None for word in line.split())
 
 
 class _Judge:
@@ -144,12 +138,8 @@ class _Judge:
             lines = reading.lines(self._tree, path, reading.MAX_LABELS)
         except RefusedError:
             return True if in_labels else None
-        if lines and not (is_row(lines[0][1]) or (in_labels and _numbers(lines[0][1]) >= _SIDES)):
-            return None
-        return bool(lines)
-
-
-def _two(labels: Sequence[str], image: str) -> RefusedError:
-    return invalid(
-        f"there are two label files, {' and '.join(map(printable, labels))}, of {printable(image)}: keep one"
-    )
+        if not lines:
+            return False
+        first = lines[0][1]
+        numbers = sum(_NUMBER.fullmatch(word) is not None for word in first.split())
+        return True if is_row(first) or (in_labels and numbers >= _SIDES) else None

@@ -8,10 +8,9 @@ data.yaml is parsed by us and never handed to a framework: ultralytics executes 
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import yaml
@@ -34,7 +33,6 @@ from pelagos_pipelines.annotations import (
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
     Asked,
-    Box,
     Boxes,
     Collection,
     Exclusion,
@@ -43,6 +41,7 @@ from pelagos_pipelines.annotations.model import (
     Sizes,
     SourceFiles,
     declared,
+    only_split,
 )
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.annotations.yolo_settings import Settings
@@ -148,8 +147,15 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     bare = sorted(set(tree.images).difference(unlisted, pairs.labels))
     left = {*unlisted, *bare}
     images = [path for path in tree.images if path not in left]
-    labels = _labels(tree, [pairs.labels[path] for path in images], settings, tally, faults)
-    records = list(_labelled(images, labels, listed, settings.names, sizes))
+    files = [pairs.labels[path] for path in images]
+    unnamed = [number for number, name in enumerate(settings.names) if not name]
+    by = reading.Declared(len(settings.names), unnamed, settings.points)
+    records = []
+    for path, file, rows in zip(images, files, reading.labels(tree, files, by, faults), strict=True):
+        tally.add(file, rows)
+        split, group, size = only_split(listed.splits.get(path, set())), untrusted_input.original_of(path), sizes(path)
+        boxes = () if size is None else Boxes.packed(settings.names, rows.classes, rows.sides * (*size, *size))
+        records.append(ImageRecord(path=path, split=split, group=group, boxes=boxes))
     with faults.noting():
         tally.require_outlines(settings.where)
     with faults.noting():
@@ -161,8 +167,10 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     classes, unused = declared([name for name in settings.names if name], records)
     if not classes and any(map(sizes, tree.images)):
         raise untrusted_input.unannotated(YOLO.layout)
-    owners = Counter(pairs.labels[path] for path in images)
-    used = sorted(owners)
+    used = sorted(set(files))
+    # Every file of the source is an image in a record, an annotation file that was read, or excluded with a reason: label files
+    # of images that are left out are the last, unless an image that is kept has the same one.
+    idle = {pairs.labels[path] for path in unlisted if path in pairs.labels}.difference(used)
     return Collection(
         asked.task,
         classes,
@@ -170,31 +178,62 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         (
             *settings.warnings,
             *tally.warnings(settings),
-            *_of_several(owners),
-            *_warnings(settings.where, listed, pairs, unlisted, bare, unused),
+            *_of_matching(settings.where, listed, pairs, files),
+            *_of_left_out(settings, listed, pairs, unlisted, bare),
+            *untrusted_input.unused_classes(unused),
             *_of_other_keys(settings, unlisted),
         ),
-        tuple(_excluded(tree, pairs, unlisted, bare, set(used))),
+        (
+            *Exclusion.of(unlisted, ExclusionReason.UNLISTED),
+            *Exclusion.of(bare, ExclusionReason.UNLABELLED),
+            *Exclusion.of(sorted(idle), ExclusionReason.UNLISTED),
+            *Exclusion.of(pairs.empty, ExclusionReason.LABEL_WITHOUT_IMAGE),
+        ),
         (settings.path, *dict.fromkeys(listed.listings), *settings.further, *used),
         tuple(listed.overlapping),
     )
 
 
-def _excluded(
-    tree: SourceFiles, pairs: pairing.Pairs, unlisted: Sequence[str], bare: Sequence[str], used: set[str]
-) -> Iterator[Exclusion]:
-    yield from (Exclusion(path, ExclusionReason.UNLISTED) for path in unlisted)
-    yield from (Exclusion(path, ExclusionReason.UNLABELLED) for path in bare)
-    others = sorted({pairs.labels[path] for path in unlisted if path in pairs.labels} - used)
-    yield from (Exclusion(path, ExclusionReason.UNLISTED) for path in others)
-    yield from (Exclusion(path, ExclusionReason.LABEL_WITHOUT_IMAGE) for path in pairs.empty)
-
-
-def _of_several(owners: Mapping[str, int]) -> Iterator[str]:
-    if several := [path for path, count in sorted(owners.items()) if count > 1]:
+def _of_matching(where: str, listed: Listed, pairs: pairing.Pairs, files: Sequence[str]) -> Iterator[str]:
+    """Names that were taken for other ones; ``files`` has the label file of each image."""
+    if several := [path for path, count in sorted(Counter(files).items()) if count > 1]:
         yield (
             f"{len(several)} label files have the name of more than one image, and each of these gets their boxes:"
             f" {format_names(several)}; check them"
+        )
+    if listed.renamed:
+        yield (
+            f"{len(listed.renamed)} entries of {where} and its lists differ from the files in {naming.DIFFERENCES};"
+            f" matched were {format_names(listed.renamed)}"
+        )
+    if pairs.renamed:
+        yield (
+            f"{len(pairs.renamed)} label files lie where ultralytics would not look, or differ from their image in"
+            f" {naming.DIFFERENCES}; matched were {format_names(pairs.renamed)}"
+        )
+    if pairs.empty:
+        yield f"{len(pairs.empty)} label files are empty and have no image: {format_names(pairs.empty)}"
+
+
+def _of_left_out(
+    settings: Settings, listed: Listed, pairs: pairing.Pairs, unlisted: Sequence[str], bare: Sequence[str]
+) -> Iterator[str]:
+    overlapping = listed.overlapping
+    if overlapping and listed.by_folder:
+        yield untrusted_input.torn(overlapping)
+    elif overlapping:
+        yield f"{len(overlapping)} images stand in more than one split of {settings.where}, which counts as in none"
+    if unlisted:
+        yield f"{len(unlisted)} images are in no split of {settings.where} and are left out: {format_names(unlisted)}"
+    if bare:
+        yield (
+            f"{len(bare)} images have no label file and are left out: {format_names(bare)};"
+            " a background, which shows nothing, needs an empty one"
+        )
+    if pairs.predicted:
+        yield (
+            f"{len(pairs.predicted)} label files lie where ultralytics writes predictions, and are not read:"
+            f" {format_names(pairs.predicted)}; move them when they are labels"
         )
 
 
@@ -208,47 +247,6 @@ def _of_other_keys(settings: Settings, unlisted: Sequence[str]) -> Iterator[str]
         )
 
 
-def _warnings(
-    where: str,
-    listed: Listed,
-    pairs: pairing.Pairs,
-    unlisted: Sequence[str],
-    bare: Sequence[str],
-    unused: Sequence[str],
-) -> Iterator[str]:
-    if listed.renamed:
-        yield (
-            f"{len(listed.renamed)} entries of {where} and its lists differ from the files in {naming.DIFFERENCES};"
-            f" matched were {format_names(listed.renamed)}"
-        )
-    if pairs.renamed:
-        yield (
-            f"{len(pairs.renamed)} label files lie where ultralytics would not look, or differ from their image in"
-            f" {naming.DIFFERENCES}; matched were {format_names(pairs.renamed)}"
-        )
-    if pairs.empty:
-        yield f"{len(pairs.empty)} label files are empty and have no image: {format_names(pairs.empty)}"
-    overlapping = listed.overlapping
-    if overlapping and listed.by_folder:
-        yield untrusted_input.torn(overlapping)
-    elif overlapping:
-        yield f"{len(overlapping)} images stand in more than one split of {where}, which counts as in none"
-    if unlisted:
-        yield f"{len(unlisted)} images are in no split of {where} and are left out: {format_names(unlisted)}"
-    if bare:
-        yield (
-            f"{len(bare)} images have no label file and are left out: {format_names(bare)};"
-            " a background, which shows nothing, needs an empty one"
-        )
-    if pairs.predicted:
-        yield (
-            f"{len(pairs.predicted)} label files lie where ultralytics writes predictions, and are not read:"
-            f" {format_names(pairs.predicted)}; move them when they are labels"
-        )
-    if unused:
-        yield f"classes that no annotation uses are left out: {format_names(unused)}"
-
-
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
     """``images/<split>/``, ``labels/<split>/`` and a data.yaml with path, train, val, test and names alone."""
     names = linking.numbered(collection.images)
@@ -259,9 +257,15 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
     for image in collection.images:
         assert image.split is not None
         linking.link(blobs[image.path], target / "images" / image.split / names[image.path])
-        rows = "".join(_row(box, image, ids) for box in image.boxes)
+        rows = []
+        for box in image.boxes:
+            assert image.width is not None
+            assert image.height is not None
+            x, y = (box.x + box.width / 2) / image.width, (box.y + box.height / 2) / image.height
+            width, height = box.width / image.width, box.height / image.height
+            rows.append(f"{ids[box.label]} {x:.8f} {y:.8f} {width:.8f} {height:.8f}\n")
         label = target / "labels" / image.split / PurePosixPath(names[image.path]).with_suffix(".txt")
-        label.write_text(rows, encoding="ascii")
+        label.write_text("".join(rows), encoding="ascii")
     has_validation = any(image.split == "validation" for image in collection.images)
     content = {
         "path": str(target.resolve()),
@@ -274,42 +278,6 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
     if not has_validation:
         text = f"# The version has no validation images: val repeats train, and its metrics say nothing.\n{text}"
     (target / "data.yaml").write_text(text, encoding="utf-8")
-
-
-def _row(box: Box, image: ImageRecord, ids: Mapping[str, int]) -> str:
-    assert image.width is not None
-    assert image.height is not None
-    x, y = (box.x + box.width / 2) / image.width, (box.y + box.height / 2) / image.height
-    return f"{ids[box.label]} {x:.8f} {y:.8f} {box.width / image.width:.8f} {box.height / image.height:.8f}\n"
-
-
-def _labels(
-    tree: SourceFiles, files: Sequence[str], settings: Settings, tally: _Tally, faults: Faults
-) -> Iterator[reading.Labels]:
-    """The rows of each file, counted."""
-    unnamed = [number for number, name in enumerate(settings.names) if not name]
-    by = reading.Declared(len(settings.names), unnamed, settings.points)
-    for path, rows in zip(files, reading.labels(tree, files, by, faults), strict=True):
-        tally.add(path, rows)
-        yield rows
-
-
-def _labelled(
-    images: Sequence[str], labels: Iterable[reading.Labels], listed: Listed, names: Sequence[str], sizes: Sizes
-) -> Iterator[ImageRecord]:
-    """The images with their boxes, in pixels."""
-    for path, rows in zip(images, labels, strict=True):
-        splits, size = listed.splits.get(path, ()), sizes(path)
-        record = ImageRecord(
-            path=path, split=next(iter(splits)) if len(splits) == 1 else None, group=untrusted_input.original_of(path)
-        )
-        yield record if size is None else replace(record, boxes=_boxes(names, rows, size))
-
-
-def _boxes(names: Sequence[str], labels: reading.Labels, size: tuple[int, int]) -> Boxes:
-    width, height = size
-    pixels = labels.sides * (width, height, width, height)
-    return Boxes(names, array("i", labels.classes.tobytes()), array("d", pixels.tobytes()))
 
 
 def _hint(tree: SourceFiles) -> str | None:

@@ -36,7 +36,7 @@ class Settings:
 
 def files_of(tree: SourceFiles) -> list[str]:
     """The settings at the root: data.yaml, or the only YAML file that is there."""
-    found = [path for path in tree.files if "/" not in path and suffix(path) in {".yaml", ".yml"}]
+    found = [path for path in tree.at_root if suffix(path) in {".yaml", ".yml"}]
     named = [path for path in found if is_named(path)]
     return named or (found if len(found) == 1 else [])
 
@@ -72,7 +72,7 @@ def with_lists(tree: SourceFiles, settings: Settings) -> Settings:
         return settings
     darknet = suffix(settings.path) == ".names"
     stated = class_lists.stated(tree)
-    texts = {path for path in tree.files if "/" not in path and suffix(path) == ".txt"} - {*stated.splits.values()}
+    texts = {path for path in tree.at_root if suffix(path) == ".txt"} - {*stated.splits.values()}
     told = {split_of(key) for key in stated.splits}
     splits = {key: (path,) for key, path in stated.splits.items()}
     for path in sorted(texts):
@@ -88,7 +88,10 @@ def with_lists(tree: SourceFiles, settings: Settings) -> Settings:
 
 
 def _is_list(tree: SourceFiles, path: str, darknet: bool) -> bool:
-    """Whether its first line is the name of an image; beside obj.names, whether it is no row of a label file."""
+    """Whether its first line is the name of an image; beside obj.names, whether it is no row of a label file.
+
+    train.txt may as well hold the labels of an image train.jpg, which would be lost were it taken for a list.
+    """
     with suppress(RefusedError):  # where it is one, it is read again and refused
         lines = reading.lines(tree, path, reading.MAX_LABELS)
         first = lines[0][1] if lines else ""
@@ -133,9 +136,15 @@ def _from_yaml(tree: SourceFiles, path: str, faults: Faults) -> Settings:
     where = untrusted_input.printable(path)
     found = reading.settings(tree, path, faults)
     splits = {key: tuple(entries) for key, entries in found.splits.items()}
-    base, warnings = _base(where, found.path)
+    base = PurePosixPath()
+    ignored: tuple[str, ...] = ()
+    if found.path is not None and found.path.rstrip("/") != ".":
+        try:
+            base = untrusted_input.relative(found.path, f"{where}: path")
+        except RefusedError:  # where the files lay on their author's machine: nothing outside of the source is opened
+            ignored = (f"{where}: path lies outside of the source; the files beside {where} are read",)
     warnings = (
-        *warnings,
+        *ignored,
         *untrusted_input.recomposed(found.recomposed),
         *_of_other_names(tree, where, found.names, class_lists.groups(tree)),
     )
@@ -153,17 +162,6 @@ def _of_other_names(
                 f"{untrusted_input.printable(path)} has other class names than {where}, or another order;"
                 f" {where} is what counts"
             )
-
-
-def _base(where: str, value: str | None) -> tuple[PurePosixPath, tuple[str, ...]]:
-    """The folder that entries are relative to. One outside is where the files lay on their author's machine: not opened."""
-    if value is None:
-        return PurePosixPath(), ()
-    try:
-        return untrusted_input.relative(value, f"{where}: path") if value.rstrip("/") != "." else PurePosixPath(), ()
-    except RefusedError:
-        ignored = f"{where}: path lies outside of the source; the files beside {where} are read"
-        return PurePosixPath(), (ignored,)
 
 
 def is_image(entry: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -61,6 +62,7 @@ def _images_of(tree: SourceFiles, settings: Settings, entry: str, where: str, fo
     try:
         inner = untrusted_input.relative(place, where)
     except RefusedError:  # as on its author's machine
+        # Nothing outside of the source is ever opened; the end of the path may still say which of its images are meant.
         meant = (
             found.names.alike(place) if yolo_settings.is_image(place) else _meant(tree, place) or _end_of(tree, place)
         )
@@ -119,34 +121,31 @@ def _folders(tree: SourceFiles) -> list[str]:
 
 
 def _in_list(tree: SourceFiles, settings: Settings, path: str, where: str, found: Listed) -> list[str]:
+    """The images that the lines of a text file name; lines that name none are noted together."""
     if suffix(path) != ".txt":
         raise untrusted_input.invalid(
             f"{where} is no list of images, which is a text file (.txt), and no image or folder of them"
         )
     found.listings.append(path)
-    known, names = found.images, found.names
     images: list[str] = []
     lost: list[str] = []
     many = 0
     for number, line in reading.lines(tree, path, reading.MAX_LABELS):
         where = f"{untrusted_input.printable(path)}, line {number}"
-        exact = _exactly(known, settings, line)
-        alike = [exact] if exact is not None else names.alike(line)
+        with suppress(RefusedError):  # a path of its author's machine, which no file can be named by exactly
+            inner = untrusted_input.relative(line, "")
+            exact = [one for base in (settings.base, PurePosixPath()) if (one := str(base / inner)) in found.images]
+            if exact:
+                images.append(exact[0])
+                continue
+        alike = found.names.alike(line)
         if len(alike) == 1:
             images.append(alike[0])
-            found.renamed += [] if exact is not None else [where]
+            found.renamed.append(where)
         else:
             many += 1
             if len(lost) < untrusted_input.MAX_NAMED:
-                lost.append(untrusted_input.with_nearest(where, alike, names.nearest(line)))
+                lost.append(untrusted_input.with_nearest(where, alike, found.names.nearest(line)))
     if lost:
         found.faults.add(untrusted_input.missing_images(lost, many))
     return images
-
-
-def _exactly(known: Set[str], settings: Settings, line: str) -> str | None:
-    try:
-        inner = untrusted_input.relative(line, "")
-    except RefusedError:  # as on its author's machine
-        return None
-    return next((path for base in (settings.base, PurePosixPath()) if (path := str(base / inner)) in known), None)
