@@ -16,14 +16,14 @@ from typing import Any
 import yaml
 
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.annotations import keypoints
+from pelagos_pipelines.annotations import keypoints, outlines
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import split_of
 from pelagos_pipelines.annotations.untrusted_input import MAX_CLASSES, class_name, invalid, is_composed, too_many
 from pelagos_pipelines.sandbox import Answer
 
 MAX_DEPTH = 16
-"""Of data.yaml, which has 2 levels."""
+"""Of data.yaml, which has 2 levels. Its size is limited before; what a few bytes can make of a parser is limited here."""
 MAX_NODES = 50_000
 """Keys and values in data.yaml."""
 MAX_POINTS = 10_000
@@ -124,19 +124,37 @@ def settings(where: str, content: bytes) -> dict[str, Any]:
     written: list[Any] | None = None
     with faults.noting():
         written = _written(where, found)
-    with faults.noting():
-        _require_number(where, found, written)
-    document: dict[str, Any] = {"splits": {}, "points": None, **_named(where, written, faults)}
-    for key, value in found.items():
+        if "nc" in found and found["nc"] != len(written):
+            told = f", {found['nc']}," if type(found["nc"]) is int else ""
+            raise invalid(f"{where}: nc{told} is not the number of names, {len(written)}: correct one of them")
+    # Where the names are no list, rows may be of any class: that they are of one without a name is no further fault.
+    names = [f"class {number}" for number in range(MAX_CLASSES if written is None else len(written))]
+    for index, name in enumerate(written or ()):
         with faults.noting():
-            if _is_split(key, value):
-                document["splits"][key] = _entries(where, key, value)
-    others = [one for key, value in found.items() if key not in {*document["splits"], "path"} for one in _texts(value)]
-    document["others"] = others[:_MAX_OTHERS]
+            names[index] = class_name(name, f"{where}: names[{index}]")
+    recomposed = [index for index, name in enumerate(written or ()) if isinstance(name, str) and not is_composed(name)]
+    splits: dict[str, list[Any]] = {}
+    for key, value in found.items():
+        if not _is_split(key, value):
+            continue
+        entries: list[Any] = value if isinstance(value, list) else [value]
+        with faults.noting():
+            if not all(isinstance(entry, str) and entry for entry in entries):
+                raise invalid(f"{where}: {key} must be a path or a list of paths below the source: correct it")
+            splits[key] = entries
+    others = [one for key, value in found.items() if key not in {*splits, "path"} for one in _texts(value)]
+    points = None
     with faults.noting():
-        document["points"] = _points(where, found.get("kpt_shape"))
-    path = None if found.get("path") is None else str(found["path"])
-    return document | {"path": path, "faults": faults.document()}
+        points = _points(where, found.get("kpt_shape"))
+    return {
+        "names": names,
+        "recomposed": [names[index] for index in recomposed],
+        "splits": splits,
+        "others": others[:_MAX_OTHERS],
+        "points": points,
+        "path": None if found.get("path") is None else str(found["path"]),
+        "faults": faults.document(),
+    }
 
 
 def _is_split(key: object, value: object) -> bool:
@@ -152,16 +170,8 @@ def _texts(value: object) -> list[str]:
     return listed if all(isinstance(one, str) and one for one in listed) else []
 
 
-def _named(where: str, written: Sequence[Any] | None, faults: Faults) -> dict[str, Any]:
-    names = [f"class {number}" for number in range(MAX_CLASSES if written is None else len(written))]
-    for index, name in enumerate(written or ()):
-        with faults.noting():
-            names[index] = class_name(name, f"{where}: names[{index}]")
-    changed = [index for index, name in enumerate(written or ()) if isinstance(name, str) and not is_composed(name)]
-    return {"names": names, "recomposed": [names[index] for index in changed]}
-
-
 def _yaml(where: str, text: str) -> dict[Any, Any]:
+    """The mapping that the text is, its keys in lower case: CVAT writes ``Train`` where its subset is called so."""
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except _TwiceError as error:
@@ -178,14 +188,6 @@ def _yaml(where: str, text: str) -> dict[Any, Any]:
         ) from error
     if not isinstance(content, dict):
         raise invalid(f"{where} is not a mapping; Yolo expects names, train, val and test")
-    content = _in_lower_case(where, content)
-    if "download" in content:
-        raise invalid(f"{where} has the key download, which may hold a program; it is never executed: remove it")
-    return content
-
-
-def _in_lower_case(where: str, content: Mapping[Any, Any]) -> dict[Any, Any]:
-    """CVAT writes ``Train`` and ``Validation`` where its subsets are called so."""
     found: dict[Any, Any] = {}
     for key, value in content.items():
         plain = key.strip().lower() if isinstance(key, str) else key
@@ -195,6 +197,8 @@ def _in_lower_case(where: str, content: Mapping[Any, Any]) -> dict[Any, Any]:
                 f"{where}: {f'the key {plain}' if known else 'a key'} stands twice, in other case; keep one of them"
             )
         found[plain] = value
+    if "download" in found:
+        raise invalid(f"{where} has the key download, which may hold a program; it is never executed: remove it")
     return found
 
 
@@ -217,23 +221,9 @@ def _written(where: str, content: Mapping[Any, Any]) -> list[Any]:
     return names
 
 
-def _require_number(where: str, content: Mapping[Any, Any], names: Sequence[Any] | None) -> None:
-    if names is None or "nc" not in content or content["nc"] == len(names):
-        return
-    told = f", {content['nc']}," if type(content["nc"]) is int else ""
-    raise invalid(f"{where}: nc{told} is not the number of names, {len(names)}: correct one of them")
-
-
 def _is_id(key: object) -> bool:
     """Some tools write the ids of a mapping as text."""
     return isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= _LONGEST_ID
-
-
-def _entries(where: str, key: str, value: object) -> list[str]:
-    listed: list[Any] = value if isinstance(value, list) else [value]
-    if not all(isinstance(entry, str) and entry for entry in listed):
-        raise invalid(f"{where}: {key} must be a path or a list of paths below the source: correct it")
-    return listed
 
 
 def _points(where: str, shape: object) -> list[int] | None:
@@ -291,10 +281,18 @@ class Rows:
         with self.faults.noting():
             for number, line in enumerate(lines_of(text_of(where, content)), start=1):
                 columns = line.split()
-                if columns:
-                    self._row(columns, f"{where}, line {number}")
-                    if len(self.ids) > self.most:
-                        break
+                if not columns:
+                    continue
+                place = f"{where}, line {number}"
+                try:
+                    row = self._class_of(columns[0], place), self._sides(columns, place)
+                except RefusedError as fault:
+                    self.faults.add(fault)
+                    continue
+                self.ids.append(row[0])
+                self.sides.extend(row[1])
+                if len(self.ids) > self.most:
+                    break
         self.counts.append(len(self.ids) - before)
         if len(self.ids) > self.most:
             raise too_many(where, self.most)
@@ -304,16 +302,6 @@ class Rows:
         numbers = (self.counts, self.outlined, *self.alike, self.widths, self.ids)
         document = {"rows": len(self.ids), "faults": self.faults.document()}
         return Answer(document, b"".join((*(part.tobytes() for part in numbers), self.sides.tobytes())))
-
-    def _row(self, columns: list[str], where: str) -> None:
-        try:
-            number = self._class_of(columns[0], where)
-            sides = self._sides(columns, where)
-        except RefusedError as fault:
-            self.faults.add(fault)
-        else:
-            self.ids.append(number)
-            self.sides.extend(sides)
 
     def _class_of(self, text: str, where: str) -> int:
         number = _whole(text)
@@ -338,24 +326,24 @@ class Rows:
         if not all(map(math.isfinite, shape)):
             raise invalid(f"{where}: a value is no finite number; correct the row")
         _require_fractions(shape, where, polygon)
-        sides = _around(shape) if polygon else (shape[0] - shape[2] / 2, shape[1] - shape[3] / 2, shape[2], shape[3])
+        if polygon:
+            sides = outlines.around(shape[::2], shape[1::2])
+        else:
+            x, y, width, height = shape
+            sides = (x - width / 2, y - height / 2, width, height)
         if sides[2] <= 0 or sides[3] <= 0:
             raise RefusedError(
                 Reason.ANNOTATION_OUTSIDE_IMAGE,
                 f"{where}: width {sides[2]:g} and height {sides[3]:g}: a box without area; correct or remove the row",
                 "source",
             )
-        if polygon:
-            self._count(values)
+        if polygon:  # whether they are outlines, or key points after all, only all rows of the source can tell
+            self.outlined[-1] += 1
+            self.widths[-1] = len(columns) if self.widths[-1] in {0, len(columns)} else -1
+            found = keypoints.likeness(values)
+            for part, count in zip(self.alike, (found.fitting, found.visible, found.apart), strict=True):
+                part[-1] += count
         return sides
-
-    def _count(self, outline: Sequence[float]) -> None:
-        self.outlined[-1] += 1
-        width = len(outline) + 1
-        self.widths[-1] = width if self.widths[-1] in {0, width} else -1
-        found = keypoints.likeness(outline)
-        for part, count in zip(self.alike, (found.fitting, found.visible, found.apart), strict=True):
-            part[-1] += count
 
     def _is_polygon(self, columns: int, where: str) -> bool:
         if columns == _BOX_COLUMNS:
@@ -408,9 +396,3 @@ def _require_fractions(values: Sequence[float], where: str, polygon: bool) -> No
                 f"{where}: {value:g} is no fraction of the image, from 0 to 1, which all values of a row are{hint}; divide pixels"
                 " by the image's width or height"
             )
-
-
-def _around(outline: Sequence[float]) -> tuple[float, float, float, float]:
-    xs, ys = outline[::2], outline[1::2]
-    left, top = min(xs), min(ys)
-    return left, top, max(xs) - left, max(ys) - top
