@@ -37,9 +37,6 @@ def numbered(images: Iterable[ImageRecord]) -> dict[str, str]:
 
 def _plain(path: str) -> str:
     kind = ".png" if suffix(path) in {".png", ".apng"} else ".jpg"
-    return f"{_ascii(PurePosixPath(path).stem)[:MAX_STEM]}{kind}"
-
-
-def _ascii(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._") or "image"
+    letters = unicodedata.normalize("NFKD", PurePosixPath(path).stem).encode("ascii", "ignore").decode()
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", letters).strip("._") or "image"
+    return f"{stem[:MAX_STEM]}{kind}"

@@ -33,6 +33,7 @@ _END = "\0"
 
 def folded(name: str) -> str:
     """The name without the differences that tools and file systems make."""
+    # Twice, because some file systems keep accents apart from their letters, and folding the case can take letters apart again.
     plain = unicodedata.normalize("NFC", unquote(name).replace("\\", "/"))
     return unicodedata.normalize("NFC", plain.casefold())
 

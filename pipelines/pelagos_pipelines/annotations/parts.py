@@ -59,12 +59,10 @@ def _plain(text: str) -> str:
     return shown.casefold().replace("æ", "ae").replace("ø", "o")
 
 
-def _known() -> dict[str, Split]:
-    elsewhere = {_plain(word): split for split, listed in _ELSEWHERE.items() for word in listed.split()}
-    return dict(SPLIT_NAMES) | elsewhere
-
-
-_WORDS = _known()
+_WORDS: Mapping[str, Split] = {
+    **SPLIT_NAMES,
+    **{_plain(word): split for split, listed in _ELSEWHERE.items() for word in listed.split()},
+}
 _BY_LENGTH = sorted(_WORDS, key=len, reverse=True)
 _NOTHING = FILLERS | frozenset(map(_plain, _SAYING_NOTHING.split()))
 _NUMBERS = re.compile(r"\d+")
@@ -72,36 +70,9 @@ _YEAR = re.compile(r"(?:19|20)\d\d(?!\d)|(?:19|20)\d\d[01]\d[0-3]\d(?!\d)")
 _TAXA = frozenset({"sp", "spp", "species", "class", "taxon", "taxa", "genus", "otu", "morphotype", "aphia", "aphiaid"})
 _PLACES = frozenset(
     {
-        *(
-            "station",
-            "stations",
-            "stn",
-            "site",
-            "haul",
-            "dive",
-            "deployment",
-            "camera",
-            "cruise",
-            "transect",
-            "day",
-            "date",
-        ),
-        *(
-            "frame",
-            "tow",
-            "trap",
-            "plot",
-            "quadrat",
-            "replicate",
-            "batch",
-            "sample",
-            "tank",
-            "trip",
-            "video",
-            "clip",
-            "cast",
-        ),
-        *("survey", "location", "position", "zone"),
+        *("station", "stations", "stn", "site", "haul", "dive", "deployment", "camera", "cruise", "transect", "day"),
+        *("date", "frame", "tow", "trap", "plot", "quadrat", "replicate", "batch", "sample", "tank", "trip", "video"),
+        *("clip", "cast", "survey", "location", "position", "zone"),
     }
 )
 _CODE = 4
@@ -143,14 +114,13 @@ def numbered(names: Iterable[str]) -> list[str]:
     """Those that look like stations, hauls or dates: numbers, codes, or one stem with several. Taxa may have numbers, too."""
     stems = {name: _NUMBERS.sub("#", name.casefold()) for name in names if _NUMBERS.search(name)}
     count = Counter(stems.values())
-    return [name for name, stem in stems.items() if _is_numbered(stem, count[stem])]
-
-
-def _is_numbered(stem: str, count: int) -> bool:
-    words = _WORD.findall(stem)
-    if any(word in _TAXA for word in words):
-        return False
-    return count > 1 or sum(map(len, words)) <= _CODE or any(word in _PLACES for word in words)
+    found = []
+    for name, stem in stems.items():
+        words = _WORD.findall(stem)
+        is_code = sum(map(len, words)) <= _CODE
+        if _TAXA.isdisjoint(words) and (count[stem] > 1 or is_code or not _PLACES.isdisjoint(words)):
+            found.append(name)
+    return found
 
 
 def is_year(name: str) -> bool:
@@ -201,8 +171,7 @@ def _splits(name: str) -> frozenset[Split]:
 
 def _rest(name: str) -> list[str]:
     """The words that say something else."""
-    left = (_left(word) for word in _words(name))
-    return [word for word in left if word and word not in _NOTHING]
+    return [word for word in _words(name) if _found(word) is None and word not in _NOTHING]
 
 
 @lru_cache(maxsize=4096)
@@ -216,8 +185,3 @@ def _found(word: str) -> str | None:
     if word in _WORDS:
         return word
     return next((known for known in _BY_LENGTH if word.startswith(known) and word[len(known) :] in _NOTHING), None)
-
-
-def _left(word: str) -> str:
-    found = _found(word)
-    return word if found is None else ""

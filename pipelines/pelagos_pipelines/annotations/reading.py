@@ -122,6 +122,7 @@ def coco(tree: SourceFiles, path: str, faults: Faults) -> Coco:
     with _refusing(path), tree.open(path) as file:
         if file.size > limit:
             raise too_large(path, file.size, limit, raise_it("annotation_mebibytes"))
+        # The child gets the open file, not its bytes: of gigabytes neither process ever holds more than a piece.
         answer = _pool(ceilings).run("coco", {"where": printable(path), **limits}, file=file.descriptor)
         file.require_same()
     with _refusing(path):
@@ -130,6 +131,7 @@ def coco(tree: SourceFiles, path: str, faults: Faults) -> Coco:
 
 
 def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
+    """What the child says, or a ValueError: lengths and indices are followed only once they are known to lead nowhere else."""
     import numpy as np
 
     boxes, passed = found["boxes"], found["passed"]
@@ -195,6 +197,7 @@ def labels(tree: SourceFiles, paths: Iterable[str], declared: Declared, faults: 
 
 
 def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
+    """The same of label files."""
     import numpy as np
 
     rows = answer.document["rows"]
@@ -260,6 +263,7 @@ def _are_near(some: Any, others: Any, whose: Any, classes: Any, sides: Any, roun
 
 
 def _batches(tree: SourceFiles, paths: Iterable[str]) -> Iterator[list[tuple[str, bytes]]]:
+    """Files that go to a child together: a source has as many label files as images, and a call for each would take hours."""
     batch: list[tuple[str, bytes]] = []
     size = 0
     for path in paths:
@@ -330,20 +334,15 @@ class _refusing:  # noqa: N801 - used like a function
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, TaskRefusedError):
-            raise _refusal(error) from error
+            reason, field = error.detail.get("reason"), error.detail.get("field")
+            known = reason if reason in set(Reason) else Reason.FORMAT_INVALID.value
+            raise RefusedError(Reason(known), str(error), field if isinstance(field, str) else None) from error
         if isinstance(error, LimitError):
-            raise invalid(f"{self._where} is not read: {error}{_remedy(error)}") from error
+            told = f"{self._where} is not read: {error}"
+            if error.kind in {"cpu", "deadline"}:
+                raise invalid(
+                    f"{told} ({raise_it('annotation_seconds')}); divide it, or have the ceiling raised"
+                ) from error
+            raise invalid(f"{told}; divide it, or leave out what is no box") from error
         if isinstance(error, SandboxError | ValueError | TypeError | KeyError | IndexError):
             raise invalid(f"{self._where} cannot be parsed; export it again") from error
-
-
-def _remedy(error: LimitError) -> str:
-    if error.kind in {"cpu", "deadline"}:
-        return f" ({raise_it('annotation_seconds')}); divide it, or have the ceiling raised"
-    return "; divide it, or leave out what is no box"
-
-
-def _refusal(error: TaskRefusedError) -> RefusedError:
-    reason, field = error.detail.get("reason"), error.detail.get("field")
-    known = reason if reason in set(Reason) else Reason.FORMAT_INVALID.value
-    return RefusedError(Reason(known), str(error), field if isinstance(field, str) else None)

@@ -72,19 +72,16 @@ def detect(tree: SourceFiles) -> Format:
             for known in FORMATS
             if (obstacle := known.obstacle(tree)) is not None
         )
-        found = f"the files fit no known format (found {format_names(tree.files)}).{_hint(tree)}{obstacles} Known are {layouts}"
+        # What the files look like to somebody who knows more formats than are read; the last that has a word knows best.
+        hints = [hint for known in FORMATS if (hint := known.hint(tree)) is not None]
+        if not hints and (xml := [path for path in tree.files if suffix(path) == ".xml"]):
+            readable = " or ".join(known.name for known in FORMATS if known.carries(Task.DETECTION))
+            hints.append(f"{format_names(xml)} may be of Pascal VOC, which is not read: convert them to {readable}.")
+        told = "".join(f" {hint}" for hint in hints[-1:]) + obstacles
+        found = f"the files fit no known format (found {format_names(tree.files)}).{told} Known are {layouts}"
     raise RefusedError(
         Reason.FORMAT_NOT_RECOGNISED, f"format is Auto, but {found}; set format, or change the files' layout", "format"
     )
-
-
-def _hint(tree: SourceFiles) -> str:
-    """What the files look like to somebody who knows more formats than are read."""
-    hints = [hint for known in FORMATS if (hint := known.hint(tree)) is not None]
-    if not hints and (xml := [path for path in tree.files if suffix(path) == ".xml"]):
-        readable = " or ".join(known.name for known in FORMATS if known.carries(Task.DETECTION))
-        hints.append(f"{format_names(xml)} may be of Pascal VOC, which is not read: convert them to {readable}.")
-    return f" {hints[-1]}" if hints else ""
 
 
 def of_view(view: str) -> Format:
