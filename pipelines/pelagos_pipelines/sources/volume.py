@@ -16,7 +16,7 @@ from pelagos_contract.sources import VOLUME, VolumeSource
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles, suffix
-from pelagos_pipelines.annotations.untrusted_input import closed, format_names, printable
+from pelagos_pipelines.annotations.untrusted_input import closed, format_names, is_encodable, printable
 from pelagos_pipelines.sources.place import Place
 from pelagos_pipelines.storage import buckets, places
 from pelagos_pipelines.storage.buckets import Object
@@ -58,21 +58,33 @@ def collect(source: VolumeSource, data_root: Path) -> SourceFiles:
     found = folder.look(_is_data, MAX_FILES)
     if found.entries > MAX_FILES:
         raise _too_many(source.path, f"more than {MAX_FILES}")
-    links = {path: target for path in found.links if (target := _inner(root, path, folder)) is not None}
+    # Nothing is opened through a link: by the time a file is read it may lead to another place. A link stands for the file of
+    # the source that it leads to now, which is then opened by its own path, below the handle of the folder.
+    targets = {path: beneath.resolved(root, path) for path in found.links}
+    links = {path: target for path, target in targets.items() if target is not None and folder.is_file(target)}
     _refuse(found, [path for path in found.links if path not in links])
+    warnings = []
+    if found.special:
+        names = format_names(sorted(found.special))
+        warnings.append(f"{len(found.special)} pipes, sockets or devices are left out: {names}")
+    if found.bare:
+        warnings.append(f"{len(found.bare)} folders are empty: {format_names(sorted(found.bare))}")
+    # All that was found appears from here on, be it as excluded: the operator adds up the files and shows none to be missing.
     tree = SourceFiles(
         folder,
         tuple(sorted([*found.files, *links])),
         links,
-        tuple(_left_out(found)),
+        tuple(warnings),
         (*_excluded(found.unwanted, ExclusionReason.HIDDEN), *_excluded(found.special, ExclusionReason.NOT_A_FILE)),
         named_by=FIELD,
     )
     tree = replace(tree, disguised=frozenset(filter(lambda path: _is_disguised(tree, path), tree.files)))
     if not tree.images:
+        count = len(found.unwanted)
+        hidden = f" beside {count} that are hidden or in folders of tools" if count else ""
         raise RefusedError(
             Reason.SOURCE_EMPTY,
-            f"{source.path!r} holds {len(tree.files)} files{_hidden(tree)} and none of them is an image (.jpg, .jpeg, .png);"
+            f"{source.path!r} holds {len(tree.files)} files{hidden} and none of them is an image (.jpg, .jpeg, .png);"
             " add images",
             FIELD,
         )
@@ -111,7 +123,8 @@ def download(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclu
     folder = "/".join(parts)
     bucket = storage.Bucket(data_root)
     found = [entry for entry in bucket.list(folder) if entry.path != folder]
-    objects = {entry.path: entry for entry in found if _is_wanted(entry, folder)}
+    # Judged are the names below the source, as on a volume: what it lies in may be called as it likes.
+    objects = {entry.path: entry for entry in found if all(map(_is_data, _below(entry.path, folder).split("/")))}
     hidden = [entry.path for entry in found if entry.path not in objects]
     empty = _drop_markers(objects)
     if not objects:
@@ -134,11 +147,6 @@ def _below(path: str, folder: str) -> str:
     return path[len(folder) :].strip("/")
 
 
-def _is_wanted(entry: Object, folder: str) -> bool:
-    """Whether it is data, by the names below the source."""
-    return all(map(_is_data, _below(entry.path, folder).split("/")))
-
-
 def _drop_markers(objects: dict[str, Object]) -> list[str]:
     """Leave out the empty objects that consoles make for folders; a listing names them like files.
 
@@ -156,7 +164,11 @@ def _drop_markers(objects: dict[str, Object]) -> list[str]:
 
 
 def _open(path: str, data_root: Path) -> tuple[Folder, Path]:
-    """The folder, and where it lies. Links on the way to it may lead about the volume: they are resolved, then not followed."""
+    """The folder, and where it lies.
+
+    Links on the way to it may lead about the volume: they are resolved once, and the resolved path is opened from the volume's
+    root on without following any, so that a link that is exchanged in between leads nowhere.
+    """
     base = data_root.resolve()
     try:
         root = (base / path).resolve(strict=True)
@@ -167,15 +179,6 @@ def _open(path: str, data_root: Path) -> tuple[Folder, Path]:
         raise closed([path]) from error
     except (OSError, ValueError, RuntimeError, NoFileError, ChangedError) as error:
         raise _not_found(path) from error
-
-
-def _inner(root: Path, link: str, folder: Folder) -> str | None:
-    """The file of the source that a link leads to; None when it leads elsewhere.
-
-    Nothing is opened through the link: by the time the file is read it may lead to another place.
-    """
-    path = beneath.resolved(root, link)
-    return path if path is not None and folder.is_file(path) else None
 
 
 def _not_found(path: str) -> RefusedError:
@@ -194,17 +197,13 @@ def _is_data(name: str) -> bool:
     return lower not in _NOT_DATA and _FOUND.fullmatch(lower) is None
 
 
-def _hidden(tree: SourceFiles) -> str:
-    count = sum(one.reason is ExclusionReason.HIDDEN for one in tree.excluded)
-    return f" beside {count} that are hidden or in folders of tools" if count else ""
-
-
 def _excluded(paths: Iterable[str], reason: ExclusionReason) -> Iterator[Exclusion]:
     """Names need not be UTF-8; what is written down has to be."""
     return (Exclusion(os.fsencode(path).decode("utf-8", "backslashreplace"), reason) for path in paths)
 
 
 def _is_disguised(tree: SourceFiles, path: str) -> bool:
+    """Whether a file is an image by its first bytes; into those whose suffix tells nobody looks, as there are a million."""
     if not kinds.is_doubtful(suffix(path)):
         return False
     with tree.open(path) as opened:
@@ -220,6 +219,7 @@ def _too_many(path: str, count: str) -> RefusedError:
 
 
 def _refuse(found: Listing, links: list[str]) -> None:
+    """Refuse what no reader should see; ``links`` are those that are not followed."""
     if found.closed:
         raise closed(sorted(found.closed))
     if found.deep:
@@ -236,28 +236,13 @@ def _refuse(found: Listing, links: list[str]) -> None:
             " put the files themselves there",
             FIELD,
         )
-    odd = sorted(name for name in (*found.files, *found.links, *found.special) if not _is_utf8(name))
+    odd = sorted(name for name in (*found.files, *found.links, *found.special) if not is_encodable(name))
     if odd:
         raise RefusedError(
             Reason.FORMAT_INVALID,
             f"file names are not UTF-8: {format_names(map(printable, odd))}; rename the files",
             FIELD,
         )
-
-
-def _left_out(found: Listing) -> Iterator[str]:
-    if found.special:
-        yield f"{len(found.special)} pipes, sockets or devices are left out: {format_names(sorted(found.special))}"
-    if found.bare:
-        yield f"{len(found.bare)} folders are empty: {format_names(sorted(found.bare))}"
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 PLACE = Place(VOLUME, obtain)
