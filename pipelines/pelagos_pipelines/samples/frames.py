@@ -51,7 +51,16 @@ def compose(organisms: Sequence[Organism], count: int, generator: np.random.Gene
     for _ in range(count):
         wanted = int(generator.integers(ORGANISMS[0], ORGANISMS[1] + 1))
         canvas = empty(organisms[int(generator.integers(len(organisms)))].background, generator)
-        yield _frame(canvas, [next(turns) for _ in range(wanted)], generator)
+        placed: list[Placed] = []
+        for organism in [next(turns) for _ in range(wanted)]:
+            transmission, mask = _varied(organism, generator)
+            left, top, width, height = _box(mask)
+            place = _place((width, height), [other.box for other in placed], generator)
+            if place is None:
+                continue
+            _multiply(canvas, transmission, mask, (place[0] - left, place[1] - top))
+            placed.append(Placed(organism.name, organism.label, (*place, width, height)))
+        yield Frame(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), tuple(placed))
 
 
 def empty(background: Background, generator: np.random.Generator) -> Any:
@@ -79,19 +88,6 @@ def _shuffled(items: Sequence[Any], generator: np.random.Generator) -> Iterator[
             yield items[index]
 
 
-def _frame(canvas: Any, organisms: Sequence[Organism], generator: np.random.Generator) -> Frame:
-    placed: list[Placed] = []
-    for organism in organisms:
-        transmission, mask = _varied(organism, generator)
-        box = _box(mask)
-        place = _place(box, [other.box for other in placed], generator)
-        if place is None:
-            continue
-        _multiply(canvas, transmission, mask, (place[0] - box[0], place[1] - box[1]))
-        placed.append(Placed(organism.name, organism.label, (*place, box[2], box[3])))
-    return Frame(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), tuple(placed))
-
-
 def _varied(organism: Organism, generator: np.random.Generator) -> tuple[Any, Any]:
     """Transmission and mask, turned by quarters, mirrored, scaled and made denser or fainter at random."""
     _, _, width, height = _box(organism.mask)
@@ -113,12 +109,12 @@ def _box(mask: Any) -> tuple[int, int, int, int]:
 
 
 def _place(
-    box: tuple[int, int, int, int], taken: Sequence[tuple[int, int, int, int]], generator: np.random.Generator
+    size: tuple[int, int], taken: Sequence[tuple[int, int, int, int]], generator: np.random.Generator
 ) -> tuple[int, int] | None:
-    """Left and top where the box fits into the frame and hardly covers another; None if no try finds one."""
-    _, _, width, height = box
+    """Left and top where a box of this size fits into the frame and hardly covers another; None if no try finds one."""
+    width, height = size
     for _ in range(ATTEMPTS):
-        left, top = (int(generator.integers(0, SIDE - extent + 1)) for extent in (width, height))
+        left, top = (int(generator.integers(0, SIDE - extent + 1)) for extent in size)
         if all(_covered((left, top, width, height), other) <= OVERLAP for other in taken):
             return left, top
     return None

@@ -48,7 +48,8 @@ class Organism:
 def cut_out(crop: Crop) -> Organism:
     """The organism of a crop. Crops that it fills to their edges keep all of it that they show."""
     grey = crop.pixels.astype(np.float32)
-    level = float(np.percentile(_border(grey), 60))
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    level = float(np.percentile(border, 60))
     transmission = grey / level
     mask = _mask(np.abs(cv2.GaussianBlur(transmission, (0, 0), 1.0) - 1))
     background = _background(grey, cv2.dilate(mask, np.ones((5, 5), np.uint8)), level)
@@ -69,10 +70,6 @@ def divide(organisms: Sequence[Organism], seed: int) -> dict[Split, list[Organis
         divided["validation"] += shuffled[held["test"] : held["test"] + held["validation"]]
         divided["train"] += shuffled[held["test"] + held["validation"] :]
     return divided
-
-
-def _border(grey: Any) -> Any:
-    return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
 
 
 def _mask(contrast: Any) -> Any:

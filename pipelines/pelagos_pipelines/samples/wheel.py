@@ -64,8 +64,8 @@ def read(wheel: Path) -> Content:
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            members = sorted(name for name in archive.namelist() if _is_image(name))
-            crops = tuple(_crop(archive, name) for name in members)
+            images = sorted(name for name in archive.namelist() if PurePosixPath(name).suffix == ".jpg")
+            crops = tuple(_crop(archive, name) for name in images if PurePosixPath(name).parent.parent == FOLDER)
             licence = archive.read(LICENCE)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise SamplesError(f"{wheel} cannot be read as the planktonclas wheel: {error}; download it again") from error
@@ -73,11 +73,6 @@ def read(wheel: Path) -> Content:
     if found != EXPECTED:
         raise SamplesError(f"{wheel} holds the images {dict(found)}, not {dict(EXPECTED)}; use planktonclas 0.2.4")
     return Content(crops, licence)
-
-
-def _is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.parent.parent == FOLDER and path.suffix == ".jpg"
 
 
 def _crop(archive: zipfile.ZipFile, member: str) -> Crop:

@@ -83,11 +83,30 @@ def _compose(divided: Mapping[Split, Sequence[organisms.Organism]], folder: Path
     for number, split in enumerate(SPLITS):
         generator = np.random.default_rng([SEED, number])
         for frame in frames.compose(divided[split], sizes[split], generator):
-            image = _image(frame, len(images) + 1, split)
-            Image.fromarray(frame.pixels).save(folder / image["file_name"], "JPEG", quality=QUALITY)
-            images.append(image)
+            identifier = len(images) + 1
+            name = f"images/frame-{identifier:04d}.jpg"  # the number says nothing about the split: only the group does
+            Image.fromarray(frame.pixels).save(folder / name, "JPEG", quality=QUALITY)
+            images.append(
+                {
+                    "id": identifier,
+                    "file_name": name,
+                    "width": frames.SIDE,
+                    "height": frames.SIDE,
+                    "license": 1,
+                    "group": f"organisms-{split}",
+                    "organisms": [placed.name for placed in frame.placed],
+                }
+            )
             annotations += [
-                _annotation(placed, len(annotations) + index, image["id"], ids[placed.label])
+                {
+                    "id": len(annotations) + index,
+                    "image_id": identifier,
+                    "category_id": ids[placed.label],
+                    "bbox": list(placed.box),
+                    "area": placed.box[2] * placed.box[3],
+                    "iscrowd": 0,
+                    "organism": placed.name,
+                }
                 for index, placed in enumerate(frame.placed, start=1)
             ]
     return {
@@ -96,29 +115,4 @@ def _compose(divided: Mapping[Split, Sequence[organisms.Organism]], folder: Path
         "images": images,
         "annotations": annotations,
         "categories": [{"id": index, "name": label} for label, index in ids.items()],
-    }
-
-
-def _image(frame: frames.Frame, identifier: int, split: Split) -> dict[str, Any]:
-    return {
-        "id": identifier,
-        # The number says nothing about the split: only the group does.
-        "file_name": f"images/frame-{identifier:04d}.jpg",
-        "width": frames.SIDE,
-        "height": frames.SIDE,
-        "license": 1,
-        "group": f"organisms-{split}",
-        "organisms": [placed.name for placed in frame.placed],
-    }
-
-
-def _annotation(placed: frames.Placed, identifier: int, image: int, category: int) -> dict[str, Any]:
-    return {
-        "id": identifier,
-        "image_id": image,
-        "category_id": category,
-        "bbox": list(placed.box),
-        "area": placed.box[2] * placed.box[3],
-        "iscrowd": 0,
-        "organism": placed.name,
     }
