@@ -200,7 +200,13 @@ def _trying(once: Callable[[], Given]) -> Given:
 
 
 def _connect(place: tuple[str, str]) -> S3Store:
-    _require_credentials()
+    # Refused here, because obstore would wait for the metadata service of a cloud, and then speak of that instead.
+    own = all(os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    if not own and not s3.platform_has_credentials():
+        raise StorageRefusedError(
+            "there are no credentials for the object storage; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come from the Secret"
+            " that PELAGOS_OBJECTS_SECRET, or objectsSecret of the tenant, names"
+        )
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
     authority = b""
@@ -211,12 +217,3 @@ def _connect(place: tuple[str, str]) -> S3Store:
             reason = error.strerror or type(error).__name__
             raise StorageRefusedError(f"AWS_CA_BUNDLE {file} cannot be read: {reason}") from error
     return s3.connect(place, endpoint, region, PATIENCE, authority=authority)
-
-
-def _require_credentials() -> None:
-    own = all(os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-    if not own and not s3.platform_has_credentials():
-        raise StorageRefusedError(
-            "there are no credentials for the object storage; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY come from the Secret"
-            " that PELAGOS_OBJECTS_SECRET, or objectsSecret of the tenant, names"
-        )
