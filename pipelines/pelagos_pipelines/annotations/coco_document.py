@@ -377,19 +377,16 @@ def _entries(where: str, member: str, file: _Source) -> Iterator[tuple[int, Any]
         for number, entry in enumerate(yajl2_c.items(file, f"{member}.item", use_float=True, buf_size=_PIECE)):
             yield number, entry
     except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
-        if str(error).startswith(_TOO_LONG) and not isinstance(file, _Translated):
+        words = str(error)  # those that follow the first ones quote the file, and are never shown
+        if words.startswith(_TOO_LONG) and not isinstance(file, _Translated):
             raise _LongNumberError from error
-        raise invalid(f"{where} {_why(error)}, at or after {member}[{max(number, 0)}]; export it again") from error
-
-
-def _why(error: Exception) -> str:
-    """What is wrong, by the parser's words; those that follow quote the file."""
-    words = str(error)
-    if words.startswith((_TOO_LONG, "parse error: numeric (floating point) overflow")):
-        return "has a number that is too large"
-    if words.removeprefix("b'").startswith("lexical error: invalid bytes in UTF8"):
-        return "is not UTF-8 text (save it as UTF-8, as JSON is)"
-    return "is not JSON" if isinstance(error, ijson.IncompleteJSONError) else "is not JSON that is read here"
+        if words.startswith((_TOO_LONG, "parse error: numeric (floating point) overflow")):
+            why = "has a number that is too large"
+        elif words.removeprefix("b'").startswith("lexical error: invalid bytes in UTF8"):
+            why = "is not UTF-8 text (save it as UTF-8, as JSON is)"
+        else:
+            why = "is not JSON" if isinstance(error, ijson.IncompleteJSONError) else "is not JSON that is read here"
+        raise invalid(f"{where} {why}, at or after {member}[{max(number, 0)}]; export it again") from error
 
 
 # --- values

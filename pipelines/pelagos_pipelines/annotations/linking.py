@@ -32,11 +32,10 @@ def numbered(images: Iterable[ImageRecord]) -> dict[str, str]:
     YOLO finds the labels of an image by replacing a path component named ``images``, which a name of the source may hold too,
     and globs folders, so a name must not hold wildcards either.
     """
-    return {image.path: f"{index:06d}_{_plain(image.path)}" for index, image in enumerate(images)}
-
-
-def _plain(path: str) -> str:
-    kind = ".png" if suffix(path) in {".png", ".apng"} else ".jpg"
-    letters = unicodedata.normalize("NFKD", PurePosixPath(path).stem).encode("ascii", "ignore").decode()
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", letters).strip("._") or "image"
-    return f"{stem[:MAX_STEM]}{kind}"
+    names = {}
+    for index, image in enumerate(images):
+        kind = ".png" if suffix(image.path) in {".png", ".apng"} else ".jpg"
+        letters = unicodedata.normalize("NFKD", PurePosixPath(image.path).stem).encode("ascii", "ignore").decode()
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", letters).strip("._") or "image"
+        names[image.path] = f"{index:06d}_{stem[:MAX_STEM]}{kind}"
+    return names

@@ -32,7 +32,17 @@ def box_of(outline: object, place: str, size: tuple[int, int] | None) -> Sides:
         return _of_mask(outline, place, size)
     if not isinstance(outline, list):
         _refuse(f"{place} is neither a list of polygons nor a mask")
-    return _of_polygons(outline, place)
+    # An object in several parts has several polygons, and one box; a list of numbers is one polygon.
+    polygons = outline if all(isinstance(part, list) for part in outline) else [outline]
+    for polygon in polygons:
+        if len(polygon) < _LEAST_NUMBERS or len(polygon) % 2:
+            _refuse(f"{place} has a polygon of {len(polygon)} numbers; it must have x and y of three points or more")
+        if not all(map(is_finite, polygon)):
+            _refuse(f"{place} must hold finite numbers alone")
+    return around(
+        [value for polygon in polygons for value in polygon[::2]],
+        [value for polygon in polygons for value in polygon[1::2]],
+    )
 
 
 def around(xs: Sequence[float], ys: Sequence[float]) -> Sides:
@@ -51,20 +61,6 @@ def is_finite(value: object) -> bool:
 
 def _refuse(words: str) -> NoReturn:
     raise invalid(f"{words}; {_REMEDY}")
-
-
-def _of_polygons(outline: list[Any], place: str) -> Sides:
-    """Of all parts together. A list of numbers is one polygon."""
-    polygons = outline if all(isinstance(part, list) for part in outline) else [outline]
-    for polygon in polygons:
-        if len(polygon) < _LEAST_NUMBERS or len(polygon) % 2:
-            _refuse(f"{place} has a polygon of {len(polygon)} numbers; it must have x and y of three points or more")
-        if not all(map(is_finite, polygon)):
-            _refuse(f"{place} must hold finite numbers alone")
-    return around(
-        [value for polygon in polygons for value in polygon[::2]],
-        [value for polygon in polygons for value in polygon[1::2]],
-    )
 
 
 def _of_mask(mask: dict[str, Any], place: str, size: tuple[int, int] | None) -> Sides:

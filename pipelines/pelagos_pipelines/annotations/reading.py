@@ -31,11 +31,15 @@ _MEMORY = 256 * MEBIBYTE
 """Of a child. A file is read in pieces, so that its size hardly matters."""
 _BATCH_BYTES = 4 * MEBIBYTE
 _BATCH_FILES = 1000
+"""Label files that a child reads at a time: so many that calls cost little beside the reading, and far less than its memory."""
 _ROUNDED_PIXELS, _ROUNDED_FRACTION = 0.5, 0.0001
 """By what all sides of a box may differ from those of another of the same class and be the same, written with other digits."""
 _GRIDS = 5
+"""One more than a box has sides: two boxes that are near fall into one cell in at least one of them."""
 _FAR = 2.0**40
+"""Where cells end, which have to be whole numbers of 64 bits: no image is as large."""
 _MIXING = 0x9E3779B97F4A7C1
+"""Makes one number of image, class and cell. Others may get the same, so that it only says which boxes are to be compared."""
 _COUNTED = ("crowds", "boxless", "outlined", "shaped", "rotated", "misfits", "respelt", "slight")
 _SLOWNESS = 6
 """Real seconds for a second of processor time, when the machine is busy."""

@@ -30,6 +30,8 @@ MAX_POINTS = 10_000
 """Key points of an object."""
 _BOX_COLUMNS = 5
 _LONGEST_ID = 9
+_ID = re.compile(rf"[0-9]{{1,{_LONGEST_ID}}}")
+"""The number of a class, which some tools write as text."""
 _SPLITS = ("train", "val", "test")
 _MAX_OTHERS = 100
 """Paths under other keys that are looked at."""
@@ -206,7 +208,8 @@ def _written(where: str, content: Mapping[Any, Any]) -> list[Any]:
     """The class names in the order of their ids, as they stand there."""
     names = content.get("names")
     if isinstance(names, dict):
-        numbered = {int(key) if _is_id(key) else key: name for key, name in names.items()}
+        is_text = {key: isinstance(key, str) and _ID.fullmatch(key) is not None for key in names}
+        numbered = {int(key) if is_text[key] else key: name for key, name in names.items()}
         gap = next((index for index in range(len(numbered)) if index not in numbered), None)
         if len(numbered) < len(names) or gap is not None:
             raise invalid(
@@ -219,11 +222,6 @@ def _written(where: str, content: Mapping[Any, Any]) -> list[Any]:
     if len(names) > MAX_CLASSES:
         raise invalid(f"{where}: names declares more than {MAX_CLASSES} classes; remove unused ones")
     return names
-
-
-def _is_id(key: object) -> bool:
-    """Some tools write the ids of a mapping as text."""
-    return isinstance(key, str) and key.isascii() and key.isdigit() and len(key) <= _LONGEST_ID
 
 
 def _points(where: str, shape: object) -> list[int] | None:
@@ -325,7 +323,13 @@ class Rows:
         shape = values if polygon else values[: _BOX_COLUMNS - 1]
         if not all(map(math.isfinite, shape)):
             raise invalid(f"{where}: a value is no finite number; correct the row")
-        _require_fractions(shape, where, polygon)
+        far = next((value for value in shape if not -_FARTHEST <= value <= 1 + _FARTHEST), None)
+        if far is not None:
+            hint = " (rows with key points need kpt_shape in data.yaml)" if polygon else ""
+            raise invalid(
+                f"{where}: {far:g} is no fraction of the image, from 0 to 1, which all values of a row are{hint}; divide pixels"
+                " by the image's width or height"
+            )
         if polygon:
             sides = outlines.around(shape[::2], shape[1::2])
         else:
@@ -386,13 +390,3 @@ def _number(text: str) -> float:
     if "_" in text or not text.isascii():
         raise ValueError
     return float(text)
-
-
-def _require_fractions(values: Sequence[float], where: str, polygon: bool) -> None:
-    for value in values:
-        if not -_FARTHEST <= value <= 1 + _FARTHEST:
-            hint = " (rows with key points need kpt_shape in data.yaml)" if polygon else ""
-            raise invalid(
-                f"{where}: {value:g} is no fraction of the image, from 0 to 1, which all values of a row are{hint}; divide pixels"
-                " by the image's width or height"
-            )

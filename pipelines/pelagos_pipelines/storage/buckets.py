@@ -118,25 +118,27 @@ class Bucket:
             ChangedError: it is not the one with ``etag``, or its content not the one with ``sha256``.
             OSError: the disk is full, among others.
         """
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with disk.written(target.with_name(f".{uuid4().hex}.partial")) as partial:
-            _trying(lambda: self._download(path, partial, etag, sha256))
-            partial.replace(target)
-
-    def _download(self, path: str, partial: Path, etag: str, sha256: str) -> None:
         import obstore
 
-        digest, size = hashlib.sha256(), 0
-        with worded(self.uri, f"reading {path}"):
-            found = obstore.get(self._store, path, options={"if_match": etag} if etag else None)
-            with partial.open("wb") as file:
-                for chunk in found.stream(_CHUNK):
-                    digest.update(chunk)
-                    size += file.write(chunk)
-        if size != found.meta["size"]:
-            raise StorageError(f"{self.uri}/{path}: the answer ended early")
-        if sha256 and digest.hexdigest() != sha256:
-            raise ChangedError(f"{self.uri}/{path}: its content has sha256 {digest.hexdigest()} instead of {sha256}")
+        def once() -> None:
+            digest, size = hashlib.sha256(), 0
+            with worded(self.uri, f"reading {path}"):
+                found = obstore.get(self._store, path, options={"if_match": etag} if etag else None)
+                with partial.open("wb") as file:
+                    for chunk in found.stream(_CHUNK):
+                        digest.update(chunk)
+                        size += file.write(chunk)
+            if size != found.meta["size"]:
+                raise StorageError(f"{self.uri}/{path}: the answer ended early")
+            if sha256 and digest.hexdigest() != sha256:
+                raise ChangedError(
+                    f"{self.uri}/{path}: its content has sha256 {digest.hexdigest()} instead of {sha256}"
+                )
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with disk.written(target.with_name(f".{uuid4().hex}.partial")) as partial:
+            _trying(once)
+            partial.replace(target)
 
     def upload(self, file: Path, path: str) -> None:
         """Write a file; readers see the old object or the new one."""
