@@ -6,7 +6,7 @@ Called by the step prepare with a collection and the inspections of its images; 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pelagos_contract.dataset import Cleaning
@@ -61,14 +61,23 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     found = duplicates.find(usable, asked)
     measured = found if asked >= duplicates.USUAL else duplicates.find(usable, duplicates.USUAL)
     if found.first_of and rules.duplicates.action == "Fail":
-        raise _repeated(found)
+        pairs = [f"{path} repeats {first}" for path, first in sorted(found.first_of.items())]
+        raise RefusedError(
+            Reason.DUPLICATE_IMAGES,
+            f"{len(found.exact)} duplicates and {len(found.near)} near duplicates: {format_names(pairs)}; remove them, or set"
+            " cleaning.duplicates.action to KeepFirst or Keep",
+            "cleaning.duplicates.action",
+        )
     dropping = rules.duplicates.action == "KeepFirst"
     images, warnings = contradictions.settle(collection.task, collection.images, usable, dropping=dropping)
     warnings += _of_other_classes(images, measured.alike)
     repeats = found.first_of_chain
     excluded = [Exclusion(path, reason) for path, reason in unusable.items()]
     if dropping:
-        excluded += _repeating(found)
+        # An exact duplicate of an image that was itself left out repeats the one that is kept.
+        for path, first in found.first_of.items():
+            reason = ExclusionReason.DUPLICATE if path in found.exact else ExclusionReason.NEAR_DUPLICATE
+            excluded.append(Exclusion(path, reason, first))
         warnings += _of_other_boxes(collection.task, images, found.near)
         warnings += _of_other_splits(images, found.first_of)
         repeats = {}
@@ -79,8 +88,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         unread = [path for path, reason in unusable.items() if reason is not ExclusionReason.TOO_SMALL]
         raise _nothing_left(seen, unread, counts[ExclusionReason.TOO_SMALL], rules)
     faults = Faults()
-    sized = tuple(_sized(image, seen[image.path], faults) for image in left)
-    kept, clipped = _on_their_images(sized, collection.classes, faults)
+    kept, clipped = _on_their_images(left, seen, collection.classes, faults)
     faults.refuse_any()
     warnings += _in_one_quarter(kept)
     if clipped:
@@ -88,7 +96,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
             f"{clipped} boxes exceeded their image by up to {placing.OVERHANG:g} pixel and were cut at its edge"
         )
     warnings += _of_unusable(unusable, seen)
-    warnings += _remarks([image.path for image in kept], seen, _turned(left, seen))
+    warnings += _remarks(left, seen)
     return Cleaned(
         replace(collection, images=kept, warnings=(*collection.warnings, *warnings)),
         repeats,
@@ -106,12 +114,25 @@ def _unusable(seen: Mapping[str, Inspection], rules: Cleaning) -> dict[str, Excl
     """Why images cannot be used. Raises RefusedError when the rules want that for one of them."""
     others = [path for path, inspection in seen.items() if inspection.problem == OTHER_KIND]
     if others and rules.unreadable_types == "Fail":
-        raise _other_kinds(others)
+        raise RefusedError(
+            Reason.FORMAT_INVALID,
+            f"{len(others)} images are neither JPEG nor PNG by their names or content, which is what training and serving read:"
+            f" {format_names(others)}; convert them to PNG, give JPEG and PNG files their suffix, move them out of the source, or"
+            " set cleaning.unreadableTypes to Drop to leave them out",
+            "cleaning.unreadableTypes",
+        )
     corrupt = [path for path, inspection in seen.items() if inspection.problem not in {None, OTHER_KIND}]
     if corrupt and rules.corrupt == "Fail":
-        raise _corrupt(corrupt, seen)
+        raise RefusedError(
+            Reason.CORRUPT_IMAGES,
+            f"{len(corrupt)} images cannot be read: {format_names(f'{path} ({seen[path].problem})' for path in corrupt)};"
+            " replace them, or set cleaning.corrupt to Drop",
+            "cleaning.corrupt",
+        )
     small = [
-        path for path, inspection in seen.items() if inspection.problem is None and _side(inspection) < rules.min_side
+        path
+        for path, inspection in seen.items()
+        if inspection.problem is None and min(inspection.width, inspection.height) < rules.min_side
     ]
     return {
         **dict.fromkeys(others, ExclusionReason.UNREADABLE_TYPE),
@@ -133,13 +154,6 @@ def _of_unusable(unusable: Mapping[str, ExclusionReason], seen: Mapping[str, Ins
         reasons = format_names(f"{path} ({seen[path].problem})" for path in corrupt)
         warnings.append(f"{len(corrupt)} unreadable images were dropped: {reasons}")
     return warnings
-
-
-def _repeating(found: duplicates.Found) -> Iterator[Exclusion]:
-    """An exact duplicate of an image that was itself left out repeats the one that is kept."""
-    for path, first in found.first_of.items():
-        exact = path in found.exact
-        yield Exclusion(path, ExclusionReason.DUPLICATE if exact else ExclusionReason.NEAR_DUPLICATE, first)
 
 
 def _of_other_classes(images: Sequence[ImageRecord], alike: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -183,26 +197,6 @@ def _of_other_splits(images: Sequence[ImageRecord], first_of: Mapping[str, str])
     ]
 
 
-def _side(inspection: Inspection) -> int:
-    return min(inspection.width, inspection.height)
-
-
-def _sized(image: ImageRecord, inspection: Inspection, faults: Faults) -> ImageRecord:
-    if misfit := placing.of_another_size(image, inspection.width, inspection.height):
-        faults.add(misfit)
-    return replace(image, width=inspection.width, height=inspection.height)
-
-
-def _turned(images: Sequence[ImageRecord], seen: Mapping[str, Inspection]) -> list[str]:
-    """Images of which nothing tells whether their boxes were drawn on the upright image: no size, or one that EXIF keeps."""
-    return [image.path for image in images if image.boxes and _is_doubtful(image, seen[image.path].remarks)]
-
-
-def _is_doubtful(image: ImageRecord, remarks: Sequence[str]) -> bool:
-    keeps_size = image.width is None or image.height is None or image.width == image.height
-    return _FLIPPED in remarks or (_TURNED in remarks and keeps_size)
-
-
 def _in_one_quarter(images: Sequence[ImageRecord]) -> list[str]:
     """Boxes of a whole source that end before the middle of their images, as those do that are in another unit."""
     reach = [0.0, 0.0]
@@ -226,20 +220,22 @@ def _in_one_quarter(images: Sequence[ImageRecord]) -> list[str]:
 
 
 def _on_their_images(
-    images: Sequence[ImageRecord], classes: Sequence[str], faults: Faults
+    images: Sequence[ImageRecord], seen: Mapping[str, Inspection], classes: Sequence[str], faults: Faults
 ) -> tuple[tuple[ImageRecord, ...], int]:
-    """The images with all boxes inside, and how many boxes had to be cut."""
+    """The images in their real sizes with all boxes inside, and how many boxes had to be cut."""
     numbers = {name: number for number, name in enumerate(classes)}
     wrong: list[str] = []
     clipped = 0
     placed = []
-    for image in images:
-        assert image.width is not None
-        assert image.height is not None
+    for described in images:
+        width, height = seen[described.path].width, seen[described.path].height
+        if misfit := placing.of_another_size(described, width, height):
+            faults.add(misfit)
+        image = replace(described, width=width, height=height)
         boxes = []
         cut = 0
         for box in image.boxes:
-            inside = placing.clip(box, image.width, image.height)
+            inside = placing.clip(box, width, height)
             if inside is None:
                 wrong.append(placing.told(image, box))
                 continue
@@ -252,11 +248,18 @@ def _on_their_images(
     return tuple(placed), clipped
 
 
-def _remarks(paths: Sequence[str], seen: Mapping[str, Inspection], doubtful: Sequence[str]) -> list[str]:
-    """What is odd about images that are used. Of ``doubtful`` ones, more is to be said than that they are turned."""
+def _remarks(images: Sequence[ImageRecord], seen: Mapping[str, Inspection]) -> list[str]:
+    """What is odd about images that are used, which are here with the sizes that the source gives them."""
+    doubtful = []
+    for image in images:
+        remarks = seen[image.path].remarks
+        # Nothing tells whether their boxes were drawn on the upright image: no size, or one that EXIF keeps.
+        keeps_size = image.width is None or image.height is None or image.width == image.height
+        if image.boxes and (_FLIPPED in remarks or (_TURNED in remarks and keeps_size)):
+            doubtful.append(image.path)
     unsure = set(doubtful)
-    found = {remark: [path for path in paths if remark in seen[path].remarks] for remark in REMARKS}
-    for remark in (_TURNED, _FLIPPED):
+    found = {remark: [image.path for image in images if remark in seen[image.path].remarks] for remark in REMARKS}
+    for remark in (_TURNED, _FLIPPED):  # Of doubtful ones, more is to be said than that.
         found[remark] = [path for path in found[remark] if path not in unsure]
     told = [f"{len(odd)} {REMARKS[remark]}: {format_names(odd)}" for remark, odd in found.items() if odd]
     if doubtful:
@@ -266,35 +269,6 @@ def _remarks(paths: Sequence[str], seen: Mapping[str, Inspection], doubtful: Seq
             f" {format_names(doubtful)}; look at them"
         )
     return told
-
-
-def _other_kinds(paths: Sequence[str]) -> RefusedError:
-    return RefusedError(
-        Reason.FORMAT_INVALID,
-        f"{len(paths)} images are neither JPEG nor PNG by their names or content, which is what training and serving read:"
-        f" {format_names(paths)}; convert them to PNG, give JPEG and PNG files their suffix, move them out of the source, or set"
-        " cleaning.unreadableTypes to Drop to leave them out",
-        "cleaning.unreadableTypes",
-    )
-
-
-def _corrupt(paths: Sequence[str], seen: Mapping[str, Inspection]) -> RefusedError:
-    return RefusedError(
-        Reason.CORRUPT_IMAGES,
-        f"{len(paths)} images cannot be read: {format_names(f'{path} ({seen[path].problem})' for path in paths)};"
-        " replace them, or set cleaning.corrupt to Drop",
-        "cleaning.corrupt",
-    )
-
-
-def _repeated(found: duplicates.Found) -> RefusedError:
-    pairs = [f"{path} repeats {first}" for path, first in sorted(found.first_of.items())]
-    return RefusedError(
-        Reason.DUPLICATE_IMAGES,
-        f"{len(found.exact)} duplicates and {len(found.near)} near duplicates: {format_names(pairs)}; remove them, or set"
-        " cleaning.duplicates.action to KeepFirst or Keep",
-        "cleaning.duplicates.action",
-    )
 
 
 def _nothing_left(seen: Mapping[str, Inspection], corrupt: Sequence[str], small: int, rules: Cleaning) -> RefusedError:

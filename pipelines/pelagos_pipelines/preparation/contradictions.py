@@ -37,11 +37,18 @@ def settle(
     differing: list[str] = []
     for group in _identical(images, usable):
         first = group[0]
-        others = [image for image in group[1:] if not _agree(first, image)]
+        others = [
+            image
+            for image in group[1:]
+            if image.label != first.label or not _holds(first, image) or not _holds(image, first)
+        ]
         if not others:
             continue
         richest = max(group, key=lambda image: len(image.boxes))
-        if strategy.joins and _fits(richest, usable) and all(_holds(richest, image) for image in group):
+        real = usable[richest.path]
+        # Its boxes were drawn on the size that it has, as far as the source says.
+        fits = (richest.width or real.width, richest.height or real.height) == (real.width, real.height)
+        if strategy.joins and fits and all(_holds(richest, image) for image in group):
             richer[first.path] = richest
         else:
             differing.append(f"{others[0].path} ({strategy.told(others[0])}) and {first.path} ({strategy.told(first)})")
@@ -81,32 +88,18 @@ def _identical(images: Sequence[ImageRecord], usable: Mapping[str, Inspection]) 
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _agree(one: ImageRecord, other: ImageRecord) -> bool:
-    return one.label == other.label and _holds(one, other) and _holds(other, one)
-
-
 def _holds(one: ImageRecord, other: ImageRecord) -> bool:
     """Whether every box of the other image is one of this, but for rounding: by less than a pixel, and never by two."""
-    if not other.boxes:
-        return True
-    cells = set(map(_cell, one.boxes))
-    return all(_is_near(_cell(box), cells) for box in other.boxes)
-
-
-def _fits(image: ImageRecord, usable: Mapping[str, Inspection]) -> bool:
-    """Whether its boxes were drawn on the size that it has, as far as the source says."""
-    real = usable[image.path]
-    return (image.width or real.width, image.height or real.height) == (real.width, real.height)
+    cells = set(map(_cell, one.boxes)) if other.boxes else set()
+    for cell in map(_cell, other.boxes):
+        label, x, y, width, height = cell
+        near = ((label, x + dx, y + dy, width + dw, height + dh) for dx, dy, dw, dh in _NEIGHBOURS)
+        if cell not in cells and not any(neighbour in cells for neighbour in near):
+            return False
+    return True
 
 
 def _cell(box: Box) -> _Cell:
     sides = (box.x, box.y, box.width, box.height)
     x, y, width, height = (math.floor(side) if math.isfinite(side) else 0 for side in sides)
     return box.label, x, y, width, height
-
-
-def _is_near(cell: _Cell, cells: set[_Cell]) -> bool:
-    if cell in cells:
-        return True
-    label, x, y, width, height = cell
-    return any((label, x + dx, y + dy, width + dw, height + dh) in cells for dx, dy, dw, dh in _NEIGHBOURS)

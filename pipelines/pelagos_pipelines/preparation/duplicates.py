@@ -7,7 +7,7 @@ because organisms on a plain background look alike to any coarse measure. bench/
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pelagos_pipelines.preparation.integrity import Inspection
@@ -61,37 +61,24 @@ def find(inspections: Mapping[str, Inspection], max_distance: int) -> Found:
         else:
             first[identity] = path
             distinct.append(path)
-    alike = _alike(distinct, inspections, max_distance) if max_distance > 0 else {}
-    near = _near(alike)
-    return Found({path: near.get(original, original) for path, original in exact.items()}, near, alike)
+    similar: dict[str, tuple[str, ...]] = {}
+    if max_distance > 0:
+        from pelagos_pipelines.preparation import alike
+
+        looks = [(path, inspections[path].look) for path in distinct]
+        comparable = [(path, look) for path, look in looks if look is not None]
+        for index, earlier in sorted(alike.pairs([look for _, look in comparable], max_distance).items()):
+            similar[comparable[index][0]] = tuple(comparable[other][0] for other in earlier)
+    near: dict[str, str] = {}
+    # In the order of paths, so that of each earlier image it is known whether it is kept.
+    for path, others in similar.items():
+        original = next((other for other in others if other not in near), None)
+        if original is not None:
+            near[path] = original
+    return Found({path: near.get(original, original) for path, original in exact.items()}, near, similar)
 
 
 def _end(first: Mapping[str, str], path: str) -> str:
     while path in first:
         path = first[path]
     return path
-
-
-def _alike(
-    paths: Sequence[str], inspections: Mapping[str, Inspection], max_distance: int
-) -> dict[str, tuple[str, ...]]:
-    from pelagos_pipelines.preparation import alike
-
-    looks = [(path, inspections[path].look) for path in paths]
-    comparable = [(path, look) for path, look in looks if look is not None]
-    earlier = alike.pairs([look for _, look in comparable], max_distance)
-    return {
-        path: tuple(comparable[other][0] for other in earlier[index])
-        for index, (path, _) in enumerate(comparable)
-        if earlier.get(index)
-    }
-
-
-def _near(alike: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """The first that is kept, for each in the order of paths."""
-    near: dict[str, str] = {}
-    for path, earlier in alike.items():
-        original = next((other for other in earlier if other not in near), None)
-        if original is not None:
-            near[path] = original
-    return near

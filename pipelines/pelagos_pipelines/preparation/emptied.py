@@ -7,7 +7,7 @@ because they are places in the list of classes, which every version holds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pelagos_contract.exclusions import ExclusionReason
@@ -30,11 +30,6 @@ def without(found: Collection, cleaned: Cleaned) -> Cleaned:
     classes, lost = declared(found.classes, cleaned.collection.images)
     if not lost:
         return cleaned
-    warnings = (*cleaned.collection.warnings, *_warnings(found, cleaned, classes, lost))
-    return replace(cleaned, collection=replace(cleaned.collection, classes=classes, warnings=warnings))
-
-
-def _warnings(found: Collection, cleaned: Cleaned, classes: Sequence[str], lost: Sequence[str]) -> Iterator[str]:
     reasons = {exclusion.path: exclusion.reason for exclusion in cleaned.excluded}
     why: dict[str, Counter[str]] = {name: Counter() for name in lost}
     for image in found.images:
@@ -45,6 +40,10 @@ def _warnings(found: Collection, cleaned: Cleaned, classes: Sequence[str], lost:
         for name in lost
     ]
     more = f" and {len(told) - 5} more" if len(told) > 5 else ""
-    yield f"{len(lost)} classes lost all their images in cleaning and are no classes of the version: {', '.join(told[:5])}{more}"
+    warnings = [
+        f"{len(lost)} classes lost all their images in cleaning and are no classes of the version: {', '.join(told[:5])}{more}"
+    ]
     if len(classes) == 1 and TASKS.named(found.task).needs_several_classes:
-        yield f"{format_names(classes)} is the only class that is left: a model has nothing to tell apart"
+        warnings.append(f"{format_names(classes)} is the only class that is left: a model has nothing to tell apart")
+    left = replace(cleaned.collection, classes=classes, warnings=(*cleaned.collection.warnings, *warnings))
+    return replace(cleaned, collection=left)

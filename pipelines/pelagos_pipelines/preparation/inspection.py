@@ -51,7 +51,13 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     opacity = _opacity(content) if TRANSPARENT in remarks else None
     if opacity is None:
         remarks = tuple(remark for remark in remarks if remark != TRANSPARENT)
-    found = {"width": width, "height": height, "pixels": _identity(decoded.stored, opacity), "remarks": remarks}
+    # All that the file shows: its colours at full depth, and where they are transparent. Before `seen`, which uses them up.
+    identity = hashlib.sha256(f"{width}x{height}:{8 * decoded.stored.dtype.itemsize}:".encode())
+    identity.update(decoded.stored.data)
+    if opacity is not None:
+        identity.update(b"opacity:")
+        identity.update(opacity.data)
+    found = {"width": width, "height": height, "pixels": identity.hexdigest(), "remarks": remarks}
     look = looks.look(images.seen(decoded.stored))
     return Answer(found | {"look": None if look is None else look.hex()})
 
@@ -63,17 +69,6 @@ def _opacity(content: bytes) -> Any:
         return None
     opacity = np.ascontiguousarray(whole[..., 3])
     return None if opacity.min() == np.iinfo(opacity.dtype).max else opacity
-
-
-def _identity(stored: Any, opacity: Any) -> str:
-    """Digest of all that a file shows: its colours at full depth, and where they are transparent."""
-    height, width = stored.shape[:2]
-    identity = hashlib.sha256(f"{width}x{height}:{8 * stored.dtype.itemsize}:".encode())
-    identity.update(stored.data)
-    if opacity is not None:
-        identity.update(b"opacity:")
-        identity.update(opacity.data)
-    return identity.hexdigest()
 
 
 def _ask_pillow(content: bytes) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -113,9 +112,19 @@ def inspect_tree(tree: SourceFiles, memory: Path) -> dict[str, Inspection]:
         known = _recall(memory, version)
         found = list(threads.map(lambda path: _inspect_file(tree, path, known, inspector), tree.readable))
     if any(inspection.sha256 not in known for inspection in found):
-        _remember(memory, version, known, [one for one in found if one.sha256 not in inspector.unsure])
-    others = {path: _unread_image(tree, path) for path in tree.unreadable}
-    return dict(zip(tree.readable, found, strict=True)) | others
+        # Not what another look may judge otherwise: it is looked at again next time.
+        sure = {one.sha256: one for one in found if one.sha256 not in inspector.unsure}
+        rows = []
+        for one in (known | sure).values():
+            look = None if one.look is None else one.look.hex()
+            rows.append([one.sha256, one.size, one.width, one.height, one.pixels, look, one.problem, one.remarks])
+        disk.write_atomically(memory, orjson.dumps({"version": version, "inspections": rows}), parents=True)
+    inspections = dict(zip(tree.readable, found, strict=True))
+    for path in tree.unreadable:
+        with tree.open(path) as opened:
+            size = opened.size
+        inspections[path] = Inspection(_name_unread(tree, path, size), size, problem=OTHER_KIND)
+    return inspections
 
 
 def _inspection(digest: str, size: int, found: Mapping[str, object]) -> Inspection:
@@ -153,13 +162,6 @@ def _inspect_file(tree: SourceFiles, path: str, known: Mapping[str, Inspection],
     return known.get(digest) or inspector.inspect(content, digest)
 
 
-def _unread_image(tree: SourceFiles, path: str) -> Inspection:
-    """For an image of a kind that is not read."""
-    with tree.open(path) as opened:
-        size = opened.size
-    return Inspection(_name_unread(tree, path, size), size, problem=OTHER_KIND)
-
-
 def _name_unread(tree: SourceFiles, path: str, size: int) -> str:
     """Stands for the digest of a file that is not read, or too large for it: sparse ones can claim to have exabytes."""
     with tree.open(path) as opened:
@@ -168,30 +170,16 @@ def _name_unread(tree: SourceFiles, path: str, size: int) -> str:
 
 
 def _recall(memory: Path, version: str) -> dict[str, Inspection]:
+    known: dict[str, Inspection] = {}
     try:
         content = orjson.loads(memory.read_bytes())
         if content["version"] != version:
             return {}
-        return {row[0]: _recalled(row) for row in content["inspections"]}
+        for sha256, size, width, height, pixels, stored, problem, remarks in content["inspections"]:
+            look = _look(stored)
+            if look is not None and len(look) != LOOK_BYTES:
+                return {}
+            known[sha256] = Inspection(sha256, size, width, height, pixels, look, problem, tuple(remarks))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}  # nothing is lost but time
-
-
-def _recalled(row: list[Any]) -> Inspection:
-    """One row of the memory. Raises ValueError when it is none, or is damaged."""
-    sha256, size, width, height, pixels, look, problem, remarks = row
-    found = None if look is None else _look(look)
-    if found is not None and len(found) != LOOK_BYTES:
-        raise ValueError("look")
-    return Inspection(sha256, size, width, height, pixels, found, problem, tuple(remarks))
-
-
-def _row(item: Inspection) -> list[Any]:
-    look = None if item.look is None else item.look.hex()
-    return [item.sha256, item.size, item.width, item.height, item.pixels, look, item.problem, item.remarks]
-
-
-def _remember(memory: Path, version: str, known: Mapping[str, Inspection], found: list[Inspection]) -> None:
-    merged = dict(known) | {inspection.sha256: inspection for inspection in found}
-    content = {"version": version, "inspections": [_row(item) for item in merged.values()]}
-    disk.write_atomically(memory, orjson.dumps(content), parents=True)
+    return known

@@ -40,7 +40,10 @@ def look(pixels: Any) -> bytes | None:
     """The look of an image [height, width, 3], blue first; None for a plain one. Found by measuring: see bench/alike.py."""
     step = max(1, min(pixels.shape[:2]) // _LARGEST)
     grey = np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[::step, ::step])
-    background = _background(grey)
+    edge = np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))
+    background = int(
+        np.searchsorted(np.cumsum(np.bincount(edge, minlength=256)), len(edge) // 2, "right")
+    )  # the median
     window = _window(grey, background)
     if window is None:
         return None
@@ -53,12 +56,6 @@ def look(pixels: Any) -> bytes | None:
     if length == 0:
         return None
     return bytes(np.rint(spectrum / length * LENGTH).astype(np.int8))
-
-
-def _background(grey: Any) -> int:
-    """The median of the outermost pixels."""
-    edge = np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))
-    return int(np.searchsorted(np.cumsum(np.bincount(edge, minlength=256)), len(edge) // 2, "right"))
 
 
 def _window(grey: Any, background: int) -> tuple[int, int, int] | None:

@@ -36,9 +36,11 @@ def publish(version: Version, store: Bucket) -> str:
     """
     present = {entry.path: entry for entry in store.list("blobs")}
     files = {f"blobs/{file.parent.name}/{file.name}": file for file in version.blobs.values()}
+    # Where ETags are digests at all, one of them shows it; then content is compared, and not the size alone.
     by_content = any(path in present and _has_md5(file, present[path]) for path, file in files.items())
     missing = [path for path, file in files.items() if not _is_there(file, present.get(path), by_content)]
     buckets.at_once(lambda path: store.upload(files[path], path), missing)
+    # The manifest last, after all that it names: a preparation that ends in between leaves nothing that readers would find.
     for name in _FILES:
         store.upload(version.folder / name, f"versions/{version.digest}/{name}")
     return f"{store.uri}/versions/{version.digest}"
@@ -58,19 +60,21 @@ def download(uri: str, scratch: Path, splits: Collection[str]) -> Path:
     folder = scratch / "versions" / digest
     cache = storage.scratch() / "blobs"
     _bring_files(store, digest, folder, uri)
+    # Before it is read: without this file a version counts as whole, and blobs of other splits would be missed.
     disk.write_atomically(folder / versions.HELD, json.dumps(sorted(splits)), parents=True)
     cache.mkdir(parents=True, exist_ok=True)
     (scratch / "blobs").unlink(missing_ok=True)
     (scratch / "blobs").symlink_to(cache, target_is_directory=True)
-    wanted = {
-        entry["sha256"]: Object(_key(entry["sha256"]), entry["size"], "")
-        for entry in _entries(folder, uri)
-        if entry["split"] in splits
-    }
-    missing = {sha256: found for sha256, found in wanted.items() if not _is_cached(cache, sha256, found.size)}
+    missing = {}
+    for entry in _entries(folder, uri):
+        if entry["split"] in splits:
+            # Blobs get their names after they were verified; a size tells what a full disk or a person did to one.
+            file = versions.blob(cache, entry["sha256"])
+            if not file.exists() or file.stat().st_size != entry["size"]:
+                missing[entry["sha256"]] = Object(_key(entry["sha256"]), entry["size"], "")
     places.require_room(cache, missing.values())
     buckets.at_once(lambda sha256: _bring_blob(store, sha256, cache, uri), missing)
-    _require_intact(folder, uri)
+    _require_intact(folder, uri)  # last, for it wants the blobs to be there
     return folder
 
 
@@ -143,12 +147,6 @@ def _bring_blob(store: Bucket, sha256: str, cache: Path, uri: str) -> None:
         raise _unreadable(uri, f"the image {_key(sha256)} is not there") from error
     except storage.ChangedError as error:
         raise _unreadable(uri, f"an image is damaged: {error}") from error
-
-
-def _is_cached(cache: Path, sha256: str, size: int) -> bool:
-    """Blobs get their names after they were verified; a size tells what a full disk or a person did to one."""
-    file = versions.blob(cache, sha256)
-    return file.exists() and file.stat().st_size == size
 
 
 def _is_there(file: Path, present: Object | None, by_content: bool) -> bool:

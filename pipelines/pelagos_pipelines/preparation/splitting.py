@@ -74,12 +74,15 @@ def divide(
         splits = _provided(images, overlapping)
     else:
         units = _units(images, digests, repeats, policy)
-        if policy.policy == "Grouped":
-            warnings += _ungrouped(images)
+        if policy.policy == "Grouped" and (without := [image.path for image in images if image.group is None]):
+            told = "images have no group and count as groups of one"
+            warnings.append(f"{len(without)} {told}: {format_names(without)}")
         splits = _assign(units, policy, images)
     divided = tuple(replace(image, split=splits[image.path]) for image in images)
     _require_classes(divided, policy)
-    groups, copies = _leaking(divided, repeats)
+    placed = Counter(group for group, _ in {(image.group, image.split) for image in divided} if group is not None)
+    groups = sorted(group for group, count in placed.items() if count > 1)
+    copies = sorted(path for path, first in repeats.items() if splits[path] != splits[first])
     if groups:
         warnings.append(
             f"{len(groups)} groups stand in more than one split: {format_names(groups)}; test metrics may be too good:"
@@ -145,16 +148,14 @@ def _units(
     members: dict[str, list[ImageRecord]] = defaultdict(list)
     for image in images:
         members[_root(parents, image.path)].append(image)
-    units = [_unit(together, digests, policy.seed) for together in members.values()]
+    units = []
+    for together in members.values():
+        content = ",".join(sorted(digests[image.path] for image in together))
+        order = hashlib.sha256(f"{policy.seed}:{content}".encode()).hexdigest()
+        shown = Counter[str | None](label for image in together for label in image.labels or {None})
+        units.append(_Unit(tuple(sorted(image.path for image in together)), shown, order))
     # Two copies of one image make one unit, so orders differ; paths are named for units of images that show nothing alike.
     return sorted(units, key=lambda unit: (unit.order, unit.paths))
-
-
-def _unit(images: Sequence[ImageRecord], digests: Mapping[str, str], seed: int) -> _Unit:
-    content = ",".join(sorted(digests[image.path] for image in images))
-    order = hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
-    shown = Counter[str | None](label for image in images for label in image.labels or {None})
-    return _Unit(tuple(sorted(image.path for image in images)), shown, order)
 
 
 def _join(parents: dict[str, str], one: str, other: str) -> None:
@@ -192,7 +193,12 @@ def _assign(units: Sequence[_Unit], policy: SplitPolicy, images: Sequence[ImageR
     if policy.policy == "Stratified":
         chosen = _stratified(units, policy.ratios)
     elif policy.policy == "Grouped":
-        chosen = _grouped(units, policy.ratios)
+        groups = [
+            grouping.Group(unit.size, tuple(sorted(unit.shown.items(), key=lambda item: item[0] or "")), unit.order)
+            for unit in units
+        ]
+        parts = grouping.divide(groups, shares(sum(unit.size for unit in units), policy.ratios))
+        chosen = list(zip(units, parts, strict=True))
     else:
         chosen = _greedy(units, policy.ratios)
     splits = {path: split for unit, split in chosen for path in unit.paths}
@@ -212,15 +218,6 @@ def _greedy(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]
         empty.discard(split)
         chosen.append((unit, split))
     return chosen
-
-
-def _grouped(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:
-    groups = [
-        grouping.Group(unit.size, tuple(sorted(unit.shown.items(), key=lambda item: item[0] or "")), unit.order)
-        for unit in units
-    ]
-    splits = grouping.divide(groups, shares(sum(unit.size for unit in units), ratios))
-    return list(zip(units, splits, strict=True))
 
 
 def _stratified(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:
@@ -357,19 +354,19 @@ def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy) -> None
     shown = {split: {label for image in images if image.split == split for label in image.labels} for split in SPLITS}
     missing = sorted(set().union(*shown.values()) - shown["train"])
     if missing:
-        told = [_where(label, images) for label in missing] if policy.policy == "Grouped" else missing
+        told = missing
+        if policy.policy == "Grouped":  # One of them may hold back all images of a class.
+            groups = {label: {image.group for image in images if label in image.labels} for label in missing}
+            alone = {label: found.pop() for label, found in groups.items() if len(found) == 1}
+            told = [
+                label if alone.get(label) is None else f"{label} (all in the group {alone[label]})" for label in missing
+            ]
         raise RefusedError(
             Reason.CLASS_MISSING_FROM_TRAIN,
             f"{len(missing)} classes have no image in train: {format_names(told)}; a model cannot learn them: add images of them"
             f" (policy {policy.policy}, seed {policy.seed}), or use Stratified",
             "split",
         )
-
-
-def _where(label: str, images: Sequence[ImageRecord]) -> str:
-    """The class, with its group if all of its images stand in one."""
-    groups = {image.group for image in images if label in image.labels}
-    return f"{label} (all in the group {next(iter(groups))})" if len(groups) == 1 and None not in groups else label
 
 
 def _far_from_ratios(splits: Mapping[str, Split], policy: SplitPolicy) -> list[str]:
@@ -407,13 +404,6 @@ def _divided_anew(images: Sequence[ImageRecord], policy: SplitPolicy) -> list[st
     return [f"{found}: images that it holds back may be trained on; set split.policy to Provided to keep them"]
 
 
-def _ungrouped(images: Sequence[ImageRecord]) -> list[str]:
-    without = [image.path for image in images if image.group is None]
-    return (
-        [f"{len(without)} images have no group and count as groups of one: {format_names(without)}"] if without else []
-    )
-
-
 def _apart(splits: Mapping[str, Split], alike: Mapping[str, Sequence[str]]) -> list[str]:
     """Images that look like one in another split, each with the first of those. What was dropped has no split."""
     found = []
@@ -422,11 +412,3 @@ def _apart(splits: Mapping[str, Split], alike: Mapping[str, Sequence[str]]) -> l
         if others:
             found.append(f"{path} and {others[0]}")
     return found
-
-
-def _leaking(images: Sequence[ImageRecord], repeats: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    splits = {image.path: image.split for image in images}
-    pairs = {(image.group, image.split) for image in images if image.group is not None}
-    counts = Counter(group for group, _ in pairs)
-    groups = sorted(group for group, count in counts.items() if count > 1)
-    return groups, sorted(path for path, first in repeats.items() if splits[path] != splits[first])

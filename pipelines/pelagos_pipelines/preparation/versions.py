@@ -42,6 +42,7 @@ LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED
 _PARTIAL = ".partial-"
 _THREADS = 8
 """Syncing waits for the disk, not for the processor; file systems write the journal for several files at once."""
+_READABLE = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 class SourceChangedError(Exception):
@@ -70,6 +71,7 @@ def locked(store: Path) -> Iterator[None]:
     (store / "versions").mkdir(parents=True, exist_ok=True)
     with (store / ".lock").open("w", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        # Under the lock alone: what carries the name of something partial may else be what another preparation is writing.
         for left in (*(store / "versions").glob(f"{_PARTIAL}*"), *(store / "blobs").glob(f"*/{_PARTIAL}*")):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
@@ -107,22 +109,47 @@ def write(
         "task": collection.task.value,
         "recipe": recipe,
         "classes": list(collection.classes),
-        "images": [_entry(image, inspections[image.path]) for image in images],
+        "images": [
+            {
+                "path": image.path,
+                "sha256": inspections[image.path].sha256,
+                "size": inspections[image.path].size,
+                "width": image.width,
+                "height": image.height,
+                "split": image.split,
+                "group": image.group,
+            }
+            for image in images
+        ],
         "excluded": ledger.digest(ledger.lines(collection.excluded)),
     }
     digest = _digest(manifest, _lines(collection.task, images))
     folder = store / "versions" / digest
-    _write_blobs(store, tree, [inspections[image.path] for image in images], [image.path for image in images])
+    # Blobs first: what carries a version's name has all of them, whenever this process ends. A killed one leaves blobs that no
+    # version names, and the next preparation finds and uses them.
+    sources = {inspections[image.path].sha256: image.path for image in images}
+    targets = {sha256: blob(store / "blobs", sha256) for sha256 in sources}
+    folders = [store / "blobs", *sorted({target.parent for target in targets.values()})]
+    for made in folders:
+        made.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(lambda sha256: _write_blob(tree, sources[sha256], targets[sha256], sha256), sources))
+        # Their names are in the folders, which are synced once all are there, not once for each.
+        list(pool.map(_sync_folder, folders))
     if not _is_intact(folder):
+        # Damaged, or half removed: its name says what belongs there, so that making it anew loses nothing.
         shutil.rmtree(folder, ignore_errors=True)
-        named = {**manifest, "digest": f"sha256:{digest}"}
+        named = orjson.dumps({**manifest, "digest": f"sha256:{digest}"}, option=_READABLE)
         content = {
-            "manifest.json": _pretty(named),
+            "manifest.json": [named],
             "annotations.json": _pieces(_lines(collection.task, images)),
             EXCLUDED: ledger.lines(collection.excluded),
         }
         _write_folder(folder, content)
-    _renew(folder / EXCLUDED, b"".join(ledger.lines(collection.excluded)))
+    beside = b"".join(ledger.lines(collection.excluded))
+    if (folder / EXCLUDED).read_bytes() != beside:
+        disk.write_atomically(folder / EXCLUDED, beside)
+    # As its readers will, so that no version is reported that they refuse.
     return read(folder)
 
 
@@ -142,10 +169,27 @@ def read(uri: str | Path) -> Version:
             digest = _digest(manifest, map(marks.take, _annotations_in(file)))
         if digest != stated or folder.resolve().name != stated:
             raise _unreadable(folder, "its content does not match its digest")
-        _require_excluded(folder, manifest.get("excluded"))
-        version = _version(folder, stated, manifest, marks)
+        # Versions of old list nothing that was left out.
+        if (excluded := manifest.get("excluded")) is not None:
+            with (folder / EXCLUDED).open("rb") as file:
+                if ledger.digest(file) != excluded:
+                    raise _unreadable(folder, f"{EXCLUDED} does not match its digest")
+        blobs, held = folder.resolve().parent.parent / "blobs", folder / HELD
+        version = Version(
+            digest=stated,
+            folder=folder,
+            collection=Collection(
+                Task(manifest["task"]), tuple(manifest["classes"]), tuple(map(marks.record, manifest["images"]))
+            ),
+            blobs={entry["path"]: blob(blobs, entry["sha256"]) for entry in manifest["images"]},
+            held=frozenset(orjson.loads(held.read_bytes())) if held.exists() else None,
+        )
+        # Sizes alone: reading every blob takes minutes, and is for those who use the pixels (verify).
         sizes = {image["path"]: image["size"] for image in manifest["images"]}
-        _require_sizes(version, sizes)
+        for image in filter(version.holds, version.collection.images):
+            size = version.blobs[image.path].stat().st_size
+            if size != sizes[image.path]:
+                raise _unreadable(folder, f"the image {image.path} has {size} bytes instead of {sizes[image.path]}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(
             folder, f"its files are not there, or not those of a version ({type(error).__name__})"
@@ -193,28 +237,18 @@ def materialise(version_uri: str | Path, view: str, target: Path) -> None:
             f"the view {view} is for {kind.tasks}, the version for {version.collection.task.value}; choose another view",
             "dataset.uri",
         )
+    # Blob by blob, before links under other names are made of them, which nobody compares any more.
     verify(version)
     images = tuple(image for image in version.collection.images if version.holds(image))
     with disk.written(target):
         target.mkdir(parents=True, exist_ok=True)
+        # First, so that a view that was interrupted is known as one of ours, and begun anew.
         marker.write_text("interrupted\n", encoding="utf-8")
         kind.write(target, replace(version.collection, images=images), version.blobs)
         disk.write_atomically(marker, wanted, parents=True)
 
 
 # --- content
-
-
-def _entry(image: ImageRecord, inspection: Inspection) -> dict[str, Any]:
-    return {
-        "path": image.path,
-        "sha256": inspection.sha256,
-        "size": inspection.size,
-        "width": image.width,
-        "height": image.height,
-        "split": image.split,
-        "group": image.group,
-    }
 
 
 def _canonical(content: object) -> bytes:
@@ -291,37 +325,11 @@ class _Marks:
         return replace(self._found[entry["path"]], **rest)
 
 
-def _version(folder: Path, digest: str, manifest: Any, marks: _Marks) -> Version:
-    blobs = folder.resolve().parent.parent / "blobs"
-    images = tuple(map(marks.record, manifest["images"]))
-    files = {entry["path"]: blob(blobs, entry["sha256"]) for entry in manifest["images"]}
-    held = folder / HELD
-    splits = frozenset(orjson.loads(held.read_bytes())) if held.exists() else None
-    return Version(
-        digest, folder, Collection(Task(manifest["task"]), tuple(manifest["classes"]), images), files, splits
-    )
-
-
 def blob(blobs: Path, sha256: str) -> Path:
     """Where a blob is in the folder ``blobs`` of a store. ValueError for what is no sha256."""
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(f"{sha256!r} is not a sha256")
     return blobs / sha256[:2] / sha256[2:]
-
-
-def _require_sizes(version: Version, sizes: Mapping[str, int]) -> None:
-    for image in filter(version.holds, version.collection.images):
-        size = version.blobs[image.path].stat().st_size
-        if size != sizes[image.path]:
-            raise _unreadable(version.folder, f"the image {image.path} has {size} bytes instead of {sizes[image.path]}")
-
-
-def _require_excluded(folder: Path, stated: str | None) -> None:
-    if stated is None:
-        return
-    with (folder / EXCLUDED).open("rb") as file:
-        if ledger.digest(file) != stated:
-            raise _unreadable(folder, f"{EXCLUDED} does not match its digest")
 
 
 def _require_plausible(folder: Path) -> None:
@@ -355,37 +363,24 @@ def _is_intact(folder: Path) -> bool:
     return True
 
 
-def _write_blobs(store: Path, tree: SourceFiles, inspections: Sequence[Inspection], paths: Sequence[str]) -> None:
-    sources = {item.sha256: path for item, path in zip(inspections, paths, strict=True)}
-    targets = {digest: blob(store / "blobs", digest) for digest in sources}
-    folders = [store / "blobs", *sorted({target.parent for target in targets.values()})]
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(lambda digest: _write_blob(tree, sources[digest], targets[digest], digest), sources))
-        list(pool.map(_sync_folder, folders))
-
-
 def _write_blob(tree: SourceFiles, source: str, target: Path, digest: str) -> None:
     """Copy, unless an undamaged copy is there. Never a link: the owner of the source may edit a file in place."""
     if target.exists() and _sha256(target) == digest:
         return
     # What did not fit on a full disk must not keep it full.
     with disk.written(target.with_name(f"{_PARTIAL}{target.name}")) as partial:
+        # The digest is of the bytes that were copied, not of the source: it may change between two looks at it.
         if tree.copy(source, partial) != digest:
             raise SourceChangedError(f"{printable(source)} changed while the version was made; try again")
+        # Synced before it has its name: whoever finds a blob by it in full size takes it for whole.
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.chmod(partial.stat().st_mode & 0o444)  # what the umask leaves
         partial.replace(target)
 
 
-def _pretty(content: object) -> list[bytes]:
-    return [orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)]
-
-
 def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
-    partial = folder.with_name(f"{_PARTIAL}{folder.name}")
+    partial = folder.with_name(f"{_PARTIAL}{folder.name}")  # beside it: only within a file system is renaming one step
     shutil.rmtree(partial, ignore_errors=True)
     with disk.written(partial):
         partial.mkdir(parents=True)
@@ -394,14 +389,10 @@ def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
                 file.writelines(content)
                 file.flush()
                 os.fsync(file.fileno())
+        # The name comes last, when content and entries are on the disk: after a power cut there is a whole version or none.
         _sync_folder(partial)
         partial.rename(folder)
     _sync_folder(folder.parent)
-
-
-def _renew(path: Path, content: bytes) -> None:
-    if path.read_bytes() != content:
-        disk.write_atomically(path, content)
 
 
 def _sync_folder(folder: Path) -> None:
