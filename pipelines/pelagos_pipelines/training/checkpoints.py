@@ -166,6 +166,7 @@ def replace_durably(partial: Path, path: Path) -> None:
     with disk.written(partial):
         with partial.open("rb") as file:
             os.fsync(file.fileno())
+        # The seal first: a file that has none yet counts as a stranger's. The one of before keeps its own until it is replaced.
         sealing.vouch(path, sealing.digest_of(partial))
         partial.replace(path)
 

@@ -195,7 +195,12 @@ def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def _refuse_code(names: set[str], harmless: tuple[str, ...]) -> None:
-    strange = sorted(name for name in names if not _is_harmless(name, harmless))
+    known = (*HARMLESS, *harmless)
+    strange = sorted(
+        name
+        for name in names
+        if not name.startswith(known) and name.removeprefix("builtins.") not in _HARMLESS_BUILTINS
+    )
     if strange:
         # A file that is no pickle can read as one that refers to its first lines.
         shown = ", ".join(name[:80] if _NAME.fullmatch(name) else "something without a name" for name in strange[:5])
@@ -204,10 +209,6 @@ def _refuse_code(names: set[str], harmless: tuple[str, ...]) -> None:
             " Save only the weights (model.state_dict()) or a checkpoint of the training framework itself",
             {"untrusted": True},
         )
-
-
-def _is_harmless(name: str, more: tuple[str, ...]) -> bool:
-    return name.startswith((*HARMLESS, *more)) or name.removeprefix("builtins.") in _HARMLESS_BUILTINS
 
 
 def _tensors(
@@ -304,7 +305,8 @@ def _named(root: Any) -> Iterator[tuple[str, View]]:
     if isinstance(root, Mapping):
         for key in _STATES:
             inner = root.get(key)
-            if isinstance(inner, Inert) or (isinstance(inner, Mapping) and _has_tensors(inner)):
+            tensors = isinstance(inner, Mapping) and any(isinstance(value, View) for value in inner.values())
+            if isinstance(inner, Inert) or tensors:
                 root = inner
                 break
     if isinstance(root, Inert):
@@ -313,10 +315,6 @@ def _named(root: Any) -> Iterator[tuple[str, View]]:
         yield from ((name, view) for name, view in root.items() if isinstance(name, str) and isinstance(view, View))
     else:
         raise FormatError("it holds no mapping of tensors")
-
-
-def _has_tensors(mapping: Mapping[Any, Any]) -> bool:
-    return any(isinstance(value, View) for value in mapping.values())
 
 
 def _of_module(root: Inert) -> Iterator[tuple[str, View]]:

@@ -158,14 +158,19 @@ class _Training:
         torch.manual_seed(self._seed)
         model = build(job.request.model.architecture, len(job.truth.labels))
         self._last = job.folder / "last.pt"
+        # The weights of the start have served once there is a checkpoint of ours; a continued training never reads them again.
         if job.start and not self._last.exists():
-            _start_from(model, job.start, job.request.model.architecture)
+            found, wanted = checkpoints.weights_of(job.start), model.state_dict()
+            fitting = checkpoints.matching(found, wanted, HEAD, job.request.model.architecture)
+            model.load_state_dict(fitting, strict=False)
         model.to(self._device)
         self._state = _State(model, _optimizer(model, self._parameters))
         if self._last.exists():
             self._state.restore(self._last, self._device)
+        # The process may have ended between the two checkpoints: last.pt holds the best epoch then, and best.pt is an older one.
         if self._state.progress.is_best:
-            self._save_best()  # the process may have ended between the two checkpoints
+            self._save_best()
+        # The history is written before the checkpoint, so it may have a row of an epoch that is trained again now.
         history.continue_after(self._state.progress.epoch)
         if not self._finished():
             size = self._parameters.image_size
@@ -179,7 +184,10 @@ class _Training:
             epoch = self._state.progress.epoch + 1
             loss = self._train_epoch(epoch)
             self._settle_statistics()
+            # History, then the checkpoint to continue from, then the best one: whenever the process ends, the next one tells from
+            # last.pt what is missing, and makes it again.
             metrics = self._journal.record(epoch, {"train/loss": loss, **self._validate()})
+            # Before it is saved, so that the checkpoint itself says whether its epoch is the best.
             self._state.progress = self._state.progress.after(metrics, self._job.request.task)
             self._state.save(self._last)
             if self._state.progress.is_best:
@@ -192,6 +200,7 @@ class _Training:
 
     def _train_epoch(self, epoch: int) -> float:
         """The mean loss over the images of the training split."""
+        # From seed and number of the epoch alone: the state of no generator goes into checkpoints, and none is missed there.
         generator = np.random.default_rng([self._seed, epoch])
         torch.manual_seed(int(generator.integers(2**31)))
         order = generator.permutation(len(self._train))
@@ -202,7 +211,13 @@ class _Training:
             step = (epoch - 1) * len(batches) + index
             self._set_rate(step / (self._parameters.epochs * len(batches)))
             images, labels = self._train.batch(batch, self._device)
-            loss = self._step(_augmented(images), labels)
+            images = _augmented(images)
+            with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
+                outcome = functional.cross_entropy(self._state.model(images), labels)
+            self._state.optimizer.zero_grad(set_to_none=True)
+            outcome.backward()
+            self._state.optimizer.step()
+            loss = float(outcome.detach())
             if not math.isfinite(loss):
                 raise RefusedError(
                     Reason.TRAINING_DIVERGED,
@@ -212,14 +227,6 @@ class _Training:
                 )
             total += loss * len(batch)
         return total / sum(map(len, batches))
-
-    def _step(self, images: Tensor, labels: Tensor) -> float:
-        with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
-            loss = functional.cross_entropy(self._state.model(images), labels)
-        self._state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._state.optimizer.step()
-        return float(loss.detach())
 
     def _set_rate(self, progress: float) -> None:
         """Learning rate at ``progress`` in [0, 1) of the training; a function of progress alone, so it needs no state."""
@@ -292,12 +299,6 @@ def _restored(content: dict[str, Any]) -> nn.Module:
     model = build(content["architecture"], len(content["labels"]))
     model.load_state_dict(content["model"])
     return model.eval()
-
-
-def _start_from(model: nn.Module, path: Path, architecture: str) -> None:
-    content = checkpoints.weights_of(path)
-    wanted = model.state_dict()
-    model.load_state_dict(checkpoints.matching(content, wanted, HEAD, architecture), strict=False)
 
 
 def _optimizer(model: nn.Module, parameters: Hyperparameters) -> torch.optim.Optimizer:

@@ -31,7 +31,8 @@ class Progress:
 
     def after(self, metrics: Mapping[str, float], task: Task) -> Progress:
         """With one more epoch of a training for ``task`` that ended with ``metrics``."""
-        fitness = _fitness(metrics, task)
+        # By the task's metric, if the validation split has it: one without annotations has none, and the loss alone decides.
+        fitness = (metrics.get(f"validation/{TASKS[task].fitness}", -math.inf), -metrics.get(LOSS, math.inf))
         if self.best_epoch == 0 or fitness > self.best:
             return Progress(self.epoch + 1, self.epoch + 1, fitness)
         return Progress(self.epoch + 1, self.best_epoch, self.best)
@@ -56,8 +57,3 @@ class Progress:
     def of(content: Mapping[str, Any]) -> Progress:
         """From what a checkpoint has kept."""
         return Progress(content["epoch"], content["bestEpoch"], tuple(content["best"]))
-
-
-def _fitness(metrics: Mapping[str, float], task: Task) -> tuple[float, float]:
-    """By the task's metric, if the validation split has it: one without annotations has none."""
-    return metrics.get(f"validation/{TASKS[task].fitness}", -math.inf), -metrics.get(LOSS, math.inf)

@@ -163,23 +163,23 @@ class Tracker:
         client = MlflowClient(tracking_uri=self._uri)
         while True:
             message = self._messages.get()
-            self._deliver(client, message)
+            pause = 0.5
+            # Until it is taken or refused for good: what comes after it may need it.
+            while True:
+                try:
+                    message.send(client)
+                    break
+                except Exception as error:  # every kind of network trouble has its own class
+                    problem = f"{message.text}: {worded(error)}"
+                    if getattr(error, "error_code", "") in PERMANENT:
+                        self._refused.append(problem)
+                        break
+                    self._last_error = problem
+                    log.warning("tracking: %s not sent, will be tried again: %s", message.text, worded(error))
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            # After what came of it is noted: `flush` looks at that as soon as nothing is unfinished.
             self._messages.task_done()
-
-    def _deliver(self, client: MlflowClient, message: _Message) -> None:
-        """Send until it is taken or refused for good."""
-        pause = 0.5
-        while True:
-            try:
-                return message.send(client)
-            except Exception as error:  # every kind of network trouble has its own class
-                if getattr(error, "error_code", "") in PERMANENT:
-                    self._refused.append(f"{message.text}: {worded(error)}")
-                    return None
-                self._last_error = f"{message.text}: {worded(error)}"
-                log.warning("tracking: %s not sent, will be tried again: %s", message.text, worded(error))
-            time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
 
 def worded(error: Exception) -> str:

@@ -54,8 +54,10 @@ class TrainingHistory:
         known = {name: value for name, value in metrics.items() if math.isfinite(value)}
         row = Epoch(epoch, time.time(), known, round(now - self._began, 3))
         self._began = now
+        # A row of this epoch is of a process that died before its checkpoint.
         self.epochs = [*(kept for kept in self.epochs if kept.number < epoch), row]
         text = json.dumps([asdict(kept) for kept in self.epochs]) + "\n"
+        # The seal first, as of checkpoints: a history without one counts as a stranger's, and all would begin anew.
         sealing.vouch(self._path, hashlib.sha256(text.encode()).hexdigest())
         disk.write_atomically(self._path, text, parents=True)
         return known

@@ -59,11 +59,15 @@ class YoloV8:
 
     def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with ultralytics' loss and augmentation; the metric that chooses the best epoch is mAP50-95 on validation."""
-        checkpoint = _checkpoint(job)
+        last = job.folder / LAST
+        checkpoint = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
         progress = Progress.of(checkpoint) if checkpoint else Progress()
+        # The history is written before the checkpoint, so it may have a row of an epoch that is trained again now.
         history.continue_after(progress.epoch)
+        # The process may have ended between the two checkpoints: last.pt holds the best epoch then, and best.pt is an older one.
         if checkpoint and progress.is_best:
-            save_best(job, checkpoint["ema"])  # the process may have ended between the two checkpoints
+            save_best(job, checkpoint["ema"])
+        # Only now: the last epoch of all may be the one whose best checkpoint was still to be written.
         if progress.is_over(job.request):
             return progress.best_epoch
         # The weights of the start have served once there is a checkpoint of ours.
@@ -101,12 +105,6 @@ class YoloV8:
         return Settings(self.DESCRIPTION.task.value, tuple(names[index] for index in range(len(names))), size, STRIDE)
 
 
-def _checkpoint(job: Job) -> dict[str, Any] | None:
-    """Our last checkpoint."""
-    last = job.folder / LAST
-    return torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
-
-
 def _detections(model: Any, image: Pixels, thresholds: Thresholds, **more: Any) -> Detections:
     limit = thresholds.max_detections
     found = model.predict(
@@ -138,6 +136,11 @@ def _arguments(job: Job) -> dict[str, Any]:
             "hyperparameters.learningRate",
         )
     on_accelerator = torch.cuda.is_available()
+    workers = 0
+    if on_accelerator:
+        shared = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size only
+        roomy = shared.f_bavail * shared.f_frsize >= SHARED_MEMORY_BYTES
+        workers = min(job.request.resources.cpu, 8) if roomy else 0
     return {
         "model": f"{job.request.model.architecture}.yaml",
         "data": str(_data(job)),
@@ -160,17 +163,11 @@ def _arguments(job: Job) -> dict[str, Any]:
         "plots": False,
         "max_det": job.request.evaluation.max_detections,
         "cache": "ram",  # ultralytics falls back to reading files when memory is short
-        "workers": _workers(job) if on_accelerator else 0,
+        "workers": workers,
         "device": "0" if on_accelerator else "cpu",
         # Its check of half precision would download a model; bfloat16 needs no check.
         "amp": "bf16" if on_accelerator else False,
     }
-
-
-def _workers(job: Job) -> int:
-    shared = os.statvfs("/dev/shm")  # noqa: S108 - asked for its size only
-    roomy = shared.f_bavail * shared.f_frsize >= SHARED_MEMORY_BYTES
-    return min(job.request.resources.cpu, 8) if roomy else 0
 
 
 def _data(job: Job) -> Path:

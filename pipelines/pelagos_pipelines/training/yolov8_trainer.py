@@ -129,6 +129,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self.ema.ema.load_state_dict(content["ema"])
         self.ema.updates = content["updates"]
         self.optimizer.load_state_dict(content["optimizer"])
+        # Loading an image puts it into the dataset's buffer, in this order: what a mosaic draws by chance is then the same image.
         for index in content["mosaicImages"]:
             self.train_loader.dataset.load_image(index)
         self.start_epoch = self.progress.epoch
@@ -191,6 +192,8 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             "mosaicImages": list(dataset.buffer),
             **self.progress.content(),
         }
+        # The one to continue from first: whoever continues makes the best one of it, if that is behind. The other way round the
+        # best one could be of an epoch that is trained again, and that ends otherwise on an accelerator.
         checkpoints.save_atomically(content, self._job.folder / LAST)
         if self.progress.is_best:
             save_best(self._job, content["ema"])
