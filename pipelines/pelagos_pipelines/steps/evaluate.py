@@ -50,6 +50,7 @@ def _measure(run: runs.Run) -> None:
     warnings = [*measured.warnings, *limits]
     epochs = TrainingHistory(run.history, Tracker("", "")).epochs
     figures.learning_curves([(epoch.number, epoch.metrics) for epoch in epochs], run.figures)
+    # With its time, and before MLflow is told: a step that is started again tells the same points, and measures nothing again.
     state = {"metrics": measured.metrics, "warnings": warnings, "at": time.time()}
     run.finish(MEASUREMENT, state | {"bestSha256": trained["bestSha256"]})
 
@@ -64,5 +65,6 @@ def _tell(run: runs.Run) -> None:
     tracker.metrics(known, run.read(train.STEP)["epochs"], measured["at"])
     for path in sorted(run.figures.glob("*.png")):
         tracker.file(path, "figures")
+    # Finished is what MLflow has: the next step does not look back.
     tracker.flush()
     run.finish(STEP, measured)

@@ -68,8 +68,11 @@ def _export(run: runs.Run) -> None:
     family = family_of(run.request)
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     trained, evaluated = run.read(train.STEP), run.read(evaluate.STEP)
-    metrics, warnings = _figures(trained, evaluated), [*trained.get("warnings", ()), *evaluated.get("warnings", ())]
+    validation = {name: value for name, value in trained["metrics"].items() if name.startswith("validation/")}
+    metrics: dict[str, float | None] = validation | evaluated["metrics"]
+    warnings = [*trained.get("warnings", ()), *evaluated.get("warnings", ())]
     run.measured.update(metrics=metrics, warnings=warnings)  # true, whatever becomes of the model
+    # What is packed is what was measured: both steps name the checkpoint, and `best` compares the file.
     if evaluated["bestSha256"] != trained["bestSha256"]:
         raise runs.altered("the checkpoint of the best epoch")
     checkpoint = run.best(trained["bestSha256"])
@@ -106,6 +109,7 @@ def _export(run: runs.Run) -> None:
     tracker.describe({}, digests | {PACKAGE_TAG: uri})
     for name in (packages.DESCRIPTION, packages.GRAPH):
         tracker.file(written.folder / name, "model")
+    # The result comes last of all: whoever reads it may serve the package and register it from MLflow at once.
     tracker.flush()
     model = ModelPackage.model_validate(
         {
@@ -121,12 +125,6 @@ def _export(run: runs.Run) -> None:
     runs.leave(run.places.report, result)
 
 
-def _figures(trained: dict[str, Any], evaluated: dict[str, Any]) -> dict[str, float | None]:
-    validation = {name: value for name, value in trained["metrics"].items() if name.startswith("validation/")}
-    figures: dict[str, float | None] = validation | evaluated["metrics"]
-    return figures
-
-
 def _publish(run: runs.Run, folder: Path) -> str:
     """The uri of the package; on object storage it is there once its description is, which is written last.
 
@@ -134,6 +132,7 @@ def _publish(run: runs.Run, folder: Path) -> str:
     """
     store = run.places.store
     uri = store.kept_as(folder)
+    # A process that was left behind on another machine must not write beside the one that took over.
     run.confirm()
     store.push(lambda path: not path.startswith("."), lambda path: int(path.endswith(f"/{packages.DESCRIPTION}")))
     return uri

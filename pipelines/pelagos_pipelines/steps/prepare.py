@@ -52,11 +52,13 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         if finished is not None:
             runs.confirm(place, finished)
             return
+        # Of another request, or of a version that is gone: whoever looks meanwhile must not take it for the answer.
         place.remove(reports.RESULT)
         kept = Place(store, scratch / "store")
         with _held(kept):
             tree = sources.obtain(parsed.source, data_root, scratch / "data")
             result = _prepare(parsed, tree, kept)
+            # Before the result, which counts only beside the request that it answers.
             disk.write_atomically(place.folder / REQUEST, asked, parents=True)
             runs.leave(place, result)
 
@@ -85,6 +87,7 @@ def _held(store: Place) -> Iterator[None]:
         if store.bucket is not None:
             lease = storage.Lease(store.bucket, LEASE)
             lease.wait()
+            # Undone in reverse: nobody renews a lease that is released.
             held.callback(lease.release)
             held.enter_context(lease.renewed())
             store.pull(lambda path: path == INSPECTIONS)
@@ -95,9 +98,13 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place) -> Pre
     store = kept.folder
     reader = registry.choose(request.format, tree, request.task)
     inspections = integrity.inspect_tree(tree, store / INSPECTIONS)
-    found = registry.read(
-        reader, tree, lambda path: _size(inspections[path]), Asked(request.task, request.class_folder)
-    )
+
+    def size(path: str) -> tuple[int, int] | None:
+        seen = inspections[path]
+        return None if seen.problem is not None else (seen.width, seen.height)
+
+    # Inspected before annotations are read: relative ones need the real sizes of their images.
+    found = registry.read(reader, tree, size, Asked(request.task, request.class_folder))
     cleaned = emptied.without(found, cleaning.clean(found, inspections, request.cleaning))
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
     try:
@@ -116,7 +123,12 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place) -> Pre
         _recipe(request, reader.name) | {"sourceDigest": versions.source_digest(found, inspections)},
     )
     warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
-    return _result(version, _publish(version, kept), cleaned, divided, balance, warnings)
+    uri = str(version.folder.resolve())
+    if kept.bucket is not None:
+        uri = published.publish(version, kept.bucket)
+        # After the version: without it the next preparation looks at all images again, and nothing else is lost.
+        kept.push(lambda path: path == INSPECTIONS)
+    return _result(version, uri, cleaned, divided, balance, warnings)
 
 
 def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:
@@ -125,19 +137,6 @@ def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:
     recipe = {name: value for name, value in told.items() if name not in _NOT_TOLD}
     made_by = algorithms.canonical(algorithms.of_preparation(format_name, request.task))
     return recipe | {"format": format_name} | ({"algorithms": made_by} if made_by else {})
-
-
-def _publish(version: versions.Version, kept: Place) -> str:
-    """The uri of the version."""
-    if kept.bucket is None:
-        return str(version.folder.resolve())
-    uri = published.publish(version, kept.bucket)
-    kept.push(lambda path: path == INSPECTIONS)
-    return uri
-
-
-def _size(inspection: integrity.Inspection) -> tuple[int, int] | None:
-    return None if inspection.problem is not None else (inspection.width, inspection.height)
 
 
 def _result(

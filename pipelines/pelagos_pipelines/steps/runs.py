@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ class Run:
 
     def keep(self) -> None:
         """Bring the workspace to safety, unless another process has taken it over."""
+        # Each time: hours may have passed since the last look, and another process may have been started meanwhile.
         self.confirm()
         self.places.workspace.push(_is_kept, _rank)
 
@@ -144,6 +145,7 @@ class Run:
         document = sealing.sealed(state, sealing.STATE, step=step)
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         disk.write_atomically(self._state(step), text, parents=True)
+        # Until it is safe, the step has not finished: on another machine the next attempt would find nothing of it.
         self.keep()
 
     def best(self, digest: str) -> Path:
@@ -152,6 +154,7 @@ class Run:
         Raises:
             RefusedError: WORKSPACE_ALTERED.
         """
+        # Copied, and then compared: what is loaded later is the file that was compared, whatever becomes of the other one.
         copy = self.places.scratch / "best" / "best.pt"
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -165,6 +168,7 @@ class Run:
 
     def forget_strangers(self) -> None:
         """Remove what a training would go on from, all of it, when any of it is not as an attempt of this run left it."""
+        # All or nothing: a history of other epochs than the checkpoint's, or a best one of other weights, would pass for right.
         kept = [path for path in (self.history, *sorted(self.checkpoints.rglob("*.pt"))) if path.is_file()]
         if not all(sealing.is_genuine(path) for path in kept):
             log.warning("the workspace was altered by others; the training begins anew")
@@ -202,6 +206,7 @@ def altered(what: str) -> RefusedError:
 def leave(place: Place, result: BaseModel) -> None:
     """Leave the result of a run, the last that it does."""
     reports.report_result(place.folder, result)
+    # The result last: the operator takes what it names for complete.
     place.push(lambda path: not path.endswith(".partial"), lambda path: int(path == "result.json"))
 
 
@@ -224,41 +229,23 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
     output.guard_output()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     measured: dict[str, Any] = {}
+    # The report is opened first: whatever is refused from then on can be told there.
     with scratch_for(workspace) as scratch, reporting(report, scratch, measured) as reported:
-        places = Places(
-            data_root=data_root,
-            store=Place(store, scratch / "store"),
-            report=reported,
-            workspace=_workspace(workspace, scratch),
-            scratch=scratch,
-            lease=None,
-        )
-        if places.workspace.bucket is not None:
-            places = replace(places, lease=Lease(places.workspace.bucket, LEASE))
-        _prepare_environment(places.workspace.folder)
-        yield _started(Run(TrainingRequest.model_validate_json(request), places, tracking_uri, tracking_run, measured))
-
-
-def _workspace(uri: str, scratch: Path) -> Place:
-    place = Place(uri, scratch / "workspace")
-    place.folder.mkdir(parents=True, exist_ok=True)
-    return place
-
-
-def _started(run: Run) -> Run:
-    """Take the workspace, so that a process that was left behind somewhere stops writing to it; then read what is there."""
-    if run.places.lease is not None:
-        run.places.lease.take()
-    run.places.workspace.pull(_is_kept)
-    run.places.report.pull()
-    return run
-
-
-def _prepare_environment(workspace: Path) -> None:
-    # A pod's user has no home to write to, and two runs must not share settings.
-    os.environ["YOLO_CONFIG_DIR"] = str(workspace / "ultralytics")
-    # Threads of torch wait for each other by spinning, which on a busy machine makes a step take ten times as long.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        kept = Place(workspace, scratch / "workspace")
+        kept.folder.mkdir(parents=True, exist_ok=True)
+        lease = Lease(kept.bucket, LEASE) if kept.bucket is not None else None
+        places = Places(data_root, Place(store, scratch / "store"), reported, kept, scratch, lease)
+        # Before any framework loads, which reads them once. A pod's user has no home, and two runs must not share settings.
+        os.environ["YOLO_CONFIG_DIR"] = str(kept.folder / "ultralytics")
+        # Threads of torch wait for each other by spinning, which on a busy machine makes a step take ten times as long.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        parsed = TrainingRequest.model_validate_json(request)
+        # Taken before anything is read: a process that was left behind somewhere stops writing, and what is read stays so.
+        if lease is not None:
+            lease.take()
+        kept.pull(_is_kept)
+        reported.pull()
+        yield Run(parsed, places, tracking_uri, tracking_run, measured)
 
 
 @contextmanager
@@ -281,8 +268,28 @@ def reporting(report: str, scratch: Path, measured: Mapping[str, Any] | None = N
     ``measured`` are further fields of the failure, as they are when it is written.
     """
     output.guard_output()
-    with _last_words(), _reported(report, scratch, {} if measured is None else measured) as place:
-        yield place
+    place: Place | None = None
+    fields = {} if measured is None else measured
+    with _last_words():
+        try:
+            place = Place(report, scratch / "report")
+            # Of an earlier attempt. At once, and not when this one ends: if it dies without a word, nothing old speaks for it.
+            place.remove("failure.json")
+            yield place
+        except RefusedError as refused:
+            _report(place, refused, fields)
+            raise
+        except storage.StorageRefusedError as error:
+            by_storage = RefusedError(Reason.STORAGE_REFUSED, str(error))
+            _report(place, by_storage, fields)
+            raise by_storage from error
+        except OSError as error:
+            if error.errno not in disk.FULL:
+                raise
+            words = disk.explain(error, place.folder if place else scratch)
+            full = RefusedError(Reason.DISK_FULL, f"{words}; then set the annotation pelagos.dev/retry to a new value")
+            _report(place, full, fields)
+            raise full from error
 
 
 @contextmanager
@@ -296,29 +303,6 @@ def _last_words() -> Iterator[None]:
             with suppress(OSError):
                 TERMINATION_LOG.write_bytes(words)
         raise
-
-
-@contextmanager
-def _reported(report: str, scratch: Path, measured: Mapping[str, Any]) -> Iterator[Place]:
-    place: Place | None = None
-    try:
-        place = Place(report, scratch / "report")
-        place.remove("failure.json")  # of an earlier attempt
-        yield place
-    except RefusedError as refused:
-        _report(place, refused, measured)
-        raise
-    except storage.StorageRefusedError as error:
-        by_storage = RefusedError(Reason.STORAGE_REFUSED, str(error))
-        _report(place, by_storage, measured)
-        raise by_storage from error
-    except OSError as error:
-        if error.errno not in disk.FULL:
-            raise
-        words = disk.explain(error, place.folder if place else scratch)
-        full = RefusedError(Reason.DISK_FULL, f"{words}; then set the annotation pelagos.dev/retry to a new value")
-        _report(place, full, measured)
-        raise full from error
 
 
 def _report(place: Place | None, refused: RefusedError, measured: Mapping[str, Any]) -> None:
@@ -344,6 +328,8 @@ def _is_kept(path: str) -> bool:
 
 def _rank(path: str) -> int:
     """The order of writing: seals, history, the checkpoints that hold its epochs, as on a disk; states of finished steps last."""
+    # What counts only with something else follows it, so that the next step can go on from what one that died has written: a file
+    # without its seal is a stranger's, a checkpoint needs the history of its epochs, and a state what it is the state of.
     if path.endswith(".seal"):
         return -1
     if path == HISTORY:

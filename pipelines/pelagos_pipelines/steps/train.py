@@ -54,13 +54,16 @@ def _train(run: runs.Run) -> None:
         data_root = checkpoints.download(weights, run.places.data_root, run.places.scratch / "data")
         start = checkpoints.copy_checkpoint(weights, data_root, run.places.scratch / "start.pt")
     run.checkpoints.mkdir(exist_ok=True)
+    # Before history and checkpoints are read, which a family goes on from without asking where they come from.
     run.forget_strangers()
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     _describe(run, tracker)
     history = TrainingHistory(run.history, tracker, run.keep_epoch)
     number = family.train(Job(request, known, run.checkpoints, start), history)
+    # The storage may have been away after the last epochs: MLflow is told of them when they are safe, and not before.
     run.keep()
     history.send()
+    # Finished is what MLflow has. Without it the step fails, and the next attempt finds the training done.
     tracker.flush()
     best = next(epoch for epoch in history.epochs if epoch.number == number)
     state = {"epochs": len(history.epochs), "bestEpoch": best.number, "metrics": best.metrics}
