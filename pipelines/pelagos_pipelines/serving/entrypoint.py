@@ -60,6 +60,7 @@ def main() -> NoReturn:
         fail(str(error), os.EX_DATAERR)
     except OSError as error:
         fail(failure(error), os.EX_IOERR)
+    # All is there by now: what begins is the server, which shall find its names free, and whose files are for this user alone.
     free_shared_memory(settings)
     free_sockets(settings)
     os.umask(0o077)
@@ -98,6 +99,7 @@ def build(settings: Settings, folder: Path) -> Path:
     model = folder / "repository" / settings.model_name
     version = model / "1"
     version.mkdir(parents=True)
+    # Copied while it is compared: the volume may be written to by others, this folder of the container is not.
     packages.verify(settings.package, settings.manifest_sha256, version, kept=[packages.GRAPH])
     packages.install_code(version)
     (model / "config.pbtxt").write_text(settings.config, encoding="utf-8")
@@ -118,6 +120,7 @@ def launch(settings: Settings, folder: Path, repository: Path) -> tuple[list[str
         # Of a container that ended, Kubernetes keeps 2 kB: why a model does not load must not be hidden by tables of settings.
         *("--log-format=ISO8601", "--log-info=false", "--metrics-config=summary_latencies=true"),
     ]
+    # The server decodes what strangers send: it gets no credentials. The ceilings are for the code that it loads.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PELAGOS_", "AWS_"))}
     kept |= Ceilings.read(os.environ).variables()
     variables = kept | {"PYTHONNOUSERSITE": "1", "ORT_DISABLE_TELEMETRY": "1", "HOME": str(folder)}

@@ -43,15 +43,21 @@ def fetch(variables: Mapping[str, str]) -> None:
     if _is_right(target, expected):
         return
     partial = target / _PARTIAL
-    # The folder itself is a mounted volume, which cannot be renamed; its content can.
+    # What is there is not the package, and a rest of another one must not lie beside it. The folder itself is a mounted volume,
+    # which cannot be renamed; its content can.
     for left in target.iterdir() if target.exists() else ():
-        _remove(left)
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
     with disk.written(partial):
         partial.mkdir(parents=True)
         if "://" in uri:
             _download(uri, expected, partial)
+        elif Path(uri).is_absolute():
+            packages.verify(Path(uri), expected, partial)
         else:
-            _copy(uri, expected, partial)
+            raise RefusedError(f"PELAGOS_PACKAGE_URI={uri} must be an absolute path or begin with s3://")
     # The description is what makes a package: it comes last.
     for name in (*packages.FILES, packages.DESCRIPTION):
         (partial / name).rename(target / name)
@@ -71,19 +77,15 @@ def _download(uri: str, manifest_sha256: str, target: Path) -> None:
             packages.require_size(f"{uri}/{name}", found.size, name)
         storage.require_room(target, filter(None, listed.values()))
         for name, found in listed.items():
+            # As it was listed: a file that is replaced meanwhile could be larger than there is room for.
             bucket.download(name, target / name, etag=found.etag if found else "")
+            # The description comes first, and a wrong one ends it before the graph, which may have gigabytes.
             if name == packages.DESCRIPTION:
                 packages.describe((target / name).read_bytes(), f"{uri}/{name}", manifest_sha256)
     except storage.StorageRefusedError as error:
         raise RefusedError(str(error)) from error
+    # On this disk, and not on its way: what is verified is what is served.
     packages.verify(target, manifest_sha256)
-
-
-def _copy(path: str, manifest_sha256: str, target: Path) -> None:
-    source = Path(path)
-    if not source.is_absolute():
-        raise RefusedError(f"PELAGOS_PACKAGE_URI={path} must be an absolute path or begin with s3://")
-    packages.verify(source, manifest_sha256, target)
 
 
 def _is_right(target: Path, manifest_sha256: str) -> bool:
@@ -92,13 +94,6 @@ def _is_right(target: Path, manifest_sha256: str) -> bool:
     except (RefusedError, OSError):
         return False
     return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 if __name__ == "__main__":

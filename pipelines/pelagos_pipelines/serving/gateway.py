@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import util
 from pathlib import Path
-from typing import NoReturn
 
 from pelagos_pipelines.serving import entrypoint
 from pelagos_pipelines.serving.packages import RefusedError
@@ -56,8 +55,12 @@ def main() -> None:
         entrypoint.fail(str(error), os.EX_DATAERR)
     except OSError as error:
         entrypoint.fail(entrypoint.failure(error), os.EX_IOERR)
+    # The configuration is complete before: a pod that cannot become Envoy fails at once, and not when its model has loaded.
     await_server(folder)
-    _become(command)
+    # What was for us is not for Envoy; its files are for this user alone.
+    os.umask(0o077)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PELAGOS_", "AWS_"))}
+    os.execve(command[0], command, kept)  # noqa: S606 - arguments are a list
 
 
 def launch(variables: Mapping[str, str]) -> list[str]:
@@ -85,14 +88,13 @@ def drain(folder: Path) -> None:
     _ask(admin, "POST", "/drain_listeners?graceful")
     time.sleep(DRAIN_SECONDS)
     until = time.monotonic() + LONGEST_SECONDS
-    while time.monotonic() < until and _active(admin):
+    while time.monotonic() < until:
+        # Requests in progress, by listener; those to the admin are our own questions.
+        answer = _ask(admin, "GET", "/stats?filter=http%5C..%2A%5C.downstream_rq_active%24") or ""
+        counts = (line.rpartition(": ")[2] for line in answer.splitlines() if not line.startswith("http.admin."))
+        if not any(count.isdecimal() and int(count) for count in counts):
+            return
         time.sleep(_POLL_SECONDS)
-
-
-def _active(admin: Path) -> bool:
-    told = _ask(admin, "GET", "/stats?filter=http%5C..%2A%5C.downstream_rq_active%24") or ""
-    counts = (line.rpartition(": ")[2] for line in told.splitlines() if not line.startswith("http.admin."))
-    return any(count.isdecimal() and int(count) for count in counts)
 
 
 def _ask(path: Path, method: str, target: str) -> str | None:
@@ -119,12 +121,6 @@ def _program(home: str | None) -> Path:
     if not found or not found[-1].is_file():
         raise RefusedError("envoy is not installed: this is no serving image")
     return found[-1]
-
-
-def _become(command: list[str]) -> NoReturn:
-    os.umask(0o077)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PELAGOS_", "AWS_"))}
-    os.execve(command[0], command, kept)  # noqa: S606 - arguments are a list
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ class TritonPythonModel:
         )
         settings = self._predictor.settings
         self._decoder = Decoder(settings.task, settings.image_size, settings.stride, CHILDREN)
+        # A model that cannot decode does not load, so that the server never says that it is ready.
         self._decoder.start()
         self._decoding = ThreadPoolExecutor(CHILDREN)
         self._answering = ThreadPoolExecutor(1)
@@ -92,6 +93,7 @@ class TritonPythonModel:
 
         One whose images are not decoded in time is answered when they are, and holds up nobody else.
         """
+        # All are begun before any is waited for: children decode images of several requests at once.
         begun = [self._begin(request) for request in requests]
         self._late = {future for future in self._late if not future.done()}
         patience = PATIENCE if len(self._late) < MOST_LATE else None
@@ -100,6 +102,7 @@ class TritonPythonModel:
         ready = [index for index, futures in enumerate(begun) if all(future.done() for future in futures)]
         for index in set(range(len(requests))).difference(ready):
             self._answer_later(requests[index], begun[index])
+        # None stays in the place of a request that is answered later, by its sender: so the backend wants it.
         answers = self._answer([begun[index] for index in ready], [_asked(requests[index]) for index in ready])
         for index, response in zip(ready, answers, strict=True):
             responses[index] = response
@@ -108,6 +111,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """End the children, and the threads that wait for them."""
         self._decoder.close()
+        # In this order: when decoding has ended, nobody asks for another answer.
         for threads in (self._decoding, self._answering):
             threads.shutdown(cancel_futures=True)
 
@@ -137,16 +141,19 @@ class TritonPythonModel:
             if is_last:
                 self._answering.submit(answer)
 
+        # Futures end in the threads that decode, several at once perhaps. The last one has the request answered, in another
+        # thread: those have other images to decode.
         left, counting = list(futures), Lock()
         for future in futures:
             future.add_done_callback(look)
 
     def _answer(self, begun: list[list[Future[Any]]], asked: list[_Asked]) -> list[Any]:
         """The responses to requests whose images are decoded, by one inference batch over all of them."""
-        decoded = [_decoded(futures) for futures in begun]
+        decoded = [[_image(future) for future in futures] for futures in begun]
         self._refused.add(sum(isinstance(image, _Refusal) for item in decoded for image in item))
         images = [image for item in decoded for image in item if not isinstance(image, _Refusal)]
         try:
+            # This thread and the one of late answers: the predictor does not promise to stand both at once.
             with self._predicting:
                 raws = self._predictor.outputs(images)
                 parts = zip(raws, images, strict=True)
@@ -170,31 +177,22 @@ class TritonPythonModel:
 
     def _outputs(self, answers: list[tuple[Any, Any]], *, raw: bool) -> dict[str, Any]:
         """The tensors of predictions, with refusals in between, each with what the network gave."""
-        results = [result for result, _ in answers]
-        texts = [json.dumps(self._rendered(*answer, raw=raw), ensure_ascii=False) for answer in answers]
-        errors = [result.message if isinstance(result, _Refusal) else "" for result in results]
-        outputs = {"prediction": _texts(texts), "error": _texts(errors)}
-        found = [None if isinstance(result, _Refusal) else result for result in results]
-        return outputs | self._predictor.task.tensors(found, self._predictor.settings.labels)
-
-    def _rendered(self, result: Any, values: Any, *, raw: bool) -> dict[str, Any]:
-        settings = self._predictor.settings
-        if isinstance(result, _Refusal):
-            return self._predictor.task.refused(result.message)
-        rendered: dict[str, Any] = result.render(settings.labels)
-        if raw:
-            rendered["raw"] = sketches.packed(self._predictor.task.sketch(values), settings.labels)
-            rendered["onnxSha256"] = self._predictor.onnx_sha256
-        return rendered
+        task, labels = self._predictor.task, self._predictor.settings.labels
+        texts, errors, found = [], [], []
+        for result, values in answers:
+            is_refused = isinstance(result, _Refusal)
+            rendered: dict[str, Any] = task.refused(result.message) if is_refused else result.render(labels)
+            if raw and not is_refused:
+                rendered["raw"] = sketches.packed(task.sketch(values), labels)
+                rendered["onnxSha256"] = self._predictor.onnx_sha256
+            texts.append(json.dumps(rendered, ensure_ascii=False))
+            errors.append(result.message if is_refused else "")
+            found.append(None if is_refused else result)
+        return {"prediction": _texts(texts), "error": _texts(errors)} | task.tensors(found, labels)
 
 
 def _texts(texts: list[str]) -> Any:
     return np.array([text.encode() for text in texts], dtype=np.object_).reshape(-1, 1)
-
-
-def _decoded(futures: list[Future[Any]]) -> list[Any]:
-    """The images of one request, in order: each on its canvas, or refused."""
-    return [_image(future) for future in futures]
 
 
 def _image(future: Future[Any]) -> Any:

@@ -103,6 +103,7 @@ def verify(
 
 def copy(package: Path, name: str, digest: str, target: Path | None) -> None:
     """Copy a file of a package while it is compared with its digest, or only compare it. Raises RefusedError."""
+    # One byte more than may be there, so that a larger file is known from one of just that size. Nobody's word on sizes is taken.
     found, left = hashlib.sha256(), LARGEST[name] + 1
     written = target.open("wb") if target is not None else None
     try:

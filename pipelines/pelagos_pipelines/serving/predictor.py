@@ -11,7 +11,6 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -86,21 +85,15 @@ class Predictor:
             groups[image.canvas.shape].append(index)
         results: dict[int, Floats] = {}
         for members in groups.values():
-            for chosen in _chunks(members, self._batch):
-                canvases = np.stack([images[index].canvas for index in chosen])
-                results.update(zip(chosen, self._run(self.task.values(canvases)), strict=True))
+            for start in range(0, len(members), self._batch):
+                chosen = members[start : start + self._batch]
+                values = self.task.values(np.stack([images[index].canvas for index in chosen]))
+                results.update(zip(chosen, self._session.run(None, {self._input: values})[0], strict=True))
         return [results[index] for index in range(len(images))]
 
     def decode(self, raw: Floats, image: Fitted, thresholds: Thresholds) -> Prediction:
         """What one of ``outputs`` says of its image."""
         return self.task.decode(raw, image, self.settings, thresholds)
-
-    def _run(self, values: Floats) -> Any:
-        return self._session.run(None, {self._input: values})[0]
-
-
-def _chunks(members: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [members[start : start + size] for start in range(0, len(members), size)]
 
 
 def load(
@@ -111,6 +104,7 @@ def load(
     Raises packages.RefusedError for a package that is missing, altered, or another than the one with ``manifest_sha256``.
     """
     described, _ = packages.read(folder, manifest_sha256)
+    # Read once, compared, and given to ONNX Runtime from memory: it never opens the file, which others could replace meanwhile.
     with packages.opened(folder / packages.GRAPH) as file:
         graph = file.read(packages.LARGEST[packages.GRAPH])
     packages.require_digest(folder, packages.GRAPH, graph, described.files[packages.GRAPH])

@@ -73,7 +73,14 @@ def _missing_bits(content: bytes) -> dict[int, list[int]]:
             progressive = kind in _PROGRESSIVE
             missing = {body[6 + 3 * number]: [_NEVER] * _COEFFICIENTS for number in range(body[5])}
         elif kind == _START_OF_SCAN[1]:
-            _count(body, missing, progressive=progressive)
+            first, last, bits = body[-3:]
+            for number in range(body[0]):
+                of_component = missing[body[1 + 2 * number]]
+                if not progressive:
+                    of_component[:] = [0] * _COEFFICIENTS
+                    continue
+                for coefficient in range(first, last + 1):
+                    of_component[coefficient] = bits & 0x0F
     return missing
 
 
@@ -90,15 +97,3 @@ def _segments(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         body = content[at + 2 : at + int.from_bytes(content[at : at + 2], "big")]
         at += 2 + len(body)
         yield kind, at, body
-
-
-def _count(scan: bytes, missing: dict[int, list[int]], *, progressive: bool) -> None:
-    """Note what a scan brings, of which ``scan`` is the head."""
-    first, last, bits = scan[-3:]
-    for number in range(scan[0]):
-        of_component = missing[scan[1 + 2 * number]]
-        if not progressive:
-            of_component[:] = [0] * _COEFFICIENTS
-            continue
-        for coefficient in range(first, last + 1):
-            of_component[coefficient] = bits & 0x0F
