@@ -27,9 +27,15 @@ _REQUEST_SECONDS = 5.0
 
 def serve(path: Path, idle_seconds: float) -> None:
     """Accept requests until idle. A newer server takes the socket's place; this one then idles out."""
-    _import_once()
+    import kfp.components
+    import kfp.local
+    import kfp.local.orchestrator.dag_orchestrator
+    import kfp.local.subprocess_task_handler  # noqa: F401 - for the children
+
+    gc.freeze()  # what is shared with the children stays shared
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects our children's exit status
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        # Only now, when a child can be forked at once: clients take a socket for a server that answers.
         identity = _bind(listener, path)
         listener.settimeout(idle_seconds)
         while True:
@@ -39,18 +45,10 @@ def serve(path: Path, idle_seconds: float) -> None:
                 break
             with connection, contextlib.suppress(OSError, ValueError):
                 _answer(connection, listener)
+    # Ours alone: a newer server may stand in this place by now.
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_ino == identity:
             path.unlink()
-
-
-def _import_once() -> None:
-    import kfp.components
-    import kfp.local
-    import kfp.local.orchestrator.dag_orchestrator
-    import kfp.local.subprocess_task_handler  # noqa: F401 - for the children
-
-    gc.freeze()  # what is shared with the children stays shared
 
 
 def _bind(listener: socket.socket, path: Path) -> int:
@@ -73,6 +71,7 @@ def _answer(connection: socket.socket, listener: socket.socket) -> None:
     connection.settimeout(_REQUEST_SECONDS)
     with connection.makefile("r", encoding="utf-8") as lines:
         request: dict[str, Any] = json.loads(lines.readline())
+    # Parsed before the fork: a request that makes no sense ends in no process.
     launch = local_runner.Launch.parse(request["arguments"])
     pid = os.fork()
     if pid == 0:
@@ -84,11 +83,19 @@ def _become_run(launch: local_runner.Launch, request: dict[str, Any], inherited:
     """In the child: cut all ties to the server, make the run, end without returning into the server's code."""
     code = 1
     try:
+        # Its own session, which the server's end does not end, and by which its steps are found.
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the run waits for its steps itself
         for one in inherited:
             one.close()
-        _redirect(Path(request["output"]))
+        output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.close(nothing)
+        os.close(output)
+        # Of the one who asked, and not of whoever started this server some time ago.
         os.environ.clear()
         os.environ.update(request["environment"])
         local_runner.run(launch)
@@ -96,20 +103,11 @@ def _become_run(launch: local_runner.Launch, request: dict[str, Any], inherited:
     except BaseException:
         traceback.print_exc()
     finally:
+        # Not by returning or sys.exit: what stands above in this stack, and handlers of exit, are the server's.
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
-
-
-def _redirect(output: Path) -> None:
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(nothing)
-    os.close(descriptor)
 
 
 if __name__ == "__main__":

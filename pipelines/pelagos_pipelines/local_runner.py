@@ -60,14 +60,21 @@ def run(launch: Launch) -> None:
     lock = _lock(launch.folder / "lock")
     if lock is None:
         return
+    # Under the lock, so that nobody else begins the attempt between the look and the record that it has begun.
     request = _read(launch.folder / "request.json")
     if request is None or request["attempt"] != launch.attempt or _is_settled(launch):
         return
+    # Before anything is done that must not be done twice: an attempt that dies later has begun, and its engine says how it ended.
     _record_process(launch)
     began = time.clock_gettime(time.CLOCK_BOOTTIME)  # Setting the time of day does not change how long a run takes.
     if request["flow"] == "training":
         os.nice(NICENESS)
-    _prepare_environment(request, launch.temporary)
+    launch.temporary.mkdir(parents=True, exist_ok=True)
+    os.environ["TMPDIR"] = str(launch.temporary)
+    os.environ["OMP_NUM_THREADS"] = str(request["resources"]["cpu"])
+    # Threads that wait must sleep, not spin: beside other programs, spinning made trainings two to four times slower (measured).
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ["PYTHONUNBUFFERED"] = "1"
     with local_log.capture(launch.folder / "log.txt") as log:
         log.write(f"--- {request['name']}, attempt {launch.attempt}, {_now()}\n")
         state, message = _execute(request["parameters"], launch, log)
@@ -80,6 +87,7 @@ def run(launch: Launch) -> None:
         "finishedAt": _now(),
         "seconds": round(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 3),
     }
+    # Then the lock: who sees it free and no outcome knows that this process has died without one.
     disk.write_atomically(launch.folder / "outcome.json", json.dumps(outcome, indent=2) + "\n", parents=True)
     os.close(lock)
 
@@ -87,9 +95,11 @@ def run(launch: Launch) -> None:
 def _lock(path: Path) -> int | None:
     """The lock's descriptor, which must stay open; None when another process has it, or the run was deleted."""
     try:
+        # Not created: a run that was deleted must not come back. Not inherited: a step that outlives us would go on holding it.
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    # Of the description and not of the process, whose lock would go when anything in it opens and closes the file.
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError:
@@ -124,58 +134,44 @@ def _record_process(launch: Launch) -> None:
     disk.write_atomically(launch.folder / "process.json", json.dumps(process, indent=2) + "\n", parents=True)
 
 
-def _prepare_environment(request: dict[str, Any], temporary: Path) -> None:
-    temporary.mkdir(parents=True, exist_ok=True)
-    os.environ["TMPDIR"] = str(temporary)
-    os.environ["OMP_NUM_THREADS"] = str(request["resources"]["cpu"])
-    # Threads that wait must sleep, not spin: beside other programs, spinning made trainings two to four times slower (measured).
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ["PYTHONUNBUFFERED"] = "1"
-
-
 def _execute(parameters: dict[str, str], launch: Launch, log: local_log.Log) -> tuple[str, str]:
+    """How the flow ended: state and message."""
     steps: list[local_steps.Step] = []
     try:
-        _run_flow(parameters, launch, steps, log)
+        # In here: what cannot be imported or compiled is a run that failed, and is told as such.
+        from kfp import local
+        from kfp.components import load_component_from_file
+        from kfp.local import subprocess_task_handler
+
+        def observed(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+            steps.append(local_steps.run(full_command, env_vars or {}, log))
+            return steps[-1].code
+
+        subprocess_task_handler.run_local_subprocess = observed
+        local.init(
+            runner=local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(launch.temporary / "outputs"),
+            workspace_root=str(launch.temporary / "workspace"),
+            raise_on_error=True,
+            enable_caching=False,
+        )
+        load_component_from_file(str(launch.pipeline))(**parameters)
     except Exception as error:
         return _judge(steps[-1] if steps else None, error)
     return "Succeeded", ""
 
 
-def _run_flow(parameters: dict[str, str], launch: Launch, steps: list[local_steps.Step], log: local_log.Log) -> None:
-    from kfp import local
-    from kfp.components import load_component_from_file
-    from kfp.local import subprocess_task_handler
-
-    def observed(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-        steps.append(local_steps.run(full_command, env_vars or {}, log))
-        return steps[-1].code
-
-    subprocess_task_handler.run_local_subprocess = observed
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(launch.temporary / "outputs"),
-        workspace_root=str(launch.temporary / "workspace"),
-        raise_on_error=True,
-        enable_caching=False,
-    )
-    load_component_from_file(str(launch.pipeline))(**parameters)
-
-
 def _judge(step: local_steps.Step | None, error: Exception) -> tuple[str, str]:
     """State and message of a run that did not succeed."""
     if step is None or step.code == 0:
-        return "Failed", f"the pipeline could not be executed: {type(error).__name__}: {_one_line(str(error))}"
+        words = re.sub(r"\s+", " ", str(error)).strip()[:1000]
+        return "Failed", f"the pipeline could not be executed: {type(error).__name__}: {words}"
     if step.signal is None:
         return "Failed", f"step {step.name} ended with exit code {step.code}: {step.last_words}"
     if step.signal not in _INTERRUPTIONS:
         return "Failed", f"step {step.name} crashed with {step.signal.name}"
     cause = "; if nobody did that, the machine ran out of memory" if step.signal is signal.SIGKILL else ""
     return "Interrupted", f"step {step.name} was ended with {step.signal.name}{cause}"
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()[:1000]
 
 
 def _now() -> str:

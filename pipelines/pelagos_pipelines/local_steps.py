@@ -58,6 +58,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Log) -> Ste
         reader = threading.Thread(target=_copy, args=(process.stdout, log), daemon=True)
         reader.start()
         code = process.wait()
+        # Before the rest of the output is waited for, which ends when the last process does that can write to it.
         _end_others_of_our_session()
         reader.join(_SECONDS)
     return Step(command[command.index("--function_to_execute") + 1], code, log.last_words)

@@ -81,11 +81,12 @@ def become(descriptors: Descriptors, limits: dict[str, int], tasks: ModuleType) 
     try:
         zygote = os.getppid()
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # It may have ended just before: then nobody would ever end this one.
         if os.getppid() == zygote:
             _give_up(descriptors, limits)
             _serve(_Place(descriptors, limits, tasks))
         code = 0
-    except MemoryError:
+    except MemoryError:  # outside of a task: the pool takes an end without an answer for a lack of memory
         code = 0
     finally:
         os._exit(code)
@@ -101,6 +102,7 @@ def _give_up(descriptors: Descriptors, limits: dict[str, int]) -> None:
     os.dup2(nothing, 1)
     os.dup2(os.memfd_create("said"), 2)
     os.set_inheritable(2, False)
+    # What libraries opened when the zygote loaded them is not for code that a file may have taken over.
     kept = {0, 1, 2, descriptors.socket, descriptors.input, descriptors.output}
     for one in [int(name) for name in os.listdir("/proc/self/fd")]:  # noqa: PTH208 - a list before any is closed
         if one not in kept:
@@ -112,16 +114,12 @@ def _give_up(descriptors: Descriptors, limits: dict[str, int]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits["result"], limits["result"]))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no further processes or threads
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # it is an error of the call then
+    # Last: what is mapped by now, most of it shared with the zygote, is not taken by a task.
     global _began_with  # noqa: PLW0603 - a child is a process of its own
-    _began_with = _mapped()
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    _began_with = pages * resource.getpagesize()
     address_space = _began_with + limits["memory"]
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
-
-
-def _mapped() -> int:
-    """Bytes of address space in use."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    return pages * resource.getpagesize()
 
 
 def _serve(place: _Place) -> None:
@@ -131,8 +129,13 @@ def _serve(place: _Place) -> None:
             if not content:
                 return
             message = json.loads(content)
-            _more_time(place.limits["cpu"])
-            _forget_complaints()
+            # The limit counts from the start of the process, so every task moves it; the hard one could not be raised again.
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            soft = int(used.ru_utime + used.ru_stime) + 1 + place.limits["cpu"]
+            resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+            # What libraries said of the file before is none of this one's faults.
+            os.ftruncate(2, 0)
+            os.lseek(2, 0, os.SEEK_SET)
             try:
                 answer = _answer(place, message, passed)
             finally:
@@ -141,48 +144,35 @@ def _serve(place: _Place) -> None:
             connection.sendall(answer)
 
 
-def _more_time(seconds: int) -> None:
-    """The limit counts from the start of the process, so every task moves it."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime) + 1 + seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
-
-
-def _forget_complaints() -> None:
-    os.ftruncate(2, 0)
-    os.lseek(2, 0, os.SEEK_SET)
-
-
 def _answer(place: _Place, message: dict[str, Any], passed: list[int]) -> bytes:
+    """What becomes of a task, as a message; larger results are in the shared file by then."""
     try:
-        return _done(place, _run(place, message, passed))
+        task: Task = getattr(place.tasks, message["task"])
+        # Left open: the shared file serves all tasks, and `_serve` closes what was passed, however the task ends.
+        if passed:
+            with open(passed[0], "rb", closefd=False) as file:
+                file.seek(0)
+                answer = task(message["arguments"], file)
+        else:
+            with open(place.descriptors.input, "rb", buffering=0, closefd=False) as shared:
+                shared.seek(0)
+                answer = task(message["arguments"], shared)
+        raw = memoryview(answer.raw).cast("B")
+        if len(raw) > place.limits["result"]:
+            return _encode({"limit": "result"})
+        written = 0
+        while written < len(raw):
+            written += os.pwrite(place.descriptors.output, raw[written:], written)
+        return _encode({"document": answer.document, "size": len(raw)})
     except MemoryError:
         return _encode({"limit": "memory"})
     except TaskRefusedError as refusal:
         return _encode({"refused": str(refusal)[:4000], "detail": refusal.detail})
     except Exception as error:
-        return _encode({"error": _where(error)})
-
-
-def _run(place: _Place, message: dict[str, Any], passed: list[int]) -> Answer:
-    task: Task = getattr(place.tasks, message["task"])
-    if passed:
-        with open(passed[0], "rb", closefd=False) as file:
-            file.seek(0)
-            return task(message["arguments"], file)
-    with open(place.descriptors.input, "rb", buffering=0, closefd=False) as shared:
-        shared.seek(0)
-        return task(message["arguments"], shared)
-
-
-def _done(place: _Place, answer: Answer) -> bytes:
-    raw = memoryview(answer.raw).cast("B")
-    if len(raw) > place.limits["result"]:
-        return _encode({"limit": "result"})
-    written = 0
-    while written < len(raw):
-        written += os.pwrite(place.descriptors.output, raw[written:], written)
-    return _encode({"document": answer.document, "size": len(raw)})
+        # Type and place alone: the text of an exception may quote the file.
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        return _encode({"error": f"{type(error).__name__}{where}"})
 
 
 def _encode(message: dict[str, Any]) -> bytes:
@@ -190,10 +180,3 @@ def _encode(message: dict[str, Any]) -> bytes:
     if len(content) > MESSAGE_BYTES:
         return b'{"limit": "result"}'
     return content
-
-
-def _where(error: Exception) -> str:
-    """Type and place; the text of an exception may quote the file."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"

@@ -116,6 +116,7 @@ class Pool:
             TaskError: the task raised something else.
             UnavailableError: no process could be started; that says nothing about the content.
         """
+        # What the process that we were forked from has is still its own: two that ask on one socket read each other's answers.
         if self._owner != os.getpid():
             self._begin()
         request = json.dumps({"task": task, "arguments": dict(arguments)}).encode()
@@ -132,6 +133,7 @@ class Pool:
 
     def _run(self, request: bytes, content: bytes | memoryview, file: int | None) -> Answer:
         child = self._take()
+        # Until it has answered in a way that shows it sound: after a limit or a lie nobody knows what state it is in.
         usable = False
         try:
             answer = _judge(self._ask(child, request, content, file), child, self.limits)
@@ -162,6 +164,7 @@ class Pool:
             try:
                 return self._zygote.fork(self.limits)
             except (OSError, EOFError) as error:
+                # Its children have ended with it, or will: none of those that wait here can be used.
                 self._drop()
                 raise _ZygoteGoneError from error
 
@@ -177,7 +180,10 @@ class Pool:
         deadline = time.monotonic() + self.limits.deadline
         try:
             if file is None:
-                _write(child.input, content)
+                view, position = memoryview(content), 0
+                while position < len(view):
+                    position += os.pwrite(child.input, view[position:], position)
+                os.ftruncate(child.input, len(view))  # of the task before, more may be there
                 child.socket.sendall(request)
             else:
                 socket.send_fds(child.socket, [request], [file])
@@ -202,6 +208,7 @@ class Pool:
         """The error for a child that ended in the middle of a task."""
         with self._lock:
             code = self._zygote.end(child.pid) if self._zygote is not None else None
+        # It has been waited for: its number may be another process's from now on.
         child.pid = 0
         if code is None:
             return _ZygoteGoneError()
@@ -217,6 +224,7 @@ class Pool:
         child.tasks += 1
         if usable:
             child.shrink()
+        # A child that is not used again is killed here: it may be in the middle of the task, for as long as it likes.
         with self._lock:
             if usable and child.tasks < _TASKS_OF_ONE_CHILD and self._zygote is not None:
                 self._free.append(child)
@@ -230,8 +238,10 @@ class _Zygote:
     """The process that forks children, seen from ours."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+        # Of whole messages: what is sent at once is received at once, or not at all.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        # Closed here once it is theirs: while we have it too, nothing would tell us that they have ended.
         with theirs:
             self._process = subprocess.Popen(
                 [
@@ -257,6 +267,7 @@ class _Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         shared = [os.memfd_create(name) for name in ("input", "output")]
         try:
+            # A pair for each child: what it says reaches nobody else, and its end shows at once, in the middle of a task, too.
             message = {"fork": True, "limits": asdict(limits)}
             pid = self._talk(message, [theirs.fileno(), *shared])["pid"]
         except BaseException:
@@ -280,6 +291,7 @@ class _Zygote:
         return self._process.poll() is None
 
     def close(self) -> None:
+        # This alone ends it, and its children; by force only what does not see that.
         self._socket.close()
         try:
             self._process.wait(5)
@@ -331,13 +343,6 @@ def _read(descriptor: int, size: int) -> bytearray:
             raise CrashError("the process that read it gave less than it announced")
         position += got
     return content
-
-
-def _write(descriptor: int, content: bytes | memoryview) -> None:
-    view, position = memoryview(content), 0
-    while position < len(view):
-        position += os.pwrite(descriptor, view[position:], position)
-    os.ftruncate(descriptor, len(view))
 
 
 def _printable(text: str) -> str:

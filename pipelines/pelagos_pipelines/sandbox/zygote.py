@@ -29,11 +29,12 @@ def main(descriptor: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that we serve
     control = socket.socket(fileno=descriptor)
     watched = os.pidfd_open(parent)
-    if os.getppid() != parent:  # it ended before we could watch it
+    if os.getppid() != parent:  # it ended before we could watch it, and the number may be another process's by now
         return
     first = json.loads(control.recv(MESSAGE_BYTES))
     sys.path[:] = first["path"]
     sys.dont_write_bytecode = True
+    # After the path is that of the parent: `-I` leaves it out of ours, so that no variable decides what is imported here.
     from pelagos_pipelines.sandbox import child
 
     tasks = child.load(first["module"])
@@ -49,7 +50,11 @@ def main(descriptor: int, parent: int) -> None:
 def _serve(control: socket.socket, watched: int, children: set[int], tasks: ModuleType) -> None:
     from pelagos_pipelines.sandbox import child
 
-    while not _is_over(control, watched):
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(watched, select.POLLIN)
+    # The parent may end without closing its end, which other children of it can have inherited.
+    while all(descriptor != watched for descriptor, _ in poll.poll()):
         content, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 4)
         if not content:
             return
@@ -60,21 +65,15 @@ def _serve(control: socket.socket, watched: int, children: set[int], tasks: Modu
             continue
         pid = os.fork()
         if pid == 0:
+            # The child must not be able to ask for others, or for the end of one.
             control.close()
             os.close(watched)
             child.become(child.Descriptors(*descriptors), message["limits"], tasks)
+        # Here they are copies; while this process had one, the parent would not see that the child has ended.
         for one in descriptors:
             os.close(one)
         children.add(pid)
         control.sendall(json.dumps({"pid": pid}).encode())
-
-
-def _is_over(control: socket.socket, watched: int) -> bool:
-    """Wait for a message; True when the parent is gone."""
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    poll.register(watched, select.POLLIN)
-    return any(descriptor == watched for descriptor, _ in poll.poll())
 
 
 def _end(pid: int) -> int:
