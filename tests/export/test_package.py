@@ -86,7 +86,7 @@ def test_a_crash_leaves_no_package(content: package.Content, tmp_path: Path, mon
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(package, "_sync", crash)
+    monkeypatch.setattr(package, "_sync_folder", crash)
     with pytest.raises(KeyboardInterrupt):
         package.write(content, tmp_path / "store")
     assert [path.name for path in (tmp_path / "store").iterdir() if not path.name.startswith(".")] == []

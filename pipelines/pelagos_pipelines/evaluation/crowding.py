@@ -23,17 +23,14 @@ def warnings(
     usual: only those above ``confidence``, where the metrics hold, are spoken of.
     """
     lines = [line for split in SPLITS if (line := _crowded(split, truth.samples(split), limit))]
-    cut = [item for item in found if _is_cut(item, confidence)]
+    # Scores descend: when the last one of those that are kept is a clear one, clear ones may have been cut.
+    cut = [item for item in found if item.cut and len(item.scores) > 0 and float(item.scores[-1]) > confidence]
     if cut:
         lines.append(
             f"in {len(cut)} of {len(samples)} images of the split test more than {limit} objects are found with a confidence "
             f"above {confidence:.3f}, and the others are left out of the metrics: raise {FIELD}"
         )
     return lines
-
-
-def _is_cut(found: Detections, confidence: float) -> bool:
-    return found.cut and len(found.scores) > 0 and float(found.scores[-1]) > confidence
 
 
 def _crowded(split: str, samples: Sequence[Sample], limit: int) -> str | None:

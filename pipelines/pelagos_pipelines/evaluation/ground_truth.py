@@ -5,17 +5,12 @@ Steps read it once and hand it to families and metrics. It knows dataset version
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
-from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.annotations.tasks import TASKS
-from pelagos_pipelines.annotations.tasks.strategy import Strategy
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.preparation import versions
 
@@ -51,7 +46,12 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
     by_split: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
     for image in collection.images:
         if image.split is not None:
-            by_split[image.split].append(_sample(strategy, image, version.blobs[image.path], ids))
+            file = version.blobs[image.path]
+            corners = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in image.boxes]
+            class_ids = np.array([ids[label] for label in strategy.marks(image)], int)
+            digest = file.parent.name + file.name  # that is how a store names its blobs
+            boxes = np.array(corners, float).reshape(-1, 4)
+            by_split[image.split].append(Sample(image.path, file, class_ids, boxes, digest))
     for split, samples in by_split.items():
         if not samples:
             raise RefusedError(
@@ -61,10 +61,3 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
                 "dataset",
             )
     return GroundTruth(collection.classes, {split: tuple(samples) for split, samples in by_split.items()})
-
-
-def _sample(strategy: Strategy, image: ImageRecord, file: Path, ids: Mapping[str, int]) -> Sample:
-    corners = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in image.boxes]
-    class_ids = np.array([ids[label] for label in strategy.marks(image)], int)
-    digest = file.parent.name + file.name  # that is how a store names its blobs
-    return Sample(image.path, file, class_ids, np.array(corners, float).reshape(-1, 4), digest)

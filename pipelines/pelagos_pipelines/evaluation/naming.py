@@ -19,12 +19,11 @@ _STRANGE = re.compile(r"[^\w.\- ]|^[ .]|[ .]\Z")
 def metric_name(label: str) -> str:
     """The class in names of its metrics; no other class has the same. Too long a name ends with the start of its SHA-256."""
     # A colon, which is always written as :3A, is followed by anything but two digits in names of no other kind.
-    name = _STRANGE.sub(lambda found: _bytes(found[0]), label) or ":"
+    name = (
+        _STRANGE.sub(lambda found: "".join(f":{byte:02X}" for byte in found[0].encode(errors="surrogatepass")), label)
+        or ":"
+    )
     if len(name) <= LONGEST:
         return name
     ending = f":sha256-{hashlib.sha256(label.encode(errors='surrogatepass')).hexdigest()[:_DIGITS]}"
     return name[: LONGEST - len(ending)] + ending
-
-
-def _bytes(character: str) -> str:
-    return "".join(f":{byte:02X}" for byte in character.encode(errors="surrogatepass"))

@@ -66,37 +66,13 @@ def write(content: Content, store: Path) -> Written:
 
 
 def _put(content: Content, partial: Path, store: Path) -> Written:
+    settings, thresholds = content.settings, content.thresholds
     shutil.copyfile(content.onnx, partial / packages.GRAPH)
     # OpenCV would say nothing of a file that it could not write.
     (partial / packages.IMAGE).write_bytes(cv2.imencode(".png", content.probe)[1].data)
-    _write_json(partial / packages.ANSWER, content.known.render(content.settings.labels))
+    _write_json(partial / packages.ANSWER, content.known.render(settings.labels))
     digests = {name: _sha256(partial / name) for name in packages.FILES}
-    _write_json(partial / packages.DESCRIPTION, _description(content, digests))
-    manifest = _sha256(partial / packages.DESCRIPTION)
-    # What cannot be served is not made.
-    packages.verify(partial, manifest)
-    written = Written(store / manifest, manifest, digests[packages.GRAPH])
-    if _is_whole(written):
-        return written
-    _sync(partial)
-    # Where there is one, somebody altered it since it was written.
-    shutil.rmtree(written.folder, ignore_errors=True)
-    partial.rename(written.folder)
-    _sync_folder(store)
-    return written
-
-
-def _is_whole(written: Written) -> bool:
-    try:
-        packages.verify(written.folder, written.manifest_sha256)
-    except packages.RefusedError:
-        return False
-    return True
-
-
-def _description(content: Content, digests: dict[str, str]) -> dict[str, Any]:
-    settings, thresholds = content.settings, content.thresholds
-    return {
+    description = {
         "schemaVersion": packages.SCHEMA_VERSION,
         "task": settings.task,
         "family": content.family,
@@ -112,7 +88,36 @@ def _description(content: Content, digests: dict[str, str]) -> dict[str, Any]:
         "dataset": content.dataset,
         "parity": content.parity.model_dump(by_alias=True),
         "files": digests,
-    } | ({"probe": content.outputs} if content.outputs is not None else {})
+    }
+    # It pins the package by the digests of all else, so that it is written last.
+    _write_json(
+        partial / packages.DESCRIPTION,
+        description | ({"probe": content.outputs} if content.outputs is not None else {}),
+    )
+    manifest = _sha256(partial / packages.DESCRIPTION)
+    # What cannot be served is not made.
+    packages.verify(partial, manifest)
+    written = Written(store / manifest, manifest, digests[packages.GRAPH])
+    if _is_whole(written):
+        return written
+    for path in partial.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    # Before it has its name: after a power cut there is a whole package or none.
+    _sync_folder(partial)
+    # Where there is one, somebody altered it since it was written.
+    shutil.rmtree(written.folder, ignore_errors=True)
+    partial.rename(written.folder)
+    _sync_folder(store)
+    return written
+
+
+def _is_whole(written: Written) -> bool:
+    try:
+        packages.verify(written.folder, written.manifest_sha256)
+    except packages.RefusedError:
+        return False
+    return True
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -122,13 +127,6 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -66,7 +66,10 @@ def draw(
     samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], confidence: float, folder: Path
 ) -> None:
     """True boxes dashed, right predictions blue, wrong ones orange, at ``confidence``."""
-    kept = [_above(predicted, confidence) for predicted in found]
+    kept = []
+    for one in found:
+        above = one.scores >= confidence
+        kept.append(Detections(one.width, one.height, one.boxes[above], one.scores[above], one.class_ids[above]))
     quality = [_f1(sample, predicted) for sample, predicted in zip(samples, kept, strict=True)]
     chosen = examples.spread(quality)
     entries = (
@@ -121,11 +124,6 @@ def _f1(sample: Sample, found: Detections) -> float:
     """F1 of one image; an image without boxes on either side is perfect."""
     boxes = len(sample.boxes) + len(found.boxes)
     return 2 * len(_right(sample, found)) / boxes if boxes else 1.0
-
-
-def _above(found: Detections, confidence: float) -> Detections:
-    kept = found.scores >= confidence
-    return Detections(found.width, found.height, found.boxes[kept], found.scores[kept], found.class_ids[kept])
 
 
 STRATEGY = Detection()
