@@ -63,6 +63,5 @@ def image_size(architecture: str) -> int:
 
 
 def described() -> str:
-    """What each family does, as a sentence for people who choose an architecture."""
-    verbs = {Task.DETECTION: "detects", Task.CLASSIFICATION: "classifies"}
-    return ", ".join(f"{family.pattern} {verbs[family.task]}" for family in FAMILIES) + "."
+    """What each family is for, as a sentence for people who choose an architecture."""
+    return ", ".join(f"{family.pattern} to {TASKS[family.task].verb}" for family in FAMILIES) + "."

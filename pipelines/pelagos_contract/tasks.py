@@ -17,13 +17,18 @@ class Task(StrEnum):
 class TaskDescription:
     """A task in words. ``image_size``: the usual longest side of a model's input, in pixels.
 
-    ``fitness``: the metric of the validation split that chooses the best epoch, if the split has it.
+    ``fitness``: the metric of the validation split that chooses the best epoch, if the split has it. ``metrics``: what is
+    measured on the test split, of each class and as a mean of them; ``overall``: of the split as a whole alone. Gates may name
+    any of them. ``headline``: the one that a table has room for.
     """
 
     task: Task
     verb: str
     image_size: int
     fitness: str
+    metrics: tuple[str, ...]
+    overall: tuple[str, ...]
+    headline: str
     version: int = 1
     """See algorithms: raised when models are measured, or used, in another way, or by another usual size."""
 
@@ -31,7 +36,23 @@ class TaskDescription:
 TASKS = {
     description.task: description
     for description in (
-        TaskDescription(Task.DETECTION, verb="detect", image_size=640, fitness="mAP50-95"),
-        TaskDescription(Task.CLASSIFICATION, verb="classify", image_size=224, fitness="F1"),
+        TaskDescription(
+            Task.DETECTION,
+            verb="detect",
+            image_size=640,
+            fitness="mAP50-95",
+            metrics=("mAP50", "mAP50-95", "precision", "recall", "F1", "IoU"),
+            overall=("confidence",),
+            headline="mAP50",
+        ),
+        TaskDescription(
+            Task.CLASSIFICATION,
+            verb="classify",
+            image_size=224,
+            fitness="F1",
+            metrics=("precision", "recall", "F1"),
+            overall=("accuracy",),
+            headline="accuracy",
+        ),
     )
 }

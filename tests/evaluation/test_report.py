@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pelagos_contract.metrics import of_test
+from pelagos_contract.tasks import TASKS, Task
 from pelagos_pipelines.evaluation import figures, report
-from pelagos_pipelines.evaluation.naming import metric_name
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.tasks import detection
 from pelagos_pipelines.serving.tasks.classification import Classification
@@ -35,6 +37,16 @@ def pictures(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.name: cv2.imread(str(path)).shape[1::-1] for path in folder.glob("*.png")}
 
 
+def whole(metrics: Mapping[str, float | None]) -> set[str]:
+    """Names of those that are of no class."""
+    return {name for name in metrics if name.count("/") == 1}
+
+
+def described(task: Task) -> set[str]:
+    """Names of those that gates of the task may judge, as its description says."""
+    return {of_test(metric) for metric in (*TASKS[task].metrics, *TASKS[task].overall)}
+
+
 def test_detection(tmp_path: Path) -> None:
     samples = make_samples(tmp_path, 5)
     boxes = np.array([[5, 5, 25, 30], [30, 5, 50, 20]], np.float32)
@@ -46,10 +58,11 @@ def test_detection(tmp_path: Path) -> None:
     metrics = evaluation.metrics
     assert metrics["test/mAP50"] == metrics["test/F1"] == metrics["test/IoU"] == pytest.approx(1)
     assert metrics["test/mAP50-95/Noctiluca scintillans"] == pytest.approx(1)
-    assert metrics[f"test/recall/{metric_name(LABELS[1])}"] == 1
+    assert metrics[of_test("recall", LABELS[1])] == 1
     assert {name for name, value in metrics.items() if value is None} == {
         f"test/{metric}/never seen" for metric in detection.METRICS
     }
+    assert whole(metrics) == described(Task.DETECTION)
     assert evaluation.warnings == ("1 of 3 classes have no annotation in the test split, and no metrics: never seen",)
     sizes = pictures(tmp_path / "figures")
     assert sizes.keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
@@ -63,6 +76,7 @@ def test_classification(tmp_path: Path) -> None:
     metrics = report.evaluate(samples, found, LABELS, tmp_path / "figures").metrics
     assert metrics["test/accuracy"] == 0.75
     assert metrics["test/recall/Noctiluca scintillans"] == 0.5
+    assert whole(metrics) == described(Task.CLASSIFICATION)
     assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
 
 

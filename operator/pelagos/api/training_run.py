@@ -19,6 +19,8 @@ from pelagos.api.meta import (
     stays_below_root,
 )
 from pelagos_contract.base import Strict
+from pelagos_contract.metrics import of_test
+from pelagos_contract.tasks import TASKS
 from pelagos_contract.training import EarlyStopping, Evaluation, Hyperparameters, Model
 from pelagos_contract.values import Decimal
 
@@ -61,6 +63,13 @@ class TrackingSpec(Strict):
     ] = None
 
 
+def _judged() -> str:
+    named = {
+        task.verb: ", ".join(of_test(metric) for metric in (*task.metrics, *task.overall)) for task in TASKS.values()
+    }
+    return "; ".join(f"of models that {verb} {names}" for verb, names in named.items())
+
+
 class Gate(Strict):
     """A condition on a metric of the test split."""
 
@@ -69,10 +78,10 @@ class Gate(Strict):
         Field(
             pattern=r"^[a-z]+/[^\s].*$",
             max_length=250,
-            description="Name as in status.metrics, for example test/mAP50, or with a class, test/mAP50/copepod. Characters of a "
+            description=f"Name as in status.metrics, {_judged()}; or with a class, as in test/recall/copepod. Characters of a "
             "class other than letters, digits, spaces and _ - . are their UTF-8 bytes, each a colon and two hexadecimal digits: "
             "test/recall/a:2Fb for the class a/b.",
-            examples=["test/mAP50"],
+            examples=[of_test(next(iter(TASKS.values())).headline)],
         ),
     ]
     minimum: Annotated[Decimal, Field(description="Smallest value that passes.")]

@@ -26,6 +26,7 @@ from pelagos.embedded import tracking_credentials
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.settings import Settings
+from pelagos_contract import metrics
 
 SAMPLES = Path(__file__).with_name("samples")
 """The resources of the main job; manifests/samples has the same."""
@@ -142,7 +143,7 @@ def _figures(training: Mapping[str, Any]) -> Table:
     table.add_column("value", justify="right")
     table.add_column("gate")
     gates = {gate["metric"]: gate for gate in status.get("gates", ())}
-    measured = {name: value for name, value in status["metrics"].items() if name.startswith("test/")}
+    measured = {name: value for name, value in status["metrics"].items() if name.startswith(metrics.TEST)}
     for name, value in sorted(measured.items()):
         gate = gates.get(name)
         table.add_row(name, value, Text(f"at least {gate['minimum']}: passed", "green") if gate else "")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pelagos.api.training_run import TrainingRunStatus
-
-HEADLINES = ("test/mAP50", "test/accuracy")
+from pelagos_contract.metrics import of_test
+from pelagos_contract.tasks import TASKS
 
 
 def figure(value: float) -> str:
@@ -35,7 +35,6 @@ def status_of(report: Mapping[str, Any]) -> TrainingRunStatus:
 
 def primary_metric(metrics: Mapping[str, float]) -> str:
     """The one figure that a table has room for."""
-    for name in HEADLINES:
-        if name in metrics:
-            return f"{name.removeprefix('test/')} {metrics[name]:.3f}"
-    return "no figure"
+    headlines = (task.headline for task in TASKS.values() if of_test(task.headline) in metrics)
+    name = next(headlines, None)
+    return f"{name} {metrics[of_test(name)]:.3f}" if name else "no figure"

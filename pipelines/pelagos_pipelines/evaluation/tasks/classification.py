@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
+from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import classification, examples, figures
 from pelagos_pipelines.evaluation.samples import Sample
@@ -39,8 +40,8 @@ class Classification(Strategy):
         figures.precision_recall(curves, areas, "one class against the others", folder)
         draw(samples, found, labels, folder)
         metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
-        means = {f"test/{name}": scores.macro(attribute) for name, attribute in METRICS.items()}
-        return {"test/accuracy": scores.accuracy} | means | metrics
+        means = {of_test(name): scores.macro(attribute) for name, attribute in METRICS.items()}
+        return {of_test("accuracy"): scores.accuracy} | means | metrics
 
     def doubts(self, labels: Sequence[str]) -> list[str]:
         """A classifier of one class has nothing to tell apart."""

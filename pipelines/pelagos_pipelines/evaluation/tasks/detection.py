@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import crowding, detection, examples, figures
 from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG
@@ -51,14 +52,14 @@ class Detection(Strategy):
         figures.precision_recall(curves, dict(zip(labels, scores.map50, strict=True)), "IoU ≥ 0.50", folder)
         draw(samples, found, labels, confidence, folder)
         metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
-        means = {f"test/{name}": scores.mean(attribute) for name, attribute in METRICS.items()}
-        return means | metrics | {"test/confidence": scores.confidence}
+        means = {of_test(name): scores.mean(attribute) for name, attribute in METRICS.items()}
+        return means | metrics | {of_test("confidence"): scores.confidence}
 
     def limits(
         self, truth: GroundTruth, found: Sequence[Detections], metrics: Mapping[str, float | None], most: int
     ) -> list[str]:
         """See evaluation.crowding; above the confidence where the metrics hold."""
-        confidence = metrics.get("test/confidence") or Thresholds().confidence
+        confidence = metrics.get(of_test("confidence")) or Thresholds().confidence
         return crowding.warnings(truth, truth.samples("test"), found, confidence, most)
 
 

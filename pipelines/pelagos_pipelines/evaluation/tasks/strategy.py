@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.evaluation.naming import metric_name
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 
 
@@ -29,7 +29,10 @@ class Strategy(ABC):
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
-        """Metrics of the test split, by name; NaN for one that it says nothing about. Figures go to ``folder``."""
+        """Metrics of the test split, those in the task's description; NaN for one that the split says nothing about.
+
+        Figures go to ``folder``.
+        """
 
     def doubts(self, labels: Sequence[str]) -> list[str]:
         """What the classes of a dataset alone say against its metrics."""
@@ -45,7 +48,7 @@ class Strategy(ABC):
 def by_class(values: Mapping[str, Any], labels: Sequence[str]) -> dict[str, float]:
     """Metrics with one value per class, by their names."""
     return {
-        f"test/{metric}/{metric_name(labels[index])}": float(value)
+        of_test(metric, labels[index]): float(value)
         for metric, per_class in values.items()
         for index, value in enumerate(per_class)
     }
