@@ -25,7 +25,8 @@ from pelagos.engines.kubeflow.placement import PodDefaults
 from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.engines.processes import groups
 from pelagos.ports.fakes.pipelines import PipelinesFake
-from pelagos.ports.pipelines import Flow, PipelineRun, Pipelines, RunName, RunRequest, RunState
+from pelagos.ports.pipelines import PipelineRun, Pipelines, RunName, RunRequest, RunState
+from pelagos_contract.flows import Flow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

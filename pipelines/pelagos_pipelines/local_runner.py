@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from pelagos_contract import disk
+from pelagos_contract.flows import TRAINING
 from pelagos_pipelines import local_log, local_steps
 
 NICENESS = 5
@@ -67,7 +68,7 @@ def run(launch: Launch) -> None:
     # Before anything is done that must not be done twice: an attempt that dies later has begun, and its engine says how it ended.
     _record_process(launch)
     began = time.clock_gettime(time.CLOCK_BOOTTIME)  # Setting the time of day does not change how long a run takes.
-    if request["flow"] == "training":
+    if request["flow"] == TRAINING.name:
         os.nice(NICENESS)
     launch.temporary.mkdir(parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(launch.temporary)

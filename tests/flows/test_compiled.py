@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from pelagos_contract.flows import FLOWS, FlowDescription
 from pelagos_pipelines.flows import compilation
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ def test_parameters_are_those_of_the_contract_and_all_strings_without_default(na
     parameters = flow(name)["root"]["inputDefinitions"]["parameters"]
 
     assert parameters == {key: {"parameterType": "STRING"} for key in want}
+
+
+@pytest.mark.parametrize("described", FLOWS, ids=lambda described: described.name)
+def test_its_steps_are_those_that_the_contract_describes(described: FlowDescription) -> None:
+    executors = flow(described.name)["deploymentSpec"]["executors"]
+
+    assert {label.removeprefix("exec-") for label in executors} == set(described.steps)
+    assert described.on_gpus <= set(described.steps)
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NewType, Protocol
+from typing import TYPE_CHECKING, NewType, Protocol
 
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.marks import mutating
 from pelagos.ports.owned import Owned
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
+from pelagos_contract.flows import Flow
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 RunName = NewType("RunName", str)
-Flow = Literal["dataset-preparation", "training"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 STEP_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
     {

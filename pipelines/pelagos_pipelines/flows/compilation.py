@@ -7,11 +7,12 @@ from pathlib import Path
 
 from kfp import compiler
 
+from pelagos_contract.flows import PREPARATION, TRAINING
 from pelagos_pipelines.flows import preparation, training
 
 FOLDER = Path(__file__).parent.parent / "compiled"
 """Committed, and installed with the package."""
-FLOWS = {"dataset-preparation": preparation.dataset_preparation, "training": training.training}
+FLOWS = {PREPARATION.name: preparation.dataset_preparation, TRAINING.name: training.training}
 
 
 def render() -> dict[str, str]:

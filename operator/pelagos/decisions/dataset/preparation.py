@@ -18,6 +18,7 @@ from pelagos.decisions.effects import CancelRun, Effect, SubmitRun
 from pelagos.decisions.placing import place
 from pelagos.decisions.verdicts import ConditionState, Verdict
 from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
+from pelagos_contract.flows import PREPARATION
 from pelagos_contract.tags import RESOURCE_TAG
 
 TIME_LIMIT = 24 * 3600
@@ -118,7 +119,7 @@ def _request(seen: Observed, number: int) -> RunRequest:
     }
     return RunRequest(
         name=identity.name_run(seen.uid, seen.inputs.digest),
-        flow="dataset-preparation",
+        flow=PREPARATION.name,
         parameters=parameters,
         attempt=number,
         retry_key=seen.retry,

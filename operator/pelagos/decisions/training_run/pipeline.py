@@ -16,6 +16,7 @@ from pelagos.decisions.training_run.conditions import DATASET_POLL, OUTAGE_POLL,
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
 from pelagos_contract import families
+from pelagos_contract.flows import TRAINING
 from pelagos_contract.tags import RESOURCE_TAG
 
 DEADLINE_GRACE = 600
@@ -113,7 +114,7 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
     parameters = {"request": json.dumps(request, sort_keys=True), "tracking_run": tracked_id} | dict(seen.paths)
     return RunRequest(
         name=identity.name_run(seen.uid, seen.keyed),
-        flow="training",
+        flow=TRAINING.name,
         parameters=parameters | {"tracking_uri": seen.tracking_uri},
         attempt=number,
         retry_key=seen.retry_key,

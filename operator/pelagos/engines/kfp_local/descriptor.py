@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pelagos.engines.descriptors import Descriptor, Site
+from pelagos_contract.flows import PREPARATION, TRAINING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +26,7 @@ def _make(site: Site) -> KfpLocal:
         _interpreter(given),
         site.flows,
         keys=site.authority.step_environment,
-        capacity={"dataset-preparation": given.parallel_preparations, "training": given.parallel_trainings},
+        capacity={PREPARATION.name: given.parallel_preparations, TRAINING.name: given.parallel_trainings},
         login=Login(given.steps_tracking_username_file, given.steps_tracking_password_file),
     )
 

@@ -24,7 +24,6 @@ from pelagos.ports.errors import OutageError, RejectedError, refusing_full_disk
 from pelagos.ports.owned import Owned
 from pelagos.ports.pipelines import (
     FINISHED,
-    Flow,
     PipelineRun,
     RunName,
     RunRequest,
@@ -32,6 +31,7 @@ from pelagos.ports.pipelines import (
     is_valid_name,
     require_valid_name,
 )
+from pelagos_contract.flows import PREPARATION, TRAINING, Flow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-DEFAULT_CAPACITY: Mapping[Flow, int] = MappingProxyType({"dataset-preparation": 2, "training": 1})
+DEFAULT_CAPACITY: Mapping[Flow, int] = MappingProxyType({PREPARATION.name: 2, TRAINING.name: 1})
 GRACE_SECONDS = 3.0
 """Between SIGTERM and SIGKILL."""
 WARM_UP_BACKLOG = 4
@@ -278,7 +278,7 @@ class KfpLocal:
                 taken = [running for running, _ in self._running.values()] + [held.flow for held in self._held.values()]
                 room = capacity - taken.count(flow)
                 queue = sorted((new, since, name) for name, (new, since, of) in self._waiting.items() if of == flow)
-                if len(queue) - room >= WARM_UP_BACKLOG and flow == "dataset-preparation":
+                if len(queue) - room >= WARM_UP_BACKLOG and flow == PREPARATION.name:
                     await _blocking(self._launcher.warm_up)
                 for _, _, name in queue[: max(room, 0)]:
                     await self._start(name)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pelagos.engines.processes import groups
 from pelagos.ports.pipelines import STEP_ENVIRONMENT
+from pelagos_contract.flows import FLOWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,7 +63,7 @@ def keyless(namespace: str, run: str, attempt: int) -> dict[str, str]:
 class Launcher:
     """``home`` is the engine's folder, ``python`` the interpreter of the pipelines environment, ``compiled`` the flows.
 
-    ``login`` goes to trainings alone: preparations read strangers' files, and have nothing to tell MLflow. ``keys`` go to every
+    ``login`` goes to flows that are tracked: others read strangers' files, and have nothing to tell MLflow. ``keys`` go to every
     run. Both go by environment: no record and no command line has them.
     """
 
@@ -85,7 +86,7 @@ class Launcher:
         # The key seals what this attempt says of its result; it is derived for it alone, so that an earlier attempt that
         # lives on, or another run, cannot speak for it. By environment: command lines and records can be read by others.
         environment = {**self._environment(), **self._keys(request.namespace, request.name, request.attempt)}
-        if request.flow == "training":
+        if FLOWS.named(request.flow).is_tracked:
             environment |= self._login.environment()
         message: dict[str, object] = {"arguments": arguments, "environment": environment, "output": str(folder.log)}
         pid = self._ask_server(message)

@@ -20,6 +20,7 @@ from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import STEP_ENVIRONMENT
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
+from pelagos_contract.flows import FLOWS
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ RUN_ANNOTATION = f"{GROUP}/run"
 ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
 RETRY_KEY_ANNOTATION = f"{GROUP}/retry-key"
 ATTEMPTS_WITH_KEY_ANNOTATION = f"{GROUP}/attempts-with-key"
-GPU_STEPS = frozenset({"train", "evaluate"})
-"""Steps that compute on the GPU; the others must not hold one idle."""
 USER = 10001
 """User and group of the trainer image."""
 SHARED_MEMORY = "shared-memory"
@@ -95,8 +94,9 @@ def place(
     platform: Struct = copy.deepcopy(documents[1]) if len(documents) > 1 else {}
     kubernetes = platform.setdefault("platforms", {}).setdefault("kubernetes", {}).setdefault("deploymentSpec", {})
     configured: Struct = kubernetes.setdefault("executors", {})
+    on_gpus = FLOWS.named(request.flow).on_gpus
     for label, executor in executors.items():
-        gpus = request.resources.placement.gpus if label.removeprefix("exec-") in GPU_STEPS else 0
+        gpus = request.resources.placement.gpus if label.removeprefix("exec-") in on_gpus else 0
         _fill_container(executor["container"], request, pod_defaults, gpus)
         pod = configured.get(label, {}) | _pod(request, pod_defaults, count, gpus)
         if key:

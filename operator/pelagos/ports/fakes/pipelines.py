@@ -9,13 +9,12 @@ from pelagos.api.meta import UID_LABEL
 from pelagos.ports.clock import Clock, SystemClock
 from pelagos.ports.errors import ForbiddenError, OutageError, RejectedError
 from pelagos.ports.owned import Owned
-from pelagos.ports.pipelines import FINISHED, Flow, PipelineRun, RunName, RunRequest, RunState
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunState
+from pelagos_contract.flows import FLOWS, Flow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime
-
-FLOWS: tuple[Flow, ...] = ("dataset-preparation", "training")
 
 
 @dataclass
@@ -67,7 +66,7 @@ class PipelinesFake:
         """Make the run exist, exactly once per name and attempt."""
         self._answer()
         self.submitted += 1
-        if request.flow not in FLOWS:
+        if request.flow not in FLOWS.names:
             raise RejectedError("pipelines", f"there is no flow {request.flow}")
         known = self.runs.get(request.name)
         if known is None:
