@@ -12,6 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pelagos.engines.triton.tasks import TASKS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,13 +31,12 @@ def for_service(package: Manifest, want: DesiredService) -> dict[str, Any]:
 
     All ``instances`` get ``cpu`` threads each. The digest of the package is for the code that loads it, which compares again.
     """
+    task = TASKS.named(package.task)
+    outputs = (("prediction", "TYPE_STRING", [1]), ("error", "TYPE_STRING", [1]), *task.outputs(len(package.labels)))
     parameters = {
         "confidence": want.confidence,
         "iou": want.iou,
-        # Of a classifier it means nothing, and stays what it was.
-        "max_detections": str(
-            want.max_detections if package.task == "Detection" else package.thresholds.max_detections
-        ),
+        "max_detections": str(task.most(want, package.thresholds.max_detections)),
         "intra_op_threads": str(want.cpu),
         "manifest_sha256": want.manifest_sha256,
     }
@@ -44,25 +45,11 @@ def for_service(package: Manifest, want: DesiredService) -> dict[str, Any]:
         "backend": "python",
         "max_batch_size": want.max_batch_size,
         "input": [{"name": "image", "data_type": "TYPE_STRING", "dims": [1]}],
-        "output": [{"name": name, "data_type": kind, "dims": dims} for name, kind, dims in _outputs(package)],
+        "output": [{"name": name, "data_type": kind, "dims": dims} for name, kind, dims in outputs],
         "instance_group": [instances(want)],
         "dynamic_batching": {"max_queue_delay_microseconds": want.max_queue_delay},
         "parameters": {name: {"string_value": value} for name, value in parameters.items()},
     }
-
-
-def _outputs(package: Manifest) -> Iterator[tuple[str, str, list[int]]]:
-    """Shapes leave out the batch dimension; -1 is the number of rows, which differs between responses."""
-    yield "prediction", "TYPE_STRING", [1]
-    yield "error", "TYPE_STRING", [1]
-    if package.task == "Classification":
-        yield "probabilities", "TYPE_FP32", [len(package.labels)]
-        return
-    yield "count", "TYPE_INT32", [1]
-    yield "boxes", "TYPE_FP32", [-1, 4]
-    yield "scores", "TYPE_FP32", [-1]
-    yield "class_ids", "TYPE_INT32", [-1]
-    yield "cut", "TYPE_BOOL", [1]
 
 
 def instances(want: DesiredService) -> dict[str, Any]:

@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, TypeAdapter, ValidationError
 
+from pelagos.engines.triton.fields import Label, Number, Share, Strict
+from pelagos.engines.triton.tasks import TASKS
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService
+from pelagos_contract.base import OneOf
 
 SCHEMA_VERSION = 2
 DESCRIPTION, GRAPH, IMAGE, ANSWER = "package.json", "model.onnx", "probe.png", "probe.json"
@@ -30,18 +32,11 @@ AGAIN = "train or export the model again"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Label = Annotated[str, Field(min_length=1, max_length=1024)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 Packed = Annotated[str, Field(min_length=1, max_length=LARGEST[DESCRIPTION], pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
 Found = TypeVar("Found")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", alias_generator=to_camel)
-
-
-class Geometry(_Strict):
+class Geometry(Strict):
     """How images become tensors; in pixels."""
 
     image_size: Annotated[int, Field(ge=32, le=16384)]
@@ -49,7 +44,7 @@ class Geometry(_Strict):
     encodings: list[Literal["jpeg", "png"]]
 
 
-class Thresholds(_Strict):
+class Thresholds(Strict):
     """What the known answer was made with."""
 
     confidence: Share
@@ -57,7 +52,7 @@ class Thresholds(_Strict):
     max_detections: Annotated[int, Field(ge=1, le=100_000)]
 
 
-class Parity(_Strict):
+class Parity(Strict):
     """How far the exported model is from the training framework."""
 
     images: Annotated[int, Field(ge=0)]
@@ -65,14 +60,14 @@ class Parity(_Strict):
     scores: Number
 
 
-class Dataset(_Strict):
+class Dataset(Strict):
     """What it was trained on."""
 
     name: Annotated[str, Field(max_length=1024)]
     version: Annotated[str, Field(max_length=256)]
 
 
-class Outputs(_Strict):
+class Outputs(Strict):
     """What the graph gives for the probe image before any threshold, and how far a server's numbers may be from that.
 
     Rows of little-endian float32 in base64: ``scores`` and ``best`` one for each label, ``boxes`` four.
@@ -85,7 +80,7 @@ class Outputs(_Strict):
     allowed: dict[Literal["scores", "best", "boxes"], Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 
 
-class Files(_Strict):
+class Files(Strict):
     """Digests of all other files."""
 
     graph: Annotated[Digest, Field(alias=GRAPH)]
@@ -93,11 +88,11 @@ class Files(_Strict):
     answer: Annotated[Digest, Field(alias=ANSWER)]
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """The content of ``package.json``."""
 
     schema_version: Literal[2]
-    task: Literal["Detection", "Classification"]
+    task: Annotated[str, OneOf(lambda: TASKS.names)]
     family: Annotated[str, Field(min_length=1, max_length=256)]
     architecture: Annotated[str, Field(min_length=1, max_length=256)]
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)]
@@ -113,34 +108,6 @@ class Manifest(_Strict):
         """The sha256 of one of FILES."""
         found = {GRAPH: self.files.graph, IMAGE: self.files.image, ANSWER: self.files.answer}
         return found[name]
-
-
-class _Class(_Strict):
-    label: Label
-    class_id: int
-    probability: Share
-
-
-class _Box(_Strict):
-    label: Label
-    class_id: int
-    score: Share
-    box: Annotated[list[Number], Field(min_length=4, max_length=4)]
-
-
-class _Classified(_Strict):
-    task: Literal["Classification"]
-    width: int
-    height: int
-    classes: list[_Class]
-
-
-class _Detected(_Strict):
-    task: Literal["Detection"]
-    width: int
-    height: int
-    cut: bool = False
-    detections: list[_Box]
 
 
 @dataclass(frozen=True)
@@ -179,8 +146,7 @@ def read(content: bytes, place: object, want: DesiredService) -> Manifest:
 def known(manifest: Manifest, image: bytes, answer: bytes, place: object) -> Known:
     """The known answer of a package, from files that were compared with its digests. Raises RejectedError."""
     found = _object(answer, place)
-    kind: TypeAdapter[Any] = TypeAdapter(_Classified if manifest.task == "Classification" else _Detected)
-    _checked(kind, found, place)
+    _checked(TypeAdapter(TASKS.named(manifest.task).answer), found, place)
     outputs = manifest.probe.model_dump() if manifest.probe is not None else None
     return Known(image, found, manifest.thresholds.model_dump(), outputs)
 

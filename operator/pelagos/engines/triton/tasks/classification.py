@@ -1,0 +1,56 @@
+"""Classification for whoever serves: the probabilities of all classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pelagos.engines.triton.fields import Label, Share, Strict
+from pelagos.engines.triton.tasks.strategy import Found, Output, Strategy
+from pelagos_contract.tasks import Task
+
+if TYPE_CHECKING:
+    from pelagos.ports.serving import DesiredService
+
+PROBABILITY = 0.01
+"""How far the answer may be from that of the training framework: other arithmetic, not another model."""
+
+
+class _Class(Strict):
+    label: Label
+    class_id: int
+    probability: Share
+
+
+class _Classified(Strict):
+    task: Literal["Classification"]
+    width: int
+    height: int
+    classes: list[_Class]
+
+
+class Classification(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task, answer = Task.CLASSIFICATION, _Classified
+
+    def outputs(self, labels: int) -> Iterator[Output]:
+        """One number for each class."""
+        yield "probabilities", "TYPE_FP32", [labels]
+
+    def most(self, want: DesiredService, exported: int) -> int:
+        """It means nothing, and stays what it was."""
+        return exported
+
+    def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
+        """By class; thresholds mean nothing."""
+        got = {found["label"]: found["probability"] for found in answer["classes"]}
+        for found in expected["classes"]:
+            label, probability = found["label"], found["probability"]
+            if abs(got.get(label, -1) - probability) > PROBABILITY:
+                return f"{label}: expected probability {probability:.4f}, got {got.get(label)}"
+        count = len(expected["classes"])
+        return None if len(got) == count else f"expected {count} classes, got {len(got)}"
+
+
+STRATEGY = Classification()

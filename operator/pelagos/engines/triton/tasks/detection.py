@@ -1,0 +1,117 @@
+"""Detection for whoever serves: boxes with scores, the best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from pelagos.engines.triton.fields import Label, Number, Share, Strict
+from pelagos.engines.triton.tasks.strategy import Found, Output, Strategy
+from pelagos_contract.tasks import Task
+
+if TYPE_CHECKING:
+    from pelagos.ports.serving import DesiredService
+
+PIXELS = 1.0
+SCORE = 0.01
+"""How far the answer may be from that of the training framework: other arithmetic, not another model."""
+COMPARED = 300
+"""Detections, the best ones."""
+MARGIN = 0.02
+"""Detections this close above the threshold may or may not be reported, so they are not asked for."""
+
+
+class _Box(Strict):
+    label: Label
+    class_id: int
+    score: Share
+    box: Annotated[list[Number], Field(min_length=4, max_length=4)]
+
+
+class _Detected(Strict):
+    task: Literal["Detection"]
+    width: int
+    height: int
+    cut: bool = False
+    detections: list[_Box]
+
+
+class Detection(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task, answer = Task.DETECTION, _Detected
+
+    def outputs(self, labels: int) -> Iterator[Output]:
+        """One row for each detection, how many there are, and whether there were more."""
+        yield "count", "TYPE_INT32", [1]
+        yield "boxes", "TYPE_FP32", [-1, 4]
+        yield "scores", "TYPE_FP32", [-1]
+        yield "class_ids", "TYPE_INT32", [-1]
+        yield "cut", "TYPE_BOOL", [1]
+
+    def most(self, want: DesiredService, exported: int) -> int:
+        """As the service wants."""
+        return want.max_detections
+
+    def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
+        """Where thresholds differ, what both must report."""
+        floor = max(float(want.confidence), float(package.get("confidence", 0)))
+        known, got = expected["detections"], answer["detections"]
+        # Either side may hold the best ones only, and thousands need not be compared.
+        most = min(len(known) if expected.get("cut") else COMPARED, want.max_detections, COMPARED)
+        for found in (known, got):
+            if len(found) >= most:
+                floor = max(floor, float(found[most - 1]["score"]))
+        known, got = known[:most], got[:most]
+        iou = float(want.iou)
+        if iou != (made_with := float(package.get("iou", iou))):
+            strictest = min(iou, made_with)
+            known, got = _suppressed(known, strictest), _suppressed(got, strictest)
+        return _compare_detections(known, got, floor)
+
+
+def _compare_detections(expected: Sequence[Found], answer: Sequence[Found], floor: float) -> str | None:
+    """Pair every clear detection of either side with one of the other side."""
+    left = list(answer)
+    for found in expected:
+        pair = next((other for other in left if _same(found, other)), None)
+        if pair is not None:
+            left.remove(pair)
+        elif found["score"] >= floor + MARGIN:
+            return f"missing: {_words(found)}; got {len(answer)} of {len(expected)} detections"
+    extra = next((found for found in left if found["score"] >= floor + MARGIN), None)
+    return f"not expected: {_words(extra)}" if extra else None
+
+
+def _same(one: Found, other: Found) -> bool:
+    return (
+        one["classId"] == other["classId"]
+        and one["label"] == other["label"]
+        and abs(one["score"] - other["score"]) <= SCORE
+        and all(abs(a - b) <= PIXELS for a, b in zip(one["box"], other["box"], strict=True))
+    )
+
+
+def _suppressed(detections: Sequence[Found], iou: float) -> list[Found]:
+    """Those that remain when boxes of one class may overlap by ``iou`` at most; detections come with descending scores."""
+    # Here, where an answer has come by tritonclient: numpy is loaded already, and an idle operator has none.
+    import numpy as np
+
+    from pelagos_contract.suppression import nms
+
+    kept: list[int] = []
+    for class_id in {found["classId"] for found in detections}:
+        places = [place for place, found in enumerate(detections) if found["classId"] == class_id]
+        survivors, _ = nms(np.array([detections[place]["box"] for place in places], np.float64), iou)
+        kept += [places[survivor] for survivor in survivors]
+    return [detections[place] for place in sorted(kept)]
+
+
+def _words(found: Found) -> str:
+    corners = ", ".join(f"{value:.1f}" for value in found["box"])
+    return f"{found['label']} with score {found['score']:.3f} at [{corners}]"
+
+
+STRATEGY = Detection()
