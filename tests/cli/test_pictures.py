@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pelagos.cli import pictures
-from pelagos.cli.pictures import PictureError
+from pelagos.cli import drawing, pictures
+from pelagos.cli.drawing import PictureError
+from pelagos.cli.predictions import detection as boxes_drawn
 
 
 def detection(box: list[float], class_id: int = 0, label: str = "Ceratium") -> dict[str, Any]:
@@ -25,7 +26,7 @@ def classes(*probabilities: float) -> dict[str, Any]:
     return {"task": "Classification", "width": 0, "height": 0, "classes": found}
 
 
-def coloured(picture: Image.Image, colour: pictures.Colour) -> tuple[int, int, int, int] | None:
+def coloured(picture: Image.Image, colour: drawing.Colour) -> tuple[int, int, int, int] | None:
     """The smallest rectangle around all pixels of a colour."""
     width = picture.width
     pixels = picture.tobytes()
@@ -41,7 +42,7 @@ def test_a_box_is_framed_in_the_colour_of_its_class(shade: int) -> None:
     image = Image.new("RGB", (800, 600), (shade,) * 3)
     picture = pictures.render(image, detections(detection([200, 300, 400, 500], class_id=3)))
     assert picture.size == (800, 600)
-    yellow = pictures.colour(3)
+    yellow = drawing.colour(3)
     assert picture.getpixel((200, 400)) == picture.getpixel((400, 400)) == yellow
     assert picture.getpixel((300, 500)) == yellow
     assert picture.getpixel((300, 400)) == (shade,) * 3, "what is inside stays visible"
@@ -50,13 +51,13 @@ def test_a_box_is_framed_in_the_colour_of_its_class(shade: int) -> None:
 
 
 def test_classes_have_colours_of_their_own() -> None:
-    assert len({pictures.colour(class_id) for class_id in range(60)}) == 60
+    assert len({drawing.colour(class_id) for class_id in range(60)}) == 60
 
 
 def test_small_pictures_are_enlarged_so_that_labels_can_be_read() -> None:
     picture = pictures.render(Image.new("RGB", (50, 40), (255,) * 3), detections(detection([10, 20, 30, 36])))
     assert picture.size == (512, 410)
-    left, _, right, bottom = coloured(picture, pictures.colour(0)) or (0, 0, 0, 0)
+    left, _, right, bottom = coloured(picture, drawing.colour(0)) or (0, 0, 0, 0)
     assert left == pytest.approx(10 * 10.24, abs=3)
     assert right >= 30 * 10.24 - 3
     assert bottom == pytest.approx(36 * 10.24, abs=3)
@@ -68,15 +69,15 @@ def test_large_pictures_keep_their_size() -> None:
 
 def test_labels_stay_inside_the_picture_and_apart() -> None:
     boxes = [[0, 0, 60, 60], [740, 0, 800, 60], [0, 540, 60, 600], [300, 300, 400, 400], [305, 305, 405, 405]]
-    placed: list[pictures.Box] = []
+    placed: list[drawing.Box] = []
     for box in boxes:
         x1, y1, x2, y2 = box
-        area = pictures._place((0, 0, 120, 14), (x1, y1, x2, y2), (800, 600), placed)
+        area = boxes_drawn._place((0, 0, 120, 14), (x1, y1, x2, y2), (800, 600), placed)
         assert area[0] >= 0
         assert area[1] >= 0
         assert area[2] <= 800
         assert area[3] <= 600
-        assert not any(pictures._overlap(area, other) for other in placed)
+        assert not any(boxes_drawn._overlap(area, other) for other in placed)
         placed.append(area)
 
 
@@ -93,23 +94,23 @@ def test_the_most_probable_classes_stand_below_the_picture() -> None:
     picture = pictures.render(Image.new("RGB", (600, 400), (255,) * 3), classes(0.5, 0.3, 0.1, 0.06, 0.03, 0.01))
     assert picture.width == 600
     assert picture.crop((0, 0, 600, 400)).getcolors() == [(600 * 400, (255, 255, 255))]
-    bars = [coloured(picture, pictures.colour(class_id)) for class_id in range(6)]
+    bars = [coloured(picture, drawing.colour(class_id)) for class_id in range(6)]
     assert bars[5] is None, "five classes are shown"
     lengths = [bar[2] - bar[0] for bar in bars[:2] if bar is not None]
     assert lengths[0] / lengths[1] == pytest.approx(5 / 3, rel=0.05)
 
 
 def test_long_names_are_cut_short() -> None:
-    font = pictures._font(20)
-    assert pictures._shortened("Ceratium", font, 500) == "Ceratium"
-    short = pictures._shortened("Pseudo-nitzschia delicatissima " * 9, font, 200)
+    font = drawing.font(20)
+    assert drawing.shortened("Ceratium", font, 500) == "Ceratium"
+    short = drawing.shortened("Pseudo-nitzschia delicatissima " * 9, font, 200)
     assert short.endswith("...")
     assert font.getlength(short) <= 200
 
 
 def test_without_fonts_of_the_system_letters_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_FONTS", ())
-    assert pictures._writable("Größe, épine, µm, 藻", pictures._font(20)) == "Grosse, epine, ?m, ?"
+    monkeypatch.setattr(drawing, "_FONTS", ())
+    assert drawing.writable("Größe, épine, µm, 藻", drawing.font(20)) == "Grosse, epine, ?m, ?"
 
 
 def test_pictures_are_turned_as_the_camera_says(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_pictures_are_turned_as_the_camera_says(tmp_path: Path) -> None:
     pictures.draw(tmp_path / "turned.jpg", detections(detection([500, 700, 590, 790])), tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as picture:
         assert picture.size == (600, 800)
-        assert picture.getpixel((545, 790)) == pictures.colour(0)
+        assert picture.getpixel((545, 790)) == drawing.colour(0)
 
 
 def test_a_picture_that_cannot_be_written_says_so(tmp_path: Path) -> None:

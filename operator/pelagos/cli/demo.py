@@ -20,7 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pelagos.api.kinds import DATASET, KINDS, MODEL_SERVICE, TRAINING_RUN
-from pelagos.cli import access, down, following, installed, pictures, predict, up
+from pelagos.cli import access, down, following, installed, predict, up
+from pelagos.cli.drawing import PictureError
 from pelagos.cli.following import Followed
 from pelagos.embedded import tracking_credentials
 from pelagos.embedded.failures import StartError
@@ -53,7 +54,7 @@ def demo(
         console.print(
             Text.assemble(("\nThe main job works.", "bold green"), f" {time.monotonic() - started:.0f} s in all.")
         )
-    except (DemoError, StartError, predict.PredictError, pictures.PictureError) as error:
+    except (DemoError, StartError, predict.PredictError, PictureError) as error:
         console.print(Text.assemble(("\nThe demo failed:", "bold red"), f" {error}"))
         console.print(f"Logs are in {settings.home / 'logs'} and {settings.home / 'runs'}.", highlight=False)
         code = 1

@@ -11,19 +11,19 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from pelagos.api.kinds import MODEL_SERVICE
 from pelagos.cli import access, forwarding, installed, outputs, pictures
+from pelagos.cli.drawing import PictureError
 from pelagos.cli.outputs import Output
+from pelagos.cli.predictions import TASKS
 from pelagos.engines.triton import inference
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 100_000_000
 """What the served models accept; asked here too, so that the answer comes before the upload."""
 TIMEOUT = 30.0
-_BAR = 24
 
 
 class PredictError(Exception):
@@ -71,7 +71,7 @@ def predict(  # noqa: PLR0913, PLR0917 - options of a command
         found = predict_file(at, service, image, namespace=access.namespace_of(at, namespace), timeout=timeout)
         if save is not None:
             draw(image, found, save)
-    except (PredictError, pictures.PictureError) as error:
+    except (PredictError, PictureError) as error:
         if output is not Output.TABLE:
             outputs.write({"service": service, "image": str(image), "error": str(error)}, output)
         installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
@@ -97,7 +97,7 @@ def predict_file(
 
 
 def draw(image: Path, prediction: Prediction, target: Path) -> None:
-    """Write the image with what was found in it to ``target``. Raises pictures.PictureError."""
+    """Write the image with what was found in it to ``target``. Raises PictureError."""
     pictures.draw(image, prediction.content, target)
 
 
@@ -146,45 +146,13 @@ def endpoint(at: access.Chosen, service: str, namespace: str) -> Endpoint:
 def table(prediction: Prediction) -> RenderableType:
     """The prediction as a heading and a table: one row per detection, or per class."""
     content = prediction.content
-    rows = _classes(content["classes"]) if content["task"] == "Classification" else _detections(content["detections"])
-    return Group(_heading(prediction), rows)
-
-
-def _classes(classes: list[Mapping[str, Any]]) -> Table:
-    found = _table("class", "probability")
-    found.add_column("")
-    for row in classes:
-        bar = "█" * round(row["probability"] * _BAR)
-        found.add_row(Text(row["label"]), f"{row['probability']:.4f}", bar)
-    return found
-
-
-def _detections(detections: list[Mapping[str, Any]]) -> Table:
-    found = _table("class", "score", "x1 [px]", "y1 [px]", "x2 [px]", "y2 [px]")
-    for row in detections:
-        found.add_row(Text(row["label"]), f"{row['score']:.3f}", *(f"{value:.1f}" for value in row["box"]))
-    return found
-
-
-def _table(name: str, *numbers: str) -> Table:
-    found = Table(box=None, padding=(0, 3, 0, 0))
-    found.add_column(name, style="bold")
-    for number in numbers:
-        found.add_column(Text(number), justify="right")
-    return found
-
-
-def _heading(prediction: Prediction) -> Text:
-    content = prediction.content
-    size = f"{content['width']} x {content['height']} px"
-    found = ""
-    if content["task"] == "Detection":
-        count = len(content["detections"])
-        more = " (the best; there are more: raise spec.maxDetections)" if content.get("cut") else ""
-        found = f"{count} detection{'' if count == 1 else 's'}{more}, "
-    return Text(
-        f"{prediction.image.name} ({size}): {found}{prediction.latency * 1000:.0f} ms from {prediction.service}"
+    task = TASKS.named(content["task"])
+    size, summary = f"{content['width']} x {content['height']} px", task.summary(content)
+    told = f"{summary}, " if summary else ""
+    heading = Text(
+        f"{prediction.image.name} ({size}): {told}{prediction.latency * 1000:.0f} ms from {prediction.service}"
     )
+    return Group(heading, task.table(content))
 
 
 def _print(prediction: Prediction, output: Output) -> None:
