@@ -186,7 +186,7 @@ def _list(console: Console, findings: list[Finding]) -> None:
         mark, style = _MARKS[finding.state]
         subject = finding.subject if finding.subject != before else ""
         before = finding.subject
-        told = _folded(Text(finding.message, _plain(finding)), console, room)
+        told = _folded(Text(finding.message, "dim" if finding.state is State.NOTE else ""), console, room)
         hint = _folded(Text(f"→ {finding.hint}", "cyan"), console, room) if finding.hint else []
         for number, line in enumerate([*told, *hint]):
             first = ((f"  {mark} ", style), f"{subject:<{width}}  ")
@@ -196,10 +196,6 @@ def _list(console: Console, findings: list[Finding]) -> None:
 
 def _folded(text: Text, console: Console, room: int | None) -> list[Text]:
     return list(text.wrap(console, max(room, 20))) if room is not None else [text]
-
-
-def _plain(finding: Finding) -> str:
-    return "dim" if finding.state is State.NOTE else ""
 
 
 def _number(count: int, noun: str) -> str:

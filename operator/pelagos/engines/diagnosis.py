@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -87,7 +87,7 @@ def hidden(subject: str, answer: Answer) -> Finding:
     )
 
 
-def items(answer: Answer) -> list[dict[str, object]]:
+def items(answer: Answer) -> list[dict[str, Any]]:
     """The objects of a list."""
     found = answer.body.get("items")
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []

@@ -82,15 +82,13 @@ async def rights(context: DoctorContext) -> Iterable[Finding]:
     return [
         failure(
             "rights",
-            f"{who} may not {', '.join(lacking)} ({right.group or 'core'}){_in(place)}: {right.why}",
+            f"{who} may not {', '.join(lacking)} ({right.group or 'core'})"
+            + (f" in the namespace {place}: " if place else ": ")
+            + right.why,
             _give(context, right, place),
         )
         for (right, place), lacking in denied.items()
     ]
-
-
-def _in(place: str) -> str:
-    return f" in the namespace {place}" if place else ""
 
 
 def _give(context: DoctorContext, right: Permission, place: str) -> str:

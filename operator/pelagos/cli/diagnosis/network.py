@@ -21,7 +21,7 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
     answer = await context.api.get(root)
     if answer.status != 200:
         return [hidden("network", answer)]
-    own = [body for body in items(answer) if _metadata(body).get("name") == OPERATOR]
+    own = [body for body in items(answer) if body["metadata"].get("name") == OPERATOR]
     if not own:
         hint = "add the component networkpolicies, or with Helm networkPolicies.enabled=true"
         return [note("network", f"no NetworkPolicy closes the namespace {context.home}", hint)]
@@ -34,11 +34,6 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
         message = f"the NetworkPolicy {OPERATOR} does not let the operator reach the API server at {', '.join(closed)}"
         return [failure("network", message, f"Name it in {_TELL}.")]
     return [ok("network", f"the NetworkPolicy {OPERATOR} lets the operator reach the API server")]
-
-
-def _metadata(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = body.get("metadata") or {}
-    return found
 
 
 def _endpoints(body: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

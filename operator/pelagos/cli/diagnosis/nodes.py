@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, cast
 
 from pelagos import engine_registry
 from pelagos.cli.diagnosis.sections import Section
@@ -21,7 +20,7 @@ async def gpus(context: DoctorContext) -> Iterable[Finding]:
     answer = await context.api.get("/api/v1/nodes?limit=2000")
     if answer.status != 200:
         return [hidden("GPUs", answer)]
-    nodes = [cast("dict[str, Any]", node) for node in items(answer)]
+    nodes = items(answer)
     count: Counter[str] = Counter()
     for node in nodes:
         number = int((node.get("status", {}).get("allocatable") or {}).get(GPU_RESOURCE, 0))
@@ -46,7 +45,7 @@ async def storage_classes(context: DoctorContext) -> Iterable[Finding]:
     answer = await context.api.get("/apis/storage.k8s.io/v1/storageclasses")
     if answer.status != 200:
         return [hidden("storage classes", answer)]
-    classes = [cast("dict[str, Any]", found)["metadata"] for found in items(answer)]
+    classes = [found["metadata"] for found in items(answer)]
     usual = [found["name"] for found in classes if (found.get("annotations") or {}).get(_DEFAULT_CLASS) == "true"]
     if not classes:
         return [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from pelagos import engine_registry
 from pelagos.api import kinds, meta, reasons, tenant_settings
@@ -129,7 +128,8 @@ async def _claim(context: DoctorContext, namespace: str, name: str) -> Finding |
         )
     if answer.status != 200:
         return hidden(namespace, answer)
-    phase, modes = _claim_status(answer.body)
+    status, spec = answer.body.get("status") or {}, answer.body.get("spec") or {}
+    phase, modes = status.get("phase", "Pending"), status.get("accessModes") or spec.get("accessModes") or ()
     if phase != "Bound":
         hint = f"kubectl -n {namespace} describe pvc {name}"
         return failure(namespace, f"the PersistentVolumeClaim {name} is {phase}, not Bound", hint)
@@ -137,11 +137,6 @@ async def _claim(context: DoctorContext, namespace: str, name: str) -> Finding |
         message = f"the PersistentVolumeClaim {name} is {', '.join(modes)}: pods on other nodes than the first cannot mount it"
         return warning(namespace, message, "Use a StorageClass with ReadWriteMany.")
     return ok(namespace, f"PersistentVolumeClaim {name} ({', '.join(modes)})")
-
-
-def _claim_status(body: Mapping[str, Any]) -> tuple[str, list[str]]:
-    status, spec = body.get("status") or {}, body.get("spec") or {}
-    return str(status.get("phase", "Pending")), list(status.get("accessModes") or spec.get("accessModes") or ())
 
 
 async def _exists(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 from rich.text import Text
@@ -34,26 +31,22 @@ class Detection(Strategy):
 
     def drawn(self, image: Image.Image, answer: Answer, scale: float) -> Image.Image:
         """With frames and labels around what was found."""
-        return _with_boxes(image, answer["detections"], scale)
-
-
-def _with_boxes(image: Image.Image, detections: list[Mapping[str, Any]], scale: float) -> Image.Image:
-    picture = image.copy()
-    pen = ImageDraw.Draw(picture)
-    unit = max(picture.size)
-    width = max(2, round(unit / 400))
-    face = font(max(13, round(unit / 56)))
-    # The best detections are drawn last, on top of the others.
-    for found in reversed(detections):
-        box = _scaled(found["box"], scale)
-        _outline(pen, box, width, colour(found["classId"]))
-    placed: list[Box] = []
-    for found in detections:
-        text = f"{shortened(found['label'], face, picture.width * 0.5)} {found['score']:.2f}"
-        area = _place(pen.textbbox((0, 0), text, face), _scaled(found["box"], scale), picture.size, placed)
-        placed.append(area)
-        _label(pen, area, text, face, colour(found["classId"]))
-    return picture
+        picture = image.copy()
+        pen = ImageDraw.Draw(picture)
+        unit = max(picture.size)
+        width = max(2, round(unit / 400))
+        face = font(max(13, round(unit / 56)))
+        # The best detections are drawn last, on top of the others.
+        for found in reversed(answer["detections"]):
+            box = _scaled(found["box"], scale)
+            _outline(pen, box, width, colour(found["classId"]))
+        placed: list[Box] = []
+        for found in answer["detections"]:
+            text = f"{shortened(found['label'], face, picture.width * 0.5)} {found['score']:.2f}"
+            area = _place(pen.textbbox((0, 0), text, face), _scaled(found["box"], scale), picture.size, placed)
+            placed.append(area)
+            _label(pen, area, text, face, colour(found["classId"]))
+        return picture
 
 
 def _outline(pen: ImageDraw.ImageDraw, box: Box, width: int, fill: Colour) -> None:
