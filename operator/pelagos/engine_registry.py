@@ -7,6 +7,7 @@ starts the operator.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pelagos.api import permissions
@@ -20,6 +21,7 @@ from pelagos.engines.kubeflow import descriptor as kubeflow
 from pelagos.engines.mlflow import descriptor as mlflow
 from pelagos.engines.s3 import descriptor as s3
 from pelagos.engines.triton_local import descriptor as triton_local
+from pelagos.ports.objects import Objects
 from pelagos.settings import Settings
 
 PIPELINES = Registry("PELAGOS_PIPELINES_ENGINE", (kfp_local.DESCRIPTOR, kubeflow.DESCRIPTOR))
@@ -55,6 +57,14 @@ def chosen(settings: Settings) -> Chosen:
         objects=OBJECTS.by_uri(settings.objects_uri),
         volumes=VOLUMES.by_uri(settings.data_uri),
     )
+
+
+def objects_at(uri: str, settings: Settings) -> Objects:
+    """The store below ``uri``, which has a scheme or is the path of a folder. ValueError for a scheme that there is not."""
+    place = {"objects_uri": uri} if "://" in uri else {"objects_uri": "", "objects_root": Path(uri)}
+    there = settings.model_copy(update=place)
+    found: Objects = OBJECTS.by_uri(there.objects_uri).make(there)
+    return found
 
 
 def contradiction(settings: Settings) -> str | None:

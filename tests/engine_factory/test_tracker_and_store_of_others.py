@@ -65,6 +65,11 @@ async def test_they_are_made_with_their_names_in_metrics(api: KubernetesRest, tm
 
 
 @pytest.mark.usefixtures("registered")
+def test_what_lies_in_it_is_read_by_its_uri(tmp_path: Path) -> None:
+    assert isinstance(engine_registry.objects_at("shelf://lower/versions/ab", Settings(home=tmp_path)), store.Shelf)
+
+
+@pytest.mark.usefixtures("registered")
 def test_settings_with_which_it_cannot_work_are_refused_in_its_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="PELAGOS_TRACKING_URI must be empty"):
         engine_factory.check(settings(tmp_path, tracking_uri="http://mlflow:5000"))

@@ -7,22 +7,18 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from pelagos import engine_registry
 from pelagos.api.kinds import DATASET
 from pelagos.cli import access, installed, outputs
 from pelagos.cli.outputs import Output
-from pelagos.engines.folders.objects import FolderObjects
-from pelagos.engines.s3.client import Service
-from pelagos.engines.s3.objects import S3Objects
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.objects import Objects
 from pelagos.settings import Settings
-from pelagos_contract.s3 import SCHEME
 from pelagos_contract.text import shown
 
 LIST = "excluded.jsonl"
@@ -84,10 +80,8 @@ def read(settings: Settings, name: str, status: Mapping[str, Any]) -> list[Mappi
     if not isinstance(uri, str):
         raise DatasetError(f"Dataset {name} has no version yet; see kubectl describe dataset")
     try:
-        is_remote = uri.startswith(SCHEME)
-        version = S3Objects(uri, Service.from_settings(settings)) if is_remote else FolderObjects(Path(uri))
-        content, there = asyncio.run(_fetch(version))
-    except (OutageError, RejectedError) as error:
+        content, there = asyncio.run(_fetch(engine_registry.objects_at(uri, settings)))
+    except (OutageError, RejectedError, ValueError) as error:
         raise DatasetError(f"{uri}/{LIST} cannot be read: {error}") from error
     if not there:
         raise DatasetError(
