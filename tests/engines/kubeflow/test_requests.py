@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -167,13 +166,13 @@ async def test_loading_the_client_is_no_part_of_the_time_that_the_server_is_give
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rest = KubeflowRest(cluster.server.url, timeout=0.5)
-    configuration = rest._configuration
+    connect = rest._connect
 
-    def slowly() -> Any:
+    def slowly() -> None:
         time.sleep(2.2)
-        return configuration()
+        connect()
 
-    monkeypatch.setattr(rest, "_configuration", slowly)
+    monkeypatch.setattr(rest, "_connect", slowly)
 
     assert await rest.is_healthy() == {"multi_user": False, "pipeline_store": "database"}
 

@@ -13,7 +13,6 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -35,7 +34,7 @@ from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, 
 from pelagos_contract.tags import RESOURCE_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from pelagos.engines.kubeflow.step_secrets import StepSecrets
     from pelagos.settings import Settings
@@ -115,8 +114,9 @@ class Kubeflow:
                 uid, namespace = uid_in(name), _namespace_in(str(run.get("description", "")))
                 if uid is not None:
                     self._places.remember(RunName(name), uid, namespace)
-                    latest = max(filter(None, (reading.silent_since(run), _made(found, name))), default=None)
-                    found[name] = Owned(name, uid, namespace, latest)
+                    # A run that was tried again is as young as its latest attempt: what was made just now is nobody's orphan yet.
+                    times = (reading.silent_since(run), found[name].made_at if name in found else None)
+                    found[name] = Owned(name, uid, namespace, max(filter(None, times), default=None))
         return tuple(found.values())
 
     async def answers(self) -> None:
@@ -147,6 +147,7 @@ class Kubeflow:
                     # Attempts are limited per retry key: a person's new key begins to count anew.
                     count = Count(request.attempt, before.with_key + 1)
                 # What we take for finished the server may not: silent runs could come back and write beside the new one.
+                # Nobody waits for that: a server that lost a run's workflow never confirms its end.
                 await self._endings.end_quietly([run for run in attempts if not reading.is_over(run)])
             return await self._create(request, documents, place, count)
 
@@ -318,11 +319,6 @@ def _namespace_in(description: str) -> str:
     """The reverse of ``_describe``, as far as the resource's namespace goes."""
     parts = description.split(",", 1)[0].split("/")
     return parts[1] if len(parts) == 3 else ""
-
-
-def _made(found: Mapping[str, Owned], name: str) -> datetime | None:
-    known = found.get(name)
-    return known.made_at if known else None
 
 
 def _newness(run: Struct) -> tuple[int, Any]:

@@ -144,26 +144,19 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
     for bound in ("Request", "Limit"):
         resources |= {f"resourceCpu{bound}": cpu, f"cpu{bound}": float(cpu)}
         if memory:
-            resources |= {f"resourceMemory{bound}": memory, f"memory{bound}": _gigabytes(memory)}
+            # Older servers want units of 10^9 bytes, newer ones the text.
+            found = quantity(memory)
+            if found is None:
+                raise RejectedError(
+                    "pipelines", f"spec.resources.memory: {memory} is no quantity; write for example 4Gi"
+                )
+            resources |= {f"resourceMemory{bound}": memory, f"memory{bound}": float(found) / 1e9}
     resources.pop("accelerator", None)
     if gpus:
         kind, number = GPU_RESOURCE, str(gpus)
         resources["accelerator"] = {"type": kind, "count": number, "resourceType": kind, "resourceCount": number}
     variables = {variable["name"]: variable["value"] for variable in container.get("env", [])}
-    variables |= _environment(request, pod_defaults, gpus)
-    container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
-
-
-def _gigabytes(memory: str) -> float:
-    """In units of 10^9 bytes, as older servers want it."""
-    found = quantity(memory)
-    if found is None:
-        raise RejectedError("pipelines", f"spec.resources.memory: {memory} is no quantity; write for example 4Gi")
-    return float(found) / 1e9
-
-
-def _environment(request: RunRequest, pod_defaults: PodDefaults, gpus: int) -> dict[str, str]:
-    variables = _ENVIRONMENT | {"OMP_NUM_THREADS": str(request.resources.cpu)} | dict(pod_defaults.ceilings)
+    variables |= _ENVIRONMENT | {"OMP_NUM_THREADS": cpu} | dict(pod_defaults.ceilings)
     if not gpus:
         # Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none.
         variables["NVIDIA_VISIBLE_DEVICES"] = "void"
@@ -175,14 +168,31 @@ def _environment(request: RunRequest, pod_defaults: PodDefaults, gpus: int) -> d
         variables["MLFLOW_TRACKING_SERVER_CERT_PATH"] = file
         if pod_defaults.object_storage:
             variables["AWS_CA_BUNDLE"] = file
-    return variables
+    container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
 
 
 def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int) -> Struct:
     placement = request.resources.placement
+    labels = {key: value for key, value in request.labels.items() if _LABEL_VALUE.fullmatch(value)} | {
+        "app.kubernetes.io/name": "pelagos-pipeline-step",
+        "app.kubernetes.io/instance": request.name[:63].rstrip("-_."),
+        "app.kubernetes.io/component": request.flow,
+        "app.kubernetes.io/part-of": "pelagos",
+        "app.kubernetes.io/managed-by": "pelagos-operator",
+    }
+    if queue := placement.queue or request.tenant.queue:
+        labels[QUEUE_LABEL] = queue
+    # Labels that Kubernetes does not take as such, and what a run must tell of itself later: `read_count` reads it back, since
+    # the server keeps nothing else of ours, and an operator that starts anew knows nothing but what the server has.
+    annotations = {key: value for key, value in request.labels.items() if not _LABEL_VALUE.fullmatch(value)} | {
+        RUN_ANNOTATION: request.name,
+        ATTEMPT_ANNOTATION: str(count.attempt),
+        ATTEMPTS_WITH_KEY_ANNOTATION: str(count.with_key),
+        RETRY_KEY_ANNOTATION: request.retry_key,
+    }
     config: Struct = {
         "imagePullPolicy": pod_defaults.image_pull_policy,
-        "podMetadata": {"labels": _labels(request), "annotations": _annotations(request, count)},
+        "podMetadata": {"labels": labels, "annotations": annotations},
         "securityContext": {"runAsUser": str(USER), "runAsGroup": str(USER), "runAsNonRoot": True},
     }
     lists = {
@@ -193,9 +203,11 @@ def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int
         "tolerations": [
             _toleration(each.key, each.operator, each.value, each.effect) for each in placement.tolerations
         ],
-        "emptyDirMounts": _shared_memory(placement.shared_memory),
     }
     config |= {key: value for key, value in lists.items() if value}
+    if placement.shared_memory:
+        memory = {"medium": "Memory", "sizeLimit": placement.shared_memory}
+        config["emptyDirMounts"] = [{"volumeName": SHARED_MEMORY, "mountPath": "/dev/shm"} | memory]  # noqa: S108
     selector = dict(placement.node_selector)
     if gpus and placement.gpu_product:
         selector[GPU_PRODUCT_LABEL] = placement.gpu_product
@@ -204,30 +216,6 @@ def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int
     if request.resources.time_limit > 0:
         config["activeDeadlineSeconds"] = str(request.resources.time_limit)
     return config
-
-
-def _labels(request: RunRequest) -> dict[str, str]:
-    own = {
-        "app.kubernetes.io/name": "pelagos-pipeline-step",
-        "app.kubernetes.io/instance": request.name[:63].rstrip("-_."),
-        "app.kubernetes.io/component": request.flow,
-        "app.kubernetes.io/part-of": "pelagos",
-        "app.kubernetes.io/managed-by": "pelagos-operator",
-    }
-    given = {key: value for key, value in request.labels.items() if _LABEL_VALUE.fullmatch(value)}
-    queue = request.resources.placement.queue or request.tenant.queue
-    return given | own | ({QUEUE_LABEL: queue} if queue else {})
-
-
-def _annotations(request: RunRequest, count: Count) -> dict[str, str]:
-    """What a run must tell of itself later, and labels that Kubernetes does not take as such."""
-    given = {key: value for key, value in request.labels.items() if not _LABEL_VALUE.fullmatch(value)}
-    return given | {
-        RUN_ANNOTATION: request.name,
-        ATTEMPT_ANNOTATION: str(count.attempt),
-        ATTEMPTS_WITH_KEY_ANNOTATION: str(count.with_key),
-        RETRY_KEY_ANNOTATION: request.retry_key,
-    }
 
 
 def _mounts(request: RunRequest, pod_defaults: PodDefaults) -> list[Struct]:
@@ -278,9 +266,3 @@ def _named(field: str, name: str) -> Struct:
 def _toleration(key: str, operator: str, value: str, effect: str) -> Struct:
     fields = {"key": key, "operator": operator, "value": value, "effect": effect}
     return {field: given for field, given in fields.items() if given}
-
-
-def _shared_memory(size: str) -> list[Struct]:
-    if not size:
-        return []
-    return [{"volumeName": SHARED_MEMORY, "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": size}]  # noqa: S108

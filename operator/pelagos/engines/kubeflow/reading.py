@@ -106,7 +106,8 @@ def read(run: Struct, judgement: Judgement) -> PipelineRun:
     state, message = _judge(run, judgement)
     name, _ = identity(run) or (str(run.get("display_name", "")), 1)
     counted, retry_key = count(run)
-    started, finished = _started(run, state), _finished(run, state)
+    started = _started(run, state)
+    finished = (_time(run.get("finished_at")) or silent_since(run)) if state in FINISHED else None
     return PipelineRun(
         name=RunName(name),
         state=state,
@@ -135,7 +136,9 @@ def _judge(run: Struct, judgement: Judgement) -> tuple[RunState, str]:
     if state in {RunState.SUCCEEDED, RunState.CANCELED}:
         return state, "the run was canceled" if state is RunState.CANCELED else ""
     if state is RunState.FAILED:
-        if judgement.canceled or "CANCELING" in _history(run):
+        # Some servers call failed what they were asked to end: that somebody asked is then all that tells the two apart.
+        history = [entry.get("state") for entry in run.get("state_history") or []]
+        if judgement.canceled or "CANCELING" in history:
             return RunState.CANCELED, "the run was canceled"
         return _failure(run)
     if judgement.canceled:
@@ -143,28 +146,27 @@ def _judge(run: Struct, judgement: Judgement) -> tuple[RunState, str]:
     if told == "CANCELING":
         return RunState.RUNNING, "the run is being ended"
     waiting = _waiting(run)
-    if state is RunState.RUNNING and waiting is None and _is_silent(run, judgement):
-        return RunState.INTERRUPTED, _silence(run)
+    # Only what should be running can be missed: a step that waits for capacity may do so for days without a word.
+    if state is RunState.RUNNING and waiting is None:
+        limit = placement.read_time_limit(run.get("pipeline_spec") or {})
+        longest = timedelta(seconds=limit) + judgement.grace if limit else judgement.silence
+        since = silent_since(run)
+        if since is not None and judgement.now - since > longest:
+            told_nothing = f"the server has told nothing new of it since {since.isoformat(timespec='seconds')}"
+            return RunState.INTERRUPTED, f"the run seems to be gone: {told_nothing}. Was its workflow deleted?"
     if state is RunState.PENDING or waiting is not None:
         return RunState.PENDING, waiting or _queued(run, "the run")
     return state, "" if told == "RUNNING" else f"the server calls its state {told!r}, which is not known here"
 
 
-def _is_silent(run: Struct, judgement: Judgement) -> bool:
-    limit = placement.read_time_limit(run.get("pipeline_spec") or {})
-    longest = timedelta(seconds=limit) + judgement.grace if limit else judgement.silence
-    since = silent_since(run)
-    return since is not None and judgement.now - since > longest
-
-
-def _silence(run: Struct) -> str:
-    last = silent_since(run)
-    since = last.isoformat(timespec="seconds") if last else "its beginning"
-    return f"the run seems to be gone: the server has told nothing new of it since {since}. Was its workflow deleted?"
-
-
 def _failure(run: Struct) -> tuple[RunState, str]:
-    step, words = _first_error(run)
+    # Groups only say that a child failed. Of the pods the first that ended is told: it is the likeliest cause.
+    failed = [task for task in _tasks(run) if task.get("state") == "FAILED" and _said(task)]
+    causes = [task for task in failed if not _CHILD_FAILED.match(_said(task))]
+    first = min(causes, key=lambda task: _time(task.get("end_time")) or datetime.max.replace(tzinfo=UTC), default=None)
+    step, words = (_step(run, first), _said(first)) if first is not None else ("", _said(run))
+    # Memory is looked for first: a pod that was killed for it has exit code 137 too, and as interrupted it would be tried
+    # again, to be killed again.
     if _OUT_OF_MEMORY.search(words):
         return RunState.FAILED, f"step {step} ran out of memory ({words}); give it more in spec.resources.memory"
     if _GONE.search(words):
@@ -174,15 +176,6 @@ def _failure(run: Struct) -> tuple[RunState, str]:
     if step:
         return RunState.FAILED, f"step {step} failed: {words}"
     return RunState.FAILED, words or "the run failed, and the server does not say why; the logs of its pods may"
-
-
-def _first_error(run: Struct) -> tuple[str, str]:
-    """The step that failed and what its pod says; groups only say that a child failed."""
-    failed = [task for task in _tasks(run) if task.get("state") == "FAILED" and _said(task)]
-    causes = [task for task in failed if not _CHILD_FAILED.match(_said(task))]
-    for task in sorted(causes, key=lambda task: _time(task.get("end_time")) or datetime.max.replace(tzinfo=UTC)):
-        return _step(run, task), _said(task)
-    return "", _said(run)
 
 
 def _waiting(run: Struct) -> str | None:
@@ -244,17 +237,10 @@ def _said(thing: Struct) -> str:
     history = [entry.get("error") for entry in reversed(thing.get("state_history") or [])]
     for error in (thing.get("error"), *history):
         if error and error.get("message"):
-            return _shortened(" ".join(str(error["message"]).split()))
+            words = " ".join(str(error["message"]).split())
+            # The beginning says what ended, and the end of a traceback why.
+            return words if len(words) <= _LONGEST else f"{words[: _LONGEST // 4]} ... {words[-_LONGEST * 3 // 4 :]}"
     return ""
-
-
-def _shortened(words: str) -> str:
-    """The beginning says what ended, and the end of a traceback why."""
-    return words if len(words) <= _LONGEST else f"{words[: _LONGEST // 4]} ... {words[-_LONGEST * 3 // 4 :]}"
-
-
-def _history(run: Struct) -> list[str]:
-    return [str(entry.get("state", "")) for entry in run.get("state_history") or []]
 
 
 def _tasks(run: Struct) -> list[Struct]:
@@ -270,12 +256,6 @@ def _started(run: Struct, state: RunState) -> datetime | None:
     if state is RunState.PENDING and not any(begun):
         return None
     return min((time for time in begun if time), default=_time(run.get("created_at")))
-
-
-def _finished(run: Struct, state: RunState) -> datetime | None:
-    if state not in FINISHED:
-        return None
-    return _time(run.get("finished_at")) or silent_since(run)
 
 
 def _time(text: object) -> datetime | None:

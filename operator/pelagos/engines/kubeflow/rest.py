@@ -19,7 +19,7 @@ from pelagos.ports.errors import ForbiddenError, OutageError, RejectedError
 from pelagos.ports.leadership import unguarded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from pelagos.ports.leadership import Guard
@@ -91,7 +91,7 @@ class KubeflowRest:
 
     async def experiments(self, namespace: str, name: str) -> AsyncIterator[Struct]:
         """Experiments of this name: at most one, but servers have had several."""
-        listed = {"filter": _equals(name)} | _given(namespace=namespace)
+        listed = {"filter": _filter("EQUALS", name)} | _given(namespace=namespace)
         async for experiment in self._all("experiment", "list_experiments", "experiments", listed):
             yield experiment
 
@@ -106,7 +106,7 @@ class KubeflowRest:
 
     async def runs(self, *, experiment: str = "", namespace: str = "", part: str = "") -> AsyncIterator[Struct]:
         """Runs of an experiment, else of a namespace, whose display name has ``part`` in it; the oldest first."""
-        listed = {"sort_by": "created_at asc"} | ({"filter": _contains(part)} if part else {})
+        listed = {"sort_by": "created_at asc"} | ({"filter": _filter("IS_SUBSTRING", part)} if part else {})
         listed |= _given(experiment_id=experiment) or _given(namespace=namespace)
         async for run in self._all("run", "list_runs", "runs", listed):
             yield run
@@ -171,7 +171,9 @@ class KubeflowRest:
 
         what = f"{self.url} {operation}"
         deadline = monotonic() + 3 * self._timeout
-        method = self._method(service, operation)
+        api = getattr(kfp_server_api, f"{service.capitalize()}ServiceApi")(self._client)
+        method = getattr(api, f"{service}_service_{operation}")
+        # Asked as late as can be, here in the thread: while a request waited for its turn, somebody else may have come to lead.
         if not operation.startswith(_LOOKING):
             self._guard("kfp", operation)
         try:
@@ -191,30 +193,21 @@ class KubeflowRest:
         import kfp_server_api
 
         with self._making:
-            if self._client is None:
-                self._client = kfp_server_api.ApiClient(self._configuration())
-
-    def _method(self, service: str, operation: str) -> Callable[..., Any]:
-        import kfp_server_api
-
-        api = getattr(kfp_server_api, f"{service.capitalize()}ServiceApi")(self._client)
-        method: Callable[..., Any] = getattr(api, f"{service}_service_{operation}")
-        return method
-
-    def _configuration(self) -> Any:
-        import kfp_server_api
-
-        configuration = kfp_server_api.Configuration(host=self.url)
-        configuration.retries = False  # a repeated request would go on beyond our time limit, and follow redirections
-        configuration.connection_pool_maxsize = CONCURRENCY
-        configuration.ssl_ca_cert = str(self._ca_file) if self._ca_file else ssl.get_default_verify_paths().cafile
-        if self._token_file is not None:
-            configuration.api_key["authorization"] = ""
-            configuration.api_key_prefix["authorization"] = "Bearer"
-            configuration.refresh_api_key_hook = self._read_token
-        # Its messages hold whole requests, and with them what users wrote.
-        logging.getLogger("kfp_server_api").setLevel(logging.WARNING)
-        return configuration
+            if self._client is not None:
+                return
+            configuration = kfp_server_api.Configuration(host=self.url)
+            configuration.retries = (
+                False  # a repeated request would go on beyond our time limit, and follow redirections
+            )
+            configuration.connection_pool_maxsize = CONCURRENCY
+            configuration.ssl_ca_cert = str(self._ca_file) if self._ca_file else ssl.get_default_verify_paths().cafile
+            if self._token_file is not None:
+                configuration.api_key["authorization"] = ""
+                configuration.api_key_prefix["authorization"] = "Bearer"
+                configuration.refresh_api_key_hook = self._read_token
+            # Its messages hold whole requests, and with them what users wrote.
+            logging.getLogger("kfp_server_api").setLevel(logging.WARNING)
+            self._client = kfp_server_api.ApiClient(configuration)
 
     def _read_token(self, configuration: Any) -> None:
         if self._token_file is not None:
@@ -224,8 +217,17 @@ class KubeflowRest:
         status = error.status
         text = f"{what}: HTTP {status} {_words(error.body) or error.reason or ''}".rstrip()
         if status in _DENIED:
-            denied = ForbiddenHereError if status == 403 else DeniedError
-            return denied(SYSTEM, f"{text}. {self._remedy(status)}")
+            if status == 403:
+                hint = (
+                    "Give the operator the rights of the component kubeflow-multi-user by a ClusterRoleBinding (a RoleBinding "
+                    "goes with its namespace, before our resources there are cleaned up), and check PELAGOS_KUBEFLOW_NAMESPACE"
+                )
+                return ForbiddenHereError(SYSTEM, f"{text}. {hint}")
+            if self._token_file is None:
+                hint = "Set PELAGOS_KUBEFLOW_TOKEN_FILE to a projected service-account token with the audience"
+            else:
+                hint = f"Check that the token in {self._token_file} is renewed and has the audience"
+            return DeniedError(SYSTEM, f"{text}. {hint} pipelines.kubeflow.org")
         if status == 404:
             return AbsentError(SYSTEM, text)
         if status == 409:
@@ -240,16 +242,6 @@ class KubeflowRest:
             )
             return OutageError(SYSTEM, text + sent_away)
         return RejectedError(SYSTEM, text)
-
-    def _remedy(self, status: int) -> str:
-        if status == 403:
-            return (
-                "Give the operator the rights of the component kubeflow-multi-user by a ClusterRoleBinding (a RoleBinding goes "
-                "with its namespace, before our resources there are cleaned up), and check PELAGOS_KUBEFLOW_NAMESPACE"
-            )
-        if self._token_file is None:
-            return "Set PELAGOS_KUBEFLOW_TOKEN_FILE to a projected service-account token with the audience pipelines.kubeflow.org"
-        return f"Check that the token in {self._token_file} is renewed and has the audience pipelines.kubeflow.org"
 
     def _hold(self, headers: Mapping[str, str] | None) -> None:
         """Leave the server alone for as long as it asks."""
@@ -302,14 +294,6 @@ def _in_one_line(text: str) -> str:
 
 def _given(**values: str) -> dict[str, str]:
     return {key: value for key, value in values.items() if value}
-
-
-def _equals(name: str) -> str:
-    return _filter("EQUALS", name)
-
-
-def _contains(part: str) -> str:
-    return _filter("IS_SUBSTRING", part)
 
 
 def _filter(operation: str, value: str) -> str:

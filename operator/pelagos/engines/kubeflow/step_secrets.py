@@ -40,22 +40,18 @@ class StepSecrets:
         # Created without a look, since the operator may not read Secrets: that it exists is as good, because its name says
         # what is in it. Somebody who made another of this name gains nothing: what is sealed with it is not believed.
         if (where, name) not in self._made:
-            await self._create(where, _secret(name, where, namespace, key))
+            body = _secret(name, where, namespace, key)
+            answer = await self._rest.ask("POST", f"/api/v1/namespaces/{where}/secrets", body)
+            if answer.status >= 300 and answer.status != _EXISTS:
+                message = f"the Secret {where}/{name} for the steps' key cannot be made: {answer.message}"
+                raise (OutageError if answer.status in _NOT_NOW else RejectedError)(SYSTEM, message)
+            # Remembered only now: a request that failed is made again by the next run.
             self._made.add((where, name))
         return name
 
     def forget(self, name: str) -> None:
         """Make it anew next time: somebody may have deleted it."""
         self._made = {known for known in self._made if known[1] != name}
-
-    async def _create(self, where: str, body: dict[str, Any]) -> None:
-        answer = await self._rest.ask("POST", f"/api/v1/namespaces/{where}/secrets", body)
-        if answer.status < 300 or answer.status == _EXISTS:
-            return
-        message = f"the Secret {where}/{body['metadata']['name']} for the steps' key cannot be made: {answer.message}"
-        if answer.status in _NOT_NOW:
-            raise OutageError(SYSTEM, message)
-        raise RejectedError(SYSTEM, message)
 
 
 def _secret(name: str, where: str, namespace: str, key: str) -> dict[str, Any]:
