@@ -55,7 +55,21 @@ def is_seal(found: object, key: bytes, purpose: str, claim: Mapping[str, Any]) -
     """Whether what was found is the seal of the claim under the key."""
     if not isinstance(found, str) or not found.isascii():
         return False
-    return hmac.compare_digest(found, seal(key, purpose, claim))
+    try:
+        return hmac.compare_digest(found, seal(key, purpose, claim))
+    except (
+        ValueError,
+        RecursionError,
+    ):  # What could be read may be nested too deeply to be written, here in the stack.
+        return False
+
+
+def document(path: Path) -> Any:
+    """The JSON in a file that others may have written; None when there is none that can be used."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def step_identity(run: str, attempt: int) -> dict[str, str]:
@@ -76,12 +90,12 @@ class Sealer:
         mac = seal(self.key, purpose, self._claim(purpose, content, self.attempt, more))
         return {**content, SEAL: {"attempt": self.attempt, "mac": mac}}
 
-    def unseal(self, document: Any, purpose: str, **more: str) -> dict[str, Any] | None:
+    def unseal(self, found: Any, purpose: str, **more: str) -> dict[str, Any] | None:
         """What the document says; None when no attempt of this run wrote it."""
-        sealed = document.get(SEAL) if isinstance(document, dict) else None
+        sealed = found.get(SEAL) if isinstance(found, dict) else None
         if not isinstance(sealed, dict):
             return None
-        content = {name: value for name, value in document.items() if name != SEAL}
+        content = {name: value for name, value in found.items() if name != SEAL}
         claim = self._claim(purpose, content, sealed.get("attempt"), more)
         return content if is_seal(sealed.get("mac"), self.key, purpose, claim) else None
 
@@ -104,18 +118,18 @@ def sealed(content: dict[str, Any], purpose: str = REPORT, **more: str) -> dict[
     return content if own is None else own.seal(content, purpose, **more)
 
 
-def opened(document: Any, purpose: str = REPORT, **more: str) -> dict[str, Any] | None:
+def opened(found: Any, purpose: str = REPORT, **more: str) -> dict[str, Any] | None:
     """What a document says, as far as this process can believe it; None: nothing."""
     own = sealer()
     if own is not None:
-        return own.unseal(document, purpose, **more)
-    return {name: value for name, value in document.items() if name != SEAL} if isinstance(document, dict) else None
+        return own.unseal(found, purpose, **more)
+    return {name: value for name, value in found.items() if name != SEAL} if isinstance(found, dict) else None
 
 
-def is_of_this_attempt(document: dict[str, Any]) -> bool:
+def is_of_this_attempt(found: dict[str, Any]) -> bool:
     """Whether a document that was opened was sealed by the attempt that this process belongs to; without a key there are none."""
     own = sealer()
-    return own is None or document[SEAL]["attempt"] == own.attempt
+    return own is None or found[SEAL]["attempt"] == own.attempt
 
 
 def vouch(path: Path, digest: str) -> None:
@@ -125,8 +139,8 @@ def vouch(path: Path, digest: str) -> None:
         return
     # On object storage a file may be some epochs behind its seal, which is written first.
     earlier = [known for known in _vouched(own, path) if known != digest][:_REMEMBERED]
-    document = own.seal({"sha256": [digest, *earlier]}, FILE, name=path.name)
-    disk.write_atomically(_beside(path), json.dumps(document) + "\n")
+    vouched = own.seal({"sha256": [digest, *earlier]}, FILE, name=path.name)
+    disk.write_atomically(_beside(path), json.dumps(vouched) + "\n")
 
 
 def is_genuine(path: Path) -> bool:
@@ -147,11 +161,7 @@ def digest_of(path: Path) -> str:
 
 
 def _vouched(own: Sealer, path: Path) -> list[str]:
-    try:
-        document = json.loads(_beside(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    content = own.unseal(document, FILE, name=path.name)
+    content = own.unseal(document(_beside(path)), FILE, name=path.name)
     return list(content["sha256"]) if content else []
 
 

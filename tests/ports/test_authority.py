@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from pelagos.engines.storage import reports
 from pelagos.ports.authority import Authority, NoKeyError
+from pelagos.ports.errors import RejectedError
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos_contract import sealing
 
@@ -37,6 +40,18 @@ def test_a_seal_holds_for_its_claim_and_purpose_alone() -> None:
     assert not authority.holds("other", {"uid": "1", "run": "a"}, seal)
     for nonsense in (None, "", 7, seal[:-1], seal.upper(), f"{seal} ", "v1:é", [seal]):
         assert not authority.holds("tracked", {"uid": "1", "run": "a"}, nonsense)
+
+
+def test_what_is_nested_as_deeply_as_can_be_read_is_no_claim_of_ours() -> None:
+    authority, depth = Authority(KeysFake()), 800
+    with contextlib.suppress(RejectedError):
+        while True:
+            content = f'{{"found": {"[" * depth}{"]" * depth}, "seal": {{"mac": "v1:00", "attempt": 1}}}}'
+            report = reports.parsed("objects", "result.json", content.encode())
+            assert authority.unseal("reef", RUN, 1, report)[0] is None
+            assert not authority.holds("record", report, "v1:00")
+            depth += 1
+    assert depth > 800
 
 
 def test_after_a_rotation_the_newest_key_seals_and_earlier_ones_are_still_read() -> None:

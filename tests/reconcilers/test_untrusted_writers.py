@@ -106,8 +106,13 @@ def test_a_copy_of_our_run_with_its_seal_is_another_run(world: Simulation, lost:
     assert world.tracking.created == 1
 
 
+NESTED = '{"model":' + "[" * 5000
+HALF = json.dumps({"model": "\ud800"})
+DEEP = '{"model":' + "[" * 970 + "]" * 970 + "}"
+
+
 @pytest.mark.parametrize("name", ["pelagos.dev/seal", "pelagos.dev/inputs", "pelagos.dev/dataset", "pelagos.dev/uid"])
-@pytest.mark.parametrize("value", [None, "7"])
+@pytest.mark.parametrize("value", [None, "7", NESTED, HALF], ids=["removed", "a number", "nested", "half a character"])
 def test_altered_tags_change_nothing_while_status_is_there(world: Simulation, name: str, value: str | None) -> None:
     begin_training(world)
     ours = genuine(world)
@@ -118,6 +123,16 @@ def test_altered_tags_change_nothing_while_status_is_there(world: Simulation, na
     assert status(world, DETECTOR)["tracking"]["run"] == ours.id
     assert world.tracking.created == 1
     assert genuine(world).tags["pelagos.dev/seal"] == ours.tags["pelagos.dev/seal"], "the seal is set again"
+
+
+@pytest.mark.parametrize("value", [NESTED, DEEP, HALF], ids=["cut off", "as deep as can be read", "half a character"])
+def test_a_run_of_others_with_inputs_that_nobody_can_read_stands_in_no_way(world: Simulation, value: str) -> None:
+    simulation.apply_samples(world)
+    planted(world, **{"pelagos.dev/inputs": value})
+    world.start()
+    world.run_until(world.all_current)
+
+    assert status(world, DETECTOR)["tracking"]["run"] == genuine(world).id
 
 
 def test_when_status_is_lost_altered_tags_are_not_taken_for_what_was_frozen(world: Simulation) -> None:

@@ -53,6 +53,27 @@ def test_a_later_attempt_finds_what_an_earlier_one_left(run: runs.Run, monkeypat
     assert run.read("train") == {"epochs": 3}
 
 
+UNUSABLE = {
+    "no JSON": "{",
+    "no object": "[]",
+    "nested too deeply": "[" * 100_000,
+    "nested as deeply as can be read": f'{{"found": {"[" * 960}{"]" * 960}, "seal": {{"attempt": 1, "mac": "v1:00"}}}}',
+    "a number of thousands of digits": "1" * 6000,
+}
+
+
+@pytest.mark.parametrize("content", UNUSABLE.values(), ids=UNUSABLE)
+def test_what_nobody_can_read_is_not_what_an_attempt_left(run: runs.Run, content: str) -> None:
+    write(run.checkpoints / "last.pt", b"weights")
+    for name in ("train.json", "checkpoints/.last.pt.seal"):
+        (run.workspace / name).write_text(content)
+
+    assert not run.finished("train")
+    with pytest.raises(RefusedError, match="the outcome of the step train"):
+        run.read("train")
+    assert not sealing.is_genuine(run.checkpoints / "last.pt")
+
+
 @pytest.mark.parametrize(
     "forged",
     [

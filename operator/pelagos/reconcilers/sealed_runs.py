@@ -144,9 +144,10 @@ def namespace_of_run(authority: Authority, run: TrackedRun) -> str | None:
 
 def _frozen(tags: Mapping[str, str]) -> Frozen | None:
     try:
-        inputs = json.loads(tags[INPUTS_TAG])
-        return frozen_of(inputs, json.loads(tags[DATASET_TAG]))
-    except (KeyError, ValueError):
+        found = frozen_of(json.loads(tags[INPUTS_TAG]), json.loads(tags[DATASET_TAG]))
+        # What can be read can still be what has no digest: half a character, or what is nested too deeply.
+        return found if found is not None and found.digest else None
+    except (KeyError, ValueError, RecursionError):
         return None
 
 

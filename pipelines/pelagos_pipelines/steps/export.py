@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,7 +49,7 @@ def export(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 def _finished(run: runs.Run) -> TrainingResult | None:
     """The result, when an attempt of this run has left it already."""
     try:
-        told = sealing.opened(json.loads((run.report / "result.json").read_bytes()))
+        told = sealing.opened(sealing.document(run.report / "result.json"))
         return TrainingResult.model_validate(told)
     except (OSError, ValueError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -68,7 +67,7 @@ def _finished(report: Path, asked: str, scratch: Path) -> PreparationResult | No
     try:
         if (report / REQUEST).read_text(encoding="utf-8") != asked:
             return None
-        told = sealing.opened(json.loads((report / reports.RESULT).read_bytes()))
+        told = sealing.opened(sealing.document(report / reports.RESULT))
         result = PreparationResult.model_validate(told)
         if storage.is_remote(result.uri):
             published.require_complete(result.uri, scratch / "finished")

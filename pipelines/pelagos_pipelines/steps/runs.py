@@ -134,11 +134,7 @@ class Run:
         return state
 
     def _opened(self, step: str) -> dict[str, Any] | None:
-        try:
-            document = json.loads(self._state(step).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return sealing.opened(document, sealing.STATE, step=step)
+        return sealing.opened(sealing.document(self._state(step)), sealing.STATE, step=step)
 
     def finish(self, step: str, state: dict[str, Any]) -> None:
         """Leave the state of the step, which marks it as finished."""

@@ -85,6 +85,8 @@ LOST_RACES = (
         (400, MLFLOW_ERROR % "RESOURCE_ALREADY_EXISTS", ExistsError),
         (200, "<html>what MLflow says</html>", OutageError),
         (200, '["what MLflow says"]', OutageError),
+        (200, '["what MLflow says", ' + "[" * 100_000, OutageError),
+        (400, '["what MLflow says", ' + "[" * 100_000, RejectedError),
         (302, "what MLflow says", OutageError),
     ],
 )

@@ -265,7 +265,7 @@ def _read(answer: Any, deadline: float) -> bytes:
 def _document(content: bytes, what: str) -> Struct:
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         start = _in_one_line(content[:80].decode(errors="replace"))
@@ -281,7 +281,7 @@ def _words(body: str | bytes | None) -> str:
     text = body.decode(errors="replace") if isinstance(body, bytes) else body or ""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _in_one_line(text)
     if not isinstance(document, dict):
         return _in_one_line(text)

@@ -225,7 +225,7 @@ def _scrubbed(content: bytes, authorization: str) -> str:
 def _answer(status: int, content: bytes, what: str) -> dict[str, Any]:
     try:
         body = json.loads(content or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if status == 200 and isinstance(body, dict):
         return body

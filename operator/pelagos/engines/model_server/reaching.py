@@ -86,7 +86,7 @@ class TritonHttpClient:
         try:
             parameters = json.loads(config[1]).get("parameters") or {}
             return Answer(ready=True, digest=str(parameters.get(DIGEST_PARAMETER, {}).get("string_value", "")))
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             return Answer(ready=True)
 
     async def _get(self, url: str) -> tuple[int, bytes] | None:

@@ -47,7 +47,7 @@ async def infer(
         raise InferenceError("the answer holds no prediction")
     try:
         prediction = json.loads(values.reshape(-1)[0])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InferenceError(f"the prediction is not JSON: {error}") from error
     if why := prediction.get("error"):
         raise InferenceError(f"the image was refused: {why}")

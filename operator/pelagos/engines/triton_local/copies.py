@@ -112,7 +112,7 @@ def parse(body: bytes) -> Any:
     """JSON, or None."""
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
