@@ -40,7 +40,12 @@ MOBILENET_V3 = FamilyDescription(
     pattern="mobilenet_v3_*",
     architectures=("mobilenet_v3_small", "mobilenet_v3_large"),
 )
-FAMILIES = Registry("family", (YOLOV8, MOBILENET_V3))
+FAMILIES = Registry(
+    "family",
+    (YOLOV8, MOBILENET_V3),
+    reserved=("export", *(task.value for task in Task)),  # stand beside families among the algorithms of a training
+    others=lambda family: family.architectures,
+)
 
 
 def by_architecture() -> dict[str, FamilyDescription]:

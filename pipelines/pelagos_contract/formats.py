@@ -48,8 +48,13 @@ YOLO = FormatDescription(
     view="yolo",
     layout="data.yaml (names, train, val, test), classes.txt or obj.names, with images/ and labels/",
 )
-FORMATS = Registry("format", (IMAGE_FOLDER, COCO, YOLO))
 AUTO = "Auto"
 """The format is recognised."""
+FORMATS = Registry(
+    "format",
+    (IMAGE_FOLDER, COCO, YOLO),
+    reserved=(AUTO, "preparation", "splitting"),  # stand beside formats in specs, and among the algorithms of a version
+    others=lambda format_: (format_.view,),
+)
 
 FormatName = Annotated[str, OneOf(lambda: (AUTO, *FORMATS.names))]

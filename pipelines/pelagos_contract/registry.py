@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 
@@ -18,6 +19,8 @@ class Named(Protocol):
 
 
 Entry = TypeVar("Entry", bound=Named)
+NAME = r"[A-Za-z][-A-Za-z0-9_.]*"
+"""Names stand in specs, in the paths of packages and in digests."""
 
 
 class UnknownNameError(ValueError):
@@ -27,9 +30,17 @@ class UnknownNameError(ValueError):
 class Registry(Generic[Entry]):
     """Entries of one ``kind`` in the order in which they are told. Later ones come last."""
 
-    def __init__(self, kind: str, entries: Iterable[Entry]) -> None:
-        """With the entries that we bring."""
+    def __init__(
+        self,
+        kind: str,
+        entries: Iterable[Entry],
+        *,
+        reserved: Collection[str] = (),
+        others: Callable[[Entry], Iterable[str]] = lambda _: (),
+    ) -> None:
+        """With the entries that we bring. None is called as ``reserved`` says; ``others``: names that an entry has besides."""
         self.kind = kind
+        self._reserved, self._others = reserved, others
         self._entries: dict[str, Entry] = {}
         for entry in entries:
             self.register(entry)
@@ -44,9 +55,16 @@ class Registry(Generic[Entry]):
         return tuple(self._entries)
 
     def register(self, entry: Entry) -> None:
-        """Add an entry. ValueError when its name is taken: nothing takes the place of another."""
+        """Add an entry. ValueError for a name that cannot be one, or is taken: nothing takes the place of another."""
+        if not re.fullmatch(NAME, entry.name) or entry.name in self._reserved:
+            raise ValueError(f"a {self.kind} cannot be called {entry.name!r}; another name of letters and digits can")
         if entry.name in self._entries:
             raise ValueError(f"there is a {self.kind} {entry.name!r} already")
+        for known in self:
+            if shared := {*self._others(entry)}.intersection(self._others(known)):
+                raise ValueError(
+                    f"{self.kind} {entry.name!r}: {min(shared)!r} is of the {self.kind} {known.name!r} already"
+                )
         self._entries[entry.name] = entry
 
     def withdraw(self, name: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Optional, Self
 
 from pydantic import Field, model_validator
+from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from pelagos_contract.base import Strict
@@ -56,7 +57,14 @@ _OURS = dict(Source.model_fields)
 
 
 def register(described: SourceDescription) -> None:
-    """Add a place. From then on each field of `Source` may be left out, and exactly one is set."""
+    """Add a place. From then on each field of `Source` may be left out, and exactly one is set.
+
+    ValueError: see `Registry.register`; also for a name that is no field's.
+    """
+    if to_camel(described.name) != described.name or hasattr(Source, described.name):
+        raise ValueError(
+            f"a source cannot be called {described.name!r}; a name in camelCase that Source does not have can"
+        )
     SOURCES.register(described)
     _rebuild()
 

@@ -1,0 +1,39 @@
+"""What others register gets a name of its own: it hides nothing of ours, and can stand in specs and digests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pelagos_contract import families, formats, sources
+from pelagos_contract.base import Strict
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ü", "7seas", "Auto", "preparation", "splitting"])
+def test_a_format_whose_name_would_mean_something_else_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"a format cannot be called {name!r}"):
+        formats.FORMATS.register(replace(formats.COCO, name=name, view="other"))
+
+
+@pytest.mark.parametrize("name", ["export", "Detection", "Classification"])
+def test_a_family_whose_version_would_hide_that_of_something_else_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"a family cannot be called {name!r}"):
+        families.FAMILIES.register(replace(families.YOLOV8, name=name, architectures=("other",)))
+
+
+def test_the_architectures_and_views_of_others_are_theirs_too() -> None:
+    with pytest.raises(ValueError, match="family 'Mine': 'yolov8n' is of the family 'YOLOv8' already"):
+        families.FAMILIES.register(replace(families.YOLOV8, name="Mine", architectures=("mine", "yolov8n")))
+    with pytest.raises(ValueError, match="format 'Mine': 'coco' is of the format 'Coco' already"):
+        formats.FORMATS.register(replace(formats.COCO, name="Mine"))
+    assert "Mine" not in (*families.FAMILIES.names, *formats.FORMATS.names)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "Bucket", "my_bucket", "place", "model_dump", "copy", "_set", "__class__"])
+def test_a_source_that_cannot_be_a_field_leaves_sources_as_they_were(name: str) -> None:
+    with pytest.raises(ValueError, match=f"a source cannot be called {name!r}"):
+        sources.register(sources.SourceDescription(name, Strict, "nothing"))
+
+    assert sources.SOURCES.names == ("volume",)
+    assert sources.Source.model_validate({"volume": {"path": "frames"}}).place == "volume"
