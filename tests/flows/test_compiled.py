@@ -47,7 +47,7 @@ def test_parameters_are_those_of_the_contract_and_all_strings_without_default(na
     assert parameters == {key: {"parameterType": "STRING"} for key in want}
 
 
-@pytest.mark.parametrize("described", FLOWS, ids=lambda described: described.name)
+@pytest.mark.parametrize("described", tuple(FLOWS), ids=lambda described: described.name)
 def test_its_steps_are_those_that_the_contract_describes(described: FlowDescription) -> None:
     executors = flow(described.name)["deploymentSpec"]["executors"]
 
