@@ -106,14 +106,14 @@ def deeper(tree: SourceFiles) -> str:
 
 def _beside_labels(tree: SourceFiles) -> list[str]:
     """classes.txt in labels/, also in that of a split, when it is not the label file of an image of that name."""
-    found = [path for path in tree.files if naming.folded(PurePosixPath(path).name) == AT_ROOT and _is_of_labels(path)]
+    found = []
+    for path in tree.files:
+        *folders, name = path.split("/")
+        above = [naming.folded(part) for part in folders] if naming.folded(name) == AT_ROOT else []
+        if "labels" in above and all(part == "labels" or split_of(part) is not None for part in above):
+            found.append(path)
     if not found:
         return []
     labels = {pairing.label_path(path) for path in tree.images if naming.folded(PurePosixPath(path).stem) == "classes"}
     candidates = [path for path in found[:_MOST] if path not in labels]
     return [path for path in candidates if not any(pairing.is_row(name) for name in of(tree, path)[:1])]
-
-
-def _is_of_labels(path: str) -> bool:
-    above = [naming.folded(part) for part in PurePosixPath(path).parts[:-1]]
-    return "labels" in above and all(part == "labels" or split_of(part) is not None for part in above)

@@ -365,11 +365,7 @@ def _counted(counts: Mapping[str, int]) -> Iterable[str]:
 def _warnings(
     reading: _Reading, unlisted: Sequence[str], others: Sequence[str], unused: Iterable[str]
 ) -> Iterable[str]:
-    if reading.renamed:
-        yield (
-            f"{len(reading.renamed)} names in annotation files differ from those of the images in {naming.DIFFERENCES};"
-            f" matched were {format_names(reading.renamed)}"
-        )
+    yield from untrusted_input.matched(reading.renamed, "names in annotation files differ from those of the images")
     if unlisted:
         passed_over = f"; not read were {format_names(others)}, because of their names" if others else ""
         yield f"{len(unlisted)} images are in no annotation file and are left out: {format_names(unlisted)}{passed_over}"

@@ -112,9 +112,8 @@ def require_distinct(names: Mapping[str, str], where: str) -> None:
     same = [f"{name} ({', '.join(found[:MAX_NAMED])})" for name, found in places.items() if len(found) > 1]
     if same:
         raise invalid(
-            f"{where} has {len(same)} class names that stand for more than one class: {format_names(same)};"
-            " annotations use them all: give"
-            " each class a name of its own, or make them one class"
+            f"{where} has {len(same)} class names that stand for more than one class: {format_names(same)}; annotations use"
+            " them all: give each class a name of its own, or make them one class"
         )
 
 
@@ -151,6 +150,13 @@ def encoded(where: str, document: object) -> bytes:
     except (orjson.JSONEncodeError, RecursionError) as error:  # half a character, for one
         raise invalid(f"{where} holds text that is not Unicode; save it as UTF-8") from error
     return content
+
+
+def matched(renamed: Sequence[str], what: str) -> list[str]:
+    """What is to be said of names that were taken for those of files (see naming): ``what`` they are and differ from."""
+    if not renamed:
+        return []
+    return [f"{len(renamed)} {what} in {naming.DIFFERENCES}; matched were {format_names(renamed)}"]
 
 
 def unused_classes(classes: Iterable[str]) -> list[str]:

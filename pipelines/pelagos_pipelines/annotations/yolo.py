@@ -22,7 +22,6 @@ from pelagos_pipelines.annotations import (
     class_lists,
     keypoints,
     linking,
-    naming,
     pairing,
     placing,
     reading,
@@ -109,8 +108,7 @@ class _Tally:
         if self.doubted:
             yield (
                 f"{len(self.doubted)} label files give a box for two classes, or more; all are kept:"
-                f" {format_names(self.doubted)};"
-                " check them"
+                f" {format_names(self.doubted)}; check them"
             )
         if self.repeats:
             yield (
@@ -179,9 +177,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
             *settings.warnings,
             *tally.warnings(settings),
             *_of_matching(settings.where, listed, pairs, files),
-            *_of_left_out(settings, listed, pairs, unlisted, bare),
-            *untrusted_input.unused_classes(unused),
-            *_of_other_keys(settings, unlisted),
+            *_of_left_out(settings, listed, pairs, unlisted, bare, unused),
         ),
         (
             *Exclusion.of(unlisted, ExclusionReason.UNLISTED),
@@ -201,23 +197,22 @@ def _of_matching(where: str, listed: Listed, pairs: pairing.Pairs, files: Sequen
             f"{len(several)} label files have the name of more than one image, and each of these gets their boxes:"
             f" {format_names(several)}; check them"
         )
-    if listed.renamed:
-        yield (
-            f"{len(listed.renamed)} entries of {where} and its lists differ from the files in {naming.DIFFERENCES};"
-            f" matched were {format_names(listed.renamed)}"
-        )
-    if pairs.renamed:
-        yield (
-            f"{len(pairs.renamed)} label files lie where ultralytics would not look, or differ from their image in"
-            f" {naming.DIFFERENCES}; matched were {format_names(pairs.renamed)}"
-        )
+    yield from untrusted_input.matched(listed.renamed, f"entries of {where} and its lists differ from the files")
+    elsewhere = "label files lie where ultralytics would not look, or differ from their image"
+    yield from untrusted_input.matched(pairs.renamed, elsewhere)
     if pairs.empty:
         yield f"{len(pairs.empty)} label files are empty and have no image: {format_names(pairs.empty)}"
 
 
 def _of_left_out(
-    settings: Settings, listed: Listed, pairs: pairing.Pairs, unlisted: Sequence[str], bare: Sequence[str]
+    settings: Settings,
+    listed: Listed,
+    pairs: pairing.Pairs,
+    unlisted: Sequence[str],
+    bare: Sequence[str],
+    unused: Sequence[str],
 ) -> Iterator[str]:
+    """Images, label files and classes of which nothing goes into the version."""
     overlapping = listed.overlapping
     if overlapping and listed.by_folder:
         yield untrusted_input.torn(overlapping)
@@ -235,10 +230,8 @@ def _of_left_out(
             f"{len(pairs.predicted)} label files lie where ultralytics writes predictions, and are not read:"
             f" {format_names(pairs.predicted)}; move them when they are labels"
         )
-
-
-def _of_other_keys(settings: Settings, unlisted: Sequence[str]) -> Iterator[str]:
-    """Folders that data.yaml does name, but not as a split."""
+    yield from untrusted_input.unused_classes(unused)
+    # Of the images that are in no split, data.yaml may still name the folders, under a key that means one to its author.
     folders = {str(above) for path in unlisted for above in PurePosixPath(path).parents} if settings.others else set()
     if named := sorted({plain for one in settings.others if (plain := yolo_splits.plain(one).strip("/")) in folders}):
         yield (
