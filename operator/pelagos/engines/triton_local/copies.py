@@ -56,7 +56,17 @@ def prepare(want: DesiredService, folder: Path, others: Iterable[Path] = ()) -> 
             _copy(source, name, partial / "package" / name)
         # The copy is compared, which nobody else writes, and not what it was made from.
         manifest = verify(partial / "package", want)
-        _build_repository(partial, want, manifest)
+        for name, content in _repository(partial / "package", want, manifest).items():
+            target = partial / "repository" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, Path):
+                # Of the two in this folder: the graph is on the disk once, and whoever alters one alters both.
+                target.hardlink_to(content)
+                continue
+            with target.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
         record(partial, want)
     return partial
 
@@ -120,17 +130,6 @@ def remove(path: Path) -> None:
     """Delete a folder with all that is in it; no effect when it is gone."""
     if path.exists():
         shutil.rmtree(path)
-
-
-def _build_repository(partial: Path, want: DesiredService, manifest: Manifest) -> None:
-    for name, content in _repository(partial / "package", want, manifest).items():
-        target = partial / "repository" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            _write(target, content)
-        else:
-            # Of the two in this folder: the graph is on the disk once, and whoever alters one alters both.
-            target.hardlink_to(content)
 
 
 def _repository(package: Path, want: DesiredService, manifest: Manifest) -> dict[str, bytes | Path]:
@@ -214,13 +213,6 @@ def _opened(package: Path, name: str) -> Iterator[BufferedReader]:
             raise _rejected(f"{path} is not a plain file; {model_package.AGAIN}")
         model_package.require_size(path, seen.st_size, name)
         yield file
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _rejected(message: str, reason: reasons.Reason = reasons.SYSTEM_REJECTED) -> RejectedError:

@@ -30,7 +30,7 @@ from pelagos.ports.owned import Owned
 from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 HEALTH_TIMEOUT = 2.0
@@ -118,22 +118,29 @@ class TritonLocal:
         service = self._service(want.uid)
         self._watch()
         with refusing_full_disk(SYSTEM, self.services):
-            await self._apply(want, service)
-
-    async def _apply(self, want: DesiredService, service: Path) -> None:
-        async with locks.held(SYSTEM, self._lock_of(want.uid)):
-            state = records.read(service)
-            same = next((server for server in (state.following, state.current) if self._serves(server, want)), None)
-            # What it was made for is compared, and not the digest alone: a want that only scales in another way has
-            # another digest, and needs no other server.
-            if same is not None and same.is_alive and self._is_recorded(same, want):
-                state = self._rename(state, same, want)
-                same = next(server for server in state.servers if server.number == same.number)
-                if same is state.current and state.following is not None:
-                    await self._drop(want.uid, state)  # changed back
-            else:
-                await self._start(want, state, same)
-            await self._keep()
+            async with locks.held(SYSTEM, self._lock_of(want.uid)):
+                state = records.read(service)
+                # The newest first: of two servers of one want, the one that follows is on its way to replace the other.
+                known = [server for server in (state.following, state.current) if server is not None]
+                # What it was made for is compared, and not the digest alone: a want that only scales in another way has
+                # another digest, and needs no other server.
+                same = next((one for one in known if one.digest == want.digest or self._is_recorded(one, want)), None)
+                if same is not None and same.is_alive and self._is_recorded(same, want):
+                    if same.digest != want.digest:
+                        # The folder's own record first: the digest in state.json is what observe tells, and from then on
+                        # nobody would come back to write the other.
+                        copies.record(self.folder(want.uid, same).served, want)
+                        state = state.changed(replace(same, digest=want.digest))
+                        records.write(service, state)
+                    if state.following is not None and same.number != state.following.number:
+                        # Changed back while the other was being proven. It is forgotten before it is ended: one that is still
+                        # in the record would be taken for one that died.
+                        records.write(service, replace(state, following=None))
+                        await self._forget(want.uid, state.following)
+                else:
+                    await self._start(want, state, same)
+                # Still under the lock, so that what the gateway is told is what was just written.
+                await self._keep()
 
     async def probe(self, uid: str) -> ProbeResult:
         """Send the package's probe image and compare with what the training framework answered."""
@@ -220,7 +227,11 @@ class TritonLocal:
         await folder.stop(same.process if same is not None else None)
         if prepared is not None:
             await asyncio.to_thread(copies.install, prepared, folder.served)
-        restarts = self._deaths(same) if same is not None else 0
+        restarts = 0
+        if same is not None:
+            # To be ended with the installation is no death: deaths are shown, and each makes the pause before `_revive` longer.
+            is_death = same.process is not None and not orderly.has_ended(self._home, same.started_at)
+            restarts = same.restarts + is_death
         server = Server(number, want.model_name, want.digest, restarts, self._clock.now(), None)
         stays = state.current if state.current not in (*gone, same) else None
         after = replace(state, current=stays or server, following=server if stays else None)
@@ -229,24 +240,6 @@ class TritonLocal:
         records.write(service, after)
         process = await asyncio.to_thread(folder.start)
         records.write(service, after.changed(replace(server, process=process)))
-
-    def _deaths(self, server: Server) -> int:
-        """How often it has died; to be ended in order is no death."""
-        is_death = server.process is not None and not orderly.has_ended(self._home, server.started_at)
-        return server.restarts + is_death
-
-    async def _make_good(self, folder: ServerFolder, want: DesiredService, others: Iterable[Path] = ()) -> None:
-        """What the server shall load is there, and as it was wanted; no server of the folder may run. Raises RejectedError."""
-        if not await asyncio.to_thread(copies.is_usable, folder.served, want):
-            prepared = await asyncio.to_thread(copies.prepare, want, folder.path, others)
-            await asyncio.to_thread(copies.install, prepared, folder.served)
-
-    async def _drop(self, uid: str, state: State) -> None:
-        """What was to follow is wanted no longer."""
-        if state.following is not None:
-            # Forgotten before it is ended: one that is still in the record would be taken for one that died.
-            records.write(self.services / uid, replace(state, following=None))
-            await self._forget(uid, state.following)
 
     async def _forget(self, uid: str, server: Server) -> None:
         folder = self.folder(uid, server)
@@ -319,7 +312,10 @@ class TritonLocal:
             return state
         await folder.stop(current.process)
         try:
-            await self._make_good(folder, want)
+            # What is on the disk may have been altered since it was loaded; it is compared, and made anew from where it can be.
+            if not await asyncio.to_thread(copies.is_usable, folder.served, want):
+                prepared = await asyncio.to_thread(copies.prepare, want, folder.path)
+                await asyncio.to_thread(copies.install, prepared, folder.served)
         except RejectedError:
             return state  # altered since, and nowhere whole: only what is wanted now may start
         again = replace(current, restarts=current.restarts + 1, started_at=self._clock.now(), process=None)
@@ -418,24 +414,10 @@ class TritonLocal:
         known = await asyncio.to_thread(model_probe.read, folder.served / "package")
         return await model_probe.probe(f"unix:{socket}", want, known, self._probe_timeout)
 
-    def _serves(self, server: Server | None, want: DesiredService) -> bool:
-        if server is None:
-            return False
-        return server.digest == want.digest or self._is_recorded(server, want)
-
     def _is_recorded(self, server: Server, want: DesiredService) -> bool:
         """Whether a server is one of this want, but for how it scales: here there is always one."""
         known = copies.recorded(self.folder(want.uid, server).served)
         return known is not None and replace(known, digest=want.digest, scaling=want.scaling) == want
-
-    def _rename(self, state: State, server: Server, want: DesiredService) -> State:
-        """Remember that a server is also what is wanted now."""
-        if server.digest == want.digest:
-            return state
-        copies.record(self.folder(want.uid, server).served, want)
-        renamed = state.changed(replace(server, digest=want.digest))
-        records.write(self.services / want.uid, renamed)
-        return renamed
 
     def _changed_at(self, uid: str, server: Server, found: ServiceState) -> datetime:
         """When this engine first saw the server in its present state; what was before its own time counts from its start."""

@@ -95,10 +95,46 @@ class Gateway:
         if not upstreams and not self._folder.exists():
             return
         async with locks.held(SYSTEM, self._folder / ".lock"):
-            if upstreams:
-                await self._keep(upstreams)
-            else:
+            if not upstreams:
                 await self._stop()
+                return
+            process = self.process
+            is_alive = process is not None and groups.is_alive(process)
+            bootstrap = envoy_config.bootstrap(str(self._admin), self._limits, str(self._folder))
+            # What Envoy starts with it never reads again; listeners and clusters it does, by itself, when they are replaced.
+            # So only another bootstrap, as with another version of ours, costs clients their connections.
+            if is_alive and bootstrap != _read(self._folder / "bootstrap.json"):
+                await self._stop()
+                is_alive = False
+            # Clients keep the addresses that they were told. So a service gets other ports only when Envoy cannot have its own:
+            # when it had the time to listen and does not, or was not told of them yet and somebody else listens there.
+            known = _names(_read(self._folder / "listeners.json")) if is_alive else set()
+            silent = await self._silent(upstreams) if is_alive else set()
+            # Ports of all services are taken, also of those that nothing is served for now.
+            taken = {
+                port
+                for uid in self._known()
+                for port in asdict(_read_ports(self._services / uid) or Ports(0, 0, 0)).values()
+            }
+            services = []
+            for uid, (model, server) in sorted(upstreams.items()):
+                ports = _read_ports(self._services / uid)
+                is_reachable = f"{uid}-http" in known or (
+                    ports is not None and all(map(_is_free, asdict(ports).values()))
+                )
+                if ports is None or uid in silent or not is_reachable:
+                    ports = _free_ports(taken)
+                    taken |= set(asdict(ports).values())
+                    # On the disk before Envoy hears of them: an operator that starts anew must not give other ones.
+                    records.write_json(self._services / uid / PORTS_NAME, asdict(ports))
+                services.append(
+                    Service(uid, model, HOST, ports, server.upstream, hosts=self._hosts, private=self.private(uid))
+                )
+            # Written before Envoy starts, which reads them then.
+            self._write(tuple(services))
+            bound(self.log)
+            if not is_alive:
+                await self._start(bootstrap)
 
     async def has(self, uid: str) -> bool:
         """Whether clients reach the service: Envoy listens for it."""
@@ -129,37 +165,6 @@ class Gateway:
                 return f"Envoy rejects its {name}; {self.log} says why"
         silent = [uid for uid in served if not await self.has(uid)]
         return f"Envoy does not listen for {', '.join(silent)}; {self.log} says why" if silent else None
-
-    async def _keep(self, upstreams: dict[str, tuple[str, ServerFolder]]) -> None:
-        process = self.process
-        is_alive = process is not None and groups.is_alive(process)
-        bootstrap = envoy_config.bootstrap(str(self._admin), self._limits, str(self._folder))
-        # What Envoy starts with it never reads again; listeners and clusters it does, by itself, when they are replaced.
-        if is_alive and bootstrap != _read(self._folder / "bootstrap.json"):
-            await self._stop()
-            is_alive = False
-        known = _names(_read(self._folder / "listeners.json")) if is_alive else set()
-        silent = await self._silent(upstreams) if is_alive else set()
-        taken = {
-            port
-            for uid in self._known()
-            for port in asdict(_read_ports(self._services / uid) or Ports(0, 0, 0)).values()
-        }
-        services = []
-        for uid, (model, server) in sorted(upstreams.items()):
-            ports = _read_ports(self._services / uid)
-            if ports is None or uid in silent or (f"{uid}-http" not in known and not _are_free(ports)):
-                ports = _free_ports(taken)
-                taken |= set(asdict(ports).values())
-                records.write_json(self._services / uid / PORTS_NAME, asdict(ports))
-            services.append(
-                Service(uid, model, HOST, ports, server.upstream, hosts=self._hosts, private=self.private(uid))
-            )
-        # Written before Envoy starts, which reads them then.
-        self._write(tuple(services))
-        bound(self.log)
-        if not is_alive:
-            await self._start(bootstrap)
 
     def _known(self) -> list[str]:
         return [path.parent.name for path in self._services.glob(f"*/{PORTS_NAME}")]
@@ -269,10 +274,6 @@ def _free_ports(taken: set[int]) -> Ports:
         return Ports(http=next(free), grpc=next(free), metrics=next(free))
     except StopIteration:
         raise OutageError(SYSTEM, f"no free port from {_PORTS.start} to {_PORTS.stop - 1}") from None
-
-
-def _are_free(ports: Ports) -> bool:
-    return all(_is_free(port) for port in (ports.http, ports.grpc, ports.metrics))
 
 
 def _is_free(port: int) -> bool:

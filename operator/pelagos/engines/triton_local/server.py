@@ -73,7 +73,21 @@ class ServerFolder:
         # What is in the log is about this process; the one before may have told why it died.
         with contextlib.suppress(FileNotFoundError):
             self.log.replace(self.log.with_name("triton.log.1"))
-        return groups.start_private(self._command(), self._libraries, environment=self._variables(), output=self.log)
+        variables = {
+            # The Python backend takes its interpreter's packages from the first python3 in PATH, and ignores PYTHONPATH.
+            "PATH": f"{self._environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "PYTHONNOUSERSITE": "1",
+            # What is served is compared with what was wanted before every start, file by file.
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "ORT_DISABLE_TELEMETRY": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "LANG": "C.UTF-8",
+            "HOME": str(self.path),
+            # Ceilings for images of requests: settings of ours.
+            **{name: value for name, value in os.environ.items() if name.startswith("PELAGOS_MAX_")},
+        }
+        libraries = site_packages(self._environment) / "nvidia_pytriton.libs"
+        return groups.start_private(self._command(), libraries, environment=variables, output=self.log)
 
     async def stop(self, process: ProcessId | None) -> None:
         """End the server, known or not, and all that it left in memory: at once when it has no requests in progress."""
@@ -134,25 +148,6 @@ class ServerFolder:
     @property
     def _repository_argument(self) -> str:
         return f"--model-repository={self.served / 'repository'}"
-
-    @property
-    def _libraries(self) -> Path:
-        return site_packages(self._environment) / "nvidia_pytriton.libs"
-
-    def _variables(self) -> dict[str, str]:
-        return {
-            # The Python backend takes its interpreter's packages from the first python3 in PATH, and ignores PYTHONPATH.
-            "PATH": f"{self._environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-            "PYTHONNOUSERSITE": "1",
-            # What is served is compared with what was wanted before every start, file by file.
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "ORT_DISABLE_TELEMETRY": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-            "LANG": "C.UTF-8",
-            "HOME": str(self.path),
-            # Ceilings for images of requests: settings of ours.
-            **{name: value for name, value in os.environ.items() if name.startswith("PELAGOS_MAX_")},
-        }
 
     def _remove_sockets(self) -> None:
         shutil.rmtree(self._sockets, ignore_errors=True)
