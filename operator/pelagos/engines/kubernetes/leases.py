@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.clock import monotonic
 from pelagos.ports.errors import OutageError
 
@@ -141,7 +141,15 @@ class LeaseLeadership:
                 self._fault = f"{type(error).__name__}: {error}"
                 logger.exception("seeking the Lease failed")
             self._tell()
-            await asyncio.sleep(self._pause())
+            if not _holder(self._lease):
+                # Also of a leader: a write of its own that failed is somebody else's doing, and its time runs out.
+                pause = LONGEST_WATCH / 2
+            elif self.leads:
+                pause = self._place.seconds / RENEWALS
+            else:
+                # Up to the very moment at which the Lease may be taken, so that nobody leads for as short as can be.
+                pause = max(0.05, min(LONGEST_WATCH, self._left()))
+            await asyncio.sleep(pause)
 
     async def _attempt(self) -> None:
         """Renew, take, or look who has it."""
@@ -154,31 +162,25 @@ class LeaseLeadership:
                 self._fault = found.message
                 return
             if found.status in _GONE:
-                self._miss()
+                # Its holder, if we saw one, may not have noticed yet, and goes on for the time that it has: what is known of it
+                # stays, and is waited for as if the Lease were there.
+                if not self._is_gone and self._lease is not None:
+                    logger.warning("the Lease %s/%s was deleted", self._place.namespace, self._place.name)
+                self._is_gone = True
             else:
-                self._look_at(found.body)
-        if self._may_be_taken():
+                self._lease, self._fault, self._is_gone = found.body, "", False
+                # Not its resourceVersion, which others change by a label: a renewal is a new time in spec. And not the time that
+                # is written there, either, which is by the holder's clock: what counts is since when we have seen the same.
+                if _spec(found.body) != self._first_seen[0]:
+                    self._first_seen = (_spec(found.body), self._clock())
+                if _holder(found.body) not in {self.identity, ""}:
+                    # Somebody else may lead from now on, however little time of ours was over.
+                    self._until = float("-inf")
+        # One that is ours, in this life of the process, or nobody's is taken at once; somebody else's after its whole time.
+        if _holder(self._lease) in {self.identity, ""} or self._left() <= 0:
             # To create is as safe as to replace: of two that create the same name, the server refuses one.
             method, path = ("POST", self._place.collection) if self._is_gone else ("PUT", self._place.path)
             await self._write(method, path, self._body(holder=self.identity))
-
-    def _look_at(self, lease: Mapping[str, Any]) -> None:
-        self._lease, self._fault, self._is_gone = lease, "", False
-        # Not its resourceVersion, which others change by a label: a renewal is a new time in spec. And not the time that is
-        # written there, either, which is by the holder's clock: what counts is since when we have seen the same.
-        if _spec(lease) != self._first_seen[0]:
-            self._first_seen = (_spec(lease), self._clock())
-        if _holder(lease) not in {self.identity, ""}:
-            self._until = float("-inf")  # Somebody else may lead from now on, however little time of ours was over.
-
-    def _miss(self) -> None:
-        """The Lease is not there: its holder, if we saw one, may not have noticed yet, and goes on for the time that it has."""
-        if not self._is_gone and self._lease is not None:
-            logger.warning("the Lease %s/%s was deleted", self._place.namespace, self._place.name)
-        self._is_gone = True
-
-    def _may_be_taken(self) -> bool:
-        return _holder(self._lease) in {self.identity, ""} or self._left() <= 0
 
     def _left(self) -> float:
         """Seconds until somebody else's Lease may be taken."""
@@ -193,19 +195,17 @@ class LeaseLeadership:
         sent = self._clock()
         answer = await self._api.ask(method, path, body, timeout=self._patience)
         if answer.status not in {200, 201}:
-            self._yield(answer)
+            # Somebody else wrote, or we may not: look before the next write, since only the newest resourceVersion is taken.
+            # What we renewed before still holds until its end, and is no worse for this: others wait for the whole duration
+            # that they saw.
+            self._lease = None
+            self._fault = "" if answer.status == 409 else answer.message
+            if self._fault:
+                logger.warning("the Lease cannot be written: %s", self._fault)
             return
         self._lease, self._fault, self._is_gone = answer.body, "", False
         if _holder(answer.body) == self.identity:
             self._until = sent + SAFE_SHARE * self._place.seconds
-
-    def _yield(self, answer: Answer) -> None:
-        """Somebody else wrote, or we may not: look before the next write. What was renewed before still holds until then."""
-        # What we led on until now is no worse for it: others wait for the whole duration that they saw.
-        self._lease = None
-        self._fault = "" if answer.status == 409 else answer.message
-        if self._fault:
-            logger.warning("the Lease cannot be written: %s", self._fault)
 
     def _body(self, *, holder: str) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -233,13 +233,6 @@ class LeaseLeadership:
     @property
     def _patience(self) -> float:
         return self._place.seconds / 4
-
-    def _pause(self) -> float:
-        if not _holder(self._lease):
-            return LONGEST_WATCH / 2  # Also of a leader: a write of its own that failed is somebody else's doing.
-        if self.leads:
-            return self._place.seconds / RENEWALS
-        return max(0.05, min(LONGEST_WATCH, self._left()))
 
     def _tell(self) -> None:
         """Tell once of every change; and wake up at the end of what is ours, should no renewal come before."""

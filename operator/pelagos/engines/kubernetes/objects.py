@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from pelagos.api import meta
-from pelagos.engines.kubernetes.rest import SYSTEM, Answer, KubernetesRest
+from pelagos.engines.kubernetes.rest import SYSTEM, KubernetesRest
 from pelagos.ports.errors import OutageError, RejectedError, UnboundError
 
 Body = Mapping[str, Any]
@@ -103,15 +103,12 @@ class KubernetesObjects:
         answer = await self._rest.ask(method, path, body, content=content)
         if answer.status in _GONE:
             return None
+        if answer.status in _NOT_NOW:
+            raise OutageError(SYSTEM, f"{method} {path}: {answer.status} {answer.message}")
+        # That somebody "cannot" is RBAC's word: a right is missing. What an admission plugin forbids, no right would change.
+        if answer.status == 403 and "cannot" in answer.message:
+            hint = "Apply the manifests of this version again, and see that the namespace is still a tenant's (`pelagos doctor`)"
+            raise UnboundError(SYSTEM, f"{answer.message}. {hint}")
         if answer.status >= 400:
-            raise _error(method, path, answer)
+            raise RejectedError(SYSTEM, answer.message)
         return answer.body
-
-
-def _error(method: str, path: str, answer: Answer) -> OutageError | RejectedError:
-    if answer.status in _NOT_NOW:
-        return OutageError(SYSTEM, f"{method} {path}: {answer.status} {answer.message}")
-    if answer.status == 403 and "cannot" in answer.message:
-        hint = "Apply the manifests of this version again, and see that the namespace is still a tenant's (`pelagos doctor`)"
-        return UnboundError(SYSTEM, f"{answer.message}. {hint}")
-    return RejectedError(SYSTEM, answer.message)

@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_snake
 
 from pelagos.api import kinds, meta, reasons, tenancy, tenant_settings
 from pelagos.api.tenancy import Begun
-from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.clock import monotonic
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.tenants import SYSTEM, Tenant
@@ -116,7 +116,13 @@ class KubernetesTenants:
         if answer.status == 404:
             return until, None
         if answer.status == 403:
-            return until, _Refusal(self._unbound(namespace, answer), reasons.NAMESPACE_NOT_ADMITTED)
+            # The operator's rights are bound in each namespace of a tenant, so that to be refused is to be told that it is none.
+            message = f"the operator has no rights in the namespace {namespace} ({answer.message}). " + (
+                "Apply the manifests of this version again"
+                if self._place.watches
+                else f"Whoever runs the platform makes it a tenant: {admitting(namespace, self._place.home)}"
+            )
+            return until, _Refusal(message, reasons.NAMESPACE_NOT_ADMITTED)
         if answer.status != 200:
             raise OutageError(SYSTEM, f"the namespace {namespace} cannot be looked at: {answer.message}")
         message = (
@@ -126,12 +132,6 @@ class KubernetesTenants:
             f"kubectl delete configmap {tenant_settings.RETIRED} --namespace {namespace}"
         )
         return until, _Refusal(message)
-
-    def _unbound(self, namespace: str, answer: Answer) -> str:
-        lead = f"the operator has no rights in the namespace {namespace} ({answer.message})"
-        if self._place.watches:
-            return f"{lead}. Apply the manifests of this version again"
-        return f"{lead}. Whoever runs the platform makes it a tenant: {admitting(namespace, self._place.home)}"
 
     async def _read(self, before: _Platform | None) -> _Platform:
         now = self._clock()
@@ -148,11 +148,17 @@ class KubernetesTenants:
             name = str(body["metadata"]["name"])
             if name.startswith(tenant_settings.PREFIX):
                 namespace = name.removeprefix(tenant_settings.PREFIX)
+                data, binary = body.get("data") or {}, body.get("binaryData")
+                # A value that its key may not have claims nothing, and stalls its own namespace only: a typing error of one
+                # tenant must not take from another what it has.
                 given[namespace] = {
-                    key: value for key, value in (body.get("data") or {}).items() if _claims(key, str(value))
+                    key: value
+                    for key, value in data.items()
+                    if any(each.key == key and each.accepts(str(value)) for each in tenant_settings.TENANT_SETTINGS)
                 }
-                problem = _problem(body)
-                if problem:
+                if binary:
+                    wrong[namespace] = f"{min(binary)} is in binaryData, which is not read; put text into data"
+                elif problem := tenant_settings.problem(data):
                     wrong[namespace] = problem
         # Listing all resources is dear on a large cluster. Where they were begun matters when a claim changes, and sometimes.
         if before is not None and before.given == given and now - before.looked < KEPT_BEGUN:
@@ -184,18 +190,6 @@ def admitting(namespace: str, home: str) -> str:
         f"kubectl create rolebinding pelagos-operator --namespace {namespace} --clusterrole pelagos-operator-tenant "
         f"--serviceaccount {home}:pelagos-operator (or manifests/tenant/base, or tenants in the values of the chart)"
     )
-
-
-def _claims(key: str, value: str) -> bool:
-    """Whether a value is what its key may have: another one claims nothing, and stalls its own namespace only."""
-    return any(each.key == key and each.accepts(value) for each in tenant_settings.TENANT_SETTINGS)
-
-
-def _problem(body: Mapping[str, object]) -> str | None:
-    binary, data = body.get("binaryData"), body.get("data")
-    if isinstance(binary, Mapping) and binary:
-        return f"{min(binary)} is in binaryData, which is not read; put text into data"
-    return tenant_settings.problem(data) if isinstance(data, Mapping) else None
 
 
 def _tenant(data: Mapping[str, str], namespace: str, defaults: Tenant) -> Tenant:
