@@ -141,6 +141,11 @@ class Reason(StrEnum):
         "What one step left for the next in the workspace is not what is there now: somebody else writes to the storage of the namespace.",
         "Find out who, then set the annotation pelagos.dev/retry to a new value; what was altered is made anew.",
     )
+    REQUEST_NOT_UNDERSTOOD = (
+        "RequestNotUnderstood",
+        "A step does not know what it is asked for: its image is of another version than the operator, or lacks an extension of it.",
+        "Give the operator the trainer image of its own version (PELAGOS_TRAINER_IMAGE), then set the annotation pelagos.dev/retry.",
+    )
     STORAGE_REFUSED = (
         "StorageRefused",
         "The object storage refuses a step's credentials or the name of an object, or has no such bucket.",

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from image_sources import coco, document, photo
 from pelagos_contract.dataset import PreparationRequest, PreparationResult
@@ -227,11 +226,13 @@ def test_a_bug_or_an_outage_leaves_no_report(place: Place, monkeypatch: pytest.M
     assert not (place.reports / "r1").exists() or place.reported() == []
 
 
-def test_a_request_that_is_none_is_a_bug_of_the_caller(place: Place) -> None:
-    with pytest.raises(ValidationError):
+def test_a_request_of_an_operator_of_another_version_is_refused_in_words(place: Place) -> None:
+    with pytest.raises(RefusedError, match="does not understand its request"):
         place.prepare(sauce={})
 
-    assert not place.reports.exists()
+    assert place.failure().reason is Reason.REQUEST_NOT_UNDERSTOOD
+    assert "(sauce: Extra inputs are not permitted)" in place.failure().message
+    assert "PELAGOS_TRAINER_IMAGE" in place.failure().message
 
 
 def test_two_at_once_into_one_store_agree(place: Place) -> None:

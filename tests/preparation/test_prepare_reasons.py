@@ -29,6 +29,7 @@ ELSEWHERE = {
     Reason.PARITY_FAILED,
     Reason.DISK_FULL,
     Reason.STORAGE_REFUSED,
+    Reason.REQUEST_NOT_UNDERSTOOD,
     Reason.WORKSPACE_ALTERED,
 }
 """Reasons of reading versions and workspaces, and of training; tests/sources judges rights; a test below fills the disk."""

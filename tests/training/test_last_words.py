@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines.steps import runs
+from pelagos_pipelines.steps.train import train
 
 
 @pytest.fixture
@@ -54,3 +56,19 @@ def test_outside_of_a_container_nothing_is_made(tmp_path: Path, monkeypatch: pyt
         fail(tmp_path / "report", ValueError("no loss"))
 
     assert not (tmp_path / "none").exists()
+
+
+def test_an_image_of_another_version_than_the_operator_says_so(log: Path, tmp_path: Path) -> None:
+    asked = {
+        "dataset": {"name": "d", "version": "v", "uri": "u"},
+        "model": {"architecture": "yolov99"},
+        "task": "Detection",
+    }
+    data, store, report, workspace = (str(tmp_path / name) for name in ("data", "store", "report", "workspace"))
+    with pytest.raises(RefusedError, match="does not understand"):
+        train(json.dumps(asked), data, store, report, workspace, "", "")
+
+    failure = Failure.model_validate_json((tmp_path / "report" / "failure.json").read_bytes())
+    assert failure.reason is Reason.REQUEST_NOT_UNDERSTOOD
+    assert "(model.architecture: Input should be 'yolov8n', " in failure.message
+    assert "PELAGOS_TRAINER_IMAGE" in log.read_text()

@@ -180,6 +180,7 @@ CLEAN_UP_ABANDONED = _all_kinds(
     "End and delete the runs of its experiment, pelagos.<uid>, in Kubeflow, unless its namespace is gone.",
 )
 DISK_FULL = _of_steps("All kinds", failures.Reason.DISK_FULL)
+REQUEST_NOT_UNDERSTOOD = _of_steps("All kinds", failures.Reason.REQUEST_NOT_UNDERSTOOD)
 STORAGE_REFUSED = _of_steps("All kinds", failures.Reason.STORAGE_REFUSED)
 READY = _all_kinds("Ready", "done", "All is as it should be.")
 

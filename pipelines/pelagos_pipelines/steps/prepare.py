@@ -43,9 +43,9 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
     Raises:
         RefusedError: the person who wrote the Dataset must change something; ``failure.json`` says what.
     """
-    parsed = PreparationRequest.model_validate_json(request)
-    asked = parsed.model_dump_json(by_alias=True)
     with runs.scratch_for(report) as scratch, runs.reporting(report, scratch) as place:
+        parsed = runs.understood(PreparationRequest, request)
+        asked = parsed.model_dump_json(by_alias=True)
         place.pull()
         finished = _finished(place.folder, asked, scratch)
         if finished is not None:

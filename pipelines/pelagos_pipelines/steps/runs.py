@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from pelagos_contract import disk, reports, sealing, text
 from pelagos_contract.dataset import Split
@@ -28,7 +28,7 @@ from pelagos_pipelines import output, storage
 from pelagos_pipelines.storage import Lease, Place
 
 log = logging.getLogger(__name__)
-
+Message = TypeVar("Message", bound=BaseModel)
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """There in every container of Kubernetes."""
@@ -235,13 +235,28 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         os.environ["YOLO_CONFIG_DIR"] = str(kept.folder / "ultralytics")
         # Threads of torch wait for each other by spinning, which on a busy machine makes a step take ten times as long.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-        parsed = TrainingRequest.model_validate_json(request)
+        parsed = understood(TrainingRequest, request)
         # Taken before anything is read: a process that was left behind somewhere stops writing, and what is read stays so.
         if lease is not None:
             lease.take()
         kept.pull(_is_kept)
         reported.pull()
         yield Run(parsed, places, tracking_uri, tracking_run, measured)
+
+
+def understood(kind: type[Message], request: str) -> Message:
+    """The request of the operator. Raises RefusedError: REQUEST_NOT_UNDERSTOOD."""
+    try:
+        return kind.model_validate_json(request)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise RefusedError(
+            Reason.REQUEST_NOT_UNDERSTOOD,
+            f"the image of this step does not understand its request ({field or 'all of it'}: {first['msg']}): it is of another"
+            " version than the operator, or lacks an extension that the operator has. Give the operator the trainer image of"
+            " its own version (PELAGOS_TRAINER_IMAGE), then set the annotation pelagos.dev/retry to a new value",
+        ) from error
 
 
 @contextmanager
