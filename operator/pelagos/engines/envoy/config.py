@@ -116,6 +116,7 @@ def listeners(services: tuple[Service, ...], limits: Limits) -> list[dict[str, A
             address = {"pipe": {"path": service.private, "mode": 0o600}}
             hosts = _hosts("grpc", replace(service, hosts=()), limits)
             private = _listener(f"{service.name}-private", address, hosts, "grpc", limits)
+            # Clients that take up all connections must not make a server look dead to whoever looks after it.
             found.append(private | {"ignore_global_conn_limit": True})
     return found
 
@@ -195,6 +196,7 @@ def _listener(
 ) -> dict[str, Any]:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a listener: use letters, digits, '.', '_' and '-'")
+    # In this order: a connection beyond the limit is closed before anything of it is read.
     chain = [
         typed(
             "envoy.filters.network.connection_limit",
@@ -215,6 +217,12 @@ def _listener(
 
 
 def _manager(name: str, hosts: list[dict[str, Any]], kind: str, limits: Limits) -> dict[str, Any]:
+    too_long = {"op": "EQ", "value": {"default_value": 413, "runtime_key": "pelagos.too_long"}}
+    text = (
+        f"The body is too long: at most {limits.request_bytes} bytes are accepted for an inference with binary data, "
+        f"{JSON_BYTES} for one in JSON alone, and less for all others"
+    )
+    allowed = {"inline_string": text}
     streams = {
         "max_concurrent_streams": limits.streams,
         "initial_stream_window_size": MIB,
@@ -225,15 +233,18 @@ def _manager(name: str, hosts: list[dict[str, Any]], kind: str, limits: Limits) 
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=name,
         codec_type="HTTP2" if kind == "grpc" else "HTTP1",
+        # Clusters may come from a file of their own, which Envoy may read later than this.
         route_config={"name": name, "validate_clusters": False, "virtual_hosts": hosts},
         http_filters=_filters(kind, limits),
         access_log=[_refused()],
-        local_reply_config={"mappers": [_too_long(limits)]},
+        # Says what is allowed to who sent too much in pieces, whose end was not announced: routes.http tells all others.
+        local_reply_config={"mappers": [{"filter": {"status_code_filter": {"comparison": too_long}}, "body": allowed}]},
         # The address of the client is known by its connection; its headers about that, and those to Envoy, are not believed.
         use_remote_address=True,
         internal_address_config={"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         generate_request_id=False,
         strip_any_host_port=True,
+        # Routes compare what is left of a path after all that a server might make of it: what is closed has one spelling.
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action="REJECT_REQUEST",
@@ -253,33 +264,24 @@ def _manager(name: str, hosts: list[dict[str, Any]], kind: str, limits: Limits) 
 
 def _filters(kind: str, limits: Limits) -> list[dict[str, Any]]:
     most = limits.request_bytes
+    # The script comes after the buffer, since it looks at whole bodies, and at none that is larger than allowed.
     filters = [typed("envoy.filters.http.buffer", "filters.http.buffer.v3.Buffer", max_request_bytes=most)]
     if kind == "http":
-        filters.insert(0, _counter(limits.uploads))
+        # Before the buffer: what is counted is what would be buffered. Never more than `uploads` in progress; the filter would
+        # find out by itself how many are good, and is given no choice.
+        controller = {
+            "concurrency_limit_params": {
+                "max_concurrency_limit": limits.uploads,
+                "concurrency_update_interval": "10s",
+            },
+            "min_rtt_calc_params": {"fixed_value": "1s", "min_concurrency": limits.uploads},
+        }
+        counter = "filters.http.adaptive_concurrency.v3.AdaptiveConcurrency"
+        filters.insert(0, typed(routes.COUNTER, counter, gradient_controller_config=controller))
     if kind in _GUARDS:
         script = {"inline_string": _GUARDS[kind]}
         filters.append(typed("envoy.filters.http.lua", "filters.http.lua.v3.Lua", default_source_code=script))
     return [*filters, typed("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True)]
-
-
-def _counter(most: int) -> dict[str, Any]:
-    """Never more than ``most`` requests in progress; the filter would find out how many are good, and is given no choice."""
-    controller = {
-        "concurrency_limit_params": {"max_concurrency_limit": most, "concurrency_update_interval": "10s"},
-        "min_rtt_calc_params": {"fixed_value": "1s", "min_concurrency": most},
-    }
-    kind = "filters.http.adaptive_concurrency.v3.AdaptiveConcurrency"
-    return typed(routes.COUNTER, kind, gradient_controller_config=controller)
-
-
-def _too_long(limits: Limits) -> dict[str, Any]:
-    """Say what is allowed to who sent too much in pieces, whose end was not announced."""
-    comparison = {"op": "EQ", "value": {"default_value": 413, "runtime_key": "pelagos.too_long"}}
-    text = (
-        f"The body is too long: at most {limits.request_bytes} bytes are accepted for an inference with binary data, "
-        f"{JSON_BYTES} for one in JSON alone, and less for all others"
-    )
-    return {"filter": {"status_code_filter": {"comparison": comparison}}, "body": {"inline_string": text}}
 
 
 def _refused() -> dict[str, Any]:
@@ -313,21 +315,20 @@ def _cluster(name: str, address: str, *, is_http2: bool) -> dict[str, Any]:
         "common_http_protocol_options": {"idle_timeout": "60s"},
         "explicit_http_config": protocol,
     }
-    endpoint = {"endpoint": {"address": _address(address)}}
+    if address.startswith("/"):
+        place: dict[str, Any] = {"pipe": {"path": address}}
+    else:
+        host, _, port = address.rpartition(":")
+        place = {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+    endpoint = {"endpoint": {"address": place}}
     most = {"max_connections": 256, "max_pending_requests": 1024, "max_requests": 1024}
     return {
         "name": name,
         "type": "STATIC",
+        # A server is on this machine, or in this pod: it takes a connection at once, or is not there.
         "connect_timeout": "2s",
         "per_connection_buffer_limit_bytes": 256 * 1024,
         "circuit_breakers": {"thresholds": [most]},
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
-
-
-def _address(text: str) -> dict[str, Any]:
-    if text.startswith("/"):
-        return {"pipe": {"path": text}}
-    host, _, port = text.rpartition(":")
-    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}

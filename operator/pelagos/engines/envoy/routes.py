@@ -44,15 +44,20 @@ def http(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, 
     infer = _pattern(rf"/v2/models/{name}(/versions/[0-9]{{1,9}})?/infer")
     binary = _matches(_HEADER_LENGTH, "0|[1-9][0-9]{0,3}")
     post = _matches(":method", "POST")
+    too_long = f"The body is too long: at most {most} bytes are accepted"
+    # A refusal stands before the route by which the request would pass. The length of a body is looked at where it was
+    # announced, so that the answer comes before the body; the buffer (config) counts what was not.
     return [
         _to(cluster, {**health, "headers": [_matches(":method", "GET")]}, timeout, most=1024),
         _refuse({**infer, "headers": [post, _encoded("content-encoding")]}, 415, _NO_ENCODING),
         _refuse(
-            {**infer, "headers": [post, _longer(most)]}, 413, f"The body is too long: at most {most} bytes are accepted"
+            {**infer, "headers": [post, _announced(most + 1, 2**63 - 1)]},
+            413,
+            too_long,
         ),
-        _to(cluster, {**infer, "headers": [post, binary, _at_most(SMALL)]}, timeout, most=SMALL),
+        _to(cluster, {**infer, "headers": [post, binary, _announced(0, SMALL + 1)]}, timeout, most=SMALL),
         _to(cluster, {**infer, "headers": [post, binary]}, timeout, is_counted=True),
-        _refuse({**infer, "headers": [post, _present(_HEADER_LENGTH)]}, 400, _BAD_LENGTH),
+        _refuse({**infer, "headers": [post, {"name": _HEADER_LENGTH, "present_match": True}]}, 400, _BAD_LENGTH),
         _to(cluster, {**infer, "headers": [post]}, timeout, most=JSON_BYTES),
         _refuse({"prefix": "/"}, 403, _CLOSED),
     ]
@@ -147,16 +152,9 @@ def _matches(header: str, expression: str) -> dict[str, Any]:
     return {"name": header, "string_match": {"safe_regex": {"regex": expression}}}
 
 
-def _longer(most: int) -> dict[str, Any]:
-    return {"name": "content-length", "range_match": {"start": most + 1, "end": 2**63 - 1}}
-
-
-def _at_most(most: int) -> dict[str, Any]:
-    return {"name": "content-length", "range_match": {"start": 0, "end": most + 1}}
-
-
-def _present(header: str) -> dict[str, Any]:
-    return {"name": header, "present_match": True}
+def _announced(start: int, end: int) -> dict[str, Any]:
+    """A body of an announced length, from ``start`` to below ``end``."""
+    return {"name": "content-length", "range_match": {"start": start, "end": end}}
 
 
 def _encoded(header: str) -> dict[str, Any]:
