@@ -61,7 +61,14 @@ class MlflowRegistry:
 
     async def owner(self, model: str, ownership: Ownership) -> str | None:
         """The namespace of the model's first version under our seal; None when it is nobody's."""
-        versions = await self._search(_named(model), model)
+        # MLflow's filters have no escapes. A quote that cannot be written is any one character: what it finds beside the model
+        # is left out by _search, which compares the names again.
+        if "'" in model and '"' in model:
+            wanted = "name LIKE '{}'".format(model.replace("'", "_"))
+        else:
+            wanted = f"name = {notation.quoted(model)}"
+        versions = await self._search(wanted, model)
+        # The first under our seal, and not the first: a version that a person made before ours gives them no say over the model.
         return next(filter(None, map(ownership, versions)), None)
 
     async def owned(self) -> tuple[ModelVersion, ...]:
@@ -74,11 +81,21 @@ class MlflowRegistry:
             versions = await self._ours(want.model, want.uid, ownership)
             # As in tracking: MLflow numbers versions and knows no keys, so that two creators make two, and all keep the first.
             if not versions:
+                # Under the lock, and before anything is made: two namespaces that want one name at once come one after the other.
                 mine = namespace_in(want.tags)
                 if mine is not None and await self.owner(want.model, ownership) not in (None, mine, *want.sharing):
                     raise RejectedError(SYSTEM, f"model {want.model!r} belongs to another namespace")
-                await self._create(want)
+                with contextlib.suppress(ExistsError):
+                    managed = notation.pairs({MANAGED_TAG: "true"})
+                    await self._rest.post("registered-models/create", {"name": want.model, "tags": managed})
+                tags = {**want.tags, UID_TAG: want.uid}
+                # The intent goes with the version, in one request; whoever finds it moves the alias, should we die before.
+                if want.alias:
+                    tags[ALIAS_PENDING_TAG] = want.alias
+                body = {"name": want.model, "source": want.source, "run_id": want.run_id, "tags": notation.pairs(tags)}
+                await self._rest.post("model-versions/create", body)
                 versions = await self._ours(want.model, want.uid, ownership)
+                # Only what is under our seal is in the list: of somebody else's nothing is ever deleted.
                 for version in versions[1:]:
                     await self._delete_version(want.model, version.version)
             if not versions:
@@ -103,19 +120,13 @@ class MlflowRegistry:
         """Registering in a model and deleting it must not meet."""
         return self._changing.setdefault(model, asyncio.Lock())
 
-    async def _create(self, want: DesiredModelVersion) -> None:
-        with contextlib.suppress(ExistsError):
-            managed = notation.pairs({MANAGED_TAG: "true"})
-            await self._rest.post("registered-models/create", {"name": want.model, "tags": managed})
-        tags = {**want.tags, UID_TAG: want.uid}
-        # The intent goes with the version, in one request; whoever finds it moves the alias, should we die before.
-        if want.alias:
-            tags[ALIAS_PENDING_TAG] = want.alias
-        body = {"name": want.model, "source": want.source, "run_id": want.run_id, "tags": notation.pairs(tags)}
-        await self._rest.post("model-versions/create", body)
-
-    async def _point(self, version: ModelVersion, alias: str) -> None:
-        """Move the alias to the version, unless a newer version has taken it since a crash delayed us."""
+    async def _finished(self, version: ModelVersion) -> ModelVersion:
+        """The version, which is ours, after its alias points to it."""
+        alias = version.tags.get(ALIAS_PENDING_TAG)
+        # Anybody may have set the first tag; the second is under our seal.
+        if not alias or alias != version.tags.get(ALIAS_TAG):
+            return version
+        # A newer version may have taken the alias since a crash delayed us; then it stays there.
         present = (await self._aliases(version.model)).get(alias)
         if present is None or int(present) < int(version.version):
             body = {"name": version.model, "alias": alias, "version": version.version}
@@ -128,19 +139,10 @@ class MlflowRegistry:
         tag = {"name": version.model, "version": version.version, "key": ALIAS_PENDING_TAG}
         with contextlib.suppress(AbsentError):
             await self._rest.delete("model-versions/delete-tag", tag)
-
-    async def _finished(self, version: ModelVersion) -> ModelVersion:
-        """The version, which is ours, after its alias points to it."""
-        alias = version.tags.get(ALIAS_PENDING_TAG)
-        if alias and alias == version.tags.get(
-            ALIAS_TAG
-        ):  # others may have set the first; the second is under our seal
-            await self._point(version, alias)
-            pointed = await self.find_by_version(version.model, version.version)
-            if pointed is None:
-                raise OutageError(SYSTEM, f"a version of {version.model!r} was deleted while it was made")
-            return pointed
-        return version
+        pointed = await self.find_by_version(version.model, version.version)
+        if pointed is None:
+            raise OutageError(SYSTEM, f"a version of {version.model!r} was deleted while it was made")
+        return pointed
 
     async def _delete_version(self, model: str, version: str) -> None:
         with contextlib.suppress(AbsentError):
@@ -176,13 +178,6 @@ class MlflowRegistry:
             token = answer.get("next_page_token", "")
             if not token:
                 return sorted(found, key=lambda version: int(version.version))
-
-
-def _named(model: str) -> str:
-    """A filter for a model's versions. A quote that cannot be written is any one character; names are compared again here."""
-    if "'" in model and '"' in model:
-        return "name LIKE '{}'".format(model.replace("'", "_"))
-    return f"name = {notation.quoted(model)}"
 
 
 def _version(found: dict[str, Any]) -> ModelVersion:

@@ -160,6 +160,7 @@ class MlflowRest:
         url, what = f"{self.uri}/api/2.0/mlflow/{operation}", f"{self.uri} {operation}"
         authorization = self._access.authorization()
         arguments |= {"headers": {"Authorization": authorization} if authorization else {}, "ssl": self._tls()}
+        # At the last moment: since the pass began, another operator may have come to lead. To search is to look, by POST.
         if method != "GET" and not operation.endswith("/search"):
             self._guard("mlflow", operation)
         try:

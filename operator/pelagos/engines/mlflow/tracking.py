@@ -69,12 +69,18 @@ class MlflowTracking:
             if found := await self._sealed(want.uid, sealing):
                 return found
             experiment = await self._experiment(want.experiment)
-            # Restoring an experiment brings its runs back.
+            # Looked at again, because restoring an experiment that somebody deleted brings its runs back, and ours among them.
             if found := await self._sealed(want.uid, sealing):
                 return found
             # The seal is over the run's id, which only the server's answer tells; so a run is without one for a moment, and
             # its tag with our intent says until then that it is ours.
-            made = await self._create(experiment, want, sealing)
+            body = {
+                "experiment_id": experiment,
+                "run_name": want.name,
+                "start_time": _now(),
+                "tags": notation.pairs({**want.tags, UID_TAG: want.uid, INTENT_TAG: sealing.intent}),
+            }
+            made = str((await self._rest.post("runs/create", body))["run"]["info"]["run_id"])
             await self.seal_run(made, sealing.seal(made))
             ours = [run for run in await self._runs(want.uid) if sealing.owns(run)]
             if not ours:
@@ -126,18 +132,6 @@ class MlflowTracking:
         """Close the connections."""
         await self._rest.close()
 
-    async def _create(self, experiment: str, want: DesiredTrackedRun, sealing: Sealing) -> str:
-        """The id of the new run."""
-        tags = {**want.tags, UID_TAG: want.uid, INTENT_TAG: sealing.intent}
-        run = {
-            "experiment_id": experiment,
-            "run_name": want.name,
-            "start_time": _now(),
-            "tags": notation.pairs(tags),
-        }
-        answer = await self._rest.post("runs/create", run)
-        return str(answer["run"]["info"]["run_id"])
-
     async def _info(self, run_id: str) -> dict[str, Any] | None:
         try:
             answer = await self._rest.get("runs/get", run_id=run_id)
@@ -153,7 +147,7 @@ class MlflowTracking:
         except AbsentError:
             try:
                 return str((await self._rest.post("experiments/create", {"name": name}))["experiment_id"])
-            except ExistsError:
+            except ExistsError:  # somebody made it since we looked
                 experiment = await self._experiment_by_name(name)
         if experiment["lifecycle_stage"] != "active":
             await self._rest.post("experiments/restore", {"experiment_id": experiment["experiment_id"]})
@@ -199,18 +193,14 @@ class MlflowTracking:
             id=info["run_id"],
             experiment=experiment,
             url=f"{self._public_url}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}",
-            outcome=_outcome(info["status"]),
+            # MLflow also knows SCHEDULED: not ended, so it runs for us.
+            outcome=Outcome.RUNNING if info["status"] == "SCHEDULED" else Outcome(info["status"]),
             tags=notation.mapping(data.get("tags")),
             # Numbers that JSON does not know arrive as the strings NaN and Infinity, which float() reads.
             metrics={metric["key"]: float(metric["value"]) for metric in data.get("metrics", ())},
             artifact_uri=info["artifact_uri"],
             started_at=notation.moment(info.get("start_time")),
         )
-
-
-def _outcome(status: str) -> Outcome:
-    # MLflow also knows SCHEDULED: not ended, so it runs for us.
-    return Outcome.RUNNING if status == "SCHEDULED" else Outcome(status)
 
 
 def _now() -> int:
