@@ -45,19 +45,23 @@ class FolderKeys:
                 f"Kubernetes can be believed, and nothing new is begun. {self._remedy}"
             )
             raise NoKeyError(SYSTEM, message)
-        return tuple(self._key(name) for name in [CURRENT, *(name for name in names if name != CURRENT)])
-
-    def _key(self, name: str) -> bytes:
-        file = self._folder / name
-        try:
-            with file.open("rb") as stream:
-                key = stream.read(_MOST_BYTES + 1)
-        except OSError as error:
-            raise RejectedError(SYSTEM, f"the key {file} cannot be read: {error.strerror}. {self._remedy}") from error
-        if not BYTES <= len(key) <= _MOST_BYTES:
-            message = f"the key {file} has {len(key)} bytes; allowed are {BYTES} to {_MOST_BYTES}. {self._remedy}"
-            raise NoKeyError(SYSTEM, message) if name == CURRENT else RejectedError(SYSTEM, message)
-        return key
+        keys = []
+        # The one that seals comes first: that is how callers know it. None is passed over, however bad, since what it sealed
+        # would be believed no longer, and nobody would be told why.
+        for name in [CURRENT, *(name for name in names if name != CURRENT)]:
+            file = self._folder / name
+            try:
+                with file.open("rb") as stream:
+                    key = stream.read(_MOST_BYTES + 1)
+            except OSError as error:
+                raise RejectedError(
+                    SYSTEM, f"the key {file} cannot be read: {error.strerror}. {self._remedy}"
+                ) from error
+            if not BYTES <= len(key) <= _MOST_BYTES:
+                message = f"the key {file} has {len(key)} bytes; allowed are {BYTES} to {_MOST_BYTES}. {self._remedy}"
+                raise NoKeyError(SYSTEM, message) if name == CURRENT else RejectedError(SYSTEM, message)
+            keys.append(key)
+        return tuple(keys)
 
 
 def make(folder: Path) -> None:
@@ -65,6 +69,7 @@ def make(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (folder / CURRENT).exists():
         return
+    # Beside it under a name that `read` passes over, and whole before it has its own: half a key must never seal.
     partial = folder / f".{CURRENT}.{os.getpid()}"
     with disk.written(partial):
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -126,7 +126,16 @@ class _Look:
                 return  # removed, or replaced, meanwhile
             raise
         try:
-            for name, is_folder in self._names(descriptor):
+            with os.scandir(descriptor) as entries:
+                # One more than is allowed, and not all that there are: a folder of many millions must not fill the memory.
+                found = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in islice(entries, self._limit + 1))
+            self._entries += len(found)
+            if self._entries > self._limit:
+                message = (
+                    f"{self._named!r} holds more than {self._limit} files and folders; divide it into several sources"
+                )
+                raise RejectedError(VOLUMES, message)
+            for name, is_folder in found:
                 path = f"{folder}/{name}" if folder else name
                 if is_folder:
                     folders.append(path)
@@ -134,16 +143,6 @@ class _Look:
                     yield self._line(descriptor, name, path)
         finally:
             os.close(descriptor)
-
-    def _names(self, descriptor: int) -> list[tuple[str, bool]]:
-        """Names with whether each is a real folder, sorted."""
-        with os.scandir(descriptor) as entries:
-            found = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in islice(entries, self._limit + 1))
-        self._entries += len(found)
-        if self._entries > self._limit:
-            message = f"{self._named!r} holds more than {self._limit} files and folders; divide it into several sources"
-            raise RejectedError(VOLUMES, message)
-        return found
 
     def _line(self, parent: int, name: str, path: str) -> str:
         """``repr`` keeps names apart that hold line breaks, and bytes that are no text."""
@@ -156,28 +155,21 @@ class _Look:
             if error.errno not in {errno.ENOENT, errno.EINVAL}:
                 raise
             return f"{path!r} removed\n"
-        content = "" if target or closed else self._content(parent, name, path, seen)
+        content = ""
+        # What pipelines do not look into, and what is more than one look may read, is known by size and time alone.
+        if not target and not closed and self._budget.allows(name, seen) and _is_data(path):
+            content = " changing"
+            with contextlib.suppress(OSError, beneath.NoFileError, beneath.TooLargeError):
+                content = f" {self._digests.of(seen, lambda: beneath.read_in(parent, name, path, seen.st_size))}"
         if target:
-            seen = self._behind(path) or seen
+            # A link is what it names: that is what changes when somebody edits it.
+            real = _target(self._root, self._root / self._start / path)
+            if real is None:
+                message = f"{path[:_SHOWN]!a} in {self._named!r} is a link that leads out of the data volume"
+                raise RejectedError(VOLUMES, f"{message}; copy what it names into it")
+            with contextlib.suppress(OSError, beneath.NoFileError):
+                seen = beneath.seen(self._root, real)
         return f"{path!r} {seen.st_size} {seen.st_mtime_ns} {target!r}{closed}{content}\n"
-
-    def _content(self, parent: int, name: str, path: str, seen: os.stat_result) -> str:
-        """The digest of a small label file; nothing for others, and for one that is not to be had."""
-        if not self._budget.allows(name, seen) or not _is_data(path):
-            return ""
-        with contextlib.suppress(OSError, beneath.NoFileError, beneath.TooLargeError):
-            return f" {self._digests.of(seen, lambda: beneath.read_in(parent, name, path, seen.st_size))}"
-        return " changing"
-
-    def _behind(self, path: str) -> os.stat_result | None:
-        """What a link names; None for nothing."""
-        target = _target(self._root, self._root / self._start / path)
-        if target is None:
-            message = f"{path[:_SHOWN]!a} in {self._named!r} is a link that leads out of the data volume"
-            raise RejectedError(VOLUMES, f"{message}; copy what it names into it")
-        with contextlib.suppress(OSError, beneath.NoFileError):
-            return beneath.seen(self._root, target)
-        return None
 
 
 def _is_data(folder: str) -> bool:

@@ -66,7 +66,10 @@ class Prefix:
 
     def __init__(self, system: str, uri: str, service: Service) -> None:
         self.uri = uri.rstrip("/")
-        self._bucket, self._prefix = _parse(system, uri)
+        place = s3.parse(uri)
+        if place is None:
+            raise RejectedError(system, f"{uri!r} must be s3://bucket/prefix, for example s3://pelagos/objects")
+        self._bucket, self._prefix = place
         self._system, self._service = system, service
         self._free = asyncio.Semaphore(AT_ONCE)
         self._connected: tuple[object, S3Store] | None = None
@@ -85,6 +88,7 @@ class Prefix:
                     return None
                 if found.meta["size"] > limit:
                     raise RejectedError(self._system, f"{self.uri}/{path} is larger than {limit} bytes")
+                # Only now, since the size is known by the head of the answer: what is too large is never loaded.
                 content = bytes(await found.bytes_async())
         if len(content) != found.meta["size"]:
             raise OutageError(self._system, f"{self.uri}/{path}: the answer ended early")
@@ -157,24 +161,22 @@ class Prefix:
         authority = self._authority()
         key = (tuple(credentials.items()), authority)
         if self._connected is None or self._connected[0] != key:
-            self._connected = (key, self._connect(credentials, authority))
+            service, place = self._service, (self._bucket, self._prefix)
+            # Little, since the reconcilers come back by themselves, and others wait for their turn meanwhile.
+            patience = Patience(
+                timeout=service.timeout,
+                connect=3,
+                read=None,
+                retries=2,
+                retry_timeout=service.timeout,
+                first_pause=0.1,
+                longest_pause=2,
+            )
+            store = s3.connect(
+                place, service.endpoint, service.region, patience, credentials=credentials, authority=authority
+            )
+            self._connected = (key, store)
         return self._connected[1]
-
-    def _connect(self, credentials: dict[str, str], authority: bytes) -> S3Store:
-        service, place = self._service, (self._bucket, self._prefix)
-        # The reconcilers come back by themselves.
-        patience = Patience(
-            timeout=service.timeout,
-            connect=3,
-            read=None,
-            retries=2,
-            retry_timeout=service.timeout,
-            first_pause=0.1,
-            longest_pause=2,
-        )
-        return s3.connect(
-            place, service.endpoint, service.region, patience, credentials=credentials, authority=authority
-        )
 
     def _authority(self) -> bytes:
         file = self._service.ca_file
@@ -231,14 +233,6 @@ def checked_path(system: str, path: str) -> str:
     if not path or any(part in ("", ".", "..") for part in path.split("/")) or not path.isprintable():
         raise RejectedError(system, f"{path!r} must be a relative path with forward slashes inside of the store")
     return path
-
-
-def _parse(system: str, uri: str) -> tuple[str, str]:
-    """Bucket and prefix of ``s3://bucket/prefix``."""
-    place = s3.parse(uri)
-    if place is None:
-        raise RejectedError(system, f"{uri!r} must be s3://bucket/prefix, for example s3://pelagos/objects")
-    return place
 
 
 def _credentials(system: str) -> dict[str, str]:

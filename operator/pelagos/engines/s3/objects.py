@@ -85,6 +85,7 @@ class S3Objects:
 
         Page by page: after an interruption the next call goes on with what is left.
         """
+        # The object of this very name first: pages tells of what is below it only.
         await self._prefix.delete([checked_path(SYSTEM, path)])
         async for page in self._prefix.pages(path):
             await self._prefix.delete([entry.path for entry in page])

@@ -40,7 +40,14 @@ class S3Volumes:
         """Look at a file or folder; None when there is none. Raises RejectedError for paths out of the volume."""
         paths.require_in_volume(path)
         folder = "/".join(part for part in path.split("/") if part not in ("", "."))
-        lines = await self._lines(folder)
+        lines: list[str] = []
+        async for page in self._prefix.pages(folder):
+            # The object that stands for the folder itself, as consoles make it, is no file.
+            lines += [_line(entry, folder) for entry in page if entry.path != folder]
+            # After each page, and not in the end: a listing of many millions must not be gone through in every pass.
+            if len(lines) > self._max_files:
+                message = f"{folder!r} holds more than {self._max_files} files; divide it into several sources"
+                raise RejectedError(VOLUMES, message)
         if not lines and folder and (file := await self._prefix.find(folder)):
             lines = [_line(file, folder)]
         if not lines:
@@ -48,16 +55,6 @@ class S3Volumes:
         # Services list by name, but each has its own order of names.
         digest = hashlib.sha256("".join(sorted(lines)).encode())
         return Fingerprint(digest=f"sha256:{digest.hexdigest()}", files=len(lines))
-
-    async def _lines(self, folder: str) -> list[str]:
-        lines: list[str] = []
-        async for page in self._prefix.pages(folder):
-            # The object that stands for the folder itself, as consoles make it, is no file.
-            lines += [_line(entry, folder) for entry in page if entry.path != folder]
-            if len(lines) > self._max_files:
-                message = f"{folder!r} holds more than {self._max_files} files; divide it into several sources"
-                raise RejectedError(VOLUMES, message)
-        return lines
 
 
 def _line(entry: Entry, folder: str) -> str:
