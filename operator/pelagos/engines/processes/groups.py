@@ -81,7 +81,10 @@ def start_detached(command: Sequence[str | Path], *, environment: Mapping[str, s
     cannot be started.
     """
     arguments = [str(part) for part in command]
+    # Of our own environment this alone is handed on: what else a program gets is for its starter to say, since there may be
+    # secrets among it.
     inherited = {INSTALLATION: os.environ[INSTALLATION]} if INSTALLATION in os.environ else {}
+    # Appended to, so that a log which is cut while the program writes goes on at its new end.
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         pid = os.posix_spawn(
@@ -93,6 +96,7 @@ def start_detached(command: Sequence[str | Path], *, environment: Mapping[str, s
                 (os.POSIX_SPAWN_DUP2, descriptor, 1),
                 (os.POSIX_SPAWN_DUP2, descriptor, 2),
             ],
+            # A signal to our group, as of a terminal, must not reach it; and all that it starts can be known by its session.
             setsid=True,
         )
     finally:
@@ -130,8 +134,10 @@ async def kill_group(process: ProcessId, grace_seconds: float) -> None:
     Returns when none is left. No effect when the process id belongs to somebody else by now. Also ends a group whose
     leader has died before its children.
     """
+    # Both rounds look anew whom there is, so that what is forked in between gets its signal, too.
     await _end(process, signal.SIGTERM, grace_seconds)
     await _end(process, signal.SIGKILL, _KILL_SECONDS)
+    # For the exit status of a child of ours, whose zombie would stay as long as we live.
     await asyncio.to_thread(is_alive, process)
 
 
@@ -157,13 +163,13 @@ def _members(leader: ProcessId) -> set[int]:
     stat = _stat(leader.pid)
     if stat is not None and stat.started != leader.started:
         return set()
-    return {pid for pid, stat in _all() if stat.runs and leader.pid in (pid, stat.session, stat.group)}
-
-
-def _all() -> Iterator[tuple[int, _Stat]]:
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit() and (stat := _stat(int(entry.name))) is not None:
-            yield int(entry.name), stat
+    members = set()
+    # All processes are looked through, since the kernel lists no members. A child that left the group is in the session still.
+    for pid in (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()):
+        stat = _stat(pid)
+        if stat is not None and stat.runs and leader.pid in (pid, stat.session, stat.group):
+            members.add(pid)
+    return members
 
 
 def _stat(pid: int) -> _Stat | None:

@@ -47,6 +47,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # Where the kernel refuses this, the engine closes those files itself (close_regions).
     close_modes()
     variables = {**os.environ, "LD_LIBRARY_PATH": libraries}
     os.execve(program, [program, *arguments], variables)  # noqa: S606 - no shell is wanted
