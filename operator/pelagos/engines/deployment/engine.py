@@ -64,7 +64,16 @@ class TritonDeployment(ClusterServing):
 
     async def prepare(self, want: DesiredService, live: Body | None) -> None:
         """Let the number of replicas stay as it is while an autoscaler takes over: without an owner it would become 1."""
-        if live is None or not manifests.is_scaled(want) or not _owns_replicas(live):
+        if live is None or not manifests.is_scaled(want):
+            return
+        # Server-side apply gives a field that its only owner no longer names its default. That is us until the autoscaler has
+        # written once; so for that time another owner of ours holds the number that is there.
+        owners = [
+            entry["manager"]
+            for entry in live["metadata"].get("managedFields") or ()
+            if "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        ]
+        if owners != [meta.FIELD_MANAGER]:
             return
         name = {"name": live["metadata"]["name"], "namespace": want.namespace}
         kept = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": name}
@@ -109,13 +118,3 @@ class TritonDeployment(ClusterServing):
 
     async def _budgets(self) -> Collection:
         return BUDGETS if await self._cluster.serves(BUDGETS) else OLD_BUDGETS
-
-
-def _owns_replicas(live: Body) -> bool:
-    """Whether the number of replicas is ours, and nobody else's."""
-    owners = [
-        entry["manager"]
-        for entry in live["metadata"].get("managedFields") or ()
-        if "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
-    ]
-    return owners == [meta.FIELD_MANAGER]

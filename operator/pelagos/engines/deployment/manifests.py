@@ -37,6 +37,7 @@ def deployment(want: DesiredService, config: str, given: Options) -> dict[str, A
         "revisionHistoryLimit": 2,
         "progressDeadlineSeconds": 900,
         "selector": {"matchLabels": selector(want)},
+        # Never fewer servers than wanted, at the price of room for one more: the new one is ready before an old one goes.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {
             "metadata": {
@@ -73,28 +74,26 @@ def pod(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     if pod_template.is_remote(want):
         trusted, trust = pod_template.authorities(want, given)
         volumes += [{"name": "models", "emptyDir": {}}, *trusted]
-        made["initContainers"] = [_fetching(want, given, [*mounts, *trust])]
+        storage, package = pod_template.storage_environment(want, given), pod_template.environment(want, "")[:3]
+        # Only what fetches has the keys of the storage: the server, which strangers' requests reach, never sees them.
+        fetch = {
+            "name": "fetch",
+            "env": [*storage, *package, pod_template.NO_GPUS],
+            "image": given.image,
+            "imagePullPolicy": given.pull_policy,
+            "command": [PYTHON, "-m", "pelagos_pipelines.serving.fetch"],
+            "resources": pod_template.resources(want, with_gpus=False),
+            "securityContext": pod_template.container_security(),
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": [*mounts, *trust, {"name": "models", "mountPath": pod_template.MODELS}],
+        }
+        made["initContainers"] = [fetch]
     else:
         claim, path = pod_template.claim_path(want, given)
         volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
         models["subPath"] = path
     server["volumeMounts"] = [*mounts, models]
     return made | {"containers": [server, gateway], "volumes": volumes}
-
-
-def _fetching(want: DesiredService, given: Options, mounts: list[dict[str, Any]]) -> dict[str, Any]:
-    storage, package = pod_template.storage_environment(want, given), pod_template.environment(want, "")[:3]
-    return {
-        "name": "fetch",
-        "env": [*storage, *package, pod_template.NO_GPUS],
-        "image": given.image,
-        "imagePullPolicy": given.pull_policy,
-        "command": [PYTHON, "-m", "pelagos_pipelines.serving.fetch"],
-        "resources": pod_template.resources(want, with_gpus=False),
-        "securityContext": pod_template.container_security(),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [*mounts, {"name": "models", "mountPath": pod_template.MODELS}],
-    }
 
 
 def service(want: DesiredService) -> dict[str, Any]:

@@ -75,13 +75,19 @@ class Kserve(ClusterServing):
         if conditions.get("Stopped", {}).get("status") == "True":
             message = "it was stopped by the annotation serving.kserve.io/stop of the InferenceService; remove it"
             return RolloutStatus(done=False, state=ServiceState.WAITING, message=message)
+        # After Stopped: what was stopped is not ready either, and there a person is told what to do about it.
         if conditions.get("Ready", {}).get("status") != "True":
-            return _not_ready(conditions)
+            unready = conditions.get("PredictorReady", {})
+            message = str(unready.get("message") or conditions.get("Ready", {}).get("message") or "")
+            if unready.get("reason") == "FailedCreate":
+                return RolloutStatus(done=False, state=ServiceState.WAITING, message=f"no pod can be made: {message}")
+            return RolloutStatus(done=False, message=f"KServe: {message}" if message else "")
         predictor = (status.get("components") or {}).get("predictor") or {}
         created, ready = (str(predictor.get(f"latest{which}Revision") or "") for which in ("Created", "Ready"))
         if view.want.scaling.mode == KNATIVE and created != ready:
             return RolloutStatus(done=False, message=f"KServe: revision {created or '(none)'} is not ready yet")
-        if _may_idle(view.want) and not [pod for pod in view.pods if not pod_status.is_ending(pod)]:
+        may_idle = view.want.scaling.mode == KNATIVE and view.want.scaling.minimum == 0
+        if may_idle and not [pod for pod in view.pods if not pod_status.is_ending(pod)]:
             return RolloutStatus(done=True, state=ServiceState.IDLE)
         return RolloutStatus(done=True)
 
@@ -144,15 +150,3 @@ def _failure(status: Mapping[str, Any], view: View) -> RolloutStatus | None:
         message = pod_status.why(info) if info else "KServe gives no reason"
         return RolloutStatus(done=False, state=ServiceState.LOAD_FAILED, message=message)
     return None
-
-
-def _not_ready(conditions: Mapping[str, Any]) -> RolloutStatus:
-    predictor, ready = conditions.get("PredictorReady", {}), conditions.get("Ready", {})
-    message = str(predictor.get("message") or ready.get("message") or "")
-    if predictor.get("reason") == "FailedCreate":
-        return RolloutStatus(done=False, state=ServiceState.WAITING, message=f"no pod can be made: {message}")
-    return RolloutStatus(done=False, message=f"KServe: {message}" if message else "")
-
-
-def _may_idle(want: DesiredService) -> bool:
-    return want.scaling.mode == KNATIVE and want.scaling.minimum == 0

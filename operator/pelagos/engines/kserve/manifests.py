@@ -50,9 +50,10 @@ def predictor_name(name: str) -> str:
 def inference_service(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     """The whole of it."""
     annotations = marks.record(_without_numbers(want)) | {"serving.kserve.io/deploymentMode": want.scaling.mode}
-    annotations |= (
-        {"serving.kserve.io/autoscalerClass": "hpa"} if want.scaling.mode != KNATIVE else _knative_class(want.scaling)
-    )
+    if want.scaling.mode != KNATIVE:
+        annotations["serving.kserve.io/autoscalerClass"] = "hpa"
+    elif want.scaling.cpu:
+        annotations["autoscaling.knative.dev/class"] = "hpa.autoscaling.knative.dev"
     metadata = marks.metadata(want, name_of(want), annotations)
     return {
         "apiVersion": API_VERSION,
@@ -95,7 +96,16 @@ def _without_numbers(want: DesiredService) -> DesiredService:
 def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     volumes, mounts = pod_template.scratch(want)
     pod = pod_template.pod(want)
-    model = _model(want, config, given) | {"volumeMounts": mounts}
+    # KServe puts it beside the server. Ports are those of the pod, and KServe looks for them at the server's container.
+    proxy = gateway.container(want, given)
+    scaling: dict[str, Any] = {"minReplicas": want.scaling.minimum, "maxReplicas": want.scaling.maximum}
+    if want.scaling.mode != KNATIVE or want.scaling.cpu:
+        scaling |= {"scaleMetric": "cpu", "scaleTarget": want.scaling.cpu or CPU_TARGET}
+    elif want.scaling.concurrency:
+        scaling |= {"scaleMetric": "concurrency", "scaleTarget": want.scaling.concurrency}
+    if want.scaling.mode == KNATIVE:
+        del proxy["lifecycle"]  # Knative ends no container before the requests in progress are done.
+        proxy["securityContext"] = proxy["securityContext"] | pod_template.pod_security()
     made: dict[str, Any] = {
         "labels": marks.labels(want, name_of(want)),
         "annotations": {
@@ -106,13 +116,14 @@ def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, A
             "prometheus.io/port": str(pod_template.METRICS),
             "prometheus.io/path": "/metrics",
         },
-        **_scaling(want.scaling),
+        **scaling,
         "volumes": [*volumes, *gateway.volumes()],
-        "model": model,
-        "containers": [_gateway(want, given)],
+        "model": _model(want, config, given) | {"volumeMounts": mounts},
+        "containers": [proxy],
     }
     if want.scaling.mode == KNATIVE:
         return made | {name: value for name, value in pod.items() if name in _POD_FIELDS_FOR_KNATIVE}
+    # As in the engine deployment: the new server is ready before an old one goes.
     rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     return made | pod | {"deploymentStrategy": rolling}
 
@@ -135,31 +146,9 @@ def _model(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     return made | {"protocolVersion": "v2", "ports": ports}
 
 
-def _gateway(want: DesiredService, given: Options) -> dict[str, Any]:
-    """KServe puts it beside the server. Ports are those of the pod, and KServe looks for them at the server's container."""
-    made = gateway.container(want, given)
-    if want.scaling.mode == KNATIVE:
-        del made["lifecycle"]  # Knative ends no container before the requests in progress are done.
-        return made | {"securityContext": made["securityContext"] | pod_template.pod_security()}
-    return made
-
-
 def storage_uri(want: DesiredService, given: Options) -> str:
     """Where KServe's storage initializer finds the package. Raises RejectedError when it could not."""
     if pod_template.is_remote(want):
         return want.package_uri
     claim, path = pod_template.claim_path(want, given)
     return f"pvc://{claim}/{path}"
-
-
-def _scaling(scaling: Scaling) -> dict[str, Any]:
-    made: dict[str, Any] = {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum}
-    if scaling.mode == KNATIVE and not scaling.cpu:
-        return made | (
-            {"scaleMetric": "concurrency", "scaleTarget": scaling.concurrency} if scaling.concurrency else {}
-        )
-    return made | {"scaleMetric": "cpu", "scaleTarget": scaling.cpu or CPU_TARGET}
-
-
-def _knative_class(scaling: Scaling) -> dict[str, str]:
-    return {"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev"} if scaling.cpu else {}

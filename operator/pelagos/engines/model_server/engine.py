@@ -195,7 +195,7 @@ class ClusterServing(ABC):
     async def apply(self, want: DesiredService) -> None:
         """Make all objects as wanted; what is so already is not written. Returns without waiting for the model."""
         async with self._locks[want.uid]:
-            pieces = [(kind, self._stamped(body)) for kind, body in await self._wanted(want)]
+            pieces = await self._wanted(want)
             # All are looked at before the first is written: a refusal half-way would leave an endpoint that is neither.
             live = await self._owned_by(want, pieces)
             main: Body | None = pieces[-1][1]
@@ -211,7 +211,11 @@ class ClusterServing(ABC):
             # What others changed in what we wrote, such as an admission webhook, is theirs to decide.
             self._accepted[want.uid] = (_state_of(main), monotonic())
             # Only now: what an earlier want needed serves until the new one is there.
-            await self._drop(want, pieces)
+            kept = {(kind.plural, body["metadata"]["name"]) for kind, body in pieces}
+            for kind in await self.kinds():
+                for found in await self._cluster.list(kind, want.namespace, {meta.UID_LABEL: want.uid}):
+                    if _is_owned(found, want.uid) and (kind.plural, found["metadata"]["name"]) not in kept:
+                        await self._cluster.delete(kind, found)
 
     async def probe(self, uid: str) -> ProbeResult:
         """Send the package's probe image and compare with what the training framework answered."""
@@ -265,21 +269,34 @@ class ClusterServing(ABC):
         """Close connections to servers. They go on."""
         await self._talk.close()
 
-    def _stamped(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The object with a digest of itself."""
-        text = json.dumps(self.restarting_parts(body), sort_keys=True, ensure_ascii=False)
-        annotations = body["metadata"].get("annotations", {}) | {
-            RENDERED_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]
-        }
-        return body | {"metadata": body["metadata"] | {"annotations": annotations}}
-
     async def _wanted(self, want: DesiredService) -> list[Manifest]:
-        return await self.build(want, await self._packages.config(want))
+        """All objects, each with a digest of itself: that is how one is known which has more in it than is wanted now."""
+        pieces = []
+        for kind, body in await self.build(want, await self._packages.config(want)):
+            text = json.dumps(self.restarting_parts(body), sort_keys=True, ensure_ascii=False)
+            annotations = body["metadata"].get("annotations", {}) | {
+                RENDERED_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16]
+            }
+            pieces.append((kind, body | {"metadata": body["metadata"] | {"annotations": annotations}}))
+        return pieces
 
     async def _view(self, uid: str) -> View | None:
-        main = await self._find(uid)
-        want = self.recorded(main) if main else None
-        if main is None or want is None or "deletionTimestamp" in main["metadata"]:
+        namespace, place = self._namespace(uid), self._places.get(uid)
+        if not namespace:
+            return None
+        # By its name, when that is known: to list by a label has the API server go through all objects of the namespace.
+        if place is not None and place[0] == namespace:
+            one = await self._cluster.get(self.main, *place)
+            listed = [one] if one is not None else []
+        else:
+            listed = await self._cluster.list(self.main, namespace, {meta.UID_LABEL: uid})
+        main = next((body for body in listed if _uid(body) == uid and _is_owned(body, uid)), None)
+        if main is None:
+            self._places.pop(uid, None)
+            return None
+        self._places[uid] = (namespace, main["metadata"]["name"])
+        want = self.recorded(main)
+        if want is None or "deletionTimestamp" in main["metadata"]:
             return None
         # Annotations can be copied together with an object; one that tells of another resource tells nothing of this one.
         if (want.uid, want.namespace) != (uid, main["metadata"]["namespace"]):
@@ -294,29 +311,13 @@ class ClusterServing(ABC):
         """Where the endpoint is, if there is one; empty when not known."""
         return self._namespace_of(uid) or self._places.get(uid, ("", ""))[0]
 
-    async def _find(self, uid: str) -> Body | None:
-        namespace, place = self._namespace(uid), self._places.get(uid)
-        if not namespace:
-            return None
-        if place is not None and place[0] == namespace:
-            one = await self._cluster.get(self.main, *place)
-            listed = [one] if one is not None else []
-        else:
-            listed = await self._cluster.list(self.main, namespace, {meta.UID_LABEL: uid})
-        found = next((body for body in listed if _uid(body) == uid and _is_owned(body, uid)), None)
-        if found is None:
-            self._places.pop(uid, None)
-            return None
-        self._places[uid] = (namespace, found["metadata"]["name"])
-        return found
-
     async def _digest(self, view: View) -> str:
         """What is live; empty when somebody changed it, or this version of the operator would write it in another way."""
         accepted, at = self._accepted.get(view.want.uid, ("", 0.0))
         if accepted == _state_of(view.main) and monotonic() - at < COMPARED_EVERY:
             return view.want.digest
         try:
-            pieces = [(kind, self._stamped(body)) for kind, body in await self._wanted(view.want)]
+            pieces = await self._wanted(view.want)
         except (RejectedError, OutageError):
             # The package may be gone. What it was made into is served as before.
             return view.want.digest
@@ -407,14 +408,6 @@ class ClusterServing(ABC):
             if "deletionTimestamp" in found["metadata"]:
                 raise OutageError(SYSTEM, f"{_words(kind, body)} is being deleted; it is made again when it is gone")
         return live
-
-    async def _drop(self, want: DesiredService, pieces: Sequence[Manifest]) -> None:
-        """Delete what an earlier want needed and this one does not."""
-        kept = {(kind.plural, body["metadata"]["name"]) for kind, body in pieces}
-        for kind in await self.kinds():
-            for found in await self._cluster.list(kind, want.namespace, {meta.UID_LABEL: want.uid}):
-                if _is_owned(found, want.uid) and (kind.plural, found["metadata"]["name"]) not in kept:
-                    await self._cluster.delete(kind, found)
 
 
 def _state_of(body: Body | None) -> str:

@@ -38,10 +38,22 @@ def network_policy(want: DesiredService, given: Options, name: str) -> dict[str,
 
     A server that mounts its package needs nothing outside. Raises RejectedError when the storage's place is unknown.
     """
+    operator = _pods_of(given.operator_namespace, meta.FIELD_MANAGER)
+    requests = [pod_template.HTTP, pod_template.GRPC]
+    callers = [
+        ([*given.clients], requests),
+        (operator, [*requests, pod_template.METRICS]),
+        (_pods_of(given.monitoring_namespace or given.operator_namespace, "prometheus"), [pod_template.METRICS]),
+    ]
+    if want.scaling.mode == KNATIVE:
+        # Its gateway is a client; its activator and autoscaler are parts of Knative itself.
+        callers = [(peers, [*ports, *KNATIVE_PORTS[:2]]) for peers, ports in callers]
+        callers.append(([_namespace(KNATIVE_NAMESPACE)], [*KNATIVE_PORTS]))
     spec = {
         "podSelector": {"matchLabels": selector(want)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": _ingress(want, given),
+        # Rules without a peer would let in everybody.
+        "ingress": [{"from": peers, "ports": _ports(ports)} for peers, ports in callers if peers],
         "egress": _egress(given) if pod_template.is_remote(want) else [],
     }
     metadata = marks.metadata(want, name)
@@ -67,22 +79,6 @@ def storage(given: Options) -> Rule | None:
             return {"to": [_namespace(labels[1])], "ports": _ports({*STORAGE_PORTS, port})}
         return None
     return {"to": [{"ipBlock": {"cidr": f"{address}/{address.max_prefixlen}"}}], "ports": _ports([port])}
-
-
-def _ingress(want: DesiredService, given: Options) -> list[Rule]:
-    operator = _pods_of(given.operator_namespace, meta.FIELD_MANAGER)
-    requests = [pod_template.HTTP, pod_template.GRPC]
-    rules = [
-        ([*given.clients], requests),
-        (operator, [*requests, pod_template.METRICS]),
-        (_pods_of(given.monitoring_namespace or given.operator_namespace, "prometheus"), [pod_template.METRICS]),
-    ]
-    if want.scaling.mode == KNATIVE:
-        # Its gateway is a client; its activator and autoscaler are parts of Knative itself.
-        rules = [(peers, [*ports, *KNATIVE_PORTS[:2]]) for peers, ports in rules]
-        rules.append(([_namespace(KNATIVE_NAMESPACE)], [*KNATIVE_PORTS]))
-    # Rules without a peer would let in everybody.
-    return [{"from": peers, "ports": _ports(ports)} for peers, ports in rules if peers]
 
 
 def _egress(given: Options) -> list[Rule]:

@@ -53,13 +53,14 @@ class Packages:
         async with self._lock:
             if key not in self._read:
                 package = await self._load(want)
-                while self._read and (len(self._read) >= _REMEMBERED or self._size() > _REMEMBERED_BYTES):
+                # The oldest make room. Bytes are counted beside packages: a probe image may be small, or as large as is allowed.
+                while self._read and (
+                    len(self._read) >= _REMEMBERED
+                    or sum(len(each.known.image) for each in self._read.values()) > _REMEMBERED_BYTES
+                ):
                     del self._read[next(iter(self._read))]
                 self._read[key] = package
             return self._read[key]
-
-    def _size(self) -> int:
-        return sum(len(package.known.image) for package in self._read.values())
 
     async def _load(self, want: DesiredService) -> Package:
         path = self._objects.path(want.package_uri)

@@ -98,7 +98,12 @@ def problem(pods: Sequence[Pod], now: Callable[[Pod], datetime]) -> Problem | No
             found = check(pod, now(pod))
             if found is not None:
                 return found
-    return None if alive else _evicted(pods)
+    failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
+    if alive or not failed:
+        return None
+    status = failed[-1]["status"]
+    words = status.get("message") or status.get("reason") or "its node gave no reason"
+    return Problem(ServiceState.DEAD, f"pod {name(failed[-1])} was ended by its node: {words}")
 
 
 def unplaceable(pod: Pod, now: datetime) -> Problem | None:
@@ -161,8 +166,12 @@ def slow(pod: Pod, now: datetime) -> Problem | None:
     made = created(pod)
     if made is None or now - made < PATIENCE:
         return None
+    # A container that ran once has its image and its volumes: it is being made again, which the kubelet spaces out by itself.
+    has_run = any(
+        int(each.get("restartCount", 0)) or "running" in (each.get("state") or {}) for each in _all_containers(pod)
+    )
     for each in _all_containers(pod):
-        if _waiting(each).get("reason") in ("ContainerCreating", "PodInitializing") and not _has_run(pod):
+        if _waiting(each).get("reason") in ("ContainerCreating", "PodInitializing") and not has_run:
             node, since = pod.get("spec", {}).get("nodeName", "?"), pod["metadata"]["creationTimestamp"]
             message = f"pod {name(pod)} on node {node} is being created since {since}: "
             return Problem(
@@ -212,21 +221,6 @@ def _is_refusal(terminated: Mapping[str, Any]) -> bool:
     """A person must correct something: the package, or a graph that the server does not take."""
     is_refused = _REFUSED_BY_SERVER.search(str(terminated.get("message", ""))) is not None
     return is_refused or terminated.get("exitCode") == os.EX_DATAERR
-
-
-def _evicted(pods: Iterable[Pod]) -> Problem | None:
-    failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
-    if not failed:
-        return None
-    status = failed[-1]["status"]
-    words = status.get("message") or status.get("reason") or "its node gave no reason"
-    return Problem(ServiceState.DEAD, f"pod {name(failed[-1])} was ended by its node: {words}")
-
-
-def _has_run(pod: Pod) -> bool:
-    return any(
-        int(each.get("restartCount", 0)) or "running" in (each.get("state") or {}) for each in _all_containers(pod)
-    )
 
 
 def _waiting(status: Mapping[str, Any]) -> Mapping[str, Any]:

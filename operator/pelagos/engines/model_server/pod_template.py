@@ -12,7 +12,7 @@ from typing import Any
 from pelagos.engines.kubernetes.quantities import quantity
 from pelagos.engines.model_server.options import SYSTEM, Options
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, Toleration, tolerated
+from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, tolerated
 from pelagos.ports.serving import DesiredService
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 
@@ -143,15 +143,14 @@ def pod(want: DesiredService) -> dict[str, Any]:
         "securityContext": pod_security(),
         "terminationGracePeriodSeconds": DRAIN_SECONDS + EXIT_SECONDS + 10,
         "nodeSelector": selector,
-        "tolerations": [_written(each) for each in tolerated(placement, placement.gpus)],
+        "tolerations": [
+            {name: value for name, value in dataclasses.asdict(each).items() if value}
+            for each in tolerated(placement, placement.gpus)
+        ],
         "serviceAccountName": tenant.service_account,
         "imagePullSecrets": [{"name": name} for name in tenant.image_pull_secrets],
     }
     return {name: value for name, value in made.items() if value or value is False}
-
-
-def _written(toleration: Toleration) -> dict[str, str]:
-    return {name: value for name, value in dataclasses.asdict(toleration).items() if value}
 
 
 def resources(want: DesiredService, *, with_gpus: bool = True) -> dict[str, Any]:
