@@ -92,7 +92,13 @@ async def _look_for(api: KubernetesRest) -> tuple[frozenset[str], str | None]:
     everything = frozenset(kind.kind for kind in kinds.KINDS)
     answer = await api.get(f"/apis/{meta.API_VERSION}")
     if answer.status == 404:
-        return everything, await _absent_group(api)
+        # The group may be there in another version only: then an older or newer Pelagos is installed, and not none.
+        group = await api.get(f"/apis/{meta.GROUP}")
+        versions = ", ".join(str(entry.get("version")) for entry in group.body.get("versions", ()))
+        if group.status != 200 or not versions:
+            return everything, f"the API server knows no kind of {meta.GROUP}. Install them: {HINT}"
+        problem = f"the API server serves {meta.GROUP} as {versions} only, and this operator needs {meta.VERSION}"
+        return everything, f"{problem}. Install the definitions that belong to it: {HINT}"
     if answer.status != 200:
         return everything, f"the API server refused to tell what it serves: {answer.message}"
     served = {resource.get("name") for resource in answer.body.get("resources", ())}
@@ -102,17 +108,6 @@ async def _look_for(api: KubernetesRest) -> tuple[frozenset[str], str | None]:
     named = ", ".join(kind.crd for kind in lacking)
     problem = f"the API server does not serve {named} in version {meta.VERSION}. Install them: {HINT}"
     return frozenset(kind.kind for kind in lacking), problem
-
-
-async def _absent_group(api: KubernetesRest) -> str:
-    group = await api.get(f"/apis/{meta.GROUP}")
-    versions = ", ".join(str(entry.get("version")) for entry in group.body.get("versions", ()))
-    if group.status == 200 and versions:
-        return (
-            f"the API server serves {meta.GROUP} as {versions} only, and this operator needs {meta.VERSION}. "
-            f"Install the definitions that belong to it: {HINT}"
-        )
-    return f"the API server knows no kind of {meta.GROUP}. Install them: {HINT}"
 
 
 async def outdated(api: KubernetesRest) -> dict[str, str]:
