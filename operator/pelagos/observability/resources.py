@@ -152,19 +152,16 @@ class ResourceCollector(Collector):
             samples[FAILED_GATES].add(name, failed)
         started = resource.status.get("startedAt")
         if in_progress and started and not resource.status.get("finishedAt"):
-            epoch = running[resource.uid] = self._epoch(resource.uid, started, progress.get("epoch"))
+            number, known = progress.get("epoch"), self._epochs.get(resource.uid)
+            if known is None or known.started != started:
+                # One that is first seen in mid-training counts from now: when its epoch began nobody knows.
+                epoch = _Epoch(started, number, _unix(started) if number is None else self._now())
+            elif number is None or number == known.epoch:
+                epoch = known  # While the tracking server is away no epoch is known; that is no progress.
+            else:
+                epoch = _Epoch(started, number, self._now())
+            running[resource.uid] = epoch
             samples[LAST_PROGRESS].add(name, epoch.since)
-
-    def _epoch(self, uid: str, started: str, epoch: int | None) -> _Epoch:
-        """Since when the training is in its epoch. One that is first seen in mid-training counts from now."""
-        known = self._epochs.get(uid)
-        if known is None or known.started != started:
-            return _Epoch(started, epoch, _unix(started) if epoch is None else self._now())
-        if (
-            epoch is None or epoch == known.epoch
-        ):  # While the tracking server is away no epoch is known; that is no progress.
-            return known
-        return _Epoch(started, epoch, self._now())
 
     def _service(self, resource: Resource, samples: Mapping[Family, _Samples]) -> None:
         if resource.spec.get("suspend"):
