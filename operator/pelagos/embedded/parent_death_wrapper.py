@@ -28,6 +28,7 @@ def main() -> NoReturn:
     # Blocked until the program is known, so that no signal falls into the gap.
     signal.pthread_sigmask(signal.SIG_BLOCK, {KILL, *forwarded})
     _die_with_parent(KILL)
+    # It may have died before the system was told to signal that; then we have another parent by now.
     if os.getppid() != supervisor:
         sys.exit(_FAILED_TO_START)
     wrapper = os.getpid()
@@ -38,10 +39,12 @@ def main() -> NoReturn:
 
 
 def _become(command: list[str], wrapper: int) -> NoReturn:
+    # A group of its own, so that its workers can be ended with it, and the wrapper is left to tell how it ended.
     os.setpgid(0, 0)
     _die_with_parent(signal.SIGKILL)
     if os.getppid() != wrapper:
         os._exit(_FAILED_TO_START)
+    # What is blocked stays so in a program, which would never see the end that it is asked for.
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
     try:
         os.execvp(command[0], command)  # noqa: S606
@@ -62,6 +65,7 @@ def _follow(program: int) -> NoReturn:
             # Workers that outlive the program would keep its port and its files.
             _signal_group(program, signal.SIGKILL)
             _end_alike(os.waitstatus_to_exitcode(status))
+        # A signal that came since the look is pending, because it is blocked; so none is missed here.
         received = signal.sigwait(awaited)
         if received == KILL:
             _signal_group(program, signal.SIGKILL)
