@@ -138,9 +138,24 @@ class KfpLocal:
         require_valid_name("pipelines", request.name)
         if not await _blocking(self._launcher.pipeline(request).is_file):
             raise RejectedError("pipelines", f"there is no compiled flow {self._launcher.pipeline(request)}")
-        # Written down before anything starts: from here on the run exists, whoever dies, and whoever comes next starts it.
+        # One at a time, so that two submissions of one run do not both find nothing, or both the attempt before.
         async with self._submission:
-            await self._request(request)
+            look = await self._look(request.name)
+            # What had ended unnoticed is written down first, since only after a finished attempt there may be another.
+            if look is not None and await self._note(look):
+                look = await self._look(request.name)
+            # Adopted, when the same is requested again, or what was decided before a newer attempt was seen.
+            is_adopted = look is not None and (
+                look.state not in FINISHED or request.attempt <= look.stored.request.attempt
+            )
+            if not is_adopted:
+                # Attempts are limited per retry key: a person's new key begins to count anew.
+                attempts = 1
+                if look is not None and look.stored.request.retry_key == request.retry_key:
+                    attempts = look.stored.attempts_with_key + 1
+                # Written down before anything starts: from here on the run exists, whoever dies, and whoever comes next starts
+                # it.
+                await _blocking(self._folder(request.name).request, records.Stored(request, attempts, records.now()))
         run = await self.find(request.name)
         if run is None:
             raise OutageError("pipelines", f"run {request.name} was deleted while it was being submitted")
@@ -189,21 +204,6 @@ class KfpLocal:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _request(self, request: RunRequest) -> None:
-        """Write the request down if it is new, or a further attempt of a run that has finished."""
-        look = await self._look(request.name)
-        attempts = 1
-        if look is not None and await self._note(look):
-            look = await self._look(request.name)
-        if look is not None:
-            # Adopted: the same request again, or one that was decided before a newer attempt was seen.
-            if look.state not in FINISHED or request.attempt <= look.stored.request.attempt:
-                return
-            if look.stored.request.retry_key == request.retry_key:
-                attempts = look.stored.attempts_with_key + 1
-        stored = records.Stored(request, attempts, records.now())
-        await _blocking(self._folder(request.name).request, stored)
 
     async def _note(self, look: records.Look) -> bool:
         """Write down an end that nobody has, admit a waiting run, use room that a run left; True if that may have changed it."""
@@ -270,7 +270,19 @@ class KfpLocal:
     async def _admit(self) -> None:
         """Start waiting runs as far as there is room: those that have begun before first, then the oldest."""
         async with self._admission:
-            await self._load()
+            # Once, before anybody is let in: runs that an earlier operator left may have the room that seems to be free.
+            if not self._loaded:
+                for folder in await _blocking(records.all_runs, self._runs):
+                    try:
+                        look = await self._look(folder.name)
+                    except OutageError as error:
+                        logger.warning(
+                            "The record of pipeline run %s cannot be read; others go on: %s", folder.name, error
+                        )
+                        continue
+                    if look is not None:
+                        self._enlist(look)
+                self._loaded = True
             # Places first, then who gets them: a run that ended while nobody looked would keep the next one waiting.
             for name in list(self._running):
                 await self._check(name)
@@ -282,20 +294,6 @@ class KfpLocal:
                     await _blocking(self._launcher.warm_up)
                 for _, _, name in queue[: max(room, 0)]:
                     await self._start(name)
-
-    async def _load(self) -> None:
-        """Once, find what an earlier operator left."""
-        if self._loaded:
-            return
-        for folder in await _blocking(records.all_runs, self._runs):
-            try:
-                look = await self._look(folder.name)
-            except OutageError as error:
-                logger.warning("The record of pipeline run %s cannot be read; others go on: %s", folder.name, error)
-                continue
-            if look is not None:
-                self._enlist(look)
-        self._loaded = True
 
     async def _check(self, name: RunName) -> None:
         """Make room when a run that we count as running is not."""
@@ -309,20 +307,18 @@ class KfpLocal:
             return
         _, process = counted
         if look is not None and look.state is RunState.PENDING:
+            # Our runner lives, and has not taken the lock yet: it needs a moment to begin.
             if process is not None and groups.is_alive(process):
                 return
-            await self._judge_start(name)
+            # It is gone. Looked at anew, after that: if the attempt has not begun by any other process, it never will.
+            again = await self._look(name)
+            if again is not None and again.state is RunState.PENDING and not again.locked:
+                folder = self._folder(name)
+                message = f"the runner process ended before the run began: {await _blocking(folder.tail)}"
+                await _blocking(folder.write_outcome, again.stored.request.attempt, RunState.FAILED, message)
         self._forget(name)
         if look is not None and look.state is RunState.INTERRUPTED:
             self._hold(look)
-
-    async def _judge_start(self, name: RunName) -> None:
-        """The process that we started is gone. If the attempt has not begun by any other, it never will."""
-        folder = self._folder(name)
-        look = await self._look(name)
-        if look is not None and look.state is RunState.PENDING and not look.locked:
-            message = f"the runner process ended before the run began: {await _blocking(folder.tail)}"
-            await _blocking(folder.write_outcome, look.stored.request.attempt, RunState.FAILED, message)
 
     async def _start(self, name: RunName) -> None:
         self._waiting.pop(name, None)

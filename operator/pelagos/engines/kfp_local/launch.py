@@ -158,17 +158,14 @@ class Launcher:
         # Any doubt is no answer: then a runner is started directly, and of two runners of one attempt one goes away.
         with contextlib.suppress(OSError, ValueError, KeyError), socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_CONNECT_SECONDS)
-            self._connect(connection)
+            # Through the folder's descriptor, because the address of a socket has 108 bytes only.
+            folder = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                connection.connect(f"/proc/self/fd/{folder}/{self._socket.name}")
+            finally:
+                os.close(folder)
             connection.settimeout(_ANSWER_SECONDS)
             connection.sendall(json.dumps(message).encode() + b"\n")
             with connection.makefile("r", encoding="utf-8") as answer:
                 return int(json.loads(answer.readline())["pid"])
         return None
-
-    def _connect(self, connection: socket.socket) -> None:
-        # Through the folder's descriptor, because the address of a socket has 108 bytes only.
-        folder = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            connection.connect(f"/proc/self/fd/{folder}/{self._socket.name}")
-        finally:
-            os.close(folder)

@@ -106,6 +106,9 @@ class Look:
     def run(self) -> PipelineRun:
         """In the port's words."""
         request = self.stored.request
+        begun = self.begun if self.has_begun else None
+        # Measured by the process as long as there is one, and written with the end: the time of day may be set meanwhile.
+        ran = self.ended.ran if self.ended is not None else begun.ran() if begun is not None else None
         return PipelineRun(
             name=request.name,
             state=self.state,
@@ -114,15 +117,10 @@ class Look:
             attempts_with_key=self.stored.attempts_with_key,
             message=self.ended.message if self.ended else "",
             url=str(self.log),
-            started_at=self.begun.started_at if self.begun and self.has_begun else None,
+            started_at=begun.started_at if begun else None,
             finished_at=self.ended.finished_at if self.ended else None,
-            ran=self._ran(),
+            ran=ran,
         )
-
-    def _ran(self) -> timedelta | None:
-        if self.ended is not None:
-            return self.ended.ran
-        return self.begun.ran() if self.begun is not None and self.has_begun else None
 
 
 class RunFolder:
