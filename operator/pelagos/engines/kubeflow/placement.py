@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api.meta import GROUP
@@ -201,7 +201,7 @@ def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int
         "secretAsEnv": _secrets(request, pod_defaults),
         "configMapAsVolume": _authorities(request, pod_defaults),
         "tolerations": [
-            _toleration(each.key, each.operator, each.value, each.effect) for each in placement.tolerations
+            {field: given for field, given in asdict(each).items() if given} for each in placement.tolerations
         ],
     }
     config |= {key: value for key, value in lists.items() if value}
@@ -261,8 +261,3 @@ def _secret(name: str, keys: Sequence[str], *, optional: bool) -> Struct:
 def _named(field: str, name: str) -> Struct:
     """A reference in both forms: servers before 2.5 read the constant, later ones the parameter."""
     return {field: name, f"{field}Parameter": {"runtimeValue": {"constant": name}}}
-
-
-def _toleration(key: str, operator: str, value: str, effect: str) -> Struct:
-    fields = {"key": key, "operator": operator, "value": value, "effect": effect}
-    return {field: given for field, given in fields.items() if given}

@@ -10,14 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pelagos.engines.kubeflow import placement
 from pelagos.engines.kubeflow.placement import Count
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Struct = dict[str, Any]
 
@@ -106,7 +103,14 @@ def read(run: Struct, judgement: Judgement) -> PipelineRun:
     state, message = _judge(run, judgement)
     name, _ = identity(run) or (str(run.get("display_name", "")), 1)
     counted, retry_key = count(run)
-    started = _started(run, state)
+    begun = [_time(task.get("start_time")) for task in _tasks(run) if _is_pod(run, task)]
+    begun += [
+        _time(entry.get("update_time")) for entry in run.get("state_history") or [] if entry.get("state") == "RUNNING"
+    ]
+    # A run that waits has not begun, however long ago it was created, unless one of its steps ran before.
+    started = None
+    if state is not RunState.PENDING or any(begun):
+        started = min((time for time in begun if time), default=_time(run.get("created_at")))
     finished = (_time(run.get("finished_at")) or silent_since(run)) if state in FINISHED else None
     return PipelineRun(
         name=RunName(name),
@@ -210,19 +214,22 @@ def _step(run: Struct, task: Struct) -> str:
     """The name of the step that a task belongs to."""
     steps = _steps(run)
     for _ in range(_DEEPEST):
-        parent = next(_parents(run, task), None)
+        # The server tells of children only, by their task's id or, of a pod's, by its name.
+        own = {task.get("task_id"), task.get("pod_name")} - {None, ""}
+        parent = next(
+            (
+                other
+                for other in _tasks(run)
+                if other is not task
+                for child in other.get("child_tasks") or []
+                if own & {child.get("task_id"), child.get("pod_name")}
+            ),
+            None,
+        )
         if task.get("display_name") in steps or parent is None:
             break
         task = parent
     return str(task.get("display_name") or task.get("pod_name") or "")
-
-
-def _parents(run: Struct, task: Struct) -> Iterator[Struct]:
-    own = {task.get("task_id"), task.get("pod_name")} - {None, ""}
-    for other in _tasks(run):
-        children = other.get("child_tasks") or []
-        if other is not task and any(own & {child.get("task_id"), child.get("pod_name")} for child in children):
-            yield other
 
 
 def _steps(run: Struct) -> Struct:
@@ -246,16 +253,6 @@ def _said(thing: Struct) -> str:
 def _tasks(run: Struct) -> list[Struct]:
     tasks: list[Struct] = (run.get("run_details") or {}).get("task_details") or []
     return tasks
-
-
-def _started(run: Struct, state: RunState) -> datetime | None:
-    begun = [_time(task.get("start_time")) for task in _tasks(run) if _is_pod(run, task)]
-    begun += [
-        _time(entry.get("update_time")) for entry in run.get("state_history") or [] if entry.get("state") == "RUNNING"
-    ]
-    if state is RunState.PENDING and not any(begun):
-        return None
-    return min((time for time in begun if time), default=_time(run.get("created_at")))
 
 
 def _time(text: object) -> datetime | None:

@@ -187,7 +187,17 @@ class KubeflowRest:
             # So the generated client fails over errors without text: it tries to decode that of a broken TLS handshake.
             reason = getattr(error.__context__, "reason", "") or f"the answer cannot be read ({type(error).__name__})"
             raise OutageError(SYSTEM, f"{what}: {_in_one_line(str(reason))}") from error
-        return _document(content, what)
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):
+            start = _in_one_line(content[:80].decode(errors="replace"))
+            message = (
+                f"this is no answer of a Kubeflow Pipelines server but {start!r}; is there a login page before it?"
+            )
+            raise OutageError(SYSTEM, f"{what}: {message}")
+        return body
 
     def _connect(self) -> None:
         import kfp_server_api
@@ -260,20 +270,6 @@ def _read(answer: Any, deadline: float) -> bytes:
             raise TimeoutError("the answer did not come to an end")
     answer.release_conn()
     return b"".join(parts)
-
-
-def _document(content: bytes, what: str) -> Struct:
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        start = _in_one_line(content[:80].decode(errors="replace"))
-        message = (
-            f"{what}: this is no answer of a Kubeflow Pipelines server but {start!r}; is there a login page before it?"
-        )
-        raise OutageError(SYSTEM, message)
-    return body
 
 
 def _words(body: str | bytes | None) -> str:

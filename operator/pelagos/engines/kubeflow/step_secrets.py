@@ -17,7 +17,7 @@ from pelagos.ports.errors import OutageError, RejectedError
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY
 
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 PREFIX = "pelagos-steps"
 _EXISTS = 409
@@ -40,7 +40,17 @@ class StepSecrets:
         # Created without a look, since the operator may not read Secrets: that it exists is as good, because its name says
         # what is in it. Somebody who made another of this name gains nothing: what is sealed with it is not believed.
         if (where, name) not in self._made:
-            body = _secret(name, where, namespace, key)
+            labels = {"app.kubernetes.io/part-of": "pelagos", "app.kubernetes.io/managed-by": "pelagos-operator"}
+            annotations = {f"{GROUP}/about": f"seals the reports of pipeline steps of the namespace {namespace}"}
+            body = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": name, "namespace": where, "labels": labels, "annotations": annotations},
+                "type": "Opaque",
+                # Whoever may write Secrets there can still delete it and make another; but nobody alters it by mistake.
+                "immutable": True,
+                "stringData": {STEP_NAMESPACE_KEY: key},
+            }
             answer = await self._rest.ask("POST", f"/api/v1/namespaces/{where}/secrets", body)
             if answer.status >= 300 and answer.status != _EXISTS:
                 message = f"the Secret {where}/{name} for the steps' key cannot be made: {answer.message}"
@@ -52,16 +62,3 @@ class StepSecrets:
     def forget(self, name: str) -> None:
         """Make it anew next time: somebody may have deleted it."""
         self._made = {known for known in self._made if known[1] != name}
-
-
-def _secret(name: str, where: str, namespace: str, key: str) -> dict[str, Any]:
-    labels = {"app.kubernetes.io/part-of": "pelagos", "app.kubernetes.io/managed-by": "pelagos-operator"}
-    annotations = {f"{GROUP}/about": f"seals the reports of pipeline steps of the namespace {namespace}"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": where, "labels": labels, "annotations": annotations},
-        "type": "Opaque",
-        "immutable": True,
-        "stringData": {STEP_NAMESPACE_KEY: key},
-    }
