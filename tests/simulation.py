@@ -48,6 +48,7 @@ from pelagos.reconcilers.loop import Loop
 from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.training_runs import TrainingRunReconciler
+from pelagos_contract.sources import Source
 
 T = TypeVar("T")
 BEGIN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -247,7 +248,7 @@ class DataPlane:
     def _prepare(self, known: FakeRun) -> dict[str, Any]:
         request = json.loads(known.request.parameters["request"])
         request.pop("retry", None)  # no part of the recipe
-        path = request["source"]["volume"]["path"]
+        path = Source.model_validate(request["source"]).path or ""
         root = known.request.parameters["data_root"].removeprefix(self.simulation.volumes.root).strip("/")
         inside = f"{root}/{path}" if root else path  # of a tenant's part of the volume
         files = {name: text for name, text in self.simulation.volumes.files.items() if name.startswith(inside)}

@@ -16,11 +16,16 @@ from pelagos_contract.values import RelativePath
 
 @dataclass(frozen=True)
 class SourceDescription:
-    """A place: the field of ``spec.source`` that names it, what stands in that field, and what it is."""
+    """A place: the field of ``spec.source`` that names it, what stands in that field, and what it is.
+
+    ``path`` is that of its fields which names a file or folder on the data volume, where the operator looks for new content;
+    None: the files are elsewhere, and what stands in the fields says which content it is.
+    """
 
     name: str
     fields: type[Strict]
     description: str
+    path: str | None = None
 
 
 class VolumeSource(Strict):
@@ -29,7 +34,7 @@ class VolumeSource(Strict):
     path: Annotated[RelativePath, Field(description="Folder on the data volume, relative to its root.")]
 
 
-VOLUME = SourceDescription("volume", VolumeSource, "A folder on the data volume.")
+VOLUME = SourceDescription("volume", VolumeSource, "A folder on the data volume.", path="path")
 
 
 class Source(Strict):
@@ -48,23 +53,48 @@ class Source(Strict):
         """The name of the place: the field that is set."""
         return self._set()[0]
 
+    @property
+    def field(self) -> str:
+        """What of the spec says which files they are, for messages."""
+        return path_field(SOURCES.named(self.place)) or f"spec.source.{self.place}"
+
+    @property
+    def path(self) -> str | None:
+        """The file or folder on the data volume; None: they are elsewhere."""
+        path = SOURCES.named(self.place).path
+        return getattr(getattr(self, self.place), path) if path else None
+
     def _set(self) -> list[str]:
         return [name for name in SOURCES.names if getattr(self, name, None) is not None]
 
 
 SOURCES = Registry("source", (VOLUME,))
+
+
+def path_field(place: SourceDescription) -> str | None:
+    """The field of a spec with the path on the data volume, if the place has one."""
+    return f"spec.source.{place.name}.{place.fields.model_fields[place.path].alias}" if place.path else None
+
+
 _OURS = dict(Source.model_fields)
 
 
 def register(described: SourceDescription) -> None:
     """Add a place. From then on each field of `Source` may be left out, and exactly one is set.
 
-    ValueError: see `Registry.register`; also for a name that is no field's.
+    ValueError: see `Registry.register`; also for a name that is no field's, and for a field that nothing describes.
     """
     if to_camel(described.name) != described.name or hasattr(Source, described.name):
         raise ValueError(
             f"a source cannot be called {described.name!r}; a name in camelCase that Source does not have can"
         )
+    bare = [name for name, field in described.fields.model_fields.items() if not field.description]
+    if bare or not described.description:
+        raise ValueError(
+            f"the source {described.name!r} has no description{f' of {bare[0]!r}' if bare else ''}; users see it"
+        )
+    if described.path is not None and described.path not in described.fields.model_fields:
+        raise ValueError(f"the source {described.name!r} has no field {described.path!r}, which is to be its path")
     SOURCES.register(described)
     _rebuild()
 

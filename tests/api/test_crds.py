@@ -167,7 +167,7 @@ def test_columns_show_fields_that_there_are(kind: Kind) -> None:
 def test_rules_across_fields_are_rendered_with_their_messages(kind: Kind) -> None:
     rendered = schema(kind)["properties"]["spec"].get("x-kubernetes-validations", [])
 
-    for rule in kind.spec.RULES:
+    for rule in kind.spec.rules():
         assert {"rule": rule.cel, "message": rule.message} in rendered
         assert rule.message.startswith("spec.")
         assert rule.message.startswith(rule.field)

@@ -91,14 +91,14 @@ def test_the_first_rule_that_is_broken_names_its_field_and_the_value(
 def test_cel_says_of_every_case_what_the_operator_says(kind: Kind, changes: builders.Yaml, want: str | None) -> None:
     spec = parsed(kind, changes).model_dump(by_alias=True, mode="json", exclude_none=True)
 
-    broken = [rule.field for rule in kind.spec.RULES if not bool(cel.evaluate(rule.cel, self=spec))]
+    broken = [rule.field for rule in kind.spec.rules() if not bool(cel.evaluate(rule.cel, self=spec))]
 
     assert broken == ([want] if want else [])
 
 
 def test_every_rule_is_kept_by_one_case_and_broken_by_another() -> None:
     for kind in kinds.KINDS:
-        for rule in kind.spec.RULES:
+        for rule in kind.spec.rules():
             verdicts = {rule.holds(parsed(kind, changes)) for known, changes, _ in CASES if known is kind}
             assert verdicts == {True, False}, rule.message
 
@@ -106,14 +106,14 @@ def test_every_rule_is_kept_by_one_case_and_broken_by_another() -> None:
 @pytest.mark.parametrize(("kind", "changes", "want"), CASES)
 def test_no_spec_breaks_two_rules_at_once(kind: Kind, changes: builders.Yaml, want: str | None) -> None:
     """So that servers that know CEL and the operator name the same field."""
-    broken = [rule.field for rule in kind.spec.RULES if not rule.holds(parsed(kind, changes))]
+    broken = [rule.field for rule in kind.spec.rules() if not rule.holds(parsed(kind, changes))]
 
     assert broken == ([want] if want else [])
 
 
 def test_rules_in_cel_speak_of_fields_that_there_are() -> None:
     for kind in kinds.KINDS:
-        for rule in kind.spec.RULES:
+        for rule in kind.spec.rules():
             for path in re.findall(r"self((?:\.[a-z][A-Za-z0-9]*)+)", rule.cel):
                 model: Any = kind.spec
                 for name in path.split(".")[1:]:

@@ -23,7 +23,7 @@ class ArchiveSource(Strict):
     file: Annotated[RelativePath, Field(description="Archive on the data volume, relative to its root.")]
 
 
-SOURCE = SourceDescription("archive", ArchiveSource, "A zip archive on the data volume.")
+SOURCE = SourceDescription("archive", ArchiveSource, "A zip archive on the data volume.", path="file")
 FORMAT = FormatDescription(
     name="Table",
     tasks=(Task.CLASSIFICATION,),

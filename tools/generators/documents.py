@@ -49,7 +49,7 @@ def reference_page() -> str:
     for kind in kinds.KINDS:
         schema = crds.render(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         parts.append(f"## {kind.kind}\n\nShort name `{kind.short}`. {schema['description']}\n")
-        rules = "".join(f"* {rule.message}\n" for rule in kind.spec.RULES)
+        rules = "".join(f"* {rule.message}\n" for rule in kind.spec.rules())
         parts.append(f"{rules}" if rules else "")
         for section in ("spec", "status"):
             parts.append("| field | type | default | meaning |\n|---|---|---|---|")

@@ -40,7 +40,7 @@ def render(kind: kinds.Kind) -> dict[str, Any]:
 
 def _schema(kind: kinds.Kind) -> dict[str, Any]:
     spec = schemas.structural(kind.spec)
-    rules = [{"rule": rule.cel, "message": rule.message} for rule in kind.spec.RULES]
+    rules = [{"rule": rule.cel, "message": rule.message} for rule in kind.spec.rules()]
     for field in kind.frozen:
         schema = spec["properties"][field]
         schema["x-kubernetes-validations"] = [{"rule": "self == oldSelf", "message": _immutable(field)}]

@@ -17,8 +17,10 @@ from pelagos.api.meta import (
     Rule,
     stays_below_root,
 )
+from pelagos_contract import sources
 from pelagos_contract.base import Strict
 from pelagos_contract.dataset import ClassCount, Excluded, Files, Quality, Recipe, SplitCount
+from pelagos_contract.sources import SourceDescription
 
 
 class PreparationResources(PlacementSpec):
@@ -30,16 +32,26 @@ class PreparationResources(PlacementSpec):
     ] = None
 
 
+def _below_root(place: SourceDescription) -> Rule | None:
+    field = sources.path_field(place)
+    if field is None:
+        return None
+    path = field.replace("spec", "self", 1)
+    relative = f"!{path}.startsWith('/') && !{path}.split('/').exists(p, p == '..')"
+    # A single place is always there; of several one is.
+    is_there = "" if len(sources.SOURCES.names) == 1 else f"!has(self.source.{place.name}) || "
+    return Rule(
+        cel=f"{is_there}{relative}",
+        message=f"{field} must be relative to the data volume and must not contain '..'",
+        field=field,
+        holds=lambda spec: spec.source.field != field or stays_below_root(spec.source.path),
+    )
+
+
 class DatasetSpec(Recipe, BaseSpec):
     """An image collection and how to make versions of it that can be trained on."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel="!self.source.volume.path.startsWith('/') && !self.source.volume.path.split('/').exists(p, p == '..')",
-            message="spec.source.volume.path must be relative to the data volume and must not contain '..'",
-            field="spec.source.volume.path",
-            holds=lambda spec: stays_below_root(spec.source.volume.path),
-        ),
         Rule(
             cel="self.split.ratios.train + self.split.ratios.validation + self.split.ratios.test == 100",
             message="spec.split.ratios: train, validation and test must add up to 100",
@@ -47,6 +59,11 @@ class DatasetSpec(Recipe, BaseSpec):
             holds=lambda spec: spec.split.ratios.train + spec.split.ratios.validation + spec.split.ratios.test == 100,
         ),
     )
+
+    @classmethod
+    def rules(cls) -> tuple[Rule, ...]:
+        """With one for each place that names a path on the data volume."""
+        return (*filter(None, map(_below_root, sources.SOURCES)), *cls.RULES)
 
     refresh: Annotated[
         Duration, Field(description="How often to look at the source again; new content is a new version.")

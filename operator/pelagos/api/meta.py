@@ -147,9 +147,14 @@ class BaseStatus(Strict):
 
 
 class BaseSpec(Strict):
-    """What every spec ends with. ``RULES`` and ``COLUMNS`` are rendered into the CRD."""
+    """What every spec ends with. ``rules`` and ``COLUMNS`` are rendered into the CRD."""
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def rules(cls) -> tuple[Rule, ...]:
+        """The rules across fields."""
+        return cls.RULES
 
     suspend: Annotated[
         bool,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def violation(spec: BaseSpec) -> str | None:
     """The message of the first rule that ``spec`` breaks, with the offending value; None when it keeps all."""
-    for rule in spec.RULES:
+    for rule in spec.rules():
         if not rule.holds(spec):
             return f"{rule.message}; it is {_value(spec, rule.field)}"
     return None

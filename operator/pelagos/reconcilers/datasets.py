@@ -8,13 +8,14 @@ from typing import Any
 
 from pelagos.api import kinds, meta
 from pelagos.api.dataset import DatasetSpec, DatasetVersion, MadeFrom
-from pelagos.decisions import dataset
+from pelagos.decisions import dataset, digests
 from pelagos.decisions.dataset import identity, observed
 from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
+from pelagos.ports.volumes import Fingerprint
 from pelagos.reconcilers import records
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
@@ -57,11 +58,11 @@ class DatasetReconciler:
         scope = await scope_of(resource, dependencies)
         fingerprint, source_error = None, None
         try:
-            fingerprint = await dependencies.volumes.fingerprint(scope.tenant.below(spec.source.volume.path))
+            fingerprint = await _fingerprint(spec, scope)
         except RejectedError as error:
             if error.reason.state == "waiting":
                 raise
-            source_error = f"spec.source.volume.path: {error}"
+            source_error = f"{spec.source.field}: {error}"
         run, name, digest, made = None, "", "", _Made()
         earlier = await _earlier(scope)
         if fingerprint is not None:
@@ -112,6 +113,13 @@ class DatasetReconciler:
                 await dependencies.objects.delete(scope.path(newest["store"]))
             await dependencies.objects.delete(scope.own_folder(DATASETS))
             await dependencies.objects.delete(records.folder(scope))
+
+
+async def _fingerprint(spec: DatasetSpec, scope: Scope) -> Fingerprint | None:
+    """Of the source's content; of one that is elsewhere, which spec must name exactly, it is that of what spec says."""
+    if spec.source.path is None:
+        return Fingerprint(digests.digest(spec.source.written()), 1)
+    return await scope.dependencies.volumes.fingerprint(scope.tenant.below(spec.source.path))
 
 
 async def _earlier(scope: Scope) -> identity.Earlier | None:

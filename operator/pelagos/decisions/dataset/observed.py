@@ -30,7 +30,8 @@ class Observed:
     retry: str
     """From the retry annotation; empty without one."""
     fingerprint: Fingerprint | None
-    """From Volumes: what tells the source's present content from another. None: the source is missing, or ``source_error``."""
+    """From Volumes, or from spec for what is elsewhere: what tells the source's present content from another. None: the source
+    is missing, or ``source_error``."""
     source_error: str | None
     """From Volumes: why the source may not be read. None: it may, or is missing."""
     run: PipelineRun | None
@@ -43,7 +44,7 @@ class Observed:
     history: tuple[DatasetVersion, ...]
     """From status or, when that was lost, from the record that was kept last: the versions published so far, the newest first."""
     data_root: str
-    """From the tenant settings: the folder that spec.source.volume.path is below."""
+    """From the tenant settings: the folder that a path in spec.source is below."""
     store: str
     """Where versions are put: where those before are, by status, report or record; else the namespace's folder for this uid."""
     report_folder: str

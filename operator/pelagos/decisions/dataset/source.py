@@ -30,9 +30,9 @@ def missing(seen: Observed) -> Ended | None:
     """Images may be uploaded after the Dataset is applied."""
     if seen.fingerprint is not None:
         return None
-    path = seen.spec.source.volume.path
+    source = seen.spec.source
     message = (
-        f'spec.source.volume.path: "{path}" does not exist yet on the data volume ({seen.data_root}). '
+        f'{source.field}: "{source.path}" does not exist yet on the data volume ({seen.data_root}). '
         "Put the images there, or correct the path; this is looked at again every few seconds"
     )
     return _ended(obstacle(SOURCE_RESOLVED, reasons.SOURCE_NOT_FOUND, message))
@@ -42,14 +42,15 @@ def empty(seen: Observed) -> Ended | None:
     """A folder that an upload has begun with."""
     if seen.content.files:
         return None
-    path = seen.spec.source.volume.path
-    message = f'spec.source.volume.path: "{path}" holds no files yet ({seen.data_root}). Put the images there'
+    source = seen.spec.source
+    message = f'{source.field}: "{source.path}" holds no files yet ({seen.data_root}). Put the images there'
     return _ended(obstacle(SOURCE_RESOLVED, reasons.SOURCE_EMPTY, message))
 
 
 def found(seen: Observed) -> Passed:
     """Its content keys the run."""
-    message = f"{seen.content.files} files at {seen.spec.source.volume.path}"
+    source = seen.spec.source
+    message = f"{seen.content.files} files at {source.path}" if source.path else f"as {source.field} says"
     return Passed((Verdict(SOURCE_RESOLVED, ConditionState.DONE, reasons.FOUND, message),))
 
 
