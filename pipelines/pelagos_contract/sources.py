@@ -123,3 +123,6 @@ def _rebuild() -> None:
 
 def _models(base: type[Strict]) -> list[type[Strict]]:
     return [each for model in base.__subclasses__() for each in (model, *_models(model))]
+
+
+_rebuild()  # the fields follow from the table

@@ -15,15 +15,22 @@ import cel
 from pelagos.api import kinds
 from pelagos.api.kinds import Kind
 from pelagos.decisions import rules
+from pelagos_contract.sources import SOURCES, path_field
 
+PATHS = (("a/b..c/..d", False), (".", False), ("..", True), ("a/../b", True), ("a/..", True), ("/a", True))
+"""Below the data volume, and which of them leave it."""
 CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.DATASET, {}, None),
-    (kinds.DATASET, {"source": {"volume": {"path": "a/b..c/..d"}}}, None),
-    (kinds.DATASET, {"source": {"volume": {"path": "."}}}, None),
-    (kinds.DATASET, {"source": {"volume": {"path": ".."}}}, "spec.source.volume.path"),
-    (kinds.DATASET, {"source": {"volume": {"path": "a/../b"}}}, "spec.source.volume.path"),
-    (kinds.DATASET, {"source": {"volume": {"path": "a/.."}}}, "spec.source.volume.path"),
-    (kinds.DATASET, {"source": {"volume": {"path": "/a"}}}, "spec.source.volume.path"),
+    *(
+        (
+            kinds.DATASET,
+            {"source": {"volume": None} | {place.name: {place.path: path}}},
+            path_field(place) if broken else None,
+        )
+        for place in SOURCES
+        if place.path
+        for path, broken in PATHS
+    ),
     (kinds.DATASET, {"split": {"ratios": {"train": 100, "validation": 0, "test": 0}}}, None),
     (kinds.DATASET, {"split": {"ratios": {"train": 69}}}, "spec.split.ratios"),
     (kinds.DATASET, {"split": {"ratios": {"train": 71}}}, "spec.split.ratios"),
