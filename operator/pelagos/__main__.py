@@ -20,9 +20,12 @@ def main() -> None:
     from pelagos.handlers import resources
     from pelagos.observability import logs
     from pelagos.settings import Settings
+    from pelagos_contract import extensions
+    from pelagos_contract.extensions import Plane
 
     try:
         settings = Settings()
+        extensions.load(settings.extensions, Plane.CONTROL)
         engine_factory.check(settings)
     except ValueError as error:  # Nothing that trying again would change; the Pod shows it as its last message.
         sys.exit(f"The operator's settings are wrong. {error}")

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pelagos.api import meta
 from pelagos.ports.peers import DNS, NOBODY, Peers
+from pelagos_contract import extensions
 
 
 class Settings(BaseSettings):
@@ -51,6 +52,9 @@ class Settings(BaseSettings):
     probe_interval: int = 20
     """Seconds between two synthetic inferences of a ready service."""
 
+    extensions: str = Field("", pattern=extensions.NAMES)
+    """Modules of others, separated by commas, which register sources, formats, families, engines (docs/extending.md). They are in
+    the operator's environment and in that of the steps; nothing else that is installed there is ever loaded."""
     pipelines_engine: str = "local"
     """What runs pipelines: the name of an engine in engine_registry.PIPELINES."""
     serving_engine: str = "local"
@@ -157,6 +161,10 @@ class Settings(BaseSettings):
     """Who may send requests to model servers: peers of their NetworkPolicy, as JSON. By default pods of their own namespace."""
     monitoring_namespace: str = ""
     """Namespace of the Prometheus that may read the metrics of model servers; empty: the operator's own."""
+
+    def of_steps(self) -> dict[str, str]:
+        """What steps need to know as environment variables: the ceilings, and the modules of others."""
+        return self.ceilings() | ({extensions.VARIABLE: self.extensions} if self.extensions else {})
 
     def ceilings(self) -> dict[str, str]:
         """The ceilings as environment variables, as steps and model servers read them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -132,17 +133,26 @@ def test_all_that_both_planes_know_has_code_in_each_part() -> None:
 def test_what_is_not_registered_is_not_there() -> None:
     with pytest.raises(ValidationError, match="archive"):
         PreparationRequest.model_validate(PREPARATION)
-    with pytest.raises(ValidationError, match="'Auto', 'ImageFolder', 'Coco' or 'Yolo'"):
+    with pytest.raises(ValidationError, match="'Auto', 'ImageFolder', 'Coco'"):
         PreparationRequest.model_validate(PREPARATION | {"source": {"volume": {"path": "a"}}, "format": "Table"})
     with pytest.raises(UnknownNameError, match="there is no family 'Tiny'; there are YOLOv8, MobileNetV3"):
         FAMILIES.named("Tiny")
+
+
+def test_a_step_without_a_module_that_the_operator_names_ends_and_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PELAGOS_EXTENSIONS", "acme_plankton")
+
+    with pytest.raises(RefusedError, match=f"{sys.prefix} has no module 'acme_plankton': install the same package"):
+        prepare(json.dumps(PREPARATION), *(str(tmp_path / name) for name in ("data", "store", "preparation")))
 
 
 @pytest.mark.usefixtures("registered")
 def test_exactly_one_source_is_named_and_no_name_is_taken_twice() -> None:
     both = {"source": {"archive": {"file": "a"}, "volume": {"path": "a"}}, "task": "Classification"}
     for wrong in (both, both | {"source": {}}):
-        with pytest.raises(ValidationError, match="exactly one of volume, archive must be set"):
+        with pytest.raises(ValidationError, match=f"exactly one of {', '.join(sources.SOURCES.names)} must be set"):
             PreparationRequest.model_validate(wrong)
     with pytest.raises(ValueError, match="there is a format 'Table' already"):
         FORMATS.register(format.FORMAT)

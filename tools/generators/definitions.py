@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from pelagos.api import crds, kinds
 from pelagos.api.training_run import TrainingRunSpec
 from pelagos.cli import demo
 from pelagos.ports.serving import DesiredService
-from pelagos_contract import history
+from pelagos_contract import extensions, history
 from pelagos_contract.dataset import Recipe
+from pelagos_contract.extensions import Plane
 
 SUBJECTS = {"Dataset": Recipe, "TrainingRun": TrainingRunSpec, "ModelService": DesiredService}
 """Whose fields and defaults are noted, for digests."""
@@ -40,6 +42,7 @@ def rendered() -> dict[str, str]:
 
 def main() -> None:
     """Write all files."""
+    extensions.load(os.environ.get(extensions.VARIABLE, ""), Plane.CONTROL)
     root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
     for name, text in rendered().items():
         path = root / name

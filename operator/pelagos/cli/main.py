@@ -13,6 +13,8 @@ from rich.text import Text
 
 from pelagos.cli import control_plane, dataset, demo, doctor, down, installed, operate, orphans, predict, status, ui, up
 from pelagos.embedded.failures import StartError
+from pelagos_contract import extensions
+from pelagos_contract.extensions import ExtensionError, Plane
 
 
 class _App(typer.Typer):
@@ -21,7 +23,7 @@ class _App(typer.Typer):
         os.umask(0o077)  # whatever we and what we start write is for its owner alone
         try:
             return super().__call__(*arguments, **options)
-        except StartError as error:
+        except (StartError, ExtensionError) as error:
             words = Text.assemble(("Error: ", "bold red"), str(error))
             installed.progress_console().print(words, soft_wrap=True)
             sys.exit(1)
@@ -51,6 +53,7 @@ def pelagos(
     ] = False,
 ) -> None:
     """Image collections and image-analysis models of the aquatic sciences, as Kubernetes resources."""
+    extensions.load(os.environ.get(extensions.VARIABLE, ""), Plane.CONTROL)
 
 
 app.command()(up.up)

@@ -11,6 +11,8 @@ from pelagos.embedded import installation
 from pelagos.embedded.failures import StartError
 from pelagos.observability import logs
 from pelagos.settings import Settings
+from pelagos_contract import extensions
+from pelagos_contract.extensions import ExtensionError, Plane
 
 
 def main() -> int:
@@ -18,8 +20,10 @@ def main() -> int:
     os.umask(0o077)  # inherited by all parts, and what they start
     logs.configure_plain(logging.StreamHandler(sys.stdout))
     try:
-        return asyncio.run(installation.run(Settings()))
-    except StartError as error:
+        settings = Settings()
+        extensions.load(settings.extensions, Plane.CONTROL)  # our definitions of kinds name what they bring
+        return asyncio.run(installation.run(settings))
+    except (StartError, ExtensionError) as error:
         logging.getLogger(__name__).error("%s", error)
         return 1
 

@@ -70,7 +70,7 @@ class Descriptor(Generic[From]):
     """What `pelagos doctor` looks at; None: whether it answers. It imports what it needs, as ``make`` does."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Registry(Generic[From]):
     """The engines behind one port. ``setting`` is the environment variable that chooses one."""
 
@@ -110,6 +110,10 @@ class Registry(Generic[From]):
                 return store
         schemes = ", ".join(f"{store.name}://..." for store in others)
         raise ValueError(f"{self.setting} is {uri!r}; allowed: {schemes}, or nothing ({first.summary})")
+
+    def register(self, engine: Descriptor[From]) -> None:
+        """Add one of others: what a module that PELAGOS_EXTENSIONS names calls. Raises as ``including`` does."""
+        self.engines = self.including([engine]).engines
 
     def including(self, more: Sequence[Descriptor[From]]) -> Registry[From]:
         """The same with engines of others, which whoever starts the operator names here. Nothing is ever found by itself.

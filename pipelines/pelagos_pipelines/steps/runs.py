@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pelagos_contract import disk, reports, sealing, text
+from pelagos_contract import disk, extensions, reports, sealing, text
 from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
@@ -245,7 +245,16 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 
 def understood(kind: type[Message], request: str) -> Message:
-    """The request of the operator. Raises RefusedError: REQUEST_NOT_UNDERSTOOD."""
+    """The request of the operator, once the modules of others are loaded that it may name something of.
+
+    Raises RefusedError: REQUEST_NOT_UNDERSTOOD.
+    """
+    try:
+        extensions.load(os.environ.get(extensions.VARIABLE, ""), extensions.Plane.DATA)
+    except extensions.ExtensionError as error:
+        raise RefusedError(
+            Reason.REQUEST_NOT_UNDERSTOOD, f"{error}; then set the annotation pelagos.dev/retry to a new value"
+        ) from error
     try:
         return kind.model_validate_json(request)
     except ValidationError as error:

@@ -305,7 +305,7 @@ def pod_defaults(settings: Settings) -> PodDefaults:
         objects_secret=settings.objects_secret,
         tracking_secret=settings.tracking_secret,
         ca_config_map=settings.ca_config_map,
-        ceilings=tuple(settings.ceilings().items()),
+        environment=tuple(settings.of_steps().items()),
     )
 
 

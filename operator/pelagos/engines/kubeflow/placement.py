@@ -69,8 +69,8 @@ class PodDefaults:
     objects_secret: str = ""
     tracking_secret: str = ""
     ca_config_map: str = ""
-    ceilings: tuple[tuple[str, str], ...] = ()
-    """Environment variables with the ceilings for what strangers hand in."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Environment variables: the ceilings for what strangers hand in, and modules of others."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
         kind, number = GPU_RESOURCE, str(gpus)
         resources["accelerator"] = {"type": kind, "count": number, "resourceType": kind, "resourceCount": number}
     variables = {variable["name"]: variable["value"] for variable in container.get("env", [])}
-    variables |= _ENVIRONMENT | {"OMP_NUM_THREADS": cpu} | dict(pod_defaults.ceilings)
+    variables |= _ENVIRONMENT | {"OMP_NUM_THREADS": cpu} | dict(pod_defaults.environment)
     if not gpus:
         # Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none.
         variables["NVIDIA_VISIBLE_DEVICES"] = "void"
