@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Awaitable
 from typing import Any, cast, get_type_hints
 
 import pytest
@@ -12,7 +13,7 @@ from pelagos.ports.fakes.leadership import LeadershipFake
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.leadership import NotLeadingError
 from pelagos.ports.marks import mutating_methods
-from pelagos.ports.pipelines import Pipelines, RunName, RunRequest
+from pelagos.ports.pipelines import Pipelines, RunName, RunRequest, RunState
 from pelagos.reconcilers.dependencies import PORTS, Dependencies
 
 LOOKING = {
@@ -75,6 +76,31 @@ async def test_who_does_not_lead_may_only_look_and_refusals_are_counted() -> Non
     assert await port.find(REQUEST.name) is None
     assert not engine.runs
     assert refused("pipelines", "submit") == before + 1
+
+
+async def test_a_method_that_only_returns_something_to_await_is_refused_as_well() -> None:
+    class Delegating:
+        def __init__(self, engine: PipelinesFake) -> None:
+            self._engine = engine
+
+        def cancel(self, name: RunName) -> Awaitable[None]:
+            return self._engine.cancel(name)
+
+    engine, leadership = PipelinesFake(), LeadershipFake()
+    await engine.submit(REQUEST)
+    port = fenced(cast("PipelinesFake", Delegating(engine)), leadership)
+
+    with pytest.raises(NotLeadingError):
+        await port.cancel(REQUEST.name)
+    running = await engine.find(REQUEST.name)
+    leadership.leads = True
+    await port.cancel(REQUEST.name)
+
+    canceled = await engine.find(REQUEST.name)
+    assert running is not None
+    assert running.state is not RunState.CANCELED
+    assert canceled is not None
+    assert canceled.state is RunState.CANCELED
 
 
 async def test_leadership_is_asked_at_every_call() -> None:

@@ -41,9 +41,10 @@ class _Wrapped:
 
     def __getattr__(self, method: str) -> Any:
         member = getattr(self._port, method)
-        if not inspect.iscoroutinefunction(member):
-            return member
         changes = method in self._mutating
+        # What changes something is wrapped however it is written: an engine of others may only return what is awaited.
+        if not (changes or inspect.iscoroutinefunction(member)):
+            return member
 
         @functools.wraps(member)
         async def call(*arguments: Any, **named: Any) -> Any:
