@@ -23,11 +23,13 @@ def retired(glossary: str) -> dict[str, str]:
 
 def found(path: Path, words: dict[str, str]) -> Iterator[str]:
     """A line for each retired word in the file."""
-    pattern = re.compile(rf"\b({'|'.join(map(re.escape, words))})\b", re.IGNORECASE)
+    # Also within names, whose words underscores part.
+    spelled = "|".join(re.escape(word).replace(r"\ ", "[ _]") for word in words)
+    pattern = re.compile(rf"(?<![A-Za-z])({spelled})(?![A-Za-z])", re.IGNORECASE)
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         for match in pattern.finditer(line):
             word = match[1].lower()
-            yield f'{path}:{number}: "{match[1]}": {GLOSSARY} says "{words[word]}"'
+            yield f'{path}:{number}: "{match[1]}": {GLOSSARY} says "{words.get(word) or words[word.replace("_", " ")]}"'
 
 
 def main(names: list[str]) -> int:

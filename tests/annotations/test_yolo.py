@@ -71,7 +71,7 @@ def test_an_image_in_two_splits_counts_as_in_none(tmp_path: Path) -> None:
     assert found.overlapping == ("images/a.png",)
 
 
-def test_class_names_may_stand_in_a_text_file_also_beside_the_labels(tmp_path: Path) -> None:
+def test_class_names_may_be_in_a_text_file_also_beside_the_labels(tmp_path: Path) -> None:
     text(tmp_path / "classes.txt", "cod\neel\n")
     text(tmp_path / "labels" / "classes.txt", "cod\neel\n")
     photo(tmp_path / "images" / "a.png")

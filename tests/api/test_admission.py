@@ -82,7 +82,9 @@ def test_every_policy_is_bound_and_refuses() -> None:
 
 
 @pytest.mark.parametrize("data", DATA, ids=str)
-def test_conventions_are_refused_when_written_exactly_when_the_operator_would_refuse_them(data: dict[str, str]) -> None:
+def test_tenant_settings_are_refused_when_written_exactly_when_the_operator_would_refuse_them(
+    data: dict[str, str],
+) -> None:
     refused = cel.violated(BY_NAME[admission.VALUES], object=config_map(data=data))
 
     assert bool(refused) is (tenant_settings.problem(data) is not None)
@@ -190,7 +192,7 @@ def test_only_the_config_map_of_the_resources_own_namespace_counts() -> None:
         assert cel.violated(policy, object=resource(8), params=params, request=REQUEST) == []
 
 
-def test_without_conventions_or_with_unreadable_ones_there_is_no_limit() -> None:
+def test_without_tenant_settings_or_with_unreadable_ones_there_is_no_limit() -> None:
     for params in (config_map(), config_map(data={}), config_map(data={"maxGpus": "many"})):
         assert cel.violated(BY_NAME[admission.GPU_LIMIT], object=resource(64), params=params, request=REQUEST) == []
 

@@ -349,7 +349,7 @@ async def test_certificate_authorities_of_a_tenant_are_looked_for(
     assert await told() == {"ConfigMap private-ca (ca.crt)": State.OK}
 
 
-async def test_bad_conventions_of_a_tenant_are_reported(
+async def test_bad_tenant_settings_of_a_tenant_are_reported(
     api: KubernetesRest, plane: ControlPlane, tmp_path: Path
 ) -> None:
     plane.create_namespace("wrong")

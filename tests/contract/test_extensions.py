@@ -95,7 +95,7 @@ class Bare(Strict):
         (SourceDescription("zenodo", Pinned, "A place.", path="file"), "has no field 'file', which is to be its path"),
     ],
 )
-def test_a_source_that_cannot_stand_in_a_spec_is_refused_and_leaves_nothing(
+def test_a_source_that_cannot_be_in_a_spec_is_refused_and_leaves_nothing(
     described: SourceDescription, words: str
 ) -> None:
     before = sources.SOURCES.names

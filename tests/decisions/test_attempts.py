@@ -30,7 +30,7 @@ def test_without_a_run_the_first_attempt_is_submitted() -> None:
 
 
 @pytest.mark.parametrize(("state", "want"), [(RunState.PENDING, "Queued"), (RunState.RUNNING, "Running")])
-def test_a_run_under_way_is_waited_for(state: RunState, want: str) -> None:
+def test_a_run_in_progress_is_waited_for(state: RunState, want: str) -> None:
     outcome = judge(make_run(state))
 
     assert (outcome.verdict.state, outcome.verdict.reason) == (ConditionState.PROGRESSING, want)
@@ -50,7 +50,7 @@ def test_a_young_run_is_looked_at_more_often_than_an_old_one() -> None:
 
 
 @pytest.mark.parametrize("state", [RunState.PENDING, RunState.RUNNING])
-def test_a_new_retry_key_does_not_disturb_a_run_under_way(state: RunState) -> None:
+def test_a_new_retry_key_does_not_disturb_a_run_in_progress(state: RunState) -> None:
     assert judge(make_run(state), retry_key="2").attempt is None
 
 

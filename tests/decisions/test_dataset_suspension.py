@@ -13,7 +13,7 @@ from pelagos.ports.pipelines import RunState
 SUSPENDED = builders.dataset_spec(suspend=True)
 
 
-def test_a_run_under_way_is_ended() -> None:
+def test_a_run_in_progress_is_ended() -> None:
     seen = make_dataset_observed(spec=SUSPENDED, run=make_run(RunState.RUNNING))
     assert seen.run is not None
 

@@ -55,7 +55,7 @@ def test_what_is_on_record_is_not_written_again() -> None:
     assert kept(training_run.decide(trained())) == []
 
 
-def test_no_record_is_made_while_its_tracked_run_cannot_be_told() -> None:
+def test_no_record_is_made_while_its_tracked_run_is_unknown() -> None:
     decision = training_run.decide(trained(record=NEW, tracked=None, tracking_outage="no route"))
 
     assert kept(decision) == []

@@ -24,7 +24,7 @@ def verdict(state: ConditionState, name: str = "") -> Verdict:
 
 
 @pytest.mark.parametrize(("graver", "lighter"), list(combinations(GRAVEST_FIRST, 2)))
-def test_the_graver_stance_wins_wherever_it_stands(graver: ConditionState, lighter: ConditionState) -> None:
+def test_the_graver_state_wins_wherever_it_stands(graver: ConditionState, lighter: ConditionState) -> None:
     for order in ((graver, lighter), (lighter, graver)):
         assert summary(Decision(tuple(verdict(state) for state in order))).state is graver
 
@@ -41,7 +41,7 @@ def test_it_is_called_ready_and_keeps_reason_and_message() -> None:
     )
 
 
-def test_what_is_noted_does_not_stand_in_the_way() -> None:
+def test_what_is_noted_hinders_nothing() -> None:
     ready = Verdict("Ready", ConditionState.DONE, reasons.SERVING, "serving")
 
     assert summary(Decision((verdict(ConditionState.DONE), verdict(ConditionState.NOTED)), ready=ready)) == ready

@@ -81,7 +81,7 @@ def test_raising_the_deadline_or_asking_for_a_retry_starts_it_again(changes: dic
     assert [type(effect) for effect in decision.effects] == [SubmitRun]
 
 
-def test_a_retry_that_is_asked_for_does_not_lengthen_the_attempt_under_way() -> None:
+def test_a_retry_that_is_asked_for_does_not_lengthen_the_attempt_in_progress() -> None:
     decision = decide(RunState.RUNNING, ran=timedelta(hours=2), retry_key="2")
 
     assert builders.conditions(decision)["Evaluated"] == ("Refused", "DeadlineExceeded")

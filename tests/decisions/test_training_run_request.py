@@ -130,7 +130,7 @@ def test_experiments_are_below_the_prefix_of_the_namespace_once(
     assert created.want.experiment == experiment
 
 
-def test_the_conventions_of_the_namespace_reach_the_run() -> None:
+def test_the_tenant_settings_of_the_namespace_reach_the_run() -> None:
     tenant = Tenant(experiment_prefix="reef/", queue="team-queue", service_account="trainer")
     frozen = builders.frozen_inputs()
     first = training_run.decide(make_training_observed(tenant=tenant, frozen=frozen)).effects

@@ -16,7 +16,7 @@ SUSPENDED = builders.training_run_spec(suspend=True)
 
 
 @pytest.mark.parametrize("state", [RunState.PENDING, RunState.RUNNING])
-def test_a_run_under_way_is_ended_everywhere(state: RunState) -> None:
+def test_a_run_in_progress_is_ended_everywhere(state: RunState) -> None:
     seen = make_training_observed(spec=SUSPENDED, frozen=frozen_inputs(), tracked=make_tracked(), run=make_run(state))
     assert seen.run is not None
 

@@ -209,7 +209,7 @@ def test_nobody_else_has_rights_on_pipelines(overlay: str) -> None:
     assert "pipelines.kubeflow.org" not in str([body.get("rules") for body in objects(SETS[overlay])])
 
 
-def test_each_share_has_its_own_selector_pods_and_lease() -> None:
+def test_each_shard_has_its_own_selector_pods_and_lease() -> None:
     shards = SETS["shards"]["operator"]["shards"]
     watched = [environment(deployed)["PELAGOS_WATCH_SELECTOR"] for deployed in deployments("shards")]
     pods = [deployed["spec"]["selector"]["matchLabels"] for deployed in deployments("shards")]
@@ -224,7 +224,7 @@ def test_each_share_has_its_own_selector_pods_and_lease() -> None:
     assert leases == {environment(deployed)["PELAGOS_LEASE_NAME"] for deployed in deployments("shards")}
 
 
-def test_a_limit_of_no_gpus_reaches_the_conventions() -> None:
+def test_a_limit_of_no_gpus_reaches_the_tenant_settings() -> None:
     found = {
         (body["metadata"]["namespace"], body["metadata"]["name"]): body["data"].get("maxGpus")
         for body in objects(SETS["everything"])

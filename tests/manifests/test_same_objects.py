@@ -58,7 +58,7 @@ def test_an_overlay_and_the_chart_install_the_same(overlay: str) -> None:
     assert comparable(by_kustomize) == comparable(by_helm)
 
 
-def test_the_sample_of_shares_and_the_chart_install_the_same() -> None:
+def test_the_sample_of_shards_and_the_chart_install_the_same() -> None:
     found = rendering.kustomize(rendering.MANIFESTS / "samples/shards")
 
     assert comparable(found) == comparable(objects(SETS["shards"]))

@@ -31,7 +31,7 @@ def is_judged(body: Mapping[str, Any]) -> bool:
     return bool(body.get("status", {}).get("conditions"))
 
 
-def test_operators_of_the_sample_lead_their_shares_and_leave_the_others_alone(site: Site, tmp_path: Path) -> None:
+def test_operators_of_the_sample_lead_their_shards_and_leave_the_others_alone(site: Site, tmp_path: Path) -> None:
     site.apply(SHARDS)
     deployed = [body for body in rendering.kustomize(SHARDS) if body["kind"] == "Deployment"]
     north, others = map(settings, sorted(deployed, key=lambda body: str(body["metadata"]["name"])))

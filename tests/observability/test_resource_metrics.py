@@ -50,7 +50,7 @@ def test_those_that_wait_are_counted_for_every_kind_and_zero_is_reported(resourc
         assert found.get_sample_value(f"pelagos_resources_{state.lower()}", {"kind": kind}) == want
 
 
-def test_the_progress_of_trainings_under_way_is_a_ratio(resource: Make) -> None:
+def test_the_progress_of_trainings_in_progress_is_a_ratio(resource: Make) -> None:
     found = registry(
         [
             resource(kinds.TRAINING_RUN, "runs", conditions={"Ready": "Unknown"}, progress={"percent": 40}),

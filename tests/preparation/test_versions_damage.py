@@ -35,7 +35,7 @@ dataset_versions.write(pathlib.Path({store!r}), pathlib.Path({source!r}))
 """
 
 
-def _leftovers(store: Path) -> list[Path]:
+def _unfinished(store: Path) -> list[Path]:
     return [path for path in store.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
 
 
@@ -49,7 +49,7 @@ def test_a_killed_writer_leaves_no_version_and_the_next_one_clears_up(tmp_path: 
     (left,) = (store / "versions").iterdir()
     assert left.name.startswith(".partial-")
     assert dataset_versions.write(store, source).folder.is_dir()
-    assert _leftovers(store) == []
+    assert _unfinished(store) == []
 
 
 def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_neither_a_version_nor_parts_of_it(
     with pytest.raises(OSError, match="no space is left on the volume"):
         dataset_versions.write(store, source)
     assert not any((store / "versions").iterdir())
-    assert _leftovers(store) == []
+    assert _unfinished(store) == []
     monkeypatch.undo()
     versions.verify(dataset_versions.write(store, source))
 

@@ -96,7 +96,7 @@ def test_the_inputs_of_an_initialized_dataset_are_known_so_that_a_change_ends_th
 
 
 @pytest.mark.parametrize("crashes", [True, False], ids=["crash", "lost-connection"])
-def test_an_accident_at_any_call_of_a_burst_is_harmless(crashes: bool) -> None:
+def test_a_fault_at_any_call_of_a_burst_is_harmless(crashes: bool) -> None:
     with simulation.simulation() as world:
         calls = become_ready(world)
     assert len(calls) > 10 * SIZE

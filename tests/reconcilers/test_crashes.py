@@ -152,7 +152,7 @@ STORIES: list[Story] = [
 
 @pytest.mark.parametrize("crashes", [True, False], ids=["crash", "lost-connection"])
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
-def test_an_accident_at_any_call_is_harmless(story: Story, crashes: bool) -> None:
+def test_a_fault_at_any_call_is_harmless(story: Story, crashes: bool) -> None:
     with simulation.simulation() as world:
         calls = story(world, None)
     assert len(calls) > 10, "the golden life makes too few calls to tell anything"

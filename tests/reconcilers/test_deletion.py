@@ -77,7 +77,7 @@ def test_retain_keeps_versions_packages_records_and_models_and_ends_what_runs(wo
 
 
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
-def test_a_run_under_way_is_ended_in_the_pipeline_engine_and_the_tracking_server(
+def test_a_run_in_progress_is_ended_in_the_pipeline_engine_and_the_tracking_server(
     world: Simulation, policy: str
 ) -> None:
     simulation.apply_samples(world, training={"deletionPolicy": policy})

@@ -115,7 +115,7 @@ def test_progress_is_shown_while_it_trains(world: Simulation) -> None:
     assert world.state(DETECTOR) is Kstatus.IN_PROGRESS
 
 
-def test_a_training_under_way_is_not_written_at_every_look(world: Simulation) -> None:
+def test_a_training_in_progress_is_not_written_at_every_look(world: Simulation) -> None:
     world.data_plane.seconds = 600
     simulation.apply_samples(world)
     world.start()

@@ -229,7 +229,7 @@ def test_an_outage_makes_ready_unknown_and_is_tried_again(world: Simulation, fra
     assert outcome == driver.Pass("unknown", None, failed=True)
 
 
-def test_a_run_that_takes_its_time_to_end_is_under_way_and_no_outage(
+def test_a_run_that_takes_its_time_to_end_is_in_progress_and_no_outage(
     world: Simulation, frames: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def cancel(name: str) -> None:

@@ -44,7 +44,7 @@ def by_type(status: Any) -> dict[str, dict[str, Any]]:
         (ConditionState.PAUSED, "False", set()),
     ],
 )
-def test_what_a_stance_means_for_ready_reconciling_and_stalled(
+def test_what_a_state_means_for_ready_reconciling_and_stalled(
     state: ConditionState, ready: str, extra: set[str]
 ) -> None:
     found = by_type(report(("First", state)))

@@ -224,7 +224,7 @@ def test_no_command_line_holds_a_secret(served: Pod) -> None:
         assert word not in commands.lower()
 
 
-def test_a_request_under_way_is_finished_before_the_gateway_ends(start: Start, package: Path) -> None:
+def test_a_request_in_progress_is_finished_before_the_gateway_ends(start: Start, package: Path) -> None:
     pod = start(package)
     pod.wait_until_ready("detector")
     image = (package / "probe.png").read_bytes()

@@ -75,7 +75,7 @@ def test_a_training_whose_status_was_lost_finds_its_storage_by_its_tracked_run(w
     assert world.pipelines.attempts_begun == begun
 
 
-def test_new_resources_follow_the_present_conventions(world: Simulation) -> None:
+def test_new_resources_follow_the_present_tenant_settings(world: Simulation) -> None:
     world.volumes.put("faculty/samples/frames/1.png")
     world.tenants.known["default"] = Tenant(storage_prefix="faculty")
 
@@ -86,7 +86,7 @@ def test_new_resources_follow_the_present_conventions(world: Simulation) -> None
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["begun", "not begun"])
-def test_conventions_that_cannot_be_used_do_not_hold_a_deletion_up(world: Simulation, begun: bool) -> None:
+def test_tenant_settings_that_cannot_be_used_do_not_hold_a_deletion_up(world: Simulation, begun: bool) -> None:
     world.tenants.refused["default"] = "storagePrefix is '../other'"
     if not begun:
         world.create(kinds.DATASET, "later", {**builders.DATASET, "deletionPolicy": "Delete"})

@@ -51,7 +51,7 @@ def usual(namespace: str) -> Tenant:
     return replace(DEFAULTS, storage_prefix=namespace, experiment_prefix=f"{namespace}/")
 
 
-async def test_a_namespace_without_conventions_has_those_of_the_installation_and_is_apart_from_others(
+async def test_a_namespace_without_tenant_settings_has_those_of_the_installation_and_is_apart_from_others(
     api: KubernetesRest, namespace: str
 ) -> None:
     assert await KubernetesTenants(api, DEFAULTS, PLACE).find(namespace) == usual(namespace)
@@ -61,7 +61,7 @@ async def test_a_namespace_that_does_not_exist_has_those_of_the_installation(api
     assert await KubernetesTenants(api, DEFAULTS, PLACE).find("no-such-namespace") == usual("no-such-namespace")
 
 
-async def test_conventions_for_something_else_leave_a_namespace_apart_from_others(
+async def test_tenant_settings_for_something_else_leave_a_namespace_apart_from_others(
     api: KubernetesRest, namespace: str, agree: Callable[..., None]
 ) -> None:
     agree(namespace, {"queue": "gpu"})
@@ -104,7 +104,7 @@ async def test_keys_take_the_place_of_defaults(api: KubernetesRest, namespace: s
     )
 
 
-async def test_one_tenant_does_not_see_the_conventions_of_another(
+async def test_one_tenant_does_not_see_the_tenant_settings_of_another(
     api: KubernetesRest, namespace: str, plane: ControlPlane, agree: Callable[..., None]
 ) -> None:
     agree(namespace, {"storagePrefix": "institute"})

@@ -62,7 +62,7 @@ async def test_images_of_another_tenant_are_not_found(site: Site, agree: Callabl
     assert not site.fakes.pipelines.runs
 
 
-async def test_bad_conventions_stall_what_the_namespace_holds_until_they_are_corrected(
+async def test_bad_tenant_settings_stall_what_the_namespace_holds_until_they_are_corrected(
     site: Site, agree: Callable[..., None]
 ) -> None:
     agree(site.namespace, {"storagePrefix": "../other"})

@@ -18,7 +18,9 @@ def check(file: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize("text", ["A remedy.", "stand_in = 1", "REMEDY = ''", "It needs you now.", "its leftovers"])
+@pytest.mark.parametrize(
+    "text", ["A remedy.", "stand_in = 1", "REMEDY = ''", "It needs you.", "_leftovers()", "is_under_way"]
+)
 def test_a_retired_word_is_named_with_its_place_and_the_term(tmp_path: Path, text: str) -> None:
     file = tmp_path / "page.md"
     file.write_text(f"First line.\n{text}\n")

@@ -24,7 +24,7 @@ _STATUS = {
 }
 _FOR_SHOW = ("classes", "warnings", "excluded")
 """Status fields with words of those who supplied data. What the operator reads back itself stays as it is."""
-_UNDER_WAY = frozenset(
+_IN_PROGRESS = frozenset(
     {ConditionState.PROGRESSING, ConditionState.WAITING, ConditionState.FAILING, ConditionState.UNKNOWN}
 )
 _UNPLANNED = frozenset({ConditionState.REFUSED, ConditionState.FAILING, ConditionState.UNKNOWN})
@@ -61,7 +61,7 @@ def _verdicts(
             late = f"{_PATIENCE_LOST}{since}: whoever should bring it may have failed, or what is named may be wrong"
             ready = replace(ready, message=ready.message.rstrip(".") + late)
     verdicts = [ready]
-    if ready.state in _UNDER_WAY:
+    if ready.state in _IN_PROGRESS:
         verdicts.append(Verdict("Reconciling", ConditionState.DONE, ready.reason, ready.message))
     if ready.state is ConditionState.REFUSED:
         verdicts.append(Verdict("Stalled", ConditionState.DONE, ready.reason, ready.message))

@@ -17,7 +17,7 @@ _LEAST_NUMBERS = 6
 """Of a polygon: three points."""
 _MOST_SHIFTS = 12
 """Groups of 5 bits in a count of a compressed mask."""
-_REMEDY = "export it again as COCO detection"
+_HINT = "export it again as COCO detection"
 
 Sides = tuple[float, float, float, float]
 
@@ -60,7 +60,7 @@ def is_finite(value: object) -> bool:
 
 
 def _refuse(words: str) -> NoReturn:
-    raise invalid(f"{words}; {_REMEDY}")
+    raise invalid(f"{words}; {_HINT}")
 
 
 def _of_mask(mask: dict[str, Any], place: str, size: tuple[int, int] | None) -> Sides:

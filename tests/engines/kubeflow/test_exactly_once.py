@@ -217,7 +217,7 @@ async def _story(cluster: Cluster, life: OperatorProcess) -> None:
 
 @pytest.mark.parametrize("crash", [True, False], ids=["crash", "lost-connection"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_an_accident_at_any_call_is_harmless(cluster: Cluster, after: bool, crash: bool) -> None:
+async def test_a_fault_at_any_call_is_harmless(cluster: Cluster, after: bool, crash: bool) -> None:
     golden = OperatorProcess(cluster, 0, after=after, crash=crash)
     await _story(cluster, golden)
     assert golden.connection.calls > 10

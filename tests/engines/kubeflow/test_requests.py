@@ -53,7 +53,7 @@ async def test_a_token_that_expires_in_the_middle_is_tried_once_more(cluster: Cl
     assert len(cluster.runs()) == 1
 
 
-async def test_without_a_token_the_remedy_is_a_setting(cluster: Cluster) -> None:
+async def test_without_a_token_the_hint_is_a_setting(cluster: Cluster) -> None:
     cluster.server.faults.tokens = ["some"]
 
     with pytest.raises(OutageError, match="PELAGOS_KUBEFLOW_TOKEN_FILE"):

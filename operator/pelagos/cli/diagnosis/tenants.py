@@ -56,7 +56,7 @@ async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
     try:
         tenant = await KubernetesTenants(context.api, usual, Place(context.home, given.namespace or "")).find(namespace)
     except RejectedError as error:
-        return [failure(namespace, str(error), _remedy(context, namespace, error))]
+        return [failure(namespace, str(error), _hint(context, namespace, error))]
     found = [
         await _pod_security(context, namespace),
         await _secret(context, namespace, tenant.tracking_secret, chosen.tracking.secrets),
@@ -74,7 +74,7 @@ async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
     return told or [ok(namespace, "its tenant settings hold")]
 
 
-def _remedy(context: DoctorContext, namespace: str, error: RejectedError) -> str:
+def _hint(context: DoctorContext, namespace: str, error: RejectedError) -> str:
     if error.reason == reasons.NAMESPACE_NOT_ADMITTED:
         return "Follow the message, or move the resources to a namespace that is a tenant."
     if f"the ConfigMap {tenant_settings.RETIRED} " in str(error):

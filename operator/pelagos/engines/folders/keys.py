@@ -28,7 +28,7 @@ class FolderKeys:
 
     def __init__(self, folder: Path, hint: str) -> None:
         self._folder = folder
-        self._remedy = hint
+        self._hint = hint
 
     def read(self) -> tuple[bytes, ...]:
         """The key ``current``, then the others by name."""
@@ -38,11 +38,11 @@ class FolderKeys:
         except FileNotFoundError:
             names = []
         except OSError as error:
-            raise RejectedError(SYSTEM, f"{self._folder} cannot be read: {error.strerror}. {self._remedy}") from error
+            raise RejectedError(SYSTEM, f"{self._folder} cannot be read: {error.strerror}. {self._hint}") from error
         if CURRENT not in names:
             message = (
                 f"the operator has no key to seal with ({self._folder / CURRENT} is missing), so that nothing outside of "
-                f"Kubernetes can be believed, and nothing new is begun. {self._remedy}"
+                f"Kubernetes can be believed, and nothing new is begun. {self._hint}"
             )
             raise NoKeyError(SYSTEM, message)
         keys = []
@@ -54,11 +54,9 @@ class FolderKeys:
                 with file.open("rb") as stream:
                     key = stream.read(_MOST_BYTES + 1)
             except OSError as error:
-                raise RejectedError(
-                    SYSTEM, f"the key {file} cannot be read: {error.strerror}. {self._remedy}"
-                ) from error
+                raise RejectedError(SYSTEM, f"the key {file} cannot be read: {error.strerror}. {self._hint}") from error
             if not BYTES <= len(key) <= _MOST_BYTES:
-                message = f"the key {file} has {len(key)} bytes; allowed are {BYTES} to {_MOST_BYTES}. {self._remedy}"
+                message = f"the key {file} has {len(key)} bytes; allowed are {BYTES} to {_MOST_BYTES}. {self._hint}"
                 raise NoKeyError(SYSTEM, message) if name == CURRENT else RejectedError(SYSTEM, message)
             keys.append(key)
         return tuple(keys)

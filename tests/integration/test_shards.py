@@ -48,7 +48,7 @@ async def move(site: Site, name: str, share: str) -> None:
     await site.patch("Dataset", name, {"metadata": {"labels": {LABEL: share}}})
 
 
-async def test_only_the_share_is_looked_after(site: Site) -> None:
+async def test_only_the_shard_is_looked_after(site: Site) -> None:
     await create(site, "others", "south")
     await create(site, "nobodys", None)
     await create(site, "ours", "north")
@@ -71,7 +71,7 @@ async def test_an_operator_for_the_rest_takes_what_has_no_label(plane: ControlPl
         assert "status" not in await site.get("Dataset", "others")
 
 
-async def test_a_training_run_whose_dataset_is_in_another_share_says_so(site: Site) -> None:
+async def test_a_training_run_whose_dataset_is_in_another_shard_says_so(site: Site) -> None:
     await create(site, "frames", "south")
     await create(site, "detector", "north", "TrainingRun", builders.TRAINING_RUN)
 
@@ -86,7 +86,7 @@ async def test_what_is_given_a_label_is_taken_over(site: Site) -> None:
     await site.wait("Dataset", "plankton", has_reason("SourceNotFound"))
 
 
-async def test_what_leaves_the_share_is_let_go_as_it_is(site: Site) -> None:
+async def test_what_leaves_the_shard_is_let_go_as_it_is(site: Site) -> None:
     await create(site, "plankton", "north")
     await site.wait("Dataset", "plankton", has_reason("SourceNotFound"))
     await move(site, "plankton", "south")
