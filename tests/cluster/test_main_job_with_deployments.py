@@ -254,7 +254,11 @@ def test_a_drained_node_takes_the_service_down_and_up_again(served: Site) -> Non
 
 
 def test_the_deletion_of_the_three_resources_leaves_nothing(served: Site, platform: Platform) -> None:
-    served.kubectl("delete", "modelservice/detector", "trainingrun/detector", "dataset/frames", "--timeout=120s")
+    served.kubectl("delete", "modelservice/detector", "--timeout=120s")
+    # The training goes by itself, once nothing refers to it any more.
+    served.kubectl("patch", "trainingrun/detector", "--type=merge", '--patch={"spec": {"ttlSecondsAfterFinished": 0}}')
+    served.kubectl("wait", "--for=delete", "trainingrun/detector", "--timeout=120s")
+    served.kubectl("delete", "dataset/frames", "--timeout=120s")
 
     # Longer than a pod may take to finish the requests in flight.
     served.wait("no pod is left", lambda: not served.pods(), 180)
