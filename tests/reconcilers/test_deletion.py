@@ -307,6 +307,24 @@ def test_a_training_that_was_over_for_long_goes_and_its_model_stays(world: Simul
     assert len(world.tracking.runs) == 1
 
 
+def test_one_whose_model_is_served_by_its_registered_name_does_not_take_it_away(world: Simulation) -> None:
+    registry = {"model": "detector", "alias": "champion"}
+    simulation.apply_samples(
+        world,
+        training={"ttlSecondsAfterFinished": 60, "deletionPolicy": "Delete"},
+        service={"model": {"trainingRunRef": None, "registry": registry}},
+    )
+    world.start()
+    world.run_until(lambda: world.is_current(SERVICE))
+    world.run(3600)
+    assert world.cluster.get(DETECTOR) is not None
+    assert world.is_current(SERVICE)
+
+    delete(world, SERVICE)
+
+    world.run_until(lambda: world.cluster.get(DETECTOR) is None, within=120)
+
+
 def test_one_that_is_applied_again_afterwards_is_done_at_once_and_stays(world: Simulation) -> None:
     simulation.apply_samples(world, training={"ttlSecondsAfterFinished": 60})
     world.cluster.delete(SERVICE)

@@ -81,7 +81,7 @@ class Gate(Strict):
             description=f"Name as in status.metrics, {_judged()}; or with a class, as in test/recall/copepod. Characters of a "
             "class other than letters, digits, spaces and _ - . are their UTF-8 bytes, each a colon and two hexadecimal digits: "
             "test/recall/a:2Fb for the class a/b.",
-            examples=[of_test(next(iter(TASKS.values())).headline)],
+            examples=[of_test(next(iter(TASKS.values())).primary_metric)],
         ),
     ]
     minimum: Annotated[Decimal, Field(description="Smallest value that passes.")]
@@ -153,7 +153,7 @@ class TrainingRunSpec(BaseSpec):
             ge=0,
             le=2147483647,
             description="Seconds after which a TrainingRun that is over, well or not, is deleted, as with a Job; deletionPolicy "
-            "says what becomes of its model. Not while a ModelService refers to it. None: never.",
+            "says what becomes of its model. Not while a ModelService refers to it or serves its model. None: never.",
         ),
     ] = None
     tracking: Annotated[TrackingSpec, Field(description="Where the run is tracked.")] = TrackingSpec()

@@ -101,7 +101,7 @@ class TrainingRunReconciler:
             paths=_paths(scope, name) if name else {},
             now=now,
             time_of_day=dependencies.clock.now(),
-            served_by=frozenset(key.name for key in dependencies.cache.dependents(resource.key)),
+            served_by=_served_by(resource, spec, dependencies),
             published=Recalled(resource).trained_model,
             tenant=scope.tenant,
         )
@@ -250,6 +250,20 @@ def _holders(name: str, dependencies: Dependencies) -> frozenset[str]:
     trainings = (found for found in dependencies.cache.all() if found.kind is kinds.TRAINING_RUN)
     registered = ((found.namespace, found.status.get("model") or {}) for found in trainings)
     return frozenset(namespace for namespace, model in registered if model.get("version") and model.get("name") == name)
+
+
+def _served_by(resource: Resource, spec: TrainingRunSpec, dependencies: Dependencies) -> frozenset[str]:
+    """ModelServices that refer to it, or serve its package by a registered model or a uri, in whatever namespace."""
+    if spec.ttl_seconds_after_finished is None:
+        return frozenset()  # Nobody asks, and looking goes through all resources.
+    uri = Recalled(resource).model.get("uri")
+    serving = (found for found in dependencies.cache.all() if found.kind is kinds.MODEL_SERVICE and not found.deleting)
+    referring = dependencies.cache.dependents(resource.key)
+    return frozenset(
+        f"{found.namespace}/{found.name}"
+        for found in serving
+        if found.key in referring or (uri is not None and (found.status.get("model") or {}).get("uri") == uri)
+    )
 
 
 async def _weights(scope: Scope, spec: TrainingRunSpec) -> str | None:

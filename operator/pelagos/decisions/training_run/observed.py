@@ -95,7 +95,7 @@ class Observed:
     recorded_run: str | None = None
     """Of a result that a former life put on record, the tracked run; empty when it named none. None: the result is our own."""
     served_by: frozenset[str] = frozenset()
-    """From the watch's cache: names of the ModelServices that refer to it."""
+    """From the watch's cache: ModelServices, as namespace/name, that refer to it or serve its model. Empty without a TTL."""
     time_of_day: datetime | None = None
     """From the clock, for people. None: ``now``."""
 
