@@ -6,7 +6,7 @@ Called by the step prepare with a collection and the inspections of its images; 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pelagos_contract.dataset import Cleaning
@@ -61,23 +61,14 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     found = duplicates.find(usable, asked)
     measured = found if asked >= duplicates.USUAL else duplicates.find(usable, duplicates.USUAL)
     if found.first_of and rules.duplicates.action == "Fail":
-        pairs = [f"{path} repeats {first}" for path, first in sorted(found.first_of.items())]
-        raise RefusedError(
-            Reason.DUPLICATE_IMAGES,
-            f"{len(found.exact)} duplicates and {len(found.near)} near duplicates: {format_names(pairs)}; remove them, or set"
-            " cleaning.duplicates.action to KeepFirst or Keep",
-            "cleaning.duplicates.action",
-        )
+        raise _repeated(found)
     dropping = rules.duplicates.action == "KeepFirst"
     images, warnings = contradictions.settle(collection.task, collection.images, usable, dropping=dropping)
     warnings += _of_other_classes(images, measured.alike)
     repeats = found.first_of_chain
     excluded = [Exclusion(path, reason) for path, reason in unusable.items()]
     if dropping:
-        # An exact duplicate of an image that was itself left out repeats the one that is kept.
-        for path, first in found.first_of.items():
-            reason = ExclusionReason.DUPLICATE if path in found.exact else ExclusionReason.NEAR_DUPLICATE
-            excluded.append(Exclusion(path, reason, first))
+        excluded += _repeating(found)
         warnings += _of_other_boxes(collection.task, images, found.near)
         warnings += _of_other_splits(images, found.first_of)
         repeats = {}
@@ -108,6 +99,23 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         excluded=tuple(excluded),
         alike=measured.alike if asked < duplicates.USUAL else {},
     )
+
+
+def _repeated(found: duplicates.Found) -> RefusedError:
+    pairs = [f"{path} repeats {first}" for path, first in sorted(found.first_of.items())]
+    return RefusedError(
+        Reason.DUPLICATE_IMAGES,
+        f"{len(found.exact)} duplicates and {len(found.near)} near duplicates: {format_names(pairs)}; remove them, or set"
+        " cleaning.duplicates.action to KeepFirst or Keep",
+        "cleaning.duplicates.action",
+    )
+
+
+def _repeating(found: duplicates.Found) -> Iterator[Exclusion]:
+    """An exact duplicate of an image that was itself left out repeats the one that is kept."""
+    for path, first in found.first_of.items():
+        reason = ExclusionReason.DUPLICATE if path in found.exact else ExclusionReason.NEAR_DUPLICATE
+        yield Exclusion(path, reason, first)
 
 
 def _unusable(seen: Mapping[str, Inspection], rules: Cleaning) -> dict[str, ExclusionReason]:

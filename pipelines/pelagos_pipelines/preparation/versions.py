@@ -127,15 +127,7 @@ def write(
     folder = store / "versions" / digest
     # Blobs first: what carries a version's name has all of them, whenever this process ends. A killed one leaves blobs that no
     # version names, and the next preparation finds and uses them.
-    sources = {inspections[image.path].sha256: image.path for image in images}
-    targets = {sha256: blob(store / "blobs", sha256) for sha256 in sources}
-    folders = [store / "blobs", *sorted({target.parent for target in targets.values()})]
-    for made in folders:
-        made.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(lambda sha256: _write_blob(tree, sources[sha256], targets[sha256], sha256), sources))
-        # Their names are in the folders, which are synced once all are there, not once for each.
-        list(pool.map(_sync_folder, folders))
+    _write_blobs(store / "blobs", tree, {inspections[image.path].sha256: image.path for image in images})
     if not _is_intact(folder):
         # Damaged, or half removed: its name says what belongs there, so that making it anew loses nothing.
         shutil.rmtree(folder, ignore_errors=True)
@@ -151,6 +143,18 @@ def write(
         disk.write_atomically(folder / EXCLUDED, beside)
     # As its readers will, so that no version is reported that they refuse.
     return read(folder)
+
+
+def _write_blobs(blobs: Path, tree: SourceFiles, sources: Mapping[str, str]) -> None:
+    """Have in ``blobs`` all images of ``sources``, paths in the tree by digest."""
+    targets = {sha256: blob(blobs, sha256) for sha256 in sources}
+    folders = [blobs, *sorted({target.parent for target in targets.values()})]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(lambda sha256: _write_blob(tree, sources[sha256], targets[sha256], sha256), sources))
+        # Their names are in the folders, which are synced once all are there, not once for each.
+        list(pool.map(_sync_folder, folders))
 
 
 def read(uri: str | Path) -> Version:

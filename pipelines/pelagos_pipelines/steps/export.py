@@ -16,6 +16,7 @@ from pelagos_pipelines.serving import packages
 from pelagos_pipelines.steps import evaluate, runs, train
 
 if TYPE_CHECKING:
+    from pelagos_pipelines.export.package import Written
     from pelagos_pipelines.export.tasks.strategy import Strategy
     from pelagos_pipelines.serving.geometry import Fitted, Pixels
     from pelagos_pipelines.serving.predictions import Floats, Prediction, Thresholds
@@ -49,22 +50,15 @@ def export(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 def _finished(run: runs.Run) -> TrainingResult | None:
     """The result, when an attempt of this run has left it already."""
     try:
-        told = sealing.opened(sealing.document(run.report / "result.json"))
-        return TrainingResult.model_validate(told)
+        found = sealing.opened(sealing.document(run.report / "result.json"))
+        return TrainingResult.model_validate(found)
     except (OSError, ValueError):
         return None
 
 
 def _export(run: runs.Run) -> None:
-    from pelagos_pipelines.evaluation import ground_truth
-    from pelagos_pipelines.export import package
-    from pelagos_pipelines.export.parity import require_labels
-    from pelagos_pipelines.serving.predictions import Thresholds
-    from pelagos_pipelines.serving.predictor import Predictor
-    from pelagos_pipelines.training.families import family_of
     from pelagos_pipelines.training.tracking import Tracker
 
-    family = family_of(run.request)
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     trained, evaluated = run.read(train.STEP), run.read(evaluate.STEP)
     validation = {name: value for name, value in trained["metrics"].items() if name.startswith("validation/")}
@@ -74,7 +68,42 @@ def _export(run: runs.Run) -> None:
     # What is packed is what was measured: both steps name the checkpoint, and `best` compares the file.
     if evaluated["bestSha256"] != trained["bestSha256"]:
         raise runs.altered("the checkpoint of the best epoch")
-    checkpoint = run.best(trained["bestSha256"])
+    packed = _pack(run, run.best(trained["bestSha256"]))
+    written, parity = packed.written, packed.parity
+    uri = _publish(run, written.folder)
+    parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
+    # With a time of its own it would stand in MLflow twice when this step is repeated. Earlier releases have left none.
+    tracker.metrics(parities, trained["epochs"], evaluated.get("at", time.time()))
+    digests = {ONNX_SHA256_TAG: written.onnx_sha256, MANIFEST_SHA256_TAG: written.manifest_sha256}
+    tracker.describe({}, digests | {PACKAGE_TAG: uri})
+    for name in (packages.DESCRIPTION, packages.GRAPH):
+        tracker.file(written.folder / name, "model")
+    # The result comes last of all: whoever reads it may serve the package and register it from MLflow at once.
+    tracker.flush()
+    model = ModelPackage.model_validate(
+        {
+            "uri": uri,
+            "onnxSha256": written.onnx_sha256,
+            "manifestSha256": written.manifest_sha256,
+            "task": run.request.task,
+            "labels": list(packed.labels),
+            "parity": parity,
+        }
+    )
+    result = TrainingResult(metrics=metrics, epochs=trained["epochs"], model=model, warnings=warnings)
+    runs.leave(run.places.report, result)
+
+
+def _pack(run: runs.Run, checkpoint: Path) -> _Packed:
+    """The package of the checkpoint, whose graph was proven to answer as the checkpoint does."""
+    from pelagos_pipelines.evaluation import ground_truth
+    from pelagos_pipelines.export import package
+    from pelagos_pipelines.export.parity import require_labels
+    from pelagos_pipelines.serving.predictions import Thresholds
+    from pelagos_pipelines.serving.predictor import Predictor
+    from pelagos_pipelines.training.families import family_of
+
+    family = family_of(run.request)
     onnx = run.places.scratch / "model.onnx"
     settings = family.export(checkpoint, onnx)
     known = ground_truth.read(run.with_dataset("test"))
@@ -100,28 +129,16 @@ def _export(run: runs.Run) -> None:
         ),
         run.store,
     )
-    uri = _publish(run, written.folder)
-    parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
-    # With a time of its own it would stand in MLflow twice when this step is repeated. Earlier releases have left none.
-    tracker.metrics(parities, trained["epochs"], evaluated.get("at", time.time()))
-    digests = {ONNX_SHA256_TAG: written.onnx_sha256, MANIFEST_SHA256_TAG: written.manifest_sha256}
-    tracker.describe({}, digests | {PACKAGE_TAG: uri})
-    for name in (packages.DESCRIPTION, packages.GRAPH):
-        tracker.file(written.folder / name, "model")
-    # The result comes last of all: whoever reads it may serve the package and register it from MLflow at once.
-    tracker.flush()
-    model = ModelPackage.model_validate(
-        {
-            "uri": uri,
-            "onnxSha256": written.onnx_sha256,
-            "manifestSha256": written.manifest_sha256,
-            "task": run.request.task,
-            "labels": list(settings.labels),
-            "parity": parity,
-        }
-    )
-    result = TrainingResult(metrics=metrics, epochs=trained["epochs"], model=model, warnings=warnings)
-    runs.leave(run.places.report, result)
+    return _Packed(written, parity, settings.labels)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A package in the store's folder, how far its graph is from the checkpoint, and the classes by index."""
+
+    written: Written
+    parity: Parity
+    labels: Sequence[str]
 
 
 def _publish(run: runs.Run, folder: Path) -> str:
