@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pelagos import engine_registry
-from pelagos.engines.descriptors import Site, Tracker
+from pelagos.engines.descriptors import EngineContext, Tracker
 from pelagos.engines.folders.keys import FolderKeys
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.observability.readiness import Check
@@ -66,9 +66,9 @@ def choose(
     check(settings)
     authority, chosen = keeper(settings), engine_registry.chosen(settings)
     objects: Objects = chosen.objects.make(settings)
-    site = Site(settings, api, authority, objects, namespace_of, guard, compiled_flows())
-    pipelines, serving = chosen.pipelines.make(site), chosen.serving.make(site)
-    tracker: Tracker = chosen.tracking.make(site)
+    context = EngineContext(settings, api, authority, objects, namespace_of, guard, compiled_flows())
+    pipelines, serving = chosen.pipelines.make(context), chosen.serving.make(context)
+    tracker: Tracker = chosen.tracking.make(context)
     engines = Engines(
         pipelines=pipelines,
         serving=serving,

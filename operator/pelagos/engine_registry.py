@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pelagos.api import permissions
 from pelagos.api.permissions import Permission
 from pelagos.engines.deployment import descriptor as deployment
-from pelagos.engines.descriptors import Descriptor, Registry, Site
+from pelagos.engines.descriptors import Descriptor, EngineContext, Registry
 from pelagos.engines.folders import descriptor as folders
 from pelagos.engines.kfp_local import descriptor as kfp_local
 from pelagos.engines.kserve import descriptor as kserve
@@ -34,9 +34,9 @@ VOLUMES = Registry("PELAGOS_DATA_URI", (folders.VOLUMES, s3.VOLUMES))
 class Chosen(NamedTuple):
     """What stands behind each port."""
 
-    pipelines: Descriptor[Site]
-    serving: Descriptor[Site]
-    tracking: Descriptor[Site]
+    pipelines: Descriptor[EngineContext]
+    serving: Descriptor[EngineContext]
+    tracking: Descriptor[EngineContext]
     objects: Descriptor[Settings]
     volumes: Descriptor[Settings]
 

@@ -31,7 +31,7 @@ _NOT_NOW = frozenset({"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "Exp
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """Seconds, and tries, before a request is given up: for its body (``timeout``) in pieces, and for all its tries."""
 
     timeout: float
@@ -80,7 +80,7 @@ def connect(
     place: tuple[str, str],
     endpoint: str,
     region: str,
-    patience: Patience,
+    timeouts: Timeouts,
     *,
     credentials: Mapping[str, str] | None = None,
     authority: bytes = b"",
@@ -91,7 +91,7 @@ def connect(
         place: see parse.
         endpoint: of the service; "" is AWS.
         region: of the bucket.
-        patience: with a service that is slow or away.
+        timeouts: with a service that is slow or away.
         credentials: by the names of obstore's options; none: those of the environment.
         authority: PEM certificates that the service's is signed with.
     """
@@ -102,11 +102,11 @@ def connect(
         config["endpoint"] = endpoint
     client: ClientConfig = {
         "allow_http": endpoint.startswith("http://"),
-        "timeout": timedelta(seconds=patience.timeout),
-        "connect_timeout": timedelta(seconds=patience.connect),
+        "timeout": timedelta(seconds=timeouts.timeout),
+        "connect_timeout": timedelta(seconds=timeouts.connect),
     }
-    if patience.read is not None:
-        client["read_timeout"] = timedelta(seconds=patience.read)
+    if timeouts.read is not None:
+        client["read_timeout"] = timedelta(seconds=timeouts.read)
     if authority:
         client["root_certificate"] = authority
     return S3Store(
@@ -115,11 +115,11 @@ def connect(
         config=config,
         client_options=client,
         retry_config={
-            "max_retries": patience.retries,
-            "retry_timeout": timedelta(seconds=patience.retry_timeout),
+            "max_retries": timeouts.retries,
+            "retry_timeout": timedelta(seconds=timeouts.retry_timeout),
             "backoff": {
-                "init_backoff": timedelta(seconds=patience.first_pause),
-                "max_backoff": timedelta(seconds=patience.longest_pause),
+                "init_backoff": timedelta(seconds=timeouts.first_pause),
+                "max_backoff": timedelta(seconds=timeouts.longest_pause),
             },
         },
     )

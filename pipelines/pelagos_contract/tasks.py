@@ -19,7 +19,7 @@ class TaskDescription:
 
     ``fitness``: the metric of the validation split that chooses the best epoch, if the split has it. ``metrics``: what is
     measured on the test split, of each class and as a mean of them; ``overall``: of the split as a whole alone. Gates may name
-    any of them. ``headline``: the one that a table has room for.
+    any of them. ``primary_metric``: the one that a table has room for.
     """
 
     task: Task
@@ -28,7 +28,7 @@ class TaskDescription:
     fitness: str
     metrics: tuple[str, ...]
     overall: tuple[str, ...]
-    headline: str
+    primary_metric: str
     version: int = 1
     """See algorithms: raised when models are measured, or used, in another way, or by another usual size."""
 
@@ -43,7 +43,7 @@ TASKS = {
             fitness="mAP50-95",
             metrics=("mAP50", "mAP50-95", "precision", "recall", "F1", "IoU"),
             overall=("confidence",),
-            headline="mAP50",
+            primary_metric="mAP50",
         ),
         TaskDescription(
             Task.CLASSIFICATION,
@@ -52,7 +52,7 @@ TASKS = {
             fitness="F1",
             metrics=("precision", "recall", "F1"),
             overall=("accuracy",),
-            headline="accuracy",
+            primary_metric="accuracy",
         ),
     )
 }

@@ -122,7 +122,7 @@ def test_lowering_the_gate_of_a_finished_training_lets_it_pass() -> None:
     assert summary(decide(("test/mAP50", "0.7"))).state is not ConditionState.REFUSED
 
 
-def test_figures_model_and_headline_are_published() -> None:
+def test_figures_model_and_primary_metric_are_published() -> None:
     status: Any = decide().status
 
     assert status["metrics"] == {"test/mAP50": "0.8000", "test/mAP50-95": "0.4000"}
@@ -138,7 +138,7 @@ def test_figures_model_and_headline_are_published() -> None:
     ("metrics", "want"),
     [({"test/accuracy": 0.91}, "accuracy 0.910"), ({"test/loss": 1.0}, "no figure")],
 )
-def test_the_headline_is_the_figure_that_a_table_has_room_for(metrics: dict[str, float], want: str) -> None:
+def test_the_primary_metric_is_the_figure_that_a_table_has_room_for(metrics: dict[str, float], want: str) -> None:
     result = training_result() | {"metrics": metrics}
     decision = training_run.decide(trained(spec=training_run_spec(gates=[]), report=Report(result=result)))
 

@@ -122,19 +122,19 @@ async def test_doctor_tells_whether_it_answers_when_it_brings_nothing_to_look_at
 def test_the_three_resources_get_ready_with_it(world: simulation.Simulation, tmp_path: Path) -> None:
     """Images, a model trained on them, and an endpoint: what the engine is for."""
     api = KubernetesRest("http://127.0.0.1:9", tls=None)
-    site = engine_factory.choose(settings(tmp_path), api, lambda _uid: None)
-    assert isinstance(site.pipelines, engine.Blackboard)
-    world.pipelines = site.pipelines
+    engines = engine_factory.choose(settings(tmp_path), api, lambda _uid: None)
+    assert isinstance(engines.pipelines, engine.Blackboard)
+    world.pipelines = engines.pipelines
     simulation.apply_samples(world)
 
     world.start()
     world.run_until(world.all_current)
 
-    assert {known.request.flow for known in site.pipelines.runs.values()} == {"dataset-preparation", "training"}
-    world.ask(_closed(site, api))
+    assert {known.request.flow for known in engines.pipelines.runs.values()} == {"dataset-preparation", "training"}
+    world.ask(_closed(engines, api))
 
 
-async def _closed(site: engine_factory.Engines, api: KubernetesRest) -> None:
-    for close in site.closing:
+async def _closed(engines: engine_factory.Engines, api: KubernetesRest) -> None:
+    for close in engines.closing:
         await close()
     await api.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pelagos.api.permissions import Permission
-from pelagos.engines.descriptors import Descriptor, Site
+from pelagos.engines.descriptors import Descriptor, EngineContext
 from pelagos.engines.diagnosis import DoctorContext, Finding, warning
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.settings import Settings
@@ -22,8 +22,8 @@ class Blackboard(PipelinesFake):
         """Nothing is open."""
 
 
-def _make(site: Site) -> Blackboard:
-    return Blackboard(str(site.flows))
+def _make(context: EngineContext) -> Blackboard:
+    return Blackboard(str(context.flows))
 
 
 def _contradiction(settings: Settings, _on_cluster: bool) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pelagos.engines.descriptors import Descriptor, Site, Tracker
+from pelagos.engines.descriptors import Descriptor, EngineContext, Tracker
 from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.settings import Settings
@@ -15,7 +15,7 @@ class Notebook(TrackingFake):
         """Nothing is open."""
 
 
-def _make(_site: Site) -> Tracker:
+def _make(_context: EngineContext) -> Tracker:
     notebook = Notebook()
     return Tracker(notebook, RegistryFake(), notebook.close)
 

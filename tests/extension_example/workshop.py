@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pelagos.engines.descriptors import Descriptor, Site
+from pelagos.engines.descriptors import Descriptor, EngineContext
 from pelagos.ports.fakes.pipelines import PipelinesFake
 from pelagos.ports.pipelines import FINISHED, STEP_ENVIRONMENT, PipelineRun, RunName, RunRequest, RunState
 
@@ -27,10 +27,10 @@ PROGRAM = "import json, sys; from pelagos_pipelines.steps.{0} import {0}; {0}(**
 class Workshop(PipelinesFake):
     """Implements Pipelines: the book is kept as the shipped fake does, and the work is done by processes."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, context: EngineContext) -> None:
         super().__init__()
-        self._site = site
-        self._python = site.settings.environments / "pipelines" / "bin" / "python"
+        self._context = context
+        self._python = context.settings.environments / "pipelines" / "bin" / "python"
         self._working: dict[RunName, asyncio.Task[None]] = {}
 
     async def submit(self, request: RunRequest) -> PipelineRun:
@@ -91,7 +91,7 @@ class Workshop(PipelinesFake):
 
     def _environment(self, request: RunRequest) -> dict[str, str]:
         """What every engine gives steps, and the key by which this attempt seals its report."""
-        settings, site = self._site.settings, self._site
+        settings, context = self._context.settings, self._context
         login = {
             "MLFLOW_TRACKING_USERNAME": settings.steps_tracking_username_file,
             "MLFLOW_TRACKING_PASSWORD": settings.steps_tracking_password_file,
@@ -101,7 +101,7 @@ class Workshop(PipelinesFake):
             "OMP_NUM_THREADS": "1",
             **STEP_ENVIRONMENT,
             **settings.of_steps(),
-            **site.authority.step_environment(request.namespace, request.name, request.attempt),
+            **context.authority.step_environment(request.namespace, request.name, request.attempt),
             **{name: _read(file) for name, file in login.items() if file is not None},
         }
 
@@ -110,7 +110,7 @@ def _read(file: Path) -> str:
     return file.read_text(encoding="utf-8").strip()
 
 
-DESCRIPTOR: Descriptor[Site] = Descriptor(
+DESCRIPTOR: Descriptor[EngineContext] = Descriptor(
     name="workshop",
     system="workshop",
     summary="steps as processes, one after the other",

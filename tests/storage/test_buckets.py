@@ -20,7 +20,7 @@ from pelagos_pipelines.storage import Bucket, ChangedError, StorageError, Storag
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds instead of minutes."""
-    monkeypatch.setattr(buckets, "PATIENCE", replace(buckets.PATIENCE, read=0.5, retries=1, retry_timeout=2))
+    monkeypatch.setattr(buckets, "TIMEOUTS", replace(buckets.TIMEOUTS, read=0.5, retries=1, retry_timeout=2))
     monkeypatch.setattr(buckets, "TRIES", 2)
 
 
@@ -129,7 +129,7 @@ def test_wrong_credentials_are_refused_without_being_quoted(
 def test_tls_is_checked_against_the_named_authority(
     bucket: str, object_storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(buckets, "PATIENCE", replace(buckets.PATIENCE, retries=0))
+    monkeypatch.setattr(buckets, "TIMEOUTS", replace(buckets.TIMEOUTS, retries=0))
     monkeypatch.setattr(buckets, "TRIES", 1)
     authority = make_authority(tmp_path / "ours")
     with proxied(object_storage.url, authority.server) as proxy:

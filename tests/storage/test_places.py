@@ -66,7 +66,7 @@ def test_only_what_changed_goes_back(proxy: Proxy, bucket: str, object_storage: 
 def test_what_makes_it_visible_is_written_after_all_else_and_not_at_all_when_that_fails(
     proxy: Proxy, bucket: str, object_storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(buckets, "PATIENCE", replace(buckets.PATIENCE, retries=0))
+    monkeypatch.setattr(buckets, "TIMEOUTS", replace(buckets.TIMEOUTS, retries=0))
     place = Place(f"s3://{bucket}/place", tmp_path / "scratch")
     for name in ("z", "result.json", "a"):
         (place.folder / name).write_text(name)

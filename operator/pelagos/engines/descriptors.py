@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 From = TypeVar("From")
-"""What one is made from: engines and trackers from their `Site`, stores from settings."""
+"""What one is made from: engines and trackers from their `EngineContext`, stores from settings."""
 
 
 @dataclass(frozen=True)
-class Site:
+class EngineContext:
     """What an engine is made from; ``namespace_of`` tells a resource's namespace by its uid, None when unknown."""
 
     settings: Settings

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from pelagos_contract import disk, s3
-from pelagos_contract.s3 import Patience
+from pelagos_contract.s3 import Timeouts
 from pelagos_pipelines.storage.errors import ChangedError, StorageError, StorageRefusedError, worded
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ AT_ONCE = 8
 """Transfers at once."""
 TRIES = 4
 """Of a download whose body breaks off; requests are tried again below that."""
-PATIENCE = Patience(timeout=3600, connect=5, read=30, retries=6, retry_timeout=90, first_pause=0.2, longest_pause=10)
+TIMEOUTS = Timeouts(timeout=3600, connect=5, read=30, retries=6, retry_timeout=90, first_pause=0.2, longest_pause=10)
 """A large object takes its time, but no half minute without a byte."""
 _CHUNK = 1 << 20
 
@@ -218,4 +218,4 @@ def _connect(place: tuple[str, str]) -> S3Store:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise StorageRefusedError(f"AWS_CA_BUNDLE {file} cannot be read: {reason}") from error
-    return s3.connect(place, endpoint, region, PATIENCE, authority=authority)
+    return s3.connect(place, endpoint, region, TIMEOUTS, authority=authority)

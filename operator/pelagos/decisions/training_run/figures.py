@@ -35,6 +35,6 @@ def status_of(report: Mapping[str, Any]) -> TrainingRunStatus:
 
 def primary_metric(metrics: Mapping[str, float]) -> str:
     """The one figure that a table has room for."""
-    headlines = (task.headline for task in TASKS.values() if of_test(task.headline) in metrics)
-    name = next(headlines, None)
+    primary_metrics = (task.primary_metric for task in TASKS.values() if of_test(task.primary_metric) in metrics)
+    name = next(primary_metrics, None)
     return f"{name} {metrics[of_test(name)]:.3f}" if name else "no figure"

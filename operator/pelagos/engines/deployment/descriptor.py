@@ -1,11 +1,11 @@
-"""Plain Deployments of Triton in a word: see engines/descriptors."""
+"""The descriptor of plain Deployments of Triton; see engines/descriptors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pelagos.api.permissions import APPLY, PODS, Permission
-from pelagos.engines.descriptors import Descriptor, Site
+from pelagos.engines.descriptors import Descriptor, EngineContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,15 +29,17 @@ RIGHTS = (
         APPLY,
         "Close model servers to strangers.",
     ),
-    Permission("", ("pods",), PODS, "Say why a model server does not start, and start it anew."),
+    Permission("", ("pods",), PODS, "Report why a model server does not start, and restart it."),
 )
 
 
-def _make(site: Site) -> TritonDeployment:
+def _make(context: EngineContext) -> TritonDeployment:
     from pelagos.engines.deployment.engine import TritonDeployment
     from pelagos.engines.kubernetes.objects import KubernetesObjects
 
-    return TritonDeployment.from_settings(site.settings, KubernetesObjects(site.api), site.objects, site.namespace_of)
+    return TritonDeployment.from_settings(
+        context.settings, KubernetesObjects(context.api), context.objects, context.namespace_of
+    )
 
 
 async def _diagnose(context: DoctorContext) -> Iterable[Finding]:

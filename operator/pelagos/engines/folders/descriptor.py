@@ -1,4 +1,7 @@
-"""Folders as stores in a word: see engines/descriptors. On a cluster they are on claims, which steps and model servers mount."""
+"""The descriptors of folders as stores; see engines/descriptors.
+
+On a cluster they are on claims, which steps and model servers mount.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Pipelines on this machine in a word: see engines/descriptors."""
+"""The descriptor of pipelines on this machine; see engines/descriptors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pelagos.engines.descriptors import Descriptor, Site
+from pelagos.engines.descriptors import Descriptor, EngineContext
 from pelagos_contract.flows import PREPARATION, TRAINING
 
 if TYPE_CHECKING:
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 
-def _make(site: Site) -> KfpLocal:
+def _make(context: EngineContext) -> KfpLocal:
     from pelagos.engines.kfp_local.engine import KfpLocal
     from pelagos.engines.kfp_local.launch import Login
 
-    given = site.settings
+    given = context.settings
     return KfpLocal(
         given.home,
         _interpreter(given),
-        site.flows,
-        keys=site.authority.step_environment,
+        context.flows,
+        keys=context.authority.step_environment,
         capacity={PREPARATION.name: given.parallel_preparations, TRAINING.name: given.parallel_trainings},
         login=Login(given.steps_tracking_username_file, given.steps_tracking_password_file),
     )

@@ -1,11 +1,11 @@
-"""KServe in a word: see engines/descriptors."""
+"""The descriptor of KServe; see engines/descriptors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pelagos.api.permissions import APPLY, PODS, Permission, Where
-from pelagos.engines.descriptors import Descriptor, Site
+from pelagos.engines.descriptors import Descriptor, EngineContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,16 +32,16 @@ RIGHTS = (
         names=("pelagos-triton",),
     ),
     Permission("", ("services",), ("get",), "Learn the address of model servers."),
-    Permission("", ("pods",), PODS, "Say why a model server does not start, and start it anew."),
+    Permission("", ("pods",), PODS, "Report why a model server does not start, and restart it."),
     Permission("networking.k8s.io", ("networkpolicies",), APPLY, "Close model servers to strangers."),
 )
 
 
-def _make(site: Site) -> Kserve:
+def _make(context: EngineContext) -> Kserve:
     from pelagos.engines.kserve.engine import Kserve
     from pelagos.engines.kubernetes.objects import KubernetesObjects
 
-    return Kserve.from_settings(site.settings, KubernetesObjects(site.api), site.objects, site.namespace_of)
+    return Kserve.from_settings(context.settings, KubernetesObjects(context.api), context.objects, context.namespace_of)
 
 
 def _contradiction(settings: Settings, _on_cluster: bool) -> str | None:

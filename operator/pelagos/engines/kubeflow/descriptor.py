@@ -1,11 +1,11 @@
-"""Kubeflow Pipelines in a word: see engines/descriptors."""
+"""The descriptor of Kubeflow Pipelines; see engines/descriptors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pelagos.api.permissions import Permission
-from pelagos.engines.descriptors import Descriptor, Site
+from pelagos.engines.descriptors import Descriptor, EngineContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,12 +32,12 @@ RIGHTS = (
 """A server of several users asks the API server whether we may; no request of ours shows these."""
 
 
-def _make(site: Site) -> Kubeflow:
+def _make(context: EngineContext) -> Kubeflow:
     from pelagos.engines.kubeflow import engine
     from pelagos.engines.kubeflow.step_secrets import StepSecrets
 
-    secrets = StepSecrets(site.api, site.authority)
-    return engine.from_settings(site.settings, site.flows, site.namespace_of, site.guard, secrets)
+    secrets = StepSecrets(context.api, context.authority)
+    return engine.from_settings(context.settings, context.flows, context.namespace_of, context.guard, secrets)
 
 
 def _contradiction(settings: Settings, _on_cluster: bool) -> str | None:

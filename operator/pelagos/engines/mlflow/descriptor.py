@@ -1,10 +1,10 @@
-"""MLflow in a word: see engines/descriptors."""
+"""The descriptor of MLflow; see engines/descriptors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pelagos.engines.descriptors import Descriptor, Site, Tracker
+from pelagos.engines.descriptors import Descriptor, EngineContext, Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,13 +19,13 @@ SECRETS = (
 """As its own client reads them from the environment."""
 
 
-def _make(site: Site) -> Tracker:
+def _make(context: EngineContext) -> Tracker:
     from pelagos.engines.mlflow.registry import MlflowRegistry
     from pelagos.engines.mlflow.rest import MlflowRest
     from pelagos.engines.mlflow.tracking import MlflowTracking
 
-    given = site.settings
-    rest = MlflowRest.from_settings(given, guard=site.guard)
+    given = context.settings
+    rest = MlflowRest.from_settings(given, guard=context.guard)
     tracking = MlflowTracking(rest, given.tracking_public_url or given.tracking_uri)
     return Tracker(tracking, MlflowRegistry(rest), rest.close)
 

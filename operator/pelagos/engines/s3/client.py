@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pelagos.api import reasons
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos_contract import s3
-from pelagos_contract.s3 import Failing, Patience
+from pelagos_contract.s3 import Failing, Timeouts
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -163,7 +163,7 @@ class Prefix:
         if self._connected is None or self._connected[0] != key:
             service, place = self._service, (self._bucket, self._prefix)
             # Little, since the reconcilers come back by themselves, and others wait for their turn meanwhile.
-            patience = Patience(
+            timeouts = Timeouts(
                 timeout=service.timeout,
                 connect=3,
                 read=None,
@@ -173,7 +173,7 @@ class Prefix:
                 longest_pause=2,
             )
             store = s3.connect(
-                place, service.endpoint, service.region, patience, credentials=credentials, authority=authority
+                place, service.endpoint, service.region, timeouts, credentials=credentials, authority=authority
             )
             self._connected = (key, store)
         return self._connected[1]

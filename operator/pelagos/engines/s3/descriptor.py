@@ -1,4 +1,4 @@
-"""S3-compatible storage in a word: see engines/descriptors."""
+"""The descriptors of S3-compatible storage; see engines/descriptors."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Model servers of this machine in a word: see engines/descriptors."""
+"""The descriptor of model servers of this machine; see engines/descriptors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pelagos.engines.descriptors import Descriptor, Site
+from pelagos.engines.descriptors import Descriptor, EngineContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from pelagos.engines.triton_local.engine import TritonLocal
 
 
-def _make(site: Site) -> TritonLocal:
+def _make(context: EngineContext) -> TritonLocal:
     from pelagos.engines.triton_local.engine import TritonLocal
 
-    hosts = tuple(filter(None, site.settings.serving_hosts.split(",")))
-    return TritonLocal(site.settings.home, site.settings.environments, hosts=hosts)
+    hosts = tuple(filter(None, context.settings.serving_hosts.split(",")))
+    return TritonLocal(context.settings.home, context.settings.environments, hosts=hosts)
 
 
 async def _diagnose(context: DoctorContext) -> Iterable[Finding]:

@@ -83,7 +83,7 @@ class ClassificationTask(Strategy):
 
 
 def normalise(images: npt.NDArray[np.uint8]) -> Floats:
-    """Canvases ``[n, h, w, 3]`` blue first to the classifier's input ``[n, 3, h, w]`` red first."""
+    """Decoded images ``[n, h, w, 3]`` blue first to the classifier's input ``[n, 3, h, w]`` red first."""
     values = (images[..., ::-1].astype(np.float32) / np.float32(255) - MEAN) / DEVIATION
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 

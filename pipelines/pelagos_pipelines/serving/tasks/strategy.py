@@ -33,7 +33,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def values(self, canvases: npt.NDArray[Any]) -> Floats:
-        """Canvases ``[n, h, w, 3]`` blue first as the network's input ``[n, 3, h, w]`` red first."""
+        """Decoded images ``[n, h, w, 3]`` blue first as the network's input ``[n, 3, h, w]`` red first."""
 
     @abstractmethod
     def decode(self, raw: Floats, image: Fitted, settings: Settings, thresholds: Thresholds) -> Prediction:
