@@ -11,12 +11,19 @@ from typing import Any
 import yaml
 
 import rendering
-from builders import changed
 
 NAMESPACE = "pelagos-system"
 """The operator's, in manifests/base."""
 DEFAULTS: Mapping[str, Any] = yaml.safe_load((rendering.CHART / "values.yaml").read_text(encoding="utf-8"))
 SCHEMA: Mapping[str, Any] = json.loads((rendering.CHART / "values.schema.json").read_text(encoding="utf-8"))
+
+
+def changed(given: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with a change merged in. None stays: it is Helm that takes a default of the chart away for it."""
+    merged = dict(given)
+    for name, value in change.items():
+        merged[name] = changed(merged.get(name) or {}, value) if isinstance(value, Mapping) else value
+    return merged
 
 
 def values(*changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +57,7 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     },
     "single-namespace": {"scope": {"kind": "Namespace"}},
     "high-availability": {"operator": {"replicas": 2}},
+    "openshift": {"operator": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}},
     "networkpolicies": {"networkPolicies": {"enabled": True, "apiServer": _TO_BE_NAMED}},
     "monitoring": {"monitoring": {"enabled": True}},
     "admission": {"admission": {"enabled": True}},
@@ -85,6 +93,7 @@ def of_components(*names: str) -> dict[str, Any]:
 
 EVERYTHING: Mapping[str, Any] = {
     "image": {"digest": "sha256:" + "a1" * 32, "pullPolicy": "Always", "pullSecrets": [{"name": "registry"}]},
+    "commonLabels": {"example.org/cost-centre": "42"},
     "scope": {"kind": "Namespace", "namespace": "marine-lab"},
     "engines": {
         "serving": "kserve",
@@ -107,7 +116,20 @@ EVERYTHING: Mapping[str, Any] = {
         "nodeSelector": {"kubernetes.io/arch": "amd64"},
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {}},
+        "replicas": 2,
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}
+        ],
+        "annotations": {"example.org/owner": "data team"},
         "podAnnotations": {"example.org/note": "a: b"},
+        "podLabels": {"example.org/mesh": "off", "example.org/cost-centre": "7"},
+        "env": [
+            {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
+            {"name": "PELAGOS_EXTENSIONS", "value": "fish"},
+        ],
+        "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None, "supplementalGroups": [2000]},
+        "securityContext": {"seLinuxOptions": {"level": "s0:c1"}},
+        "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/pelagos"},
     },
     "networkPolicies": {
         "enabled": True,
@@ -137,6 +159,7 @@ SETS: Mapping[str, Mapping[str, Any]] = {name: of_components(*parts) for name, p
     "claims": of_components("claims"),
     "basic auth": of_components("tracking-basic-auth"),
     "two replicas": of_components("high-availability"),
+    "openshift": of_components("openshift"),
     "two replicas of each shard": values(COMPONENTS["high-availability"], SHARDS),
     "shards": values(SHARDS),
     "everything": changed(DEFAULTS, EVERYTHING),

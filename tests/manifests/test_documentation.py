@@ -6,13 +6,17 @@ import re
 import shlex
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
 import rendering
 from installed import SYSTEM, Site
-from value_sets import COMPONENTS, OVERLAYS
+from value_sets import COMPONENTS, OVERLAYS, SCHEMA, objects, of_components, values
 
 INSTALLING = (rendering.ROOT / "docs/installing.md").read_text(encoding="utf-8")
 GITOPS = (rendering.ROOT / "docs/gitops.md").read_text(encoding="utf-8")
@@ -92,6 +96,30 @@ def test_the_page_names_every_overlay(overlay: str) -> None:
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_the_page_names_every_component(component: str) -> None:
     assert component in INSTALLING
+
+
+def blocks(first_line: str) -> Iterator[dict[str, Any]]:
+    for text in re.findall(r"^```yaml\n(.*?)^```$", INSTALLING, re.M | re.S):
+        if text.startswith(first_line):
+            yield yaml.safe_load(text)
+
+
+def test_the_patch_of_the_operators_pod_does_what_the_values_beside_it_do(tmp_path: Path) -> None:
+    (given,), (patch,) = blocks("# values.yaml"), blocks("# a patch of a kustomization")
+    folder = rendering.kustomization(tmp_path, resources=["base"], patches=[{"patch": yaml.safe_dump(patch)}])
+
+    jsonschema.validate(values(given), SCHEMA)
+    (by_kustomize,) = (body for body in rendering.kustomize(folder) if body["kind"] == "Deployment")
+    (by_helm,) = (body for body in objects(values(given)) if body["kind"] == "Deployment")
+    assert rendering.by_identity(rendering.managed_by_nobody([by_kustomize])) == rendering.by_identity(
+        rendering.managed_by_nobody([by_helm])
+    )
+
+
+def test_the_values_for_openshift_are_those_of_the_component() -> None:
+    (given,) = blocks("operator:\n  podSecurityContext: {runAsUser: null")
+
+    assert values(given) == of_components("openshift")
 
 
 def test_the_paths_of_the_page_exist() -> None:

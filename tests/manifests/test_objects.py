@@ -15,11 +15,10 @@ from pydantic.alias_generators import to_snake
 
 import audit_rbac
 import rendering
-from builders import changed
 from pelagos import engine_registry
 from pelagos.api import meta, tenant_settings
 from pelagos.settings import Settings
-from value_sets import DEFAULTS, OVERLAYS, SCHEMA, SETS, objects, values
+from value_sets import DEFAULTS, OVERLAYS, SCHEMA, SETS, changed, objects, values
 
 RECOMMENDED = {f"app.kubernetes.io/{name}" for name in ("instance", "version", "component", "part-of", "managed-by")}
 NEWEST, OLDEST = "1.37", "1.25"
@@ -73,6 +72,8 @@ def test_every_object_keeps_to_the_schema_of_kubernetes(name: str, version: str)
     for body in objects(SETS[name]):
         if "kserve" in body["apiVersion"] or (version == OLDEST and "admission" in body["apiVersion"]):
             continue
+        if version == OLDEST and body["kind"] == "PodDisruptionBudget":
+            del body["spec"]["unhealthyPodEvictionPolicy"]  # Known from 1.26 on; older servers drop it.
         kubernetes_validate.validate(body, version, strict=True)
 
 
@@ -258,6 +259,77 @@ def test_of_two_operators_one_stands_by_on_another_node() -> None:
     assert "topologySpreadConstraints" not in deployment("cluster")["spec"]["template"]["spec"]
 
 
+def budgets(name: str) -> dict[str, dict[str, Any]]:
+    return {
+        body["metadata"]["name"]: body["spec"] for body in objects(SETS[name]) if body["kind"] == "PodDisruptionBudget"
+    }
+
+
+@pytest.mark.parametrize("name", ["two replicas", "two replicas of each shard"])
+def test_a_drain_takes_one_of_two_operators_at_a_time_and_never_waits_for_broken_ones(name: str) -> None:
+    pods = {each["metadata"]["name"]: each["spec"]["selector"] for each in deployments(name)}
+
+    assert budgets(name) == {
+        operator: {"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": selector}
+        for operator, selector in pods.items()
+    }
+
+
+@pytest.mark.parametrize("given", [values(), values({"operator": {"replicas": 2, "podDisruptionBudget": False}})])
+def test_a_single_operator_keeps_no_node_and_who_has_budgets_of_their_own_gets_none(given: dict[str, Any]) -> None:
+    assert "PodDisruptionBudget" not in {body["kind"] for body in objects(given)}
+
+
+def test_where_the_cluster_gives_users_none_is_named_and_all_else_stays_restricted() -> None:
+    pod = deployment("openshift")["spec"]["template"]["spec"]
+
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_what_a_platform_adds_to_the_operator_is_there() -> None:
+    found = deployment("everything")
+    pod = found["spec"]["template"]["spec"]
+    (account,) = (
+        body
+        for body in objects(SETS["everything"])
+        if body["kind"] == "ServiceAccount" and body["metadata"]["name"] == "pelagos-operator"
+    )
+
+    assert found["metadata"]["annotations"] == {"example.org/owner": "data team"}
+    # One of all objects wins over one of the pod, or the label would be there twice.
+    labels = found["spec"]["template"]["metadata"]["labels"]
+    assert (labels["example.org/mesh"], labels["example.org/cost-centre"]) == ("off", "42")
+    assert environment(found)["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert pod["securityContext"]["supplementalGroups"] == [2000]
+    security = pod["containers"][0]["securityContext"]
+    assert security["seLinuxOptions"] == {"level": "s0:c1"}
+    assert security["readOnlyRootFilesystem"]
+    (spread,) = pod["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "topology.kubernetes.io/zone"
+    assert account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"]
+
+
+def test_labels_of_a_platform_are_on_every_object_and_select_none() -> None:
+    for body in objects(SETS["everything"]):
+        assert body["metadata"]["labels"]["example.org/cost-centre"] == "42", body["metadata"]
+        assert "cost-centre" not in str(body.get("spec", {}).get("selector"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_variable_is_named_twice(name: str) -> None:
+    for deployed in deployments(name):
+        named = [entry["name"] for entry in deployed["spec"]["template"]["spec"]["containers"][0]["env"]]
+        assert len(named) == len({*named})
+        own = {entry["name"] for entry in SETS[name]["operator"]["env"]}
+        # What the chart sets cannot be given again.
+        refused = SCHEMA["properties"]["operator"]["properties"]["env"]["items"]["properties"]["name"]["not"]["enum"]
+        assert {*named} - own <= {*refused}
+
+
 def test_the_operator_leaves_a_node_that_is_gone_within_seconds() -> None:
     patience = {
         each["key"]: each["tolerationSeconds"]
@@ -362,6 +434,11 @@ def test_the_schema_has_the_bounds_of_settings() -> None:
         ({"tenants": [{"namespace": "kube-system"}]}, "kube-system"),
         ({"tenants": [{"namespace": "reef", "maxGpus": "many"}]}, "many"),
         ({"operator": {"shards": [{"name": "north"}]}}, "selector"),
+        ({"operator": {"env": [{"name": "PELAGOS_TRACKING_URI", "value": "x"}]}}, "PELAGOS_TRACKING_URI"),
+        ({"operator": {"env": [{"value": "x"}]}}, "name"),
+        ({"operator": {"podLabels": {"app.kubernetes.io/name": "mine"}}}, "app.kubernetes.io/name"),
+        ({"operator": {"podAnnotations": {"example.org/number": 1}}}, "1"),
+        ({"commonLabels": {"pelagos.dev/shard": "north"}}, "pelagos.dev/shard"),
         ({"operator": {"shards": [{"name": "north", "selector": "shard > 3"}]}}, "shard > 3"),
         ({"operator": {"shards": [{"name": "North", "selector": "shard=north"}]}}, "North"),
     ],

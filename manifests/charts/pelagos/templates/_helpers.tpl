@@ -16,6 +16,9 @@ app.kubernetes.io/component: {{ .component }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: pelagos
 app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* Labels of a namespace in which only restricted pods run. */}}
@@ -63,5 +66,8 @@ namespace: {{ .Release.Namespace | quote }}
 {{- $_ := set $labels "app.kubernetes.io/instance" .root.Release.Name }}
 {{- $_ := set $labels "app.kubernetes.io/version" .root.Chart.AppVersion }}
 {{- $_ := set $labels "app.kubernetes.io/managed-by" .root.Release.Service }}
+{{- range $name, $value := .root.Values.commonLabels }}
+{{- $_ := set $labels $name $value }}
+{{- end }}
 {{- toYaml .object }}
 {{- end }}
