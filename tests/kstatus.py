@@ -1,11 +1,16 @@
-"""How Flux and kubectl read a status by kstatus: the rules of cli-utils for kinds that it does not know, in their order."""
+"""How Flux and kubectl read a status: kstatus itself (tools/upstream/kstatus), one process for all tests that run in one."""
 
 from __future__ import annotations
 
+import functools
+import json
+import subprocess
+import threading
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+import upstream
 from pelagos.api import meta
 from pelagos.ports.cluster import Resource
 
@@ -20,21 +25,19 @@ class Kstatus(Enum):
     NOT_FOUND = "NotFound"
 
 
+def require() -> None:
+    """Skips the test where kstatus has not been built: before anything runs that would take this for a fault of its own."""
+    upstream.program("kstatus")
+
+
 def read(resource: Resource) -> Kstatus:
     """What kstatus makes of ``resource``."""
-    return _read(deleting=resource.deleting, generation=resource.generation, status=resource.status)
+    return read_body(body_of(resource))
 
 
 def read_body(body: Mapping[str, Any] | None) -> Kstatus:
-    """What kstatus makes of a resource as the API server shows it; None: it is gone."""
-    if body is None:
-        return Kstatus.NOT_FOUND
-    metadata = body["metadata"]
-    return _read(
-        deleting="deletionTimestamp" in metadata,
-        generation=metadata.get("generation"),
-        status=body.get("status") or {},
-    )
+    """What kstatus makes of a resource as the API server shows it; None: it is gone. ValueError: it cannot be read."""
+    return Kstatus.NOT_FOUND if body is None else _read(json.dumps(body))
 
 
 def body_of(resource: Resource) -> dict[str, Any]:
@@ -58,24 +61,29 @@ def body_of(resource: Resource) -> dict[str, Any]:
     }
 
 
-def _read(*, deleting: bool, generation: int | None, status: Mapping[str, Any]) -> Kstatus:
-    if deleting:
-        return Kstatus.TERMINATING
-    observed = status.get("observedGeneration")
-    # Only when both are there: a resource without a status counts as current, which Flux users know from young resources.
-    if observed is not None and generation is not None and observed != generation:
-        return Kstatus.IN_PROGRESS
-    conditions = status.get("conditions") or ()
-    # In the order in which they stand: the first of the two that is True decides.
-    for condition in conditions:
-        if condition["type"] == "Reconciling" and condition["status"] == "True":
-            return Kstatus.IN_PROGRESS
-        if condition["type"] == "Stalled" and condition["status"] == "True":
-            return Kstatus.FAILED
-    for condition in conditions:
-        if condition["type"] == "Ready":
-            return Kstatus.CURRENT if condition["status"] == "True" else Kstatus.IN_PROGRESS
-    return Kstatus.CURRENT
+@functools.lru_cache(maxsize=4096)
+def _read(line: str) -> Kstatus:
+    with _ONE_AT_A_TIME:
+        process = _process()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+    if "status" not in answer:
+        raise ValueError(f"kstatus: {answer['message']}: {line}")
+    return Kstatus(answer["status"])
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@functools.cache
+def _process() -> subprocess.Popen[str]:
+    """It ends by itself when this process, whose end of the pipe it reads, does."""
+    return subprocess.Popen(
+        [upstream.program("kstatus")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
 
 
 def contradiction(body: Mapping[str, Any]) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 VARIABLE = "TESTS_OF_PELAGOS"
 """Names the run; pytest processes append their own number. Not PELAGOS_...: those are settings, and a wrong one is refused."""
-_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
-"""Python's own, which end with the process that they help."""
+_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "/pelagos/upstream/kstatus/")
+"""Python's own and that of kstatus.py, which end with the process that they help."""
 
 
 @dataclass(frozen=True)

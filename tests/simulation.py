@@ -281,6 +281,7 @@ class Simulation:
     """A world in memory, and the operator in it."""
 
     def __init__(self) -> None:
+        kstatus.require()
         self.event_loop = VirtualTimeLoop()
         self.wrong = timedelta()
         """By how much the time of day is wrong: everybody's, since all of the embedded mode runs on one machine."""

@@ -19,7 +19,7 @@ check "types of the data plane" "$bin/mypy" -p pelagos_contract -p pelagos_pipel
 check "types of the generators" "$bin/mypy" -p generators
 check "types of the tests" "$bin/mypy" tests bench
 check "import contracts" env PYTHONPATH=tools "$bin/lint-imports" --no-logo
-check "spelling" "$bin/codespell" $(git ls-files -- . ':(exclude)requirements' ':(exclude)*.png' ':(exclude)*.svg' ':(exclude)*.json')
+check "spelling" "$bin/codespell" $(git ls-files -- . ':(exclude)requirements' ':(exclude)*.png' ':(exclude)*.svg' ':(exclude)*.json' ':(exclude)*.sum')
 check "words of the glossary" "$bin/python" tools/words.py
 check "Dockerfiles" "$bin/hadolint" images/*/Dockerfile
 

@@ -8,7 +8,7 @@ import pytest
 
 import kstatus
 from kstatus import Kstatus
-from pelagos.api import kinds
+from pelagos.api import kinds, meta
 
 Body = dict[str, Any]
 
@@ -17,7 +17,7 @@ def made(generation: int = 2, observed: int | None = 2, deleting: bool = False, 
     metadata: Body = {"generation": generation} | ({"deletionTimestamp": "now"} if deleting else {})
     listed = [{"type": name, "status": status} for name, status in conditions.items()]
     status: Body = {"conditions": listed} | ({} if observed is None else {"observedGeneration": observed})
-    return {"metadata": metadata, "status": status}
+    return {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": metadata, "status": status}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def made(generation: int = 2, observed: int | None = 2, deleting: bool = False, 
         (made(observed=1, Stalled="True", Ready="False"), Kstatus.IN_PROGRESS),
         (made(observed=None, Ready="False"), Kstatus.IN_PROGRESS),
         (made(observed=None), Kstatus.CURRENT),
-        ({"metadata": {"generation": 1}}, Kstatus.CURRENT),
+        (made() | {"status": {}}, Kstatus.CURRENT),
         (made(Ready="True"), Kstatus.CURRENT),
         (made(Ready="False"), Kstatus.IN_PROGRESS),
         (made(Ready="Unknown"), Kstatus.IN_PROGRESS),
@@ -55,6 +55,11 @@ def test_all_that_can_be_read_was_seen(bodies: list[Body]) -> None:
     states = (Kstatus.CURRENT, Kstatus.IN_PROGRESS, Kstatus.FAILED)
     assert seen >= {(kind.kind, state) for kind in kinds.KINDS for state in states}
     assert len(bodies) > 25
+
+
+def test_what_kstatus_cannot_read_is_not_guessed() -> None:
+    with pytest.raises(ValueError, match="conditions"):
+        kstatus.read_body(made() | {"status": {"conditions": "many"}})
 
 
 def test_a_contradiction_is_found() -> None:
