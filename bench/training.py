@@ -140,7 +140,7 @@ def _bare(plan: Plan, case: Case, epochs: int, workspaces: Iterator[Path]) -> Us
 
 
 def _around(plan: Plan, case: Case, workspaces: Iterator[Path]) -> dict[str, Usage]:
-    """The other steps after a training of one epoch, the machinery when there is nothing left to do, and imports."""
+    """The other stages after a training of one epoch, the machinery when there is nothing left to do, and imports."""
     workspace = next(workspaces)
     arguments = _arguments(plan, case, 1, workspace)
     _task(plan, "train", arguments)
@@ -233,7 +233,7 @@ def _around_rows(found: list[dict[str, Usage]]) -> list[list[Cell]]:
     machinery = [Usage(item["flow"].wall - item["kfp"].wall, item["flow"].cpu - item["kfp"].cpu) for item in found]
     named = {name: [item[name] for item in found] for name in ("evaluate", "export", "of which parity")}
     named |= {"import of the framework": [item["framework"] for item in found]}
-    named |= {"pipeline machinery of three steps": machinery, "import of kfp": [item["kfp"] for item in found]}
+    named |= {"pipeline machinery of one step": machinery, "import of kfp": [item["kfp"] for item in found]}
     return [
         [name, [item.cpu for item in usages], None, None, [item.wall for item in usages], None]
         for name, usages in named.items()

@@ -61,7 +61,9 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Log) -> Ste
         # Before the rest of the output is waited for, which ends when the last process does that can write to it.
         _end_others_of_our_session()
         reader.join(_SECONDS)
-    return Step(command[command.index("--function_to_execute") + 1], code, log.last_words)
+    # The function has the name of its step, as Python can write it.
+    name = command[command.index("--function_to_execute") + 1].replace("_", "-")
+    return Step(name, code, log.last_words)
 
 
 def _copy(output: IO[str], log: Log) -> None:

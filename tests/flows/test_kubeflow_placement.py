@@ -187,10 +187,12 @@ def compiled_by_kfp(setting: Setting, folder: Path) -> Any:
             "tracking_uri": tracking_uri,
             "tracking_run": tracking_run,
         }
-        train = training.train(**names)
-        evaluate = training.evaluate(**names).after(train)
-        export = training.export(**names).after(evaluate)
-        for task, memory, gpu in ((train, "16Gi", True), (evaluate, "8Gi", True), (export, "8Gi", False)):
+        if setting.gpus:
+            train = training.train_evaluate(**names)
+            tasks = [(train, "16Gi", True), (training.export(**names).after(train), "8Gi", False)]
+        else:
+            tasks = [(training.train_evaluate_export(**names), "16Gi", False)]
+        for task, memory, gpu in tasks:
             task.set_memory_limit(memory).set_memory_request(memory)
             _common(task, setting, gpu)
             setting.apply(task, gpu)
@@ -236,8 +238,8 @@ def _read(flow: Any, folder: Path) -> Any:
     return kfp_client._extract_pipeline_yaml(str(folder / "flow.yaml")).to_dict()
 
 
-def documents(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((compilation.FOLDER / f"{name}.yaml").read_text()))
+def documents(request: RunRequest = REQUEST) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((compilation.FOLDER / request.compiled).read_text()))
 
 
 def as_kfp_reads(struct: dict[str, Any]) -> dict[str, Any]:
@@ -253,7 +255,7 @@ def as_kfp_reads(struct: dict[str, Any]) -> dict[str, Any]:
 def test_a_setting_is_written_as_kfp_kubernetes_writes_it(name: str, tmp_path: Path) -> None:
     setting = SETTINGS[name]
 
-    placed = kubeflow_placement.place(documents("training"), setting.request, setting.surroundings, COUNT)
+    placed = kubeflow_placement.place(documents(setting.request), setting.request, setting.surroundings, COUNT)
 
     assert as_kfp_reads(placed) == compiled_by_kfp(setting, tmp_path)
 
@@ -269,15 +271,15 @@ def test_a_preparation_is_placed_as_well(tmp_path: Path) -> None:
         kubernetes.add_pod_label(task, "app.kubernetes.io/component", "dataset-preparation")
 
     request = replace(REQUEST, flow="dataset-preparation")
-    placed = kubeflow_placement.place(documents("dataset-preparation"), request, PLACE, COUNT)
+    placed = kubeflow_placement.place(documents(request), request, PLACE, COUNT)
 
     assert as_kfp_reads(placed) == _read(flow, tmp_path)
 
 
 def test_the_count_the_queue_and_the_time_limit_of_a_run_can_be_read_back() -> None:
     resources = RunResources(placement=Placement(queue="reef"), time_limit=60)
-    placed = kubeflow_placement.place(documents("training"), replace(REQUEST, resources=resources), PLACE, COUNT)
-    compiled = {"pipeline_spec": documents("training")[0]}
+    placed = kubeflow_placement.place(documents(), replace(REQUEST, resources=resources), PLACE, COUNT)
+    compiled = {"pipeline_spec": documents()[0]}
 
     assert kubeflow_placement.read_count(placed) == (COUNT, "asked/4")
     assert kubeflow_placement.read_queue(placed) == "reef"
@@ -288,8 +290,8 @@ def test_the_count_the_queue_and_the_time_limit_of_a_run_can_be_read_back() -> N
 
 
 def test_steps_get_their_key_from_a_secret_and_no_parameter_holds_it() -> None:
-    keyless = kubeflow_placement.place(documents("training"), REQUEST, PLACE, COUNT)
-    placed = kubeflow_placement.place(documents("training"), REQUEST, PLACE, COUNT, "pelagos-steps-1")
+    keyless = kubeflow_placement.place(documents(), REQUEST, PLACE, COUNT)
+    placed = kubeflow_placement.place(documents(), REQUEST, PLACE, COUNT, "pelagos-steps-1")
 
     as_kfp_reads(placed)
     for label, config in placed["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items():
@@ -305,14 +307,14 @@ def test_steps_get_their_key_from_a_secret_and_no_parameter_holds_it() -> None:
 
 
 def test_the_compiled_flow_is_not_changed_by_placing_a_run() -> None:
-    flow = documents("training")
+    flow = documents()
     kubeflow_placement.place(flow, REQUEST, PLACE, COUNT)
 
-    assert flow == documents("training")
+    assert flow == documents()
 
 
 def test_one_claim_for_two_folders_is_refused_in_words_that_help() -> None:
     both = replace(PLACE, data=Mount("all", "/data"), objects=Mount("all", "/objects"))
 
     with pytest.raises(RejectedError, match=r"dataClaim and objectsClaim are both 'all'.*PELAGOS_DATA_CLAIM"):
-        kubeflow_placement.place(documents("training"), REQUEST, both, COUNT)
+        kubeflow_placement.place(documents(), REQUEST, both, COUNT)

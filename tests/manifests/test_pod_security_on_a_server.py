@@ -149,7 +149,7 @@ async def server() -> AsyncIterator[tuple[FakeServer, ByHand]]:
     await running.stop()
 
 
-@pytest.mark.parametrize(("flow", "count"), [("dataset-preparation", 1), ("training", 3)])
+@pytest.mark.parametrize(("flow", "count"), [("dataset-preparation", 1), ("training", 2)])
 async def test_a_server_takes_every_step_of_a_pipeline(
     somebody: ControlPlane, server: tuple[FakeServer, ByHand], flow: str, count: int
 ) -> None:

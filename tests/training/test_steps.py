@@ -15,11 +15,16 @@ from mlflow.tracking import MlflowClient
 
 from mlflow_servers import MlflowServer
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.flows import TRAINING
 from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.export import parity
 from pelagos_pipelines.serving import images, predictor
+from pelagos_pipelines.steps import evaluate as step_of_evaluation
+from pelagos_pipelines.steps import export as step_of_export
+from pelagos_pipelines.steps import train as step_of_training
 from pelagos_pipelines.steps.evaluate import evaluate
 from pelagos_pipelines.steps.export import export
+from pelagos_pipelines.steps.stages import perform
 from pelagos_pipelines.steps.train import train
 from training.shapes import make_request, make_version
 
@@ -112,6 +117,47 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     for name in client.get_run(place.run).data.metrics:
         steps = [point.step for point in client.get_metric_history(place.run, name)]
         assert len(steps) == len(set(steps)), f"{name} stands twice"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_one_step_for_all_stages_makes_what_a_step_for_each_makes(
+    architecture: str, versions: dict[str, tuple[str, str]], tmp_path: Path
+) -> None:
+    together, apart = Place(tmp_path / "together"), Place(tmp_path / "apart")
+    request = make_request(architecture, *versions[architecture], epochs=2).model_dump_json(by_alias=True)
+    perform(TRAINING.stages, *together.parameters(request))
+    for stage in TRAINING.stages:
+        perform([stage], *apart.parameters(request))
+
+    made = together.result()
+    assert made.model.manifest_sha256 == apart.result().model.manifest_sha256
+    assert made.metrics == apart.result().metrics
+
+
+def test_a_step_that_is_started_again_goes_on_with_the_stage_that_is_not_finished(
+    versions: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = Place(tmp_path)
+    parameters = place.parameters(
+        make_request("mobilenet_v3_small", *versions["mobilenet_v3_small"]).model_dump_json(by_alias=True)
+    )
+    perform(("train", "evaluate"), *parameters)
+    trained = (tmp_path / "workspace" / "train.json").stat()
+    done: list[str] = []
+    for module, name in ((step_of_training, "_train"), (step_of_evaluation, "_measure"), (step_of_export, "_export")):
+        real = getattr(module, name)
+
+        def noted(run: Any, name: str = name, real: Any = real) -> None:
+            done.append(name)
+            real(run)
+
+        monkeypatch.setattr(module, name, noted)
+    perform(TRAINING.stages, *parameters)
+    perform(TRAINING.stages, *parameters)
+
+    assert done == ["_export"]
+    assert (tmp_path / "workspace" / "train.json").stat() == trained
+    assert place.result().epochs == 1
 
 
 def test_the_smallest_training_works_and_is_measured_by_nothing(tmp_path: Path) -> None:

@@ -15,10 +15,13 @@ from pelagos.ports.marks import mutating
 from pelagos.ports.owned import Owned
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
-from pelagos_contract.flows import Flow
+from pelagos_contract.flows import FLOWS, Flow
+from pelagos_contract.registry import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from pelagos_contract.flows import FlowDescription, StepDescription
 
 RunName = NewType("RunName", str)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -95,6 +98,23 @@ class RunRequest:
     namespace: str = ""
     """Of the resource that it is for: where a cluster runs its steps."""
     tenant: Tenant = Tenant()
+
+    @property
+    def steps(self) -> tuple[StepDescription, ...]:
+        """Those that it has with these resources."""
+        return self._description.steps(gpus=self.resources.placement.gpus > 0)
+
+    @property
+    def compiled(self) -> str:
+        """The file with these steps, in the folder of compiled flows. Raises RejectedError when there is no such flow."""
+        return f"{self._description.file(gpus=self.resources.placement.gpus > 0)}.yaml"
+
+    @property
+    def _description(self) -> FlowDescription:
+        try:
+            return FLOWS.named(self.flow)
+        except UnknownNameError as error:
+            raise RejectedError("pipelines", str(error)) from None
 
 
 @dataclass(frozen=True)

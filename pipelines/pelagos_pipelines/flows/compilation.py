@@ -12,7 +12,12 @@ from pelagos_pipelines.flows import preparation, training
 
 FOLDER = Path(__file__).parent.parent / "compiled"
 """Committed, and installed with the package."""
-FLOWS = {PREPARATION.name: preparation.dataset_preparation, TRAINING.name: training.training}
+FLOWS = {
+    PREPARATION.file(gpus=False): preparation.dataset_preparation,
+    TRAINING.file(gpus=False): training.training,
+    TRAINING.file(gpus=True): training.training_on_gpus,
+}
+"""By the names of their files."""
 
 
 def render() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The step evaluate: the best checkpoint against the test split, in metrics and figures."""
+"""The stage evaluate: the best checkpoint against the test split, in metrics and figures."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         TrackingError: MLflow could not be reached.
     """
     with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
-        if not run.finished(STEP):
-            if not run.finished(MEASUREMENT):
-                _measure(run)
-            _tell(run)
+        stage(run)
+
+
+def stage(run: runs.Run) -> None:
+    """As `evaluate`, in a step that does more."""
+    if not run.finished(STEP):
+        if not run.finished(MEASUREMENT):
+            _measure(run)
+        _tell(run)
 
 
 def _measure(run: runs.Run) -> None:

@@ -1,4 +1,4 @@
-"""The step export: the best checkpoint to a proven model package, and the report of the whole training."""
+"""The stage export: the best checkpoint to a proven model package, and the report of the whole training."""
 
 from __future__ import annotations
 
@@ -40,11 +40,16 @@ def export(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         TrackingError: MLflow could not be reached.
     """
     with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
-        finished = _finished(run)
-        if finished is None:
-            _export(run)
-        else:
-            runs.confirm(run.places.report, finished)
+        stage(run)
+
+
+def stage(run: runs.Run) -> None:
+    """As `export`, in a step that does more."""
+    finished = _finished(run)
+    if finished is None:
+        _export(run)
+    else:
+        runs.confirm(run.places.report, finished)
 
 
 def _finished(run: runs.Run) -> TrainingResult | None:

@@ -1,4 +1,4 @@
-"""The step train: a dataset version to the checkpoint of the best epoch, tracked, from the last checkpoint if there is one."""
+"""The stage train: a dataset version to the checkpoint of the best epoch, tracked, from the last checkpoint if there is one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,13 @@ def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         TrackingError: MLflow could not be reached; training is done and will not be repeated.
     """
     with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
-        if not _is_finished(run):
-            _train(run)
+        stage(run)
+
+
+def stage(run: runs.Run) -> None:
+    """As `train`, in a step that does more."""
+    if not _is_finished(run):
+        _train(run)
 
 
 def _is_finished(run: runs.Run) -> bool:

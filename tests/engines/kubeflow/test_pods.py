@@ -219,7 +219,7 @@ async def test_a_step_has_its_volumes_and_its_secrets_and_no_secret_in_the_open(
 
 async def test_steps_follow_each_other_and_the_last_holds_no_gpu(pods: PodCluster) -> None:
     await pods.engine.submit(training())
-    for number in range(3):
+    for number in range(2):
         pod = await pods.pod(number)
         pods.become(pod, phase="Running")
         await pods.reach(RunState.RUNNING)
@@ -231,7 +231,7 @@ async def test_steps_follow_each_other_and_the_last_holds_no_gpu(pods: PodCluste
     for pod in pods.pods():
         (container,) = pod["spec"]["containers"]
         gpus[container["args"][-1]] = container["resources"]["limits"].get("nvidia.com/gpu", "0")
-    assert gpus == {"train": "2", "evaluate": "2", "export": "0"}
+    assert gpus == {"train_evaluate": "2", "export": "0"}
 
 
 UNSCHEDULABLE = {
@@ -286,7 +286,7 @@ async def test_a_quota_that_is_used_up_is_told_and_waited_for(pods: PodCluster) 
         (
             {"reason": "Evicted", "message": "The node was low on resource: memory."},
             RunState.INTERRUPTED,
-            "the pod of step train is gone without an outcome: Evicted: The node was low on resource: memory.",
+            "the pod of step train-evaluate is gone without an outcome: Evicted: The node was low on resource: memory.",
         ),
         (
             {"containerStatuses": container_status(terminated={"reason": "OOMKilled", "exitCode": 137})},
@@ -305,7 +305,7 @@ async def test_a_quota_that_is_used_up_is_told_and_waited_for(pods: PodCluster) 
                 )
             },
             RunState.FAILED,
-            "step train failed: Error (exit code 1): ValueError: the nets were empty",
+            "step train-evaluate failed: Error (exit code 1): ValueError: the nets were empty",
         ),
     ],
     ids=["evicted", "out-of-memory", "deadline", "error"],

@@ -79,7 +79,7 @@ class Launcher:
 
     def pipeline(self, request: RunRequest) -> Path:
         """The compiled flow of a request."""
-        return self._compiled / f"{request.flow}.yaml"
+        return self._compiled / request.compiled
 
     def start(self, folder: RunFolder, request: RunRequest) -> groups.ProcessId:
         """Start a process that makes the attempt; returns before it has begun. Raises OSError."""

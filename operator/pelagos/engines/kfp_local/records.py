@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pelagos.engines.processes import groups, orderly
 from pelagos.engines.processes.groups import ProcessId
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState, is_valid_name
+from pelagos.ports.placement import Placement
 from pelagos_contract import disk
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class RunFolder:
             "parameters": dict(request.parameters),
             "attempt": request.attempt,
             "retryKey": request.retry_key,
-            "resources": {"cpu": request.resources.cpu},
+            "resources": {"cpu": request.resources.cpu, "gpus": request.resources.placement.gpus},
             "labels": dict(request.labels),
             "namespace": request.namespace,
             "attemptsWithKey": stored.attempts_with_key,
@@ -232,7 +233,7 @@ class RunFolder:
             parameters=document["parameters"],
             attempt=document["attempt"],
             retry_key=document["retryKey"],
-            resources=RunResources(cpu=document["resources"]["cpu"]),
+            resources=_resources(document["resources"]),
             labels=document["labels"],
             namespace=document.get("namespace", ""),
         )
@@ -308,6 +309,11 @@ def all_runs(runs: Path) -> list[RunFolder]:
         if entry.name.startswith(_DELETED):
             shutil.rmtree(entry, ignore_errors=True)
     return [RunFolder(runs, RunName(entry.name)) for entry in entries if is_valid_name(entry.name)]
+
+
+def _resources(document: Mapping[str, int]) -> RunResources:
+    """What a run of this machine is started with; earlier versions noted no GPUs."""
+    return RunResources(cpu=document["cpu"], placement=Placement(gpus=document.get("gpus", 0)))
 
 
 def _lock_request() -> bytes:

@@ -249,7 +249,7 @@ class Kubeflow:
         self._places.forget_run(name)
 
     def _compiled(self, request: RunRequest) -> list[Struct]:
-        path = self._config.compiled / f"{request.flow}.yaml"
+        path = self._config.compiled / request.compiled
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:

@@ -20,7 +20,6 @@ from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import STEP_ENVIRONMENT
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
-from pelagos_contract.flows import FLOWS
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
 
 if TYPE_CHECKING:
@@ -94,9 +93,9 @@ def place(
     platform: Struct = copy.deepcopy(documents[1]) if len(documents) > 1 else {}
     kubernetes = platform.setdefault("platforms", {}).setdefault("kubernetes", {}).setdefault("deploymentSpec", {})
     configured: Struct = kubernetes.setdefault("executors", {})
-    on_gpus = FLOWS.named(request.flow).on_gpus
+    on_gpus = {f"exec-{step.name}" for step in request.steps if step.on_gpus}
     for label, executor in executors.items():
-        gpus = request.resources.placement.gpus if label.removeprefix("exec-") in on_gpus else 0
+        gpus = request.resources.placement.gpus if label in on_gpus else 0
         _fill_container(executor["container"], request, pod_defaults, gpus)
         pod = configured.get(label, {}) | _pod(request, pod_defaults, count, gpus)
         if key:

@@ -1,0 +1,50 @@
+"""A step of a training: several stages, one after the other, in one process. Called by the components of the flow training.
+
+The workspace, the dataset version and the framework, which takes seconds to load, are there once for all of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from pelagos_pipelines.steps import evaluate, export, runs, train
+
+STAGES: Mapping[str, Callable[[runs.Run], None]] = {
+    "train": train.stage,
+    "evaluate": evaluate.stage,
+    "export": export.stage,
+}
+"""Each returns at once when an attempt of its run has finished it."""
+
+
+def perform(  # noqa: PLR0913, PLR0917 - the parameters of the contract
+    stages: Sequence[str],
+    request: str,
+    data_root: str,
+    store: str,
+    report: str,
+    workspace: str,
+    tracking_uri: str,
+    tracking_run: str,
+) -> None:
+    """Do the named stages, in this order.
+
+    Raises:
+        RefusedError: a person must change the input; ``failure.json`` says what.
+        TrackingError: MLflow could not be reached; what is done will not be repeated.
+    """
+    with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
+        for stage in stages:
+            STAGES[stage](run)
+            _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """What a stage needed is not held beside what the next one needs."""
+    gc.collect()
+    # Not imported: a stage that had nothing to do has loaded no framework.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
