@@ -19,6 +19,7 @@ from pelagos.engines.processes import groups, orderly
 from pelagos.ports.authority import Authority
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.pipelines import RunName, RunResources, RunState
+from pelagos.ports.placement import Placement
 from pelagos_contract.sealing import STEP_KEY
 from pipeline_worlds import PYTHON, reach, until
 
@@ -206,6 +207,17 @@ async def test_a_request_that_an_operator_wrote_before_it_died_is_carried_out(wo
     await world.engine.find(NAME)
 
     await world.begin(NAME)
+
+
+async def test_an_operator_that_starts_anew_knows_which_steps_a_run_has(world: KfpLocalWorld) -> None:
+    folder = records.RunFolder(world.home / "runs", NAME)
+    on_gpus = RunResources(placement=Placement(gpus=1))
+    for resources, flow in ((on_gpus, "training-on-gpus.yaml"), (RunResources(), "training.yaml")):
+        asked = replace(world.request(NAME, "training"), resources=resources)
+        folder.request(records.Stored(asked, 1, records.now()))
+        look = folder.look()
+        assert look is not None
+        assert world.launcher().pipeline(look.stored.request).name == flow
 
 
 async def test_an_attempt_begins_once_however_many_processes_are_started_for_it(world: KfpLocalWorld) -> None:
