@@ -61,6 +61,17 @@ def test_no_generator_and_no_test_is_in_the_wheel(wheel: Path) -> None:
     }
 
 
+def test_what_the_control_plane_is_built_from_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:
+    upstream = installed / "pelagos/embedded/upstream"
+    for component, program in (("kubernetes", "kube-apiserver"), ("etcd", "etcd")):
+        command = ["bash", str(upstream / "build.sh"), "--plan", str(upstream / component), program]
+        environment = {"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(tmp_path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert int(done.stdout) > 0
+        assert (upstream / component / "go.sum").stat().st_size > 0
+    assert "--hash=sha256:" in (upstream / "go.txt").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
