@@ -13,7 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGED = ROOT / "operator/pelagos/embedded/upstream"
 SCRIPT = PACKAGED / "build.sh"
-MODULES = {folder.name: folder for parent in (PACKAGED, ROOT / "tools/upstream") for folder in parent.glob("*/")}
+MODULES = {
+    file.parent.name: file.parent
+    for parent in (PACKAGED, ROOT / "tools/upstream")
+    for file in parent.glob("*/tools.go")
+}
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="builds with Go, which is missing here")
 HELLO = """package main
 
