@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kserve_fake_server.nodes import PODS, SECRETS, now
-from pelagos.engines.deployment.manifests import DEPLOYMENTS
-from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, INFERENCE_SERVICES, RUNTIMES
+from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, RUNTIMES
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.model_server.object_kinds import DEPLOYMENTS, INFERENCE_SERVICES
 from pelagos.ports.errors import OutageError, RejectedError
 
 SERVICES = Collection("v1", "Service", "services")

@@ -22,9 +22,9 @@ from typing import Any
 import aiohttp
 
 from kserve_fake_server.processes import Containers, Running
-from pelagos.engines.deployment.manifests import DEPLOYMENTS
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.model_server.object_kinds import DEPLOYMENTS
 from pelagos.ports.errors import OutageError, RejectedError
 
 PODS = Collection("v1", "Pod", "pods")

@@ -17,6 +17,7 @@ from pelagos.engines.deployment import manifests as deployment_manifests
 from pelagos.engines.kserve import manifests as kserve_manifests
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.model_server import object_kinds
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService
@@ -75,8 +76,8 @@ def rights_of_both_engines() -> dict[str, Any]:
 def built(want: DesiredService) -> list[tuple[Collection, Body]]:
     """Objects with an owner, as both engines make them."""
     return [
-        (deployment_manifests.DEPLOYMENTS, deployment_manifests.deployment(want, "", GIVEN)),
-        (kserve_manifests.INFERENCE_SERVICES, kserve_manifests.inference_service(want, "", GIVEN)),
+        (object_kinds.DEPLOYMENTS, deployment_manifests.deployment(want, "", GIVEN)),
+        (object_kinds.INFERENCE_SERVICES, kserve_manifests.inference_service(want, "", GIVEN)),
     ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,9 +16,9 @@ from pelagos.api import meta
 from pelagos.engines.deployment.engine import TritonDeployment
 from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.kserve.engine import Kserve
-from pelagos.engines.kubernetes.objects import KubernetesObjects
+from pelagos.engines.kubernetes.objects import Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
-from pelagos.engines.model_server import marks
+from pelagos.engines.model_server import marks, object_kinds
 from pelagos.engines.model_server.engine import ClusterServing
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.serving import DesiredService, Scaling
@@ -32,11 +33,11 @@ ENGINES: dict[str, tuple[type[ClusterServing], str]] = {
 }
 
 
-def add_pod(site: Site, want: DesiredService) -> None:
+def add_pod(site: Site, want: DesiredService, *, by_kserve: bool) -> None:
     """What a controller would make, and a kubelet would find ready; nothing runs it."""
     metadata = {
         "name": f"pod-of-{want.name}",
-        "labels": {meta.UID_LABEL: want.uid},
+        "labels": {meta.UID_LABEL: want.uid} | ({marks.INFERENCE_SERVICE_LABEL: want.name} if by_kserve else {}),
         "annotations": {marks.DIGEST_ANNOTATION: want.digest},
     }
     body = {"metadata": metadata, "spec": {"containers": [{"name": "server", "image": "none"}]}}
@@ -46,14 +47,37 @@ def add_pod(site: Site, want: DesiredService) -> None:
     site.plane.request("PATCH", f"{pods}/{metadata['name']}/status", ready, kind="application/merge-patch+json")
 
 
+def leave_by_another(site: Site, want: DesiredService, left: Sequence[Collection]) -> None:
+    """What the other engine made for the same resource before."""
+    pod = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "server", "image": "none"}]}}
+    selector = {"matchLabels": {"app": "a"}}
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}
+    specs: dict[str, dict[str, Any]] = {
+        "Deployment": {"selector": selector, "template": pod},
+        "Service": {"ports": [{"port": 80}]},
+        "HorizontalPodAutoscaler": {"scaleTargetRef": reference, "maxReplicas": 2},
+        "PodDisruptionBudget": {"selector": selector},
+        "InferenceService": {"predictor": {"model": {"modelFormat": {"name": "onnx"}}}},
+    }
+    for kind in left:
+        if kind == object_kinds.BUDGETS:
+            continue  # the same as the old ones, which each server of the tests has
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": marks.metadata(want, "earlier")}
+        site.plane.request("POST", kind.path(want.namespace), body | {"spec": specs[kind.kind]})
+
+
 async def live(
     engine: ClusterServing, again: ClusterServing, site: Site, want: DesiredService, other: DesiredService
 ) -> None:
     """All that happens to an endpoint: made, changed, looked at by another life of the operator, started anew, removed."""
     await engine.apply(want)
     await engine.apply(other)
-    add_pod(site, other)
-    assert await again.observe(other.uid) is not None
+    leave_by_another(site, other, engine.predecessor_kinds)
+    add_pod(site, other, by_kserve=isinstance(engine, Kserve))
+    seen = await again.observe(other.uid)
+    assert seen is not None
+    assert seen.predecessor == f"{again.predecessor_kinds[0].kind} earlier"
+    await again.retire(other.uid)
     await again.restart(other.uid)
     await again.remove(other.uid)
     assert await again.observe(other.uid) is None

@@ -392,3 +392,22 @@ def test_a_version_without_a_test_split_is_refused_before_a_pipeline_and_taken_w
     world.data_plane.empty = frozenset()
     world.cluster.edit(FRAMES, {"split": {"seed": 7}})
     world.run_until(world.all_current)
+
+
+def test_what_another_engine_left_goes_when_its_successor_has_answered(world: Simulation) -> None:
+    simulation.apply_samples(world)
+    service = world.cluster.get(SERVICE)
+    assert service is not None
+    world.serving.predecessors[service.uid] = "Deployment detector"
+    world.serving.automatic = False
+    world.start()
+    world.run_until(lambda: world.serving.started == 1)
+    world.run(30)
+    assert service.uid in world.serving.predecessors
+
+    world.serving.finish_loading(service.uid)
+    world.run_until(world.all_current)
+    world.run(3)
+
+    assert world.serving.predecessors == {}
+    assert status(world, SERVICE)["url"] == "grpc://127.0.0.1:20003"

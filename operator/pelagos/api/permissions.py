@@ -45,6 +45,9 @@ APPLY = ("get", "list", "create", "patch", "delete")
 PODS = ("list", "delete")
 """Pods that belong to what we make."""
 
+LEFT = ("list", "delete")
+"""What an engine that was set before made, which goes when its successor has taken over."""
+
 PERMISSIONS = (
     Permission(
         meta.GROUP,

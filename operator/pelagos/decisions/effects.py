@@ -84,6 +84,13 @@ class RemoveService:
 
 
 @dataclass(frozen=True)
+class RetireService:
+    """Remove what the engine that was set before made for it."""
+
+    uid: str
+
+
+@dataclass(frozen=True)
 class DeleteResource:
     """Have the API server delete the resource itself, as its owner asked for; what goes with it follows from deletionPolicy."""
 
@@ -104,5 +111,6 @@ Effect = (
     | ApplyService
     | RestartService
     | RemoveService
+    | RetireService
     | DeleteResource
 )

@@ -136,6 +136,8 @@ class ObservedService:
     """Ready ones."""
     pods_digest: str = ""
     """Of the want that the servers were made for; empty: unknown."""
+    predecessor: str = ""
+    """What another engine, which was set before, made for the resource and still serves, in words; empty: nothing."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,10 @@ class Serving(Protocol):
     @mutating
     async def restart(self, uid: str) -> None:
         """Kill a server that runs and answers wrong, so that ``apply`` restarts it. No effect when there is none."""
+
+    @mutating
+    async def retire(self, uid: str) -> None:
+        """Remove what ``observe`` tells of as ``predecessor``. Never called for an engine that tells of none."""
 
     @mutating
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:

@@ -34,6 +34,8 @@ async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # no
         case effects.RemoveService(uid):
             await dependencies.serving.remove(uid)
             dependencies.probes.forget(uid)
+        case effects.RetireService(uid):
+            await dependencies.serving.retire(uid)
         case effects.DeleteResource():
             await _delete(effect, dependencies)
 

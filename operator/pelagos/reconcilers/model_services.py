@@ -53,6 +53,7 @@ class ModelServiceReconciler:
             last_model=_last_model(scope),
             last_reference=Recalled(resource).model.get("reference"),
             last_proven=Recalled(resource).model.get("proven"),
+            published_url=Recalled(resource).url,
             generation=resource.generation,
             served_generation=Recalled(resource).served_generation,
             service=service,

@@ -107,6 +107,11 @@ class Recalled:
         return self.resource.status.get("model") or {}
 
     @property
+    def url(self) -> Any:
+        """ModelService: clients are told the address of what takes over before what had the other one goes."""
+        return self.resource.status.get("url")
+
+    @property
     def served_generation(self) -> Any:
         """ModelService: the server does not know which generation of spec it was started for."""
         return self.resource.status.get("servedGeneration")

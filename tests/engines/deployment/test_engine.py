@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from control_plane import ControlPlane
-from pelagos.engines.deployment.manifests import AUTOSCALERS, DEPLOYMENTS, OLD_BUDGETS
 from pelagos.engines.model_server import pod_status
-from pelagos.engines.model_server.engine import SERVICES
 from pelagos.engines.model_server.network import POLICIES
+from pelagos.engines.model_server.object_kinds import AUTOSCALERS, DEPLOYMENTS, OLD_BUDGETS, SERVICES
 from pelagos.engines.triton import inference
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService, Scaling, ServiceState

@@ -17,9 +17,10 @@ import yaml
 from control_plane import ControlPlane
 from kserve_fake_server import published
 from pelagos.engines.kserve import engine as kserve
-from pelagos.engines.kserve.manifests import INFERENCE_SERVICES, inference_service, recorded
+from pelagos.engines.kserve.manifests import inference_service, recorded
 from pelagos.engines.kubernetes.objects import Body, Collection
 from pelagos.engines.model_server import pod_status
+from pelagos.engines.model_server.object_kinds import INFERENCE_SERVICES
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import DesiredService, Scaling, ServiceState, spec_digest
 from serving_clusters import (

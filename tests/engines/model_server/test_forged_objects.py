@@ -12,9 +12,9 @@ import pytest
 from control_plane import ControlPlane
 from pelagos.api import meta
 from pelagos.engines.deployment.engine import TritonDeployment
-from pelagos.engines.deployment.manifests import DEPLOYMENTS
 from pelagos.engines.kubernetes.objects import Body
 from pelagos.engines.model_server.marks import WANT_ANNOTATION
+from pelagos.engines.model_server.object_kinds import DEPLOYMENTS
 from pelagos.ports.fakes.objects import ObjectsFake
 from pelagos.ports.serving import DesiredService
 from serving_clusters import ServingCluster, options, serving_cluster

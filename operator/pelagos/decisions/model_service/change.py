@@ -16,12 +16,17 @@ from pelagos.ports.serving import ServiceState
 
 
 def addresses_published(seen: Observed) -> Passed:
-    """Also while something else is served: clients go on, and what replaces it has the same addresses."""
+    """Also while something else is served: clients go on, and what replaces it has the same addresses.
+
+    What another engine made has others, which stay until its successor has answered right.
+    """
     service = seen.service
+    if service is not None and service.predecessor and (seen.probe is None or not seen.probe.correct):
+        return Passed()
     if service is None or not service.grpc_url:
         return Passed(status=ModelServiceStatus(url=None, endpoints=None))
     addresses = Endpoints(grpc=service.grpc_url, http=service.http_url, metrics=service.metrics_url)
-    return Passed(status=ModelServiceStatus(url=f"grpc://{service.grpc_url}", endpoints=addresses))
+    return Passed(status=ModelServiceStatus(url=endpoint.address(service), endpoints=addresses))
 
 
 def limits_exceeded(seen: Observed) -> Ended | None:
@@ -42,7 +47,8 @@ def around_right_servers(seen: Observed) -> Ended | None:
     is_same = service.pods_digest == want.pod_template_digest and service.state is ServiceState.LOADED
     if not is_same or seen.probe is None or not seen.probe.correct:
         return None
-    return replace(probing.proven(seen), effects=(ApplyService(want),), recheck_after=1)
+    right = probing.proven(seen)
+    return replace(right, effects=(*right.effects, ApplyService(want)), recheck_after=1)
 
 
 def starting(seen: Observed) -> Ended | None:
@@ -52,6 +58,10 @@ def starting(seen: Observed) -> Ended | None:
     service, message = seen.service, f"starting the server for {seen.served.source}"
     if service is not None and service.state is ServiceState.LOADED and seen.served_generation is not None:
         message += f"; until it is right, generation {seen.served_generation} of spec goes on being served"
+    elif service is not None and service.predecessor:
+        message += (
+            f"; until it is right, {service.predecessor} of the serving engine that was set before goes on serving"
+        )
     begun = Verdict(MODEL_LOADED, ConditionState.PROGRESSING, reasons.STARTING, message)
     return Ended((begun,), (ApplyService(endpoint.wanted(seen, seen.served)),), recheck_after=1)
 

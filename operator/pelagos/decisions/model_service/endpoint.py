@@ -7,7 +7,7 @@ from dataclasses import replace
 from pelagos.decisions import digests, durations
 from pelagos.decisions.model_service.observed import Observed, ResolvedModel
 from pelagos.decisions.placing import place
-from pelagos.ports.serving import DesiredService, Scaling, spec_digest
+from pelagos.ports.serving import DesiredService, ObservedService, Scaling, spec_digest
 from pelagos.ports.tenants import Tenant
 from pelagos_contract import history
 
@@ -47,6 +47,11 @@ def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
     )
     pods = _pods_digest(want, seen.retry)
     return replace(want, digest=spec_digest(pods, want.scaling), pods_digest=pods)
+
+
+def address(service: ObservedService) -> str:
+    """What clients are told."""
+    return f"grpc://{service.grpc_url}"
 
 
 def _pods_digest(want: DesiredService, retry: str) -> str:

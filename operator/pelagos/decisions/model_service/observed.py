@@ -67,6 +67,8 @@ class Observed:
     """From status: the DesiredService.pod_template_digest of which an answer was right. None: of none yet."""
     generation: int = 1
     """From the resource's metadata: that of ``spec``."""
+    published_url: str | None = None
+    """From status: the address that clients were told last. None: none was."""
     served_generation: int | None = None
     """From status: whose model and settings answered when we last looked. None: none did."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pelagos.api import reasons
 from pelagos.api.model_service import ModelServiceStatus, ServedModel
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.effects import RestartService
+from pelagos.decisions.effects import RestartService, RetireService
 from pelagos.decisions.model_service import endpoint
 from pelagos.decisions.model_service.conditions import MODEL_LOADED, PROBED, WATCH
 from pelagos.decisions.model_service.observed import Observed, Unresolved, reference
@@ -71,9 +71,15 @@ def right(seen: Observed) -> Ended:
     """What serves is proven, and is remembered as such for when it is scaled to zero."""
     message = "a real inference gave the answer of the training framework"
     probed = Verdict(PROBED, ConditionState.DONE, reasons.PROBE_SUCCEEDED, message)
-    ready = Verdict(READY, ConditionState.DONE, reasons.SERVING, f"serving {seen.served.source}")
     status = _published(seen, endpoint.wanted(seen, seen.served).pod_template_digest)
-    return Ended((probed,), status=status, recheck_after=WATCH, ready=ready)
+    message, old = f"serving {seen.served.source}", seen.running.predecessor
+    if not old:
+        return Ended((probed,), (), status, WATCH, Verdict(READY, ConditionState.DONE, reasons.SERVING, message))
+    # Clients are told where its successor is one pass before it goes.
+    is_told = seen.published_url == endpoint.address(seen.running)
+    effects = (RetireService(seen.uid),) if is_told else ()
+    message += f"; {old} of the serving engine that was set before is removed"
+    return Ended((probed,), effects, status, 1, Verdict(READY, ConditionState.DONE, reasons.SERVING, message))
 
 
 def proven(seen: Observed) -> Ended:

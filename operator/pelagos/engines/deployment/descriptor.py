@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pelagos.api.permissions import APPLY, PODS, Permission
+from pelagos.api.permissions import APPLY, LEFT, PODS, Permission
 from pelagos.engines.descriptors import Descriptor, EngineContext
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ RIGHTS = (
         "Close model servers to strangers.",
     ),
     Permission("", ("pods",), PODS, "Report why a model server does not start, and restart it."),
+    Permission("serving.kserve.io", ("inferenceservices",), LEFT, "Take over from the engine kserve."),
 )
 
 

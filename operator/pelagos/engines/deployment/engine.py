@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pelagos.api import meta
 from pelagos.engines.deployment import manifests
-from pelagos.engines.deployment.manifests import AUTOSCALERS, BUDGETS, DEPLOYMENTS, OLD_BUDGETS
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server import marks, pod_template
-from pelagos.engines.model_server.engine import SERVICES, ClusterServing, Manifest, RolloutStatus, Urls, View
+from pelagos.engines.model_server import marks, object_kinds, pod_template
+from pelagos.engines.model_server.engine import ClusterServing, Manifest, RolloutStatus, Urls, View
 from pelagos.engines.model_server.network import POLICIES, network_policy
+from pelagos.engines.model_server.object_kinds import AUTOSCALERS, BUDGETS, DEPLOYMENTS, OLD_BUDGETS, SERVICES
 from pelagos.engines.model_server.options import SYSTEM, Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.objects import Objects
@@ -31,6 +31,7 @@ class TritonDeployment(ClusterServing):
     """Implements Serving. See ClusterServing."""
 
     main = DEPLOYMENTS
+    predecessor_kinds = object_kinds.BY_KSERVE
 
     @classmethod
     def from_settings(
@@ -95,6 +96,10 @@ class TritonDeployment(ClusterServing):
         # Those that were there before the change are gone; how many there should be is for the cluster to say.
         done = status.get("updatedReplicas", 0) == status.get("replicas", 0) > 0
         return RolloutStatus(done=done)
+
+    def made(self, pod: Body) -> bool:
+        """See ClusterServing."""
+        return marks.INFERENCE_SERVICE_LABEL not in (pod["metadata"].get("labels") or {})
 
     def service_name(self, main: Body) -> str:
         """See ClusterServing."""

@@ -12,15 +12,10 @@ from pelagos.engines.kubernetes.objects import Collection
 from pelagos.engines.model_server import gateway as model_server_gateway
 from pelagos.engines.model_server import marks, pod_template
 from pelagos.engines.model_server.network import selector
+from pelagos.engines.model_server.object_kinds import AUTOSCALERS
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.serving import CPU_TARGET, DesiredService
 
-DEPLOYMENTS = Collection("apps/v1", "Deployment", "deployments")
-AUTOSCALERS = Collection("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-"""Version 1 can all that is needed here, and every server has it."""
-BUDGETS = Collection("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
-OLD_BUDGETS = Collection("policy/v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
-"""Of servers before Kubernetes 1.21."""
 LONGEST_NAME = 63
 PYTHON = "python3"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pelagos.api.permissions import APPLY, PODS, Permission, Where
+from pelagos.api.permissions import APPLY, LEFT, PODS, Permission, Where
 from pelagos.engines.descriptors import Descriptor, EngineContext
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ RIGHTS = (
     Permission("", ("services",), ("get",), "Learn the address of model servers."),
     Permission("", ("pods",), PODS, "Report why a model server does not start, and restart it."),
     Permission("networking.k8s.io", ("networkpolicies",), APPLY, "Close model servers to strangers."),
+    Permission("apps", ("deployments",), LEFT, "Take over from the engine deployment."),
+    Permission("", ("services",), LEFT, "Likewise."),
+    Permission("autoscaling", ("horizontalpodautoscalers",), LEFT, "Likewise."),
+    Permission("policy", ("poddisruptionbudgets",), LEFT, "Likewise."),
 )
 
 

@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 
 from pelagos.api import reasons
 from pelagos.engines.kserve import manifests
-from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, INFERENCE_SERVICES, KNATIVE, RUNTIME, RUNTIMES
+from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, KNATIVE, RUNTIME, RUNTIMES
 from pelagos.engines.kubernetes import served_kinds
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server import marks, pod_status, pod_template, reaching
+from pelagos.engines.model_server import marks, object_kinds, pod_status, pod_template, reaching
 from pelagos.engines.model_server.engine import ClusterServing, Manifest, RolloutStatus, Urls, View
 from pelagos.engines.model_server.network import POLICIES, network_policy
+from pelagos.engines.model_server.object_kinds import INFERENCE_SERVICES
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.objects import Objects
@@ -38,6 +39,7 @@ class Kserve(ClusterServing):
     """Implements Serving. See ClusterServing."""
 
     main = INFERENCE_SERVICES
+    predecessor_kinds = object_kinds.BY_DEPLOYMENT
 
     @classmethod
     def from_settings(
@@ -98,6 +100,10 @@ class Kserve(ClusterServing):
     def restarting_parts(self, body: dict[str, Any]) -> dict[str, Any]:
         """See ClusterServing."""
         return manifests.without_numbers(body) if body["kind"] == INFERENCE_SERVICES.kind else body
+
+    def made(self, pod: Body) -> bool:
+        """See ClusterServing."""
+        return marks.INFERENCE_SERVICE_LABEL in (pod["metadata"].get("labels") or {})
 
     def service_name(self, main: Body) -> str:
         """See ClusterServing."""

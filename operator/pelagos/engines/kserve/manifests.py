@@ -12,11 +12,11 @@ from typing import Any
 
 from pelagos.engines.kubernetes.objects import Collection
 from pelagos.engines.model_server import gateway, marks, pod_template
+from pelagos.engines.model_server.object_kinds import INFERENCE_SERVICES
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.serving import CPU_TARGET, DesiredService, Scaling, spec_digest
 
 API_VERSION = "serving.kserve.io/v1beta1"
-INFERENCE_SERVICES = Collection(API_VERSION, "InferenceService", "inferenceservices")
 RUNTIMES = Collection("serving.kserve.io/v1alpha1", "ServingRuntime", "servingruntimes")
 CLUSTER_RUNTIMES = Collection("serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes")
 RUNTIME = "pelagos-triton"

@@ -64,7 +64,9 @@ class KubernetesObjects:
         selector = ",".join(f"{name}={value}" if value else name for name, value in (labels or {}).items())
         query = f"?{urlencode({'labelSelector': selector})}" if selector else ""
         found = await self._call("GET", kind.path(namespace) + query)
-        return list(found.get("items") or ()) if found else []
+        # Items of a list do not say their kind, as the same object does when it is asked for by its name.
+        named = {"apiVersion": kind.api_version, "kind": kind.kind}
+        return [{**named, **item} for item in found.get("items") or ()] if found else []
 
     async def apply(self, kind: Collection, body: Body, *, owner: str = meta.FIELD_MANAGER) -> Body:
         """Make the object hold ``body`` and nothing else that ``owner`` ever applied; others' fields are not touched."""

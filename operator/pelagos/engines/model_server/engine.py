@@ -22,7 +22,10 @@ from pelagos.api import meta
 from pelagos.engines.kubernetes import comparing
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.model_server import marks, pod_status, reaching
+from pelagos.engines.model_server.handover import Predecessors
+from pelagos.engines.model_server.object_kinds import SERVICES
 from pelagos.engines.model_server.options import SYSTEM, Options
+from pelagos.engines.model_server.ownership import is_owned, uid_of
 from pelagos.engines.model_server.package import Packages
 from pelagos.engines.model_server.reaching import Addresses, TritonHttpClient
 from pelagos.engines.triton import probe as model_probe
@@ -39,7 +42,6 @@ COMPARED_EVERY = 60.0
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """The uid of no resource: to ask whether we may ask."""
 PODS = Collection("v1", "Pod", "pods")
-SERVICES = Collection("v1", "Service", "services")
 _OLD_SERVED = "; the old version stays served"
 
 Manifest = tuple[Collection, dict[str, Any]]
@@ -65,11 +67,12 @@ class Urls:
 
 @dataclass(frozen=True)
 class View:
-    """An endpoint as it is now; ``pods`` are all that carry its uid."""
+    """An endpoint as it is now; ``pods`` are all that carry its uid, but those of another engine, which are in ``others``."""
 
     main: Body
     want: DesiredService
     pods: Sequence[Body]
+    others: Sequence[Body] = ()
 
     @property
     def current(self) -> list[Body]:
@@ -99,6 +102,8 @@ class ClusterServing(ABC):
 
     main: Collection
     """Kind of the object that carries the want."""
+    predecessor_kinds: Sequence[Collection]
+    """Kinds that another engine alone makes, its main one first."""
 
     def __init__(
         self,
@@ -112,6 +117,7 @@ class ClusterServing(ABC):
         self._cluster = cluster
         self._options = options
         self._namespace_of = namespace_of
+        self._predecessors = Predecessors(cluster, self.predecessor_kinds)
         self._packages = Packages(objects)
         self._talk = TritonHttpClient()
         self._probe_timeout = probe_timeout
@@ -133,6 +139,10 @@ class ClusterServing(ABC):
     @abstractmethod
     async def told(self, view: View) -> RolloutStatus:
         """What the controller says of an endpoint."""
+
+    @abstractmethod
+    def made(self, pod: Body) -> bool:
+        """Whether a pod of a ModelService was made through this engine, and not through another that was set before."""
 
     @abstractmethod
     def service_name(self, main: Body) -> str:
@@ -160,8 +170,10 @@ class ClusterServing(ABC):
     async def observe(self, uid: str) -> ObservedService | None:
         """Look at the endpoint; None when there is none."""
         view = await self._view(uid)
+        namespace = self._namespace(uid)
+        predecessor = await self._predecessors.find(uid, namespace) if namespace else ""
         if view is None:
-            return None
+            return _left_by_another(predecessor, self._created) if predecessor else None
         service = await self._service(view)
         state, message = await self._look(view, service)
         restarts = marks.restarts(view.main) + pod_status.deaths(view.current)
@@ -170,6 +182,7 @@ class ClusterServing(ABC):
             digest=await self._digest(view),
             state=state,
             message=message,
+            predecessor=predecessor,
             grpc_url=urls.grpc,
             http_url=urls.http,
             metrics_url=urls.metrics,
@@ -185,8 +198,8 @@ class ClusterServing(ABC):
         found = []
         for namespace in sorted(namespaces):
             for body in await self._cluster.list(self.main, namespace, {meta.UID_LABEL: ""}):
-                uid, name = _uid(body), str(body["metadata"]["name"])
-                if uid and _is_owned(body, uid):
+                uid, name = uid_of(body), str(body["metadata"]["name"])
+                if uid and is_owned(body, uid):
                     self._places[uid] = (namespace, name)
                     made = datetime.fromisoformat(body["metadata"]["creationTimestamp"])
                     found.append(Owned(name, uid, namespace, made))
@@ -214,7 +227,7 @@ class ClusterServing(ABC):
             kept = {(kind.plural, body["metadata"]["name"]) for kind, body in pieces}
             for kind in await self.kinds():
                 for found in await self._cluster.list(kind, want.namespace, {meta.UID_LABEL: want.uid}):
-                    if _is_owned(found, want.uid) and (kind.plural, found["metadata"]["name"]) not in kept:
+                    if is_owned(found, want.uid) and (kind.plural, found["metadata"]["name"]) not in kept:
                         await self._cluster.delete(kind, found)
 
     async def probe(self, uid: str) -> ProbeResult:
@@ -225,6 +238,12 @@ class ClusterServing(ABC):
             return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
         package = await self._packages.find(view.want)
         return await model_probe.probe(addresses.grpc, view.want, package.known, self._probe_timeout)
+
+    async def retire(self, uid: str) -> None:
+        """Delete what another engine made for the resource. No effect when there is nothing."""
+        namespace = self._namespace(uid)
+        if namespace:
+            await self._predecessors.remove(uid, namespace)
 
     async def restart(self, uid: str) -> None:
         """Replace all pods. A single one, which may be the only one that fits, is ended first. No effect when there is none."""
@@ -249,8 +268,11 @@ class ClusterServing(ABC):
             # Where it is is not known only when the ModelService is gone, and the cluster removes what it owned.
             for kind in await self.kinds() if namespace else ():
                 for found in await self._cluster.list(kind, namespace, {meta.UID_LABEL: uid}):
-                    if _is_owned(found, uid):
+                    if is_owned(found, uid):
                         await self._cluster.delete(kind, found)
+            if namespace:
+                await self._predecessors.remove(uid, namespace)
+            self._predecessors.forget(uid)
             self._since.pop(uid, None)
             self._accepted.pop(uid, None)
         self._locks.pop(uid, None)
@@ -290,7 +312,7 @@ class ClusterServing(ABC):
             listed = [one] if one is not None else []
         else:
             listed = await self._cluster.list(self.main, namespace, {meta.UID_LABEL: uid})
-        main = next((body for body in listed if _uid(body) == uid and _is_owned(body, uid)), None)
+        main = next((body for body in listed if uid_of(body) == uid and is_owned(body, uid)), None)
         if main is None:
             self._places.pop(uid, None)
             return None
@@ -302,7 +324,8 @@ class ClusterServing(ABC):
         if (want.uid, want.namespace) != (uid, main["metadata"]["namespace"]):
             return None
         pods = await self._cluster.list(PODS, main["metadata"]["namespace"], {meta.UID_LABEL: uid})
-        return View(main, want, pods)
+        own = [pod for pod in pods if self.made(pod)]
+        return View(main, want, own, [pod for pod in pods if pod not in own])
 
     async def _service(self, view: View) -> Body | None:
         return await self._cluster.get(SERVICES, view.want.namespace, self.service_name(view.main))
@@ -376,7 +399,9 @@ class ClusterServing(ABC):
         return ServiceState.LOADED, ""
 
     def _addresses(self, view: View, service: Body | None) -> Addresses | None:
-        found = reaching.through_service(service) if self._options.reach == "service" else None
+        # A Service may lead to what another engine made, too, which serves the same: its answer would prove nothing of ours.
+        is_alone = not any(pod_status.is_ready(pod) for pod in view.others)
+        found = reaching.through_service(service) if is_alone and self._options.reach == "service" else None
         if found is None and view.ready:
             found = reaching.through_pod(view.ready[0])
         return found
@@ -400,9 +425,9 @@ class ClusterServing(ABC):
             live.append(found)
             if found is None:
                 continue
-            if _uid(found) not in (want.uid, ""):
+            if uid_of(found) not in (want.uid, ""):
                 raise OutageError(SYSTEM, f"{_words(kind, body)} of an earlier ModelService is still being deleted")
-            if not _uid(found):
+            if not uid_of(found):
                 message = f"there is already a {_words(kind, body)} that Pelagos has not made"
                 raise RejectedError(SYSTEM, f"{message}; rename the ModelService, or delete that object")
             if "deletionTimestamp" in found["metadata"]:
@@ -410,21 +435,28 @@ class ClusterServing(ABC):
         return live
 
 
+def _left_by_another(predecessor: str, since: datetime) -> ObservedService:
+    """Nothing of this engine is there, and what another one made still serves."""
+    return ObservedService(
+        digest="",
+        state=ServiceState.STARTING,
+        message="",
+        predecessor=predecessor,
+        grpc_url="",
+        http_url="",
+        metrics_url="",
+        onnx_sha256="",
+        restarts=0,
+        changed_at=since,
+        replicas=0,
+    )
+
+
 def _state_of(body: Body | None) -> str:
     """Changes with everything that anybody writes into the object, but its status."""
     metadata = (body or {}).get("metadata", {})
     kept = [metadata.get("generation"), metadata.get("labels"), metadata.get("annotations")]
     return json.dumps([metadata.get("uid"), *kept], sort_keys=True)
-
-
-def _uid(body: Body) -> str:
-    return str((body["metadata"].get("labels") or {}).get(meta.UID_LABEL, ""))
-
-
-def _is_owned(body: Body, uid: str) -> bool:
-    """Whether the object belongs to the ModelService ``uid``, and not only says so in a label."""
-    owners = body["metadata"].get("ownerReferences") or ()
-    return any(owner.get("kind") == "ModelService" and owner.get("uid") == uid for owner in owners)
 
 
 def _words(kind: Collection, body: Body) -> str:

@@ -22,6 +22,8 @@ DIGEST_ANNOTATION = "pelagos.dev/digest"
 WANT_ANNOTATION = "pelagos.dev/want"
 RESTARTS_ANNOTATION = "pelagos.dev/restarts"
 """How often the operator had to start the server anew, after the digest that it was for: ``<count> <digest>``."""
+INFERENCE_SERVICE_LABEL = "serving.kserve.io/inferenceservice"
+"""KServe writes it on the pods that it has made, in both of its modes."""
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 

@@ -162,6 +162,9 @@ class TritonLocal:
                 if server is not None:
                     await self.folder(uid, server).stop(server.process)
 
+    async def retire(self, uid: str) -> None:
+        """No effect: what other engines make is on a cluster."""
+
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
         """Stop the endpoint and leave no process; remove its files unless told to keep them. No effect when there is none."""
         service = self._service(uid)

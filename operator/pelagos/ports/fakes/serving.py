@@ -31,8 +31,8 @@ class _Service:
 class ServingFake:
     """Implements Serving. ``outage`` makes every call fail; ``started`` counts the processes ever started.
 
-    ``missing`` holds uris of packages that apply refuses; while ``forbidden``, nothing may be removed.
-    ``now`` is the time that changes are stamped with.
+    ``missing`` holds uris of packages that apply refuses, ``predecessors`` by uid what another engine left; while ``forbidden``,
+    nothing may be removed. ``now`` is the time that changes are stamped with.
     """
 
     def __init__(self, *, automatic: bool = True) -> None:
@@ -40,6 +40,7 @@ class ServingFake:
         self.started = 0
         self.automatic = automatic
         self.missing: set[str] = set()
+        self.predecessors: dict[str, str] = {}
         self.forbidden = False
         self.now = _LONG_AGO
         self._services: dict[str, _Service] = {}
@@ -49,7 +50,7 @@ class ServingFake:
         """Look at the endpoint; None when there is none."""
         service = self._find(uid)
         if service is None:
-            return None
+            return self._left(self.predecessors[uid]) if uid in self.predecessors else None
         runs = service.state is not ServiceState.DEAD
         return ObservedService(
             digest=service.want.digest,
@@ -62,6 +63,7 @@ class ServingFake:
             restarts=service.restarts,
             changed_at=service.changed_at,
             pods_digest=service.want.pod_template_digest,
+            predecessor=self.predecessors.get(uid, ""),
         )
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
@@ -99,12 +101,18 @@ class ServingFake:
         if self._find(uid) is not None:
             self.kill(uid)
 
+    async def retire(self, uid: str) -> None:
+        """Remove what another engine left."""
+        self._find(uid)
+        self.predecessors.pop(uid, None)
+
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
         """Stop the endpoint. No effect when there is none."""
         if self.forbidden:
             raise UnboundError("serving", "we have no rights in the namespace")
         self._find(uid)
         self._services.pop(uid, None)
+        self.predecessors.pop(uid, None)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -137,6 +145,22 @@ class ServingFake:
     def break_answers(self, uid: str) -> None:
         """The server says that all is well and answers wrong, until it is restarted."""
         self._services[uid].broken = True
+
+    def _left(self, predecessor: str) -> ObservedService:
+        """What there is of ours where only another engine's is: nothing."""
+        return ObservedService(
+            digest="",
+            state=ServiceState.STARTING,
+            message="",
+            grpc_url="",
+            http_url="",
+            metrics_url="",
+            onnx_sha256="",
+            restarts=0,
+            changed_at=self.now,
+            replicas=0,
+            predecessor=predecessor,
+        )
 
     def _change(self, uid: str, state: ServiceState, message: str) -> None:
         service = self._services[uid]

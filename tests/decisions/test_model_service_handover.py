@@ -1,0 +1,65 @@
+"""Another serving engine was set: what the one before made goes on, and goes only when its successor has answered right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import builders
+from builders import RIGHT, WRONG, make_service, make_service_observed
+from pelagos.decisions import model_service
+from pelagos.decisions.effects import ApplyService, RemoveService, RetireService
+from pelagos.decisions.verdicts import ConditionState, Decision, summary
+from pelagos.ports.serving import ServiceState
+
+OLD = "Deployment detector"
+URL = "grpc://detector.default.svc:9000"
+
+
+def decide(state: ServiceState, *, probe: Any = None, published: str = URL, **changes: Any) -> Decision:
+    service = make_service(state, predecessor=OLD, **changes)
+    wrong = 1 if probe is WRONG else 0
+    seen = make_service_observed(service=service, probe=probe, wrong_probes=wrong, published_url=published)
+    return model_service.decide(seen)
+
+
+def test_where_only_the_old_one_is_the_new_one_is_started_and_clients_keep_their_address() -> None:
+    decision = decide(ServiceState.STARTING, digest="nothing of this engine", grpc_url="")
+
+    assert [type(effect) for effect in decision.effects] == [ApplyService]
+    assert "url" not in decision.status
+    assert (
+        f"until it is right, {OLD} of the serving engine that was set before goes on serving"
+        in summary(decision).message
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "probe"),
+    [(ServiceState.STARTING, None), (ServiceState.LOADED, None), (ServiceState.LOADED, WRONG), (ServiceState.WAITING, None)],
+)  # fmt: skip
+def test_the_old_one_stays_until_the_new_one_has_answered_right(state: ServiceState, probe: Any) -> None:
+    decision = decide(state, probe=probe)
+
+    assert RetireService("uid-3") not in decision.effects
+    assert "url" not in decision.status
+
+
+def test_clients_are_told_the_new_address_one_pass_before_the_old_one_goes() -> None:
+    told = decide(ServiceState.LOADED, probe=RIGHT)
+    assert (told.status["url"], told.effects, told.recheck_after) == ("grpc://127.0.0.1:8001", (), 1)
+
+    gone = decide(ServiceState.LOADED, probe=RIGHT, published="grpc://127.0.0.1:8001")
+    assert gone.effects == (RetireService("uid-3"),)
+    assert summary(gone).state is ConditionState.DONE
+    assert OLD in summary(gone).message
+
+
+def test_a_suspended_service_keeps_neither() -> None:
+    seen = make_service_observed(
+        service=make_service(ServiceState.STARTING, digest="nothing of this engine", predecessor=OLD),
+        spec=builders.model_service_spec(suspend=True),
+    )
+
+    assert model_service.decide(seen).effects == (RemoveService("uid-3"),)
