@@ -120,22 +120,25 @@ def test_a_config_map_that_is_not_read_any_more_is_refused_where_it_is_written()
     assert message.startswith("pelagos-config is not read any more")
 
 
-def resource(gpus: int | None, replicas: int | None = None) -> dict[str, Any]:
-    scaling = {} if replicas is None else {"scaling": {"max": replicas}}
+def resource(gpus: int | None, replicas: int | None = None, fewest: int | None = None) -> dict[str, Any]:
+    numbers = {name: number for name, number in (("min", fewest), ("max", replicas)) if number is not None}
+    scaling = {"scaling": numbers} if numbers else {}
     return {"spec": {"resources": {} if gpus is None else {"gpus": gpus}} | scaling}
 
 
 @pytest.mark.parametrize("limit", ["", "0", "2", "9999"])
 @pytest.mark.parametrize("gpus", [None, 0, 1, 2, 3])
 @pytest.mark.parametrize("replicas", [None, 1, 2])
+@pytest.mark.parametrize("fewest", [None, 1, 2])
 def test_gpus_of_a_new_resource_are_judged_as_the_operator_does(
-    gpus: int | None, replicas: int | None, limit: str
+    gpus: int | None, replicas: int | None, fewest: int | None, limit: str
 ) -> None:
     tenant = Tenant(max_gpus=int(limit) if limit else None)
-    want = limits.exceeded(gpus or 0, None, tenant, replicas=replicas or 1)
+    want = limits.exceeded(gpus or 0, None, tenant, replicas=max(replicas or 1, fewest or 1))
 
     params = config_map(data={"maxGpus": limit})
-    found = cel.violated(BY_NAME[admission.GPU_LIMIT], object=resource(gpus, replicas), params=params, request=REQUEST)
+    asking = resource(gpus, replicas, fewest)
+    found = cel.violated(BY_NAME[admission.GPU_LIMIT], object=asking, params=params, request=REQUEST)
 
     assert found == ([want.message] if want else [])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,12 +134,28 @@ def test_status_is_a_subresource_and_conditions_merge_by_type(kind: Kind) -> Non
     version = crds.render(kind)["spec"]["versions"][0]
     conditions = schema(kind)["properties"]["status"]["properties"]["conditions"]
 
-    assert version["subresources"] == {"status": {}}
+    assert version["subresources"]["status"] == {}
     assert (version["name"], version["served"], version["storage"]) == ("v1alpha1", True, True)
     assert conditions["x-kubernetes-list-type"] == "map"
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
     required = {"type", "status", "reason", "message", "observedGeneration", "lastTransitionTime"}
     assert set(conditions["items"]["required"]) == required
+
+
+def at(kind: Kind, path: str) -> dict[str, Any]:
+    return functools.reduce(lambda node, name: node["properties"][name], path.split(".")[1:], schema(kind))
+
+
+def test_what_has_replicas_can_be_scaled_and_nothing_else() -> None:
+    scaled = {kind.kind: crds.render(kind)["spec"]["versions"][0]["subresources"].get("scale") for kind in kinds.KINDS}
+
+    assert [name for name, found in scaled.items() if found] == ["ModelService"]
+    paths = scaled["ModelService"]
+    # A server answers with an error while the replicas that are asked for are not in spec, so they have a default.
+    asked = at(kinds.MODEL_SERVICE, paths["specReplicasPath"])
+    assert (asked["type"], asked["default"]) == ("integer", 1)
+    assert at(kinds.MODEL_SERVICE, paths["statusReplicasPath"])["type"] == "integer"
+    assert at(kinds.MODEL_SERVICE, paths["labelSelectorPath"])["type"] == "string"
 
 
 def test_names_are_distinct_and_in_one_category() -> None:

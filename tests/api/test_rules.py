@@ -62,6 +62,8 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.MODEL_SERVICE, {"thresholds": {"confidence": "1.01"}}, "spec.thresholds"),
     (kinds.MODEL_SERVICE, {"thresholds": {"iou": "2"}}, "spec.thresholds"),
     (kinds.MODEL_SERVICE, {"scaling": {"min": 2, "max": 2, "target": {"cpu": 60}}}, None),
+    (kinds.MODEL_SERVICE, {"scaling": {"min": 3}}, None),
+    (kinds.MODEL_SERVICE, {"scaling": {"min": 3, "max": 1}}, None),
     (kinds.MODEL_SERVICE, {"scaling": {"min": 3, "max": 2}}, "spec.scaling"),
     (kinds.MODEL_SERVICE, {"scaling": {"min": 0}}, "spec.scaling"),
     (kinds.MODEL_SERVICE, {"scaling": {"min": 0, "deploymentMode": "Knative"}}, None),

@@ -12,10 +12,11 @@ import yaml
 from pelagos.api import kinds, meta
 from pelagos.decisions import rules
 
+ROOT = Path(__file__).parents[2] / "manifests/samples"
 SAMPLES = sorted(
     path
-    for path in (Path(__file__).parents[2] / "manifests/samples").rglob("*.yaml")
-    if not {"shards", "platform"} & set(path.parts)
+    for path in ROOT.rglob("*.yaml")
+    if not {"shards", "platform"} & {*path.relative_to(ROOT).parts}
     and ("gitops" not in path.parts or path.parent.parent.name == "tenants")
 )
 """Files with resources of ours; the rest of the samples install: tests/gitops and tests/manifests hold them."""

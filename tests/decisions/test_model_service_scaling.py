@@ -31,6 +31,48 @@ def test_the_numbers_of_scaling_change_the_want_and_not_its_servers(scaling: dic
     assert want(**scaling).pod_template_digest == want().pod_template_digest == want().digest
 
 
+@pytest.mark.parametrize(("numbers", "replicas"), [({}, 1), ({"min": 3}, 3), ({"min": 3, "max": 1}, 3)])
+def test_without_a_maximum_above_them_exactly_the_fewest_replicas_run(numbers: dict[str, int], replicas: int) -> None:
+    scaling = want(**numbers).scaling
+
+    assert (scaling.minimum, scaling.maximum) == (replicas, replicas)
+
+
+def ready_message(asked: int, **changes: Any) -> str:
+    spec = builders.model_service_spec(scaling={"min": asked})
+    seen = make_service_observed(spec=spec)
+    service = make_service(ServiceState.LOADED, digest=endpoint.wanted(seen, builders.MODEL).digest)
+    decision = model_service.decide(replace(seen, service=replace(service, **changes), probe=RIGHT))
+    assert summary(decision).state is ConditionState.DONE
+    return summary(decision).message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"replicas": 3}, ""),
+        ({"replicas": 1}, "; 1 of 3 replicas are ready"),
+        ({"replicas": 2, "message": "0/2 nodes fit"}, "; 2 of 3 replicas are ready: 0/2 nodes fit"),
+        ({"is_alone": True}, "; spec.scaling.min is 3, and on one machine there is always one server"),
+    ],
+)
+def test_a_service_with_fewer_replicas_than_asked_for_is_ready_and_says_so(changes: dict[str, Any], words: str) -> None:
+    assert ready_message(3, **changes).removeprefix(ready_message(1)) == words
+
+
+def test_whoever_scales_is_told_replicas_and_the_labels_of_pods() -> None:
+    told: dict[str, Any] = {
+        "replicas": 2,
+        "pod_selector": "pelagos.dev/uid=u,app.kubernetes.io/name=pelagos-model-server",
+    }
+    seen = make_service_observed(spec=builders.model_service_spec(scaling={"min": 2}))
+    service = make_service(ServiceState.LOADED, digest=endpoint.wanted(seen, builders.MODEL).digest)
+
+    status = model_service.decide(replace(seen, service=replace(service, **told), probe=RIGHT)).status
+
+    assert (status["replicas"], status["selector"]) == (2, told["pod_selector"])
+
+
 def test_another_way_of_deployment_replaces_the_servers() -> None:
     assert want(deploymentMode="Knative", min=0).pod_template_digest != want().pod_template_digest
 

@@ -75,6 +75,8 @@ def test_kubernetes_roles_hold_our_kinds_and_never_their_status(site: Site, reef
         assert all(may(site, title, verb, plural, namespace=reef) is (title != "view") for verb in WRITE)
         for part in ("status", "finalizers"):
             assert not any(may(site, title, verb, f"{plural}/{part}", namespace=reef) for verb in (*READ, *WRITE))
+    assert may(site, title, "get", "modelservices/scale", namespace=reef)
+    assert may(site, title, "patch", "modelservices/scale", namespace=reef) is (title != "view")
 
 
 @pytest.mark.parametrize("title", TITLES)

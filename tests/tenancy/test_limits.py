@@ -115,7 +115,11 @@ def test_a_training_cannot_get_past_the_limit_by_asking_for_more_later(state: st
         assert (world.pipelines.runs[name].run.state is RunState.PENDING) is (state == "waiting")
 
 
-@pytest.mark.parametrize("changes", [{"resources": {"gpus": 8}}, {"scaling": {"max": 3}}], ids=["gpus", "replicas"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"resources": {"gpus": 8}}, {"scaling": {"max": 3}}, {"scaling": {"min": 3}}],
+    ids=["gpus", "replicas", "kubectl scale"],
+)
 def test_a_service_cannot_get_past_the_limit_by_asking_for_more_later(changes: builders.Yaml) -> None:
     small = {"resources": {"gpus": 1}}
     tenant = Tenant(max_gpus=2)
@@ -136,7 +140,7 @@ def test_all_replicas_of_a_service_count() -> None:
     decision = model_service.decide(builders.make_service_observed(spec=spec, tenant=Tenant(max_gpus=3)))
 
     assert decision.effects == ()
-    words = "spec.resources.gpus is 2 for each of up to 2 replicas (spec.scaling.max), 4 in all"
+    words = "spec.resources.gpus is 2 for each of up to 2 replicas (spec.scaling), 4 in all"
     assert words in summary(decision).message
 
 

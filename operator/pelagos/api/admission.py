@@ -101,12 +101,12 @@ def _gpu_limit() -> Struct:
     plurals = [kinds.TRAINING_RUN.plural, kinds.MODEL_SERVICE.plural]
     message = (
         "'spec.resources.gpus is ' + string(variables.gpus) + (variables.replicas > 1 ? ' for each of up to ' + "
-        "string(variables.replicas) + ' replicas (spec.scaling.max), ' + string(variables.gpus * variables.replicas) + "
+        "string(variables.replicas) + ' replicas (spec.scaling), ' + string(variables.gpus * variables.replicas) + "
         "' in all' : '') + ', and the namespace allows at most ' + params.data['maxGpus'] + "
         "' for one resource (maxGpus, which the platform sets). Ask for fewer, or have the limit raised'"
     )
-    gpus, replicas = _number("object", "resources.gpus", 0), _number("object", "scaling.max", 1)
-    before = f"{_number('oldObject', 'resources.gpus', 0)} * {_number('oldObject', 'scaling.max', 1)}"
+    gpus, replicas = _number("object", "resources.gpus", 0), _replicas("object")
+    before = f"{_number('oldObject', 'resources.gpus', 0)} * {_replicas('oldObject')}"
     return {
         "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
         "matchConstraints": _matching(meta.GROUP, meta.VERSION, plurals, ["CREATE", "UPDATE"]),
@@ -124,6 +124,11 @@ def _gpu_limit() -> Struct:
             }
         ],
     }
+
+
+def _replicas(side: str) -> str:
+    fewest, most = _number(side, "scaling.min", 1), _number(side, "scaling.max", 1)
+    return f"({fewest} > {most} ? {fewest} : {most})"
 
 
 def _number(side: str, path: str, default: int) -> str:

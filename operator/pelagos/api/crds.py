@@ -22,7 +22,7 @@ def render(kind: kinds.Kind) -> dict[str, Any]:
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": _schema(kind)},
-        "subresources": {"status": {}},
+        "subresources": {"status": {}} | ({"scale": kind.scale.render()} if kind.scale else {}),
         "additionalPrinterColumns": [
             {"name": column.name, "type": column.type, "jsonPath": column.path}
             | ({"priority": column.priority} if column.priority else {})

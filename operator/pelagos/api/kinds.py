@@ -19,6 +19,8 @@ class Kind:
     status: type[meta.BaseStatus]
     columns: tuple[meta.Column, ...]
     frozen: tuple[str, ...] = ()
+    scale: meta.Scale | None = None
+    """None: it has no replicas."""
 
     @property
     def crd(self) -> str:
@@ -45,5 +47,6 @@ MODEL_SERVICE = Kind(
     model_service.ModelServiceSpec,
     model_service.ModelServiceStatus,
     model_service.COLUMNS,
+    scale=model_service.SCALE,
 )
 KINDS = (DATASET, TRAINING_RUN, MODEL_SERVICE)

@@ -111,6 +111,19 @@ class Column:
     description: str = ""
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Where ``kubectl scale``, HorizontalPodAutoscalers and KEDA find the replicas of a kind, and the labels of its pods."""
+
+    spec: str
+    status: str
+    selector: str
+
+    def render(self) -> dict[str, str]:
+        """As a definition has it."""
+        return {"specReplicasPath": self.spec, "statusReplicasPath": self.status, "labelSelectorPath": self.selector}
+
+
 class Condition(Strict):
     """One aspect of the resource's state. List-map by type."""
 

@@ -14,6 +14,7 @@ from pelagos.api.meta import (
     GpuPlacementSpec,
     Name,
     Rule,
+    Scale,
 )
 from pelagos_contract.base import Strict
 from pelagos_contract.training import MAX_DETECTIONS, MOST_DETECTIONS
@@ -99,12 +100,30 @@ class ScalingSpec(Strict):
         ),
     ] = "Standard"
     min: Annotated[
-        int, Field(ge=0, le=1000, description="Fewest replicas; 0 (deploymentMode Knative only) stops when idle.")
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="Fewest replicas; 0 (deploymentMode Knative only) stops when idle. What kubectl scale sets.",
+        ),
     ] = 1
-    max: Annotated[int, Field(ge=1, le=1000, description="Most replicas.")] = 1
+    max: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1000,
+            description="Most replicas, between which and min Pelagos scales by target. 1: exactly min, for who scales by "
+            "kubectl scale or an autoscaler of their own.",
+        ),
+    ] = 1
     target: Annotated[ScalingTarget, Field(description="What a replica should bear; at most one field is set.")] = (
         ScalingTarget()
     )
+
+    @property
+    def most(self) -> int:
+        """Replicas that there may be at once."""
+        return max(self.min, self.max)
 
 
 class Thresholds(Strict):
@@ -145,14 +164,15 @@ class ModelServiceSpec(BaseSpec):
             holds=lambda spec: float(spec.thresholds.confidence) <= 1 and float(spec.thresholds.iou) <= 1,
         ),
         Rule(
-            cel="self.scaling.min <= self.scaling.max",
-            message="spec.scaling.min must not be above spec.scaling.max",
+            cel="self.scaling.min <= self.scaling.max || self.scaling.max == 1",
+            message="spec.scaling.min, which kubectl scale sets, must not be above spec.scaling.max; "
+            "raise max, or leave it out: then exactly min replicas run",
             field="spec.scaling",
-            holds=lambda spec: spec.scaling.min <= spec.scaling.max,
+            holds=lambda spec: spec.scaling.min <= spec.scaling.max or spec.scaling.max == 1,
         ),
         Rule(
             cel="self.scaling.min > 0 || self.scaling.deploymentMode == 'Knative'",
-            message="spec.scaling.min may be 0 with spec.scaling.deploymentMode Knative only",
+            message="spec.scaling.min may be 0 with spec.scaling.deploymentMode Knative only; spec.suspend: true stops serving",
             field="spec.scaling",
             holds=lambda spec: spec.scaling.min > 0 or spec.scaling.deployment_mode == "Knative",
         ),
@@ -226,6 +246,12 @@ class ModelServiceStatus(BaseStatus):
         int | None, Field(description="Deaths of the server since the model or its settings changed.")
     ] = None
     replicas: Annotated[int | None, Field(description="Replicas that are ready.")] = None
+    selector: Annotated[
+        str | None, Field(description="Labels of the replicas' pods, for autoscalers; none on one machine.")
+    ] = None
+
+
+SCALE = Scale(".spec.scaling.min", ".status.replicas", ".status.selector")
 
 
 COLUMNS = (

@@ -25,9 +25,7 @@ def exceeded(gpus: int, queue: str | None, tenant: Tenant, *, replicas: int = 1)
 def _gpus(gpus: int, tenant: Tenant, replicas: int) -> Excess | None:
     if tenant.max_gpus is None or gpus * replicas <= tenant.max_gpus:
         return None
-    each = (
-        f" for each of up to {replicas} replicas (spec.scaling.max), {gpus * replicas} in all" if replicas > 1 else ""
-    )
+    each = f" for each of up to {replicas} replicas (spec.scaling), {gpus * replicas} in all" if replicas > 1 else ""
     message = (
         f"spec.resources.gpus is {gpus}{each}, and the namespace allows at most {tenant.max_gpus} for one resource "
         "(maxGpus, which the platform sets). Ask for fewer, or have the limit raised"

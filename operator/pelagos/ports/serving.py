@@ -138,6 +138,10 @@ class ObservedService:
     """Of the want that the servers were made for; empty: unknown."""
     predecessor: str = ""
     """What another engine, which was set before, made for the resource and still serves, in words; empty: nothing."""
+    pod_selector: str = ""
+    """Labels of the servers' pods, as ``kubectl get -l`` takes them; empty: they are no pods."""
+    is_alone: bool = False
+    """Whether there is one server here, however many are wanted."""
 
 
 @dataclass(frozen=True)

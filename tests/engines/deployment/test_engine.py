@@ -83,6 +83,27 @@ async def test_another_number_of_servers_replaces_none(site: ServingCluster, mak
     assert deployment["metadata"]["generation"] > 1
 
 
+@pytest.mark.parametrize(("fault", "words"), [("unplaceable", "0/1 nodes are available"), ("quota", "exceeded quota")])
+async def test_servers_that_cannot_be_added_leave_the_others_serving_and_are_told(
+    site: ServingCluster, make_want: MakeWant, fault: str, words: str
+) -> None:
+    want = site.in_namespace(make_want(uid=UID), pods_digest="pods")
+    await site.serving.apply(want)
+    await until(site.serving, UID, ServiceState.LOADED)
+    setattr(site.node.faults, fault, words)
+    scaling = Scaling(minimum=2, maximum=2)
+    await site.serving.apply(replace(want, scaling=scaling, digest="scaled"))
+    async with asyncio.timeout(20):
+        while True:
+            seen = await site.serving.observe(UID)
+            assert seen is not None
+            assert (seen.state, seen.replicas) == (ServiceState.LOADED, 1)
+            if words in seen.message:
+                break
+            await asyncio.sleep(0.1)
+    assert seen.pod_selector == f"pelagos.dev/uid={UID},app.kubernetes.io/name=pelagos-model-server"
+
+
 async def test_a_rolling_update_loses_no_request(site: ServingCluster, make_want: MakeWant) -> None:
     """A client that asks whatever pod is ready, as a Service does, gets an answer at every moment."""
     want = site.in_namespace(make_want(uid=UID))

@@ -108,7 +108,12 @@ def _people() -> Iterator[Body]:
 
 
 def _of_people(verbs: Sequence[str]) -> Body:
-    return {"apiGroups": [meta.GROUP], "resources": [kind.plural for kind in kinds.KINDS], "verbs": list(verbs)}
+    scaled = [f"{kind.plural}/scale" for kind in kinds.KINDS if kind.scale]
+    return {
+        "apiGroups": [meta.GROUP],
+        "resources": [kind.plural for kind in kinds.KINDS] + scaled,
+        "verbs": list(verbs),
+    }
 
 
 def _rules(feature: str, *where: Where) -> list[Body]:

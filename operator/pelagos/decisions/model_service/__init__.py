@@ -24,7 +24,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     change.around_right_servers,  # ends: Serving; servers that are as wanted stay Ready while what is around them changes
     change.starting,  # ends: Starting; starts or changes the servers
     # Has the server loaded it?
-    loading.counts_published,  # status.restarts, replicas
+    loading.counts_published,  # status.restarts, replicas, selector
     loading.refused,  # ends: ModelLoadFailed
     loading.unplaced,  # ends: WaitingForCluster
     loading.ended_in_order,  # ends: Starting; starts it again

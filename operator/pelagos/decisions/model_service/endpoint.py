@@ -38,7 +38,7 @@ def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
         scaling=Scaling(
             mode=spec.scaling.deployment_mode,
             minimum=spec.scaling.min,
-            maximum=spec.scaling.max,
+            maximum=spec.scaling.most,
             concurrency=spec.scaling.target.concurrency or 0,
             cpu=spec.scaling.target.cpu or 0,
         ),

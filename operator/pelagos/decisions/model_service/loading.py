@@ -18,8 +18,12 @@ LOAD_TIMEOUT = timedelta(seconds=120)
 
 
 def counts_published(seen: Observed) -> Passed:
-    """For people, and for alerts."""
-    return Passed(status=ModelServiceStatus(restarts=seen.running.restarts, replicas=seen.running.replicas))
+    """For people, for alerts, and for whoever scales."""
+    service = seen.running
+    counts = ModelServiceStatus(
+        restarts=service.restarts, replicas=service.replicas, selector=service.pod_selector or None
+    )
+    return Passed(status=counts)
 
 
 def refused(seen: Observed) -> Ended | None:

@@ -14,7 +14,7 @@ from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
 
 def excess(seen: Observed) -> limits.Excess | None:
     """What is asked for beyond what the platform allows the namespace."""
-    return limits.exceeded(seen.spec.resources.gpus, None, seen.tenant, replicas=seen.spec.scaling.max)
+    return limits.exceeded(seen.spec.resources.gpus, None, seen.tenant, replicas=seen.spec.scaling.most)
 
 
 def spec_breaks_a_rule(seen: Observed) -> Ended | None:

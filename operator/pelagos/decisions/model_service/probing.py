@@ -72,7 +72,7 @@ def right(seen: Observed) -> Ended:
     message = "a real inference gave the answer of the training framework"
     probed = Verdict(PROBED, ConditionState.DONE, reasons.PROBE_SUCCEEDED, message)
     status = _published(seen, endpoint.wanted(seen, seen.served).pod_template_digest)
-    message, old = f"serving {seen.served.source}", seen.running.predecessor
+    message, old = f"serving {seen.served.source}{_shortage(seen)}", seen.running.predecessor
     if not old:
         return Ended((probed,), (), status, WATCH, Verdict(READY, ConditionState.DONE, reasons.SERVING, message))
     # Clients are told where its successor is one pass before it goes.
@@ -89,6 +89,17 @@ def proven(seen: Observed) -> Ended:
 
 
 _LOADED = Verdict(MODEL_LOADED, ConditionState.DONE, reasons.LOADED, "the server has loaded the model")
+
+
+def _shortage(seen: Observed) -> str:
+    """That fewer replicas are ready than are asked for, and why. They serve all the same."""
+    service, asked = seen.running, seen.spec.scaling.min
+    if service.replicas >= asked:
+        return ""
+    if service.is_alone:
+        return f"; spec.scaling.min is {asked}, and on one machine there is always one server"
+    why = f": {service.message}" if service.message else ""
+    return f"; {service.replicas} of {asked} replicas are ready{why}"
 
 
 def _is_proven(seen: Observed) -> bool:

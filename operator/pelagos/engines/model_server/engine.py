@@ -21,7 +21,7 @@ from typing import Any
 from pelagos.api import meta
 from pelagos.engines.kubernetes import comparing
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server import marks, pod_status, reaching
+from pelagos.engines.model_server import marks, network, pod_status, reaching
 from pelagos.engines.model_server.handover import Predecessors
 from pelagos.engines.model_server.object_kinds import SERVICES
 from pelagos.engines.model_server.options import SYSTEM, Options
@@ -85,6 +85,11 @@ class View:
     def ready(self) -> list[Body]:
         """Those of them that serve."""
         return [pod for pod in self.current if pod_status.is_ready(pod)]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there are fewer of them than wanted. What scales by requests decides about that itself."""
+        return self.want.scaling.mode == "Standard" and len(self.ready) < self.want.scaling.minimum
 
     @property
     def old_ready(self) -> list[Body]:
@@ -191,6 +196,7 @@ class ClusterServing(ABC):
             changed_at=self._changed_at(view, state, restarts),
             replicas=len(view.ready),
             pods_digest=view.want.pod_template_digest,
+            pod_selector=network.pod_selector(view.want),
         )
 
     async def owned(self, namespaces: Iterable[str]) -> tuple[Owned, ...]:
@@ -360,8 +366,10 @@ class ClusterServing(ABC):
             return told.state, told.message
         # Three witnesses: the controller says so, pods of this want are ready, and no others are. Then the server itself is
         # asked.
-        if told.done and view.ready and not view.old_ready:
-            return await self._ask(view, service)
+        # With fewer servers than wanted a controller is not content, and those that are ready serve all the same.
+        if (told.done or view.is_short) and view.ready and not view.old_ready:
+            state, message = await self._ask(view, service)
+            return state, message or self._missing(view, told)
         stays = _OLD_SERVED if view.old_ready else ""
         found = pod_status.problem(view.current, self._now)
         if found is not None:
@@ -369,6 +377,13 @@ class ClusterServing(ABC):
         if told.message:
             return told.state, told.message + stays
         return ServiceState.STARTING, f"the server starts and loads the model{stays}"
+
+    def _missing(self, view: View, told: RolloutStatus) -> str:
+        """Why there are fewer servers than wanted; empty when there are not."""
+        if not view.is_short:
+            return ""
+        found = pod_status.problem(view.current, self._now)
+        return found.message if found is not None else told.message or "the others start"
 
     def _now(self, pod: Body) -> datetime:
         """The time by the clock of the cluster that made the pod; see ports.clock."""

@@ -65,6 +65,11 @@ def selector(want: DesiredService) -> dict[str, str]:
     return {meta.UID_LABEL: want.uid, "app.kubernetes.io/name": "pelagos-model-server"}
 
 
+def pod_selector(want: DesiredService) -> str:
+    """The same as text."""
+    return ",".join(f"{name}={value}" for name, value in selector(want).items())
+
+
 def storage(given: Options) -> Rule | None:
     """Egress to the object storage: as configured, else by its address where that tells; None when it does not."""
     if given.storage_peers.peers:

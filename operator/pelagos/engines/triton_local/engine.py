@@ -96,6 +96,7 @@ class TritonLocal:
             restarts=server.restarts,
             changed_at=self._changed_at(uid, server, found),
             pods_digest=want.pod_template_digest,
+            is_alone=True,
         )
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pelagos.api import reasons
+from pelagos.api import meta, reasons
 from pelagos.ports.errors import OutageError, RejectedError, UnboundError
 from pelagos.ports.owned import Owned
 from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
@@ -64,7 +64,14 @@ class ServingFake:
             changed_at=service.changed_at,
             pods_digest=service.want.pod_template_digest,
             predecessor=self.predecessors.get(uid, ""),
+            replicas=max(service.want.scaling.minimum, 1),
+            pod_selector=f"{meta.UID_LABEL}={uid}",
         )
+
+    @property
+    def wants(self) -> list[DesiredService]:
+        """What every endpoint was applied as last."""
+        return [service.want for service in self._services.values()]
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
         """All endpoints."""
@@ -81,6 +88,10 @@ class ServingFake:
         if want.package_uri in self.missing:
             message = f"model package {want.package_uri}: package.json is missing"
             raise RejectedError("serving", message, reason=reasons.MODEL_PACKAGE_MISSING)
+        is_same = service is not None and service.want.pod_template_digest == want.pod_template_digest
+        if service is not None and service.state is ServiceState.LOADED and is_same:
+            service.want = want  # Another number of servers replaces none.
+            return
         again = service.restarts + 1 if service is not None and service.want.digest == want.digest else 0
         self.started += 1
         port = 20000 + 3 * self.started
