@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
@@ -16,34 +18,94 @@ if TYPE_CHECKING:
 
 
 class ApiServer:
-    """Answers the one request that commands make, with the resources of one kind by namespace."""
+    """Answers what commands ask: for the resources of a kind in a namespace, for pods with labels, for the log of a container.
+
+    ``logs`` are by pod, container and whether it is that of the process before; a log of which the last piece is not None
+    grows, and ends when it is. ``status`` is that of all answers, ``refused`` of those about a path with that text.
+    """
 
     def __init__(self) -> None:
         self.resources: dict[str, list[dict[str, Any]]] = {}
+        self.pods: list[dict[str, Any]] = []
+        self.logs: dict[tuple[str, str, bool], list[bytes | None]] = {}
+        self.asked: list[str] = []
         self.status = 200
-        world = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                prefix = "/apis/pelagos.dev/v1alpha1/namespaces/"
-                namespace, _, plural = self.path.removeprefix(prefix).partition("/")
-                assert self.path == f"{prefix}{namespace}/{plural}"
-                assert plural in {"datasets", "modelservices"}
-                body = json.dumps({"items": world.resources.get(namespace, [])}).encode()
-                self.send_response(world.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.refused: dict[str, tuple[int, str]] = {}
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"world": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
-    def add(self, name: str, status: dict[str, Any], namespace: str = "default") -> None:
-        self.resources.setdefault(namespace, []).append({"metadata": {"name": name}, "status": status})
+    def add(self, name: str, status: dict[str, Any], namespace: str = "default", **fields: Any) -> dict[str, Any]:
+        """A resource; one with a ``kind`` is listed with those of that kind only."""
+        metadata = {"name": name, "namespace": namespace}
+        body: dict[str, Any] = {"metadata": metadata, "spec": {}, "status": status, **fields}
+        self.resources.setdefault(namespace, []).append(body)
+        return body
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    world: ApiServer
+
+    def do_GET(self) -> None:
+        self.world.asked.append(self.path)
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query))
+        refusal = next((said for part, said in self.world.refused.items() if part in self.path), None)
+        if refusal is not None:
+            self._answer({"kind": "Status", "code": refusal[0], "message": refusal[1]}, refusal[0])
+        elif url.path.startswith("/apis/pelagos.dev/"):
+            _, namespace, plural = url.path.rsplit("/", 2)
+            kind = {"datasets": "Dataset", "trainingruns": "TrainingRun", "modelservices": "ModelService"}[plural]
+            found = self.world.resources.get(namespace, [])
+            self._answer({"items": [body for body in found if body.get("kind", kind) == kind]}, self.world.status)
+        elif url.path.endswith("/log"):
+            self._log(url.path.split("/")[6], query)
+        else:
+            assert url.path.endswith("/pods"), url.path
+            self._answer({"items": list(filter(lambda pod: _carries(pod, query), self.world.pods))}, self.world.status)
+
+    def _answer(self, body: dict[str, Any], status: int) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _log(self, pod: str, query: dict[str, str]) -> None:
+        pieces = self.world.logs.get((pod, query["container"], query.get("previous", "").lower() == "true"))
+        if pieces is None:
+            message = f'previous terminated container "{query["container"]}" in pod "{pod}" not found'
+            self._answer({"kind": "Status", "code": 400, "message": message}, 400)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if query.get("follow", "").lower() == "true":
+            sent = 0
+            while sent == 0 or pieces[sent - 1] is not None:
+                for piece in pieces[sent:]:
+                    sent += 1
+                    self._chunk(piece or b"")
+                time.sleep(0.01)
+        else:
+            there = b"".join(filter(None, pieces)).splitlines(keepends=True)
+            self._chunk(b"".join(there[-int(query.get("tailLines", len(there))) :]))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _chunk(self, piece: bytes) -> None:
+        if piece:
+            self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def _carries(pod: dict[str, Any], query: dict[str, str]) -> bool:
+    wanted = dict(each.split("=") for each in query.get("labelSelector", "").split(",") if each)
+    labels: dict[str, str] = pod["metadata"]["labels"]
+    return wanted.items() <= labels.items()
 
 
 def kubeconfig(path: Path, server: str) -> None:

@@ -19,6 +19,7 @@ _HIDDEN = (
 )
 _ONE_LINE = re.compile(f"[{_HIDDEN}]")
 _LINES = re.compile(f"(?![\n\t])[{_HIDDEN}]")
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def shown(text: str, *, lines: bool = False) -> str:
@@ -27,6 +28,11 @@ def shown(text: str, *, lines: bool = False) -> str:
     ``lines``: line feeds and tabs stay.
     """
     return (_LINES if lines else _ONE_LINE).sub(_escaped, text)
+
+
+def shown_output(text: str) -> str:
+    """What is to be seen of a program's output: without colours; a progress bar's states are lines of their own."""
+    return shown(_COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n"), lines=True)
 
 
 def shown_in(value: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pelagos_contract import disk
-from pelagos_pipelines.output import shown_output
+from pelagos_contract.text import shown_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

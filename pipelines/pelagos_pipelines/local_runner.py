@@ -8,7 +8,8 @@ run's folder and nothing else:
 - ``canceled.json``: the attempt that must not begin, or is being ended; written by the engine
 - ``process.json``: the attempt that has begun, and our process; written by us before anything else happens
 - ``outcome.json``: how that attempt ended; our last act, or the engine's when we died without it
-- ``log.txt``: what all attempts said; bounded
+- ``log.txt``: what all attempts said; bounded. Each begins with ``--- <run>, attempt <number>, <time>``, each step with
+  ``--- step <name> <time>``, for `pelagos logs`
 
 An attempt begins at most once, however often somebody starts a process for it: whoever gets the lock looks first whether
 the attempt has begun. Times are ISO 8601 in UTC.
@@ -145,6 +146,7 @@ def _execute(parameters: dict[str, str], launch: Launch, log: local_log.Log) -> 
         from kfp.local import subprocess_task_handler
 
         def observed(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+            log.write(f"--- step {local_steps.name_of(full_command)} {_now()}\n")
             steps.append(local_steps.run(full_command, env_vars or {}, log))
             return steps[-1].code
 

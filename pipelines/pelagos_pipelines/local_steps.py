@@ -61,9 +61,12 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Log) -> Ste
         # Before the rest of the output is waited for, which ends when the last process does that can write to it.
         _end_others_of_our_session()
         reader.join(_SECONDS)
-    # The function has the name of its step, as Python can write it.
-    name = command[command.index("--function_to_execute") + 1].replace("_", "-")
-    return Step(name, code, log.last_words)
+    return Step(name_of(command), code, log.last_words)
+
+
+def name_of(command: Sequence[str]) -> str:
+    """The name of the step that kfp.local executes by this command: that of its function, which Python must be able to write."""
+    return command[command.index("--function_to_execute") + 1].replace("_", "-")
 
 
 def _copy(output: IO[str], log: Log) -> None:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pelagos_contract.text import shown
+from pelagos_contract.text import shown_output
 
 if TYPE_CHECKING:
     from typing import TextIO
-
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def guard_output() -> None:
     """Escape all that this process prints from now on, tracebacks and other libraries' words too. Colours are dropped."""
     if not isinstance(sys.stdout, _Shown):
         sys.stdout, sys.stderr = _Shown(sys.stdout), _Shown(sys.stderr)
-
-
-def shown_output(text: str) -> str:
-    """What is to be seen of a program's output: without colours; a progress bar's states are lines of their own."""
-    return shown(_COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n"), lines=True)
 
 
 class _Shown:

@@ -55,6 +55,12 @@ def embedded(settings: Settings) -> Chosen:
     return Chosen(str(kubeconfig(settings)))
 
 
+def is_embedded(settings: Settings, at: Chosen) -> bool:
+    """Whether it is the API server of the embedded installation."""
+    own = kubeconfig(settings)
+    return own.exists() and Path(at.file).exists() and own.samefile(at.file)
+
+
 def namespace_of(at: Chosen, given: str) -> str:
     """The namespace that is meant: the one that was given, else that of the context, else ``default``. Never raises."""
     return given or _contexts(at.file).get(at.context) or "default"
@@ -80,10 +86,21 @@ def kubeconfig(settings: Settings) -> Path:
 def custom_objects(at: Chosen) -> Any:
     """A CustomObjectsApi of the official client."""
     from kubernetes import client
+
+    return client.CustomObjectsApi(_client(at))
+
+
+def core_objects(at: Chosen) -> Any:
+    """A CoreV1Api of the official client."""
+    from kubernetes import client
+
+    return client.CoreV1Api(_client(at))
+
+
+def _client(at: Chosen) -> Any:
     from kubernetes import config as configuration
 
-    api = configuration.new_client_from_config(config_file=at.file, context=at.context or None)
-    return client.CustomObjectsApi(api)
+    return configuration.new_client_from_config(config_file=at.file, context=at.context or None)
 
 
 class AskError(Exception):
@@ -92,13 +109,22 @@ class AskError(Exception):
 
 def find(at: Chosen, kind: Kind, name: str, namespace: str) -> Mapping[str, Any]:
     """A resource. Raises AskError."""
+    found = listed(at, kind, namespace)
+    if name not in found:
+        others = f"there are {', '.join(sorted(found))}" if found else "there is none in this namespace"
+        raise AskError(f"{kind.kind} {namespace}/{name} not found; {others}")
+    return found[name]
+
+
+def listed(at: Chosen, kind: Kind, namespace: str) -> dict[str, Mapping[str, Any]]:
+    """The resources of a kind by name. Raises AskError."""
     from kubernetes.client.exceptions import ApiException
     from kubernetes.config import ConfigException
     from urllib3.exceptions import HTTPError
 
     try:
         api = custom_objects(at)
-        listed = api.list_namespaced_custom_object(
+        found = api.list_namespaced_custom_object(
             meta.GROUP, meta.VERSION, namespace, kind.plural, _request_timeout=_API_TIMEOUT
         )
     except (ConfigException, OSError) as error:
@@ -109,11 +135,7 @@ def find(at: Chosen, kind: Kind, name: str, namespace: str) -> Mapping[str, Any]
         raise AskError(f"the API server does not answer: {error}. Does `pelagos status` say that it runs?") from error
     except ApiException as error:
         raise AskError(f"the API server refuses to list {kind.kind}s: {error.status} {error.reason}") from error
-    found: dict[str, Mapping[str, Any]] = {body["metadata"]["name"]: body for body in listed["items"]}
-    if name not in found:
-        others = f"there are {', '.join(sorted(found))}" if found else "there is none in this namespace"
-        raise AskError(f"{kind.kind} {namespace}/{name} not found; {others}")
-    return found[name]
+    return {body["metadata"]["name"]: body for body in found["items"]}
 
 
 def fetcher(settings: Settings) -> Callable[[Followed], Mapping[str, Any] | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -90,7 +89,7 @@ def completed(settings: Settings, context: str) -> Settings:
     """Of the embedded mode, when it is meant, the settings that its supervisor gives the operator."""
     state = settings.home / "state.json"
     at = access.chosen(settings, context)
-    if settings.kubeconfig is None and not _is_own(settings, at):
+    if settings.kubeconfig is None and not access.is_embedded(settings, at):
         return settings
     if (
         settings.tracking_uri
@@ -104,11 +103,6 @@ def completed(settings: Settings, context: str) -> Settings:
     folder = Layout.of(settings.home).tracking_credentials
     login = {"tracking_username_file": folder / "username", "tracking_password_file": folder / "password"}
     return settings.model_copy(update={"tracking_uri": url, "kubeconfig": kubeconfig, **login})
-
-
-def _is_own(settings: Settings, at: access.Chosen) -> bool:
-    own = access.kubeconfig(settings)
-    return own.exists() and Path(at.file).exists() and own.samefile(at.file)
 
 
 def credentials(settings: Settings, context: str) -> Credentials:

@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from pelagos.cli import control_plane, dataset, demo, doctor, down, installed, operate, orphans, predict, status, ui, up
+from pelagos.cli.logs import command as logs
 from pelagos.embedded.failures import StartError
 from pelagos_contract import extensions
 from pelagos_contract.extensions import ExtensionError, Plane
@@ -62,6 +63,7 @@ app.command()(status.status)
 app.command()(ui.ui)
 app.command()(demo.demo)
 app.command()(predict.predict)
+app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.command()(orphans.orphans)
 app.command()(operate.operator)

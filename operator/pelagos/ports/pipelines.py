@@ -17,6 +17,7 @@ from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
 from pelagos_contract.flows import FLOWS, Flow
 from pelagos_contract.registry import UnknownNameError
+from pelagos_contract.tags import RESOURCE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,6 +43,13 @@ STEP_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
 def is_valid_name(name: str) -> bool:
     """Whether a run can have this name with every engine."""
     return _NAME.fullmatch(name) is not None
+
+
+def log_command(labels: Mapping[str, str]) -> str:
+    """What a person types to read the log of a run with these labels; "" when they do not say whose it is."""
+    kind, _, rest = labels.get(RESOURCE_TAG, "").partition("/")
+    namespace, _, name = rest.partition("/")
+    return f"pelagos logs {name} -n {namespace} --kind {kind}" if name else ""
 
 
 def require_valid_name(system: str, name: str) -> None:

@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 from pelagos.engines.processes import groups, orderly
 from pelagos.engines.processes.groups import ProcessId
-from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunResources, RunState, is_valid_name
+from pelagos.ports.pipelines import (
+    FINISHED,
+    PipelineRun,
+    RunName,
+    RunRequest,
+    RunResources,
+    RunState,
+    is_valid_name,
+    log_command,
+)
 from pelagos.ports.placement import Placement
 from pelagos_contract import disk
 
@@ -116,12 +125,19 @@ class Look:
             attempt=request.attempt,
             retry_key=request.retry_key,
             attempts_with_key=self.stored.attempts_with_key,
-            message=self.ended.message if self.ended else "",
+            message=self._message(),
             url=str(self.log),
             started_at=begun.started_at if begun else None,
             finished_at=self.ended.finished_at if self.ended else None,
             ran=ran,
         )
+
+    def _message(self) -> str:
+        """How it ended; of a run that failed also what shows its log, for people who do not see this machine's files."""
+        if self.ended is None:
+            return ""
+        command = log_command(self.stored.request.labels) if self.ended.state is RunState.FAILED else ""
+        return f"{self.ended.message}; {command} shows its log" if command else self.ended.message
 
 
 class RunFolder:

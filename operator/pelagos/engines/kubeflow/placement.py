@@ -34,6 +34,8 @@ RUN_ANNOTATION = f"{GROUP}/run"
 ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
 RETRY_KEY_ANNOTATION = f"{GROUP}/retry-key"
 ATTEMPTS_WITH_KEY_ANNOTATION = f"{GROUP}/attempts-with-key"
+STEP = "pelagos-pipeline-step"
+"""Of all pods of steps the value of the label app.kubernetes.io/name."""
 USER = 10001
 """User and group of the trainer image."""
 SHARED_MEMORY = "shared-memory"
@@ -173,7 +175,7 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
 def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int) -> Struct:
     placement = request.resources.placement
     labels = {key: value for key, value in request.labels.items() if _LABEL_VALUE.fullmatch(value)} | {
-        "app.kubernetes.io/name": "pelagos-pipeline-step",
+        "app.kubernetes.io/name": STEP,
         "app.kubernetes.io/instance": request.name[:63].rstrip("-_."),
         "app.kubernetes.io/component": request.flow,
         "app.kubernetes.io/part-of": "pelagos",

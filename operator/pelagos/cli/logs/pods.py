@@ -1,0 +1,223 @@
+"""Logs of pods, by the rights of the user: those of the steps of a pipeline run, and those of model servers."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from pelagos.api import meta
+from pelagos.cli.logs import lines
+from pelagos.cli.logs.lines import Line, LogError, Wish
+from pelagos.engines.kubeflow import steps
+from pelagos.engines.model_server.gateway import NAME as GATEWAY
+
+Pod = Mapping[str, Any]
+_TIMEOUT = 10
+_SILENT = 24 * 3600
+"""Seconds for which a log that is followed may say nothing."""
+_PERIOD = 1.0
+_CHUNK = 64 * 1024
+
+
+class Pods:
+    """Of the resource ``uid`` in ``namespace``. ``say`` gets what there is to say beside lines."""
+
+    def __init__(self, api: Any, uid: str, namespace: str, say: Callable[[str], None]) -> None:
+        self._api = api
+        self._uid = uid
+        self._namespace = namespace
+        self._say = say
+        self._said: set[str] = set()
+
+    def of_run(self, namespace: str, run: str, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
+        """Lines of the pods of a pipeline run, which are in ``namespace``. Raises LogError."""
+        shown: set[str] = set()
+        over = not wish.follow
+        while True:
+            there = self._list(namespace, {meta.UID_LABEL: self._uid, **steps.SELECTOR})
+            chosen = _of_attempt(steps.of_run(there, run), wish)
+            if not wish.follow:
+                _require(chosen, run, namespace, wish)
+            for pod in chosen:
+                name = pod["metadata"]["name"]
+                if name in shown or not wish.wants(steps.step(pod)):
+                    continue
+                origin = f"step {steps.step(pod) or '?'}, attempt {steps.attempt(pod)} (pod {name})"
+                if steps.has_begun(pod, steps.CONTAINER):
+                    shown.add(name)
+                    yield from self._read(pod, steps.CONTAINER, origin, wish)
+                else:
+                    self._note(f"{origin} has not begun: {steps.waits_for(pod)}")
+            if over:
+                break
+            # Asked before the last look, so that a pod which begins meanwhile is not missed.
+            over = is_over()
+            time.sleep(0 if over else _PERIOD)
+        if not shown and not wish.follow:
+            raise LogError(f"no step has begun in the pipeline run {run}, so that there is no log yet")
+
+    def of_service(self, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
+        """Lines of the pods of model servers; each line says its pod when there are several. Raises LogError."""
+        if wish.follow:
+            yield from self._followed(wish, is_over)
+            return
+        begun = self._servers(wish)
+        for pod, container in begun:
+            yield from self._read(pod, container, _origin(pod, container), wish, _prefix(pod, begun))
+
+    def _servers(self, wish: Wish) -> list[tuple[Pod, str]]:
+        """Pods that have a log, with the container that matters."""
+        there = self._list(
+            self._namespace, {meta.UID_LABEL: self._uid, "app.kubernetes.io/name": "pelagos-model-server"}
+        )
+        if not there:
+            raise LogError(f"there is no pod of a model server in the namespace {self._namespace}")
+        chosen = [(pod, _container(pod)) for pod in there]
+        begun = [(pod, name) for pod, name in chosen if steps.has_begun(pod, name)]
+        for pod, name in chosen:
+            if (pod, name) not in begun:
+                self._note(f"{_origin(pod, name)} has not begun: {steps.waits_for(pod)}")
+        if not begun and not wish.follow:
+            raise LogError("no model server has begun, so that there is no log yet")
+        return begun
+
+    def _followed(self, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
+        """All pods at once, by a thread each; the process ends without waiting for them."""
+        found: queue.Queue[Line | LogError] = queue.Queue(maxsize=1000)
+        known: set[tuple[str, str, int]] = set()
+
+        def copy(pod: Pod, container: str, prefix: str) -> None:
+            try:
+                for line in self._read(pod, container, _origin(pod, container), wish, prefix):
+                    found.put(line)
+            except LogError as error:
+                found.put(error)
+
+        while not is_over():
+            begun = self._servers(wish)
+            for pod, container in begun:
+                # A container that was started again has another log.
+                key = (pod["metadata"]["name"], container, steps.restarts(pod, container))
+                if key not in known and not steps.has_ended(pod, container):
+                    known.add(key)
+                    threading.Thread(target=copy, args=(pod, container, _prefix(pod, begun)), daemon=True).start()
+            deadline = time.monotonic() + _PERIOD
+            while (left := deadline - time.monotonic()) > 0:
+                try:
+                    line = found.get(timeout=left)
+                except queue.Empty:
+                    break
+                if isinstance(line, LogError):
+                    self._note(str(line))
+                else:
+                    yield line
+
+    def _read(self, pod: Pod, container: str, origin: str, wish: Wish, prefix: str = "") -> Iterator[Line]:
+        metadata = pod["metadata"]
+        options = {
+            "container": container,
+            "follow": wish.follow,
+            # Of a step the attempt before is another pod; a container of its pod is never started again.
+            "previous": wish.previous and container != steps.CONTAINER,
+            "tail_lines": wish.tail,
+            "_preload_content": False,
+            "_request_timeout": (_TIMEOUT, _SILENT if wish.follow else _TIMEOUT * 6),
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        response = _asked(
+            lambda: self._api.read_namespaced_pod_log(metadata["name"], metadata["namespace"], **given),
+            f"the log of pod {metadata['name']}",
+        )
+        try:
+            yield from (Line(origin, prefix + text) for text in lines.split(_chunks(response)))
+        finally:
+            response.release_conn()
+
+    def _list(self, namespace: str, labels: Mapping[str, str]) -> list[Pod]:
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        response = _asked(
+            lambda: self._api.list_namespaced_pod(
+                namespace, label_selector=selector, _preload_content=False, _request_timeout=_TIMEOUT
+            ),
+            f"pods in the namespace {namespace}",
+        )
+        found = json.loads(response.data).get("items") or []
+        return sorted(found, key=lambda pod: (str(pod["metadata"].get("creationTimestamp")), pod["metadata"]["name"]))
+
+    def _note(self, words: str) -> None:
+        if words not in self._said:
+            self._said.add(words)
+            self._say(words)
+
+
+def _of_attempt(found: list[Pod], wish: Wish) -> list[Pod]:
+    """Pods of the latest attempt, or of the one before."""
+    attempts = sorted({steps.attempt(pod) for pod in found})
+    if wish.previous:
+        attempts = attempts[:-1]
+    return [pod for pod in found if attempts and steps.attempt(pod) == attempts[-1]]
+
+
+def _require(chosen: list[Pod], run: str, namespace: str, wish: Wish) -> None:
+    if not chosen:
+        which = "an earlier attempt" if wish.previous else "its steps"
+        raise LogError(
+            f"the namespace {namespace} has no pod of the pipeline run {run} for {which}: none was made yet, or they are gone"
+        )
+    there = dict.fromkeys(steps.step(pod) for pod in chosen)
+    if not any(map(wish.wants, there)):
+        raise LogError(f"the pipeline run {run} has no pod of a step {wish.step}; it has {', '.join(there)}")
+
+
+def _container(pod: Pod) -> str:
+    """What has most to say: an init container that has not succeeded, else the server, which is not alone in its pod."""
+    status = pod.get("status") or {}
+    for each in status.get("initContainerStatuses") or ():
+        if ((each.get("state") or {}).get("terminated") or {}).get("exitCode") != 0:
+            return str(each["name"])
+    names = [str(each["name"]) for each in pod["spec"]["containers"]]
+    return next((name for name in names if name != GATEWAY), names[0])
+
+
+def _origin(pod: Pod, container: str) -> str:
+    return f"pod {pod['metadata']['name']}, container {container}"
+
+
+def _prefix(pod: Pod, begun: list[tuple[Pod, str]]) -> str:
+    return f"[{pod['metadata']['name']}] " if len(begun) > 1 else ""
+
+
+def _chunks(response: Any) -> Iterable[bytes]:
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield from response.stream(_CHUNK)
+    except HTTPError as error:
+        raise LogError(f"the log broke off: {error}") from error
+
+
+def _asked(call: Callable[[], Any], what: str) -> Any:
+    """The answer. Raises LogError."""
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        return call()
+    except ApiException as error:
+        if error.status == 403:
+            hint = "Ask whoever runs the platform for the ClusterRole view in that namespace"
+            raise LogError(f"you may not read {what}: {_words(error)}. {hint}") from error
+        raise LogError(f"{what} cannot be read: {_words(error)}") from error
+    except HTTPError as error:
+        raise LogError(f"{what} cannot be read, the API server does not answer: {error}") from error
+
+
+def _words(error: Any) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (ValueError, TypeError, KeyError):
+        return f"{error.status} {error.reason}"
