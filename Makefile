@@ -46,7 +46,10 @@ cluster-node: control-plane # both build from the same sources
 	@tools/node/install.sh
 
 upstream-tools: | control-plane # one after the other, since both keep all cores busy where nothing is cached
-	@tools/upstream.sh kstatus || echo "Tests that need it will be skipped." >&2
+	@set -o pipefail; for program in kstatus helm; do \
+	  UV=$(UV) nice operator/pelagos/embedded/upstream/build.sh tools/upstream/$$program $$program | sed 's/^::/ /' || \
+	    echo "Tests that need $$program will be skipped." >&2; \
+	done
 
 sbom: $(VENVS)/.sbom ## Write a bill of materials for each image to build/sbom.
 	@tools/sbom.sh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import subprocess
@@ -81,9 +82,11 @@ _ONE_AT_A_TIME = threading.Lock()
 @functools.cache
 def _process() -> subprocess.Popen[str]:
     """It ends by itself when this process, whose end of the pipe it reads, does."""
-    return subprocess.Popen(
+    made = subprocess.Popen(
         [upstream.program("kstatus")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     )
+    atexit.register(made.communicate)
+    return made
 
 
 def contradiction(body: Mapping[str, Any]) -> str:

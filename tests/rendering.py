@@ -1,22 +1,17 @@
-"""Renders what is below manifests/ with the tools that people use: kubectl's kustomize, and Helm's template engine.
-
-Helm itself comes from no package registry; tools/helm-template is built from the libraries that it is made of.
-"""
+"""Renders what is below manifests/ with the tools that people use: kubectl's kustomize, and Helm."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+
+import upstream
 
 Body = dict[str, Any]
 
@@ -27,8 +22,6 @@ OVERLAYS = tuple(sorted(path.name for path in (MANIFESTS / "overlays").iterdir()
 MANAGED_BY = "app.kubernetes.io/managed-by"
 _MERGE_KEYS = {"containers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath"}
 """Lists that Kubernetes merges by the key of their items, whose order has no meaning."""
-_SOURCE = ROOT / "tools" / "helm-template"
-_NOT_HERE = 3
 
 
 def kubectl() -> str:
@@ -59,31 +52,17 @@ def kustomization(folder: Path, *, resources: Iterable[str], components: Iterabl
     return folder
 
 
-def helm(values: Mapping[str, Any], *, namespace: str, release: str = "pelagos", chart: Path = CHART) -> list[Body]:
-    """The objects of our chart, without its definitions. Raises CalledProcessError for what the templates refuse."""
+def helm(
+    values: Mapping[str, Any], *, namespace: str, release: str = "pelagos", options: Sequence[str] = ()
+) -> list[Body]:
+    """The objects of our chart, without its definitions. Raises CalledProcessError for what schema or templates refuse."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(dict(values), file)
         file.flush()
-        command = [str(helm_template()), str(chart), release, namespace, file.name]
+        given = (f"--namespace={namespace}", f"--values={file.name}", *options)
+        command = [str(upstream.program("helm")), "template", release, str(CHART), *given]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return documents(done.stdout)
-
-
-@functools.cache
-def helm_template() -> Path:
-    """The template engine, built once for each state of its source. Skips the test where it cannot be built."""
-    digest = hashlib.sha256((_SOURCE / "main.go").read_bytes()).hexdigest()[:16]
-    program = Path(os.environ.get("PELAGOS_ENVIRONMENTS", ROOT / ".venvs")) / "helm-template" / digest
-    if not program.exists():
-        program.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=program.parent) as folder:
-            built = Path(folder, "helm-template")
-            done = subprocess.run([str(_SOURCE / "build.sh"), str(built)], capture_output=True, text=True, check=False)
-            if done.returncode == _NOT_HERE:
-                pytest.skip(f"Helm charts cannot be rendered here: {done.stderr.strip()}")
-            assert done.returncode == 0, done.stderr
-            built.replace(program)
-    return program
 
 
 def documents(text: str) -> list[Body]:

@@ -129,17 +129,21 @@ class Site:
             await asyncio.sleep(0.1)
         pytest.fail(f"{kind} {name} is still there")
 
-    async def start_operator(self) -> None:
-        """Start an operator with an empty memory."""
-        self._stop, ready = asyncio.Event(), asyncio.Event()
-        self._stopped.clear()
-        settings = Settings(
+    def settings(self) -> Settings:
+        """Those of the operator: it is an administrator, and watches this namespace alone."""
+        return Settings(
             home=self.home,
             probe_interval=1,
             kubeconfig=self.plane.kubeconfig,
             namespace=self.namespace,
             watch_selector=self.watch_selector,
         )
+
+    async def start_operator(self) -> None:
+        """Start an operator with an empty memory."""
+        self._stop, ready = asyncio.Event(), asyncio.Event()
+        self._stopped.clear()
+        settings = self.settings()
         prepared = resources.prepared(settings, functools.partial(self._operate, settings))
         operator = kopf.operator(**prepared, stop_flag=self._stop, ready_flag=ready)
         self._task = asyncio.create_task(operator)

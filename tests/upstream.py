@@ -1,4 +1,4 @@
-"""Programs of other projects, which `make test` builds from their released modules (tools/upstream.sh)."""
+"""Programs of other projects, which `make test` builds from their released modules (tools/upstream)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-_SCRIPT = Path(__file__).parents[1] / "tools" / "upstream.sh"
+_ROOT = Path(__file__).parents[1]
+_BUILD = _ROOT / "operator" / "pelagos" / "embedded" / "upstream" / "build.sh"
 
 
 @functools.cache
 def program(name: str) -> Path:
-    """Where the program is. Skips the test where it has not been built."""
-    told = subprocess.run([_SCRIPT, "--path", name], capture_output=True, text=True, check=True).stdout
-    found = Path(told.strip())
+    """Where the program is, whose component is called like it. Skips the test where it has not been built."""
+    modules = _ROOT / "tools" / "upstream" / name
+    told = subprocess.run([_BUILD, "--where", modules], capture_output=True, text=True, check=True).stdout
+    found = Path(told.strip(), name)
     if not found.exists():
-        pytest.skip(f"{name} is not built: tools/upstream.sh {name}")
+        pytest.skip(f"{name} is not built: {_BUILD.relative_to(_ROOT)} {modules.relative_to(_ROOT)} {name}")
     return found

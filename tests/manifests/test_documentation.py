@@ -23,7 +23,7 @@ GITOPS = (rendering.ROOT / "docs/gitops.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"^\$ (.+)$", re.M)
 NOT_HERE = {
     "kubectl rollout status": "no kubelet runs pods",
-    "helm ": "Helm comes from no registry; the chart's objects are tested",
+    "helm ": "tests/manifests/test_helm_upgrades.py does it",
     "python tests/audit_rbac.py": "tests/manifests/test_rights.py does it",
     "kubectl kustomize": "its output belongs to the command before",
 }

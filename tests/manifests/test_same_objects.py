@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,7 @@ def test_a_value_cannot_break_out_of_its_place() -> None:
     hostile = 'x"\n      hostNetwork: true # {{ fail "run" }} \\ : - é'
     given = changed(DEFAULTS, {"kubeflow": {"url": hostile}, "tenants": [{"namespace": hostile, "queue": hostile}]})
 
-    found = rendering.helm(given, namespace=NAMESPACE)
+    found = rendering.helm(given, namespace=NAMESPACE, options=["--skip-schema-validation"])
 
     (deployment,) = (body for body in found if body["kind"] == "Deployment")
     pod = deployment["spec"]["template"]["spec"]
@@ -137,21 +136,3 @@ def test_another_release_in_another_namespace_has_its_own_names(change: Mapping[
     assert parameters == (["science"] if "admission" in change else [])
     (binding,) = (body for body in found if body["metadata"]["name"] == "pelagos-operator-leader" and "roleRef" in body)
     assert binding["subjects"][0]["namespace"] == "science"
-
-
-def test_the_template_engine_reports_what_a_template_refuses(tmp_path: Path) -> None:
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "Chart.yaml").write_text("name: small\nappVersion: '1'\n")
-    (tmp_path / "values.yaml").write_text("count: 3\n")
-    (tmp_path / "templates" / "_parts.tpl").write_text(
-        '{{ define "name" }}{{ .Chart.Name }}-{{ .Values.count }}{{ end }}'
-    )
-    (tmp_path / "templates" / "one.yaml").write_text(
-        'name: {{ include "name" . }}\nof: {{ required "say who" .Values.who }}'
-    )
-
-    (found,) = rendering.helm({"who": "me"}, namespace="x", chart=tmp_path)
-    assert found == {"name": "small-3", "of": "me"}
-    with pytest.raises(subprocess.CalledProcessError) as refused:
-        rendering.helm({}, namespace="x", chart=tmp_path)
-    assert "say who" in refused.value.stderr

@@ -1,11 +1,10 @@
-module pelagos.dev/upstream/kstatus
+module pelagos/upstream/kstatus
 
 go 1.26.0
 
-require (
-	k8s.io/apimachinery v0.37.1
-	sigs.k8s.io/cli-utils v0.37.2
-)
+require sigs.k8s.io/cli-utils v0.37.2
+
+require k8s.io/apimachinery v0.37.1
 
 require (
 	github.com/fxamacker/cbor/v2 v2.9.1 // indirect
