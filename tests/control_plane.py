@@ -49,6 +49,12 @@ class ControlPlane:
         """For kubectl, kopf and client libraries."""
         return self.layout.kubeconfig
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Major and minor version of Kubernetes."""
+        told = self.request("GET", "/version")
+        return int(told["major"]), int(told["minor"].rstrip("+"))
+
     def request(self, method: str, path: str, body: Any = None, *, kind: str = "application/json") -> Any:
         """Call the API; returns the parsed answer. Raises urllib.error.HTTPError for answers of 400 and above."""
         data = None if body is None else json.dumps(body).encode()
@@ -130,7 +136,7 @@ class ControlPlane:
         try:
             self.request("GET", f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}")
         except urllib.error.HTTPError as error:
-            if error.code != 404:
+            if error.code not in {404, 429}:  # 429: newer servers fill their cache first
                 raise
             return False
         return True

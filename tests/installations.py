@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pelagos.embedded import binaries
+from pelagos.embedded import upstream
 from tracking_servers import login
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +155,7 @@ def _temporary_files(process: int) -> set[Path]:
             named.add(link.readlink())
     temporary = {path for path in named if path.is_relative_to("/dev/shm") or path.is_relative_to("/tmp")}
     # The programs that run may lie below /tmp, too, and are no secrets. Nothing else is passed over.
-    programs = (ENVIRONMENTS, Path(sys.base_prefix), binaries.cache())
+    programs = (ENVIRONMENTS, Path(sys.base_prefix), upstream.cache())
     return {path for path in temporary if not any(map(path.is_relative_to, programs))}
 
 

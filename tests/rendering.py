@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,18 @@ def helm(
 def documents(text: str) -> list[Body]:
     """The YAML documents that are not empty."""
     return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
+
+
+def pods(body: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Metadata and spec of every pod that an object of a built-in kind leads to."""
+    spec = body.get("spec", {})
+    if body["kind"] == "Pod":
+        yield body["metadata"], spec
+    elif body["kind"] == "CronJob":
+        template = spec["jobTemplate"]["spec"]["template"]
+        yield template.get("metadata", {}), template["spec"]
+    elif "template" in spec and "spec" in spec["template"]:
+        yield spec["template"].get("metadata", {}), spec["template"]["spec"]
 
 
 def by_identity(bodies: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str, str], Any]:

@@ -120,11 +120,15 @@ def test_the_version_is_reported(tmp_path: Path) -> None:
 
 def test_control_plane_install_finds_what_is_there(tmp_path: Path) -> None:
     for name in ("etcd", "kube-apiserver"):
-        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).write_text("#!/bin/sh\necho Kubernetes v1.33.1\n")
         (tmp_path / name).chmod(0o755)
     done = pelagos(tmp_path, "control-plane", "install", KUBEBUILDER_ASSETS=str(tmp_path))
     assert done.returncode == 0
-    assert done.stdout.split() == ["etcd", f"{tmp_path}/etcd", "kube-apiserver", f"{tmp_path}/kube-apiserver"]
+    assert done.stdout.split() == [
+        *("etcd", f"{tmp_path}/etcd"),
+        *("kube-apiserver", f"{tmp_path}/kube-apiserver"),
+        *("Kubernetes", "1.33.1"),
+    ]
 
 
 @pytest.mark.parametrize("message", ["[bold]not markup[/]", "log line [0]"])

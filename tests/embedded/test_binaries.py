@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
+import signal
 import socket
 import subprocess
 import sys
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from pelagos.embedded import binaries, envtest
+from pelagos.embedded import binaries, envtest, releases, upstream
 from pelagos.embedded.failures import StartError
+from pelagos.embedded.releases import Source
+
+MODULES, ARCHIVE = releases.known()[0].version, next(iter(envtest.ARCHIVES))
 
 
 @pytest.fixture
@@ -46,11 +51,24 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     server.server_close()
 
 
-def make_programs(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for name in ("etcd", "kube-apiserver"):
-        (folder / name).write_text("#!/bin/sh\n")
-        (folder / name).chmod(0o755)
+def make_programs(*folders: Path, version: str = "") -> None:
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("etcd", "kube-apiserver"):
+            (folder / name).write_text(f"#!/bin/sh\necho Kubernetes v{version}\n")
+            (folder / name).chmod(0o755)
+
+
+def make_release(version: str) -> Path:
+    """The programs of one version in the cache; returns the folder of kube-apiserver."""
+    (release,) = releases.matching(version)
+    folders = {
+        Source.ARCHIVE: (releases.cache() / f"v{version}",),
+        Source.MODULES: (upstream.folder("etcd"), upstream.folder("kubernetes")),
+        Source.DEBIAN: (releases.cache() / releases.DEBIAN,),
+    }[release.source]
+    make_programs(*folders, version=version)
+    return folders[-1]
 
 
 def make_archive(path: Path, *members: tarfile.TarInfo | str) -> str:
@@ -65,43 +83,89 @@ def make_archive(path: Path, *members: tarfile.TarInfo | str) -> str:
 
 
 def test_kubebuilder_assets_come_before_the_cache(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_programs(cache / binaries.DEBIAN)
-    make_programs(tmp_path / "assets")
+    make_release(MODULES)
+    make_programs(tmp_path / "assets", version="1.33.1")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "assets"))
-    assert binaries.require().etcd == tmp_path / "assets" / "etcd"
+    found = binaries.require()
+    assert found.etcd == tmp_path / "assets" / "etcd"
+    assert binaries.told(found) == "1.33.1"
+    assert binaries.installed() == found
 
 
 def test_wrong_kubebuilder_assets_are_refused_by_name(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_programs(cache / binaries.DEBIAN)
+    make_release("1.20.2")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "nothing"))
     with pytest.raises(StartError, match=r"KUBEBUILDER_ASSETS is .*nothing"):
         binaries.find()
 
 
-def test_the_archive_comes_before_the_build_in_the_cache(cache: Path) -> None:
-    make_programs(cache / binaries.DEBIAN)
-    assert binaries.require().kube_apiserver == cache / binaries.DEBIAN / "kube-apiserver"
-    make_programs(cache / envtest.VERSION)
-    assert binaries.require().kube_apiserver == cache / envtest.VERSION / "kube-apiserver"
+def test_the_newest_in_the_cache_is_taken(cache: Path) -> None:
+    for version in ("1.20.2", "1.30.0", ARCHIVE, MODULES):
+        folder = make_release(version)
+        assert binaries.require().kube_apiserver == folder / "kube-apiserver"
+        assert binaries.require().version == version
+    for version in ("1.20.2", "1.30.0", ARCHIVE, MODULES):
+        found = binaries.find(version)
+        assert found is not None
+        assert found.version == version
 
 
 def test_a_program_that_cannot_be_executed_does_not_count(cache: Path) -> None:
-    make_programs(cache / binaries.DEBIAN)
-    (cache / binaries.DEBIAN / "etcd").chmod(0o644)
+    (make_release("1.20.2") / "etcd").chmod(0o644)
     with pytest.raises(StartError, match="control-plane install"):
         binaries.require()
 
 
-def test_without_debian_the_next_step_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(envtest, "RELEASES", "http://127.0.0.1:9")
+def test_an_unknown_version_names_those_there_are(cache: Path) -> None:
+    with pytest.raises(StartError, match=r"no control plane 9\.9 from debian\. Pelagos knows .*1\.20\.2 \(debian\)"):
+        binaries.install(print, "9.9", Source.DEBIAN)
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the archive nor modules nor Debian."""
     monkeypatch.setattr(envtest, "_PATTERN", "http://127.0.0.1:9/{version}/{architecture}")
     monkeypatch.setenv("PATH", "/nonexistent")
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_where_nothing_can_be_had_the_next_steps_are_named(cache: Path) -> None:
     steps: list[str] = []
-    with pytest.raises(StartError, match="set KUBEBUILDER_ASSETS"):
+    with pytest.raises(StartError, match="set KUBEBUILDER_ASSETS") as failure:
         binaries.install(steps.append)
     assert any("127.0.0.1:9 cannot be reached" in step for step in steps)
+    assert "- modules: " in str(failure.value)
+    assert "- debian: this is not Debian" in str(failure.value)
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_the_old_version_is_kept_where_no_newer_can_be_had(cache: Path) -> None:
+    folder = make_release("1.20.2")
+    assert binaries.installed() is None
+    steps: list[str] = []
+    assert binaries.install(steps.append).etcd == folder / "etcd"
+    assert steps[-1] == "taking Kubernetes 1.20.2, which is there already"
+    assert binaries.installed("1.20.2") == binaries.installed(source=Source.DEBIAN) == binaries.find()
+
+
+def test_the_archive_comes_before_what_takes_minutes(
+    cache: Path, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = served
+    checksum = make_archive(folder / "archive.tar.gz", "etcd", "kube-apiserver")
+    serve_archive(monkeypatch, f"{address}/archive.tar.gz", checksum)
+    for name in ("_compile", "_build"):
+        monkeypatch.setattr(binaries, name, None)
+    assert binaries.install(print).version == ARCHIVE
+    assert binaries.install(print, "1.30.0").version == "1.30.0"
+
+
+def serve_archive(monkeypatch: pytest.MonkeyPatch, address: str, checksum: str) -> None:
+    monkeypatch.setattr(envtest, "_PATTERN", address)
+    known = {version: dict.fromkeys(sums, checksum) for version, sums in envtest.ARCHIVES.items()}
+    monkeypatch.setattr(envtest, "ARCHIVES", known)
 
 
 def test_a_download_is_verified_unpacked_and_executable(
@@ -110,10 +174,9 @@ def test_a_download_is_verified_unpacked_and_executable(
     folder, address = served
     names = ("controller-tools/envtest/etcd", "controller-tools/envtest/kube-apiserver", "controller-tools/README")
     checksum = make_archive(folder / "archive.tar.gz", *names)
-    monkeypatch.setattr(envtest, "_PATTERN", f"{address}/archive.tar.gz")
-    monkeypatch.setattr(envtest, "SHA512", dict.fromkeys(envtest.SHA512, checksum))
-    found = binaries.install(lambda _: None)
-    assert found.etcd == cache / envtest.VERSION / "etcd"
+    serve_archive(monkeypatch, f"{address}/archive.tar.gz", checksum)
+    found = binaries.install(lambda _: None, source=Source.ARCHIVE)
+    assert found.etcd == cache / f"v{ARCHIVE}" / "etcd"
     assert {path.name for path in found.etcd.parent.iterdir()} == {"etcd", "kube-apiserver"}
 
 
@@ -121,7 +184,7 @@ def test_a_changed_download_is_never_unpacked(tmp_path: Path, served: tuple[Path
     folder, address = served
     make_archive(folder / "archive.tar.gz", "etcd")
     with pytest.raises(envtest.UnavailableError, match="not the published 0000"):
-        envtest.download(f"{address}/archive.tar.gz", tmp_path / "got", "0000")
+        envtest.download(f"{address}/archive.tar.gz", tmp_path / "got", "0000", print)
 
 
 def test_links_and_foreign_paths_in_an_archive_are_ignored(tmp_path: Path) -> None:
@@ -146,7 +209,7 @@ def test_an_unreachable_archive_costs_three_seconds_at_most(monkeypatch: pytest.
         monkeypatch.setattr(envtest, "_PATTERN", f"http://127.0.0.1:{port}/archive")
         began = time.monotonic()
         with pytest.raises(envtest.UnavailableError, match=r"does not answer|cannot be reached"):
-            envtest.fetch(Path("/nonexistent/folder"))
+            envtest.fetch(ARCHIVE, Path("/nonexistent/folder"), print)
         assert time.monotonic() - began < 4
         for filler in fillers:
             filler.close()
@@ -155,32 +218,83 @@ def test_an_unreachable_archive_costs_three_seconds_at_most(monkeypatch: pytest.
 _INSTALL = """
 import sys
 from pathlib import Path
-from pelagos.embedded import binaries, envtest
-envtest._PATTERN = "http://127.0.0.1:9/archive"
+from pelagos.embedded import binaries
 binaries._BUILD = Path(sys.argv[1])
-print(binaries.install(lambda step: None).etcd)
+print(binaries.install(print, source=binaries.Source.DEBIAN).etcd)
 """
 
 
+def build_script(folder: Path, lines: str) -> Path:
+    """In place of the long build."""
+    script = folder / "build.sh"
+    script.write_text(lines)
+    return script
+
+
 def test_installing_at_the_same_time_builds_once(cache: Path, tmp_path: Path) -> None:
-    script = tmp_path / "build.sh"
-    script.write_text(
+    script = build_script(
+        tmp_path,
         f'echo run >>{tmp_path}/runs; sleep 0.5; mkdir -p "$1"\n'
-        'for name in etcd kube-apiserver; do printf "#!/bin/sh\\n" >"$1/$name"; chmod +x "$1/$name"; done\n'
+        'for name in etcd kube-apiserver; do printf "#!/bin/sh\\n" >"$1/$name"; chmod +x "$1/$name"; done\n',
     )
     command = [sys.executable, "-c", _INSTALL, str(script)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    outputs = [process.communicate(timeout=30)[0].strip() for process in running]
+    outputs = [process.communicate(timeout=30)[0].splitlines()[-1] for process in running]
     assert outputs == [str(cache / binaries.DEBIAN / "etcd")] * 3
     assert (tmp_path / "runs").read_text() == "run\n"
 
 
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_build_ends_with_its_command(cache: Path, tmp_path: Path, sign: signal.Signals) -> None:
+    script = build_script(
+        tmp_path, f"echo $$ >{tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 60; exit 1\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", _INSTALL, str(script)], stderr=subprocess.DEVNULL)
+    until((tmp_path / "pid").exists)
+    build = Path("/proc") / (tmp_path / "pid").read_text().strip()
+    assert build.exists()
+    process.send_signal(sign)
+    process.wait(10)
+    until(lambda: not build.exists())
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_failed_build_shows_its_last_lines(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "build.sh"
-    script.write_text("echo ':: compiling'; echo 'undefined: openapi' >&2; exit 1\n")
-    monkeypatch.setattr(envtest, "_PATTERN", "http://127.0.0.1:9/archive")
+    script = build_script(tmp_path, "echo ':: compiling'; echo 'undefined: openapi' >&2; exit 1\n")
     monkeypatch.setattr(binaries, "_BUILD", script)
     steps: list[str] = []
-    with pytest.raises(StartError, match=r"(?s)last lines:\n  undefined: openapi"):
-        binaries.install(steps.append)
-    assert steps[-1] == "compiling"
+    with pytest.raises(StartError, match=r"(?s)- debian: undefined: openapi"):
+        binaries.install(steps.append, source=Source.DEBIAN)
+    assert "compiling" in steps
+
+
+def test_a_build_from_modules_says_what_it_will_do(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], report: Callable[[str], None]) -> None:
+        asked.append(command)
+        make_release(MODULES)
+
+    monkeypatch.setattr(binaries, "_run", run)
+    steps: list[str] = []
+    assert binaries.install(steps.append, source=Source.MODULES).version == MODULES
+    assert re.fullmatch(
+        r"building kube-apiserver 1\.\d+\.\d+ and etcd 3\.\d+\.\d+ from their Go modules, once: at most \d+ minutes "
+        r"on \d+ cores\. An interrupted build goes on where it was",
+        steps[0],
+    )
+    assert [command[-1] for command in asked] == ["etcd", "kube-apiserver"]
+    assert all(Path(command[1]).is_file() and Path(command[2], "go.sum").is_file() for command in asked)
+
+
+def test_the_scripts_and_pelagos_mean_the_same_folder(cache: Path) -> None:
+    for component in upstream.PROGRAMS:
+        command = ["bash", str(upstream.SCRIPT), "--where", str(upstream.modules(component))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert Path(done.stdout.strip()) == upstream.folder(component)

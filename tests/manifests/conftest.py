@@ -15,14 +15,13 @@ __all__ = ["environments", "make_want", "packages"]
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[installed.Site]:
     """An API server with nothing of ours."""
-    with installed.site(tmp_path_factory.mktemp("site")) as running:
+    with installed.site(tmp_path_factory.mktemp("site"), "--allow-privileged=true") as running:
         yield running
 
 
 @pytest.fixture(scope="package")
 def strict_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[installed.Site]:
-    """Another, which enforces policies on pods, and who may let an owner wait for what it owns (as OpenShift does)."""
-    plugins = "PodSecurityPolicy,OwnerReferencesPermissionEnforcement"
-    options = (f"--enable-admission-plugins={plugins}", "--allow-privileged=true")
+    """Another, which enforces who may let an owner wait for what it owns (as OpenShift does)."""
+    options = ("--enable-admission-plugins=OwnerReferencesPermissionEnforcement",)
     with installed.site(tmp_path_factory.mktemp("strict"), *options) as running:
         yield running

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from pelagos.cli import answering, installed, progress
-from pelagos.embedded import binaries, daemon, installation, logs, preflight
+from pelagos.embedded import binaries, daemon, installation, logs, preflight, store
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
+from pelagos.embedded.releases import Binaries, Source
 from pelagos.embedded.state import Phase, State
 from pelagos.engines.processes import groups
 from pelagos.engines.processes.groups import ProcessId
@@ -73,22 +74,33 @@ def bring_up(settings: Settings, console: Console) -> State:
 
 def prepare(settings: Settings, console: Console) -> None:
     """Check what is needed, and install the control plane where it is missing. Raises StartError."""
-    preflight.check(Layout.of(settings.home), settings.environments)
-    if binaries.find() is None:
-        install_control_plane(console)
+    layout = Layout.of(settings.home)
+    preflight.check(layout, settings.environments)
+    programs = store.choose(layout)
+    if programs is not None:
+        if words := store.kept(layout, programs):
+            console.print(words, soft_wrap=True)
+        return
+    version = store.writer(layout)
+    if version:
+        words = (
+            f"The resources in {layout.home} were written by Kubernetes {version}, which is needed to go on with them."
+        )
+        console.print(f"{words} Or {store.anew(layout)}", soft_wrap=True)
+    install_control_plane(console, version)
 
 
-def install_control_plane(console: Console) -> binaries.Binaries:
+def install_control_plane(console: Console, version: str = "", source: Source | None = None) -> Binaries:
     """Get etcd and kube-apiserver, showing each step. Raises StartError."""
     console.print("Installing etcd and kube-apiserver")
     began = time.monotonic()
     with console.status("") as status:
 
         def show(step: str) -> None:
-            console.print(f"  {time.monotonic() - began:4.0f} s  {step}", markup=False)
+            console.print(f"  {time.monotonic() - began:4.0f} s  {step}", markup=False, soft_wrap=True)
             status.update(Text(f"{step} ..."))
 
-        return binaries.install(show)
+        return binaries.install(show, version, source)
 
 
 def show_addresses(settings: Settings, console: Console) -> None:

@@ -1,6 +1,7 @@
 """Finds etcd and kube-apiserver, or gets them. Called by `pelagos control-plane install` and before the supervisor starts.
 
-In this order: the folder KUBEBUILDER_ASSETS, the cache, the official envtest archive, a build from Debian's source package.
+In this order: the folder KUBEBUILDER_ASSETS, the cache, the official envtest archive, a build from the Go modules of Kubernetes
+and etcd, and last a build of the old version in Debian's source package.
 """
 
 from __future__ import annotations
@@ -9,47 +10,46 @@ import fcntl
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pelagos.embedded import envtest
+from pelagos.embedded import envtest, parent_death_wrapper, releases, upstream
 from pelagos.embedded.failures import StartError
+from pelagos.embedded.releases import Binaries, Release, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-DEBIAN = "v1.20.2-debian"
-"""Folder below the cache for what is built from Debian's source package."""
+DEBIAN = releases.DEBIAN
+cache = releases.cache
 _BUILD = Path(__file__).with_name("build_control_plane.sh")
 _PROGRESS = "::"
+_ORDER = (Source.ARCHIVE, Source.MODULES, Source.DEBIAN)
+_LAST_LINES = 15
+_END_SECONDS = 5.0
+_VERSION_SECONDS = 20.0
 
 
-@dataclass(frozen=True)
-class Binaries:
-    """The two programs of the control plane."""
+def assets() -> Binaries | None:
+    """The programs in KUBEBUILDER_ASSETS. Raises StartError when it names a folder without them."""
+    folder = os.environ.get("KUBEBUILDER_ASSETS")
+    if not folder:
+        return None
+    found = releases.executable(Path(folder), Path(folder), "")
+    if found is None:
+        raise StartError(
+            f"KUBEBUILDER_ASSETS is {folder}, which does not hold the programs etcd and kube-apiserver. "
+            "Correct it, or unset it to let Pelagos look elsewhere."
+        )
+    return found
 
-    etcd: Path
-    kube_apiserver: Path
 
-
-def cache() -> Path:
-    """Folder of downloaded and built programs, shared by all installations of a user."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "pelagos" / "control-plane"
-
-
-def find() -> Binaries | None:
-    """What is there already. Raises StartError when KUBEBUILDER_ASSETS names a folder without the programs."""
-    if assets := os.environ.get("KUBEBUILDER_ASSETS"):
-        found = _in(Path(assets))
-        if found is None:
-            raise StartError(
-                f"KUBEBUILDER_ASSETS is {assets}, which does not hold the programs etcd and kube-apiserver. "
-                "Correct it, or unset it to let Pelagos look elsewhere."
-            )
+def find(version: str = "") -> Binaries | None:
+    """What is there already: the newest, or that version of Kubernetes. Raises StartError as ``assets`` does."""
+    if not version and (found := assets()):
         return found
-    return _in(cache() / envtest.VERSION) or _in(cache() / DEBIAN)
+    return next(filter(None, (release.programs() for release in releases.matching(version))), None)
 
 
 def require() -> Binaries:
@@ -60,14 +60,38 @@ def require() -> Binaries:
     return found
 
 
-def install(report: Callable[[str], None]) -> Binaries:
+def told(programs: Binaries) -> str:
+    """The version of Kubernetes, as the program itself tells it where that is not known: ``1.37.2``. Empty if it does not."""
+    if programs.version:
+        return programs.version
+    command = [str(programs.kube_apiserver), "--version"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_VERSION_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip().removeprefix("Kubernetes v").partition("-")[0][:20]
+
+
+def installed(version: str = "", source: Source | None = None) -> Binaries | None:
+    """What ``install`` would have nothing to do for. Raises StartError for what Pelagos does not know."""
+    wanted = _wanted(version, source)
+    if not version and source is None and (found := assets()):
+        return found
+    # The old version of Debian's source is for where nothing else can be had, also when it is there already.
+    current = [each for each in wanted if each.source is not Source.DEBIAN] or wanted
+    return next(filter(None, (release.programs() for release in current)), None)
+
+
+def install(report: Callable[[str], None], version: str = "", source: Source | None = None) -> Binaries:
     """Find the programs or get them; ``report`` is called with each step. Safe to call from several processes at once.
 
-    Raises StartError with the next step when every way fails.
+    ``version`` of Kubernetes and ``source`` narrow the choice. Raises StartError with the next step when every way fails.
     """
-    if found := find():
+    if found := installed(version, source):
         return found
-    root = cache()
+    root = releases.cache()
     root.mkdir(parents=True, exist_ok=True)
     with (root / "lock").open("w") as lock:
         try:
@@ -75,58 +99,98 @@ def install(report: Callable[[str], None]) -> Binaries:
         except BlockingIOError:
             report("waiting for another installation of the control plane to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        return find() or _download(root, report) or _build(root / DEBIAN, report)
+        if found := installed(version, source):
+            return found
+        reasons = []
+        for release in _tried(_wanted(version, source)):
+            try:
+                return _get(release, report)
+            except envtest.UnavailableError as error:
+                report(f"not from {release.source}: {error}")
+                reasons.append(f"{release.source}: {error}")
+    raise StartError(_nothing(reasons))
 
 
-def _download(root: Path, report: Callable[[str], None]) -> Binaries | None:
-    try:
-        report(f"looking for the official envtest archive ({envtest.VERSION})")
-        envtest.fetch(root / envtest.VERSION)
-    except envtest.UnavailableError as error:
-        report(f"the envtest archive is not available: {error}")
-        return None
-    return _in(root / envtest.VERSION)
+def _wanted(version: str, source: Source | None) -> Sequence[Release]:
+    wanted = releases.matching(version, source)
+    if not wanted:
+        every = ", ".join(f"{each.version} ({each.source})" for each in releases.known())
+        asked = " from ".join(filter(None, (version, source)))
+        raise StartError(f"There is no control plane {asked}. Pelagos knows {every}.")
+    return wanted
 
 
-def _build(folder: Path, report: Callable[[str], None]) -> Binaries:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-query") is None:
-        raise StartError(
-            "etcd and kube-apiserver can be neither downloaded nor built here: the envtest archive is out of reach, and the "
-            f"build needs Debian. Get envtest {envtest.VERSION} for your machine from {envtest.RELEASES} on another "
-            "machine, unpack it, and set KUBEBUILDER_ASSETS to the folder with etcd and kube-apiserver."
-        )
-    report("building from Debian's source package; this takes 3 to 6 minutes, once")
-    last = _run_build(folder, report)
-    found = _in(folder)
+def _tried(wanted: Sequence[Release]) -> list[Release]:
+    """In the order of the sources; of each source only the newest."""
+    newest = (next((each for each in wanted if each.source is source), None) for source in _ORDER)
+    return [each for each in newest if each is not None]
+
+
+def _get(release: Release, report: Callable[[str], None]) -> Binaries:
+    """Raises UnavailableError when this way fails."""
+    if found := release.programs():
+        report(f"taking Kubernetes {release.version}, which is there already")
+        return found
+    {Source.ARCHIVE: _download, Source.MODULES: _compile, Source.DEBIAN: _build}[release.source](release, report)
+    found = release.programs()
     if found is None:
-        raise StartError(
-            "Building the control plane failed. The build's last lines:\n"
-            + "\n".join(f"  {line}" for line in last)
-            + "\nIt needs Debian 12 with its package sources in reach, and root or sudo without a password. "
-            "Otherwise set KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver."
-        )
+        raise envtest.UnavailableError("the programs are not there afterwards")
     return found
 
 
-def _run_build(folder: Path, report: Callable[[str], None]) -> list[str]:
-    """Run the script; returns the last lines of what it wrote."""
+def _download(release: Release, report: Callable[[str], None]) -> None:
+    report(f"looking for the official envtest archive of Kubernetes {release.version} (about 70 MB)")
+    envtest.fetch(release.version, releases.cache() / f"v{release.version}", report)
+
+
+def _compile(release: Release, report: Callable[[str], None]) -> None:
+    if shutil.which("bash") is None:
+        raise envtest.UnavailableError("there is no bash")
+    cores = len(os.sched_getaffinity(0))
+    minutes = round(upstream.seconds() / cores / 60) + 1
+    report(
+        f"building kube-apiserver {release.version} and etcd {upstream.version('etcd')} from their Go modules, once: at most "
+        f"{minutes} minutes on {cores} cores. An interrupted build goes on where it was"
+    )
+    for component, program in upstream.PROGRAMS.items():
+        _run(["bash", str(upstream.SCRIPT), str(upstream.modules(component)), program], report)
+
+
+def _build(release: Release, report: Callable[[str], None]) -> None:
+    if shutil.which("apt-get") is None or shutil.which("dpkg-query") is None:
+        raise envtest.UnavailableError("this is not Debian")
+    report(f"building Kubernetes {release.version} from Debian's source package; this takes 3 to 6 minutes, once")
+    _run(["bash", str(_BUILD), str(releases.cache() / releases.DEBIAN)], report)
+
+
+def _run(command: Sequence[str], report: Callable[[str], None]) -> None:
+    """Run a script, which ends with us; raises UnavailableError with the last lines of what it wrote when it fails."""
     last: list[str] = []
+    wrapped = [sys.executable, "-I", "-S", parent_death_wrapper.__file__, str(os.getpid()), *command]
+    # For a script that must install something by Python.
+    environment = {"PYTHON": sys.executable, **os.environ}
     with subprocess.Popen(
-        ["bash", str(_BUILD), str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
+        wrapped, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
     ) as process:
-        for line in process.stdout or ():
-            if line.startswith(_PROGRESS):
-                report(line.removeprefix(_PROGRESS).strip())
-            else:
-                last = [*last[-14:], line.rstrip()]
-    return last
+        try:
+            for line in process.stdout or ():
+                if line.startswith(_PROGRESS):
+                    report(line.removeprefix(_PROGRESS).strip())
+                else:
+                    last = [*last[1 - _LAST_LINES :], line.rstrip()]
+        except BaseException:
+            process.send_signal(parent_death_wrapper.KILL)  # with all that it started
+            process.wait(_END_SECONDS)
+            raise
+    if process.returncode != 0:
+        raise envtest.UnavailableError("\n  ".join(last) or f"exit code {process.returncode}")
 
 
-def _in(folder: Path) -> Binaries | None:
-    found = Binaries(etcd=folder / "etcd", kube_apiserver=folder / "kube-apiserver")
-    usable = all(os.access(program, os.X_OK) and program.is_file() for program in (found.etcd, found.kube_apiserver))
-    return found if usable else None
+def _nothing(reasons: Sequence[str]) -> str:
+    return (
+        "etcd and kube-apiserver can be neither downloaded nor built here.\n"
+        + "".join(f"- {reason}\n" for reason in reasons)
+        + "One of these helps: the archive's host in reach; Go and a module proxy (GOPROXY), as `go env` shows them; Debian 12 "
+        "with its package sources, and root or sudo without a password. Or get envtest for your machine from "
+        f"{envtest.RELEASES} on another machine, unpack it, and set KUBEBUILDER_ASSETS to the folder with its programs."
+    )

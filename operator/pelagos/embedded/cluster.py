@@ -23,6 +23,9 @@ _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _PERIOD = 0.1
 _SERVED_SECONDS = 60.0
 _REQUEST_SECONDS = 30.0
+_NOT_YET = {404, 429}
+"""What a server answers for a moment after it has established a resource: old ones do not know it yet, those of 1.31 and later
+fill their cache first (storage is (re)initializing)."""
 
 
 class ApiError(Exception):
@@ -127,11 +130,11 @@ async def _serves(api: Api, name: str, spec: Mapping[str, Any]) -> bool:
     conditions = (await api.get(f"{_DEFINITIONS}/{name}")).get("status", {}).get("conditions") or ()
     if not any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions):
         return False
-    try:  # the server answers 404 for a moment after it has established a resource
+    try:
         for version in spec["versions"]:
             await api.get(f"/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}?limit=1")
     except ApiError as error:
-        if error.status != 404:
+        if error.status not in _NOT_YET:
             raise
         return False
     return True

@@ -11,13 +11,13 @@ import aiohttp
 
 from pelagos.embedded import (
     addresses,
-    binaries,
     cluster,
     credentials,
     logs,
     parts,
     preflight,
     state,
+    store,
     tracking_credentials,
 )
 from pelagos.embedded.failures import StartError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pelagos.embedded.child import Child, Timing
+    from pelagos.embedded.releases import Binaries
     from pelagos.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ async def run(settings: Settings, timing: Timing | None = None, on_ready: Callab
     """
     layout = Layout.of(settings.home)
     preflight.check(layout, settings.environments)
-    programs = binaries.require()
+    programs = store.require(layout)
     with lock(layout):
         before = state.read(layout.state)
         supervisor = Supervisor(layout, before.ports if before else {}, timing)
@@ -90,7 +91,7 @@ async def _until(stopping: asyncio.Event, started: asyncio.Task[None], on_ready:
 
 
 async def _start(
-    supervisor: Supervisor, layout: Layout, settings: Settings, programs: binaries.Binaries, ports: dict[str, int]
+    supervisor: Supervisor, layout: Layout, settings: Settings, programs: Binaries, ports: dict[str, int]
 ) -> None:
     credentials.prepare(layout)
     tracking_credentials.prepare(layout)
@@ -98,14 +99,15 @@ async def _start(
     token = credentials.token(layout)
     assert token is not None
     supervisor.announce(("etcd", "apiserver", "mlflow", "operator"))
-    store = supervisor.start(parts.etcd(layout, programs, ports))
+    store.record(layout, programs)
+    etcd = supervisor.start(parts.etcd(layout, programs, ports))
     server = supervisor.start(parts.apiserver(layout, programs, ports, token))
     tracking = supervisor.start(parts.mlflow(layout, settings, ports))
-    await _until_ready(store, server)
+    await _until_ready(etcd, server)
     credentials.write_kubeconfig(layout, server.part.url)
     await _prepare_cluster(layout, server.part.url, token)
     operator = supervisor.start(parts.operator(layout, settings, ports))
-    await _until_ready(store, server, tracking, operator)
+    await _until_ready(etcd, server, tracking, operator)
     supervisor.ready()
     _LOG.info("all parts are ready")
 

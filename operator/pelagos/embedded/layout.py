@@ -64,6 +64,16 @@ class Layout:
         return self.home / "etcd"
 
     @property
+    def store(self) -> Path:
+        """What etcd keeps; absent before the first start."""
+        return self.etcd / "data"
+
+    @property
+    def store_writer(self) -> Path:
+        """Which Kubernetes wrote the store. Beside it, so that whoever moves the folder moves both."""
+        return self.etcd / "written-by"
+
+    @property
     def mlflow(self) -> Path:
         """Database and artifacts of MLflow."""
         return self.home / "mlflow"

