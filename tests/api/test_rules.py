@@ -61,6 +61,26 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.MODEL_SERVICE, {"thresholds": {"confidence": "1", "iou": "1.0"}}, None),
     (kinds.MODEL_SERVICE, {"thresholds": {"confidence": "1.01"}}, "spec.thresholds"),
     (kinds.MODEL_SERVICE, {"thresholds": {"iou": "2"}}, "spec.thresholds"),
+    (kinds.DATASET, {"resources": {"cpu": "500m", "memory": "1Gi", "limits": {"cpu": "1.5", "memory": "2Gi"}}}, None),
+    (kinds.DATASET, {"resources": {"cpu": 4, "limits": {"cpu": "3.999"}}}, "spec.resources.limits.cpu"),
+    (kinds.DATASET, {"resources": {"limits": {"memory": "2Gi"}}}, "spec.resources.limits.memory"),
+    (
+        kinds.TRAINING_RUN,
+        {"resources": {"cpu": "500m", "memory": "1Gi", "limits": {"cpu": "1.5", "memory": "2Gi"}}},
+        None,
+    ),
+    (kinds.TRAINING_RUN, {"resources": {"cpu": 4, "limits": {"cpu": "3.999"}}}, "spec.resources.limits.cpu"),
+    (kinds.TRAINING_RUN, {"resources": {"limits": {"memory": "2Gi"}}}, "spec.resources.limits.memory"),
+    (
+        kinds.MODEL_SERVICE,
+        {"resources": {"cpu": "500m", "memory": "1Gi", "limits": {"cpu": "1.5", "memory": "2Gi"}}},
+        None,
+    ),
+    (kinds.MODEL_SERVICE, {"resources": {"cpu": 4, "limits": {"cpu": "3.999"}}}, "spec.resources.limits.cpu"),
+    (kinds.MODEL_SERVICE, {"resources": {"limits": {"memory": "2Gi"}}}, "spec.resources.limits.memory"),
+    (kinds.DATASET, {"resources": {"cpu": "1.001", "limits": {"cpu": "1001m"}}}, None),
+    (kinds.DATASET, {"resources": {"cpu": "0.3", "limits": {"cpu": "299m"}}}, "spec.resources.limits.cpu"),
+    (kinds.DATASET, {"resources": {"limits": {"cpu": 8}}}, None),
     (kinds.MODEL_SERVICE, {"scaling": {"min": 2, "max": 2, "target": {"cpu": 60}}}, None),
     (kinds.MODEL_SERVICE, {"scaling": {"min": 3}}, None),
     (kinds.MODEL_SERVICE, {"scaling": {"min": 3, "max": 1}}, None),
@@ -117,7 +137,7 @@ def test_rules_in_cel_speak_of_fields_that_there_are() -> None:
             for path in re.findall(r"self((?:\.[a-z][A-Za-z0-9]*)+)", rule.cel):
                 model: Any = kind.spec
                 for name in path.split(".")[1:]:
-                    if name in {"startsWith", "split"}:
+                    if name in {"startsWith", "endsWith", "split"}:
                         break
                     fields = {field.alias or key: field for key, field in model.model_fields.items()}
                     assert name in fields, f"{rule.cel}: {path}"

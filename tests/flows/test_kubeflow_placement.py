@@ -96,6 +96,12 @@ SETTINGS = {
     "memory": Setting(
         _placed(Placement(memory="24Gi")), lambda task, _gpu: task.set_memory_limit("24Gi").set_memory_request("24Gi")
     ),
+    "requests and limits apart": Setting(
+        _placed(Placement(memory="24Gi", memory_limit="32Gi", millicores=500, millicores_limit=5500)),
+        lambda task, _gpu: (
+            task.set_cpu_request("500m").set_cpu_limit("5500m").set_memory_request("24Gi").set_memory_limit("32Gi")
+        ),
+    ),
     "gpus of a product": Setting(
         _placed(Placement(gpus=2, gpu_product="NVIDIA-A10", node_selector={"zone": "a"})), _gpus, gpus=True
     ),

@@ -78,7 +78,9 @@ def _default(schema: dict[str, Any]) -> str:
 def _type(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
-    if schema["type"] == "array":
+    if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}"
+    if schema.get("x-kubernetes-int-or-string"):
+        return "integer or string"
     bounds = "".join(f" {sign} {schema[key]}" for key, sign in (("minimum", "≥"), ("maximum", "≤")) if key in schema)
     return f"{schema['type']}{bounds}"

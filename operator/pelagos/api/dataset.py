@@ -8,9 +8,11 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from pelagos.api.meta import (
+    RESOURCE_RULES,
     BaseSpec,
     BaseStatus,
     Column,
+    Cpu,
     Duration,
     Name,
     PlacementSpec,
@@ -26,7 +28,7 @@ from pelagos_contract.sources import SourceDescription
 class PreparationResources(PlacementSpec):
     """What the preparation asks for."""
 
-    cpu: Annotated[int, Field(ge=1, le=1024, description="Processor cores.")] = 2
+    cpu: Annotated[Cpu, Field(description='Processor cores, for example 2, "1.5" or 500m: request, and limit.')] = 2
     queue: Annotated[
         Name | None, Field(description="Kueue LocalQueue. Default: that which the platform gives the namespace.")
     ] = None
@@ -58,6 +60,7 @@ class DatasetSpec(Recipe, BaseSpec):
             field="spec.split.ratios",
             holds=lambda spec: spec.split.ratios.train + spec.split.ratios.validation + spec.split.ratios.test == 100,
         ),
+        *RESOURCE_RULES,
     )
 
     @classmethod

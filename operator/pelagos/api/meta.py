@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from pelagos.api import processors
 from pelagos_contract.base import Strict
 
 GROUP = "pelagos.dev"
@@ -40,6 +41,20 @@ Quantity = Annotated[
     str,
     Field(pattern=r"^[1-9][0-9]*(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=16, examples=["512Mi", "16Gi"]),
 ]
+Cpu = Annotated[
+    int | str,
+    BeforeValidator(processors.plain),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "minimum": 1,
+            "maximum": processors.MOST,
+            "pattern": processors.PATTERN,
+            "maxLength": 8,
+        }
+    ),
+]
+"""Processor cores: a whole number, or a string as Kubernetes writes quantities. Once parsed, whole numbers are always numbers."""
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 
 
@@ -57,11 +72,26 @@ class TolerationSpec(Strict):
     ] = None
 
 
+class LimitsSpec(Strict):
+    """How far pods may go beyond what they request."""
+
+    cpu: Annotated[
+        Cpu | None, Field(description="Processor cores; threads are as many, rounded up. Default: what cpu says.")
+    ] = None
+    memory: Annotated[
+        Quantity | None, Field(description="Memory; goes with memory beside limits. Default: what that says.")
+    ] = None
+
+
 class PlacementSpec(Strict):
-    """Where on a cluster pods may run, and what they may use. On one machine it has no effect."""
+    """Where on a cluster pods may run, and what they may use. On one machine only processor cores have an effect: as threads."""
 
     memory: Annotated[
-        Quantity | None, Field(description="Memory, for example 16Gi. Default: 16Gi to train, 4Gi otherwise.")
+        Quantity | None,
+        Field(description="Memory, for example 16Gi: request, and limit. Default: 16Gi to train, 4Gi otherwise."),
+    ] = None
+    limits: Annotated[
+        LimitsSpec | None, Field(description="Limits above what is requested; none: as cpu and memory say.")
     ] = None
     node_selector: Annotated[
         dict[str, LabelValue], Field(max_length=32, description="Labels that a node must have.")
@@ -98,6 +128,26 @@ class Rule:
     message: str
     field: str
     holds: Callable[[Any], bool]
+
+
+RESOURCE_RULES = (
+    Rule(
+        cel="!has(self.resources.limits) || !has(self.resources.limits.cpu) || "
+        f"{processors.cel('self.resources.cpu')} <= {processors.cel('self.resources.limits.cpu')}",
+        message="spec.resources.limits.cpu must not be below spec.resources.cpu, which is what is requested",
+        field="spec.resources.limits.cpu",
+        holds=lambda spec: processors.bounds(spec.resources)[0] <= processors.bounds(spec.resources)[1],
+    ),
+    Rule(
+        cel="!has(self.resources.limits) || !has(self.resources.limits.memory) || has(self.resources.memory)",
+        message="spec.resources.limits.memory goes with spec.resources.memory, which is what is requested",
+        field="spec.resources.limits.memory",
+        holds=lambda spec: (
+            spec.resources.limits is None or spec.resources.limits.memory is None or spec.resources.memory is not None
+        ),
+    ),
+)
+"""Of every kind with resources."""
 
 
 @dataclass(frozen=True)

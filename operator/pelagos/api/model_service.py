@@ -7,9 +7,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from pelagos.api.meta import (
+    RESOURCE_RULES,
     BaseSpec,
     BaseStatus,
     Column,
+    Cpu,
     Duration,
     GpuPlacementSpec,
     Name,
@@ -73,7 +75,9 @@ class Runtime(Strict):
 class ServiceResources(GpuPlacementSpec):
     """What one instance asks for."""
 
-    cpu: Annotated[int, Field(ge=1, le=1024, description="Processor cores of one instance.")] = 1
+    cpu: Annotated[
+        Cpu, Field(description='Processor cores of one instance, for example 2, "1.5" or 500m: request, and limit.')
+    ] = 1
 
 
 class ScalingTarget(Strict):
@@ -186,6 +190,7 @@ class ModelServiceSpec(BaseSpec):
                 or (spec.scaling.deployment_mode == "Knative" and spec.scaling.target.cpu is None)
             ),
         ),
+        *RESOURCE_RULES,
     )
 
     model: Annotated[ModelSource, Field(description="Which model is served; exactly one of its sources is set.")]

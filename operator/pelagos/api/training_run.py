@@ -8,9 +8,11 @@ from pydantic import Field
 
 from pelagos.api.dataset import PipelineRunStatus
 from pelagos.api.meta import (
+    RESOURCE_RULES,
     BaseSpec,
     BaseStatus,
     Column,
+    Cpu,
     Duration,
     GpuPlacementSpec,
     Name,
@@ -44,7 +46,7 @@ class DatasetRef(Strict):
 class Resources(GpuPlacementSpec):
     """What the training asks for."""
 
-    cpu: Annotated[int, Field(ge=1, le=1024, description="Processor cores.")] = 2
+    cpu: Annotated[Cpu, Field(description='Processor cores, for example 2, "1.5" or 500m: request, and limit.')] = 2
     shared_memory: Annotated[
         Quantity | None,
         Field(description="Size of /dev/shm, through which data loaders hand over images. Default: 2Gi."),
@@ -131,6 +133,7 @@ class TrainingRunSpec(BaseSpec):
             field="spec.hyperparameters.weightDecay",
             holds=lambda spec: float(spec.hyperparameters.weight_decay) <= 1,
         ),
+        *RESOURCE_RULES,
     )
 
     dataset_ref: Annotated[DatasetRef, Field(description="The Dataset to train on, in the same namespace.")]

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pelagos.api import processors
 from pelagos.ports.placement import Placement, Toleration
 
 if TYPE_CHECKING:
     from pelagos.api.meta import PlacementSpec
 
 
+def threads(spec: PlacementSpec) -> int:
+    """As many as the processor cores that ``spec`` may use, rounded up."""
+    _, limit = processors.bounds(spec)
+    return -(-limit // 1000)
+
+
 def place(spec: PlacementSpec, queue: str = "") -> Placement:
     """The placement that ``spec`` asks for; ``queue`` is used when it names none."""
+    request, limit = processors.bounds(spec)
+    # Whole cores without a limit of their own are what threads say, as they always were.
+    is_plain = request == limit == 1000 * threads(spec)
     return Placement(
         memory=spec.memory or "",
         gpus=getattr(spec, "gpus", 0),
@@ -22,4 +32,7 @@ def place(spec: PlacementSpec, queue: str = "") -> Placement:
             Toleration(each.key or "", each.operator, each.value or "", each.effect or "") for each in spec.tolerations
         ),
         queue=getattr(spec, "queue", None) or queue,
+        millicores=0 if is_plain else request,
+        millicores_limit=0 if is_plain else limit,
+        memory_limit=(spec.limits.memory if spec.limits is not None else None) or "",
     )

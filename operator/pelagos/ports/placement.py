@@ -34,6 +34,21 @@ class Placement:
     tolerations: tuple[Toleration, ...] = ()
     queue: str = ""
     """Kueue LocalQueue; empty: none."""
+    millicores: int = 0
+    """Thousandths of a core that are requested; 0: whole cores, as many as there are threads."""
+    millicores_limit: int = 0
+    """Thousandths of a core that may be used, likewise."""
+    memory_limit: str = ""
+    """A quantity; empty: as ``memory`` says."""
+
+
+def processors(placement: Placement, cores: int, copies: int = 1) -> tuple[str, str]:
+    """Request and limit of ``copies`` that have ``cores`` threads each, as quantities of Kubernetes."""
+    bounds = (placement.millicores or cores * 1000, placement.millicores_limit or cores * 1000)
+    request, limit = (
+        f"{bound * copies}m" if bound * copies % 1000 else str(bound * copies // 1000) for bound in bounds
+    )
+    return request, limit
 
 
 def tolerated(placement: Placement, gpus: int) -> tuple[Toleration, ...]:

@@ -166,6 +166,24 @@ def test_a_folder_that_no_pod_can_reach_is_refused_with_the_settings_that_help()
         kserve_manifests.inference_service(replace(WANT, package_uri="/else/where"), "", GIVEN)
 
 
+@pytest.mark.parametrize("make", [deployment_manifests.deployment, kserve_manifests.inference_service])
+def test_requests_and_limits_stand_apart_in_the_pods(make: Any) -> None:
+    placement = Placement(memory="1Gi", memory_limit="2Gi", millicores=250, millicores_limit=1500)
+    text = json.dumps(make(replace(REMOTE, placement=placement), "", GIVEN))
+
+    want = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "3", "memory": "2Gi"}}
+    assert json.dumps(want) in text
+
+
+def test_a_limit_below_what_is_requested_is_refused_with_both_values() -> None:
+    placement = Placement(memory="2Gi", memory_limit="2000Mi")
+
+    with pytest.raises(
+        RejectedError, match=r"spec.resources.limits.memory is 2000Mi, below spec.resources.memory \(2Gi\)"
+    ):
+        deployment_manifests.pod(replace(WANT, placement=placement), "", GIVEN)
+
+
 def test_gpus_are_asked_for_with_the_nodes_that_have_them() -> None:
     placement = Placement(memory="16Gi", gpus=1, gpu_product="NVIDIA-L4", node_selector={"zone": "a"})
     spec = deployment_manifests.pod(replace(WANT, placement=placement), "", GIVEN)

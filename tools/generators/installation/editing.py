@@ -42,4 +42,6 @@ def _plain(node: Any) -> Any:
         for key, value in node.items()
         if not key.startswith(_NOT_FOR_EDITORS)
     }
+    if node.get("x-kubernetes-int-or-string"):
+        found["type"] = ["integer", "string"]
     return found | ({"additionalProperties": False} if "properties" in found else {})

@@ -15,7 +15,7 @@ from pelagos.decisions.dataset.identity import Inputs
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.dataset.source import SOURCE_POLL
 from pelagos.decisions.effects import CancelRun, Effect, SubmitRun
-from pelagos.decisions.placing import place
+from pelagos.decisions.placing import place, threads
 from pelagos.decisions.verdicts import ConditionState, Verdict
 from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
 from pelagos_contract.flows import PREPARATION
@@ -124,7 +124,9 @@ def _request(seen: Observed, number: int) -> RunRequest:
         attempt=number,
         retry_key=seen.retry,
         resources=RunResources(
-            cpu=seen.spec.resources.cpu, placement=place(seen.spec.resources, seen.tenant.queue), time_limit=TIME_LIMIT
+            cpu=threads(seen.spec.resources),
+            placement=place(seen.spec.resources, seen.tenant.queue),
+            time_limit=TIME_LIMIT,
         ),
         namespace=seen.namespace,
         tenant=seen.tenant,

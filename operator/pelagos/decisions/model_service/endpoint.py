@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pelagos.decisions import digests, durations
 from pelagos.decisions.model_service.observed import Observed, ResolvedModel
-from pelagos.decisions.placing import place
+from pelagos.decisions.placing import place, threads
 from pelagos.ports.serving import DesiredService, ObservedService, Scaling, spec_digest
 from pelagos.ports.tenants import Tenant
 from pelagos_contract import history
@@ -32,7 +32,7 @@ def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
         instances=spec.runtime.instances,
         confidence=spec.thresholds.confidence,
         iou=spec.thresholds.iou,
-        cpu=spec.resources.cpu,
+        cpu=threads(spec.resources),
         max_detections=spec.max_detections,
         digest="",
         scaling=Scaling(

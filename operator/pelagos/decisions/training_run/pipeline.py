@@ -10,7 +10,7 @@ from pelagos.api.training_run import TrainingRunStatus
 from pelagos.decisions import attempts, durations, moments
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, SubmitRun
-from pelagos.decisions.placing import place
+from pelagos.decisions.placing import place, threads
 from pelagos.decisions.training_run import attempt, identity, objections, progress, tracking
 from pelagos.decisions.training_run.conditions import DATASET_POLL, OUTAGE_POLL, REFUSED_POLL, succeeded
 from pelagos.decisions.training_run.observed import Observed
@@ -108,7 +108,7 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
         "hyperparameters": chosen,
         "earlyStopping": inputs.get("earlyStopping"),
         "seed": inputs["seeds"][0],
-        "resources": {"cpu": seen.spec.resources.cpu},
+        "resources": {"cpu": threads(seen.spec.resources)},
         "evaluation": inputs["evaluation"],
     }
     parameters = {"request": json.dumps(request, sort_keys=True), "tracking_run": tracked_id} | dict(seen.paths)
@@ -119,7 +119,7 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
         attempt=number,
         retry_key=seen.retry_key,
         resources=RunResources(
-            cpu=seen.spec.resources.cpu,
+            cpu=threads(seen.spec.resources),
             placement=place(seen.spec.resources, seen.tenant.queue),
             time_limit=int(durations.seconds(seen.spec.deadline)) + DEADLINE_GRACE,
         ),

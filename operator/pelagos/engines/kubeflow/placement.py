@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pelagos.api.meta import GROUP
-from pelagos.engines.kubernetes.quantities import quantity
+from pelagos.engines.kubernetes import quantities
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import STEP_ENVIRONMENT
-from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE
+from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, processors
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
 
@@ -140,24 +140,22 @@ def _configured(struct: Struct) -> Struct:
 def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDefaults, gpus: int) -> None:
     container["image"] = pod_defaults.image
     resources = container.setdefault("resources", {})
-    cpu = str(request.resources.cpu)
-    memory = request.resources.placement.memory or resources.get("resourceMemoryLimit", "")
-    for bound in ("Request", "Limit"):
-        resources |= {f"resourceCpu{bound}": cpu, f"cpu{bound}": float(cpu)}
+    asked = request.resources
+    cores = processors(asked.placement, asked.cpu)
+    usual = resources.get("resourceMemoryLimit", "")
+    memories = quantities.memory(asked.placement, usual, "pipelines") if asked.placement.memory or usual else ("", "")
+    # Older servers want numbers, of memory in units of 10^9 bytes, newer ones the text.
+    for bound, cpu, memory in zip(("Request", "Limit"), cores, memories, strict=True):
+        resources |= {f"resourceCpu{bound}": cpu, f"cpu{bound}": float(quantities.number_of(cpu))}
         if memory:
-            # Older servers want units of 10^9 bytes, newer ones the text.
-            found = quantity(memory)
-            if found is None:
-                raise RejectedError(
-                    "pipelines", f"spec.resources.memory: {memory} is no quantity; write for example 4Gi"
-                )
-            resources |= {f"resourceMemory{bound}": memory, f"memory{bound}": float(found) / 1e9}
+            resources[f"resourceMemory{bound}"] = memory
+            resources[f"memory{bound}"] = float(quantities.number_of(memory)) / 1e9
     resources.pop("accelerator", None)
     if gpus:
         kind, number = GPU_RESOURCE, str(gpus)
         resources["accelerator"] = {"type": kind, "count": number, "resourceType": kind, "resourceCount": number}
     variables = {variable["name"]: variable["value"] for variable in container.get("env", [])}
-    variables |= _ENVIRONMENT | {"OMP_NUM_THREADS": cpu} | dict(pod_defaults.environment)
+    variables |= _ENVIRONMENT | {"OMP_NUM_THREADS": str(asked.cpu)} | dict(pod_defaults.environment)
     if not gpus:
         # Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none.
         variables["NVIDIA_VISIBLE_DEVICES"] = "void"

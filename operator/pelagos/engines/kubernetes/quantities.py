@@ -6,6 +6,9 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.placement import Placement
+
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([mkMGTPE]|[KMGTPE]i)?")
 _FACTORS: dict[str | None, Decimal] = {
     None: Decimal(1),
@@ -19,3 +22,25 @@ def quantity(text: Any) -> Decimal | None:
     """The number that a Kubernetes quantity stands for; None for what is none."""
     match = _QUANTITY.fullmatch(str(text))
     return Decimal(match[1]) * _FACTORS[match[2]] if match else None
+
+
+def memory(placement: Placement, default: str, system: str) -> tuple[str, str]:
+    """Request and limit of memory; ``default`` where none is named. Raises RejectedError, which names the field."""
+    request = placement.memory or default
+    limit = placement.memory_limit or request
+    for field, value in (("memory", request), ("limits.memory", limit)):
+        if quantity(value) is None:
+            raise RejectedError(system, f"spec.resources.{field}: {value} is no quantity; write for example 4Gi")
+    if number_of(limit) < number_of(request):
+        message = (
+            f"spec.resources.limits.memory is {limit}, below spec.resources.memory ({request}), which is requested"
+        )
+        raise RejectedError(system, f"{message}; raise the limit, or leave it out")
+    return request, limit
+
+
+def number_of(text: str) -> Decimal:
+    """The number that a quantity stands for, which it is known to be."""
+    found = quantity(text)
+    assert found is not None
+    return found

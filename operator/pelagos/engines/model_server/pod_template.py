@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pelagos.engines.kubernetes.quantities import quantity
+from pelagos.engines.kubernetes import quantities
 from pelagos.engines.model_server.options import SYSTEM, Options
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, tolerated
+from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, processors, tolerated
 from pelagos.ports.serving import DesiredService
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 
@@ -154,13 +154,12 @@ def pod(want: DesiredService) -> dict[str, Any]:
 
 
 def resources(want: DesiredService, *, with_gpus: bool = True) -> dict[str, Any]:
-    """Every instance gets its processors; memory and GPUs are for the whole server. Limits as requests: quotas count both."""
-    made = {"cpu": str(want.cpu * want.instances), "memory": want.placement.memory or DEFAULT_MEMORY}
-    if want.placement.gpus and with_gpus:
-        made[GPU_RESOURCE] = str(want.placement.gpus)
-    if quantity(made["memory"]) is None:
-        raise RejectedError(SYSTEM, f"spec.resources.memory: {made['memory']} is no quantity; write for example 4Gi")
-    return {"requests": made, "limits": made}
+    """Every instance gets its processors; memory and GPUs are for the whole server. Limits as requests, unless spec says more."""
+    cores = processors(want.placement, want.cpu, want.instances)
+    bounds = zip(cores, quantities.memory(want.placement, DEFAULT_MEMORY, SYSTEM), strict=True)
+    gpus = {GPU_RESOURCE: str(want.placement.gpus)} if want.placement.gpus and with_gpus else {}
+    request, limit = ({"cpu": cpu, "memory": memory} | gpus for cpu, memory in bounds)
+    return {"requests": request, "limits": limit}
 
 
 def container_security() -> dict[str, Any]:
