@@ -111,7 +111,7 @@ async def test_servers_that_cannot_be_added_leave_the_others_serving_and_are_tol
     setattr(site.node.faults, fault, words)
     scaling = Scaling(minimum=2, maximum=2)
     await site.serving.apply(replace(want, scaling=scaling, digest=spec_digest("pods", scaling)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             seen = await site.serving.observe(UID)
             assert seen is not None
