@@ -175,6 +175,15 @@ def test_requests_and_limits_stand_apart_in_the_pods(make: Any) -> None:
     assert json.dumps(want) in text
 
 
+def test_what_whole_cores_are_recorded_as_is_what_it_was_before_there_were_fractions() -> None:
+    fields = {"memory", "gpus", "gpu_product", "shared_memory", "node_selector", "tolerations", "queue"}
+    apart = replace(WANT, placement=Placement(millicores=500, millicores_limit=1500, memory_limit="2Gi"))
+
+    # KServe hands annotations on to the pods, and would replace them all.
+    assert json.loads(marks.record(WANT)[marks.WANT_ANNOTATION])["placement"].keys() == fields
+    assert marks.recorded({"metadata": {"annotations": marks.record(apart)}}) == apart
+
+
 def test_a_limit_below_what_is_requested_is_refused_with_both_values() -> None:
     placement = Placement(memory="2Gi", memory_limit="2000Mi")
 

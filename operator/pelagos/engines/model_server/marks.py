@@ -24,6 +24,7 @@ RESTARTS_ANNOTATION = "pelagos.dev/restarts"
 """How often the operator had to start the server anew, after the digest that it was for: ``<count> <digest>``."""
 INFERENCE_SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 """KServe writes it on the pods that it has made, in both of its modes."""
+_LATER_OF_PLACEMENT = frozenset({"millicores", "millicores_limit", "memory_limit"})
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -73,10 +74,12 @@ def recorded(body: Mapping[str, Any]) -> DesiredService | None:
 def record(want: DesiredService) -> dict[str, str]:
     """Annotations by which ``recorded`` knows it again."""
     told = dataclasses.asdict(want)
-    if (
-        want.max_detections == MAX_DETECTIONS
-    ):  # as releases wrote it that knew no other, so that nothing is written anew
+    # As releases wrote it that knew no other, so that nothing is written anew.
+    if want.max_detections == MAX_DETECTIONS:
         del told["max_detections"]
+    told["placement"] = {
+        name: value for name, value in told["placement"].items() if value or name not in _LATER_OF_PLACEMENT
+    }
     text = json.dumps(told, sort_keys=True, ensure_ascii=False)
     return {DIGEST_ANNOTATION: want.pod_template_digest, WANT_ANNOTATION: text}
 
