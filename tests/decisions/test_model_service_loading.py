@@ -148,3 +148,15 @@ def test_an_idle_endpoint_that_was_never_proven_is_not_ready() -> None:
     assert "proven" not in decision.status["model"]
     assert (summary(decision).state, summary(decision).reason) == (ConditionState.PROGRESSING, "NotVerified")
     assert kinds(decision) == []
+
+
+def test_a_package_that_does_not_reach_the_server_is_no_death_of_it() -> None:
+    decision = decide(ServiceState.FETCH_FAILED, message="init container storage-initializer of pod p ended: no keys")
+
+    assert kinds(decision) == []
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.FAILING, "PackageNotFetched")
+    assert (
+        "does not reach the server: init container storage-initializer of pod p ended: no keys"
+        in summary(decision).message
+    )
+    assert "died" not in summary(decision).message

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kserve_fake_server.nodes import PODS, SECRETS, now
+from model_packages import ENVIRONMENTS
 from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, RUNTIMES
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
@@ -27,6 +28,11 @@ SERVICES = Collection("v1", "Service", "services")
 ACCOUNTS = Collection("v1", "ServiceAccount", "serviceaccounts")
 OWNER = "kserve-controller-manager"
 CONTAINER = "kserve-container"
+_WITHOUT_KEYS = """\
+import botocore.session
+client = botocore.session.get_session().create_client("s3", region_name="us-east-1")
+client.list_objects_v2(Bucket="bucket")
+"""
 _MODEL_FIELDS = frozenset({"modelFormat", "runtime", "storageUri", "protocolVersion", "storage"})
 _PREDICTOR_FIELDS = frozenset(
     {"model", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "labels", "annotations", "deploymentStrategy"}
@@ -210,11 +216,16 @@ def _pod(predictor: Body, runtime: Body, credentials: Sequence[Body]) -> dict[st
 def _storage_initializer(container: Body, mounts: Sequence[Body], credentials: Sequence[Body]) -> dict[str, Any]:
     """KServe's own image is not here; ours brings the same files into the same folder."""
     sources = [{"name": "PELAGOS_PACKAGE_URI", "value": container["storageUri"]}]
+    command = ["python3", "-m", "pelagos_pipelines.serving.fetch"]
+    if not credentials:
+        # Its own looks for keys wherever botocore does, and fails in botocore's words.
+        command = [str(ENVIRONMENTS / "object-storage/bin/python"), "-c", _WITHOUT_KEYS]
+        sources.append({"name": "AWS_EC2_METADATA_DISABLED", "value": "true"})
     return {
         "name": "storage-initializer",
         "image": container["image"],
         "imagePullPolicy": container.get("imagePullPolicy", "IfNotPresent"),
-        "command": ["python3", "-m", "pelagos_pipelines.serving.fetch"],
+        "command": command,
         "env": [*container["env"], *sources, *credentials],
         "resources": {"requests": {"cpu": "100m", "memory": "100Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
         "securityContext": container["securityContext"],

@@ -381,6 +381,12 @@ NOT_VERIFIED = _model_service(
     "Scaled to zero before an answer of this model with these settings was seen to be right. The next request starts a "
     "server, which is proven then.",
 )
+PACKAGE_NOT_FETCHED = _model_service(
+    "PackageNotFetched",
+    "recovering",
+    "What brings the model package to the server ended with an error: credentials, address or memory. The cluster tries again.",
+    "Follow the message: it names the container, its words, and what is missing.",
+)
 SERVER_CRASHED = _model_service(
     "ServerCrashed", "recovering", "The server's process is gone; it is started again with growing pauses."
 )

@@ -102,6 +102,8 @@ class ServiceState(Enum):
     """The server says that the model is ready. Not yet a proof: see probe."""
     LOAD_FAILED = "LoadFailed"
     """The server runs and refuses the model."""
+    FETCH_FAILED = "FetchFailed"
+    """What brings the package to the server could not. The cluster tries again by itself; ``message`` says what is missing."""
     DEAD = "Dead"
     """The server's process is gone."""
     ENDED = "Ended"

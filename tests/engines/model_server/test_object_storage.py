@@ -86,3 +86,18 @@ async def test_a_graph_that_was_altered_on_the_storage_is_not_served(
     seen = await until(site.serving, UID, ServiceState.LOADED, ServiceState.DEAD, ServiceState.LOAD_FAILED)
     assert seen.state is ServiceState.LOAD_FAILED
     assert "model.onnx has been altered" in seen.message
+
+
+@pytest.mark.parametrize("site", ["kserve"], indirect=True)
+async def test_an_account_that_lists_no_secret_is_said_to_be_so_and_no_server_has_died(
+    site: ServingCluster, bucket: str, object_storage: ObjectStorage, make_want: MakeWant
+) -> None:
+    want = make_want(uid=UID)
+    put(object_storage, bucket, Path(want.package_uri))
+    site.plane.request("POST", f"/api/v1/namespaces/{site.namespace}/serviceaccounts", {"metadata": {"name": "lab"}})
+    await site.serving.apply(wanted(site, want, bucket))
+    seen = await until(site.serving, UID, ServiceState.LOADED, ServiceState.DEAD, ServiceState.FETCH_FAILED)
+    assert seen.state is ServiceState.FETCH_FAILED
+    assert "init container storage-initializer of pod " in seen.message
+    assert "`secrets` of the ServiceAccount lab" in seen.message
+    assert seen.restarts == 0

@@ -85,8 +85,8 @@ def unschedulable(message: str) -> dict[str, Any]:
         ),
         (
             {"initContainerStatuses": [container(**crashed(exitCode=75, message="pelagos: s3://b: timeout"))]},
-            "Dead",
-            "s3://b: timeout",
+            "FetchFailed",
+            "init container server of pod detector-1 ended: s3://b: timeout",
         ),
         (
             {
@@ -104,6 +104,55 @@ def test_a_pod_that_does_not_serve_says_why(status: dict[str, Any], state: str, 
     assert found is not None
     assert found.state is ServiceState(state)
     assert words in found.message
+
+
+def initializer(**last: Any) -> dict[str, Any]:
+    """A pod whose storage initializer ended."""
+    made = pod(initContainerStatuses=[container(**crashed(**last)) | {"name": "storage-initializer"}])
+    limits = {"resources": {"limits": {"memory": "1Gi"}}}
+    made["spec"] |= {"serviceAccountName": "lab", "initContainers": [{"name": "storage-initializer"} | limits]}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        (
+            {"message": "2026 INFO Initializing\n2026 ERROR Unexpected error: Unable to locate credentials"},
+            [
+                "Unable to locate credentials. List",
+                "`secrets` of the ServiceAccount lab",
+                "serving.kserve.io/s3-endpoint",
+            ],
+        ),
+        (
+            {"message": "An error occurred (InvalidAccessKeyId) when calling the ListObjects operation: no such key"},
+            ["no such key", "The storage refuses the keys", "AWS itself was asked"],
+        ),
+        (
+            {"message": 'Could not connect to the endpoint URL: "https://minio:9000/b"'},
+            ["https://minio:9000/b", "Correct the annotations serving.kserve.io/s3-endpoint"],
+        ),
+        (
+            {"exitCode": 137, "reason": "OOMKilled"},
+            ["its limit of 1Gi is not that of spec.resources", "memoryLimit of storageInitializer"],
+        ),
+        ({"message": "Failed to fetch model. No model found in s3://b/p."}, ["No model found in s3://b/p."]),
+    ],
+)
+def test_a_storage_initializer_that_fails_is_named_with_what_it_lacks(last: dict[str, Any], words: list[str]) -> None:
+    found = pod_status.problem([initializer(**last)], lambda _: NOW)
+    assert found is not None
+    assert found.state is ServiceState.FETCH_FAILED
+    for each in ("init container storage-initializer of pod detector-1 ended: ", *words):
+        assert each in found.message
+
+
+def test_what_a_server_says_of_credentials_is_no_matter_of_the_storage_initializer() -> None:
+    died = pod(containerStatuses=[container(**crashed(message="Unable to locate credentials"))])
+    found = pod_status.problem([died], lambda _: NOW)
+    assert found is not None
+    assert (found.state, found.message) == (ServiceState.DEAD, "pod detector-1 ended: Unable to locate credentials")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     # Has the server loaded it?
     loading.counts_published,  # status.restarts, replicas, selector
     loading.refused,  # ends: ModelLoadFailed
+    loading.unfetched,  # ends: PackageNotFetched
     loading.unplaced,  # ends: WaitingForCluster
     loading.ended_in_order,  # ends: Starting; starts it again
     loading.timed_out,  # ends: LoadTimeout; starts it anew

@@ -35,6 +35,15 @@ def refused(seen: Observed) -> Ended | None:
     return Ended((refused,), recheck_after=MODEL_POLL)
 
 
+def unfetched(seen: Observed) -> Ended | None:
+    """The cluster tries again by itself, in growing pauses; a person must bring what is missing."""
+    if seen.running.state is not ServiceState.FETCH_FAILED:
+        return None
+    message = f"the model package does not reach the server: {seen.running.message}"
+    failing = Verdict(MODEL_LOADED, ConditionState.FAILING, reasons.PACKAGE_NOT_FETCHED, message)
+    return Ended((failing,), recheck_after=WATCH)
+
+
 def unplaced(seen: Observed) -> Ended | None:
     """Only the cluster, or a person, can make room; starting it anew would change nothing."""
     if seen.running.state is not ServiceState.WAITING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pelagos.engines.model_server import marks
+from pelagos.engines.model_server import marks, storage_initializer
 from pelagos.ports.serving import ServiceState
 
 Pod = Mapping[str, Any]
@@ -145,9 +145,12 @@ def ended(pod: Pod, now: datetime) -> Problem | None:
         state = each.get("state") or {}
         crashed = _waiting(each).get("reason") == "CrashLoopBackOff"
         last = state.get("terminated") or ((each.get("lastState") or {}).get("terminated") if crashed else None)
-        is_done = last is not None and last.get("exitCode") == 0 and each in _init_containers(pod)
-        if last is not None and not is_done:
+        if last is None:
+            continue
+        if each not in _init_containers(pod):
             return _end(pod, last)
+        if last.get("exitCode") != 0:
+            return _end(pod, last) if _is_refusal(last) else _unfetched(pod, each, last)
     return None
 
 
@@ -209,6 +212,15 @@ def why(terminated: Mapping[str, Any]) -> str:
         return _SIGNALS[code]
     lines = [line for line in message.splitlines() if line.strip() and _NO_GPU not in line]
     return lines[-1].removeprefix("pelagos: ")[:500] if lines else f"exit code {code}"
+
+
+def _unfetched(pod: Pod, container: Mapping[str, Any], terminated: Mapping[str, Any]) -> Problem:
+    """What brings the package could not. No server has started, so that none has died."""
+    title = str(container.get("name", ""))
+    advice = storage_initializer.advice(pod, terminated) if title == storage_initializer.NAME else ""
+    words = advice if terminated.get("reason") == "OOMKilled" and advice else why(terminated)
+    said = f"init container {title} of pod {name(pod)} ended: {words}"
+    return Problem(ServiceState.FETCH_FAILED, f"{said}. {advice}" if advice and advice != words else said)
 
 
 def _end(pod: Pod, terminated: Mapping[str, Any]) -> Problem:
