@@ -57,7 +57,10 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     },
     "single-namespace": {"scope": {"kind": "Namespace"}},
     "high-availability": {"operator": {"replicas": 2}},
-    "openshift": {"operator": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}},
+    "openshift": {
+        "operator": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}},
+        "engines": {"podUser": ""},
+    },
     "networkpolicies": {"networkPolicies": {"enabled": True, "apiServer": _TO_BE_NAMED}},
     "monitoring": {"monitoring": {"enabled": True}},
     "admission": {"admission": {"enabled": True}},
@@ -99,6 +102,8 @@ EVERYTHING: Mapping[str, Any] = {
         "serving": "kserve",
         "trainerImage": "registry.example/trainer@sha256:" + "b2" * 32,
         "ca": "private-ca",
+        "stepPods": {"labels": {"example.org/mesh": "off"}, "env": {"HTTPS_PROXY": "http://proxy.example:3128"}},
+        "serverPods": {"priorityClassName": "serving", "tolerations": [{"key": "dedicated", "operator": "Exists"}]},
     },
     "kubeflow": {
         "url": "https://kubeflow.example/pipeline",

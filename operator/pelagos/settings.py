@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pelagos.api import meta
 from pelagos.ports.peers import DNS, NOBODY, Peers
+from pelagos.ports.pods import NO_SERVER_PODS, NO_STEP_PODS, ServerPods, StepPods
 from pelagos_contract import extensions
 
 
@@ -67,6 +68,12 @@ class Settings(BaseSettings):
     """Image of model servers."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """Of both."""
+    pod_user: str = Field("10001", pattern=r"^([1-9][0-9]{0,9})?$")
+    """User and group of the pods of steps and model servers on a cluster; empty: whom the cluster gives them (OpenShift)."""
+    step_pods: StepPods = NO_STEP_PODS
+    """What a platform adds to the pods of steps, as JSON: labels, annotations, env, nodeSelector, tolerations."""
+    server_pods: ServerPods = NO_SERVER_PODS
+    """Likewise of model servers; also priorityClassName, affinity, topologySpreadConstraints."""
     gateway_millicores: int = Field(50, ge=0, le=1_000)
     """Thousandths of a core that the gateway beside each model server on a cluster requests, on top of the server's own."""
 

@@ -19,6 +19,7 @@ from pelagos.engines.kubeflow.placement import Count, Mount, PodDefaults
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import RunName, RunRequest, RunResources
 from pelagos.ports.placement import Placement, Toleration
+from pelagos.ports.pods import StepPods
 from pelagos.ports.tenants import Tenant
 from pelagos_pipelines.components import preparation, training
 from pelagos_pipelines.flows import compilation
@@ -70,6 +71,14 @@ def _gpus(task: dsl.PipelineTask, gpu: bool) -> None:
     kubernetes.add_node_selector(task, "zone", "a")
 
 
+def _additions(task: dsl.PipelineTask, _gpu: bool) -> None:
+    kubernetes.add_pod_label(task, "example.org/mesh", "off")
+    kubernetes.add_pod_annotation(task, "example.org/note", "n")
+    kubernetes.add_node_selector(task, "pool", "batch")
+    kubernetes.add_node_selector(task, "zone", "a")
+    kubernetes.add_toleration(task, key="dedicated", operator="Exists")
+
+
 def _tolerations(task: dsl.PipelineTask, _gpu: bool) -> None:
     kubernetes.add_toleration(task, key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
     kubernetes.add_toleration(task, key="team", operator="Equal", value="plankton")
@@ -101,6 +110,28 @@ SETTINGS = {
         lambda task, _gpu: (
             task.set_cpu_request("500m").set_cpu_limit("5500m").set_memory_request("24Gi").set_memory_limit("32Gi")
         ),
+    ),
+    "another user": Setting(
+        REQUEST,
+        lambda task, _gpu: kubernetes.set_security_context(
+            task, run_as_user=20000, run_as_group=20000, run_as_non_root=True
+        ),
+        replace(PLACE, user="20000"),
+    ),
+    "what the platform adds": Setting(
+        _placed(Placement(node_selector={"zone": "a"})),
+        _additions,
+        replace(
+            PLACE,
+            pods=StepPods(
+                labels={"example.org/mesh": "off"},
+                annotations={"example.org/note": "n"},
+                env={"HTTPS_PROXY": "http://proxy:3128", "OMP_NUM_THREADS": "99"},
+                node_selector={"pool": "batch", "zone": "b"},
+                tolerations=[{"key": "dedicated", "operator": "Exists"}],
+            ),
+        ),
+        environment={"HTTPS_PROXY": "http://proxy:3128"},
     ),
     "gpus of a product": Setting(
         _placed(Placement(gpus=2, gpu_product="NVIDIA-A10", node_selector={"zone": "a"})), _gpus, gpus=True
@@ -264,6 +295,14 @@ def test_a_setting_is_written_as_kfp_kubernetes_writes_it(name: str, tmp_path: P
     placed = kubeflow_placement.place(documents(setting.request), setting.request, setting.surroundings, COUNT)
 
     assert as_kfp_reads(placed) == compiled_by_kfp(setting, tmp_path)
+
+
+def test_steps_run_as_whom_the_cluster_gives_where_no_user_is_set() -> None:
+    placed = kubeflow_placement.place(documents(), REQUEST, replace(PLACE, user=""), COUNT)
+
+    as_kfp_reads(placed)
+    executors = placed["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+    assert [config["securityContext"] for config in executors] == [{"runAsNonRoot": True}] * len(executors)
 
 
 def test_a_preparation_is_placed_as_well(tmp_path: Path) -> None:

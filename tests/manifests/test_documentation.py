@@ -16,6 +16,7 @@ import yaml
 
 import rendering
 from installed import SYSTEM, Site
+from pelagos.settings import Settings
 from value_sets import COMPONENTS, OVERLAYS, SCHEMA, objects, of_components, values
 
 INSTALLING = (rendering.ROOT / "docs/installing.md").read_text(encoding="utf-8")
@@ -120,6 +121,19 @@ def test_the_values_for_openshift_are_those_of_the_component() -> None:
     (given,) = blocks("operator:\n  podSecurityContext: {runAsUser: null")
 
     assert values(given) == of_components("openshift")
+
+
+def test_what_the_page_adds_to_pods_is_taken_by_the_chart_and_by_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    (given,) = blocks("engines:\n  stepPods:")
+
+    jsonschema.validate(values(given), SCHEMA)
+    (deployed,) = (body for body in objects(values(given)) if body["kind"] == "Deployment")
+    for entry in deployed["spec"]["template"]["spec"]["containers"][0]["env"]:
+        if entry["name"] in ("PELAGOS_STEP_PODS", "PELAGOS_SERVER_PODS"):
+            monkeypatch.setenv(entry["name"], entry["value"])
+    settings = Settings()
+    assert settings.step_pods.model_dump(by_alias=True, exclude_defaults=True) == given["engines"]["stepPods"]
+    assert settings.server_pods.model_dump(by_alias=True, exclude_defaults=True) == given["engines"]["serverPods"]
 
 
 def test_the_paths_of_the_page_exist() -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
-from pydantic.alias_generators import to_snake
+from pydantic.alias_generators import to_camel, to_snake
 
 import audit_rbac
 import rendering
 from pelagos import engine_registry
 from pelagos.api import meta, tenant_settings
+from pelagos.ports.pods import ServerPods, StepPods
 from pelagos.settings import Settings
 from value_sets import DEFAULTS, OVERLAYS, SCHEMA, SETS, changed, objects, values
 
@@ -163,7 +164,7 @@ def test_every_setting_of_the_pod_exists_and_is_understood(name: str, monkeypatc
 
         assert ours.keys() <= known
         for key, value in ours.items():
-            monkeypatch.setenv(key, value or "pelagos-system")
+            monkeypatch.setenv(key, "pelagos-system" if value is None else value)
         settings = Settings()
         assert settings.pipelines_engine == "kubeflow"
         assert settings.leader_election
@@ -378,6 +379,8 @@ def test_mounted_files_are_those_that_the_settings_name() -> None:
 
 def keys(node: Mapping[str, Any], path: str = "") -> set[str]:
     """Every key that a schema or values name, but for those of Kubernetes."""
+    if path in (".engines.stepPods", ".engines.serverPods"):
+        return set()
     if "$ref" in str(node.get("allOf")):
         node = SCHEMA["definitions"]["peers"]
     below = node.get("properties", {})
@@ -410,6 +413,13 @@ def test_the_schema_allows_what_the_code_allows() -> None:
     assert tenant["namespace"]["not"] == {"pattern": tenant_settings.SYSTEM_NAMESPACES}
 
 
+def test_the_schema_takes_of_additions_to_pods_what_the_settings_take() -> None:
+    parts = SCHEMA["properties"]["engines"]["properties"]
+    for name, model in (("stepPods", StepPods), ("serverPods", ServerPods)):
+        assert parts[name]["properties"].keys() == {to_camel(field) for field in model.model_fields}
+    assert parts["podUser"]["pattern"] == Settings.model_json_schema()["properties"]["pod_user"]["pattern"]
+
+
 def test_the_schema_has_the_bounds_of_settings() -> None:
     settings = Settings.model_json_schema()["properties"]
     ceilings = SCHEMA["properties"]["ceilings"]["properties"]
@@ -439,6 +449,9 @@ def test_the_schema_has_the_bounds_of_settings() -> None:
         ({"operator": {"podLabels": {"app.kubernetes.io/name": "mine"}}}, "app.kubernetes.io/name"),
         ({"operator": {"podAnnotations": {"example.org/number": 1}}}, "1"),
         ({"commonLabels": {"pelagos.dev/shard": "north"}}, "pelagos.dev/shard"),
+        ({"engines": {"stepPods": {"priorityClassName": "high"}}}, "priorityClassName"),
+        ({"engines": {"serverPods": {"labels": {"pelagos.dev/uid": "x"}}}}, "pelagos.dev/uid"),
+        ({"engines": {"podUser": "0"}}, "0"),
         ({"operator": {"shards": [{"name": "north", "selector": "shard > 3"}]}}, "shard > 3"),
         ({"operator": {"shards": [{"name": "North", "selector": "shard=north"}]}}, "North"),
     ],

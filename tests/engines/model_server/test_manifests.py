@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import pod_security
 import pytest
 
 from pelagos.engines.deployment import manifests as deployment_manifests
@@ -16,6 +17,7 @@ from pelagos.engines.model_server import marks, network, pod_template
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import Placement, Toleration, tolerated
+from pelagos.ports.pods import ServerPods
 from pelagos.ports.serving import DesiredService, Scaling
 from pelagos.ports.tenants import Tenant
 from pelagos.settings import Settings
@@ -191,6 +193,52 @@ def test_a_limit_below_what_is_requested_is_refused_with_both_values() -> None:
         RejectedError, match=r"spec.resources.limits.memory is 2000Mi, below spec.resources.memory \(2Gi\)"
     ):
         deployment_manifests.pod(replace(WANT, placement=placement), "", GIVEN)
+
+
+ADDED = ServerPods.model_validate(
+    {
+        "labels": {"example.org/mesh": "off"},
+        "annotations": {"example.org/note": "n"},
+        "env": {"HTTPS_PROXY": "http://proxy:3128", "PELAGOS_MODEL_NAME": "another"},
+        "nodeSelector": {"zone": "b", "pool": "serving"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "priorityClassName": "serving",
+        "affinity": {"nodeAffinity": {}},
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+    }
+)
+
+
+@pytest.mark.parametrize("user", ["20000", ""], ids=["another user", "whom the cluster gives"])
+def test_pods_run_as_the_user_that_the_platform_says_or_says_none(user: str) -> None:
+    given = replace(GIVEN, user=user)
+    want = {"runAsUser": int(user), "runAsGroup": int(user)} if user else {}
+    inference_service = kserve_manifests.inference_service(REMOTE, "", given)
+
+    for spec in (deployment_manifests.pod(REMOTE, "", given), inference_service["spec"]["predictor"]):
+        assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}} | want
+    knative = kserve_manifests.inference_service(replace(REMOTE, scaling=Scaling(mode="Knative")), "", given)
+    assert ("runAsUser" in json.dumps(knative)) is bool(user)
+
+
+def test_what_a_platform_adds_is_in_the_pods_of_both_engines_and_takes_nothing_of_ours() -> None:
+    given, want = replace(GIVEN, pods=ADDED), replace(REMOTE, placement=Placement(node_selector={"zone": "a"}))
+    template = deployment_manifests.deployment(want, "", given)["spec"]["template"]
+    predictor = kserve_manifests.inference_service(want, "", given)["spec"]["predictor"]
+
+    for metadata, spec in ((template["metadata"], template["spec"]), (predictor, predictor)):
+        assert metadata["labels"].items() >= ({"example.org/mesh": "off"} | marks.selector(want)).items()
+        assert metadata["annotations"]["example.org/note"] == "n"
+        assert spec["nodeSelector"] == {"zone": "a", "pool": "serving"}
+        assert {"key": "dedicated", "operator": "Exists"} in spec["tolerations"]
+        assert (spec["priorityClassName"], spec["affinity"]) == ("serving", {"nodeAffinity": {}})
+        (spread,) = spec["topologySpreadConstraints"]
+        assert spread["labelSelector"] == {"matchLabels": marks.selector(want)}
+    server = template["spec"]["containers"][0]
+    variables = {each["name"]: each["value"] for each in server["env"]}
+    assert (variables["HTTPS_PROXY"], variables["PELAGOS_MODEL_NAME"]) == ("http://proxy:3128", "detector")
+    assert "HTTPS_PROXY" in {each["name"] for each in template["spec"]["initContainers"][0]["env"]}
+    assert pod_security.violations(template["metadata"], template["spec"]) == []
 
 
 def test_gpus_are_asked_for_with_the_nodes_that_have_them() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from pelagos.engines.kubernetes.objects import Collection
 from pelagos.engines.model_server import gateway as model_server_gateway
 from pelagos.engines.model_server import marks, pod_template
-from pelagos.engines.model_server.network import selector
 from pelagos.engines.model_server.object_kinds import AUTOSCALERS
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.serving import CPU_TARGET, DesiredService
@@ -31,13 +30,14 @@ def deployment(want: DesiredService, config: str, given: Options) -> dict[str, A
     spec: dict[str, Any] = {
         "revisionHistoryLimit": 2,
         "progressDeadlineSeconds": 900,
-        "selector": {"matchLabels": selector(want)},
+        "selector": {"matchLabels": marks.selector(want)},
         # Never fewer servers than wanted, at the price of room for one more: the new one is ready before an old one goes.
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {
             "metadata": {
-                "labels": marks.labels(want, name),
-                "annotations": {
+                "labels": given.pods.labels | marks.labels(want, name),
+                "annotations": given.pods.annotations
+                | {
                     marks.DIGEST_ANNOTATION: want.pod_template_digest,
                     "prometheus.io/scrape": "true",
                     "prometheus.io/port": str(pod_template.METRICS),
@@ -65,7 +65,7 @@ def pod(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     }
     volumes += model_server_gateway.volumes()
     models: dict[str, Any] = {"name": "models", "mountPath": pod_template.MODELS, "readOnly": True}
-    made = pod_template.pod(want)
+    made = pod_template.pod(want, given)
     if pod_template.is_remote(want):
         trusted, trust = pod_template.authorities(want, given)
         volumes += [{"name": "models", "emptyDir": {}}, *trusted]
@@ -73,7 +73,7 @@ def pod(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
         # Only what fetches has the keys of the storage: the server, which strangers' requests reach, never sees them.
         fetch = {
             "name": "fetch",
-            "env": [*storage, *package, pod_template.NO_GPUS],
+            "env": pod_template.with_additions([*storage, *package, pod_template.NO_GPUS], given),
             "image": given.image,
             "imagePullPolicy": given.pull_policy,
             "command": [PYTHON, "-m", "pelagos_pipelines.serving.fetch"],
@@ -94,14 +94,14 @@ def pod(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
 def service(want: DesiredService) -> dict[str, Any]:
     """What clients reach."""
     ports = [{"name": name, "port": port, "targetPort": port, "protocol": "TCP"} for name, port in pod_template.PORTS]
-    spec = {"type": "ClusterIP", "selector": selector(want), "ports": ports}
+    spec = {"type": "ClusterIP", "selector": marks.selector(want), "ports": ports}
     metadata = marks.metadata(want, name_of(want))
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
 def budget(want: DesiredService, kind: Collection) -> dict[str, Any]:
     """Of several servers at most one is taken away at a time; a single one does not keep its node from being drained."""
-    spec = {"maxUnavailable": 1, "selector": {"matchLabels": selector(want)}}
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": marks.selector(want)}}
     metadata = marks.metadata(want, name_of(want))
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
 

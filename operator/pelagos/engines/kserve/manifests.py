@@ -95,7 +95,7 @@ def _without_numbers(want: DesiredService) -> DesiredService:
 
 def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     volumes, mounts = pod_template.scratch(want)
-    pod = pod_template.pod(want)
+    pod = pod_template.pod(want, given)
     # KServe puts it beside the server. Ports are those of the pod, and KServe looks for them at the server's container.
     proxy = gateway.container(want, given)
     scaling: dict[str, Any] = {"minReplicas": want.scaling.minimum, "maxReplicas": want.scaling.maximum}
@@ -105,10 +105,11 @@ def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, A
         scaling |= {"scaleMetric": "concurrency", "scaleTarget": want.scaling.concurrency}
     if want.scaling.mode == KNATIVE:
         del proxy["lifecycle"]  # Knative ends no container before the requests in progress are done.
-        proxy["securityContext"] = proxy["securityContext"] | pod_template.pod_security()
+        proxy["securityContext"] = proxy["securityContext"] | pod_template.pod_security(given)
     made: dict[str, Any] = {
-        "labels": marks.labels(want, name_of(want)),
-        "annotations": {
+        "labels": given.pods.labels | marks.labels(want, name_of(want)),
+        "annotations": given.pods.annotations
+        | {
             "serving.kserve.io/enable-prometheus-scraping": "true",
             "prometheus.kserve.io/port": str(pod_template.METRICS),
             "prometheus.kserve.io/path": "/metrics",
@@ -138,7 +139,7 @@ def _model(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
         # One port only, and gRPC is what clients of images use.
         for name in _NOT_FOR_KNATIVE:
             made.pop(name)
-        security = made["securityContext"] | pod_template.pod_security()
+        security = made["securityContext"] | pod_template.pod_security(given)
         ports = [{"name": "h2c", "containerPort": pod_template.GRPC, "protocol": "TCP"}]
         return made | {"protocolVersion": "grpc-v2", "ports": ports, "securityContext": security}
     # The first port becomes port 80 of KServe's Service, the others keep their numbers.

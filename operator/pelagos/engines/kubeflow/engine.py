@@ -306,6 +306,8 @@ def pod_defaults(settings: Settings) -> PodDefaults:
         tracking_secret=settings.tracking_secret,
         ca_config_map=settings.ca_config_map,
         environment=tuple(settings.of_steps().items()),
+        user=settings.pod_user,
+        pods=settings.step_pods,
     )
 
 

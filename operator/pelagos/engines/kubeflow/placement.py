@@ -19,6 +19,7 @@ from pelagos.engines.kubernetes import quantities
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import STEP_ENVIRONMENT
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, processors
+from pelagos.ports.pods import NO_STEP_PODS, StepPods
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
 
@@ -36,8 +37,6 @@ RETRY_KEY_ANNOTATION = f"{GROUP}/retry-key"
 ATTEMPTS_WITH_KEY_ANNOTATION = f"{GROUP}/attempts-with-key"
 STEP = "pelagos-pipeline-step"
 """Of all pods of steps the value of the label app.kubernetes.io/name."""
-USER = 10001
-"""User and group of the trainer image."""
 SHARED_MEMORY = "shared-memory"
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _ENVIRONMENT = {
@@ -70,6 +69,9 @@ class PodDefaults:
     objects_secret: str = ""
     tracking_secret: str = ""
     ca_config_map: str = ""
+    user: str = "10001"
+    """User and group of the pods; empty: whom the cluster gives them."""
+    pods: StepPods = NO_STEP_PODS
     environment: tuple[tuple[str, str], ...] = ()
     """Environment variables: the ceilings for what strangers hand in, and modules of others."""
 
@@ -167,6 +169,7 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
         variables["MLFLOW_TRACKING_SERVER_CERT_PATH"] = file
         if pod_defaults.object_storage:
             variables["AWS_CA_BUNDLE"] = file
+    variables |= {name: value for name, value in pod_defaults.pods.env.items() if name not in variables}
     container["env"] = [{"name": name, "value": value} for name, value in variables.items()]
 
 
@@ -189,10 +192,11 @@ def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int
         ATTEMPTS_WITH_KEY_ANNOTATION: str(count.with_key),
         RETRY_KEY_ANNOTATION: request.retry_key,
     }
+    given, user = pod_defaults.pods, pod_defaults.user
     config: Struct = {
         "imagePullPolicy": pod_defaults.image_pull_policy,
-        "podMetadata": {"labels": labels, "annotations": annotations},
-        "securityContext": {"runAsUser": str(USER), "runAsGroup": str(USER), "runAsNonRoot": True},
+        "podMetadata": {"labels": given.labels | labels, "annotations": given.annotations | annotations},
+        "securityContext": ({"runAsUser": user, "runAsGroup": user} if user else {}) | {"runAsNonRoot": True},
     }
     lists = {
         "imagePullSecret": [_named("secretName", name) for name in request.tenant.image_pull_secrets],
@@ -201,13 +205,14 @@ def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int
         "configMapAsVolume": _authorities(request, pod_defaults),
         "tolerations": [
             {field: given for field, given in asdict(each).items() if given} for each in placement.tolerations
-        ],
+        ]
+        + given.tolerations,
     }
     config |= {key: value for key, value in lists.items() if value}
     if placement.shared_memory:
         memory = {"medium": "Memory", "sizeLimit": placement.shared_memory}
         config["emptyDirMounts"] = [{"volumeName": SHARED_MEMORY, "mountPath": "/dev/shm"} | memory]  # noqa: S108
-    selector = dict(placement.node_selector)
+    selector = given.node_selector | dict(placement.node_selector)
     if gpus and placement.gpu_product:
         selector[GPU_PRODUCT_LABEL] = placement.gpu_product
     if selector:

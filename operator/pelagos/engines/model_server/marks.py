@@ -49,6 +49,11 @@ def labels(want: DesiredService, name: str) -> dict[str, str]:
     }
 
 
+def selector(want: DesiredService) -> dict[str, str]:
+    """Labels of the pods. They never change while an endpoint lives."""
+    return {meta.UID_LABEL: want.uid, "app.kubernetes.io/name": "pelagos-model-server"}
+
+
 def metadata(want: DesiredService, name: str, annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
     """``metadata`` of an object that goes when its ModelService goes."""
     owner = {

@@ -50,7 +50,7 @@ def network_policy(want: DesiredService, given: Options, name: str) -> dict[str,
         callers = [(peers, [*ports, *KNATIVE_PORTS[:2]]) for peers, ports in callers]
         callers.append(([_namespace(KNATIVE_NAMESPACE)], [*KNATIVE_PORTS]))
     spec = {
-        "podSelector": {"matchLabels": selector(want)},
+        "podSelector": {"matchLabels": marks.selector(want)},
         "policyTypes": ["Ingress", "Egress"],
         # Rules without a peer would let in everybody.
         "ingress": [{"from": peers, "ports": _ports(ports)} for peers, ports in callers if peers],
@@ -60,14 +60,9 @@ def network_policy(want: DesiredService, given: Options, name: str) -> dict[str,
     return {"apiVersion": POLICIES.api_version, "kind": POLICIES.kind, "metadata": metadata, "spec": spec}
 
 
-def selector(want: DesiredService) -> dict[str, str]:
-    """Labels of the pods. They never change while an endpoint lives."""
-    return {meta.UID_LABEL: want.uid, "app.kubernetes.io/name": "pelagos-model-server"}
-
-
 def pod_selector(want: DesiredService) -> str:
-    """The same as text."""
-    return ",".join(f"{name}={value}" for name, value in selector(want).items())
+    """Labels of the pods as text."""
+    return ",".join(f"{name}={value}" for name, value in marks.selector(want).items())
 
 
 def storage(given: Options) -> Rule | None:

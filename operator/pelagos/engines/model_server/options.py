@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pelagos.ports.peers import DNS, NOBODY, Peers
+from pelagos.ports.pods import NO_SERVER_PODS, ServerPods
 
 if TYPE_CHECKING:
     from pelagos.settings import Settings
@@ -41,6 +42,9 @@ class Options:
     """What the gateway beside each server requests."""
     clients: tuple[Mapping[str, Any], ...] = ({"podSelector": {}},)
     """Who may send requests, as peers of a NetworkPolicy."""
+    user: str = "10001"
+    """User and group of the pods; empty: whom the cluster gives them."""
+    pods: ServerPods = NO_SERVER_PODS
     dns_peers: Peers = DNS
     storage_peers: Peers = NOBODY
 
@@ -49,6 +53,8 @@ class Options:
         """What ``settings`` say of model servers."""
         return cls(
             image=settings.serving_image,
+            user=settings.pod_user,
+            pods=settings.server_pods,
             objects_root=objects_root,
             operator_namespace=settings.lease_namespace,
             monitoring_namespace=settings.monitoring_namespace,

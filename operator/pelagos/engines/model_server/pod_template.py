@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 from pelagos.engines.kubernetes import quantities
+from pelagos.engines.model_server import marks
 from pelagos.engines.model_server.options import SYSTEM, Options
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, processors, tolerated
@@ -26,7 +27,6 @@ MODELS = "/mnt/models"
 SOCKETS = "/run/pelagos"
 """Where the server listens, for the gateway beside it and nobody else."""
 SOCKETS_MOUNT = {"name": "sockets", "mountPath": SOCKETS}
-USER = 10001
 DEFAULT_MEMORY = "4Gi"
 DEFAULT_SHARED_MEMORY = "512Mi"
 DRAIN_SECONDS = 5
@@ -99,14 +99,15 @@ def container(want: DesiredService, config: str, given: Options) -> dict[str, An
     """The serving container, but its name and command. It listens on no port: its probes go through the gateway beside it."""
     model_ready = {"path": f"/v2/models/{want.model_name}/ready", "port": HTTP}
     live = {"path": "/v2/health/live", "port": HTTP}
+    ours = [
+        *environment(want, config),
+        *({"name": name, "value": value} for name, value in given.ceilings),
+        *(() if want.placement.gpus else (NO_GPUS,)),
+    ]
     return {
         "image": given.image,
         "imagePullPolicy": given.pull_policy,
-        "env": [
-            *environment(want, config),
-            *({"name": name, "value": value} for name, value in given.ceilings),
-            *(() if want.placement.gpus else (NO_GPUS,)),
-        ],
+        "env": with_additions(ours, given),
         "resources": resources(want),
         "securityContext": container_security(),
         # Triton says why a model does not load in its log only.
@@ -117,6 +118,12 @@ def container(want: DesiredService, config: str, given: Options) -> dict[str, An
         "livenessProbe": {"httpGet": live, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sleep", str(DRAIN_SECONDS)]}}},
     }
+
+
+def with_additions(ours: list[dict[str, Any]], given: Options) -> list[dict[str, Any]]:
+    """Environment variables with those that the platform adds; none of ours is replaced."""
+    known = {each["name"] for each in ours}
+    return [*ours, *({"name": name, "value": value} for name, value in given.pods.env.items() if name not in known)]
 
 
 def scratch(want: DesiredService) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -131,21 +138,28 @@ def scratch(want: DesiredService) -> tuple[list[dict[str, Any]], list[dict[str, 
     return volumes, [*mounts, SOCKETS_MOUNT]
 
 
-def pod(want: DesiredService) -> dict[str, Any]:
+def pod(want: DesiredService, given: Options) -> dict[str, Any]:
     """What a pod's spec holds beside its containers and volumes."""
     placement, tenant = want.placement, want.tenant
-    selector = dict(placement.node_selector)
+    selector = given.pods.node_selector | dict(placement.node_selector)
     if placement.gpu_product:
         selector[GPU_PRODUCT_LABEL] = placement.gpu_product
     made: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": pod_security(),
+        "securityContext": pod_security(given),
         "terminationGracePeriodSeconds": DRAIN_SECONDS + EXIT_SECONDS + 10,
         "nodeSelector": selector,
         "tolerations": [
             {name: value for name, value in dataclasses.asdict(each).items() if value}
             for each in tolerated(placement, placement.gpus)
+        ]
+        + given.pods.tolerations,
+        "priorityClassName": given.pods.priority_class_name,
+        "affinity": given.pods.affinity,
+        "topologySpreadConstraints": [
+            {"labelSelector": {"matchLabels": marks.selector(want)}} | each
+            for each in given.pods.topology_spread_constraints
         ],
         "serviceAccountName": tenant.service_account,
         "imagePullSecrets": [{"name": name} for name in tenant.image_pull_secrets],
@@ -172,11 +186,7 @@ def container_security() -> dict[str, Any]:
     }
 
 
-def pod_security() -> dict[str, Any]:
+def pod_security(given: Options) -> dict[str, Any]:
     """Likewise. No fsGroup: that would change the owner of all files on a shared volume."""
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": USER,
-        "runAsGroup": USER,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+    user = {"runAsUser": int(given.user), "runAsGroup": int(given.user)} if given.user else {}
+    return {"runAsNonRoot": True, **user, "seccompProfile": {"type": "RuntimeDefault"}}
