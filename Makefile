@@ -51,6 +51,10 @@ upstream-tools: | control-plane # one after the other, since both keep all cores
 	    echo "Tests that need $$program will be skipped." >&2; \
 	done
 
+images: $(VENVS)/.control-plane $(VENVS)/.sbom ## Build the container images: REGISTRY=host/path [TAG=] [PUSH=1] [ENGINE=docker|podman|buildah] [IMAGES="operator serving"].
+	@$(BIN)/python tools/images.py --registry="$(REGISTRY)" --tag="$(TAG)" $(if $(filter 1,$(PUSH)),--push) --engine="$(ENGINE)" \
+	  --images="$(IMAGES)" --torch-index="$(TORCH_INDEX)" --source="$(SOURCE)" --build-options="$(BUILD_OPTIONS)"
+
 sbom: $(VENVS)/.sbom ## Write a bill of materials for each image to build/sbom.
 	@tools/sbom.sh
 
@@ -115,4 +119,4 @@ $(VENVS)/.prometheus: tools/prometheus.sh | control-plane # one after the other,
 	@tools/prometheus.sh $(VENVS)/prometheus
 	@touch $@
 
-.PHONY: help demo install control-plane samples test test-cluster cluster-node upstream-tools sbom lint generate bench lock clean
+.PHONY: help demo install control-plane samples test test-cluster cluster-node images upstream-tools sbom lint generate bench lock clean

@@ -7,10 +7,18 @@ folder=${1:-build/sbom}
 images=("${@:2}")
 bin=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/sbom/bin
 mkdir -p "$folder"
-for image in operator=control-plane serving=triton-gpu serving-cpu=triton trainer=pipelines; do
+locks=$(mktemp -d)
+trap 'rm -rf "$locks"' EXIT
+cp requirements/*.txt "$locks"
+# As images/trainer/Dockerfile does: without CUDA, and with builds of torch that the locked hashes do not cover.
+awk '/^[a-z]/ { torch = /^(torch|torchvision)==/; cuda = /^(cuda-|nvidia-|triton==)/ }
+     /^torch(vision)?==/ { print $1 } !torch && !cuda' requirements/pipelines.txt >"$locks/pipelines-cpu.txt"
+known=(operator=control-plane serving=triton-gpu serving-cpu=triton trainer=pipelines trainer-cpu=pipelines-cpu)
+for later in gateway hub; do [ ! -e "requirements/$later.txt" ] || known+=("$later=$later"); done
+for image in "${known[@]}"; do
   [[ ${#images[@]} = 0 || " ${images[*]} " == *" ${image%%=*} "* ]] || continue
   # The lock names no dependencies between packages, and the tool says so with a warning.
-  PYTHONWARNINGS=ignore "$bin/cyclonedx-py" requirements "requirements/${image#*=}.txt" --pyproject pyproject.toml --spec-version 1.6 \
+  PYTHONWARNINGS=ignore "$bin/cyclonedx-py" requirements "$locks/${image#*=}.txt" --pyproject pyproject.toml --spec-version 1.6 \
     --short-PURLs --output-reproducible --output-file "$folder/${image%%=*}.cdx.json"
   echo "$folder/${image%%=*}.cdx.json"
 done

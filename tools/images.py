@@ -1,0 +1,358 @@
+"""Builds the container images, pushes them if asked to, and writes what installs exactly these: `make images REGISTRY=...`.
+
+Below build/images, for CPU and GPU each: a component of kustomize and values of the chart, which name every image by its digest
+(by its tag where it was not pushed), and a bill of materials of each image. Nothing that is committed is changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = "ghcr.io/pelagos"
+"""The registry that manifests name."""
+_REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PLACES = {
+    "operator": ("cpu", "gpu"),
+    "trainer": ("gpu",),
+    "trainer-cpu": ("cpu",),
+    "serving": ("gpu",),
+    "serving-cpu": ("cpu",),
+}
+"""Image -> the installations that take it."""
+
+
+class RefusedError(Exception):
+    """What whoever called must change, in words."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One of ours: a folder below images/, and a variant of it."""
+
+    name: str
+    variant: str = ""
+    options: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """As it is called here, and in its bill of materials."""
+        return f"{self.name}-{self.variant}" if self.variant else self.name
+
+    @property
+    def folder(self) -> Path:
+        """Holds its Dockerfile."""
+        return ROOT / "images" / self.name
+
+
+@dataclass(frozen=True)
+class Built:
+    """An image that is there."""
+
+    image: Image
+    repository: str
+    tag: str
+    id: str
+    digest: str = ""
+    """Of what the registry holds; empty: not pushed."""
+
+    @property
+    def reference(self) -> str:
+        """What a pod names."""
+        return f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What images are built from."""
+
+    version: str
+    revision: str
+    epoch: int
+    """Seconds; of the commit, so that the same commit gives the same labels."""
+    source: str
+
+    def labels(self) -> dict[str, str]:
+        """Those of the Open Container Initiative that no Dockerfile can know; licences and titles stand there."""
+        created = datetime.fromtimestamp(self.epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        given = {"created": created, "revision": self.revision, "version": self.version, "source": self.source}
+        return {f"org.opencontainers.image.{name}": value for name, value in given.items() if value}
+
+
+def known(torch_index: str = "") -> dict[str, Image]:
+    """All images that can be built from this tree, by title."""
+    found = [
+        Image("operator"),
+        Image("trainer"),
+        Image("trainer", "cpu", ("--build-arg=VARIANT=cpu", f"--build-arg=TORCH_INDEX={torch_index}")),
+        Image("serving"),
+        Image("serving", "cpu", ("--target=cpu", f"--build-arg=BASE={_python()}")),
+    ]
+    later = (Image(name) for name in ("gateway", "hub"))
+    return {image.title: image for image in (*found, *(image for image in later if image.folder.is_dir()))}
+
+
+def _python() -> str:
+    """The base of the operator, pinned by its digest: where no CUDA is needed, model servers begin from it, too."""
+    text = (ROOT / "images" / "operator" / "Dockerfile").read_text(encoding="utf-8")
+    return next(line.removeprefix("ARG BASE=") for line in text.splitlines() if line.startswith("ARG BASE="))
+
+
+class Engine:
+    """Docker, Podman or Buildah, by their commands."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.program = program
+        self._folder = folder
+
+    def build(self, image: Image, reference: str, origin: Origin, options: Sequence[str]) -> str:
+        """Build; returns the image's id."""
+        written = self._folder / "id"
+        file = image.folder / "Dockerfile"
+        self._run(
+            "build",
+            *(f"--file={file}", f"--tag={reference}", f"--iidfile={written}"),
+            *(f"--build-arg=VERSION={origin.version}", f"--build-arg=REVISION={origin.revision}"),
+            *(f"--label={name}={value}" for name, value in origin.labels().items()),
+            *self._of_the_engine(file, origin),
+            *image.options,
+            *options,
+            str(ROOT),
+            environment={"DOCKER_BUILDKIT": "1", "SOURCE_DATE_EPOCH": str(origin.epoch)},
+        )
+        return written.read_text().strip()
+
+    def push(self, repository: str, reference: str) -> str:
+        """Push; returns the digest by which the registry knows the image."""
+        if self.program == "docker":
+            self._run("push", reference)
+            told = self._run("image", "inspect", "--format={{json .RepoDigests}}", reference, quiet=True)
+            named = [each.partition("@") for each in json.loads(told)]
+            digest = next((digest for name, _, digest in named if name == repository), "")
+        else:
+            written = self._folder / "digest"
+            self._run("push", f"--digestfile={written}", reference)
+            digest = written.read_text().strip()
+        if not _DIGEST.fullmatch(digest):
+            raise RefusedError(f"{self.program} pushed {reference} and names no digest for it: {digest!r}")
+        return digest
+
+    def _of_the_engine(self, file: Path, origin: Origin) -> tuple[str, ...]:
+        if self.program == "docker":
+            return ()
+        # Docker's format, since that of the Open Container Initiative has no health check.
+        ignored = file.with_name(f"{file.name}.dockerignore")
+        return "--format=docker", f"--timestamp={origin.epoch}", f"--ignorefile={ignored}"
+
+    def _run(self, *arguments: str, environment: Mapping[str, str] | None = None, quiet: bool = False) -> str:
+        output = subprocess.PIPE if quiet else sys.stderr
+        done = subprocess.run(
+            [self.program, *arguments], env={**os.environ, **(environment or {})}, stdout=output, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise RefusedError(
+                f"{self.program} {arguments[0]} failed with code {done.returncode}; its words are above."
+            )
+        return done.stdout or ""
+
+
+_PROBES = {"docker": ("version", "--format={{.Client.Version}}"), "podman": ("info",), "buildah": ("info",)}
+_FIRST_WITH_A_PLUGIN = 23
+"""Of Docker's client: what builds, BuildKit, was a part of it before."""
+
+
+def usable(named: str = "") -> str:
+    """The program that builds: the one that is named, else the first that works here."""
+    if named and named not in _PROBES:
+        raise RefusedError(f"ENGINE is {named!r}; possible are {', '.join(_PROBES)}.")
+    reasons = {program: _unusable(program) for program in ((named,) if named else _PROBES)}
+    for program, reason in reasons.items():
+        if not reason:
+            return program
+    told = "; ".join(f"{program}: {reason}" for program, reason in reasons.items())
+    raise RefusedError(
+        f"No container engine works here ({told}). Start one, or name it: ENGINE=docker, podman or buildah."
+    )
+
+
+def _unusable(program: str) -> str:
+    """Why it cannot build here; empty when it can."""
+    if not shutil.which(program):
+        return "is not installed"
+    done = subprocess.run([program, *_PROBES[program]], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return (done.stderr.strip().splitlines() or ["does not work"])[-1]
+    major = done.stdout.partition(".")[0].strip()
+    if program == "docker" and major.isdigit() and int(major) >= _FIRST_WITH_A_PLUGIN:
+        plugin = subprocess.run([program, "buildx", "version"], capture_output=True, check=False)
+        return "has no BuildKit: install its plugin buildx" if plugin.returncode != 0 else ""
+    return ""
+
+
+def origin(source: str) -> tuple[Origin, bool]:
+    """What this tree is, and whether it differs from its commit."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    try:
+        revision, epoch = _git("log", "-1", "--format=%H %ct").split()
+        is_changed = bool(_git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError) as problem:
+        raise RefusedError(
+            "Images are labelled with their commit, and this folder is no work tree of Git."
+        ) from problem
+    named = source or without_credentials(_git("config", "--default=", "--get", "remote.origin.url").strip())
+    return Origin(version, f"{revision}{'-dirty' * is_changed}", int(epoch), named), is_changed
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def without_credentials(remote: str) -> str:
+    """Where everybody finds the source: a URL without its login; empty for what is none, like a folder."""
+    parts = urlsplit(remote)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+
+
+def kustomization(built: Iterable[Built], place: str) -> dict[str, Any]:
+    """A component of kustomize that puts these images into what it is added to."""
+    images, variables = [], []
+    for each in _of(built, place):
+        named = {"digest": each.digest} if each.digest else {"newTag": each.tag}
+        images.append({"name": f"{PUBLISHED}/{each.image.name}", "newName": each.repository, **named})
+        if each.image.name != "operator":
+            variables.append({"name": f"PELAGOS_{each.image.name.upper()}_IMAGE", "value": each.reference})
+    body = {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "images": images}
+    if not variables:
+        return body
+    target = {"name": "pelagos-operator", "namespace": "pelagos-system"}
+    pod = {"template": {"spec": {"containers": [{"name": "operator", "env": variables}]}}}
+    patch = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": target, "spec": pod}
+    return {**body, "patches": [{"patch": yaml.safe_dump(patch, sort_keys=False)}]}
+
+
+def values(built: Iterable[Built], place: str) -> dict[str, Any]:
+    """Values of the chart that name these images."""
+    found: dict[str, Any] = {}
+    for each in _of(built, place):
+        if each.image.name == "operator":
+            found["image"] = {"repository": each.repository, "tag": each.tag, "digest": each.digest}
+        else:
+            found.setdefault("engines", {})[f"{each.image.name}Image"] = each.reference
+    return found
+
+
+def _of(built: Iterable[Built], place: str) -> Iterator[Built]:
+    return (each for each in built if place in _PLACES.get(each.image.title, ()))
+
+
+def write(built: Sequence[Built], folder: Path) -> None:
+    """What installs these images."""
+    for place in ("cpu", "gpu"):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for name, body in (("kustomization", kustomization(built, place)), ("values", values(built, place))):
+            text = yaml.safe_dump(body, sort_keys=False, width=1000)
+            (folder / place / f"{name}.yaml").write_text(f"# Written by `make images`.\n{text}", encoding="utf-8")
+
+
+def write_bills(built: Sequence[Built], folder: Path) -> None:
+    """A bill of materials of each image."""
+    titles = [each.image.title for each in built]
+    subprocess.run([ROOT / "tools" / "sbom.sh", folder / "sbom", *titles], stdout=sys.stderr, check=True)
+
+
+def chosen(names: str, torch_index: str) -> list[Image]:
+    """The images of these names; all that can be built where none is named."""
+    images = known(torch_index)
+    listed = names.split() or [name for name in images if name != "trainer-cpu" or torch_index]
+    if unknown := [name for name in listed if name not in images]:
+        raise RefusedError(f"IMAGES names {', '.join(unknown)}; there are {', '.join(images)}.")
+    if "trainer-cpu" in listed and not torch_index:
+        raise RefusedError(
+            "trainer-cpu needs TORCH_INDEX: the URL of the package index with PyTorch's builds for the CPU."
+        )
+    return [images[name] for name in dict.fromkeys(listed)]
+
+
+def make(options: argparse.Namespace) -> list[Built]:
+    """Build, push and write what was asked for."""
+    if not _REGISTRY.fullmatch(options.registry):
+        raise RefusedError(
+            f"REGISTRY is {options.registry!r}; it is a host and a path, like registry.example.org/pelagos."
+        )
+    images = chosen(options.images, options.torch_index)
+    built_from, is_changed = origin(options.source)
+    if options.push and is_changed:
+        raise RefusedError(
+            "PUSH=1 needs a work tree without changes, so that others find the source of what was pushed. Commit first."
+        )
+    tag = options.tag or f"{built_from.version}-{built_from.revision[:12]}{'-dirty' * is_changed}"
+    if not _TAG.fullmatch(tag):
+        raise RefusedError(
+            f"TAG is {tag!r}; it has up to 101 letters, digits, '_', '.' and '-', of which the last two do not begin it."
+        )
+    program = usable(options.engine)
+    with tempfile.TemporaryDirectory(prefix="pelagos-images-") as folder:
+        engine = Engine(program, Path(folder))
+        built = [_one(engine, image, options, built_from, tag) for image in images]
+    write(built, options.folder)
+    return built
+
+
+def _one(engine: Engine, image: Image, options: argparse.Namespace, built_from: Origin, tag: str) -> Built:
+    repository = f"{options.registry}/{image.name}"
+    own_tag = f"{tag}-{image.variant}" if image.variant else tag
+    reference = f"{repository}:{own_tag}"
+    print(f"Building {reference} with {engine.program}", file=sys.stderr)
+    identity = engine.build(image, reference, built_from, options.build_options.split())
+    digest = engine.push(repository, reference) if options.push else ""
+    return Built(image, repository, own_tag, identity, digest)
+
+
+def main() -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--registry", default="")
+    parser.add_argument("--tag", default="")
+    parser.add_argument("--push", action="store_true")
+    parser.add_argument("--engine", default="")
+    parser.add_argument("--images", default="")
+    parser.add_argument("--torch-index", default="")
+    parser.add_argument("--source", default="")
+    parser.add_argument("--build-options", default="", help="for each build, like --network=host")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "images")
+    options = parser.parse_args()
+    try:
+        built = make(options)
+        write_bills(built, options.folder)
+    except RefusedError as refused:
+        print(refused, file=sys.stderr)
+        return 1
+    for each in built:
+        print(each.reference if each.digest else f"{each.reference} (not pushed; image {each.id})")
+    print(f"{options.folder} holds components of kustomize, values of the chart and bills of materials for them.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
