@@ -129,8 +129,11 @@ class Kubernetes:
                 return Outcome(succeeded=False, message="pod deleted")
             judgement = pods.judge(body.get("status", {})) if status == 200 else ("PENDING", "")
             if isinstance(judgement, Outcome):
-                return judgement
-            tell(*judgement)
+                # A pod that is being deleted fails before it is gone.
+                if judgement.succeeded or "deletionTimestamp" not in body["metadata"]:
+                    return judgement
+            else:
+                tell(*judgement)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _end(self, name: str, namespace: str) -> None:
