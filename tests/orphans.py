@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import control_groups
+
 VARIABLE = "TESTS_OF_PELAGOS"
 """Names the run; pytest processes append their own number. Not PELAGOS_...: those are settings, and a wrong one is refused."""
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "/pelagos/upstream/kstatus/")
@@ -78,12 +80,13 @@ def _ancestry() -> set[int]:
 
 
 def main(mark: str, *options: str) -> int:
-    """Say what is left; with ``--end`` end it. Returns the exit code."""
+    """Say what is left; with ``--end`` end it, and remove control groups of killed nodes. Returns the exit code."""
     found = settled(mark)
     for each in found:
         print(f"left behind: process {each}")
     if "--end" in options:
         end(found)
+        control_groups.remove_those_of_the_dead()
     return 1 if found else 0
 
 

@@ -1,7 +1,7 @@
-"""One real cluster of one node for all tests in this folder (harness/cluster.py); images are built once, offline.
+"""One real cluster for all tests in this folder (harness/cluster.py); images are built once, offline.
 
 Skipped where no node can run (tools/node/supported.sh says why). Nothing is intercepted: the programs are Kubernetes',
-Docker's and ours. Tests use a namespace of their own each.
+containerd's and ours. Tests use a namespace of their own each.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def serving_image(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def trainer_image(cluster: Cluster) -> str:
-    """The trainer's image without its environment, which pods mount from this machine: see harness/trainer.py."""
+    """The trainer's image without its environment, which pods mount from this machine: see platform/environments.py."""
     return cluster.images.build("trainer")
 
 

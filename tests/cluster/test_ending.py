@@ -8,15 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import control_groups
 from cluster.conftest import require_node
-from cluster.harness import machine, servers
+from cluster.harness import machine
 from cluster.harness.namespaces import Node, wait_until
 
 _START = """
 import sys, time
 from pathlib import Path
 from cluster.harness.namespaces import Node
-node = Node.start(Path(sys.argv[1]), "10.0.0.0/24")
+node = Node.start(Path(sys.argv[1]))
 node.spawn("sleeper", ["sleep", sys.argv[2]])
 node.spawn("daemon", ["sh", "-c", f"setsid sleep {sys.argv[2]} & exec sleep {sys.argv[2]}"])
 print("ready", flush=True)
@@ -52,19 +53,26 @@ def test_everything_in_a_node_dies_with_a_killed_test_process(tmp_path: Path) ->
     process.stdout.close()
     wait_until(lambda: sleepers(seconds) == 0, "all are gone", 10)
 
+    # As tools/test.sh and .ci/run do in the end.
+    ending = [sys.executable, str(machine.ROOT / "tests" / "orphans.py"), "nobody", "--end"]
+    assert subprocess.run(ending, check=True, capture_output=True).stdout == b""
+    groups = f"{control_groups.PREFIX}{process.pid}-*"
+    assert not any(list(hierarchy.glob(groups)) for hierarchy in control_groups.hierarchies())
+
 
 def test_a_stopped_node_leaves_the_machine_as_it_was(tmp_path: Path) -> None:
     require_node()
     before = state_of_the_machine()
-    node = Node.start(tmp_path, servers.SERVICES)
+    node = Node.start(tmp_path)
     node.run("ip", "link", "add", "br-test", "type", "bridge")
     node.run("iptables", "--table", "nat", "--new-chain", "TEST")
     node.run("touch", "/var/lib/pelagos-test")
-    node.run("mkdir", f"/sys/fs/cgroup/pids/{node.control_group}/deeper")
+    for group in node.control_groups():
+        node.run("mkdir", group / "deeper")
     assert state_of_the_machine() == before
     node.stop()
     assert state_of_the_machine() == before
-    assert not list(Path("/sys/fs/cgroup").glob(f"*/{node.control_group}"))
+    assert not any(group.exists() for group in node.control_groups())
 
 
 def state_of_the_machine() -> list[str]:

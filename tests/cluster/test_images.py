@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from cluster.harness import machine, pods, trainer
+from cluster.harness import machine, pods
 from cluster.harness.cluster import Cluster
+from cluster.platform.environments import TRAINER
 
 _LABELS = {"title", "description", "licenses", "version", "revision"}
 _MODEL = """
@@ -84,7 +85,7 @@ def test_no_training_framework_and_no_agpl_code_outside_the_trainer(cluster: Clu
 
 def test_the_operator_answers_as_a_restricted_pod(cluster: Cluster, operator_image: str, namespace: str) -> None:
     for definition in sorted((machine.ROOT / "manifests/crds").glob("*.pelagos.dev.yaml")):
-        cluster.kubectl("apply", f"--filename={definition}", "--validate=false")
+        cluster.kubectl("apply", f"--filename={definition}")
     cluster.kubectl(
         "create",
         "clusterrolebinding",
@@ -148,13 +149,14 @@ def test_pipeline_code_runs_in_the_trainer_as_a_restricted_pod(
     cluster: Cluster, trainer_image: str, namespace: str
 ) -> None:
     script = "import torch, cv2, ultralytics, pelagos_pipelines.training; print(float((torch.ones(2, 2) @ torch.eye(2)).sum()))"
+    mounted = TRAINER.bind(cluster, namespace)
     container = pods.container(
         trainer_image,
         *("python3", "-c", script),
-        env=trainer.variables(),
-        volumeMounts=[*trainer.mounts(), {"name": "scratch", "mountPath": "/tmp"}],
+        env=mounted.variables(),
+        volumeMounts=[*mounted.mounts(), {"name": "scratch", "mountPath": "/tmp"}],
     )
-    spec = pods.spec(container, volumes=[*trainer.volumes(), _SCRATCH])
+    spec = pods.spec(container, volumes=[*mounted.volumes(), _SCRATCH])
     cluster.apply(pods.pod("step", namespace, spec))
     cluster.wait(
         lambda: cluster.get("pod", "step", namespace)["status"]["phase"] in ("Succeeded", "Failed"), "the step ends"

@@ -56,7 +56,7 @@ def site(
     installed.wait_ready("dataset", "crops", 300)
     yield installed
     installed.uninstall()
-    cluster.images.docker("rmi", LATE, check=False)
+    cluster.images.remove(LATE)
 
 
 def message_with(site: Site, kind: str, name: str, *words: str) -> Mapping[str, str]:
@@ -130,7 +130,7 @@ def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site:
     (pod,) = [each for each in site.pods() if each["status"]["phase"] == "Running"]
     # The shell before the step passes no SIGTERM on; with the usual grace the step could end well in the meantime.
     eviction = {
-        "apiVersion": "policy/v1beta1",
+        "apiVersion": "policy/v1",
         "kind": "Eviction",
         "metadata": {"name": pod["metadata"]["name"]},
         "deleteOptions": {"gracePeriodSeconds": 1},
@@ -165,7 +165,7 @@ def test_an_operator_that_is_killed_while_a_training_runs_adopts_it(site: Site, 
 def test_an_image_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site: Site) -> None:
     """The model that test_an_operator_that_is_killed_... trained is served from an image that comes late."""
     cluster = site.cluster
-    cluster.images.docker("rmi", LATE, check=False)  # of a run that was killed
+    cluster.images.remove(LATE)  # of a run that was killed
     variable = f"PELAGOS_SERVING_IMAGE={LATE}"
     cluster.kubectl("set", "env", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", variable)
     cluster.kubectl("rollout", "status", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", "--timeout=120s")
@@ -174,7 +174,7 @@ def test_an_image_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site:
     told = message_with(site, "modelservice", "late", LATE)
     assert told["reason"] == "WaitingForCluster"
 
-    cluster.images.docker("tag", "pelagos-test/serving:test", LATE)
+    cluster.images.tag("pelagos-test/serving:test", LATE)
     site.wait_ready("modelservice", "late", 400)
 
 

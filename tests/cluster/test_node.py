@@ -7,11 +7,15 @@ import re
 import subprocess
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cluster.harness import pods, servers
+from cluster.harness import machine, pods, servers
 from cluster.harness.cluster import Cluster
+from cluster.platform.environments import TRAINER
+from cluster.platform.services import Platform
+from cluster.platform.site import TENANT
 
 _SERVER = "import http.server as s; s.test(HandlerClass=s.SimpleHTTPRequestHandler, port=8000)"
 _FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).status)"
@@ -53,8 +57,8 @@ def phase(cluster: Cluster, namespace: str) -> str:
 def test_the_node_is_ready_and_of_the_version_that_was_built(cluster: Cluster) -> None:
     (node,) = json.loads(cluster.kubectl("get", "nodes", "--output=json"))["items"]
     assert node["metadata"]["name"] == servers.NODE
-    assert node["status"]["nodeInfo"]["kubeletVersion"] == "v1.20.2"
-    assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("docker://20.10")
+    assert node["status"]["nodeInfo"]["kubeletVersion"] == f"v{machine.folder('kubernetes').name}"
+    assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://")
 
 
 def test_a_pod_reaches_the_api_server_by_name_with_its_own_token(cluster: Cluster, namespace: str) -> None:
@@ -158,6 +162,30 @@ def test_the_kubelet_lets_nobody_in_without_credentials(cluster: Cluster) -> Non
 def test_no_way_leads_out_of_the_node(cluster: Cluster) -> None:
     """Nothing is sent to find out: a node without links and routes cannot send anything."""
     links = json.loads(cluster.node.run("ip", "-json", "link").stdout)
-    assert {re.sub(r"^veth.*", "veth", link["ifname"]) for link in links} <= {"lo", "svc0", "docker0", "veth"}
+    assert {re.sub(r"^veth.*", "veth", link["ifname"]) for link in links} <= {"lo", "svc0", servers.BRIDGE, "veth"}
     routes = {route["dst"] for route in json.loads(cluster.node.run("ip", "-json", "route").stdout)}
     assert routes == {servers.SERVICES, servers.PODS}
+
+
+def test_a_tenants_namespace_takes_a_step_with_what_tests_mount_and_no_careless_pod(
+    platform: Platform, cluster: Cluster
+) -> None:
+    container = pods.container(
+        cluster.images.base(), resources={"limits": {"cpu": "1", "memory": "1Gi"}}, volumeMounts=TRAINER.mounts()
+    )
+    careful = pods.spec(container, volumes=TRAINER.volumes())
+    host = {"name": "host", "hostPath": {"path": "/"}}
+
+    def answer(spec: dict[str, Any]) -> str:
+        body = json.dumps(pods.pod("probe", TENANT, spec))
+        return cluster.kubectl("create", "--dry-run=server", "--filename=-", text=body, check=False)
+
+    assert answer(careful) == "pod/probe created (server dry run)\n"
+    for spec, words in (
+        ({**careful, "volumes": [*careful["volumes"], host]}, "restricted volume types"),
+        ({**careful, "securityContext": {}}, "seccompProfile"),
+        ({**careful, "hostNetwork": True}, "host namespaces"),
+    ):
+        told = answer(spec)
+        assert 'violates PodSecurity "restricted:latest"' in told
+        assert words in told

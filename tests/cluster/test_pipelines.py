@@ -18,8 +18,8 @@ import yaml
 from PIL import Image
 
 import pipeline_worlds
-from cluster.harness import trainer
 from cluster.harness.cluster import Cluster
+from cluster.platform.environments import TRAINER
 from kfp_fake_server.kubernetes import Connection, Kubernetes
 from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import COMPILED, NAME, make_request
@@ -114,7 +114,7 @@ async def pipelines(
         pipeline_worlds.compile_flows(compiled)
     data, objects = tmp_path / "data", tmp_path / "objects"
     _create_volumes(cluster, namespace, tmp_path)
-    extra = {"env": trainer.variables(), "volumes": trainer.volumes(), "volumeMounts": trainer.mounts()}
+    extra = TRAINER.bind(cluster, namespace).as_extra()
     server = FakeServer(Kubernetes(_connection(cluster, namespace, tmp_path), namespace, extra))
     await server.start()
     pod_defaults = PodDefaults(
@@ -124,8 +124,8 @@ async def pipelines(
         objects=Mount("objects", str(objects)),
         tracking_secret="mlflow",
     )
-    # A pod goes when its containers are removed, and the kubelet of 1.20 may leave that to a clean-up once a minute.
-    site = KubeflowConfig(compiled, pod_defaults, namespace=namespace, one_tenant=True, timeouts=Timeouts(end=180))
+    # A pod goes when its processes have ended, for which they have the usual half a minute.
+    site = KubeflowConfig(compiled, pod_defaults, namespace=namespace, one_tenant=True, timeouts=Timeouts(end=60))
     yield Pipelines(cluster, namespace, server, Kubeflow(KubeflowRest(server.url), site), data)
     await server.stop()
     assert server.violations == []
@@ -146,8 +146,7 @@ async def test_a_step_runs_restricted_with_what_it_was_given(pipelines: Pipeline
     execute = ("exec", pod["metadata"]["name"], f"--namespace={pipelines.namespace}", "--")
 
     assert pipelines.cluster.kubectl(*execute, "id", "-u") == "10001\n"
-    # Kubernetes 1.20 does not size the file system, but evicts who uses more; runtimes' own has 64 megabytes.
-    assert " 64M " not in pipelines.cluster.kubectl(*execute, "df", "-h", "/dev/shm")
+    assert " 96M " in pipelines.cluster.kubectl(*execute, "df", "-h", "/dev/shm")
     facts = json.loads((pipelines.folder / "facts.json").read_text())
     assert facts["environment"].items() >= {"MLFLOW_TRACKING_TOKEN": "canary", "OMP_NUM_THREADS": "1"}.items()
     assert "MLFLOW_TRACKING_USERNAME" not in facts["environment"]

@@ -26,7 +26,7 @@ test-cluster:
 def checkout(tmp_path: Path) -> Path:
     """A repository with nothing but the script, beside a folder that no test may read."""
     folder = tmp_path / "checkout"
-    for name in (".ci/run", "tests/orphans.py"):
+    for name in (".ci/run", "tests/orphans.py", "tests/control_groups.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     (tmp_path / NEIGHBOUR).mkdir()

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The first process of a test node: makes the node's own network and file systems inside new namespaces (see unshare(1)),
 # then adopts and reaps processes until it is killed, and everything in the node with it. Nothing outside is changed.
-#   init.sh FOLDER SERVICE_RANGE
+#   init.sh FOLDER NAME SERVICE_RANGE BRIDGE ADDRESS
+# BRIDGE is the link that pods will be on, and ADDRESS (with the length of its prefix) the node's own there.
 set -euo pipefail
-folder=$1 services=$2
+folder=$1 name=$2 services=$3 bridge=$4 address=$5
 # Read through the old /proc, hence the number that the machine knows this process by.
 read -r pid _ </proc/self/stat
 
@@ -29,12 +30,15 @@ done
 # Volumes that one container mounts may be seen by others, as on a real node; only now, or the moves above would not end well.
 mount --make-rshared /
 
-hostname node1
+hostname "$name"
 ip link set lo up
 # Cluster addresses have a route that ends here: no packet for them leaves the node, even before kube-proxy knows them.
 ip link add svc0 type bridge
 ip link set svc0 up
 ip route add "$services" dev svc0
+ip link add "$bridge" type bridge
+ip address add "$address" dev "$bridge"
+ip link set "$bridge" up
 echo 1 >/proc/sys/net/ipv4/ip_forward
 
 echo "$pid" >"$folder/init.pid.new"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests' Kubernetes node is made of: Debian's container engine, Kubernetes built from Debian's source
-# package, and a small Debian as the images' base. Kept below ~/.cache/pelagos; nothing happens a second time, and nothing
-# where no node can run.
+# Installs what the tests' Kubernetes node is made of: Kubernetes, etcd, containerd and network plug-ins built from their released
+# Go modules, Debian's runc and its builder of images, and a small Debian as the images' base. Kept below ~/.cache/pelagos; nothing
+# happens a second time, and nothing where no node can run.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pelagos
@@ -9,14 +9,14 @@ if ! reason=$("$here/supported.sh"); then
   echo "No Kubernetes node for tests on this machine: $reason"
   exit 0
 fi
-mkdir -p "$cache/control-plane" "$cache/cluster"
+mkdir -p "$cache/cluster"
 
-# The same lock as `pelagos control-plane install`, which builds into the same folder.
-exec 9>"$cache/control-plane/lock"
+# One installation at a time.
+exec 9>"$cache/cluster/lock"
 flock 9
 
 export DEBIAN_FRONTEND=noninteractive
-packages=(docker.io iptables iproute2 dnsmasq-base debootstrap jq openssl socat conntrack util-linux)
+packages=(docker.io runc iptables iproute2 dnsmasq-base debootstrap openssl util-linux)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -33,13 +33,10 @@ if [ "${#missing[@]}" -gt 0 ]; then
   apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-programs=()
-for program in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do
-  [ -x "$cache/control-plane/v1.20.2-debian/$program" ] || programs+=("$program")
-done
-if [ "${#programs[@]}" -gt 0 ]; then
-  echo "Building ${programs[*]} from Debian's source package; this takes up to 15 minutes, once"
-  bash "$here/../../operator/pelagos/embedded/build_control_plane.sh" "$cache/control-plane/v1.20.2-debian" "${programs[@]}" |
-    sed 's/^::/ /'
-fi
+# Each line of the file: a folder with a Go module, and what is built from it.
+root=$here/../..
+while read -r folder programs; do
+  # shellcheck disable=SC2086 # several words
+  nice "$root/operator/pelagos/embedded/upstream/build.sh" "$root/$folder" $programs </dev/null | sed 's/^::/ /'
+done <"$here/programs.txt"
 "$here/base_image.sh" "$cache/cluster/base.tar"

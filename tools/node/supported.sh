@@ -5,9 +5,15 @@ no() { echo "$*"; exit 1; }
 
 [ "$(uname -s)" = Linux ] || no "containers need Linux"
 [ "$(id -u)" = 0 ] || no "making namespaces and running a container engine need root"
-[ -e /etc/debian_version ] && command -v apt-get >/dev/null || no "the node's programs are built from Debian's packages"
+[ -e /etc/debian_version ] && command -v apt-get >/dev/null || no "runc, the builder of images and their base come from Debian's packages"
+groups=/sys/fs/cgroup
 for controller in cpu memory pids; do
-  [ -w "/sys/fs/cgroup/$controller/cgroup.procs" ] || no "Kubernetes 1.20 needs control groups of version 1 ($controller)"
+  # Of version 2, or of version 1.
+  if [ -e "$groups/cgroup.controllers" ]; then
+    [ -w "$groups/cgroup.subtree_control" ] && grep -qw "$controller" "$groups/cgroup.controllers"
+  else
+    [ -w "$groups/$controller/cgroup.procs" ]
+  fi || no "the kubelet needs a control group for $controller"
 done
 unshare --fork --pid --mount --net --uts --ipc true 2>/dev/null || no "namespaces are not allowed here"
 scratch=$(mktemp -d)

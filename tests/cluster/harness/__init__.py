@@ -1,1 +1,1 @@
-"""A real Kubernetes of one node for tests, from Debian's packages, in Linux namespaces of its own: see cluster.py."""
+"""A real Kubernetes of one or two nodes for tests, in Linux namespaces of their own: see cluster.py."""

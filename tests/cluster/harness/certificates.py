@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from cluster.harness import servers
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,7 +20,7 @@ USERS = {
     "admin": ("test-admin", "system:masters"),
     "controller-manager": ("system:kube-controller-manager", ""),
     "scheduler": ("system:kube-scheduler", ""),
-    "kubelet": ("system:node:node1", "system:nodes"),
+    **{f"kubelet-{place.name}": (f"system:node:{place.name}", "system:nodes") for place in servers.PLACES},
     "proxy": ("system:kube-proxy", ""),
     "names": ("test-cluster-dns", ""),
 }
@@ -70,14 +72,13 @@ class Credentials:
 
 
 def make(folder: Path, addresses: Sequence[str]) -> Credentials:
-    """Make everything; ``addresses`` are those that the API server and the kubelet are reached by."""
+    """Make everything; ``addresses`` are those that the API server is reached by, besides those of the nodes."""
     folder.mkdir(mode=0o700)
     made = Credentials(folder)
     _openssl(folder, "req", "-x509", *_new_key("ca"), "-subj", "/CN=test-cluster")
     names = [f"IP:{address}" for address in addresses]
-    names += [
-        f"DNS:{name}" for name in ("localhost", "node1", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
-    ]
+    names += [f"DNS:{place.name},IP:{place.host}" for place in servers.PLACES]
+    names += [f"DNS:{name}" for name in ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")]
     _sign(folder, "server", "/CN=kubernetes", f"subjectAltName={','.join(names)}", "extendedKeyUsage=serverAuth")
     _sign(folder, "kubelet-client", "/O=system:masters/CN=kube-apiserver", "extendedKeyUsage=clientAuth")
     _openssl(folder, "genrsa", "-out", "sa.key", "2048")

@@ -1,9 +1,10 @@
-"""A real Kubernetes 1.20 of one node: ``Cluster.start(folder)``. See tests/cluster/conftest.py for the fixture.
+"""A real Kubernetes 1.37 of one node, or two: ``Cluster.start(folder)``. See tests/cluster/conftest.py for the fixture.
 
 API server (RBAC, Node authorizer, all default admission plug-ins and an audit log of every request), controller manager,
-scheduler, kubelet, kube-proxy, a container engine and cluster DNS, all in network, process and mount namespaces of their own
-(namespaces.py): the machine's network, files and container engines stay as they are, and nothing in the cluster reaches
-beyond it. From outside, only what `forward` opens on loopback can be reached; the API server is forwarded from the start.
+scheduler, kubelet, kube-proxy, containerd, a builder of images and cluster DNS, all in network, process and mount namespaces
+of their own (namespaces.py): the machine's network, files and container engines stay as they are, and nothing in the cluster
+reaches beyond it. From outside, only what `forward` opens on loopback can be reached; the API server is forwarded from the
+start.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 import yaml
 
 from cluster.harness import certificates, forwarder, machine, servers
+from cluster.harness.engine import PART, Engine
 from cluster.harness.images import Images
 from cluster.harness.namespaces import Node, wait_until
 from pelagos.embedded import parent_death_wrapper
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 120.0
 _SLOTS = 3
-"""Container engines with kept images; more clusters at a time than these wait for one."""
+"""Folders with kept images; more clusters at a time than these wait for one."""
 
 
 @dataclass
@@ -45,11 +47,15 @@ class Cluster:
     slot: IO[str]
     kubeconfig: Path
     """The administrator's, for kubectl, kopf and client libraries outside of the cluster."""
+    data: Path
+    """Of images, kept for the next run."""
+    others: list[Node] = field(default_factory=list)
+    """Further nodes, see `add_node`."""
     forwards: dict[tuple[str, int], tuple[subprocess.Popen[str], int]] = field(default_factory=dict)
 
     @classmethod
     def start(cls, folder: Path) -> Cluster:
-        """Start everything, with state and logs in ``folder``; returns when the node is Ready, after 15 to 40 seconds.
+        """Start everything, with state and logs in ``folder``; returns when the node is Ready, after 25 to 45 seconds.
 
         Raises TimeoutError or RuntimeError with the logs when a part does not start; nothing runs then.
         """
@@ -57,13 +63,13 @@ class Cluster:
         keys = certificates.make(folder / "keys", ("127.0.0.1", servers.HOST, servers.FIRST_SERVICE))
         slot, data = _take_slot()
         try:
-            node = Node.start(folder, servers.SERVICES)
+            node = Node.start(folder)
         except BaseException:
             slot.close()
             raise
-        running = cls(node, keys, Images(node), slot, folder / "kubeconfig")
+        running = cls(node, keys, Images(node), slot, folder / "kubeconfig", data)
         try:
-            running._start_parts(data)
+            running._start_parts()
         except BaseException:
             running.stop()
             raise
@@ -137,34 +143,34 @@ class Cluster:
         """Make a folder of this machine a bound PersistentVolumeClaim (ReadWriteMany); ``user`` may write in it."""
         folder.mkdir(parents=True, exist_ok=True)
         os.chown(folder, user, user)
-        name = f"{namespace}-{claim}"
-        size = {"storage": "10Gi"}
-        common = {"storageClassName": "", "accessModes": ["ReadWriteMany"]}
-        self.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {"name": name},
-                "spec": {
-                    **common,
-                    "capacity": size,
-                    "hostPath": {"path": str(folder), "type": "Directory"},
-                    "claimRef": {"namespace": namespace, "name": claim},
-                    "persistentVolumeReclaimPolicy": "Retain",
-                },
-            },
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": claim, "namespace": namespace},
-                "spec": {**common, "resources": {"requests": size}, "volumeName": name},
-            },
-        )
-        self.wait(lambda: self.get("pvc", claim, namespace)["status"].get("phase") == "Bound", f"{claim} is bound", 30)
+        self.bind_volumes({claim: folder}, namespace, "ReadWriteMany")
 
-    def load_image(self, archive: Path) -> str:
-        """Bring an image that `docker save` wrote into the node."""
-        return self.images.load(archive)
+    def bind_volumes(self, folders: Mapping[str, Path], namespace: str, mode: str = "ReadOnlyMany") -> None:
+        """Folders of this machine as PersistentVolumeClaims of these names: pods under Pod Security may mount no others."""
+        size = {"storage": "10Gi"}
+        common = {"storageClassName": "", "accessModes": [mode]}
+        for claim, folder in folders.items():
+            name = f"{namespace}-{claim}"
+            volume = {
+                **common,
+                "capacity": size,
+                "hostPath": {"path": str(folder.resolve(strict=True)), "type": "Directory"},
+                "claimRef": {"namespace": namespace, "name": claim},
+                "persistentVolumeReclaimPolicy": "Retain",
+            }
+            claimed = {**common, "resources": {"requests": size}, "volumeName": name}
+            self.apply(
+                {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": volume},
+                {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "metadata": {"name": claim, "namespace": namespace},
+                    "spec": claimed,
+                },
+            )
+        names = [f"pvc/{claim}" for claim in folders]
+        bound = ("--for=jsonpath={.status.phase}=Bound", "--timeout=30s", f"--namespace={namespace}")
+        self.kubectl("wait", *bound, *names)
 
     def forward(self, host: str, port: int) -> int:
         """Open a port on loopback for an address inside that takes connections: of a pod, a Service or the node.
@@ -202,22 +208,8 @@ class Cluster:
         self.kubectl("uncordon", servers.NODE)
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """A kubeconfig for use outside, with the token of a service account."""
-
-        def find() -> str:
-            secrets = self.get("serviceaccount", name, namespace).get("secrets") or [{}]
-            return str(secrets[0].get("name", ""))
-
-        self.wait(lambda: bool(find()), f"service account {name} has a token", 30)
-        token = self.kubectl(
-            *(
-                "get",
-                "secret",
-                find(),
-                f"--namespace={namespace}",
-                "--output=go-template={{.data.token | base64decode}}",
-            )
-        )
+        """A kubeconfig for use outside, with a token of a service account."""
+        token = self.kubectl("create", "token", name, f"--namespace={namespace}", "--duration=24h").strip()
         return self.keys.write_kubeconfig(self.folder / f"{namespace}-{name}.kubeconfig", self.server, token, namespace)
 
     def stop(self) -> None:
@@ -229,28 +221,45 @@ class Cluster:
                 process.stdout.close()
         self.forwards.clear()
         try:
-            if "docker" in self.node.parts and "docker" not in self.node.ended():
+            for node in self.others:
+                node.stop()
+            if {PART, "docker"} <= set(self.node.parts) - set(self.node.ended()):
                 self._stop_containers()
         finally:
             self.node.stop()
             self.slot.close()
 
+    def add_node(self, *images: str) -> Node:
+        """A second node, Ready, with these images; returns it. Its ``stop`` is as if its power were cut."""
+        place = servers.PLACES[1]
+        folder = self.folder / place.name
+        folder.mkdir()
+        node = Node.start(folder, place)
+        self.others.append(node)
+        self.node.link(node)
+        self.images.join(Engine.start(node, self.data / place.name), *images)
+        self._start_kubelet(node)
+        return node
+
     def _stop_containers(self) -> None:
-        """In order, so that the container engine's folder is sound for the next run."""
+        """In order, so that the folders of the container engine and of the builder are sound for the next run."""
+        engine = self.images.engines[0]
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.node.signal("kubelet", SIGKILL)
-            self._remove_containers()
+            engine.remove_containers()
             self.images.prune()
-            self.node.signal("docker", SIGTERM)
-            self.node.parts["docker"].wait(10)
+            for name in (PART, "docker"):
+                self.node.signal(name, SIGTERM)
+            for name in (PART, "docker"):
+                self.node.parts[name].wait(10)
 
-    def _start_parts(self, data: Path) -> None:
-        node, keys = self.node, self.keys
-        node.spawn("docker", servers.container_engine(self.folder, data, node.control_group))
+    def _start_parts(self) -> None:
+        node, keys, data = self.node, self.keys, self.data
         node.spawn("etcd", servers.etcd(self.folder))
-        self.wait(lambda: bool(self.images.docker("info", "--format={{.ID}}", check=False).strip()), "dockerd answers")
+        node.spawn("docker", servers.image_builder(self.folder, data / "builder", node.control_group))
         node.spawn("apiserver", servers.apiserver(self.folder, keys))
-        self._remove_containers()
+        self.images.engines.append(Engine.start(node, data / node.place.name))
+        self.wait(lambda: bool(self.images.docker("info", "--format={{.ID}}", check=False).strip()), "dockerd answers")
         self.images.prepare()
         self.forward(servers.HOST, 6443)
         keys.write_kubeconfig(self.kubeconfig, self.server, keys.token("admin"))
@@ -258,14 +267,20 @@ class Cluster:
         self._let_the_parts_in()
         node.spawn("controller-manager", servers.controller_manager(keys))
         node.spawn("scheduler", servers.scheduler(keys))
-        node.spawn("proxy", servers.proxy(keys))
         node.spawn("names", servers.names(self.folder, keys))
-        node.spawn("kubelet", servers.kubelet(self.folder, keys, node.control_group))
-        self.wait(self._node_is_ready, "the node is Ready")
+        self._start_kubelet(node)
         self.wait(lambda: self._has_service_account("default"), "the namespace default has its service account")
 
+    def _start_kubelet(self, node: Node) -> None:
+        node.spawn("proxy", servers.proxy(self.keys, node.place))
+        node.spawn("kubelet", servers.kubelet(node.folder, self.keys, node.control_group, node.place))
+        self.wait(lambda: self.node_is_ready(node.place.name), f"{node.place.name} is Ready")
+
     def _let_the_parts_in(self) -> None:
-        rules = [{"apiGroups": [""], "resources": ["services", "endpoints"], "verbs": ["list", "watch"]}]
+        rules = [
+            {"apiGroups": [""], "resources": ["services"], "verbs": ["list", "watch"]},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
+        ]
         metadata = {"name": "test-cluster-dns"}
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "test-cluster-dns"}
         user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "test-cluster-dns"}
@@ -281,15 +296,11 @@ class Cluster:
             },
         )
 
-    def _remove_containers(self) -> None:
-        """Those of this run, or those that a killed run left in the engine's folder."""
-        if found := self.images.docker("ps", "--all", "--quiet", check=False).split():
-            self.images.docker("rm", "--force", "--volumes", *found, check=False)
-
-    def _node_is_ready(self) -> bool:
-        said = self.kubectl("get", "nodes", "--output=json", check=False)
+    def node_is_ready(self, name: str) -> bool:
+        """What the control plane thinks of a node."""
+        said = self.kubectl("get", "node", name, "--output=json", check=False)
         with contextlib.suppress(json.JSONDecodeError):
-            conditions = [entry for item in json.loads(said)["items"] for entry in item["status"].get("conditions", ())]
+            conditions = json.loads(said)["status"].get("conditions", ())
             return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
         return False
 
@@ -298,7 +309,7 @@ class Cluster:
 
 
 def _take_slot() -> tuple[IO[str], Path]:
-    """A container engine's folder that no other cluster uses; waits when all are taken. Closing the file frees it."""
+    """A folder for images that no other cluster uses; waits when all are taken. Closing the file frees it."""
     machine.cache().mkdir(parents=True, exist_ok=True)
     while True:
         for number in range(_SLOTS):
@@ -308,5 +319,5 @@ def _take_slot() -> tuple[IO[str], Path]:
             except BlockingIOError:
                 lock.close()
                 continue
-            return lock, machine.cache() / f"engine-{number}"
+            return lock, machine.cache() / f"images-{number}"
         time.sleep(1)

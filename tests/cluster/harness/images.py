@@ -1,4 +1,6 @@
-"""The container engine of the node: imports, builds and inspects images. Nothing is fetched while an image is built.
+"""The images of the nodes: Debian's dockerd builds them, and hands them to the nodes' container engines (engine.py).
+
+Nothing is fetched while an image is built.
 
 Base: a small Debian (tools/node/base_image.sh). Wheels: what requirements/*.txt lock, fetched once with this machine's own
 package index by the `pip` that installs everything else, and handed to the build as an image that holds nothing but them.
@@ -10,18 +12,19 @@ import hashlib
 import json
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.harness import machine, servers
 
 if TYPE_CHECKING:
+    from cluster.harness.engine import Engine
     from cluster.harness.namespaces import Node
 
 IMAGES = {"operator": ("", "control-plane"), "serving": ("cpu", "triton"), "trainer": ("runtime", "")}
 """Folder below images/ -> (target of its Dockerfile, locked requirements that it needs). The trainer's environment of several
-gigabytes is left out: see trainer.py."""
+gigabytes is left out: see platform/environments.py."""
 _REPOSITORY = "pelagos-test"
 _SOURCES = ("--no-binary=kfp-server-api",)
 """Published as source alone, which needs setuptools."""
@@ -32,9 +35,10 @@ _BUILD_BASE = "FROM {base}\nRUN python3 -m venv /opt/pip && ln -s /opt/pip/bin/p
 
 @dataclass(frozen=True)
 class Images:
-    """Images in the node's container engine; they are kept for the next run."""
+    """Images in the builder, which is on ``node``, and in the nodes' container engines; all keep them for the next run."""
 
     node: Node
+    engines: list[Engine] = field(default_factory=list)
 
     def docker(self, *arguments: str | Path, text: str | None = None, check: bool = True) -> str:
         """Run Debian's docker client; returns what it printed."""
@@ -48,15 +52,37 @@ class Images:
         """Everything about an image."""
         return json.loads(self.docker("image", "inspect", tag))[0]
 
-    def load(self, archive: Path) -> str:
-        """Load what `docker save` wrote; returns what the engine says, with the tags."""
-        return self.docker("load", "--quiet", f"--input={archive}")
-
     def prepare(self) -> None:
         """What every node needs: the base image and the image that holds a pod's network."""
         if not self.has(self.base()):
             self.docker("import", machine.base_archive(), self.base())
         self.docker("build", "--quiet", f"--tag={servers.PAUSE}", "-", text=_PAUSE.format(base=self.base()))
+        for tag in (self.base(), servers.PAUSE):
+            self.publish(tag)
+
+    def publish(self, tag: str) -> None:
+        """Bring what was built under a tag to the nodes that have something else; returns when pods can use it."""
+        identifier = self.inspect(tag)["Id"]
+        archive = self.node.enter("docker", f"--host={servers.DOCKER}", "save", tag)
+        for engine in self.engines:
+            engine.take(tag, identifier, archive)
+
+    def join(self, engine: Engine, *tags: str) -> None:
+        """Give a further node the base, the image that holds a pod's network, and images that were built."""
+        engine.keep(self._built())
+        self.engines.append(engine)
+        for tag in (self.base(), servers.PAUSE, *tags):
+            self.publish(tag)
+
+    def tag(self, tag: str, another: str) -> None:
+        """Give what pods know under a tag another one."""
+        for engine in self.engines:
+            engine.tag(tag, another)
+
+    def remove(self, tag: str) -> None:
+        """Take a tag from pods, if there is such a one."""
+        for engine in self.engines:
+            engine.remove(tag)
 
     def prune(self) -> None:
         """Remove what newer builds have replaced; what they may use again is kept."""
@@ -66,6 +92,11 @@ class Images:
             if not lock.exists() or digest != _digest(lock):
                 self.docker("rmi", tag, check=False)
         self.docker("image", "prune", "--force", check=False)
+        self.engines[0].keep(self._built())
+
+    def _built(self) -> list[str]:
+        """Digests of the configurations of all images that the builder has."""
+        return self.docker("image", "ls", "--quiet", "--no-trunc").split()
 
     def base(self) -> str:
         """The small Debian with Python 3.11: has sh, python3, libpython3.11; no pip."""
@@ -73,10 +104,12 @@ class Images:
         return f"{_REPOSITORY}/base:{_digest(recipe)}"
 
     def build(self, name: str) -> str:
-        """Build one of IMAGES offline, from this tree, the base and locked wheels; returns the tag."""
+        """Build one of IMAGES offline, from this tree, the base and locked wheels; returns the tag, which pods can use."""
         target, wheels = IMAGES[name]
         build_base = f"{_REPOSITORY}/build-base:{self.base().partition(':')[2]}"
-        self.docker("build", "--quiet", f"--tag={build_base}", "-", text=_BUILD_BASE.format(base=self.base()))
+        self.docker(
+            "build", "--quiet", "--network=none", f"--tag={build_base}", "-", text=_BUILD_BASE.format(base=self.base())
+        )
         given = {"BASE": self.base(), "BUILD_BASE": build_base, "WHEELS": self._wheels(wheels), "PIP_NO_INDEX": "1"}
         tag = f"{_REPOSITORY}/{name}:test"
         self.docker(
@@ -84,6 +117,7 @@ class Images:
             *(f"--build-arg={key}={value}" for key, value in given.items()),
             *(f"--file={machine.ROOT / 'images' / name / 'Dockerfile'}", machine.ROOT),
         )
+        self.publish(tag)
         return tag
 
     def _wheels(self, name: str) -> str:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pelagos.embedded import binaries
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[3]
 TOOLS = ROOT / "tools" / "node"
 ENVIRONMENTS = Path(os.environ.get("PELAGOS_ENVIRONMENTS", ROOT / ".venvs"))
-PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Of everything inside the node."""
+_BUILD = ROOT / "operator" / "pelagos" / "embedded" / "upstream" / "build.sh"
+DEBIAN = ("dockerd", "runc", "dnsmasq", "iptables", "openssl")
+"""Programs of Debian's packages."""
 
 
 def cache() -> Path:
@@ -25,9 +34,30 @@ def base_archive() -> Path:
     return cache() / "base.tar"
 
 
+@functools.cache
+def modules() -> Mapping[str, tuple[Path, tuple[str, ...]]]:
+    """What is built from released Go modules: component -> the folder of its programs, and those that a node needs.
+
+    A folder is ``.../<component>/<version>``.
+    """
+    found = {}
+    for line in (TOOLS / "programs.txt").read_text(encoding="utf-8").splitlines():
+        module, *programs = line.split()
+        where = [str(_BUILD), "--where", str(ROOT / module)]
+        done = subprocess.run(where, capture_output=True, text=True, check=True)
+        found[Path(module).name] = (Path(done.stdout.strip()), tuple(programs))
+    return found
+
+
+def folder(component: str) -> Path:
+    """Where the programs of a component are."""
+    return modules()[component][0]
+
+
 def program(name: str) -> Path:
-    """A program of Kubernetes, or etcd."""
-    return binaries.cache() / binaries.DEBIAN / name
+    """One of the programs that are built."""
+    (found,) = (place for place, names in modules().values() if name in names)
+    return found / name
 
 
 def kubectl() -> Path:
@@ -43,8 +73,9 @@ def unsupported() -> str:
 
 def not_installed() -> str:
     """What is missing for a node, with the next step; empty when everything is there."""
-    absent = [name for name in PROGRAMS if not os.access(program(name), os.X_OK)]
-    absent += [name for name in ("dockerd", "dnsmasq", "iptables", "jq") if shutil.which(name) is None]
+    built = [place / name for place, names in modules().values() for name in names]
+    absent = [path.name for path in built if not os.access(path, os.X_OK)]
+    absent += [name for name in DEBIAN if shutil.which(name) is None]
     if not base_archive().exists():
         absent.append(base_archive().name)
     return f"{', '.join(absent)} missing; run tools/node/install.sh" if absent else ""

@@ -1,6 +1,6 @@
 """Cluster DNS of the test node: ``names.py API TOKEN_FILE AUTHORITY ADDRESS FOLDER``. Runs as a script inside the node.
 
-Follows Services and Endpoints and keeps dnsmasq's records equal to them: ``<service>.<namespace>.svc.cluster.local`` is the
+Follows Services and EndpointSlices and keeps dnsmasq's records equal to them: ``<service>.<namespace>.svc.cluster.local`` is the
 cluster address, or, for a headless Service, the ready pods; ``<hostname>.<service>...`` is a pod of a StatefulSet.
 """
 
@@ -14,10 +14,12 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+_PATHS = {"services": "/api/v1/services", "slices": "/apis/discovery.k8s.io/v1/endpointslices"}
+_SERVICE = "kubernetes.io/service-name"
 _DOMAIN = "svc.cluster.local"
 _WATCH_SECONDS = 300
 _REPEAT_SECONDS = 10.0
@@ -32,7 +34,7 @@ class Names:
         self._records = folder / "records"
         self._records.touch()
         self._lock = threading.Lock()
-        self._objects: dict[str, Objects] = {"services": {}, "endpoints": {}}
+        self._objects: dict[str, Objects] = {kind: {} for kind in _PATHS}
         self._server = subprocess.Popen(
             [
                 *("dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root", "--log-facility=-"),
@@ -79,22 +81,28 @@ def key(body: Mapping[str, Any]) -> str:
     return f"{body['metadata']['namespace']}/{body['metadata']['name']}"
 
 
-def records(services: Objects, endpoints: Objects) -> Iterator[str]:
+def records(services: Objects, slices: Objects) -> Iterator[str]:
     """Lines of a hosts file."""
-    for name, service in services.items():
-        host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.{_DOMAIN}"
+    for service in services.values():
         address = service["spec"].get("clusterIP")
         if address and address != "None":
-            yield f"{address} {host}"
-        elif address == "None" and name in endpoints:
-            for ready in _addresses(endpoints[name]):
-                yield f"{ready['ip']} {host}"
-                if ready.get("hostname"):
-                    yield f"{ready['ip']} {ready['hostname']}.{host}"
+            yield f"{address} {_host(service)}"
+    for part in slices.values():
+        owner = services.get(f"{part['metadata']['namespace']}/{part['metadata'].get('labels', {}).get(_SERVICE)}")
+        if owner and owner["spec"].get("clusterIP") == "None":
+            yield from _pods(part, _host(owner))
 
 
-def _addresses(endpoints: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    return (address for subset in endpoints.get("subsets") or () for address in subset.get("addresses") or ())
+def _host(service: Mapping[str, Any]) -> str:
+    return f"{service['metadata']['name']}.{service['metadata']['namespace']}.{_DOMAIN}"
+
+
+def _pods(part: Mapping[str, Any], host: str) -> Iterator[str]:
+    for endpoint in part.get("endpoints") or ():
+        if endpoint.get("conditions", {}).get("ready", True):
+            yield f"{endpoint['addresses'][0]} {host}"
+            if endpoint.get("hostname"):
+                yield f"{endpoint['addresses'][0]} {endpoint['hostname']}.{host}"
 
 
 def follow(names: Names, kind: str, api: str, token: Path, authority: str) -> None:
@@ -103,7 +111,7 @@ def follow(names: Names, kind: str, api: str, token: Path, authority: str) -> No
 
     def get(query: str) -> Any:
         headers = {"Authorization": f"Bearer {token.read_text()}"}
-        request = urllib.request.Request(f"{api}/api/v1/{kind}?{query}", headers=headers)
+        request = urllib.request.Request(f"{api}{_PATHS[kind]}?{query}", headers=headers)
         return urllib.request.urlopen(request, context=tls, timeout=_WATCH_SECONDS + 30)
 
     with get("") as answer:
@@ -133,7 +141,7 @@ def main() -> None:
                 print(f"{kind}: {error}", file=sys.stderr, flush=True)
                 time.sleep(0.5)
 
-    for kind in ("services", "endpoints"):
+    for kind in _PATHS:
         threading.Thread(target=keep_following, args=(kind,), daemon=True).start()
     while names.alive():
         names.repeat()

@@ -16,15 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.harness import machine
+import control_groups
+import orphans
+from cluster.harness import machine, servers
 from pelagos.embedded import parent_death_wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_CONTROL_GROUPS = Path("/sys/fs/cgroup")
-_GROUP_PREFIX = "pelagos-node-"
 _START_SECONDS = 20.0
+_LINK = "172.30.0"
+"""The network between nodes."""
 _numbers = itertools.count(1)
 
 
@@ -34,18 +36,20 @@ class Node:
 
     folder: Path
     """State and logs of everything that runs inside."""
+    place: servers.Place
     holder: subprocess.Popen[bytes]
     init: int
     """The first process, as the machine numbers it."""
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    control_group: str = field(default_factory=lambda: f"{_GROUP_PREFIX}{os.getpid()}-{next(_numbers)}")
+    commands: dict[str, Sequence[str | Path]] = field(default_factory=dict)
+    control_group: str = field(default_factory=lambda: f"{control_groups.PREFIX}{os.getpid()}-{next(_numbers)}")
 
     @classmethod
-    def start(cls, folder: Path, services: str) -> Node:
-        """Make the namespaces; ``services`` is the address range of Services, which must not leave the node."""
-        _remove_control_groups_of_the_dead()
+    def start(cls, folder: Path, place: servers.Place = servers.PLACES[0]) -> Node:
+        """Make the namespaces, with the bridge that pods will be on."""
+        control_groups.remove_those_of_the_dead()
         unshare = ("unshare", "--fork", "--pid", "--mount", "--net", "--uts", "--ipc", "--kill-child")
-        command = [*unshare, "bash", machine.TOOLS / "init.sh", folder, services]
+        command = [*unshare, "bash", machine.TOOLS / "init.sh", folder, *place.network()]
         log = folder / "init.log"
         holder = _wrapped([str(word) for word in command], {**os.environ}, log)
         number = folder / "init.pid"
@@ -57,15 +61,19 @@ class Node:
             holder.kill()
             holder.wait()
             raise
-        node = cls(folder, holder, int(number.read_text()))
-        for controller in _controllers():
-            (controller / node.control_group).mkdir(exist_ok=True)
+        node = cls(folder, place, holder, int(number.read_text()))
+        for group in node.control_groups():
+            group.mkdir(exist_ok=True)
         return node
 
     @property
     def network(self) -> Path:
         """The network namespace."""
         return Path(f"/proc/{self.init}/ns/net")
+
+    def control_groups(self) -> list[Path]:
+        """The node's group in each hierarchy."""
+        return [hierarchy / self.control_group for hierarchy in control_groups.hierarchies()]
 
     def enter(self, *command: str | Path) -> list[str]:
         """The command line that runs ``command`` inside."""
@@ -93,12 +101,44 @@ class Node:
     def spawn(self, name: str, command: Sequence[str | Path]) -> None:
         """Start a part inside; its log is ``<folder>/<name>.log``."""
         # The number that the part has inside, for `signal`.
+        self.commands[name] = command
         shell = ("sh", "-c", 'echo $$ >"$0" && exec "$@"', f"/run/pids/{name}")
         self.parts[name] = _wrapped(self.enter(*shell, *command), self.environment(), self.log(name))
+
+    def restart(self, name: str) -> None:
+        """End a part and start it again."""
+        self.signal(name, signal.SIGTERM)
+        self.parts[name].wait(20)
+        self.spawn(name, self.commands[name])
 
     def log(self, name: str) -> Path:
         """What a part has said."""
         return self.folder / f"{name}.log"
+
+    def link(self, other: Node) -> None:
+        """Let the pods of both nodes reach each other and both nodes."""
+        ends = ((self, "to-" + other.place.name, other), (other, "to-" + self.place.name, self))
+        (_, here, _), (_, there, _) = ends
+        command = [
+            "ip",
+            "link",
+            "add",
+            here,
+            "netns",
+            self.init,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            there,
+            "netns",
+            other.init,
+        ]
+        subprocess.run(list(map(str, command)), check=True)
+        for node, link, far in ends:
+            node.run("ip", "link", "set", link, "up")
+            node.run("ip", "address", "add", f"{_LINK}.{node.place.number + 1}/24", "dev", link)
+            node.run("ip", "route", "add", far.place.pods, "via", f"{_LINK}.{far.place.number + 1}")
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a part."""
@@ -109,9 +149,9 @@ class Node:
         return [name for name, process in self.parts.items() if process.poll() is not None]
 
     def environment(self) -> Mapping[str, str]:
-        """For everything inside: no proxies, no Python environments of the outside."""
-        system = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return {"PATH": system, "HOME": str(self.folder), "LANG": "C.UTF-8", "DOCKER_BUILDKIT": "1"}
+        """For everything inside: no proxies, no Python environments of the outside; the mark of this test run, see orphans.py."""
+        mark = {orphans.VARIABLE: os.environ[orphans.VARIABLE]} if orphans.VARIABLE in os.environ else {}
+        return {**mark, "PATH": machine.PATH, "HOME": str(self.folder), "LANG": "C.UTF-8", "DOCKER_BUILDKIT": "1"}
 
     def stop(self) -> None:
         """End everything inside."""
@@ -122,8 +162,8 @@ class Node:
                 process.wait(10)
             process.kill()
             process.wait()
-        for controller in _controllers():
-            _remove_control_group(controller / self.control_group)
+        for group in self.control_groups():
+            control_groups.remove(group)
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None:
@@ -145,36 +185,3 @@ def _wrapped(command: Sequence[str], environment: Mapping[str, str], log: Path) 
             stderr=output,
             start_new_session=True,
         )
-
-
-def _controllers() -> list[Path]:
-    """Mounted control group hierarchies of version 1."""
-    return [
-        path
-        for path in sorted(_CONTROL_GROUPS.iterdir())
-        if (path / "cgroup.procs").exists() and path.name != "unified"
-    ]
-
-
-def _remove_control_group(folder: Path) -> None:
-    if not folder.exists():
-        return
-    for path, _, _ in os.walk(folder, topdown=False):
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            try:
-                Path(path).rmdir()
-            except FileNotFoundError:
-                break
-            except OSError:  # its processes are still dying
-                time.sleep(0.05)
-            else:
-                break
-
-
-def _remove_control_groups_of_the_dead() -> None:
-    for controller in _controllers():
-        for folder in controller.glob(f"{_GROUP_PREFIX}*"):
-            process = folder.name.removeprefix(_GROUP_PREFIX).partition("-")[0]
-            if not Path(f"/proc/{process}").exists():
-                _remove_control_group(folder)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +16,43 @@ from cluster.harness import machine
 if TYPE_CHECKING:
     from cluster.harness.certificates import Credentials
 
-NODE = "node1"
 SERVICES = "10.0.0.0/24"
 FIRST_SERVICE = "10.0.0.1"
-PODS = "172.31.0.0/24"
-HOST = "172.31.0.1"
-"""The node's address on the bridge of its pods."""
+ALL_PODS = "172.31.0.0/16"
+BRIDGE = "cni0"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node's name and addresses. All servers but those that each node has run on the first one."""
+
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        """``node1``, ``node2`` ..."""
+        return f"node{self.number + 1}"
+
+    @property
+    def pods(self) -> str:
+        """The addresses of its pods."""
+        return f"172.31.{self.number}.0/24"
+
+    @property
+    def host(self) -> str:
+        """Its own address on the bridge of its pods."""
+        return f"172.31.{self.number}.1"
+
+    def network(self) -> tuple[str, ...]:
+        """Arguments of tools/node/init.sh."""
+        return (self.name, SERVICES, BRIDGE, f"{self.host}/24")
+
+
+PLACES = (Place(0), Place(1))
+NODE, PODS, HOST = PLACES[0].name, PLACES[0].pods, PLACES[0].host
 API = f"https://{HOST}:6443"
 DOCKER = "unix:///run/docker.sock"
+CONTAINERD = "/run/containerd/containerd.sock"
 DOMAIN = "cluster.local"
 PAUSE = "pelagos-test/pause:1"
 AUDIT_POLICY = {
@@ -30,10 +61,42 @@ AUDIT_POLICY = {
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "Metadata"}],
 }
+_CONTAINERD = """
+version = 3
+root = "{data}"
+state = "/run/containerd"
+
+[grpc]
+  address = "{socket}"
+
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{folder}/opt"
+
+[plugins."io.containerd.nri.v1.nri"]
+  disable = true
+
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "docker.io/{pause}"
+
+[plugins."io.containerd.cri.v1.runtime"]
+  disable_apparmor = true
+  # Pods ask for negative values of oom_score_adj, which root may not give inside most containers and some virtual machines.
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["{plugins}"]
+    conf_dir = "{folder}/network"
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      BinaryName = "{runc}"
+      SystemdCgroup = false
+"""
 
 
-def container_engine(folder: Path, data: Path, group: str) -> list[str | Path]:
-    """dockerd with everything of its own. Pods reach what runs in the node, and nothing beyond."""
+def image_builder(folder: Path, data: Path, group: str) -> list[str | Path]:
+    """Debian's dockerd: it builds images, and none of the pods."""
     configuration = folder / "dockerd.json"
     # What builds leave behind is kept for the next build, up to this size.
     configuration.write_text(json.dumps({"builder": {"gc": {"enabled": True, "defaultKeepStorage": "3GB"}}}))
@@ -42,11 +105,8 @@ def container_engine(folder: Path, data: Path, group: str) -> list[str | Path]:
         f"--config-file={configuration}",
         f"--data-root={data}",
         *("--exec-root=/run/docker", "--pidfile=/run/docker.pid", f"--host={DOCKER}"),
-        f"--bip={HOST}/24",
-        "--ip-masq=false",
+        *("--bridge=none", "--iptables=false", "--ip6tables=false"),
         "--storage-driver=overlay2",
-        f"--add-runtime=pelagos={machine.TOOLS / 'oci_runtime.sh'}",
-        "--default-runtime=pelagos",
         "--exec-opt=native.cgroupdriver=cgroupfs",
         f"--cgroup-parent=/{group}",
         "--shutdown-timeout=3",
@@ -54,16 +114,40 @@ def container_engine(folder: Path, data: Path, group: str) -> list[str | Path]:
     ]
 
 
+def container_engine(folder: Path, data: Path, place: Place) -> list[str | Path]:
+    """containerd. Pods reach what runs in the node, and nothing beyond."""
+    network = folder / "network"
+    network.mkdir(exist_ok=True)
+    bridge = {
+        "type": "bridge",
+        "bridge": BRIDGE,
+        "isDefaultGateway": True,
+        "hairpinMode": True,
+        "ipMasq": False,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": place.pods}]]},
+    }
+    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+    pods = {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge, ports]}
+    (network / "pods.conflist").write_text(json.dumps(pods))
+    configuration = folder / "containerd.toml"
+    runc, plugins = shutil.which("runc", path=machine.PATH), machine.folder("cni")
+    values = {"folder": folder, "data": data, "socket": CONTAINERD, "pause": PAUSE, "runc": runc, "plugins": plugins}
+    configuration.write_text(_CONTAINERD.format_map(values))
+    # It looks for its shim along the path, where Debian's older one may be too.
+    path = f"PATH={machine.folder('containerd')}:{machine.PATH}"
+    return ["env", path, machine.program("containerd"), f"--config={configuration}", "--log-level=warn"]
+
+
 def etcd(folder: Path) -> list[str | Path]:
     """The store, without fsync."""
     url = "http://127.0.0.1:2379"
     peer = "http://127.0.0.1:2380"
     return [
-        "etcd",
+        machine.program("etcd"),
         f"--data-dir={folder / 'etcd'}",
         *(f"--listen-client-urls={url}", f"--advertise-client-urls={url}"),
         *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=default={peer}"),
-        *("--unsafe-no-fsync", "--log-level=warn", "--logger=zap"),
+        *("--unsafe-no-fsync", "--log-level=warn"),
     ]
 
 
@@ -84,10 +168,12 @@ def apiserver(folder: Path, keys: Credentials) -> list[str | Path]:
         "--enable-admission-plugins=NodeRestriction",
         f"--service-account-key-file={keys.folder / 'sa.pub'}",
         f"--service-account-signing-key-file={keys.folder / 'sa.key'}",
-        "--service-account-issuer=https://kubernetes.default.svc",
+        *("--service-account-issuer=https://kubernetes.default.svc", "--api-audiences=https://kubernetes.default.svc"),
         *(f"--kubelet-client-certificate={client}", f"--kubelet-client-key={client_key}"),
         *(f"--kubelet-certificate-authority={keys.authority}", "--kubelet-preferred-address-types=InternalIP"),
         *(f"--audit-policy-file={policy}", f"--audit-log-path={folder / 'audit.log'}", "--audit-log-maxsize=2000"),
+        # Half a minute, instead of five, until pods go from a node that nobody hears of any more.
+        *("--default-not-ready-toleration-seconds=30", "--default-unreachable-toleration-seconds=30"),
         *("--allow-privileged=true", "--profiling=false"),
     ]
 
@@ -104,6 +190,7 @@ def controller_manager(keys: Credentials) -> list[str | Path]:
             "--leader-elect=false",
             "--bind-address=127.0.0.1",
             "--pvclaimbinder-sync-period=1s",
+            "--node-monitor-grace-period=30s",
         ),
     ]
 
@@ -117,30 +204,58 @@ def scheduler(keys: Credentials) -> list[str | Path]:
     ]
 
 
-def kubelet(folder: Path, keys: Credentials, group: str) -> list[str | Path]:
+def kubelet(folder: Path, keys: Credentials, group: str, place: Place) -> list[str | Path]:
     """The node's agent; asks the API server who may look into containers."""
     certificate, key = keys.certificate("server")
+    settings = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": place.host,
+        "healthzPort": 0,
+        "tlsCertFile": str(certificate),
+        "tlsPrivateKeyFile": str(key),
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(keys.authority)},
+        },
+        "authorization": {"mode": "Webhook"},
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD}",
+        "failCgroupV1": False,
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{group}",
+        "enforceNodeAllocatable": ["none"],
+        "failSwapOn": False,
+        "oomScoreAdj": 0,
+        # However full this machine is, the tests' pods and images stay.
+        "evictionHard": {"memory.available": "1Mi"},
+        "imageGCHighThresholdPercent": 100,
+        "volumePluginDir": str(folder / "volume-plugins"),
+        "clusterDNS": [HOST],
+        "clusterDomain": DOMAIN,
+        "resolvConf": "",
+    }
+    configuration = folder / "kubelet.yaml"
+    configuration.write_text(yaml.safe_dump(settings))
     return [
         machine.program("kubelet"),
-        f"--kubeconfig={keys.kubeconfig('kubelet', API)}",
+        *(f"--kubeconfig={keys.kubeconfig(f'kubelet-{place.name}', API)}", f"--config={configuration}"),
         *(f"--root-dir={folder / 'kubelet'}", f"--cert-dir={folder / 'kubelet-certificates'}"),
-        f"--volume-plugin-dir={folder / 'volume-plugins'}",
-        *(f"--hostname-override={NODE}", f"--node-ip={HOST}", f"--address={HOST}", "--port=10250", "--healthz-port=0"),
-        *(f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}", f"--client-ca-file={keys.authority}"),
-        *("--anonymous-auth=false", "--authentication-token-webhook=true", "--authorization-mode=Webhook"),
-        *("--container-runtime=docker", f"--docker-endpoint={DOCKER}", f"--pod-infra-container-image={PAUSE}"),
-        *("--cgroup-driver=cgroupfs", f"--cgroup-root=/{group}", "--enforce-node-allocatable="),
-        *("--fail-swap-on=false", "--oom-score-adj=0", "--eviction-hard=", "--image-gc-high-threshold=100"),
-        *(f"--cluster-dns={HOST}", f"--cluster-domain={DOMAIN}", "--resolv-conf="),
+        *(f"--hostname-override={place.name}", f"--node-ip={place.host}"),
     ]
 
 
-def proxy(keys: Credentials) -> list[str | Path]:
+def proxy(keys: Credentials, place: Place) -> list[str | Path]:
     """Cluster addresses. Limits on connections stay as the machine's kernel has them."""
     return [
         machine.program("kube-proxy"),
         f"--kubeconfig={keys.kubeconfig('proxy', API)}",
-        *("--proxy-mode=iptables", f"--cluster-cidr={PODS}", f"--hostname-override={NODE}", "--oom-score-adj=0"),
+        *(
+            "--proxy-mode=iptables",
+            f"--cluster-cidr={ALL_PODS}",
+            f"--hostname-override={place.name}",
+            "--oom-score-adj=0",
+        ),
         # A pod's answer to another must come back through the node, where the address is changed back.
         "--masquerade-all",
         *(

@@ -1,11 +1,12 @@
 """Python environments of this machine inside of pods: mounted read-only at the paths that they have here.
 
 Copying them into images would take gigabytes and minutes. Used for everything but the operator and the model servers, whose
-images are built for real.
+images are built for real. Pods reach them by claims, which Pod Security allows, that are bound to volumes of the administrator.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,29 +35,37 @@ class Mounted:
 
     def mounts(self) -> list[dict[str, Any]]:
         """`volumeMounts` of the container."""
-        names = enumerate(self.folders())
-        return [{"name": f"host-{number}", "mountPath": str(folder), "readOnly": True} for number, folder in names]
+        return [{"name": _claim(each), "mountPath": str(each), "readOnly": True} for each in self.folders()]
 
     def volumes(self) -> list[dict[str, Any]]:
-        """`volumes` of the pod."""
-        return [
-            {"name": f"host-{number}", "hostPath": {"path": str(folder.resolve(strict=True)), "type": "Directory"}}
-            for number, folder in enumerate(self.folders())
-        ]
+        """`volumes` of the pod, in a namespace that was given them by `bind`."""
+        claims = [_claim(folder) for folder in self.folders()]
+        return [{"name": each, "persistentVolumeClaim": {"claimName": each, "readOnly": True}} for each in claims]
+
+    def bind(self, cluster: Cluster, namespace: str) -> Mounted:
+        """Let pods of a namespace mount this."""
+        cluster.bind_volumes({_claim(folder): folder for folder in self.folders()}, namespace)
+        return self
 
     def as_extra(self) -> dict[str, Any]:
         """What a pod that somebody else describes needs besides."""
         return {"env": self.variables(), "volumeMounts": self.mounts(), "volumes": self.volumes()}
 
 
+def _claim(folder: Path) -> str:
+    return f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+
+
 TRAINER = Mounted(("pipelines",), code=(machine.ROOT / "pipelines",))
-"""What pipeline steps need in the trainer's image without its environment (target `runtime`)."""
+"""What pipeline steps need in the trainer's image without its environment (target `runtime`). That has several gigabytes, because
+PyTorch comes with CUDA."""
 
 
 def serve(
     cluster: Cluster, name: str, namespace: str, port: int, command: tuple[str, ...], mounted: Mounted, **variables: str
 ) -> None:
     """A Deployment and a Service that run Python ``command`` on the small Debian; returns when it listens."""
+    mounted.bind(cluster, namespace)
     scratch = {"name": "scratch", "mountPath": "/tmp"}
     container = pods.container(
         cluster.images.base(),

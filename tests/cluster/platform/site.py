@@ -17,6 +17,7 @@ import yaml
 from cluster.harness import machine
 from cluster.harness.cluster import Cluster
 from cluster.platform import services
+from cluster.platform.environments import TRAINER
 
 SYSTEM = "pelagos-system"
 TENANT = "bay"
@@ -74,10 +75,10 @@ class Site:
         return site
 
     def apply_manifests(self) -> str:
-        """`kubectl apply -k`; kubectl 1.37 knows no CEL rules of a server of 1.20, so it does not validate."""
+        """`kubectl apply -k`, which fails for a field that the server does not know."""
         self.cluster.kubectl("create", "namespace", SYSTEM, check=False)  # which may be there
         self.cluster.apply(AUTHORITY)
-        said = self.cluster.kubectl("apply", "--validate=false", "-k", self.folder)
+        said = self.cluster.kubectl("apply", "-k", self.folder)
         self.cluster.apply(TENANT_SETTINGS)
         return said
 
@@ -166,6 +167,7 @@ def make_tenant(cluster: Cluster) -> None:
     cluster.create_namespace(TENANT)
     cluster.kubectl("apply", "-k", folder)
     give_storage_credentials(cluster, TENANT)
+    TRAINER.bind(cluster, TENANT)
 
 
 def give_storage_credentials(cluster: Cluster, namespace: str) -> None:
