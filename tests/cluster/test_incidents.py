@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from cluster.harness import machine, servers
+from cluster.harness.namespaces import Node
 from cluster.platform import services
+from cluster.platform.client import Client
 from cluster.platform.services import Platform
 from cluster.platform.site import OPERATOR, SYSTEM, TENANT, Site, give_storage_credentials
 from installations import dataset, service, training
@@ -189,3 +191,67 @@ def test_a_drained_node_interrupts_everything_and_everything_comes_back(site: Si
 
     site.await_operator()
     site.wait_ready("modelservice", "late", 300)
+
+
+@pytest.fixture(scope="module")
+def second(site: Site, serving_image: str, trainer_image: str) -> Iterator[Node]:
+    """A second node, once a server for the model that test_an_operator_that_is_killed_... trained is on the first."""
+    node = site.cluster.add_node(serving_image, trainer_image)
+    site.cluster.images.tag(serving_image, LATE)
+    yield node
+    node.stop()
+    site.cluster.kubectl("delete", "node", node.place.name, "--ignore-not-found")
+
+
+def servers_by_node(site: Site) -> list[str]:
+    """The nodes of the model server's pods that are Ready and stay."""
+    uid = site.get("modelservice", "late")["metadata"]["uid"]
+    return sorted(
+        pod["spec"]["nodeName"]
+        for pod in site.pods(f"pelagos.dev/uid={uid}")
+        if "deletionTimestamp" not in pod["metadata"]
+        and any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
+    )
+
+
+def test_a_model_server_leaves_a_drained_node_without_a_failed_request(site: Site, second: Node) -> None:
+    patch(site, "modelservice", "late", {"scaling": {"min": 2, "max": 2}})
+    site.wait("a server is on each node", lambda: servers_by_node(site) == [servers.NODE, second.place.name], 240)
+    uid = site.get("modelservice", "late")["metadata"]["uid"]
+
+    with Client(site, "late", next((SAMPLES / "phytoplankton-crops").rglob("*.jpg")).read_bytes()) as client:
+        site.cluster.drain(pods=f"pelagos.dev/uid={uid}")
+        try:
+            site.wait("both are on the other", lambda: servers_by_node(site) == [second.place.name] * 2, 240)
+            site.wait_ready("modelservice", "late", 60)
+        finally:
+            site.cluster.uncordon()
+
+    assert client.failures == []
+    assert client.answers > 10
+
+
+def test_a_node_that_dies_is_survived_by_a_training_and_by_a_service(
+    site: Site, second: Node, platform: Platform
+) -> None:
+    """The first attempt and the server are on that node, of which nothing is heard any more."""
+    cluster = site.cluster
+    # There is room for one of each on a node.
+    patch(site, "modelservice", "late", {"scaling": {"min": 1, "max": 1}})
+    site.wait("one server is left", lambda: servers_by_node(site) == [second.place.name], 60)
+    cluster.kubectl("cordon", servers.NODE)
+    try:
+        site.apply(small_training("moved", epochs=12))
+        site.wait("it trains", lambda: progress(site, "moved"), 240)
+    finally:
+        cluster.uncordon()
+
+    second.stop()
+    site.wait("the node is missed", lambda: not cluster.node_is_ready(second.place.name), 120)
+    site.wait("no server is Ready", lambda: site.ready("modelservice", "late").get("status") != "True", 120)
+    cluster.kubectl("delete", "node", second.place.name)
+
+    site.wait("it is on the node that is left", lambda: servers_by_node(site) == [servers.NODE], 240)
+    site.wait_ready("modelservice", "late", 120)
+    status = site.wait_ready("trainingrun", "moved", 400)["status"]
+    assert platform.epochs(TENANT, status["pipelineRun"]["id"]) == list(range(1, 13))

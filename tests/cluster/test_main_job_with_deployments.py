@@ -6,10 +6,8 @@ programs. What is no original is said in platform/services.py.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +17,10 @@ import pytest
 
 from cluster.harness import machine
 from cluster.platform import services
+from cluster.platform.client import Client
 from cluster.platform.services import BUCKET, Platform
 from cluster.platform.site import SYSTEM, TENANT, Site, give_storage_credentials
 from installations import dataset, service, training
-from pelagos.engines.triton import inference
 
 IN_ORDER = True
 """One story, told by all tests of this module."""
@@ -139,7 +137,7 @@ def test_applying_everything_again_changes_nothing(served: Site) -> None:
 def test_new_settings_are_rolled_out_without_a_failed_request(served: Site, platform: Platform, tmp_path: Path) -> None:
     image, _ = probe_image(served, platform, tmp_path)
     before = served.pods("pelagos.dev/uid=" + served.get("modelservice", "detector")["metadata"]["uid"])
-    client = Client(served, image.read_bytes())
+    client = Client(served, "detector", image.read_bytes())
     with client:
         served.kubectl("patch", "modelservice/detector", "--type=merge", "-p", '{"spec":{"thresholds":{"iou":"0.6"}}}')
         served.wait(
@@ -151,36 +149,6 @@ def test_new_settings_are_rolled_out_without_a_failed_request(served: Site, plat
 
     assert client.failures == []
     assert client.answers > 10
-
-
-class Client(threading.Thread):
-    """Asks one question after another, each on a connection of its own, as long as the context lasts."""
-
-    def __init__(self, site: Site, image: bytes) -> None:
-        super().__init__(daemon=True)
-        host, _, port = site.get("modelservice", "detector")["status"]["endpoints"]["grpc"].rpartition(":")
-        self._port = site.cluster.forward_service(host.split(".")[0], int(port), TENANT)
-        self._image = image
-        self._ends = threading.Event()
-        self.answers = 0
-        self.failures: list[str] = []
-
-    def __enter__(self) -> Client:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self.join()
-
-    def run(self) -> None:
-        while not self._ends.is_set():
-            try:
-                asyncio.run(inference.infer(f"127.0.0.1:{self._port}", "detector", self._image, 20))
-                self.answers += 1
-            except inference.InferenceError as error:
-                self.failures.append(f"{time.strftime('%X')} {error}")
-            time.sleep(0.1)
 
 
 def served_pods(site: Site) -> list[Any]:
