@@ -13,6 +13,7 @@ import pytest
 
 import builders
 from api.test_admission import DATA
+from api.test_processors import WRITTEN
 from api.test_rules import BASES, CASES
 from control_plane import ControlPlane
 from pelagos.api import admission, kinds, meta, tenant_settings
@@ -25,6 +26,8 @@ OLDEST = (1, 30)
 """Policies are part of every server since; rules in definitions since 1.25."""
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
 _SECONDS = 30.0
+MOST = 1_024_000
+"""Thousandths of cores."""
 LIMITS = ("", "0", "2", "9999", "many")
 """Of GPUs, as tenants' settings have them: none, some, and one from before the policies, which says nothing."""
 CONFIG_MAPS: dict[str, tuple[str, dict[str, Any], bool]] = {
@@ -101,6 +104,19 @@ def test_a_server_says_of_every_case_what_the_operator_says(
     broken = [field for message, field in messages.items() if any(message in each for each in found)]
     assert broken == ([want] if want else [])
     assert len(found) == len(broken)
+
+
+@pytest.mark.parametrize(("written", "thousandths"), [(written, thousandths) for written, _, thousandths in WRITTEN])
+def test_a_server_counts_cores_to_the_thousandth_however_they_are_written(
+    judge: ControlPlane, written: int | str, thousandths: int
+) -> None:
+    def is_refused(limit: int) -> bool:
+        resources = {"cpu": written, "limits": {"cpu": f"{limit}m"}}
+        body = of_kind(kinds.TRAINING_RUN, builders.changed(builders.TRAINING_RUN, {"resources": resources}))
+        return bool(refusals(judge, kinds.TRAINING_RUN.plural, body))
+
+    allowed = [limit for limit in (thousandths - 1, thousandths, thousandths + 1) if 0 < limit <= MOST]
+    assert [limit for limit in allowed if is_refused(limit)] == [limit for limit in allowed if limit < thousandths]
 
 
 @pytest.mark.parametrize("data", DATA, ids=str)
