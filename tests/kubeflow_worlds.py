@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from kfp_fake_server.by_hand import ByHand
+from kfp_fake_server.processes import Processes
 from kfp_fake_server.server import FakeServer
 from kfp_fake_server.store import Run
 from pelagos.engines.kubeflow.ending import Timeouts
 from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig
 from pelagos.engines.kubeflow.rest import KubeflowRest
+from pelagos.engines.kubernetes.objects import Collection
 from pelagos.ports.clock import FakeClock
 from pelagos.ports.pipelines import PipelineRun, RunName, RunRequest
 
 COMPILED = Path(__file__).parents[1] / "pipelines" / "pelagos_pipelines" / "compiled"
 UID = "3c9a8f4e-0000-4000-8000-000000000001"
 NAME = RunName(f"dataset-{UID}-0123456789ab")
-TIMEOUTS = Timeouts(end=1.0, unconfirmed=3.0, poll=0.02)
+TIMEOUTS = Timeouts(end=1.0, unconfirmed=3.0, poll=0.02, look=timedelta())
 SECONDS = 15.0
 
 
@@ -38,6 +41,45 @@ def make_request(name: str = NAME, **changes: Any) -> RunRequest:
     return replace(request, **changes)
 
 
+class Shown:
+    """The pods and Workflows of a hand as the engine reads them.
+
+    ``refusal`` is raised instead; ``missing`` are kinds that are not served.
+    """
+
+    def __init__(self, hand: ByHand | Processes) -> None:
+        self._hand = hand
+        self.refusal: Exception | None = None
+        self.missing: set[str] = set()
+        self.more: list[dict[str, Any]] = []
+        """Other objects."""
+        self.looks = 0
+
+    async def list(
+        self, kind: Collection, namespace: str = "", labels: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Those with all labels."""
+        self.looks += 1
+        if self.refusal is not None:
+            raise self.refusal
+        if kind.plural in self.missing:
+            return []
+        workflows = [render() | {"kind": "Workflow"} for render in self._hand.workflows.values()]
+        found = [*self._hand.bodies.values(), *workflows, *self.more]
+        asked = [body for body in found if body["kind"] == kind.kind and _carries(body, namespace, labels or {})]
+        return copy.deepcopy(asked)
+
+    async def serves(self, kind: Collection) -> bool:
+        """Whether there is such a kind."""
+        return kind.plural not in self.missing
+
+
+def _carries(body: Mapping[str, Any], namespace: str, labels: Mapping[str, str]) -> bool:
+    metadata = body["metadata"]
+    is_there: bool = metadata.get("namespace", namespace) == namespace
+    return is_there and all(metadata.get("labels", {}).get(key) == value for key, value in labels.items())
+
+
 @dataclass
 class Cluster:
     """The engine, its server, and its steps. ``namespaces`` is what the operator's cache would tell of resources."""
@@ -48,14 +90,17 @@ class Cluster:
     namespaces: dict[str, str]
     clock: FakeClock
     engine: Kubeflow = field(init=False)
+    shown: Shown = field(init=False)
 
     def __post_init__(self) -> None:
+        self.shown = Shown(self.hand)
         self.engine = self.new_engine()
 
     def new_engine(self, **connection: Any) -> Kubeflow:
         """As a new operator makes it: it remembers nothing."""
         self.clock.set(datetime.now(UTC))
-        return Kubeflow(KubeflowRest(self.server.url, **connection), self.site, clock=self.clock)
+        rest = KubeflowRest(self.server.url, **connection)
+        return Kubeflow(rest, self.site, objects=self.shown, clock=self.clock)
 
     def runs(self, name: str = NAME) -> list[Run]:
         """All runs of a name that the server has, the oldest first."""
@@ -71,7 +116,7 @@ class Cluster:
     async def begin(self, run: Run) -> None:
         """Wait for the run's step, and let it begin."""
         await self.until(lambda: run.identifier in self.hand.alive, f"{run.name} begins")
-        self.hand.tell(run.identifier, "RUNNING")
+        self.hand.begin(run.identifier)
 
     async def finish(self, run: Run, message: str = "") -> None:
         """Let the run's only step end; with a message, in failure."""

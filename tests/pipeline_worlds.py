@@ -11,11 +11,13 @@ import os
 import signal
 import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from kfp_fake_server.processes import Processes
 from kfp_fake_server.server import FakeServer
+from kubeflow_worlds import Shown
 from pelagos.engines.kfp_local import records
 from pelagos.engines.kfp_local.engine import KfpLocal
 from pelagos.engines.kfp_local.launch import Launcher, Login, keyless
@@ -203,7 +205,7 @@ class KubeflowWorld:
             compiled,
             PodDefaults(image="example.org/trainer"),
             namespace="kubeflow",
-            timeouts=Timeouts(end=20, poll=0.05),
+            timeouts=Timeouts(end=20, poll=0.05, look=timedelta()),
         )
         self.kubeflow: Kubeflow
         self.engine: Pipelines
@@ -238,7 +240,7 @@ class KubeflowWorld:
         self.processes.kill(run.identifier)
 
     async def restart_engine(self) -> None:
-        self.kubeflow = Kubeflow(KubeflowRest(self.server.url), self.site)
+        self.kubeflow = Kubeflow(KubeflowRest(self.server.url), self.site, objects=Shown(self.processes))
         self.engine = self.kubeflow
 
     def begun(self, name: str) -> int:

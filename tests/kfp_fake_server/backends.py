@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from kfp_fake_server.steps import Step
+    from kfp_fake_server.store import Task
 
 Tell = Callable[[str, str], None]
-"""RolloutStatus of a state (PENDING, RUNNING) and a message, whenever they may have changed."""
+"""Told of a phase of the pod (Pending, Running) and what its Workflow says of it, whenever they may have changed."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Pod:
     namespace: str
     service_account: str
     step: Step
+    task: Task
+    workflow: Callable[[], dict[str, Any]]
+    """The run's Workflow as it is now."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Backend(Protocol):
 
     async def execute(self, pod: Pod, tell: Tell) -> Outcome:
         """Run the step to its end; when cancelled, end it and all that belongs to it first."""
+
+    async def show(self, run: str) -> None:
+        """The run ended: whoever reads its Workflow sees that."""
 
     async def forget(self, run: str) -> None:
         """Remove what is left of a run."""

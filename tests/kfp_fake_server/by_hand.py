@@ -1,14 +1,23 @@
-"""The backend of tests about runs rather than steps: a test says how each step goes on."""
+"""The backend of tests about runs rather than steps: a test says how each step goes on.
+
+It keeps pods and Workflows as an API server would show them; what a node would write into a pod's status, the test writes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kfp_fake_server import pods
 from kfp_fake_server.backends import Outcome
+from kfp_fake_server.workflows import RUN_LABEL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kfp_fake_server.backends import Pod, Tell
+
+Struct = dict[str, Any]
 
 
 class ByHand:
@@ -20,30 +29,69 @@ class ByHand:
         self.alive: dict[str, tuple[Pod, Tell, asyncio.Future[Outcome]]] = {}
         """The present step of each run."""
         self.slow_end = 0.0
+        self.bodies: dict[str, Struct] = {}
+        """Pods as the API server shows them, by name."""
+        self.workflows: dict[str, Callable[[], Struct]] = {}
+        """Workflows, by run."""
 
     async def execute(self, pod: Pod, tell: Tell) -> Outcome:
         """As in the protocol."""
         self.pods.append(pod)
+        self.bodies[pod.name] = pods.render(pod, pod.namespace or "kubeflow") | {"status": {"phase": "Pending"}}
+        self.workflows[pod.run] = pod.workflow
         ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.alive[pod.run] = (pod, tell, ended)
         try:
             return await ended
         except asyncio.CancelledError:
             await asyncio.sleep(self.slow_end)
+            self.bodies.pop(pod.name, None)
             raise
         finally:
             self.alive.pop(pod.run, None)
 
+    async def show(self, run: str) -> None:
+        """Workflows are rendered when somebody looks."""
+
     async def forget(self, run: str) -> None:
         """Nothing is left."""
+        self.workflows.pop(run, None)
+        self.bodies = {name: body for name, body in self.bodies.items() if body["metadata"]["labels"][RUN_LABEL] != run}
 
     async def close(self) -> None:
         """Nothing is open."""
 
-    def tell(self, run: str, state: str, message: str = "") -> None:
-        """The step's pod changes its state."""
-        self.alive[run][1](state, message)
+    def body(self, run: str) -> Struct:
+        """The pod of the present step of a run."""
+        return self.bodies[self.alive[run][0].name]
 
-    def finish(self, run: str, message: str = "") -> None:
-        """The step ends; with a message, in failure."""
-        self.alive[run][2].set_result(Outcome(succeeded=not message, message=message))
+    def become(self, run: str, **status: Any) -> None:
+        """A node, or the scheduler, writes into the status of the step's pod."""
+        self.body(run)["status"] |= status
+
+    def begin(self, run: str) -> None:
+        """The step's pod runs."""
+        self.become(run, phase="Running", containerStatuses=[_main(running={})])
+        self.alive[run][1]("Running", "")
+
+    def tell(self, run: str, phase: str, message: str = "") -> None:
+        """Argo notes a phase of the step's pod, and what it says of that."""
+        self.alive[run][1](phase, message)
+
+    def finish(self, run: str, message: str = "", *, said: str = "") -> None:
+        """The step ends; with a message as a container leaves it, in failure. ``said`` is what Argo notes of that."""
+        state = {"reason": "Error", "exitCode": 1, "message": message} if message else {"exitCode": 0}
+        self.end(run, said or ("Error (exit code 1)" if message else ""), containerStatuses=[_main(terminated=state)])
+
+    def end(self, run: str, said: str = "", **status: Any) -> None:
+        """The step ends with this status of its pod; in failure when Argo says anything of it."""
+        self.become(run, phase="Failed" if said else "Succeeded", **status)
+        self.alive[run][2].set_result(Outcome(succeeded=not said, message=said))
+
+    def lose(self, run: str) -> None:
+        """The step's pod is gone from one moment to the next, and nobody is told."""
+        del self.bodies[self.alive[run][0].name]
+
+
+def _main(**state: Any) -> Struct:
+    return {"name": "main", "ready": False, "restartCount": 0, "image": "x", "imageID": "x", "state": state}

@@ -1,14 +1,17 @@
-"""What becomes of runs: the part of the server that Argo's controller and the persistence agent are in a real one."""
+"""What becomes of runs: the part of the server that Argo's controller and the persistence agent are in a real one.
+
+Why a step failed, and what it waits for, stands in the run's Workflow and in its pod; clients of the server are not told.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import secrets
+import functools
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kfp_fake_server import steps
+from kfp_fake_server import steps, workflows
 from kfp_fake_server.backends import Backend, Outcome, Pod
 from kfp_fake_server.store import OVER, Run, Task
 
@@ -80,8 +83,10 @@ class Execution:
         try:
             failure = await self._run_steps(run)
             self._close(run, "FAILED" if failure else "SUCCEEDED", failure)
+            await self._backend.show(run.identifier)
         except asyncio.CancelledError:
             self._close(run, "FAILED" if self._faults.canceled_is_failed else "CANCELED")
+            await self._backend.show(run.identifier)
         except Exception as error:
             self._close(run, "FAILED", f"the fake server failed: {type(error).__name__}: {error}")
             raise
@@ -91,41 +96,46 @@ class Execution:
 
     async def _run_steps(self, run: Run) -> str:
         """Why the run failed; "" when it did not."""
+        run.workflow = workflows.name(run)
         run.become("RUNNING")
-        root = self._add(run, "root")
+        driver, root = self._add(run, "root-driver", "root-driver"), self._add(run, "root", "root")
+        driver.become("SUCCEEDED")
         for step in steps.resolve(run.struct, run.parameters):
-            driver = self._add(run, f"{step.name}-driver")
-            group, executor = self._add(run, step.name), self._add(run, "executor")
-            root.children += [driver.pod, group.pod]
-            group.children.append(executor.pod)
+            driver = self._add(run, f"{step.name}-driver", f"root.{step.name}-driver")
+            group = self._add(run, step.name, f"root.{step.name}")
+            executor = self._add(run, "executor", f"root.{step.name}.executor")
+            executor.pod = workflows.pod_name(run, executor)
+            root.children += [driver.node, group.node]
+            group.children.append(executor.node)
             driver.become("SUCCEEDED")
-            group.become("RUNNING")
-            executor.become("PENDING")
             outcome = await self._execute(run, step, executor)
             executor.become("SUCCEEDED" if outcome.succeeded else "FAILED", outcome.message)
-            group.become(executor.state, "" if outcome.succeeded else f"child '{executor.pod}' failed")
+            group.become(executor.state, "" if outcome.succeeded else f"child '{executor.node}' failed")
+            executor.phase = "Succeeded" if outcome.succeeded else "Failed"
             if not outcome.succeeded:
-                root.become("FAILED", f"child '{group.pod}' failed")
-                return f"child '{group.pod}' failed"
+                root.become("FAILED", f"child '{group.node}' failed")
+                return f"child '{group.node}' failed"
         root.become("SUCCEEDED")
         return ""
 
     async def _execute(self, run: Run, step: steps.Step, executor: Task) -> Outcome:
         begun = False
 
-        def tell(state: str, message: str) -> None:
+        def tell(phase: str, message: str) -> None:
             nonlocal begun
-            if state == "RUNNING" and not begun:
+            if phase == "Running" and not begun:
                 begun = True
                 self.begun.append(run.name)
-            executor.become(state, message)
+            executor.phase, executor.message = phase, message
 
-        pod = Pod(executor.pod, run.identifier, run.experiment.namespace, run.service_account, step)
+        namespace, workflow = run.experiment.namespace, functools.partial(workflows.render, run)
+        pod = Pod(executor.pod, run.identifier, namespace, run.service_account, step, executor, workflow)
         return await self._backend.execute(pod, tell)
 
-    def _add(self, run: Run, name: str) -> Task:
-        task = Task(name, pod=f"{steps.flow_name(run.struct)[:20]}-{run.identifier[:8]}-{secrets.token_hex(4)}")
-        task.become("RUNNING" if name == "root" else "PENDING")
+    def _add(self, run: Run, name: str, path: str) -> Task:
+        path = f"{run.workflow}.{path}"
+        task = Task(name, node=workflows.node(run, path), path=path)
+        task.become("RUNNING")
         run.tasks.append(task)
         return task
 

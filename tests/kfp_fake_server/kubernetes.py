@@ -13,8 +13,11 @@ import aiohttp
 
 from kfp_fake_server import pods
 from kfp_fake_server.backends import Outcome
+from kfp_fake_server.workflows import RUN_LABEL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kfp_fake_server.backends import Pod, Tell
 
 Struct = dict[str, Any]
@@ -27,6 +30,7 @@ RIGHTS = (
     {"group": "argoproj.io", "verb": "patch", "resource": "workflowtaskresults"},
 )
 """What a real server's launcher and executor, which are in the pod of every step, do with the step's service account."""
+WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/{}/workflows"
 _REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -65,12 +69,17 @@ class Kubernetes:
         self._namespace = namespace
         self._extra = extra or {}
         self._session: aiohttp.ClientSession | None = None
+        self._has_workflows: bool | None = None
         self._places: dict[str, str] = {}
+        self._workflows: dict[str, Callable[[], Struct]] = {}
+        self._published: dict[str, Struct] = {}
 
     async def execute(self, pod: Pod, tell: Tell) -> Outcome:
         """As in the protocol."""
         namespace = pod.namespace or self._namespace
         self._places[pod.run] = namespace
+        self._workflows[pod.run] = pod.workflow
+        await self._publish(pod.run)
         lacking = await self._lacking(namespace, pod.service_account)
         if lacking:
             return Outcome(succeeded=False, message=lacking)
@@ -78,17 +87,41 @@ class Kubernetes:
         if refused is not None:
             return refused
         try:
-            return await self._follow(pod.name, namespace, tell)
+            return await self._follow(pod.run, pod.name, namespace, tell)
         except asyncio.CancelledError:
             await asyncio.shield(self._end(pod.name, namespace))
             raise
 
+    async def show(self, run: str) -> None:
+        """As in the protocol."""
+        await self._publish(run)
+
     async def forget(self, run: str) -> None:
-        """Delete its pods."""
+        """Delete its pods and its Workflow."""
         namespace = self._places.pop(run, None)
+        self._workflows.pop(run, None)
+        self._published.pop(run, None)
         if namespace is not None:
-            query = f"?labelSelector={pods.RUN_LABEL.replace('/', '%2F')}%3D{run}"
+            query = f"?labelSelector={RUN_LABEL.replace('/', '%2F')}%3D{run}"
             await self._ask("DELETE", f"/api/v1/namespaces/{namespace}/pods{query}", {"gracePeriodSeconds": 0})
+            if self._has_workflows:
+                await self._ask("DELETE", f"{WORKFLOWS.format(namespace)}{query}")
+
+    async def _publish(self, run: str) -> None:
+        """Write its Workflow where the cluster has such objects; one that somebody deleted stays away."""
+        if self._has_workflows is None:
+            self._has_workflows = (await self._ask("GET", WORKFLOWS.format("default")))[0] == 200
+        if not self._has_workflows or run not in self._workflows:
+            return
+        document, before = self._workflows[run](), self._published.get(run)
+        if document == before:
+            return
+        root = WORKFLOWS.format(self._places[run])
+        if before is None:
+            await self._ask("POST", root, document)
+        else:
+            await self._ask("PATCH", f"{root}/{document['metadata']['name']}", document, "application/merge-patch+json")
+        self._published[run] = document
 
     async def close(self) -> None:
         """Close connections; pods go on."""
@@ -117,23 +150,25 @@ class Kubernetes:
                 return None
             message = str(body.get("message", body))
             if status == 403 and "exceeded quota" in message:
-                tell("PENDING", message)
+                tell("Pending", message)
+                await self._publish(pod.run)
                 await asyncio.sleep(POLL_SECONDS)
                 continue
             return Outcome(succeeded=False, message=message)
 
-    async def _follow(self, name: str, namespace: str, tell: Tell) -> Outcome:
+    async def _follow(self, run: str, name: str, namespace: str, tell: Tell) -> Outcome:
         while True:
             status, body = await self._ask("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
             if status == 404:
                 return Outcome(succeeded=False, message="pod deleted")
-            judgement = pods.judge(body.get("status", {})) if status == 200 else ("PENDING", "")
+            judgement = pods.judge(body.get("status", {})) if status == 200 else ("Pending", "")
             if isinstance(judgement, Outcome):
                 # A pod that is being deleted fails before it is gone.
                 if judgement.succeeded or "deletionTimestamp" not in body["metadata"]:
                     return judgement
             else:
                 tell(*judgement)
+            await self._publish(run)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _end(self, name: str, namespace: str) -> None:
@@ -145,10 +180,13 @@ class Kubernetes:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _ask(self, method: str, path: str, body: Struct | None = None) -> tuple[int, Struct]:
+    async def _ask(
+        self, method: str, path: str, body: Struct | None = None, content: str = "application/json"
+    ) -> tuple[int, Struct]:
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=self._connection.tls())
             self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
-        url, headers = self._connection.server + path, self._connection.headers()
+        url, headers = self._connection.server + path, self._connection.headers() | {"Content-Type": content}
         async with self._session.request(method, url, json=body, headers=headers) as answer:
-            return answer.status, await answer.json()
+            # A path that is not served is answered in words.
+            return answer.status, await answer.json() if "json" in answer.content_type else {}

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kfp_fake_server.backends import Outcome
+from kfp_fake_server.workflows import NODE_ID, NODE_NAME, RUN_LABEL, WORKFLOW
 
 if TYPE_CHECKING:
     from kfp_fake_server.backends import Pod
 
 Struct = dict[str, Any]
 
-RUN_LABEL = "pipeline/runid"
 _MAIN = "main"
 
 
@@ -51,8 +51,13 @@ def render(pod: Pod, namespace: str) -> Struct:
         "metadata": {
             "name": pod.name,
             "namespace": namespace,
-            "labels": {RUN_LABEL: pod.run, "pipelines.kubeflow.org/v2_component": "true"} | metadata.get("labels", {}),
-            "annotations": metadata.get("annotations", {}),
+            "labels": {
+                RUN_LABEL: pod.run,
+                WORKFLOW: pod.task.path.partition(".")[0],
+                "pipelines.kubeflow.org/v2_component": "true",
+            }
+            | metadata.get("labels", {}),
+            "annotations": {NODE_ID: pod.task.node, NODE_NAME: pod.task.path} | metadata.get("annotations", {}),
         },
         "spec": spec,
     }
@@ -75,7 +80,7 @@ def judge(status: Struct) -> Outcome | tuple[str, str]:
         return Outcome(succeeded=True)
     if phase == "Failed":
         return Outcome(succeeded=False, message=_failure(status))
-    return ("RUNNING", "") if phase == "Running" else ("PENDING", _obstacle(status))
+    return ("Running", "") if phase == "Running" else ("Pending", _obstacle(status))
 
 
 def _failure(status: Struct) -> str:

@@ -7,12 +7,12 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kfp_fake_server.backends import Outcome, Pod, Tell
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Processes:
@@ -24,10 +24,14 @@ class Processes:
         self._environment = dict(environment or {})
         self.alive: dict[str, int] = {}
         """Process groups by run."""
+        self.workflows: dict[str, Callable[[], dict[str, Any]]] = {}
+        """Workflows by run. Of pods there are none: they say what processes said at last."""
+        self.bodies: dict[str, dict[str, Any]] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     async def execute(self, pod: Pod, tell: Tell) -> Outcome:
         """As in the protocol. What the process said at last takes the place of a container's termination message."""
+        self.workflows[pod.run] = pod.workflow
         log = self._folder / f"{pod.name}.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
@@ -39,7 +43,7 @@ class Processes:
                 start_new_session=True,
             )
         self.alive[pod.run] = process.pid
-        tell("RUNNING", "")
+        tell("Running", "")
         try:
             code = await process.wait()
         finally:
@@ -48,8 +52,12 @@ class Processes:
             self.alive.pop(pod.run, None)
         return _outcome(code, log)
 
+    async def show(self, run: str) -> None:
+        """Workflows are rendered when somebody looks."""
+
     async def forget(self, run: str) -> None:
         """Logs go with the folder."""
+        self.workflows.pop(run, None)
 
     async def close(self) -> None:
         """End what is left."""

@@ -72,11 +72,18 @@ class Experiment:
 
 @dataclass
 class Task:
-    """A node of a run's graph."""
+    """A node of a run's graph. Clients are told neither its message nor its pod: those are in the Workflow alone."""
 
     name: str
     identifier: str = field(default_factory=lambda: str(uuid.uuid4()))
+    node: str = ""
+    """Its id in the Workflow, by which its parent knows it."""
+    path: str = ""
+    """Its name in the Workflow, such as ``workflow.root.train.executor``."""
     pod: str = ""
+    """The name of its pod; "" for groups."""
+    phase: str = "Pending"
+    """Of its pod, as Argo has it: what waits is RUNNING for clients, and Pending there."""
     state: str = "PENDING"
     created_at: str = field(default_factory=now)
     started_at: str = NEVER
@@ -87,15 +94,16 @@ class Task:
 
     def become(self, state: str, message: str = "") -> None:
         """Change state and message; a change is kept in the history."""
-        if (state, message) == (self.state, self.message) and self.history:
+        self.message = message
+        if state == self.state and self.history:
             return
-        self.state, self.message = state, message
+        self.state = state
         if state == "RUNNING" and self.started_at == NEVER:
             self.started_at = now()
         if state in OVER:
             self.ended_at = now()
             self.started_at = self.ended_at if self.started_at == NEVER else self.started_at
-        self.history.append(_status(state, message))
+        self.history.append(_status(state))
 
     def document(self, run: str) -> Struct:
         """As clients see it."""
@@ -108,8 +116,6 @@ class Task:
                 "start_time": self.started_at,
                 "end_time": self.ended_at,
                 "state": self.state,
-                "error": _error(self.message) if self.state == "FAILED" and self.message else None,
-                "pod_name": self.pod,
                 "child_tasks": [{"pod_name": child} for child in self.children],
                 "state_history": list(self.history),
             }
@@ -132,8 +138,10 @@ class Run:
     state: str = "PENDING"
     storage_state: str = "AVAILABLE"
     message: str = ""
+    workflow: str = ""
+    """Name of its Workflow; "" before there is one."""
     tasks: list[Task] = field(default_factory=list)
-    history: list[Struct] = field(default_factory=lambda: [_status("PENDING", "")])
+    history: list[Struct] = field(default_factory=lambda: [_status("PENDING")])
     shown: Struct | None = None
 
     def become(self, state: str, message: str = "") -> None:
@@ -142,7 +150,7 @@ class Run:
         if state in OVER:
             self.finished_at = now()
         if state != "CANCELING":
-            self.history.append(_status(state, message))
+            self.history.append(_status(state))
 
     def document(self) -> Struct:
         """As clients see it."""
@@ -160,11 +168,20 @@ class Run:
                 "scheduled_at": self.created_at,
                 "finished_at": self.finished_at,
                 "state": self.state,
-                "error": _error(self.message) if self.message else None,
-                "run_details": {"task_details": [task.document(self.identifier) for task in self.tasks]},
+                "run_details": {"task_details": self._tasks()},
                 "state_history": list(self.history),
             }
         )
+
+    def _tasks(self) -> list[Struct]:
+        """In no order; and what has children or a pod stands there twice, the second time as its first try."""
+        found = []
+        for task in self.tasks:
+            told = task.document(self.identifier)
+            found.append(told)
+            if not task.name.endswith("-driver"):
+                found.append(told | {"task_id": f"{task.identifier[:-1]}x", "display_name": f"{task.name}(0)"})
+        return sorted(found, key=lambda told: str(told["task_id"]))
 
 
 @dataclass
@@ -251,12 +268,8 @@ def _holds(document: Mapping[str, Any], predicate: Mapping[str, Any]) -> bool:
     return comparisons[operation]()
 
 
-def _status(state: str, message: str) -> Struct:
-    return {"update_time": now(), "state": state} | ({"error": _error(message)} if message else {})
-
-
-def _error(message: str) -> Struct:
-    return {"code": 13, "message": message}
+def _status(state: str) -> Struct:
+    return {"update_time": now(), "state": state}
 
 
 def _without_empty(document: Mapping[str, Any]) -> Struct:

@@ -105,7 +105,68 @@ RESULT_NOT_AUTHENTIC = _all_kinds(
 )
 SUSPENDED = _all_kinds("Suspended", "paused", "spec.suspend is true.", "Set it to false to go on.")
 SUBMITTING = _all_kinds("Submitting", "in progress", "The pipeline run is being submitted.")
-QUEUED = _all_kinds("Queued", "in progress", "The pipeline run waits for capacity.")
+QUEUED = _all_kinds(
+    "Queued",
+    "in progress",
+    "The pipeline run waits for its turn: in its queue (then the message is Kueue's own), or for the pipeline server to begin it.",
+)
+UNSCHEDULABLE = _all_kinds(
+    "Unschedulable",
+    "waiting",
+    "No node has room for a pipeline step, or none is such as spec.resources asks for. The message is the scheduler's own.",
+    "Wait for other work to end, add a node, or ask for less in spec.resources.",
+)
+QUOTA_EXCEEDED = _all_kinds(
+    "QuotaExceeded",
+    "waiting",
+    "A quota of the namespace is used up, so that the cluster takes no pod of a pipeline step. It is asked again.",
+    "Wait for other work of the namespace to end, or have the quota raised.",
+)
+REQUEST_TOO_LARGE = _all_kinds(
+    "RequestTooLarge",
+    "action required",
+    "A pipeline step asks for more than its queue or the quota of its namespace holds when nothing else is there. It never starts so.",
+    "Ask for less in spec.resources, or have the quota raised; then it goes on by itself.",
+)
+QUEUE_NOT_USABLE = _all_kinds(
+    "QueueNotUsable",
+    "action required",
+    "The queue of a pipeline step does not exist, or is stopped. Kueue holds the step back for as long as that is so.",
+    "Have the LocalQueue or its ClusterQueue made or started, or name another in spec.resources.queue; then it goes on by itself.",
+)
+IMAGE_NOT_PULLED = _all_kinds(
+    "ImageNotPulled",
+    "waiting",
+    "The image of a pipeline step cannot be pulled. The cluster tries again.",
+    "Put the image there, or correct PELAGOS_TRAINER_IMAGE or the imagePullSecrets of the tenant.",
+)
+IMAGE_NAME_INVALID = _all_kinds(
+    "ImageNameInvalid",
+    "action required",
+    "The image of a pipeline step has a name that no image can have.",
+    "Correct PELAGOS_TRAINER_IMAGE of the operator, then set the annotation pelagos.dev/retry to a new value.",
+)
+VOLUME_NOT_READY = _all_kinds(
+    "VolumeNotReady",
+    "waiting",
+    "A volume of a pipeline step is not there, not bound, or cannot be mounted. The message is the cluster's own.",
+    "Make the claim that the message names, or have its volume made.",
+)
+STEP_NOT_CONFIGURED = _all_kinds(
+    "StepNotConfigured",
+    "waiting",
+    "A Secret or a ConfigMap that a pipeline step needs, or a key of it, is not there.",
+    "Make what the message names in the namespace; the step starts by itself then.",
+)
+POD_REFUSED = _all_kinds(
+    "PodRefused",
+    "action required",
+    "The cluster does not take the pod of a pipeline step: a policy, a limit or Pod Security refuses it. The message is the cluster's own.",
+    "Follow the message, then set the annotation pelagos.dev/retry to a new value.",
+)
+STEP_STARTING = _all_kinds(
+    "StepStarting", "in progress", "A pipeline step is being started: its pod gets its node, its image and its volumes."
+)
 RUNNING = _all_kinds("Running", "in progress", "The pipeline run is in progress.")
 SUCCEEDED = _all_kinds("Succeeded", "done", "The pipeline run succeeded.")
 ENDING = _all_kinds(

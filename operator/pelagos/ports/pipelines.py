@@ -22,6 +22,7 @@ from pelagos_contract.tags import RESOURCE_TAG
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from pelagos.api.reasons import Reason
     from pelagos_contract.flows import FlowDescription, StepDescription
 
 RunName = NewType("RunName", str)
@@ -140,6 +141,8 @@ class PipelineRun:
     finished_at: datetime | None
     ran: timedelta | None = None
     """How long it has run, or had run when it ended, by a monotonic clock; None where only times of day are known."""
+    reason: Reason | None = None
+    """Why a pending run does not begin; None when nobody says."""
 
 
 class Pipelines(Protocol):

@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,21 @@ import pytest
 
 import rendering
 from control_plane import ControlPlane
+from kfp_fake_server import workflow_kind
 from kfp_fake_server.kubernetes import Connection, Kubernetes
 from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import COMPILED, NAME, make_request
+from pelagos.api import reasons
 from pelagos.engines.kubeflow.ending import Timeouts
 from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig
 from pelagos.engines.kubeflow.placement import Mount, PodDefaults
 from pelagos.engines.kubeflow.rest import KubeflowRest
+from pelagos.engines.kubernetes.objects import KubernetesObjects
 from pelagos.ports.errors import UnfinishedError
 from pelagos.ports.pipelines import PipelineRun, RunRequest, RunResources, RunState
 from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.tenants import Tenant
+from serving_clusters import PatientRest
 
 SECONDS = 20.0
 PARAMETERS = ("request", "data_root", "store", "report", "workspace", "tracking_uri", "tracking_run")
@@ -108,17 +113,40 @@ def connection(plane: ControlPlane, folder: Path) -> Connection:
     return Connection(plane.url, token, plane.authority)
 
 
+def serve_workflows(plane: ControlPlane) -> None:
+    """As a cluster does that Argo is installed on."""
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    known = plane.request("GET", definitions)["items"]
+    if all(each["metadata"]["name"] != workflow_kind.DEFINITION["metadata"]["name"] for each in known):
+        plane.request("POST", definitions, workflow_kind.DEFINITION)
+    deadline = time.monotonic() + SECONDS
+    while True:
+        groups = plane.request("GET", "/apis")["groups"]
+        if any(group["name"] == "argoproj.io" for group in groups):
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 @pytest.fixture
 async def pods(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[PodCluster]:
+    serve_workflows(plane)
     namespace = f"reef-{next(_numbers)}"
     plane.create_namespace(namespace)
     grant(plane, namespace)
     server = FakeServer(Kubernetes(connection(plane, tmp_path), namespace))
     await server.start()
     site = KubeflowConfig(
-        COMPILED, POD_DEFAULTS, namespace=namespace, one_tenant=True, timeouts=Timeouts(end=5, poll=0.1)
+        COMPILED,
+        POD_DEFAULTS,
+        namespace=namespace,
+        one_tenant=True,
+        timeouts=Timeouts(end=5, poll=0.1, look=timedelta()),
     )
-    yield PodCluster(plane, namespace, server, Kubeflow(KubeflowRest(server.url), site))
+    objects = KubernetesObjects(PatientRest(plane.url, tls=plane.tls(), token=plane.token))
+    engine = Kubeflow(KubeflowRest(server.url), site, objects=objects)
+    yield PodCluster(plane, namespace, server, engine)
+    await objects.close()
     await server.stop()
     assert server.violations == []
 
@@ -252,7 +280,8 @@ async def test_a_pod_without_a_node_waits_and_says_for_what(pods: PodCluster) ->
     pods.become(await pods.pod(), phase="Pending", conditions=[UNSCHEDULABLE])
 
     run = await pods.reach(RunState.PENDING, words="Insufficient nvidia.com/gpu")
-    assert "in the queue reef" in run.message
+    assert run.reason == reasons.UNSCHEDULABLE
+    assert run.started_at is None
 
 
 async def test_an_image_that_cannot_be_pulled_is_reported(pods: PodCluster) -> None:
@@ -260,7 +289,8 @@ async def test_an_image_that_cannot_be_pulled_is_reported(pods: PodCluster) -> N
     waiting = container_status(waiting={"reason": "ImagePullBackOff", "message": "Back-off pulling image"})
     pods.become(await pods.pod(), phase="Pending", containerStatuses=waiting)
 
-    await pods.reach(RunState.PENDING, words="ImagePullBackOff: Back-off pulling image")
+    run = await pods.reach(RunState.PENDING, words="ImagePullBackOff: Back-off pulling image")
+    assert run.reason == reasons.IMAGE_NOT_PULLED
 
 
 async def test_a_quota_that_is_used_up_is_told_and_waited_for(pods: PodCluster) -> None:
@@ -274,7 +304,8 @@ async def test_a_quota_that_is_used_up_is_told_and_waited_for(pods: PodCluster) 
 
     await pods.engine.submit(training())
     run = await pods.reach(RunState.PENDING, words="exceeded quota")
-    assert "waits for the namespace's quota" in run.message
+    assert "can never start in the namespace's quota" in run.message
+    assert run.reason == reasons.REQUEST_TOO_LARGE
 
     pods.plane.request("DELETE", f"{quotas}/gpus")
     await pods.pod()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pelagos.api import reasons
 from pelagos.engines.kubeflow import reading
 from pelagos.engines.kubeflow.reading import Judgement
 from pelagos.ports.pipelines import PipelineRun, RunState
@@ -153,33 +154,20 @@ def test_an_error_of_the_run_is_told_when_no_step_has_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "labels", "want"),
+    ("labels", "want"),
     [
-        ("", {}, "step train waits for capacity"),
-        ("", {"kueue.x-k8s.io/queue-name": "reef"}, "step train waits for capacity in the queue reef"),
+        ({}, "step train waits; the pipeline server does not say for what"),
         (
-            "Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
-            {},
-            "step train waits for capacity: Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
-        ),
-        (
-            "ImagePullBackOff: Back-off pulling image",
-            {},
-            "step train waits for capacity: ImagePullBackOff: Back-off pulling image",
-        ),
-        (
-            'pods "train" is forbidden: exceeded quota: gpus, used: 2, limited: 2',
-            {},
-            'step train waits for the namespace\'s quota: pods "train" is forbidden: exceeded quota: gpus, used: 2, limited: 2',
+            {"kueue.x-k8s.io/queue-name": "reef"},
+            "step train waits in the queue reef; the pipeline server does not say for what",
         ),
     ],
 )
-def test_a_run_whose_step_waits_is_pending_and_says_for_what(words: str, labels: dict[str, str], want: str) -> None:
-    history = [{"update_time": time(3), "state": "PENDING", "error": {"code": 0, "message": words}}] if words else []
-    tasks = executor("PENDING", state_history=history)
+def test_where_nothing_is_known_of_a_step_that_waits_that_is_said(labels: dict[str, str], want: str) -> None:
+    tasks = executor("PENDING")
     run = read(make_run("RUNNING", tasks, pipeline_spec=with_platform({"podMetadata": {"labels": labels}})))
 
-    assert (run.state, run.message) == (RunState.PENDING, want)
+    assert (run.state, run.message, run.reason) == (RunState.PENDING, want, reasons.QUEUED)
 
 
 def test_a_run_with_a_step_at_work_is_running_though_another_waits() -> None:

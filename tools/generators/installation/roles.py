@@ -16,6 +16,7 @@ from generators.installation.writing import NAME, NAMESPACE, metadata
 from pelagos import engine_registry
 from pelagos.api import kinds, meta, permissions
 from pelagos.api.permissions import Where
+from pelagos.engines.kubeflow.descriptor import GROUP as SERVER
 
 RBAC = "rbac.authorization.k8s.io"
 TENANT = f"{NAME}-tenant"
@@ -71,10 +72,11 @@ def rules() -> dict[str, dict[str, list[Body]]]:
         place: {feature: granted for feature in RIGHTS if (granted := _rules(feature, *where))}
         for place, where in _PLACES.items()
     }
-    # Where pods of all tenants run in one namespace, their key is made there.
+    # Where pods of all tenants run in one namespace, their key is made there, and they are looked at there.
     keys = [right.rule for right in permissions.PERMISSIONS if right.resources == ("secrets",)]
+    looks = [right.rule for right in RIGHTS[KUBEFLOW] if right.group != SERVER]
     people = {title: [_of_people(verbs)] for title, (verbs, _) in _PEOPLE.items()}
-    return found | {"steps": {CORE: keys}, "people": people}
+    return found | {"steps": {CORE: keys + looks}, "people": people}
 
 
 def _leader(feature: str) -> list[Body]:

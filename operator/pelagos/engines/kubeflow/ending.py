@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pelagos.engines.kubeflow import reading
 from pelagos.engines.kubeflow.rest import SYSTEM, AbsentError, BrokenError, KubeflowRest
+from pelagos.engines.kubeflow.sight import SHORTEST
 from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.ports.leadership import NotLeadingError
 
@@ -37,6 +38,8 @@ class Timeouts:
     poll: float = 0.25
     silence: timedelta = reading.SILENCE
     grace: timedelta = reading.SILENCE_GRACE
+    look: timedelta = SHORTEST
+    """Between two looks at the pods of a run that has just begun to do what it does."""
 
 
 class Endings:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -26,6 +26,7 @@ from pelagos.engines.kubeflow.placement import Count, Mount, PodDefaults
 from pelagos.engines.kubeflow.places import Place, Places
 from pelagos.engines.kubeflow.reading import Judgement
 from pelagos.engines.kubeflow.rest import SYSTEM, AbsentError, KubeflowRest
+from pelagos.engines.kubeflow.sight import Objects, Sight
 from pelagos.ports.clock import Clock, SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import Guard, unguarded
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 logger = logging.getLogger(__name__)
+_WITHOUT_LOOK = frozenset({"SUCCEEDED", "SKIPPED", "CANCELED", "CANCELING"})
+"""States of the server that nothing in the cluster would explain further."""
 Struct = dict[str, Any]
 
 
@@ -66,10 +69,14 @@ class KubeflowConfig:
 class Kubeflow:
     """Implements Pipelines. One operator at a time may act on a server; a second one does harm to no run, but ends duplicates."""
 
-    def __init__(self, rest: KubeflowRest, config: KubeflowConfig, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, rest: KubeflowRest, config: KubeflowConfig, *, objects: Objects | None = None, clock: Clock | None = None
+    ) -> None:
+        """``objects`` shows the pods of runs and their Workflows; None: runs are told as the server tells them."""
         self._rest = rest
         self._config = config
         self._clock = clock or SystemClock()
+        self._sight = Sight(objects, self._clock, config.timeouts.look)
         self._places = Places(rest, config.namespace, config.namespace_of)
         self._endings = Endings(rest, config.timeouts)
         self._latest: dict[RunName, str] = {}
@@ -80,12 +87,12 @@ class Kubeflow:
         if name in self._latest:
             # By its id, the cheapest look there is. A newer attempt, which another operator made, is found by submit.
             with suppress(AbsentError):
-                return self._note(name, await self._rest.get_run(self._latest[name]))
+                return await self._note(name, await self._rest.get_run(self._latest[name]))
         attempts = await self._attempts(name, await self._places.of_run(name))
         if not attempts:
             self._forget(name)
             return None
-        return self._note(name, attempts[-1])
+        return await self._note(name, attempts[-1])
 
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
         """As in the port; reads the runs of one experiment."""
@@ -111,7 +118,8 @@ class Kubeflow:
         for place in sorted(places):
             async for run in self._rest.runs(namespace=place):
                 name, _ = reading.identity(run) or ("", 0)
-                uid, namespace = uid_in(name), _namespace_in(str(run.get("description", "")))
+                _, namespace, _ = reading.resource(run) or ("", "", "")
+                uid = uid_in(name)
                 if uid is not None:
                     self._places.remember(RunName(name), uid, namespace)
                     # A run that was tried again is as young as its latest attempt: what was made just now is nobody's orphan yet.
@@ -140,9 +148,9 @@ class Kubeflow:
             attempts = await self._attempts(request.name, place)
             count = Count(request.attempt, 1)
             if attempts:
-                latest, (before, key) = self._read(attempts[-1]), reading.count(attempts[-1])
+                latest, (before, key) = await self._note(request.name, attempts[-1]), reading.count(attempts[-1])
                 if latest.state not in FINISHED or request.attempt <= before.attempt:
-                    return self._note(request.name, attempts[-1])
+                    return latest
                 if key == request.retry_key:
                     # Attempts are limited per retry key: a person's new key begins to count anew.
                     count = Count(request.attempt, before.with_key + 1)
@@ -202,7 +210,7 @@ class Kubeflow:
             raise OutageError(SYSTEM, f"the experiment of run {request.name} was deleted meanwhile: {error}") from error
         # Another operator, or a request of ours whose answer was lost, may have created it too, an instant ago.
         attempts = await self._attempts(request.name, place)
-        return self._note(request.name, attempts[-1] if attempts else created)
+        return await self._note(request.name, attempts[-1] if attempts else created)
 
     async def _attempts(self, name: RunName, place: Place | None) -> list[Struct]:
         """All attempts of a run, the latest last. Of several runs with one name the oldest counts; the others are ended."""
@@ -235,17 +243,22 @@ class Kubeflow:
         identifier = str(run.get("run_id", ""))
         now = since + self._clock.age((identifier, "silent"), since) if since is not None else self._clock.now()
         judgement = Judgement(now, page, self._endings.has_ended(run), timeouts.silence, timeouts.grace)
+        judgement = replace(judgement, facts=self._sight.seen(identifier))
         return reading.read(run, judgement)
 
     def _is_finished(self, run: Struct) -> bool:
         return self._read(run).state in FINISHED
 
-    def _note(self, name: RunName, run: Struct) -> PipelineRun:
-        self._latest[name] = run["run_id"]
+    async def _note(self, name: RunName, run: Struct) -> PipelineRun:
+        identifier = self._latest[name] = run["run_id"]
+        state = str(run.get("state", ""))
+        if state not in _WITHOUT_LOOK:
+            where = self._places.of_pods(name, reading.resource(run))
+            await self._sight.look(identifier, where, state, is_over=reading.is_over(run))
         return self._read(run)
 
     def _forget(self, name: RunName) -> None:
-        self._latest.pop(name, None)
+        self._sight.forget(self._latest.pop(name, ""))
         self._places.forget_run(name)
 
     def _compiled(self, request: RunRequest) -> list[Struct]:
@@ -267,6 +280,7 @@ def from_settings(
     namespace_of: Callable[[str], str | None] = lambda _uid: None,
     guard: Guard = unguarded,
     secrets: StepSecrets | None = None,
+    objects: Objects | None = None,
 ) -> Kubeflow:
     """The engine that the settings describe. Raises ValueError for settings without PELAGOS_KUBEFLOW_URL."""
     if not settings.kubeflow_url:
@@ -289,7 +303,7 @@ def from_settings(
         namespace_of=namespace_of,
         secrets=secrets,
     )
-    return Kubeflow(rest, config)
+    return Kubeflow(rest, config, objects=objects)
 
 
 def pod_defaults(settings: Settings) -> PodDefaults:
@@ -315,12 +329,6 @@ def _describe(request: RunRequest) -> str:
     """For people; older servers keep 255 characters."""
     what = request.labels.get(RESOURCE_TAG, request.name)
     return f"{what}, attempt {request.attempt}, started by Pelagos"[:255]
-
-
-def _namespace_in(description: str) -> str:
-    """The reverse of ``_describe``, as far as the resource's namespace goes."""
-    parts = description.split(",", 1)[0].split("/")
-    return parts[1] if len(parts) == 3 else ""
 
 
 def _newness(run: Struct) -> tuple[int, Any]:

@@ -65,6 +65,12 @@ class Places:
             return None
         return await self._with_experiment(namespace, uid)
 
+    def of_pods(self, name: RunName, resource: tuple[str, str, str] | None) -> str:
+        """The namespace of the run's pods, "" when it is not known. ``resource`` is what the run says of its own."""
+        uid, remembered = self._owner(name)
+        told = resource[1] if resource is not None else ""
+        return self._all_in or self._namespace_of(uid) or remembered or told
+
     async def of_resource(self, uid: str) -> Place | None:
         """Where the resource's runs are; None when it has none."""
         remembered = next((namespace for owner, namespace in self._owners.values() if owner == uid), "")

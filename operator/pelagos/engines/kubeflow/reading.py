@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pelagos.engines.kubeflow import placement
+from pelagos.api import reasons
+from pelagos.engines.kubeflow import causes, facts, obstacles, placement
+from pelagos.engines.kubeflow.causes import Cause
+from pelagos.engines.kubeflow.facts import Facts
+from pelagos.engines.kubeflow.obstacles import Obstacle
 from pelagos.engines.kubeflow.placement import Count
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 
@@ -34,20 +38,13 @@ _STATES = {
     "FAILED": RunState.FAILED,
     "CANCELED": RunState.CANCELED,
 }
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _DISPLAY_NAME = re.compile(r"(?P<name>.+)-a(?P<attempt>[1-9][0-9]{0,8})")
 _CHILD_FAILED = re.compile(r"child '.*' (failed|errored)", re.DOTALL)
-_OUT_OF_MEMORY = re.compile(r"OOMKilled", re.IGNORECASE)
-_GONE = re.compile(
-    r"evict|preempt|pod deleted|node ?(was |is )?(shut ?down|shutting|lost|not ?ready|unreachable)|imminent node shutdown|"
-    r"exit code (137|143)|signal: (killed|terminated)|low on resource",
-    re.IGNORECASE,
-)
-"""What pods say that were ended from outside; the step itself did nothing wrong."""
 _DEEPEST = 8
 """Groups around a pod."""
 _LONGEST = 1000
 """Characters of what a pod said that are told."""
-_QUOTA = re.compile(r"exceeded quota", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,8 @@ class Judgement:
     canceled: bool = False
     silence: timedelta = SILENCE
     grace: timedelta = SILENCE_GRACE
+    facts: Facts | None = None
+    """What the cluster shows of it; None when it shows nothing to us."""
 
 
 def display_name(name: str, attempt: int) -> str:
@@ -88,6 +87,12 @@ def count(run: Struct) -> tuple[Count, str]:
     return Count(attempt, attempt), ""
 
 
+def resource(run: Struct) -> tuple[str, str, str] | None:
+    """Kind, namespace and name of the resource that a run is for, as ``describe`` wrote them; None when it does not say."""
+    parts = str(run.get("description", "")).split(",", 1)[0].split("/")
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 and all(map(_LABEL.fullmatch, parts)) else None
+
+
 def is_over(run: Struct) -> bool:
     """Whether the server says that the run has ended."""
     return _STATES.get(str(run.get("state", "")), RunState.RUNNING) in FINISHED
@@ -100,17 +105,15 @@ def is_being_ended(run: Struct) -> bool:
 
 def read(run: Struct, judgement: Judgement) -> PipelineRun:
     """The run as the port tells it."""
-    state, message = _judge(run, judgement)
+    obstacle = _obstacle(run, judgement)
+    state, message = _judge(run, judgement, obstacle)
     name, _ = identity(run) or (str(run.get("display_name", "")), 1)
     counted, retry_key = count(run)
-    begun = [_time(task.get("start_time")) for task in _tasks(run) if _is_pod(run, task)]
-    begun += [
-        _time(entry.get("update_time")) for entry in run.get("state_history") or [] if entry.get("state") == "RUNNING"
-    ]
+    begun = _begun(run, judgement.facts)
     # A run that waits has not begun, however long ago it was created, unless one of its steps ran before.
     started = None
-    if state is not RunState.PENDING or any(begun):
-        started = min((time for time in begun if time), default=_time(run.get("created_at")))
+    if state is not RunState.PENDING or begun:
+        started = min(begun, default=_time(run.get("created_at")))
     finished = (_time(run.get("finished_at")) or silent_since(run)) if state in FINISHED else None
     return PipelineRun(
         name=RunName(name),
@@ -122,7 +125,23 @@ def read(run: Struct, judgement: Judgement) -> PipelineRun:
         url=f"{judgement.page}/#/runs/details/{run.get('run_id', '')}",
         started_at=min(started, finished) if started and finished else started,
         finished_at=finished,
+        reason=obstacle.reason if obstacle is not None and state is RunState.PENDING else None,
     )
+
+
+def _begun(run: Struct, seen: Facts | None) -> list[datetime]:
+    """When steps began. A server calls a step running that waits: its pod knows better."""
+    if seen is not None and seen.pods:
+        pods = seen.of_steps()
+        told = [facts.begun_at(pod) for pod in pods]
+        # Pods of earlier steps may have been removed: those began when the server says.
+        if len(pods) == 1 or any(told):
+            return [time for time in told if time]
+    times = [_time(task.get("start_time")) for task in _tasks(run) if _is_pod(run, task)]
+    times += [
+        _time(each.get("update_time")) for each in run.get("state_history") or [] if each.get("state") == "RUNNING"
+    ]
+    return [time for time in times if time]
 
 
 def silent_since(run: Struct) -> datetime | None:
@@ -134,7 +153,7 @@ def silent_since(run: Struct) -> datetime | None:
     return max((time for time in map(_time, times) if time), default=None)
 
 
-def _judge(run: Struct, judgement: Judgement) -> tuple[RunState, str]:
+def _judge(run: Struct, judgement: Judgement, obstacle: Obstacle | None) -> tuple[RunState, str]:
     told = str(run.get("state", ""))
     state = _STATES.get(told, RunState.RUNNING)
     if state in {RunState.SUCCEEDED, RunState.CANCELED}:
@@ -144,62 +163,76 @@ def _judge(run: Struct, judgement: Judgement) -> tuple[RunState, str]:
         history = [entry.get("state") for entry in run.get("state_history") or []]
         if judgement.canceled or "CANCELING" in history:
             return RunState.CANCELED, "the run was canceled"
-        return _failure(run)
+        return _failure(run, judgement.facts)
     if judgement.canceled:
         return RunState.CANCELED, "the run was canceled; the server did not confirm that its pods are gone"
     if told == "CANCELING":
         return RunState.RUNNING, "the run is being ended"
-    waiting = _waiting(run)
     # Only what should be running can be missed: a step that waits for capacity may do so for days without a word.
-    if state is RunState.RUNNING and waiting is None:
+    if state is RunState.RUNNING and obstacle is None:
         limit = placement.read_time_limit(run.get("pipeline_spec") or {})
         longest = timedelta(seconds=limit) + judgement.grace if limit else judgement.silence
         since = silent_since(run)
         if since is not None and judgement.now - since > longest:
             told_nothing = f"the server has told nothing new of it since {since.isoformat(timespec='seconds')}"
             return RunState.INTERRUPTED, f"the run seems to be gone: {told_nothing}. Was its workflow deleted?"
-    if state is RunState.PENDING or waiting is not None:
-        return RunState.PENDING, waiting or _queued(run, "the run")
+    if obstacle is not None:
+        return RunState.PENDING, obstacle.message
     return state, "" if told == "RUNNING" else f"the server calls its state {told!r}, which is not known here"
 
 
-def _failure(run: Struct) -> tuple[RunState, str]:
+def _failure(run: Struct, seen: Facts | None) -> tuple[RunState, str]:
+    # Real servers do not say why; what they say, where they do, comes after what the cluster shows.
+    cause = causes.of_failure(seen, _steps(run)) if seen is not None else None
+    if cause is not None and seen is not None:
+        return cause.state, f"{cause.sentence}{_where(run, cause, seen)}"
     # Groups only say that a child failed. Of the pods the first that ended is told: it is the likeliest cause.
     failed = [task for task in _tasks(run) if task.get("state") == "FAILED" and _said(task)]
-    causes = [task for task in failed if not _CHILD_FAILED.match(_said(task))]
-    first = min(causes, key=lambda task: _time(task.get("end_time")) or datetime.max.replace(tzinfo=UTC), default=None)
-    step, words = (_step(run, first), _said(first)) if first is not None else ("", _said(run))
-    # Memory is looked for first: a pod that was killed for it has exit code 137 too, and as interrupted it would be tried
-    # again, to be killed again.
-    if _OUT_OF_MEMORY.search(words):
-        return RunState.FAILED, f"step {step} ran out of memory ({words}); give it more in spec.resources.memory"
-    if _GONE.search(words):
-        # Of a process below the container's first one, some runtimes do not say that memory was the cause.
-        cause = "; if nobody did that, give it more in spec.resources.memory" if "exit code 137" in words else ""
-        return RunState.INTERRUPTED, f"the pod of step {step} is gone without an outcome: {words}{cause}"
-    if step:
-        return RunState.FAILED, f"step {step} failed: {words}"
-    return RunState.FAILED, words or "the run failed, and the server does not say why; the logs of its pods may"
+    own = [task for task in failed if not _CHILD_FAILED.match(_said(task))]
+    first = min(own, key=lambda task: _time(task.get("end_time")) or datetime.max.replace(tzinfo=UTC), default=None)
+    if first is not None:
+        cause = causes.by_words(_step(run, first), _said(first))
+        return cause.state, cause.sentence
+    told = _said(run) or (seen.workflow_words if seen is not None else "")
+    return RunState.FAILED, told or f"the run failed, and the server does not say why; {_log(run)} may"
 
 
-def _waiting(run: Struct) -> str | None:
-    """Why the run's step does not begin; None unless a step waits and none runs."""
+def _where(run: Struct, cause: Cause, seen: Facts) -> str:
+    """Where more can be read; what has been removed has no log any more."""
+    return f" (pod {seen.namespace}/{cause.pod}; its log: {_log(run)})" if cause.pod else ""
+
+
+def _log(run: Struct) -> str:
+    """The command that shows the log of a run's steps."""
+    _, namespace, name = resource(run) or ("", "", "")
+    return f"pelagos logs {name} -n {namespace}" if name else "the logs of its pods"
+
+
+def _obstacle(run: Struct, judgement: Judgement) -> Obstacle | None:
+    """What keeps a run that goes on from being at work; None when it is at work, or over."""
+    if is_over(run) or is_being_ended(run) or judgement.canceled:
+        return None
+    seen = judgement.facts
+    if seen is not None:
+        if obstacles.is_at_work(seen):
+            return None
+        found = obstacles.of_waiting(seen, _steps(run))
+        if found is not None:
+            return found
     pods = [task for task in _tasks(run) if _is_pod(run, task)]
+    if _STATES.get(str(run.get("state", "")), RunState.RUNNING) is RunState.PENDING:
+        return _queued(run, "the run")
     if any(task.get("state") == "RUNNING" for task in pods):
         return None
-    for task in pods:
-        if task.get("state") == "PENDING":
-            return _queued(run, f"step {_step(run, task)}", _said(task))
-    return None
+    waiting = next((task for task in pods if task.get("state") == "PENDING"), None)
+    return _queued(run, f"step {_step(run, waiting)}") if waiting is not None else None
 
 
-def _queued(run: Struct, what: str, words: str = "") -> str:
+def _queued(run: Struct, what: str) -> Obstacle:
+    """Where the cluster shows nothing: then nothing is known but that it waits."""
     queue = placement.read_queue(run.get("pipeline_spec") or {})
-    words = words or _said(run)
-    if _QUOTA.search(words):
-        return f"{what} waits for the namespace's quota: {words}"
     where = f" in the queue {queue}" if queue else ""
-    return f"{what} waits for capacity{where}{': ' + words if words else ''}"
+    return Obstacle(reasons.QUEUED, f"{what} waits{where}; the pipeline server does not say for what")
 
 
 def _is_pod(run: Struct, task: Struct) -> bool:

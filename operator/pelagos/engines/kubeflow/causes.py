@@ -1,0 +1,129 @@
+"""Why a step ended without success, from its pod or, when that is gone, from its node of the Workflow. Pure; called by `reading`.
+
+The pods that a cluster ends (evicted, preempted, deleted, their node lost) are interruptions: the step did nothing wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from pelagos.engines.kubeflow import facts
+from pelagos.engines.kubeflow.facts import Body, Facts
+from pelagos.ports.pipelines import RunState
+
+_OUT_OF_MEMORY = re.compile(r"OOMKilled", re.IGNORECASE)
+_GONE = re.compile(
+    r"evict|preempt|pod deleted|pod was deleted|node ?(was |is )?(shut ?down|shutting|lost|not ?ready|unreachable)|"
+    r"imminent node shutdown|exit code (137|143)|signal: (killed|terminated)|low on resource",
+    re.IGNORECASE,
+)
+"""What is said of pods that were ended from outside; the step itself did nothing wrong."""
+_DISRUPTION = "DisruptionTarget"
+_BY_NODE = frozenset(
+    {"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "Preempted"}
+    | {"NodeAffinity", "UnexpectedAdmissionError"}
+)
+"""Reasons of pods that their node ended, or did not take."""
+_NO_ROOM = "OutOf"
+"""So begin the reasons of pods that a node had no room for after all: OutOfcpu, OutOfmemory, OutOfnvidia.com/gpu."""
+_DEADLINE = re.compile(r"\bDeadlineExceeded\b")
+"""Of a pod that took longer than its own limit; Kubernetes' word."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What ended a step, in the cluster's words. ``pod`` is empty when it is gone."""
+
+    state: RunState
+    step: str
+    words: str
+    pod: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """For people, with what to do where that is known."""
+        if is_out_of_memory(self.words):
+            return f"step {self.step} ran out of memory ({self.words}); give it more in spec.resources.memory"
+        if self.state is RunState.INTERRUPTED:
+            # Of a process below the container's first one, some runtimes do not say that memory was the cause.
+            killed = "exit code 137" in self.words
+            hint = "; if nobody did that, give it more in spec.resources.memory" if killed else ""
+            return f"the pod of step {self.step} is gone without an outcome: {self.words}{hint}"
+        return f"step {self.step} failed: {self.words}"
+
+
+def by_words(step: str, told: str) -> Cause:
+    """The cause where words are all there is."""
+    # Memory is looked for first: a pod that was killed for it has exit code 137 too, and as interrupted it would be tried
+    # again, to be killed again.
+    gone = not is_out_of_memory(told) and not _DEADLINE.search(told) and _GONE.search(told)
+    return Cause(RunState.INTERRUPTED if gone else RunState.FAILED, step, told)
+
+
+def is_out_of_memory(told: str) -> bool:
+    """Whether memory was the cause."""
+    return _OUT_OF_MEMORY.search(told) is not None
+
+
+def of_failure(seen: Facts, steps: Collection[str]) -> Cause | None:
+    """The first step that failed; None when the cluster shows none."""
+    for pod in sorted(seen.of_steps(), key=facts.ended_at):
+        found = _of_pod(pod, facts.step_of(pod, steps))
+        if found is not None:
+            return found
+    for node in seen.nodes:
+        step = facts.step_in(node.path, steps)
+        if step and node.phase in {"Failed", "Error"}:
+            return by_words(step, node.words or "neither its pod nor its workflow says why")
+    # What prepares a step fails before there is one: it is told as it is, and by its own name.
+    for pod in sorted(seen.pods, key=facts.ended_at):
+        if not facts.is_of_step(pod) and (found := _of_pod(pod, facts.step_of(pod, steps))) is not None:
+            return found
+    return None
+
+
+def _of_pod(pod: Body, step: str) -> Cause | None:
+    status, name = facts.status(pod), facts.name(pod)
+    if facts.phase(pod) == "Succeeded":
+        return None
+    ended = [
+        (each, facts.mapping(facts.mapping(each.get("state")).get("terminated"))) for each in facts.containers(pod)
+    ]
+    if any(state.get("reason") == "OOMKilled" for each, state in ended if each.get("name") == facts.MAIN):
+        return Cause(RunState.FAILED, step, "OOMKilled (exit code 137)", name)
+    outside = _from_outside(pod)
+    if outside:
+        return Cause(RunState.INTERRUPTED, step, outside, name)
+    reason = facts.text(status.get("reason"))
+    if _DEADLINE.fullmatch(reason):
+        return Cause(RunState.FAILED, step, f"{reason}: {facts.words(status.get('message'))}".rstrip(": "), name)
+    for each, state in ended:
+        code = state.get("exitCode")
+        if isinstance(code, int) and code:
+            who = "" if each.get("name") == facts.MAIN else f"its container {facts.text(each.get('name'))}: "
+            told = f"{who}{facts.text(state.get('reason')) or 'Error'} (exit code {code})"
+            said = facts.words(state.get("message"))
+            gone = code in {137, 143} and not who
+            return Cause(
+                RunState.INTERRUPTED if gone else RunState.FAILED, step, f"{told}: {said}" if said else told, name
+            )
+    told = facts.words(status.get("message")) or reason
+    # Without a word the Workflow may have one.
+    return replace(by_words(step, told), pod=name) if told and facts.phase(pod) == "Failed" else None
+
+
+def _from_outside(pod: Body) -> str:
+    """Who or what ended it that is neither the step nor its time limit; "" when nobody did."""
+    status = facts.status(pod)
+    reason, said = facts.text(status.get("reason")), facts.words(status.get("message"))
+    if reason in _BY_NODE or reason.startswith(_NO_ROOM):
+        return f"{reason}: {said}".rstrip(": ")
+    disruption = facts.condition(pod, _DISRUPTION)
+    if disruption.get("status") == "True":
+        told = facts.text(disruption.get("reason")) or _DISRUPTION
+        return f"{told}: {facts.words(disruption.get('message'))}".rstrip(": ")
+    if facts.is_ending(pod):
+        return "its pod was deleted"
+    return ""

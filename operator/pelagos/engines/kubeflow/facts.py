@@ -1,0 +1,223 @@
+"""What the cluster shows of a run: the pods of its steps and its Argo Workflow. Pure.
+
+`sight` reads them; `causes` and `obstacles` judge by them.
+
+Real servers tell neither why a step failed nor that one waits, and name no pod. A step's pod carries our annotations and labels,
+and tells by an annotation which node of the Workflow it is; a node that lost its pod keeps a message. Both are written by
+others: what has not the shape that is expected counts as nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pelagos.engines.kubeflow.placement import RUN_ANNOTATION
+
+Body = Mapping[str, Any]
+
+RUN_LABEL = "pipeline/runid"
+"""On pods and Workflows, with the server's id of the run."""
+MAIN = "main"
+"""The container of a step that does its work."""
+STEPS_PODS = "-system-container-impl-"
+"""In the names of pods that do a step's work; those that only prepare one are called driver."""
+LONGEST = 700
+"""Characters of what a pod, a node or an event says that are told."""
+_NODE_ID = "workflows.argoproj.io/node-id"
+_NODE_NAME = "workflows.argoproj.io/node-name"
+_REPETITION = re.compile(r"\([0-9]+\)$")
+_FUNCTION = "--function_to_execute"
+_POD_NODE = "Pod"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A pod as the Workflow knows it."""
+
+    identifier: str
+    path: str
+    phase: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``workflow`` is None when there is none; ``is_known``: whether the cluster was asked for it, and has such a kind."""
+
+    namespace: str
+    pods: tuple[Body, ...] = ()
+    workflow: Body | None = None
+    is_known: bool = False
+    workloads: tuple[Body, ...] = ()
+    """Of Kueue, in the namespace."""
+    has_queues: bool = False
+    """Whether Kueue was asked."""
+    queue_is_missing: bool = False
+    """Whether there is no LocalQueue of the name that a pod which is held back bears."""
+    events: tuple[Body, ...] = ()
+    """About pods that a node has taken, and not begun."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Pods in the Workflow, whether they are still there or not."""
+        status = mapping(mapping(self.workflow).get("status"))
+        found = [mapping(node) for node in mapping(status.get("nodes")).values()]
+        return [
+            Node(text(node.get("id")), text(node.get("name")), text(node.get("phase")), words(node.get("message")))
+            for node in found
+            if node.get("type") == _POD_NODE
+        ]
+
+    @property
+    def workflow_words(self) -> str:
+        """What the Workflow as a whole says."""
+        return words(mapping(mapping(self.workflow).get("status")).get("message"))
+
+    @property
+    def phase(self) -> str:
+        """Of the Workflow; "" before Argo has seen it."""
+        return text(mapping(mapping(self.workflow).get("status")).get("phase"))
+
+    def of_steps(self) -> list[Body]:
+        """Pods that do a step's work."""
+        return [pod for pod in self.pods if is_of_step(pod)]
+
+    def pod_of(self, node: Node) -> Body | None:
+        """The pod of a node; None when it is gone."""
+        return next((pod for pod in self.pods if notes(pod).get(_NODE_ID) == node.identifier), None)
+
+    def workloads_of(self, pod: Body) -> list[Body]:
+        """What Kueue makes of a pod, or of the group that it is in."""
+        uid = mapping(pod.get("metadata")).get("uid")
+        return [
+            each
+            for each in self.workloads
+            if any(owner.get("uid") == uid for owner in listed(mapping(each.get("metadata")).get("ownerReferences")))
+        ]
+
+    def events_of(self, pod: Body) -> list[Body]:
+        """Events about a pod."""
+        return [each for each in self.events if mapping(each.get("involvedObject")).get("name") == name(pod)]
+
+
+def is_of_step(pod: Body) -> bool:
+    """Whether it does a step's work."""
+    return RUN_ANNOTATION in notes(pod) or STEPS_PODS in name(pod)
+
+
+def step_of(pod: Body, steps: Collection[str]) -> str:
+    """The name of its step; that of the pod when it does not tell."""
+    found = step_in(text(notes(pod).get(_NODE_NAME)), steps)
+    if found:
+        return found
+    # Argo's annotations are gone from pods of servers that write others; what the pod executes is right with each.
+    for container in listed(mapping(pod.get("spec")).get("containers")):
+        given = [text(word) for word in (*_sequence(container.get("command")), *_sequence(container.get("args")))]
+        if _FUNCTION in given[:-1]:
+            function = given[given.index(_FUNCTION) + 1].replace("_", "-")
+            return function if function in steps else text(function)[:63]
+    return name(pod)
+
+
+def step_in(path: str, steps: Collection[str]) -> str:
+    """The step that the path of a node leads to, such as ``workflow.root.train.executor(0)``; "" when it names none."""
+    parts = [_REPETITION.sub("", part) for part in path.split(".")]
+    return next((part.removesuffix("-driver") for part in reversed(parts) if part.removesuffix("-driver") in steps), "")
+
+
+def name(pod: Body) -> str:
+    """Its name."""
+    return text(mapping(pod.get("metadata")).get("name"))
+
+
+def notes(pod: Body) -> Body:
+    """Its annotations."""
+    return mapping(mapping(pod.get("metadata")).get("annotations"))
+
+
+def labels(pod: Body) -> Body:
+    """Its labels."""
+    return mapping(mapping(pod.get("metadata")).get("labels"))
+
+
+def status(pod: Body) -> Body:
+    """Its status."""
+    return mapping(pod.get("status"))
+
+
+def phase(pod: Body) -> str:
+    """How far it is."""
+    return text(status(pod).get("phase")) or "Pending"
+
+
+def condition(pod: Body, kind: str) -> Body:
+    """A condition; empty when it has none of this type."""
+    found = listed(status(pod).get("conditions"))
+    return next((each for each in found if each.get("type") == kind), {})
+
+
+def containers(pod: Body) -> Iterator[Body]:
+    """States of containers, that of the step itself first."""
+    found = [*listed(status(pod).get("containerStatuses")), *listed(status(pod).get("initContainerStatuses"))]
+    yield from sorted(found, key=lambda each: each.get("name") != MAIN)
+
+
+def has_ended(pod: Body) -> bool:
+    """Whether it has, well or not."""
+    return phase(pod) in {"Failed", "Succeeded"}
+
+
+def is_ending(pod: Body) -> bool:
+    """Whether it was told to end."""
+    return "deletionTimestamp" in mapping(pod.get("metadata"))
+
+
+def begun_at(pod: Body) -> datetime | None:
+    """When the step itself began; None before that."""
+    main = next((each for each in containers(pod) if each.get("name") == MAIN), {})
+    states = [mapping(mapping(main.get("state")).get(kind)) for kind in ("running", "terminated")]
+    return next((time for time in (moment(state.get("startedAt")) for state in states) if time), None)
+
+
+def ended_at(pod: Body) -> datetime:
+    """When its first container failed, or the end of time."""
+    told = [mapping(mapping(each.get("state")).get("terminated")).get("finishedAt") for each in containers(pod)]
+    return min((time for time in map(moment, told) if time), default=datetime.max.replace(tzinfo=UTC))
+
+
+def moment(told: object) -> datetime | None:
+    """A point in time; None for what is none."""
+    try:
+        time = datetime.fromisoformat(told) if isinstance(told, str) else None
+    except ValueError:
+        return None
+    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
+
+
+def words(told: object) -> str:
+    """In one line: the beginning, which says what ended, and the end, which says why."""
+    line = " ".join(text(told).split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 4]} ... {line[-LONGEST * 3 // 4 :]}"
+
+
+def text(told: object) -> str:
+    """A text; "" for what is none."""
+    return told if isinstance(told, str) else ""
+
+
+def mapping(told: object) -> Body:
+    """An object; an empty one for what is none."""
+    return told if isinstance(told, Mapping) else {}
+
+
+def listed(told: object) -> list[Body]:
+    """Objects in a list; those that are none are left out."""
+    return [each for each in _sequence(told) if isinstance(each, Mapping)]
+
+
+def _sequence(told: object) -> list[Any]:
+    return told if isinstance(told, list) else []

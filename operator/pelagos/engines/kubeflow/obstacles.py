@@ -1,0 +1,210 @@
+"""What a step waits for, from its pod, from what queues it, and from the Workflow when the cluster takes no pod. Pure.
+
+Called by `reading`. The chain of checks reads as the specification; every message quotes the cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pelagos.api import reasons
+from pelagos.engines.kubeflow import facts
+from pelagos.engines.kubeflow.facts import Body, Facts
+from pelagos.engines.kubeflow.placement import QUEUE_LABEL
+from pelagos.engines.kubernetes.quantities import quantity
+
+_NO_IMAGE = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
+)
+_NO_NAME = "InvalidImageName"
+_NO_CONTAINER = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_NOT_BEGUN = frozenset({"ContainerCreating", "PodInitializing"})
+_VOLUMES = re.compile(r"persistentvolumeclaim|persistent ?volume|volume node affinity|unbound immediate", re.IGNORECASE)
+_NAMED = re.compile(r"\b(secret|configmap)\b", re.IGNORECASE)
+_QUOTA = re.compile(r"exceeded quota", re.IGNORECASE)
+_ASKED = re.compile(r"requested: (?P<asked>.*?), used: .*?, limited: (?P<limited>.*)")
+_TRANSIENT = re.compile(r"timeout|timed out|connection refused|too many requests|etcdserver|try again", re.IGNORECASE)
+_REFUSED = re.compile(r"forbidden|denied the request|is invalid|violates", re.IGNORECASE)
+_NEVER_FITS = "maximum capacity"
+"""So Kueue says of a request that no flavor of the queue could hold even if it were empty."""
+_NO_QUEUE = re.compile(r"(LocalQueue|ClusterQueue) \S+ (doesn't exist|is inactive)", re.IGNORECASE)
+_EXTRA = "Besides what spec.resources asks for, the pod of each step has Argo's and Kubeflow's own containers (100m CPU, 256Mi)"
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why nothing goes on. The state of the reason says whether it passes by itself."""
+
+    reason: reasons.Reason
+    message: str
+
+
+def is_at_work(seen: Facts) -> bool:
+    """Whether a step, or what prepares one, runs."""
+    return any(facts.phase(pod) == "Running" and not facts.is_ending(pod) for pod in seen.pods)
+
+
+def of_waiting(seen: Facts, steps: Collection[str]) -> Obstacle | None:
+    """What keeps the step that should run; None when the cluster shows nothing of it."""
+    if is_at_work(seen):
+        return None
+    waiting = [pod for pod in seen.pods if facts.phase(pod) == "Pending" and not facts.is_ending(pod)]
+    for pod in sorted(waiting, key=lambda pod: not facts.is_of_step(pod)):
+        step = facts.step_of(pod, steps)
+        for check in CHECKS:
+            found = check(pod, f"step {step}", seen)
+            if found is not None:
+                return found
+    for node in seen.nodes:
+        if node.phase == "Pending" and node.words and seen.pod_of(node) is None:
+            step = facts.step_in(node.path, steps) or node.path.rpartition(".")[2]
+            return _without_pod(f"step {step}", node.words)
+    return None
+
+
+def gated(pod: Body, step: str, seen: Facts) -> Obstacle | None:
+    """Kueue holds it back: the quota of its queue is used up, could never hold it, or there is no such queue."""
+    gates = [
+        facts.text(gate.get("name")) for gate in facts.listed(facts.mapping(pod.get("spec")).get("schedulingGates"))
+    ]
+    if not gates:
+        return None
+    queue = facts.text(facts.labels(pod).get(QUEUE_LABEL))
+    told = next((words for words in map(_pending, seen.workloads_of(pod)) if words), "")
+    where = f"in the queue {queue}" if queue else f"at the gate {', '.join(gates)[:200]}"
+    if seen.queue_is_missing or _NO_QUEUE.search(told):
+        said = told or f"there is no LocalQueue {queue} in {seen.namespace}"
+        change = (
+            "Have the queue made or started by the cluster's administrator, or name another in spec.resources.queue"
+        )
+        return Obstacle(reasons.QUEUE_NOT_USABLE, f"{step} can never start {where}: {said}. {change}")
+    if _NEVER_FITS in told:
+        change = f"Ask for less in spec.resources, or have the queue's quota raised. {_EXTRA}"
+        return Obstacle(reasons.REQUEST_TOO_LARGE, f"{step} can never start {where}: {told}. {change}")
+    unknown = "Kueue does not say why" if seen.has_queues else "what holds it cannot be seen"
+    return Obstacle(reasons.QUEUED, f"{step} waits {where}: {told or unknown}")
+
+
+def unplaceable(pod: Body, step: str, seen: Facts) -> Obstacle | None:
+    """No node fits, or a claim has no volume."""
+    del seen
+    scheduled = facts.condition(pod, "PodScheduled")
+    if scheduled.get("status") != "False":
+        return None
+    told = facts.words(scheduled.get("message")) or facts.text(scheduled.get("reason"))
+    if _VOLUMES.search(told):
+        return Obstacle(reasons.VOLUME_NOT_READY, f"{step} waits for a volume: {told}")
+    return Obstacle(reasons.UNSCHEDULABLE, f"{step} waits for a node with room: {told}")
+
+
+def without_image(pod: Body, step: str, seen: Facts) -> Obstacle | None:
+    """The image cannot be had, or its name is none."""
+    del seen
+    for each in facts.containers(pod):
+        waiting = _waiting(each)
+        reason, image = facts.text(waiting.get("reason")), facts.text(each.get("image"))[:300]
+        if reason == _NO_NAME:
+            change = "Correct PELAGOS_TRAINER_IMAGE of the operator"
+            message = f"{step} can never start: {image!r} is no name of an image: {_told(waiting)}. {change}"
+            return Obstacle(reasons.IMAGE_NAME_INVALID, message)
+        if reason in _NO_IMAGE:
+            return Obstacle(reasons.IMAGE_NOT_PULLED, f"{step} waits for its image {image}: {_told(waiting)}")
+    return None
+
+
+def misconfigured(pod: Body, step: str, seen: Facts) -> Obstacle | None:
+    """The container cannot be made: a Secret, a ConfigMap or a key of it is missing, or the node refuses."""
+    del seen
+    for each in facts.containers(pod):
+        waiting = _waiting(each)
+        if waiting.get("reason") in _NO_CONTAINER:
+            return Obstacle(reasons.STEP_NOT_CONFIGURED, f"{step} cannot start its container: {_told(waiting)}")
+    return None
+
+
+def unmounted(pod: Body, step: str, seen: Facts) -> Obstacle | None:
+    """The node warns of what it cannot attach or mount."""
+    told = [event for event in seen.events_of(pod) if event.get("type") == "Warning"]
+    if not told:
+        return None
+    latest = max(told, key=lambda event: facts.text(event.get("lastTimestamp") or event.get("eventTime")))
+    words = f"{facts.text(latest.get('reason'))}: {facts.words(latest.get('message'))}"
+    if _NAMED.search(words):
+        return Obstacle(reasons.STEP_NOT_CONFIGURED, f"{step} waits for a Secret or a ConfigMap: {words}")
+    if "Mount" in words or "Volume" in words:
+        return Obstacle(reasons.VOLUME_NOT_READY, f"{step} waits for a volume: {words}")
+    return Obstacle(reasons.STEP_STARTING, f"{step} is being started: {words}")
+
+
+def starting(pod: Body, step: str, seen: Facts) -> Obstacle | None:
+    """A node has taken it, or nobody has looked at it yet."""
+    del seen
+    node = facts.text(facts.mapping(pod.get("spec")).get("nodeName"))
+    where = f"on node {node[:253]}; its image is fetched or its volumes are attached" if node else "and has no node yet"
+    return Obstacle(
+        reasons.STEP_STARTING, f"{step} is being started: its pod {facts.name(pod)} is {where}".replace(" is and", "")
+    )
+
+
+CHECKS: tuple[Callable[[Body, str, Facts], Obstacle | None], ...] = (
+    gated,  # Queued; QueueNotUsable and RequestTooLarge, which do not pass
+    unplaceable,  # Unschedulable, VolumeNotReady
+    without_image,  # ImageNotPulled; ImageNameInvalid, which does not pass
+    misconfigured,  # StepNotConfigured
+    unmounted,  # VolumeNotReady, StepNotConfigured
+    starting,  # StepStarting
+)
+"""The first that holds is told."""
+
+
+def _without_pod(step: str, told: str) -> Obstacle:
+    """The cluster takes no pod of the step; Argo asks again."""
+    if _QUOTA.search(told):
+        if _never(told):
+            change = f"Ask for less in spec.resources, or have the quota raised. {_EXTRA}"
+            return Obstacle(
+                reasons.REQUEST_TOO_LARGE, f"{step} can never start in the namespace's quota: {told}. {change}"
+            )
+        return Obstacle(reasons.QUOTA_EXCEEDED, f"{step} waits for the namespace's quota: {told}")
+    if _REFUSED.search(told) and not _TRANSIENT.search(told):
+        return Obstacle(reasons.POD_REFUSED, f"the cluster refuses the pod of {step}: {told}")
+    return Obstacle(reasons.STEP_STARTING, f"{step} has no pod yet: {told}")
+
+
+def _never(told: str) -> bool:
+    """Whether more of anything is asked for than the quota holds when it is empty."""
+    found = _ASKED.search(told)
+    if found is None:
+        return False
+    asked, limited = _amounts(found["asked"]), _amounts(found["limited"])
+    return any(amount > limited[what] for what, amount in asked.items() if what in limited)
+
+
+def _amounts(told: str) -> dict[str, Decimal]:
+    pairs = (part.strip().partition("=") for part in told.split(","))
+    found = {what: quantity(amount) for what, _, amount in pairs}
+    return {what: amount for what, amount in found.items() if amount is not None}
+
+
+def _pending(workload: Body) -> str:
+    """Why Kueue has not admitted it; "" when it has."""
+    told = next(
+        (
+            each
+            for each in facts.listed(facts.status(workload).get("conditions"))
+            if each.get("type") == "QuotaReserved"
+        ),
+        {},
+    )
+    return facts.words(told.get("message")) if told.get("status") == "False" else ""
+
+
+def _waiting(container: Body) -> Body:
+    return facts.mapping(facts.mapping(container.get("state")).get("waiting"))
+
+
+def _told(waiting: Body) -> str:
+    return f"{facts.text(waiting.get('reason'))}: {facts.words(waiting.get('message'))}".rstrip(": ")

@@ -1,0 +1,205 @@
+"""Why a step failed comes from its pod, or from the Workflow when the pod is gone: the server itself does not say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kubeflow_worlds import NAME, Cluster, make_request
+from pelagos.ports.errors import OutageError, UnboundError
+from pelagos.ports.pipelines import PipelineRun, RunState
+
+POD = "dataset-preparation-"
+
+
+async def ended(cluster: Cluster, said: str, **status: Any) -> PipelineRun:
+    """A run whose only step ended so: what Argo notes of it, and the status of its pod."""
+    await cluster.engine.submit(make_request())
+    run = cluster.runs()[0]
+    await cluster.begin(run)
+    cluster.hand.end(run.identifier, said, **status)
+    await cluster.until(lambda: run.state == "FAILED", "the run fails")
+    return await cluster.find()
+
+
+def containers(**states: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": name, "state": {"terminated": state}} for name, state in states.items()]
+
+
+DELETED = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "EvictionByEvictionAPI",
+    "message": "Eviction API: evicting",
+}
+
+
+async def test_the_server_itself_says_nothing_of_it(cluster: Cluster) -> None:
+    await ended(
+        cluster,
+        "Error (exit code 1)",
+        containerStatuses=containers(main={"exitCode": 1, "message": "ValueError: nets"}),
+    )
+
+    told = json.dumps(cluster.runs()[0].document())
+
+    assert "error" not in told
+    assert "ValueError" not in told
+    assert POD not in "".join(
+        each["pod_name"] for each in cluster.runs()[0].document()["run_details"]["task_details"] if "pod_name" in each
+    )
+
+
+async def test_an_error_is_the_containers_and_names_step_pod_and_the_command_for_its_log(cluster: Cluster) -> None:
+    main = {"exitCode": 1, "reason": "Error", "message": "ValueError: the nets were empty\n"}
+    run = await ended(cluster, "Error (exit code 1)", containerStatuses=containers(wait={"exitCode": 0}, main=main))
+
+    (pod,) = cluster.hand.bodies
+    assert run.state is RunState.FAILED
+    assert run.message == (
+        f"step prepare failed: Error (exit code 1): ValueError: the nets were empty (pod kubeflow/{pod}; "
+        "its log: pelagos logs frames -n reef)"
+    )
+
+
+async def test_too_little_memory_is_a_failure_that_names_the_field(cluster: Cluster) -> None:
+    main = {"exitCode": 137, "reason": "OOMKilled"}
+    run = await ended(cluster, "OOMKilled (exit code 137)", containerStatuses=containers(main=main))
+
+    assert run.state is RunState.FAILED
+    assert (
+        "step prepare ran out of memory (OOMKilled (exit code 137)); give it more in spec.resources.memory"
+        in run.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (
+            {"reason": "Evicted", "message": "The node was low on resource: memory."},
+            "Evicted: The node was low on resource: memory.",
+        ),
+        ({"reason": "NodeLost", "message": "Node gpu-3 is unresponsive"}, "NodeLost: Node gpu-3 is unresponsive"),
+        ({"reason": "OutOfnvidia.com/gpu", "message": "Pod was rejected"}, "OutOfnvidia.com/gpu: Pod was rejected"),
+        (
+            {"conditions": [DELETED], "containerStatuses": containers(main={"exitCode": 143, "reason": "Error"})},
+            "EvictionByEvictionAPI: Eviction API: evicting",
+        ),
+        (
+            {
+                "conditions": [{**DELETED, "reason": "PreemptionByScheduler"}],
+                "containerStatuses": containers(main={"exitCode": 1}),
+            },
+            "PreemptionByScheduler: Eviction API: evicting",
+        ),
+        ({"containerStatuses": containers(main={"exitCode": 137, "reason": "Error"})}, "Error (exit code 137)"),
+    ],
+    ids=["evicted", "node-lost", "no-room-after-all", "eviction-api", "preempted", "killed"],
+)
+async def test_a_pod_that_was_ended_from_outside_is_an_interruption(
+    cluster: Cluster, status: dict[str, Any], words: str
+) -> None:
+    run = await ended(cluster, "Error (exit code 143)", **status)
+
+    assert run.state is RunState.INTERRUPTED
+    assert f"the pod of step prepare is gone without an outcome: {words}" in run.message
+
+
+async def test_the_time_limit_is_a_failure(cluster: Cluster) -> None:
+    words = "Pod was active on the node longer than the specified deadline"
+    run = await ended(cluster, "Pod was active", reason="DeadlineExceeded", message=words)
+
+    assert run.state is RunState.FAILED
+    assert f"DeadlineExceeded: {words}" in run.message
+
+
+async def test_a_helper_that_fails_after_the_work_is_named(cluster: Cluster) -> None:
+    helper = {"exitCode": 64, "reason": "Error", "message": "workflowtaskresults is forbidden"}
+    status = containers(main={"exitCode": 0}, wait=helper)
+    run = await ended(cluster, "Error (exit code 64)", containerStatuses=status)
+
+    assert run.state is RunState.FAILED
+    assert "its container wait: Error (exit code 64): workflowtaskresults is forbidden" in run.message
+
+
+@pytest.mark.parametrize(
+    ("said", "want", "words"),
+    [
+        ("pod deleted", RunState.INTERRUPTED, "is gone without an outcome: pod deleted"),
+        ("OOMKilled (exit code 137)", RunState.FAILED, "ran out of memory"),
+        ("Error (exit code 1)", RunState.FAILED, "step prepare failed: Error (exit code 1)"),
+    ],
+)
+async def test_of_a_pod_that_is_gone_the_workflow_tells(
+    cluster: Cluster, said: str, want: RunState, words: str
+) -> None:
+    await cluster.engine.submit(make_request())
+    run = cluster.runs()[0]
+    await cluster.begin(run)
+    cluster.hand.end(run.identifier, said)
+    cluster.hand.bodies.clear()
+    await cluster.until(lambda: run.state == "FAILED", "the run fails")
+
+    found = await cluster.find()
+
+    assert found.state is want
+    assert words in found.message
+    assert "pelagos logs" not in found.message
+
+
+async def test_what_was_seen_once_stays_when_the_pods_are_removed(cluster: Cluster) -> None:
+    before = await ended(cluster, "x", containerStatuses=containers(main={"exitCode": 137, "reason": "OOMKilled"}))
+    cluster.hand.bodies.clear()
+    cluster.hand.workflows.clear()
+
+    assert await cluster.find() == before
+
+
+@pytest.mark.parametrize(
+    "refusal", [UnboundError("Kubernetes", "pods is forbidden"), OutageError("Kubernetes", "no answer")]
+)
+async def test_without_the_right_to_look_a_failure_is_told_as_the_server_tells_it(
+    cluster: Cluster, refusal: Exception
+) -> None:
+    cluster.shown.refusal = refusal
+    run = await ended(cluster, "x", containerStatuses=containers(main={"exitCode": 1, "message": "hidden"}))
+
+    assert run.state is RunState.FAILED
+    assert "does not say why; pelagos logs frames -n reef may" in run.message
+
+
+async def test_a_long_word_of_a_container_is_cut(cluster: Cluster) -> None:
+    words = "Traceback " + "line\n" * 5000 + "ValueError: the nets were empty"
+    run = await ended(cluster, "x", containerStatuses=containers(main={"exitCode": 1, "message": words}))
+
+    assert len(run.message) < 1000
+    assert "Traceback" in run.message
+    assert "ValueError: the nets were empty" in run.message
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"nodes": []},
+        {"nodes": {"a": 1, "b": {"type": "Pod", "phase": "Failed", "message": 7, "name": None}}},
+        [],
+        None,
+        "x",
+    ],
+)
+async def test_a_workflow_of_another_shape_is_as_none(cluster: Cluster, nonsense: Any) -> None:
+    await cluster.engine.submit(make_request())
+    run = cluster.runs()[0]
+    await cluster.begin(run)
+    render = cluster.hand.workflows[run.identifier]
+    cluster.hand.workflows[run.identifier] = lambda: render() | {"status": nonsense}
+    cluster.hand.end(run.identifier, "x", containerStatuses=nonsense, conditions=nonsense)
+    await cluster.until(lambda: run.state == "FAILED", "the run fails")
+
+    found = await cluster.engine.find(NAME)
+
+    assert found is not None
+    assert found.state is RunState.FAILED
