@@ -48,6 +48,7 @@ from pelagos.reconcilers.loop import Loop
 from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.training_runs import TrainingRunReconciler
+from pelagos_contract.sealing import PROGRESS, REPORT
 from pelagos_contract.sources import Source
 
 T = TypeVar("T")
@@ -235,8 +236,12 @@ class DataPlane:
             self._report(known, "result", result)
             self.simulation.pipelines.succeed(name)
 
-    def _report(self, known: FakeRun, name: str, content: dict[str, Any]) -> None:
-        sealed = reported(self.simulation.authority, known.request, content)
+    def tell(self, name: RunName, content: dict[str, Any]) -> None:
+        """Have a step of the run say how far it is."""
+        self._report(self.simulation.pipelines.runs[name], "progress", content, PROGRESS)
+
+    def _report(self, known: FakeRun, name: str, content: dict[str, Any], purpose: str = REPORT) -> None:
+        sealed = reported(self.simulation.authority, known.request, content, purpose)
         self.simulation.objects.put(f"{self._path(known, 'report')}/{name}.json", sealed)
 
     def _tell_progress(self, known: FakeRun) -> None:

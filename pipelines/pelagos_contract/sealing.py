@@ -30,7 +30,7 @@ STEP_NAMESPACE_KEY = "PELAGOS_STEP_NAMESPACE_KEY"
 STEP_RUN = "PELAGOS_STEP_RUN"
 STEP_ATTEMPT = "PELAGOS_STEP_ATTEMPT"
 _REMEMBERED = 7
-REPORT, STATE, FILE = "report", "state", "file"
+REPORT, STATE, FILE, PROGRESS = "report", "state", "file", "progress"
 """What a seal is for: none is good for anything else."""
 _FORM = "v1:"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -96,3 +97,25 @@ def test_the_table_shows_conditions_and_epochs() -> None:
     assert "epoch 3 of 10" in text
     assert "Prepared" in text
     assert "detector" in text
+
+
+def test_the_table_shows_the_stage_with_its_time_and_those_before() -> None:
+    since = (datetime.now(UTC) - timedelta(seconds=12)).isoformat()
+    progress = IN_PROGRESS | {"stage": "Evaluation", "stageSince": since, "stagePercent": 50}
+    progress |= {"stages": [{"stage": "Training", "seconds": 90}]}
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+
+    console.print(following.render([RUN], {RUN: body("Unknown", "Evaluating", "measured", progress=progress)}, 12.0))
+
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Training 90 s → Evaluation 12 s" in text
+    assert "epoch" not in text
+
+
+def test_the_table_shows_how_many_images_were_checked() -> None:
+    progress = {"stage": "CheckingImages", "imagesDone": 30, "imagesTotal": 120, "stagePercent": 25}
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+
+    console.print(following.render([IMAGES], {IMAGES: body("Unknown", "Running", progress=progress)}, 12.0))
+
+    assert "CheckingImages, 30 of 120 images" in console.file.getvalue()  # type: ignore[attr-defined]

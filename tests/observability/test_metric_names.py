@@ -17,6 +17,7 @@ BOUNDED = {
     "operation": "methods of ports",
     "outcome": "correct, wrong; passed, failed",
     "reason": "the reasons of conditions, all documented",
+    "stage": "the stages of pipeline runs, all in one enumeration",
     "version": "one",
     "lease": "one",
     "le": "buckets",
@@ -27,7 +28,7 @@ TYPES_WITH_UNIT = {
     "histogram": ("_seconds",),
     "counter": ("",),
     "gauge": (
-        *("_depth", "_resources", "_stalled", "_waiting", "_unnamed", "_reasons", "_gates"),
+        *("_depth", "_resources", "_stalled", "_waiting", "_unnamed", "_reasons", "_gates", "_stages"),
         *("_ratio", "_seconds", "_info"),
         *("_leader", "_ready", "_correct", "_served"),
     ),

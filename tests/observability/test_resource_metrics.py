@@ -225,3 +225,35 @@ def test_what_is_told_is_what_is_declared(resource: Make) -> None:
     told = [metric.name for metric in ResourceCollector(lambda: ()).collect()]
 
     assert told == [family.name for family in resource_metrics.FAMILIES]
+
+
+def test_resources_are_counted_by_the_stage_that_their_run_is_in(resource: Make) -> None:
+    found = registry(
+        [
+            resource(kinds.TRAINING_RUN, "a", progress={"stage": "Export"}),
+            resource(kinds.TRAINING_RUN, "b", progress={"stage": "Export"}),
+            resource(kinds.TRAINING_RUN, "c", progress={"percent": 100}),
+            resource(kinds.DATASET, "d", progress={"stage": "Mining"}),
+        ]
+    )
+
+    counted = {
+        (sample.labels["kind"], sample.labels["stage"]): sample.value
+        for metric in found.collect()
+        for sample in metric.samples
+        if sample.name == "pelagos_resource_stages"
+    }
+    assert counted["TrainingRun", "Export"] == 2
+    assert sum(counted.values()) == 2
+    assert len(counted) == 10, "a stage that nobody knows has no series of its own"
+
+
+def test_a_stage_that_gets_further_is_progress(resource: Make) -> None:
+    training = Training(resource)
+    epochs = {"epoch": 10, "percent": 100}
+    training.seen(100, progress=epochs | {"stage": "Training"})
+
+    assert training.seen(200, progress=epochs | {"stage": "Evaluation"}) == 200
+    assert training.seen(300, progress=epochs | {"stage": "Evaluation", "stagePercent": 40}) == 300
+    assert training.seen(400, progress=epochs | {"stage": "Evaluation", "stagePercent": 40}) == 300
+    assert training.seen(500, progress={"stage": "Evaluation", "stagePercent": 40}) == 300

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo
+from pelagos_contract import progress
 from pelagos_contract.dataset import PreparationRequest, PreparationResult
 from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines.preparation import splitting, versions
@@ -48,7 +49,8 @@ class Place:
         return Failure.model_validate_json((self.reports / report / "failure.json").read_bytes())
 
     def reported(self, report: str = "r1") -> list[str]:
-        return sorted(path.name for path in (self.reports / report).iterdir() if not path.name.startswith("."))
+        names = (path.name for path in (self.reports / report).iterdir() if not path.name.startswith("."))
+        return sorted(name for name in names if name != progress.DOCUMENT)
 
     def times(self) -> dict[str, int]:
         return {str(path): path.stat().st_mtime_ns for path in self.store.rglob("*") if path.is_file()}

@@ -19,6 +19,7 @@ from pelagos.api.meta import (
     Rule,
     stays_below_root,
 )
+from pelagos.api.stages import StageProgress
 from pelagos_contract import sources
 from pelagos_contract.base import Strict
 from pelagos_contract.dataset import ClassCount, Excluded, Files, Quality, Recipe, SplitCount
@@ -139,6 +140,13 @@ class MadeFrom(Strict):
     ] = None
 
 
+class Progress(StageProgress):
+    """How far the preparation is."""
+
+    images_done: Annotated[int | None, Field(description="Images that the stage is done with.")] = None
+    images_total: Annotated[int | None, Field(description="Images that it has to do with.")] = None
+
+
 class DatasetStatus(BaseStatus):
     """The newest version, and the state of the one in preparation."""
 
@@ -163,6 +171,7 @@ class DatasetStatus(BaseStatus):
         MadeFrom | None, Field(description="What the run was made from: an upgrade leaves what was made so.")
     ] = None
     pipeline_run: Annotated[PipelineRunStatus | None, Field(description="The preparation run.")] = None
+    progress: Annotated[Progress | None, Field(description="How far the preparation is.")] = None
     store: Annotated[str | None, Field(description="Folder of all versions.")] = None
     record: Annotated[
         str | None,
@@ -187,6 +196,7 @@ COLUMNS = (
     Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
     Column("Task", ".spec.task"),
     Column("Images", ".status.images", "integer"),
+    Column("Stage", ".status.progress.stage", priority=1, description="What the preparation does now."),
     Column("Excluded", ".status.files.excluded", "integer", priority=1),
     Column("Version", ".status.version", priority=1),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),

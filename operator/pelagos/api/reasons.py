@@ -305,6 +305,12 @@ TRACKED_RUN_MISSING = _training_run(
     "Restore it in MLflow, or create a new TrainingRun.",
 )
 TRAINING = _training_run("Training", "in progress", "Epochs are being trained; see status.progress.")
+EVALUATING = _training_run(
+    "Evaluating", "in progress", "The model is being measured on the test split; see status.progress."
+)
+EXPORTING = _training_run(
+    "Exporting", "in progress", "The model is being exported, proven and packaged; see status.progress."
+)
 EVALUATED = _training_run("Evaluated", "done", "The model was measured on the test split.")
 DEADLINE_EXCEEDED = _training_run(
     "DeadlineExceeded",

@@ -20,6 +20,7 @@ from pelagos.api.meta import (
     Rule,
     stays_below_root,
 )
+from pelagos.api.stages import StageProgress
 from pelagos_contract.base import Strict
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import TASKS
@@ -188,12 +189,12 @@ class TrackingStatus(Strict):
     )
 
 
-class Progress(Strict):
+class Progress(StageProgress):
     """How far the training is."""
 
-    epoch: Annotated[int, Field(description="Epochs done.")]
-    epochs: Annotated[int, Field(description="Epochs planned.")]
-    percent: Annotated[int, Field(description="Share of the epochs done.")]
+    epoch: Annotated[int | None, Field(description="Epochs done.")] = None
+    epochs: Annotated[int | None, Field(description="Epochs planned.")] = None
+    percent: Annotated[int | None, Field(description="Share of the epochs done.")] = None
     eta: Annotated[
         str | None,
         Field(
@@ -284,6 +285,7 @@ COLUMNS = (
     Column("Model", ".spec.model.architecture"),
     Column("Progress", ".status.progress.percent", "integer", description="Percent of the epochs done."),
     Column("Result", ".status.primaryMetric"),
+    Column("Stage", ".status.progress.stage", priority=1, description="What the run does now."),
     Column("Registered", ".status.model.version", priority=1),
     Column("Tracking", ".status.tracking.url", priority=1),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),

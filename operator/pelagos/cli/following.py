@@ -105,10 +105,13 @@ def _conditions(status: Mapping[str, Any]) -> Text:
 def _activity(status: Mapping[str, Any]) -> RenderableType:
     ready: Mapping[str, Any] = next((entry for entry in status.get("conditions", ()) if entry["type"] == "Ready"), {})
     message = Text(str(ready.get("message") or ready.get("reason") or "waiting to be seen"))
-    progress = status.get("progress")
-    if not progress or ready.get("reason") != reasons.TRAINING:
-        return message
-    return Group(Text(_epochs(progress)), ProgressBar(total=100, completed=progress["percent"], width=40))
+    progress = status.get("progress") or {}
+    is_training = ready.get("reason") == reasons.TRAINING and "epoch" in progress
+    percent = progress.get("percent") if is_training else progress.get("stagePercent")
+    words = Text(_epochs(progress)) if is_training else message
+    if "stage" in progress:
+        words.append(f"\n{_stage(progress)}", style="dim")
+    return Group(words, ProgressBar(total=100, completed=percent, width=40)) if percent is not None else words
 
 
 def _epochs(progress: Mapping[str, Any]) -> str:
@@ -117,6 +120,18 @@ def _epochs(progress: Mapping[str, Any]) -> str:
         left = datetime.fromisoformat(progress["eta"]) - datetime.now(UTC)
         text += f", about {max(0, round(left.total_seconds()))} s left"
     return text
+
+
+def _stage(progress: Mapping[str, Any]) -> str:
+    """The stages that are over and the one now, each with its time."""
+    parts = [f"{ended['stage']} {ended['seconds']} s" for ended in progress.get("stages", ())]
+    now = str(progress["stage"])
+    if "stageSince" in progress:
+        since = datetime.now(UTC) - datetime.fromisoformat(progress["stageSince"])
+        now += f" {max(0, round(since.total_seconds()))} s"
+    if "imagesTotal" in progress:
+        now += f", {progress.get('imagesDone', 0)} of {progress['imagesTotal']} images"
+    return " → ".join([*parts, now])
 
 
 def _say_changes(
@@ -129,8 +144,9 @@ def _say_changes(
     for resource in resources:
         ready = condition(bodies.get(resource), "Ready")
         reason = str(ready.get("reason", "Waiting"))
-        progress = (bodies.get(resource, {}).get("status") or {}).get("progress")
-        line = f"{reason}: {_epochs(progress) if reason == reasons.TRAINING and progress else ready.get('message', '')}"
+        progress = (bodies.get(resource, {}).get("status") or {}).get("progress") or {}
+        is_training = reason == reasons.TRAINING and "epoch" in progress
+        line = f"{reason}: {_epochs(progress) if is_training else ready.get('message', '')}"
         # A resource that waits for another one repeats the message of that one: once is enough.
         news = reason if reason.endswith("NotReady") else f"{reason} {ready.get('message')}"
         if said.get(resource) != news:

@@ -61,6 +61,13 @@ PROBE_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+STAGE_SECONDS = Histogram(
+    "pelagos_stage_duration_seconds",
+    "How long a stage of a pipeline run took, by kind of its resource.",
+    ["kind", "stage"],
+    registry=REGISTRY,
+    buckets=(1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400),
+)
 PROBES = Counter("pelagos_model_probes_total", "Synthetic inferences by outcome.", ["outcome"], registry=REGISTRY)
 for _outcome in ("correct", "wrong"):
     PROBES.labels(_outcome)  # From 0 on, like the histogram: a ratio of both is wrong where one begins later.

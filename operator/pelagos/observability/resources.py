@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from pelagos.api import kinds
 from pelagos.ports.cluster import Resource
+from pelagos_contract.progress import OF_DATASETS, OF_TRAININGS
 
 MOST_NAMED = 500
 """Most resources that one metric names; the rest is counted by pelagos_resources_unnamed."""
@@ -48,10 +49,13 @@ STALLED_SINCE = Family(
     "When a resource came to wait for a person; only of those that wait.",
     ("kind", *NAMED, "reason"),
 )
+STAGES = Family(
+    "pelagos_resource_stages", "Resources whose pipeline run is in a stage now, by kind and stage.", ("kind", "stage")
+)
 PROGRESS = Family("pelagos_training_progress_ratio", "Share of the epochs done, of trainings in progress.", NAMED)
 LAST_PROGRESS = Family(
     "pelagos_training_last_progress_timestamp_seconds",
-    "When a training that runs began or was last seen to end an epoch.",
+    "When a training that runs began or was last seen to end an epoch, or to get further in its stage.",
     NAMED,
 )
 GATES = Family("pelagos_training_gates", "Gates that were judged, by outcome, of all TrainingRuns.", ("outcome",))
@@ -78,6 +82,7 @@ FAMILIES = (
     STALLED_SINCE,
     WAITING,
     WAITING_SINCE,
+    STAGES,
     PROGRESS,
     LAST_PROGRESS,
     GATES,
@@ -103,6 +108,7 @@ class Probe:
 class _Epoch:
     started: str
     epoch: int | None
+    stage: tuple[str | None, int | None]
     since: float
 
 
@@ -153,13 +159,14 @@ class ResourceCollector(Collector):
         started = resource.status.get("startedAt")
         if in_progress and started and not resource.status.get("finishedAt"):
             number, known = progress.get("epoch"), self._epochs.get(resource.uid)
+            stage = (progress.get("stage"), progress.get("stagePercent"))
             if known is None or known.started != started:
                 # One that is first seen in mid-training counts from now: when its epoch began nobody knows.
-                epoch = _Epoch(started, number, _unix(started) if number is None else self._now())
-            elif number is None or number == known.epoch:
+                epoch = _Epoch(started, number, stage, _unix(started) if number is None else self._now())
+            elif number in {None, known.epoch} and stage == known.stage:
                 epoch = known  # While the tracking server is away no epoch is known; that is no progress.
             else:
-                epoch = _Epoch(started, number, self._now())
+                epoch = _Epoch(started, known.epoch if number is None else number, stage, self._now())
             running[resource.uid] = epoch
             samples[LAST_PROGRESS].add(name, epoch.since)
 
@@ -198,12 +205,14 @@ def _count(resources: Iterable[Resource], samples: Mapping[Family, _Samples]) ->
     stalled: Tally[str] = Tally()
     waiting: Tally[str] = Tally()
     gates: Tally[str] = Tally()
+    stages: Tally[tuple[str, str]] = Tally()
     for resource in resources:
         kind, ready = resource.kind.kind, _condition(resource, "Ready")
         states[kind, str(ready.get("status", "Unknown"))] += 1
         reasons[kind, str(ready.get("reason", "None"))] += 1
         stalled[kind] += _condition(resource, "Stalled").get("status") == "True"
         waiting[kind] += _condition(resource, "Waiting").get("status") == "True"
+        stages[kind, str((resource.status.get("progress") or {}).get("stage"))] += 1
         gates.update("passed" if gate.get("passed") else "failed" for gate in resource.status.get("gates") or ())
     for labels, number in sorted(states.items()):
         samples[READY].add(labels, number)
@@ -212,6 +221,9 @@ def _count(resources: Iterable[Resource], samples: Mapping[Family, _Samples]) ->
     for known in kinds.KINDS:
         samples[STALLED].add((known.kind,), stalled[known.kind])
         samples[WAITING].add((known.kind,), waiting[known.kind])
+    for known, named in ((kinds.DATASET, OF_DATASETS), (kinds.TRAINING_RUN, OF_TRAININGS)):
+        for stage in named:
+            samples[STAGES].add((known.kind, stage.value), stages[known.kind, stage.value])
     for outcome in ("passed", "failed"):
         samples[GATES].add((outcome,), gates[outcome])
 

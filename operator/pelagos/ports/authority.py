@@ -55,7 +55,12 @@ class Authority:
         return {sealing.STEP_KEY: key.hex()} | sealing.step_identity(run, attempt)
 
     def unseal(
-        self, namespace: str, run: str, attempt: int | None, report: Mapping[str, Any]
+        self,
+        namespace: str,
+        run: str,
+        attempt: int | None,
+        report: Mapping[str, Any],
+        purpose: str = sealing.REPORT,
     ) -> tuple[Mapping[str, Any] | None, str]:
         """A report without its seal; None, and why, when it is not what a step of this attempt wrote. None is any attempt."""
         known = self._keys.read()
@@ -63,7 +68,7 @@ class Authority:
         if not isinstance(sealed, dict):
             return None, "it carries no seal"
         sealers = (Sealer(_run_key(key, namespace, run), run, attempt or 0) for key in known)
-        read = (sealer.unseal(report, sealing.REPORT) for sealer in sealers)
+        read = (sealer.unseal(report, purpose) for sealer in sealers)
         content = next((content for content in read if content is not None), None)
         if content is None:
             return (

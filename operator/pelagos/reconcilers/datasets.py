@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pelagos.api import kinds, meta
-from pelagos.api.dataset import DatasetSpec, DatasetVersion, MadeFrom
+from pelagos.api.dataset import DatasetSpec, DatasetVersion, MadeFrom, Progress
 from pelagos.decisions import dataset, digests
 from pelagos.decisions.dataset import identity, observed
 from pelagos.decisions.reports import Recording, Report
@@ -25,6 +25,7 @@ from pelagos.reconcilers.storage_paths import (
     DATASETS,
     checked,
     data_root,
+    read_progress,
     read_report,
     read_result,
     report_folder,
@@ -91,6 +92,8 @@ class DatasetReconciler:
             generation=resource.generation,
             earlier=earlier,
             time_of_day=dependencies.clock.now(),
+            told=await read_progress(scope, run),
+            stated=Recalled(resource).progress(Progress),
             tenant=scope.tenant,
             storage_seal=storage_seal(scope),
             record=_recording(scope, digest, run, made) if digest else Recording(),

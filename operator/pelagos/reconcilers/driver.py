@@ -14,6 +14,7 @@ from pelagos.api import merge_patches, meta, reasons
 from pelagos.api.kinds import Kind
 from pelagos.decisions import effects
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle, summary
+from pelagos.observability import metrics
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError, TooLargeError, UnfinishedError
@@ -220,6 +221,8 @@ async def _write(
         return
     # At once, and not when the watch shows it: the next pass may begin before that, and would repeat this patch.
     dependencies.cache.put_written(written)
+    for stage, seconds in reporting.stages_ended(before, status):
+        metrics.STAGE_SECONDS.labels(resource.kind.kind, stage).observe(seconds)
     news = reporting.announcement(before, status, decision) if announce else None
     if news is None:
         return

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from pelagos.api.stages import StageProgress
 from pelagos.api.training_run import ModelStatus
 from pelagos.decisions import attempts
 from pelagos.decisions.dataset import identity
 from pelagos.ports.cluster import Resource
 from pelagos.ports.pipelines import PipelineRun, RunName
+
+Told = TypeVar("Told", bound=StageProgress)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Recalled:
         """Dataset: only a change of it leaves runs that are superseded, and spares listing them in every pass.
         TrainingRun: tells that ``inputs`` and ``dataset`` are unaltered, and is what the seal of ``tracking`` is of."""
         return self.resource.status.get("inputsDigest")
+
+    def progress(self, kind: type[Told]) -> Told | None:
+        """What steps told last stays told; and while MLflow does not answer, how many epochs there were."""
+        stated = self.resource.status.get("progress")
+        return kind.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def storage_prefix(self) -> Any:

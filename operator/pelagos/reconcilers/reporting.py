@@ -107,6 +107,13 @@ def announcement(before: Mapping[str, Any], after: Mapping[str, Any], decision: 
     return Announcement(warns, new["reason"], new["message"])
 
 
+def stages_ended(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    """Stages, with their seconds, that are over by the one status and were not by the other; another attempt begins anew."""
+    old, new = ((status.get("progress") or {}).get("stages") or [] for status in (before, after))
+    fresh = new[len(old) :] if new[: len(old)] == old else new
+    return tuple((stage["stage"], stage["seconds"]) for stage in fresh)
+
+
 def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any]:
     """The Ready condition; an empty mapping when there is none."""
     for condition in status.get("conditions", ()):

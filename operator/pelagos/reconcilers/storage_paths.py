@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pelagos.api.stages import StageProgress
 from pelagos.decisions.reports import Report
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.pipelines import PipelineRun, RunName
+from pelagos.ports.pipelines import PipelineRun, RunName, RunState
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.scope import Scope
+from pelagos_contract import progress, sealing
+from pelagos_contract.progress import Progress
 
 STORAGE = "storage"
 """What a seal of a storage prefix is for."""
@@ -49,6 +52,25 @@ async def read_report(scope: Scope, run: PipelineRun) -> Report:
 async def read_result(scope: Scope, name: RunName) -> Report:
     """The result that any attempt of a run left of which the engine knows nothing: it keeps its records for a while only."""
     return Report(result=(await _read_report(scope, name, None)).result)
+
+
+async def read_progress(scope: Scope, run: PipelineRun | None) -> Progress | None:
+    """What the steps of this very attempt tell of themselves; None when nothing of that can be believed, or status has it all."""
+    stated = Recalled(scope.resource).progress(StageProgress)
+    is_told = stated is not None and bool(stated.stages) and stated.stage is None
+    if run is None or (run.state is RunState.SUCCEEDED and is_told):
+        return None
+    path = f"{report_folder(run.name, scope.tenant)}/{progress.DOCUMENT}"
+    try:
+        content = await scope.dependencies.objects.read_bytes(path, limit=progress.LARGEST)
+    except RejectedError:
+        return None
+    found = progress.parsed(content) if content is not None else None
+    if found is None:
+        return None
+    namespace, authority = scope.resource.namespace, scope.dependencies.authority
+    told, _ = authority.unseal(namespace, run.name, run.attempt, found, sealing.PROGRESS)
+    return progress.understood(told) if told is not None else None
 
 
 async def _read_report(scope: Scope, name: RunName, attempt: int | None) -> Report:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pydantic
 
 from pelagos.api import kinds, meta
-from pelagos.api.training_run import TrainingRunSpec
+from pelagos.api.training_run import Progress, TrainingRunSpec
 from pelagos.decisions import training_run
 from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.training_run import identity, observed
@@ -32,6 +32,7 @@ from pelagos.reconcilers.storage_paths import (
     checked,
     data_root,
     prefixes,
+    read_progress,
     read_report,
     read_result,
     report_folder,
@@ -101,6 +102,8 @@ class TrainingRunReconciler:
             paths=_paths(scope, name) if name else {},
             now=now,
             time_of_day=dependencies.clock.now(),
+            told=await read_progress(scope, run),
+            stated=Recalled(resource).progress(Progress),
             served_by=_served_by(resource, spec, dependencies),
             published=Recalled(resource).trained_model,
             tenant=scope.tenant,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -104,13 +104,21 @@ def inspector_for(ceilings: Ceilings) -> Inspector:
     return Inspector(ceilings)
 
 
-def inspect_tree(tree: SourceFiles, memory: Path) -> dict[str, Inspection]:
-    """Inspect every image of the source; ``memory`` is the file with earlier findings, which is brought up to date."""
+def inspect_tree(
+    tree: SourceFiles, memory: Path, count: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Inspection]:
+    """Inspect every image of the source; ``memory`` is the file with earlier findings, which is brought up to date.
+
+    ``count`` is told how many of how many are done, after each.
+    """
     inspector = inspector_for(Ceilings.read())
     with ThreadPoolExecutor(inspector.children) as threads:
         version = inspector.version()
         known = _recall(memory, version)
-        found = list(threads.map(lambda path: _inspect_file(tree, path, known, inspector), tree.readable))
+        paths, found = tree.readable, list[Inspection]()
+        for inspection in threads.map(lambda path: _inspect_file(tree, path, known, inspector), paths):
+            found.append(inspection)
+            count(len(found), len(paths))
     if any(inspection.sha256 not in known for inspection in found):
         # Not what another look may judge otherwise: it is looked at again next time.
         sure = {one.sha256: one for one in found if one.sha256 not in inspector.unsure}

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from pelagos_contract.progress import Stage
 from pelagos_pipelines.steps import runs, train
+
+if TYPE_CHECKING:
+    from pelagos_pipelines.evaluation.samples import Sample
+    from pelagos_pipelines.serving.geometry import Pixels
+    from pelagos_pipelines.steps.telling import Telling
 
 STEP = "evaluation"
 MEASUREMENT = "measurement"
@@ -28,6 +36,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 def stage(run: runs.Run) -> None:
     """As `evaluate`, in a step that does more."""
     if not run.finished(STEP):
+        run.telling.enter(Stage.EVALUATION)
         if not run.finished(MEASUREMENT):
             _measure(run)
         _tell(run)
@@ -46,7 +55,7 @@ def _measure(run: runs.Run) -> None:
     trained = run.read(train.STEP)
     known = ground_truth.read(run.with_dataset("test"), check_content=True)
     samples = known.samples("test")
-    pixels = (sample.pixels() for sample in samples)
+    pixels = _pixels(samples, run.telling)
     limit = run.request.evaluation.max_detections
     thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
     found = list(family.predict(run.best(trained["bestSha256"]), pixels, thresholds))
@@ -58,6 +67,13 @@ def _measure(run: runs.Run) -> None:
     # With its time, and before MLflow is told: a step that is started again tells the same points, and measures nothing again.
     state = {"metrics": measured.metrics, "warnings": warnings, "at": time.time()}
     run.finish(MEASUREMENT, state | {"bestSha256": trained["bestSha256"]})
+
+
+def _pixels(samples: Sequence[Sample], telling: Telling) -> Iterator[Pixels]:
+    """The images, each read when it is asked for."""
+    for number, sample in enumerate(samples):
+        telling.count(number, len(samples))
+        yield sample.pixels()
 
 
 def _tell(run: runs.Run) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pelagos_contract import sealing
+from pelagos_contract.progress import Stage
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
@@ -47,6 +48,7 @@ def stage(run: runs.Run) -> None:
     """As `export`, in a step that does more."""
     finished = _finished(run)
     if finished is None:
+        run.telling.enter(Stage.EXPORT)
         _export(run)
     else:
         runs.confirm(run.places.report, finished)

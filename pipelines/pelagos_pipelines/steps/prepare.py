@@ -11,6 +11,7 @@ from typing import Any
 from pelagos_contract import algorithms, disk, history, reports, sealing
 from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.progress import Stage
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Asked, Collection, SourceFiles
@@ -18,6 +19,7 @@ from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.preparation import cleaning, emptied, integrity, ledger, published, splitting, versions
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.steps import runs
+from pelagos_pipelines.steps.telling import Telling
 from pelagos_pipelines.storage import Place
 
 REQUEST = ".request.json"
@@ -54,11 +56,14 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         # Of another request, or of a version that is gone: whoever looks meanwhile must not take it for the answer.
         place.remove(reports.RESULT)
         kept = Place(store, scratch / "store")
+        telling = Telling(place)
         with _held(kept):
+            telling.enter(Stage.FETCHING)
             tree = sources.obtain(parsed.source, data_root, scratch / "data")
-            result = _prepare(parsed, tree, kept)
+            result = _prepare(parsed, tree, kept, telling)
             # Before the result, which counts only beside the request that it answers.
             disk.write_atomically(place.folder / REQUEST, asked, parents=True)
+            telling.close()
             runs.leave(place, result)
 
 
@@ -93,17 +98,20 @@ def _held(store: Place) -> Iterator[None]:
         yield
 
 
-def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place) -> PreparationResult:
+def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place, telling: Telling) -> PreparationResult:
     store = kept.folder
     reader = registry.choose(request.format, tree, request.task)
-    inspections = integrity.inspect_tree(tree, store / INSPECTIONS)
+    telling.enter(Stage.CHECKING_IMAGES)
+    inspections = integrity.inspect_tree(tree, store / INSPECTIONS, telling.count)
 
     def size(path: str) -> tuple[int, int] | None:
         seen = inspections[path]
         return None if seen.problem is not None else (seen.width, seen.height)
 
+    telling.enter(Stage.READING_ANNOTATIONS)
     # Inspected before annotations are read: relative ones need the real sizes of their images.
     found = registry.read(reader, tree, size, Asked(request.task, request.class_folder))
+    telling.enter(Stage.DIVIDING)
     cleaned = emptied.without(found, cleaning.clean(found, inspections, request.cleaning))
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
     try:
@@ -114,6 +122,7 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place) -> Pre
         raise ledger.reminded(error, (*found.excluded, *cleaned.excluded)) from error
     excluded = (*tree.excluded, *found.excluded, *cleaned.excluded)
     balance = ledger.balance(tree, (image.path for image in divided.images), found.annotation_files, excluded)
+    telling.enter(Stage.WRITING)
     version = versions.write(
         store,
         tree,

@@ -25,6 +25,7 @@ from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines import output, storage
+from pelagos_pipelines.steps.telling import Telling
 from pelagos_pipelines.storage import Lease, Place
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Run:
     places: Places
     tracking_uri: str
     tracking_run: str
+    telling: Telling = field(default_factory=Telling)
     measured: dict[str, Any] = field(default_factory=dict)
     """Fields of Failure that a refusal from here on carries: what the training came to before."""
 
@@ -241,7 +243,9 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
             lease.take()
         kept.pull(_is_kept)
         reported.pull()
-        yield Run(parsed, places, tracking_uri, tracking_run, measured)
+        telling = Telling(reported)
+        yield Run(parsed, places, tracking_uri, tracking_run, telling, measured)
+        telling.close()
 
 
 def understood(kind: type[Message], request: str) -> Message:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pelagos_contract import sealing
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.progress import Stage
 from pelagos_pipelines.steps import runs
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def _train(run: runs.Run) -> None:
     from pelagos_pipelines.training.tracking import Tracker
     from pelagos_pipelines.training.training_history import TrainingHistory
 
+    run.telling.enter(Stage.PREPARATION)
     request = run.with_dataset("train", "validation")
     known = ground_truth.read(request, check_content=True)
     family = family_of(request)
@@ -63,7 +65,14 @@ def _train(run: runs.Run) -> None:
     run.forget_strangers()
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     _describe(run, tracker)
-    history = TrainingHistory(run.history, tracker, run.keep_epoch)
+    epochs = request.hyperparameters.epochs
+
+    def keep() -> bool:
+        run.telling.count(len(history.epochs), epochs)
+        return run.keep_epoch()
+
+    history = TrainingHistory(run.history, tracker, keep)
+    run.telling.enter(Stage.TRAINING, epochs)
     number = family.train(Job(request, known, run.checkpoints, start), history)
     # The storage may have been away after the last epochs: MLflow is told of them when they are safe, and not before.
     run.keep()

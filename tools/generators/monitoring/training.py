@@ -69,8 +69,8 @@ TRAINING = Dashboard(
                     most=1,
                 ),
                 Panel(
-                    "Time since the last epoch ended",
-                    "An hour without progress raises an alert.",
+                    "Time without progress",
+                    "Since an epoch ended, or a stage got further; an hour raises an alert.",
                     (
                         Query(
                             "time() - pelagos_training_last_progress_timestamp_seconds{" + HERE + "}",
@@ -80,6 +80,36 @@ TRAINING = Dashboard(
                     unit="s",
                     width=12,
                     steps=((3600, "red"),),
+                ),
+            ),
+        ),
+        Row(
+            "Stages",
+            (
+                Panel(
+                    "Stages now",
+                    "TrainingRuns by what their pipeline runs do.",
+                    (
+                        Query(
+                            'sum by (stage) (pelagos_resource_stages{kind="TrainingRun"})',
+                            "{{stage}}",
+                        ),
+                    ),
+                    width=12,
+                    stacked=True,
+                ),
+                Panel(
+                    "Time of a stage",
+                    "The mean of those that ended lately.",
+                    (
+                        Query(
+                            f'sum by (stage) (rate(pelagos_stage_duration_seconds_sum{{kind="TrainingRun"}}{SOON}))'
+                            f' / sum by (stage) (rate(pelagos_stage_duration_seconds_count{{kind="TrainingRun"}}{SOON}))',
+                            "{{stage}}",
+                        ),
+                    ),
+                    unit="s",
+                    width=12,
                 ),
             ),
         ),

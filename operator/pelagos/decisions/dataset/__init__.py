@@ -24,6 +24,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     # How far is the version of its present content?
     preparation.inputs_published,  # status.inputsDigest, madeFrom, store, storagePrefix
     preparation.run_published,  # status.pipelineRun
+    preparation.progress_published,  # status.progress
     preparation.attempt_due,  # submits a run, or cancels one
     preparation.without_result,  # ends: Queued, Running, Retrying, PipelineFailed, or what the step says
     # It is there.

@@ -8,13 +8,14 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from pelagos.api.dataset import DatasetSpec, DatasetVersion
+from pelagos.api.dataset import DatasetSpec, DatasetVersion, Progress
 from pelagos.decisions.dataset import identity
 from pelagos.decisions.dataset.identity import Earlier, Inputs
 from pelagos.decisions.reports import Recording, Report
 from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.volumes import Fingerprint
+from pelagos_contract.progress import Progress as Told
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,12 @@ class Observed:
         """The source's fingerprint. For checks after source.missing."""
         assert self.fingerprint is not None
         return self.fingerprint
+
+    told: Told | None = None
+    """From Objects: how far the steps of ``run`` say that it is, for show alone. None: they say nothing that can be believed, or
+    ``stated`` has the last that they will ever say."""
+    stated: Progress | None = None
+    """From status: the last that was said of it. None: nothing yet."""
 
     @cached_property
     def now_inputs(self) -> Inputs:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from pelagos.api import reasons
-from pelagos.api.dataset import DatasetStatus, MadeFrom
-from pelagos.decisions import attempts, limits
+from pelagos.api.dataset import DatasetStatus, MadeFrom, Progress
+from pelagos.decisions import attempts, limits, stages
 from pelagos.decisions.attempts import Outcome
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.dataset import identity
@@ -81,6 +82,17 @@ def run_published(seen: Observed) -> Passed | None:
     return Passed(status=DatasetStatus(pipeline_run=attempts.status_of(seen.run))) if seen.run is not None else None
 
 
+def progress_published(seen: Observed) -> Passed | None:
+    """For show alone."""
+    if seen.run is None:
+        return None
+    told, found = seen.told, stages.shown(seen.told, seen.stated, seen.run, seen.time_of_day or seen.now)
+    if told is not None and stages.current(told, seen.run) is not None:
+        found |= {"images_done": told.done, "images_total": told.total}
+    made = Progress(**found)
+    return Passed(status=DatasetStatus(progress=made if made.written() else None))
+
+
 def attempt_due(seen: Observed) -> Passed:
     """One that waits for what nobody asks for any more is canceled; one that is due is submitted."""
     judged, effects = outcome(seen), list[Effect]()
@@ -96,7 +108,10 @@ def without_result(seen: Observed) -> Ended | None:
     judged = outcome(seen)
     if judged.succeeded and seen.report.result is not None:
         return None
-    return Ended((judged.verdict,), recheck_after=judged.recheck_after or SOURCE_POLL)
+    verdict, stage = stages.located(judged.verdict, seen.told), stages.current(seen.told, seen.run)
+    if stage is not None and verdict.reason == reasons.RUNNING:
+        verdict = replace(verdict, message=stage.words)
+    return Ended((verdict,), recheck_after=judged.recheck_after or SOURCE_POLL)
 
 
 def made_from(seen: Observed, inputs: Inputs) -> MadeFrom:

@@ -60,7 +60,8 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     tracking.outcome_differs,  # says in MLflow how the run stands; seals it anew
     gates.measured_before_it_failed,  # status.metrics
     pipeline.progress_published,  # status.progress
-    pipeline.without_result,  # ends: Queued, Training, Retrying, PipelineFailed, DeadlineExceeded, or what the step says
+    # ends: Queued, Training, Evaluating, Exporting, Retrying, PipelineFailed, DeadlineExceeded, or what the step says
+    pipeline.without_result,
     # Is the model good enough?
     gates.measured,  # Evaluated: Evaluated; status.metrics
     gates.model_made,  # status.model

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from pelagos.api.training_run import FrozenDataset, ModelStatus, TrainingRunSpec, TrainingRunStatus
+from pelagos.api.training_run import FrozenDataset, ModelStatus, Progress, TrainingRunSpec, TrainingRunStatus
 from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.training_run import identity
 from pelagos.decisions.training_run.identity import DatasetVersion, Frozen
@@ -16,6 +16,7 @@ from pelagos.ports import registry, tracking
 from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tenants import Tenant
 from pelagos_contract import algorithms
+from pelagos_contract.progress import Progress as Told
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ class Observed:
     """From the watch's cache: ModelServices, as namespace/name, that refer to it or serve its model. Empty without a TTL."""
     time_of_day: datetime | None = None
     """From the clock, for people. None: ``now``."""
+    told: Told | None = None
+    """From Objects: how far the steps of ``run`` say that it is, for show alone. None: they say nothing that can be believed, or
+    ``stated`` has the last that they will ever say."""
+    stated: Progress | None = None
+    """From status: the last that was said of it. None: nothing yet."""
 
     @cached_property
     def keyed(self) -> Frozen:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pelagos.api import reasons
 from pelagos.api.training_run import TrainingRunStatus
-from pelagos.decisions import attempts, durations, moments
+from pelagos.decisions import attempts, durations, moments, stages
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, SubmitRun
 from pelagos.decisions.placing import place, threads
 from pelagos.decisions.training_run import attempt, identity, objections, progress, tracking
 from pelagos.decisions.training_run.conditions import DATASET_POLL, OUTAGE_POLL, REFUSED_POLL, succeeded
 from pelagos.decisions.training_run.observed import Observed
+from pelagos.decisions.verdicts import Verdict
 from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
 from pelagos_contract import families
 from pelagos_contract.flows import TRAINING
+from pelagos_contract.progress import Stage
 from pelagos_contract.tags import RESOURCE_TAG
 
+_REASONS: Mapping[Stage | None, reasons.Reason] = {
+    Stage.TRAINING: reasons.TRAINING,
+    Stage.EVALUATION: reasons.EVALUATING,
+    Stage.EXPORT: reasons.EXPORTING,
+}
 DEADLINE_GRACE = 600
 """Seconds after spec.deadline when a cluster ends a run by itself: the operator, which says why, comes first."""
 
@@ -77,8 +85,10 @@ def attempt_due(seen: Observed) -> Passed:
 
 def progress_published(seen: Observed) -> Passed | None:
     """For show alone: anybody may write metrics."""
+    if seen.run is None:
+        return None
     made = progress.progress_of(seen)
-    return Passed(status=TrainingRunStatus(progress=made)) if made is not None else None
+    return Passed(status=TrainingRunStatus(progress=made if made.written() else None))
 
 
 def without_result(seen: Observed) -> Ended | None:
@@ -86,15 +96,24 @@ def without_result(seen: Observed) -> Ended | None:
     judged = attempt.outcome(seen)
     if judged.succeeded and seen.report.result is not None:
         return None
-    verdict, made = judged.verdict, progress.progress_of(seen)
-    if made is not None and verdict.reason == reasons.RUNNING:
-        message = f"epoch {made.epoch} of {made.epochs}"
-        verdict = replace(verdict, reason=reasons.TRAINING, message=message)
+    verdict = stages.located(judged.verdict, seen.told)
+    if verdict.reason == reasons.RUNNING:
+        verdict = _what_it_does(seen, verdict)
     if judged.attempt is not None and seen.upgrade:
         verdict = replace(verdict, reason=reasons.MADE_AGAIN, message=f"made again because {seen.upgrade}")
     return Ended(
         (verdict, succeeded(verdict)), recheck_after=REFUSED_POLL if verdict.is_stuck else judged.recheck_after
     )
+
+
+def _what_it_does(seen: Observed, verdict: Verdict) -> Verdict:
+    """The stage that the run is in. Steps of earlier releases do not say it: then an epoch is the last that is known."""
+    stage, made = stages.current(seen.told, seen.run), progress.progress_of(seen)
+    if stage in _REASONS:
+        verdict = replace(verdict, reason=_REASONS[stage])
+    if stage in {None, Stage.TRAINING} and made.epoch is not None:
+        return replace(verdict, reason=reasons.TRAINING, message=f"epoch {made.epoch} of {made.epochs}")
+    return replace(verdict, message=stage.words) if stage is not None else verdict
 
 
 def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:

@@ -6,10 +6,11 @@ import math
 from datetime import UTC, datetime
 
 from pelagos.api.training_run import Progress
-from pelagos.decisions import moments
+from pelagos.decisions import moments, stages
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tracking import TrackedRun
+from pelagos_contract.progress import Stage
 
 EPOCH_METRIC = "progress/epoch"
 PACE_METRIC = "progress/seconds_per_epoch"
@@ -17,9 +18,35 @@ MOST = 1e6
 """Epochs, and seconds per epoch, beyond which a tracked figure makes no sense; anybody may write metrics."""
 
 
-def progress_of(seen: Observed) -> Progress | None:
-    """What status says of it; None when nobody knows."""
-    return progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, seen.time_of_day or seen.now)
+def progress_of(seen: Observed) -> Progress:
+    """What status says of it; for checks after one that has seen a run."""
+    now = seen.time_of_day or seen.now
+    counted = progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, now)
+    if counted is None and seen.tracked is None:
+        counted = _epochs(seen.stated)
+    staged = stages.shown(seen.told, seen.stated, seen.run, now)
+    if staged.get("stage") not in {None, Stage.TRAINING}:
+        staged["eta"] = None  # The last epoch has ended, or early stopping left some out.
+    return (counted or Progress()).model_copy(update=staged)
+
+
+def registering(seen: Observed) -> Progress:
+    """While the operator registers the model, since the run ended."""
+    ended = seen.run.finished_at if seen.run is not None else None
+    since = _registering_since(seen) or ended or seen.time_of_day or seen.now
+    made = progress_of(seen)
+    return made.model_copy(update={"stage": Stage.REGISTRATION.value, "stage_since": moments.timestamp(since)})
+
+
+def registered(seen: Observed) -> Progress | None:
+    """With how long that took, when it has just been done."""
+    since = _registering_since(seen)
+    if since is None:
+        return None
+    made = progress_of(seen)
+    took = max(((seen.time_of_day or seen.now) - since).total_seconds(), 0)
+    ended = [*(made.stages or ()), stages.ended_stage(Stage.REGISTRATION, took)]
+    return made.model_copy(update={"stages": ended})
 
 
 def progress(tracked: TrackedRun | None, epochs: int, run: PipelineRun | None, now: datetime) -> Progress | None:
@@ -38,3 +65,13 @@ def progress(tracked: TrackedRun | None, epochs: int, run: PipelineRun | None, n
         minutes = math.ceil((now.timestamp() + pace * (epochs - done)) / 60)
         eta = moments.timestamp(datetime.fromtimestamp(minutes * 60, UTC))
     return Progress(epoch=done, epochs=epochs, percent=min(100, done * 100 // epochs), eta=eta)
+
+
+def _registering_since(seen: Observed) -> datetime | None:
+    stated = seen.stated
+    return moments.parse(stated.stage_since) if stated is not None and stated.stage == Stage.REGISTRATION else None
+
+
+def _epochs(stated: Progress | None) -> Progress | None:
+    """What status says of them."""
+    return Progress(epoch=stated.epoch, epochs=stated.epochs, percent=stated.percent) if stated is not None else None

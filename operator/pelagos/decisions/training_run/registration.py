@@ -6,7 +6,7 @@ from pelagos.api import reasons
 from pelagos.api.training_run import Register, TrainingRunStatus
 from pelagos.decisions.chains import Ended
 from pelagos.decisions.effects import RegisterModel
-from pelagos.decisions.training_run import figures, gates
+from pelagos.decisions.training_run import figures, gates, progress
 from pelagos.decisions.training_run.conditions import OUTAGE_POLL, REFUSED_POLL, REGISTERED, SUCCEEDED, succeeded
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict, obstacle
@@ -46,8 +46,9 @@ def registered(seen: Observed) -> Ended | None:
     if version is None:
         return None
     done = Verdict(REGISTERED, ConditionState.DONE, reasons.REGISTERED, f"{version.model} version {version.version}")
-    model = gates.model_status(seen, version.model, version.version)
-    return _completed(seen, done, TrainingRunStatus(model=model))
+    status = TrainingRunStatus(model=gates.model_status(seen, version.model, version.version))
+    made = progress.registered(seen)
+    return _completed(seen, done, status.model_copy(update={"progress": made}) if made is not None else status)
 
 
 def registered_as_last_seen(seen: Observed) -> Ended | None:
@@ -69,7 +70,8 @@ def unavailable(seen: Observed) -> Ended | None:
     if outage is None:
         return None
     unknown = Verdict(REGISTERED, ConditionState.UNKNOWN, reasons.REGISTRY_UNAVAILABLE, outage)
-    return Ended((unknown,), status=_last_published(seen), recheck_after=OUTAGE_POLL)
+    status = _last_published(seen).model_copy(update={"progress": progress.registering(seen)})
+    return Ended((unknown,), status=status, recheck_after=OUTAGE_POLL)
 
 
 def tracked_run_missing(seen: Observed) -> Ended | None:
@@ -91,7 +93,8 @@ def registering(seen: Observed) -> Ended:
     assert seen.tracked is not None
     want = _wanted(seen, seen.spec.register_, seen.tracked)
     begun = Verdict(REGISTERED, ConditionState.PROGRESSING, reasons.REGISTERING, f"registering {want.model}")
-    return Ended((begun,), (RegisterModel(want),), recheck_after=0)
+    status = TrainingRunStatus(progress=progress.registering(seen))
+    return Ended((begun,), (RegisterModel(want),), status=status, recheck_after=0)
 
 
 def other_owner(seen: Observed) -> Verdict | None:

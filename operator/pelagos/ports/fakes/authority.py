@@ -26,7 +26,9 @@ class KeysFake:
         return self.known
 
 
-def reported(authority: Authority, request: RunRequest, content: Mapping[str, Any]) -> dict[str, Any]:
+def reported(
+    authority: Authority, request: RunRequest, content: Mapping[str, Any], purpose: str = REPORT
+) -> dict[str, Any]:
     """A report as a step of this attempt writes it."""
     environment = authority.step_environment(request.namespace, request.name, request.attempt)
-    return Sealer(bytes.fromhex(environment[STEP_KEY]), request.name, request.attempt).seal(content, REPORT)
+    return Sealer(bytes.fromhex(environment[STEP_KEY]), request.name, request.attempt).seal(content, purpose)

@@ -1,0 +1,60 @@
+"""Which stage a run is in, as its steps tell. For people: nothing is decided by it. Shared by the kinds that run pipelines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pelagos.api import reasons
+from pelagos.api.stages import StageProgress, StageSeconds
+from pelagos.decisions import moments
+from pelagos.ports.pipelines import FINISHED, PipelineRun, RunState
+
+if TYPE_CHECKING:
+    from pelagos.decisions.verdicts import Verdict
+    from pelagos_contract.progress import Progress, Stage
+
+SKEW = timedelta(minutes=5)
+"""By how much the clocks of two nodes may differ; a stage that began outside of its run has no time that could be told."""
+_BROKEN = frozenset({reasons.PIPELINE_FAILED, reasons.PIPELINE_INTERRUPTED})
+
+
+def current(told: Progress | None, run: PipelineRun | None) -> Stage | None:
+    """What the run does now; None when it does nothing, or does not say."""
+    return told.stage if told is not None and run is not None and run.state is RunState.RUNNING else None
+
+
+def shown(
+    told: Progress | None, stated: StageProgress | None, run: PipelineRun | None, now: datetime
+) -> dict[str, Any]:
+    """Fields of StageProgress; empty when nothing is known. ``stated`` is what status says of a run that has ended."""
+    if told is None or run is None:
+        ended = stated.stages if stated is not None and run is not None and run.state in FINISHED else None
+        return {"stages": ended} if ended else {}
+    found: dict[str, Any] = {"stages": [ended_stage(ended.stage, ended.seconds) for ended in told.ended] or None}
+    stage = current(told, run)
+    if stage is None:
+        return found
+    percent = min(100, told.done * 100 // told.total) if told.done is not None and told.total else None
+    return found | {"stage": stage.value, "stage_since": _since(told, run, now), "stage_percent": percent}
+
+
+def ended_stage(stage: Stage, seconds: float) -> StageSeconds:
+    """As status has it."""
+    return StageSeconds(stage=stage.value, seconds=round(seconds))
+
+
+def located(verdict: Verdict, told: Progress | None) -> Verdict:
+    """What broke a run, with the stage that it was in."""
+    if told is None or told.stage is None or verdict.reason not in _BROKEN:
+        return verdict
+    return replace(verdict, message=f"in the stage {told.stage.value}: {verdict.message}")
+
+
+def _since(told: Progress, run: PipelineRun, now: datetime) -> str | None:
+    if told.since is None:
+        return None
+    since = datetime.fromtimestamp(told.since, UTC)
+    earliest = (run.started_at or since) - SKEW
+    return moments.timestamp(since) if earliest <= since <= now + SKEW else None

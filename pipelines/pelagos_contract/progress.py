@@ -1,0 +1,89 @@
+"""How far a pipeline run is, as its steps tell while they work: a small document beside their report, replaced as they go on.
+
+Sealed like reports, so that it tells which attempt it is of, and for people alone: nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from pelagos_contract.base import Strict
+
+DOCUMENT = "progress.json"
+LARGEST = 16 * 1024
+"""Bytes of the document; a larger one is not one of ours."""
+PERIOD = 10.0
+"""Seconds that steps let pass before they tell of the same stage again."""
+MOST_STAGES = 16
+_LATEST = 1e11
+_MOST = 10**9
+
+
+class Stage(StrEnum):
+    """What a run does at a time, as people are told; ``words`` say it in a sentence."""
+
+    _value_: str
+    words: str
+
+    def __new__(cls, value: str, words: str = "") -> Stage:
+        """A member is its name as status carries it. Default: mypy takes ``Stage(name)``, a look-up, for this call."""
+        member = str.__new__(cls, value)
+        member._value_, member.words = value, words
+        return member
+
+    FETCHING = "Fetching", "the source is being fetched"
+    CHECKING_IMAGES = "CheckingImages", "images are being checked"
+    READING_ANNOTATIONS = "ReadingAnnotations", "annotations are being read"
+    DIVIDING = "Dividing", "images are being cleaned and divided into splits"
+    WRITING = "Writing", "the version is being written"
+    PREPARATION = "Preparation", "the dataset version is being read and the framework loaded"
+    TRAINING = "Training", "epochs are being trained"
+    EVALUATION = "Evaluation", "the model is being measured on the test split"
+    EXPORT = "Export", "the model is being exported and proven"
+    REGISTRATION = "Registration", "the model is being registered"
+
+
+OF_DATASETS = (Stage.FETCHING, Stage.CHECKING_IMAGES, Stage.READING_ANNOTATIONS, Stage.DIVIDING, Stage.WRITING)
+OF_TRAININGS = (Stage.PREPARATION, Stage.TRAINING, Stage.EVALUATION, Stage.EXPORT, Stage.REGISTRATION)
+"""In their order; the operator itself registers."""
+
+
+class EndedStage(Strict):
+    """A stage that is over."""
+
+    stage: Stage
+    seconds: Annotated[float, Field(ge=0, le=_LATEST, allow_inf_nan=False)]
+
+
+class Progress(Strict):
+    """The stage now, none between two steps; ``since`` in Unix time; ``done`` of ``total`` epochs or images.
+
+    ``ended`` are the stages of this attempt before it.
+    """
+
+    stage: Stage | None = None
+    since: Annotated[float | None, Field(ge=0, le=_LATEST, allow_inf_nan=False)] = None
+    done: Annotated[int | None, Field(ge=0, le=_MOST)] = None
+    total: Annotated[int | None, Field(ge=1, le=_MOST)] = None
+    ended: Annotated[list[EndedStage], Field(max_length=MOST_STAGES)] = []
+
+
+def parsed(content: bytes) -> dict[str, Any] | None:
+    """The JSON object that a document is; None when it is none."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def understood(content: object) -> Progress | None:
+    """What an unsealed document says; None when that is not what a step of ours says."""
+    try:
+        return Progress.model_validate(content)
+    except ValidationError:
+        return None

@@ -1,0 +1,79 @@
+"""Tells how far a step is: writes the progress document of its run. Used by the stages, which go on where that fails."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+
+from pelagos_contract import disk, sealing
+from pelagos_contract.progress import DOCUMENT, MOST_STAGES, PERIOD, EndedStage, Progress, Stage, understood
+from pelagos_pipelines.storage import Place, StorageError, StorageRefusedError
+
+log = logging.getLogger(__name__)
+
+PAUSE = 60.0
+"""Seconds without another try after one that failed: a storage that is away must not hold up the work."""
+
+
+class Telling:
+    """The stages of one attempt, kept in the folder of its report; without one, nobody is told."""
+
+    def __init__(self, place: Place | None = None) -> None:
+        """Go on from what an earlier step of this attempt told. The place has been pulled."""
+        self._place = place
+        self._now = Progress(ended=_told_before(place) if place is not None else [])
+        self._counted: dict[str, int | None] = {}
+        self._began = self._told = self._again = float("-inf")
+
+    def enter(self, stage: Stage, total: int | None = None) -> None:
+        """Another stage begins, with ``total`` epochs or images; the same one goes on."""
+        if stage is self._now.stage:
+            return
+        self._now = Progress(stage=stage, since=round(time.time(), 3), ended=self._ended())
+        self._counted = {"total": total or None}
+        self._began = time.monotonic()
+        self._tell()
+
+    def count(self, done: int, total: int) -> None:
+        """So many of the stage's epochs or images are done. Call it as often as you like."""
+        self._counted = {"done": done, "total": total or None}
+        if time.monotonic() - self._told >= PERIOD:
+            self._tell()
+
+    def close(self) -> None:
+        """The step has done its part. One that breaks leaves where it was."""
+        self._now, self._counted = Progress(ended=self._ended()), {}
+        self._tell()
+
+    def _ended(self) -> list[EndedStage]:
+        if self._now.stage is None:
+            return self._now.ended
+        last = EndedStage(stage=self._now.stage, seconds=round(time.monotonic() - self._began, 1))
+        return [*self._now.ended, last][-MOST_STAGES:]
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if self._place is None or now < self._again:
+            return
+        self._told = now
+        document = self._now.model_copy(update=self._counted).written()
+        text = json.dumps(sealing.sealed(document, sealing.PROGRESS)) + "\n"
+        try:
+            if self._place.bucket is None:
+                disk.write_atomically(self._place.folder / DOCUMENT, text, parents=True)
+            else:
+                self._place.write(DOCUMENT, text.encode())
+        except (OSError, StorageError, StorageRefusedError) as error:
+            log.warning("the progress of this step could not be written, and will be in a minute: %s", error)
+            self._again = time.monotonic() + PAUSE
+
+
+def _told_before(place: Place) -> list[EndedStage]:
+    found = sealing.document(place.folder / DOCUMENT)
+    content = sealing.opened(found, sealing.PROGRESS)
+    # Without a key nobody knows of which attempt it is.
+    if content is None or sealing.sealer() is None or not sealing.is_of_this_attempt(found):
+        return []
+    told = understood(content)
+    return told.ended if told is not None else []
