@@ -120,7 +120,6 @@ async def lab(release: Release, tmp_path: Path) -> AsyncIterator[Deployed]:
     tenants = KubernetesTenants(client, Tenant(), Place(installed.SYSTEM, ""))
     made = Deployed(plane, TENANT, tmp_path, make_tenants=lambda _: tenants)
     made.fakes.volumes.put(f"{TENANT}/plankton/1.png")
-    await made.start_operator()
     yield made
     await made.stop_operator()
     await client.close()
@@ -152,6 +151,9 @@ async def test_an_upgrade_and_a_rollback_keep_what_is_in_progress(lab: Deployed,
     await lab.create("Dataset", "plankton", DATASET)
     await lab.create("TrainingRun", "detector", TRAINING)
     await lab.create("ModelService", "detector", SERVICE)
+    # First the definitions, and what people made under earlier ones stays; the rights are still those of the earlier chart.
+    update_definitions(release)
+    await lab.start_operator()
     await lab.wait("Dataset", "plankton", has_reason("Queued"))
     await succeed(lab, "dataset", PREPARED)
     await lab.wait("TrainingRun", "detector", has_reason("Queued"))
@@ -160,7 +162,6 @@ async def test_an_upgrade_and_a_rollback_keep_what_is_in_progress(lab: Deployed,
     await lab.wait("TrainingRun", "detector", has_reason("Running"))
     before = uids(release)
 
-    update_definitions(release)
     await replaced(lab, by=lambda: release.helm("upgrade", RELEASE, rendering.CHART, f"--values={release.values}"))
     assert release.state() == (2, "deployed")
     assert uids(release).items() >= before.items()
@@ -192,6 +193,8 @@ async def test_an_upgrade_and_a_rollback_keep_what_is_in_progress(lab: Deployed,
 
 
 async def test_what_is_uninstalled_leaves_the_resources_of_people(lab: Deployed, release: Release) -> None:
+    update_definitions(release)
+    await lab.start_operator()
     await lab.create("Dataset", "plankton", DATASET)
     await lab.wait("Dataset", "plankton", has_reason("Queued"))
     await lab.stop_operator()
