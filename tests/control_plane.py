@@ -24,11 +24,18 @@ from pelagos.embedded import addresses, binaries, credentials, parent_death_wrap
 from pelagos.embedded.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 CRDS = Path(__file__).parents[1] / "manifests" / "crds"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
+_OLDEST_WITH_RULES = (1, 25)
+_BREAKS_A_RULE = {
+    "apiVersion": meta.API_VERSION,
+    "kind": "Dataset",
+    "metadata": {"name": "breaks-a-rule"},
+    "spec": {"source": {"volume": {"path": "/etc"}}, "task": "Detection"},
+}
 
 
 @dataclass
@@ -101,6 +108,22 @@ class ControlPlane:
         _wait_until(lambda: not any(map(_is_ours, self.request("GET", collection)["items"])), "our kinds are gone")
         _wait_until(self._serves_no_group, "our group is gone")
 
+    @contextlib.contextmanager
+    def without_rules(self) -> Iterator[None]:
+        """For a while our definitions are as a server keeps them that knows no CEL (before 1.25)."""
+        collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        ours = [definition for definition in self.request("GET", collection)["items"] if _is_ours(definition)]
+        for definition in ours:
+            self._put_spec(f"{collection}/{definition['metadata']['name']}", _without_rules(definition["spec"]))
+        _wait_until(lambda: self._takes(_BREAKS_A_RULE), "no rule is judged")
+        try:
+            yield
+        finally:
+            for definition in ours:
+                self._put_spec(f"{collection}/{definition['metadata']['name']}", definition["spec"])
+            if self.version >= _OLDEST_WITH_RULES:
+                _wait_until(lambda: not self._takes(_BREAKS_A_RULE), "rules are judged again")
+
     def create_namespace(self, name: str) -> None:
         """Create a namespace; use one per test rather than one server per test."""
         self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
@@ -124,6 +147,18 @@ class ControlPlane:
                 except subprocess.TimeoutExpired:
                     process.kill()  # its wrapper's program dies with it
                     process.wait()
+
+    def _put_spec(self, path: str, spec: dict[str, Any]) -> None:
+        self.request("PUT", path, self.request("GET", path) | {"spec": spec})
+
+    def _takes(self, body: dict[str, Any]) -> bool:
+        try:
+            self.request("POST", f"/apis/{meta.API_VERSION}/namespaces/default/datasets?dryRun=All", body)
+        except urllib.error.HTTPError as error:
+            if error.code not in {404, 422, 429}:
+                raise
+            return False
+        return True
 
     def _is_gone(self, path: str) -> bool:
         try:
@@ -155,6 +190,12 @@ class ControlPlane:
     def tls(self) -> ssl.SSLContext:
         """Trusts the server's certificate."""
         return ssl.create_default_context(cafile=str(self.authority))
+
+
+def _without_rules(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_rules(value) for key, value in node.items() if key != "x-kubernetes-validations"}
+    return [_without_rules(each) for each in node] if isinstance(node, list) else node
 
 
 def _is_ours(definition: dict[str, Any]) -> bool:

@@ -30,8 +30,7 @@ SYSTEM = "pelagos-system"
 ACCOUNT = "pelagos-operator"
 USER = f"system:serviceaccount:{SYSTEM}:{ACCOUNT}"
 PROGRAM = Path(__file__).parent / "manifests" / "operator_program.py"
-# kubectl asks servers without server-side validation for their schema, and that of 1.20 knows no CEL rules.
-APPLY = ("apply", "--validate=false")
+_VALIDATING = (1, 25)
 _VOLATILE = {
     "events",
     "leases",
@@ -66,9 +65,19 @@ class Site:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
+    @property
+    def knows_all(self) -> bool:
+        """Whether the server keeps CEL rules, and refuses fields that it does not know."""
+        return self.plane.version >= _VALIDATING
+
+    @property
+    def applying(self) -> tuple[str, ...]:
+        """kubectl's words. It asks servers that do not validate for their schema, and that of 1.20 knows no CEL rules."""
+        return ("apply", "--validate=strict" if self.knows_all else "--validate=false")
+
     def apply(self, folder: Path) -> list[str]:
         """Apply a kustomization; what became of each object, in kubectl's words."""
-        return self.kubectl(*APPLY, "-k", str(folder)).splitlines()
+        return self.kubectl(*self.applying, "-k", str(folder)).splitlines()
 
     def everything(self) -> dict[str, str]:
         """The version of every object that a person could list, by its path; without what only tells of the passing time."""

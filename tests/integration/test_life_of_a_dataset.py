@@ -81,6 +81,7 @@ async def test_a_missing_folder_is_waited_for_until_it_appears(site: Site) -> No
     await site.wait("Dataset", "plankton", has_reason("Queued"))
 
 
+@pytest.mark.usefixtures("no_rules")
 @pytest.mark.parametrize(
     ("spec", "want"),
     [

@@ -124,6 +124,7 @@ async def test_a_gate_that_fails_stalls_and_heals_when_it_is_corrected(launched:
     assert launched.fakes.pipelines.attempts_begun == 2, "one for the dataset, one for the training"
 
 
+@pytest.mark.usefixtures("no_rules")
 async def test_changing_a_frozen_field_is_refused_by_name_until_it_is_set_back(launched: Site) -> None:
     await launched.patch("TrainingRun", "detector", {"spec": {"hyperparameters": {"epochs": 5}}})
     body = await launched.wait("TrainingRun", "detector", has_reason("SpecImmutable"))

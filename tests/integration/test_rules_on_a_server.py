@@ -119,6 +119,28 @@ def test_a_server_counts_cores_to_the_thousandth_however_they_are_written(
     assert [limit for limit in allowed if is_refused(limit)] == [limit for limit in allowed if limit < thousandths]
 
 
+def test_frozen_fields_are_refused_by_the_server_when_they_change_or_come_or_go(judge: ControlPlane) -> None:
+    root = f"/apis/{meta.API_VERSION}/namespaces/default/{kinds.TRAINING_RUN.plural}"
+    stored = judge.request("POST", root, of_kind(kinds.TRAINING_RUN, builders.TRAINING_RUN))
+    changes: dict[str, builders.Yaml] = {
+        "datasetRef": {"datasetRef": {"name": "others"}},
+        "model": {"model": {"weights": {"path": "a.pt"}}},
+        "hyperparameters": {"hyperparameters": {"epochs": 11}},
+        "register": {"register": {"alias": "challenger"}},
+    }
+
+    told = {
+        field: causes(judge, "PUT", f"{root}/a?dryRun=All", stored | {"spec": builders.changed(stored["spec"], change)})
+        for field, change in changes.items()
+    }
+    judge.request("DELETE", f"{root}/a")
+
+    frozen = {field: words for field, words in told.items() if words}
+    assert frozen.keys() == changes.keys() & set(kinds.TRAINING_RUN.frozen)
+    for field, words in frozen.items():
+        assert f"spec.{field} is immutable; create a new TrainingRun instead" in words[0]
+
+
 @pytest.mark.parametrize("data", DATA, ids=str)
 def test_tenant_settings_are_refused_when_written_exactly_when_the_operator_would_refuse_them(
     judge: ControlPlane, data: dict[str, str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -135,6 +136,21 @@ def test_what_a_killed_build_left_goes_with_the_next(builder: Builder, hello: Pa
     builder(hello, "hello")
 
     assert {file.name for file in folder.iterdir()} == {".lock", "hello"}
+
+
+@needs_go
+def test_a_full_disk_is_said_before_the_build(builder: Builder, hello: Path, tmp_path: Path) -> None:
+    df = tmp_path / "bin/df"
+    df.parent.mkdir()
+    df.write_text("#!/bin/sh\necho Avail\necho 12345\n")
+    df.chmod(0o755)
+    cold = {"GOCACHE": str(tmp_path / "go-build"), "PATH": f"{df.parent}:{os.environ['PATH']}"}
+
+    _, errors = builder(hello, "hello", code=1, **cold)
+
+    assert re.search(
+        r"packages of hello 1\.2\.3 take about \d+ MB in Go's cache .*; 12 MB are free\. Free some", errors
+    )
 
 
 def test_wrong_use_names_what_can_be_built(builder: Builder) -> None:

@@ -116,7 +116,10 @@ def _wanted(version: str, source: Source | None) -> Sequence[Release]:
     if not wanted:
         every = ", ".join(f"{each.version} ({each.source})" for each in releases.known())
         asked = " from ".join(filter(None, (version, source)))
-        raise StartError(f"There is no control plane {asked}. Pelagos knows {every}.")
+        raise StartError(
+            f"There is no control plane {asked}. Pelagos knows {every}; for any other, set KUBEBUILDER_ASSETS "
+            "to a folder with its etcd and kube-apiserver."
+        )
     return wanted
 
 

@@ -14,7 +14,7 @@
 # Exit codes: 0 all is there, 1 the build failed, 2 wrong use, 3 there is no Go, 4 the modules are out of reach.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-readonly reach_seconds=20
+readonly reach_seconds=20 package_kilobytes=1400
 
 die() { local code=$1; shift; echo "$*" >&2; exit "$code"; }
 say() { echo ":: $*"; }
@@ -124,6 +124,11 @@ fi
 stale() { "$go" list -deps "${options[@]}" -f '{{.Stale}}' "$@" | sort | uniq -c | awk '$2 == "true" {n = $1} {all += $1} END {print n + 0, all}'; }
 cores=$(nproc)
 read -r left all < <(stale "${sources[@]}")
+kept=$("$go" env GOCACHE)
+mkdir -p "$kept"
+free=$(df --output=avail "$kept" | tail -n 1)
+[ "$free" -gt $((left * package_kilobytes)) ] ||
+  die 1 "$left packages of $component $version take about $((left * package_kilobytes / 1000)) MB in Go's cache $kept; $((free / 1000)) MB are free. Free some space, or set GOCACHE to a folder on another disk."
 minutes=$(((total * left / all) / (60 * cores) + 1))
 say "building ${missing[*]} ($component $version) from Go modules: $left of $all packages are to be compiled; about $minutes min on $cores cores, once"
 
