@@ -17,6 +17,7 @@ import pytest
 
 import rendering
 from control_plane import ControlPlane
+from engines.model_server.test_manifests import ADDED
 from installed import Site
 from kfp_fake_server import pods as steps
 from kfp_fake_server.by_hand import ByHand
@@ -64,6 +65,11 @@ GIVEN = Options(
     objects_secret="s3",
     s3_endpoint="http://s3:9000",
 )
+CHANGES: dict[str, dict[str, Any]] = {
+    "as shipped": {},
+    "with what a platform adds": {"pods": ADDED},
+    "run by whom the cluster gives": {"user": ""},
+}
 SURROUNDINGS = PodDefaults(
     image="trainer:1",
     data=Mount("data", "/var/pelagos/data"),
@@ -128,8 +134,10 @@ def test_a_server_takes_what_the_sample_of_a_repository_installs(somebody: Contr
 
 
 @pytest.mark.parametrize("how", ["from a claim", "from object storage"])
-def test_a_server_takes_model_servers(somebody: ControlPlane, how: str) -> None:
-    deployment = deployment_manifests.deployment(WANTS[how], "name: 'detector'", GIVEN)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_server_takes_model_servers(somebody: ControlPlane, how: str, change: str) -> None:
+    given = dataclasses.replace(GIVEN, **CHANGES[change])
+    deployment = deployment_manifests.deployment(WANTS[how], "name: 'detector'", given)
 
     takes(somebody, led_to([deployment]))
 

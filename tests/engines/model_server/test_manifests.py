@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import pod_security
 import pytest
 
 from pelagos.engines.deployment import manifests as deployment_manifests
@@ -238,7 +237,6 @@ def test_what_a_platform_adds_is_in_the_pods_of_both_engines_and_takes_nothing_o
     variables = {each["name"]: each["value"] for each in server["env"]}
     assert (variables["HTTPS_PROXY"], variables["PELAGOS_MODEL_NAME"]) == ("http://proxy:3128", "detector")
     assert "HTTPS_PROXY" in {each["name"] for each in template["spec"]["initContainers"][0]["env"]}
-    assert pod_security.violations(template["metadata"], template["spec"]) == []
 
 
 def test_gpus_are_asked_for_with_the_nodes_that_have_them() -> None:
