@@ -27,6 +27,7 @@ class ApiServer:
     def __init__(self) -> None:
         self.resources: dict[str, list[dict[str, Any]]] = {}
         self.pods: list[dict[str, Any]] = []
+        self.config_maps: dict[str, dict[str, Any]] = {}
         self.logs: dict[tuple[str, str, bool], list[bytes | None]] = {}
         self.asked: list[str] = []
         self.status = 200
@@ -60,6 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer({"items": [body for body in found if body.get("kind", kind) == kind]}, self.world.status)
         elif url.path.endswith("/log"):
             self._log(url.path.split("/")[6], query)
+        elif "/configmaps/" in url.path:
+            body = self.world.config_maps.get(url.path.rpartition("/")[2])
+            self._answer(body or {"kind": "Status", "code": 404, "message": "not found"}, 200 if body else 404)
         else:
             assert url.path.endswith("/pods"), url.path
             self._answer({"items": list(filter(lambda pod: _carries(pod, query), self.world.pods))}, self.world.status)

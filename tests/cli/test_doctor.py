@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 from typer.testing import CliRunner, Result
 
@@ -177,6 +178,43 @@ async def test_a_namespace_in_which_the_operator_may_not_see_runs_is_named(
     assert "kubeflow-edit in namespace kelp" in refused.hint
 
 
+async def test_what_steps_need_in_their_namespace_is_looked_for(
+    api: KubernetesRest, plane: ControlPlane, serve: Serve, tmp_path: Path
+) -> None:
+    plane.create_namespace("steps")
+    core = "/api/v1/namespaces/steps"
+    url = await serve({HEALTH: (200, MANY), **RUNS})
+    context = DoctorContext(on_cluster(tmp_path, kubeflow_url=url), api, "default", ("steps",))
+
+    async def told() -> dict[State, str]:
+        found = await look(engines.SECTION, "steps", context)
+        return {state: "; ".join(each.message for each in found if each.state is state) for state in State}
+
+    bare = await told()
+    assert (
+        "the Secret mlpipeline-minio-artifact for artifacts at minio-service.kubeflow:9000 does not exist"
+        in bare[State.FAILURE]
+    )
+    assert "the ServiceAccount default-editor" in bare[State.WARNING]
+
+    credentials = {"secretRef": {"secretName": "store", "accessKeyKey": "a", "secretKeyKey": "k"}}
+    providers = yaml.safe_dump({"minio": {"default": {"endpoint": "store.other:9000", "credentials": credentials}}})
+    put(plane, f"{core}/configmaps", {"metadata": {"name": "kfp-launcher"}, "data": {"providers": providers}})
+    put(plane, f"{core}/secrets", {"metadata": {"name": "store"}, "stringData": {"a": "one"}})
+    put(plane, f"{core}/serviceaccounts", {"metadata": {"name": "default-editor"}})
+    put(plane, f"{core}/resourcequotas", {"metadata": {"name": "two"}, "spec": {"hard": {"requests.cpu": "2"}}})
+    half = await told()
+    assert "the Secret store for artifacts at store.other:9000 has no key k" in half[State.FAILURE]
+    assert "ResourceQuota two allows requests.cpu: 2 in all, and one step asks for 2" in half[State.WARNING]
+
+    plane.request("DELETE", f"{core}/resourcequotas/two")
+    plane.request("DELETE", f"{core}/secrets/store")
+    put(plane, f"{core}/secrets", {"metadata": {"name": "store"}, "stringData": {"a": "one", "k": "two"}})
+    whole = await told()
+    assert (whole[State.FAILURE], whole[State.WARNING]) == ("", "")
+    assert "artifacts go to store.other:9000 by the Secret store" in whole[State.OK]
+
+
 async def test_a_data_volume_on_object_storage_is_looked_at(
     api: KubernetesRest, bucket: str, object_storage: ObjectStorage, tmp_path: Path
 ) -> None:
@@ -328,6 +366,36 @@ async def test_what_a_tenant_names_and_does_not_have(api: KubernetesRest, plane:
     assert "the queue gpu is named, and Kueue is not installed" in told
     assert "admits pods of level privileged; ours need no more than restricted" in told
     assert states(findings).count(State.FAILURE) == 5
+
+
+async def test_what_kserve_needs_to_fetch_packages_is_looked_for(
+    api: KubernetesRest, plane: ControlPlane, tmp_path: Path
+) -> None:
+    plane.create_namespace("served")
+    core, merge = "/api/v1/namespaces/served", "application/merge-patch+json"
+    data = {"serviceAccount": "lab", "objectsSecret": "s3"}
+    put(plane, f"/api/v1/namespaces/{HOME}/configmaps", {"metadata": {"name": "pelagos-tenant-served"}, "data": data})
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    put(plane, f"{core}/secrets", {"metadata": {"name": "s3"}, "stringData": keys})
+    put(plane, f"{core}/serviceaccounts", {"metadata": {"name": "lab"}})
+    storage = {"objects_uri": "s3://b/objects", "s3_endpoint": "http://store:9000", "s3_region": "us-east-1"}
+    settings = on_cluster(tmp_path, serving_engine="kserve", **storage)
+
+    async def told() -> str:
+        findings = await examine(tenants.SECTION, DoctorContext(settings, api, HOME, ("served",)))
+        return next(f"{each.message} → {each.hint}" for each in findings if "KServe" in each.message)
+
+    assert "the ServiceAccount lab does not list the Secret s3" in await told()
+    plane.request("PATCH", f"{core}/serviceaccounts/lab", {"secrets": [{"name": "s3"}]}, kind=merge)
+    command = (await told()).partition("→ kubectl -n served annotate --overwrite secret s3 ")[2].split()
+    assert command == [
+        "serving.kserve.io/s3-endpoint=store:9000",
+        "serving.kserve.io/s3-usehttps=0",
+        "serving.kserve.io/s3-region=us-east-1",
+    ]
+    notes = dict(each.split("=") for each in command)
+    plane.request("PATCH", f"{core}/secrets/s3", {"metadata": {"annotations": notes}}, kind=merge)
+    assert (await told()).startswith("KServe finds the credentials of the storage (lab, s3)")
 
 
 async def test_certificate_authorities_of_a_tenant_are_looked_for(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from pelagos.cli.logs.lines import LONGEST
 from pelagos.cli.main import app
+from pelagos.engines.kubeflow import kept_logs
+from pelagos.engines.kubeflow.kept_logs import Ended, Kept
 from pelagos.engines.triton_local import records
 from pelagos.engines.triton_local.records import Server, State
 from resource_servers import ApiServer, api, kubeconfig
@@ -292,6 +295,35 @@ def test_what_a_step_prints_takes_no_effect_and_no_room(
     assert "evil" in done.stdout or "?evil" in done.stdout
     assert f"{'x' * LONGEST} … (5 more bytes)\n" in done.stdout
     assert max(map(len, done.stdout.splitlines())) < LONGEST + 50
+
+
+def test_of_pods_that_are_gone_the_lines_are_shown_that_the_operator_kept(cluster: ApiServer) -> None:
+    resource(cluster)
+    ended = Ended(RUN, 2, "id", None, "default", UID, "default", "trainingrun/default/cod")
+    kept = Kept("train-evaluate", f"one\n{HOSTILE}\ntwo", "run-train", "u", 1, "Error", "2026-01-01T00:00:00Z")
+    cluster.config_maps = {kept_logs.name_of(UID): kept_logs.render(ended, [kept])}
+
+    alone = run("cod", "--step", "train", "--tail", 1)
+    cluster.pods = [pod("run-export", "export", 2), pod("run-early", "train", 1)]
+    cluster.logs = {("run-export", "main", False): [b"three\n"], ("run-early", "main", False): [b"zero\n"]}
+    beside = run("cod")
+
+    assert (alone.exit_code, alone.stdout) == (0, "two\n"), alone.output
+    assert (
+        "its pod run-train is gone (Error, exit code 1); these are the last lines that the operator kept"
+        in alone.stderr
+    )
+    assert is_fit(beside.stdout)
+    assert (beside.stdout.splitlines()[0], beside.stdout.splitlines()[-1]) == ("one", "three")
+    assert run("cod", "--previous").stdout == "zero\n"
+    # Of another run, or altered by somebody: nothing.
+    cluster.pods = []
+    cluster.config_maps[kept_logs.name_of(UID)]["data"]["train-evaluate.json"] = "{"
+    assert "the operator has kept no lines of them" in failure(run("cod"))
+    cluster.config_maps[kept_logs.name_of(UID)] = kept_logs.render(replace(ended, run="another"), [kept])
+    assert "the operator has kept no lines of them" in failure(run("cod"))
+    cluster.refused = {"/configmaps/": (403, 'configmaps is forbidden: User "u" cannot get resource "configmaps"')}
+    assert failure(run("cod")).startswith(f"you may not read the ConfigMap pelagos-log-{UID}")
 
 
 def test_what_cannot_be_read_is_one_line(cluster: ApiServer) -> None:

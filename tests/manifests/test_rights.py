@@ -28,9 +28,9 @@ def given(overlay: str, namespace: str, feature: str) -> frozenset[Grant]:
     """What the overlay's roles grant to the operator for a feature, with one tenant."""
     bodies = [body for body in rendering.kustomize(OVERLAYS / overlay) if "rbac.authorization" in body["apiVersion"]]
     rights = roles.RIGHTS[feature]
-    wanted = {(right.group, resource) for right in rights for resource in right.resources}
+    wanted = {(right.group, resource, verb) for right in rights for resource in right.resources for verb in right.verbs}
     found = audit_rbac.grants([*bodies, *admission(overlay, namespace)], USER)
-    return frozenset(grant for grant in found if (grant.group, grant.resource) in wanted)
+    return frozenset(grant for grant in found if (grant.group, grant.resource, grant.verb) in wanted)
 
 
 def admission(overlay: str, namespace: str) -> list[dict[str, Any]]:
@@ -81,7 +81,27 @@ def with_launches(seen: Trace) -> Trace:
     asked = [act for act in seen.done if act.verb == "get" and act.resource == "datasets"]
     others = {dataclasses.replace(act, resource=name) for act in asked for name in ("trainingruns", "modelservices")}
     expired = {dataclasses.replace(act, resource="trainingruns", verb="delete") for act in asked}
-    return Trace(seen.done | others | expired, seen.forbidden)
+    return Trace(seen.done | others | expired | with_nodes(asked), seen.forbidden)
+
+
+def with_nodes(asked: list[Act]) -> set[Act]:
+    """What is done before a run on a cluster and about its pods: the pipelines here are a fake.
+
+    See test_kept_logs and test_preflight of the engine kubeflow.
+    """
+    about = (
+        ("", "pods", "list"),
+        ("argoproj.io", "workflows", "list"),
+        ("", "pods/log", "get"),
+        *(("", "configmaps", verb) for verb in ("get", "create", "patch")),
+        ("", "serviceaccounts", "get"),
+        ("", "resourcequotas", "list"),
+        ("kueue.x-k8s.io", "localqueues", "get"),
+    )
+    launchers = {Act("", "configmaps", "get", act.namespace, "kfp-launcher") for act in asked}
+    return launchers | {
+        Act(group, resource, verb, act.namespace, "") for act in asked for group, resource, verb in about
+    }
 
 
 def is_judged(body: Mapping[str, Any]) -> bool:

@@ -18,6 +18,7 @@ class Where(Enum):
     OWN = "the operator's namespace"
     KINDS = "resources of ours, wherever they are watched"
     TENANTS = "a tenant's namespace, by a RoleBinding in it; nowhere else"
+    STEPS = "the same, or the one namespace where the pods of all tenants' pipelines are"
     CLUSTER = "objects without a namespace; only when all namespaces are watched"
 
 
@@ -77,7 +78,43 @@ PERMISSIONS = (
         "See whether the namespace has one that is not read any more.",
         names=(tenant_settings.RETIRED,),
     ),
-    Permission("", ("secrets",), ("create",), "Give pipeline steps the key that their reports are sealed with."),
+    Permission(
+        "",
+        ("secrets",),
+        ("create",),
+        "Give pipeline steps the key that their reports are sealed with.",
+        where=Where.STEPS,
+    ),
+    Permission(
+        "",
+        ("pods",),
+        ("list",),
+        "Say why a pipeline step failed and why it waits, and see that it has ended.",
+        where=Where.STEPS,
+    ),
+    Permission(
+        "argoproj.io",
+        ("workflows",),
+        ("list",),
+        "The same, of steps whose pod is gone or was refused.",
+        where=Where.STEPS,
+    ),
+    Permission("", ("pods/log",), ("get",), "Keep the last lines of steps, whose pods go.", where=Where.STEPS),
+    Permission("", ("configmaps",), ("get", "create", "patch"), "Keep them in one for each resource."),
+    Permission(
+        "",
+        ("serviceaccounts",),
+        ("get",),
+        "See before a run is made that the account of its steps is there.",
+        where=Where.STEPS,
+    ),
+    Permission("", ("resourcequotas",), ("list",), "See whether a step fits into the quotas.", where=Where.STEPS),
+    Permission(
+        "", ("configmaps",), ("get",), "See where steps keep artifacts.", where=Where.STEPS, names=("kfp-launcher",)
+    ),
+    Permission(
+        "kueue.x-k8s.io", ("localqueues",), ("get",), "See whether the queue of a run is there.", where=Where.STEPS
+    ),
     Permission(
         "coordination.k8s.io", ("leases",), ("create",), "Ask for leadership for the first time.", where=Where.OWN
     ),

@@ -194,6 +194,13 @@ PIPELINE_FAILED = _all_kinds(
     "A step crashed without an explanation. It is tried three times; then the resource stalls.",
     "Read the log that the message names, correct the cause, and set the annotation pelagos.dev/retry to a new value.",
 )
+NAMESPACE_NOT_READY = _all_kinds(
+    "NamespaceNotReady",
+    "waiting",
+    "Where the steps of the pipeline run would be, something is missing or wrong, so that they would fail after their work or never "
+    "begin: the ConfigMap kfp-launcher, a ServiceAccount, a LocalQueue, or a quota too small for one step. No run is made until then.",
+    "Have the platform correct what the message names; pelagos doctor shows it, too. It is looked at again every few seconds.",
+)
 SYSTEM_UNAVAILABLE = _all_kinds(
     "SystemUnavailable",
     "unknown",

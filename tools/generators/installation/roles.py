@@ -16,7 +16,6 @@ from generators.installation.writing import NAME, NAMESPACE, metadata
 from pelagos import engine_registry
 from pelagos.api import kinds, meta, permissions
 from pelagos.api.permissions import Where
-from pelagos.engines.kubeflow.descriptor import GROUP as SERVER
 
 RBAC = "rbac.authorization.k8s.io"
 TENANT = f"{NAME}-tenant"
@@ -32,11 +31,13 @@ _EVERYWHERE = (Where.KINDS, Where.CLUSTER)
 _READ, _WRITE = ("get", "list", "watch"), ("create", "update", "patch", "delete")
 _PEOPLE = {"view": (_READ, ("view", "edit", "admin")), "edit": (_WRITE, ("edit", "admin"))}
 """Roles of people: their verbs, and the roles of Kubernetes that they are added to."""
+_TENANT = (Where.TENANTS, Where.STEPS)
 _PLACES: Mapping[str, Sequence[Where]] = {
     "own": (Where.OWN,),
     "everywhere": _EVERYWHERE,
     "kinds": (Where.KINDS,),
-    "tenants": (Where.TENANTS,),
+    "tenants": _TENANT,
+    "steps": (Where.STEPS,),
 }
 
 Body = dict[str, Any]
@@ -52,9 +53,7 @@ def files() -> dict[str, str]:
     }
     found["rbac/people/roles.yaml"] = list(_people())
     # Of tenants, each of which binds it.
-    found["components/kubeflow-multi-user/objects.yaml"] = [
-        _cluster_role(name(KUBEFLOW), _rules(KUBEFLOW, Where.TENANTS))
-    ]
+    found["components/kubeflow-multi-user/objects.yaml"] = [_cluster_role(name(KUBEFLOW), _rules(KUBEFLOW, *_TENANT))]
     found["components/kubeflow-multi-user-single-namespace/objects.yaml"] = _in_one_namespace(KUBEFLOW)
     return {path: writing.dump(*bodies) for path, bodies in found.items()} | {
         "charts/pelagos/files/rules.yaml": writing.dump(rules())
@@ -72,11 +71,8 @@ def rules() -> dict[str, dict[str, list[Body]]]:
         place: {feature: granted for feature in RIGHTS if (granted := _rules(feature, *where))}
         for place, where in _PLACES.items()
     }
-    # Where pods of all tenants run in one namespace, their key is made there, and they are looked at there.
-    keys = [right.rule for right in permissions.PERMISSIONS if right.resources == ("secrets",)]
-    looks = [right.rule for right in RIGHTS[KUBEFLOW] if right.group != SERVER]
     people = {title: [_of_people(verbs)] for title, (verbs, _) in _PEOPLE.items()}
-    return found | {"steps": {CORE: keys + looks}, "people": people}
+    return found | {"people": people}
 
 
 def _leader(feature: str) -> list[Body]:
@@ -92,12 +88,12 @@ def _clusterwide(feature: str) -> list[Body]:
     bound = [_cluster_role(name(feature), everywhere), _binding("ClusterRole", name(feature))] if everywhere else []
     if feature == CORE:
         return bound
-    tenant = _rules(CORE, Where.TENANTS) + _rules(feature, Where.TENANTS)
+    tenant = _rules(CORE, *_TENANT) + _rules(feature, *_TENANT)
     return [*bound, _cluster_role(TENANT, tenant)]
 
 
 def _in_one_namespace(feature: str) -> list[Body]:
-    granted = _rules(feature, Where.KINDS, Where.TENANTS)
+    granted = _rules(feature, Where.KINDS, *_TENANT)
     return [_role(name(feature), granted), _binding("Role", name(feature))]
 
 

@@ -24,6 +24,7 @@ MOST = 20
 OLDEST = (1, 20)
 OLDEST_WITH_CEL = (1, 25)
 ACCOUNT = "pelagos-operator"
+_IN_TENANTS = frozenset({Where.TENANTS, Where.STEPS})
 _REQUESTS_AT_ONCE = 8
 _Request = tuple[str, str, str, str]
 """Namespace, resource, verb and name."""
@@ -92,7 +93,7 @@ async def rights(context: DoctorContext) -> Iterable[Finding]:
 
 
 def _give(context: DoctorContext, right: Permission, place: str) -> str:
-    if right.where is Where.TENANTS and not context.settings.namespace:
+    if right.where in _IN_TENANTS and not context.settings.namespace:
         return f"Make the namespace a tenant: {admitting(place, context.home)}"
     return f"Apply the roles: {served_kinds.APPLY} manifests/overlays/cluster (or the overlay that you installed)"
 
@@ -110,7 +111,7 @@ def _needed(context: DoctorContext) -> Iterator[Permission]:
 def _single(context: DoctorContext, right: Permission) -> Iterator[_Request]:
     """What to ask about a right. With tenants, where all is bound at once, once for each."""
     only = context.settings.namespace or ""
-    if right.where is Where.TENANTS and not only:
+    if right.where in _IN_TENANTS and not only:
         for place in context.tenants[:MOST]:
             yield place, right.resources[0], right.verbs[0], (right.names or ("",))[0]
         return

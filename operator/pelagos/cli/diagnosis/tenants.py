@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from pelagos import engine_registry
@@ -69,6 +70,7 @@ async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
         ],
         await _authorities(context, namespace, tenant.ca_config_map),
         await _queue(context, namespace, tenant.queue),
+        await _storage_initializer(context, namespace, tenant) if chosen.serving.name == "kserve" else None,
     ]
     told = [finding for finding in found if finding is not None]
     return told or [ok(namespace, "its tenant settings hold")]
@@ -180,6 +182,40 @@ async def _queue(context: DoctorContext, namespace: str, name: str) -> Finding |
     version = str(group.body.get("preferredVersion", {}).get("version", "v1beta1"))
     root = f"/apis/kueue.x-k8s.io/{version}"
     return await _exists(context, namespace, name, kind="LocalQueue", root=root, plural="localqueues")
+
+
+async def _storage_initializer(context: DoctorContext, namespace: str, tenant: Tenant) -> Finding | None:
+    """Whether KServe finds the credentials of the object storage: by the ServiceAccount, and where that is by annotations."""
+    given, secret, account = context.settings, tenant.objects_secret, tenant.service_account or "default"
+    if not given.objects_uri or not secret:
+        return None
+    core = f"/api/v1/namespaces/{namespace}"
+    answers = [await context.api.get(f"{core}/{path}") for path in (f"serviceaccounts/{account}", f"secrets/{secret}")]
+    unseen = next((answer for answer in answers if answer.status != 200), None)
+    if unseen is not None:
+        return None if unseen.status == 404 else hidden(namespace, unseen)  # What is missing is told above.
+    listed = [each.get("name") for each in answers[0].body.get("secrets") or ()]
+    if secret not in listed:
+        message = f"the ServiceAccount {account} does not list the Secret {secret}: KServe brings no package without it"
+        patch = json.dumps({"secrets": [{"name": secret}]})
+        return failure(namespace, message, f"kubectl -n {namespace} patch serviceaccount {account} -p '{patch}'")
+    notes = answers[1].body["metadata"].get("annotations") or {}
+    wanted = annotations_for_kserve(given.s3_endpoint, given.s3_region)
+    wrong = [f"{name}={value}" for name, value in wanted.items() if notes.get(name) != value]
+    if wrong:
+        message = f"the Secret {secret} does not tell KServe where the storage is; it needs {', '.join(wrong)}"
+        return failure(
+            namespace, message, f"kubectl -n {namespace} annotate --overwrite secret {secret} {' '.join(wrong)}"
+        )
+    return ok(namespace, f"KServe finds the credentials of the storage ({account}, {secret})")
+
+
+def annotations_for_kserve(endpoint: str, region: str) -> dict[str, str]:
+    """Of the Secret with the storage's credentials, from the settings that all else uses; none for AWS itself."""
+    scheme, _, host = endpoint.rpartition("://")
+    told = {"s3-endpoint": host, "s3-usehttps": "0" if scheme == "http" else "1"} if host else {}
+    told |= {"s3-region": region} if region else {}
+    return {f"serving.kserve.io/{name}": value for name, value in told.items()}
 
 
 SECTION = Section("Tenants", (("namespaces", look),))

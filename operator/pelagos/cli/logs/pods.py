@@ -6,13 +6,14 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 from pelagos.api import meta
 from pelagos.cli.logs import lines
 from pelagos.cli.logs.lines import Line, LogError, Wish
-from pelagos.engines.kubeflow import steps
+from pelagos.engines.kubeflow import kept_logs, steps
+from pelagos.engines.kubeflow.kept_logs import Kept
 from pelagos.engines.model_server.gateway import NAME as GATEWAY
 
 Pod = Mapping[str, Any]
@@ -21,6 +22,10 @@ _SILENT = 24 * 3600
 """Seconds for which a log that is followed may say nothing."""
 _PERIOD = 1.0
 _CHUNK = 64 * 1024
+
+
+class AbsentError(LogError):
+    """What is asked for is not there."""
 
 
 class Pods:
@@ -34,14 +39,34 @@ class Pods:
         self._said: set[str] = set()
 
     def of_run(self, namespace: str, run: str, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
-        """Lines of the pods of a pipeline run, which are in ``namespace``. Raises LogError."""
+        """Lines of the pods of a pipeline run, which are in ``namespace``; of those that are gone, what was kept.
+
+        Raises LogError.
+        """
+        there = self._of_run(namespace, run)
+        attempt, kept = self._kept(run, is_needed=not there)
+        attempts = sorted({steps.attempt(pod) for pod in there} | ({attempt} if kept else set()))
+        chosen = (attempts[:-1] if wish.previous else attempts)[-1:]
+        has_pod = dict.fromkeys(steps.step(pod) for pod in there if steps.attempt(pod) in chosen)
+        gone = [each for each in kept if attempt in chosen and each.step not in has_pod]
+        if not wish.follow:
+            _require([*(each.step for each in gone), *has_pod], run, namespace, wish)
+        for each in gone:
+            if wish.wants(each.step):
+                yield from _lines_of(each, attempt, wish)
+        shown = yield from self._of_pods(
+            namespace, run, wish, is_over, [pod for pod in there if steps.attempt(pod) in chosen]
+        )
+        if not shown and not gone and not wish.follow:
+            raise LogError(f"no step has begun in the pipeline run {run}, so that there is no log yet")
+
+    def _of_pods(
+        self, namespace: str, run: str, wish: Wish, is_over: Callable[[], bool], chosen: list[Pod]
+    ) -> Generator[Line, None, set[str]]:
+        """Returns the names of those that had something to be read."""
         shown: set[str] = set()
         over = not wish.follow
         while True:
-            there = self._list(namespace, {meta.UID_LABEL: self._uid, **steps.SELECTOR})
-            chosen = _of_attempt(steps.of_run(there, run), wish)
-            if not wish.follow:
-                _require(chosen, run, namespace, wish)
             for pod in chosen:
                 name = pod["metadata"]["name"]
                 if name in shown or not wish.wants(steps.step(pod)):
@@ -53,12 +78,34 @@ class Pods:
                 else:
                     self._note(f"{origin} has not begun: {steps.waits_for(pod)}")
             if over:
-                break
+                return shown
             # Asked before the last look, so that a pod which begins meanwhile is not missed.
             over = is_over()
             time.sleep(0 if over else _PERIOD)
-        if not shown and not wish.follow:
-            raise LogError(f"no step has begun in the pipeline run {run}, so that there is no log yet")
+            there = self._of_run(namespace, run)
+            latest = max(map(steps.attempt, there), default=0)
+            chosen = [pod for pod in there if steps.attempt(pod) == latest]
+
+    def _of_run(self, namespace: str, run: str) -> list[Pod]:
+        return steps.of_run(self._list(namespace, {meta.UID_LABEL: self._uid, **steps.SELECTOR}), run)
+
+    def _kept(self, run: str, *, is_needed: bool) -> tuple[int, list[Kept]]:
+        """What the operator kept of a run, with the attempt. Raises LogError only when it ``is_needed``."""
+        name = kept_logs.name_of(self._uid)
+        try:
+            response = _asked(
+                lambda: self._api.read_namespaced_config_map(
+                    name, self._namespace, _preload_content=False, _request_timeout=_TIMEOUT
+                ),
+                f"the ConfigMap {name} with the last lines of pods that are gone",
+            )
+        except AbsentError:
+            return 0, []
+        except LogError:
+            if is_needed:
+                raise
+            return 0, []
+        return kept_logs.parse(json.loads(response.data), run)
 
     def of_service(self, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
         """Lines of the pods of model servers; each line says its pod when there are several. Raises LogError."""
@@ -154,23 +201,26 @@ class Pods:
             self._say(words)
 
 
-def _of_attempt(found: list[Pod], wish: Wish) -> list[Pod]:
-    """Pods of the latest attempt, or of the one before."""
-    attempts = sorted({steps.attempt(pod) for pod in found})
-    if wish.previous:
-        attempts = attempts[:-1]
-    return [pod for pod in found if attempts and steps.attempt(pod) == attempts[-1]]
-
-
-def _require(chosen: list[Pod], run: str, namespace: str, wish: Wish) -> None:
-    if not chosen:
+def _require(there: list[str], run: str, namespace: str, wish: Wish) -> None:
+    if not there:
         which = "an earlier attempt" if wish.previous else "its steps"
         raise LogError(
-            f"the namespace {namespace} has no pod of the pipeline run {run} for {which}: none was made yet, or they are gone"
+            f"the namespace {namespace} has no pod of the pipeline run {run} for {which}: none was made yet, or they are gone, "
+            "and the operator has kept no lines of them"
         )
-    there = dict.fromkeys(steps.step(pod) for pod in chosen)
     if not any(map(wish.wants, there)):
-        raise LogError(f"the pipeline run {run} has no pod of a step {wish.step}; it has {', '.join(there)}")
+        raise LogError(
+            f"the pipeline run {run} has no pod of a step {wish.step}; it has {', '.join(dict.fromkeys(there))}"
+        )
+
+
+def _lines_of(kept: Kept, attempt: int, wish: Wish) -> Iterator[Line]:
+    code = f", exit code {kept.exit_code}" if kept.exit_code is not None else ""
+    origin = (
+        f"step {kept.step}, attempt {attempt}: its pod {kept.pod} is gone ({kept.reason}{code}); these are the last lines that "
+        "the operator kept"
+    )
+    yield from (Line(origin, text) for text in lines.last(lines.split([kept.text.encode()]), wish.tail))
 
 
 def _container(pod: Pod) -> str:
@@ -211,7 +261,8 @@ def _asked(call: Callable[[], Any], what: str) -> Any:
         if error.status == 403:
             hint = "Ask whoever runs the platform for the ClusterRole view in that namespace"
             raise LogError(f"you may not read {what}: {_words(error)}. {hint}") from error
-        raise LogError(f"{what} cannot be read: {_words(error)}") from error
+        kind = AbsentError if error.status == 404 else LogError
+        raise kind(f"{what} cannot be read: {_words(error)}") from error
     except HTTPError as error:
         raise LogError(f"{what} cannot be read, the API server does not answer: {error}") from error
 

@@ -28,19 +28,18 @@ RIGHTS = (
         ("create", "get", "list", "delete"),
         "Keep the runs of a resource together.",
     ),
-    Permission("", ("pods",), ("list",), "Say why a pipeline step failed, and why it waits."),
-    Permission("argoproj.io", ("workflows",), ("list",), "The same, of steps whose pod is gone or was refused."),
 )
-"""Of those in its own group a server of several users asks the API server; no request of ours shows them."""
+"""A server of several users asks the API server whether we may; no request of ours shows these."""
 
 
 def _make(context: EngineContext) -> Kubeflow:
     from pelagos.engines.kubeflow import engine
     from pelagos.engines.kubeflow.step_secrets import StepSecrets
-    from pelagos.engines.kubernetes.objects import KubernetesObjects
 
-    secrets, objects = StepSecrets(context.api, context.authority), KubernetesObjects(context.api)
-    return engine.from_settings(context.settings, context.flows, context.namespace_of, context.guard, secrets, objects)
+    secrets = StepSecrets(context.api, context.authority)
+    return engine.from_settings(
+        context.settings, context.flows, context.namespace_of, context.guard, secrets, context.api
+    )
 
 
 def _contradiction(settings: Settings, _on_cluster: bool) -> str | None:

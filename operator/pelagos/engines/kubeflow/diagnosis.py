@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pelagos.engines.diagnosis import DoctorContext, Finding, failure, fetch, first_line, ok, warning
+from pelagos.engines.kubeflow import namespace_diagnosis
 from pelagos.settings import Settings
 
 MOST = 20
@@ -39,7 +40,12 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
     if not many and not given.kubeflow_namespace:
         message = "the server is single-user, and PELAGOS_KUBEFLOW_NAMESPACE is empty"
         findings.append(warning(subject, message, "Set it to the namespace in which that server runs pipelines."))
-    return [*findings, *await _runs(given, context.tenants if many else ())]
+    # Pods run where runs do: in the one namespace of a server of a single user, else in those of tenants.
+    places = (given.kubeflow_namespace,) if given.kubeflow_namespace else context.tenants[:MOST] if many else ()
+    account = "default-editor" if many else "pipeline-runner"
+    looked = await asyncio.gather(*(namespace_diagnosis.look(context, place, account) for place in places))
+    found = [finding for each in looked for finding in each]
+    return [*findings, *await _runs(given, context.tenants if many else ()), *found]
 
 
 async def _runs(given: Settings, tenants: tuple[str, ...]) -> list[Finding]:

@@ -20,13 +20,16 @@ from weakref import WeakValueDictionary
 import yaml
 
 from pelagos.api.meta import UID_LABEL
-from pelagos.engines.kubeflow import placement, reading, tenancy
+from pelagos.engines.kubeflow import kept_logs, placement, preflight, reading, tenancy
 from pelagos.engines.kubeflow.ending import Endings, Timeouts
+from pelagos.engines.kubeflow.kept_logs import Ended, KeptLogs
 from pelagos.engines.kubeflow.placement import Count, Mount, PodDefaults
 from pelagos.engines.kubeflow.places import Place, Places
+from pelagos.engines.kubeflow.preflight import Preflight
 from pelagos.engines.kubeflow.reading import Judgement
 from pelagos.engines.kubeflow.rest import SYSTEM, AbsentError, KubeflowRest
 from pelagos.engines.kubeflow.sight import Objects, Sight
+from pelagos.engines.kubernetes.objects import KubernetesObjects
 from pelagos.ports.clock import Clock, SystemClock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import Guard, unguarded
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from pelagos.engines.kubeflow.step_secrets import StepSecrets
+    from pelagos.engines.kubernetes.rest import KubernetesRest
     from pelagos.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -64,6 +68,10 @@ class KubeflowConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     secrets: StepSecrets | None = None
     """Makes the Secrets with the keys of steps; None: reports are not sealed."""
+    logs: KeptLogs | None = None
+    """Keeps the last lines of steps; None: they go with their pods."""
+    preflight: Preflight | None = None
+    """Looks at a namespace before a run is made there; None: nobody does."""
 
 
 class Kubeflow:
@@ -180,6 +188,8 @@ class Kubeflow:
 
     async def close(self) -> None:
         """Forget what is in memory; runs go on."""
+        if self._config.logs is not None:
+            await self._config.logs.close()
         self._latest.clear()
         self._places.forget_experiments()
 
@@ -190,10 +200,15 @@ class Kubeflow:
     async def _create(
         self, request: RunRequest, documents: Sequence[Struct], place: Place, count: Count
     ) -> PipelineRun:
-        key = ""
+        key, where, account = "", self._config.namespace or request.namespace, request.tenant.pipeline_service_account
+        if self._config.preflight is not None:
+            placed = placement.place(documents, request, self._config.pod_defaults, count)
+            await self._config.preflight.require(
+                where, preflight.needs(placed, account, request.resources.placement.queue or request.tenant.queue)
+            )
         if self._config.secrets is not None:
             # Before the run: a pod waits for a Secret that it names.
-            key = await self._config.secrets.provide(request.namespace, self._config.namespace or request.namespace)
+            key = await self._config.secrets.provide(request.namespace, where)
         body = {
             "display_name": reading.display_name(request.name, request.attempt),
             "description": _describe(request),
@@ -201,8 +216,8 @@ class Kubeflow:
             "pipeline_spec": placement.place(documents, request, self._config.pod_defaults, count, key),
             "runtime_config": {"parameters": dict(request.parameters)},
         }
-        if request.tenant.pipeline_service_account:
-            body["service_account"] = request.tenant.pipeline_service_account
+        if account:
+            body["service_account"] = account
         try:
             created = await self._rest.create_run(body)
         except AbsentError as error:
@@ -255,7 +270,19 @@ class Kubeflow:
         if state not in _WITHOUT_LOOK:
             where = self._places.of_pods(name, reading.resource(run))
             await self._sight.look(identifier, where, state, is_over=reading.is_over(run))
-        return self._read(run)
+        found = self._read(run)
+        if reading.is_over(run):
+            self._keep_logs(found, run)
+        return found
+
+    def _keep_logs(self, found: PipelineRun, run: Struct) -> None:
+        uid, resource = uid_in(found.name) or "", kept_logs.resource_in(str(run.get("description", "")))
+        namespace = self._config.namespace_of(uid)
+        # The server's word for the namespace is not taken: whoever can start runs there could have lines kept anywhere.
+        if self._config.logs is not None and namespace and resource.split("/")[1:2] == [namespace]:
+            pods = self._config.namespace or namespace
+            ended = Ended(found.name, found.attempt, run["run_id"], found.finished_at, pods, uid, namespace, resource)
+            self._config.logs.note(ended)
 
     def _forget(self, name: RunName) -> None:
         self._sight.forget(self._latest.pop(name, ""))
@@ -280,9 +307,12 @@ def from_settings(
     namespace_of: Callable[[str], str | None] = lambda _uid: None,
     guard: Guard = unguarded,
     secrets: StepSecrets | None = None,
-    objects: Objects | None = None,
+    cluster: KubernetesRest | None = None,
 ) -> Kubeflow:
-    """The engine that the settings describe. Raises ValueError for settings without PELAGOS_KUBEFLOW_URL."""
+    """The engine that the settings describe; ``cluster`` is the API server of its pods.
+
+    Raises ValueError for settings without PELAGOS_KUBEFLOW_URL.
+    """
     if not settings.kubeflow_url:
         raise ValueError(
             "PELAGOS_KUBEFLOW_URL must be the address of the Kubeflow Pipelines API when PELAGOS_PIPELINES_ENGINE is kubeflow"
@@ -294,6 +324,7 @@ def from_settings(
         guard=guard,
     )
     page = settings.kubeflow_public_url or settings.kubeflow_url
+    objects = KubernetesObjects(cluster) if cluster is not None else None
     config = KubeflowConfig(
         compiled,
         pod_defaults(settings),
@@ -302,6 +333,8 @@ def from_settings(
         page=page,
         namespace_of=namespace_of,
         secrets=secrets,
+        logs=KeptLogs(cluster, SystemClock()) if cluster is not None else None,
+        preflight=Preflight(objects) if objects is not None else None,
     )
     return Kubeflow(rest, config, objects=objects)
 

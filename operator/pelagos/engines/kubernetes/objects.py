@@ -99,6 +99,11 @@ class KubernetesObjects:
             self._served[kind] = any(resource.get("name") == kind.plural for resource in resources)
         return self._served[kind]
 
+    async def preferred_version(self, group: str) -> str:
+        """The version of an API group, by its path, that the server prefers; "" when it does not know the group."""
+        found = await self._call("GET", group)
+        return str(((found or {}).get("preferredVersion") or {}).get("version", ""))
+
     async def _call(
         self, method: str, path: str, body: Body | None = None, content: str = "application/json"
     ) -> Body | None:

@@ -103,6 +103,28 @@ class KubernetesRest:
             raise OutageError(SYSTEM, f"{method} {path}: {status} {told.message}")
         return told
 
+    async def read(self, path: str, *, most: int, timeout: float = TIMEOUT) -> bytes | None:
+        """The first ``most`` bytes of what is no JSON, such as a log; None when it is not there, or is refused.
+
+        Raises OutageError as ``get``.
+        """
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        limit, found = aiohttp.ClientTimeout(total=timeout), bytearray()
+        try:
+            async with self._session.get(
+                self.server + path, headers=self._headers(), ssl=self._tls or True, timeout=limit
+            ) as answer:
+                if answer.status >= 500 or answer.status == _TOO_MANY:
+                    raise OutageError(SYSTEM, f"GET {path}: {answer.status}")
+                if answer.status >= 400:
+                    return None
+                while len(found) < most and (chunk := await answer.content.read(most - len(found))):
+                    found += chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise OutageError(SYSTEM, f"GET {path}: {error or type(error).__name__}") from error
+        return bytes(found)
+
     def _headers(self) -> dict[str, str]:
         try:
             token = self._token_file.read_text(encoding="utf-8").strip() if self._token_file else self._token

@@ -1,0 +1,262 @@
+"""The last lines of steps whose pods have ended, kept for when the pods are gone. Called by the engine kubeflow.
+
+They are in a ConfigMap in the resource's namespace that the resource owns, ``pelagos-log-<uid>``: whoever may see ConfigMaps
+there reads them with kubectl or the command line, and they go when the resource goes. There is one for each resource, of the
+latest attempt of its latest run, with two keys for each step: ``<step>.log`` has the lines, ``<step>.json`` says which pod ended
+how. What a pod's environment holds is never looked at. Nothing here delays or fails a pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from pelagos.api import kinds, meta
+from pelagos.engines.kubeflow import steps
+from pelagos.engines.kubeflow.placement import ATTEMPT_ANNOTATION, RUN_ANNOTATION
+from pelagos.engines.kubernetes.objects import Collection, KubernetesObjects
+from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.ports.clock import Clock
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract.tags import RESOURCE_TAG
+from pelagos_contract.text import shown, shown_output
+
+logger = logging.getLogger(__name__)
+
+CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
+PODS = Collection("v1", "Pod", "pods")
+RUN_LABEL = "pipeline/runid"
+LINES = 200
+BYTES = 64 * 1024
+"""Of a step's last lines, which are kept."""
+_READ = 16 * BYTES
+"""Bytes that are read of them at most: the API server cuts off what is last, and that is what matters."""
+_FEWER = 10
+"""Lines that are read instead, when that was too much."""
+_STEPS = 8
+"""Of a run, whose lines are kept: together they stay below what a ConfigMap may hold."""
+_AGE = timedelta(days=1)
+"""Of a run's end; afterwards its pods are gone, or were looked at."""
+_AGAIN = timedelta(minutes=1)
+_AT_ONCE = 2
+"""Runs that are looked at side by side."""
+_REMEMBERED = 5000
+_STEP = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LONGEST = 200
+Body = Mapping[str, Any]
+
+
+def name_of(uid: str) -> str:
+    """The ConfigMap with what is kept for a resource."""
+    return f"pelagos-log-{uid}"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that is over. ``server_id`` is what the server calls it, ``pods`` the namespace of its pods.
+
+    ``resource`` is ``<kind>/<namespace>/<name>``, as runs say whose they are; its ``uid`` and ``namespace`` are known for sure.
+    """
+
+    run: str
+    attempt: int
+    server_id: str
+    finished_at: datetime | None
+    pods: str
+    uid: str
+    namespace: str
+    resource: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The last lines of a step. ``pod`` and ``uid`` are its pod's; ``exit_code`` is None where the cluster does not say."""
+
+    step: str
+    text: str
+    pod: str
+    uid: str
+    exit_code: int | None
+    reason: str
+    finished_at: str
+
+
+def parse(body: Body, run: str) -> tuple[int, list[Kept]]:
+    """Attempt and lines of a run, from the ConfigMap; none when it is about another one, or somebody altered it."""
+    notes, data = body["metadata"].get("annotations") or {}, body.get("data") or {}
+    told = str(notes.get(ATTEMPT_ANNOTATION, ""))
+    if notes.get(RUN_ANNOTATION) != run or not told.isdecimal():
+        return 0, []
+    found = []
+    for key, text in data.items():
+        step = key.removesuffix(".log")
+        if step == key:
+            continue
+        try:
+            about = json.loads(data[f"{step}.json"])
+            code, fields = about["exitCode"], [str(about[name]) for name in ("pod", "uid", "reason", "finishedAt")]
+        except (ValueError, TypeError, KeyError):
+            continue
+        pod, uid, reason, finished_at = fields
+        found.append(Kept(step, str(text), pod, uid, code if isinstance(code, int) else None, reason, finished_at))
+    return int(told[:9]), sorted(found, key=lambda kept: kept.finished_at)
+
+
+def render(ended: Ended, kept: Iterable[Kept]) -> dict[str, Any]:
+    """The ConfigMap."""
+    kind_name, _, rest = ended.resource.partition("/")
+    kind = next(each for each in kinds.KINDS if each.singular == kind_name)
+    owner = {
+        "apiVersion": meta.API_VERSION,
+        "kind": kind.kind,
+        "name": rest.partition("/")[2],
+        "uid": ended.uid,
+        "controller": False,
+        "blockOwnerDeletion": False,
+    }
+    data: dict[str, str] = {}
+    for each in list(kept)[-_STEPS:]:
+        about = asdict(each)
+        about |= {"exitCode": about.pop("exit_code"), "finishedAt": about.pop("finished_at")}
+        text = about.pop("text")
+        data |= {f"{each.step}.log": text, f"{each.step}.json": json.dumps(about, sort_keys=True)}
+    return {
+        "apiVersion": CONFIG_MAPS.api_version,
+        "kind": CONFIG_MAPS.kind,
+        "metadata": {
+            "name": name_of(ended.uid),
+            "namespace": ended.namespace,
+            "labels": {
+                "app.kubernetes.io/name": "pelagos-log",
+                "app.kubernetes.io/managed-by": meta.FIELD_MANAGER,
+                "app.kubernetes.io/part-of": "pelagos",
+                meta.UID_LABEL: ended.uid,
+            },
+            "annotations": {
+                RUN_ANNOTATION: ended.run,
+                ATTEMPT_ANNOTATION: str(ended.attempt),
+                RESOURCE_TAG: ended.resource,
+            },
+            "ownerReferences": [owner],
+        },
+        "data": data,
+    }
+
+
+def last_lines(log: bytes) -> str:
+    """Fit to be shown, and no more than is kept; where it was cut, it begins with a line's beginning."""
+    text = "\n".join(shown_output(log.decode("utf-8", errors="backslashreplace")).rstrip("\n").split("\n")[-LINES:])
+    data = text.encode()
+    if len(data) <= BYTES:
+        return text
+    cut = data[-BYTES:].decode(errors="ignore")
+    return cut.partition("\n")[2] or cut
+
+
+class KeptLogs:
+    """Keeps lines by ``rest`` in the background; see the module."""
+
+    def __init__(self, rest: KubernetesRest, clock: Clock) -> None:
+        self._rest = rest
+        self._objects = KubernetesObjects(rest)
+        self._clock = clock
+        self._noted: dict[str, datetime | None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    def note(self, ended: Ended) -> None:
+        """Have the lines of a run that is over kept, unless they are, or were just tried. Returns at once, and never raises."""
+        now = self._clock.now()
+        again = self._noted.get(ended.server_id, now)
+        is_old = ended.finished_at is not None and now - ended.finished_at > _AGE
+        if again is None or again > now or is_old:
+            return
+        while len(self._noted) >= _REMEMBERED:
+            del self._noted[next(iter(self._noted))]
+        self._noted[ended.server_id] = now + _AGAIN
+        task = asyncio.create_task(self._try(ended))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Give up what is in progress."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _try(self, ended: Ended) -> None:
+        try:
+            async with self._room:
+                await self.keep(ended)
+            self._noted[ended.server_id] = None
+        except OutageError as error:
+            logger.info("The last lines of pipeline run %s are kept later: %s", ended.run, error)
+        except RejectedError as error:
+            # Tried once: what is refused now is refused in a minute, and the run is none the worse for it.
+            self._noted[ended.server_id] = None
+            logger.warning("The last lines of pipeline run %s cannot be kept: %s", ended.run, error)
+        except Exception:
+            self._noted[ended.server_id] = None
+            logger.exception("The last lines of pipeline run %s were not kept", ended.run)
+
+    async def keep(self, ended: Ended) -> None:
+        """Read the end of each ended pod's log that is not kept yet. Raises OutageError and RejectedError."""
+        there = await self._objects.get(CONFIG_MAPS, ended.namespace, name_of(ended.uid))
+        attempt, kept = parse(there, ended.run) if there is not None else (0, [])
+        if attempt > ended.attempt:
+            return
+        known = {each.step: each for each in kept} if attempt == ended.attempt else {}
+        pods = await self._objects.list(PODS, ended.pods, {RUN_LABEL: ended.server_id})
+        fresh = [pod for pod in steps.of_run(pods, ended.run) if steps.has_ended(pod, steps.CONTAINER)]
+        added = False
+        for pod in sorted(fresh, key=lambda pod: str(pod["metadata"].get("creationTimestamp"))):
+            step, uid = steps.step(pod), str(pod["metadata"]["uid"])
+            if not _STEP.fullmatch(step) or (step in known and known[step].uid == uid):
+                continue
+            log = await self._log(pod)
+            if log is not None:
+                known[step], added = _kept(pod, step, last_lines(log)), True
+        if added:
+            await self._objects.apply(CONFIG_MAPS, render(ended, known.values()))
+
+    async def _log(self, pod: Body) -> bytes | None:
+        metadata = pod["metadata"]
+        path = f"{PODS.path(metadata['namespace'], metadata['name'])}/log"
+        found = None
+        for number in (LINES, _FEWER):
+            query = urlencode({"container": steps.CONTAINER, "tailLines": number, "limitBytes": _READ})
+            found = await self._rest.read(f"{path}?{query}", most=_READ)
+            if found is None or len(found) < _READ:
+                break
+        return found
+
+
+def resource_in(description: str) -> str:
+    """``<kind>/<namespace>/<name>`` from the description of a run; "" when it does not have one."""
+    told = description.split(",", 1)[0]
+    parts = told.split("/")
+    return told if len(parts) == 3 and parts[0] in {kind.singular for kind in kinds.KINDS} and all(parts) else ""
+
+
+def _kept(pod: Body, step: str, text: str) -> Kept:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    state = next((each.get("state") or {} for each in statuses if each.get("name") == steps.CONTAINER), {})
+    end = state.get("terminated") or {}
+    code = end.get("exitCode")
+    told = {name: shown(str(end.get(name) or ""))[:_LONGEST] for name in ("reason", "finishedAt")}
+    return Kept(
+        step=step,
+        text=text,
+        pod=str(pod["metadata"]["name"]),
+        uid=str(pod["metadata"]["uid"]),
+        exit_code=code if isinstance(code, int) else None,
+        reason=told["reason"],
+        finished_at=told["finishedAt"],
+    )

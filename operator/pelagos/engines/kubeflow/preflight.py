@@ -1,0 +1,201 @@
+"""Whether a namespace has what the pods of a run need, looked at before it is made. Called by the engine and by `pelagos doctor`.
+
+Kubeflow's own programs in a step's pod find out too late: where the artifact store is wrong, a step fails after its work, each
+time it is tried. Only what is wrong for certain holds a run up; what may not be looked at, or does not answer, counts as well.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import yaml
+
+from pelagos.api import reasons
+from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
+from pelagos.engines.kubernetes.quantities import quantity
+from pelagos.ports.clock import monotonic
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract.text import shown
+
+logger = logging.getLogger(__name__)
+
+LAUNCHER = "kfp-launcher"
+"""The ConfigMap by which Kubeflow's launcher knows where artifacts go, and as whom."""
+ROOT = "minio://mlpipeline/v2/artifacts"
+"""Where they go without it."""
+DEFAULT_ENDPOINT = "minio-service.kubeflow:9000"
+DEFAULT_SECRET = ("mlpipeline-minio-artifact", ("accesskey", "secretkey"))
+CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
+ACCOUNTS = Collection("v1", "ServiceAccount", "serviceaccounts")
+QUOTAS = Collection("v1", "ResourceQuota", "resourcequotas")
+KUEUE = "/apis/kueue.x-k8s.io"
+HELPERS: Mapping[str, Decimal] = {"cpu": Decimal("0.1"), "memory": Decimal(256 * 1024**2)}
+"""What Argo's executor and Kubeflow's launcher ask for in each step's pod, beside what the step asks for: 100m and 256Mi."""
+GOOD_FOR, BAD_FOR = 60.0, 10.0
+"""Seconds for which a namespace that was looked at counts as it was."""
+_MOST = 2000
+_KEYS = {"gs": ("secretName", "tokenKey")}
+_USUAL_KEYS = ("secretName", "accessKeyKey", "secretKeyKey")
+_LIMITED = {"cpu": ("requests.cpu", "cpu"), "memory": ("requests.memory", "memory")}
+
+
+@dataclass(frozen=True)
+class Store:
+    """The artifact store of a namespace.
+
+    ``secret`` is "" where credentials come from the environment, ``endpoint`` where it is the provider's own.
+    """
+
+    scheme: str
+    endpoint: str
+    secret: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the largest step of a run asks for, by resource as quotas call it; its account and queue, "" where it names none."""
+
+    resources: tuple[tuple[str, Decimal], ...]
+    account: str = ""
+    queue: str = ""
+
+
+def needs(placed: Mapping[str, Any], account: str, queue: str) -> Needs:
+    """Of a run, from its ``pipeline_spec`` as the server gets it."""
+    largest: dict[str, Decimal] = {}
+    for executor in placed["pipeline_spec"]["deploymentSpec"]["executors"].values():
+        given = executor.get("container", {}).get("resources", {})
+        accelerator = given.get("accelerator") or {}
+        asked = {"cpu": given.get("resourceCpuRequest"), "memory": given.get("resourceMemoryRequest")}
+        asked[str(accelerator.get("resourceType", ""))] = accelerator.get("resourceCount")
+        for name, text in asked.items():
+            number = quantity(text)
+            if number is not None:
+                largest[name] = max(number, largest.get(name, number))
+    return Needs(tuple(sorted(largest.items())), account, queue)
+
+
+def store(config_map: Body | None) -> Store:
+    """What the launcher takes from the ConfigMap. Raises ValueError, with the field, for what it cannot work with."""
+    data = (config_map or {}).get("data") or {}
+    scheme = str(data.get("defaultPipelineRoot") or ROOT).partition("://")[0]
+    try:
+        providers = yaml.safe_load(str(data.get("providers") or "{}"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"providers is no YAML: {' '.join(str(error).split())[:200]}") from error
+    provider = _mapping(providers, "providers").get(scheme)
+    if provider is None:
+        is_usual = scheme == "minio"
+        return Store(scheme, DEFAULT_ENDPOINT if is_usual else "", *(DEFAULT_SECRET if is_usual else ("", ())))
+    default = _mapping(provider, f"providers.{scheme}").get("default")
+    if default is None and provider.get("overrides"):
+        return Store(scheme, "", "", ())  # of which bucket one is, the launcher decides
+    default = _mapping(default, f"providers.{scheme}.default")
+    credentials = _mapping(default.get("credentials"), f"providers.{scheme}.default.credentials")
+    endpoint = str(default.get("endpoint") or (DEFAULT_ENDPOINT if scheme == "minio" else ""))
+    if credentials.get("fromEnv") is True:
+        return Store(scheme, endpoint, "", ())
+    field = f"providers.{scheme}.default.credentials.secretRef"
+    reference, wanted = _mapping(credentials.get("secretRef"), field), _KEYS.get(scheme, _USUAL_KEYS)
+    lacking = [key for key in wanted if not reference.get(key)]
+    if lacking:
+        raise ValueError(f"{field} lacks {', '.join(lacking)}")
+    return Store(scheme, endpoint, str(reference[wanted[0]]), tuple(str(reference[key]) for key in wanted[1:]))
+
+
+def too_small(quota: Body, wanted: Needs) -> str | None:
+    """Why a step never fits into a quota, however empty it is; None when it could."""
+    spec = quota.get("spec") or {}
+    if spec.get("scopes") or spec.get("scopeSelector"):
+        return None  # of which pods it is for, the cluster decides
+    name, hard = str(quota["metadata"]["name"]), spec.get("hard") or {}
+    for resource, number in wanted.resources:
+        whole = number + HELPERS.get(resource, Decimal(0))
+        for key in _LIMITED.get(resource, (f"requests.{resource}",)):
+            allowed = quantity(hard.get(key))
+            if allowed is not None and allowed < whole:
+                return (
+                    f"the ResourceQuota {name} allows {key}: {hard[key]} in all, and one step asks for "
+                    f"{_amount(resource, number)}"
+                    + (
+                        f" and its helpers for {_amount(resource, HELPERS[resource])} more"
+                        if resource in HELPERS
+                        else ""
+                    )
+                    + ". Raise the quota, or have the step ask for less (spec.resources)"
+                )
+    return None
+
+
+class Preflight:
+    """Looks by ``objects``; what it found counts for a minute, or a few seconds when it was wrong."""
+
+    def __init__(self, objects: KubernetesObjects, *, clock: Callable[[], float] = monotonic) -> None:
+        self._objects = objects
+        self._clock = clock
+        self._known: dict[tuple[str, Needs], tuple[float, str]] = {}
+
+    async def require(self, namespace: str, wanted: Needs) -> None:
+        """Raises RejectedError with the reason NamespaceNotReady when a step of the run would fail for certain."""
+        until, problem = self._known.get((namespace, wanted), (0.0, ""))
+        if until <= self._clock():
+            found = [problem async for problem in self._problems(namespace, wanted)]
+            problem = "; ".join(found)
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[namespace, wanted] = (self._clock() + (BAD_FOR if problem else GOOD_FOR), problem)
+        if problem:
+            message = f"no run is made in the namespace {namespace}, where its steps would fail: {shown(problem)}"
+            raise RejectedError("pipelines", message, reason=reasons.NAMESPACE_NOT_READY)
+
+    async def _problems(self, namespace: str, wanted: Needs) -> Any:
+        for check in (self._launcher, self._account, self._quotas, self._queue):
+            try:
+                for problem in await check(namespace, wanted):
+                    yield problem
+            except (OutageError, RejectedError) as error:
+                logger.info("The namespace %s cannot be looked at before a run: %s", namespace, error)
+
+    async def _launcher(self, namespace: str, _wanted: Needs) -> Iterable[str]:
+        found = await self._objects.get(CONFIG_MAPS, namespace, LAUNCHER)
+        try:
+            store(found)
+        except ValueError as error:
+            return [f"the ConfigMap {LAUNCHER}, by which they find the artifact store, cannot be used: {error}"]
+        return []
+
+    async def _account(self, namespace: str, wanted: Needs) -> Iterable[str]:
+        if not wanted.account or await self._objects.get(ACCOUNTS, namespace, wanted.account) is not None:
+            return []
+        return [f"the ServiceAccount {wanted.account} does not exist (pipelineServiceAccount of the tenant)"]
+
+    async def _quotas(self, namespace: str, wanted: Needs) -> Iterator[str]:
+        quotas = await self._objects.list(QUOTAS, namespace)
+        return filter(None, (too_small(quota, wanted) for quota in quotas))
+
+    async def _queue(self, namespace: str, wanted: Needs) -> Iterable[str]:
+        if not wanted.queue:
+            return []
+        # Without Kueue the label means nothing, and pods run at once.
+        version = await self._objects.preferred_version(KUEUE)
+        queues = Collection(f"kueue.x-k8s.io/{version}", "LocalQueue", "localqueues")
+        if not version or await self._objects.get(queues, namespace, wanted.queue) is not None:
+            return []
+        return [f"the LocalQueue {wanted.queue} does not exist, so that Kueue would never admit a pod"]
+
+
+def _mapping(found: Any, field: str) -> Mapping[str, Any]:
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{field} is {'missing' if found is None else 'no mapping'}")
+    return found
+
+
+def _amount(resource: str, number: Decimal) -> str:
+    if resource == "memory":
+        return f"{number / 1024**2:.0f}Mi"
+    return f"{number.normalize():f}" if number == number.to_integral() else f"{number * 1000:.0f}m"
