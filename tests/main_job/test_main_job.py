@@ -11,6 +11,7 @@ import pytest
 
 import command_lines
 from installations import BIN, ENVIRONMENTS, ROOT, Installation, dataset, service, training
+from pelagos_contract.progress import OF_DATASETS, OF_TRAININGS
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(900)]
 IN_ORDER = True
@@ -74,6 +75,13 @@ def test_all_conditions_of_the_three_resources_hold(served: Installation) -> Non
         assert set(conditions(served.get(kind, name)).values()) == {"True"}, (
             f"{kind}: {conditions(served.get(kind, name))}"
         )
+
+
+def test_status_tells_how_long_each_stage_took(served: Installation) -> None:
+    for kind, name, stages in (("dataset", "frames", OF_DATASETS), ("trainingrun", "detector", OF_TRAININGS)):
+        progress = served.get(kind, name)["status"]["progress"]
+        assert [ended["stage"] for ended in progress["stages"]] == list(stages)
+        assert "stage" not in progress
 
 
 def test_the_test_split_holds_only_organisms_that_training_never_saw(served: Installation) -> None:
