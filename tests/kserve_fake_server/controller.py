@@ -28,6 +28,7 @@ SERVICES = Collection("v1", "Service", "services")
 ACCOUNTS = Collection("v1", "ServiceAccount", "serviceaccounts")
 OWNER = "kserve-controller-manager"
 CONTAINER = "kserve-container"
+FINALIZER = "inferenceservice.finalizers"
 _WITHOUT_KEYS = """\
 import botocore.session
 client = botocore.session.get_session().create_client("s3", region_name="us-east-1")
@@ -50,6 +51,8 @@ class Faults:
     """Whose status is not written any more."""
     ignored: set[str] = field(default_factory=set)
     """Which the controller does not look at."""
+    held: set[str] = field(default_factory=set)
+    """Whose finalizer is never removed."""
 
 
 @dataclass
@@ -76,13 +79,24 @@ class Controller:
         """Look at all InferenceServices once."""
         services = await self.cluster.list(INFERENCE_SERVICES)
         for service in services:
-            if service["metadata"]["name"] not in self.faults.ignored:
+            if service["metadata"]["name"] not in self.faults.ignored and await self._keep_finalizer(service):
                 await self._reconcile(service)
         known = {service["metadata"]["uid"] for service in services}
         for kind in (DEPLOYMENTS, SERVICES):
             for found in await self.cluster.list(kind):
                 if _owner(found) and _owner(found) not in known:
                     await self.cluster.delete(kind, found)
+
+    async def _keep_finalizer(self, service: Body) -> bool:
+        """Put it on, or take it off what is being deleted, which is not looked at any more: returns whether it is."""
+        metadata = service["metadata"]
+        going, others = "deletionTimestamp" in metadata, [*metadata.get("finalizers", ())]
+        has_it = FINALIZER in others
+        if going == has_it and not (going and metadata["name"] in self.faults.held):
+            wanted = [name for name in others if name != FINALIZER] if going else [*others, FINALIZER]
+            patch = {"metadata": {"finalizers": wanted}}
+            await self.cluster.patch(INFERENCE_SERVICES, metadata["namespace"], metadata["name"], patch)
+        return not going
 
     async def _reconcile(self, service: Body) -> None:
         try:
@@ -99,6 +113,12 @@ class Controller:
             await self._report(service, {"modelStatus": model, "conditions": _conditions("False", "", info["message"])})
             return
         deployment = _deployment(service, runtime, await self._credentials(service))
+        before = await self.cluster.get(DEPLOYMENTS, namespace, deployment["metadata"]["name"])
+        if before is not None:
+            # Its controller leaves them alone where an autoscaler decides, and that keeps them between both numbers.
+            numbers = service["spec"]["predictor"]
+            most, least = numbers.get("maxReplicas", 1), numbers.get("minReplicas", 1)
+            deployment["spec"]["replicas"] = max(min(before["spec"]["replicas"], most), least)
         live = await self.cluster.apply(DEPLOYMENTS, deployment, owner=OWNER)
         await self.cluster.apply(SERVICES, _service(service, deployment), owner=OWNER)
         labels = {"app": deployment["spec"]["selector"]["matchLabels"]["app"]}

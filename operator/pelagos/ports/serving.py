@@ -181,4 +181,7 @@ class Serving(Protocol):
 
     @mutating
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
-        """Stop the endpoint and leave no process; remove its files unless ``keep_files``. No effect when there is none."""
+        """Stop the endpoint and leave no process; remove its files unless ``keep_files``. No effect when there is none.
+
+        Raises UnfinishedError while servers go on that were told to end.
+        """

@@ -67,6 +67,10 @@ async def test_replicas_stay_while_an_autoscaler_takes_over(site: ServingCluster
     await site.serving.apply(scaled)
     (deployment,) = await site.all(DEPLOYMENTS, UID)
     assert deployment["spec"]["replicas"] == 5
+    # Neither does a new model: fewer servers than there were would have to bear the same requests.
+    await site.serving.apply(replace(scaled, confidence="0.6", digest="another"))
+    (deployment,) = await site.all(DEPLOYMENTS, UID)
+    assert deployment["spec"]["replicas"] == 5
 
 
 async def test_another_number_of_servers_replaces_none(site: ServingCluster, make_want: MakeWant) -> None:

@@ -7,6 +7,7 @@ the models that KServe publishes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from pelagos.engines.kserve.manifests import inference_service, recorded
 from pelagos.engines.kubernetes.objects import Body, Collection
 from pelagos.engines.model_server import pod_status
 from pelagos.engines.model_server.object_kinds import INFERENCE_SERVICES
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import OutageError, RejectedError, UnfinishedError
 from pelagos.ports.serving import DesiredService, Scaling, ServiceState, spec_digest
 from serving_clusters import (
     RUNTIME,
@@ -46,6 +47,83 @@ async def site(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[ServingClus
 async def found(site: ServingCluster) -> Body:
     (service,) = await site.all(INFERENCE_SERVICES, UID)
     return service
+
+
+async def until_gone(site: ServingCluster) -> None:
+    """Its controller has taken its finalizer off."""
+    async with asyncio.timeout(30):
+        while await site.serving.observe(UID) is not None:  # noqa: ASYNC110 - others decide
+            await asyncio.sleep(0.1)
+
+
+async def test_what_waits_for_the_finalizer_of_kserve_is_not_called_gone(
+    site: ServingCluster, make_want: MakeWant
+) -> None:
+    """Its servers go on; what is deleted may only be said to be so once nothing serves."""
+    assert site.kserve is not None
+    want = site.in_namespace(make_want(uid=UID))
+    await site.serving.apply(want)
+    await until(site.serving, UID, ServiceState.LOADED)
+    site.kserve.faults.held.add("detector")
+    for _ in range(2):
+        with pytest.raises(
+            UnfinishedError, match=r"InferenceService detector .* waits for inferenceservice\.finalizers"
+        ):
+            await site.serving.remove(UID)
+    assert [pod for pod in await site.pods(UID) if pod_status.is_ready(pod)]
+    seen = await site.serving.observe(UID)
+    assert seen is not None
+    assert (seen.digest, seen.replicas) == ("", 0)
+    assert "until then its servers go on" in seen.message
+    # Wanted again before it is gone, it is waited for as well.
+    with pytest.raises(OutageError, match=r"waits for inferenceservice\.finalizers.* made again when it is gone"):
+        await site.serving.apply(want)
+
+    site.kserve.faults.held.clear()
+    await until_gone(site)
+    await site.serving.remove(UID)
+
+
+async def test_a_webhook_that_is_away_is_named_and_what_serves_goes_on(
+    site: ServingCluster, plane: ControlPlane, make_want: MakeWant
+) -> None:
+    want = site.in_namespace(make_want(uid=UID))
+    await site.serving.apply(want)
+    await until(site.serving, UID, ServiceState.LOADED)
+    name = "inferenceservice.kserve-webhook-server.validator"
+    rule = {"apiGroups": ["serving.kserve.io"], "apiVersions": ["v1beta1"], "operations": ["CREATE", "UPDATE"]}
+    webhook = {
+        "name": name,
+        "clientConfig": {"url": "https://127.0.0.1:1/validate"},
+        "rules": [rule | {"resources": ["inferenceservices"]}],
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "timeoutSeconds": 2,
+    }
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    plane.request("POST", path, {"metadata": {"name": "kserve"}, "webhooks": [webhook]})
+    changed = replace(want, confidence="0.6", digest="changed")
+    try:
+        async with asyncio.timeout(60):
+            while True:  # an API server begins to ask a webhook within a second
+                with contextlib.suppress(OutageError):
+                    await site.serving.apply(replace(want, digest="not yet"))
+                    await asyncio.sleep(0.2)
+                    continue
+                break
+        with pytest.raises(OutageError, match=rf"the admission webhook {name} does not answer.* what serves goes on"):
+            await site.serving.apply(changed)
+        assert (await site.serving.probe(UID)).correct
+    finally:
+        plane.request("DELETE", f"{path}/kserve")
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(OutageError):
+                await site.serving.apply(changed)
+                break
+            await asyncio.sleep(0.2)
+    assert (await until(site.serving, UID, ServiceState.LOADED)).digest == "changed"
 
 
 async def test_ready_alone_is_not_believed(site: ServingCluster, make_want: MakeWant) -> None:
@@ -164,7 +242,7 @@ async def test_what_is_deleted_behind_our_back_is_made_again(site: ServingCluste
     await site.serving.apply(want)
     await until(site.serving, UID, ServiceState.LOADED)
     await site.cluster.delete(INFERENCE_SERVICES, await found(site))
-    assert await site.serving.observe(UID) is None
+    await until_gone(site)
     await site.serving.apply(want)
     assert (await until(site.serving, UID, ServiceState.LOADED)).restarts == 0
 

@@ -5,6 +5,7 @@ Called by the engines that serve on a cluster.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ MERGE_PATCH = "application/merge-patch+json"
 _NOT_NOW = frozenset({401, 408, 409})
 """An expired token is read anew, a conflict is gone at the next look."""
 _GONE = frozenset({404, 410})
+_WEBHOOK_AWAY = re.compile(r'failed calling webhook "([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,16 @@ class KubernetesObjects:
     async def _call(
         self, method: str, path: str, body: Body | None = None, content: str = "application/json"
     ) -> Body | None:
-        answer = await self._rest.ask(method, path, body, content=content)
+        try:
+            answer = await self._rest.ask(method, path, body, content=content)
+        except OutageError as error:
+            webhook = _WEBHOOK_AWAY.search(str(error))
+            if webhook is None:
+                raise
+            message = f"the admission webhook {webhook[1][:253]} does not answer, and nothing is written without it"
+            raise OutageError(
+                SYSTEM, f"{message}; what serves goes on. See whether its server runs. {error}"
+            ) from error
         if answer.status in _GONE:
             return None
         if answer.status in _NOT_NOW:

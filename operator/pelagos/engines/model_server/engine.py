@@ -21,7 +21,7 @@ from typing import Any
 from pelagos.api import meta
 from pelagos.engines.kubernetes import comparing
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server import marks, network, pod_status, reaching
+from pelagos.engines.model_server import ending, marks, network, pod_status, reaching
 from pelagos.engines.model_server.handover import Predecessors
 from pelagos.engines.model_server.object_kinds import SERVICES
 from pelagos.engines.model_server.options import SYSTEM, Options
@@ -42,6 +42,8 @@ COMPARED_EVERY = 60.0
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """The uid of no resource: to ask whether we may ask."""
 PODS = Collection("v1", "Pod", "pods")
+_LOOKS, _LOOKED_EVERY = 10, 0.3
+"""How often it is looked, after how many seconds each, whether what was deleted is gone."""
 _OLD_SERVED = "; the old version stays served"
 
 Manifest = tuple[Collection, dict[str, Any]]
@@ -174,11 +176,13 @@ class ClusterServing(ABC):
 
     async def observe(self, uid: str) -> ObservedService | None:
         """Look at the endpoint; None when there is none."""
-        view = await self._view(uid)
+        main = await self._main(uid)
+        view = await self._view_of(uid, main)
         namespace = self._namespace(uid)
         predecessor = await self._predecessors.find(uid, namespace) if namespace else ""
         if view is None:
-            return _left_by_another(predecessor, self._created) if predecessor else None
+            going = ending.words(self.main, main) if main is not None and ending.is_going(main) else ""
+            return _without_own(predecessor, going, self._created) if predecessor or going else None
         service = await self._service(view)
         state, message = await self._look(view, service)
         restarts = marks.restarts(view.main) + pod_status.deaths(view.current)
@@ -266,7 +270,10 @@ class ClusterServing(ABC):
                     await self._cluster.delete(PODS, pod)
 
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
-        """Delete all that carries the uid; there are no files. No effect when there is none."""
+        """Delete all that carries the uid; there are no files. No effect when there is none.
+
+        Raises UnfinishedError, and OutageError when it lasts, while the main object waits for a finalizer: its servers go on.
+        """
         del keep_files
         async with self._locks[uid]:
             namespace = self._namespace(uid)
@@ -278,6 +285,7 @@ class ClusterServing(ABC):
                         await self._cluster.delete(kind, found)
             if namespace:
                 await self._predecessors.remove(uid, namespace)
+                await self._require_gone(uid, namespace)
             self._predecessors.forget(uid)
             self._since.pop(uid, None)
             self._accepted.pop(uid, None)
@@ -309,6 +317,22 @@ class ClusterServing(ABC):
         return pieces
 
     async def _view(self, uid: str) -> View | None:
+        return await self._view_of(uid, await self._main(uid))
+
+    async def _require_gone(self, uid: str, namespace: str) -> None:
+        """Wait as long as a pass may for what was deleted. Raises UnfinishedError, and OutageError when it lasts."""
+        for kind in (self.main, self.predecessor_kinds[0]):
+            for _ in range(_LOOKS):
+                listed = await self._cluster.list(kind, namespace, {meta.UID_LABEL: uid})
+                left = [found for found in listed if is_owned(found, uid)]
+                if not left:
+                    break
+                await asyncio.sleep(_LOOKED_EVERY)
+            else:
+                raise ending.unfinished(kind, left[0], self._clock)
+
+    async def _main(self, uid: str) -> Body | None:
+        """The main object, also while it is being deleted."""
         namespace, place = self._namespace(uid), self._places.get(uid)
         if not namespace:
             return None
@@ -323,8 +347,11 @@ class ClusterServing(ABC):
             self._places.pop(uid, None)
             return None
         self._places[uid] = (namespace, main["metadata"]["name"])
-        want = self.recorded(main)
-        if want is None or "deletionTimestamp" in main["metadata"]:
+        return main
+
+    async def _view_of(self, uid: str, main: Body | None) -> View | None:
+        want = self.recorded(main) if main is not None and not ending.is_going(main) else None
+        if main is None or want is None:
             return None
         # Annotations can be copied together with an object; one that tells of another resource tells nothing of this one.
         if (want.uid, want.namespace) != (uid, main["metadata"]["namespace"]):
@@ -445,17 +472,17 @@ class ClusterServing(ABC):
             if not uid_of(found):
                 message = f"there is already a {_words(kind, body)} that Pelagos has not made"
                 raise RejectedError(SYSTEM, f"{message}; rename the ModelService, or delete that object")
-            if "deletionTimestamp" in found["metadata"]:
-                raise OutageError(SYSTEM, f"{_words(kind, body)} is being deleted; it is made again when it is gone")
+            if ending.is_going(found):
+                raise OutageError(SYSTEM, f"{ending.words(kind, found)}. It is made again when it is gone")
         return live
 
 
-def _left_by_another(predecessor: str, since: datetime) -> ObservedService:
-    """Nothing of this engine is there, and what another one made still serves."""
+def _without_own(predecessor: str, message: str, since: datetime) -> ObservedService:
+    """Nothing of this engine is there but what is being deleted; what another one made may still serve."""
     return ObservedService(
         digest="",
         state=ServiceState.STARTING,
-        message="",
+        message=message,
         predecessor=predecessor,
         grpc_url="",
         http_url="",

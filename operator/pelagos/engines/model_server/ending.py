@@ -1,0 +1,46 @@
+"""Objects that were deleted and are still there: whose finalizer they wait for, and when that is a matter for a person. Pure.
+
+Called by model_server.engine. KServe's finalizer stays where its controller is away, and the servers go on meanwhile.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pelagos.engines.kubernetes.objects import Body, Collection
+from pelagos.engines.model_server.options import SYSTEM
+from pelagos.ports.clock import Clock
+from pelagos.ports.errors import OutageError, UnfinishedError
+
+PATIENCE = timedelta(seconds=45)
+"""A controller that works takes its finalizer off within seconds."""
+
+
+def is_going(body: Body) -> bool:
+    """Whether it was deleted already."""
+    return "deletionTimestamp" in body["metadata"]
+
+
+def words(kind: Collection, body: Body) -> str:
+    """What it waits for."""
+    metadata = body["metadata"]
+    named = f"{kind.kind} {metadata['name']} in namespace {metadata['namespace']}"
+    since = f" since {metadata['deletionTimestamp']}" if is_going(body) else ""
+    held = ", ".join(str(name) for name in metadata.get("finalizers") or ())
+    if not held:
+        return f"{named} is being deleted{since}"
+    return (
+        f"{named} is being deleted{since} and waits for {held}; until then its servers go on. See whether the controller runs "
+        "that takes this finalizer off (KServe's is kserve-controller-manager)"
+    )
+
+
+def unfinished(kind: Collection, body: Body, clock: Clock) -> OutageError:
+    """The error for one that is not gone yet: first that it takes longer, then that something is in the way."""
+    told = body["metadata"].get("deletionTimestamp")
+    age = (
+        clock.age((body["metadata"]["uid"], "deleted"), datetime.fromisoformat(told), once=True)
+        if told
+        else timedelta()
+    )
+    return (UnfinishedError if age < PATIENCE else OutageError)(SYSTEM, words(kind, body))
