@@ -12,7 +12,7 @@ import pytest
 from control_plane import ControlPlane
 from pelagos.engines.model_server import pod_status
 from pelagos.engines.model_server.network import POLICIES
-from pelagos.engines.model_server.object_kinds import AUTOSCALERS, DEPLOYMENTS, OLD_BUDGETS, SERVICES
+from pelagos.engines.model_server.object_kinds import AUTOSCALERS, BUDGETS, DEPLOYMENTS, SERVICES
 from pelagos.engines.triton import inference
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService, Scaling, ServiceState
@@ -20,7 +20,7 @@ from serving_clusters import ServingCluster, serving_cluster, until
 
 MakeWant = Callable[..., DesiredService]
 UID = "uid-of-deployment"
-ALL = (DEPLOYMENTS, SERVICES, AUTOSCALERS, POLICIES, OLD_BUDGETS)
+ALL = (DEPLOYMENTS, SERVICES, AUTOSCALERS, POLICIES, BUDGETS)
 
 
 @pytest.fixture
@@ -46,6 +46,9 @@ async def test_all_that_belongs_to_an_endpoint_comes_and_goes_with_it(
     assert (await counts(site))["HorizontalPodAutoscaler"] == 0
     (deployment,) = await site.all(DEPLOYMENTS, UID)
     assert deployment["spec"]["replicas"] == 2
+    # A single server never keeps its node from being drained.
+    await site.serving.apply(replace(want, scaling=Scaling(), digest="one"))
+    assert (await counts(site))["PodDisruptionBudget"] == 0
     await site.serving.remove(UID)
     assert set((await counts(site)).values()) == {0}
 

@@ -53,8 +53,10 @@ class TritonDeployment(ClusterServing):
         pieces: list[Manifest] = [
             (POLICIES, network_policy(want, self._options, manifests.name_of(want))),
             (SERVICES, manifests.service(want)),
-            (budgets, manifests.budget(want, budgets)),
         ]
+        # A single server that is not ready would keep its node from being drained: a budget of one allows nothing then.
+        if want.scaling.maximum > 1:
+            pieces.append((budgets, manifests.budget(want, budgets)))
         if manifests.is_scaled(want):
             pieces.append((AUTOSCALERS, manifests.autoscaler(want)))
         return [*pieces, (DEPLOYMENTS, manifests.deployment(want, config, self._options))]

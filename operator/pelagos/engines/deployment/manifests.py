@@ -100,7 +100,7 @@ def service(want: DesiredService) -> dict[str, Any]:
 
 
 def budget(want: DesiredService, kind: Collection) -> dict[str, Any]:
-    """Of several servers at most one is taken away at a time; a single one does not keep its node from being drained."""
+    """Of several servers at most one is taken away at a time. Not for a single one."""
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": marks.selector(want)}}
     metadata = marks.metadata(want, name_of(want))
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
