@@ -240,7 +240,7 @@ def test_installing_at_the_same_time_builds_once(cache: Path, tmp_path: Path) ->
     command = [sys.executable, "-c", _INSTALL, str(script)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     outputs = [process.communicate(timeout=30)[0].splitlines()[-1] for process in running]
-    assert outputs == [str(cache / binaries.DEBIAN / "etcd")] * 3
+    assert outputs == [str(cache / releases.DEBIAN / "etcd")] * 3
     assert (tmp_path / "runs").read_text() == "run\n"
 
 

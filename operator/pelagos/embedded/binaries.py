@@ -21,7 +21,6 @@ from pelagos.embedded.releases import Binaries, Release, Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-DEBIAN = releases.DEBIAN
 cache = releases.cache
 _BUILD = Path(__file__).with_name("build_control_plane.sh")
 _PROGRESS = "::"
