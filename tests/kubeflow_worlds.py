@@ -56,9 +56,13 @@ class Shown:
         self.looks = 0
 
     async def list(
-        self, kind: Collection, namespace: str = "", labels: Mapping[str, str] | None = None
+        self,
+        kind: Collection,
+        namespace: str = "",
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Those with all labels."""
+        """Those with all labels, about the object that ``fields`` name."""
         self.looks += 1
         if self.refusal is not None:
             raise self.refusal
@@ -67,7 +71,13 @@ class Shown:
         workflows = [render() | {"kind": "Workflow"} for render in self._hand.workflows.values()]
         found = [*self._hand.bodies.values(), *workflows, *self.more]
         asked = [body for body in found if body["kind"] == kind.kind and _carries(body, namespace, labels or {})]
+        about = (fields or {}).get("involvedObject.name")
+        asked = [body for body in asked if about is None or body["involvedObject"]["name"] == about]
         return copy.deepcopy(asked)
+
+    async def get(self, kind: Collection, namespace: str, name: str) -> dict[str, Any] | None:
+        """The one of this name."""
+        return next((body for body in await self.list(kind, namespace) if body["metadata"]["name"] == name), None)
 
     async def serves(self, kind: Collection) -> bool:
         """Whether there is such a kind."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from builders import NOW, make_run
+from pelagos.api import reasons
 from pelagos.decisions import attempts
 from pelagos.decisions.attempts import MAX_FAILURES, MAX_INTERRUPTIONS, Outcome
 from pelagos.decisions.reports import Report
@@ -71,6 +73,36 @@ def test_what_a_run_waits_for_is_told_in_the_words_of_the_cluster() -> None:
 
     assert judge(make_run(RunState.PENDING, message=message)).verdict.message == f"the pipeline run waits: {message}"
     assert judge(make_run(RunState.RUNNING, message=message)).verdict.message.endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        (reasons.QUEUED, ConditionState.PROGRESSING),
+        (reasons.UNSCHEDULABLE, ConditionState.WAITING),
+        (reasons.QUOTA_EXCEEDED, ConditionState.WAITING),
+        (reasons.REQUEST_TOO_LARGE, ConditionState.REFUSED),
+        (reasons.QUEUE_NOT_USABLE, ConditionState.REFUSED),
+    ],
+)
+def test_what_never_passes_needs_a_person_and_is_looked_at_all_the_same(
+    reason: reasons.Reason, state: ConditionState
+) -> None:
+    outcome = judge(replace(make_run(RunState.PENDING, message="the cluster's words"), reason=reason))
+
+    assert (outcome.verdict.state, outcome.verdict.reason) == (state, reason)
+    assert outcome.recheck_after == attempts.POLL
+    assert not outcome.withdraw
+
+
+@pytest.mark.parametrize("state", [RunState.FAILED, RunState.INTERRUPTED])
+def test_a_complete_result_counts_though_a_helper_failed_after_the_work(state: RunState) -> None:
+    outcome = judge(make_run(state, message="its container wait failed"), RESULT)
+
+    assert outcome.succeeded
+    assert outcome.attempt is None
+    assert "its container wait failed" in outcome.verdict.message
+    assert judge(make_run(state), RESULT, retry_key="a person asks").attempt == 2
 
 
 def test_a_run_that_cannot_be_placed_is_withdrawn_when_something_else_is_asked_for() -> None:

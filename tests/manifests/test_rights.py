@@ -87,11 +87,13 @@ def with_launches(seen: Trace) -> Trace:
 def with_nodes(asked: list[Act]) -> set[Act]:
     """What is done before a run on a cluster and about its pods: the pipelines here are a fake.
 
-    See test_kept_logs and test_preflight of the engine kubeflow.
+    See test_kept_logs, test_preflight and test_why_a_step_waits of the engine kubeflow.
     """
     about = (
         ("", "pods", "list"),
         ("argoproj.io", "workflows", "list"),
+        ("", "events", "list"),
+        ("kueue.x-k8s.io", "workloads", "list"),
         ("", "pods/log", "get"),
         *(("", "configmaps", verb) for verb in ("get", "create", "patch")),
         ("", "serviceaccounts", "get"),

@@ -22,6 +22,7 @@ MAX_INTERRUPTIONS = 10
 """A run whose process is killed from outside is started this many times."""
 LONGEST_MESSAGE = 1000
 """Characters of a run's message that are kept in status."""
+_BROKEN = frozenset({RunState.FAILED, RunState.INTERRUPTED})
 FIRST_POLL = 0.3
 POLL = 2.0
 """Seconds between two looks at a run that is in progress."""
@@ -87,6 +88,10 @@ def judge(
         return Outcome(
             Verdict(aspect, ConditionState.DONE, reasons.SUCCEEDED, "the pipeline run succeeded"), recheck_after=None
         )
+    if run.state in _BROKEN and report.result is not None and run.retry_key == retry_key:
+        # What seals and tells of a result is the step itself; what failed after it does not make the work undone.
+        message = f"the result is complete, though the pipeline run did not end well: {run.message}"
+        return Outcome(Verdict(aspect, ConditionState.DONE, reasons.SUCCEEDED, message), recheck_after=None)
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
 
 

@@ -17,8 +17,7 @@ from pelagos.ports.pipelines import FINISHED, RunState
 
 def deadline_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
     """Whatever else is to be said of a run that took too long: it is ended, and not tried again unasked."""
-    del judged
-    if not _is_late(seen):
+    if judged.succeeded or not _is_late(seen):
         return None
     message = f"spec.deadline: the run took longer than {seen.spec.deadline} and was ended. Raise it, and set pelagos.dev/retry"
     refused = Verdict(EVALUATED, ConditionState.REFUSED, reasons.DEADLINE_EXCEEDED, message)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ class Timeouts:
     poll: float = 0.25
     silence: timedelta = reading.SILENCE
     grace: timedelta = reading.SILENCE_GRACE
+    relist: float = 60.0
+    """Between two looks at all attempts of a run, in seconds; in between the latest alone is asked for."""
     look: timedelta = SHORTEST
     """Between two looks at the pods of a run that has just begun to do what it does."""
 
@@ -57,6 +60,10 @@ class Endings:
         identifier = str(run.get("run_id", ""))
         # A server takes a request to end a run only while the run goes on; some call that run failed afterwards.
         return identifier in self._given_up or (identifier in self._accepted and run.get("state") == "FAILED")
+
+    def is_due(self, run: Struct) -> bool:
+        """Whether to ask for its end: not when that was done a moment ago."""
+        return monotonic() - self._asked.get(str(run.get("run_id", "")), -inf) > self._timeouts.unconfirmed
 
     async def end(self, runs: Sequence[Struct], is_finished: Callable[[Struct], bool]) -> None:
         """End what the server says is going on, and wait for it. Raises UnfinishedError when that takes longer."""

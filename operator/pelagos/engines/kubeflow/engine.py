@@ -13,7 +13,9 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -88,12 +90,14 @@ class Kubeflow:
         self._places = Places(rest, config.namespace, config.namespace_of)
         self._endings = Endings(rest, config.timeouts)
         self._latest: dict[RunName, str] = {}
+        self._listed: dict[RunName, float] = {}
         self._locks: WeakValueDictionary[RunName, asyncio.Lock] = WeakValueDictionary()
 
     async def find(self, name: RunName) -> PipelineRun | None:
         """As in the port."""
-        if name in self._latest:
-            # By its id, the cheapest look there is. A newer attempt, which another operator made, is found by submit.
+        if name in self._latest and monotonic() - self._listed.get(name, -inf) < self._config.timeouts.relist:
+            # By its id, the cheapest look there is. A newer attempt, which another operator made, and an
+            # older one that somebody has revived on the server's page, are found by listing from time to time.
             with suppress(AbsentError):
                 return await self._note(name, await self._rest.get_run(self._latest[name]))
         attempts = await self._attempts(name, await self._places.of_run(name))
@@ -220,7 +224,9 @@ class Kubeflow:
             body["service_account"] = account
         try:
             created = await self._rest.create_run(body)
-        except AbsentError as error:
+        except RejectedError as error:
+            if not isinstance(error, AbsentError):
+                raise _explained(error) from error
             self._places.forget_experiments()
             raise OutageError(SYSTEM, f"the experiment of run {request.name} was deleted meanwhile: {error}") from error
         # Another operator, or a request of ours whose answer was lost, may have created it too, an instant ago.
@@ -249,7 +255,13 @@ class Kubeflow:
                     "Pipeline run %s, attempt %d, exists %d times; the oldest goes on", name, attempt, len(runs)
                 )
                 await self._endings.end_quietly(duplicates)
-        return [by_attempt[attempt][0] for attempt in sorted(by_attempt)]
+        found = [by_attempt[attempt][0] for attempt in sorted(by_attempt)]
+        self._listed[name] = monotonic()
+        revived = [run for run in found[:-1] if not reading.is_over(run) and self._endings.is_due(run)]
+        if revived:
+            logger.warning("Of pipeline run %s, an attempt before the latest goes on; it is ended", name)
+            await self._endings.end_quietly(revived)
+        return found
 
     def _read(self, run: Struct) -> PipelineRun:
         timeouts, page = self._config.timeouts, (self._config.page or self._rest.url).rstrip("/")
@@ -258,7 +270,7 @@ class Kubeflow:
         identifier = str(run.get("run_id", ""))
         now = since + self._clock.age((identifier, "silent"), since) if since is not None else self._clock.now()
         judgement = Judgement(now, page, self._endings.has_ended(run), timeouts.silence, timeouts.grace)
-        judgement = replace(judgement, facts=self._sight.seen(identifier))
+        judgement = replace(judgement, facts=self._sight.seen(identifier), loss=self._sight.lost(identifier))
         return reading.read(run, judgement)
 
     def _is_finished(self, run: Struct) -> bool:
@@ -269,7 +281,7 @@ class Kubeflow:
         state = str(run.get("state", ""))
         if state not in _WITHOUT_LOOK:
             where = self._places.of_pods(name, reading.resource(run))
-            await self._sight.look(identifier, where, state, is_over=reading.is_over(run))
+            await self._sight.look(identifier, where, state, list(reading.steps(run)), is_over=reading.is_over(run))
         found = self._read(run)
         if reading.is_over(run):
             self._keep_logs(found, run)
@@ -286,6 +298,7 @@ class Kubeflow:
 
     def _forget(self, name: RunName) -> None:
         self._sight.forget(self._latest.pop(name, ""))
+        self._listed.pop(name, None)
         self._places.forget_run(name)
 
     def _compiled(self, request: RunRequest) -> list[Struct]:
@@ -362,6 +375,14 @@ def _describe(request: RunRequest) -> str:
     """For people; older servers keep 255 characters."""
     what = request.labels.get(RESOURCE_TAG, request.name)
     return f"{what}, attempt {request.attempt}, started by Pelagos"[:255]
+
+
+def _explained(error: RejectedError) -> RejectedError:
+    """With what to do, where that is known."""
+    if "archived" not in str(error).lower():
+        return error
+    hint = "Restore it on the page of Kubeflow Pipelines (Experiments, Archived); the run is submitted then"
+    return RejectedError(SYSTEM, f"the experiment of the resource is archived, and takes no run. {hint}: {error}")
 
 
 def _newness(run: Struct) -> tuple[int, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pelagos.engines.kubeflow import steps as pods
 from pelagos.engines.kubeflow.placement import RUN_ANNOTATION
 
 Body = Mapping[str, Any]
@@ -30,7 +31,6 @@ LONGEST = 700
 _NODE_ID = "workflows.argoproj.io/node-id"
 _NODE_NAME = "workflows.argoproj.io/node-name"
 _REPETITION = re.compile(r"\([0-9]+\)$")
-_FUNCTION = "--function_to_execute"
 _POD_NODE = "Pod"
 
 
@@ -114,13 +114,8 @@ def step_of(pod: Body, steps: Collection[str]) -> str:
     found = step_in(text(notes(pod).get(_NODE_NAME)), steps)
     if found:
         return found
-    # Argo's annotations are gone from pods of servers that write others; what the pod executes is right with each.
-    for container in listed(mapping(pod.get("spec")).get("containers")):
-        given = [text(word) for word in (*_sequence(container.get("command")), *_sequence(container.get("args")))]
-        if _FUNCTION in given[:-1]:
-            function = given[given.index(_FUNCTION) + 1].replace("_", "-")
-            return function if function in steps else text(function)[:63]
-    return name(pod)
+    # What the pod executes is right with every server.
+    return pods.step(pod) or name(pod)
 
 
 def step_in(path: str, steps: Collection[str]) -> str:
@@ -164,6 +159,11 @@ def containers(pod: Body) -> Iterator[Body]:
     """States of containers, that of the step itself first."""
     found = [*listed(status(pod).get("containerStatuses")), *listed(status(pod).get("initContainerStatuses"))]
     yield from sorted(found, key=lambda each: each.get("name") != MAIN)
+
+
+def is_held(pod: Body) -> bool:
+    """Whether something, such as Kueue, keeps the scheduler from it."""
+    return bool(listed(mapping(pod.get("spec")).get("schedulingGates")))
 
 
 def has_ended(pod: Body) -> bool:

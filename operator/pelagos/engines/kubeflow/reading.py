@@ -16,6 +16,7 @@ from pelagos.api import reasons
 from pelagos.engines.kubeflow import causes, facts, obstacles, placement
 from pelagos.engines.kubeflow.causes import Cause
 from pelagos.engines.kubeflow.facts import Facts
+from pelagos.engines.kubeflow.losses import Loss
 from pelagos.engines.kubeflow.obstacles import Obstacle
 from pelagos.engines.kubeflow.placement import Count
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
@@ -60,6 +61,8 @@ class Judgement:
     grace: timedelta = SILENCE_GRACE
     facts: Facts | None = None
     """What the cluster shows of it; None when it shows nothing to us."""
+    loss: Loss | None = None
+    """What it has lost, so that it never ends by itself."""
 
 
 def display_name(name: str, attempt: int) -> str:
@@ -168,22 +171,38 @@ def _judge(run: Struct, judgement: Judgement, obstacle: Obstacle | None) -> tupl
         return RunState.CANCELED, "the run was canceled; the server did not confirm that its pods are gone"
     if told == "CANCELING":
         return RunState.RUNNING, "the run is being ended"
-    # Only what should be running can be missed: a step that waits for capacity may do so for days without a word.
-    if state is RunState.RUNNING and obstacle is None:
-        limit = placement.read_time_limit(run.get("pipeline_spec") or {})
-        longest = timedelta(seconds=limit) + judgement.grace if limit else judgement.silence
-        since = silent_since(run)
-        if since is not None and judgement.now - since > longest:
-            told_nothing = f"the server has told nothing new of it since {since.isoformat(timespec='seconds')}"
-            return RunState.INTERRUPTED, f"the run seems to be gone: {told_nothing}. Was its workflow deleted?"
+    loss = judgement.loss or (_silence(run, judgement) if state is RunState.RUNNING and obstacle is None else None)
+    if loss is not None:
+        return loss.state, loss.message
     if obstacle is not None:
         return RunState.PENDING, obstacle.message
+    if judgement.facts is not None and told == "RUNNING":
+        return state, _unqueued(run, judgement.facts)
     return state, "" if told == "RUNNING" else f"the server calls its state {told!r}, which is not known here"
+
+
+def _silence(run: Struct, judgement: Judgement) -> Loss | None:
+    """Only what should be running can be missed: a step that waits for capacity may do so for days without a word."""
+    limit = placement.read_time_limit(run.get("pipeline_spec") or {})
+    longest = timedelta(seconds=limit) + judgement.grace if limit else judgement.silence
+    since = silent_since(run)
+    if since is None or judgement.now - since <= longest:
+        return None
+    told_nothing = f"the server has told nothing new of it since {since.isoformat(timespec='seconds')}"
+    return Loss(RunState.INTERRUPTED, f"the run seems to be gone: {told_nothing}. Was its workflow deleted?")
+
+
+def _unqueued(run: Struct, seen: Facts) -> str:
+    """Early servers do not give pods the labels that they are asked for: then no queue holds a step back."""
+    queue = placement.read_queue(run.get("pipeline_spec") or {})
+    if not queue or all(facts.labels(pod).get(placement.QUEUE_LABEL) == queue for pod in seen.of_steps()):
+        return ""
+    return f"its pods do not bear the label of the queue {queue}, so that none holds them: use Kubeflow Pipelines 2.4 or later"
 
 
 def _failure(run: Struct, seen: Facts | None) -> tuple[RunState, str]:
     # Real servers do not say why; what they say, where they do, comes after what the cluster shows.
-    cause = causes.of_failure(seen, _steps(run)) if seen is not None else None
+    cause = causes.of_failure(seen, steps(run)) if seen is not None else None
     if cause is not None and seen is not None:
         return cause.state, f"{cause.sentence}{_where(run, cause, seen)}"
     # Groups only say that a child failed. Of the pods the first that ended is told: it is the likeliest cause.
@@ -216,7 +235,7 @@ def _obstacle(run: Struct, judgement: Judgement) -> Obstacle | None:
     if seen is not None:
         if obstacles.is_at_work(seen):
             return None
-        found = obstacles.of_waiting(seen, _steps(run))
+        found = obstacles.of_waiting(seen, steps(run))
         if found is not None:
             return found
     pods = [task for task in _tasks(run) if _is_pod(run, task)]
@@ -238,14 +257,14 @@ def _queued(run: Struct, what: str) -> Obstacle:
 def _is_pod(run: Struct, task: Struct) -> bool:
     """Whether a task stands for the pod of a step: neither a group nor what only prepares one."""
     name = str(task.get("display_name", ""))
-    if name in _steps(run):
+    if name in steps(run):
         return not task.get("child_tasks")
     return not name.endswith("-driver") and name != "root"
 
 
 def _step(run: Struct, task: Struct) -> str:
     """The name of the step that a task belongs to."""
-    steps = _steps(run)
+    known = steps(run)
     for _ in range(_DEEPEST):
         # The server tells of children only, by their task's id or, of a pod's, by its name.
         own = {task.get("task_id"), task.get("pod_name")} - {None, ""}
@@ -259,17 +278,17 @@ def _step(run: Struct, task: Struct) -> str:
             ),
             None,
         )
-        if task.get("display_name") in steps or parent is None:
+        if task.get("display_name") in known or parent is None:
             break
         task = parent
     return str(task.get("display_name") or task.get("pod_name") or "")
 
 
-def _steps(run: Struct) -> Struct:
+def steps(run: Struct) -> Struct:
     struct = run.get("pipeline_spec") or {}
     spec = struct.get("pipeline_spec") or struct
-    steps: Struct = spec.get("root", {}).get("dag", {}).get("tasks", {})
-    return steps
+    found: Struct = spec.get("root", {}).get("dag", {}).get("tasks", {})
+    return found
 
 
 def _said(thing: Struct) -> str:

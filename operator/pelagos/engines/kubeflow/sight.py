@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from pelagos.engines.kubeflow import facts
+from pelagos.engines.kubeflow import facts, losses
 from pelagos.engines.kubeflow.facts import RUN_LABEL, Facts
+from pelagos.engines.kubeflow.losses import Loss
+from pelagos.engines.kubeflow.placement import QUEUE_LABEL
 from pelagos.engines.kubernetes.objects import Collection
 from pelagos.ports.clock import Clock
 from pelagos.ports.errors import OutageError, RejectedError
@@ -22,9 +24,19 @@ logger = logging.getLogger(__name__)
 
 PODS = Collection("v1", "Pod", "pods")
 WORKFLOWS = Collection("argoproj.io/v1alpha1", "Workflow", "workflows")
+EVENTS = Collection("v1", "Event", "events")
+_QUEUES = tuple(
+    (Collection(group, "Workload", "workloads"), Collection(group, "LocalQueue", "localqueues"))
+    for group in ("kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v1beta1")
+)
+"""Newer versions of Kueue first."""
 SHORTEST, LONGEST = timedelta(seconds=5), timedelta(seconds=60)
 """Between two looks at a run that goes on: a tenth of how long it has been so, within these bounds."""
+LOST = timedelta(minutes=2)
+"""For so long a run must have lost something before it counts as lost."""
 AFTER_FAILURE = timedelta(seconds=30)
+MOST = 4
+"""Pods of a run about which events are asked for."""
 REMEMBERED = 5000
 """Runs of which is kept what was seen; those that were not asked for longest go first."""
 
@@ -33,9 +45,16 @@ class Objects(Protocol):
     """Reads objects of the Kubernetes API; see KubernetesObjects."""
 
     async def list(
-        self, kind: Collection, namespace: str = "", labels: Mapping[str, str] | None = None
+        self,
+        kind: Collection,
+        namespace: str = "",
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> Sequence[Mapping[str, Any]]:
-        """Those with all labels. Raises OutageError and RejectedError."""
+        """Those with all labels, and these values of fields. Raises OutageError and RejectedError."""
+
+    async def get(self, kind: Collection, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """One of them; None when it is not there. Raises as ``list``."""
 
     async def serves(self, kind: Collection) -> bool:
         """Whether there is such a kind. Raises as ``list``."""
@@ -48,6 +67,10 @@ class _Look:
     at: datetime
     facts: Facts
     failed: bool = False
+    loss: Loss | None = None
+    lost_for: float = 0.0
+    """Seconds, by a clock that nobody sets."""
+    seen_at: float = 0.0
 
 
 class Sight:
@@ -68,7 +91,14 @@ class Sight:
         """The run is gone."""
         self._looks.pop(identifier, None)
 
-    async def look(self, identifier: str, namespace: str, state: str, *, is_over: bool) -> None:
+    def lost(self, identifier: str) -> Loss | None:
+        """What a run has lost, when that is so for long enough to be no moment between two states."""
+        look = self._looks.get(identifier)
+        if look is None or look.failed or look.lost_for < LOST.total_seconds():
+            return None
+        return look.loss
+
+    async def look(self, identifier: str, namespace: str, state: str, steps: Sequence[str], *, is_over: bool) -> None:
         """See how the run is now, unless that was looked at a moment ago. A run that is over is looked at once in its state."""
         if self._objects is None or not namespace:
             return
@@ -83,7 +113,11 @@ class Sight:
             found, failed = known.facts if known is not None else Facts(namespace), True
         if is_over and known is not None:
             found = _with_former(found, known.facts)
-        self._looks[identifier] = _Look(state, since, now, found, failed)
+        loss = losses.of_run(found, steps) if not is_over and not failed else None
+        elapsed, lost_for = self._clock.elapsed(), 0.0
+        if known is not None and loss is not None and known.loss == loss:
+            lost_for = known.lost_for + elapsed - known.seen_at
+        self._looks[identifier] = _Look(state, since, now, found, failed, loss, lost_for, elapsed)
         self._looks.move_to_end(identifier)
         while len(self._looks) > REMEMBERED:
             self._looks.popitem(last=False)
@@ -98,15 +132,42 @@ class Sight:
 
     async def _facts(self, objects: Objects, identifier: str, namespace: str) -> Facts:
         labels = {RUN_LABEL: identifier}
-        pods = tuple(await objects.list(PODS, namespace, labels))
-        try:
-            if not await objects.serves(WORKFLOWS):
-                return Facts(namespace, pods)
-            workflows = await objects.list(WORKFLOWS, namespace, labels)
-        except RejectedError as error:  # the right for pods alone tells much
-            logger.debug("Workflows in %s cannot be seen: %s", namespace, error)
-            return Facts(namespace, pods)
-        return Facts(namespace, pods, next(iter(workflows), None), is_known=True)
+        found = Facts(namespace, tuple(await objects.list(PODS, namespace, labels)))
+        for more in (_workflow, _queues, _events):
+            try:
+                found = await more(objects, identifier, found)
+            except RejectedError as error:  # each right that is there tells something
+                logger.debug("Not all of pipeline run %s in %s can be seen: %s", identifier, namespace, error)
+        return found
+
+
+async def _workflow(objects: Objects, identifier: str, found: Facts) -> Facts:
+    if not await objects.serves(WORKFLOWS):
+        return found
+    workflows = await objects.list(WORKFLOWS, found.namespace, {RUN_LABEL: identifier})
+    return replace(found, workflow=next(iter(workflows), None), is_known=True)
+
+
+async def _queues(objects: Objects, _identifier: str, found: Facts) -> Facts:
+    """Of Kueue, where it holds a pod back."""
+    held = [pod for pod in found.pods if facts.is_held(pod)]
+    for workloads, queues in _QUEUES if held else ():
+        if await objects.serves(workloads):
+            named = {facts.text(facts.labels(pod).get(QUEUE_LABEL)) for pod in held} - {""}
+            there = [await objects.get(queues, found.namespace, queue) for queue in sorted(named)]
+            seen = tuple(await objects.list(workloads, found.namespace))
+            return replace(found, workloads=seen, has_queues=True, queue_is_missing=None in there)
+    return found
+
+
+async def _events(objects: Objects, _identifier: str, found: Facts) -> Facts:
+    """About pods that a node has taken, and not begun."""
+    waiting = [
+        pod for pod in found.pods if facts.phase(pod) == "Pending" and facts.mapping(pod.get("spec")).get("nodeName")
+    ]
+    asked = [{"involvedObject.kind": "Pod", "involvedObject.name": facts.name(pod)} for pod in waiting[:MOST]]
+    told = [event for fields in asked for event in await objects.list(EVENTS, found.namespace, fields=fields)]
+    return replace(found, events=tuple(told))
 
 
 def _with_former(now: Facts, before: Facts) -> Facts:

@@ -58,13 +58,24 @@ class KubernetesObjects:
         """An object; None when it is not there, or its kind is not known."""
         return await self._call("GET", kind.path(namespace, name))
 
-    async def list(self, kind: Collection, namespace: str = "", labels: Mapping[str, str] | None = None) -> list[Body]:
+    async def list(
+        self,
+        kind: Collection,
+        namespace: str = "",
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> list[Body]:
         """Objects that carry all ``labels``, one without a value with any; of all namespaces when none is named.
 
-        Empty when the kind is not known.
+        ``fields`` must have these values, where the kind can be asked for them. Empty when the kind is not known.
         """
         selector = ",".join(f"{name}={value}" if value else name for name, value in (labels or {}).items())
-        query = f"?{urlencode({'labelSelector': selector})}" if selector else ""
+        asked = {
+            "labelSelector": selector,
+            "fieldSelector": ",".join(f"{key}={value}" for key, value in (fields or {}).items()),
+        }
+        query = "?" + urlencode({key: value for key, value in asked.items() if value})
+        query = "" if query == "?" else query
         found = await self._call("GET", kind.path(namespace) + query)
         # Items of a list do not say their kind, as the same object does when it is asked for by its name.
         named = {"apiVersion": kind.api_version, "kind": kind.kind}

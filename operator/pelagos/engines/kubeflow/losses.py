@@ -1,0 +1,46 @@
+"""What a run that its server calls running has lost, so that it never ends by itself. Pure; called by `sight`.
+
+Servers keep the last state of a run whose Workflow somebody deleted; Argo may not notice that a pod is gone, and without its
+rights on workflowtaskresults it does not notice that one has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pelagos.engines.kubeflow import facts
+from pelagos.engines.kubeflow.facts import Facts
+from pelagos.ports.pipelines import RunState
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How the run counts that has lost it, and why."""
+
+    state: RunState
+    message: str
+
+
+def of_run(seen: Facts, steps: Sequence[str]) -> Loss | None:
+    """The first that it has lost; None while it may go on."""
+    alive = [pod for pod in seen.pods if not facts.has_ended(pod)]
+    if not seen.is_known or alive:
+        return None
+    if seen.workflow is None:
+        return Loss(
+            RunState.INTERRUPTED,
+            "the run's Argo Workflow is gone (deleted by somebody), and the server does not notice",
+        )
+    for node in seen.nodes:
+        step = facts.step_in(node.path, steps)
+        if step and node.phase == "Running" and seen.pod_of(node) is None:
+            return Loss(
+                RunState.INTERRUPTED,
+                f"the pod of step {step} is gone without an outcome, and its Workflow runs on",
+            )
+    ended = {facts.step_of(pod, steps) for pod in seen.of_steps() if facts.phase(pod) == "Succeeded"}
+    if steps and ended >= set(steps):
+        rights = "the service account of steps needs create and patch on workflowtaskresults.argoproj.io"
+        return Loss(RunState.FAILED, f"all steps have ended, and the run goes on: Argo was not told. Mostly {rights}")
+    return None

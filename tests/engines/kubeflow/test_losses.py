@@ -1,0 +1,111 @@
+"""What a run has lost, so that its server would call it running for ever, is noticed within minutes."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubeflow_worlds import NAME, Cluster, make_request
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.pipelines import PipelineRun, RunState
+
+
+async def begun(cluster: Cluster, *, at_work: bool = True) -> str:
+    """A run whose step is at work, or waits."""
+    await cluster.engine.submit(make_request())
+    (run,) = cluster.runs()
+    await cluster.until(lambda: run.identifier in cluster.hand.alive, "the step has a pod")
+    if at_work:
+        cluster.hand.begin(run.identifier)
+    return run.identifier
+
+
+async def after(cluster: Cluster, *minutes: float) -> PipelineRun:
+    """The run as it is told after some minutes, looked at each time."""
+    found = None
+    for passed in minutes:
+        cluster.later(minutes=passed)
+        found = await cluster.engine.find(NAME)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+async def test_a_workflow_that_somebody_deleted_is_noticed_whether_its_step_ran_or_waited(
+    cluster: Cluster, at_work: bool
+) -> None:
+    await begun(cluster, at_work=at_work)
+    cluster.hand.workflows.clear()
+    cluster.hand.bodies.clear()
+
+    assert (await after(cluster, 0, 1)).state is not RunState.INTERRUPTED
+    run = await after(cluster, 2, 4)
+
+    assert run.state is RunState.INTERRUPTED
+    assert "Workflow is gone" in run.message
+
+
+async def test_a_pod_that_vanished_and_left_its_workflow_running_is_noticed(cluster: Cluster) -> None:
+    identifier = await begun(cluster)
+    cluster.hand.lose(identifier)
+
+    run = await after(cluster, 0, 1, 2, 4)
+
+    assert run.state is RunState.INTERRUPTED
+    assert "the pod of step prepare is gone without an outcome" in run.message
+
+
+async def test_steps_that_have_all_ended_in_a_run_that_goes_on_are_a_fault(cluster: Cluster) -> None:
+    identifier = await begun(cluster)
+    cluster.hand.become(identifier, phase="Succeeded")
+
+    run = await after(cluster, 0, 1, 2, 4)
+
+    assert run.state is RunState.FAILED
+    assert "workflowtaskresults" in run.message
+
+
+async def test_what_cannot_be_looked_at_is_not_lost(cluster: Cluster) -> None:
+    await begun(cluster)
+    cluster.shown.missing.add("workflows")
+    cluster.hand.bodies.clear()
+
+    assert (await after(cluster, 0, 1, 2, 4, 8)).state is RunState.RUNNING
+
+
+async def test_a_loss_that_was_none_after_all_is_forgotten(cluster: Cluster) -> None:
+    identifier = await begun(cluster)
+    body = cluster.hand.body(identifier)
+    cluster.hand.lose(identifier)
+    await after(cluster, 0, 1)
+    cluster.hand.bodies[body["metadata"]["name"]] = body
+    await after(cluster, 2)
+    cluster.hand.lose(identifier)
+
+    assert (await after(cluster, 3, 4)).state is RunState.RUNNING
+
+
+async def test_an_attempt_that_somebody_revives_does_not_run_beside_the_next(cluster: Cluster) -> None:
+    await cluster.engine.submit(make_request())
+    (first,) = cluster.runs()
+    await cluster.finish(first, "no")
+    await cluster.engine.submit(make_request(attempt=2))
+    second = cluster.runs()[1]
+    await cluster.begin(second)
+    first.become("RUNNING")
+    cluster.server.execution.submit(first)
+    await cluster.begin(first)
+    cluster.engine._listed.clear()
+
+    assert (await cluster.find()).attempt == 2
+
+    await cluster.until(lambda: set(cluster.hand.alive) == {second.identifier}, "the revived attempt ends")
+
+
+async def test_an_archived_experiment_is_told_with_what_to_do(cluster: Cluster) -> None:
+    await cluster.engine.submit(make_request())
+    await cluster.finish(cluster.runs()[0], "no")
+    for experiment in cluster.server.store.experiments.values():
+        experiment.storage_state = "ARCHIVED"
+
+    with pytest.raises(RejectedError, match=r"archived.*Restore it on the page of Kubeflow Pipelines"):
+        await cluster.engine.submit(make_request(attempt=2))
