@@ -91,7 +91,7 @@ def test_a_training_that_no_node_can_take_says_what_is_missing_and_takes_less(si
     site.apply(small_training("greedy", gpus=8))
 
     told = message_with(site, "trainingrun", "greedy", "nvidia.com/gpu")
-    assert told["reason"] == "Queued"
+    assert told["reason"] == "Unschedulable"
 
     patch(site, "trainingrun", "greedy", {"resources": {"gpus": 0}})
     site.wait_ready("trainingrun", "greedy", 240)

@@ -107,3 +107,16 @@ def test_a_state_in_which_no_run_ends_is_not_recalled(state: str) -> None:
     run = make_run(RunState.SUCCEEDED)
 
     assert attempts.recalled({"pipelineRun": attempts.status_of(run).written() | {"state": state}}, run.name) is None
+
+
+def test_why_a_run_failed_stays_known_when_the_pods_that_told_it_are_gone() -> None:
+    told = make_run(RunState.INTERRUPTED, message="the pod of step train is gone without an outcome: Evicted")
+    status = {"pipelineRun": attempts.status_of(told).written()}
+    later = replace(make_run(RunState.FAILED, message="the server does not say why"), is_explained=False)
+
+    found = attempts.as_it_ended(later, status)
+
+    assert (found.state, found.message) == (told.state, told.message)
+    assert attempts.as_it_ended(replace(later, attempt=later.attempt + 1), status).message == later.message
+    assert attempts.as_it_ended(replace(later, is_explained=True), status).message == later.message
+    assert attempts.as_it_ended(later, {}) == later

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +131,18 @@ def recalled(status: Mapping[str, Any], name: RunName) -> PipelineRun | None:
         started_at=moments.parse(status.get("startedAt")),
         finished_at=moments.parse(status.get("finishedAt")),
     )
+
+
+def as_it_ended(run: PipelineRun, status: Mapping[str, Any]) -> PipelineRun:
+    """The run; of one that ended nobody knows why any more, as status has it: pods, which tell, are removed after some time."""
+    before = recalled(status, run.name) if run.state is RunState.FAILED and not run.is_explained else None
+    if (
+        before is None
+        or before.state not in _BROKEN
+        or (before.attempt, before.retry_key) != (run.attempt, run.retry_key)
+    ):
+        return run
+    return replace(run, state=before.state, message=before.message or run.message)
 
 
 def _poll(run: PipelineRun, now: datetime) -> float:

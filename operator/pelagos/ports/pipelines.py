@@ -143,6 +143,8 @@ class PipelineRun:
     """How long it has run, or had run when it ended, by a monotonic clock; None where only times of day are known."""
     reason: Reason | None = None
     """Why a pending run does not begin; None when nobody says."""
+    is_explained: bool = True
+    """Whether the engine knows why a run failed: what told that may be gone when it is asked for again."""
 
 
 class Pipelines(Protocol):

@@ -69,7 +69,7 @@ class DatasetReconciler:
         if fingerprint is not None:
             digest = identity.keyed(spec, fingerprint, resource.generation, earlier).digest
             name = identity.name_run(resource.uid, digest)
-            run = await dependencies.pipelines.find(name) or Recalled(resource).run(name)
+            run = Recalled(resource).known(await dependencies.pipelines.find(name), name)
             made = await _look(scope, name, digest, run)
         run, now = steady(run, dependencies.clock)
         objects = dependencies.objects

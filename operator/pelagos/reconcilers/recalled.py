@@ -31,6 +31,10 @@ class Recalled:
         """Engines keep records of runs for a while only: what was done is done, what had failed is not tried again unasked."""
         return attempts.recalled(self.resource.status, name)
 
+    def known(self, run: PipelineRun | None, name: RunName) -> PipelineRun | None:
+        """What the engine knows of the run of this name, and what it knew when the run ended."""
+        return attempts.as_it_ended(run, self.resource.status) if run is not None else self.run(name)
+
     @property
     def retry_key(self) -> str:
         """Of that run: a record may answer to an earlier one."""

@@ -62,7 +62,7 @@ class TrainingRunReconciler:
         name, run, made = "", None, _Made()
         if keyed is not None:
             name = identity.name_run(resource.uid, keyed)
-            run = await dependencies.pipelines.find(name) or Recalled(resource).run(name)
+            run = Recalled(resource).known(await dependencies.pipelines.find(name), name)
             made = await _look(scope, name, keyed, run)
             if (
                 frozen is None and made.record is not None

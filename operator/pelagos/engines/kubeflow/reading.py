@@ -42,6 +42,7 @@ _STATES = {
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _DISPLAY_NAME = re.compile(r"(?P<name>.+)-a(?P<attempt>[1-9][0-9]{0,8})")
 _CHILD_FAILED = re.compile(r"child '.*' (failed|errored)", re.DOTALL)
+_UNEXPLAINED = "the run failed, and the server does not say why"
 _DEEPEST = 8
 """Groups around a pod."""
 _LONGEST = 1000
@@ -128,6 +129,7 @@ def read(run: Struct, judgement: Judgement) -> PipelineRun:
         url=f"{judgement.page}/#/runs/details/{run.get('run_id', '')}",
         started_at=min(started, finished) if started and finished else started,
         finished_at=finished,
+        is_explained=not message.startswith(_UNEXPLAINED),
         reason=obstacle.reason if obstacle is not None and state is RunState.PENDING else None,
     )
 
@@ -213,7 +215,7 @@ def _failure(run: Struct, seen: Facts | None) -> tuple[RunState, str]:
         cause = causes.by_words(_step(run, first), _said(first))
         return cause.state, cause.sentence
     told = _said(run) or (seen.workflow_words if seen is not None else "")
-    return RunState.FAILED, told or f"the run failed, and the server does not say why; {_log(run)} may"
+    return RunState.FAILED, told or f"{_UNEXPLAINED}; {_log(run)} may"
 
 
 def _where(run: Struct, cause: Cause, seen: Facts) -> str:
