@@ -100,7 +100,9 @@ PERMISSIONS = (
         where=Where.STEPS,
     ),
     Permission("", ("events",), ("list",), "Say what a node cannot mount or fetch for a step.", where=Where.STEPS),
-    Permission("kueue.x-k8s.io", ("workloads",), ("list",), "Say what the queue of a step waits for.", where=Where.STEPS),
+    Permission(
+        "kueue.x-k8s.io", ("workloads",), ("list",), "Say what the queue of a step waits for.", where=Where.STEPS
+    ),
     Permission("", ("pods/log",), ("get",), "Keep the last lines of steps, whose pods go.", where=Where.STEPS),
     Permission("", ("configmaps",), ("get", "create", "patch"), "Keep them in one for each resource."),
     Permission(

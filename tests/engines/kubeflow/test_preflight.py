@@ -40,7 +40,11 @@ class Namespace(KubernetesObjects):
         return self.there.get((kind.kind, name))
 
     async def list(
-        self, kind: Collection, namespace: str = "", labels: Mapping[str, str] | None = None
+        self,
+        kind: Collection,
+        namespace: str = "",
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> list[Mapping[str, Any]]:
         self._look()
         return [body for (named, _), body in self.there.items() if named == kind.kind]
