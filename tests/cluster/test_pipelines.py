@@ -20,6 +20,7 @@ from PIL import Image
 import pipeline_worlds
 from cluster.harness.cluster import Cluster
 from cluster.platform.environments import TRAINER
+from cluster.platform.services import serve_workflows
 from kfp_fake_server.kubernetes import Connection, Kubernetes
 from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import COMPILED, NAME, make_request
@@ -27,6 +28,7 @@ from pelagos.engines.kubeflow.ending import Timeouts
 from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig
 from pelagos.engines.kubeflow.placement import Mount, PodDefaults
 from pelagos.engines.kubeflow.rest import KubeflowRest
+from pelagos.engines.kubernetes.objects import KubernetesObjects
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunRequest, RunResources, RunState
 from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
@@ -114,6 +116,7 @@ async def pipelines(
         pipeline_worlds.compile_flows(compiled)
     data, objects = tmp_path / "data", tmp_path / "objects"
     _create_volumes(cluster, namespace, tmp_path)
+    serve_workflows(cluster)
     extra = TRAINER.bind(cluster, namespace).as_extra()
     server = FakeServer(Kubernetes(_connection(cluster, namespace, tmp_path), namespace, extra))
     await server.start()
@@ -126,7 +129,10 @@ async def pipelines(
     )
     # A pod goes when its processes have ended, for which they have the usual half a minute.
     site = KubeflowConfig(compiled, pod_defaults, namespace=namespace, one_tenant=True, timeouts=Timeouts(end=60))
-    yield Pipelines(cluster, namespace, server, Kubeflow(KubeflowRest(server.url), site), data)
+    rest = cluster.rest()
+    engine = Kubeflow(KubeflowRest(server.url), site, objects=KubernetesObjects(rest))
+    yield Pipelines(cluster, namespace, server, engine, data)
+    await rest.close()
     await server.stop()
     assert server.violations == []
 

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from cluster.harness.engine import PART, Engine
 from cluster.harness.images import Images
 from cluster.harness.namespaces import Node, wait_until
 from pelagos.embedded import parent_death_wrapper
+from pelagos.engines.kubernetes.rest import KubernetesRest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -171,6 +173,11 @@ class Cluster:
         names = [f"pvc/{claim}" for claim in folders]
         bound = ("--for=jsonpath={.status.phase}=Bound", "--timeout=30s", f"--namespace={namespace}")
         self.kubectl("wait", *bound, *names)
+
+    def rest(self) -> KubernetesRest:
+        """The client that engines use, as the administrator, outside of the cluster."""
+        trusted = ssl.create_default_context(cafile=str(self.keys.authority))
+        return KubernetesRest(self.server, tls=trusted, token=self.keys.token("admin"))
 
     def forward(self, host: str, port: int) -> int:
         """Open a port on loopback for an address inside that takes connections: of a pod, a Service or the node.

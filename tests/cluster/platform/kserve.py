@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 from types import TracebackType
 from typing import Self
@@ -11,7 +10,6 @@ from typing import Self
 from cluster import definitions
 from cluster.harness.cluster import Cluster
 from kserve_fake_server.controller import Controller
-from pelagos.engines.kubernetes.rest import KubernetesRest
 
 
 class Kserve:
@@ -22,9 +20,7 @@ class Kserve:
             path = definitions.KSERVE / f"serving.kserve.io_{name}.yaml"
             # As KServe's own instructions do: they are too large for the annotation of a client-side apply.
             cluster.kubectl("apply", "--server-side", "--filename", path)
-        trusted = ssl.create_default_context(cafile=str(cluster.keys.authority))
-        rest = KubernetesRest(cluster.server, tls=trusted, token=cluster.keys.token("admin"))
-        self.controller = Controller(rest, definitions.inference_service_validator(), seconds=0.5)
+        self.controller = Controller(cluster.rest(), definitions.inference_service_validator(), seconds=0.5)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._work, name="kserve-fake-server", daemon=True)
 

@@ -12,6 +12,7 @@ from typing import Any
 from cluster.harness import machine
 from cluster.harness.cluster import Cluster
 from cluster.platform.environments import TRAINER, Mounted, serve
+from kfp_fake_server import workflow_kind
 from object_storage import KEY, SECRET, ObjectStorage
 
 NAMESPACE = "platform"
@@ -32,6 +33,7 @@ class Platform:
     @classmethod
     def start(cls, cluster: Cluster) -> Platform:
         """Start all; returns when they listen."""
+        serve_workflows(cluster)
         cluster.create_namespace(NAMESPACE)
         grant_everything(cluster, NAMESPACE)
         _start_storage(cluster)
@@ -80,6 +82,12 @@ class Platform:
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
+
+
+def serve_workflows(cluster: Cluster) -> None:
+    """As a cluster does that Argo is installed on."""
+    cluster.apply(workflow_kind.DEFINITION)
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{workflow_kind.DEFINITION['metadata']['name']}")
 
 
 def grant_everything(cluster: Cluster, namespace: str) -> None:
