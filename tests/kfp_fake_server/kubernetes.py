@@ -109,14 +109,18 @@ class Kubernetes:
 
     async def _publish(self, run: str) -> None:
         """Write its Workflow where the cluster has such objects; one that somebody deleted stays away."""
+        if run not in self._workflows:
+            return
+        root = WORKFLOWS.format(self._places[run])
         if self._has_workflows is None:
-            self._has_workflows = (await self._ask("GET", WORKFLOWS.format("default")))[0] == 200
-        if not self._has_workflows or run not in self._workflows:
+            status, _ = await self._ask("GET", root)
+            # A kind that has just been defined is answered with 429 for a moment.
+            self._has_workflows = {200: True, 403: False, 404: False}.get(status)
+        if not self._has_workflows:
             return
         document, before = self._workflows[run](), self._published.get(run)
         if document == before:
             return
-        root = WORKFLOWS.format(self._places[run])
         if before is None:
             await self._ask("POST", root, document)
         else:
