@@ -94,7 +94,7 @@ def test_components_and_the_chart_say_the_same(names: tuple[str, ...], tmp_path:
     assert comparable(rendering.kustomize(folder)) == comparable(want)
 
 
-@pytest.mark.parametrize("component", ["networkpolicies", "kubeflow-multi-user"])
+@pytest.mark.parametrize("component", ["networkpolicies", "kubeflow-multi-user", "kserve"])
 def test_a_tenant_is_made_by_naming_its_namespace(component: str, tmp_path: Path) -> None:
     folder = rendering.kustomization(
         tmp_path, resources=["tenant/base"], components=[f"tenant/{component}"], namespace="marine-lab"
@@ -110,6 +110,20 @@ def test_a_tenant_is_made_by_naming_its_namespace(component: str, tmp_path: Path
         if "marine-lab" in (body["metadata"].get("namespace"), body["metadata"]["name"])
     ]
     assert comparable(rendering.kustomize(folder)) == comparable(want)
+
+
+def test_the_account_of_model_servers_lists_a_secret_only_where_kserve_fetches_by_it() -> None:
+    """KServe's webhook refuses pods whose account lists a Secret that is not there."""
+
+    def listed(**storage: str) -> Any:
+        given = {"engines": {"serving": "kserve"}, "storage": storage, "tenants": [{"namespace": "lab"}]}
+        found = objects(changed(DEFAULTS, given))
+        account = next(body for body in found if body["metadata"]["name"] == "pelagos-workload")
+        return account.get("secrets")
+
+    assert listed(tenantSecret="of-the-lab") == [{"name": "of-the-lab"}]
+    assert listed(tenantSecret="") is None
+    assert listed(objects="", objectsClaim="objects") is None
 
 
 def test_a_value_cannot_break_out_of_its_place() -> None:

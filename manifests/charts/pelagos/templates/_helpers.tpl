@@ -71,3 +71,8 @@ namespace: {{ .Release.Namespace | quote }}
 {{- end }}
 {{- toYaml .object }}
 {{- end }}
+
+{{/* Not empty where KServe's storage initializer fetches packages from object storage, by the keys of a Secret. */}}
+{{- define "pelagos.kserveFetches" -}}
+{{- if and (eq .Values.engines.serving "kserve") (hasPrefix "s3://" .Values.storage.objects) .Values.storage.tenantSecret }}true{{ end }}
+{{- end }}
