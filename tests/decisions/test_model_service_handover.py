@@ -63,3 +63,13 @@ def test_a_suspended_service_keeps_neither() -> None:
     )
 
     assert model_service.decide(seen).effects == (RemoveService("uid-3"),)
+
+
+@pytest.mark.parametrize(("order", "goes"), [("NewFirst", False), ("OldFirst", True)])
+def test_what_waits_for_room_takes_that_of_the_old_one_only_where_spec_says_so(order: str, goes: bool) -> None:
+    want = make_service(ServiceState.WAITING, predecessor=OLD)
+    spec = builders.model_service_spec(rollout={"order": order})
+
+    decision = model_service.decide(make_service_observed(service=want, spec=spec))
+
+    assert decision.effects == ((RetireService("uid-3"),) if goes else ())

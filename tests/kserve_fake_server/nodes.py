@@ -2,7 +2,7 @@
 
 Pods are real objects of the API server. A pod's containers are processes of this machine, started with the container's own
 command and environment, each pod on a loopback address of its own, since ports are fixed. Rolling updates follow
-``maxUnavailable: 0, maxSurge: 1``; a container that ends is started again in growing pauses. ``Faults`` are what clusters do.
+``maxUnavailable`` and ``maxSurge``; a container that ends is started again in growing pauses. ``Faults`` are what clusters do.
 """
 
 from __future__ import annotations
@@ -103,11 +103,13 @@ class Node:
         new = [pod for pod in alive if pod["metadata"]["labels"].get(HASH) == template]
         old = [pod for pod in alive if pod not in new]
         failure = ""
-        if len(new) < wanted and len(alive) < wanted + 1:
+        order = (spec.get("strategy") or {}).get("rollingUpdate") or {}
+        surge, unavailable = int(order.get("maxSurge", 1)), int(order.get("maxUnavailable", 0))
+        if len(new) < wanted and len(alive) < wanted + surge:
             failure = await self._create(deployment, template)
         ready = sum(_is_ready(pod) for pod in alive)
         for pod in [*(pod for pod in old if not _is_ready(pod)), *(pod for pod in old if _is_ready(pod))]:
-            if not _is_ready(pod) or ready > wanted or wanted == 0:
+            if not _is_ready(pod) or ready > wanted - unavailable or wanted == 0:
                 ready -= _is_ready(pod)
                 await self.cluster.delete(PODS, pod)
                 break

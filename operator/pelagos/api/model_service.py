@@ -130,6 +130,19 @@ class ScalingSpec(Strict):
         return max(self.min, self.max)
 
 
+class RolloutSpec(Strict):
+    """How servers are replaced when the model or its settings change."""
+
+    order: Annotated[
+        Literal["NewFirst", "OldFirst"],
+        Field(
+            description="NewFirst: a new server answers before an old one ends, so that no request fails; it needs room, and "
+            "GPUs, for one more. OldFirst: an old one ends first, for clusters without that room; with one replica requests "
+            "fail until the new one answers. On one machine it is always NewFirst."
+        ),
+    ] = "NewFirst"
+
+
 class Thresholds(Strict):
     """What counts as a detection."""
 
@@ -197,6 +210,9 @@ class ModelServiceSpec(BaseSpec):
     runtime: Annotated[Runtime, Field(description="How the model is run.")] = Runtime()
     resources: Annotated[ServiceResources, Field(description="What one instance asks for.")] = ServiceResources()
     scaling: Annotated[ScalingSpec, Field(description="Replicas on a cluster.")] = ScalingSpec()
+    rollout: Annotated[
+        RolloutSpec, Field(description="How servers are replaced when the model or its settings change.")
+    ] = RolloutSpec()
     thresholds: Annotated[Thresholds, Field(description="What counts as a detection.")] = Thresholds()
     max_detections: Annotated[
         int,

@@ -31,6 +31,8 @@ class Scaling:
     maximum: int = 1
     concurrency: int = 0
     cpu: int = 0
+    old_first: bool = False
+    """Where servers are replaced, an old one ends before a new one starts, which then needs no further room."""
 
 
 def spec_digest(pods: str, scaling: Scaling) -> str:
@@ -42,9 +44,10 @@ def spec_digest(pods: str, scaling: Scaling) -> str:
     target = f"cpu {scaling.cpu or CPU_TARGET}" if by_cpu else f"concurrency {scaling.concurrency}"
     usual = f"cpu {CPU_TARGET}" if scaling.mode == "Standard" else "concurrency 0"
     numbers = (scaling.minimum, scaling.maximum, target)
-    if numbers == (1, 1, usual):
+    order = " old first" if scaling.old_first else ""
+    if numbers == (1, 1, usual) and not order:
         return pods
-    return "sha256:" + hashlib.sha256(f"{pods} {numbers}".encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(f"{pods} {numbers}{order}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)

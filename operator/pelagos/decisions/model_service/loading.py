@@ -7,7 +7,7 @@ from datetime import timedelta
 from pelagos.api import reasons
 from pelagos.api.model_service import ModelServiceStatus
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.effects import ApplyService, RestartService
+from pelagos.decisions.effects import ApplyService, RestartService, RetireService
 from pelagos.decisions.model_service import endpoint
 from pelagos.decisions.model_service.conditions import MODEL_LOADED, MODEL_POLL, WATCH
 from pelagos.decisions.model_service.observed import Observed
@@ -49,7 +49,10 @@ def unplaced(seen: Observed) -> Ended | None:
     if seen.running.state is not ServiceState.WAITING:
         return None
     message = seen.running.message or "no node has taken it yet"
-    return Ended((obstacle(MODEL_LOADED, reasons.WAITING_FOR_CLUSTER, message),), recheck_after=WATCH)
+    waits = obstacle(MODEL_LOADED, reasons.WAITING_FOR_CLUSTER, message)
+    # What another engine made is an old server, too, and may have the room that this one waits for.
+    gives_way = bool(seen.running.predecessor) and seen.spec.rollout.order == "OldFirst"
+    return Ended((waits,), (RetireService(seen.uid),) if gives_way else (), recheck_after=WATCH)
 
 
 def ended_in_order(seen: Observed) -> Ended | None:

@@ -31,8 +31,7 @@ def deployment(want: DesiredService, config: str, given: Options) -> dict[str, A
         "revisionHistoryLimit": 2,
         "progressDeadlineSeconds": 900,
         "selector": {"matchLabels": marks.selector(want)},
-        # Never fewer servers than wanted, at the price of room for one more: the new one is ready before an old one goes.
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "strategy": pod_template.rolling(old_first=want.scaling.old_first),
         "template": {
             "metadata": {
                 "labels": given.pods.labels | marks.labels(want, name),

@@ -76,13 +76,16 @@ def recorded(body: Mapping[str, Any]) -> DesiredService | None:
         maximum=int(spec.get("maxReplicas", 1)),
         concurrency=target if metric == "concurrency" else 0,
         cpu=target if metric == "cpu" else 0,
+        old_first=spec.get("deploymentStrategy") == pod_template.rolling(old_first=True),
     )
     return replace(want, scaling=scaling, digest=spec_digest(want.pods_digest, scaling))
 
 
 def without_numbers(body: Mapping[str, Any]) -> dict[str, Any]:
-    """An InferenceService without the numbers of its scaling."""
+    """An InferenceService without the numbers of its scaling, and with the usual order in which servers are replaced."""
     predictor = {name: value for name, value in body["spec"]["predictor"].items() if name not in _NUMBERS}
+    if "deploymentStrategy" in predictor:
+        predictor["deploymentStrategy"] = pod_template.rolling(old_first=False)
     return {**body, "spec": {"predictor": predictor}}
 
 
@@ -124,9 +127,7 @@ def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, A
     }
     if want.scaling.mode == KNATIVE:
         return made | {name: value for name, value in pod.items() if name in _POD_FIELDS_FOR_KNATIVE}
-    # As in the engine deployment: the new server is ready before an old one goes.
-    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-    return made | pod | {"deploymentStrategy": rolling}
+    return made | pod | {"deploymentStrategy": pod_template.rolling(old_first=want.scaling.old_first)}
 
 
 def _model(want: DesiredService, config: str, given: Options) -> dict[str, Any]:

@@ -45,6 +45,7 @@ PODS = Collection("v1", "Pod", "pods")
 _LOOKS, _LOOKED_EVERY = 10, 0.3
 """How often it is looked, after how many seconds each, whether what was deleted is gone."""
 _OLD_SERVED = "; the old version stays served"
+_NO_ROOM = ". Where there is no room for one more server, spec.rollout.order: OldFirst ends an old one first"
 
 Manifest = tuple[Collection, dict[str, Any]]
 
@@ -400,7 +401,9 @@ class ClusterServing(ABC):
         stays = _OLD_SERVED if view.old_ready else ""
         found = pod_status.problem(view.current, self._now)
         if found is not None:
-            return found.state, found.message + stays
+            # A node has room for as many servers as there are, and not for one more.
+            full = stays and not view.want.scaling.old_first and pod_status.is_unplaceable(view.current)
+            return found.state, found.message + stays + (_NO_ROOM if full else "")
         if told.message:
             return told.state, told.message + stays
         return ServiceState.STARTING, f"the server starts and loads the model{stays}"

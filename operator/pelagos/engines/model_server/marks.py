@@ -82,6 +82,8 @@ def record(want: DesiredService) -> dict[str, str]:
     # As releases wrote it that knew no other, so that nothing is written anew.
     if want.max_detections == MAX_DETECTIONS:
         del told["max_detections"]
+    if not want.scaling.old_first:
+        del told["scaling"]["old_first"]
     told["placement"] = {
         name: value for name, value in told["placement"].items() if value or name not in _LATER_OF_PLACEMENT
     }

@@ -117,6 +117,12 @@ def unplaceable(pod: Pod, now: datetime) -> Problem | None:
     return None
 
 
+def is_unplaceable(pods: Iterable[Pod]) -> bool:
+    """Whether no node fits one that should start."""
+    conditions = (each for pod in pods if not is_ending(pod) for each in pod.get("status", {}).get("conditions") or ())
+    return any(each["type"] == "PodScheduled" and each["status"] == "False" for each in conditions)
+
+
 def without_image(pod: Pod, now: datetime) -> Problem | None:
     """The image cannot be had."""
     del now

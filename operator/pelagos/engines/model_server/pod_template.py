@@ -35,6 +35,12 @@ EXIT_SECONDS = 30
 """Then Triton finishes the requests in progress."""
 
 
+def rolling(*, old_first: bool) -> dict[str, Any]:
+    """Of a Deployment. Usually the new server is ready before an old one goes, at the price of room for one more."""
+    unavailable, surge = (1, 0) if old_first else (0, 1)
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}}
+
+
 def is_remote(want: DesiredService) -> bool:
     """Whether the package is in object storage."""
     return want.package_uri.startswith("s3://")
