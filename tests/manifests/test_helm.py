@@ -53,6 +53,6 @@ def test_a_mistake_in_the_values_is_refused_by_its_name(wrong: Mapping[str, Any]
 
 def test_a_cluster_that_is_too_old_is_refused() -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        rendering.helm(values(), namespace=NAMESPACE, options=["--kube-version=1.19.0"])
+        rendering.helm(values(), namespace=NAMESPACE, options=["--kube-version=1.24.17"])
 
-    assert "kubeVersion: >=1.20" in refused.value.stderr
+    assert "kubeVersion: >=1.25" in refused.value.stderr
