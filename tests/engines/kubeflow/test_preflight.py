@@ -12,8 +12,9 @@ import yaml
 
 from kubeflow_worlds import Cluster, make_request
 from pelagos.api import reasons
-from pelagos.engines.kubeflow import preflight
-from pelagos.engines.kubeflow.preflight import Needs, Preflight
+from pelagos.engines.diagnosis import State
+from pelagos.engines.kubeflow import namespace_diagnosis, preflight
+from pelagos.engines.kubeflow.preflight import Needs, Preflight, Store
 from pelagos.engines.kubernetes.objects import Collection, KubernetesObjects
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.tenants import Tenant
@@ -23,6 +24,9 @@ GOOD = {
     "endpoint": "store:9000",
     "credentials": {"secretRef": {"secretName": "s", "accessKeyKey": "a", "secretKeyKey": "k"}},
 }
+ENDLESS = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 31))
+"""Short as YAML, and a thousand million texts when it is written out."""
+REFERENCE = "{secretName: *a30, accessKeyKey: a, secretKeyKey: k}"
 
 
 @dataclass
@@ -133,7 +137,15 @@ async def test_an_account_and_a_queue_that_are_named_must_be_there() -> None:
             },
             "providers.s3.default.credentials.secretRef lacks accessKeyKey, secretKeyKey",
         ),
+        ({"providers": "[" * 5000}, "providers is no YAML"),
+        ({"providers": "x" * 20_000}, "providers has 20000 characters; no more than 16384 are read"),
+        ({"providers": ENDLESS + "minio: {default: {endpoint: *a30, credentials: {}}}"}, "default.endpoint is no text"),
+        (
+            {"providers": ENDLESS + f"minio: {{default: {{credentials: {{secretRef: {REFERENCE}}}}}}}"},
+            "providers.minio.default.credentials.secretRef.secretName is no text",
+        ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_a_config_map_that_the_launcher_cannot_use_is_named_with_its_field(
     data: dict[str, str], words: str
@@ -217,3 +229,13 @@ async def test_no_run_is_made_where_its_steps_would_fail_and_one_is_when_that_is
     there.now += preflight.GOOD_FOR
     await cluster.engine.submit(request)
     assert len(cluster.runs()) == 1
+
+
+@pytest.mark.parametrize("endpoint", ["a..b:9000", f"{'a' * 80}:9000", "127.0.0.1:99999", "http://[::1", ""])
+async def test_an_address_that_is_none_is_told_by_the_doctor(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+
+    found = await namespace_diagnosis._reach("reef", Store("minio", endpoint, "s", ()))
+
+    assert found.state is State.WARNING
+    assert "cannot be reached from here" in found.message

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterable
 from decimal import Decimal
+from urllib.parse import quote
 
 from pelagos.engines.diagnosis import DoctorContext, Finding, failure, hidden, items, note, ok, warning
 from pelagos.engines.kubeflow import preflight
@@ -45,7 +46,7 @@ async def _credentials(context: DoctorContext, namespace: str, store: Store, *, 
     if not store.secret:
         told = f"artifacts go to {store.endpoint or f'{store.scheme}://'} with credentials of the pods ({by})"
         return [note(namespace, told)]
-    answer = await context.api.get(f"/api/v1/namespaces/{namespace}/secrets/{store.secret}")
+    answer = await context.api.get(f"/api/v1/namespaces/{namespace}/secrets/{quote(store.secret, safe='')}")
     if answer.status not in {200, 404}:
         return [hidden(namespace, answer)]
     lacking = [key for key in store.keys if key not in (answer.body.get("data") or {})]
@@ -66,7 +67,7 @@ async def _reach(namespace: str, store: Store) -> Finding:
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, number), _SECONDS)
         writer.close()
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError, OverflowError) as error:  # no host's name; no port's number
         message = f"the artifact store {store.endpoint} cannot be reached from here: {error or 'no answer'}"
         hint = f"See that it runs, and that {preflight.LAUNCHER} names it; every step would fail after its work. {_DOCUMENTED}"
         return warning(namespace, message, hint)

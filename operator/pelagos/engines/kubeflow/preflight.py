@@ -37,6 +37,8 @@ HELPERS: Mapping[str, Decimal] = {"cpu": Decimal("0.1"), "memory": Decimal(256 *
 """What Argo's executor and Kubeflow's launcher ask for in each step's pod, beside what the step asks for: 100m and 256Mi."""
 GOOD_FOR, BAD_FOR = 60.0, 10.0
 """Seconds for which a namespace that was looked at counts as it was."""
+LARGEST = 16 * 1024
+"""Characters of ``providers`` that are parsed: whoever may write it in a namespace must not hold up everybody else's runs."""
 _MOST = 2000
 _KEYS = {"gs": ("secretName", "tokenKey")}
 _USUAL_KEYS = ("secretName", "accessKeyKey", "secretKeyKey")
@@ -84,9 +86,12 @@ def store(config_map: Body | None) -> Store:
     """What the launcher takes from the ConfigMap. Raises ValueError, with the field, for what it cannot work with."""
     data = (config_map or {}).get("data") or {}
     scheme = str(data.get("defaultPipelineRoot") or ROOT).partition("://")[0]
+    told = str(data.get("providers") or "{}")
+    if len(told) > LARGEST:
+        raise ValueError(f"providers has {len(told)} characters; no more than {LARGEST} are read")
     try:
-        providers = yaml.safe_load(str(data.get("providers") or "{}"))
-    except yaml.YAMLError as error:
+        providers = yaml.safe_load(told)
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"providers is no YAML: {' '.join(str(error).split())[:200]}") from error
     provider = _mapping(providers, "providers").get(scheme)
     if provider is None:
@@ -97,7 +102,8 @@ def store(config_map: Body | None) -> Store:
         return Store(scheme, "", "", ())  # of which bucket one is, the launcher decides
     default = _mapping(default, f"providers.{scheme}.default")
     credentials = _mapping(default.get("credentials"), f"providers.{scheme}.default.credentials")
-    endpoint = str(default.get("endpoint") or (DEFAULT_ENDPOINT if scheme == "minio" else ""))
+    endpoint = _text(default.get("endpoint"), f"providers.{scheme}.default.endpoint")
+    endpoint = endpoint or (DEFAULT_ENDPOINT if scheme == "minio" else "")
     if credentials.get("fromEnv") is True:
         return Store(scheme, endpoint, "", ())
     field = f"providers.{scheme}.default.credentials.secretRef"
@@ -105,7 +111,8 @@ def store(config_map: Body | None) -> Store:
     lacking = [key for key in wanted if not reference.get(key)]
     if lacking:
         raise ValueError(f"{field} lacks {', '.join(lacking)}")
-    return Store(scheme, endpoint, str(reference[wanted[0]]), tuple(str(reference[key]) for key in wanted[1:]))
+    secret, *keys = (_text(reference[key], f"{field}.{key}") for key in wanted)
+    return Store(scheme, endpoint, secret, tuple(keys))
 
 
 def too_small(quota: Body, wanted: Needs) -> str | None:
@@ -193,6 +200,13 @@ def _mapping(found: Any, field: str) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise ValueError(f"{field} is {'missing' if found is None else 'no mapping'}")
     return found
+
+
+def _text(found: Any, field: str) -> str:
+    """Not of any value: one that refers to itself many times over is short in YAML, and endless when it is written out."""
+    if found is not None and not isinstance(found, str):
+        raise ValueError(f"{field} is no text")
+    return found or ""
 
 
 def _amount(resource: str, number: Decimal) -> str:
