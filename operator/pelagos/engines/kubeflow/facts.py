@@ -28,10 +28,11 @@ STEPS_PODS = "-system-container-impl-"
 """In the names of pods that do a step's work; those that only prepare one are called driver."""
 LONGEST = 700
 """Characters of what a pod, a node or an event says that are told."""
-_NODE_ID = "workflows.argoproj.io/node-id"
-_NODE_NAME = "workflows.argoproj.io/node-name"
+NODE_ID = "workflows.argoproj.io/node-id"
+NODE_NAME = "workflows.argoproj.io/node-name"
+POD_NODE = "Pod"
+"""The type of a Workflow's nodes that are pods."""
 _REPETITION = re.compile(r"\([0-9]+\)$")
-_POD_NODE = "Pod"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Facts:
         return [
             Node(text(node.get("id")), text(node.get("name")), text(node.get("phase")), words(node.get("message")))
             for node in found
-            if node.get("type") == _POD_NODE
+            if node.get("type") == POD_NODE
         ]
 
     @property
@@ -88,7 +89,7 @@ class Facts:
 
     def pod_of(self, node: Node) -> Body | None:
         """The pod of a node; None when it is gone."""
-        return next((pod for pod in self.pods if notes(pod).get(_NODE_ID) == node.identifier), None)
+        return next((pod for pod in self.pods if notes(pod).get(NODE_ID) == node.identifier), None)
 
     def workloads_of(self, pod: Body) -> list[Body]:
         """What Kueue makes of a pod, or of the group that it is in."""
@@ -111,7 +112,7 @@ def is_of_step(pod: Body) -> bool:
 
 def step_of(pod: Body, steps: Collection[str]) -> str:
     """The name of its step; that of the pod when it does not tell."""
-    found = step_in(text(notes(pod).get(_NODE_NAME)), steps)
+    found = step_in(text(notes(pod).get(NODE_NAME)), steps)
     if found:
         return found
     # What the pod executes is right with every server.

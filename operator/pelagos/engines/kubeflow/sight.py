@@ -10,10 +10,11 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any, Protocol
 
-from pelagos.engines.kubeflow import facts, losses
-from pelagos.engines.kubeflow.facts import RUN_LABEL, Facts
+from pelagos.engines.kubeflow import facts, losses, trimming
+from pelagos.engines.kubeflow.facts import RUN_LABEL, Body, Facts
 from pelagos.engines.kubeflow.losses import Loss
 from pelagos.engines.kubeflow.placement import QUEUE_LABEL
 from pelagos.engines.kubernetes.objects import Collection
@@ -37,6 +38,9 @@ LOST = timedelta(minutes=2)
 AFTER_FAILURE = timedelta(seconds=30)
 MOST = 4
 """Pods of a run about which events are asked for."""
+MOST_EVENTS = 50
+NAMESPACES = 1000
+"""Of which is kept what waits in their queues."""
 REMEMBERED = 5000
 """Runs of which is kept what was seen; those that were not asked for longest go first."""
 
@@ -81,6 +85,7 @@ class Sight:
         self._shortest = shortest
         self._clock = clock
         self._looks: OrderedDict[str, _Look] = OrderedDict()
+        self._workloads: dict[str, tuple[float, tuple[Body, ...]]] = {}
 
     def seen(self, identifier: str) -> Facts | None:
         """What was seen last of a run; None when nothing was."""
@@ -132,32 +137,44 @@ class Sight:
 
     async def _facts(self, objects: Objects, identifier: str, namespace: str) -> Facts:
         labels = {RUN_LABEL: identifier}
-        found = Facts(namespace, tuple(await objects.list(PODS, namespace, labels)))
-        for more in (_workflow, _queues, _events):
+        found = Facts(namespace, trimming.pods(await objects.list(PODS, namespace, labels)))
+        for more in (_workflow, self._queues, _events):
             try:
                 found = await more(objects, identifier, found)
             except RejectedError as error:  # each right that is there tells something
                 logger.debug("Not all of pipeline run %s in %s can be seen: %s", identifier, namespace, error)
         return found
 
+    async def _queues(self, objects: Objects, _identifier: str, found: Facts) -> Facts:
+        """Of Kueue, where it holds a pod back."""
+        held = [pod for pod in found.pods if facts.is_held(pod)]
+        for workloads, queues in _QUEUES if held else ():
+            if await objects.serves(workloads):
+                named = {facts.text(facts.labels(pod).get(QUEUE_LABEL)) for pod in held} - {""}
+                there = [await objects.get(queues, found.namespace, queue) for queue in sorted(named)]
+                found = replace(found, workloads=await self._in_queues(objects, workloads, found.namespace))
+                own = tuple(each for pod in held for each in found.workloads_of(pod))
+                return replace(found, workloads=own, has_queues=True, queue_is_missing=None in there)
+        return found
+
+    async def _in_queues(self, objects: Objects, kind: Collection, namespace: str) -> tuple[Body, ...]:
+        """All that wait in a namespace, read once for all of its runs: Kueue's do not say whose they are by a label."""
+        now = self._clock.elapsed()
+        at, known = self._workloads.get(namespace, (-inf, ()))
+        if now - at >= self._shortest.total_seconds():
+            known = tuple(map(trimming.workload, await objects.list(kind, namespace)))
+            while len(self._workloads) >= NAMESPACES:
+                del self._workloads[next(iter(self._workloads))]
+            self._workloads[namespace] = (self._clock.elapsed(), known)
+        return known
+
 
 async def _workflow(objects: Objects, identifier: str, found: Facts) -> Facts:
     if not await objects.serves(WORKFLOWS):
         return found
     workflows = await objects.list(WORKFLOWS, found.namespace, {RUN_LABEL: identifier})
-    return replace(found, workflow=next(iter(workflows), None), is_known=True)
-
-
-async def _queues(objects: Objects, _identifier: str, found: Facts) -> Facts:
-    """Of Kueue, where it holds a pod back."""
-    held = [pod for pod in found.pods if facts.is_held(pod)]
-    for workloads, queues in _QUEUES if held else ():
-        if await objects.serves(workloads):
-            named = {facts.text(facts.labels(pod).get(QUEUE_LABEL)) for pod in held} - {""}
-            there = [await objects.get(queues, found.namespace, queue) for queue in sorted(named)]
-            seen = tuple(await objects.list(workloads, found.namespace))
-            return replace(found, workloads=seen, has_queues=True, queue_is_missing=None in there)
-    return found
+    there = next((trimming.workflow(each) for each in workflows), None)
+    return replace(found, workflow=there, is_known=True)
 
 
 async def _events(objects: Objects, _identifier: str, found: Facts) -> Facts:
@@ -167,7 +184,7 @@ async def _events(objects: Objects, _identifier: str, found: Facts) -> Facts:
     ]
     asked = [{"involvedObject.kind": "Pod", "involvedObject.name": facts.name(pod)} for pod in waiting[:MOST]]
     told = [event for fields in asked for event in await objects.list(EVENTS, found.namespace, fields=fields)]
-    return replace(found, events=tuple(told))
+    return replace(found, events=tuple(map(trimming.event, told[:MOST_EVENTS])))
 
 
 def _with_former(now: Facts, before: Facts) -> Facts:

@@ -14,7 +14,8 @@ Pod = Mapping[str, Any]
 SELECTOR: Mapping[str, str] = {"app.kubernetes.io/name": STEP}
 CONTAINER = "main"
 """What runs the step; Argo's helpers and KFP's launcher are beside it."""
-_FUNCTION = "--function_to_execute"
+FUNCTION = "--function_to_execute"
+"""Before the name of what a step's pod executes."""
 
 
 def of_run(pods: Iterable[Pod], run: str) -> list[Pod]:
@@ -33,8 +34,8 @@ def step(pod: Pod) -> str:
     # Not by a label: early servers give all steps of a run the labels of one. What the pod executes is right with every server.
     for container in pod["spec"].get("containers") or ():
         words = [*(container.get("command") or ()), *(container.get("args") or ())]
-        if _FUNCTION in words[:-1]:
-            return str(words[words.index(_FUNCTION) + 1]).replace("_", "-")
+        if FUNCTION in words[:-1]:
+            return str(words[words.index(FUNCTION) + 1]).replace("_", "-")
     return ""
 
 

@@ -1,0 +1,79 @@
+"""Of the objects that are seen, what is judged by. Pure; called by `sight`.
+
+A pod or a Workflow takes a tenth of a megabyte and more in memory, and what was seen of thousands of runs is remembered. Whoever
+may make pods in a namespace decides how many there are of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pelagos.engines.kubeflow import facts, steps
+from pelagos.engines.kubeflow.facts import Body
+from pelagos.engines.kubeflow.placement import QUEUE_LABEL, RUN_ANNOTATION
+
+MOST_PODS = 100
+MOST_NODES = 200
+_LONGEST_NAME = 253
+_CONTAINER = ("name", "image", "state")
+_CONDITION = ("type", "status", "reason", "message")
+
+
+def pods(found: Sequence[Body]) -> tuple[Body, ...]:
+    """Those of a run, those of steps before what prepares them when there are too many."""
+    return tuple(map(_pod, sorted(found, key=lambda pod: not facts.is_of_step(pod))[:MOST_PODS]))
+
+
+def workflow(found: Body) -> Body:
+    """Its nodes that are pods, and how it is as a whole."""
+    status = facts.status(found)
+    nodes = facts.mapping(status.get("nodes")).items()
+    fields = ("id", "name", "type", "phase")
+    of_pods = [(key, facts.mapping(node)) for key, node in nodes if facts.mapping(node).get("type") == facts.POD_NODE]
+    kept = {
+        key: _of(node, fields) | {"message": facts.words(node.get("message"))} for key, node in of_pods[:MOST_NODES]
+    }
+    return {"status": {"phase": status.get("phase"), "message": facts.words(status.get("message")), "nodes": kept}}
+
+
+def workload(found: Body) -> Body:
+    """Whose it is in Kueue, and what it waits for."""
+    owners = facts.listed(facts.mapping(found.get("metadata")).get("ownerReferences"))
+    reserved = _conditions(found, "QuotaReserved")
+    return {
+        "metadata": {"ownerReferences": [_of(each, ("uid",)) for each in owners]},
+        "status": {"conditions": reserved},
+    }
+
+
+def event(found: Body) -> Body:
+    """What it says, and about what."""
+    kept = _of(found, ("type", "reason", "lastTimestamp", "eventTime"))
+    about = _of(facts.mapping(found.get("involvedObject")), ("name",))
+    return kept | {"involvedObject": about, "message": facts.words(found.get("message"))}
+
+
+def _pod(found: Body) -> Body:
+    metadata, spec, status = (facts.mapping(found.get(part)) for part in ("metadata", "spec", "status"))
+    notes = _of(facts.notes(found), (RUN_ANNOTATION, facts.NODE_ID, facts.NODE_NAME))
+    named = steps.step(found)[:_LONGEST_NAME]
+    told = {"conditions": _conditions(found, "PodScheduled", "DisruptionTarget")}
+    for containers in ("containerStatuses", "initContainerStatuses"):
+        told[containers] = [_of(each, _CONTAINER) for each in facts.listed(status.get(containers))]
+    return {
+        "metadata": _of(metadata, ("name", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"))
+        | {"labels": _of(facts.labels(found), (QUEUE_LABEL,)), "annotations": notes},
+        "spec": _of(spec, ("nodeName", "schedulingGates"))
+        | ({"containers": [{"args": [steps.FUNCTION, named]}]} if named else {}),
+        "status": _of(status, ("phase", "reason", "message")) | told,
+    }
+
+
+def _conditions(found: Body, *kinds: str) -> list[Body]:
+    told = facts.listed(facts.status(found).get("conditions"))
+    return [_of(each, _CONDITION) for each in told if each.get("type") in kinds]
+
+
+def _of(found: Body, fields: Iterable[str]) -> dict[str, Any]:
+    return {field: found[field] for field in fields if field in found}
