@@ -128,14 +128,21 @@ def test_one_step_and_its_end_can_be_chosen_and_the_attempt_before(api: ApiServe
     assert failure(run("cod", "--step", "prepare")).endswith("nothing of a step prepare; it has train-evaluate, export")
 
 
-def test_a_log_of_this_machine_is_followed_until_its_run_ends(api: ApiServer, tmp_path: Path) -> None:
+READY = {"type": "Ready", "status": "True", "reason": "Completed", "message": "the result is complete"}
+
+
+@pytest.mark.parametrize(("state", "conditions"), [("Succeeded", []), ("Failed", [READY]), ("Interrupted", [READY])])
+def test_a_log_of_this_machine_is_followed_until_its_run_ends(
+    api: ApiServer, tmp_path: Path, state: str, conditions: list[dict[str, str]]
+) -> None:
     body = resource(api)
     path = written(tmp_path)
 
     def go_on() -> None:
         with path.open("a") as file:
             file.write("four\n--- step publish 2026-01-01T00:00:06.000+00:00\nfive\n")
-        body["status"]["pipelineRun"]["state"] = "Succeeded"
+        body["status"]["pipelineRun"]["state"] = state
+        body["status"]["conditions"] = conditions
 
     timer = meanwhile(go_on)
     done = run("cod", "--follow", "--step", "publish")

@@ -16,6 +16,7 @@ from pelagos.api.kinds import Kind
 from pelagos.cli import access, installed
 from pelagos.cli.logs import files, pods
 from pelagos.cli.logs.lines import Line, LogError, Wish
+from pelagos.ports.pipelines import FINISHED
 
 _INTERRUPTED = 130
 _PERIOD = 2.0
@@ -140,7 +141,12 @@ def _has_ended(body: Mapping[str, Any], run: str) -> bool:
     status = body.get("status") or {}
     shown = status.get("pipelineRun") or {}
     is_stalled = any(each["type"] == "Stalled" for each in status.get("conditions", ()))
-    return shown.get("id") != run or shown.get("state") == "Succeeded" or is_stalled
+    # A run may end badly after its result was complete: then it is not tried again, either.
+    is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
+    is_done = shown.get("state") == "Succeeded" or (
+        is_ready and shown.get("state") in {state.value for state in FINISHED}
+    )
+    return shown.get("id") != run or is_done or is_stalled
 
 
 def _print(found: Iterator[Line]) -> None:
