@@ -131,8 +131,9 @@ def test_a_run_that_claims_success_and_left_no_result_is_started_again() -> None
     assert "ended without a result" in outcome.verdict.message
 
 
-def test_a_refusal_is_not_tried_again_by_itself() -> None:
-    outcome = judge(make_run(RunState.FAILED), FAILURE, after=3600)
+@pytest.mark.parametrize("state", [RunState.FAILED, RunState.INTERRUPTED])
+def test_a_refusal_is_not_tried_again_by_itself_whatever_became_of_the_pod_that_made_it(state: RunState) -> None:
+    outcome = judge(make_run(state), FAILURE, after=3600)
 
     assert (outcome.verdict.state, outcome.verdict.reason) == (ConditionState.REFUSED, "TrainingDiverged")
     assert outcome.verdict.message == "spec.model: the loss became NaN"

@@ -162,7 +162,8 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
             f"the pipeline run is started again (attempt {next_attempt})",
         )
         return Outcome(verdict, attempt=next_attempt)
-    if run.state is RunState.FAILED and report.failure is not None:
+    if run.state in _BROKEN and report.failure is not None:
+        # The step had said so when its pod was deleted, or its Workflow: it would say the same again.
         return Outcome(_refusal(aspect, run, report.failure), recheck_after=None)
     if run.state is RunState.SUCCEEDED and report.doubt:
         return Outcome(_doubtful(aspect, report), recheck_after=None)

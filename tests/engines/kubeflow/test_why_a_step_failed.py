@@ -108,6 +108,29 @@ async def test_a_pod_that_was_ended_from_outside_is_an_interruption(
     assert f"the pod of step prepare is gone without an outcome: {words}" in run.message
 
 
+@pytest.mark.parametrize(
+    ("deleted_at", "grace", "state"),
+    [("12:00:07Z", 0, RunState.FAILED), ("12:00:37Z", 30, RunState.FAILED), ("12:00:34Z", 30, RunState.INTERRUPTED)],
+    ids=["collected", "deleted-afterwards", "deleted-before"],
+)
+async def test_a_step_that_had_failed_before_its_pod_was_deleted_is_a_failure(
+    cluster: Cluster, deleted_at: str, grace: int, state: RunState
+) -> None:
+    await cluster.engine.submit(make_request())
+    run = cluster.runs()[0]
+    await cluster.begin(run)
+    metadata = cluster.hand.body(run.identifier)["metadata"]
+    metadata |= {"deletionTimestamp": f"2026-01-01T{deleted_at}", "deletionGracePeriodSeconds": grace}
+    main = {"exitCode": 1, "reason": "Error", "finishedAt": "2026-01-01T12:00:05Z"}
+    cluster.hand.end(run.identifier, "Error (exit code 1)", containerStatuses=containers(main=main))
+    await cluster.until(lambda: run.state == "FAILED", "the run fails")
+
+    found = await cluster.find()
+
+    assert found.state is state
+    assert ("its pod was deleted" in found.message) == (state is RunState.INTERRUPTED)
+
+
 async def test_the_time_limit_is_a_failure(cluster: Cluster) -> None:
     words = "Pod was active on the node longer than the specified deadline"
     run = await ended(cluster, "Pod was active", reason="DeadlineExceeded", message=words)

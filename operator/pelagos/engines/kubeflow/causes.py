@@ -124,6 +124,6 @@ def _from_outside(pod: Body) -> str:
     if disruption.get("status") == "True":
         told = facts.text(disruption.get("reason")) or _DISRUPTION
         return f"{told}: {facts.words(disruption.get('message'))}".rstrip(": ")
-    if facts.is_ending(pod):
+    if facts.is_ending(pod) and not facts.ended_before_deletion(pod):
         return "its pod was deleted"
     return ""

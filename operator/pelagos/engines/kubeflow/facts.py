@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pelagos.engines.kubeflow import steps as pods
@@ -32,6 +32,7 @@ NODE_ID = "workflows.argoproj.io/node-id"
 NODE_NAME = "workflows.argoproj.io/node-name"
 POD_NODE = "Pod"
 """The type of a Workflow's nodes that are pods."""
+_LONGEST_GRACE = 366 * 24 * 3600
 _REPETITION = re.compile(r"\([0-9]+\)$")
 
 
@@ -175,6 +176,17 @@ def has_ended(pod: Body) -> bool:
 def is_ending(pod: Body) -> bool:
     """Whether it was told to end."""
     return "deletionTimestamp" in mapping(pod.get("metadata"))
+
+
+def ended_before_deletion(pod: Body) -> bool:
+    """Whether the step itself had ended when somebody, such as Argo's own collection of pods, had the pod deleted."""
+    metadata = mapping(pod.get("metadata"))
+    grace, deadline = metadata.get("deletionGracePeriodSeconds"), moment(metadata.get("deletionTimestamp"))
+    main = next((each for each in containers(pod) if each.get("name") == MAIN), {})
+    ended = moment(mapping(mapping(main.get("state")).get("terminated")).get("finishedAt"))
+    if ended is None or deadline is None or not isinstance(grace, int):
+        return False
+    return ended < deadline - timedelta(seconds=min(grace, _LONGEST_GRACE))
 
 
 def begun_at(pod: Body) -> datetime | None:
