@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kubeflow_worlds import NAME, Cluster, make_request
@@ -62,6 +64,29 @@ async def test_steps_that_have_all_ended_in_a_run_that_goes_on_are_a_fault(clust
 
     assert run.state is RunState.FAILED
     assert "workflowtaskresults" in run.message
+
+
+@pytest.mark.parametrize(
+    ("main", "phase", "state"),
+    [
+        ({"exitCode": 0}, "Succeeded", RunState.FAILED),
+        ({"exitCode": 1, "reason": "Error"}, "Failed", RunState.FAILED),
+        ({"exitCode": 143, "reason": "Error"}, "Failed", RunState.INTERRUPTED),
+    ],
+)
+async def test_a_workflow_that_has_ended_unnoticed_is_told_as_it_ended(
+    cluster: Cluster, main: dict[str, Any], phase: str, state: RunState
+) -> None:
+    identifier = await begun(cluster)
+    cluster.hand.become(identifier, phase=phase, containerStatuses=[{"name": "main", "state": {"terminated": main}}])
+    render = cluster.hand.workflows[identifier]
+    cluster.hand.workflows[identifier] = lambda: render() | {"status": {"phase": phase}}
+
+    run = await after(cluster, 0, 1, 2, 4)
+
+    assert run.state is state
+    assert f"Workflow has ended ({phase}), and the server does not notice" in run.message
+    assert "workflowtaskresults" not in run.message
 
 
 async def test_what_cannot_be_looked_at_is_not_lost(cluster: Cluster) -> None:

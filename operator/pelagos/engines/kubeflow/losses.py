@@ -1,7 +1,7 @@
 """What a run that its server calls running has lost, so that it never ends by itself. Pure; called by `sight`.
 
-Servers keep the last state of a run whose Workflow somebody deleted; Argo may not notice that a pod is gone, and without its
-rights on workflowtaskresults it does not notice that one has ended.
+Servers keep the last state of a run whose Workflow somebody deleted, and of all runs while their persistence agent is down. Argo
+may not notice that a pod is gone, and without its rights on workflowtaskresults it does not notice that one has ended.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pelagos.engines.kubeflow import facts
+from pelagos.engines.kubeflow import causes, facts
 from pelagos.engines.kubeflow.facts import Facts
 from pelagos.ports.pipelines import RunState
+
+_ENDED = frozenset({"Succeeded", "Failed", "Error"})
+"""Phases of a Workflow that does nothing any more."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,14 @@ def of_run(seen: Facts, steps: Sequence[str]) -> Loss | None:
         return Loss(
             RunState.INTERRUPTED,
             "the run's Argo Workflow is gone (deleted by somebody), and the server does not notice",
+        )
+    if seen.phase in _ENDED:
+        cause = causes.of_failure(seen, steps)
+        why = f" ({cause.sentence})" if cause is not None else ""
+        return Loss(
+            cause.state if cause is not None else RunState.FAILED,
+            f"the run's Argo Workflow has ended ({seen.phase}), and the server does not notice{why}. "
+            "See whether its persistence agent runs",
         )
     for node in seen.nodes:
         step = facts.step_in(node.path, steps)
