@@ -228,3 +228,20 @@ async def test_a_run_before_its_workflow_is_told_as_not_known(cluster: Cluster) 
 
     assert (found.state, found.reason) == (RunState.PENDING, reasons.QUEUED)
     assert "does not say for what" in found.message
+
+
+async def test_what_was_waited_for_is_not_told_for_ever_when_nothing_can_be_seen_any_more(cluster: Cluster) -> None:
+    identifier = await waiting(cluster, conditions=unscheduled("Unschedulable", "0/1 nodes are available"))
+    assert (await cluster.find()).reason == reasons.UNSCHEDULABLE
+    cluster.hand.begin(identifier)
+    cluster.shown.refusal = UnboundError("Kubernetes", "pods is forbidden")
+    cluster.later(seconds=60)
+    found = await cluster.engine.find(NAME)
+    assert found is not None
+    assert found.reason == reasons.UNSCHEDULABLE
+
+    cluster.later(minutes=5)
+    found = await cluster.engine.find(NAME)
+
+    assert found is not None
+    assert (found.state, found.reason) == (RunState.RUNNING, None)

@@ -36,6 +36,8 @@ SHORTEST, LONGEST = timedelta(seconds=5), timedelta(seconds=60)
 LOST = timedelta(minutes=2)
 """For so long a run must have lost something before it counts as lost."""
 AFTER_FAILURE = timedelta(seconds=30)
+STALE = timedelta(minutes=2)
+"""For so long what was seen last of a run that goes on counts when nothing can be seen: it may be at work by now."""
 MOST = 4
 """Pods of a run about which events are asked for."""
 MOST_EVENTS = 50
@@ -75,6 +77,8 @@ class _Look:
     lost_for: float = 0.0
     """Seconds, by a clock that nobody sets."""
     seen_at: float = 0.0
+    good_at: float = -inf
+    """When something was seen for the last time, by the same clock."""
 
 
 class Sight:
@@ -111,18 +115,21 @@ class Sight:
         if known is not None and not self._is_due(known, state, now, is_over=is_over):
             return
         since = known.since if known is not None and known.state == state else now
+        elapsed, lost_for, good_at = self._clock.elapsed(), 0.0, known.good_at if known is not None else -inf
         try:
             found, failed = await self._facts(self._objects, identifier, namespace), False
         except (OutageError, RejectedError) as error:
             logger.warning("Pods of pipeline run %s in %s cannot be seen: %s", identifier, namespace, error)
-            found, failed = known.facts if known is not None else Facts(namespace), True
+            is_stale = not is_over and elapsed - good_at > STALE.total_seconds()
+            found, failed = known.facts if known is not None and not is_stale else Facts(namespace), True
+        else:
+            good_at = elapsed
         if is_over and known is not None:
             found = _with_former(found, known.facts)
         loss = losses.of_run(found, steps) if not is_over and not failed else None
-        elapsed, lost_for = self._clock.elapsed(), 0.0
         if known is not None and loss is not None and known.loss == loss:
             lost_for = known.lost_for + elapsed - known.seen_at
-        self._looks[identifier] = _Look(state, since, now, found, failed, loss, lost_for, elapsed)
+        self._looks[identifier] = _Look(state, since, now, found, failed, loss, lost_for, elapsed, good_at)
         self._looks.move_to_end(identifier)
         while len(self._looks) > REMEMBERED:
             self._looks.popitem(last=False)
