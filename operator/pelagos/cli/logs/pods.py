@@ -152,16 +152,21 @@ class Pods:
                 if key not in known and not steps.has_ended(pod, container):
                     known.add(key)
                     threading.Thread(target=copy, args=(pod, container, _prefix(pod, begun)), daemon=True).start()
-            deadline = time.monotonic() + _PERIOD
-            while (left := deadline - time.monotonic()) > 0:
-                try:
-                    line = found.get(timeout=left)
-                except queue.Empty:
-                    break
-                if isinstance(line, LogError):
-                    self._note(str(line))
-                else:
-                    yield line
+            yield from self._said_within(_PERIOD, found)
+        # What was said up to the end is not missed.
+        yield from self._said_within(_PERIOD, found)
+
+    def _said_within(self, seconds: float, found: queue.Queue[Line | LogError]) -> Iterator[Line]:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                line = found.get(timeout=left)
+            except queue.Empty:
+                return
+            if isinstance(line, LogError):
+                self._note(str(line))
+            else:
+                yield line
 
     def _read(self, pod: Pod, container: str, origin: str, wish: Wish, prefix: str = "") -> Iterator[Line]:
         metadata = pod["metadata"]
