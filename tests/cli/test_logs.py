@@ -325,8 +325,9 @@ def test_of_pods_that_are_gone_the_lines_are_shown_that_the_operator_kept(cluste
     assert run("cod", "--previous").stdout == "zero\n"
     # Of another run, or altered by somebody: nothing.
     cluster.pods = []
-    cluster.config_maps[kept_logs.name_of(UID)]["data"]["train-evaluate.json"] = "{"
-    assert "the operator has kept no lines of them" in failure(run("cod"))
+    for altered in ("{", "[" * 100_000, "[]", "{}"):
+        cluster.config_maps[kept_logs.name_of(UID)]["data"]["train-evaluate.json"] = altered
+        assert "the operator has kept no lines of them" in failure(run("cod"))
     cluster.config_maps[kept_logs.name_of(UID)] = kept_logs.render(replace(ended, run="another"), [kept])
     assert "the operator has kept no lines of them" in failure(run("cod"))
     cluster.refused = {"/configmaps/": (403, 'configmaps is forbidden: User "u" cannot get resource "configmaps"')}

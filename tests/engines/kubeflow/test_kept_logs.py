@@ -18,10 +18,11 @@ import pytest
 
 from control_plane import ControlPlane, start_control_plane
 from kubeflow_worlds import NAME, UID, Cluster, make_request
-from pelagos.engines.kubeflow import kept_logs
+from pelagos.engines.kubeflow import kept_logs, reading
 from pelagos.engines.kubeflow.kept_logs import BYTES, LINES, Ended, KeptLogs
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.clock import FakeClock
+from pelagos.ports.errors import RejectedError
 from pelagos.wiring import Credentials, rest_client
 from untrusted_text import HOSTILE, is_fit
 
@@ -249,10 +250,22 @@ async def test_runs_of_long_ago_are_left_alone(world: World) -> None:
     assert not keeper._tasks
 
 
+async def test_a_config_map_that_somebody_else_made_is_left_as_it_is(world: World) -> None:
+    world.pod("train", b"one\n")
+    name, path = kept_logs.name_of(world.ended.uid), f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+    world.plane.request("POST", path, {"metadata": {"name": name}, "data": {"train.log": "theirs"}})
+
+    with pytest.raises(RejectedError, match=rf"ConfigMap {NAMESPACE}/{name} is not ours"):
+        await world.keeper().keep(world.ended)
+
+    assert world.plane.request("GET", f"{path}/{name}")["data"] == {"train.log": "theirs"}
+
+
 def test_whose_a_run_is_must_be_written_as_we_write_it() -> None:
-    assert kept_logs.resource_in("dataset/reef/cod, attempt 1, started by Pelagos") == "dataset/reef/cod"
-    for other in ("", "run", "pod/reef/cod", "dataset//cod", "dataset/reef/cod/more"):
-        assert kept_logs.resource_in(other) == ""
+    told = reading.resource({"description": "dataset/reef/cod, attempt 1, started by Pelagos"})
+    assert told == ("dataset", "reef", "cod")
+    for other in ("", "run", "dataset//cod", "dataset/reef/cod/more", "dataset/reef/Cod"):
+        assert reading.resource({"description": other}) is None
 
 
 async def test_the_engine_has_lines_kept_of_runs_that_are_over_and_whose_resource_it_knows(

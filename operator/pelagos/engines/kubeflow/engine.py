@@ -21,8 +21,9 @@ from weakref import WeakValueDictionary
 
 import yaml
 
+from pelagos.api import kinds
 from pelagos.api.meta import UID_LABEL
-from pelagos.engines.kubeflow import kept_logs, placement, preflight, reading, tenancy
+from pelagos.engines.kubeflow import placement, preflight, reading, tenancy
 from pelagos.engines.kubeflow.ending import Endings, Timeouts
 from pelagos.engines.kubeflow.kept_logs import Ended, KeptLogs
 from pelagos.engines.kubeflow.placement import Count, Mount, PodDefaults
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _WITHOUT_LOOK = frozenset({"SUCCEEDED", "SKIPPED", "CANCELED", "CANCELING"})
 """States of the server that nothing in the cluster would explain further."""
+_KINDS = frozenset(kind.singular for kind in kinds.KINDS)
 Struct = dict[str, Any]
 
 
@@ -288,12 +290,12 @@ class Kubeflow:
         return found
 
     def _keep_logs(self, found: PipelineRun, run: Struct) -> None:
-        uid, resource = uid_in(found.name) or "", kept_logs.resource_in(str(run.get("description", "")))
+        uid, (kind, told, resource) = uid_in(found.name) or "", reading.resource(run) or ("", "", "")
         namespace = self._config.namespace_of(uid)
         # The server's word for the namespace is not taken: whoever can start runs there could have lines kept anywhere.
-        if self._config.logs is not None and namespace and resource.split("/")[1:2] == [namespace]:
-            pods = self._config.namespace or namespace
-            ended = Ended(found.name, found.attempt, run["run_id"], found.finished_at, pods, uid, namespace, resource)
+        if self._config.logs is not None and namespace and told == namespace and kind in _KINDS:
+            pods, whose = self._config.namespace or namespace, f"{kind}/{namespace}/{resource}"
+            ended = Ended(found.name, found.attempt, run["run_id"], found.finished_at, pods, uid, namespace, whose)
             self._config.logs.note(ended)
 
     def _forget(self, name: RunName) -> None:

@@ -20,9 +20,10 @@ from urllib.parse import urlencode
 
 from pelagos.api import kinds, meta
 from pelagos.engines.kubeflow import steps
+from pelagos.engines.kubeflow.facts import RUN_LABEL
 from pelagos.engines.kubeflow.placement import ATTEMPT_ANNOTATION, RUN_ANNOTATION
 from pelagos.engines.kubernetes.objects import Collection, KubernetesObjects
-from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.kubernetes.rest import SYSTEM, KubernetesRest
 from pelagos.ports.clock import Clock
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos_contract.tags import RESOURCE_TAG
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
 PODS = Collection("v1", "Pod", "pods")
-RUN_LABEL = "pipeline/runid"
+_MANAGED_BY = "app.kubernetes.io/managed-by"
 LINES = 200
 BYTES = 64 * 1024
 """Of a step's last lines, which are kept."""
@@ -102,7 +103,7 @@ def parse(body: Body, run: str) -> tuple[int, list[Kept]]:
         try:
             about = json.loads(data[f"{step}.json"])
             code, fields = about["exitCode"], [str(about[name]) for name in ("pod", "uid", "reason", "finishedAt")]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
         pod, uid, reason, finished_at = fields
         found.append(Kept(step, str(text), pod, uid, code if isinstance(code, int) else None, reason, finished_at))
@@ -135,7 +136,7 @@ def render(ended: Ended, kept: Iterable[Kept]) -> dict[str, Any]:
             "namespace": ended.namespace,
             "labels": {
                 "app.kubernetes.io/name": "pelagos-log",
-                "app.kubernetes.io/managed-by": meta.FIELD_MANAGER,
+                _MANAGED_BY: meta.FIELD_MANAGER,
                 "app.kubernetes.io/part-of": "pelagos",
                 meta.UID_LABEL: ended.uid,
             },
@@ -209,6 +210,9 @@ class KeptLogs:
     async def keep(self, ended: Ended) -> None:
         """Read the end of each ended pod's log that is not kept yet. Raises OutageError and RejectedError."""
         there = await self._objects.get(CONFIG_MAPS, ended.namespace, name_of(ended.uid))
+        if there is not None and not _is_ours(there, ended.uid):
+            where = f"{ended.namespace}/{name_of(ended.uid)}"
+            raise RejectedError(SYSTEM, f"the ConfigMap {where} is not ours, and is left as it is; delete it")
         attempt, kept = parse(there, ended.run) if there is not None else (0, [])
         if attempt > ended.attempt:
             return
@@ -238,11 +242,9 @@ class KeptLogs:
         return found
 
 
-def resource_in(description: str) -> str:
-    """``<kind>/<namespace>/<name>`` from the description of a run; "" when it does not have one."""
-    told = description.split(",", 1)[0]
-    parts = told.split("/")
-    return told if len(parts) == 3 and parts[0] in {kind.singular for kind in kinds.KINDS} and all(parts) else ""
+def _is_ours(body: Body, uid: str) -> bool:
+    labels = body["metadata"].get("labels") or {}
+    return (labels.get(_MANAGED_BY), labels.get(meta.UID_LABEL)) == (meta.FIELD_MANAGER, uid)
 
 
 def _kept(pod: Body, step: str, text: str) -> Kept:
