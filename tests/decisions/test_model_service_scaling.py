@@ -73,6 +73,16 @@ def test_whoever_scales_is_told_replicas_and_the_labels_of_pods() -> None:
     assert (status["replicas"], status["selector"]) == (2, told["pod_selector"])
 
 
+@pytest.mark.parametrize(("mode", "old_first"), [("Standard", True), ("Knative", False)])
+def test_only_servers_of_a_deployment_are_replaced_in_an_order(mode: str, old_first: bool) -> None:
+    """An InferenceService that Knative runs cannot say which: what it was made for would never be what is wanted."""
+    spec = builders.model_service_spec(scaling={"deploymentMode": mode}, rollout={"order": "OldFirst"})
+    wanted = endpoint.wanted(make_service_observed(spec=spec), builders.MODEL)
+
+    assert wanted.scaling.old_first is old_first
+    assert (wanted.digest == want(deploymentMode=mode).digest) is not old_first
+
+
 def test_another_way_of_deployment_replaces_the_servers() -> None:
     assert want(deploymentMode="Knative", min=0).pod_template_digest != want().pod_template_digest
 

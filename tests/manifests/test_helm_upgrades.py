@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,34 @@ async def replaced(site: Deployed, *, by: Any) -> None:
     by()
     await site.stop_operator()
     await site.start_operator()
+
+
+def defaulted(schema: Mapping[str, Any], value: Any) -> Any:
+    """What an API server makes of a value that it reads: every field that is lacking has the default of the definition."""
+    if isinstance(value, list):
+        return [defaulted(schema.get("items", {}), item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    fields = schema.get("properties", {})
+    missing = {name: field["default"] for name, field in fields.items() if "default" in field and name not in value}
+    return {name: defaulted(fields.get(name, {}), item) for name, item in (value | missing).items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"), [("datasets", DATASET), ("trainingruns", TRAINING), ("modelservices", SERVICE)]
+)
+def test_new_definitions_add_nothing_to_what_is_stored_that_the_earlier_operator_would_refuse(
+    earlier: Path, kind: str, spec: Mapping[str, Any]
+) -> None:
+    """The definitions come first, and stay when the operator is rolled back: it refuses fields that it does not know."""
+    before, after = (
+        yaml.safe_load((chart / "crds" / f"{kind}.pelagos.dev.yaml").read_text(encoding="utf-8"))["spec"]["versions"][0]
+        for chart in (earlier, rendering.CHART)
+    )
+    schemas = [version["schema"]["openAPIV3Schema"]["properties"]["spec"] for version in (before, after)]
+    stored = defaulted(schemas[0], spec)
+
+    assert defaulted(schemas[1], stored) == stored
 
 
 def uids(release: Release) -> dict[str, str]:

@@ -138,7 +138,7 @@ class RolloutSpec(Strict):
         Field(
             description="NewFirst: a new server answers before an old one ends, so that no request fails; it needs room, and "
             "GPUs, for one more. OldFirst: an old one ends first, for clusters without that room; with one replica requests "
-            "fail until the new one answers. On one machine it is always NewFirst."
+            "fail until the new one answers. On one machine, and with deploymentMode Knative, it is always NewFirst."
         ),
     ] = "NewFirst"
 
@@ -210,9 +210,10 @@ class ModelServiceSpec(BaseSpec):
     runtime: Annotated[Runtime, Field(description="How the model is run.")] = Runtime()
     resources: Annotated[ServiceResources, Field(description="What one instance asks for.")] = ServiceResources()
     scaling: Annotated[ScalingSpec, Field(description="Replicas on a cluster.")] = ScalingSpec()
+    # Without a default in the definition: a server would add it to what is stored, which an operator before it refuses.
     rollout: Annotated[
-        RolloutSpec, Field(description="How servers are replaced when the model or its settings change.")
-    ] = RolloutSpec()
+        RolloutSpec | None, Field(description="How servers are replaced when the model or its settings change.")
+    ] = None
     thresholds: Annotated[Thresholds, Field(description="What counts as a detection.")] = Thresholds()
     max_detections: Annotated[
         int,
@@ -223,6 +224,12 @@ class ModelServiceSpec(BaseSpec):
             "Nothing is inherited from the training, whose spec.evaluation.maxDetections has the same default.",
         ),
     ] = MAX_DETECTIONS
+
+    @property
+    def old_first(self) -> bool:
+        """Whether an old server ends before a new one starts. Knative decides about that itself."""
+        is_asked = self.rollout is not None and self.rollout.order == "OldFirst"
+        return is_asked and self.scaling.deployment_mode == "Standard"
 
 
 class ServedModel(Strict):

@@ -41,7 +41,7 @@ def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
             maximum=spec.scaling.most,
             concurrency=spec.scaling.target.concurrency or 0,
             cpu=spec.scaling.target.cpu or 0,
-            old_first=spec.rollout.order == "OldFirst",
+            old_first=spec.old_first,
         ),
         placement=place(spec.resources),
         tenant=seen.tenant,

@@ -51,7 +51,7 @@ def unplaced(seen: Observed) -> Ended | None:
     message = seen.running.message or "no node has taken it yet"
     waits = obstacle(MODEL_LOADED, reasons.WAITING_FOR_CLUSTER, message)
     # What another engine made is an old server, too, and may have the room that this one waits for.
-    gives_way = bool(seen.running.predecessor) and seen.spec.rollout.order == "OldFirst"
+    gives_way = bool(seen.running.predecessor) and seen.spec.old_first
     return Ended((waits,), (RetireService(seen.uid),) if gives_way else (), recheck_after=WATCH)
 
 
