@@ -65,9 +65,31 @@ def test_a_suspended_service_keeps_neither() -> None:
     assert model_service.decide(seen).effects == (RemoveService("uid-3"),)
 
 
-@pytest.mark.parametrize(("order", "goes"), [("NewFirst", False), ("OldFirst", True)])
-def test_what_waits_for_room_takes_that_of_the_old_one_only_where_spec_says_so(order: str, goes: bool) -> None:
-    want = make_service(ServiceState.WAITING, predecessor=OLD)
+HELD = f"{OLD} in namespace default is being deleted since 2026-01-01T00:00:00Z and waits for foregroundDeletion"
+
+
+def test_an_old_one_that_was_told_to_go_and_does_not_is_told_with_what_it_waits_for() -> None:
+    decision = decide(ServiceState.LOADED, probe=RIGHT, published="grpc://127.0.0.1:8001", predecessor_held=HELD)
+
+    assert summary(decision).state is ConditionState.DONE
+    assert HELD in summary(decision).message
+    assert "is removed" not in summary(decision).message
+    assert (decision.effects, decision.recheck_after) == ((), 5)
+
+
+@pytest.mark.parametrize(
+    ("order", "about", "goes"),
+    [
+        ("NewFirst", {"lacks_room": True}, False),
+        ("OldFirst", {"lacks_room": True}, True),
+        ("OldFirst", {"lacks_room": False}, False),  # an image that is missing, for example
+        ("OldFirst", {"lacks_room": True, "predecessor_held": HELD}, False),
+    ],
+)
+def test_what_waits_for_room_takes_that_of_the_old_one_only_where_spec_says_so(
+    order: str, about: dict[str, Any], goes: bool
+) -> None:
+    want = make_service(ServiceState.WAITING, predecessor=OLD, **about)
     spec = builders.model_service_spec(rollout={"order": order})
 
     decision = model_service.decide(make_service_observed(service=want, spec=spec))

@@ -143,6 +143,10 @@ class ObservedService:
     """Of the want that the servers were made for; empty: unknown."""
     predecessor: str = ""
     """What another engine, which was set before, made for the resource and still serves, in words; empty: nothing."""
+    predecessor_held: str = ""
+    """What that waits for since it was told to go, in words; empty: it was not."""
+    lacks_room: bool = False
+    """Whether it waits for room: no node takes it, or a quota is used up."""
     pod_selector: str = ""
     """Labels of the servers' pods, as ``kubectl get -l`` takes them; empty: they are no pods."""
     is_alone: bool = False

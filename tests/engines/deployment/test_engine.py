@@ -156,6 +156,7 @@ async def test_what_the_cluster_cannot_do_now_is_said_in_its_words_and_heals(
     await site.serving.apply(site.in_namespace(make_want(uid=UID)))
     seen = await until(site.serving, UID, ServiceState.WAITING, seconds=60)
     assert words in seen.message
+    assert seen.lacks_room is (fault != "without_image")
     setattr(site.node.faults, fault, "")
     if fault == "unplaceable":
         # Only a real scheduler binds a pod that waits.

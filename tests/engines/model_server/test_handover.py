@@ -112,6 +112,7 @@ async def test_servers_of_the_old_engine_are_not_taken_for_those_of_the_new_one(
 
     seen = await until(change.new, UID, ServiceState.WAITING, seconds=60)
     assert "exceeded quota: compute" in seen.message
+    assert seen.lacks_room
     assert (seen.replicas, seen.restarts) == (0, 0)
     assert not (await change.new.probe(UID)).correct
     assert await change.ready(by_kserve=change.old_name == "kserve")
@@ -129,6 +130,27 @@ async def test_servers_of_the_old_engine_are_not_taken_for_those_of_the_new_one(
         while await is_left():  # noqa: ASYNC110 - others decide
             await asyncio.sleep(0.1)
     assert (await again.probe(UID)).correct
+
+
+async def test_what_waits_for_a_controller_that_is_gone_is_told_so(change: Change, make_want: MakeWant) -> None:
+    """KServe was uninstalled, or a person deletes with --cascade=foreground."""
+    change.site.node.faults.frozen = True
+    want = change.site.in_namespace(make_want(uid=UID))
+    await change.old.apply(want)
+    (main,) = await change.site.all(change.old.main, UID)
+    where = (change.old.main, change.site.namespace, main["metadata"]["name"])
+    await change.site.cluster.patch(*where, {"metadata": {"finalizers": ["example.org/gone"]}})
+    seen = await change.new.observe(UID)
+    assert seen is not None
+    assert seen.predecessor_held == ""
+
+    await change.new.retire(UID)
+
+    seen = await change.new.observe(UID)
+    assert seen is not None
+    assert seen.predecessor == f"{change.old.main.kind} detector"
+    assert "waits for example.org/gone" in seen.predecessor_held
+    await change.site.cluster.patch(*where, {"metadata": {"finalizers": None}})
 
 
 async def test_the_deletion_of_the_service_removes_what_both_made(change: Change, make_want: MakeWant) -> None:

@@ -50,8 +50,10 @@ def unplaced(seen: Observed) -> Ended | None:
         return None
     message = seen.running.message or "no node has taken it yet"
     waits = obstacle(MODEL_LOADED, reasons.WAITING_FOR_CLUSTER, message)
-    # What another engine made is an old server, too, and may have the room that this one waits for.
-    gives_way = bool(seen.running.predecessor) and seen.spec.old_first
+    # What another engine made is an old server, too, and may have the room that this one waits for. All of it goes at once, so
+    # not for an image that is missing, which would be missing afterwards as well.
+    is_in_the_way = bool(seen.running.predecessor) and not seen.running.predecessor_held
+    gives_way = is_in_the_way and seen.running.lacks_room and seen.spec.old_first
     return Ended((waits,), (RetireService(seen.uid),) if gives_way else (), recheck_after=WATCH)
 
 

@@ -75,6 +75,10 @@ def right(seen: Observed) -> Ended:
     message, old = f"serving {seen.served.source}{_shortage(seen)}", seen.running.predecessor
     if not old:
         return Ended((probed,), (), status, WATCH, Verdict(READY, ConditionState.DONE, reasons.SERVING, message))
+    if seen.running.predecessor_held:
+        # A controller that is gone takes no finalizer off: nothing is done again and again, and nothing is said to be done.
+        message += f"; of the serving engine that was set before, {seen.running.predecessor_held}"
+        return Ended((probed,), (), status, WATCH, Verdict(READY, ConditionState.DONE, reasons.SERVING, message))
     # Clients are told where its successor is one pass before it goes.
     is_told = seen.published_url == endpoint.address(seen.running)
     effects = (RetireService(seen.uid),) if is_told else ()

@@ -22,7 +22,7 @@ from pelagos.api import meta
 from pelagos.engines.kubernetes import comparing
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.model_server import ending, marks, network, pod_status, reaching
-from pelagos.engines.model_server.handover import Predecessors
+from pelagos.engines.model_server.handover import Predecessor, Predecessors
 from pelagos.engines.model_server.object_kinds import SERVICES
 from pelagos.engines.model_server.options import SYSTEM, Options
 from pelagos.engines.model_server.ownership import is_owned, uid_of
@@ -180,10 +180,10 @@ class ClusterServing(ABC):
         main = await self._main(uid)
         view = await self._view_of(uid, main)
         namespace = self._namespace(uid)
-        predecessor = await self._predecessors.find(uid, namespace) if namespace else ""
+        predecessor = await self._predecessors.find(uid, namespace) if namespace else Predecessor()
         if view is None:
             going = ending.words(self.main, main) if main is not None and ending.is_going(main) else ""
-            return _without_own(predecessor, going, self._created) if predecessor or going else None
+            return _without_own(predecessor, going, self._created) if predecessor.names or going else None
         service = await self._service(view)
         state, message = await self._look(view, service)
         restarts = marks.restarts(view.main) + pod_status.deaths(view.current)
@@ -192,7 +192,9 @@ class ClusterServing(ABC):
             digest=await self._digest(view),
             state=state,
             message=message,
-            predecessor=predecessor,
+            predecessor=predecessor.names,
+            predecessor_held=predecessor.held,
+            lacks_room=state is ServiceState.WAITING and pod_status.lack_room(view.current, message),
             grpc_url=urls.grpc,
             http_url=urls.http,
             metrics_url=urls.metrics,
@@ -480,13 +482,14 @@ class ClusterServing(ABC):
         return live
 
 
-def _without_own(predecessor: str, message: str, since: datetime) -> ObservedService:
+def _without_own(predecessor: Predecessor, message: str, since: datetime) -> ObservedService:
     """Nothing of this engine is there but what is being deleted; what another one made may still serve."""
     return ObservedService(
         digest="",
         state=ServiceState.STARTING,
         message=message,
-        predecessor=predecessor,
+        predecessor=predecessor.names,
+        predecessor_held=predecessor.held,
         grpc_url="",
         http_url="",
         metrics_url="",

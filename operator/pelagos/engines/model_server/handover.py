@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import monotonic
 
 from pelagos.api import meta
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server import ownership
+from pelagos.engines.model_server import ending, ownership
 from pelagos.ports.errors import RejectedError
 
 logger = logging.getLogger("pelagos.serving")
 
 LOOKED_EVERY = 600.0
 """Seconds between two looks where there was nothing: only an operator with another setting brings something."""
+
+
+@dataclass(frozen=True)
+class Predecessor:
+    """``names`` is empty when there is none, or we may not look; ``held`` says what it waits for once it was told to go."""
+
+    names: str = ""
+    held: str = ""
 
 
 class Predecessors:
@@ -29,10 +38,10 @@ class Predecessors:
         self._kinds = kinds
         self._none_at: dict[str, float] = {}
 
-    async def find(self, uid: str, namespace: str) -> str:
-        """What there is for a resource, in words; empty: nothing, or we may not look. Raises OutageError."""
+    async def find(self, uid: str, namespace: str) -> Predecessor:
+        """What there is for a resource. Raises OutageError."""
         if monotonic() - self._none_at.get(uid, -LOOKED_EVERY) < LOOKED_EVERY:
-            return ""
+            return Predecessor()
         main = self._kinds[0]
         try:
             found = await self._of(main, uid, namespace)
@@ -42,7 +51,8 @@ class Predecessors:
             found = []
         if not found:
             self._none_at[uid] = monotonic()
-        return ", ".join(f"{main.kind} {body['metadata']['name']}" for body in found)
+        names = ", ".join(f"{main.kind} {body['metadata']['name']}" for body in found)
+        return Predecessor(names, "; ".join(ending.words(main, body) for body in found if ending.is_going(body)))
 
     async def remove(self, uid: str, namespace: str) -> None:
         """Delete all of it. The main object goes last: an interrupted removal is found again."""

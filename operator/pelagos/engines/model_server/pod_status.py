@@ -123,6 +123,11 @@ def is_unplaceable(pods: Iterable[Pod]) -> bool:
     return any(each["type"] == "PodScheduled" and each["status"] == "False" for each in conditions)
 
 
+def lack_room(pods: Iterable[Pod], message: str) -> bool:
+    """Whether some wait for room; ``message`` says why there are no others. What ends makes some, and mends nothing else."""
+    return is_unplaceable(pods) or "exceeded quota" in message
+
+
 def without_image(pod: Pod, now: datetime) -> Problem | None:
     """The image cannot be had."""
     del now
