@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from control_plane import ControlPlane
+from pelagos.engines.deployment.engine import TritonDeployment
+from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.model_server import pod_status
 from pelagos.engines.model_server.network import POLICIES
 from pelagos.engines.model_server.object_kinds import AUTOSCALERS, BUDGETS, DEPLOYMENTS, SERVICES
 from pelagos.engines.triton import inference
-from pelagos.ports.errors import RejectedError
+from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import DesiredService, Scaling, ServiceState
-from serving_clusters import ServingCluster, serving_cluster, until
+from serving_clusters import ServingCluster, options, serving_cluster, until
 
 MakeWant = Callable[..., DesiredService]
 UID = "uid-of-deployment"
@@ -51,6 +53,40 @@ async def test_all_that_belongs_to_an_endpoint_comes_and_goes_with_it(
     assert (await counts(site))["PodDisruptionBudget"] == 0
     await site.serving.remove(UID)
     assert set((await counts(site)).values()) == {0}
+
+
+async def test_what_an_interrupted_change_left_is_removed_by_the_next_life_of_the_operator(
+    site: ServingCluster, make_want: MakeWant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is the budget of a single server, which releases before this one made."""
+    site.node.faults.frozen = True
+    want = site.in_namespace(make_want(uid=UID), scaling=Scaling(minimum=1, maximum=3))
+    await site.serving.apply(want)
+    fewer = replace(want, scaling=Scaling(), digest="fewer")
+
+    async def away(*_: object) -> None:
+        raise OutageError("serving", "connection reset by peer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(site.cluster, "delete", away)
+        with pytest.raises(OutageError):
+            await site.serving.apply(fewer)
+    assert (await counts(site))["HorizontalPodAutoscaler"] == 1
+
+    root = Path(want.package_uri).parent
+    another = TritonDeployment(site.cluster, FolderObjects(root), options(site.root), lambda _uid: site.namespace)
+    for life in (site.serving, another):
+        seen = await life.observe(UID)
+        assert seen is not None
+        assert seen.digest == ""
+    await another.apply(fewer)
+
+    left = await counts(site)
+    assert (left["HorizontalPodAutoscaler"], left["PodDisruptionBudget"]) == (0, 0)
+    seen = await another.observe(UID)
+    assert seen is not None
+    assert seen.digest == "fewer"
+    await another.close()
 
 
 async def test_replicas_stay_while_an_autoscaler_takes_over(site: ServingCluster, make_want: MakeWant) -> None:

@@ -224,6 +224,7 @@ class ClusterServing(ABC):
             pieces = await self._wanted(want)
             # All are looked at before the first is written: a refusal half-way would leave an endpoint that is neither.
             live = await self._owned_by(want, pieces)
+            self._accepted.pop(want.uid, None)
             main: Body | None = pieces[-1][1]
             self._places[want.uid] = (want.namespace, pieces[-1][1]["metadata"]["name"])
             await self.prepare(want, live[-1])
@@ -234,14 +235,11 @@ class ClusterServing(ABC):
                     main = found
                 else:
                     main = await self._cluster.apply(kind, body)
+            # Only now: what an earlier want needed serves until the new one is there.
+            for kind, found in await self._left_over(want, pieces):
+                await self._cluster.delete(kind, found)
             # What others changed in what we wrote, such as an admission webhook, is theirs to decide.
             self._accepted[want.uid] = (_state_of(main), monotonic())
-            # Only now: what an earlier want needed serves until the new one is there.
-            kept = {(kind.plural, body["metadata"]["name"]) for kind, body in pieces}
-            for kind in await self.kinds():
-                for found in await self._cluster.list(kind, want.namespace, {meta.UID_LABEL: want.uid}):
-                    if is_owned(found, want.uid) and (kind.plural, found["metadata"]["name"]) not in kept:
-                        await self._cluster.delete(kind, found)
 
     async def probe(self, uid: str) -> ProbeResult:
         """Send the package's probe image and compare with what the training framework answered."""
@@ -372,6 +370,7 @@ class ClusterServing(ABC):
 
     async def _digest(self, view: View) -> str:
         """What is live; empty when somebody changed it, or this version of the operator would write it in another way."""
+        is_known = view.want.uid in self._accepted
         accepted, at = self._accepted.get(view.want.uid, ("", 0.0))
         if accepted == _state_of(view.main) and monotonic() - at < COMPARED_EVERY:
             return view.want.digest
@@ -387,8 +386,21 @@ class ClusterServing(ABC):
             )
             if not comparing.holds(found, body) and not (is_main and accepted == _state_of(view.main)):
                 return ""
+        # An operator that ended, or an API server, in the middle of a change; or an earlier release made more than this one.
+        if not is_known and await self._left_over(view.want, pieces):
+            return ""
         self._accepted[view.want.uid] = (_state_of(view.main), monotonic())
         return view.want.digest
+
+    async def _left_over(self, want: DesiredService, pieces: Sequence[Manifest]) -> list[tuple[Collection, Body]]:
+        """What this engine made for the resource and ``pieces`` lack, such as an autoscaler that would work against them."""
+        kept = {(kind.plural, body["metadata"]["name"]) for kind, body in pieces}
+        return [
+            (kind, found)
+            for kind in await self.kinds()
+            for found in await self._cluster.list(kind, want.namespace, {meta.UID_LABEL: want.uid})
+            if is_owned(found, want.uid) and (kind.plural, found["metadata"]["name"]) not in kept
+        ]
 
     async def _look(self, view: View, service: Body | None) -> tuple[ServiceState, str]:
         told = await self.told(view)
