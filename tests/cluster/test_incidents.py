@@ -126,6 +126,19 @@ def test_a_quota_that_is_used_up_is_named_and_waited_for(site: Site) -> None:
     delete(site, "trainingrun/patient")
 
 
+def test_a_secret_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site: Site) -> None:
+    """The node has taken the pod, so that what the node says of it is looked at, too."""
+    site.kubectl("delete", "secret/pelagos-s3")
+    site.apply(small_training("keyless"))
+
+    told = message_with(site, "trainingrun", "keyless", "pelagos-s3")
+    assert told["reason"] == "StepNotConfigured"
+
+    give_storage_credentials(site.cluster, TENANT)
+    site.wait_ready("trainingrun", "keyless", 300)
+    delete(site, "trainingrun/keyless")
+
+
 def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site: Site, platform: Platform) -> None:
     site.apply(small_training("evicted", epochs=12))
     site.wait("it trains", lambda: progress(site, "evicted"), 240)

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,10 +102,14 @@ def test_kserve_found_nothing_wrong_with_what_it_was_given(served: Site, kserve:
     assert inference["spec"]["predictor"]["model"]["storageUri"].startswith("pvc://pelagos-objects/")
 
 
-def test_a_user_outside_gets_an_answer(served: Site) -> None:
-    image = next(Path(served.cluster.folder, "volumes/data", TENANT, "samples/phytoplankton-crops").rglob("*.jpg"))
+def answer(site: Site) -> Any:
+    """What a user outside gets."""
+    image = next(Path(site.cluster.folder, "volumes/data", TENANT, "samples/phytoplankton-crops").rglob("*.jpg"))
+    return json.loads(site.pelagos("predict", "classifier", image, "--namespace", TENANT, "-o", "json"))
 
-    got = json.loads(served.pelagos("predict", "classifier", image, "--namespace", TENANT, "-o", "json"))
+
+def test_a_user_outside_gets_an_answer(served: Site) -> None:
+    got = answer(served)
 
     assert sum(each["probability"] for each in got["classes"]) == pytest.approx(1, abs=1e-3)
     assert len(got["classes"]) == len(served.get("dataset", "crops")["status"]["classes"])
@@ -134,6 +139,28 @@ def test_kserve_that_calls_a_crashing_server_ready_is_not_believed(served: Site,
         served.cluster.uncordon()
         kserve.controller.faults.ready_while_crashing.clear()
     served.wait_ready("modelservice", "classifier", 180)
+
+
+def test_plain_deployments_take_over_from_kserve_and_give_back(served: Site) -> None:
+    """By another overlay, whose roles allow it. What the engine before made goes when its successor has answered right."""
+    by_kserve = served.get("modelservice", "classifier")["status"]["url"]
+    plain = f"grpc://classifier.{TENANT}.svc:9000"
+
+    def is_served_at(url: str, without: str) -> bool:
+        left = served.kubectl("get", "deployments,services,inferenceservices", "-o", "name").split()
+        return without not in left and served.get("modelservice", "classifier")["status"].get("url") == url
+
+    served.change_overlay("triton-only")
+    without = "inferenceservice.serving.kserve.io/classifier"
+    served.wait("a Deployment serves alone", lambda: is_served_at(plain, without), 300)
+    served.wait_ready("modelservice", "classifier", 60)
+    assert answer(served)["classes"]
+
+    served.change_overlay("kserve")
+    served.wait("KServe serves alone", lambda: is_served_at(by_kserve, "deployment.apps/classifier"), 300)
+    served.wait_ready("modelservice", "classifier", 60)
+    assert answer(served)["classes"]
+    assert "service/classifier" not in served.kubectl("get", "services", "-o", "name").split()
 
 
 def test_the_deletion_of_the_three_resources_leaves_nothing(served: Site) -> None:

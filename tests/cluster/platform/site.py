@@ -82,6 +82,15 @@ class Site:
         self.cluster.apply(TENANT_SETTINGS)
         return said
 
+    def change_overlay(self, overlay: str) -> None:
+        """Apply ``manifests/overlays/<overlay>`` in place of the one before, with the same components, images and settings."""
+        path = self.folder / "kustomization.yaml"
+        body = yaml.safe_load(path.read_text())
+        (before,) = body["resources"]
+        path.write_text(yaml.safe_dump(body | {"resources": [f"{before.rpartition('/')[0]}/{overlay}"]}))
+        self.apply_manifests()
+        self.cluster.kubectl("rollout", "status", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", "--timeout=120s")
+
     def await_operator(self) -> None:
         """Until the operator leads."""
         self.cluster.wait_for("Available", f"deployment/{OPERATOR}", SYSTEM, seconds=180)
