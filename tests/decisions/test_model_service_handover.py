@@ -95,3 +95,23 @@ def test_what_waits_for_room_takes_that_of_the_old_one_only_where_spec_says_so(
     decision = model_service.decide(make_service_observed(service=want, spec=spec))
 
     assert decision.effects == ((RetireService("uid-3"),) if goes else ())
+
+
+@pytest.mark.parametrize(
+    ("order", "replicas", "words"),
+    [
+        ("NewFirst", 1, "generation 1 of spec goes on being served"),
+        ("OldFirst", 1, "requests fail until the new one is right"),
+        ("OldFirst", 2, "an old server ends first"),
+    ],
+)
+def test_what_clients_get_meanwhile_is_told_by_the_order(order: str, replicas: int, words: str) -> None:
+    before = make_service(ServiceState.LOADED, digest="generation 1", replicas=replicas)
+    spec = builders.model_service_spec(rollout={"order": order})
+
+    decision = model_service.decide(make_service_observed(service=before, spec=spec, served_generation=1))
+
+    told = summary(decision).message
+    assert words in told
+    assert ("goes on being served" in told) == (order == "NewFirst")
+    assert ("requests fail" in told) == (order == "OldFirst" and replicas == 1)

@@ -449,6 +449,7 @@ def test_the_schema_has_the_bounds_of_settings() -> None:
         ({"operator": {"podLabels": {"app.kubernetes.io/name": "mine"}}}, "app.kubernetes.io/name"),
         ({"operator": {"podAnnotations": {"example.org/number": 1}}}, "1"),
         ({"commonLabels": {"pelagos.dev/shard": "north"}}, "pelagos.dev/shard"),
+        ({"engines": {"serverPods": {"env": {"HTTPS-PROXY": "http://proxy"}}}}, "HTTPS-PROXY"),
         ({"engines": {"stepPods": {"priorityClassName": "high"}}}, "priorityClassName"),
         ({"engines": {"serverPods": {"labels": {"pelagos.dev/uid": "x"}}}}, "pelagos.dev/uid"),
         ({"engines": {"podUser": "0"}}, "0"),

@@ -12,7 +12,7 @@ from pelagos.decisions.model_service import endpoint, model, probing
 from pelagos.decisions.model_service.conditions import MODEL_LOADED, MODEL_POLL
 from pelagos.decisions.model_service.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
-from pelagos.ports.serving import ServiceState
+from pelagos.ports.serving import ObservedService, ServiceState
 
 
 def addresses_published(seen: Observed) -> Passed:
@@ -57,13 +57,21 @@ def starting(seen: Observed) -> Ended | None:
         return None
     service, message = seen.service, f"starting the server for {seen.served.source}"
     if service is not None and service.state is ServiceState.LOADED and seen.served_generation is not None:
-        message += f"; until it is right, generation {seen.served_generation} of spec goes on being served"
+        message += _meanwhile(seen, service, seen.served_generation)
     elif service is not None and service.predecessor:
         message += (
             f"; until it is right, {service.predecessor} of the serving engine that was set before goes on serving"
         )
     begun = Verdict(MODEL_LOADED, ConditionState.PROGRESSING, reasons.STARTING, message)
     return Ended((begun,), (ApplyService(endpoint.wanted(seen, seen.served)),), recheck_after=1)
+
+
+def _meanwhile(seen: Observed, service: ObservedService, generation: int) -> str:
+    """What clients get until the new servers are right."""
+    if not seen.spec.old_first or service.is_alone:
+        return f"; until it is right, generation {generation} of spec goes on being served"
+    ends = "; an old server ends first (spec.rollout.order: OldFirst)"
+    return f"{ends}, and requests fail until the new one is right" if service.replicas <= 1 else ends
 
 
 def _differs(seen: Observed) -> bool:
