@@ -103,22 +103,25 @@ def test_a_run_is_created_followed_and_found(client: Client, package: Path, tmp_
 
     assert run.state == "SUCCEEDED"
     assert placement.read_count(run.pipeline_spec) == (Count(1, 1), "asked")
-    assert {"root", "work", "work-driver", "executor"} == {task.display_name for task in run.run_details.task_details}
+    # Each task stands there twice, as with the real server.
+    alone = {task.display_name.removesuffix("(0)") for task in run.run_details.task_details}
+    assert alone == {"root", "root-driver", "work", "work-driver", "executor"}
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["environment"]["ULTRALYTICS_SAFE_LOAD"] == "1"
     named = json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": "prepare-1-a1"}]})
     assert [found.run_id for found in client.list_runs(filter=named).runs] == [identifier]
 
 
-def test_a_step_that_fails_leaves_its_words(client: Client, package: Path, tmp_path: Path) -> None:
+def test_of_a_step_that_fails_the_server_does_not_say_why(client: Client, package: Path, tmp_path: Path) -> None:
     (tmp_path / "fail").write_text("the nets were empty")
     identifier = submit(client, package, tmp_path, "prepare-2-a1")
 
     run = client.wait_for_run_completion(identifier, timeout=SECONDS, sleep_duration=1)
 
     assert run.state == "FAILED"
-    (error,) = [task.error.message for task in run.run_details.task_details if task.display_name == "executor"]
-    assert error == "Error (exit code 1): ValueError: the nets were empty"
+    assert "FAILED" in {task.state for task in run.run_details.task_details if task.display_name == "executor"}
+    assert {task.error for task in run.run_details.task_details} == {None}
+    assert run.error is None
 
 
 def test_a_run_is_terminated_and_deleted(client: Client, package: Path, tmp_path: Path) -> None:

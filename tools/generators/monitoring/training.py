@@ -100,11 +100,11 @@ TRAINING = Dashboard(
                 ),
                 Panel(
                     "Time of a stage",
-                    "The mean of those that ended lately.",
+                    "The mean of those that ended since the operator started: too few end for a rate.",
                     (
                         Query(
-                            f'sum by (stage) (rate(pelagos_stage_duration_seconds_sum{{kind="TrainingRun"}}{SOON}))'
-                            f' / sum by (stage) (rate(pelagos_stage_duration_seconds_count{{kind="TrainingRun"}}{SOON}))',
+                            'sum by (stage) (pelagos_stage_duration_seconds_sum{kind="TrainingRun"})'
+                            ' / sum by (stage) (pelagos_stage_duration_seconds_count{kind="TrainingRun"})',
                             "{{stage}}",
                         ),
                     ),
