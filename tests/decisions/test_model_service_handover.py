@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,6 +64,7 @@ def test_a_suspended_service_keeps_neither() -> None:
     )
 
     assert model_service.decide(seen).effects == (RemoveService("uid-3"),)
+    assert model_service.decide(replace(seen, service=None)).status["replicas"] == 0
 
 
 HELD = f"{OLD} in namespace default is being deleted since 2026-01-01T00:00:00Z and waits for foregroundDeletion"
@@ -95,6 +97,8 @@ def test_what_waits_for_room_takes_that_of_the_old_one_only_where_spec_says_so(
     decision = model_service.decide(make_service_observed(service=want, spec=spec))
 
     assert decision.effects == ((RetireService("uid-3"),) if goes else ())
+    assert ("goes on serving" in summary(decision).message) is not goes
+    assert ("OldFirst ends that first" in summary(decision).message) == (order == "NewFirst")
 
 
 @pytest.mark.parametrize(

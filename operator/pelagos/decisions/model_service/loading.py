@@ -48,12 +48,19 @@ def unplaced(seen: Observed) -> Ended | None:
     """Only the cluster, or a person, can make room; starting it anew would change nothing."""
     if seen.running.state is not ServiceState.WAITING:
         return None
-    message = seen.running.message or "no node has taken it yet"
-    waits = obstacle(MODEL_LOADED, reasons.WAITING_FOR_CLUSTER, message)
+    service = seen.running
     # What another engine made is an old server, too, and may have the room that this one waits for. All of it goes at once, so
     # not for an image that is missing, which would be missing afterwards as well.
-    is_in_the_way = bool(seen.running.predecessor) and not seen.running.predecessor_held
-    gives_way = is_in_the_way and seen.running.lacks_room and seen.spec.old_first
+    is_in_the_way = bool(service.predecessor) and not service.predecessor_held
+    gives_way = is_in_the_way and service.lacks_room and seen.spec.old_first
+    message = service.message or "no node has taken it yet"
+    if gives_way:
+        message += f"; {service.predecessor} makes room (spec.rollout.order: OldFirst), and requests fail meanwhile"
+    elif service.predecessor:
+        message += f"; {service.predecessor} of the serving engine that was set before goes on serving"
+        if service.lacks_room and not seen.spec.old_first:
+            message += ". Where there is no room for both, spec.rollout.order: OldFirst ends that first"
+    waits = obstacle(MODEL_LOADED, reasons.WAITING_FOR_CLUSTER, message)
     return Ended((waits,), (RetireService(seen.uid),) if gives_way else (), recheck_after=WATCH)
 
 

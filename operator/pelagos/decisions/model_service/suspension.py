@@ -18,4 +18,6 @@ def suspended(seen: Observed) -> Ended | None:
     message = "spec.suspend is true; set it to false to go on"
     paused = Verdict(MODEL_LOADED, ConditionState.PAUSED, reasons.SUSPENDED, message)
     effects = (RemoveService(seen.uid),) if seen.service is not None else ()
-    return Ended((paused,), effects, ModelServiceStatus(url=None, endpoints=None, served_generation=None))
+    replicas = seen.service.replicas if seen.service is not None else 0
+    status = ModelServiceStatus(url=None, endpoints=None, served_generation=None, replicas=replicas)
+    return Ended((paused,), effects, status)
