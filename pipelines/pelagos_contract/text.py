@@ -19,15 +19,17 @@ _HIDDEN = (
 )
 _ONE_LINE = re.compile(f"[{_HIDDEN}]")
 _LINES = re.compile(f"(?![\n\t])[{_HIDDEN}]")
+_LOGIN = re.compile(r"(?<=://)[^\s/?#@:]*:[^\s/?#@]*@")
+"""Name and password in an address, as programs quote it in their errors."""
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def shown(text: str, *, lines: bool = False) -> str:
     r"""The text with every character that shows as something else written as \uXXXX, as JSON has it.
 
-    ``lines``: line feeds and tabs stay.
+    Logins in addresses are hidden. ``lines``: line feeds and tabs stay.
     """
-    return (_LINES if lines else _ONE_LINE).sub(_escaped, text)
+    return (_LINES if lines else _ONE_LINE).sub(_escaped, _LOGIN.sub("***@", text) if "@" in text else text)
 
 
 def shown_output(text: str) -> str:

@@ -102,3 +102,18 @@ def test_a_console_takes_no_orders_from_what_it_prints(terminal: bool) -> None:
     for order in ("\x1b]0", "\x1b[2J", "\x9b", "\x07", "\u202e", "\u2066", "\u2028", "\ud800", "😄", "\x1b]8"):
         assert order not in written
     written.encode()
+
+
+@pytest.mark.parametrize(
+    ("said", "want"),
+    [
+        (
+            "cannot reach https://reef:s3cret@minio:9000/b: timed out",
+            "cannot reach https://***@minio:9000/b: timed out",
+        ),
+        ("postgresql://reef:a%40b@db/x and redis://:pw@cache", "postgresql://***@db/x and redis://***@cache"),
+        ("ask somebody@example.org, or see http://site:80/a@b", "ask somebody@example.org, or see http://site:80/a@b"),
+    ],
+)
+def test_logins_in_addresses_are_hidden_and_nothing_else(said: str, want: str) -> None:
+    assert text.shown(said) == want
