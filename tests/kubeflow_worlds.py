@@ -61,6 +61,8 @@ class Shown:
         namespace: str = "",
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
+        *,
+        most: int = 0,
     ) -> list[dict[str, Any]]:
         """Those with all labels, about the object that ``fields`` name."""
         self.looks += 1
@@ -73,7 +75,7 @@ class Shown:
         asked = [body for body in found if body["kind"] == kind.kind and _carries(body, namespace, labels or {})]
         about = (fields or {}).get("involvedObject.name")
         asked = [body for body in asked if about is None or body["involvedObject"]["name"] == about]
-        return copy.deepcopy(asked)
+        return copy.deepcopy(asked[:most] if most else asked)
 
     async def get(self, kind: Collection, namespace: str, name: str) -> dict[str, Any] | None:
         """The one of this name."""

@@ -49,6 +49,8 @@ class Namespace(KubernetesObjects):
         namespace: str = "",
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
+        *,
+        most: int = 0,
     ) -> list[Mapping[str, Any]]:
         self._look()
         return [body for (named, _), body in self.there.items() if named == kind.kind]

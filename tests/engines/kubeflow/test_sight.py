@@ -9,8 +9,8 @@ from typing import Any
 
 from kubeflow_worlds import Cluster
 from pelagos.engines.kubeflow import obstacles
-from pelagos.engines.kubeflow.sight import Sight
-from pelagos.engines.kubeflow.trimming import MOST_NODES, MOST_PODS
+from pelagos.engines.kubeflow.sight import MOST_PODS, MOST_WORKLOADS, Sight
+from pelagos.engines.kubeflow.trimming import MOST_NODES
 
 SHORTEST = timedelta(seconds=5)
 
@@ -100,3 +100,23 @@ async def test_little_is_remembered_of_a_run_however_much_is_there(cluster: Clus
     assert (len(found.pods), len(found.nodes)) == (MOST_PODS, MOST_NODES)
     assert len(json.dumps([found.pods, found.workflow, found.workloads])) < 300_000
     assert len(json.dumps([common.pods, common.workflow, common.workloads])) < 1500
+
+
+async def test_where_not_all_is_shown_nothing_counts_as_lost_or_unsaid(cluster: Cluster) -> None:
+    ended = [held("run", f"pod-{number}") | {"status": {"phase": "Succeeded"}} for number in range(MOST_PODS + 1)]
+    waiting = {"kind": "LocalQueue", "metadata": {"name": "gpus"}}
+    others = [workload(f"other-{number}") for number in range(MOST_WORKLOADS)]
+    cluster.shown.more = [*ended, held("waits"), *others, workload("waits"), waiting]
+    sight = Sight(cluster.shown, cluster.clock, SHORTEST)
+
+    for minutes in (0, 2, 5, 9):
+        cluster.later(minutes=minutes)
+        await sight.look("run", "reef", "RUNNING", ["train"], is_over=False)
+    await sight.look("waits", "reef", "RUNNING", ["train"], is_over=False)
+
+    seen = sight.seen("waits")
+    assert seen is not None
+    waits = obstacles.of_waiting(seen, ["train"])
+    assert waits is not None
+    assert waits.message == "step train waits in the queue gpus: what holds it cannot be seen"
+    assert sight.lost("run") is None

@@ -48,7 +48,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Facts:
-    """``workflow`` is None when there is none; ``is_known``: whether the cluster was asked for it, and has such a kind."""
+    """``workflow`` is None when there is none; ``is_known``: whether the cluster was asked for it, has such a kind,
+    and has shown all pods."""
 
     namespace: str
     pods: tuple[Body, ...] = ()

@@ -41,6 +41,8 @@ _READ = 16 * BYTES
 """Bytes that are read of them at most: the API server cuts off what is last, and that is what matters."""
 _FEWER = 10
 """Lines that are read instead, when that was too much."""
+_PODS = 100
+"""Of a run, that are looked at: whoever may make pods in its namespace decides how many bear its label."""
 _STEPS = 8
 """Of a run, whose lines are kept: together they stay below what a ConfigMap may hold."""
 _AGE = timedelta(days=1)
@@ -217,7 +219,7 @@ class KeptLogs:
         if attempt > ended.attempt:
             return
         known = {each.step: each for each in kept} if attempt == ended.attempt else {}
-        pods = await self._objects.list(PODS, ended.pods, {RUN_LABEL: ended.server_id})
+        pods = await self._objects.list(PODS, ended.pods, {RUN_LABEL: ended.server_id}, most=_PODS)
         fresh = [pod for pod in steps.of_run(pods, ended.run) if steps.has_ended(pod, steps.CONTAINER)]
         added = False
         for pod in sorted(fresh, key=lambda pod: str(pod["metadata"].get("creationTimestamp"))):

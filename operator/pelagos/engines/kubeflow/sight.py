@@ -40,7 +40,8 @@ STALE = timedelta(minutes=2)
 """For so long what was seen last of a run that goes on counts when nothing can be seen: it may be at work by now."""
 MOST = 4
 """Pods of a run about which events are asked for."""
-MOST_EVENTS = 50
+MOST_PODS, MOST_WORKLOADS, MOST_EVENTS = 100, 1000, 50
+"""Of a run, of a namespace, of a pod. Whoever may make pods in a namespace decides how many bear the label of a run."""
 NAMESPACES = 1000
 """Of which is kept what waits in their queues."""
 REMEMBERED = 5000
@@ -56,8 +57,10 @@ class Objects(Protocol):
         namespace: str = "",
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
+        *,
+        most: int = 0,
     ) -> Sequence[Mapping[str, Any]]:
-        """Those with all labels, and these values of fields. Raises OutageError and RejectedError."""
+        """Those with all labels, and these values of fields; no more than ``most``. Raises OutageError and RejectedError."""
 
     async def get(self, kind: Collection, namespace: str, name: str) -> Mapping[str, Any] | None:
         """One of them; None when it is not there. Raises as ``list``."""
@@ -144,7 +147,7 @@ class Sight:
 
     async def _facts(self, objects: Objects, identifier: str, namespace: str) -> Facts:
         labels = {RUN_LABEL: identifier}
-        found = Facts(namespace, trimming.pods(await objects.list(PODS, namespace, labels)))
+        found = Facts(namespace, trimming.pods(await objects.list(PODS, namespace, labels, most=MOST_PODS)))
         for more in (_workflow, self._queues, _events):
             try:
                 found = await more(objects, identifier, found)
@@ -161,7 +164,8 @@ class Sight:
                 there = [await objects.get(queues, found.namespace, queue) for queue in sorted(named)]
                 found = replace(found, workloads=await self._in_queues(objects, workloads, found.namespace))
                 own = tuple(each for pod in held for each in found.workloads_of(pod))
-                return replace(found, workloads=own, has_queues=True, queue_is_missing=None in there)
+                is_seen = len(found.workloads) < MOST_WORKLOADS or bool(own)
+                return replace(found, workloads=own, has_queues=is_seen, queue_is_missing=None in there)
         return found
 
     async def _in_queues(self, objects: Objects, kind: Collection, namespace: str) -> tuple[Body, ...]:
@@ -169,7 +173,7 @@ class Sight:
         now = self._clock.elapsed()
         at, known = self._workloads.get(namespace, (-inf, ()))
         if now - at >= self._shortest.total_seconds():
-            known = tuple(map(trimming.workload, await objects.list(kind, namespace)))
+            known = tuple(map(trimming.workload, await objects.list(kind, namespace, most=MOST_WORKLOADS)))
             while len(self._workloads) >= NAMESPACES:
                 del self._workloads[next(iter(self._workloads))]
             self._workloads[namespace] = (self._clock.elapsed(), known)
@@ -179,9 +183,9 @@ class Sight:
 async def _workflow(objects: Objects, identifier: str, found: Facts) -> Facts:
     if not await objects.serves(WORKFLOWS):
         return found
-    workflows = await objects.list(WORKFLOWS, found.namespace, {RUN_LABEL: identifier})
+    workflows = await objects.list(WORKFLOWS, found.namespace, {RUN_LABEL: identifier}, most=1)
     there = next((trimming.workflow(each) for each in workflows), None)
-    return replace(found, workflow=there, is_known=True)
+    return replace(found, workflow=there, is_known=len(found.pods) < MOST_PODS)
 
 
 async def _events(objects: Objects, _identifier: str, found: Facts) -> Facts:
@@ -190,8 +194,12 @@ async def _events(objects: Objects, _identifier: str, found: Facts) -> Facts:
         pod for pod in found.pods if facts.phase(pod) == "Pending" and facts.mapping(pod.get("spec")).get("nodeName")
     ]
     asked = [{"involvedObject.kind": "Pod", "involvedObject.name": facts.name(pod)} for pod in waiting[:MOST]]
-    told = [event for fields in asked for event in await objects.list(EVENTS, found.namespace, fields=fields)]
-    return replace(found, events=tuple(map(trimming.event, told[:MOST_EVENTS])))
+    told = [
+        event
+        for fields in asked
+        for event in await objects.list(EVENTS, found.namespace, fields=fields, most=MOST_EVENTS)
+    ]
+    return replace(found, events=tuple(map(trimming.event, told)))
 
 
 def _with_former(now: Facts, before: Facts) -> Facts:

@@ -1,28 +1,26 @@
 """Of the objects that are seen, what is judged by. Pure; called by `sight`.
 
-A pod or a Workflow takes a tenth of a megabyte and more in memory, and what was seen of thousands of runs is remembered. Whoever
-may make pods in a namespace decides how many there are of a run.
+A pod or a Workflow takes a tenth of a megabyte and more in memory, and what was seen of thousands of runs is remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from pelagos.engines.kubeflow import facts, steps
 from pelagos.engines.kubeflow.facts import Body
 from pelagos.engines.kubeflow.placement import QUEUE_LABEL, RUN_ANNOTATION
 
-MOST_PODS = 100
 MOST_NODES = 200
 _LONGEST_NAME = 253
 _CONTAINER = ("name", "image", "state")
 _CONDITION = ("type", "status", "reason", "message")
 
 
-def pods(found: Sequence[Body]) -> tuple[Body, ...]:
-    """Those of a run, those of steps before what prepares them when there are too many."""
-    return tuple(map(_pod, sorted(found, key=lambda pod: not facts.is_of_step(pod))[:MOST_PODS]))
+def pods(found: Iterable[Body]) -> tuple[Body, ...]:
+    """Those of a run."""
+    return tuple(map(_pod, found))
 
 
 def workflow(found: Body) -> Body:

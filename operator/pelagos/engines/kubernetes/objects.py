@@ -64,15 +64,19 @@ class KubernetesObjects:
         namespace: str = "",
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
+        *,
+        most: int = 0,
     ) -> list[Body]:
         """Objects that carry all ``labels``, one without a value with any; of all namespaces when none is named.
 
-        ``fields`` must have these values, where the kind can be asked for them. Empty when the kind is not known.
+        ``fields`` must have these values, where the kind can be asked for them. No more than ``most``; 0: all. Empty when the
+        kind is not known.
         """
         selector = ",".join(f"{name}={value}" if value else name for name, value in (labels or {}).items())
         asked = {
             "labelSelector": selector,
             "fieldSelector": ",".join(f"{key}={value}" for key, value in (fields or {}).items()),
+            "limit": str(most) if most else "",
         }
         query = "?" + urlencode({key: value for key, value in asked.items() if value})
         query = "" if query == "?" else query
