@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+BREAK = b"the connection breaks off"
+
 
 class ApiServer:
     """Answers what commands ask: for the resources of a kind in a namespace, for pods with labels, for the log of a container.
 
     ``logs`` are by pod, container and whether it is that of the process before; a log of which the last piece is not None
-    grows, and ends when it is. ``status`` is that of all answers, ``refused`` of those about a path with that text.
+    grows, and ends when it is; at BREAK an answer breaks off. ``status`` is that of all answers, ``refused`` of those about a
+    path with that text.
     """
 
     def __init__(self) -> None:
@@ -87,10 +90,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if query.get("follow", "").lower() == "true":
-            sent = 0
+            sent = len(pieces) if query.get("tailLines") == "0" else 0
             while sent == 0 or pieces[sent - 1] is not None:
                 for piece in pieces[sent:]:
                     sent += 1
+                    if piece == BREAK:
+                        self.close_connection = True
+                        return
                     self._chunk(piece or b"")
                 time.sleep(0.01)
         else:

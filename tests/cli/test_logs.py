@@ -18,7 +18,7 @@ from pelagos.engines.kubeflow import kept_logs
 from pelagos.engines.kubeflow.kept_logs import Ended, Kept
 from pelagos.engines.triton_local import records
 from pelagos.engines.triton_local.records import Server, State
-from resource_servers import ApiServer, api, kubeconfig
+from resource_servers import BREAK, ApiServer, api, kubeconfig
 from untrusted_text import HOSTILE, is_fit
 
 __all__ = ["api"]
@@ -238,6 +238,25 @@ def test_pods_are_followed_one_after_the_other_until_the_run_ends(cluster: ApiSe
 
     assert (done.exit_code, done.stdout) == (0, "one\ntwo\nthree\n"), done.output
     assert "(pod run-train) has not begun: Unschedulable: no cpu" in done.stderr
+
+
+def test_a_log_that_breaks_off_is_followed_further_while_its_run_goes_on(cluster: ApiServer) -> None:
+    body = resource(cluster)
+    cluster.pods = [pod("run-train", "train", state="running")]
+    pieces: list[bytes | None] = [b"one\n", BREAK]
+    cluster.logs = {("run-train", "main", False): pieces}
+
+    def go_on() -> None:
+        pieces.extend((b"two\n", None))
+        body["status"]["pipelineRun"]["state"] = "Succeeded"
+
+    timer = meanwhile(go_on, 3.0)
+    done = run("cod", "--follow")
+    timer.join()
+
+    assert (done.exit_code, done.stdout) == (0, "one\ntwo\n"), done.output
+    assert "the log broke off" in done.stderr
+    assert "lines may be missing" in done.stderr
 
 
 def test_lines_of_several_model_servers_say_their_pod(cluster: ApiServer) -> None:

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pelagos.api import meta
@@ -26,6 +27,10 @@ _CHUNK = 64 * 1024
 
 class AbsentError(LogError):
     """What is asked for is not there."""
+
+
+class BrokenOffError(LogError):
+    """It was being read when the connection ended."""
 
 
 class Pods:
@@ -65,6 +70,7 @@ class Pods:
     ) -> Generator[Line, None, set[str]]:
         """Returns the names of those that had something to be read."""
         shown: set[str] = set()
+        broken: set[str] = set()
         over = not wish.follow
         while True:
             for pod in chosen:
@@ -74,7 +80,16 @@ class Pods:
                 origin = f"step {steps.step(pod) or '?'}, attempt {steps.attempt(pod)} (pod {name})"
                 if steps.has_begun(pod, steps.CONTAINER):
                     shown.add(name)
-                    yield from self._read(pod, steps.CONTAINER, origin, wish)
+                    asked = replace(wish, tail=0) if name in broken else wish
+                    try:
+                        yield from self._read(pod, steps.CONTAINER, origin, asked)
+                    except BrokenOffError as error:
+                        if over:
+                            raise
+                        # What is between us and the node ends long answers; or the node is lost, and another attempt follows.
+                        self._note(f"{error}; what comes from now on is followed, and lines may be missing")
+                        broken.add(name)
+                        shown.discard(name)
                 else:
                     self._note(f"{origin} has not begun: {steps.waits_for(pod)}")
             if over:
@@ -252,7 +267,7 @@ def _chunks(response: Any) -> Iterable[bytes]:
     try:
         yield from response.stream(_CHUNK)
     except HTTPError as error:
-        raise LogError(f"the log broke off: {error}") from error
+        raise BrokenOffError(f"the log broke off: {error}") from error
 
 
 def _asked(call: Callable[[], Any], what: str) -> Any:
