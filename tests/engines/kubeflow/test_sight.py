@@ -99,7 +99,7 @@ async def test_little_is_remembered_of_a_run_however_much_is_there(cluster: Clus
     assert common is not None
     assert (len(found.pods), len(found.nodes)) == (MOST_PODS, MOST_NODES)
     assert len(json.dumps([found.pods, found.workflow, found.workloads])) < 300_000
-    assert len(json.dumps([common.pods, common.workflow, common.workloads])) < 1500
+    assert len(json.dumps([common.pods, common.workflow, common.workloads])) < 1000
 
 
 async def test_where_not_all_is_shown_nothing_counts_as_lost_or_unsaid(cluster: Cluster) -> None:

@@ -44,7 +44,7 @@ MOST_PODS, MOST_WORKLOADS, MOST_EVENTS = 100, 1000, 50
 """Of a run, of a namespace, of a pod. Whoever may make pods in a namespace decides how many bear the label of a run."""
 NAMESPACES = 1000
 """Of which is kept what waits in their queues."""
-REMEMBERED = 5000
+REMEMBERED = 3000
 """Runs of which is kept what was seen; those that were not asked for longest go first."""
 
 

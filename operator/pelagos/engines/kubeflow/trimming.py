@@ -14,7 +14,8 @@ from pelagos.engines.kubeflow.placement import QUEUE_LABEL, RUN_ANNOTATION
 
 MOST_NODES = 200
 _LONGEST_NAME = 253
-_CONTAINER = ("name", "image", "state")
+_STATES = ("waiting", "running", "terminated")
+_STATE = ("exitCode", "reason", "message", "startedAt", "finishedAt")
 _CONDITION = ("type", "status", "reason", "message")
 
 
@@ -57,8 +58,9 @@ def _pod(found: Body) -> Body:
     notes = _of(facts.notes(found), (RUN_ANNOTATION, facts.NODE_ID, facts.NODE_NAME))
     named = steps.step(found)[:_LONGEST_NAME]
     told = {"conditions": _conditions(found, "PodScheduled", "DisruptionTarget")}
-    for containers in ("containerStatuses", "initContainerStatuses"):
-        told[containers] = [_of(each, _CONTAINER) for each in facts.listed(status.get(containers))]
+    told["containerStatuses"] = [_container(each) for each in facts.listed(status.get("containerStatuses"))]
+    before = [_container(each) for each in facts.listed(status.get("initContainerStatuses"))]
+    told["initContainerStatuses"] = [each for each in before if not _has_succeeded(each)]
     return {
         "metadata": _of(metadata, ("name", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"))
         | {"labels": _of(facts.labels(found), (QUEUE_LABEL,)), "annotations": notes},
@@ -66,6 +68,17 @@ def _pod(found: Body) -> Body:
         | ({"containers": [{"args": [steps.FUNCTION, named]}]} if named else {}),
         "status": _of(status, ("phase", "reason", "message")) | told,
     }
+
+
+def _container(found: Body) -> Body:
+    states = facts.mapping(found.get("state"))
+    state = {kind: _of(facts.mapping(states[kind]), _STATE) for kind in _STATES if kind in states}
+    # Of an image is told that cannot be had.
+    return _of(found, ("name", "image") if "waiting" in state else ("name",)) | {"state": state}
+
+
+def _has_succeeded(container: Body) -> bool:
+    return facts.mapping(container["state"].get("terminated")).get("exitCode") == 0
 
 
 def _conditions(found: Body, *kinds: str) -> list[Body]:
