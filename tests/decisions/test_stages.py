@@ -51,6 +51,17 @@ def test_ready_says_what_the_run_does_now(stage: Stage | None, reason: str, mess
     assert (ready.reason, ready.message) == (reason, message)
 
 
+@pytest.mark.parametrize("stage", [None, Stage.PREPARATION, Stage.TRAINING, Stage.EXPORT])
+def test_what_the_engine_has_to_say_of_the_run_stays_beside_its_stage(stage: Stage | None) -> None:
+    warned = make_run(RunState.RUNNING, message="gpu-3 may be lost")
+
+    of_training = summary(training(told=told(stage), run=warned))
+    of_dataset = summary(dataset.decide(builders.make_dataset_observed(run=warned, told=told(stage))))
+
+    assert of_training.message.endswith("; gpu-3 may be lost")
+    assert of_dataset.message.endswith("gpu-3 may be lost")
+
+
 def test_status_has_the_stage_its_share_and_the_times_of_those_before() -> None:
     progress = training(told=told(Stage.EVALUATION, done=3, total=8)).status["progress"]
 

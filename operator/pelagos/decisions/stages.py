@@ -52,6 +52,11 @@ def located(verdict: Verdict, told: Progress | None) -> Verdict:
     return replace(verdict, message=f"in the stage {told.stage.value}: {verdict.message}")
 
 
+def beside(run: PipelineRun | None, words: str) -> str:
+    """What a run does, and what its engine has to say of it."""
+    return f"{words}; {run.message}" if run is not None and run.message else words
+
+
 def _since(told: Progress, run: PipelineRun, now: datetime) -> str | None:
     if told.since is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -87,6 +88,22 @@ async def test_a_workflow_that_has_ended_unnoticed_is_told_as_it_ended(
     assert run.state is state
     assert f"Workflow has ended ({phase}), and the server does not notice" in run.message
     assert "workflowtaskresults" not in run.message
+
+
+@pytest.mark.parametrize(("minutes", "is_told"), [(1, False), (10, True)])
+async def test_a_pod_that_does_not_end_since_its_node_is_lost_is_told_and_not_replaced(
+    cluster: Cluster, minutes: int, is_told: bool
+) -> None:
+    identifier = await begun(cluster)
+    body = cluster.hand.body(identifier)
+    told = datetime.now(UTC) - timedelta(minutes=minutes)
+    body["metadata"] |= {"deletionTimestamp": told.isoformat(), "deletionGracePeriodSeconds": 30}
+    body["spec"]["nodeName"] = "gpu-3"
+
+    run = await after(cluster, 0)
+
+    assert run.state is RunState.RUNNING
+    assert ("gpu-3 may be lost" in run.message) == is_told
 
 
 async def test_what_cannot_be_looked_at_is_not_lost(cluster: Cluster) -> None:

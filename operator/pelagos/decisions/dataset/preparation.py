@@ -110,7 +110,7 @@ def without_result(seen: Observed) -> Ended | None:
         return None
     verdict, stage = stages.located(judged.verdict, seen.told), stages.current(seen.told, seen.run)
     if stage is not None and verdict.reason == reasons.RUNNING:
-        verdict = replace(verdict, message=stage.words)
+        verdict = replace(verdict, message=stages.beside(seen.run, stage.words))
     return Ended((verdict,), recheck_after=judged.recheck_after or SOURCE_POLL)
 
 

@@ -112,8 +112,9 @@ def _what_it_does(seen: Observed, verdict: Verdict) -> Verdict:
     if stage in _REASONS:
         verdict = replace(verdict, reason=_REASONS[stage])
     if stage in {None, Stage.TRAINING} and made.epoch is not None:
-        return replace(verdict, reason=reasons.TRAINING, message=f"epoch {made.epoch} of {made.epochs}")
-    return replace(verdict, message=stage.words) if stage is not None else verdict
+        said = stages.beside(seen.run, f"epoch {made.epoch} of {made.epochs}")
+        return replace(verdict, reason=reasons.TRAINING, message=said)
+    return replace(verdict, message=stages.beside(seen.run, stage.words)) if stage is not None else verdict
 
 
 def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:

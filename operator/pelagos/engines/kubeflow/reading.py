@@ -27,6 +27,8 @@ SILENCE = timedelta(hours=24)
 """After which a run without time limit counts as interrupted when nothing about it has changed and no step waits for capacity."""
 SILENCE_GRACE = timedelta(minutes=15)
 """The same for a run with a time limit, on top of it: no step may run for longer, so one must have ended."""
+UNENDING = timedelta(minutes=2)
+"""For so long after the time by which a pod should have ended nothing is said of it."""
 _STATES = {
     "RUNTIME_STATE_UNSPECIFIED": RunState.PENDING,
     "": RunState.PENDING,
@@ -179,7 +181,7 @@ def _judge(run: Struct, judgement: Judgement, obstacle: Obstacle | None) -> tupl
     if obstacle is not None:
         return RunState.PENDING, obstacle.message
     if judgement.facts is not None and told == "RUNNING":
-        return state, _unqueued(run, judgement.facts)
+        return state, _unending(run, judgement.facts, judgement.now) or _unqueued(run, judgement.facts)
     return state, "" if told == "RUNNING" else f"the server calls its state {told!r}, which is not known here"
 
 
@@ -192,6 +194,20 @@ def _silence(run: Struct, judgement: Judgement) -> Loss | None:
         return None
     told_nothing = f"the server has told nothing new of it since {since.isoformat(timespec='seconds')}"
     return Loss(RunState.INTERRUPTED, f"the run seems to be gone: {told_nothing}. Was its workflow deleted?")
+
+
+def _unending(run: Struct, seen: Facts, now: datetime) -> str:
+    """Of a node that is lost the cluster deletes the pods, and waits for the node to say that they have ended."""
+    for pod in seen.of_steps() if not obstacles.is_at_work(seen) else ():
+        told = facts.moment(facts.mapping(pod.get("metadata")).get("deletionTimestamp"))
+        if told is not None and not facts.has_ended(pod) and now - told > UNENDING:
+            node = facts.text(facts.mapping(pod.get("spec")).get("nodeName")) or "its node"
+            who = f"the pod {facts.name(pod)} of step {facts.step_of(pod, steps(run))}"
+            return (
+                f"{who} was to end by {told.isoformat(timespec='seconds')}, and has not: {node} may be lost. It goes on when the "
+                "node is back, or when the Node is deleted"
+            )
+    return ""
 
 
 def _unqueued(run: Struct, seen: Facts) -> str:
