@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 from kubeflow_worlds import Cluster
+from pelagos.api import reasons
 from pelagos.engines.kubeflow import obstacles
 from pelagos.engines.kubeflow.sight import MOST_PODS, MOST_WORKLOADS, Sight
 from pelagos.engines.kubeflow.trimming import MOST_NODES
+from pelagos.ports.errors import UnboundError
 
 SHORTEST = timedelta(seconds=5)
 
@@ -78,6 +80,23 @@ async def test_what_waits_in_a_namespace_is_read_once_for_all_of_its_runs(cluste
     cluster.later(minutes=1)
     await sight.look("run-3", "reef", "RUNNING", ["train"], is_over=False)
     assert asked["workloads"] == 2
+
+
+async def test_without_the_right_to_see_queues_what_waits_in_them_is_told(cluster: Cluster) -> None:
+    cluster.shown.more = [held("run"), workload("run")]
+    sight = Sight(cluster.shown, cluster.clock, SHORTEST)
+
+    async def forbidden(*_: Any) -> None:
+        raise UnboundError("kubernetes", "localqueues is forbidden")
+
+    cluster.shown.get = forbidden  # type: ignore[assignment]
+    await sight.look("run", "reef", "RUNNING", ["train"], is_over=False)
+
+    seen = sight.seen("run")
+    assert seen is not None
+    waits = obstacles.of_waiting(seen, ["train"])
+    assert waits is not None
+    assert (waits.reason, waits.message) == (reasons.QUEUED, "step train waits in the queue gpus: run needs more")
 
 
 async def test_little_is_remembered_of_a_run_however_much_is_there(cluster: Cluster) -> None:

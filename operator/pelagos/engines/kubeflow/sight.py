@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import inf
@@ -161,11 +162,13 @@ class Sight:
         for workloads, queues in _QUEUES if held else ():
             if await objects.serves(workloads):
                 named = {facts.text(facts.labels(pod).get(QUEUE_LABEL)) for pod in held} - {""}
-                there = [await objects.get(queues, found.namespace, queue) for queue in sorted(named)]
                 found = replace(found, workloads=await self._in_queues(objects, workloads, found.namespace))
+                with suppress(RejectedError):  # without this right what waits is told all the same
+                    there = [await objects.get(queues, found.namespace, queue) for queue in sorted(named)]
+                    found = replace(found, queue_is_missing=None in there)
                 own = tuple(each for pod in held for each in found.workloads_of(pod))
                 is_seen = len(found.workloads) < MOST_WORKLOADS or bool(own)
-                return replace(found, workloads=own, has_queues=is_seen, queue_is_missing=None in there)
+                return replace(found, workloads=own, has_queues=is_seen)
         return found
 
     async def _in_queues(self, objects: Objects, kind: Collection, namespace: str) -> tuple[Body, ...]:
