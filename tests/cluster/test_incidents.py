@@ -87,10 +87,14 @@ def delete(site: Site, *resources: str) -> None:
     site.kubectl("delete", *resources, "--timeout=120s")
 
 
-def test_a_training_that_no_node_can_take_says_what_is_missing_and_takes_less(site: Site) -> None:
+def test_a_training_that_no_quota_or_node_can_take_says_what_is_missing_and_takes_less(site: Site) -> None:
     site.apply(small_training("greedy", gpus=8))
 
-    told = message_with(site, "trainingrun", "greedy", "nvidia.com/gpu")
+    told = message_with(site, "trainingrun", "greedy", "nvidia.com/gpu: 4 in all", "one step asks for 8")
+    assert told["reason"] == "NamespaceNotReady"
+
+    patch(site, "trainingrun", "greedy", {"resources": {"gpus": 4}})
+    told = message_with(site, "trainingrun", "greedy", "Insufficient nvidia.com/gpu")
     assert told["reason"] == "Unschedulable"
 
     patch(site, "trainingrun", "greedy", {"resources": {"gpus": 0}})
