@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 import builders
-from builders import RECORDING, make_dataset_observed, make_run, preparation_result, trained
-from pelagos.decisions import attempts, dataset, training_run
+from builders import NOW, RECORDING, make_dataset_observed, make_run, preparation_result, trained
+from pelagos.decisions import attempts, dataset, moments, training_run
 from pelagos.decisions.dataset import observed
 from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.reports import Report
@@ -120,3 +121,16 @@ def test_why_a_run_failed_stays_known_when_the_pods_that_told_it_are_gone() -> N
     assert attempts.as_it_ended(replace(later, attempt=later.attempt + 1), status).message == later.message
     assert attempts.as_it_ended(replace(later, is_explained=True), status).message == later.message
     assert attempts.as_it_ended(later, {}) == later
+
+
+@pytest.mark.parametrize("state", [RunState.SUCCEEDED, RunState.FAILED, RunState.INTERRUPTED])
+def test_when_a_run_began_stays_when_the_pod_that_told_it_is_gone(state: RunState) -> None:
+    began = NOW - timedelta(minutes=5)
+    seen = make_run(state, started_at=began)
+    status = {"pipelineRun": attempts.status_of(seen).written(), "startedAt": moments.timestamp(began)}
+    # As its server has it: with its time in the queue.
+    later = replace(seen, started_at=began - timedelta(minutes=3))
+
+    assert attempts.as_it_ended(later, status).started_at == began
+    assert attempts.as_it_ended(replace(later, attempt=later.attempt + 1), status).started_at == later.started_at
+    assert attempts.as_it_ended(replace(later, state=RunState.RUNNING), status).started_at == later.started_at

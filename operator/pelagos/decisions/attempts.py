@@ -134,13 +134,15 @@ def recalled(status: Mapping[str, Any], name: RunName) -> PipelineRun | None:
 
 
 def as_it_ended(run: PipelineRun, status: Mapping[str, Any]) -> PipelineRun:
-    """The run; of one that ended nobody knows why any more, as status has it: pods, which tell, are removed after some time."""
-    before = recalled(status, run.name) if run.state is RunState.FAILED and not run.is_explained else None
-    if (
-        before is None
-        or before.state not in _BROKEN
-        or (before.attempt, before.retry_key) != (run.attempt, run.retry_key)
-    ):
+    """The run; of one that ended, what its pods told is as status has it: they are removed after some time.
+
+    That is when it began, and, where nobody knows any more, why it failed.
+    """
+    before = recalled(status, run.name) if run.state in FINISHED else None
+    if before is None or (before.attempt, before.retry_key) != (run.attempt, run.retry_key):
+        return run
+    run = replace(run, started_at=before.started_at or run.started_at)
+    if run.state is not RunState.FAILED or run.is_explained or before.state not in _BROKEN:
         return run
     return replace(run, state=before.state, message=before.message or run.message)
 
