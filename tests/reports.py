@@ -9,6 +9,8 @@ from pelagos.ports.authority import Authority
 from pelagos.ports.fakes.authority import reported
 from pelagos.ports.fakes.objects import ObjectsFake
 from pelagos.ports.pipelines import RunRequest
+from pelagos_contract.progress import DOCUMENT
+from pelagos_contract.sealing import PROGRESS
 
 
 def leave(objects: ObjectsFake, authority: Authority, request: RunRequest, result: Mapping[str, Any]) -> None:
@@ -20,6 +22,12 @@ def leave(objects: ObjectsFake, authority: Authority, request: RunRequest, resul
         content["model"] = content["model"] | {"uri": inside(request, content["model"]["uri"])}
     folder = objects.path(request.parameters["report"])
     objects.put(f"{folder}/result.json", reported(authority, request, content))
+
+
+def tell(objects: ObjectsFake, authority: Authority, request: RunRequest, progress: Mapping[str, Any]) -> None:
+    """Leave what a step says of how far it is."""
+    folder = objects.path(request.parameters["report"])
+    objects.put(f"{folder}/{DOCUMENT}", reported(authority, request, dict(progress), PROGRESS))
 
 
 def inside(request: RunRequest, name: str) -> str:

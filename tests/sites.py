@@ -63,6 +63,10 @@ class Fakes:
         """What the steps of a run leave."""
         reports.leave(self.objects, self.authority, self.pipelines.runs[run].request, result)
 
+    def tell(self, run: RunName, progress: Mapping[str, Any]) -> None:
+        """What a step of a run says of how far it is."""
+        reports.tell(self.objects, self.authority, self.pipelines.runs[run].request, progress)
+
 
 @dataclass
 class Site:

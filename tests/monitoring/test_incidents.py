@@ -162,6 +162,7 @@ async def launch(stage: Stage, name: str) -> RunName:
     await stage.site.wait("TrainingRun", name, has_reason("Queued"))
     run = stage.run("training", stage.uids[name])
     stage.site.real.pipelines.start(run)
+    stage.site.real.tell(run, {"stage": "Training", "ended": [{"stage": "Preparation", "seconds": 4}]})
     return run
 
 
