@@ -14,7 +14,7 @@ from kubeflow_worlds import Cluster, make_request
 from pelagos.api import reasons
 from pelagos.engines.diagnosis import State
 from pelagos.engines.kubeflow import namespace_diagnosis, preflight
-from pelagos.engines.kubeflow.preflight import Needs, Preflight, Store
+from pelagos.engines.kubeflow.preflight import MOST_QUOTAS, Needs, Preflight, Store
 from pelagos.engines.kubernetes.objects import Collection, KubernetesObjects
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.tenants import Tenant
@@ -53,7 +53,8 @@ class Namespace(KubernetesObjects):
         most: int = 0,
     ) -> list[Mapping[str, Any]]:
         self._look()
-        return [body for (named, _), body in self.there.items() if named == kind.kind]
+        found: list[Mapping[str, Any]] = [body for (named, _), body in self.there.items() if named == kind.kind]
+        return found[: most or None]
 
     async def preferred_version(self, group: str) -> str:
         self._look()
@@ -97,6 +98,14 @@ async def test_a_quota_into_which_a_step_never_fits_is_named(hard: dict[str, str
     there.add("ResourceQuota", "small", spec={"hard": hard})
 
     assert words in await refusal(there)
+
+
+async def test_who_makes_quotas_without_end_does_not_have_them_all_read() -> None:
+    there = Namespace()
+    for number in range(MOST_QUOTAS + 1):
+        there.add("ResourceQuota", f"q{number}", spec={"hard": {"requests.cpu": "2"}})
+
+    assert (await refusal(there)).count("ResourceQuota") == MOST_QUOTAS
 
 
 @pytest.mark.parametrize(

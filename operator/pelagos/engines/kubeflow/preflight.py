@@ -39,6 +39,8 @@ GOOD_FOR, BAD_FOR = 60.0, 10.0
 """Seconds for which a namespace that was looked at counts as it was."""
 LARGEST = 16 * 1024
 """Characters of ``providers`` that are parsed: whoever may write it in a namespace must not hold up everybody else's runs."""
+MOST_QUOTAS = 100
+"""Quotas of a namespace that are looked at: whoever may make them there must not make every look a long one."""
 _MOST = 2000
 _KEYS = {"gs": ("secretName", "tokenKey")}
 _USUAL_KEYS = ("secretName", "accessKeyKey", "secretKeyKey")
@@ -182,7 +184,7 @@ class Preflight:
         return [f"the ServiceAccount {wanted.account} does not exist (pipelineServiceAccount of the tenant)"]
 
     async def _quotas(self, namespace: str, wanted: Needs) -> Iterator[str]:
-        quotas = await self._objects.list(QUOTAS, namespace)
+        quotas = await self._objects.list(QUOTAS, namespace, most=MOST_QUOTAS)
         return filter(None, (too_small(quota, wanted) for quota in quotas))
 
     async def _queue(self, namespace: str, wanted: Needs) -> Iterable[str]:
