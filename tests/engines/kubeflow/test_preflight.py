@@ -121,6 +121,7 @@ async def test_a_quota_that_could_hold_a_step_is_none_of_our_business(spec: dict
     there.add("ResourceQuota", "large", spec=spec)
 
     await there.preflight().require("reef", NEEDS)
+    assert there.looks
 
 
 async def test_an_account_and_a_queue_that_are_named_must_be_there() -> None:
@@ -218,6 +219,7 @@ async def test_what_cannot_be_looked_at_holds_nothing_up() -> None:
     there = Namespace(away=True)
 
     await there.preflight().require("reef", Needs((), "a", "q"))
+    assert there.looks
 
 
 async def test_no_run_is_made_where_its_steps_would_fail_and_one_is_when_that_is_cured(cluster: Cluster) -> None:
