@@ -1,22 +1,14 @@
 #!/usr/bin/env bash
-# Builds programs of Kubernetes from Debian's own `kubernetes` source package, for machines where the official
-# envtest archive cannot be reached. Called by pelagos.embedded.binaries for kube-apiserver, which is all that the
-# embedded mode needs, and by the tests' cluster for the parts of a node; usable by hand:
+# Builds kube-apiserver from Debian's own `kubernetes` source package, for machines where neither the official envtest archive
+# nor the Go modules can be reached. Called by pelagos.embedded.binaries; usable by hand:
 #
-#   build_control_plane.sh DESTINATION_FOLDER [PROGRAM...]
+#   build_control_plane.sh DESTINATION_FOLDER
 #
-# PROGRAM is kube-apiserver (the default), kube-controller-manager, kube-scheduler, kubelet or kube-proxy. Leaves
-# DESTINATION_FOLDER/PROGRAM (and a link to Debian's etcd); a broken build leaves no half program there.
+# Leaves DESTINATION_FOLDER/kube-apiserver and a link to Debian's etcd; a broken build leaves no half program there.
 # Lines that begin with "::" are progress for the caller.
 set -euo pipefail
 
 destination=$1
-shift
-programs=("${@:-kube-apiserver}")
-for program in "${programs[@]}"; do
-  [[ $program =~ ^(kube-apiserver|kube-controller-manager|kube-scheduler|kubelet|kube-proxy)$ ]] ||
-    { echo "cannot build '$program': not a program of the control plane or a node" >&2; exit 2; }
-done
 version=v1.20.2
 work=$(mktemp -d "${TMPDIR:-/tmp}/pelagos-control-plane.XXXXXX")
 trap 'chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"' EXIT
@@ -26,8 +18,6 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 echo ":: installing the Go compiler and etcd from Debian's packages"
 export DEBIAN_FRONTEND=noninteractive
 packages=(golang-go etcd-server rsync jq make golang-github-modern-go-reflect2-dev dpkg-dev)
-# The kubelet alone is linked against the C library.
-[[ " ${programs[*]} " != *" kubelet "* ]] || packages+=(gcc libc6-dev)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -76,7 +66,7 @@ export GOPATH="$work/gopath" GO111MODULE=off GOFLAGS= CGO_ENABLED=0 GOCACHE="$wo
 export KUBE_GIT_TREE_STATE=archive KUBE_GIT_VERSION=$version KUBE_GIT_MAJOR=1 KUBE_GIT_MINOR=20 KUBE_GIT_COMMIT=debian
 make generated_files >"$work/generate.log" 2>&1 || { tail -n 40 "$work/generate.log" >&2; exit 1; }
 
-# The programs tell their version from the one package, and the API server answers with that of the other.
+# The program tells its version from the one package, and answers requests with that of the other.
 flags="-s -w"
 for package in component-base/version client-go/pkg/version; do
   for value in gitVersion=$version gitMajor=1 gitMinor=20; do
@@ -84,13 +74,9 @@ for package in component-base/version client-go/pkg/version; do
   done
 done
 mkdir -p "$destination"
-for program in "${programs[@]}"; do
-  echo ":: compiling $program (up to 3 minutes)"
-  cgo=0
-  [ "$program" != kubelet ] || cgo=1
-  CGO_ENABLED=$cgo go build -trimpath -ldflags "$flags" -o "$work/$program" "k8s.io/kubernetes/cmd/$program"
-  install -m 0755 "$work/$program" "$destination/.$program.new"
-  mv "$destination/.$program.new" "$destination/$program"
-done
+echo ":: compiling kube-apiserver (up to 3 minutes)"
+go build -trimpath -ldflags "$flags" -o "$work/kube-apiserver" k8s.io/kubernetes/cmd/kube-apiserver
+install -m 0755 "$work/kube-apiserver" "$destination/.kube-apiserver.new"
+mv "$destination/.kube-apiserver.new" "$destination/kube-apiserver"
 ln -sf "$(command -v etcd)" "$destination/etcd"
 echo ":: done"
