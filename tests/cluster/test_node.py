@@ -18,7 +18,19 @@ from cluster.platform.services import Platform
 from cluster.platform.site import TENANT
 
 _SERVER = "import http.server as s; s.test(HandlerClass=s.SimpleHTTPRequestHandler, port=8000)"
-_FETCH = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=5).status)"
+_FETCH = """
+import sys, time, urllib.error, urllib.request
+end = time.monotonic() + 30
+while True:
+    try:
+        print(urllib.request.urlopen(sys.argv[1], timeout=5).status)
+        break
+    except urllib.error.URLError as error:
+        # A Service refuses until kube-proxy has heard of its endpoints, some time after the pod is ready.
+        if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > end:
+            raise
+        time.sleep(0.2)
+"""
 _API = (
     "import ssl, urllib.request as r; d = '/var/run/secrets/kubernetes.io/serviceaccount/';"
     "q = r.Request('https://kubernetes.default.svc/version', headers={'Authorization': 'Bearer ' + open(d + 'token').read()});"
