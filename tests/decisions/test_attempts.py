@@ -106,11 +106,15 @@ def test_a_complete_result_counts_though_a_helper_failed_after_the_work(state: R
 
 
 def test_a_run_that_cannot_be_placed_is_withdrawn_when_something_else_is_asked_for() -> None:
-    stuck = make_run(RunState.PENDING, message="0/3 nodes are available")
+    stuck = replace(make_run(RunState.PENDING, message="0/3 nodes are available"), reason=reasons.UNSCHEDULABLE)
 
     assert not judge(stuck).withdraw
     assert judge(stuck, retry_key="other resources").withdraw
     assert judge(stuck, retry_key="other resources").attempt is None
+
+
+def test_a_run_that_waits_for_its_turn_keeps_it_when_something_else_is_asked_for() -> None:
+    assert not judge(make_run(RunState.PENDING, message="1 of 1 places is taken"), retry_key="2").withdraw
 
 
 def test_a_run_that_left_a_result_succeeded() -> None:

@@ -42,13 +42,25 @@ def training(state: RunState = RunState.RUNNING, **changes: Any) -> Decision:
         (Stage.TRAINING, "Training", "epoch 10 of 10"),
         (Stage.EVALUATION, "Evaluating", "the model is being measured on the test split"),
         (Stage.EXPORT, "Exporting", "the model is being exported and proven"),
-        (None, "Training", "epoch 10 of 10"),
+        (None, "Training", "the stage Training has ended; what follows has not begun"),
     ],
 )
 def test_ready_says_what_the_run_does_now(stage: Stage | None, reason: str, message: str) -> None:
     ready = summary(training(told=told(stage)))
 
     assert (ready.reason, ready.message) == (reason, message)
+
+
+def test_a_step_that_has_done_its_last_stage_is_not_said_to_train_again() -> None:
+    ended = Told(ended=[*TRAINED, EndedStage(stage=Stage.EXPORT, seconds=2)])
+
+    assert summary(training(told=ended)).reason == "Exporting"
+
+
+def test_without_stages_the_epoch_is_the_last_that_is_known() -> None:
+    ready = summary(training(told=None))
+
+    assert (ready.reason, ready.message) == ("Training", "epoch 10 of 10")
 
 
 @pytest.mark.parametrize("stage", [None, Stage.PREPARATION, Stage.TRAINING, Stage.EXPORT])

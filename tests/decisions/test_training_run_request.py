@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import builders
 from builders import dataset_seen, dataset_version, make_tracked, make_training_observed
+from pelagos.api import reasons
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, SubmitRun
 from pelagos.decisions.training_run import identity, pipeline
@@ -153,6 +155,7 @@ def test_other_resources_are_a_reason_to_try_again_and_the_usual_ones_are_none()
 
 def test_a_run_that_waits_in_vain_is_ended_so_that_it_can_have_other_resources() -> None:
     run = builders.make_run(RunState.PENDING, message="Unschedulable: 0/1 nodes are available")
+    run = replace(run, reason=reasons.UNSCHEDULABLE)
     seen = make_training_observed(
         frozen=builders.frozen_inputs(), tracked=make_tracked(), run=run, retry_key="other resources"
     )

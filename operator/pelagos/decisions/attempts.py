@@ -74,7 +74,7 @@ def judge(
         unknown = "it is not known for what" if run.started_at is None else "its next step has not begun"
         waiting = f"the pipeline run waits: {run.message or unknown}"
         # What the cluster cannot place as it is may be possible now that somebody asks for something else.
-        withdraw = bool(run.message) and run.retry_key != retry_key
+        withdraw = run.reason is not None and run.retry_key != retry_key
         # What never passes as it is may pass when the cluster changes: it is looked at all the same, and not ended.
         return Outcome(obstacle(aspect, run.reason or reasons.QUEUED, waiting), withdraw=withdraw)
     if run.state is RunState.RUNNING:

@@ -25,6 +25,11 @@ def current(told: Progress | None, run: PipelineRun | None) -> Stage | None:
     return told.stage if told is not None and run is not None and run.state is RunState.RUNNING else None
 
 
+def last_ended(told: Progress | None) -> Stage | None:
+    """The last stage that is over; None when none is, or none is known."""
+    return told.ended[-1].stage if told is not None and told.ended else None
+
+
 def shown(
     told: Progress | None, stated: StageProgress | None, run: PipelineRun | None, now: datetime
 ) -> dict[str, Any]:

@@ -23,6 +23,19 @@ async def state(world: KfpLocalWorld, name: RunName) -> RunState:
     return run.state
 
 
+async def test_a_run_says_how_many_that_wait_are_before_it(world: KfpLocalWorld) -> None:
+    for name in (FIRST, SECOND, THIRD):
+        await world.engine.submit(world.request(name))
+    await world.begin(FIRST)
+
+    waiting = [await world.engine.find(name) for name in (SECOND, THIRD)]
+
+    flow = world.request(FIRST).flow
+    assert [run.message for run in waiting if run] == [
+        f"of {flow}, 1 at a time run on this machine; {before} that wait are before it" for before in (0, 1)
+    ]
+
+
 @pytest.mark.parametrize("restarted", [False, True], ids=["the run alone died", "the operator died, too"])
 async def test_an_interrupted_run_goes_on_before_queued_ones(world: KfpLocalWorld, restarted: bool) -> None:
     for name in (FIRST, SECOND, THIRD):

@@ -22,7 +22,7 @@ from pelagos_contract.flows import TRAINING
 from pelagos_contract.progress import Stage
 from pelagos_contract.tags import RESOURCE_TAG
 
-_REASONS: Mapping[Stage | None, reasons.Reason] = {
+_REASONS: Mapping[Stage, reasons.Reason] = {
     Stage.TRAINING: reasons.TRAINING,
     Stage.EVALUATION: reasons.EVALUATING,
     Stage.EXPORT: reasons.EXPORTING,
@@ -108,13 +108,16 @@ def without_result(seen: Observed) -> Ended | None:
 
 def _what_it_does(seen: Observed, verdict: Verdict) -> Verdict:
     """The stage that the run is in. Steps of earlier releases do not say it: then an epoch is the last that is known."""
-    stage, made = stages.current(seen.told, seen.run), progress.progress_of(seen)
-    if stage in _REASONS:
-        verdict = replace(verdict, reason=_REASONS[stage])
+    stage, last, made = stages.current(seen.told, seen.run), stages.last_ended(seen.told), progress.progress_of(seen)
+    if stage is None and last is not None:
+        said = f"the stage {last} has ended; what follows has not begun"
+        return replace(verdict, reason=_REASONS.get(last, verdict.reason), message=stages.beside(seen.run, said))
     if stage in {None, Stage.TRAINING} and made.epoch is not None:
         said = stages.beside(seen.run, f"epoch {made.epoch} of {made.epochs}")
         return replace(verdict, reason=reasons.TRAINING, message=said)
-    return replace(verdict, message=stages.beside(seen.run, stage.words)) if stage is not None else verdict
+    if stage is None:
+        return verdict
+    return replace(verdict, reason=_REASONS.get(stage, verdict.reason), message=stages.beside(seen.run, stage.words))
 
 
 def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -101,7 +101,7 @@ class KfpLocal:
             return None
         if await self._note(look):
             look = await self._look(name)
-        return look.run() if look else None
+        return self._seen(look) if look else None
 
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
         """As in the port."""
@@ -216,6 +216,19 @@ class KfpLocal:
             await self._admit()
             changed = True
         return changed
+
+    def _seen(self, look: records.Look) -> PipelineRun:
+        """The run, with what it waits for."""
+        run, place = look.run(), self._waiting.get(look.stored.request.name)
+        if run.state is not RunState.PENDING:
+            return run
+        if place is None:
+            return replace(run, message="its process is being started")
+        flow, total = place[2], self._capacity[place[2]]
+        before = sum(each < place for each in self._waiting.values() if each[2] == flow)
+        return replace(
+            run, message=f"of {flow}, {total} at a time run on this machine; {before} that wait are before it"
+        )
 
     def _enlist(self, look: records.Look) -> None:
         """Count the run as waiting or running, whoever submitted it."""
