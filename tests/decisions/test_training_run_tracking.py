@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import builders
 from builders import frozen_inputs, make_run, make_tracked, make_training_observed, trained
+from pelagos.api import reasons
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import CreateTrackedRun, SetOutcome, SubmitRun
 from pelagos.decisions.reports import Report
@@ -70,6 +72,16 @@ def test_a_training_goes_on_while_the_tracking_server_is_away() -> None:
 
     assert builders.conditions(decision)["Tracked"] == ("Noted", "TrackingUnavailable")
     assert builders.conditions(decision)["Evaluated"] == ("Progressing", "Running")
+
+
+@pytest.mark.parametrize("reason", [None, reasons.UNSCHEDULABLE, reasons.REQUEST_TOO_LARGE])
+def test_a_run_that_waits_has_not_failed_whatever_it_waits_for(reason: reasons.Reason | None) -> None:
+    run = replace(make_run(RunState.PENDING, message="the cluster's words"), reason=reason)
+
+    assert (
+        outcomes(training_run.decide(make_training_observed(frozen=frozen_inputs(), tracked=make_tracked(), run=run)))
+        == []
+    )
 
 
 def test_an_attempt_waits_for_the_tracking_server() -> None:

@@ -13,6 +13,7 @@ from pelagos.decisions.training_run.conditions import OUTAGE_POLL, TRACKED
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
 from pelagos.ports import tracking
+from pelagos.ports.pipelines import FINISHED
 from pelagos_contract.tags import DATASET_TAG, INPUTS_DIGEST_TAG, INPUTS_TAG, RESOURCE_TAG, SEAL_TAG, STORAGE_TAG
 
 
@@ -102,5 +103,8 @@ def _outcome(seen: Observed) -> tracking.Outcome:
         return tracking.Outcome.FINISHED
     if not outcome.verdict.is_stuck:
         return tracking.Outcome.RUNNING
-    is_late = outcome.verdict.reason == reasons.DEADLINE_EXCEEDED
-    return tracking.Outcome.KILLED if is_late else tracking.Outcome.FAILED
+    if outcome.verdict.reason == reasons.DEADLINE_EXCEEDED:
+        return tracking.Outcome.KILLED
+    # What stands in the way of a run may go away: nothing has failed before the run has.
+    is_open = seen.run is not None and seen.run.state not in FINISHED
+    return tracking.Outcome.RUNNING if is_open else tracking.Outcome.FAILED
