@@ -42,8 +42,8 @@ fuzz: $(VENVS)/.pipelines-dev ## Look for files that upset what parses them, lon
 	@PELAGOS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENVS)/pipelines-dev/bin/pytest -q tests/fuzz
 
 cluster-node: control-plane # one after the other, since both compile parts of the same modules
-	@tools/definitions.sh
 	@tools/node/install.sh
+	@tools/definitions.sh
 
 upstream-tools: | control-plane # one after the other, since both keep all cores busy where nothing is cached
 	@set -o pipefail; for program in kstatus helm; do \

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cluster.harness import machine
 from cluster.harness.cluster import Cluster
+from cluster.harness.later import Later, components
 from cluster.platform.services import Platform
 from cluster.platform.site import make_tenant
 from model_packages import environments, make_want, packages
@@ -59,6 +62,7 @@ def platform(cluster: Cluster) -> Platform:
     return running
 
 
+_LATER = pytest.StashKey[Later]()
 _numbers = itertools.count(1)
 
 
@@ -81,8 +85,39 @@ def require_node() -> None:
         pytest.fail(missing)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test waits for the cluster."""
-    for item in items:
-        if "/tests/cluster/" in item.path.as_posix():
-            item.add_marker(pytest.mark.timeout(_SECONDS))
+    """The first test waits for the cluster. Last come those that need what is built beside the others, and what looks back."""
+    ours = [item for item in items if "/tests/cluster/" in item.path.as_posix()]
+    for item in ours:
+        item.add_marker(pytest.mark.timeout(_SECONDS))
+    needed = {item.path: set[str]() for item in ours}
+    for item in ours:
+        needed[item.path] |= _later(item)
+    order = list(components())
+    items.sort(
+        key=lambda item: (
+            item.path in needed,
+            item.path in needed and item.path.stem == "test_rights",
+            max((order.index(name) + 1 for name in needed.get(item.path, ())), default=0),
+        )
+    )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin to build what the chosen tests need later."""
+    names = set[str]().union(*(_later(item) for item in session.items))
+    if names and not session.config.option.collectonly and os.geteuid() == 0 and not machine.unsupported():
+        later = session.config.stash[_LATER] = Later(Path(tempfile.mkstemp(prefix="pelagos-later-")[1]))
+        later.begin(names)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What is still being built goes on the next time."""
+    if later := session.config.stash.get(_LATER, None):
+        later.stop()
+
+
+def _later(item: pytest.Item) -> set[str]:
+    """The components among the fixtures of a test, which have their names."""
+    return {*components()} & {*getattr(item, "fixturenames", ())}

@@ -1,4 +1,5 @@
-"""The full definitions of kinds of other projects: what a real API server with them refuses, or drops without a word."""
+"""What other projects are installed with, and the full definitions of their kinds: what a real API server with them refuses, or
+drops without a word."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ import yaml
 
 from pelagos.embedded import binaries
 
-FOLDER = binaries.cache().parent / "definitions"
-"""Filled by tools/definitions.sh."""
-KSERVE = FOLDER / "kserve-v0.20.0"
-KUEUE = FOLDER / "kueue-v0.17.0"
+FOLDER = binaries.cache().parent / "installations"
+"""Filled by tools/definitions.sh: for each project what its released module holds, at the same places."""
+KSERVE_MODULE = FOLDER / "kserve-v0.20.0"
+KSERVE = KSERVE_MODULE / "config/crd/full"
+KUEUE = FOLDER / "kueue-v0.17.0" / "config/components/crd/bases"
 
 
 def validator(path: Path, version: str) -> Callable[[Mapping[str, Any]], None]:

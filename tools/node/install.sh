@@ -33,7 +33,8 @@ if [ "${#missing[@]}" -gt 0 ]; then
   apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# Each line of the file: a folder with a Go module, and what is built from it.
+# Each line of the file: a folder with a Go module, and what is built from it. What later.txt names, a few tests build when they are
+# run, while others run (tests/cluster/harness/later.py).
 root=$here/../..
 while read -r folder programs; do
   # shellcheck disable=SC2086 # several words

@@ -106,6 +106,10 @@ class Images:
     def build(self, name: str) -> str:
         """Build one of IMAGES offline, from this tree, the base and locked wheels; returns the tag, which pods can use."""
         target, wheels = IMAGES[name]
+        return self.build_from(machine.ROOT / "images" / name / "Dockerfile", machine.ROOT, name, wheels, target)
+
+    def build_from(self, dockerfile: Path, context: Path, name: str, wheels: str, target: str = "") -> str:
+        """Likewise, of another Dockerfile and another folder."""
         build_base = f"{_REPOSITORY}/build-base:{self.base().partition(':')[2]}"
         self.docker(
             "build", "--quiet", "--network=none", f"--tag={build_base}", "-", text=_BUILD_BASE.format(base=self.base())
@@ -115,7 +119,7 @@ class Images:
         self.docker(
             *("build", "--quiet", "--network=none", f"--tag={tag}", *([f"--target={target}"] if target else [])),
             *(f"--build-arg={key}={value}" for key, value in given.items()),
-            *(f"--file={machine.ROOT / 'images' / name / 'Dockerfile'}", machine.ROOT),
+            *(f"--file={dockerfile}", context),
         )
         self.publish(tag)
         return tag

@@ -19,7 +19,8 @@ TOOLS = ROOT / "tools" / "node"
 ENVIRONMENTS = Path(os.environ.get("PELAGOS_ENVIRONMENTS", ROOT / ".venvs"))
 PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Of everything inside the node."""
-_BUILD = ROOT / "operator" / "pelagos" / "embedded" / "upstream" / "build.sh"
+BUILD = ROOT / "operator" / "pelagos" / "embedded" / "upstream" / "build.sh"
+"""Builds programs of a Go module."""
 DEBIAN = ("dockerd", "runc", "dnsmasq", "iptables", "openssl")
 """Programs of Debian's packages."""
 
@@ -43,10 +44,15 @@ def modules() -> Mapping[str, tuple[Path, tuple[str, ...]]]:
     found = {}
     for line in (TOOLS / "programs.txt").read_text(encoding="utf-8").splitlines():
         module, *programs = line.split()
-        where = [str(_BUILD), "--where", str(ROOT / module)]
-        done = subprocess.run(where, capture_output=True, text=True, check=True)
-        found[Path(module).name] = (Path(done.stdout.strip()), tuple(programs))
+        found[Path(module).name] = (built_in(ROOT / module), tuple(programs))
     return found
+
+
+@functools.cache
+def built_in(module: str | Path) -> Path:
+    """Where the programs of a folder with a Go module are, or will be."""
+    done = subprocess.run([str(BUILD), "--where", str(module)], capture_output=True, text=True, check=True)
+    return Path(done.stdout.strip())
 
 
 def folder(component: str) -> Path:
