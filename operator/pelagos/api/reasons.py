@@ -247,6 +247,12 @@ CLEAN_UP_ABANDONED = _all_kinds(
     "have no rights in the namespace any more, so that the cluster itself removes what served.",
     "End and delete the runs of its experiment, pelagos.<uid>, in Kubeflow, unless its namespace is gone.",
 )
+LINES_NOT_KEPT = _all_kinds(
+    "LinesNotKept",
+    "for information",
+    "Of an event: the last lines of a pipeline step were not kept for when its pod is gone; the message says why.",
+    "Read them from the pod while it is there: pelagos logs NAME. What is refused is tried once for each run.",
+)
 DISK_FULL = _of_steps("All kinds", failures.Reason.DISK_FULL)
 REQUEST_NOT_UNDERSTOOD = _of_steps("All kinds", failures.Reason.REQUEST_NOT_UNDERSTOOD)
 STORAGE_REFUSED = _of_steps("All kinds", failures.Reason.STORAGE_REFUSED)

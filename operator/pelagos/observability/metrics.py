@@ -68,6 +68,14 @@ STAGE_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=(1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400),
 )
+LINES_LOST = Counter(
+    "pelagos_step_lines_lost_total",
+    "Ended pipeline runs of which the last lines of steps could not be kept, by cause.",
+    ["cause"],
+    registry=REGISTRY,
+)
+for _cause in ("refused", "not-ours", "too-large", "failed"):
+    LINES_LOST.labels(_cause)
 PROBES = Counter("pelagos_model_probes_total", "Synthetic inferences by outcome.", ["outcome"], registry=REGISTRY)
 for _outcome in ("correct", "wrong"):
     PROBES.labels(_outcome)  # From 0 on, like the histogram: a ratio of both is wrong where one begins later.

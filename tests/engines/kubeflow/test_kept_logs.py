@@ -21,6 +21,7 @@ from kubeflow_worlds import NAME, UID, Cluster, make_request
 from pelagos.engines.kubeflow import kept_logs, reading
 from pelagos.engines.kubeflow.kept_logs import BYTES, LINES, Ended, KeptLogs
 from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.observability import metrics
 from pelagos.ports.clock import FakeClock
 from pelagos.ports.errors import RejectedError
 from pelagos.wiring import Credentials, rest_client
@@ -259,6 +260,53 @@ async def test_a_config_map_that_somebody_else_made_is_left_as_it_is(world: Worl
         await world.keeper().keep(world.ended)
 
     assert world.plane.request("GET", f"{path}/{name}")["data"] == {"train.log": "theirs"}
+
+
+@pytest.mark.parametrize(
+    ("there", "cause", "words"),
+    [
+        ({"metadata": {"labels": {}}}, "not-ours", "is not ours"),
+        ({"immutable": True}, "refused", "immutable"),
+        ({"data": {"theirs": "x" * (1024**2 - 100)}}, "too-large", "Too long"),
+    ],
+)
+async def test_lines_that_cannot_be_kept_are_counted_and_told_by_an_event_once(
+    world: World, there: dict[str, Any], cause: str, words: str
+) -> None:
+    world.pod("train", b"one\n")
+    labels = {"app.kubernetes.io/managed-by": "pelagos-operator", "pelagos.dev/uid": world.ended.uid}
+    metadata = {"name": kept_logs.name_of(world.ended.uid), "labels": labels} | there.pop("metadata", {})
+    world.plane.request("POST", f"/api/v1/namespaces/{NAMESPACE}/configmaps", {"metadata": metadata} | there)
+    sample = ("pelagos_step_lines_lost_total", {"cause": cause})
+    before, keeper = metrics.REGISTRY.get_sample_value(*sample) or 0, world.keeper()
+
+    for _ in range(2):
+        keeper.note(world.ended)
+        await world.settle(keeper)
+
+    assert metrics.REGISTRY.get_sample_value(*sample) == before + 1
+    path = f"/api/v1/namespaces/{NAMESPACE}/events?fieldSelector=involvedObject.uid={world.ended.uid}"
+    [event] = world.plane.request("GET", path)["items"]
+    about = event["involvedObject"]
+    assert (about["kind"], about["name"]) == ("Dataset", world.ended.resource.rpartition("/")[2])
+    assert (event["type"], event["reason"]) == ("Warning", "LinesNotKept")
+    assert words in event["message"]
+
+
+async def test_the_longest_name_of_a_resource_comes_back_and_has_its_lines_kept(cluster: Cluster, world: World) -> None:
+    long = f"{'a' * 250}-la"
+    request = make_request()
+    told = {**request.labels, "pelagos.dev/resource": f"dataset/{'r' * 63}/{long}"}
+    await cluster.engine.submit(replace(request, labels=told))
+    [run] = cluster.runs()
+    assert len(run.description) <= 255
+
+    kind, namespace, name = reading.resource(run.document()) or ("", "", "")
+    world.pod("train", b"one\n")
+    await world.keeper().keep(replace(world.ended, resource=f"{kind}/{namespace}/{name}"))
+
+    assert world.kept()["metadata"]["ownerReferences"][0]["name"] == long
+    assert world.kept()["data"]["train.log"] == "one"
 
 
 def test_whose_a_run_is_must_be_written_as_we_write_it() -> None:

@@ -13,19 +13,24 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from pelagos.api import kinds, meta
+from pelagos.api import kinds, meta, reasons
+from pelagos.api.kinds import Kind
 from pelagos.engines.kubeflow import steps
 from pelagos.engines.kubeflow.facts import RUN_LABEL
 from pelagos.engines.kubeflow.placement import ATTEMPT_ANNOTATION, RUN_ANNOTATION
+from pelagos.engines.kubernetes.api import KubernetesApi
 from pelagos.engines.kubernetes.objects import Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import SYSTEM, KubernetesRest
+from pelagos.observability import metrics
 from pelagos.ports.clock import Clock
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.cluster import Resource
+from pelagos.ports.errors import OutageError, RejectedError, TooLargeError
 from pelagos_contract.tags import RESOURCE_TAG
 from pelagos_contract.text import shown, shown_output
 
@@ -51,6 +56,7 @@ _AGAIN = timedelta(minutes=1)
 _AT_ONCE = 2
 """Runs that are looked at side by side."""
 _REMEMBERED = 5000
+_TOO_LARGE = re.compile(r"too (long|large)|larger than", re.IGNORECASE)
 _STEP = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _LONGEST = 200
 Body = Mapping[str, Any]
@@ -114,12 +120,10 @@ def parse(body: Body, run: str) -> tuple[int, list[Kept]]:
 
 def render(ended: Ended, kept: Iterable[Kept]) -> dict[str, Any]:
     """The ConfigMap."""
-    kind_name, _, rest = ended.resource.partition("/")
-    kind = next(each for each in kinds.KINDS if each.singular == kind_name)
     owner = {
         "apiVersion": meta.API_VERSION,
-        "kind": kind.kind,
-        "name": rest.partition("/")[2],
+        "kind": _kind(ended).kind,
+        "name": ended.resource.rpartition("/")[2],
         "uid": ended.uid,
         "controller": False,
         "blockOwnerDeletion": False,
@@ -161,6 +165,10 @@ def last_lines(log: bytes) -> str:
         return text
     cut = data[-BYTES:].decode(errors="ignore")
     return cut.partition("\n")[2] or cut
+
+
+class NotOursError(RejectedError):
+    """Somebody else has made the ConfigMap in which lines would be kept."""
 
 
 class KeptLogs:
@@ -205,16 +213,26 @@ class KeptLogs:
             # Tried once: what is refused now is refused in a minute, and the run is none the worse for it.
             self._noted[ended.server_id] = None
             logger.warning("The last lines of pipeline run %s cannot be kept: %s", ended.run, error)
-        except Exception:
+            await self._tell(ended, _cause(error), str(error))
+        except Exception as error:
             self._noted[ended.server_id] = None
             logger.exception("The last lines of pipeline run %s were not kept", ended.run)
+            await self._tell(ended, "failed", f"{type(error).__name__}, see the operator's log")
+
+    async def _tell(self, ended: Ended, cause: str, why: str) -> None:
+        metrics.LINES_LOST.labels(cause).inc()
+        message = f"the last lines of the steps of run {ended.run}, attempt {ended.attempt}, are not kept: {why}"
+        with suppress(OutageError, RejectedError):
+            await KubernetesApi(self._rest).post_event(
+                _resource(ended), severity="Warning", reason=reasons.LINES_NOT_KEPT, message=message
+            )
 
     async def keep(self, ended: Ended) -> None:
         """Read the end of each ended pod's log that is not kept yet. Raises OutageError and RejectedError."""
         there = await self._objects.get(CONFIG_MAPS, ended.namespace, name_of(ended.uid))
         if there is not None and not _is_ours(there, ended.uid):
             where = f"{ended.namespace}/{name_of(ended.uid)}"
-            raise RejectedError(SYSTEM, f"the ConfigMap {where} is not ours, and is left as it is; delete it")
+            raise NotOursError(SYSTEM, f"the ConfigMap {where} is not ours, and is left as it is; delete it")
         attempt, kept = parse(there, ended.run) if there is not None else (0, [])
         if attempt > ended.attempt:
             return
@@ -242,6 +260,23 @@ class KeptLogs:
             if found is None or len(found) < _READ:
                 break
         return found
+
+
+def _cause(error: RejectedError) -> str:
+    if isinstance(error, NotOursError):
+        return "not-ours"
+    is_large = isinstance(error, TooLargeError) or _TOO_LARGE.search(str(error))
+    return "too-large" if is_large else "refused"
+
+
+def _resource(ended: Ended) -> Resource:
+    """Whose run it is, as an event names it."""
+    kind, name = _kind(ended), ended.resource.rpartition("/")[2]
+    return Resource(kind, ended.namespace, name, ended.uid, generation=0, version="", deleting=False)
+
+
+def _kind(ended: Ended) -> Kind:
+    return next(each for each in kinds.KINDS if each.singular == ended.resource.partition("/")[0])
 
 
 def _is_ours(body: Body, uid: str) -> bool:

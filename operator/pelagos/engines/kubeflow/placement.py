@@ -22,6 +22,7 @@ from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, processors
 from pelagos.ports.pods import NO_STEP_PODS, StepPods
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
+from pelagos_contract.tags import RESOURCE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,6 +132,12 @@ def read_queue(struct: Struct) -> str:
     for config in _configured(struct).values():
         return str(config.get("podMetadata", {}).get("labels", {}).get(QUEUE_LABEL, ""))
     return ""
+
+
+def read_resource(struct: Struct) -> str:
+    """``<kind>/<namespace>/<name>`` of the resource that a run is for; "" when it does not say."""
+    notes = (config.get("podMetadata", {}).get("annotations", {}) for config in _configured(struct).values())
+    return next((str(each[RESOURCE_TAG]) for each in notes if RESOURCE_TAG in each), "")
 
 
 def _configured(struct: Struct) -> Struct:

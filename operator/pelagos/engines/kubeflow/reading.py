@@ -94,8 +94,10 @@ def count(run: Struct) -> tuple[Count, str]:
 
 
 def resource(run: Struct) -> tuple[str, str, str] | None:
-    """Kind, namespace and name of the resource that a run is for, as ``describe`` wrote them; None when it does not say."""
-    parts = str(run.get("description", "")).split(",", 1)[0].split("/")
+    """Kind, namespace and name of the resource that a run is for; None when it does not say."""
+    # Its description has them as well, for people, and for runs without annotations: older servers cut off a long one.
+    told = placement.read_resource(run.get("pipeline_spec") or {}) or str(run.get("description", "")).split(",", 1)[0]
+    parts = told.split("/")
     return (parts[0], parts[1], parts[2]) if len(parts) == 3 and all(map(_LABEL.fullmatch, parts)) else None
 
 
