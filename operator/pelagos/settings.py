@@ -5,13 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pelagos.api import meta
 from pelagos.ports.peers import DNS, NOBODY, Peers
 from pelagos.ports.pods import NO_SERVER_PODS, NO_STEP_PODS, ServerPods, StepPods
 from pelagos_contract import extensions
+
+LARGEST_USER = 2**31 - 1
+"""Kubernetes' own bound of runAsUser."""
+
+
+def _user(told: str) -> str:
+    if told and int(told) > LARGEST_USER:
+        raise ValueError(f"PELAGOS_POD_USER is {told}; allowed: a user from 1 to {LARGEST_USER}, or nothing")
+    return told
 
 
 class Settings(BaseSettings):
@@ -68,7 +77,7 @@ class Settings(BaseSettings):
     """Image of model servers."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """Of both."""
-    pod_user: str = Field("10001", pattern=r"^([1-9][0-9]{0,9})?$")
+    pod_user: Annotated[str, AfterValidator(_user)] = Field("10001", pattern=r"^([1-9][0-9]{0,9})?$")
     """User and group of the pods of steps and model servers on a cluster; empty: whom the cluster gives them (OpenShift)."""
     step_pods: StepPods = NO_STEP_PODS
     """What a platform adds to the pods of steps, as JSON: labels, annotations, env, nodeSelector, tolerations."""

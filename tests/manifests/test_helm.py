@@ -41,6 +41,8 @@ def test_helm_finds_no_fault_in_the_chart(name: str, tmp_path: Path) -> None:
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"tenants": [{"name": "marine-lab"}]}, "/tenants/0"),
         ({"operator": {"replicas": "two"}}, "/operator/replicas"),
+        ({"engines": {"podUser": "2147483648"}}, "engines.podUser is 2147483648; allowed: a user from 1 to 2147483647"),
+        ({"engines": {"podUser": "9999999999"}}, "engines.podUser is 9999999999"),
     ],
     ids=str,
 )

@@ -6,18 +6,22 @@ Called by the engines that serve on a cluster.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 from urllib.parse import urlencode
 
 from pelagos.api import meta
 from pelagos.engines.kubernetes.rest import SYSTEM, KubernetesRest
+from pelagos.ports.clock import monotonic
 from pelagos.ports.errors import OutageError, RejectedError, UnboundError
 
 Body = Mapping[str, Any]
 APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
+UNSERVED = 20.0
+"""Seconds for which a kind that the server does not know is not asked for again."""
 _NOT_NOW = frozenset({401, 408, 409})
 """An expired token is read anew, a conflict is gone at the next look."""
 _GONE = frozenset({404, 410})
@@ -46,9 +50,11 @@ class Collection:
 class KubernetesObjects:
     """Every method raises OutageError when the server cannot now, and RejectedError when it refuses."""
 
-    def __init__(self, rest: KubernetesRest) -> None:
+    def __init__(self, rest: KubernetesRest, *, clock: Callable[[], float] = monotonic) -> None:
         self._rest = rest
-        self._served: dict[Collection, bool] = {}
+        self._clock = clock
+        self._served: set[Collection] = set()
+        self._unserved: dict[Collection, float] = {}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -109,12 +115,16 @@ class KubernetesObjects:
         await self._call("DELETE", kind.path(metadata["namespace"], metadata["name"]), options)
 
     async def serves(self, kind: Collection) -> bool:
-        """Whether the server knows the kind in this version. A yes is remembered."""
-        if not self._served.get(kind):
+        """Whether the server knows the kind in this version. A yes is remembered, a no for some seconds: it may be installed."""
+        unknown_since = self._unserved.get(kind, -inf)
+        if kind not in self._served and self._clock() - unknown_since >= UNSERVED:
             found = await self._call("GET", kind.root)
             resources = found.get("resources", ()) if found else ()
-            self._served[kind] = any(resource.get("name") == kind.plural for resource in resources)
-        return self._served[kind]
+            if any(resource.get("name") == kind.plural for resource in resources):
+                self._served.add(kind)
+            else:
+                self._unserved[kind] = self._clock()
+        return kind in self._served
 
     async def preferred_version(self, group: str) -> str:
         """The version of an API group, by its path, that the server prefers; "" when it does not know the group."""
