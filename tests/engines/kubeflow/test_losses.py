@@ -106,6 +106,53 @@ async def test_a_pod_that_does_not_end_since_its_node_is_lost_is_told_and_not_re
     assert ("gpu-3 may be lost" in run.message) == is_told
 
 
+async def test_what_seems_lost_is_said_before_it_counts_and_not_at_the_first_look(cluster: Cluster) -> None:
+    await begun(cluster)
+    cluster.hand.workflows.clear()
+    cluster.hand.bodies.clear()
+
+    assert (await after(cluster, 0)).message == ""
+    run = await after(cluster, 1)
+
+    assert run.state is RunState.RUNNING
+    assert "it is not known whether it goes on: the run's Argo Workflow is gone" in run.message
+
+
+@pytest.mark.parametrize("ended", ["workflow", "steps"])
+async def test_after_a_restart_a_run_that_was_lost_before_is_not_called_running_again(
+    cluster: Cluster, ended: str
+) -> None:
+    identifier = await begun(cluster)
+    long_ago = (datetime.now(UTC) - timedelta(minutes=30)).isoformat(timespec="seconds")
+    main = {"exitCode": 0, "finishedAt": long_ago}
+    state = {"phase": "Succeeded", "containerStatuses": [{"name": "main", "state": {"terminated": main}}]}
+    cluster.hand.become(identifier, **state)
+    if ended == "workflow":
+        render = cluster.hand.workflows[identifier]
+        told = {"phase": "Failed", "finishedAt": long_ago}
+        cluster.hand.workflows[identifier] = lambda: render() | {"status": told}
+    cluster.engine = cluster.new_engine()
+
+    first = await after(cluster, 0)
+    then = await after(cluster, 0.5)
+
+    assert (first.state, then.state) == (RunState.RUNNING, RunState.FAILED)
+    assert first.message.startswith("it is not known whether it goes on: ")
+    assert then.message in first.message
+
+
+async def test_a_step_that_has_just_ended_is_not_suspected(cluster: Cluster) -> None:
+    identifier = await begun(cluster)
+    main = {"exitCode": 0, "finishedAt": datetime.now(UTC).isoformat()}
+    cluster.hand.become(
+        identifier, phase="Succeeded", containerStatuses=[{"name": "main", "state": {"terminated": main}}]
+    )
+
+    run = await after(cluster, 0, 0.2)
+
+    assert (run.state, run.message) == (RunState.RUNNING, "")
+
+
 async def test_what_cannot_be_looked_at_is_not_lost(cluster: Cluster) -> None:
     await begun(cluster)
     cluster.shown.missing.add("workflows")

@@ -13,7 +13,7 @@ from typing import Any
 from pelagos.api import meta
 from pelagos.cli.logs import lines
 from pelagos.cli.logs.lines import Line, LogError, Wish
-from pelagos.engines.kubeflow import kept_logs, steps
+from pelagos.engines.kubeflow import facts, kept_logs, steps
 from pelagos.engines.kubeflow.kept_logs import Kept
 from pelagos.engines.model_server.gateway import NAME as GATEWAY
 
@@ -52,7 +52,7 @@ class Pods:
         attempt, kept = self._kept(run, is_needed=not there)
         attempts = sorted({steps.attempt(pod) for pod in there} | ({attempt} if kept else set()))
         chosen = (attempts[:-1] if wish.previous else attempts)[-1:]
-        has_pod = dict.fromkeys(steps.step(pod) for pod in there if steps.attempt(pod) in chosen)
+        has_pod = dict.fromkeys(facts.step_of(pod) for pod in there if steps.attempt(pod) in chosen)
         gone = [each for each in kept if attempt in chosen and each.step not in has_pod]
         if not wish.follow:
             _require([*(each.step for each in gone), *has_pod], run, namespace, wish)
@@ -75,9 +75,9 @@ class Pods:
         while True:
             for pod in chosen:
                 name = pod["metadata"]["name"]
-                if name in shown or not wish.wants(steps.step(pod)):
+                if name in shown or not wish.wants(facts.step_of(pod)):
                     continue
-                origin = f"step {steps.step(pod) or '?'}, attempt {steps.attempt(pod)} (pod {name})"
+                origin = f"step {facts.step_of(pod) or '?'}, attempt {steps.attempt(pod)} (pod {name})"
                 if steps.has_begun(pod, steps.CONTAINER):
                     shown.add(name)
                     asked = replace(wish, tail=0) if name in broken else wish

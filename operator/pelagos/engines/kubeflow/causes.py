@@ -70,7 +70,7 @@ def is_out_of_memory(told: str) -> bool:
 def of_failure(seen: Facts, steps: Collection[str]) -> Cause | None:
     """The first step that failed; None when the cluster shows none."""
     for pod in sorted(seen.of_steps(), key=facts.ended_at):
-        found = _of_pod(pod, facts.step_of(pod, steps))
+        found = _of_pod(pod, facts.step_of(pod, steps) or facts.name(pod))
         if found is not None:
             return found
     for node in seen.nodes:
@@ -78,8 +78,9 @@ def of_failure(seen: Facts, steps: Collection[str]) -> Cause | None:
         if step and node.phase in {"Failed", "Error"}:
             return by_words(step, node.words or "neither its pod nor its workflow says why")
     # What prepares a step fails before there is one: it is told as it is, and by its own name.
-    for pod in sorted(seen.pods, key=facts.ended_at):
-        if not facts.is_of_step(pod) and (found := _of_pod(pod, facts.step_of(pod, steps))) is not None:
+    for pod in sorted((pod for pod in seen.pods if not facts.is_of_step(pod)), key=facts.ended_at):
+        found = _of_pod(pod, facts.step_of(pod, steps) or facts.name(pod))
+        if found is not None:
             return found
     return None
 

@@ -273,6 +273,7 @@ class Kubeflow:
         now = since + self._clock.age((identifier, "silent"), since) if since is not None else self._clock.now()
         judgement = Judgement(now, page, self._endings.has_ended(run), timeouts.silence, timeouts.grace)
         judgement = replace(judgement, facts=self._sight.seen(identifier), loss=self._sight.lost(identifier))
+        judgement = replace(judgement, suspicion=self._sight.suspected(identifier))
         return reading.read(run, judgement)
 
     def _is_finished(self, run: Struct) -> bool:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pelagos.engines.kubeflow import steps as pods
 from pelagos.engines.kubeflow.placement import RUN_ANNOTATION
 
 Body = Mapping[str, Any]
@@ -24,6 +23,8 @@ RUN_LABEL = "pipeline/runid"
 """On pods and Workflows, with the server's id of the run."""
 MAIN = "main"
 """The container of a step that does its work."""
+FUNCTION = "--function_to_execute"
+"""Before the name of what a step's pod executes."""
 STEPS_PODS = "-system-container-impl-"
 """In the names of pods that do a step's work; those that only prepare one are called driver."""
 LONGEST = 700
@@ -85,6 +86,11 @@ class Facts:
         """Of the Workflow; "" before Argo has seen it."""
         return text(mapping(mapping(self.workflow).get("status")).get("phase"))
 
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the Workflow did."""
+        return moment(mapping(mapping(self.workflow).get("status")).get("finishedAt"))
+
     def of_steps(self) -> list[Body]:
         """Pods that do a step's work."""
         return [pod for pod in self.pods if is_of_step(pod)]
@@ -112,13 +118,17 @@ def is_of_step(pod: Body) -> bool:
     return RUN_ANNOTATION in notes(pod) or STEPS_PODS in name(pod)
 
 
-def step_of(pod: Body, steps: Collection[str]) -> str:
-    """The name of its step; that of the pod when it does not tell."""
+def step_of(pod: Body, steps: Collection[str] = ()) -> str:
+    """The name of its step; "" when it does not tell. Of a pod that only prepares one, by the names of the run's ``steps``."""
     found = step_in(text(notes(pod).get(NODE_NAME)), steps)
     if found:
         return found
-    # What the pod executes is right with every server.
-    return pods.step(pod) or name(pod)
+    # Not by a label: early servers give all steps of a run the labels of one. What the pod executes is right with every server.
+    for container in listed(mapping(pod.get("spec")).get("containers")):
+        spoken = [*_sequence(container.get("command")), *_sequence(container.get("args"))]
+        if FUNCTION in spoken[:-1]:
+            return str(spoken[spoken.index(FUNCTION) + 1]).replace("_", "-")
+    return ""
 
 
 def step_in(path: str, steps: Collection[str]) -> str:

@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 
 from pelagos.api import kinds, meta, reasons
 from pelagos.api.kinds import Kind
-from pelagos.engines.kubeflow import steps
+from pelagos.engines.kubeflow import facts, steps
 from pelagos.engines.kubeflow.facts import RUN_LABEL
 from pelagos.engines.kubeflow.placement import ATTEMPT_ANNOTATION, RUN_ANNOTATION
 from pelagos.engines.kubernetes.api import KubernetesApi
@@ -241,7 +241,7 @@ class KeptLogs:
         fresh = [pod for pod in steps.of_run(pods, ended.run) if steps.has_ended(pod, steps.CONTAINER)]
         added = False
         for pod in sorted(fresh, key=lambda pod: str(pod["metadata"].get("creationTimestamp"))):
-            step, uid = steps.step(pod), str(pod["metadata"]["uid"])
+            step, uid = facts.step_of(pod), str(pod["metadata"]["uid"])
             if not _STEP.fullmatch(step) or (step in known and known[step].uid == uid):
                 continue
             log = await self._log(pod)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pelagos.engines.kubeflow import causes, facts
 from pelagos.engines.kubeflow.facts import Facts
@@ -15,14 +16,16 @@ from pelagos.ports.pipelines import RunState
 
 _ENDED = frozenset({"Succeeded", "Failed", "Error"})
 """Phases of a Workflow that does nothing any more."""
+_UNTOLD = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """How the run counts that has lost it, and why."""
+    """How the run counts that has lost it, and why; ``since`` when, by the cluster's clocks, where they tell."""
 
     state: RunState
     message: str
+    since: datetime | None = None
 
 
 def of_run(seen: Facts, steps: Sequence[str]) -> Loss | None:
@@ -42,6 +45,7 @@ def of_run(seen: Facts, steps: Sequence[str]) -> Loss | None:
             cause.state if cause is not None else RunState.FAILED,
             f"the run's Argo Workflow has ended ({seen.phase}), and the server does not notice{why}. "
             "See whether its persistence agent runs",
+            seen.ended_at,
         )
     for node in seen.nodes:
         step = facts.step_in(node.path, steps)
@@ -53,5 +57,7 @@ def of_run(seen: Facts, steps: Sequence[str]) -> Loss | None:
     ended = {facts.step_of(pod, steps) for pod in seen.of_steps() if facts.phase(pod) == "Succeeded"}
     if steps and ended >= set(steps):
         rights = "the service account of steps needs create and patch on workflowtaskresults.argoproj.io"
-        return Loss(RunState.FAILED, f"all steps have ended, and the run goes on: Argo was not told. Mostly {rights}")
+        message = f"all steps have ended, and the run goes on: Argo was not told. Mostly {rights}"
+        latest = max(map(facts.ended_at, seen.of_steps()))
+        return Loss(RunState.FAILED, message, latest if latest < _UNTOLD else None)
     return None

@@ -53,7 +53,7 @@ def of_waiting(seen: Facts, steps: Collection[str]) -> Obstacle | None:
         return None
     waiting = [pod for pod in seen.pods if facts.phase(pod) == "Pending" and not facts.is_ending(pod)]
     for pod in sorted(waiting, key=lambda pod: not facts.is_of_step(pod)):
-        step = facts.step_of(pod, steps)
+        step = facts.step_of(pod, steps) or facts.name(pod)
         for check in CHECKS:
             found = check(pod, f"step {step}", seen)
             if found is not None:

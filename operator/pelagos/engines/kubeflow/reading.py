@@ -66,6 +66,8 @@ class Judgement:
     """What the cluster shows of it; None when it shows nothing to us."""
     loss: Loss | None = None
     """What it has lost, so that it never ends by itself."""
+    suspicion: Loss | None = None
+    """What it seems to have lost, for too short a time to count."""
 
 
 def display_name(name: str, attempt: int) -> str:
@@ -180,6 +182,9 @@ def _judge(run: Struct, judgement: Judgement, obstacle: Obstacle | None) -> tupl
     loss = judgement.loss or (_silence(run, judgement) if state is RunState.RUNNING and obstacle is None else None)
     if loss is not None:
         return loss.state, loss.message
+    if judgement.suspicion is not None:
+        seems = judgement.suspicion.message
+        return state, f"it is not known whether it goes on: {seems}. When that stays so, it counts as lost"
     if obstacle is not None:
         return RunState.PENDING, obstacle.message
     if judgement.facts is not None and told == "RUNNING":
@@ -204,7 +209,7 @@ def _unending(run: Struct, seen: Facts, now: datetime) -> str:
         told = facts.moment(facts.mapping(pod.get("metadata")).get("deletionTimestamp"))
         if told is not None and not facts.has_ended(pod) and now - told > UNENDING:
             node = facts.text(facts.mapping(pod.get("spec")).get("nodeName")) or "its node"
-            who = f"the pod {facts.name(pod)} of step {facts.step_of(pod, steps(run))}"
+            who = f"the pod {facts.name(pod)} of step {facts.step_of(pod, steps(run)) or facts.name(pod)}"
             return (
                 f"{who} was to end by {told.isoformat(timespec='seconds')}, and has not: {node} may be lost. It goes on when the "
                 "node is back, or when the Node is deleted"

@@ -36,6 +36,8 @@ SHORTEST, LONGEST = timedelta(seconds=5), timedelta(seconds=60)
 """Between two looks at a run that goes on: a tenth of how long it has been so, within these bounds."""
 LOST = timedelta(minutes=2)
 """For so long a run must have lost something before it counts as lost."""
+SUSPECTED = timedelta(seconds=20)
+"""For so long it is not said yet: servers hear of what has ended some seconds later."""
 AFTER_FAILURE = timedelta(seconds=30)
 STALE = timedelta(minutes=2)
 """For so long what was seen last of a run that goes on counts when nothing can be seen: it may be at work by now."""
@@ -111,6 +113,13 @@ class Sight:
             return None
         return look.loss
 
+    def suspected(self, identifier: str) -> Loss | None:
+        """What it seems to have lost, before that counts."""
+        look = self._looks.get(identifier)
+        if look is None or look.failed or look.lost_for < SUSPECTED.total_seconds():
+            return None
+        return look.loss if look.lost_for < LOST.total_seconds() else None
+
     async def look(self, identifier: str, namespace: str, state: str, steps: Sequence[str], *, is_over: bool) -> None:
         """See how the run is now, unless that was looked at a moment ago. A run that is over is looked at once in its state."""
         if self._objects is None or not namespace:
@@ -133,6 +142,11 @@ class Sight:
         loss = losses.of_run(found, steps) if not is_over and not failed else None
         if known is not None and loss is not None and known.loss == loss:
             lost_for = known.lost_for + elapsed - known.seen_at
+        elif loss is not None and loss.since is not None:
+            # An operator that has just started need not wait for what was so before. It looks twice all the same: the clocks of
+            # nodes may differ from ours.
+            before = self._clock.age((identifier, "lost"), loss.since)
+            lost_for = min(before, LOST - SUSPECTED).total_seconds()
         self._looks[identifier] = _Look(state, since, now, found, failed, loss, lost_for, elapsed, good_at)
         self._looks.move_to_end(identifier)
         while len(self._looks) > REMEMBERED:

@@ -14,8 +14,6 @@ Pod = Mapping[str, Any]
 SELECTOR: Mapping[str, str] = {"app.kubernetes.io/name": STEP}
 CONTAINER = "main"
 """What runs the step; Argo's helpers and KFP's launcher are beside it."""
-FUNCTION = "--function_to_execute"
-"""Before the name of what a step's pod executes."""
 
 
 def of_run(pods: Iterable[Pod], run: str) -> list[Pod]:
@@ -27,16 +25,6 @@ def attempt(pod: Pod) -> int:
     """Of the run, that the pod was made for."""
     told = str(_annotations(pod).get(ATTEMPT_ANNOTATION, ""))
     return int(told) if told.isdecimal() and len(told) < 10 else 1
-
-
-def step(pod: Pod) -> str:
-    """Name of the step; "" when the pod does not tell."""
-    # Not by a label: early servers give all steps of a run the labels of one. What the pod executes is right with every server.
-    for container in pod["spec"].get("containers") or ():
-        words = [*(container.get("command") or ()), *(container.get("args") or ())]
-        if FUNCTION in words[:-1]:
-            return str(words[words.index(FUNCTION) + 1]).replace("_", "-")
-    return ""
 
 
 def has_begun(pod: Pod, container: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pelagos.engines.kubeflow import facts, steps
+from pelagos.engines.kubeflow import facts
 from pelagos.engines.kubeflow.facts import Body
 from pelagos.engines.kubeflow.placement import QUEUE_LABEL, RUN_ANNOTATION
 
@@ -33,7 +33,8 @@ def workflow(found: Body) -> Body:
     kept = {
         key: _of(node, fields) | {"message": facts.words(node.get("message"))} for key, node in of_pods[:MOST_NODES]
     }
-    return {"status": {"phase": status.get("phase"), "message": facts.words(status.get("message")), "nodes": kept}}
+    told = _of(status, ("phase", "finishedAt")) | {"message": facts.words(status.get("message"))}
+    return {"status": told | {"nodes": kept}}
 
 
 def workload(found: Body) -> Body:
@@ -56,7 +57,7 @@ def event(found: Body) -> Body:
 def _pod(found: Body) -> Body:
     metadata, spec, status = (facts.mapping(found.get(part)) for part in ("metadata", "spec", "status"))
     notes = _of(facts.notes(found), (RUN_ANNOTATION, facts.NODE_ID, facts.NODE_NAME))
-    named = steps.step(found)[:_LONGEST_NAME]
+    named = facts.step_of(found)[:_LONGEST_NAME]
     told = {"conditions": _conditions(found, "PodScheduled", "DisruptionTarget")}
     told["containerStatuses"] = [_container(each) for each in facts.listed(status.get("containerStatuses"))]
     before = [_container(each) for each in facts.listed(status.get("initContainerStatuses"))]
@@ -65,7 +66,7 @@ def _pod(found: Body) -> Body:
         "metadata": _of(metadata, ("name", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"))
         | {"labels": _of(facts.labels(found), (QUEUE_LABEL,)), "annotations": notes},
         "spec": _of(spec, ("nodeName", "schedulingGates"))
-        | ({"containers": [{"args": [steps.FUNCTION, named]}]} if named else {}),
+        | ({"containers": [{"args": [facts.FUNCTION, named]}]} if named else {}),
         "status": _of(status, ("phase", "reason", "message")) | told,
     }
 
