@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
 import urllib.error
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +24,9 @@ from pelagos.engines.kubernetes.objects import Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.model_server import marks, object_kinds
 from pelagos.engines.model_server.engine import ClusterServing
+from pelagos.engines.model_server.object_kinds import INFERENCE_SERVICES
 from pelagos.engines.model_server.options import Options
+from pelagos.ports.errors import UnboundError
 from pelagos.ports.serving import DesiredService, Scaling
 
 if TYPE_CHECKING:
@@ -118,3 +123,45 @@ async def test_a_serving_engine_uses_all_of_its_rights_and_needs_no_other(
 
     seen = audit_rbac.trace(site.log.read_text().splitlines()[before:], USER)
     assert audit_rbac.problems(seen, given(overlay, want.namespace, name)) == []
+
+
+@pytest.mark.parametrize("is_installed", [False, True], ids=["without-kserve", "with-kserve"])
+async def test_roles_of_an_earlier_release_keep_nothing_from_being_removed_where_there_can_be_no_other_engine(
+    site: Site, make_want: MakeWant, is_installed: bool
+) -> None:
+    definitions = str(Path(__file__).with_name("kinds_of_others.yaml"))
+    change = ("apply",) if is_installed else ("delete", "--ignore-not-found")
+    site.kubectl(*change, "-f", definitions)
+    deadline = time.monotonic() + 30
+    while is_served(site, INFERENCE_SERVICES) != is_installed:
+        assert time.monotonic() < deadline, "the API server hears of its definitions"
+        await asyncio.sleep(0.2)
+    site.apply(OVERLAYS / "cluster")
+    site.admit(make_want().namespace)
+    take_away(site, "serving.kserve.io")
+    cluster = KubernetesObjects(KubernetesRest(site.plane.url, tls=site.plane.tls(), token=site.token()))
+    want = make_want()
+    root = Path(want.package_uri).parent
+    options = Options(image="none", objects_root=str(root), objects_claim="objects")
+    engine = TritonDeployment(cluster, FolderObjects(root), options, lambda _uid: want.namespace)
+    try:
+        await engine.apply(want)
+        if is_installed:
+            with pytest.raises(UnboundError, match=r"inferenceservices.*Apply the roles of this version"):
+                await engine.remove(want.uid)
+        else:
+            await engine.remove(want.uid)
+        assert await cluster.list(engine.main, want.namespace, {meta.UID_LABEL: want.uid}) == []
+    finally:
+        await engine.close()
+        await cluster.close()
+        site.remove(OVERLAYS / "cluster")
+
+
+def take_away(site: Site, group: str) -> None:
+    """All rights on what is of an API group."""
+    for role in json.loads(site.kubectl("get", "clusterroles", "-o", "json"))["items"]:
+        kept = [rule for rule in role.get("rules") or [] if group not in rule.get("apiGroups", ())]
+        if role["metadata"]["name"].startswith("pelagos") and kept != role["rules"]:
+            patch = json.dumps([{"op": "replace", "path": "/rules", "value": kept}])
+            site.kubectl("patch", "clusterrole", role["metadata"]["name"], "--type=json", "-p", patch)

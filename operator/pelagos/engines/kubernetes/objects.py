@@ -150,7 +150,10 @@ class KubernetesObjects:
             raise OutageError(SYSTEM, f"{method} {path}: {answer.status} {answer.message}")
         # That somebody "cannot" is RBAC's word: a right is missing. What an admission plugin forbids, no right would change.
         if answer.status == 403 and "cannot" in answer.message:
-            hint = "Apply the manifests of this version again, and see that the namespace is still a tenant's (`pelagos doctor`)"
+            hint = (
+                "Apply the roles of this version (`kubectl apply -k` of your overlay and of the tenant's folder, or "
+                "`helm upgrade`), and see that the namespace is still a tenant's (`pelagos doctor`)"
+            )
             raise UnboundError(SYSTEM, f"{answer.message}. {hint}")
         if answer.status >= 400:
             raise RejectedError(SYSTEM, answer.message)

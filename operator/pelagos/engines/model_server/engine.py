@@ -323,6 +323,8 @@ class ClusterServing(ABC):
     async def _require_gone(self, uid: str, namespace: str) -> None:
         """Wait as long as a pass may for what was deleted. Raises UnfinishedError, and OutageError when it lasts."""
         for kind in (self.main, self.predecessor_kinds[0]):
+            if not await self._cluster.serves(kind):
+                continue
             for _ in range(_LOOKS):
                 listed = await self._cluster.list(kind, namespace, {meta.UID_LABEL: uid})
                 left = [found for found in listed if is_owned(found, uid)]

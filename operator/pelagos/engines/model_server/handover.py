@@ -65,5 +65,8 @@ class Predecessors:
         self._none_at.pop(uid, None)
 
     async def _of(self, kind: Collection, uid: str, namespace: str) -> list[Body]:
+        # Without the kind there is nothing; without the right to it, which roles of an earlier release lack, no server says so.
+        if not await self._cluster.serves(kind):
+            return []
         listed = await self._cluster.list(kind, namespace, {meta.UID_LABEL: uid})
         return [body for body in listed if ownership.is_owned(body, uid)]
