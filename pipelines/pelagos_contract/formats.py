@@ -48,11 +48,17 @@ YOLO = FormatDescription(
     view="yolo",
     layout="data.yaml (names, train, val, test), classes.txt or obj.names, with images/ and labels/",
 )
+PASCAL_VOC = FormatDescription(
+    name="PascalVoc",
+    tasks=(Task.DETECTION,),
+    view="voc",
+    layout="an XML file with <annotation> for each image, beside it or in Annotations/, with or without ImageSets/Main",
+)
 AUTO = "Auto"
 """The format is recognised."""
 FORMATS = Registry(
     "format",
-    (IMAGE_FOLDER, COCO, YOLO),
+    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC),
     reserved=(AUTO, "preparation", "splitting"),  # stand beside formats in specs, and among the algorithms of a version
     others=lambda format_: (format_.view,),
 )

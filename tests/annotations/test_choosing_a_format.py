@@ -29,10 +29,15 @@ def _yolo(root: Path) -> None:
     text(root / "data.yaml", "names: [cod]")
 
 
+def _voc(root: Path) -> None:
+    photo(root / "JPEGImages" / "a.png")
+    text(root / "Annotations" / "a.xml", '<?xml version="1.0"?>\n<annotation verified="yes">\n</annotation>')
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
-    [(_imagefolder, "ImageFolder"), (_coco, "Coco"), (_yolo, "Yolo")],
-    ids=["ImageFolder", "Coco", "Yolo"],
+    [(_imagefolder, "ImageFolder"), (_coco, "Coco"), (_yolo, "Yolo"), (_voc, "PascalVoc")],
+    ids=["ImageFolder", "Coco", "Yolo", "PascalVoc"],
 )
 def test_one_layout_fits(tmp_path: Path, make: Callable[[Path], None], name: str) -> None:
     make(tmp_path)
@@ -110,8 +115,8 @@ def test_any_other_yaml_is_not_of_yolo_without_label_files(tmp_path: Path, name:
     [
         ("result.json", r"If result\.json is of Coco, set format to Coco\."),
         (
-            "Annotations/a.xml",
-            r"Annotations/a\.xml may be of Pascal VOC, which is not read: convert them to Coco or Yolo.*\.",
+            "annotations.xml",
+            r"annotations\.xml is XML of another kind than PascalVoc: export it as Coco, Yolo or PascalVoc\.",
         ),
         ("fish/data.yaml", r"fish/data\.yaml may be of Yolo: let source\.volume\.path name its folder\."),
     ],

@@ -26,7 +26,7 @@ from pelagos_contract.dataset import PreparationRequest
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import coco, yolo
+from pelagos_pipelines.annotations import coco, pascal_voc, yolo
 from pelagos_pipelines.annotations.model import Asked, Collection, Format
 from pelagos_pipelines.preparation import integrity, versions
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
@@ -138,6 +138,14 @@ def _coco(root: Path) -> World:
     return World(root / "annotations.json", _source(root, coco.FORMAT))
 
 
+def _voc(root: Path) -> World:
+    for name in ("a.png", "b.png"):
+        photo(root / "JPEGImages" / name)
+    text(root / "Annotations/b.xml", "<annotation/>")
+    text(root / "ImageSets/Main/train.txt", "a\n")
+    return World(root / "Annotations/a.xml", _source(root, pascal_voc.FORMAT))
+
+
 def _yolo(root: Path, file: str) -> World:
     for name in ("a.png", "b.png"):
         photo(root / "images" / name)
@@ -220,6 +228,7 @@ def _version(root: Path, file: str) -> World:
 
 TARGETS: dict[str, Callable[[Path], World]] = {
     "coco": _coco,
+    "voc": _voc,
     "labels": lambda root: _yolo(root, "labels/a.txt"),
     "settings": lambda root: _yolo(root, "data.yaml"),
     "classes": lambda root: _yolo(root, "classes.txt"),

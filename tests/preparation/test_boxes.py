@@ -74,7 +74,7 @@ def test_a_box_elsewhere_or_without_area_is_refused(x: float, y: float, width: f
 
 
 def test_boxes_survive_all_formats_within_a_thousandth_of_a_pixel(tmp_path: Path) -> None:
-    """COCO to a version, its YOLO view to a version, and its COCO view again: the boxes that were drawn."""
+    """COCO to a version, through its view of each other format to one more, and a COCO view again: the boxes that were drawn."""
     drawn = {
         f"{index}.png": [[0.1 + index, 0.2, 33.3 / (1 + index), 29.7], [0.0, 0.0, 40.0, 30.0]] for index in range(5)
     }
@@ -82,7 +82,7 @@ def test_boxes_survive_all_formats_within_a_thousandth_of_a_pixel(tmp_path: Path
     for seed, name in enumerate(drawn):
         image_sources.photo(source / name, seed=seed)
     image_sources.document(source / "annotations.json", image_sources.coco(drawn))
-    for number, view in enumerate(("yolo", "coco")):
+    for number, view in enumerate(("yolo", "voc", "coco")):
         version = dataset_versions.write(tmp_path / f"store{number}", source)
         source = tmp_path / view
         versions.materialise(version.folder, view, source)

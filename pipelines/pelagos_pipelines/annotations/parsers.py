@@ -1,7 +1,7 @@
 """The tasks that read annotation files in a child of the sandbox: bytes of strangers in, short documents and plain numbers out.
 
-Run by reading.py, one task at a time; coco_document.py and yolo_document.py know the formats. A file of any size is read in
-pieces. Refusals name a place in the file, and never text that stands there.
+Run by reading.py, one task at a time; coco_document.py, yolo_document.py and voc_document.py know the formats. A file of any
+size is read in pieces. Refusals name a place in the file, and never text that stands there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 import orjson
 
 from pelagos_contract.failures import RefusedError
-from pelagos_pipelines.annotations import coco_document, yolo_document
+from pelagos_pipelines.annotations import coco_document, voc_document, yolo_document
+from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.untrusted_input import encoded, printable
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 
@@ -62,6 +63,25 @@ def labels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
         for name, length in header:
             rows.read(printable(name), file.read(length))
         return rows.answer()
+
+
+def voc(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
+    """Several files of Pascal VOC, which stand in ``file`` as label files do for ``labels``.
+
+    The document has the number of boxes, and what is wrong; raw holds, as JSON, None for a file that is none, else name and
+    sizes of the image, whether it is of the challenge, class names, and of each box the index of its name and its sides.
+    """
+    with refusals():
+        header, faults, found = orjson.loads(file.read(arguments["header"])), Faults(), list[object]()
+        left = arguments["annotations"]
+        for name, length in header:
+            content, document = file.read(length), None
+            with faults.noting():
+                document = voc_document.read(printable(name), content, faults, left)
+                left -= len(document.boxes) if document is not None else 0
+            found.append(None if document is None else vars(document))
+        counts = {"objects": arguments["annotations"] - left, "faults": faults.document()}
+        return Answer(document=counts, raw=encoded("one of the files", found))
 
 
 class refusals:  # noqa: N801 - used like a function

@@ -105,6 +105,25 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Voc:
+    """A file of Pascal VOC: the image by the file's own words, ``names`` of classes, and boxes as Labels has them, in pixels.
+
+    ``counted`` are objects by what is not read of them, see voc_document.
+    """
+
+    file_name: str
+    width: int | None
+    height: int | None
+    is_of_the_challenge: bool
+    names: tuple[str, ...]
+    classes: Any
+    sides: Any
+    counted: Mapping[str, int]
+    repeated: int
+    doubted: int
+
+
+@dataclass(frozen=True)
 class Declared:
     """By what label files are read: how many classes there are, those of them without a name, and kpt_shape."""
 
@@ -186,18 +205,82 @@ def labels(tree: SourceFiles, paths: Iterable[str], declared: Declared, faults: 
 
     Raises as ``coco`` does.
     """
+    by = {"classes": declared.classes, "unnamed": declared.unnamed, "points": declared.points}
+    for batch, answer in _together("labels", "rows", tree, paths, faults, by):
+        with _refusing(_either(batch)):
+            yield from _rows(answer, len(batch), declared.classes)
+
+
+def voc(tree: SourceFiles, paths: Iterable[str], faults: Faults) -> Iterator[Voc | None]:
+    """Files of Pascal VOC, in their order; None for a fault, and for XML of another kind. Faults are noted in ``faults``.
+
+    Raises as ``coco`` does.
+    """
+    for batch, answer in _together("voc", "objects", tree, paths, faults, {}):
+        with _refusing(_either(batch)):
+            yield from _voc(orjson.loads(answer.raw), len(batch))
+
+
+def _voc(found: Sequence[Mapping[str, Any] | None], files: int) -> list[Voc | None]:
+    """What the child says of files of Pascal VOC, or a ValueError."""
+    import numpy as np
+
+    if not isinstance(found, list) or len(found) != files:
+        raise ValueError("files")
+    boxes = [() if each is None else each["boxes"] for each in found]
+    rows: Any = np.array([box for one in boxes for box in one], np.float64).reshape(-1, 5)
+    if not np.isfinite(rows).all():
+        raise ValueError("boxes")
+    whose: Any = np.repeat(np.arange(files, dtype=np.int32), [len(one) for one in boxes])
+    classes, sides = rows[:, 0].astype(np.int32), np.ascontiguousarray(rows[:, 1:])
+    kept = _first_of_equal(whose, classes, sides, _ROUNDED_PIXELS)
+    left = np.bincount(whose[kept], minlength=files)
+    doubted: Any = np.bincount(whose[kept], weights=_are_doubted(whose[kept], sides[kept]), minlength=files)
+    ends = np.cumsum(left).tolist()
+    files_read: list[Voc | None] = []
+    for index, each in enumerate(found):
+        if each is None:
+            files_read.append(None)
+            continue
+        one = kept[ends[index] - int(left[index]) : ends[index]]
+        names = tuple(map(str, each["names"]))
+        _require_below(classes[one], len(names))
+        files_read.append(
+            Voc(
+                file_name=str(each["file_name"]),
+                width=each["width"] and int(each["width"]),
+                height=each["height"] and int(each["height"]),
+                is_of_the_challenge=bool(each["is_of_the_challenge"]),
+                names=names,
+                classes=classes[one],
+                sides=sides[one],
+                counted={str(what): int(count) for what, count in each["counted"].items()},
+                repeated=len(boxes[index]) - len(one),
+                doubted=int(doubted[index]),
+            )
+        )
+    return files_read
+
+
+def _together(
+    task: str, counted: str, tree: SourceFiles, paths: Iterable[str], faults: Faults, arguments: Mapping[str, Any]
+) -> Iterator[tuple[list[str], Answer]]:
+    """Several small files at a time, and what the task makes of them. ``counted`` names the number of its annotations."""
     ceilings = Ceilings.read()
     left = ceilings.annotations
-    by = {"classes": declared.classes, "unnamed": declared.unnamed, "points": declared.points}
     for batch in _batches(tree, paths):
         header = orjson.dumps([(path, len(content)) for path, content in batch])
-        arguments = {"header": len(header), "annotations": left, **by}
         content = b"".join((header, *(content for _, content in batch)))
-        with _refusing(batch[0][0] if len(batch) == 1 else f"one of {batch[0][0]} to {batch[-1][0]}"):
-            answer = _pool(ceilings).run("labels", arguments, content)
+        named = [path for path, _ in batch]
+        with _refusing(_either(named)):
+            answer = _pool(ceilings).run(task, {"header": len(header), "annotations": left, **arguments}, content)
             faults.include(answer.document["faults"])
-            yield from _rows(answer, len(batch), declared.classes)
-        left -= answer.document["rows"]
+            left -= int(answer.document[counted])
+        yield named, answer
+
+
+def _either(paths: Sequence[str]) -> str:
+    return paths[0] if len(paths) == 1 else f"one of {paths[0]} to {paths[-1]}"
 
 
 def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:

@@ -8,11 +8,11 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import AUTO
 from pelagos_contract.registry import Registry
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import coco, imagefolder, yolo
-from pelagos_pipelines.annotations.model import Asked, Collection, Format, Sizes, SourceFiles, suffix
+from pelagos_pipelines.annotations import coco, imagefolder, pascal_voc, yolo
+from pelagos_pipelines.annotations.model import Asked, Collection, Format, Sizes, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import format_names
 
-FORMATS = Registry("format", (imagefolder.FORMAT, coco.FORMAT, yolo.FORMAT))
+FORMATS = Registry("format", (imagefolder.FORMAT, coco.FORMAT, yolo.FORMAT, pascal_voc.FORMAT))
 _WITHOUT: Mapping[str, str] = {"classFolder": "folders are no classes"}
 """By option, what is so in formats that do not heed it."""
 
@@ -74,9 +74,6 @@ def detect(tree: SourceFiles) -> Format:
         )
         # What the files look like to somebody who knows more formats than are read; the last that has a word knows best.
         hints = [hint for known in FORMATS if (hint := known.hint(tree)) is not None]
-        if not hints and (xml := [path for path in tree.files if suffix(path) == ".xml"]):
-            readable = " or ".join(known.name for known in FORMATS if known.carries(Task.DETECTION))
-            hints.append(f"{format_names(xml)} may be of Pascal VOC, which is not read: convert them to {readable}.")
         told = "".join(f" {hint}" for hint in hints[-1:]) + obstacles
         found = f"the files fit no known format (found {format_names(tree.files)}).{told} Known are {layouts}"
     raise RefusedError(
