@@ -49,7 +49,7 @@ YOLO = FormatDescription(
     layout="data.yaml (names, train, val, test), classes.txt or obj.names, with images/ and labels/",
 )
 PASCAL_VOC = FormatDescription(
-    name="PascalVoc",
+    name="Voc",
     tasks=(Task.DETECTION,),
     view="voc",
     layout="an XML file with <annotation> for each image, beside it or in Annotations/, with or without ImageSets/Main",

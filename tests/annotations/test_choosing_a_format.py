@@ -36,8 +36,8 @@ def _voc(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "name"),
-    [(_imagefolder, "ImageFolder"), (_coco, "Coco"), (_yolo, "Yolo"), (_voc, "PascalVoc")],
-    ids=["ImageFolder", "Coco", "Yolo", "PascalVoc"],
+    [(_imagefolder, "ImageFolder"), (_coco, "Coco"), (_yolo, "Yolo"), (_voc, "Voc")],
+    ids=["ImageFolder", "Coco", "Yolo", "Voc"],
 )
 def test_one_layout_fits(tmp_path: Path, make: Callable[[Path], None], name: str) -> None:
     make(tmp_path)
@@ -116,7 +116,7 @@ def test_any_other_yaml_is_not_of_yolo_without_label_files(tmp_path: Path, name:
         ("result.json", r"If result\.json is of Coco, set format to Coco\."),
         (
             "annotations.xml",
-            r"annotations\.xml is XML of another kind than PascalVoc: export it as Coco, Yolo or PascalVoc\.",
+            r"annotations\.xml is XML of another kind than Voc: export it as Coco, Yolo or Voc\.",
         ),
         ("fish/data.yaml", r"fish/data\.yaml may be of Yolo: let source\.volume\.path name its folder\."),
     ],

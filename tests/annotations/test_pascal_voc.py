@@ -73,8 +73,8 @@ def test_the_file_of_an_image_is_found_in_the_layouts_of_the_field(tmp_path: Pat
     photo(tmp_path / image, 100, 80)
     text(tmp_path / file, document(thing()))
 
-    assert [record.path for record in read(tmp_path, name="PascalVoc").images] == [image]
-    assert registry.detect(tree_of(tmp_path)).name == "PascalVoc"
+    assert [record.path for record in read(tmp_path, name="Voc").images] == [image]
+    assert registry.detect(tree_of(tmp_path)).name == "Voc"
 
 
 def test_lists_of_image_sets_say_the_splits(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_xml_that_is_meant_to_harm_is_refused(tmp_path: Path, content: str, word
     text(tmp_path / "Annotations/a.xml", content)
 
     with pytest.raises(RefusedError, match=words):
-        read(tmp_path, name="PascalVoc")
+        read(tmp_path, name="Voc")
 
 
 def test_a_view_reads_back_as_the_same_boxes(tmp_path: Path) -> None:
