@@ -15,6 +15,7 @@ BOUNDED = {
     "ready": "True, False, Unknown",
     "system": "the systems behind ports",
     "operation": "methods of ports",
+    "cause": "of lines that cannot be kept: four",
     "outcome": "correct, wrong; passed, failed",
     "reason": "the reasons of conditions, all documented",
     "stage": "the stages of pipeline runs, all in one enumeration",
