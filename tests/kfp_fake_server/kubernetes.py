@@ -83,11 +83,11 @@ class Kubernetes:
         lacking = await self._lacking(namespace, pod.service_account)
         if lacking:
             return Outcome(succeeded=False, message=lacking)
-        refused = await self._create(pod, namespace, tell)
-        if refused is not None:
-            return refused
         try:
-            return await self._follow(pod.run, pod.name, namespace, tell)
+            outcome = None
+            while outcome is None:
+                outcome = await self._create(pod, namespace, tell) or await self._follow(pod, namespace, tell)
+            return outcome
         except asyncio.CancelledError:
             await asyncio.shield(self._end(pod.name, namespace))
             raise
@@ -160,19 +160,22 @@ class Kubernetes:
                 continue
             return Outcome(succeeded=False, message=message)
 
-    async def _follow(self, run: str, name: str, namespace: str, tell: Tell) -> Outcome:
+    async def _follow(self, pod: Pod, namespace: str, tell: Tell) -> Outcome | None:
+        """Until the step has ended. None: its pod is gone before it ran, and Argo makes it again."""
+        judgement: Outcome | tuple[str, str] = ("Pending", "")
         while True:
-            status, body = await self._ask("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
+            status, body = await self._ask("GET", f"/api/v1/namespaces/{namespace}/pods/{pod.name}")
             if status == 404:
-                return Outcome(succeeded=False, message="pod deleted")
-            judgement = pods.judge(body.get("status", {})) if status == 200 else ("Pending", "")
-            if isinstance(judgement, Outcome):
+                is_pending = isinstance(judgement, tuple) and judgement[0] == "Pending"
+                return None if is_pending else Outcome(succeeded=False, message="pod deleted")
+            if status == 200:
+                judgement = pods.judge(body.get("status", {}))
                 # A pod that is being deleted fails before it is gone.
-                if judgement.succeeded or "deletionTimestamp" not in body["metadata"]:
+                if isinstance(judgement, tuple):
+                    tell(*judgement)
+                elif judgement.succeeded or "deletionTimestamp" not in body["metadata"]:
                     return judgement
-            else:
-                tell(*judgement)
-            await self._publish(run)
+            await self._publish(pod.run)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _end(self, name: str, namespace: str) -> None:

@@ -350,12 +350,31 @@ async def test_how_a_pod_ended_is_reported(
     await pods.reach(want, words=words)
 
 
-async def test_a_pod_that_somebody_deletes_is_an_interruption(pods: PodCluster) -> None:
+async def test_a_pod_that_somebody_deletes_while_it_runs_is_an_interruption(pods: PodCluster) -> None:
     await pods.engine.submit(training())
     pod = await pods.pod()
+    pods.become(pod, phase="Running")
+    deadline = time.monotonic() + SECONDS
+    while not pods.server.execution.begun:  # as Argo has seen
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
     pods.plane.request("DELETE", f"/api/v1/namespaces/{pods.namespace}/pods/{pod['metadata']['name']}")
 
     await pods.reach(RunState.INTERRUPTED, words="pod deleted")
+
+
+async def test_a_pod_that_somebody_deletes_before_it_ran_is_made_again(pods: PodCluster) -> None:
+    """As Argo does: nothing is lost with it."""
+    await pods.engine.submit(training())
+    before = await pods.pod()
+    pods.plane.request("DELETE", f"/api/v1/namespaces/{pods.namespace}/pods/{before['metadata']['name']}")
+    deadline = time.monotonic() + SECONDS
+    while [pod["metadata"]["uid"] for pod in pods.pods()] in ([], [before["metadata"]["uid"]]):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+    pods.become(await pods.pod(), phase="Running")
+    assert (await pods.reach(RunState.RUNNING)).attempt == 1
 
 
 async def test_canceling_deletes_the_pod_and_deleting_what_is_left(pods: PodCluster) -> None:
