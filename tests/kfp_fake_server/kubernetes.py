@@ -32,6 +32,8 @@ RIGHTS = (
 """What a real server's launcher and executor, which are in the pod of every step, do with the step's service account."""
 WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/{}/workflows"
 _REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+_PASSING = ("connect: connection refused", "i/o timeout", "TLS handshake timeout", "connection reset by peer")
+"""Words of a cluster that cannot ask one of its webhooks, where Argo asks again."""
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -146,14 +148,14 @@ class Kubernetes:
         return ""
 
     async def _create(self, pod: Pod, namespace: str, tell: Tell) -> Outcome | None:
-        """As Argo does, try again for as long as the namespace's quota is used up; give up for any other refusal."""
+        """As Argo does, try again for as long as the refusal may pass; give up for any other."""
         manifest = pods.extend(pods.render(pod, namespace), self._extra)
         while True:
             status, body = await self._ask("POST", f"/api/v1/namespaces/{namespace}/pods", manifest)
             if status in (201, 409):
                 return None
             message = str(body.get("message", body))
-            if status == 403 and "exceeded quota" in message:
+            if _may_pass(status, message):
                 tell("Pending", message)
                 await self._publish(pod.run)
                 await asyncio.sleep(POLL_SECONDS)
@@ -197,3 +199,9 @@ class Kubernetes:
         async with self._session.request(method, url, json=body, headers=headers) as answer:
             # A path that is not served is answered in words.
             return answer.status, await answer.json() if "json" in answer.content_type else {}
+
+
+def _may_pass(status: int, message: str) -> bool:
+    """Whether Argo takes a refused pod for one that may be taken later (its util/errors)."""
+    quota = status == 403 and "exceeded quota" in message
+    return quota or status in {429, 503, 504} or any(words in message for words in _PASSING)

@@ -377,6 +377,29 @@ async def test_a_pod_that_somebody_deletes_before_it_ran_is_made_again(pods: Pod
     assert (await pods.reach(RunState.RUNNING)).attempt == 1
 
 
+async def test_a_webhook_that_cannot_be_asked_about_a_pod_is_named_and_waited_for(pods: PodCluster) -> None:
+    root = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}
+    hook = {
+        "name": "pods.queues.example.org",
+        "clientConfig": {"url": "https://127.0.0.1:1/pods"},
+        "rules": [rule],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": pods.namespace}},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    metadata = {"name": f"away-{pods.namespace}"}
+    pods.plane.request("POST", root, {"metadata": metadata, "webhooks": [hook]})
+    try:
+        await pods.engine.submit(training())
+        await pods.reach(RunState.PENDING, words="pods.queues.example.org")
+    finally:
+        pods.plane.request("DELETE", f"{root}/{metadata['name']}")
+
+    pods.become(await pods.pod(), phase="Running")
+    assert (await pods.reach(RunState.RUNNING)).attempt == 1
+
+
 async def test_canceling_deletes_the_pod_and_deleting_what_is_left(pods: PodCluster) -> None:
     await pods.engine.submit(training())
     await pods.pod()
