@@ -168,6 +168,10 @@ class Settings(BaseSettings):
     """Ceiling: boxes, and images, that the annotation files of one source may list."""
     max_annotation_seconds: int = Field(120, ge=1, le=3_600)
     """Ceiling: seconds of processor time that parsing one annotation file may take."""
+    max_archive_gibibytes: int = Field(200, ge=1, le=65_536)
+    """Ceiling: GiB that an archive of a source may hold, unpacked."""
+    max_archive_seconds: int = Field(3_600, ge=1, le=86_400)
+    """Ceiling: seconds of processor time that unpacking one may take."""
 
     dns_peers: Peers = DNS
     """Where model servers look names up: peers and ports of their NetworkPolicy, as JSON."""

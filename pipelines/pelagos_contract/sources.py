@@ -29,12 +29,15 @@ class SourceDescription:
 
 
 class VolumeSource(Strict):
-    """A folder on the data volume."""
+    """A folder, or an archive, on the data volume."""
 
-    path: Annotated[RelativePath, Field(description="Folder on the data volume, relative to its root.")]
+    path: Annotated[
+        RelativePath,
+        Field(description="Folder, or archive (zip, tar, tar.gz ...), on the data volume, relative to its root."),
+    ]
 
 
-VOLUME = SourceDescription("volume", VolumeSource, "A folder on the data volume.", path="path")
+VOLUME = SourceDescription("volume", VolumeSource, "A folder, or an archive, on the data volume.", path="path")
 
 
 class Source(Strict):

@@ -114,7 +114,7 @@ def _one_station(source: Path) -> None:
 
 
 CASES = (
-    Case(Reason.SOURCE_NOT_FOUND, "source.volume.path", ("'fish' is not a folder on the data volume",), _nothing),
+    Case(Reason.SOURCE_NOT_FOUND, "source.volume.path", ("'fish' is neither a folder nor an archive",), _nothing),
     Case(Reason.SOURCE_EMPTY, "source.volume.path", ("'fish' holds 1 files", "none of them is an image"), _papers),
     Case(
         Reason.FORMAT_NOT_RECOGNISED,

@@ -74,7 +74,7 @@ def test_only_folders_below_the_data_root_are_found(tmp_path: Path, path: str) -
 
     assert refused.failure.reason is Reason.SOURCE_NOT_FOUND
     assert refused.failure.field == "source.volume.path"
-    assert "is not a folder on the data volume" in refused.failure.message
+    assert "is neither a folder nor an archive" in refused.failure.message
     assert str(tmp_path) not in refused.failure.message
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -385,3 +386,31 @@ def test_checkpoints_of_users_come_from_the_data_prefix(
                 wrong, checkpoints.download(wrong, root, tmp_path / "other"), tmp_path / "wrong.pt"
             )
         assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID
+
+
+@pytest.mark.parametrize("on_storage", [False, True], ids=["folder", "object storage"])
+def test_an_archive_gives_the_same_version_as_the_folder_that_was_packed(
+    on_storage: bool,
+    tmp_path: Path,
+    object_storage: ObjectStorage,
+    bucket: str,
+    source: Callable[[bool], Path],
+    scratch: Path,
+) -> None:
+    folder = source(True)
+    site = Site(str(tmp_path / "folder"))
+    site.prepare(detection=True)
+    expected = PreparationResult.model_validate_json((tmp_path / "folder/reports/preparation/result.json").read_text())
+    packed = shutil.make_archive(str(folder.with_name("packed")), "gztar", folder.parent, folder.name)
+    data = site.at("data")
+    if on_storage:
+        data = f"s3://{bucket}/a/data"
+        object_storage.put(bucket, "a/data/samples/packed.tar.gz", Path(packed).read_bytes())
+
+    request = PREPARATION | {"source": {"volume": {"path": "samples/packed.tar.gz"}}, "task": "Detection"}
+    prepare(json.dumps(request), data, str(tmp_path / "store"), str(tmp_path / "report"))
+
+    result = PreparationResult.model_validate_json((tmp_path / "report/result.json").read_text())
+    assert result.version == expected.version
+    assert result.files == expected.files
+    assert left_in(scratch) == set()

@@ -33,6 +33,10 @@ class Ceilings:
     """Boxes, and images, that the annotation files of one source may list."""
     annotation_seconds: int = 120
     """Seconds of processor time that parsing one annotation file may take."""
+    archive_gibibytes: int = 200
+    """GiB that an archive may hold, unpacked."""
+    archive_seconds: int = 3600
+    """Seconds of processor time that unpacking one may take."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Ceilings:

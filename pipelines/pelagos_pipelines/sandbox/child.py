@@ -1,7 +1,8 @@
 """A child: gives up what it does not need, then answers one task after the other until its socket closes.
 
 Forked by zygote.py. What it reads may be hostile, so it limits itself before it looks at anything. A message in is
-``{"task", "arguments", "size"}``, with the descriptor of a file where the content is not in the shared file; a message out is
+``{"task", "arguments", "size"}``, with the descriptor of a file where the content is not in the shared file, and that of a folder
+where the task writes files, which it finds in its arguments as ``into``; a message out is
 ``{"document", "size"}``, ``{"refused", "detail"}``, ``{"limit"}`` or ``{"error"}``. Larger things go through two shared files
 in memory, one for each direction.
 """
@@ -111,7 +112,8 @@ def _give_up(descriptors: Descriptors, limits: dict[str, int]) -> None:
     highest = max(kept) + _SPARE_DESCRIPTORS
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limits["result"], limits["result"]))
+    largest = max(limits["result"], limits["file"])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no further processes or threads
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # it is an error of the call then
     # Last: what is mapped by now, most of it shared with the zygote, is not taken by a task.
@@ -125,7 +127,7 @@ def _give_up(descriptors: Descriptors, limits: dict[str, int]) -> None:
 def _serve(place: _Place) -> None:
     with socket.socket(fileno=place.descriptors.socket) as connection:
         while True:
-            content, passed, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
+            content, passed, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 2)
             if not content:
                 return
             message = json.loads(content)
@@ -152,7 +154,8 @@ def _answer(place: _Place, message: dict[str, Any], passed: list[int]) -> bytes:
         if passed:
             with open(passed[0], "rb", closefd=False) as file:
                 file.seek(0)
-                answer = task(message["arguments"], file)
+                into = {"into": passed[1]} if passed[1:] else {}
+                answer = task(message["arguments"] | into, file)
         else:
             with open(place.descriptors.input, "rb", buffering=0, closefd=False) as shared:
                 shared.seek(0)

@@ -17,12 +17,14 @@ class Limits:
 
     ``memory``: bytes of address space beside what the child had when it was started; ``cpu``: seconds of processor time;
     ``deadline``: seconds until the child is killed; ``result``: bytes that the task may answer with, or write anywhere.
+    ``file``: bytes of a file that it may write, where that is more.
     """
 
     memory: int
     cpu: int
     deadline: float
     result: int = 64 * MEBIBYTE
+    file: int = 0
 
 
 @dataclass(frozen=True)

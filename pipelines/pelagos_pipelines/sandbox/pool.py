@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -105,9 +105,16 @@ class Pool:
         self.close()
 
     def run(
-        self, task: str, arguments: Mapping[str, Any], content: bytes | memoryview = b"", file: int | None = None
+        self,
+        task: str,
+        arguments: Mapping[str, Any],
+        content: bytes | memoryview = b"",
+        file: int | None = None,
+        into: int | None = None,
     ) -> Answer:
         """Run a task of the module on ``content``, or on the open ``file``, which the child reads by its descriptor.
+
+        With a file, the task may be given the open folder ``into``, in which it writes others.
 
         Raises:
             TaskRefusedError: by the task.
@@ -122,21 +129,22 @@ class Pool:
         request = json.dumps({"task": task, "arguments": dict(arguments)}).encode()
         if len(request) > MESSAGE_BYTES:
             raise ValueError(f"the arguments of a task have {len(request)} bytes; at most {MESSAGE_BYTES} fit")
+        descriptors = [one for one in (file, into) if one is not None]
         with self._turns:
             try:
-                return self._run(request, content, file)
+                return self._run(request, content, descriptors)
             except _ZygoteGoneError:  # somebody ended it; our task may have had nothing to do with that
                 try:
-                    return self._run(request, content, file)
+                    return self._run(request, content, descriptors)
                 except _ZygoteGoneError:
                     raise CrashError("the processes that read it end again and again") from None
 
-    def _run(self, request: bytes, content: bytes | memoryview, file: int | None) -> Answer:
+    def _run(self, request: bytes, content: bytes | memoryview, passed: Sequence[int]) -> Answer:
         child = self._take()
         # Until it has answered in a way that shows it sound: after a limit or a lie nobody knows what state it is in.
         usable = False
         try:
-            answer = _judge(self._ask(child, request, content, file), child, self.limits)
+            answer = _judge(self._ask(child, request, content, passed), child, self.limits)
             usable = True
             return answer
         except TaskRefusedError:
@@ -176,17 +184,17 @@ class Pool:
             self._zygote.close()
             self._zygote = None
 
-    def _ask(self, child: _Child, request: bytes, content: bytes | memoryview, file: int | None) -> dict[str, Any]:
+    def _ask(self, child: _Child, request: bytes, content: bytes | memoryview, passed: Sequence[int]) -> dict[str, Any]:
         deadline = time.monotonic() + self.limits.deadline
         try:
-            if file is None:
+            if not passed:
                 view, position = memoryview(content), 0
                 while position < len(view):
                     position += os.pwrite(child.input, view[position:], position)
                 os.ftruncate(child.input, len(view))  # of the task before, more may be there
                 child.socket.sendall(request)
             else:
-                socket.send_fds(child.socket, [request], [file])
+                socket.send_fds(child.socket, [request], passed)
             child.socket.settimeout(max(deadline - time.monotonic(), 0.001))
             received = child.socket.recv(MESSAGE_BYTES + 1)
             child.socket.settimeout(None)

@@ -1,15 +1,16 @@
-"""A folder on the data volume. Links and paths never lead out of it."""
+"""A folder on the data volume, or an archive that is unpacked. Links and paths never lead out of it."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pelagos_contract import beneath
-from pelagos_contract.beneath import MAX_DEPTH, ChangedError, Folder, Listing, NoFileError
+from pelagos_contract.beneath import MAX_DEPTH, ChangedError, Folder, Listing, NoFileError, Opened
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.sources import VOLUME, VolumeSource
@@ -17,6 +18,7 @@ from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles, suffix
 from pelagos_pipelines.annotations.untrusted_input import closed, format_names, is_encodable, printable
+from pelagos_pipelines.sources import archives
 from pelagos_pipelines.sources.place import Place
 from pelagos_pipelines.storage import buckets, places
 from pelagos_pipelines.storage.buckets import Object
@@ -55,9 +57,14 @@ def collect(source: VolumeSource, data_root: Path) -> SourceFiles:
             deep and too many files; SOURCE_EMPTY when there are no images.
     """
     folder, root = _open(source.path, data_root)
+    return _collected(source.path, folder, root)
+
+
+def _collected(path: str, folder: Folder, root: Path) -> SourceFiles:
+    """The files below the open ``folder``, which lies at ``root`` and which people call ``path``. Raises as ``collect``."""
     found = folder.look(_is_data, MAX_FILES)
     if found.entries > MAX_FILES:
-        raise _too_many(source.path, f"more than {MAX_FILES}")
+        raise _too_many(path, f"more than {MAX_FILES}")
     # Nothing is opened through a link: by the time a file is read it may lead to another place. A link stands for the file of
     # the source that it leads to now, which is then opened by its own path, below the handle of the folder.
     targets = {path: beneath.resolved(root, path) for path in found.links}
@@ -84,7 +91,7 @@ def collect(source: VolumeSource, data_root: Path) -> SourceFiles:
         hidden = f" beside {count} that are hidden or in folders of tools" if count else ""
         raise RefusedError(
             Reason.SOURCE_EMPTY,
-            f"{source.path!r} holds {len(tree.files)} files{hidden} and none of them is an image (.jpg, .jpeg, .png);"
+            f"{path!r} holds {len(tree.files)} files{hidden} and none of them is an image (.jpg, .jpeg, .png);"
             " add images",
             FIELD,
         )
@@ -92,18 +99,58 @@ def collect(source: VolumeSource, data_root: Path) -> SourceFiles:
 
 
 def obtain(source: VolumeSource, data_root: str, scratch: Path) -> SourceFiles:
-    """The files of the folder; a copy of them below ``scratch`` where the data volume is on object storage.
+    """The files of the folder; a copy of them below ``scratch`` where the data volume is on object storage, or of an archive.
 
     Raises:
-        RefusedError: see `collect` and `download`.
+        RefusedError: see `collect`, `download` and `archives.unpack`.
         StorageError, StorageRefusedError: see storage.errors.
         OSError: see `download`.
     """
+    if archives.kind_of(source.path) is not None:
+        with _archive(source.path, data_root, scratch) as opened:
+            if opened is not None:
+                return _unpacked(source.path, opened, scratch)
     if not storage.is_remote(data_root):
         return collect(source, Path(data_root))
     left = download(source, data_root, scratch)
     tree = collect(source, scratch)
     return replace(tree, excluded=(*tree.excluded, *left))
+
+
+@contextmanager
+def _archive(path: str, data_root: str, scratch: Path) -> Iterator[Opened | None]:
+    """The archive, opened; None where a folder has such a name, or nothing has."""
+    if storage.is_remote(data_root):
+        name = _plain(path)
+        bucket = storage.Bucket(data_root)
+        found = bucket.find(name)
+        if found is None:
+            yield None
+            return
+        places.require_room(scratch, [found])
+        bucket.download(name, scratch / "archive", etag=found.etag)
+        with Folder(scratch).open("archive") as opened:
+            yield opened
+        return
+    base = Path(data_root).resolve()
+    real = _resolved(path, base)
+    if not real.is_file():
+        yield None
+        return
+    try:
+        folder = Folder(base, real.parent.relative_to(base).as_posix())
+        with folder.open(real.name) as opened:
+            yield opened
+    except PermissionError as error:
+        raise closed([path]) from error
+    except NoFileError as error:
+        raise _not_found(path) from error
+
+
+def _unpacked(path: str, opened: Opened, scratch: Path) -> SourceFiles:
+    found = archives.unpack(path, opened, scratch / "unpacked", MAX_FILES, FIELD)
+    tree = _collected(path, Folder(found.folder), found.folder)
+    return replace(tree, excluded=(*tree.excluded, *Exclusion.of(found.beside, ExclusionReason.HIDDEN)))
 
 
 def download(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclusion, ...]:
@@ -117,10 +164,7 @@ def download(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclu
         StorageError, StorageRefusedError: see storage.errors.
         OSError: the disk is full; known before the first byte is brought.
     """
-    parts = [part for part in source.path.split("/") if part not in ("", ".")]
-    if ".." in parts or source.path.startswith("/") or not source.path.isprintable():
-        raise _not_found(source.path)
-    folder = "/".join(parts)
+    folder = _plain(source.path)
     bucket = storage.Bucket(data_root)
     found = [entry for entry in bucket.list(folder) if entry.path != folder]
     # Judged are the names below the source, as on a volume: what it lies in may be called as it likes.
@@ -163,6 +207,14 @@ def _drop_markers(objects: dict[str, Object]) -> list[str]:
     return [path for path in empty if path not in parents]
 
 
+def _plain(path: str) -> str:
+    """The path below the prefix. Raises RefusedError for one that leads out of it."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or path.startswith("/") or not path.isprintable():
+        raise _not_found(path)
+    return "/".join(parts)
+
+
 def _open(path: str, data_root: Path) -> tuple[Folder, Path]:
     """The folder, and where it lies.
 
@@ -170,22 +222,33 @@ def _open(path: str, data_root: Path) -> tuple[Folder, Path]:
     root on without following any, so that a link that is exchanged in between leads nowhere.
     """
     base = data_root.resolve()
+    root = _resolved(path, base)
     try:
-        root = (base / path).resolve(strict=True)
-        if Path(path).is_absolute() or not root.is_relative_to(base):
-            raise _not_found(path)
         return Folder(base, root.relative_to(base).as_posix()), root
     except PermissionError as error:
         raise closed([path]) from error
-    except (OSError, ValueError, RuntimeError, NoFileError, ChangedError) as error:
+    except (OSError, NoFileError, ChangedError) as error:
         raise _not_found(path) from error
+
+
+def _resolved(path: str, base: Path) -> Path:
+    """Where a path leads, below the resolved ``base``."""
+    try:
+        found = (base / path).resolve(strict=True)
+    except PermissionError as error:
+        raise closed([path]) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _not_found(path) from error
+    if Path(path).is_absolute() or not found.is_relative_to(base):
+        raise _not_found(path)
+    return found
 
 
 def _not_found(path: str) -> RefusedError:
     return RefusedError(
         Reason.SOURCE_NOT_FOUND,
-        f"{path!r} is not a folder on the data volume; give a path relative to the volume's root, without '..' that leads"
-        " out of it, and make sure that the files are there",
+        f"{path!r} is neither a folder nor an archive ({archives.NAMES}) on the data volume; give a path relative to the"
+        " volume's root, without '..' that leads out of it, and make sure that the files are there",
         FIELD,
     )
 

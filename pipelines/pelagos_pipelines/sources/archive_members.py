@@ -1,0 +1,184 @@
+"""The task that unpacks an archive of strangers: run in a child of the sandbox by archives.py, into a folder that it is given.
+
+Nothing is written but regular files, each new, below that folder; every name is judged before anything of it is made. Sizes are
+counted as bytes come out, since what an archive says of them may be a lie.
+"""
+
+from __future__ import annotations
+
+import errno
+import lzma
+import os
+import re
+import stat
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from pelagos_contract import beneath
+from pelagos_pipelines.annotations.untrusted_input import is_encodable, printable
+from pelagos_pipelines.sandbox import Answer, TaskRefusedError
+
+RATIO = 100
+"""Bytes for each byte of the archive from which on it is taken for a bomb, if it has more than SMALL of them."""
+SMALL = 2**30
+_CHUNK = 2**20
+_LONGEST = 255
+"""Bytes of a name."""
+_DRIVE = re.compile(r"[A-Za-z]:")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ENCRYPTED = 0x1
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
+
+
+@dataclass
+class _Member:
+    """A regular file of the archive, or what else stands there as ``kind``."""
+
+    name: str
+    kind: str
+    content: Any = None
+
+
+@dataclass
+class _Unpacking:
+    """What has been written so far."""
+
+    into: Path
+    files: int
+    """How many there may be; and ``size`` how many bytes."""
+    size: int
+    archive: int
+    written: int = 0
+    names: dict[str, str] = field(default_factory=dict)
+
+    def take(self, member: _Member, opened: Callable[[_Member], IO[bytes]]) -> None:
+        """Write one file."""
+        path = _safe(member.name)
+        if member.kind == "folder" or not path:
+            return
+        shown = printable(path)
+        if member.kind != "file":
+            raise TaskRefusedError(
+                f"it holds {member.kind}, {shown}, and only files and folders are unpacked: leave it out"
+            )
+        folded = unicodedata.normalize("NFC", path).casefold()
+        if (other := self.names.setdefault(folded, path)) != path or len(self.names) > self.files:
+            if other != path:
+                raise TaskRefusedError(
+                    f"{printable(other)} and {shown} differ in case, or in how a character is encoded, alone: rename one"
+                )
+            raise TaskRefusedError(f"it holds more than {self.files} files: divide it")
+        try:
+            with beneath.made_parent(self.into, path) as (folder, name):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                target = os.open(name, flags, 0o600, dir_fd=folder)
+        except (FileExistsError, beneath.NoFileError, IsADirectoryError) as error:
+            raise TaskRefusedError(f"{shown} is there twice, or as a file and as a folder: keep one") from error
+        try:
+            with opened(member) as content:
+                while chunk := content.read(_CHUNK):
+                    self._count(len(chunk))
+                    _write(target, chunk)
+        finally:
+            os.close(target)
+
+    def _count(self, size: int) -> None:
+        self.written += size
+        if self.written > self.size:
+            raise TaskRefusedError(f"it holds more than {self.size // 2**30} GiB, unpacked", {"ceiling": True})
+        if self.written > SMALL and self.written > RATIO * self.archive:
+            raise TaskRefusedError(
+                f"it has {self.archive} bytes, and unpacks to more than {RATIO} times as many, which images do not: it is meant"
+                " to harm, or holds something else"
+            )
+
+
+def unpack(arguments: dict[str, Any], file: BinaryIO) -> Answer:
+    """Unpack ``file`` of the ``kind`` zip or tar into the open folder ``into``: at most ``files`` of ``size`` bytes together.
+
+    The document has the numbers of both.
+
+    Raises:
+        TaskRefusedError: what people should know of it; ``full`` in the detail when the disk is.
+    """
+    folder = Path(f"/proc/self/fd/{arguments['into']}")
+    work = _Unpacking(folder, arguments["files"], arguments["size"], os.fstat(file.fileno()).st_size)
+    try:
+        (_zip if arguments["kind"] == "zip" else _tar)(file, work)
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise TaskRefusedError("the disk is full", {"full": True}) from error
+        raise TaskRefusedError(
+            "it is damaged, or was not transferred whole: make it again, and transfer it once more"
+        ) from error
+    except (RuntimeError, NotImplementedError) as error:
+        raise TaskRefusedError("it is packed in a way that is not known: make it again with common settings") from error
+    return Answer({"files": len(work.names), "bytes": work.written})
+
+
+def _zip(file: BinaryIO, work: _Unpacking) -> None:
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            if info.flag_bits & _ENCRYPTED:
+                raise TaskRefusedError(f"{printable(info.filename)} is encrypted: pack it without a password")
+            mode = info.external_attr >> 16
+            kind = "folder" if info.is_dir() else "file" if stat.S_IFMT(mode) in {0, stat.S_IFREG} else _kind(mode)
+            work.take(_Member(info.filename, kind, info), lambda member: archive.open(member.content))
+
+
+def _kind(mode: int) -> str:
+    return "a link" if stat.S_ISLNK(mode) else "folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+
+
+def _tar(file: BinaryIO, work: _Unpacking) -> None:
+    # As a stream: what was read is never gone back to, so that a member is read once and nothing is kept of it.
+    with tarfile.open(fileobj=file, mode="r|*") as archive:
+        for member in archive:
+            work.take(_of_tar(member), lambda taken: _extracted(archive, taken.content))
+            archive.members = []  # type: ignore[attr-defined] # else a million of them fill the memory
+
+
+def _of_tar(member: tarfile.TarInfo) -> _Member:
+    if member.isdir():
+        kind = "folder"
+    elif member.issparse():
+        kind = "a sparse file"
+    elif member.isreg():
+        kind = "file"
+    else:
+        kind = "a link" if member.issym() or member.islnk() else "a device or a pipe"
+    return _Member(member.name, kind, member)
+
+
+def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    found = archive.extractfile(member)
+    assert found is not None  # a regular file
+    return found
+
+
+def _safe(name: str) -> str:
+    """The name below the folder; "" for the folder itself."""
+    if _CONTROL.search(name) or not is_encodable(name):
+        raise TaskRefusedError(f"the name {printable(name)} is not UTF-8, or holds control characters: rename the file")
+    plain = name.replace("\\", "/")
+    if plain.startswith("/") or _DRIVE.match(plain) or ".." in plain.split("/"):
+        raise TaskRefusedError(f"{printable(name)} would lie outside of the archive's folder: pack with relative paths")
+    parts = [part for part in plain.split("/") if part not in ("", ".")]
+    if len(parts) > beneath.MAX_DEPTH or any(len(part.encode()) > _LONGEST for part in parts):
+        raise TaskRefusedError(
+            f"{printable(name)} lies more than {beneath.MAX_DEPTH} folders deep, or has a name of more than {_LONGEST} bytes:"
+            " shorten it"
+        )
+    return "/".join(parts)
+
+
+def _write(target: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(target, view) :]

@@ -1,0 +1,119 @@
+"""An archive on the data volume: unpacked into a folder of its own, in a child of the sandbox, before anybody looks into it.
+
+zip and tar, the latter also packed with gzip, bzip2 or xz. An archive that holds one folder and nothing else, as those of most
+services do, stands for what is in that folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pelagos_contract.beneath import Opened
+from pelagos_contract.disk import FullError
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_pipelines.annotations import naming
+from pelagos_pipelines.annotations.model import split_of
+from pelagos_pipelines.annotations.untrusted_input import printable
+from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, SandboxError, TaskRefusedError
+from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
+
+KINDS: Mapping[str, str] = {
+    ".zip": "zip",
+    ".tar": "tar",
+    ".tar.gz": "tar",
+    ".tgz": "tar",
+    ".tar.bz2": "tar",
+    ".tbz2": "tar",
+    ".tar.xz": "tar",
+    ".txz": "tar",
+}
+"""By the end of the name, in any case."""
+NAMES = ", ".join(KINDS)
+_TASKS = "pelagos_pipelines.sources.archive_members"
+_GIBIBYTE = 2**30
+_MEMORY = 1024 * MEBIBYTE
+"""Of the child: the table of a zip with a million files takes most of it."""
+_SLOWNESS = 6
+"""Real seconds for a second of processor time, when the machine and its disk are busy."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """The ``folder`` that an archive stands for, and the files of the archive that lie ``beside`` it."""
+
+    folder: Path
+    beside: tuple[str, ...]
+
+
+def kind_of(path: str) -> str | None:
+    """Which kind of archive the name says; None when it says none."""
+    lower = path.lower()
+    return next((kind for end, kind in KINDS.items() if lower.endswith(end)), None)
+
+
+def unpack(path: str, opened: Opened, target: Path, most_files: int, field: str) -> Unpacked:
+    """Unpack the archive that people call ``path`` into ``target``, which must not exist.
+
+    Raises:
+        RefusedError: FORMAT_INVALID for an archive that is damaged, too large, or holds what no reader should see.
+        FullError: the disk is full.
+        UnavailableError: no child could be started.
+        ChangedError: it changed while it was read.
+    """
+    ceilings = Ceilings.read()
+    size = ceilings.archive_gibibytes * _GIBIBYTE
+    limits = Limits(_MEMORY, ceilings.archive_seconds, _SLOWNESS * ceilings.archive_seconds, result=MEBIBYTE, file=size)
+    target.mkdir(parents=True)
+    folder = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with Pool(_TASKS, limits) as pool:
+            pool.run(
+                "unpack",
+                {"kind": kind_of(path), "files": most_files, "size": size},
+                file=opened.descriptor,
+                into=folder,
+            )
+    except TaskRefusedError as refusal:
+        if refusal.detail.get("full"):
+            raise FullError(errno.ENOSPC, target, opened.size) from refusal
+        ceiling = f" ({raise_it('archive_gibibytes')})" if refusal.detail.get("ceiling") else ""
+        raise _refused(path, f"{refusal}{ceiling}", field) from refusal
+    except LimitError as error:
+        ceiling = f" ({raise_it('archive_seconds')})" if error.kind in {"cpu", "deadline"} else ""
+        raise _refused(path, f"{error}{ceiling}: divide it, or unpack it on the volume", field) from error
+    except SandboxError as error:
+        raise _refused(path, f"{error}: make it again, or unpack it on the volume", field) from error
+    finally:
+        os.close(folder)
+    opened.require_same()
+    return _meant(target)
+
+
+def _refused(path: str, why: str, field: str) -> RefusedError:
+    return RefusedError(Reason.FORMAT_INVALID, f"the archive {printable(path)} is not unpacked: {why}", field)
+
+
+def _meant(folder: Path) -> Unpacked:
+    """The folder itself, or the only one in it, unless its name says something of what is in it."""
+    root, beside = folder, list[str]()
+    while True:
+        entries = sorted(root.iterdir())
+        # What a computer of Apple adds lies beside all else.
+        others = [entry for entry in entries if entry.name == "__MACOSX" or entry.name.startswith(".")]
+        inner = [entry for entry in entries if entry not in others]
+        if len(inner) != 1 or not inner[0].is_dir():
+            return Unpacked(root, tuple(beside))
+        name = inner[0].name
+        if split_of(name) is not None or naming.folded(name) in naming.EMPTY_FOLDERS:
+            return Unpacked(root, tuple(beside))
+        beside += [file.relative_to(folder).as_posix() for file in _files(others)]
+        root = inner[0]
+
+
+def _files(entries: Iterable[Path]) -> Iterator[Path]:
+    for entry in entries:
+        yield from sorted(path for path in entry.rglob("*") if path.is_file()) if entry.is_dir() else [entry]

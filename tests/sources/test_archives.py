@@ -1,0 +1,280 @@
+"""An archive on the data volume stands for the folder that was packed; what would harm whoever unpacks it is refused by name."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from image_sources import photo, text
+from pelagos_contract.disk import FullError
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.sources import Source, VolumeSource
+from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
+from pelagos_pipelines.sandbox import TaskRefusedError
+from pelagos_pipelines.sandbox.ceilings import setting
+from pelagos_pipelines.sources import archive_members, archives, registry, volume
+from small_volumes import small
+
+__all__ = ["small"]
+
+Content = Mapping[str, bytes]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def zipped(path: Path, content: Content) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    return path
+
+
+def tarred(path: Path, content: Content, mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, data in content.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def with_member(path: Path, **changes: object) -> Path:
+    """A tar with a member of another kind."""
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo("a.png")
+        for name, value in changes.items():
+            setattr(member, name, value)
+        archive.addfile(member, io.BytesIO(b"") if member.isreg() else None)
+    return path
+
+
+def obtain(path: Path, root: Path) -> SourceFiles:
+    return registry.obtain(Source(volume=VolumeSource(path=path.name)), str(root), root / "scratch")
+
+
+def refusal(path: Path, root: Path) -> str:
+    with pytest.raises(RefusedError) as caught:
+        obtain(path, root)
+    assert caught.value.failure.reason is Reason.FORMAT_INVALID
+    assert caught.value.failure.field == "source.volume.path"
+    assert str(root) not in caught.value.failure.message
+    return caught.value.failure.message
+
+
+MAKERS: Mapping[str, Callable[[Path, Content], Path]] = {
+    "a.zip": zipped,
+    "a.tar": tarred,
+    "a.tar.gz": lambda path, content: tarred(path, content, "w:gz"),
+    "a.TGZ": lambda path, content: tarred(path, content, "w:gz"),
+    "a.tar.bz2": lambda path, content: tarred(path, content, "w:bz2"),
+    "a.tar.xz": lambda path, content: tarred(path, content, "w:xz"),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_all_kinds_are_unpacked(tmp_path: Path, name: str) -> None:
+    big = os.urandom(3 * 2**20)
+    found = obtain(MAKERS[name](tmp_path / name, {"cod/1.png": PNG, "eel/é.png": big, "notes.txt": b"x"}), tmp_path)
+
+    assert found.files == ("cod/1.png", "eel/é.png", "notes.txt")
+    assert found.read("eel/é.png", 2**23) == big
+    assert found.named_by == "source.volume.path"
+
+
+def test_every_kind_has_a_maker_here() -> None:
+    assert {archives.kind_of(name) for name in MAKERS} == set(archives.KINDS.values())
+
+
+@pytest.mark.parametrize("outer", ["fish-1.0/", "a/b/", "./fish/", "fish\\"])
+def test_a_single_folder_stands_for_what_is_in_it(tmp_path: Path, outer: str) -> None:
+    path = zipped(
+        tmp_path / "a.zip", {f"{outer}cod/1.png": PNG, f"{outer}eel/1.png": PNG, "__MACOSX/fish/._1.png": b""}
+    )
+
+    found = obtain(path, tmp_path)
+
+    assert found.files == ("cod/1.png", "eel/1.png")
+    assert found.excluded == (Exclusion("__MACOSX/fish/._1.png", ExclusionReason.HIDDEN),)
+
+
+@pytest.mark.parametrize("outer", ["train", "images", "Test"])
+def test_a_single_folder_whose_name_says_something_stays(tmp_path: Path, outer: str) -> None:
+    assert obtain(zipped(tmp_path / "a.zip", {f"{outer}/1.png": PNG}), tmp_path).files == (f"{outer}/1.png",)
+
+
+def test_a_folder_that_is_called_like_an_archive_is_a_folder(tmp_path: Path) -> None:
+    photo(tmp_path / "set.zip" / "cod" / "1.png")
+
+    assert obtain(tmp_path / "set.zip", tmp_path).files == ("cod/1.png",)
+
+
+@pytest.mark.parametrize("path", ["missing.zip", "../outside.zip", "link.zip", "/etc/a.zip", "pipe.zip"])
+def test_an_archive_outside_of_the_volume_is_not_found(tmp_path: Path, path: str) -> None:
+    root = tmp_path / "volume"
+    root.mkdir()
+    zipped(tmp_path / "outside.zip", {"1.png": PNG})
+    (root / "link.zip").symlink_to(tmp_path / "outside.zip")
+    os.mkfifo(root / "pipe.zip")
+
+    with pytest.raises(RefusedError) as caught:
+        registry.obtain(Source(volume=VolumeSource(path=path)), str(root), tmp_path / "scratch")
+    assert caught.value.failure.reason is Reason.SOURCE_NOT_FOUND
+
+
+OUTSIDE = ["../x.png", "a/../../x.png", "/x.png", "C:/x.png", "..\\x.png", "\\\\host\\x.png"]
+
+
+@pytest.mark.parametrize("maker", [zipped, tarred], ids=["zip", "tar"])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_lead_out_of_the_archive_are_refused(
+    tmp_path: Path, name: str, maker: Callable[[Path, Content], Path]
+) -> None:
+    path = maker(tmp_path / f"a.{maker.__name__[:3]}", {"ok.png": PNG, name: PNG})
+
+    assert "would lie outside of the archive's folder" in refusal(path, tmp_path)
+    assert not (tmp_path / "x.png").exists()
+    assert not (tmp_path / "scratch" / "x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "it holds a link, a.png"),
+        ({"type": tarfile.LNKTYPE, "linkname": "other"}, "it holds a link, a.png"),
+        ({"type": tarfile.CHRTYPE}, "it holds a device or a pipe, a.png"),
+        ({"type": tarfile.FIFOTYPE}, "it holds a device or a pipe, a.png"),
+        ({"name": "a\nb.png"}, "holds control characters"),
+        ({"name": "/".join("a" * 70)}, "more than 64 folders deep"),
+        ({"name": "x" * 300 + ".png"}, "a name of more than 255 bytes"),
+        ({"name": os.fsdecode(b"\xff.png")}, "is not UTF-8"),
+    ],
+    ids=["symbolic link", "hard link", "device", "pipe", "control", "deep", "long", "not UTF-8"],
+)
+def test_what_is_no_file_of_a_plain_name_is_refused(tmp_path: Path, changes: Mapping[str, object], words: str) -> None:
+    assert words in refusal(with_member(tmp_path / "a.tar", **changes), tmp_path)
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        info = zipfile.ZipInfo("a.png")
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, "/etc/passwd")
+
+    assert "it holds a link, a.png" in refusal(tmp_path / "a.zip", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("Cod.png", "cod.png"), "Cod.png and cod.png differ in case"),
+        (("caf\u00e9.png", "cafe\u0301.png"), "or in how a character is encoded, alone"),
+        (("a.png", "a.png"), "a.png is there twice"),
+        (("a.png", "a.png/b.png"), "a.png/b.png is there twice, or as a file and as a folder"),
+        (("a/b.png", "a"), "a is there twice, or as a file and as a folder"),
+    ],
+)
+def test_names_that_would_overwrite_each_other_are_refused(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+
+    assert words in refusal(tmp_path / "a.tar", tmp_path)
+
+
+def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"a.png": PNG})
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(signature) + offset] |= 1
+    path.write_bytes(content)
+
+    assert "a.png is encrypted: pack it without a password" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_an_archive_that_was_not_transferred_whole_is_refused(tmp_path: Path, name: str) -> None:
+    path = MAKERS[name](tmp_path / name, {"a.png": os.urandom(100_000)})
+    path.write_bytes(path.read_bytes()[:60_000])
+
+    assert "it is damaged, or was not transferred whole" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_what_is_no_archive_is_refused(tmp_path: Path, name: str) -> None:
+    assert "it is damaged" in refusal(text(tmp_path / name, "<html>404</html>"), tmp_path)
+
+
+def test_a_member_whose_checksum_is_wrong_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"a.png": os.urandom(100)})
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.write_bytes(content)
+
+    assert "it is damaged" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize("maker", [zipped, MAKERS["a.tar.gz"]], ids=["a.zip", "a.tar.gz"])
+def test_a_bomb_is_refused_when_it_has_grown_too_much(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    maker: Callable[[Path, Content], Path],
+    request: pytest.FixtureRequest,
+) -> None:
+    name = request.node.callspec.id
+    path = maker(tmp_path / name, {"a.png": bytes(2**20), "b.png": bytes(2**30 // 16)})
+    monkeypatch.setattr(archive_members, "SMALL", 2**25)
+    work = archive_members._Unpacking(tmp_path, 10, 2**40, path.stat().st_size)
+
+    (tmp_path / "into").mkdir()
+    work.into = tmp_path / "into"
+    with path.open("rb") as file, pytest.raises(TaskRefusedError, match="more than 100 times as many"):
+        (archive_members._zip if name == "a.zip" else archive_members._tar)(file, work)
+    assert work.written < 2**26
+
+
+def test_a_size_that_lies_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(setting("archive_gibibytes"), "1")
+    path = zipped(tmp_path / "a.zip", {"a.png": bytes(1000)})
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 24 : content.index(b"PK\1\2") + 28] = struct.pack("<I", 10)
+    path.write_bytes(content)
+
+    assert "it is damaged" in refusal(path, tmp_path)
+
+
+def test_more_than_the_ceiling_is_refused_with_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_GIBIBYTE", 1000)
+    monkeypatch.setenv(setting("archive_gibibytes"), "1")
+
+    words = refusal(zipped(tmp_path / "a.zip", {"a.png": bytes(2000)}), tmp_path)
+
+    assert "PELAGOS_MAX_ARCHIVE_GIBIBYTES" in words
+
+
+def test_more_files_than_a_source_may_have_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volume, "MAX_FILES", 2)
+
+    assert "it holds more than 2 files" in refusal(
+        zipped(tmp_path / "a.zip", {f"{i}.png": PNG for i in range(3)}), tmp_path
+    )
+
+
+def test_an_archive_without_an_image_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"'a\.zip' holds 1 files and none of them is an image") as caught:
+        obtain(zipped(tmp_path / "a.zip", {"notes.txt": b""}), tmp_path)
+    assert caught.value.failure.reason is Reason.SOURCE_EMPTY
+
+
+def test_a_full_disk_is_said_to_be_full(tmp_path: Path, small: Path) -> None:
+    zipped(tmp_path / "a.zip", {"a.png": os.urandom(3 * 2**20)})
+
+    with pytest.raises(FullError):
+        registry.obtain(Source(volume=VolumeSource(path="a.zip")), str(tmp_path), small / "scratch")
