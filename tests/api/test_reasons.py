@@ -24,8 +24,8 @@ OTHER_THINGS = {
     "Pending", "Running", "Starting", "Loaded", "Found", "Queued",
 }  # fmt: skip
 """Reasons whose names are those of other things as well. That no literal is taken for one of them, mypy sees."""
-REASONS_OF_OTHERS = {"InvalidSpec", "RegistryUnavailable"}
-"""What KServe and the kubelet call reasons of their own."""
+REASONS_OF_OTHERS = {"InvalidSpec", "Preempted", "RegistryUnavailable"}
+"""What KServe, the scheduler and the kubelet call reasons of their own."""
 REASON_IN_A_QUERY = re.compile(r"reason[!=~]+\"[^{]")
 
 

@@ -215,3 +215,50 @@ def test_attempts_count_anew_from_a_new_retry_key() -> None:
     run = make_run(RunState.FAILED, attempt=7, retry_key="2", attempts_with_key=1)
 
     assert judge(run, retry_key="2", after=60).attempt == 8
+
+
+@pytest.mark.parametrize(
+    ("reason", "before", "withdrawn"),
+    [
+        (reasons.QUEUED, "low", True),
+        (reasons.QUEUED, "", True),
+        (reasons.PRIORITY_NOT_USABLE, "low", True),
+        (reasons.QUEUED, "high", False),
+        (reasons.QUEUED, None, False),  # of an engine without queues
+        (reasons.STEP_STARTING, "low", False),  # it has its place
+        (reasons.UNSCHEDULABLE, "low", False),  # likewise: Kueue has admitted it
+    ],
+)
+def test_another_priority_moves_a_run_that_waits_in_a_queue(
+    reason: reasons.Reason, before: str | None, *, withdrawn: bool
+) -> None:
+    run = make_run(RunState.PENDING, message="step train waits", reason=reason, priority=before)
+
+    found = attempts.moved(judge(run), run, "high")
+
+    assert found.withdraw is withdrawn
+    assert found.attempt is None
+
+
+@pytest.mark.parametrize("report", [IN_PROGRESS, RESULT])
+@pytest.mark.parametrize("state", [RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED])
+def test_another_priority_makes_nothing_again(state: RunState, report: Report) -> None:
+    run = make_run(state, priority="low", attempts_with_key=MAX_FAILURES)
+
+    before, after = (attempts.moved(judge(run, report), run, priority) for priority in ("low", "high"))
+
+    assert before == after
+    assert not after.withdraw
+
+
+def test_who_is_preempted_again_and_again_is_never_given_up() -> None:
+    run = make_run(
+        RunState.INTERRUPTED, reason=reasons.PREEMPTED, message="preempted", attempts_with_key=50, attempt=99
+    )
+
+    soon, later = judge(run), judge(run, after=31)
+
+    assert (soon.verdict.state, soon.verdict.reason) == (ConditionState.FAILING, "Preempted")
+    assert "attempt 100 follows" in soon.verdict.message
+    assert later.attempt == 100
+    assert judge(replace(run, reason=None)).verdict.state is ConditionState.REFUSED

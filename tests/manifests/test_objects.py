@@ -101,7 +101,7 @@ def test_for_all_namespaces_the_operator_has_its_own_kinds_and_nothing_of_others
         ("pelagos.dev", plural + part)
         for plural in ("datasets", "trainingruns", "modelservices")
         for part in ("", "/status")
-    }
+    } | {("kueue.x-k8s.io", "workloadpriorityclasses")}  # of no namespace, and only to be listed
     # By name, and only to be read: definitions, and the one runtime that is KServe's for all.
     single = {(grant.resource, grant.verb) for grant in granted if not grant.namespace and grant.name}
     runtimes = {("clusterservingruntimes", "get")} if serving == "kserve" else set()

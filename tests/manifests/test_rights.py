@@ -101,9 +101,14 @@ def with_nodes(asked: list[Act]) -> set[Act]:
         ("kueue.x-k8s.io", "localqueues", "get"),
     )
     launchers = {Act("", "configmaps", "get", act.namespace, "kfp-launcher") for act in asked}
-    return launchers | {
-        Act(group, resource, verb, act.namespace, "") for act in asked for group, resource, verb in about
-    }
+    # Of no namespace: where one is watched, nothing allows it, and nobody asks.
+    priorities = {Act("kueue.x-k8s.io", "workloadpriorityclasses", "list", "", "")}
+    clusterwide = priorities if any(act.namespace != SYSTEM for act in asked) else set()
+    return (
+        launchers
+        | clusterwide
+        | {Act(group, resource, verb, act.namespace, "") for act in asked for group, resource, verb in about}
+    )
 
 
 def is_judged(body: Mapping[str, Any]) -> bool:

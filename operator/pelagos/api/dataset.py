@@ -16,6 +16,7 @@ from pelagos.api.meta import (
     Duration,
     Name,
     PlacementSpec,
+    Priority,
     Rule,
     stays_below_root,
 )
@@ -75,6 +76,7 @@ class DatasetSpec(Recipe, BaseSpec):
     resources: Annotated[
         PreparationResources, Field(description="What the preparation asks for; no part of a version's digest.")
     ] = PreparationResources()
+    priority: Priority = None
 
 
 class Splits(Strict):

@@ -37,6 +37,15 @@ Duration = Annotated[
     Field(pattern=r"^([0-9]+(ms|s|m|h|d))+$", max_length=32, examples=["30s", "10m", "4h"]),
 ]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+Priority = Annotated[
+    Name | None,
+    Field(
+        max_length=63,
+        description="Kueue WorkloadPriorityClass, of those that the platform allows the namespace. Default: that which it gives "
+        "it. Changing it moves a run that waits; one that runs goes on, and nothing is made again.",
+    ),
+]
+"""Of the pods of a run, as a label takes it."""
 Quantity = Annotated[
     str,
     Field(pattern=r"^[1-9][0-9]*(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=16, examples=["512Mi", "16Gi"]),

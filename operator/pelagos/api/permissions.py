@@ -120,6 +120,13 @@ PERMISSIONS = (
         "kueue.x-k8s.io", ("localqueues",), ("get",), "See whether the queue of a run is there.", where=Where.STEPS
     ),
     Permission(
+        "kueue.x-k8s.io",
+        ("workloadpriorityclasses",),
+        ("list",),
+        "See whether the priority of a run is there, and name those that are.",
+        where=Where.CLUSTER,
+    ),
+    Permission(
         "coordination.k8s.io", ("leases",), ("create",), "Ask for leadership for the first time.", where=Where.OWN
     ),
     Permission(

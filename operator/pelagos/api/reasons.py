@@ -77,6 +77,12 @@ QUEUE_NOT_ALLOWED = _all_kinds(
     "spec.resources.queue is none of the queues that the platform allows the namespace. What runs already goes on.",
     "Name one of those in the message, or none, or have yours allowed; it is looked at every few seconds.",
 )
+PRIORITY_NOT_ALLOWED = _all_kinds(
+    "PriorityNotAllowed",
+    "action required",
+    "spec.priority is none of the priorities that the platform allows the namespace. What runs or waits already goes on.",
+    "Name one of those in the message, or none, or have yours allowed; it is looked at every few seconds.",
+)
 TENANT_REFUSED = _all_kinds(
     "TenantRefused",
     "action required",
@@ -131,8 +137,16 @@ REQUEST_TOO_LARGE = _all_kinds(
 QUEUE_NOT_USABLE = _all_kinds(
     "QueueNotUsable",
     "action required",
-    "The queue of a pipeline step does not exist, or is stopped. Kueue holds the step back for as long as that is so.",
+    "The queue of a pipeline step does not exist, is stopped, or does not take the namespace. Kueue holds the step back for as long "
+    "as that is so.",
     "Have the LocalQueue or its ClusterQueue made or started, or name another in spec.resources.queue; then it goes on by itself.",
+)
+PRIORITY_NOT_USABLE = _all_kinds(
+    "PriorityNotUsable",
+    "action required",
+    "There is no WorkloadPriorityClass of the name in spec.priority, or no Kueue that knows one. Kueue never takes a step with it, "
+    "so that no run is made.",
+    "Name one that exists (the message lists them), or none, or have it made; then it goes on by itself.",
 )
 IMAGE_NOT_PULLED = _all_kinds(
     "ImageNotPulled",
@@ -187,6 +201,12 @@ PIPELINE_INTERRUPTED = _all_kinds(
     "PipelineInterrupted",
     "recovering",
     "The run's process was killed or the machine restarted; it is started again and goes on where it was.",
+)
+PREEMPTED = _all_kinds(
+    "Preempted",
+    "recovering",
+    "Kueue ended the pod of a step for another workload: a more important one, or one that its quota belongs to. The run is "
+    "submitted again, waits in its queue, and goes on from its last checkpoint. That does not count as a failure, however often.",
 )
 PIPELINE_FAILED = _all_kinds(
     "PipelineFailed",

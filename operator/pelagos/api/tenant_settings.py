@@ -48,6 +48,11 @@ def _list(key: str, what: str, meaning: str) -> TenantSetting:
     return TenantSetting(key, rf"{_NAME}([ ,]+{_NAME})*", 1000, f"names of {what}, separated by commas", meaning)
 
 
+def _priority(key: str, pattern: str, longest: int, which: str, meaning: str) -> TenantSetting:
+    what = "WorkloadPriorityClass" if key == "priority" else "WorkloadPriorityClasses, separated by commas"
+    return TenantSetting(key, pattern, longest, f"{which} {what}", f"Kueue WorkloadPriorityClass. {meaning}")
+
+
 TENANT_SETTINGS = (
     TenantSetting(
         "experimentPrefix",
@@ -66,6 +71,14 @@ TENANT_SETTINGS = (
     _list("sharedWith", "namespaces", "Namespaces that may have the same prefixes; each must name the other."),
     _named("queue", "Kueue LocalQueue", "Queue of pipelines that name none. Where it is given, no other may be named."),
     _list("queues", "Kueue LocalQueues in the tenant's namespace", "Queues that pipelines may name besides."),
+    _priority("priority", _NAME, 63, "the name of a", "Priority of pipelines that name none; default: none."),
+    _priority(
+        "priorities",
+        rf"{_NAME}([ ,]+{_NAME})*",
+        1000,
+        "names of",
+        "Those that pipelines may name besides; default: none.",
+    ),
     _named("serviceAccount", "ServiceAccount", "Identity of model servers."),
     _named("pipelineServiceAccount", "ServiceAccount", "Identity of pipeline steps."),
     _named("trackingSecret", "Secret", "Credentials of MLflow for pipeline steps."),
@@ -83,7 +96,7 @@ TENANT_SETTINGS = (
     ),
 )
 MAY_BE_EMPTY = frozenset({"experimentPrefix", "storagePrefix"})
-LISTS = frozenset({"sharedWith", "queues", "imagePullSecrets"})
+LISTS = frozenset({"sharedWith", "queues", "priorities", "imagePullSecrets"})
 KEYS = tuple(setting.key for setting in TENANT_SETTINGS)
 
 

@@ -16,6 +16,7 @@ from pelagos.api.meta import (
     Duration,
     GpuPlacementSpec,
     Name,
+    Priority,
     Quantity,
     Rule,
     stays_below_root,
@@ -105,8 +106,8 @@ class Register(Strict):
 
 
 class TrainingRunSpec(BaseSpec):
-    """One training. What decides its outcome is immutable; gates, register, resources, deadline, ttlSecondsAfterFinished and
-    suspend may change."""
+    """One training. What decides its outcome is immutable; gates, register, resources, priority, deadline,
+    ttlSecondsAfterFinished and suspend may change."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -150,6 +151,7 @@ class TrainingRunSpec(BaseSpec):
     resources: Annotated[
         Resources, Field(description="What the training asks for; changing it tries a failed run again.")
     ] = Resources()
+    priority: Priority = None
     deadline: Annotated[Duration, Field(description="The run is ended when it takes longer.")] = "24h"
     ttl_seconds_after_finished: Annotated[
         int | None,

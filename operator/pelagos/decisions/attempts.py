@@ -23,6 +23,10 @@ MAX_INTERRUPTIONS = 10
 LONGEST_MESSAGE = 1000
 """Characters of a run's message that are kept in status."""
 _BROKEN = frozenset({RunState.FAILED, RunState.INTERRUPTED})
+_IN_QUEUE = frozenset(
+    {reasons.QUEUED, reasons.REQUEST_TOO_LARGE, reasons.QUEUE_NOT_USABLE, reasons.PRIORITY_NOT_USABLE}
+)
+"""Of pending runs that a queue holds back: those that another priority would move."""
 FIRST_POLL = 0.3
 POLL = 2.0
 """Seconds between two looks at a run that is in progress."""
@@ -93,6 +97,16 @@ def judge(
         message = f"the result is complete, though the pipeline run did not end well: {run.message}"
         return Outcome(Verdict(aspect, ConditionState.DONE, reasons.SUCCEEDED, message), recheck_after=None)
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
+
+
+def moved(judged: Outcome, run: PipelineRun | None, priority: str) -> Outcome:
+    """The same, but that a run which waits in a queue with another priority is withdrawn, to be submitted with this one.
+
+    That alone: a priority is no reason to try anything again.
+    """
+    if run is None or run.state is not RunState.PENDING or run.reason not in _IN_QUEUE:
+        return judged
+    return replace(judged, withdraw=judged.withdraw or run.priority not in {None, priority})
 
 
 def status_of(run: PipelineRun) -> PipelineRunStatus:
@@ -170,13 +184,15 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
     if run.state is RunState.SUCCEEDED and report.doubt:
         return Outcome(_doubtful(aspect, report), recheck_after=None)
     limit = MAX_INTERRUPTIONS if run.state is RunState.INTERRUPTED else MAX_FAILURES
-    if run.attempts_with_key >= limit:
+    # Whom others have to give way to decides nothing about the run: the queue itself sees to it that it waits.
+    if run.attempts_with_key >= limit and run.reason != reasons.PREEMPTED:
         return Outcome(_given_up(aspect, run, report), recheck_after=None)
     wait = _backoff(run, now)
+    interrupted = run.reason or reasons.PIPELINE_INTERRUPTED
     verdict = Verdict(
         aspect,
         ConditionState.FAILING,
-        reasons.PIPELINE_INTERRUPTED if run.state is RunState.INTERRUPTED else reasons.PIPELINE_FAILED,
+        interrupted if run.state is RunState.INTERRUPTED else reasons.PIPELINE_FAILED,
         f"{run.message or 'the pipeline run ended without a result'}{_aside(report)}; attempt {next_attempt} follows",
     )
     return Outcome(

@@ -1,4 +1,4 @@
-"""What a tenant may ask for. Pure; shared by the kinds that use GPUs and queues."""
+"""What a tenant may ask for. Pure; shared by the kinds that use GPUs, queues and priorities."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ class Excess:
     message: str
 
 
-def exceeded(gpus: int, queue: str | None, tenant: Tenant, *, replicas: int = 1) -> Excess | None:
-    """That a resource asks for more GPUs, in all its replicas, or for another queue, than its namespace may have; else None."""
-    return _gpus(gpus, tenant, replicas) or _queue(queue, tenant)
+def exceeded(
+    gpus: int, queue: str | None, tenant: Tenant, *, priority: str | None = None, replicas: int = 1
+) -> Excess | None:
+    """That a resource asks for more GPUs, in all its replicas, for another queue, or another priority, than its namespace may
+    have; else None."""
+    return _gpus(gpus, tenant, replicas) or _queue(queue, tenant) or _priority(priority, tenant)
 
 
 def _gpus(gpus: int, tenant: Tenant, replicas: int) -> Excess | None:
@@ -42,3 +45,15 @@ def _queue(queue: str | None, tenant: Tenant) -> Excess | None:
         "platform sets). Name one of these, or have yours allowed"
     )
     return Excess(reasons.QUEUE_NOT_ALLOWED, message)
+
+
+def _priority(priority: str | None, tenant: Tenant) -> Excess | None:
+    allowed = [name for name in (tenant.priority, *tenant.priorities) if name]
+    if not priority or tenant.any_priority or priority in allowed:
+        return None
+    change = "Name one of these, or none" if allowed else "Name none"
+    message = (
+        f"spec.priority is {priority!r}, and the namespace may use {', '.join(allowed) or 'no priority'} (priority and "
+        f"priorities, which the platform sets). {change}, or have yours allowed"
+    )
+    return Excess(reasons.PRIORITY_NOT_ALLOWED, message)

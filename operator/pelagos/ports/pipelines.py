@@ -85,6 +85,8 @@ class RunResources:
     placement: Placement = Placement()
     time_limit: int = 0
     """Seconds after which a cluster ends the run by itself, should the operator be away; 0: never."""
+    priority: str = ""
+    """Kueue WorkloadPriorityClass; empty: none. Ignored on one machine."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,9 @@ class PipelineRun:
     ran: timedelta | None = None
     """How long it has run, or had run when it ended, by a monotonic clock; None where only times of day are known."""
     reason: Reason | None = None
-    """Why a pending run does not begin; None when nobody says."""
+    """Why a pending run does not begin, or what interrupted one; None when nobody says."""
+    priority: str | None = None
+    """That with which it waits in a queue, "" for none; None where nothing queues by priority."""
     is_explained: bool = True
     """Whether the engine knows why a run failed: what told that may be gone when it is asked for again."""
 

@@ -27,6 +27,12 @@ class Tenant:
     """Kueue LocalQueue of pipelines that name none."""
     queues: tuple[str, ...] = ()
     """Queues that pipelines may name besides. Without these and ``queue``: any."""
+    priority: str = ""
+    """Kueue WorkloadPriorityClass of pipelines that name none; empty: none."""
+    priorities: tuple[str, ...] = ()
+    """Those that pipelines may name besides. Without these and ``priority``: none, since who may choose takes the highest."""
+    any_priority: bool = False
+    """Whether any may be named: where nobody queues, as on one machine."""
     service_account: str = ""
     """Of model servers; it needs no rights."""
     pipeline_service_account: str = ""
@@ -56,7 +62,7 @@ class OneTenant:
     async def find(self, namespace: str) -> Tenant:
         """The installation's tenant settings."""
         del namespace
-        return Tenant()
+        return Tenant(any_priority=True)
 
 
 class Tenants(Protocol):

@@ -252,3 +252,34 @@ async def test_an_address_that_is_none_is_told_by_the_doctor(endpoint: str, monk
 
     assert found.state is State.WARNING
     assert "cannot be reached from here" in found.message
+
+
+async def priority_refusal(there: Namespace) -> RejectedError:
+    with pytest.raises(RejectedError) as refused:
+        await there.preflight().require("reef", Needs((), priority="high"))
+    assert refused.value.reason == reasons.PRIORITY_NOT_USABLE
+    assert refused.value.reason.state == "action required"
+    return refused.value
+
+
+async def test_a_priority_that_does_not_exist_is_named_with_those_that_do() -> None:
+    there = Namespace(kueue="v1beta2")
+    for name in ("low", "mid"):
+        there.add("WorkloadPriorityClass", name)
+
+    assert "no WorkloadPriorityClass high in the cluster; there are: low, mid" in str(await priority_refusal(there))
+
+    there.add("WorkloadPriorityClass", "high")
+    await there.preflight().require("reef", Needs((), priority="high"))
+
+
+async def test_a_priority_without_kueue_is_said_to_be_of_no_use() -> None:
+    assert "is high, and the cluster has no Kueue to obey it" in str(await priority_refusal(Namespace()))
+
+
+async def test_of_priorities_that_are_too_many_to_read_nothing_is_said() -> None:
+    there = Namespace(kueue="v1beta2")
+    for number in range(preflight.MOST_PRIORITIES + 1):
+        there.add("WorkloadPriorityClass", f"c{number}")
+
+    await there.preflight().require("reef", Needs((), priority="high"))

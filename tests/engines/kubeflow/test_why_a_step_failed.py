@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from kfp_fake_server.backends import Outcome
 from kubeflow_worlds import NAME, Cluster, make_request
+from pelagos.api import reasons
+from pelagos.api.reasons import Reason
 from pelagos.ports.errors import OutageError, UnboundError
 from pelagos.ports.pipelines import PipelineRun, RunState
+from pelagos.ports.tenants import Tenant
 
 POD = "dataset-preparation-"
 
@@ -226,3 +230,115 @@ async def test_a_workflow_of_another_shape_is_as_none(cluster: Cluster, nonsense
 
     assert found is not None
     assert found.state is RunState.FAILED
+
+
+PREEMPTED = (
+    "Preempted to accommodate a workload (UID: 7f, JobUID: 8e) due to prioritization in the ClusterQueue; preemptor path: /all; "
+    "preemptee path: /all"
+)
+"""As Kueue 0.17 says it, of a pod that it deletes: in a condition, and in an event."""
+
+
+def stopped(message: str = PREEMPTED) -> dict[str, Any]:
+    reason = (
+        "WorkloadEvictedDueToPreempted"
+        if message.startswith("Preempted")
+        else "WorkloadEvictedDueToClusterQueueStopped"
+    )
+    return {"type": "TerminationTarget", "status": "True", "reason": reason, "message": message}
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "words"),
+    [
+        (PREEMPTED, reasons.PREEMPTED, "step prepare was preempted in the queue reef for a more important workload: "),
+        (
+            PREEMPTED.replace("prioritization in the ClusterQueue", "reclamation within the cohort"),
+            reasons.PREEMPTED,
+            "in the queue reef for a workload of the queue that its quota belongs to: ",
+        ),
+        (
+            PREEMPTED.replace("prioritization in the ClusterQueue", "Fair Sharing within the cohort"),
+            reasons.PREEMPTED,
+            "in the queue reef for a fair share among the queues of its cohort: ",
+        ),
+        (
+            "The ClusterQueue is stopped",
+            None,
+            "without an outcome: WorkloadEvictedDueToClusterQueueStopped: The ClusterQueue",
+        ),
+    ],
+)
+async def test_a_pod_that_kueue_ends_is_an_interruption_with_its_words(
+    cluster: Cluster, message: str, reason: Reason | None, words: str
+) -> None:
+    await cluster.engine.submit(make_request(tenant=Tenant(queue="reef")))
+    run = cluster.runs()[0]
+    await cluster.begin(run)
+    metadata = cluster.hand.body(run.identifier)["metadata"]
+    metadata |= {"deletionTimestamp": "2026-01-01T12:00:30Z", "deletionGracePeriodSeconds": 30}
+    main = {"exitCode": 143, "reason": "Error"}
+    disrupted = {**DELETED, "reason": "DeletionByPodGC"}
+    cluster.hand.end(
+        run.identifier, "pod deleted", conditions=[disrupted, stopped(message)], containerStatuses=containers(main=main)
+    )
+    await cluster.until(lambda: run.state == "FAILED", "the run fails")
+
+    found = await cluster.find()
+
+    assert (found.state, found.reason) == (RunState.INTERRUPTED, reason)
+    assert words in found.message
+
+
+@pytest.mark.parametrize("seen", ["being ended", "before that"])
+async def test_why_kueue_ended_a_pod_is_known_when_that_is_gone(cluster: Cluster, seen: str) -> None:
+    await cluster.engine.submit(make_request(tenant=Tenant(queue="reef")))
+    run = cluster.runs()[0]
+    await cluster.begin(run)
+    pod = cluster.hand.body(run.identifier)
+    pod["metadata"]["uid"] = "u1"
+    if seen == "being ended":
+        pod["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:30Z"
+        cluster.hand.become(run.identifier, conditions=[stopped()])
+    else:
+        others = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": "u0"}
+        events = [(others, "Stopped", "of a pod of the same name"), (others | {"uid": "u1"}, "Stopped", PREEMPTED)]
+        events.append((others | {"uid": "u1"}, "Killing", "Stopping container main"))
+        cluster.shown.more += [
+            {"kind": "Event", "metadata": {"name": "e"}, "involvedObject": about, "reason": reason, "message": message}
+            for about, reason, message in events
+        ]
+    assert (await cluster.find()).state is RunState.RUNNING
+    cluster.hand.bodies.clear()
+    cluster.hand.alive[run.identifier][2].set_result(Outcome(succeeded=False, message="pod deleted"))
+    await cluster.until(lambda: run.state == "FAILED", "the run fails")
+
+    found = await cluster.find()
+
+    assert (found.state, found.reason) == (RunState.INTERRUPTED, reasons.PREEMPTED)
+    assert "step prepare was preempted in the queue reef for a more important workload: " in found.message
+
+
+async def test_a_step_that_says_itself_that_it_was_preempted_was_not(cluster: Cluster) -> None:
+    await cluster.engine.submit(make_request())
+    run = cluster.runs()[0]
+    await cluster.begin(run)
+    cluster.hand.bodies.clear()
+    cluster.hand.alive[run.identifier][2].set_result(Outcome(succeeded=False, message=PREEMPTED))
+    await cluster.until(lambda: run.state == "FAILED", "the run fails")
+
+    assert (await cluster.find()).reason is None
+
+
+async def test_attempts_that_were_preempted_do_not_count(cluster: Cluster) -> None:
+    counted = []
+    for attempt in (1, 2, 3):
+        await cluster.engine.submit(make_request(attempt=attempt, tenant=Tenant(queue="reef")))
+        run = cluster.runs()[-1]
+        await cluster.begin(run)
+        ended = [stopped()] if attempt == 1 else []
+        cluster.hand.end(run.identifier, "Error (exit code 143)", conditions=ended)
+        await cluster.until(lambda run=run: run.state == "FAILED", "the run fails")  # type: ignore[misc]
+        counted.append((await cluster.find()).attempts_with_key)
+
+    assert counted == [1, 1, 2]

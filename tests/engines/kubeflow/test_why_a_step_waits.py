@@ -10,7 +10,7 @@ from kubeflow_worlds import NAME, Cluster, make_request
 from pelagos.api import reasons
 from pelagos.api.reasons import Reason
 from pelagos.ports.errors import UnboundError
-from pelagos.ports.pipelines import RunState
+from pelagos.ports.pipelines import RunResources, RunState
 from pelagos.ports.tenants import Tenant
 
 QUEUED = Tenant(queue="reef")
@@ -21,11 +21,16 @@ MAXIMUM = (
 USED_UP = (
     "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor default-flavor, 1 more needed"
 )
+PODS = "couldn't assign flavors to pod set main: "
+UNFIT = "flavor arm doesn't match node affinity"
+TAINTED = "untolerated taint {spot true NoSchedule <nil>} in flavor spot"
+LATER = "insufficient unused quota for cpu in flavor other, 1 more needed"
+"""As Kueue 0.17 writes them."""
 
 
-async def waiting(cluster: Cluster, **status: Any) -> str:
+async def waiting(cluster: Cluster, priority: str = "", **status: Any) -> str:
     """Submit a run whose only step has a pod with this status; returns the run's id."""
-    await cluster.engine.submit(make_request(tenant=QUEUED))
+    await cluster.engine.submit(make_request(tenant=QUEUED, resources=RunResources(priority=priority)))
     (run,) = cluster.runs()
     await cluster.until(lambda: run.identifier in cluster.hand.alive, "the step has a pod")
     cluster.hand.become(run.identifier, **status)
@@ -133,6 +138,18 @@ async def test_what_a_node_cannot_mount_is_told_by_its_events(
         (["reef"], "LocalQueue reef is inactive", reasons.QUEUE_NOT_USABLE, "is inactive"),
         ([], "", reasons.QUEUE_NOT_USABLE, "there is no LocalQueue reef"),
         (["reef"], "", reasons.QUEUED, "Kueue does not say why"),
+        (["reef"], "LocalQueue reef is stopped", reasons.QUEUE_NOT_USABLE, "is stopped"),
+        (["reef"], "ClusterQueue all is terminating or missing", reasons.QUEUE_NOT_USABLE, "terminating or missing"),
+        (["reef"], "ClusterQueue all not found", reasons.QUEUE_NOT_USABLE, "not found"),
+        (["reef"], "Workload namespace doesn't match ClusterQueue selector", reasons.QUEUE_NOT_USABLE, "selector"),
+        (["reef"], f"{PODS}resource nvidia.com/gpu unavailable in ClusterQueue", reasons.REQUEST_TOO_LARGE, "never"),
+        (["reef"], "resources didn't satisfy LimitRange constraints: cpu", reasons.REQUEST_TOO_LARGE, "LimitRange"),
+        (["reef"], f"{MAXIMUM}, {UNFIT}, {TAINTED}", reasons.REQUEST_TOO_LARGE, "can never start"),
+        # Another flavor could hold it, when what is there has ended.
+        (["reef"], f"{MAXIMUM}, {LATER}", reasons.QUEUED, "waits in the queue reef"),
+        (["reef"], f"{UNFIT}, {LATER}", reasons.QUEUED, "waits in the queue reef"),
+        (["reef"], f"{MAXIMUM}, {'x' * 2000}, {LATER}", reasons.QUEUED, "waits in the queue reef"),
+        (["reef"], "Workload no longer fits after processing another workload", reasons.QUEUED, "no longer fits"),
     ],
 )
 async def test_not_yet_and_never_are_apart_in_a_queue(
@@ -245,3 +262,62 @@ async def test_what_was_waited_for_is_not_told_for_ever_when_nothing_can_be_seen
 
     assert found is not None
     assert (found.state, found.reason) == (RunState.RUNNING, None)
+
+
+def hold(cluster: Cluster, identifier: str, message: str | None) -> None:
+    """Kueue holds the pod back; it keeps a Workload of it, which says ``message``, unless that is None."""
+    pod = cluster.hand.body(identifier)
+    pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    pod["metadata"]["uid"] = "u1"
+    cluster.shown.more.append({"kind": "LocalQueue", "metadata": {"name": "reef"}})
+    if message is not None:
+        condition = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": message}
+        metadata = {"ownerReferences": [{"uid": "u1"}], "name": "pod-x"}
+        cluster.shown.more.append({"kind": "Workload", "metadata": metadata, "status": {"conditions": [condition]}})
+
+
+@pytest.mark.parametrize(
+    ("classes", "message", "reason", "words"),
+    [
+        (
+            ["low", "mid"],
+            None,
+            reasons.PRIORITY_NOT_USABLE,
+            "no WorkloadPriorityClass high in the cluster; there are: low, mid.",
+        ),
+        ([], None, reasons.PRIORITY_NOT_USABLE, "there are: none."),
+        ([f"c{n:02}" for n in range(14)], None, reasons.PRIORITY_NOT_USABLE, "c09 and 4 more"),
+        (["high"], None, reasons.QUEUED, "Kueue does not say why"),
+        # Deleted since: what Kueue knows already keeps the priority that it has.
+        (["low"], USED_UP, reasons.QUEUED, USED_UP),
+    ],
+)
+async def test_a_priority_that_is_gone_is_said_with_those_that_there_are(
+    cluster: Cluster, classes: list[str], message: str | None, reason: Reason, words: str
+) -> None:
+    identifier = await waiting(cluster, "high", conditions=unscheduled("SchedulingGated", "Scheduling is blocked"))
+    hold(cluster, identifier, message)
+    cluster.shown.more += [{"kind": "WorkloadPriorityClass", "metadata": {"name": name}} for name in classes]
+
+    run = await cluster.find()
+
+    assert (run.state, run.reason, run.priority) == (RunState.PENDING, reason, "high")
+    assert words in run.message
+
+
+async def test_without_the_right_to_see_priorities_a_step_that_kueue_leaves_alone_is_told_so(cluster: Cluster) -> None:
+    identifier = await waiting(cluster, "high", conditions=unscheduled("SchedulingGated", "Scheduling is blocked"))
+    hold(cluster, identifier, None)
+    listed = cluster.shown.list
+
+    async def all_but_priorities(kind: Any, *arguments: Any, **named: Any) -> list[dict[str, Any]]:
+        if kind.plural == "workloadpriorityclasses":
+            raise UnboundError("Kubernetes", "workloadpriorityclasses is forbidden")
+        return await listed(kind, *arguments, **named)
+
+    cluster.shown.list = all_but_priorities  # type: ignore[method-assign]
+
+    run = await cluster.find()
+
+    assert run.reason == reasons.QUEUED
+    assert "keeps no Workload of it, as where there is no WorkloadPriorityClass high" in run.message

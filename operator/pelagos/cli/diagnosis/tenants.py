@@ -70,6 +70,7 @@ async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
         ],
         await _authorities(context, namespace, tenant.ca_config_map),
         await _queue(context, namespace, tenant.queue),
+        await _priorities(context, namespace, tenant),
         await _storage_initializer(context, namespace, tenant) if chosen.serving.name == "kserve" else None,
     ]
     told = [finding for finding in found if finding is not None]
@@ -182,6 +183,27 @@ async def _queue(context: DoctorContext, namespace: str, name: str) -> Finding |
     version = str(group.body.get("preferredVersion", {}).get("version", "v1beta1"))
     root = f"/apis/kueue.x-k8s.io/{version}"
     return await _exists(context, namespace, name, kind="LocalQueue", root=root, plural="localqueues")
+
+
+async def _priorities(context: DoctorContext, namespace: str, tenant: Tenant) -> Finding | None:
+    named = [name for name in (tenant.priority, *tenant.priorities) if name]
+    if not named:
+        return None
+    group = await context.api.get("/apis/kueue.x-k8s.io")
+    if group.status == 404:
+        message = f"priorities are named ({', '.join(named)}), and Kueue is not installed"
+        return failure(namespace, message, "Install Kueue, or name none.")
+    version = str(group.body.get("preferredVersion", {}).get("version", "v1beta1"))
+    answer = await context.api.get(f"/apis/kueue.x-k8s.io/{version}/workloadpriorityclasses")
+    if answer.status != 200:
+        return hidden(namespace, answer)
+    there = [str(each["metadata"]["name"]) for each in items(answer)]
+    absent = next((name for name in named if name not in there), None)
+    if absent is None:
+        return None
+    hint = f"Make it, or correct priority and priorities of {tenant_settings.name_of(namespace)}."
+    known = ", ".join(sorted(there)[:MOST]) or "none"
+    return failure(namespace, f"there is no WorkloadPriorityClass {absent}; there are: {known}", hint)
 
 
 async def _storage_initializer(context: DoctorContext, namespace: str, tenant: Tenant) -> Finding | None:

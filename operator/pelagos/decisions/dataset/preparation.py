@@ -28,7 +28,10 @@ TIME_LIMIT = 24 * 3600
 
 def outcome(seen: Observed) -> Outcome:
     """What to do about the pipeline run; a new retry key has the source looked at again after a success, too."""
-    return attempts.judge(PREPARED, seen.run, seen.report, retry_key=seen.retry, now=seen.now, looks_at_the_world=True)
+    judged = attempts.judge(
+        PREPARED, seen.run, seen.report, retry_key=seen.retry, now=seen.now, looks_at_the_world=True
+    )
+    return attempts.moved(judged, seen.run, seen.spec.priority or seen.tenant.priority)
 
 
 def superseded(seen: Observed) -> Passed:
@@ -48,11 +51,14 @@ def suspended(seen: Observed) -> Ended | None:
 
 def limits_exceeded(seen: Observed) -> Ended | None:
     """No attempt beyond what the namespace may have. What runs or waits was allowed when submitted, and stays."""
-    excess = limits.exceeded(0, seen.spec.resources.queue, seen.tenant)
-    if excess is None or outcome(seen).attempt is None:
+    excess = limits.exceeded(0, seen.spec.resources.queue, seen.tenant, priority=seen.spec.priority)
+    judged = outcome(seen)
+    if excess is None or (judged.attempt is None and not judged.withdraw):
         return None
-    refused = Verdict(PREPARED, ConditionState.REFUSED, excess.reason, excess.message)
-    return Ended((refused,), recheck_after=SOURCE_POLL)
+    message, state = excess.message, ConditionState.REFUSED
+    if judged.withdraw:
+        message, state = f"{message}. The run that waits stays as it is", ConditionState.FAILING
+    return Ended((Verdict(PREPARED, state, excess.reason, message),), recheck_after=SOURCE_POLL)
 
 
 def made_by_former_values(seen: Observed) -> Ended | None:
@@ -142,6 +148,7 @@ def _request(seen: Observed, number: int) -> RunRequest:
             cpu=threads(seen.spec.resources),
             placement=place(seen.spec.resources, seen.tenant.queue),
             time_limit=TIME_LIMIT,
+            priority=seen.spec.priority or seen.tenant.priority,
         ),
         namespace=seen.namespace,
         tenant=seen.tenant,

@@ -21,6 +21,7 @@ OBJECTIONS: tuple[Callable[[Observed, Outcome], Outcome | None], ...] = (
 def outcome(seen: Observed) -> Outcome:
     """What to do about the pipeline run."""
     judged = attempts.judge(EVALUATED, seen.run, seen.report, retry_key=seen.retry_key, now=seen.now)
+    judged = attempts.moved(judged, seen.run, seen.spec.priority or seen.tenant.priority)
     for objection in OBJECTIONS:
         instead = objection(seen, judged)
         if instead is not None:

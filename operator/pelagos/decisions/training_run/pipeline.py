@@ -145,6 +145,7 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
             cpu=threads(seen.spec.resources),
             placement=place(seen.spec.resources, seen.tenant.queue),
             time_limit=int(durations.seconds(seen.spec.deadline)) + DEADLINE_GRACE,
+            priority=seen.spec.priority or seen.tenant.priority,
         ),
         namespace=seen.namespace,
         tenant=seen.tenant,

@@ -12,7 +12,8 @@ from pelagos.decisions.verdicts import ConditionState, Verdict
 
 def excess(seen: Observed) -> limits.Excess | None:
     """What is asked for beyond what the platform allows the namespace."""
-    return limits.exceeded(seen.spec.resources.gpus, seen.spec.resources.queue, seen.tenant)
+    asked = seen.spec.resources
+    return limits.exceeded(asked.gpus, asked.queue, seen.tenant, priority=seen.spec.priority)
 
 
 def limits_exceeded_before_a_run(seen: Observed) -> Ended | None:

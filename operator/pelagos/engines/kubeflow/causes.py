@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from pelagos.engines.kubeflow import facts
 from pelagos.engines.kubeflow.facts import Body, Facts
+from pelagos.engines.kubeflow.placement import QUEUE_LABEL
 from pelagos.ports.pipelines import RunState
 
 _OUT_OF_MEMORY = re.compile(r"OOMKilled", re.IGNORECASE)
@@ -21,6 +22,14 @@ _GONE = re.compile(
 )
 """What is said of pods that were ended from outside; the step itself did nothing wrong."""
 _DISRUPTION = "DisruptionTarget"
+_PREEMPTED = re.compile(r"^(WorkloadEvictedDueToPreempted|Preempted to accommodate)\b")
+"""So begins what Kueue says of a pod whose quota another workload got."""
+_WHY_PREEMPTED = (
+    ("due to prioritization", "for a more important workload"),
+    ("due to Fair Sharing", "for a fair share among the queues of its cohort"),
+    ("due to reclamation", "for a workload of the queue that its quota belongs to"),
+)
+"""Kueue's reasons, and what they mean."""
 _BY_NODE = frozenset(
     {"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "Preempted"}
     | {"NodeAffinity", "UnexpectedAdmissionError"}
@@ -40,12 +49,23 @@ class Cause:
     step: str
     words: str
     pod: str = ""
+    queue: str = ""
+    """Of Kueue, that the pod was in."""
+
+    @property
+    def is_preempted(self) -> bool:
+        """Whether Kueue gave its quota to another workload. What a Workflow says of that may be a step's own words."""
+        return bool(self.pod) and self.state is RunState.INTERRUPTED and _PREEMPTED.match(self.words) is not None
 
     @property
     def sentence(self) -> str:
         """For people, with what to do where that is known."""
         if is_out_of_memory(self.words):
             return f"step {self.step} ran out of memory ({self.words}); give it more in spec.resources.memory"
+        if self.is_preempted:
+            whom = next((meaning for said, meaning in _WHY_PREEMPTED if said in self.words), "for another workload")
+            where = f" in the queue {self.queue}" if self.queue else ""
+            return f"step {self.step} was preempted{where} {whom}: {self.words}"
         if self.state is RunState.INTERRUPTED:
             # Of a process below the container's first one, some runtimes do not say that memory was the cause.
             killed = "exit code 137" in self.words
@@ -96,7 +116,7 @@ def _of_pod(pod: Body, step: str) -> Cause | None:
         return Cause(RunState.FAILED, step, "OOMKilled (exit code 137)", name)
     outside = _from_outside(pod)
     if outside:
-        return Cause(RunState.INTERRUPTED, step, outside, name)
+        return Cause(RunState.INTERRUPTED, step, outside, name, facts.text(facts.labels(pod).get(QUEUE_LABEL)))
     reason = facts.text(status.get("reason"))
     if _DEADLINE.fullmatch(reason):
         return Cause(RunState.FAILED, step, f"{reason}: {facts.words(status.get('message'))}".rstrip(": "), name)
@@ -121,10 +141,12 @@ def _from_outside(pod: Body) -> str:
     reason, said = facts.text(status.get("reason")), facts.words(status.get("message"))
     if reason in _BY_NODE or reason.startswith(_NO_ROOM):
         return f"{reason}: {said}".rstrip(": ")
-    disruption = facts.condition(pod, _DISRUPTION)
-    if disruption.get("status") == "True":
-        told = facts.text(disruption.get("reason")) or _DISRUPTION
-        return f"{told}: {facts.words(disruption.get('message'))}".rstrip(": ")
+    # Kueue's own words come first: the cluster may add that the pod was deleted by its interface.
+    for kind in (facts.STOPPED, _DISRUPTION):
+        told = facts.condition(pod, kind)
+        if told.get("status") == "True":
+            words = (facts.text(told.get("reason"))[:200], facts.words(told.get("message")))
+            return ": ".join(filter(None, words)) or kind
     if facts.is_ending(pod) and not facts.ended_before_deletion(pod):
         return "its pod was deleted"
     return ""

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 
 import yaml
 
-from pelagos.api import kinds
+from pelagos.api import kinds, reasons
 from pelagos.api.meta import UID_LABEL
 from pelagos.engines.kubeflow import placement, preflight, reading, tenancy
 from pelagos.engines.kubeflow.ending import Endings, Timeouts
@@ -166,8 +166,9 @@ class Kubeflow:
                 if latest.state not in FINISHED or request.attempt <= before.attempt:
                     return latest
                 if key == request.retry_key:
-                    # Attempts are limited per retry key: a person's new key begins to count anew.
-                    count = Count(request.attempt, before.with_key + 1)
+                    # Attempts are limited per retry key: a person's new key begins to count anew. One that others were let
+                    # before is no attempt that failed.
+                    count = Count(request.attempt, before.with_key + (latest.reason != reasons.PREEMPTED))
                 # What we take for finished the server may not: silent runs could come back and write beside the new one.
                 # Nobody waits for that: a server that lost a run's workflow never confirms its end.
                 await self._endings.end_quietly([run for run in attempts if not reading.is_over(run)])
@@ -209,9 +210,7 @@ class Kubeflow:
         key, where, account = "", self._config.namespace or request.namespace, request.tenant.pipeline_service_account
         if self._config.preflight is not None:
             placed = placement.place(documents, request, self._config.pod_defaults, count)
-            await self._config.preflight.require(
-                where, preflight.needs(placed, account, request.resources.placement.queue or request.tenant.queue)
-            )
+            await self._config.preflight.require(where, preflight.needs(placed, account))
         if self._config.secrets is not None:
             # Before the run: a pod waits for a Secret that it names.
             key = await self._config.secrets.provide(request.namespace, where)

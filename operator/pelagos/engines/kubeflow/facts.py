@@ -31,6 +31,8 @@ LONGEST = 700
 """Characters of what a pod, a node or an event says that are told."""
 NODE_ID = "workflows.argoproj.io/node-id"
 NODE_NAME = "workflows.argoproj.io/node-name"
+STOPPED = "TerminationTarget"
+"""The condition of a pod that Kueue has ended, with its words."""
 POD_NODE = "Pod"
 """The type of a Workflow's nodes that are pods."""
 _LONGEST_GRACE = 366 * 24 * 3600
@@ -62,6 +64,8 @@ class Facts:
     """Whether Kueue was asked."""
     queue_is_missing: bool = False
     """Whether there is no LocalQueue of the name that a pod which is held back bears."""
+    priorities: tuple[str, ...] | None = None
+    """Names of all WorkloadPriorityClasses, where a pod which is held back bears one; None: they were not seen."""
     events: tuple[Body, ...] = ()
     """About pods that a node has taken, and not begun."""
 
@@ -111,6 +115,12 @@ class Facts:
     def events_of(self, pod: Body) -> list[Body]:
         """Events about a pod."""
         return [each for each in self.events if mapping(each.get("involvedObject")).get("name") == name(pod)]
+
+
+def is_about(event: Body, pod: Body) -> bool:
+    """Whether an event is about this very pod."""
+    about, uid = mapping(event.get("involvedObject")), mapping(pod.get("metadata")).get("uid")
+    return about.get("name") == name(pod) and about.get("uid") in {None, "", uid}
 
 
 def is_of_step(pod: Body) -> bool:

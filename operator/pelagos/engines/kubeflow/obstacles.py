@@ -13,7 +13,8 @@ from decimal import Decimal
 from pelagos.api import reasons
 from pelagos.engines.kubeflow import facts
 from pelagos.engines.kubeflow.facts import Body, Facts
-from pelagos.engines.kubeflow.placement import QUEUE_LABEL
+from pelagos.engines.kubeflow.placement import PRIORITY_LABEL, QUEUE_LABEL
+from pelagos.engines.kubeflow.preflight import absent_priority
 from pelagos.engines.kubernetes.quantities import quantity
 
 _NO_IMAGE = frozenset(
@@ -28,9 +29,23 @@ _QUOTA = re.compile(r"exceeded quota", re.IGNORECASE)
 _ASKED = re.compile(r"requested: (?P<asked>.*?), used: .*?, limited: (?P<limited>.*)")
 _TRANSIENT = re.compile(r"timeout|timed out|connection refused|too many requests|etcdserver|try again", re.IGNORECASE)
 _REFUSED = re.compile(r"forbidden|denied the request|is invalid|violates", re.IGNORECASE)
-_NEVER_FITS = "maximum capacity"
-"""So Kueue says of a request that no flavor of the queue could hold even if it were empty."""
-_NO_QUEUE = re.compile(r"(LocalQueue|ClusterQueue) \S+ (doesn't exist|is inactive)", re.IGNORECASE)
+_NEVER_FITS = re.compile(
+    r"in flavor (?P<flavor>\S{1,253}), [^,]{0,300}> maximum capacity|flavor (?P<other>\S{1,253}) doesn't match node affinity|"
+    r"untolerated taint .{0,500}? in flavor (?P<third>[^\s,;]{1,253})"
+)
+"""So Kueue says of a flavor of the queue that could not hold a request even if it were empty, or that is none for it."""
+_FITS_LATER = re.compile(r"insufficient unused quota for \S{1,253} in flavor (?P<flavor>[^\s,;]{1,253})")
+"""And so of one that could, when others have ended."""
+_NEVER = re.compile(
+    r"resource \S{1,253} unavailable in ClusterQueue|resources (validation failed|didn't satisfy LimitRange constraints)"
+)
+_NO_QUEUE = re.compile(
+    r"(LocalQueue|ClusterQueue) \S{0,253} ?(doesn't exist|not found|is inactive|is stopped|is terminating or missing)|"
+    r"Workload namespace doesn't match ClusterQueue selector",
+    re.IGNORECASE,
+)
+LONGEST = 32 * 1024
+"""Characters of Kueue's message, which names every flavor of the queue, that are judged by; no condition has more."""
 _EXTRA = "Besides what spec.resources asks for, the pod of each step has Argo's and Kubeflow's own containers (100m CPU, 256Mi)"
 
 
@@ -73,19 +88,36 @@ def gated(pod: Body, step: str, seen: Facts) -> Obstacle | None:
     if not gates:
         return None
     queue = facts.text(facts.labels(pod).get(QUEUE_LABEL))
-    told = next((words for words in map(_pending, seen.workloads_of(pod)) if words), "")
+    found = seen.workloads_of(pod)
+    judged = next((words for words in map(_pending, found) if words), "")
+    told = facts.words(judged)
     where = f"in the queue {queue}" if queue else f"at the gate {', '.join(gates)[:200]}"
-    if seen.queue_is_missing or _NO_QUEUE.search(told):
+    if seen.queue_is_missing or _NO_QUEUE.search(judged):
         said = told or f"there is no LocalQueue {queue} in {seen.namespace}"
         change = (
             "Have the queue made or started by the cluster's administrator, or name another in spec.resources.queue"
         )
         return Obstacle(reasons.QUEUE_NOT_USABLE, f"{step} can never start {where}: {said}. {change}")
-    if _NEVER_FITS in told:
+    priority = facts.text(facts.labels(pod).get(PRIORITY_LABEL))
+    if priority and not found and seen.priorities is not None and priority not in seen.priorities:
+        change = "Name one of these in spec.priority, or have it made"
+        absent = absent_priority(priority, seen.priorities)
+        return Obstacle(reasons.PRIORITY_NOT_USABLE, f"{step} can never start {where}: {absent}. {change}")
+    if never_fits(judged):
         change = f"Ask for less in spec.resources, or have the queue's quota raised. {_EXTRA}"
         return Obstacle(reasons.REQUEST_TOO_LARGE, f"{step} can never start {where}: {told}. {change}")
     unknown = "Kueue does not say why" if seen.has_queues else "what holds it cannot be seen"
+    if seen.has_queues and priority and not found and seen.priorities is None:
+        unknown += f"; it keeps no Workload of it, as where there is no WorkloadPriorityClass {priority}"
     return Obstacle(reasons.QUEUED, f"{step} waits {where}: {told or unknown}")
+
+
+def never_fits(told: str) -> bool:
+    """Whether Kueue says that no flavor of the queue holds a request even if nothing else were there."""
+    never = {match[match.lastgroup or 0] for match in _NEVER_FITS.finditer(told)}
+    later = {match["flavor"] for match in _FITS_LATER.finditer(told)}
+    # One of several flavors may be too small, and another only used up: then it waits for that.
+    return _NEVER.search(told) is not None or (bool(never) and later <= never)
 
 
 def unplaceable(pod: Body, step: str, seen: Facts) -> Obstacle | None:
@@ -199,7 +231,7 @@ def _pending(workload: Body) -> str:
         ),
         {},
     )
-    return facts.words(told.get("message")) if told.get("status") == "False" else ""
+    return facts.text(told.get("message"))[:LONGEST] if told.get("status") == "False" else ""
 
 
 def _waiting(container: Body) -> Body:

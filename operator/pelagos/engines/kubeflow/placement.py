@@ -3,7 +3,8 @@
 Pure. Used by the engine kubeflow, which sends the result as the ``pipeline_spec`` of a new run. The compiled flow is kept as
 it is but for each executor's container (image, resources, environment) and the part ``platforms.kubernetes``, written in the
 form that kfp-kubernetes gives it; a test compiles the same flows with kfp-kubernetes and compares. What that form has no
-words for is left to the cluster: fsGroup, automountServiceAccountToken, priority classes (a namespace's defaults, or a policy).
+words for is left to the cluster: fsGroup, automountServiceAccountToken, PriorityClasses (a namespace's defaults, or a policy);
+Kueue's own priority is a label.
 Seccomp profile and dropped capabilities are the server's own defaults.
 """
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Struct = dict[str, Any]
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 RUN_ANNOTATION = f"{GROUP}/run"
 ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
 RETRY_KEY_ANNOTATION = f"{GROUP}/retry-key"
@@ -129,8 +131,17 @@ def read_time_limit(struct: Struct) -> int:
 
 def read_queue(struct: Struct) -> str:
     """The Kueue LocalQueue of a run's pods; "" for none."""
+    return _read_label(struct, QUEUE_LABEL)
+
+
+def read_priority(struct: Struct) -> str:
+    """The Kueue WorkloadPriorityClass of a run's pods; "" for none."""
+    return _read_label(struct, PRIORITY_LABEL)
+
+
+def _read_label(struct: Struct, label: str) -> str:
     for config in _configured(struct).values():
-        return str(config.get("podMetadata", {}).get("labels", {}).get(QUEUE_LABEL, ""))
+        return str(config.get("podMetadata", {}).get("labels", {}).get(label, ""))
     return ""
 
 
@@ -191,6 +202,8 @@ def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int
     }
     if queue := placement.queue or request.tenant.queue:
         labels[QUEUE_LABEL] = queue
+    if request.resources.priority:
+        labels[PRIORITY_LABEL] = request.resources.priority
     # Labels that Kubernetes does not take as such, and what a run must tell of itself later: `read_count` reads it back, since
     # the server keeps nothing else of ours, and an operator that starts anew knows nothing but what the server has.
     annotations = {key: value for key, value in request.labels.items() if not _LABEL_VALUE.fullmatch(value)} | {

@@ -7,7 +7,7 @@ time it is tried. Only what is wrong for certain holds a run up; what may not be
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 
 from pelagos.api import reasons
+from pelagos.engines.kubeflow import placement
+from pelagos.engines.kubeflow.placement import Struct
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes.quantities import quantity
 from pelagos.ports.clock import monotonic
@@ -33,6 +35,9 @@ CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
 ACCOUNTS = Collection("v1", "ServiceAccount", "serviceaccounts")
 QUOTAS = Collection("v1", "ResourceQuota", "resourcequotas")
 KUEUE = "/apis/kueue.x-k8s.io"
+PRIORITY_CLASSES = Collection("kueue.x-k8s.io/v1beta2", "WorkloadPriorityClass", "workloadpriorityclasses")
+MOST_PRIORITIES = 500
+"""That are read; where there are more, nothing is said of one that is not among them."""
 HELPERS: Mapping[str, Decimal] = {"cpu": Decimal("0.1"), "memory": Decimal(256 * 1024**2)}
 """What Argo's executor and Kubeflow's launcher ask for in each step's pod, beside what the step asks for: 100m and 256Mi."""
 GOOD_FOR, BAD_FOR = 60.0, 10.0
@@ -42,6 +47,7 @@ LARGEST = 16 * 1024
 MOST_QUOTAS = 100
 """Quotas of a namespace that are looked at: whoever may make them there must not make every look a long one."""
 _MOST = 2000
+_NAMED = 10
 _KEYS = {"gs": ("secretName", "tokenKey")}
 _USUAL_KEYS = ("secretName", "accessKeyKey", "secretKeyKey")
 _LIMITED = {"cpu": ("requests.cpu", "cpu"), "memory": ("requests.memory", "memory")}
@@ -62,14 +68,15 @@ class Store:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the largest step of a run asks for, by resource as quotas call it; its account and queue, "" where it names none."""
+    """What the largest step of a run asks for, by resource as quotas call it; account, queue and priority, "" for none."""
 
     resources: tuple[tuple[str, Decimal], ...]
     account: str = ""
     queue: str = ""
+    priority: str = ""
 
 
-def needs(placed: Mapping[str, Any], account: str, queue: str) -> Needs:
+def needs(placed: Struct, account: str) -> Needs:
     """Of a run, from its ``pipeline_spec`` as the server gets it."""
     largest: dict[str, Decimal] = {}
     for executor in placed["pipeline_spec"]["deploymentSpec"]["executors"].values():
@@ -81,7 +88,8 @@ def needs(placed: Mapping[str, Any], account: str, queue: str) -> Needs:
             number = quantity(text)
             if number is not None:
                 largest[name] = max(number, largest.get(name, number))
-    return Needs(tuple(sorted(largest.items())), account, queue)
+    queue, priority = placement.read_queue(placed), placement.read_priority(placed)
+    return Needs(tuple(sorted(largest.items())), account, queue, priority)
 
 
 def store(config_map: Body | None) -> Store:
@@ -117,6 +125,16 @@ def store(config_map: Body | None) -> Store:
     return Store(scheme, endpoint, secret, tuple(keys))
 
 
+def absent_priority(priority: str, names: Iterable[str]) -> str:
+    """That there is no WorkloadPriorityClass of this name, and which ones there are."""
+    known = sorted(names)
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return (
+        f"there is no WorkloadPriorityClass {priority} in the cluster; there are: "
+        f"{', '.join(shown(name)[:253] for name in known[:_NAMED]) or 'none'}{more}"
+    )
+
+
 def too_small(quota: Body, wanted: Needs) -> str | None:
     """Why a step never fits into a quota, however empty it is; None when it could."""
     spec = quota.get("spec") or {}
@@ -147,23 +165,35 @@ class Preflight:
     def __init__(self, objects: KubernetesObjects, *, clock: Callable[[], float] = monotonic) -> None:
         self._objects = objects
         self._clock = clock
-        self._known: dict[tuple[str, Needs], tuple[float, str]] = {}
+        self._known: dict[tuple[str, Needs], tuple[float, str, reasons.Reason]] = {}
 
     async def require(self, namespace: str, wanted: Needs) -> None:
-        """Raises RejectedError with the reason NamespaceNotReady when a step of the run would fail for certain."""
-        until, problem = self._known.get((namespace, wanted), (0.0, ""))
+        """Raises RejectedError when a step of the run would fail, or wait for ever, for certain: with the reason
+        NamespaceNotReady, or PriorityNotUsable where that alone is in the way."""
+        until, problem, reason = self._known.get((namespace, wanted), (0.0, "", reasons.NAMESPACE_NOT_READY))
         if until <= self._clock():
-            found = [problem async for problem in self._problems(namespace, wanted)]
-            problem = "; ".join(found)
+            problem, reason = await self._look(namespace, wanted)
             if len(self._known) >= _MOST:
                 self._known.clear()
-            self._known[namespace, wanted] = (self._clock() + (BAD_FOR if problem else GOOD_FOR), problem)
+            self._known[namespace, wanted] = (self._clock() + (BAD_FOR if problem else GOOD_FOR), problem, reason)
         if problem:
             message = f"no run is made in the namespace {namespace}, where its steps would fail: {shown(problem)}"
-            raise RejectedError("pipelines", message, reason=reasons.NAMESPACE_NOT_READY)
+            if reason == reasons.PRIORITY_NOT_USABLE:
+                message = f"no run is made, whose steps would wait for ever: {shown(problem)}"
+            raise RejectedError("pipelines", message, reason=reason)
 
-    async def _problems(self, namespace: str, wanted: Needs) -> Any:
-        for check in (self._launcher, self._account, self._quotas, self._queue):
+    async def _look(self, namespace: str, wanted: Needs) -> tuple[str, reasons.Reason]:
+        checks = (self._launcher, self._account, self._quotas, self._queue)
+        found = [problem async for problem in self._problems(checks, namespace, wanted)]
+        if found:
+            return "; ".join(found), reasons.NAMESPACE_NOT_READY
+        found = [problem async for problem in self._problems((self._priority,), namespace, wanted)]
+        return "; ".join(found), reasons.PRIORITY_NOT_USABLE
+
+    async def _problems(
+        self, checks: Iterable[Callable[[str, Needs], Awaitable[Iterable[str]]]], namespace: str, wanted: Needs
+    ) -> AsyncIterator[str]:
+        for check in checks:
             try:
                 for problem in await check(namespace, wanted):
                     yield problem
@@ -196,6 +226,19 @@ class Preflight:
         if not version or await self._objects.get(queues, namespace, wanted.queue) is not None:
             return []
         return [f"the LocalQueue {wanted.queue} does not exist, so that Kueue would never admit a pod"]
+
+    async def _priority(self, _namespace: str, wanted: Needs) -> Iterable[str]:
+        if not wanted.priority:
+            return []
+        version = await self._objects.preferred_version(KUEUE)
+        if not version:
+            whose = f"spec.priority, or priority of the tenant, is {wanted.priority}"
+            return [f"{whose}, and the cluster has no Kueue to obey it. Name none, or have Kueue installed"]
+        classes = Collection(f"kueue.x-k8s.io/{version}", PRIORITY_CLASSES.kind, PRIORITY_CLASSES.plural)
+        names = [str(each["metadata"]["name"]) for each in await self._objects.list(classes, most=MOST_PRIORITIES)]
+        if wanted.priority in names or len(names) >= MOST_PRIORITIES:
+            return []
+        return [f"{absent_priority(wanted.priority, names)}. Name one of these in spec.priority, or have it made"]
 
 
 def _mapping(found: Any, field: str) -> Mapping[str, Any]:

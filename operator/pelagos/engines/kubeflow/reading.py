@@ -136,8 +136,16 @@ def read(run: Struct, judgement: Judgement) -> PipelineRun:
         started_at=min(started, finished) if started and finished else started,
         finished_at=finished,
         is_explained=not message.startswith(_UNEXPLAINED),
-        reason=obstacle.reason if obstacle is not None and state is RunState.PENDING else None,
+        reason=_reason(run, judgement, state, obstacle),
+        priority=placement.read_priority(run.get("pipeline_spec") or {}),
     )
+
+
+def _reason(run: Struct, judgement: Judgement, state: RunState, obstacle: Obstacle | None) -> reasons.Reason | None:
+    if state is RunState.INTERRUPTED and judgement.facts is not None:
+        cause = causes.of_failure(judgement.facts, steps(run))
+        return reasons.PREEMPTED if cause is not None and cause.is_preempted else None
+    return obstacle.reason if obstacle is not None and state is RunState.PENDING else None
 
 
 def _begun(run: Struct, seen: Facts | None) -> list[datetime]:

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from pelagos.engines.kubeflow import facts, losses, trimming
 from pelagos.engines.kubeflow.facts import RUN_LABEL, Body, Facts
 from pelagos.engines.kubeflow.losses import Loss
-from pelagos.engines.kubeflow.placement import QUEUE_LABEL
+from pelagos.engines.kubeflow.placement import PRIORITY_LABEL, QUEUE_LABEL
+from pelagos.engines.kubeflow.preflight import MOST_PRIORITIES, PRIORITY_CLASSES
 from pelagos.engines.kubernetes.objects import Collection
 from pelagos.ports.clock import Clock
 from pelagos.ports.errors import OutageError, RejectedError
@@ -41,6 +42,8 @@ SUSPECTED = timedelta(seconds=20)
 AFTER_FAILURE = timedelta(seconds=30)
 STALE = timedelta(minutes=2)
 """For so long what was seen last of a run that goes on counts when nothing can be seen: it may be at work by now."""
+_STOPPED = "Stopped"
+"""The reason of Kueue's events about pods that it ends."""
 MOST = 4
 """Pods of a run about which events are asked for."""
 MOST_PODS, MOST_WORKLOADS, MOST_EVENTS = 100, 1000, 50
@@ -138,7 +141,7 @@ class Sight:
         else:
             good_at = elapsed
         if is_over and known is not None:
-            found = _with_former(found, known.facts)
+            found = _with_former(found, known.facts, await self._stopped(self._objects, found, known.facts))
         loss = losses.of_run(found, steps) if not is_over and not failed else None
         if known is not None and loss is not None and known.loss == loss:
             lost_for = known.lost_for + elapsed - known.seen_at
@@ -177,6 +180,7 @@ class Sight:
             if await objects.serves(workloads):
                 named = {facts.text(facts.labels(pod).get(QUEUE_LABEL)) for pod in held} - {""}
                 found = replace(found, workloads=await self._in_queues(objects, workloads, found.namespace))
+                found = replace(found, priorities=await _priorities(objects, held))
                 with suppress(RejectedError):  # without this right what waits is told all the same
                     there = [await objects.get(queues, found.namespace, queue) for queue in sorted(named)]
                     found = replace(found, queue_is_missing=None in there)
@@ -184,6 +188,23 @@ class Sight:
                 is_seen = len(found.workloads) < MOST_WORKLOADS or bool(own)
                 return replace(found, workloads=own, has_queues=is_seen)
         return found
+
+    async def _stopped(self, objects: Objects, found: Facts, before: Facts) -> list[Body]:
+        """Pods that went between two looks, which Kueue ended: then an event says why."""
+        names = {facts.name(pod) for pod in found.pods}
+        gone = [pod for pod in before.pods if facts.name(pod) not in names and not facts.has_ended(pod)]
+        stopped = []
+        with suppress(OutageError, RejectedError):  # they make words better
+            for pod in gone[:MOST]:
+                about = {"involvedObject.kind": "Pod", "involvedObject.name": facts.name(pod), "reason": _STOPPED}
+                told = await objects.list(EVENTS, found.namespace, fields=about, most=MOST_EVENTS)
+                said = [
+                    facts.words(each.get("message"))
+                    for each in told
+                    if each.get("reason") == _STOPPED and facts.is_about(each, pod)
+                ]
+                stopped += [trimming.stopped(pod, said[-1])] if said else []
+        return stopped
 
     async def _in_queues(self, objects: Objects, kind: Collection, namespace: str) -> tuple[Body, ...]:
         """All that wait in a namespace, read once for all of its runs: Kueue's do not say whose they are by a label."""
@@ -195,6 +216,18 @@ class Sight:
                 del self._workloads[next(iter(self._workloads))]
             self._workloads[namespace] = (self._clock.elapsed(), known)
         return known
+
+
+async def _priorities(objects: Objects, held: Sequence[Body]) -> tuple[str, ...] | None:
+    """The names of all, where a pod bears one; None when they cannot be seen."""
+    if not any(facts.labels(pod).get(PRIORITY_LABEL) for pod in held):
+        return None
+    try:
+        found = await objects.list(PRIORITY_CLASSES, most=MOST_PRIORITIES)
+    except (OutageError, RejectedError):
+        return None
+    names = tuple(facts.name(each) for each in found)
+    return names if 0 < len(names) < MOST_PRIORITIES or await objects.serves(PRIORITY_CLASSES) else None
 
 
 async def _workflow(objects: Objects, identifier: str, found: Facts) -> Facts:
@@ -219,8 +252,15 @@ async def _events(objects: Objects, _identifier: str, found: Facts) -> Facts:
     return replace(found, events=tuple(map(trimming.event, told)))
 
 
-def _with_former(now: Facts, before: Facts) -> Facts:
+def _with_former(now: Facts, before: Facts, stopped: Sequence[Body]) -> Facts:
     """And what was there before: a run's pods and its Workflow are removed some time after it has ended."""
     names = {facts.name(pod) for pod in now.pods}
-    former = [pod for pod in before.pods if facts.name(pod) not in names and facts.has_ended(pod)]
-    return replace(now, pods=(*now.pods, *former), workflow=now.workflow or before.workflow)
+    former = [pod for pod in before.pods if facts.name(pod) not in names and _is_told(pod)]
+    known = names | {facts.name(pod) for pod in former}
+    more = [pod for pod in stopped if facts.name(pod) not in known]
+    return replace(now, pods=(*now.pods, *former, *more), workflow=now.workflow or before.workflow)
+
+
+def _is_told(pod: Body) -> bool:
+    """Whether it had ended when it was seen last, or was being ended by Kueue."""
+    return facts.has_ended(pod) or bool(facts.condition(pod, facts.STOPPED))

@@ -10,7 +10,7 @@ from typing import Any
 
 from pelagos.engines.kubeflow import facts
 from pelagos.engines.kubeflow.facts import Body
-from pelagos.engines.kubeflow.placement import QUEUE_LABEL, RUN_ANNOTATION
+from pelagos.engines.kubeflow.placement import PRIORITY_LABEL, QUEUE_LABEL, RUN_ANNOTATION
 
 MOST_NODES = 200
 _LONGEST_NAME = 253
@@ -47,6 +47,12 @@ def workload(found: Body) -> Body:
     }
 
 
+def stopped(pod: Body, said: str) -> Body:
+    """A pod that is gone, as it was seen last, with what Kueue said when it ended it."""
+    told = {"type": facts.STOPPED, "status": "True", "message": said}
+    return {**pod, "status": {**facts.status(pod), "conditions": [told]}}
+
+
 def event(found: Body) -> Body:
     """What it says, and about what."""
     kept = _of(found, ("type", "reason", "lastTimestamp", "eventTime"))
@@ -58,13 +64,13 @@ def _pod(found: Body) -> Body:
     metadata, spec, status = (facts.mapping(found.get(part)) for part in ("metadata", "spec", "status"))
     notes = _of(facts.notes(found), (RUN_ANNOTATION, facts.NODE_ID, facts.NODE_NAME))
     named = facts.step_of(found)[:_LONGEST_NAME]
-    told = {"conditions": _conditions(found, "PodScheduled", "DisruptionTarget")}
+    told = {"conditions": _conditions(found, "PodScheduled", "DisruptionTarget", facts.STOPPED)}
     told["containerStatuses"] = [_container(each) for each in facts.listed(status.get("containerStatuses"))]
     before = [_container(each) for each in facts.listed(status.get("initContainerStatuses"))]
     told["initContainerStatuses"] = [each for each in before if not _has_succeeded(each)]
     return {
         "metadata": _of(metadata, ("name", "uid", "deletionTimestamp", "deletionGracePeriodSeconds"))
-        | {"labels": _of(facts.labels(found), (QUEUE_LABEL,)), "annotations": notes},
+        | {"labels": _of(facts.labels(found), (QUEUE_LABEL, PRIORITY_LABEL)), "annotations": notes},
         "spec": _of(spec, ("nodeName", "schedulingGates"))
         | ({"containers": [{"args": [facts.FUNCTION, named]}]} if named else {}),
         "status": _of(status, ("phase", "reason", "message")) | told,

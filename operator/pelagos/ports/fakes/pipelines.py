@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pelagos.api import reasons
 from pelagos.api.meta import UID_LABEL
 from pelagos.ports.clock import Clock, SystemClock
 from pelagos.ports.errors import ForbiddenError, OutageError, RejectedError
@@ -72,8 +73,8 @@ class PipelinesFake:
         if known is None:
             self._accept(request, attempts_with_key=1)
         elif known.run.state in FINISHED and request.attempt > known.run.attempt:
-            same_key = known.run.retry_key == request.retry_key
-            self._accept(request, attempts_with_key=known.run.attempts_with_key + 1 if same_key else 1)
+            counted = known.run.attempts_with_key + (known.run.reason != reasons.PREEMPTED)
+            self._accept(request, attempts_with_key=counted if known.run.retry_key == request.retry_key else 1)
         self._admit()
         return self.runs[request.name].run
 
@@ -112,6 +113,11 @@ class PipelinesFake:
         self._begin(name)
         self._finish(name, RunState.INTERRUPTED, "the processes of the run are gone without an outcome")
 
+    def preempt(self, name: RunName) -> None:
+        """Let a queue give the place of a run to a more important one."""
+        self._begin(name)
+        self._finish(name, RunState.INTERRUPTED, "step train was preempted", reasons.PREEMPTED)
+
     def _accept(self, request: RunRequest, *, attempts_with_key: int) -> None:
         run = PipelineRun(
             name=request.name,
@@ -123,6 +129,7 @@ class PipelinesFake:
             url=f"http://pipelines.fake/{request.name}",
             started_at=None,
             finished_at=None,
+            priority=request.resources.priority,
         )
         self.runs.pop(request.name, None)  # a further attempt queues behind the runs that wait already
         self.runs[request.name] = FakeRun(request, run)
@@ -140,9 +147,9 @@ class PipelinesFake:
             self.start(name)
         self._expect(name, RunState.RUNNING)
 
-    def _finish(self, name: RunName, state: RunState, message: str) -> None:
+    def _finish(self, name: RunName, state: RunState, message: str, reason: reasons.Reason | None = None) -> None:
         known = self.runs[name]
-        known.run = replace(known.run, state=state, message=message, finished_at=self._clock.now())
+        known.run = replace(known.run, state=state, message=message, reason=reason, finished_at=self._clock.now())
         self._admit()
 
     def _expect(self, name: RunName, state: RunState) -> None:
