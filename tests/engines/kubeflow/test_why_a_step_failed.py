@@ -158,6 +158,12 @@ async def test_a_helper_that_fails_after_the_work_is_named(cluster: Cluster) -> 
         ("pod deleted", RunState.INTERRUPTED, "is gone without an outcome: pod deleted"),
         ("OOMKilled (exit code 137)", RunState.FAILED, "ran out of memory"),
         ("Error (exit code 1)", RunState.FAILED, "step prepare failed: Error (exit code 1)"),
+        (
+            'Internal error occurred: failed calling webhook "mpod.kb.io": failed to call webhook: Post '
+            '"https://kueue-webhook-service.kueue-system.svc:443": no endpoints available for service "kueue-webhook-service"',
+            RunState.INTERRUPTED,
+            "the cluster took no pod of step prepare, since a webhook does not answer: ",
+        ),
     ],
 )
 async def test_of_a_pod_that_is_gone_the_workflow_tells(

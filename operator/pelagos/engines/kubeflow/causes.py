@@ -21,6 +21,8 @@ _GONE = re.compile(
     re.IGNORECASE,
 )
 """What is said of pods that were ended from outside; the step itself did nothing wrong."""
+_UNASKED = re.compile(r"failed (calling|to call) webhook", re.IGNORECASE)
+"""What is said where a pod was not made because the cluster could not ask a webhook; Argo gives up at once for most causes."""
 _DISRUPTION = "DisruptionTarget"
 _PREEMPTED = re.compile(r"^(WorkloadEvictedDueToPreempted|Preempted to accommodate)\b")
 """So begins what Kueue says of a pod whose quota another workload got."""
@@ -69,6 +71,8 @@ class Cause:
         if self.state is RunState.INTERRUPTED:
             # Of a process below the container's first one, some runtimes do not say that memory was the cause.
             killed = "exit code 137" in self.words
+            if not self.pod and _UNASKED.search(self.words):
+                return f"the cluster took no pod of step {self.step}, since a webhook does not answer: {self.words}"
             hint = "; if nobody did that, give it more in spec.resources.memory" if killed else ""
             return f"the pod of step {self.step} is gone without an outcome: {self.words}{hint}"
         return f"step {self.step} failed: {self.words}"
@@ -78,8 +82,9 @@ def by_words(step: str, told: str) -> Cause:
     """The cause where words are all there is."""
     # Memory is looked for first: a pod that was killed for it has exit code 137 too, and as interrupted it would be tried
     # again, to be killed again.
-    gone = not is_out_of_memory(told) and not _DEADLINE.search(told) and _GONE.search(told)
-    return Cause(RunState.INTERRUPTED if gone else RunState.FAILED, step, told)
+    own = is_out_of_memory(told) or _DEADLINE.search(told)
+    outside = _GONE.search(told) or _UNASKED.search(told)
+    return Cause(RunState.INTERRUPTED if outside and not own else RunState.FAILED, step, told)
 
 
 def is_out_of_memory(told: str) -> bool:
