@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from cluster.harness.engine import Engine
     from cluster.harness.namespaces import Node
 
-IMAGES = {"operator": ("", "control-plane"), "serving": ("cpu", "triton"), "trainer": ("runtime", "")}
+OURS = "control-plane triton"
+"""Locked requirements of our images. One image holds the wheels of both, so that whoever builds several finds their layers."""
+IMAGES = {"operator": ("", OURS), "serving": ("cpu", OURS), "trainer": ("runtime", "")}
 """Folder below images/ -> (target of its Dockerfile, locked requirements that it needs). The trainer's environment of several
 gigabytes is left out: see platform/environments.py."""
 _REPOSITORY = "pelagos-test"
@@ -87,9 +89,9 @@ class Images:
     def prune(self) -> None:
         """Remove what newer builds have replaced; what they may use again is kept."""
         for tag in self.docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", f"{_REPOSITORY}/wheels").split():
-            name, _, digest = tag.rpartition(":")[2].rpartition("-")
-            lock = _lock(name)
-            if not lock.exists() or digest != _digest(lock):
+            names, _, digest = tag.rpartition(":")[2].rpartition("-")
+            locks = [_lock(name) for name in names.split(".")]
+            if not all(lock.exists() for lock in locks) or digest != _digest(*locks):
                 self.docker("rmi", tag, check=False)
         self.docker("image", "prune", "--force", check=False)
         self.engines[0].keep(self._built())
@@ -103,38 +105,43 @@ class Images:
         recipe = machine.base_archive().with_name(f"{machine.base_archive().name}.recipe")
         return f"{_REPOSITORY}/base:{_digest(recipe)}"
 
-    def build(self, name: str) -> str:
-        """Build one of IMAGES offline, from this tree, the base and locked wheels; returns the tag, which pods can use."""
+    def build(self, name: str, tree: Path = machine.ROOT, label: str = "test") -> str:
+        """Build one of IMAGES offline, from a work tree, the base and locked wheels; returns the tag, which pods can use."""
         target, wheels = IMAGES[name]
-        return self.build_from(machine.ROOT / "images" / name / "Dockerfile", machine.ROOT, name, wheels, target)
+        return self.build_from(tree / "images" / name / "Dockerfile", tree, f"{name}:{label}", wheels, target)
 
     def build_from(self, dockerfile: Path, context: Path, name: str, wheels: str, target: str = "") -> str:
         """Likewise, of another Dockerfile and another folder."""
-        build_base = f"{_REPOSITORY}/build-base:{self.base().partition(':')[2]}"
+        tag = f"{_REPOSITORY}/{name if ':' in name else f'{name}:test'}"
         self.docker(
-            "build", "--quiet", "--network=none", f"--tag={build_base}", "-", text=_BUILD_BASE.format(base=self.base())
-        )
-        given = {"BASE": self.base(), "BUILD_BASE": build_base, "WHEELS": self._wheels(wheels), "PIP_NO_INDEX": "1"}
-        tag = f"{_REPOSITORY}/{name}:test"
-        self.docker(
-            *("build", "--quiet", "--network=none", f"--tag={tag}", *([f"--target={target}"] if target else [])),
-            *(f"--build-arg={key}={value}" for key, value in given.items()),
+            *("build", "--quiet", f"--tag={tag}", *([f"--target={target}"] if target else [])),
+            *self.offline(wheels),
             *(f"--file={dockerfile}", context),
         )
         self.publish(tag)
         return tag
 
-    def _wheels(self, name: str) -> str:
-        """The image with the wheels of a locked file; `scratch` for none."""
-        if not name:
+    def offline(self, wheels: str) -> list[str]:
+        """Options of a build that takes the base, and what it installs, from what is here."""
+        build_base = f"{_REPOSITORY}/build-base:{self.base().partition(':')[2]}"
+        self.docker(
+            "build", "--quiet", "--network=none", f"--tag={build_base}", "-", text=_BUILD_BASE.format(base=self.base())
+        )
+        given = {"BASE": self.base(), "BUILD_BASE": build_base, "WHEELS": self._wheels(wheels), "PIP_NO_INDEX": "1"}
+        return ["--network=none", *(f"--build-arg={key}={value}" for key, value in given.items())]
+
+    def _wheels(self, names: str) -> str:
+        """The image with the wheels of locked files, whose names are separated by spaces; `scratch` for none."""
+        if not names:
             return "scratch"
-        file = _lock(name)
-        tag = f"{_REPOSITORY}/wheels:{name}-{_digest(file)}"
+        locks = [_lock(name) for name in names.split()]
+        tag = f"{_REPOSITORY}/wheels:{names.replace(' ', '.')}-{_digest(*locks)}"
         if not self.has(tag):
             with tempfile.TemporaryDirectory(prefix="pelagos-wheels-") as folder:
                 tree, archive = Path(folder, "tree"), Path(folder, "wheels.tar")
                 tree.mkdir()
-                _download(file, tree)
+                for lock in locks:
+                    _download(lock, tree)
                 subprocess.run(["tar", "-cf", archive, "-C", tree, "."], check=True)
                 self.docker("import", archive, tag)
         return tag
@@ -158,5 +165,5 @@ def _lock(name: str) -> Path:
     return machine.ROOT / "requirements" / f"{name}.txt"
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+def _digest(*files: Path) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
