@@ -10,6 +10,7 @@ import pytest
 from pelagos.engines.kserve.engine import Kserve
 from pelagos.engines.kubernetes.objects import KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.model_server import marks
 from pelagos.engines.model_server.engine import View
 from pelagos.engines.model_server.options import Options
 from pelagos.ports.fakes.objects import ObjectsFake
@@ -43,6 +44,8 @@ def revisions(created: str, ready: str) -> dict[str, dict[str, str]]:
     return {"predictor": {"latestCreatedRevision": created, "latestReadyRevision": ready}}
 
 
+MADE = {"annotations": {marks.DIGEST_ANNOTATION: WANT.pod_template_digest}}
+"""Of a pod of the want."""
 READY = condition("Ready", "True")
 NO_QUOTA = condition("PredictorReady", "False", message="quota", reason="FailedCreate")
 FAILED = {
@@ -103,6 +106,23 @@ async def test_what_kserve_tells(seen: View, done: bool, state: str, words: str)
     told = await ENGINE.told(seen)
     assert (told.done, told.state) == (done, ServiceState(state))
     assert words in told.message
+
+
+def left_out(uri: str, **pod: Any) -> str:
+    seen = view(WANT, [{"metadata": {"name": "detector-1", "uid": "1"} | MADE, "spec": pod}], READY)
+    model = {"spec": {"predictor": {"model": {"storageUri": uri}}}}
+    found = ENGINE.left_out(replace(seen, main=seen.main | model))
+    return f"{found.state}: {found.message}" if found is not None else ""
+
+
+def test_a_pod_that_kserves_webhook_has_not_seen_is_told_from_a_server_that_died() -> None:
+    said = left_out("s3://bucket/ab")
+
+    assert "no init container storage-initializer into pod detector-1" in said
+    assert "MutatingWebhookConfiguration inferenceservice.serving.kserve.io" in said
+    assert said.startswith(f"{ServiceState.FETCH_FAILED}: ")
+    assert left_out("s3://bucket/ab", initContainers=[{"name": "of-another-name"}]) == ""
+    assert left_out("pvc://objects/ab") == ""
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,13 @@ from pelagos.engines.kubernetes import served_kinds
 from pelagos.engines.model_server import diagnosis as model_servers
 
 RUNTIME = "pelagos-triton"
+WEBHOOKS = "inferenceservice.serving.kserve.io"
+_MUTATING = f"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{WEBHOOKS}"
+_FOR_PODS = "pod-mutator"
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """Whether it is installed, whether it has our runtime, and whether model servers reach their packages."""
+    """Whether it is installed, has its webhooks and our runtime, and whether model servers reach their packages."""
     return [*await _kserve(context), *model_servers.network(context.settings)]
 
 
@@ -23,7 +26,7 @@ async def _kserve(context: DoctorContext) -> list[Finding]:
     ):
         hint = "Install KServe, or set PELAGOS_SERVING_ENGINE=deployment, which needs nothing."
         return [failure("serving", "KServe is not installed: InferenceService (v1beta1) is not served", hint)]
-    findings = [ok("serving", f"KServe {await _kserve_version(context)}")]
+    findings = [ok("serving", f"KServe {await _kserve_version(context)}"), await _webhook(context)]
     wide = await context.api.get(f"/apis/serving.kserve.io/v1alpha1/clusterservingruntimes/{RUNTIME}")
     if wide.status == 200:
         return [*findings, ok("runtime", f"ClusterServingRuntime {RUNTIME}")]
@@ -43,6 +46,17 @@ async def _kserve(context: DoctorContext) -> list[Finding]:
             note("runtime", f"no ClusterServingRuntime {RUNTIME}", f"{served_kinds.APPLY} manifests/overlays/kserve")
         )
     return findings
+
+
+async def _webhook(context: DoctorContext) -> Finding:
+    """Without it no pod gets the container that brings its package, and no claim is mounted; servers start, and end."""
+    answer = await context.api.get(_MUTATING)
+    if answer.status not in (200, 404):
+        return hidden("webhooks", answer)
+    if any(_FOR_PODS in str(each.get("name")) for each in answer.body.get("webhooks") or ()):
+        return ok("webhooks", f"KServe's webhook brings packages to pods ({WEBHOOKS})")
+    message = f"KServe's webhook for pods is missing: nothing brings packages to model servers ({WEBHOOKS})"
+    return failure("webhooks", message, "Install KServe whole: its MutatingWebhookConfiguration is part of its release.")
 
 
 async def _kserve_version(context: DoctorContext) -> str:

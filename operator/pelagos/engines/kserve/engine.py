@@ -17,7 +17,7 @@ from pelagos.engines.kserve import manifests
 from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, KNATIVE, RUNTIME, RUNTIMES
 from pelagos.engines.kubernetes import served_kinds
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
-from pelagos.engines.model_server import marks, object_kinds, pod_status, pod_template, reaching
+from pelagos.engines.model_server import marks, object_kinds, pod_status, pod_template, reaching, storage_initializer
 from pelagos.engines.model_server.engine import ClusterServing, Manifest, RolloutStatus, Urls, View
 from pelagos.engines.model_server.network import POLICIES, network_policy
 from pelagos.engines.model_server.object_kinds import INFERENCE_SERVICES
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 SYSTEM = "KServe"
 NO_KSERVE = f"this cluster has no {manifests.API_VERSION}: install KServe, or set PELAGOS_SERVING_ENGINE=deployment"
 NO_RUNTIME = f"there is no runtime {RUNTIME}: {served_kinds.APPLY} manifests/overlays/kserve"
+_NO_INITIALIZER = (
+    "KServe has put no init container {name} into pod {pod}, so that it has no package: the MutatingWebhookConfiguration "
+    "inferenceservice.serving.kserve.io was not there when the pod was made. Install KServe whole, then delete the pod"
+)
 _INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecognized", "InvalidPredictorSpec"})
 
 
@@ -127,6 +131,18 @@ class Kserve(ClusterServing):
             http=f"http://{host}:{http}" if http else "",
             metrics=f"http://{host}:{metrics}/metrics" if metrics else "",
         )
+
+    def left_out(self, view: View) -> pod_status.Problem | None:
+        """See ClusterServing. A pod that was made while KServe's webhook was not installed stays without its package."""
+        model = view.main["spec"]["predictor"]["model"]
+        if str(model.get("storageUri", "")).startswith("pvc://"):
+            return None
+        for pod in view.current:
+            # A ClusterStorageContainer may give it another name.
+            if not pod_status.is_ending(pod) and not pod.get("spec", {}).get("initContainers"):
+                message = _NO_INITIALIZER.format(pod=pod_status.name(pod), name=storage_initializer.NAME)
+                return pod_status.Problem(ServiceState.FETCH_FAILED, message)
+        return None
 
     def restarting(self, view: View, count: str) -> dict[str, Any]:
         """See ClusterServing. KServe hands annotations of an InferenceService on to its pods."""

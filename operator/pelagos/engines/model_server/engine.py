@@ -164,6 +164,11 @@ class ClusterServing(ABC):
     def restarting(self, view: View, count: str) -> dict[str, Any]:
         """A merge patch of the main object that makes the controller replace all pods; ``count`` is the annotation for them."""
 
+    def left_out(self, view: View) -> pod_status.Problem | None:
+        """What the controller owes the pods and has not given them; whatever else is wrong with them comes of that."""
+        del view
+        return None
+
     async def prepare(self, want: DesiredService, live: Body | None) -> None:  # noqa: B027 - most need nothing
         """Called before the objects are written."""
 
@@ -415,7 +420,7 @@ class ClusterServing(ABC):
             state, message = await self._ask(view, service)
             return state, message or self._missing(view, told)
         stays = _OLD_SERVED if view.old_ready else ""
-        found = pod_status.problem(view.current, self._now)
+        found = self.left_out(view) or pod_status.problem(view.current, self._now)
         if found is not None:
             # A node has room for as many servers as there are, and not for one more.
             full = stays and not view.want.scaling.old_first and pod_status.is_unplaceable(view.current)
