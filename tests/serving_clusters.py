@@ -35,6 +35,8 @@ from pelagos.ports.tenants import Tenant
 CLAIM = "objects"
 RUNTIME = Path(__file__).parents[1] / "manifests/kserve/clusterservingruntime.yaml"
 RUNTIMES = "/apis/serving.kserve.io/v1alpha1/clusterservingruntimes"
+STORAGE_CONTAINER = RUNTIME.with_name("clusterstoragecontainer.yaml")
+STORAGE_CONTAINERS = "/apis/serving.kserve.io/v1alpha1/clusterstoragecontainers"
 _numbers = itertools.count(1)
 
 
@@ -153,9 +155,10 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 
 def install_kserve(plane: ControlPlane) -> None:
-    """The kinds of KServe, and our runtime."""
+    """The kinds of KServe, our runtime, and what its storage initializer may do."""
     plane.apply_crds([published.KINDS])
     plane.request("POST", RUNTIMES, yaml.safe_load(RUNTIME.read_text(encoding="utf-8")))
+    plane.request("POST", STORAGE_CONTAINERS, yaml.safe_load(STORAGE_CONTAINER.read_text(encoding="utf-8")))
 
 
 def everything(want: DesiredService, mode: str) -> DesiredService:

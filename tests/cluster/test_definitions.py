@@ -39,8 +39,19 @@ def test_everything_that_can_be_asked_for_is_allowed_by_the_full_definition(make
         validate(made | {"spec": made["spec"] | {"colour": "blue"}})
 
 
-@pytest.mark.parametrize("name", ["clusterservingruntime", "servingruntime"])
-def test_our_runtimes_are_allowed_by_the_full_definitions(name: str) -> None:
-    body = yaml.safe_load((RUNTIME.parent / f"{name}.yaml").read_text(encoding="utf-8"))
+def test_a_package_on_object_storage_is_allowed_by_the_full_definition(make_want: MakeWant) -> None:
+    want = make_want(package_uri="s3://bucket/package")
+    made = inference_service(want, "name: 'x'", options(Path("/objects")), storage_container=True)
 
-    definitions.validator(definitions.KSERVE / f"serving.kserve.io_{name}s.yaml", "v1alpha1")(body)
+    definitions.inference_service_validator()(made)
+    assert made["spec"]["predictor"]["storageContainerName"] == "pelagos"
+
+
+@pytest.mark.parametrize(
+    "name", ["clusterservingruntime", "servingruntime", "clusterstoragecontainer/clusterstoragecontainer"]
+)
+def test_what_we_add_to_kserve_is_allowed_by_the_full_definitions(name: str) -> None:
+    folder, _, kind = name.rpartition("/")
+    body = yaml.safe_load((RUNTIME.parent / f"{kind}.yaml").read_text(encoding="utf-8"))
+
+    definitions.validator(definitions.KSERVE / folder / f"serving.kserve.io_{kind}s.yaml", "v1alpha1")(body)

@@ -18,7 +18,7 @@ from typing import Any
 
 from kserve_fake_server.nodes import PODS, SECRETS, now
 from model_packages import ENVIRONMENTS
-from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, RUNTIMES
+from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, RUNTIMES, STORAGE_CONTAINERS
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.model_server.object_kinds import DEPLOYMENTS, INFERENCE_SERVICES
@@ -36,7 +36,17 @@ client.list_objects_v2(Bucket="bucket")
 """
 _MODEL_FIELDS = frozenset({"modelFormat", "runtime", "storageUri", "protocolVersion", "storage"})
 _PREDICTOR_FIELDS = frozenset(
-    {"model", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "labels", "annotations", "deploymentStrategy"}
+    {
+        "model",
+        "minReplicas",
+        "maxReplicas",
+        "scaleTarget",
+        "scaleMetric",
+        "labels",
+        "annotations",
+        "deploymentStrategy",
+        "storageContainerName",
+    }
 )
 
 
@@ -112,7 +122,7 @@ class Controller:
             model = {"transitionStatus": "InvalidSpec", "states": states, "lastFailureInfo": info}
             await self._report(service, {"modelStatus": model, "conditions": _conditions("False", "", info["message"])})
             return
-        deployment = _deployment(service, runtime, await self._credentials(service))
+        deployment = _deployment(service, runtime, await self._storage(service))
         before = await self.cluster.get(DEPLOYMENTS, namespace, deployment["metadata"]["name"])
         if before is not None:
             # Its controller leaves them alone where an autoscaler decides, and that keeps them between both numbers.
@@ -130,22 +140,32 @@ class Controller:
         return found if found is not None else await self.cluster.get(CLUSTER_RUNTIMES, "", name)
 
     async def _credentials(self, service: Body) -> list[dict[str, Any]]:
-        """What the storage initializer is given: of the Secrets of the ServiceAccount, those with keys of an S3 storage."""
+        """What the storage initializer is given: of the Secrets of the ServiceAccount, those with keys of an S3 storage.
+
+        Without annotations they are given all the same, and AWS itself is asked.
+        """
         namespace, predictor = service["metadata"]["namespace"], service["spec"]["predictor"]
         account = await self.cluster.get(ACCOUNTS, namespace, predictor.get("serviceAccountName", "default"))
         made: list[dict[str, Any]] = []
         for reference in (account or {}).get("secrets") or ():
             secret = await self.cluster.get(SECRETS, namespace, reference["name"])
-            annotations = (secret or {}).get("metadata", {}).get("annotations") or {}
-            if "serving.kserve.io/s3-endpoint" not in annotations:
+            if "AWS_SECRET_ACCESS_KEY" not in (secret or {}).get("data", {}):
                 continue
-            scheme = "http" if annotations.get("serving.kserve.io/s3-usehttps") == "0" else "https"
-            url = f"{scheme}://{annotations['serving.kserve.io/s3-endpoint']}"
-            made.append({"name": "AWS_ENDPOINT_URL", "value": url})
+            annotations = (secret or {}).get("metadata", {}).get("annotations") or {}
+            if host := annotations.get("serving.kserve.io/s3-endpoint"):
+                scheme = "http" if annotations.get("serving.kserve.io/s3-usehttps") == "0" else "https"
+                made.append({"name": "AWS_ENDPOINT_URL", "value": f"{scheme}://{host}"})
             for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
                 source = {"secretKeyRef": {"name": reference["name"], "key": key}}
                 made.append({"name": key, "valueFrom": source})
         return made
+
+    async def _storage(self, service: Body) -> dict[str, Any]:
+        """What is merged into the storage initializer; KServe itself gives it no securityContext."""
+        name = service["spec"]["predictor"].get("storageContainerName")
+        found = await self.cluster.get(STORAGE_CONTAINERS, "", name) if name else None
+        given = found["spec"]["container"] if found is not None else {}
+        return {**given, "env": await self._credentials(service)}
 
     def _status(self, service: Body, deployment: Body, pods: Sequence[Body]) -> dict[str, Any]:
         name = service["metadata"]["name"]
@@ -176,7 +196,7 @@ class Controller:
         )
 
 
-def _deployment(service: Body, runtime: Body, credentials: Sequence[Body]) -> dict[str, Any]:
+def _deployment(service: Body, runtime: Body, storage: Body) -> dict[str, Any]:
     """What buildPredictorResources and createRawDefaultDeployment make."""
     metadata, predictor = service["metadata"], service["spec"]["predictor"]
     name = f"{metadata['name']}-predictor"
@@ -198,7 +218,7 @@ def _deployment(service: Body, runtime: Body, credentials: Sequence[Body]) -> di
         "selector": {"matchLabels": {"app": app}},
         "template": {
             "metadata": {"labels": labels, "annotations": annotations},
-            "spec": _pod(predictor, runtime, credentials),
+            "spec": _pod(predictor, runtime, storage),
         },
         "strategy": predictor.get("deploymentStrategy") or {"type": "RollingUpdate"},
     }
@@ -206,7 +226,7 @@ def _deployment(service: Body, runtime: Body, credentials: Sequence[Body]) -> di
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": made, "spec": spec}
 
 
-def _pod(predictor: Body, runtime: Body, credentials: Sequence[Body]) -> dict[str, Any]:
+def _pod(predictor: Body, runtime: Body, storage: Body) -> dict[str, Any]:
     model = predictor["model"]
     base = next(each for each in runtime["spec"]["containers"] if each["name"] == CONTAINER)
     container = {
@@ -226,18 +246,18 @@ def _pod(predictor: Body, runtime: Body, credentials: Sequence[Body]) -> dict[st
         volumes.append({"name": "kserve-provision-location", "emptyDir": {}})
         models = {"name": "kserve-provision-location", "mountPath": "/mnt/models"}
         pod["initContainers"] = [
-            _storage_initializer(container | {"storageUri": model["storageUri"]}, [*mounts, models], credentials)
+            _storage_initializer(container | {"storageUri": model["storageUri"]}, [*mounts, models], storage)
         ]
         mounts.append(models | {"readOnly": True})
     others = predictor.get("containers") or ()
     return pod | {"containers": [container | {"volumeMounts": mounts}, *others], "volumes": volumes}
 
 
-def _storage_initializer(container: Body, mounts: Sequence[Body], credentials: Sequence[Body]) -> dict[str, Any]:
+def _storage_initializer(container: Body, mounts: Sequence[Body], storage: Body) -> dict[str, Any]:
     """KServe's own image is not here; ours brings the same files into the same folder."""
     sources = [{"name": "PELAGOS_PACKAGE_URI", "value": container["storageUri"]}]
     command = ["python3", "-m", "pelagos_pipelines.serving.fetch"]
-    if not credentials:
+    if not storage["env"]:
         # Its own looks for keys wherever botocore does, and fails in botocore's words.
         command = [str(ENVIRONMENTS / "object-storage/bin/python"), "-c", _WITHOUT_KEYS]
         sources.append({"name": "AWS_EC2_METADATA_DISABLED", "value": "true"})
@@ -246,9 +266,9 @@ def _storage_initializer(container: Body, mounts: Sequence[Body], credentials: S
         "image": container["image"],
         "imagePullPolicy": container.get("imagePullPolicy", "IfNotPresent"),
         "command": command,
-        "env": [*container["env"], *sources, *credentials],
+        "env": [*container["env"], *sources, *storage["env"]],
         "resources": {"requests": {"cpu": "100m", "memory": "100Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
-        "securityContext": container["securityContext"],
+        **{name: value for name, value in storage.items() if name not in ("name", "env")},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": list(mounts),
     }

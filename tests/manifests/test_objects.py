@@ -102,10 +102,10 @@ def test_for_all_namespaces_the_operator_has_its_own_kinds_and_nothing_of_others
         for plural in ("datasets", "trainingruns", "modelservices")
         for part in ("", "/status")
     } | {("kueue.x-k8s.io", "workloadpriorityclasses")}  # of no namespace, and only to be listed
-    # By name, and only to be read: definitions, and the one runtime that is KServe's for all.
+    # By name, and only to be read: definitions, and what of ours is KServe's for all.
     single = {(grant.resource, grant.verb) for grant in granted if not grant.namespace and grant.name}
-    runtimes = {("clusterservingruntimes", "get")} if serving == "kserve" else set()
-    assert single == {("customresourcedefinitions", "get")} | runtimes
+    kserve = {("clusterservingruntimes", "get"), ("clusterstoragecontainers", "get")} if serving == "kserve" else set()
+    assert single == {("customresourcedefinitions", "get")} | kserve
     verbs = {grant.verb for grant in granted if not grant.namespace}
     assert verbs == {"get", "list", "watch", "patch"}
 

@@ -146,8 +146,10 @@ def test_a_server_takes_model_servers(somebody: ControlPlane, how: str, change: 
 def test_a_server_takes_what_kserve_makes_of_an_inference_service(somebody: ControlPlane, how: str) -> None:
     service = kserve_manifests.inference_service(WANTS[how], "name: 'detector'", GIVEN)
     service["metadata"]["uid"] = "5f0d"
-    (runtime,) = rendering.documents((rendering.MANIFESTS / "kserve/clusterservingruntime.yaml").read_text())
-    deployment = controller._deployment(service, runtime, [])
+    ours = rendering.MANIFESTS / "kserve"
+    (runtime,) = rendering.documents((ours / "clusterservingruntime.yaml").read_text())
+    (storage,) = rendering.documents((ours / "clusterstoragecontainer.yaml").read_text())
+    deployment = controller._deployment(service, runtime, storage["spec"]["container"] | {"env": []})
 
     takes(somebody, led_to([deployment]))
 

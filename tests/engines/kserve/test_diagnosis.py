@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from control_plane import ControlPlane
 from pelagos.engines.diagnosis import DoctorContext, Finding, State
 from pelagos.engines.kserve import diagnosis
 from pelagos.settings import Settings
 from pelagos.wiring import Credentials, rest_client
+from serving_clusters import STORAGE_CONTAINER, STORAGE_CONTAINERS
 
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+
+
+async def test_what_restricted_namespaces_ask_for_is_looked_for(plane: ControlPlane, tmp_path: Path) -> None:
+    api = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
+    settings = Settings(home=tmp_path, serving_engine="kserve", objects_uri="s3://bucket/prefix")
+
+    async def told() -> State:
+        found = await diagnosis.look(DoctorContext(settings, api, "default"))
+        return next(each.state for each in found if each.subject == "storage")
+
+    assert await told() is State.OK
+    plane.request("DELETE", f"{STORAGE_CONTAINERS}/pelagos")
+    try:
+        assert await told() is State.WARNING
+    finally:
+        plane.request("POST", STORAGE_CONTAINERS, yaml.safe_load(STORAGE_CONTAINER.read_text(encoding="utf-8")))
+        await api.close()
 
 
 async def test_a_webhook_that_is_missing_is_told_of(plane: ControlPlane, tmp_path: Path) -> None:

@@ -48,6 +48,13 @@ MADE = {"annotations": {marks.DIGEST_ANNOTATION: WANT.pod_template_digest}}
 """Of a pod of the want."""
 READY = condition("Ready", "True")
 NO_QUOTA = condition("PredictorReady", "False", message="quota", reason="FailedCreate")
+REFUSED = condition(
+    "PredictorReady",
+    "False",
+    message='pods "detector-predictor-1" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != '
+    'false (container "storage-initializer" must set securityContext.allowPrivilegeEscalation=false)',
+    reason="FailedCreate",
+)
 FAILED = {
     "states": {"targetModelState": "FailedToLoad", "activeModelState": ""},
     "transitionStatus": "BlockedByFailedLoad",
@@ -70,6 +77,13 @@ FAILED = {
             False,
             "Waiting",
             "no pod can be made: quota",
+        ),
+        # KServe's storage initializer has no securityContext of its own.
+        (
+            view(WANT, [], READY | {"status": "False"}, REFUSED),
+            False,
+            "Waiting",
+            "the ClusterStorageContainer pelagos does",
         ),
         (
             view(WANT, [], condition("Ready", "False"), condition("Stopped", "True")),
@@ -111,7 +125,7 @@ async def test_what_kserve_tells(seen: View, done: bool, state: str, words: str)
 def left_out(uri: str, **pod: Any) -> str:
     seen = view(WANT, [{"metadata": {"name": "detector-1", "uid": "1"} | MADE, "spec": pod}], READY)
     model = {"spec": {"predictor": {"model": {"storageUri": uri}}}}
-    found = ENGINE.left_out(replace(seen, main=seen.main | model))
+    found = ENGINE.left_out(replace(seen, main={**seen.main, **model}))
     return f"{found.state}: {found.message}" if found is not None else ""
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from control_plane import ControlPlane
 from object_storage import ObjectStorage
+from pelagos.engines.model_server.object_kinds import INFERENCE_SERVICES
 from pelagos.engines.s3.client import Service
 from pelagos.engines.s3.objects import S3Objects
 from pelagos.ports.serving import DesiredService, ServiceState
@@ -73,6 +74,9 @@ async def test_a_package_on_object_storage_is_served(
     seen = await until(site.serving, UID, ServiceState.LOADED, ServiceState.DEAD, ServiceState.LOAD_FAILED)
     assert (seen.state, seen.message) == (ServiceState.LOADED, "")
     assert (await site.serving.probe(UID)).correct
+    if site.kserve is not None:
+        (made,) = await site.cluster.list(INFERENCE_SERVICES, site.namespace)
+        assert made["spec"]["predictor"]["storageContainerName"] == "pelagos"
 
 
 async def test_a_graph_that_was_altered_on_the_storage_is_not_served(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pelagos.engines.diagnosis import DoctorContext, Finding, failure, hidden, note, ok
+from pelagos.engines.diagnosis import DoctorContext, Finding, failure, hidden, note, ok, warning
+from pelagos.engines.kserve.manifests import STORAGE_CONTAINER
 from pelagos.engines.kubernetes import served_kinds
 from pelagos.engines.model_server import diagnosis as model_servers
 
@@ -27,6 +28,8 @@ async def _kserve(context: DoctorContext) -> list[Finding]:
         hint = "Install KServe, or set PELAGOS_SERVING_ENGINE=deployment, which needs nothing."
         return [failure("serving", "KServe is not installed: InferenceService (v1beta1) is not served", hint)]
     findings = [ok("serving", f"KServe {await _kserve_version(context)}"), await _webhook(context)]
+    if context.settings.objects_uri:
+        findings.append(await _storage_container(context))
     wide = await context.api.get(f"/apis/serving.kserve.io/v1alpha1/clusterservingruntimes/{RUNTIME}")
     if wide.status == 200:
         return [*findings, ok("runtime", f"ClusterServingRuntime {RUNTIME}")]
@@ -56,7 +59,20 @@ async def _webhook(context: DoctorContext) -> Finding:
     if any(_FOR_PODS in str(each.get("name")) for each in answer.body.get("webhooks") or ()):
         return ok("webhooks", f"KServe's webhook brings packages to pods ({WEBHOOKS})")
     message = f"KServe's webhook for pods is missing: nothing brings packages to model servers ({WEBHOOKS})"
-    return failure("webhooks", message, "Install KServe whole: its MutatingWebhookConfiguration is part of its release.")
+    return failure(
+        "webhooks", message, "Install KServe whole: its MutatingWebhookConfiguration is part of its release."
+    )
+
+
+async def _storage_container(context: DoctorContext) -> Finding:
+    """Without it namespaces that admit restricted pods only refuse each pod that KServe's storage initializer is in."""
+    answer = await context.api.get(f"/apis/serving.kserve.io/v1alpha1/clusterstoragecontainers/{STORAGE_CONTAINER}")
+    if answer.status == 200:
+        return ok("storage", f"ClusterStorageContainer {STORAGE_CONTAINER}")
+    if answer.status != 404:
+        return hidden("storage", answer)
+    message = f"no ClusterStorageContainer {STORAGE_CONTAINER}: namespaces that admit restricted pods only refuse model servers"
+    return warning("storage", message, f"{served_kinds.APPLY} manifests/overlays/kserve")
 
 
 async def _kserve_version(context: DoctorContext) -> str:

@@ -8,13 +8,21 @@ pods carry its digest, that no others are left, and that the server itself names
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pelagos.api import reasons
 from pelagos.engines.kserve import manifests
-from pelagos.engines.kserve.manifests import CLUSTER_RUNTIMES, KNATIVE, RUNTIME, RUNTIMES
+from pelagos.engines.kserve.manifests import (
+    CLUSTER_RUNTIMES,
+    KNATIVE,
+    RUNTIME,
+    RUNTIMES,
+    STORAGE_CONTAINER,
+    STORAGE_CONTAINERS,
+)
 from pelagos.engines.kubernetes import served_kinds
 from pelagos.engines.kubernetes.objects import Body, Collection, KubernetesObjects
 from pelagos.engines.model_server import marks, object_kinds, pod_status, pod_template, reaching, storage_initializer
@@ -35,6 +43,11 @@ NO_RUNTIME = f"there is no runtime {RUNTIME}: {served_kinds.APPLY} manifests/ove
 _NO_INITIALIZER = (
     "KServe has put no init container {name} into pod {pod}, so that it has no package: the MutatingWebhookConfiguration "
     "inferenceservice.serving.kserve.io was not there when the pod was made. Install KServe whole, then delete the pod"
+)
+_REFUSED_INITIALIZER = re.compile(rf'PodSecurity .*container "{storage_initializer.NAME}"', re.S)
+_UNRESTRICTED = (
+    f"KServe gives its storage initializer no securityContext: the ClusterStorageContainer {STORAGE_CONTAINER} does "
+    f"({served_kinds.APPLY} manifests/overlays/kserve)"
 )
 _INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecognized", "InvalidPredictorSpec"})
 
@@ -63,7 +76,9 @@ class Kserve(ClusterServing):
         if not await self._has_runtime(want.namespace):
             raise RejectedError(SYSTEM, NO_RUNTIME, reason=reasons.SERVING_NOT_INSTALLED)
         policy = network_policy(want, self._options, manifests.name_of(want))
-        return [(POLICIES, policy), (INFERENCE_SERVICES, manifests.inference_service(want, config, self._options))]
+        named = await self._has_storage_container()
+        made = manifests.inference_service(want, config, self._options, storage_container=named)
+        return [(POLICIES, policy), (INFERENCE_SERVICES, made)]
 
     async def kinds(self) -> Sequence[Collection]:
         """See ClusterServing. What KServe makes of it goes with it."""
@@ -86,7 +101,9 @@ class Kserve(ClusterServing):
             unready = conditions.get("PredictorReady", {})
             message = str(unready.get("message") or conditions.get("Ready", {}).get("message") or "")
             if unready.get("reason") == "FailedCreate":
-                return RolloutStatus(done=False, state=ServiceState.WAITING, message=f"no pod can be made: {message}")
+                advice = f". {_UNRESTRICTED}" if _REFUSED_INITIALIZER.search(message) else ""
+                told = f"no pod can be made: {message}{advice}"
+                return RolloutStatus(done=False, state=ServiceState.WAITING, message=told)
             return RolloutStatus(done=False, message=f"KServe: {message}" if message else "")
         predictor = (status.get("components") or {}).get("predictor") or {}
         created, ready = (str(predictor.get(f"latest{which}Revision") or "") for which in ("Created", "Ready"))
@@ -156,6 +173,13 @@ class Kserve(ClusterServing):
         except RejectedError:
             # An operator of one namespace may not look at what belongs to all. KServe will tell.
             return True
+
+    async def _has_storage_container(self) -> bool:
+        try:
+            return await self._cluster.get(STORAGE_CONTAINERS, "", STORAGE_CONTAINER) is not None
+        except RejectedError:
+            # An operator of one namespace may not look. What namespaces refuse without it, KServe will tell.
+            return False
 
 
 def _failure(status: Mapping[str, Any], view: View) -> RolloutStatus | None:

@@ -19,7 +19,10 @@ from pelagos.ports.serving import CPU_TARGET, DesiredService, Scaling, spec_dige
 API_VERSION = "serving.kserve.io/v1beta1"
 RUNTIMES = Collection("serving.kserve.io/v1alpha1", "ServingRuntime", "servingruntimes")
 CLUSTER_RUNTIMES = Collection("serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes")
+STORAGE_CONTAINERS = Collection("serving.kserve.io/v1alpha1", "ClusterStorageContainer", "clusterstoragecontainers")
 RUNTIME = "pelagos-triton"
+STORAGE_CONTAINER = "pelagos"
+"""What KServe's storage initializer may do, as restricted namespaces ask for: see manifests/kserve."""
 MODEL_FORMAT = {"name": "pelagos", "version": "1"}
 KNATIVE = "Knative"
 _NUMBERS = frozenset({"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"})
@@ -47,19 +50,24 @@ def predictor_name(name: str) -> str:
     return f"{name}-predictor"
 
 
-def inference_service(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
-    """The whole of it."""
+def inference_service(
+    want: DesiredService, config: str, given: Options, *, storage_container: bool = False
+) -> dict[str, Any]:
+    """The whole of it. ``storage_container``: the cluster has STORAGE_CONTAINER."""
     annotations = marks.record(_without_numbers(want)) | {"serving.kserve.io/deploymentMode": want.scaling.mode}
     if want.scaling.mode != KNATIVE:
         annotations["serving.kserve.io/autoscalerClass"] = "hpa"
     elif want.scaling.cpu:
         annotations["autoscaling.knative.dev/class"] = "hpa.autoscaling.knative.dev"
     metadata = marks.metadata(want, name_of(want), annotations)
+    predictor = _predictor(want, config, given)
+    if storage_container and pod_template.is_remote(want):
+        predictor["storageContainerName"] = STORAGE_CONTAINER
     return {
         "apiVersion": API_VERSION,
         "kind": INFERENCE_SERVICES.kind,
         "metadata": metadata,
-        "spec": {"predictor": _predictor(want, config, given)},
+        "spec": {"predictor": predictor},
     }
 
 
