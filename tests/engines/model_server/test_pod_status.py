@@ -106,6 +106,9 @@ def test_a_pod_that_does_not_serve_says_why(status: dict[str, Any], state: str, 
     assert words in found.message
 
 
+LOGGED = "2026-11-28 19:29:24.988 1 storage.initializer ERROR"
+
+
 def initializer(**last: Any) -> dict[str, Any]:
     """A pod whose storage initializer ended."""
     made = pod(initContainerStatuses=[container(**crashed(**last)) | {"name": "storage-initializer"}])
@@ -128,6 +131,25 @@ def initializer(**last: Any) -> dict[str, Any]:
         (
             {"message": "An error occurred (InvalidAccessKeyId) when calling the ListObjects operation: no such key"},
             ["no such key", "The storage refuses the keys", "AWS itself was asked"],
+        ),
+        # As KServe 0.20 logs it: what it makes of the storage's words is another thing.
+        (
+            {
+                "message": f"{LOGGED} [storage_errors.py:raise_storage_error():42] S3 error for s3://b/m: An error occurred "
+                "(InvalidAccessKeyId): The AWS Access Key Id you provided does not exist\n"
+                f"{LOGGED} [initializer-entrypoint:<module>():28] Storage initialization failed: S3 resource 'b' not found."
+            },
+            [
+                "ended: An error occurred (InvalidAccessKeyId): The AWS Access Key Id you",
+                "The storage refuses the keys",
+            ],
+        ),
+        (
+            {
+                "message": f"{LOGGED} [initializer-entrypoint:<module>():28] Storage initialization failed: Failed to fetch "
+                "model. No model found in s3://b/m."
+            },
+            ["ended: Storage initialization failed: Failed to fetch model. No model", "or no such bucket"],
         ),
         (
             {"message": 'Could not connect to the endpoint URL: "https://minio:9000/b"'},

@@ -229,7 +229,8 @@ def _unfetched(pod: Pod, container: Mapping[str, Any], terminated: Mapping[str, 
     """What brings the package could not. No server has started, so that none has died."""
     title = str(container.get("name", ""))
     advice = storage_initializer.advice(pod, terminated) if title == storage_initializer.NAME else ""
-    words = advice if terminated.get("reason") == "OOMKilled" and advice else why(terminated)
+    own = storage_initializer.cause(str(terminated.get("message", "")))
+    words = advice if terminated.get("reason") == "OOMKilled" and advice else why({**terminated, "message": own})
     said = f"init container {title} of pod {name(pod)} ended: {words}"
     return Problem(ServiceState.FETCH_FAILED, f"{said}. {advice}" if advice and advice != words else said)
 

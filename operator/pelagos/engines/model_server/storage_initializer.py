@@ -19,12 +19,25 @@ _REFUSED = (
     "{annotations} AWS itself was asked"
 )
 _UNREACHABLE = "Correct the annotations {annotations} of the Secret that the ServiceAccount {account} lists"
+_ABSENT = (
+    "There is no such package, or no such bucket: see whether the annotations {annotations} of the Secret that the "
+    "ServiceAccount {account} lists name the storage that it was written to"
+)
 _ADVICE = (
     (re.compile(r"Unable to locate credentials|Partial credentials"), _NONE),
     (re.compile(r"InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|\b403\b|Forbidden"), _REFUSED),
     (re.compile(r"Could not connect to the endpoint|EndpointConnectionError|[Tt]imed? ?out|resolve|SSL"), _UNREACHABLE),
+    (re.compile(r"No model found in|NoSuchBucket"), _ABSENT),
 )
 """Words of botocore, and what is to be done about them; the first that fits."""
+_CAUSE = re.compile(r"ERROR \[\S+ S3 error for \S+: (.+)|ERROR \[\S+ (.+)")
+"""What it logs. The last is what it makes of the storage's words: of a key that the storage does not know, a missing bucket."""
+
+
+def cause(message: str) -> str:
+    """The storage's own words in the log that it leaves behind, or what it makes of them; all of the log when it has neither."""
+    found = [first or then for first, then in _CAUSE.findall(message)]
+    return found[0] if found else message
 
 
 def advice(pod: Mapping[str, Any], terminated: Mapping[str, Any]) -> str:
