@@ -37,6 +37,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     pods.add_argument("--token-file", type=Path)
     pods.add_argument("--ca-file", type=Path)
     pods.add_argument("--extra", type=Path, help="JSON with env, volumes and volumeMounts that every pod gets")
+    pods.add_argument("--helpers-image", default="", help="with a shell, for what a real server has beside a step")
     return parser.parse_args(arguments)
 
 
@@ -46,7 +47,7 @@ def backend(chosen: argparse.Namespace) -> Backend:
         return Processes(chosen.folder or Path(tempfile.mkdtemp(prefix="kfp-fake-server-")), chosen.python)
     there = Connection(chosen.server, chosen.token_file, chosen.ca_file) if chosen.server else Connection.in_cluster()
     extra = json.loads(chosen.extra.read_text()) if chosen.extra else None
-    return Kubernetes(there, chosen.namespace, extra)
+    return Kubernetes(there, chosen.namespace, extra, chosen.helpers_image)
 
 
 async def serve(chosen: argparse.Namespace) -> None:

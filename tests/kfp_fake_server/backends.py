@@ -26,6 +26,8 @@ class Pod:
     task: Task
     workflow: Callable[[], dict[str, Any]]
     """The run's Workflow as it is now."""
+    is_driver: bool = False
+    """Whether it only prepares the step."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ Struct = dict[str, Any]
 
 
 class ByHand:
-    """Steps wait until a test ends them. ``slow_end``: seconds that a step needs to end when its run is ended."""
+    """Steps wait until a test ends them; what prepares one is done at once. ``slow_end``: seconds that a step needs to end."""
 
     def __init__(self) -> None:
         self.pods: list[Pod] = []
@@ -36,9 +36,12 @@ class ByHand:
 
     async def execute(self, pod: Pod, tell: Tell) -> Outcome:
         """As in the protocol."""
-        self.pods.append(pod)
-        self.bodies[pod.name] = pods.render(pod, pod.namespace or "kubeflow") | {"status": {"phase": "Pending"}}
         self.workflows[pod.run] = pod.workflow
+        phase = "Succeeded" if pod.is_driver else "Pending"
+        self.bodies[pod.name] = pods.render(pod, pod.namespace or "kubeflow", "argoexec") | {"status": {"phase": phase}}
+        if pod.is_driver:
+            return Outcome(succeeded=True)
+        self.pods.append(pod)
         ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.alive[pod.run] = (pod, tell, ended)
         try:

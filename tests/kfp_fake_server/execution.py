@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from kfp_fake_server import steps, workflows
 from kfp_fake_server.backends import Backend, Outcome, Pod
-from kfp_fake_server.store import OVER, Run, Task
+from kfp_fake_server.store import NEVER, OVER, Run, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,14 @@ class Execution:
         """Run it when there is room."""
         self._waiting.append(run)
         self._admit()
+
+    async def retry(self, run: Run) -> None:
+        """Let a run that has failed go on; what has succeeded is not done again."""
+        await self._backend.forget(run.identifier)
+        run.tasks = [task for task in run.tasks if task.state == "SUCCEEDED" and task.name != "root-driver"]
+        run.finished_at = NEVER
+        run.become("RUNNING")
+        self.submit(run)
 
     def end(self, run: Run) -> None:
         """Ask for an end; it comes later."""
@@ -98,38 +106,55 @@ class Execution:
         """Why the run failed; "" when it did not."""
         run.workflow = workflows.name(run)
         run.become("RUNNING")
-        driver, root = self._add(run, "root-driver", "root-driver"), self._add(run, "root", "root")
-        driver.become("SUCCEEDED")
-        for step in steps.resolve(run.struct, run.parameters):
-            driver = self._add(run, f"{step.name}-driver", f"root.{step.name}-driver")
-            group = self._add(run, step.name, f"root.{step.name}")
-            executor = self._add(run, "executor", f"root.{step.name}.executor")
-            executor.pod = workflows.pod_name(run, executor)
-            root.children += [driver.node, group.node]
-            group.children.append(executor.node)
-            driver.become("SUCCEEDED")
-            outcome = await self._execute(run, step, executor)
-            executor.become("SUCCEEDED" if outcome.succeeded else "FAILED", outcome.message)
-            group.become(executor.state, "" if outcome.succeeded else f"child '{executor.node}' failed")
-            executor.phase = "Succeeded" if outcome.succeeded else "Failed"
-            if not outcome.succeeded:
-                root.become("FAILED", f"child '{group.node}' failed")
-                return f"child '{group.node}' failed"
+        resolved = steps.resolve(run.struct, run.parameters)
+        driver = self._add(run, "root-driver", "root-driver")
+        failure = await self._execute(run, resolved[0], driver)
+        if failure:
+            return failure
+        root = self._add(run, "root", "root")
+        done = {task.name for task in run.tasks}
+        for step in (step for step in resolved if step.name not in done):
+            failure = await self._run_step(run, step, root)
+            if failure:
+                root.become("FAILED", failure)
+                return failure
         root.become("SUCCEEDED")
         return ""
 
-    async def _execute(self, run: Run, step: steps.Step, executor: Task) -> Outcome:
-        begun = False
+    async def _run_step(self, run: Run, step: steps.Step, root: Task) -> str:
+        driver = self._add(run, f"{step.name}-driver", f"root.{step.name}-driver")
+        root.children.append(driver.node)
+        failure = await self._execute(run, step, driver)
+        if failure:
+            return failure
+        group = self._add(run, step.name, f"root.{step.name}")
+        executor = self._add(run, "executor", f"root.{step.name}.executor")
+        root.children.append(group.node)
+        group.children.append(executor.node)
+        failure = await self._execute(run, step, executor)
+        group.become(executor.state, failure)
+        return f"child '{group.node}' failed" if failure else ""
+
+    async def _execute(self, run: Run, step: steps.Step, task: Task) -> str:
+        """Run a pod to its end. What the groups around it say when it fails; "" when it does not."""
+        task.pod = workflows.pod_name(run, task)
+        outcome = await self._await(run, step, task)
+        task.become("SUCCEEDED" if outcome.succeeded else "FAILED", outcome.message)
+        task.phase = "Succeeded" if outcome.succeeded else "Failed"
+        return "" if outcome.succeeded else f"child '{task.node}' failed"
+
+    async def _await(self, run: Run, step: steps.Step, task: Task) -> Outcome:
+        begun, is_driver = False, task.name.endswith("-driver")
 
         def tell(phase: str, message: str) -> None:
             nonlocal begun
-            if phase == "Running" and not begun:
+            if phase == "Running" and not begun and not is_driver:
                 begun = True
                 self.begun.append(run.name)
-            executor.phase, executor.message = phase, message
+            task.phase, task.message = phase, message
 
         namespace, workflow = run.experiment.namespace, functools.partial(workflows.render, run)
-        pod = Pod(executor.pod, run.identifier, namespace, run.service_account, step, executor, workflow)
+        pod = Pod(task.pod, run.identifier, namespace, run.service_account, step, task, workflow, is_driver=is_driver)
         return await self._backend.execute(pod, tell)
 
     def _add(self, run: Run, name: str, path: str) -> Task:

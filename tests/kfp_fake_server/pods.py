@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kfp_fake_server import helpers
 from kfp_fake_server.backends import Outcome
 from kfp_fake_server.workflows import NODE_ID, NODE_NAME, RUN_LABEL, WORKFLOW
 
@@ -13,16 +14,40 @@ if TYPE_CHECKING:
 
 Struct = dict[str, Any]
 
-_MAIN = "main"
+
+def render(pod: Pod, namespace: str, helpers_image: str = "") -> Struct:
+    """The manifest. ``helpers_image`` is that of what a real server has beside the step; none: the step is alone."""
+    if pod.is_driver:
+        return _pod(pod, namespace, helpers.driver(helpers_image, pod.service_account), {})
+    spec = helpers.surround(_step(pod), helpers_image) if helpers_image else _step(pod)
+    return _pod(pod, namespace, spec, pod.step.kubernetes.get("podMetadata", {}))
 
 
-def render(pod: Pod, namespace: str) -> Struct:
-    """The manifest."""
+def _pod(pod: Pod, namespace: str, spec: Struct, metadata: Struct) -> Struct:
+    labels = {
+        RUN_LABEL: pod.run,
+        WORKFLOW: pod.task.path.partition(".")[0],
+        "pipelines.kubeflow.org/v2_component": "true",
+    }
+    notes = {NODE_ID: pod.task.node, NODE_NAME: pod.task.path, "kubectl.kubernetes.io/default-container": helpers.MAIN}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod.name,
+            "namespace": namespace,
+            "labels": labels | metadata.get("labels", {}),
+            "annotations": notes | metadata.get("annotations", {}),
+        },
+        "spec": spec,
+    }
+
+
+def _step(pod: Pod) -> Struct:
     config, step = pod.step.kubernetes, pod.step
     volumes = _volumes(config)
-    metadata = config.get("podMetadata", {})
     container = {
-        "name": _MAIN,
+        "name": helpers.MAIN,
         "image": step.image,
         "imagePullPolicy": config.get("imagePullPolicy", "IfNotPresent"),
         "command": [step.command[0]],
@@ -45,22 +70,7 @@ def render(pod: Pod, namespace: str) -> Struct:
     }
     if int(config.get("activeDeadlineSeconds", 0)):
         spec["activeDeadlineSeconds"] = int(config["activeDeadlineSeconds"])
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": pod.name,
-            "namespace": namespace,
-            "labels": {
-                RUN_LABEL: pod.run,
-                WORKFLOW: pod.task.path.partition(".")[0],
-                "pipelines.kubeflow.org/v2_component": "true",
-            }
-            | metadata.get("labels", {}),
-            "annotations": {NODE_ID: pod.task.node, NODE_NAME: pod.task.path} | metadata.get("annotations", {}),
-        },
-        "spec": spec,
-    }
+    return spec
 
 
 def extend(manifest: Struct, extra: Struct) -> Struct:

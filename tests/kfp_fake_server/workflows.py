@@ -38,8 +38,9 @@ def node(run: Run, path: str) -> str:
 
 
 def pod_name(run: Run, task: Task) -> str:
-    """Of the pod of a step."""
-    return f"{run.workflow}-metadata-0-system-container-impl-{task.node.rpartition('-')[2]}"
+    """Of the pod of a step, or of what prepares one."""
+    what = {"root-driver": "system-dag-driver", "executor": "metadata-0-system-container-impl"}
+    return f"{run.workflow}-{what.get(task.name, 'system-container-driver')}-{task.node.rpartition('-')[2]}"
 
 
 def render(run: Run) -> Struct:

@@ -19,7 +19,6 @@ import rendering
 from control_plane import ControlPlane
 from engines.model_server.test_manifests import ADDED
 from installed import Site
-from kfp_fake_server import pods as steps
 from kfp_fake_server.by_hand import ByHand
 from kfp_fake_server.server import FakeServer
 from kserve_fake_server import controller
@@ -180,9 +179,8 @@ async def test_a_server_takes_every_step_of_a_pipeline(
     await until(lambda: {run.state for run in running.store.runs.values()} == {"SUCCEEDED"})
     await engine.close()
 
-    assert len(hand.pods) == count
-    rendered = [steps.render(pod, NAMESPACE) for pod in hand.pods]
-    takes(somebody, [(pod["metadata"], pod["spec"]) for pod in rendered])
+    assert (len(hand.pods), len(hand.bodies)) == (count, 2 * count + 1)
+    takes(somebody, [(pod["metadata"], pod["spec"]) for pod in hand.bodies.values()])
 
 
 def has_begun(hand: ByHand, number: int) -> bool:

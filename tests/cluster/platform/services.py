@@ -31,14 +31,14 @@ class Platform:
     cluster: Cluster
 
     @classmethod
-    def start(cls, cluster: Cluster) -> Platform:
-        """Start all; returns when they listen."""
+    def start(cls, cluster: Cluster, *, helpers: bool = False) -> Platform:
+        """Start all; returns when they listen. ``helpers``: whether steps have all pods and containers of a real server."""
         serve_workflows(cluster)
         cluster.create_namespace(NAMESPACE)
         grant_everything(cluster, NAMESPACE)
         _start_storage(cluster)
         _start_mlflow(cluster)
-        _start_pipelines(cluster)
+        _start_pipelines(cluster, cluster.images.base() if helpers else "")
         platform = cls(cluster)
         platform.storage().make_bucket(BUCKET)
         return platform
@@ -119,7 +119,7 @@ def _start_mlflow(cluster: Cluster) -> None:
     serve(cluster, "mlflow", NAMESPACE, 5000, command, Mounted(("tracking",)), **settings)
 
 
-def _start_pipelines(cluster: Cluster) -> None:
+def _start_pipelines(cluster: Cluster, helpers_image: str) -> None:
     """The fake server for a Kubeflow Pipelines server; it makes a pod of every step."""
     steps = cluster.folder / "steps"
     steps.mkdir()
@@ -128,6 +128,6 @@ def _start_pipelines(cluster: Cluster) -> None:
     mounted = Mounted(("dev",), code=(_TESTS,), data=(steps,))
     command = (
         *("-m", "kfp_fake_server", "--host=0.0.0.0", "--port=8888", "--multi-user"),
-        *("pods", f"--extra={steps / 'extra.json'}"),
+        *("pods", f"--extra={steps / 'extra.json'}", f"--helpers-image={helpers_image}"),
     )
     serve(cluster, "ml-pipeline", NAMESPACE, 8888, command, mounted)

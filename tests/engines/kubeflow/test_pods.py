@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from kfp_fake_server.kubernetes import Connection, Kubernetes
 from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import COMPILED, NAME, make_request
 from pelagos.api import reasons
+from pelagos.engines.kubeflow import facts, preflight
 from pelagos.engines.kubeflow.ending import Timeouts
 from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig
 from pelagos.engines.kubeflow.placement import Mount, PodDefaults
 from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.engines.kubernetes.objects import KubernetesObjects
+from pelagos.engines.kubernetes.quantities import quantity
 from pelagos.ports.errors import UnfinishedError
 from pelagos.ports.pipelines import PipelineRun, RunRequest, RunResources, RunState
 from pelagos.ports.placement import Placement, Toleration
@@ -65,8 +68,19 @@ class PodCluster:
     engine: Kubeflow
     order: dict[str, int] = field(default_factory=dict)
 
-    def pods(self) -> list[dict[str, Any]]:
+    def everything(self) -> list[dict[str, Any]]:
+        """All pods."""
         found: list[dict[str, Any]] = self.plane.request("GET", f"/api/v1/namespaces/{self.namespace}/pods")["items"]
+        return found
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Those of steps; what prepares one is done when it is seen."""
+        found = []
+        for pod in self.everything():
+            if facts.is_of_step(pod):
+                found.append(pod)
+            elif pod["status"]["phase"] == "Pending":
+                self.become(pod, phase="Succeeded")
         # Their times are whole seconds, in which more than one can come: they stand in the order of being seen.
         for pod in found:
             self.order.setdefault(pod["metadata"]["name"], len(self.order))
@@ -89,6 +103,7 @@ class PodCluster:
         """Look until the run is in one of the states and says the words."""
         deadline = time.monotonic() + SECONDS
         while True:
+            self.pods()
             run = await self.engine.find(NAME)
             if run is not None and run.state in states and words in run.message:
                 return run
@@ -134,7 +149,9 @@ async def pods(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[PodCluster]
     namespace = f"reef-{next(_numbers)}"
     plane.create_namespace(namespace)
     grant(plane, namespace)
-    server = FakeServer(Kubernetes(connection(plane, tmp_path), namespace))
+    server = FakeServer(
+        Kubernetes(connection(plane, tmp_path), namespace, helpers_image="registry.example.org/argoexec:4")
+    )
     await server.start()
     site = KubeflowConfig(
         COMPILED,
@@ -170,7 +187,7 @@ async def test_a_step_becomes_the_pod_that_was_asked_for(pods: PodCluster) -> No
     await pods.engine.submit(training())
 
     pod = await pods.pod()
-    (container,) = pod["spec"]["containers"]
+    container, _ = pod["spec"]["containers"]
     assert container["image"] == "registry.example.org/trainer:7"
     assert container["resources"] == {
         "requests": {"cpu": "6", "memory": "24Gi", "nvidia.com/gpu": "2"},
@@ -226,7 +243,7 @@ async def test_a_step_has_its_volumes_and_its_secrets_and_no_secret_in_the_open(
     await pods.engine.submit(training())
 
     pod = await pods.pod()
-    (container,) = pod["spec"]["containers"]
+    container, _ = pod["spec"]["containers"]
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     volumes = {volume.pop("name"): volume for volume in pod["spec"]["volumes"]}
     assert volumes[mounts["/var/pelagos/data"]] == {"persistentVolumeClaim": {"claimName": "data"}}
@@ -257,7 +274,7 @@ async def test_steps_follow_each_other_and_the_last_holds_no_gpu(pods: PodCluste
     assert run.started_at is not None
     gpus = {}
     for pod in pods.pods():
-        (container,) = pod["spec"]["containers"]
+        container, _ = pod["spec"]["containers"]
         gpus[container["args"][-1]] = container["resources"]["limits"].get("nvidia.com/gpu", "0")
     assert gpus == {"train_evaluate": "2", "export": "0"}
 
@@ -411,7 +428,43 @@ async def test_canceling_deletes_the_pod_and_deleting_what_is_left(pods: PodClus
     pods.become(await pods.pod(), phase="Failed", reason="Evicted")
     await pods.reach(RunState.INTERRUPTED)
     await pods.engine.delete(NAME)
-    assert pods.pods() == []
+    assert pods.everything() == []
+
+
+def amount(pod: Mapping[str, Any], resource: str) -> Decimal:
+    """What a pod asks for, as the scheduler, quotas and Kueue count it."""
+    asked = [
+        [quantity(each["resources"].get("requests", {}).get(resource)) or Decimal(0) for each in pod["spec"][kind]]
+        for kind in ("initContainers", "containers")
+    ]
+    return max(*asked[0], sum(asked[1], Decimal(0)))
+
+
+async def test_each_step_is_prepared_by_a_pod_and_asks_for_what_we_reckon_with(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+    pod = await pods.pod()
+
+    drivers = [each for each in pods.everything() if not facts.is_of_step(each)]
+    assert [facts.step_of(each, ["train-evaluate", "export"]) for each in drivers].count("train-evaluate") == 1
+    assert len(drivers) == 2
+    assert [each["name"] for each in pod["spec"]["initContainers"]] == ["init", "kfp-launcher"]
+    assert [each["name"] for each in pod["spec"]["containers"]] == ["main", "wait"]
+    assert pod["metadata"]["annotations"]["workflows.argoproj.io/node-id"]
+    own = {"cpu": Decimal(6), "memory": Decimal(24 * 1024**3)}
+    assert {name: amount(pod, name) - own[name] for name in own} == dict(preflight.HELPERS)
+
+
+async def test_what_cannot_prepare_a_step_is_told_by_its_own_name(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+    deadline = time.monotonic() + SECONDS
+    while not (found := pods.everything()):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    pods.become(found[0], phase="Failed", containerStatuses=container_status(terminated={"exitCode": 1}))
+
+    run = await pods.reach(RunState.FAILED, words="exit code 1")
+
+    assert f"step {found[0]['metadata']['name']} failed" in run.message
 
 
 async def test_a_pod_whose_node_does_not_answer_keeps_the_run_from_ending(pods: PodCluster) -> None:

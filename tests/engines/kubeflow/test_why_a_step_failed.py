@@ -60,7 +60,7 @@ async def test_an_error_is_the_containers_and_names_step_pod_and_the_command_for
     main = {"exitCode": 1, "reason": "Error", "message": "ValueError: the nets were empty\n"}
     run = await ended(cluster, "Error (exit code 1)", containerStatuses=containers(wait={"exitCode": 0}, main=main))
 
-    (pod,) = cluster.hand.bodies
+    pod = cluster.hand.pods[0].name
     assert run.state is RunState.FAILED
     assert run.message == (
         f"step prepare failed: Error (exit code 1): ValueError: the nets were empty (pod kubeflow/{pod}; "

@@ -56,6 +56,11 @@ def container(reason: str, message: str) -> list[dict[str, Any]]:
             "step prepare waits for a node with room: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
         ),
         (
+            {"conditions": unscheduled("Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.")},
+            reasons.UNSCHEDULABLE,
+            "3 Insufficient cpu. Besides what spec.resources asks for, the pod of each step has Argo's",
+        ),
+        (
             {"conditions": unscheduled("Unschedulable", 'persistentvolumeclaim "data" not found')},
             reasons.VOLUME_NOT_READY,
             'step prepare waits for a volume: persistentvolumeclaim "data" not found',

@@ -98,16 +98,16 @@ def of_failure(seen: Facts, steps: Collection[str]) -> Cause | None:
         found = _of_pod(pod, facts.step_of(pod, steps) or facts.name(pod))
         if found is not None:
             return found
-    for node in seen.nodes:
-        step = facts.step_in(node.path, steps)
-        if step and node.phase in {"Failed", "Error"}:
+    failed = [(facts.step_in(node.path, steps), node) for node in seen.nodes if node.phase in {"Failed", "Error"}]
+    for step, node in failed:
+        if step:
             return by_words(step, node.words or "neither its pod nor its workflow says why")
     # What prepares a step fails before there is one: it is told as it is, and by its own name.
     for pod in sorted((pod for pod in seen.pods if not facts.is_of_step(pod)), key=facts.ended_at):
         found = _of_pod(pod, facts.step_of(pod, steps) or facts.name(pod))
         if found is not None:
             return found
-    return None
+    return next((by_words(node.path.rpartition(".")[2], node.words) for _, node in failed if node.words), None)
 
 
 def _of_pod(pod: Body, step: str) -> Cause | None:

@@ -25,6 +25,7 @@ _NO_CONTAINER = frozenset({"CreateContainerConfigError", "CreateContainerError",
 _NOT_BEGUN = frozenset({"ContainerCreating", "PodInitializing"})
 _VOLUMES = re.compile(r"persistentvolumeclaim|persistent ?volume|volume node affinity|unbound immediate", re.IGNORECASE)
 _NAMED = re.compile(r"\b(secret|configmap)\b", re.IGNORECASE)
+_NO_ROOM = re.compile(r"Insufficient (cpu|memory)\b")
 _QUOTA = re.compile(r"exceeded quota", re.IGNORECASE)
 _ASKED = re.compile(r"requested: (?P<asked>.*?), used: .*?, limited: (?P<limited>.*)")
 _TRANSIENT = re.compile(r"timeout|timed out|connection refused|too many requests|etcdserver|try again", re.IGNORECASE)
@@ -129,7 +130,11 @@ def unplaceable(pod: Body, step: str, seen: Facts) -> Obstacle | None:
     told = facts.words(scheduled.get("message")) or facts.text(scheduled.get("reason"))
     if _VOLUMES.search(told):
         return Obstacle(reasons.VOLUME_NOT_READY, f"{step} waits for a volume: {told}")
-    return Obstacle(reasons.UNSCHEDULABLE, f"{step} waits for a node with room: {told}")
+    # Who asks for as many cores as a node has sees them counted there, and not what comes on top.
+    more = f". {_EXTRA}" if _NO_ROOM.search(told) else ""
+    return Obstacle(
+        reasons.UNSCHEDULABLE, f"{step} waits for a node with room: {told.rstrip('.') if more else told}{more}"
+    )
 
 
 def without_image(pod: Body, step: str, seen: Facts) -> Obstacle | None:
