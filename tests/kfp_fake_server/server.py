@@ -55,6 +55,9 @@ class FakeServer:
             "RunService_DeleteRun": self._delete_run,
             "RunService_ArchiveRun": self._archive_run,
             "RunService_UnarchiveRun": self._unarchive_run,
+            "RunService_RetryRun": self._retry_run,
+            "ExperimentService_ArchiveExperiment": self._archive_experiment,
+            "ExperimentService_UnarchiveExperiment": self._unarchive_experiment,
         }
 
     async def start(self, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> str:
@@ -179,6 +182,20 @@ class FakeServer:
         del self.store.experiments[self._experiment(operation.path["experiment_id"]).identifier]
         return {}
 
+    async def _archive_experiment(self, operation: Operation, _query: Mapping[str, str], _body: Any) -> Struct:
+        """Its runs are archived with it, and go on."""
+        experiment = self._experiment(operation.path["experiment_id"])
+        experiment.storage_state = "ARCHIVED"
+        for run in self.store.runs.values():
+            if run.experiment is experiment:
+                run.storage_state = "ARCHIVED"
+        return {}
+
+    async def _unarchive_experiment(self, operation: Operation, _query: Mapping[str, str], _body: Any) -> Struct:
+        """Its runs stay archived."""
+        self._experiment(operation.path["experiment_id"]).storage_state = "AVAILABLE"
+        return {}
+
     async def _create_run(self, _operation: Operation, _query: Mapping[str, str], body: Struct) -> Struct:
         experiment = self._experiment(body.get("experiment_id", ""))
         if experiment.storage_state == "ARCHIVED":
@@ -249,6 +266,21 @@ class FakeServer:
     async def _unarchive_run(self, operation: Operation, _query: Mapping[str, str], _body: Any) -> Struct:
         self._run(operation).storage_state = "AVAILABLE"
         return {}
+
+    async def _retry_run(self, operation: Operation, _query: Mapping[str, str], _body: Any) -> Struct:
+        """What the button "Retry" of its page asks for: the same run goes on from the step that failed."""
+        run = self._run(operation)
+        if run.state not in {"FAILED", "CANCELED"}:
+            raise RequestError(400, f"Failed precondition: the run {run.identifier} is in state {run.state}")
+        await self.execution.retry(run)
+        return {}
+
+    async def expire(self) -> None:
+        """Forget runs that are over, with what is left of them, as servers do with old records."""
+        for run in list(self.store.runs.values()):
+            if run.state in OVER:
+                await self.execution.forget(run)
+                del self.store.runs[run.identifier]
 
     def _run(self, operation: Operation) -> Run:
         run = self.store.run(operation.path["run_id"])

@@ -221,6 +221,12 @@ NAMESPACE_NOT_READY = _all_kinds(
     "begin: the ConfigMap kfp-launcher, a ServiceAccount, a LocalQueue, or a quota too small for one step. No run is made until then.",
     "Have the platform correct what the message names; pelagos doctor shows it, too. It is looked at again every few seconds.",
 )
+RUN_NOT_RECORDED = _all_kinds(
+    "RunNotRecorded",
+    "unknown",
+    "The pipeline server has no record of the run any more, and pods of it go on. No other is begun beside it; its result counts.",
+    "Wait for its end, or delete the Argo Workflow that the message names. The server's administrator knows who deletes records.",
+)
 SYSTEM_UNAVAILABLE = _all_kinds(
     "SystemUnavailable",
     "unknown",

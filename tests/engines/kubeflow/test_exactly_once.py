@@ -80,9 +80,16 @@ async def test_an_attempt_that_is_followed_by_another_is_ended_first(cluster: Cl
     assert (again.attempt, again.attempts_with_key) == (2, 2)
 
 
+async def forget_all(cluster: Cluster) -> None:
+    """Runs with their pods."""
+    for run in cluster.runs():
+        await cluster.server.execution.forget(run)
+    cluster.server.store.runs.clear()
+
+
 async def test_a_run_that_was_deleted_behind_our_back_is_gone(cluster: Cluster) -> None:
     await cluster.engine.submit(make_request())
-    cluster.server.store.runs.clear()
+    await forget_all(cluster)
 
     assert await cluster.engine.find(NAME) is None
     assert (await cluster.engine.submit(make_request())).attempt == 1
@@ -90,7 +97,7 @@ async def test_a_run_that_was_deleted_behind_our_back_is_gone(cluster: Cluster) 
 
 async def test_an_experiment_that_was_deleted_behind_our_back_is_made_again(cluster: Cluster) -> None:
     await cluster.engine.submit(make_request())
-    cluster.server.store.runs.clear()
+    await forget_all(cluster)
     cluster.server.store.experiments.clear()
 
     assert await cluster.engine.find_owned(UID) == ()

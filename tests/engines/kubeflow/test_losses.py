@@ -173,23 +173,6 @@ async def test_a_loss_that_was_none_after_all_is_forgotten(cluster: Cluster) -> 
     assert (await after(cluster, 3, 4)).state is RunState.RUNNING
 
 
-async def test_an_attempt_that_somebody_revives_does_not_run_beside_the_next(cluster: Cluster) -> None:
-    await cluster.engine.submit(make_request())
-    (first,) = cluster.runs()
-    await cluster.finish(first, "no")
-    await cluster.engine.submit(make_request(attempt=2))
-    second = cluster.runs()[1]
-    await cluster.begin(second)
-    first.become("RUNNING")
-    cluster.server.execution.submit(first)
-    await cluster.begin(first)
-    cluster.engine._listed.clear()
-
-    assert (await cluster.find()).attempt == 2
-
-    await cluster.until(lambda: set(cluster.hand.alive) == {second.identifier}, "the revived attempt ends")
-
-
 async def test_an_archived_experiment_is_told_with_what_to_do(cluster: Cluster) -> None:
     await cluster.engine.submit(make_request())
     await cluster.finish(cluster.runs()[0], "no")

@@ -172,6 +172,10 @@ class Kubeflow:
                 # What we take for finished the server may not: silent runs could come back and write beside the new one.
                 # Nobody waits for that: a server that lost a run's workflow never confirms its end.
                 await self._endings.end_quietly([run for run in attempts if not reading.is_over(run)])
+            else:
+                await self._sight.require_none_at_work(
+                    request.name, request.labels.get(UID_LABEL, ""), self._where(request)
+                )
             return await self._create(request, documents, place, count)
 
     async def cancel(self, name: RunName) -> None:
@@ -207,7 +211,7 @@ class Kubeflow:
     async def _create(
         self, request: RunRequest, documents: Sequence[Struct], place: Place, count: Count
     ) -> PipelineRun:
-        key, where, account = "", self._config.namespace or request.namespace, request.tenant.pipeline_service_account
+        key, where, account = "", self._where(request), request.tenant.pipeline_service_account
         if self._config.preflight is not None:
             placed = placement.place(documents, request, self._config.pod_defaults, count)
             await self._config.preflight.require(where, preflight.needs(placed, account))
@@ -297,6 +301,10 @@ class Kubeflow:
             pods, whose = self._config.namespace or namespace, f"{kind}/{namespace}/{resource}"
             ended = Ended(found.name, found.attempt, run["run_id"], found.finished_at, pods, uid, namespace, whose)
             self._config.logs.note(ended)
+
+    def _where(self, request: RunRequest) -> str:
+        """The namespace of its pods."""
+        return self._config.namespace or request.namespace
 
     def _forget(self, name: RunName) -> None:
         self._sight.forget(self._latest.pop(name, ""))

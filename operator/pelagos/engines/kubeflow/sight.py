@@ -14,17 +14,21 @@ from datetime import datetime, timedelta
 from math import inf
 from typing import Any, Protocol
 
+from pelagos.api import reasons
+from pelagos.api.meta import UID_LABEL
 from pelagos.engines.kubeflow import facts, losses, trimming
 from pelagos.engines.kubeflow.facts import RUN_LABEL, Body, Facts
 from pelagos.engines.kubeflow.losses import Loss
-from pelagos.engines.kubeflow.placement import PRIORITY_LABEL, QUEUE_LABEL
+from pelagos.engines.kubeflow.placement import PRIORITY_LABEL, QUEUE_LABEL, RUN_ANNOTATION
 from pelagos.engines.kubeflow.preflight import MOST_PRIORITIES, PRIORITY_CLASSES
 from pelagos.engines.kubernetes.objects import Collection
 from pelagos.ports.clock import Clock
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract.text import shown
 
 logger = logging.getLogger(__name__)
 
+WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
 PODS = Collection("v1", "Pod", "pods")
 WORKFLOWS = Collection("argoproj.io/v1alpha1", "Workflow", "workflows")
 EVENTS = Collection("v1", "Event", "events")
@@ -122,6 +126,27 @@ class Sight:
         if look is None or look.failed or look.lost_for < SUSPECTED.total_seconds():
             return None
         return look.loss if look.lost_for < LOST.total_seconds() else None
+
+    async def require_none_at_work(self, run: str, uid: str, namespace: str) -> None:
+        """Raises RejectedError when pods go on of a run that the server does not know: its record was deleted, and not they."""
+        if self._objects is None or not namespace or not uid:
+            return
+        try:
+            found = await self._objects.list(PODS, namespace, {UID_LABEL: uid}, most=MOST_PODS)
+        except (OutageError, RejectedError) as error:  # without the right to look a run is made as before
+            logger.warning("Pods of resource %s in %s cannot be seen: %s", uid, namespace, error)
+            return
+        mine = [pod for pod in found if facts.notes(pod).get(RUN_ANNOTATION) == run and not facts.has_ended(pod)]
+        if mine:
+            pod, workflow = facts.name(mine[0]), facts.text(facts.labels(mine[0]).get(WORKFLOW_LABEL))
+            message = f"the pipeline server has no record of run {run} any more, and its pod {namespace}/{pod} goes on"
+            change = (
+                f"kubectl delete workflow {workflow} -n {namespace} ends it"
+                if workflow
+                else "delete its Workflow to end it"
+            )
+            told = f"{message}. Another is begun when it has ended without a result; {change}"
+            raise RejectedError("pipelines", shown(told), reason=reasons.RUN_NOT_RECORDED)
 
     async def look(self, identifier: str, namespace: str, state: str, steps: Sequence[str], *, is_over: bool) -> None:
         """See how the run is now, unless that was looked at a moment ago. A run that is over is looked at once in its state."""
