@@ -26,7 +26,7 @@ from kfp_fake_server.server import FakeServer
 from kubeflow_worlds import COMPILED, NAME, make_request
 from pelagos.engines.kubeflow.ending import Timeouts
 from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig
-from pelagos.engines.kubeflow.placement import Mount, PodDefaults
+from pelagos.engines.kubeflow.placement import STEP, Mount, PodDefaults
 from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.engines.kubernetes.objects import KubernetesObjects
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunRequest, RunResources, RunState
@@ -71,8 +71,9 @@ class Pipelines:
             await asyncio.sleep(0.3)
 
     def pods(self) -> list[dict[str, Any]]:
-        """Pods of steps."""
-        said = self.cluster.kubectl("get", "pods", f"--namespace={self.namespace}", "--output=json")
+        """Pods of steps, without those that prepare them."""
+        which = f"--selector=app.kubernetes.io/name={STEP}"
+        said = self.cluster.kubectl("get", "pods", which, f"--namespace={self.namespace}", "--output=json")
         found: list[dict[str, Any]] = json.loads(said)["items"]
         return found
 
@@ -118,7 +119,7 @@ async def pipelines(
     _create_volumes(cluster, namespace, tmp_path)
     serve_workflows(cluster)
     extra = TRAINER.bind(cluster, namespace).as_extra()
-    server = FakeServer(Kubernetes(_connection(cluster, namespace, tmp_path), namespace, extra))
+    server = FakeServer(Kubernetes(_connection(cluster, namespace, tmp_path), namespace, extra, cluster.images.base()))
     await server.start()
     pod_defaults = PodDefaults(
         image=trainer_image,
@@ -138,7 +139,9 @@ async def pipelines(
 
 
 def _sized(request: RunRequest, *, time_limit: int = 0, **placement: Any) -> RunRequest:
-    resources = RunResources(cpu=1, time_limit=time_limit, placement=Placement(**placement))
+    # With what stands beside it in its pod a step asks for one core.
+    placed = Placement(millicores=900, millicores_limit=1000, **placement)
+    resources = RunResources(cpu=1, time_limit=time_limit, placement=placed)
     return replace(request, resources=resources, tenant=Tenant(pipeline_service_account="default"))
 
 
