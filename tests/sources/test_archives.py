@@ -175,7 +175,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
     ("names", "words"),
     [
         (("Cod.png", "cod.png"), "Cod.png and cod.png differ in case"),
-        (("caf\u00e9.png", "cafe\u0301.png"), "or in how a character is encoded, alone"),
+        (("\u00e9.png", "e\u0301.png"), "or in how a character is encoded, alone"),
         (("a.png", "a.png"), "a.png is there twice"),
         (("a.png", "a.png/b.png"), "a.png/b.png is there twice, or as a file and as a folder"),
         (("a/b.png", "a"), "a is there twice, or as a file and as a folder"),
