@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -182,6 +183,43 @@ async def test_not_yet_and_never_are_apart_in_a_queue(
     started = await cluster.engine.find(NAME)
     assert started is not None
     assert started.state is RunState.RUNNING
+
+
+def in_the_queue(name: str, **changes: Any) -> dict[str, Any]:
+    """Somebody's pod in the queue of the run that waits; ``finished`` and ``deleted`` are minutes ago."""
+    ago = {key: (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for key, minutes in changes.items()}
+    metadata = {"name": name, "namespace": "kubeflow", "labels": {"kueue.x-k8s.io/queue-name": "reef"}}
+    metadata["finalizers"] = ["kueue.x-k8s.io/managed"]
+    if "deleted" in ago:
+        metadata["deletionTimestamp"] = ago["deleted"]
+    state = {"terminated": {"exitCode": 0, "finishedAt": ago["finished"]}} if "finished" in ago else {"running": {}}
+    phase = "Succeeded" if "finished" in ago else "Running"
+    status = {"phase": phase, "containerStatuses": [{"name": "main", "state": state}]}
+    return {"kind": "Pod", "metadata": metadata, "spec": {}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (in_the_queue("old", finished=10), "But the pod old has ended, and Kueue keeps its quota"),
+        (in_the_queue("old", deleted=10), "But the pod old was to end by "),
+        (in_the_queue("new", finished=0), ""),
+        (in_the_queue("new", deleted=0), ""),
+        (in_the_queue("busy"), ""),
+    ],
+    ids=["finalizer-stays", "does-not-end", "has-just-ended", "was-just-told-to-end", "at-work"],
+)
+async def test_a_pod_that_holds_quota_for_no_work_is_named(cluster: Cluster, other: dict[str, Any], words: str) -> None:
+    identifier = await waiting(cluster, conditions=unscheduled("SchedulingGated", "Scheduling is blocked"))
+    pod = cluster.hand.body(identifier)
+    pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
+    pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "reef"
+    cluster.shown.more += [{"kind": "LocalQueue", "metadata": {"name": "reef"}}, other]
+
+    run = await cluster.find()
+
+    assert run.reason == reasons.QUEUED
+    assert (words in run.message) if words else ("But " not in run.message)
 
 
 @pytest.mark.parametrize(

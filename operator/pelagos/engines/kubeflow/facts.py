@@ -33,6 +33,9 @@ NODE_ID = "workflows.argoproj.io/node-id"
 NODE_NAME = "workflows.argoproj.io/node-name"
 STOPPED = "TerminationTarget"
 """The condition of a pod that Kueue has ended, with its words."""
+KUEUES_FINALIZER = "kueue.x-k8s.io/managed"
+OVERDUE = timedelta(minutes=2)
+"""For so long nothing is said of a pod that should be gone."""
 POD_NODE = "Pod"
 """The type of a Workflow's nodes that are pods."""
 _LONGEST_GRACE = 366 * 24 * 3600
@@ -66,6 +69,8 @@ class Facts:
     """Whether there is no LocalQueue of the name that a pod which is held back bears."""
     priorities: tuple[str, ...] | None = None
     """Names of all WorkloadPriorityClasses, where a pod which is held back bears one; None: they were not seen."""
+    stuck: str = ""
+    """Which pod in the queue of one that is held back takes its quota for no work."""
     events: tuple[Body, ...] = ()
     """About pods that a node has taken, and not begun."""
 
@@ -187,6 +192,17 @@ def containers(pod: Body) -> Iterator[Body]:
 def is_held(pod: Body) -> bool:
     """Whether something, such as Kueue, keeps the scheduler from it."""
     return bool(listed(mapping(pod.get("spec")).get("schedulingGates")))
+
+
+def is_stuck(pod: Body, now: datetime) -> str:
+    """What Kueue counts as at work though it has ended, or was to end, some time ago; "" for a pod that is none."""
+    metadata = mapping(pod.get("metadata"))
+    if has_ended(pod) and KUEUES_FINALIZER in _sequence(metadata.get("finalizers")) and now - ended_at(pod) > OVERDUE:
+        return f"the pod {name(pod)} has ended, and Kueue keeps its quota: see whether Kueue's controller runs"
+    told = moment(metadata.get("deletionTimestamp"))
+    if told is not None and not has_ended(pod) and now - told > OVERDUE:
+        return f"the pod {name(pod)} was to end by {told.isoformat(timespec='seconds')}, has not, and keeps its quota"
+    return ""
 
 
 def has_ended(pod: Body) -> bool:

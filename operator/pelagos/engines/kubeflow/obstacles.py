@@ -110,7 +110,8 @@ def gated(pod: Body, step: str, seen: Facts) -> Obstacle | None:
     unknown = "Kueue does not say why" if seen.has_queues else "what holds it cannot be seen"
     if seen.has_queues and priority and not found and seen.priorities is None:
         unknown += f"; it keeps no Workload of it, as where there is no WorkloadPriorityClass {priority}"
-    return Obstacle(reasons.QUEUED, f"{step} waits {where}: {told or unknown}")
+    why = told or unknown
+    return Obstacle(reasons.QUEUED, f"{step} waits {where}: {f'{why}. But {seen.stuck}' if seen.stuck else why}")
 
 
 def never_fits(told: str) -> bool:

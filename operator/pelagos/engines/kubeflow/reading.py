@@ -27,8 +27,6 @@ SILENCE = timedelta(hours=24)
 """After which a run without time limit counts as interrupted when nothing about it has changed and no step waits for capacity."""
 SILENCE_GRACE = timedelta(minutes=15)
 """The same for a run with a time limit, on top of it: no step may run for longer, so one must have ended."""
-UNENDING = timedelta(minutes=2)
-"""For so long after the time by which a pod should have ended nothing is said of it."""
 _STATES = {
     "RUNTIME_STATE_UNSPECIFIED": RunState.PENDING,
     "": RunState.PENDING,
@@ -215,7 +213,7 @@ def _unending(run: Struct, seen: Facts, now: datetime) -> str:
     """Of a node that is lost the cluster deletes the pods, and waits for the node to say that they have ended."""
     for pod in seen.of_steps() if not obstacles.is_at_work(seen) else ():
         told = facts.moment(facts.mapping(pod.get("metadata")).get("deletionTimestamp"))
-        if told is not None and not facts.has_ended(pod) and now - told > UNENDING:
+        if told is not None and not facts.has_ended(pod) and now - told > facts.OVERDUE:
             node = facts.text(facts.mapping(pod.get("spec")).get("nodeName")) or "its node"
             who = f"the pod {facts.name(pod)} of step {facts.step_of(pod, steps(run)) or facts.name(pod)}"
             return (

@@ -102,6 +102,7 @@ class Sight:
         self._shortest = shortest
         self._clock = clock
         self._looks: OrderedDict[str, _Look] = OrderedDict()
+        self._stuck: dict[tuple[str, str], tuple[float, str]] = {}
         self._workloads: dict[str, tuple[float, tuple[Body, ...]]] = {}
 
     def seen(self, identifier: str) -> Facts | None:
@@ -205,6 +206,8 @@ class Sight:
             if await objects.serves(workloads):
                 named = {facts.text(facts.labels(pod).get(QUEUE_LABEL)) for pod in held} - {""}
                 found = replace(found, workloads=await self._in_queues(objects, workloads, found.namespace))
+                stuck = [await self._stuck_in(objects, found.namespace, queue) for queue in sorted(named)]
+                found = replace(found, stuck="; ".join(filter(None, stuck)))
                 found = replace(found, priorities=await _priorities(objects, held))
                 with suppress(RejectedError):  # without this right what waits is told all the same
                     there = [await objects.get(queues, found.namespace, queue) for queue in sorted(named)]
@@ -230,6 +233,18 @@ class Sight:
                 ]
                 stopped += [trimming.stopped(pod, said[-1])] if said else []
         return stopped
+
+    async def _stuck_in(self, objects: Objects, namespace: str, queue: str) -> str:
+        """The first pod of a queue that takes quota for no work, looked for once for all runs that wait there."""
+        now = self._clock.elapsed()
+        at, known = self._stuck.get((namespace, queue), (-inf, ""))
+        if now - at >= AFTER_FAILURE.total_seconds():
+            pods = await objects.list(PODS, namespace, {QUEUE_LABEL: queue}, most=MOST_PODS)
+            known = next(filter(None, (facts.is_stuck(pod, self._clock.now()) for pod in pods)), "")
+            while len(self._stuck) >= NAMESPACES:
+                del self._stuck[next(iter(self._stuck))]
+            self._stuck[namespace, queue] = (now, known)
+        return known
 
     async def _in_queues(self, objects: Objects, kind: Collection, namespace: str) -> tuple[Body, ...]:
         """All that wait in a namespace, read once for all of its runs: Kueue's do not say whose they are by a label."""
