@@ -64,7 +64,7 @@ lint: $(VENVS)/.dev ## Run the linters only.
 generate: $(VENVS)/.control-plane $(VENVS)/.pipelines ## Regenerate everything that is generated and committed.
 	@tools/generate.sh
 
-bench: install $(VENVS)/.pipelines-dev samples ## Measure; writes docs/benchmarks.md.
+bench: install $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.object-storage samples ## Measure; writes docs/benchmarks.md.
 	@$(BIN)/python bench/run.py
 
 lock: $(UV) ## Resolve requirements/*.in anew.

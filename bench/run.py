@@ -25,6 +25,7 @@ from bench import (
     installation,
     machine,
     operators,
+    pods,
     preparing,
     rendering,
     results,
@@ -45,6 +46,7 @@ MEASUREMENTS = {
     "decoding": decoding.measure,
     "bombs": bombs.measure,
     "installation": installation.measure,
+    "pods": pods.measure,
 }
 
 
