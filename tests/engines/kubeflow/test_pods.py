@@ -454,6 +454,21 @@ async def test_each_step_is_prepared_by_a_pod_and_asks_for_what_we_reckon_with(p
     assert {name: amount(pod, name) - own[name] for name in own} == dict(preflight.HELPERS)
 
 
+async def test_what_prepares_the_run_waits_for_the_run(pods: PodCluster) -> None:
+    await pods.engine.submit(training())
+    deadline = time.monotonic() + SECONDS
+    while not (found := pods.everything()):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    pods.become(found[0], phase="Pending", conditions=[UNSCHEDULABLE | {"message": "0/1 nodes are available."}])
+
+    run = await pods.engine.find(NAME)
+
+    assert run is not None
+    assert (run.state, run.reason) == (RunState.PENDING, reasons.UNSCHEDULABLE)
+    assert run.message == "the run waits for a node with room: 0/1 nodes are available."
+
+
 async def test_what_cannot_prepare_a_step_is_told_by_its_own_name(pods: PodCluster) -> None:
     await pods.engine.submit(training())
     deadline = time.monotonic() + SECONDS

@@ -69,16 +69,20 @@ def of_waiting(seen: Facts, steps: Collection[str]) -> Obstacle | None:
         return None
     waiting = [pod for pod in seen.pods if facts.phase(pod) == "Pending" and not facts.is_ending(pod)]
     for pod in sorted(waiting, key=lambda pod: not facts.is_of_step(pod)):
-        step = facts.step_of(pod, steps) or facts.name(pod)
+        step = facts.step_of(pod, steps) or (facts.name(pod) if facts.is_of_step(pod) else "")
         for check in CHECKS:
-            found = check(pod, f"step {step}", seen)
+            found = check(pod, _who(step), seen)
             if found is not None:
                 return found
     for node in seen.nodes:
         if node.phase == "Pending" and node.words and seen.pod_of(node) is None:
-            step = facts.step_in(node.path, steps) or node.path.rpartition(".")[2]
-            return _without_pod(f"step {step}", node.words)
+            return _without_pod(_who(facts.step_in(node.path, steps)), node.words)
     return None
+
+
+def _who(step: str) -> str:
+    """What waits: the server has a pod that prepares the run as a whole before that of any step."""
+    return f"step {step}" if step else "the run"
 
 
 def gated(pod: Body, step: str, seen: Facts) -> Obstacle | None:
