@@ -227,6 +227,20 @@ CASES = (
         40,
     ),
     Case(
+        "a queue admits nobody for a night and half a day",
+        "PelagosRunQueuedLong",
+        {f'pelagos_resource_queued_timestamp_seconds{{kind="TrainingRun",{RUN_LABELS},queue="runs"}}': "0x1000"},
+        900,
+        "Kueue has not admitted its step for 15h 0m 0s. status.queue says why, and at which place it is.",
+        {**RUN, "kind": "TrainingRun", "queue": "runs"},
+    ),
+    Case(
+        "a night in a queue",
+        "PelagosRunQueuedLong",
+        {f'pelagos_resource_queued_timestamp_seconds{{kind="TrainingRun",{RUN_LABELS},queue="runs"}}': "0x700 stale"},
+        760,
+    ),
+    Case(
         "no epoch ends",
         "PelagosTrainingWithoutProgress",
         {f"pelagos_training_last_progress_timestamp_seconds{{{RUN_LABELS}}}": "0x100"},

@@ -19,7 +19,13 @@ __all__ = ["api", "plane"]
 async def test_what_a_tenant_names_and_does_not_have(api: KubernetesRest, plane: ControlPlane, tmp_path: Path) -> None:
     plane.create_namespace("poor")
     core = "/api/v1/namespaces/poor"
-    data = {"serviceAccount": "nobody", "queue": "gpu", "objectsClaim": "objects", "trackingSecret": "mlflow"}
+    data = {
+        "serviceAccount": "nobody",
+        "queue": "gpu",
+        "priorities": "high",
+        "objectsClaim": "objects",
+        "trackingSecret": "mlflow",
+    }
     put(plane, f"/api/v1/namespaces/{HOME}/configmaps", {"metadata": {"name": "pelagos-tenant-poor"}, "data": data})
     put(plane, f"{core}/secrets", {"metadata": {"name": "mlflow"}, "stringData": {"user": "one"}})
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
@@ -35,8 +41,9 @@ async def test_what_a_tenant_names_and_does_not_have(api: KubernetesRest, plane:
     assert "the PersistentVolumeClaim objects is Pending, not Bound" in told
     assert "the ServiceAccount nobody does not exist" in told
     assert "the queue gpu is named, and Kueue is not installed" in told
+    assert "priorities are named (high), and Kueue is not installed" in told
     assert "admits pods of level privileged; ours need no more than restricted" in told
-    assert states(findings).count(State.FAILURE) == 5
+    assert states(findings).count(State.FAILURE) == 6
 
 
 async def test_what_kserve_needs_to_fetch_packages_is_looked_for(

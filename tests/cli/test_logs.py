@@ -240,6 +240,30 @@ def test_pods_are_followed_one_after_the_other_until_the_run_ends(cluster: ApiSe
     assert "(pod run-train) has not begun: Unschedulable: no cpu" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("queue", "words"),
+    [
+        (
+            {"name": "runs", "position": 3, "since": "2026-01-01T12:00:00Z", "reason": "no quota\x1b[31m"},
+            "waits in the queue runs at place 3 since 2026-01-01T12:00:00Z: no quota",
+        ),
+        ({"name": "runs"}, "waits in the queue runs\n"),
+        ({"name": "runs", "admittedAt": "2026-01-01T12:00:00Z"}, None),
+    ],
+)
+def test_of_a_run_that_waits_in_a_queue_its_place_is_said(
+    cluster: ApiServer, queue: dict[str, Any], words: str | None
+) -> None:
+    resource(cluster)["status"]["queue"] = queue
+    cluster.pods = [pod("run-train", "train", state="waiting")]
+
+    done = run("cod")
+
+    assert ("in the queue" in done.stderr) is (words is not None)
+    assert words is None or words in done.stderr
+    assert "\x1b" not in done.stderr
+
+
 def test_a_log_that_breaks_off_is_followed_further_while_its_run_goes_on(cluster: ApiServer) -> None:
     body = resource(cluster)
     cluster.pods = [pod("run-train", "train", state="running")]

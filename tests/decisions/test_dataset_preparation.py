@@ -129,6 +129,7 @@ def test_while_it_runs_the_last_version_stays_published() -> None:
         "inputsDigest",
         "madeFrom",
         "pipelineRun",
+        "queue",
         "progress",
         "storagePrefix",
         "storageSeal",

@@ -99,6 +99,7 @@ def with_nodes(asked: list[Act]) -> set[Act]:
         ("", "serviceaccounts", "get"),
         ("", "resourcequotas", "list"),
         ("kueue.x-k8s.io", "localqueues", "get"),
+        ("visibility.kueue.x-k8s.io", "localqueues/pendingworkloads", "get"),
     )
     launchers = {Act("", "configmaps", "get", act.namespace, "kfp-launcher") for act in asked}
     # Of no namespace: where one is watched, nothing allows it, and nobody asks.

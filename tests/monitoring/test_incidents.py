@@ -18,6 +18,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from loopback import free_port
 from monitored_sites import BROKEN, MODEL, REFUSED, MonitoredSite, StateMetrics, Triton, repeat
 from monitoring_tools import Prometheus, Promtool, shortened
 from pelagos.api.kinds import KINDS
-from pelagos.ports.pipelines import RunName
+from pelagos.ports.pipelines import Queueing, RunName
 from sites import has_reason, is_ready
 
 pytestmark = [
@@ -149,8 +150,8 @@ async def prepare(stage: Stage, name: str, number: int, images: int) -> None:
     await site.wait("Dataset", name, is_ready)
 
 
-async def launch(stage: Stage, name: str) -> RunName:
-    """A TrainingRun whose pipeline runs; returns the name of the pipeline run."""
+async def submit(stage: Stage, name: str) -> RunName:
+    """A TrainingRun whose pipeline waits; returns the name of the pipeline run."""
     spec = {
         "datasetRef": {"name": "plankton"},
         "model": {"architecture": "yolov8n"},
@@ -160,8 +161,16 @@ async def launch(stage: Stage, name: str) -> RunName:
     }
     await stage.create("TrainingRun", name, spec)
     await stage.site.wait("TrainingRun", name, has_reason("Queued"))
-    run = stage.run("training", stage.uids[name])
+    return stage.run("training", stage.uids[name])
+
+
+async def launch(stage: Stage, name: str) -> RunName:
+    """A TrainingRun whose pipeline runs; returns the name of the pipeline run."""
+    run = await submit(stage, name)
     stage.site.real.pipelines.start(run)
+    now = datetime.now(UTC)
+    admitted = Queueing("runs", since=now - timedelta(seconds=90), admitted_at=now - timedelta(seconds=1))
+    stage.site.real.pipelines.queue(run, admitted)
     stage.site.real.tell(run, {"stage": "Training", "ended": [{"stage": "Preparation", "seconds": 4}]})
     return run
 
@@ -263,6 +272,9 @@ async def incidents(well: Stage) -> Stage:
     await well.create("Dataset", "cursed", {"source": {"volume": {"path": "cursed"}}, "task": "Detection"})
     await finish(well, await launch(well, "poor"), 0.31)
     await site.wait("TrainingRun", "poor", has_reason("GateFailed"))
+    since = datetime.now(UTC) - timedelta(hours=13)
+    behind = Queueing("runs", since, None, 3, "insufficient unused quota for cpu in flavor default")
+    real.pipelines.queue(await submit(well, "crowded"), behind)
     site.serving.wrong.add(well.uids["plankton-service"])
     site.serving.slow.add(well.uids["benthos-service"])
     site.serving.loading.add(well.uids["zooplankton-service"])
@@ -304,6 +316,7 @@ async def test_a_request_that_the_model_refuses_is_no_failure_of_the_service(wel
 INCIDENTS = {
     "PelagosResourceStalled": {"kind": "TrainingRun", "name": "misfit", "reason": "TaskMismatch"},
     "PelagosResourceWaitsLong": {"kind": "Dataset", "name": "empty", "reason": "SourceNotFound"},
+    "PelagosRunQueuedLong": {"namespace": "plankton", "name": "crowded", "queue": "runs", "severity": "info"},
     "PelagosReconcileErrors": {"kind": "Dataset"},
     "PelagosGateFailed": {"namespace": "plankton", "name": "poor"},
     "PelagosTrainingWithoutProgress": {"namespace": "plankton", "name": "stuck"},
@@ -335,6 +348,7 @@ async def test_nothing_else_is_reported(incidents: Stage) -> None:
 NAMED = {
     ("PelagosResourceStalled", "misfit"),
     ("PelagosResourceWaitsLong", "empty"),
+    ("PelagosRunQueuedLong", "crowded"),
     ("PelagosGateFailed", "poor"),
     ("PelagosTrainingWithoutProgress", "stuck"),
     ("PelagosModelProbeFailing", "plankton-service"),

@@ -20,6 +20,7 @@ BOUNDED = {
     "reason": "the reasons of conditions, all documented",
     "stage": "the stages of pipeline runs, all in one enumeration",
     "version": "one",
+    "queue": "at most MOST_QUEUES, or one for each resource that is named",
     "lease": "one",
     "le": "buckets",
 }
@@ -31,7 +32,7 @@ TYPES_WITH_UNIT = {
     "gauge": (
         *("_depth", "_resources", "_stalled", "_waiting", "_unnamed", "_reasons", "_gates", "_stages"),
         *("_ratio", "_seconds", "_info"),
-        *("_leader", "_ready", "_correct", "_served"),
+        *("_leader", "_ready", "_correct", "_served", "_position"),
     ),
 }
 

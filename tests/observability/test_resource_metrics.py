@@ -257,3 +257,32 @@ def test_a_stage_that_gets_further_is_progress(resource: Make) -> None:
     assert training.seen(300, progress=epochs | {"stage": "Evaluation", "stagePercent": 40}) == 300
     assert training.seen(400, progress=epochs | {"stage": "Evaluation", "stagePercent": 40}) == 300
     assert training.seen(500, progress={"stage": "Evaluation", "stagePercent": 40}) == 300
+
+
+def test_of_runs_that_wait_in_a_queue_is_told_since_when_and_at_which_place(resource: Make) -> None:
+    waits = {"name": "runs", "since": "2026-01-01T00:00:00Z"}
+    found = registry(
+        [
+            resource(kinds.TRAINING_RUN, "waits", conditions={"Ready": "Unknown"}, queue={**waits, "position": 3}),
+            resource(kinds.DATASET, "unseen", conditions={"Ready": "Unknown"}, queue=waits),
+            resource(
+                kinds.TRAINING_RUN,
+                "runs",
+                conditions={"Ready": "Unknown"},
+                queue={**waits, "admittedAt": "2026-01-01T01:00:00Z"},
+            ),
+            resource(kinds.TRAINING_RUN, "new", conditions={"Ready": "Unknown"}),
+        ]
+    )
+
+    samples = {
+        (sample.name, sample.labels["kind"], sample.labels["name"], sample.labels["queue"]): sample.value
+        for metric in found.collect()
+        for sample in metric.samples
+        if "queue" in sample.labels
+    }
+    assert samples == {
+        ("pelagos_resource_queued_timestamp_seconds", "TrainingRun", "waits", "runs"): 1767225600,
+        ("pelagos_resource_queued_timestamp_seconds", "Dataset", "unseen", "runs"): 1767225600,
+        ("pelagos_resource_queue_position", "TrainingRun", "waits", "runs"): 3,
+    }

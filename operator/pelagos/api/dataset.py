@@ -20,6 +20,7 @@ from pelagos.api.meta import (
     Rule,
     stays_below_root,
 )
+from pelagos.api.queueing import QueueStatus
 from pelagos.api.stages import StageProgress
 from pelagos_contract import sources
 from pelagos_contract.base import Strict
@@ -173,6 +174,9 @@ class DatasetStatus(BaseStatus):
         MadeFrom | None, Field(description="What the run was made from: an upgrade leaves what was made so.")
     ] = None
     pipeline_run: Annotated[PipelineRunStatus | None, Field(description="The preparation run.")] = None
+    queue: Annotated[QueueStatus | None, Field(description="How its step stands in its queue, while it goes on.")] = (
+        None
+    )
     progress: Annotated[Progress | None, Field(description="How far the preparation is.")] = None
     store: Annotated[str | None, Field(description="Folder of all versions.")] = None
     record: Annotated[
@@ -201,6 +205,9 @@ COLUMNS = (
     Column("Stage", ".status.progress.stage", priority=1, description="What the preparation does now."),
     Column("Excluded", ".status.files.excluded", "integer", priority=1),
     Column("Version", ".status.version", priority=1),
+    Column(
+        "Position", ".status.queue.position", "integer", priority=1, description="Place in the queue, the next one 1."
+    ),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
     Column("Age", ".metadata.creationTimestamp", "date"),
 )

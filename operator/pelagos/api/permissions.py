@@ -120,6 +120,13 @@ PERMISSIONS = (
         "kueue.x-k8s.io", ("localqueues",), ("get",), "See whether the queue of a run is there.", where=Where.STEPS
     ),
     Permission(
+        "visibility.kueue.x-k8s.io",
+        ("localqueues/pendingworkloads",),
+        ("get",),
+        "Say which place a run has in its queue.",
+        where=Where.STEPS,
+    ),
+    Permission(
         "kueue.x-k8s.io",
         ("workloadpriorityclasses",),
         ("list",),

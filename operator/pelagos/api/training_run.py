@@ -21,6 +21,7 @@ from pelagos.api.meta import (
     Rule,
     stays_below_root,
 )
+from pelagos.api.queueing import QueueStatus
 from pelagos.api.stages import StageProgress
 from pelagos_contract.base import Strict
 from pelagos_contract.metrics import of_test
@@ -246,6 +247,9 @@ class TrainingRunStatus(BaseStatus):
         None
     )
     tracking: Annotated[TrackingStatus | None, Field(description="The MLflow run.")] = None
+    queue: Annotated[QueueStatus | None, Field(description="How its step stands in its queue, while it goes on.")] = (
+        None
+    )
     progress: Annotated[Progress | None, Field(description="How far the training is.")] = None
     metrics: Annotated[
         dict[str, str] | None,
@@ -290,6 +294,9 @@ COLUMNS = (
     Column("Stage", ".status.progress.stage", priority=1, description="What the run does now."),
     Column("Registered", ".status.model.version", priority=1),
     Column("Tracking", ".status.tracking.url", priority=1),
+    Column(
+        "Position", ".status.queue.position", "integer", priority=1, description="Place in the queue, the next one 1."
+    ),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
     Column("Age", ".metadata.creationTimestamp", "date"),
 )

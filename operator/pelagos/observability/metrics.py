@@ -7,6 +7,7 @@ limits that are stated there.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -76,6 +77,17 @@ LINES_LOST = Counter(
 )
 for _cause in ("refused", "not-ours", "too-large", "failed"):
     LINES_LOST.labels(_cause)
+QUEUE_SECONDS = Histogram(
+    "pelagos_queue_wait_seconds",
+    "How long a step of a pipeline run waited until its queue admitted it, by kind of its resource.",
+    ["kind", "queue"],
+    registry=REGISTRY,
+    buckets=(1, 5, 10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200, 604800),
+)
+MOST_QUEUES = 200
+"""Names that are told apart; the others are one, without a name: tenants make LocalQueues."""
+MOST_ADMITTED = 5000
+"""Resources of which is kept when they were admitted last."""
 PROBES = Counter("pelagos_model_probes_total", "Synthetic inferences by outcome.", ["outcome"], registry=REGISTRY)
 for _outcome in ("correct", "wrong"):
     PROBES.labels(_outcome)  # From 0 on, like the histogram: a ratio of both is wrong where one begins later.
@@ -103,6 +115,20 @@ BUILD = Gauge("pelagos_build_info", "Version of the operator; always 1.", ["vers
 BUILD.labels(metadata.version("pelagos")).set(1)
 
 _probes: dict[str, Probe] = {}
+_queues: set[str] = set()
+_admitted: OrderedDict[str, str] = OrderedDict()
+
+
+def admitted(resource: Resource, queue: str, at: str, seconds: float) -> None:
+    """A queue admitted a step of the resource at a time, as status says it, which had waited so long."""
+    if _admitted.get(resource.uid) == at:
+        return  # What could not be seen for a while is no other admission.
+    _admitted[resource.uid] = at
+    while len(_admitted) > MOST_ADMITTED:
+        _admitted.popitem(last=False)
+    if len(_queues) < MOST_QUEUES:
+        _queues.add(queue)
+    QUEUE_SECONDS.labels(resource.kind.kind, queue if queue in _queues else "").observe(seconds)
 
 
 def watch_seen(kind: str) -> None:

@@ -49,6 +49,16 @@ STALLED_SINCE = Family(
     "When a resource came to wait for a person; only of those that wait.",
     ("kind", *NAMED, "reason"),
 )
+QUEUED_SINCE = Family(
+    "pelagos_resource_queued_timestamp_seconds",
+    "Since when the pipeline run of a resource waits in its queue; only of those that wait there.",
+    ("kind", *NAMED, "queue"),
+)
+POSITION = Family(
+    "pelagos_resource_queue_position",
+    "Place of a resource's pipeline run among all that wait for the same ClusterQueue, the next one 1; where Kueue tells.",
+    ("kind", *NAMED, "queue"),
+)
 STAGES = Family(
     "pelagos_resource_stages", "Resources whose pipeline run is in a stage now, by kind and stage.", ("kind", "stage")
 )
@@ -82,6 +92,8 @@ FAMILIES = (
     STALLED_SINCE,
     WAITING,
     WAITING_SINCE,
+    QUEUED_SINCE,
+    POSITION,
     STAGES,
     PROGRESS,
     LAST_PROGRESS,
@@ -139,6 +151,7 @@ class ResourceCollector(Collector):
         for resource in resources:
             _since(resource, "Stalled", samples[STALLED_SINCE])
             _since(resource, "Waiting", samples[WAITING_SINCE])
+            _queued(resource, samples)
             if resource.kind is kinds.TRAINING_RUN:
                 self._training(resource, samples, running)
             elif resource.kind is kinds.MODEL_SERVICE:
@@ -233,6 +246,17 @@ def _since(resource: Resource, state: str, samples: _Samples) -> None:
     if condition.get("status") == "True":
         labels = (resource.kind.kind, resource.namespace, resource.name, str(condition.get("reason", "None")))
         samples.add(labels, _unix(str(condition.get("lastTransitionTime", ""))))
+
+
+def _queued(resource: Resource, samples: Mapping[Family, _Samples]) -> None:
+    queue = resource.status.get("queue") or {}
+    if not queue or queue.get("admittedAt") or _condition(resource, "Ready").get("status") == "True":
+        return
+    labels = (resource.kind.kind, resource.namespace, resource.name, str(queue.get("name", "")))
+    if queue.get("since"):
+        samples[QUEUED_SINCE].add(labels, _unix(str(queue["since"])))
+    if queue.get("position"):
+        samples[POSITION].add(labels, queue["position"])
 
 
 def _condition(resource: Resource, name: str) -> Mapping[str, Any]:

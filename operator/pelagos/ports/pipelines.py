@@ -129,6 +129,20 @@ class RunRequest:
 
 
 @dataclass(frozen=True)
+class Queueing:
+    """How a run stands in the queue ``name``: since when, and when it was admitted, None while it waits.
+
+    ``position`` is 1 for who is next, None where nobody says; ``reason`` why it waits, in the queue's words.
+    """
+
+    name: str
+    since: datetime | None
+    admitted_at: datetime | None
+    position: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class PipelineRun:
     """What the engine knows of a run. ``url`` is where a person can look: a page, or the path of the log."""
 
@@ -147,6 +161,8 @@ class PipelineRun:
     """Why a pending run does not begin, or what interrupted one; None when nobody says."""
     priority: str | None = None
     """That with which it waits in a queue, "" for none; None where nothing queues by priority."""
+    queue: Queueing | None = None
+    """Where it waits, or waited; None where nothing queues, or nobody says."""
     is_explained: bool = True
     """Whether the engine knows why a run failed: what told that may be gone when it is asked for again."""
 

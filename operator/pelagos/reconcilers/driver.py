@@ -223,6 +223,9 @@ async def _write(
     dependencies.cache.put_written(written)
     for stage, seconds in reporting.stages_ended(before, status):
         metrics.STAGE_SECONDS.labels(resource.kind.kind, stage).observe(seconds)
+    waited = reporting.waited_in_queue(before, status)
+    if waited is not None:
+        metrics.admitted(resource, status["queue"]["name"], status["queue"]["admittedAt"], waited)
     news = reporting.announcement(before, status, decision) if announce else None
     if news is None:
         return

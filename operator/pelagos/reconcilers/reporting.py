@@ -114,6 +114,15 @@ def stages_ended(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[t
     return tuple((stage["stage"], stage["seconds"]) for stage in fresh)
 
 
+def waited_in_queue(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
+    """Seconds that a step had waited which the one status calls admitted and the other did not; None when that is not so."""
+    old, new = (status.get("queue") or {} for status in (before, after))
+    admitted, since = new.get("admittedAt"), new.get("since")
+    if not admitted or not since or admitted == old.get("admittedAt"):
+        return None
+    return (datetime.fromisoformat(admitted) - datetime.fromisoformat(since)).total_seconds()
+
+
 def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any]:
     """The Ready condition; an empty mapping when there is none."""
     for condition in status.get("conditions", ()):

@@ -10,7 +10,8 @@ from typing import Any
 from kubeflow_worlds import Cluster
 from pelagos.api import reasons
 from pelagos.engines.kubeflow import obstacles
-from pelagos.engines.kubeflow.sight import MOST_PODS, MOST_WORKLOADS, Sight
+from pelagos.engines.kubeflow.queues import MOST_WORKLOADS
+from pelagos.engines.kubeflow.sight import MOST_PODS, Sight
 from pelagos.engines.kubeflow.trimming import MOST_NODES
 from pelagos.ports.errors import UnboundError
 

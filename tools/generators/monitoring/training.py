@@ -5,6 +5,24 @@ from __future__ import annotations
 from generators.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
 from pelagos.api import reasons
 
+_WAITING = "|".join(
+    (
+        reasons.QUEUED,
+        reasons.UNSCHEDULABLE,
+        reasons.QUOTA_EXCEEDED,
+        reasons.REQUEST_TOO_LARGE,
+        reasons.QUEUE_NOT_USABLE,
+        reasons.PRIORITY_NOT_USABLE,
+        reasons.PREEMPTED,
+        reasons.IMAGE_NOT_PULLED,
+        reasons.VOLUME_NOT_READY,
+        reasons.STEP_NOT_CONFIGURED,
+        reasons.POD_REFUSED,
+        reasons.NAMESPACE_NOT_READY,
+    )
+)
+"""Why a pipeline run does not go on."""
+
 TRAINING = Dashboard(
     "training",
     "Pelagos / Training",
@@ -80,6 +98,46 @@ TRAINING = Dashboard(
                     unit="s",
                     width=12,
                     steps=((3600, "red"),),
+                ),
+            ),
+        ),
+        Row(
+            "Waiting",
+            (
+                Panel(
+                    "Waiting by reason",
+                    "Datasets and TrainingRuns that do not go on, by what Ready says.",
+                    (
+                        Query(
+                            "sum by (reason) (pelagos_resource_reasons{" + f'reason=~"{_WAITING}"' + "})",
+                            "{{reason}}",
+                        ),
+                    ),
+                    width=8,
+                    stacked=True,
+                ),
+                Panel(
+                    "In a queue",
+                    "Longest first. status.queue says at which place, and why.",
+                    (Query("sort_desc(time() - pelagos_resource_queued_timestamp_seconds{" + HERE + "})"),),
+                    "table",
+                    "s",
+                    columns=("kind", "namespace", "name", "queue"),
+                    value="For",
+                    width=8,
+                ),
+                Panel(
+                    "Wait in a queue",
+                    "The mean until a step was admitted, of those since the operator started.",
+                    (
+                        Query(
+                            "sum by (queue) (pelagos_queue_wait_seconds_sum)"
+                            " / sum by (queue) (pelagos_queue_wait_seconds_count)",
+                            "{{queue}}",
+                        ),
+                    ),
+                    unit="s",
+                    width=8,
                 ),
             ),
         ),

@@ -17,6 +17,7 @@ from pelagos.cli import access, installed
 from pelagos.cli.logs import files, pods
 from pelagos.cli.logs.lines import Line, LogError, Wish
 from pelagos.ports.pipelines import FINISHED
+from pelagos_contract.text import shown
 
 _INTERRUPTED = 130
 _PERIOD = 2.0
@@ -100,6 +101,8 @@ def _lines(at: access.Chosen, kind: Kind, body: Mapping[str, Any], wish: Wish) -
     found = pods.Pods(access.core_objects(at), str(metadata["uid"]), metadata["namespace"], _say)
     if is_service:
         return found.of_service(wish, is_over)
+    if place := _place((body.get("status") or {}).get("queue") or {}):
+        _say(f"{kind.kind} {metadata['namespace']}/{metadata['name']} waits {place}")
     return found.of_run(settings.kubeflow_namespace or metadata["namespace"], run, wish, is_over)
 
 
@@ -111,6 +114,16 @@ def _run(kind: Kind, body: Mapping[str, Any]) -> str:
     ready: Mapping[str, Any] = next((each for each in status.get("conditions", ()) if each["type"] == "Ready"), {})
     why = f"{ready['reason']}: {ready['message']}" if ready else "it has no status yet; does the operator run?"
     raise LogError(f"{kind.kind} {metadata['namespace']}/{metadata['name']} has no pipeline run yet: {why}")
+
+
+def _place(queue: Mapping[str, Any]) -> str:
+    """Of a run that waits in a queue; "" of one that does not."""
+    if not queue or "admittedAt" in queue:
+        return ""
+    position = f" at place {queue['position']}" if "position" in queue else ""
+    since = f" since {queue['since']}" if "since" in queue else ""
+    why = f": {queue['reason']}" if "reason" in queue else ""
+    return shown(f"in the queue {queue.get('name')}{position}{since}{why}")
 
 
 def _watch(at: access.Chosen, kind: Kind, body: Mapping[str, Any], run: str) -> Callable[[], bool]:
@@ -139,14 +152,14 @@ def _has_ended(body: Mapping[str, Any], run: str) -> bool:
     if not run:
         return False
     status = body.get("status") or {}
-    shown = status.get("pipelineRun") or {}
+    stated = status.get("pipelineRun") or {}
     is_stalled = any(each["type"] == "Stalled" for each in status.get("conditions", ()))
     # A run may end badly after its result was complete: then it is not tried again, either.
     is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
-    is_done = shown.get("state") == "Succeeded" or (
-        is_ready and shown.get("state") in {state.value for state in FINISHED}
+    is_done = stated.get("state") == "Succeeded" or (
+        is_ready and stated.get("state") in {state.value for state in FINISHED}
     )
-    return shown.get("id") != run or is_done or is_stalled
+    return stated.get("id") != run or is_done or is_stalled
 
 
 def _print(found: Iterator[Line]) -> None:

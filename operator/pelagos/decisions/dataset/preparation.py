@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pelagos.api import reasons
 from pelagos.api.dataset import DatasetStatus, MadeFrom, Progress
-from pelagos.decisions import attempts, limits, stages
+from pelagos.decisions import attempts, limits, queueing, stages
 from pelagos.decisions.attempts import Outcome
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.dataset import identity
@@ -85,7 +85,10 @@ def inputs_published(seen: Observed) -> Passed:
 
 def run_published(seen: Observed) -> Passed | None:
     """Where the run is and, once it has ended, how: for when the engine has forgotten it."""
-    return Passed(status=DatasetStatus(pipeline_run=attempts.status_of(seen.run))) if seen.run is not None else None
+    if seen.run is None:
+        return None
+    run = seen.run
+    return Passed(status=DatasetStatus(pipeline_run=attempts.status_of(run), queue=queueing.shown(run)))
 
 
 def progress_published(seen: Observed) -> Passed | None:

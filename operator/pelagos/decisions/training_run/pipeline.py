@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pelagos.api import reasons
 from pelagos.api.training_run import TrainingRunStatus
-from pelagos.decisions import attempts, durations, moments, stages
+from pelagos.decisions import attempts, durations, moments, queueing, stages
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, SubmitRun
 from pelagos.decisions.placing import place, threads
@@ -43,7 +43,8 @@ def run_published(seen: Observed) -> Passed | None:
     """Where the run is and, once it has ended, how: for when the engine has forgotten it."""
     if seen.run is None:
         return None
-    return Passed(status=TrainingRunStatus(pipeline_run=attempts.status_of(seen.run)))
+    run = seen.run
+    return Passed(status=TrainingRunStatus(pipeline_run=attempts.status_of(run), queue=queueing.shown(run)))
 
 
 def start_published(seen: Observed) -> Passed | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,6 +67,8 @@ class Facts:
     """Whether Kueue was asked."""
     queue_is_missing: bool = False
     """Whether there is no LocalQueue of the name that a pod which is held back bears."""
+    places: Mapping[str, int] = field(default_factory=dict)
+    """The place of Workloads in their ClusterQueue, by name, the next one 1; one that is not known is not there."""
     priorities: tuple[str, ...] | None = None
     """Names of all WorkloadPriorityClasses, where a pod which is held back bears one; None: they were not seen."""
     stuck: str = ""
@@ -120,6 +122,12 @@ class Facts:
     def events_of(self, pod: Body) -> list[Body]:
         """Events about a pod."""
         return [each for each in self.events if mapping(each.get("involvedObject")).get("name") == name(pod)]
+
+
+def admitted_at(workload: Body) -> datetime | None:
+    """When Kueue admitted a Workload; None while it does not."""
+    told = condition(workload, "Admitted")
+    return moment(told.get("lastTransitionTime")) if told.get("status") == "True" else None
 
 
 def is_about(event: Body, pod: Body) -> bool:

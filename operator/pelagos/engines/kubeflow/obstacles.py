@@ -94,7 +94,7 @@ def gated(pod: Body, step: str, seen: Facts) -> Obstacle | None:
         return None
     queue = facts.text(facts.labels(pod).get(QUEUE_LABEL))
     found = seen.workloads_of(pod)
-    judged = next((words for words in map(_pending, found) if words), "")
+    judged = next((words for words in map(pending, found) if words), "")
     told = facts.words(judged)
     where = f"in the queue {queue}" if queue else f"at the gate {', '.join(gates)[:200]}"
     if seen.queue_is_missing or _NO_QUEUE.search(judged):
@@ -231,16 +231,9 @@ def _amounts(told: str) -> dict[str, Decimal]:
     return {what: amount for what, amount in found.items() if amount is not None}
 
 
-def _pending(workload: Body) -> str:
-    """Why Kueue has not admitted it; "" when it has."""
-    told = next(
-        (
-            each
-            for each in facts.listed(facts.status(workload).get("conditions"))
-            if each.get("type") == "QuotaReserved"
-        ),
-        {},
-    )
+def pending(workload: Body) -> str:
+    """Why Kueue has not admitted it, in all its words; "" when it has."""
+    told = facts.condition(workload, "QuotaReserved")
     return facts.text(told.get("message"))[:LONGEST] if told.get("status") == "False" else ""
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pelagos.api import reasons
-from pelagos.engines.kubeflow import causes, facts, obstacles, placement
+from pelagos.engines.kubeflow import causes, facts, obstacles, placement, queueing
 from pelagos.engines.kubeflow.causes import Cause
 from pelagos.engines.kubeflow.facts import Facts
 from pelagos.engines.kubeflow.losses import Loss
@@ -136,6 +136,7 @@ def read(run: Struct, judgement: Judgement) -> PipelineRun:
         is_explained=not message.startswith(_UNEXPLAINED),
         reason=_reason(run, judgement, state, obstacle),
         priority=placement.read_priority(run.get("pipeline_spec") or {}),
+        queue=queueing.of_run(judgement.facts) if judgement.facts is not None and state not in FINISHED else None,
     )
 
 

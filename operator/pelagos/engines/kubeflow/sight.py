@@ -19,8 +19,8 @@ from pelagos.api.meta import UID_LABEL
 from pelagos.engines.kubeflow import facts, losses, trimming
 from pelagos.engines.kubeflow.facts import RUN_LABEL, Body, Facts
 from pelagos.engines.kubeflow.losses import Loss
-from pelagos.engines.kubeflow.placement import PRIORITY_LABEL, QUEUE_LABEL, RUN_ANNOTATION
-from pelagos.engines.kubeflow.preflight import MOST_PRIORITIES, PRIORITY_CLASSES
+from pelagos.engines.kubeflow.placement import RUN_ANNOTATION
+from pelagos.engines.kubeflow.queues import Queues
 from pelagos.engines.kubernetes.objects import Collection
 from pelagos.ports.clock import Clock
 from pelagos.ports.errors import OutageError, RejectedError
@@ -32,11 +32,6 @@ WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
 PODS = Collection("v1", "Pod", "pods")
 WORKFLOWS = Collection("argoproj.io/v1alpha1", "Workflow", "workflows")
 EVENTS = Collection("v1", "Event", "events")
-_QUEUES = tuple(
-    (Collection(group, "Workload", "workloads"), Collection(group, "LocalQueue", "localqueues"))
-    for group in ("kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v1beta1")
-)
-"""Newer versions of Kueue first."""
 SHORTEST, LONGEST = timedelta(seconds=5), timedelta(seconds=60)
 """Between two looks at a run that goes on: a tenth of how long it has been so, within these bounds."""
 LOST = timedelta(minutes=2)
@@ -50,10 +45,8 @@ _STOPPED = "Stopped"
 """The reason of Kueue's events about pods that it ends."""
 MOST = 4
 """Pods of a run about which events are asked for."""
-MOST_PODS, MOST_WORKLOADS, MOST_EVENTS = 100, 1000, 50
-"""Of a run, of a namespace, of a pod. Whoever may make pods in a namespace decides how many bear the label of a run."""
-NAMESPACES = 1000
-"""Of which is kept what waits in their queues."""
+MOST_PODS, MOST_EVENTS = 100, 50
+"""Of a run, of a pod. Whoever may make pods in a namespace decides how many bear the label of a run."""
 REMEMBERED = 3000
 """Runs of which is kept what was seen; those that were not asked for longest go first."""
 
@@ -102,8 +95,7 @@ class Sight:
         self._shortest = shortest
         self._clock = clock
         self._looks: OrderedDict[str, _Look] = OrderedDict()
-        self._stuck: dict[tuple[str, str], tuple[float, str]] = {}
-        self._workloads: dict[str, tuple[float, tuple[Body, ...]]] = {}
+        self._queues = Queues(clock, shortest)
 
     def seen(self, identifier: str) -> Facts | None:
         """What was seen last of a run; None when nothing was."""
@@ -159,7 +151,7 @@ class Sight:
         since = known.since if known is not None and known.state == state else now
         elapsed, lost_for, good_at = self._clock.elapsed(), 0.0, known.good_at if known is not None else -inf
         try:
-            found, failed = await self._facts(self._objects, identifier, namespace), False
+            found, failed = await self._facts(self._objects, identifier, namespace, known), False
         except (OutageError, RejectedError) as error:
             logger.warning("Pods of pipeline run %s in %s cannot be seen: %s", identifier, namespace, error)
             is_stale = not is_over and elapsed - good_at > STALE.total_seconds()
@@ -189,33 +181,20 @@ class Sight:
         pause = min(max((now - known.since) / 10, self._shortest), LONGEST)
         return not is_over and not timedelta() <= now - known.at < pause
 
-    async def _facts(self, objects: Objects, identifier: str, namespace: str) -> Facts:
+    async def _facts(self, objects: Objects, identifier: str, namespace: str, known: _Look | None) -> Facts:
         labels = {RUN_LABEL: identifier}
         found = Facts(namespace, trimming.pods(await objects.list(PODS, namespace, labels, most=MOST_PODS)))
-        for more in (_workflow, self._queues, _events):
+        if known is not None:
+            found = replace(found, workloads=tuple(filter(facts.admitted_at, known.facts.workloads)))
+        for more in (_workflow, self._in_queues, _events):
             try:
                 found = await more(objects, identifier, found)
             except RejectedError as error:  # each right that is there tells something
                 logger.debug("Not all of pipeline run %s in %s can be seen: %s", identifier, namespace, error)
         return found
 
-    async def _queues(self, objects: Objects, _identifier: str, found: Facts) -> Facts:
-        """Of Kueue, where it holds a pod back."""
-        held = [pod for pod in found.pods if facts.is_held(pod)]
-        for workloads, queues in _QUEUES if held else ():
-            if await objects.serves(workloads):
-                named = {facts.text(facts.labels(pod).get(QUEUE_LABEL)) for pod in held} - {""}
-                found = replace(found, workloads=await self._in_queues(objects, workloads, found.namespace))
-                stuck = [await self._stuck_in(objects, found.namespace, queue) for queue in sorted(named)]
-                found = replace(found, stuck="; ".join(filter(None, stuck)))
-                found = replace(found, priorities=await _priorities(objects, held))
-                with suppress(RejectedError):  # without this right what waits is told all the same
-                    there = [await objects.get(queues, found.namespace, queue) for queue in sorted(named)]
-                    found = replace(found, queue_is_missing=None in there)
-                own = tuple(each for pod in held for each in found.workloads_of(pod))
-                is_seen = len(found.workloads) < MOST_WORKLOADS or bool(own)
-                return replace(found, workloads=own, has_queues=is_seen)
-        return found
+    async def _in_queues(self, objects: Objects, _identifier: str, found: Facts) -> Facts:
+        return await self._queues.look(objects, found)
 
     async def _stopped(self, objects: Objects, found: Facts, before: Facts) -> list[Body]:
         """Pods that went between two looks, which Kueue ended: then an event says why."""
@@ -233,41 +212,6 @@ class Sight:
                 ]
                 stopped += [trimming.stopped(pod, said[-1])] if said else []
         return stopped
-
-    async def _stuck_in(self, objects: Objects, namespace: str, queue: str) -> str:
-        """The first pod of a queue that takes quota for no work, looked for once for all runs that wait there."""
-        now = self._clock.elapsed()
-        at, known = self._stuck.get((namespace, queue), (-inf, ""))
-        if now - at >= AFTER_FAILURE.total_seconds():
-            pods = await objects.list(PODS, namespace, {QUEUE_LABEL: queue}, most=MOST_PODS)
-            known = next(filter(None, (facts.is_stuck(pod, self._clock.now()) for pod in pods)), "")
-            while len(self._stuck) >= NAMESPACES:
-                del self._stuck[next(iter(self._stuck))]
-            self._stuck[namespace, queue] = (now, known)
-        return known
-
-    async def _in_queues(self, objects: Objects, kind: Collection, namespace: str) -> tuple[Body, ...]:
-        """All that wait in a namespace, read once for all of its runs: Kueue's do not say whose they are by a label."""
-        now = self._clock.elapsed()
-        at, known = self._workloads.get(namespace, (-inf, ()))
-        if now - at >= self._shortest.total_seconds():
-            known = tuple(map(trimming.workload, await objects.list(kind, namespace, most=MOST_WORKLOADS)))
-            while len(self._workloads) >= NAMESPACES:
-                del self._workloads[next(iter(self._workloads))]
-            self._workloads[namespace] = (self._clock.elapsed(), known)
-        return known
-
-
-async def _priorities(objects: Objects, held: Sequence[Body]) -> tuple[str, ...] | None:
-    """The names of all, where a pod bears one; None when they cannot be seen."""
-    if not any(facts.labels(pod).get(PRIORITY_LABEL) for pod in held):
-        return None
-    try:
-        found = await objects.list(PRIORITY_CLASSES, most=MOST_PRIORITIES)
-    except (OutageError, RejectedError):
-        return None
-    names = tuple(facts.name(each) for each in found)
-    return names if 0 < len(names) < MOST_PRIORITIES or await objects.serves(PRIORITY_CLASSES) else None
 
 
 async def _workflow(objects: Objects, identifier: str, found: Facts) -> Facts:

@@ -40,10 +40,12 @@ def workflow(found: Body) -> Body:
 def workload(found: Body) -> Body:
     """Whose it is in Kueue, and what it waits for."""
     owners = facts.listed(facts.mapping(found.get("metadata")).get("ownerReferences"))
-    reserved = _conditions(found, "QuotaReserved")
+    metadata = _of(facts.mapping(found.get("metadata")), ("name", "creationTimestamp"))
+    told = facts.listed(facts.status(found).get("conditions"))
+    kept = [each for each in told if each.get("type") in {"QuotaReserved", "Admitted"}]
     return {
-        "metadata": {"ownerReferences": [_of(each, ("uid",)) for each in owners]},
-        "status": {"conditions": reserved},
+        "metadata": metadata | {"ownerReferences": [_of(each, ("uid",)) for each in owners]},
+        "status": {"conditions": [_of(each, (*_CONDITION, "lastTransitionTime")) for each in kept]},
     }
 
 

@@ -10,7 +10,7 @@ from pelagos.api.meta import UID_LABEL
 from pelagos.ports.clock import Clock, SystemClock
 from pelagos.ports.errors import ForbiddenError, OutageError, RejectedError
 from pelagos.ports.owned import Owned
-from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunRequest, RunState
+from pelagos.ports.pipelines import FINISHED, PipelineRun, Queueing, RunName, RunRequest, RunState
 from pelagos_contract.flows import FLOWS, Flow
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class PipelinesFake:
         """Let a waiting run begin."""
         self._expect(name, RunState.PENDING)
         known = self.runs[name]
-        known.run = replace(known.run, state=RunState.RUNNING, started_at=self._clock.now())
+        known.run = replace(known.run, state=RunState.RUNNING, message="", reason=None, started_at=self._clock.now())
         self.attempts_begun += 1
 
     def succeed(self, name: RunName) -> None:
@@ -112,6 +112,13 @@ class PipelinesFake:
         """Let the processes of a run vanish."""
         self._begin(name)
         self._finish(name, RunState.INTERRUPTED, "the processes of the run are gone without an outcome")
+
+    def queue(self, name: RunName, queueing: Queueing) -> None:
+        """Let a run stand in a queue, or have stood in one before it began."""
+        known = self.runs[name]
+        known.run = replace(known.run, queue=queueing)
+        if known.run.state is RunState.PENDING:
+            known.run = replace(known.run, message=queueing.reason, reason=reasons.QUEUED)
 
     def preempt(self, name: RunName) -> None:
         """Let a queue give the place of a run to a more important one."""
@@ -149,7 +156,8 @@ class PipelinesFake:
 
     def _finish(self, name: RunName, state: RunState, message: str, reason: reasons.Reason | None = None) -> None:
         known = self.runs[name]
-        known.run = replace(known.run, state=state, message=message, reason=reason, finished_at=self._clock.now())
+        ended = replace(known.run, state=state, message=message, reason=reason, finished_at=self._clock.now())
+        known.run = replace(ended, queue=None)
         self._admit()
 
     def _expect(self, name: RunName, state: RunState) -> None:

@@ -1,0 +1,25 @@
+"""How a run stands in its queue, as status says it; nothing is decided by it. Shared by the kinds that run pipelines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pelagos.api.queueing import QueueStatus
+from pelagos.decisions import moments
+
+if TYPE_CHECKING:
+    from pelagos.ports.pipelines import PipelineRun
+
+
+def shown(run: PipelineRun) -> QueueStatus | None:
+    """None where nothing queues, and of a run that has ended."""
+    found = run.queue
+    if found is None or not found.name:
+        return None
+    return QueueStatus(
+        name=found.name,
+        position=found.position,
+        reason=found.reason or None,
+        since=moments.timestamp(found.since) if found.since is not None else None,
+        admitted_at=moments.timestamp(found.admitted_at) if found.admitted_at is not None else None,
+    )
