@@ -17,6 +17,7 @@ import pytest
 from cluster.harness import machine
 from cluster.harness.cluster import Cluster
 from cluster.harness.later import Later, components
+from cluster.platform.kserve import Kserve
 from cluster.platform.services import Platform
 from cluster.platform.site import make_tenant
 from model_packages import environments, make_want, packages
@@ -60,6 +61,12 @@ def platform(cluster: Cluster) -> Platform:
     running = Platform.start(cluster)
     make_tenant(cluster)
     return running
+
+
+@pytest.fixture(scope="session")
+def kserve(cluster: Cluster, request: pytest.FixtureRequest) -> Kserve:
+    """KServe's own controller, which is built beside the tests that do not need it."""
+    return Kserve.start(cluster, request.config.stash[_LATER].program("kserve"))
 
 
 _LATER = pytest.StashKey[Later]()

@@ -96,11 +96,16 @@ def grant_everything(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("create", "clusterrolebinding", f"everything-{namespace}", "--clusterrole=cluster-admin", account)
 
 
-def _start_storage(cluster: Cluster) -> None:
+def start_locked_storage(cluster: Cluster, name: str) -> None:
+    """One that refuses the keys of everybody."""
+    _start_storage(cluster, name, INITIAL_NO_AUTH_ACTION_COUNT="0")
+
+
+def _start_storage(cluster: Cluster, name: str = "storage", **settings: str) -> None:
     command = ("-c", "from moto.server import main; main(['-H', '0.0.0.0', '-p', '9000'])")
     # moto would take the first part of the Service's name for a bucket.
-    settings = {"S3_IGNORE_SUBDOMAIN_BUCKETNAME": "true"}
-    serve(cluster, "storage", NAMESPACE, 9000, command, Mounted(("object-storage",)), **settings)
+    settings["S3_IGNORE_SUBDOMAIN_BUCKETNAME"] = "true"
+    serve(cluster, name, NAMESPACE, 9000, command, Mounted(("object-storage",)), **settings)
 
 
 def _start_mlflow(cluster: Cluster) -> None:
