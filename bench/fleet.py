@@ -63,13 +63,17 @@ class Operator:
         measuring.wait_until(lambda: tell() >= number, f"{number} Datasets are seen", seconds, self.log, pause=0.25)
         return time.monotonic()
 
-    def _count(self, line: re.Pattern[str]) -> int:
+    def figures(self) -> str:
+        """All that it tells of itself now; empty while it does not answer."""
         try:
             port = json.loads((self.home / "operator.json").read_text(encoding="utf-8"))["metrics_port"]
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                return int(sum(float(value) for value in line.findall(answer.read().decode())))
+                return str(answer.read().decode())
         except OSError:
-            return 0
+            return ""
+
+    def _count(self, line: re.Pattern[str]) -> int:
+        return int(sum(float(value) for value in line.findall(self.figures())))
 
 
 @contextlib.contextmanager
@@ -91,14 +95,17 @@ def namespace(known: ControlPlane) -> str:
 
 
 @contextlib.contextmanager
-def operating(plan: Plan, known: ControlPlane, name: str, where: str, cores: set[int]) -> Iterator[Operator]:
-    """One of PROGRAMS watches a namespace; it is ended with the context."""
+def operating(
+    plan: Plan, known: ControlPlane, name: str, where: str, cores: set[int], **settings: str
+) -> Iterator[Operator]:
+    """One of PROGRAMS watches a namespace, with further ``settings``; it is ended with the context."""
     home = plan.folder / f"{where}-{next(_numbers)}"
     environment = {
         **os.environ,
         "PELAGOS_HOME": str(home),
         "PELAGOS_KUBECONFIG": str(known.kubeconfig),
         "PELAGOS_NAMESPACE": where,
+        **settings,
     }
     command = [plan.python("control-plane"), "-c", _WITHOUT_CLIENT, plan.program(PROGRAMS[name])]
     log = plan.log(home.name)

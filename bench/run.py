@@ -27,6 +27,7 @@ from bench import (
     operators,
     pods,
     preparing,
+    queueing,
     rendering,
     results,
     scale,
@@ -39,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MEASUREMENTS = {
     "operator": operators.measure,
     "scale": scale.measure,
+    "queue": queueing.measure,
     "training": training.measure,
     "serving": serving.measure,
     "preparation": preparing.measure,

@@ -1,8 +1,10 @@
-"""The operator as it is, with kopf and every port's measuring wrapper, over the shipped fakes. Started by operators.py.
+"""The operator as it is, with kopf and every port's measuring wrapper, over the shipped fakes. Started by fleet.py.
 
 Pipeline runs succeed in the moment they are submitted, so what is measured is the operator alone. Like a pipeline server and an
 object store, the fakes still know all runs and reports when the operator of a namespace is started again. SIGUSR1 makes it look
 at every resource again, which is what a resync is.
+
+With PELAGOS_KUBEFLOW_URL runs are on that server, by the real engine, which looks at their pods and Workflows, too.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ import signal
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import kopf
 
-from pelagos import wiring
+from pelagos import engine_factory, wiring
 from pelagos.api.meta import UID_LABEL
+from pelagos.engines.kubeflow import engine
+from pelagos.engines.kubeflow.step_secrets import StepSecrets
 from pelagos.engines.kubernetes.api import KubernetesApi
+from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.handlers import resources
 from pelagos.observability import logs
 from pelagos.ports.authority import Authority
@@ -33,7 +39,7 @@ from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
-from pelagos.ports.pipelines import PipelineRun, RunRequest
+from pelagos.ports.pipelines import PipelineRun, Pipelines, RunRequest
 from pelagos.ports.tenants import OneTenant, Tenant
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.dependencies import Dependencies
@@ -51,6 +57,17 @@ RESULT = {
     "splits": {"train": {"images": 420}, "validation": {"images": 90}, "test": {"images": 90}},
     "quality": {"found": 600, "corrupt": 0, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0},
     "warnings": [],
+}
+TRAINED: dict[str, Any] = {
+    "metrics": {"test/mAP50": 0.61, **{f"test/mAP50/{name}": 0.61 for name in CLASSES}},
+    "epochs": 3,
+    "model": {
+        "uri": "",
+        "onnxSha256": "b" * 64,
+        "manifestSha256": "c" * 64,
+        "task": "Detection",
+        "labels": list(CLASSES),
+    },
 }
 AUTHORITY = Authority(KeysFake())
 _REPORTS: dict[str, str] = {}
@@ -87,19 +104,50 @@ class Obliging(PipelinesFake):
         self._objects.files[f"{report_folder(request.name, Tenant())}/result.json"] = _REPORTS[request.name]
 
 
+class OnServer:
+    """Runs of a pipeline server, by the engine. Steps compute nothing: their report is there when they are submitted."""
+
+    def __init__(self, server: engine.Kubeflow, objects: ObjectsFake) -> None:
+        self._server = server
+        self._objects = objects
+
+    async def submit(self, request: RunRequest) -> PipelineRun:
+        """As in the port."""
+        store, folder = request.parameters["store"], self._objects.path(request.parameters["report"])
+        if request.flow == "dataset-preparation":
+            result = RESULT | {"uri": f"{store}/versions/a"}
+        else:
+            result = TRAINED | {"model": TRAINED["model"] | {"uri": f"{store}/models/m"}}
+        self._objects.put(f"{folder}/result.json", reported(AUTHORITY, request, result))
+        return await self._server.submit(request)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+
+def pipelines(settings: Settings, api: KubernetesRest, objects: ObjectsFake, cache: Cache) -> Pipelines:
+    """What runs pipelines."""
+    if not settings.kubeflow_url:
+        return Obliging(objects, settings.home.parent / f"{settings.namespace}.runs")
+    secrets = StepSecrets(api, AUTHORITY)
+    flows = engine_factory.compiled_flows()
+    return OnServer(engine.from_settings(settings, flows, cache.namespace_of, secrets=secrets, cluster=api), objects)
+
+
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
     """What wiring.start does, with fakes in the place of engines."""
-    api, clock, objects, volumes, serving = (
+    api, clock, objects, volumes, serving, cache = (
         wiring.rest_client(credentials),
         SystemClock(),
         ObjectsFake(),
         VolumesFake(),
         ServingFake(),
+        Cache(),
     )
     volumes.put("plankton/1.png", "pixels")
     world = Dependencies(
         cluster=KubernetesApi(api),
-        pipelines=Obliging(objects, settings.home.parent / f"{settings.namespace}.runs"),
+        pipelines=pipelines(settings, api, objects, cache),
         tracking=TrackingFake(),
         registry=RegistryFake(),
         serving=serving,
@@ -108,7 +156,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         tenants=OneTenant(),
         authority=AUTHORITY,
         clock=clock,
-        cache=Cache(),
+        cache=cache,
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
     )
     operator = await wiring.operate(settings, world, closing=(api.close,), oversight=wiring.oversee(settings, api, {}))
