@@ -142,3 +142,8 @@ def test_every_sample_has_a_case() -> None:
     known = [(case["kind"], case["spec"]) for case in CASES]
 
     assert [path for kind, path, spec in samples() if (kind, spec) not in known] == []
+
+
+def test_a_priority_is_in_no_digest() -> None:
+    assert of_dataset({**builders.DATASET, "priority": "high"}) == of_dataset(builders.DATASET)
+    assert of_training_run({**builders.TRAINING_RUN, "priority": "high"}) == of_training_run(builders.TRAINING_RUN)
