@@ -87,6 +87,7 @@ def test_the_status_of_the_first_releases_counts_for_the_first_versions(monkeypa
         "splitting": 1,
         "Coco": 1,
         "Yolo": 1,
+        "Voc": 1,
     }
 
 
