@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import stat
 import struct
@@ -10,16 +13,19 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from image_sources import photo, text
+from pelagos_contract.beneath import ChangedError
 from pelagos_contract.disk import FullError
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.sources import Source, VolumeSource
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
-from pelagos_pipelines.sandbox import TaskRefusedError
+from pelagos_pipelines.preparation import ledger
+from pelagos_pipelines.sandbox import Answer, Pool, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import setting
 from pelagos_pipelines.sources import archive_members, archives, registry, volume
 from small_volumes import small
@@ -93,8 +99,10 @@ def test_every_kind_has_a_maker_here() -> None:
     assert {archives.kind_of(name) for name in MAKERS} == set(archives.KINDS.values())
 
 
-@pytest.mark.parametrize("outer", ["fish-1.0/", "a/b/", "./fish/", "fish\\"])
-def test_a_single_folder_stands_for_what_is_in_it(tmp_path: Path, outer: str) -> None:
+@pytest.mark.parametrize(
+    ("outer", "up"), [("fish-1.0/", "../"), ("a/b/", "../../"), ("./fish/", "../"), ("fish\\", "../")]
+)
+def test_a_single_folder_stands_for_what_is_in_it(tmp_path: Path, outer: str, up: str) -> None:
     path = zipped(
         tmp_path / "a.zip", {f"{outer}cod/1.png": PNG, f"{outer}eel/1.png": PNG, "__MACOSX/fish/._1.png": b""}
     )
@@ -102,7 +110,17 @@ def test_a_single_folder_stands_for_what_is_in_it(tmp_path: Path, outer: str) ->
     found = obtain(path, tmp_path)
 
     assert found.files == ("cod/1.png", "eel/1.png")
-    assert found.excluded == (Exclusion("__MACOSX/fish/._1.png", ExclusionReason.HIDDEN),)
+    assert found.excluded == (Exclusion(f"{up}__MACOSX/fish/._1.png", ExclusionReason.HIDDEN),)
+
+
+def test_what_lies_beside_a_single_folder_is_counted_beside_its_namesake_in_it(tmp_path: Path) -> None:
+    content = {".DS_Store": b"", "a/.DS_Store": b"", "a/b/.DS_Store": b"", "a/b/1.png": PNG}
+    tree = obtain(zipped(tmp_path / "a.zip", content), tmp_path)
+
+    balance = ledger.balance(tree, tree.images, (), tree.excluded)
+
+    assert [one.path for one in balance.excluded] == ["../../.DS_Store", "../.DS_Store", ".DS_Store"]
+    assert balance.files.found == len(content)
 
 
 @pytest.mark.parametrize("outer", ["train", "images", "Test"])
@@ -212,6 +230,92 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, name: str) -> None:
     assert "it is damaged" in refusal(text(tmp_path / name, "<html>404</html>"), tmp_path)
 
 
+@pytest.mark.parametrize("left", [1024, 1100, 1536], ids=["before a header", "in a header", "after a header"])
+def test_a_tar_that_ends_before_its_end_is_refused(tmp_path: Path, left: int) -> None:
+    path = tarred(tmp_path / "a.tar", {"a.png": PNG, "b.png": PNG})
+    path.write_bytes(path.read_bytes()[:left])
+
+    assert "it is damaged, or was not transferred whole" in refusal(path, tmp_path)
+
+
+def test_a_damaged_header_is_no_end(tmp_path: Path) -> None:
+    path = tarred(tmp_path / "a.tar", {"a.png": PNG, "b.png": PNG, "c.png": PNG})
+    content = bytearray(path.read_bytes())
+    content[1024] ^= 1
+    path.write_bytes(content)
+
+    assert "it is damaged" in refusal(path, tmp_path)
+
+
+def test_a_checksum_of_gzip_is_looked_at(tmp_path: Path) -> None:
+    path = tarred(tmp_path / "a.tar.gz", {"a.png": PNG}, "w:gz")
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+
+    assert "it is damaged" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("a.tgz", gzip.compress), ("a.tar.bz2", bz2.compress), ("a.tar.xz", lzma.compress)]
+)
+def test_an_archive_that_is_packed_in_parts_is_unpacked_wholly(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    content = tarred(tmp_path / "whole", {f"{number}.png": PNG for number in range(9)}).read_bytes()
+    (tmp_path / name).write_bytes(b"".join(pack(content[at : at + 1024]) for at in range(0, len(content), 1024)))
+
+    assert len(obtain(tmp_path / name, tmp_path).files) == 9
+
+
+def test_archives_that_are_joined_are_refused(tmp_path: Path) -> None:
+    first, second = (tarred(tmp_path / name, {name: PNG}, "w:gz").read_bytes() for name in ("1.png", "2.png"))
+    (tmp_path / "a.tar.gz").write_bytes(first + second)
+
+    assert "more follows where it ends" in refusal(tmp_path / "a.tar.gz", tmp_path)
+
+
+def test_names_of_macos_are_read_as_it_writes_them(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"xx.png": PNG, "y\u00e9.png": PNG, "images\\1.png": PNG, "images\\": b""})
+    path.write_bytes(path.read_bytes().replace(b"xx.png", "\u00fc.png".encode()))
+
+    assert obtain(path, tmp_path).files == ("images/1.png", "y\u00e9.png", "\u00fc.png")
+
+
+@pytest.mark.parametrize("name", ["./", ".", "a.png/"])
+def test_a_file_that_would_be_a_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("b.png", PNG)
+        archive.writestr("x" * len(name), PNG)
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace(b"x" * len(name), name.encode()))
+
+    if name == "a.png/":
+        assert obtain(tmp_path / "a.zip", tmp_path).files == ("a.png", "b.png")
+    else:
+        assert "a file without a name" in refusal(tmp_path / "a.zip", tmp_path)
+
+
+def test_an_archive_that_is_still_written_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(tmp_path / "a.zip", {"a.png": PNG})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    run = Pool.run
+
+    def growing(pool: Pool, *given: Any, **more: Any) -> Answer:
+        try:
+            return run(pool, *given, **more)
+        finally:
+            path.write_bytes(whole)
+
+    monkeypatch.setattr(Pool, "run", growing)
+
+    with pytest.raises(ChangedError):
+        obtain(path, tmp_path)
+
+
 def test_a_member_whose_checksum_is_wrong_is_refused(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"a.png": os.urandom(100)})
     content = bytearray(path.read_bytes())
@@ -271,6 +375,19 @@ def test_an_archive_without_an_image_is_empty(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"'a\.zip' holds 1 files and none of them is an image") as caught:
         obtain(zipped(tmp_path / "a.zip", {"notes.txt": b""}), tmp_path)
     assert caught.value.failure.reason is Reason.SOURCE_EMPTY
+
+
+def test_scratch_space_that_may_not_be_written_is_no_fault_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    zipped(tmp_path / "a.zip", {"a.png": PNG})
+    monkeypatch.setattr(archives, "unpack", refuse)
+
+    with pytest.raises(PermissionError):
+        obtain(tmp_path / "a.zip", tmp_path)
 
 
 def test_a_full_disk_is_said_to_be_full(tmp_path: Path, small: Path) -> None:

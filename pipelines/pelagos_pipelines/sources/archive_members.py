@@ -6,7 +6,10 @@ counted as bytes come out, since what an archive says of them may be a lie.
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import errno
+import gzip
 import lzma
 import os
 import re
@@ -15,10 +18,10 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, Self
 
 from pelagos_contract import beneath
 from pelagos_pipelines.annotations.untrusted_input import is_encodable, printable
@@ -32,7 +35,13 @@ _LONGEST = 255
 """Bytes of a name."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_ENCRYPTED = 0x1
+_ENCRYPTED, _UTF_8 = 0x1, 0x800
+_PACKED: Mapping[bytes, Callable[[BinaryIO], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
+"""By the first bytes. Unlike the streams of tarfile these know several parts, as pbzip2 writes them, and look at checksums."""
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
 
 
@@ -60,13 +69,15 @@ class _Unpacking:
     def take(self, member: _Member, opened: Callable[[_Member], IO[bytes]]) -> None:
         """Write one file."""
         path = _safe(member.name)
-        if member.kind == "folder" or not path:
+        if member.kind == "folder":
             return
         shown = printable(path)
         if member.kind != "file":
             raise TaskRefusedError(
                 f"it holds {member.kind}, {shown}, and only files and folders are unpacked: leave it out"
             )
+        if not path:
+            raise TaskRefusedError("it holds a file without a name, and where it should lie is not known: leave it out")
         folded = unicodedata.normalize("NFC", path).casefold()
         if (other := self.names.setdefault(folded, path)) != path or len(self.names) > self.files:
             if other != path:
@@ -83,12 +94,13 @@ class _Unpacking:
         try:
             with opened(member) as content:
                 while chunk := content.read(_CHUNK):
-                    self._count(len(chunk))
+                    self.count(len(chunk))
                     _write(target, chunk)
         finally:
             os.close(target)
 
-    def _count(self, size: int) -> None:
+    def count(self, size: int) -> None:
+        """Note bytes that came out."""
         self.written += size
         if self.written > self.size:
             raise TaskRefusedError(f"it holds more than {self.size // 2**30} GiB, unpacked", {"ceiling": True})
@@ -128,20 +140,61 @@ def _zip(file: BinaryIO, work: _Unpacking) -> None:
             if info.flag_bits & _ENCRYPTED:
                 raise TaskRefusedError(f"{printable(info.filename)} is encrypted: pack it without a password")
             mode = info.external_attr >> 16
-            kind = "folder" if info.is_dir() else "file" if stat.S_IFMT(mode) in {0, stat.S_IFREG} else _kind(mode)
-            work.take(_Member(info.filename, kind, info), lambda member: archive.open(member.content))
+            # Some programs of Windows end folders with its own separator. A folder with content is none.
+            ends = not info.file_size and info.filename.endswith(("/", "\\"))
+            kind = "folder" if ends else "file" if stat.S_IFMT(mode) in {0, stat.S_IFREG} else _kind(mode)
+            work.take(_Member(_name(info), kind, info), lambda member: archive.open(member.content))
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """The name. macOS writes UTF-8 and does not say so; what is none is in the code page of DOS, as the format has it."""
+    if not info.flag_bits & _UTF_8:
+        with contextlib.suppress(UnicodeError):
+            return info.filename.encode("cp437").decode("utf-8")
+    return info.filename
 
 
 def _kind(mode: int) -> str:
     return "a link" if stat.S_ISLNK(mode) else "folder" if stat.S_ISDIR(mode) else "a device or a pipe"
 
 
+class _Header(tarfile.TarInfo):
+    """A header that cannot be read is damage; tarfile takes it for the end, and all that follows would vanish."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # which the stubs do not know
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
 def _tar(file: BinaryIO, work: _Unpacking) -> None:
     # As a stream: what was read is never gone back to, so that a member is read once and nothing is kept of it.
-    with tarfile.open(fileobj=file, mode="r|*") as archive:
+    content = _plain(file)
+    with tarfile.open(fileobj=content, mode="r|", tarinfo=_Header) as archive:
         for member in archive:
             work.take(_of_tar(member), lambda taken: _extracted(archive, taken.content))
             archive.members = []  # type: ignore[attr-defined] # else a million of them fill the memory
+        # To the very end, where checksums stand. Zeros are what it is filled up with.
+        rest: IO[bytes] = archive.fileobj  # type: ignore[assignment]
+        while chunk := rest.read(_CHUNK):
+            work.count(len(chunk))
+            if chunk.count(0) != len(chunk):
+                raise TaskRefusedError(
+                    "more follows where it ends, as when archives are joined, which most programs pass over: pack all files"
+                    " into one"
+                )
+
+
+def _plain(file: BinaryIO) -> IO[bytes]:
+    """The content of a file that may be packed."""
+    start = file.read(max(map(len, _PACKED)))
+    file.seek(0)
+    unpacked: IO[bytes] = next((kind(file) for magic, kind in _PACKED.items() if start.startswith(magic)), file)
+    return unpacked
 
 
 def _of_tar(member: tarfile.TarInfo) -> _Member:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ _SLOWNESS = 6
 
 @dataclass(frozen=True)
 class Unpacked:
-    """The ``folder`` that an archive stands for, and the files of the archive that lie ``beside`` it."""
+    """The ``folder`` that an archive stands for, and the files of the archive that lie ``beside`` it, as seen from it."""
 
     folder: Path
     beside: tuple[str, ...]
@@ -70,7 +71,7 @@ def unpack(path: str, opened: Opened, target: Path, most_files: int, field: str)
     target.mkdir(parents=True)
     folder = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with Pool(_TASKS, limits) as pool:
+        with Pool(_TASKS, limits) as pool, _still(opened):
             pool.run(
                 "unpack",
                 {"kind": kind_of(path), "files": most_files, "size": size},
@@ -89,8 +90,16 @@ def unpack(path: str, opened: Opened, target: Path, most_files: int, field: str)
         raise _refused(path, f"{error}: make it again, or unpack it on the volume", field) from error
     finally:
         os.close(folder)
-    opened.require_same()
     return _meant(target)
+
+
+@contextmanager
+def _still(opened: Opened) -> Iterator[None]:
+    """Raise ChangedError, whatever else was found: the archive may still be on its way to the volume."""
+    try:
+        yield
+    finally:
+        opened.require_same()
 
 
 def _refused(path: str, why: str, field: str) -> RefusedError:
@@ -110,7 +119,8 @@ def _meant(folder: Path) -> Unpacked:
         name = inner[0].name
         if split_of(name) is not None or naming.folded(name) in naming.EMPTY_FOLDERS:
             return Unpacked(root, tuple(beside))
-        beside += [file.relative_to(folder).as_posix() for file in _files(others)]
+        # As seen from what is in the folder, where the same names may stand again.
+        beside = [f"../{path}" for path in (*beside, *(file.relative_to(root).as_posix() for file in _files(others)))]
         root = inner[0]
 
 

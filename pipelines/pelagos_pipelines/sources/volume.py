@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -137,14 +137,15 @@ def _archive(path: str, data_root: str, scratch: Path) -> Iterator[Opened | None
     if not real.is_file():
         yield None
         return
-    try:
-        folder = Folder(base, real.parent.relative_to(base).as_posix())
-        with folder.open(real.name) as opened:
-            yield opened
-    except PermissionError as error:
-        raise closed([path]) from error
-    except NoFileError as error:
-        raise _not_found(path) from error
+    with ExitStack() as held:
+        try:
+            folder = Folder(base, real.parent.relative_to(base).as_posix())
+            opened = held.enter_context(folder.open(real.name))
+        except PermissionError as error:
+            raise closed([path]) from error
+        except NoFileError as error:
+            raise _not_found(path) from error
+        yield opened
 
 
 def _unpacked(path: str, opened: Opened, scratch: Path) -> SourceFiles:
