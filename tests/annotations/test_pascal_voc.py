@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,100 @@ def test_an_object_that_cannot_be_meant_is_refused(tmp_path: Path, wrong: str, w
     if "Cod" not in wrong:
         assert caught.match(words)
     assert caught.match(r"b\.xml is no well-formed XML, in line 1")
+
+
+@pytest.mark.parametrize(
+    ("beginning", "encoding"),
+    [
+        ('<?xml version="1.0" encoding="UTF-16"?>', "utf-16"),
+        ('<?xml version="1.0" encoding="ISO-8859-1"?>', "latin-1"),
+        ('<?xml version="1.0" encoding="windows-1252"?>', "cp1252"),
+        ("\ufeff", "utf-8"),
+        ("<!-- by -->\n<!-- a -->\n<!-- program -->\n<!-- of -->\n<!-- its -->\n<?own style?>\n", "utf-8"),
+    ],
+    ids=["UTF-16", "Latin-1", "Windows", "byte order mark", "comments"],
+)
+@pytest.mark.parametrize("root", ["annotation", "Annotation", "annotation\n"], ids=["plain", "upper case", "line end"])
+def test_files_of_all_encodings_are_recognised(tmp_path: Path, beginning: str, encoding: str, root: str) -> None:
+    make(tmp_path)
+    content = document(thing("m\u00fcller")).replace("<annotation>", f"<{root}>").replace("/annotation", f"/{root}")
+    (tmp_path / "Annotations/a.xml").write_bytes(f"{beginning}{content}".encode(encoding))
+
+    assert registry.detect(tree_of(tmp_path)).name == "Voc"
+    assert read(tmp_path).classes == ("m\u00fcller",)
+
+
+def test_files_of_other_programs_hide_none(tmp_path: Path) -> None:
+    for number in range(20):
+        photo(tmp_path / f"images/{number}.png", 100, 80)
+        text(tmp_path / f"images/{number}.png.aux.xml", "<PAMDataset/>")
+        text(tmp_path / f"xml/{number}.xml", document(thing(), name=f"{number}.png"))
+
+    assert registry.detect(tree_of(tmp_path)).name == "Voc"
+
+
+BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+
+
+@pytest.mark.parametrize(
+    ("things", "words"),
+    [
+        (thing(more=BOX), "object 1 has more than one name or bndbox"),
+        (thing(more="<name>eel</name>"), "object 1 has more than one name or bndbox"),
+        (thing(more=thing()), "has an object in another element"),
+        (f"<annotation>{thing()}</annotation>", "has an object in another element"),
+        (f"<objects>{thing()}</objects>", "has an object in another element"),
+        (thing(corners=("1_0", 20, 30, 60)), "are not four numbers"),
+    ],
+    ids=["boxes", "names", "in an object", "in an annotation", "in a list", "underscore"],
+)
+def test_objects_that_would_get_lost_are_refused(tmp_path: Path, things: str, words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        read(make(tmp_path, things))
+
+
+@pytest.mark.parametrize(
+    ("image", "line"),
+    [
+        ("dive 1", "dive 1"),
+        ("dive 1", '"dive 1"'),
+        ("dive 1", "dive 1 -1"),
+        ("dive -1", "dive -1"),
+        ("a.b", "a.b"),
+        ("a.b", "a.b.png 1"),
+        ("a", "a.jpg"),
+        ("a", "JPEGImages/a.png"),
+        ("sub/a", "sub/a"),
+        ("a", "\ufeffa\r\n\r\n"),
+    ],
+)
+def test_lists_name_images_as_programs_write_them(tmp_path: Path, image: str, line: str) -> None:
+    photo(tmp_path / f"JPEGImages/{image}.png", 100, 80)
+    text(tmp_path / f"Annotations/{image}.xml", document(thing(), name=f"{image}.png"))
+    text(tmp_path / "ImageSets/Main/val.txt", line)
+
+    assert [record.split for record in read(tmp_path).images] == ["validation"]
+
+
+def test_lists_of_classes_say_the_splits_where_there_are_no_others(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        photo(tmp_path / f"JPEGImages/{name}.png", 100, 80)
+        text(tmp_path / f"Annotations/{name}.xml", document(thing(), name=f"{name}.png"))
+    for label in ("cod", "eel_2"):
+        text(tmp_path / f"ImageSets/Main/{label}_train.txt", "a.png 1\n")
+        text(tmp_path / f"ImageSets/Main/{label}_val.txt", "b.png -1\n")
+
+    assert [image.split for image in read(tmp_path).images] == ["train", "validation"]
+
+
+@pytest.mark.parametrize(("name", "other"), [("_annotations.coco.json", "Coco"), ("data.yaml", "Yolo")])
+def test_another_format_beside_it_leaves_open_which_is_meant(tmp_path: Path, name: str, other: str) -> None:
+    make(tmp_path)
+    text(tmp_path / name, "{}")
+
+    with pytest.raises(RefusedError) as caught:
+        registry.detect(tree_of(tmp_path))
+    assert {"Voc", other} <= set(re.findall(r"\w+", caught.value.failure.message.partition(")")[0]))
 
 
 def test_two_files_of_one_image_are_refused(tmp_path: Path) -> None:

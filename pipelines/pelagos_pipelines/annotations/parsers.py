@@ -84,6 +84,11 @@ def voc(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
         return Answer(document=counts, raw=encoded("one of the files", found))
 
 
+def is_voc(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
+    """Whether a file is of Pascal VOC, as JSON in raw."""
+    return Answer(raw=encoded(arguments["where"], voc_document.is_one(file.read())))
+
+
 class refusals:  # noqa: N801 - used like a function
     """Hand refusals of the data plane to the process that asked."""
 

@@ -9,6 +9,7 @@ Source: Everingham et al., The PASCAL Visual Object Classes Challenge 2012 Devel
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.formats import COCO, PASCAL_VOC, YOLO
-from pelagos_pipelines.annotations import linking, naming, placing, reading, untrusted_input
+from pelagos_pipelines.annotations import kinds, linking, naming, placing, reading, untrusted_input
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
     Asked,
@@ -42,7 +43,10 @@ _SETS = "imagesets"
 _MAIN = frozenset({"main", _SETS})
 """The folders whose lists are of detection; others beside them are of segmentation and of the layout of people."""
 _LOOKED_AT = 5
-"""XML files that are looked into to see what they are; one of them suffices."""
+"""XML files, at least, that are looked into to see what they are; one of them suffices."""
+_IMAGES = kinds.READABLE | kinds.OTHER
+_FLAG = re.compile(r"\s+-?[01]$")
+"""Whether an image in a list shows the class that the list is of."""
 _WRITTEN: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 _SAID: Mapping[str, str] = {
     "boxless": "objects without a bndbox are left out",
@@ -76,7 +80,10 @@ class _Tally:
 
 def recognises(tree: SourceFiles) -> bool:
     """Whether there are XML files of it: CVAT's own, and others, have another first element."""
-    return bool(tree.images) and any(_is_annotation(tree, path) for path in _documents(tree)[:_LOOKED_AT])
+    documents = _documents(tree)
+    # From all over: those of other programs may lie in a folder of their own.
+    looked = documents[:: max(1, len(documents) // _LOOKED_AT)]
+    return bool(tree.images) and any(_is_annotation(tree, path) for path in looked)
 
 
 def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
@@ -178,22 +185,27 @@ def _documents(tree: SourceFiles) -> list[str]:
 
 def _is_annotation(tree: SourceFiles, path: str) -> bool:
     try:
-        lines = reading.lines(tree, path, reading.MAX_LABELS)
+        return reading.is_voc(tree, path)
     except RefusedError:
         return False
-    # The element is followed by its end or by attributes; <annotations> is another.
-    return any("<annotation>" in line or "<annotation " in line for _, line in lines[:_LOOKED_AT])
 
 
 def _lists(tree: SourceFiles) -> dict[str, Split]:
-    """The lists of splits: ``ImageSets/Main/train.txt``. Those of one class (``cat_train.txt``) say the same, image by image."""
-    found = {}
+    """The lists of splits: ``ImageSets/Main/train.txt``.
+
+    Those of one class (``cat_train.txt``) say the same, image by image; VoTT writes no others.
+    """
+    whole, of_classes = dict[str, Split](), dict[str, Split]()
     for path in tree.files:
         folders = [part.lower() for part in path.split("/")[:-1]]
-        split = split_of(PurePosixPath(path).stem)
-        if suffix(path) == ".txt" and _SETS in folders and folders[-1] in _MAIN and split is not None:
-            found[path] = split
-    return found
+        if suffix(path) != ".txt" or _SETS not in folders or folders[-1] not in _MAIN:
+            continue
+        stem = PurePosixPath(path).stem
+        if (split := split_of(stem)) is not None:
+            whole[path] = split
+        elif (split := split_of(stem.rpartition("_")[2])) is not None:
+            of_classes[path] = split
+    return whole or of_classes
 
 
 def _listed(
@@ -206,7 +218,8 @@ def _listed(
         parts = path.split("/")
         root = "/".join(parts[: [part.lower() for part in parts].index(_SETS)])
         for number, line in reading.lines(tree, path, reading.MAX_LABELS):
-            meant = images.alike(f"{root}/{line.split()[0]}.jpg")
+            candidates = [images.alike(f"{root}/{name}") for name in _names(line)]
+            meant = next((some for some in candidates if len(some) == 1), max(candidates, key=len))
             if len(meant) == 1:
                 found[meant[0]] = found.get(meant[0], frozenset()) | {split}
             else:
@@ -214,6 +227,15 @@ def _listed(
         if lost:
             faults.add(untrusted_input.missing_images(lost))
     return found
+
+
+def _names(line: str) -> Iterator[str]:
+    """The names of files that a line of a list may mean: CVAT puts quotes around blanks, VoTT and others add the suffix."""
+    quoted = line.split('"')
+    for name in [quoted[1]] if len(quoted) == 3 else [line, _FLAG.sub("", line), line.split(maxsplit=1)[0]]:
+        yield f"{name}.jpg"
+        if suffix(name) in _IMAGES:
+            yield name
 
 
 def _image_of(tree: SourceFiles, path: str, file_name: str, stems: naming.Names, images: naming.Names) -> str | None:

@@ -211,6 +211,11 @@ def labels(tree: SourceFiles, paths: Iterable[str], declared: Declared, faults: 
             yield from _rows(answer, len(batch), declared.classes)
 
 
+def is_voc(tree: SourceFiles, path: str) -> bool:
+    """Whether a file is of Pascal VOC. Raises as ``coco`` does."""
+    return parsed("is_voc", tree, path, MAX_LABELS) is True
+
+
 def voc(tree: SourceFiles, paths: Iterable[str], faults: Faults) -> Iterator[Voc | None]:
     """Files of Pascal VOC, in their order; None for a fault, and for XML of another kind. Faults are noted in ``faults``.
 

@@ -53,6 +53,27 @@ class _OtherKindError(Exception):
     """The first element is another."""
 
 
+class _FirstError(Exception):
+    """The name of the first element."""
+
+
+def is_one(content: bytes) -> bool:
+    """Whether it begins as such a file does, in whichever encoding; what is wrong with it is for ``read`` to say."""
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = parser.StartElementHandler = _stop
+    try:
+        parser.Parse(content, True)
+    except _FirstError as first:
+        return str(first).lower() == _ROOT
+    except (expat.ExpatError, LookupError, ValueError):
+        return False
+    return False
+
+
+def _stop(name: str, *_: object) -> None:
+    raise _FirstError(name)
+
+
 def read(where: str, content: bytes, faults: Faults, limit: int) -> Document | None:
     """The document; None for XML of another kind. What is wrong with its objects is noted in ``faults``.
 
@@ -89,6 +110,8 @@ class _Reader:
         self._objects = 0
         self._values: dict[str, str] = {}
         """Of the present object: its name, sides and flags."""
+        self._is_double = False
+        """Whether it has two names, or boxes."""
 
     def refuse_type(self, *_: object) -> None:
         raise invalid(
@@ -105,8 +128,10 @@ class _Reader:
             raise invalid(
                 f"{self._where} has elements in each other more than {MAX_DEPTH} levels deep: export it again"
             )
+        if self._path[-1] == _OBJECT[-1] and self._path != _OBJECT:
+            raise invalid(f"{self._where} has an object in another element than the first: export it again")
         if self._path == _OBJECT:
-            self._values = {}
+            self._values, self._is_double = {}, False
             self._objects += 1
             if self._objects > self._limit:
                 raise too_many(self._where, self._limit)
@@ -129,9 +154,8 @@ class _Reader:
         # Mixed content, such as text around an element, is no value.
         value, self._text = ("" if self._length > MAX_TEXT else "".join(self._text).strip()), []
         if path[:2] == _OBJECT:
-            if path == (*_OBJECT, "name"):
-                self._values["name"] = value
-            elif path[2:-1] == ("bndbox",):
+            if path == (*_OBJECT, "name") or path[2:-1] == ("bndbox",):
+                self._is_double |= path[-1] in self._values
                 self._values[path[-1]] = value
             elif path in _FLAGS:
                 self._values[_FLAGS[path]] = value
@@ -153,6 +177,8 @@ class _Reader:
 
     def _take_object(self) -> None:
         place, values, counted = f"{self._where}: object {self._objects}", self._values, self.document.counted
+        if self._is_double:
+            raise invalid(f"{place} has more than one name or bndbox: make an object of each box")
         label = class_name(values.get("name"), f"{place}: name")
         for flag in _FLAGS.values():
             counted[flag] += values.get(flag, "").lower() in {"1", "true", "yes"}
@@ -175,4 +201,5 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    # An underscore is Python's own.
+    return number if math.isfinite(number) and "_" not in text else None
