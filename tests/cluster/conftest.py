@@ -18,6 +18,7 @@ from cluster.harness import machine
 from cluster.harness.cluster import Cluster
 from cluster.harness.later import Later, components
 from cluster.platform.kserve import Kserve
+from cluster.platform.kueue import Kueue
 from cluster.platform.services import Platform
 from cluster.platform.site import make_tenant
 from model_packages import environments, make_want, packages
@@ -67,6 +68,17 @@ def platform(cluster: Cluster) -> Platform:
 def kserve(cluster: Cluster, request: pytest.FixtureRequest) -> Kserve:
     """KServe's own controller, which is built beside the tests that do not need it."""
     return Kserve.start(cluster, request.config.stash[_LATER].program("kserve"))
+
+
+@pytest.fixture(scope="module")
+def kueue(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Kueue]:
+    """The real Kueue, which is built beside other tests. Those go on without its webhooks, which every pod passes."""
+    program = request.config.stash[_LATER].program("kueue")
+    running = Kueue.install(cluster, tmp_path_factory.mktemp("kueue") / "kustomization", program)
+    yield running
+    running.uninstall()
 
 
 _LATER = pytest.StashKey[Later]()

@@ -16,7 +16,7 @@ FOLDER = binaries.cache().parent / "installations"
 """Filled by tools/definitions.sh: for each project what its released module holds, at the same places."""
 KSERVE_MODULE = FOLDER / "kserve-v0.20.0"
 KSERVE = KSERVE_MODULE / "config/crd/full"
-KUEUE = FOLDER / "kueue-v0.17.0" / "config/components/crd/bases"
+KUEUE_MODULE = FOLDER / "kueue-v0.17.0"
 
 
 def validator(path: Path, version: str) -> Callable[[Mapping[str, Any]], None]:

@@ -1,4 +1,4 @@
-"""What we write for KServe and Kueue keeps to their full definitions. No node is needed."""
+"""What we write for KServe keeps to its full definitions. No node is needed."""
 
 from __future__ import annotations
 
@@ -7,26 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import rendering
 from cluster import definitions
 from model_packages import MakeWant
 from pelagos.engines.kserve.manifests import inference_service
 from serving_clusters import RUNTIME, everything, options
-
-
-@pytest.mark.parametrize(("folder", "count"), [("platform", 3), ("platform/tenants/marine-lab", 1)])
-def test_queues_are_allowed_by_the_full_definitions(folder: str, count: int, tmp_path: Path) -> None:
-    path = f"samples/gitops/{folder}"
-    bodies = rendering.kustomize(rendering.kustomization(tmp_path, resources=[path], components=[f"{path}/kueue"]))
-    found = [body for body in bodies if body["apiVersion"] == "kueue.x-k8s.io/v1beta2"]
-
-    assert len(found) == count
-    for body in found:
-        name = f"kueue.x-k8s.io_{body['kind'].lower()}s.yaml"
-        validate = definitions.validator(definitions.KUEUE / name, "v1beta2")
-        validate(body)
-        with pytest.raises(ValueError, match="colour"):
-            validate(body | {"spec": body.get("spec", {}) | {"colour": "blue"}})
 
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative"])

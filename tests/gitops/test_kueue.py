@@ -26,32 +26,50 @@ def of(kind: str, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_a_run_reaches_quota_through_the_tenants_queue(tmp_path: Path) -> None:
     tenant = built(TENANT, tmp_path)
-    (queue,) = of("LocalQueue", tenant)
-    (config,) = of("ConfigMap", tenant)
-    (namespace,) = of("Namespace", tenant)
-    platform = built("platform", tmp_path)
-    (shared,) = of("ClusterQueue", platform)
+    (queue,), (own,) = of("LocalQueue", tenant), of("ClusterQueue", tenant)
+    (config,), (namespace,) = of("ConfigMap", tenant), of("Namespace", tenant)
+    (cohort,) = of("Cohort", built("platform", tmp_path))
 
     assert tenant_settings.problem(config["data"]) is None
     assert config["data"]["queue"] == queue["metadata"]["name"]
     assert queue["metadata"]["namespace"] == namespace["metadata"]["name"]
-    assert queue["spec"]["clusterQueue"] == shared["metadata"]["name"]
-    selector = shared["spec"]["namespaceSelector"]["matchLabels"]
-    assert selector.items() <= namespace["metadata"]["labels"].items()
+    assert queue["spec"]["clusterQueue"] == own["metadata"]["name"]
+    assert own["spec"]["cohortName"] == cohort["metadata"]["name"]
+    assert own["spec"]["namespaceSelector"]["matchLabels"] == {
+        "kubernetes.io/metadata.name": namespace["metadata"]["name"]
+    }
+
+
+def test_the_priorities_that_a_tenant_may_name_are_there(tmp_path: Path) -> None:
+    (config,) = of("ConfigMap", built(TENANT, tmp_path))
+    classes = {
+        body["metadata"]["name"]: body["value"] for body in of("WorkloadPriorityClass", built("platform", tmp_path))
+    }
+
+    usual, others = config["data"]["priority"], config["data"]["priorities"].split(",")
+
+    assert {usual, *others} == set(classes)
+    assert all(classes[usual] < classes[other] for other in others)
 
 
 def test_every_resource_of_a_step_has_quota_in_every_flavor(tmp_path: Path) -> None:
-    platform = built("platform", tmp_path)
-    (shared,) = of("ClusterQueue", platform)
-    (group,) = shared["spec"]["resourceGroups"]
+    platform, tenant = built("platform", tmp_path), built(TENANT, tmp_path)
+    flavors = [body["metadata"]["name"] for body in of("ResourceFlavor", platform)]
 
-    assert group["coveredResources"] == ["cpu", "memory", GPU_RESOURCE]
-    assert [flavor["name"] for flavor in group["flavors"]] == [
-        body["metadata"]["name"] for body in of("ResourceFlavor", platform)
-    ]
-    for flavor in group["flavors"]:
-        # Kueue refuses another order.
-        assert [resource["name"] for resource in flavor["resources"]] == group["coveredResources"]
+    for shared in (*of("Cohort", platform), *of("ClusterQueue", tenant)):
+        (group,) = shared["spec"]["resourceGroups"]
+
+        assert group["coveredResources"] == ["cpu", "memory", GPU_RESOURCE]
+        assert [flavor["name"] for flavor in group["flavors"]] == flavors
+        for flavor in group["flavors"]:
+            # Kueue refuses another order.
+            assert [resource["name"] for resource in flavor["resources"]] == group["coveredResources"]
+
+
+def test_gpus_that_only_wait_count_in_no_quota_of_the_namespace(tmp_path: Path) -> None:
+    (quota,) = of("ResourceQuota", built(TENANT, tmp_path))
+
+    assert quota["spec"]["hard"].keys() == {"requests.cpu", "requests.memory"}
 
 
 def test_without_the_component_nothing_asks_for_kueue() -> None:

@@ -81,6 +81,7 @@ def make(folder: Path, addresses: Sequence[str]) -> Credentials:
     names += [f"DNS:{name}" for name in ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")]
     _sign(folder, "server", "/CN=kubernetes", f"subjectAltName={','.join(names)}", "extendedKeyUsage=serverAuth")
     _sign(folder, "kubelet-client", "/O=system:masters/CN=kube-apiserver", "extendedKeyUsage=clientAuth")
+    _sign(folder, "front-proxy", "/CN=front-proxy", "extendedKeyUsage=clientAuth")
     _openssl(folder, "genrsa", "-out", "sa.key", "2048")
     _openssl(folder, "rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub")
     lines = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ _SOURCES = ("--no-binary=kfp-server-api",)
 # The shell reacts to SIGTERM at once; `sleep` as the first process of a container would not.
 _PAUSE = 'FROM {base}\nCMD ["sh", "-c", "trap \'exit 0\' TERM; while :; do sleep 3600 & wait $!; done"]\n'
 _BUILD_BASE = "FROM {base}\nRUN python3 -m venv /opt/pip && ln -s /opt/pip/bin/pip /usr/local/bin/pip\n"
+_AROUND = 'FROM {base}\nCOPY {program} /manager\nUSER 65532:65532\nENTRYPOINT ["/manager"]\n'
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,17 @@ class Images:
             *self.offline(wheels),
             *(f"--file={dockerfile}", context),
         )
+        self.publish(tag)
+        return tag
+
+    def build_around(self, program: Path) -> str:
+        """An image that runs one static program, with its arguments; returns the tag, which pods can use."""
+        tag = f"{_REPOSITORY}/{program.name}:test"
+        recipe = _AROUND.format(base=self.base(), program=program.name)
+        with tempfile.TemporaryDirectory(prefix="pelagos-image-") as folder:
+            shutil.copy(program, folder)
+            Path(folder, "Dockerfile").write_text(recipe, encoding="utf-8")
+            self.docker("build", "--quiet", "--network=none", f"--tag={tag}", folder)
         self.publish(tag)
         return tag
 

@@ -157,6 +157,7 @@ def apiserver(folder: Path, keys: Credentials) -> list[str | Path]:
     policy.write_text(yaml.safe_dump(AUDIT_POLICY))
     certificate, key = keys.certificate("server")
     client, client_key = keys.certificate("kubelet-client")
+    proxy, proxy_key = keys.certificate("front-proxy")
     return [
         machine.program("kube-apiserver"),
         "--etcd-servers=http://127.0.0.1:2379",
@@ -171,6 +172,11 @@ def apiserver(folder: Path, keys: Credentials) -> list[str | Path]:
         *("--service-account-issuer=https://kubernetes.default.svc", "--api-audiences=https://kubernetes.default.svc"),
         *(f"--kubelet-client-certificate={client}", f"--kubelet-client-key={client_key}"),
         *(f"--kubelet-certificate-authority={keys.authority}", "--kubelet-preferred-address-types=InternalIP"),
+        # Who asks is told to the servers of aggregated APIs in headers, which they take from this certificate alone.
+        *(f"--proxy-client-cert-file={proxy}", f"--proxy-client-key-file={proxy_key}"),
+        *(f"--requestheader-client-ca-file={keys.authority}", "--requestheader-allowed-names=front-proxy"),
+        *("--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group"),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         *(f"--audit-policy-file={policy}", f"--audit-log-path={folder / 'audit.log'}", "--audit-log-maxsize=2000"),
         # Half a minute, instead of five, until pods go from a node that nobody hears of any more.
         *("--default-not-ready-toleration-seconds=30", "--default-unreachable-toleration-seconds=30"),

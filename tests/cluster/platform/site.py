@@ -28,7 +28,7 @@ AUTHORITY = {
     "stringData": {"current": secrets.token_hex(32)},
 }
 """The operator's own key, as docs/installing.md makes it."""
-TENANT_SETTINGS = {
+TENANT_SETTINGS: Mapping[str, Any] = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
     "metadata": {"name": f"pelagos-tenant-{TENANT}", "namespace": "pelagos-system"},
@@ -47,6 +47,8 @@ class Site:
     cluster: Cluster
     folder: Path
     """The kustomization that was applied."""
+    tenant: str = TENANT
+    """The namespace that is worked in."""
 
     @classmethod
     def install(
@@ -102,7 +104,7 @@ class Site:
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
         """kubectl in the tenant's namespace."""
-        return self.cluster.kubectl(f"--namespace={TENANT}", *arguments, text=text, check=check)
+        return self.cluster.kubectl(f"--namespace={self.tenant}", *arguments, text=text, check=check)
 
     def apply(self, *resources: Mapping[str, Any]) -> str:
         """`kubectl apply -f -` in the tenant's namespace."""
@@ -120,7 +122,7 @@ class Site:
     def wait_ready(self, kind: str, name: str, seconds: int = 300) -> Any:
         """`kubectl wait --for=condition=Ready`; fails with all that is known."""
         said = self.cluster.kubectl(
-            *("wait", f"--namespace={TENANT}", "--for=condition=Ready", f"{kind}/{name}", f"--timeout={seconds}s"),
+            *("wait", f"--namespace={self.tenant}", "--for=condition=Ready", f"{kind}/{name}", f"--timeout={seconds}s"),
             check=False,
             seconds=seconds + 30,
         )
@@ -148,7 +150,7 @@ class Site:
         parts = [
             self.kubectl("get", "pelagos", "-o", "wide", check=False),
             self.kubectl("get", "pods", "-o", "wide", check=False),
-            self.cluster.describe(TENANT)[-6000:],
+            self.cluster.describe(self.tenant)[-6000:],
             self.cluster.kubectl("logs", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", "--tail=40", check=False),
         ]
         return "\n".join(parts)
