@@ -31,7 +31,7 @@ IN_ORDER = True
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
 REPOSITORY = "samples/gitops/platform"
 LAB = "marine-lab"
-ROUTINE = "pelagos-routine"
+ROUTINE, URGENT = "pelagos-routine", "pelagos-urgent"
 CROPS = dataset("crops", "samples/phytoplankton-crops", "Classification", resources={"cpu": 1}, deletionPolicy="Delete")
 EPOCHS, ENDLESS = 40, 2000
 """Of a training that is interrupted before its end, and of those that go on as long as the tests."""
@@ -40,8 +40,8 @@ GPUS = 2
 
 
 def on_gpu(name: str, epochs: int, gpus: int = 1, **spec: Any) -> dict[str, Any]:
-    """A training that asks for GPUs."""
-    asked = {"cpu": 1, "memory": "2Gi", "sharedMemory": "256Mi", "gpus": gpus}
+    """A training that asks for GPUs. On two cores there is room for four steps: also for one that waits for no GPU."""
+    asked = {"cpu": "400m", "memory": "2Gi", "sharedMemory": "256Mi", "gpus": gpus}
     return training(name, "crops", "mobilenet_v3_small", epochs, resources=asked, deletionPolicy="Delete", **spec)
 
 
@@ -210,3 +210,28 @@ def test_another_tenant_gets_its_fair_share_at_once(bay: Site, lab: Site, platfo
     says(bay, "second", "Queued", "insufficient unused quota for nvidia.com/gpu in flavor pelagos-gpu")
     trains(lab, "routine")
     assert bay.ready("trainingrun", "first")["reason"] == "Training"
+
+
+def test_a_more_important_training_takes_the_place_of_another_which_trains_no_epoch_twice(
+    bay: Site, lab: Site, platform: Platform
+) -> None:
+    lab.apply(on_gpu("urgent", 1, priority=URGENT))
+
+    was_preempted(lab, "routine", "in the queue runs", "for a more important workload")
+    says(lab, "routine", "Queued", "insufficient unused quota for nvidia.com/gpu in flavor pelagos-gpu")
+    lab.wait_ready("trainingrun", "urgent", 240)
+
+    status = lab.wait_ready("trainingrun", "routine", 400)["status"]
+    assert platform.epochs(LAB, status["pipelineRun"]["id"]) == list(range(1, EPOCHS + 1))
+    assert bay.ready("trainingrun", "first")["reason"] == "Training"
+
+
+def test_a_queue_that_is_stopped_is_named_and_goes_on(bay: Site) -> None:
+    bay.apply(on_gpu("third", 1))
+    says(bay, "third", "Queued")
+
+    bay.kubectl("patch", "localqueue/runs", "--type=merge", "-p", json.dumps({"spec": {"stopPolicy": "Hold"}}))
+    says(bay, "third", "QueueNotUsable", "LocalQueue runs is")
+
+    bay.kubectl("patch", "localqueue/runs", "--type=merge", "-p", json.dumps({"spec": {"stopPolicy": "None"}}))
+    says(bay, "third", "Queued")
