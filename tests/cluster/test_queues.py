@@ -110,7 +110,7 @@ def bay(
     yield installed
     replace(installed, tenant=LAB).kubectl("delete", "datasets,trainingruns", "--all", "--timeout=120s")
     installed.uninstall()
-    cluster.kubectl("delete", "-k", folder / "lab", "--timeout=120s")
+    cluster.kubectl("delete", "-k", folder / "lab", "--ignore-not-found", "--timeout=120s")
     offer_gpus(cluster, 0)
 
 
