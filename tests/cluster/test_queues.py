@@ -160,6 +160,14 @@ def was_preempted(site: Site, name: str, *words: str) -> None:
     site.wait(f"{name} was preempted: {words}", told, 240)
 
 
+def queued(site: Site, name: str) -> Mapping[str, Any]:
+    """What status says of the run's queue; waits for it."""
+    found: Mapping[str, Any] = site.wait(
+        f"{name} says where it queues", lambda: site.get("trainingrun", name)["status"].get("queue"), 60
+    )
+    return found
+
+
 def flavors(kueue: Kueue, site: Site, kind: str, name: str) -> set[str]:
     """Whose quota the pods of a resource's run have, or had."""
     uid = site.get(kind, name)["metadata"]["uid"]
@@ -208,7 +216,10 @@ def test_another_tenant_gets_its_fair_share_at_once(bay: Site, lab: Site, platfo
 
     was_preempted(bay, "second", "in the queue runs", "for a fair share")
     says(bay, "second", "Queued", "insufficient unused quota for nvidia.com/gpu in flavor pelagos-gpu")
+    bay.wait("status has its place", lambda: queued(bay, "second").get("position") == 1, 60)
+    assert "insufficient unused quota" in queued(bay, "second")["reason"]
     trains(lab, "routine")
+    assert queued(bay, "first")["since"] <= queued(bay, "first")["admittedAt"]
     assert bay.ready("trainingrun", "first")["reason"] == "Training"
 
 
