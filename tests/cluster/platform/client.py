@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 
-from cluster.platform.site import TENANT, Site
+from cluster.platform.site import Site
 from pelagos.engines.triton import inference
 
 
@@ -16,7 +16,7 @@ class Client(threading.Thread):
     def __init__(self, site: Site, service: str, image: bytes) -> None:
         super().__init__(daemon=True)
         host, _, port = site.get("modelservice", service)["status"]["endpoints"]["grpc"].rpartition(":")
-        self._port = site.cluster.forward_service(host.split(".")[0], int(port), TENANT)
+        self._port = site.cluster.forward_service(host.split(".")[0], int(port), site.tenant)
         self._service, self._image = service, image
         self._ends = threading.Event()
         self.answers = 0
