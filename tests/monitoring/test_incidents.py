@@ -423,6 +423,8 @@ async def test_alerts_end_when_their_causes_are_gone(incidents: Stage) -> None:
         faults.clear()
     site.serving.finish_loading(incidents.uids["zooplankton-service"])
     await finish(incidents, incidents.run("training", incidents.uids["stuck"]), 0.68)
+    now = datetime.now(UTC)
+    real.pipelines.queue(incidents.run("training", incidents.uids["crowded"]), Queueing("runs", now, now))
     # A gate that asked too much is corrected; nothing is trained again.
     lower = [{"metric": "test/mAP50", "minimum": "0.3"}, {"metric": "test/recall", "minimum": "0.4"}]
     await site.patch("TrainingRun", "poor", {"spec": {"gates": lower}})

@@ -172,5 +172,5 @@ def test_a_view_of_another_task_is_refused(version: versions.Version, tmp_path: 
     with pytest.raises(RefusedError) as caught:
         versions.materialise(version.folder, "imagefolder", tmp_path / "view")
     assert caught.value.failure.reason is Reason.TASK_MISMATCH
-    with pytest.raises(ValueError, match="there are imagefolder, coco, yolo"):
-        versions.materialise(version.folder, "voc", tmp_path / "view")
+    with pytest.raises(ValueError, match="there are imagefolder, coco, yolo, voc"):
+        versions.materialise(version.folder, "tfrecord", tmp_path / "view")

@@ -12,6 +12,8 @@ from pelagos.observability.metrics import REGISTRY
 from pelagos.ports.pipelines import Queueing, RunName
 from simulation import DETECTOR, FRAMES, Simulation, status
 
+QUEUE = "of this test alone"
+"""Metrics are one for all tests of a process."""
 WORDS = "insufficient unused quota for cpu in flavor default, 1 more needed"
 
 
@@ -45,17 +47,17 @@ def test_a_run_in_a_queue_says_where_it_stands_until_it_ends(world: Simulation) 
     run, since = submitted(world), world.clock.now()
     since = since.replace(microsecond=0)
 
-    world.pipelines.queue(run, Queueing("runs", since, None, 3, WORDS))
+    world.pipelines.queue(run, Queueing(QUEUE, since, None, 3, WORDS))
     world.run(10)
 
     at = since.isoformat().replace("+00:00", "Z")
-    assert status(world, DETECTOR)["queue"] == {"name": "runs", "since": at, "position": 3, "reason": WORDS}
+    assert status(world, DETECTOR)["queue"] == {"name": QUEUE, "since": at, "position": 3, "reason": WORDS}
     assert world.ready(DETECTOR)["reason"] == "Queued"
-    assert admissions("runs") == (0, 0)
+    assert admissions(QUEUE) == (0, 0)
 
     world.pipelines.start(run)
     admitted = since + timedelta(seconds=90)
-    world.pipelines.queue(run, Queueing("runs", since, admitted))
+    world.pipelines.queue(run, Queueing(QUEUE, since, admitted))
     world.run(10)
 
     shown = status(world, DETECTOR)["queue"]
@@ -63,7 +65,7 @@ def test_a_run_in_a_queue_says_where_it_stands_until_it_ends(world: Simulation) 
         {"name", "since", "admittedAt"},
         admitted.isoformat().replace("+00:00", "Z"),
     )
-    assert admissions("runs") == (1, 90)
+    assert admissions(QUEUE) == (1, 90)
 
     # What cannot be seen for a while is no other admission.
     known = world.pipelines.runs[run]
@@ -72,7 +74,7 @@ def test_a_run_in_a_queue_says_where_it_stands_until_it_ends(world: Simulation) 
     assert "queue" not in status(world, DETECTOR)
     known.run = seen
     world.run(10)
-    assert admissions("runs") == (1, 90)
+    assert admissions(QUEUE) == (1, 90)
 
     world.pipelines.interrupt(run)
     world.run(5)

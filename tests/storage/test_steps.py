@@ -312,8 +312,8 @@ def test_only_images_of_the_splits_are_brought_and_only_once(
     [
         ({"data": "s3://no-such-bucket/data"}, Reason.STORAGE_REFUSED, "there is no such bucket"),
         ({"store": "s3://no-such-bucket/data"}, Reason.STORAGE_REFUSED, "there is no such bucket"),
-        ({"path": "samples/absent"}, Reason.SOURCE_NOT_FOUND, "'samples/absent' is not a folder"),
-        ({"path": "samples/../../.."}, Reason.SOURCE_NOT_FOUND, "is not a folder"),
+        ({"path": "samples/absent"}, Reason.SOURCE_NOT_FOUND, "'samples/absent' is neither a folder nor an archive"),
+        ({"path": "samples/../../.."}, Reason.SOURCE_NOT_FOUND, "is neither a folder nor an archive"),
         ({"key": "a/tenant/data/samples/shapes/train//x.png"}, Reason.STORAGE_REFUSED, "rename or remove it"),
         ({"key": f"a/tenant/data/samples/shapes/{'n' * 256}"}, Reason.FORMAT_INVALID, "no folder can hold"),
     ],

@@ -185,7 +185,7 @@ async def test_not_yet_and_never_are_apart_in_a_queue(
     assert started.state is RunState.RUNNING
 
 
-def in_the_queue(name: str, **changes: Any) -> dict[str, Any]:
+def in_the_queue(name: str, **changes: int) -> dict[str, Any]:
     """Somebody's pod in the queue of the run that waits; ``finished`` and ``deleted`` are minutes ago."""
     ago = {key: (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for key, minutes in changes.items()}
     metadata = {"name": name, "namespace": "kubeflow", "labels": {"kueue.x-k8s.io/queue-name": "reef"}}
@@ -199,22 +199,24 @@ def in_the_queue(name: str, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("other", "words"),
+    ("other", "minutes", "words"),
     [
-        (in_the_queue("old", finished=10), "But the pod old has ended, and Kueue keeps its quota"),
-        (in_the_queue("old", deleted=10), "But the pod old was to end by "),
-        (in_the_queue("new", finished=0), ""),
-        (in_the_queue("new", deleted=0), ""),
-        (in_the_queue("busy"), ""),
+        ("old", {"finished": 10}, "But the pod old has ended, and Kueue keeps its quota"),
+        ("old", {"deleted": 10}, "But the pod old was to end by "),
+        ("new", {"finished": 0}, ""),
+        ("new", {"deleted": 0}, ""),
+        ("busy", {}, ""),
     ],
     ids=["finalizer-stays", "does-not-end", "has-just-ended", "was-just-told-to-end", "at-work"],
 )
-async def test_a_pod_that_holds_quota_for_no_work_is_named(cluster: Cluster, other: dict[str, Any], words: str) -> None:
+async def test_a_pod_that_holds_quota_for_no_work_is_named(
+    cluster: Cluster, other: str, minutes: dict[str, int], words: str
+) -> None:
     identifier = await waiting(cluster, conditions=unscheduled("SchedulingGated", "Scheduling is blocked"))
     pod = cluster.hand.body(identifier)
     pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
     pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "reef"
-    cluster.shown.more += [{"kind": "LocalQueue", "metadata": {"name": "reef"}}, other]
+    cluster.shown.more += [{"kind": "LocalQueue", "metadata": {"name": "reef"}}, in_the_queue(other, **minutes)]
 
     run = await cluster.find()
 
