@@ -130,6 +130,8 @@ def _archive(path: str, data_root: str, scratch: Path) -> Iterator[Opened | None
         places.require_room(scratch, [found])
         bucket.download(name, scratch / "archive", etag=found.etag)
         with Folder(scratch).open("archive") as opened:
+            # Its room is free again as soon as it is closed, before images are looked at.
+            (scratch / "archive").unlink()
             yield opened
         return
     base = Path(data_root).resolve()
