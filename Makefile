@@ -35,7 +35,7 @@ samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the sa
 test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.sbom upstream-tools ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
 	@$(if $(THOROUGH),PELAGOS_TEST_THOROUGH=1) $(if $(SHUFFLE),PELAGOS_TEST_SHUFFLE=$(SHUFFLE)) tools/test.sh
 
-test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-storage cluster-node ## Run the tests on a real Kubernetes of one and two nodes (needs root on Debian 12).
+test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.sbom cluster-node ## Run the tests on a real Kubernetes of one and two nodes (needs root on Debian 12).
 	@tools/test.sh cluster
 
 fuzz: $(VENVS)/.pipelines-dev ## Look for files that upset what parses them, longer than the tests do (FUZZ_SECONDS for each parser).
