@@ -40,7 +40,7 @@ SMALL = {"cpu": 1, "memory": "2Gi", "sharedMemory": "256Mi"}
 
 def trained(name: str, epochs: int) -> dict[str, Any]:
     """A training of crops."""
-    return training(name, "crops", "mobilenet_v3_small", epochs, resources=SMALL)
+    return training(name, "crops", "mobilenet_v3_small", epochs, resources=SMALL, deletionPolicy="Delete")
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ def release(
     give_storage_credentials(cluster, SHORE)
     TRAINER.bind(cluster, SHORE)
     yield made
+    # With all that they made: other tests count what is in these servers.
     made.kubectl("delete", "datasets,trainingruns,modelservices", "--all", "--timeout=120s")
     made.helm("uninstall", RELEASE, "--wait", "--timeout=120s")
     for what in (("-k", str(rendering.MANIFESTS / "crds")), ("namespace", SYSTEM)):
@@ -157,9 +158,14 @@ def test_an_upgrade_and_a_rollback_train_nothing_twice_and_lose_no_request(
     release: Release, platform: Platform, operator_image: str
 ) -> None:
     release.apply(
-        dataset("crops", SAMPLE, "Classification", resources={"cpu": 1}),
+        dataset("crops", SAMPLE, "Classification", resources={"cpu": 1}, deletionPolicy="Delete"),
         trained("first", 1),
-        service("crops", {"trainingRunRef": {"name": "first"}}, resources={"cpu": 1, "memory": "1Gi"}),
+        service(
+            "crops",
+            {"trainingRunRef": {"name": "first"}},
+            resources={"cpu": 1, "memory": "1Gi"},
+            deletionPolicy="Delete",
+        ),
     )
     release.wait_ready("modelservice", "crops", 900)
     earlier_image = release.operator()
