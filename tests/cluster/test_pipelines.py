@@ -58,6 +58,8 @@ class Pipelines:
             if run is None or run.state in FINISHED or time.monotonic() > deadline:
                 raise AssertionError(f"should begin, and is {run}\n{self.cluster.describe(self.namespace)}")
             await asyncio.sleep(0.2)
+        # Its pod may have begun before the server looked: one that goes then is made again, as one that never began.
+        await self.reach(RunState.RUNNING)
 
     async def reach(self, *states: RunState, words: str = "") -> PipelineRun:
         """Look until the run is in one of the states and says the words."""

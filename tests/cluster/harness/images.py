@@ -68,7 +68,7 @@ class Images:
         """Bring what was built under a tag to the nodes that have something else; returns when pods can use it."""
         identifier = self.inspect(tag)["Id"]
         archive = self.node.enter("docker", f"--host={servers.DOCKER}", "save", tag)
-        for engine in self.engines:
+        for engine in self._living():
             engine.take(tag, identifier, archive)
 
     def join(self, engine: Engine, *tags: str) -> None:
@@ -78,14 +78,18 @@ class Images:
         for tag in (self.base(), servers.PAUSE, *tags):
             self.publish(tag)
 
+    def _living(self) -> list[Engine]:
+        """The container engines but for those of nodes whose power was cut."""
+        return [engine for engine in self.engines if engine.node.holder.poll() is None]
+
     def tag(self, tag: str, another: str) -> None:
         """Give what pods know under a tag another one."""
-        for engine in self.engines:
+        for engine in self._living():
             engine.tag(tag, another)
 
     def remove(self, tag: str) -> None:
         """Take a tag from pods, if there is such a one."""
-        for engine in self.engines:
+        for engine in self._living():
             engine.remove(tag)
 
     def prune(self) -> None:
