@@ -5,12 +5,11 @@ Each right and each kind that is there tells something. Nobody but `sight` knows
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from math import inf
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from pelagos.engines.kubeflow import facts, trimming
 from pelagos.engines.kubeflow.facts import Body, Facts
@@ -20,6 +19,8 @@ from pelagos.engines.kubernetes.objects import Collection
 from pelagos.ports.clock import Clock
 from pelagos.ports.errors import OutageError, RejectedError
 
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 _KINDS = tuple(
     (Collection(group, "Workload", "workloads"), Collection(group, "LocalQueue", "localqueues"))
     for group in ("kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v1beta1")
@@ -61,9 +62,9 @@ class Queues:
     def __init__(self, clock: Clock, shortest: timedelta) -> None:
         self._clock = clock
         self._shortest = shortest
-        self._workloads: dict[str, tuple[float, tuple[Body, ...]]] = {}
-        self._stuck: dict[tuple[str, str], tuple[float, str]] = {}
-        self._places: dict[tuple[str, str], tuple[float, Mapping[str, int]]] = {}
+        self._workloads: _Recent[str, tuple[Body, ...]] = _Recent(clock)
+        self._stuck: _Recent[tuple[str, str], str] = _Recent(clock)
+        self._places: _Recent[tuple[str, str], Mapping[str, int]] = _Recent(clock)
 
     async def look(self, objects: Objects, found: Facts) -> Facts:
         """``found`` with what is seen; the Workloads in it are those of the run that were admitted when they were seen last.
@@ -93,43 +94,52 @@ class Queues:
 
     async def _in_namespace(self, objects: Objects, kind: Collection, namespace: str) -> tuple[Body, ...]:
         """All that Kueue has in a namespace: its Workloads do not say whose they are by a label."""
-        now = self._clock.elapsed()
-        at, known = self._workloads.get(namespace, (-inf, ()))
-        if now - at >= self._shortest.total_seconds():
-            known = tuple(map(trimming.workload, await objects.list(kind, namespace, most=MOST_WORKLOADS)))
-            while len(self._workloads) >= NAMESPACES:
-                del self._workloads[next(iter(self._workloads))]
-            self._workloads[namespace] = (self._clock.elapsed(), known)
-        return known
+
+        async def read() -> tuple[tuple[Body, ...], timedelta]:
+            there = await objects.list(kind, namespace, most=MOST_WORKLOADS)
+            return tuple(map(trimming.workload, there)), self._shortest
+
+        return await self._workloads.get(namespace, read)
 
     async def _stuck_in(self, objects: Objects, namespace: str, queue: str) -> str:
         """The first pod of a queue that takes quota for no work, looked for once for all runs that wait there."""
-        now = self._clock.elapsed()
-        at, known = self._stuck.get((namespace, queue), (-inf, ""))
-        if now - at >= PAUSE.total_seconds():
+
+        async def read() -> tuple[str, timedelta]:
             pods = await objects.list(_PODS, namespace, {QUEUE_LABEL: queue}, most=MOST_PODS)
-            known = next(filter(None, (facts.is_stuck(pod, self._clock.now()) for pod in pods)), "")
-            while len(self._stuck) >= NAMESPACES:
-                del self._stuck[next(iter(self._stuck))]
-            self._stuck[namespace, queue] = (now, known)
-        return known
+            return next(filter(None, (facts.is_stuck(pod, self._clock.now()) for pod in pods)), ""), PAUSE
+
+        return await self._stuck.get((namespace, queue), read)
 
     async def _places_in(self, objects: Objects, namespace: str, queue: str) -> Mapping[str, int]:
         """Which place the Workloads of a LocalQueue have, by name; empty where nobody says. A place that is not known is none."""
-        now = self._clock.elapsed()
-        until, known = self._places.get((namespace, queue), (-inf, {}))
-        if now >= until:
+
+        async def read() -> tuple[Mapping[str, int], timedelta]:
             try:
-                told, pause = await _pending(objects, namespace, queue), self._shortest
+                told = await _pending(objects, namespace, queue)
             except (OutageError, RejectedError):  # a server of its own, behind Kubernetes'
                 told = None
-            if told is None:
-                pause = UNSEEN
-            known = _places(told)
-            while len(self._places) >= NAMESPACES:
-                del self._places[next(iter(self._places))]
-            self._places[namespace, queue] = (self._clock.elapsed() + pause.total_seconds(), known)
-        return known
+            return _places(told), UNSEEN if told is None else self._shortest
+
+        return await self._places.get((namespace, queue), read)
+
+
+class _Recent(Generic[Key, Value]):
+    """What was read of each key, for as long as it counts; of more than NAMESPACES keys what was read first goes."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[Key, tuple[float, Value]] = {}
+
+    async def get(self, key: Key, read: Callable[[], Awaitable[tuple[Value, timedelta]]]) -> Value:
+        """The value; ``read`` gives it, and how long it counts, where none does."""
+        known = self._known.get(key)
+        if known is not None and self._clock.elapsed() < known[0]:
+            return known[1]
+        value, lasts = await read()
+        while len(self._known) >= NAMESPACES:
+            del self._known[next(iter(self._known))]
+        self._known[key] = (self._clock.elapsed() + lasts.total_seconds(), value)
+        return value
 
 
 async def _pending(objects: Objects, namespace: str, queue: str) -> Body | None:
