@@ -110,10 +110,11 @@ def _meant(folder: Path) -> Unpacked:
     """The folder itself, or the only one in it, unless its name says something of what is in it."""
     root, beside = folder, list[str]()
     while True:
-        entries = sorted(root.iterdir())
-        # What a computer of Apple adds lies beside all else.
-        others = [entry for entry in entries if entry.name == "__MACOSX" or entry.name.startswith(".")]
-        inner = [entry for entry in entries if entry not in others]
+        inner, others = list[Path](), list[Path]()
+        for entry in sorted(root.iterdir()):
+            # What a computer of Apple adds lies beside all else.
+            is_added = entry.name == "__MACOSX" or entry.name.startswith(".")
+            (others if is_added else inner).append(entry)
         if len(inner) != 1 or not inner[0].is_dir():
             return Unpacked(root, tuple(beside))
         name = inner[0].name
