@@ -384,3 +384,15 @@ def test_a_view_reads_back_as_the_same_boxes(tmp_path: Path) -> None:
         (each.split, each.width, each.boxes) for each in before.images
     ]
     assert after.classes == before.classes
+
+
+def test_a_view_is_xml_whatever_files_are_called(tmp_path: Path) -> None:
+    source = make(tmp_path / "source")
+    (source / "JPEGImages/a.png").rename(source / "JPEGImages/a\x01<&.png")
+    (source / "Annotations/a.xml").rename(source / "Annotations/a\x01<&.xml")
+    text(source / "Annotations/a\x01<&.xml", document(thing(), name=""))
+    before = read(source)
+
+    pascal_voc.write(tmp_path / "view", before, {image.path: source / image.path for image in before.images})
+
+    assert [image.boxes for image in read(tmp_path / "view").images] == [before.images[0].boxes]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -92,7 +92,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     if not documents:
         raise invalid(f"there is no XML file; {PASCAL_VOC.name} expects {PASCAL_VOC.layout}")
     faults, tally, images = Faults(), _Tally(), naming.Names(tree.images)
-    stems = naming.Names(tree.images, stems=True)
+    stems, known = naming.Names(tree.images, stems=True), frozenset(tree.images)
     records: dict[str, ImageRecord] = {}
     of: dict[str, str] = {}
     lists = _lists(tree)
@@ -102,7 +102,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
             if found is None:
                 tally.others.append(path)
                 continue
-            image = _image_of(tree, path, found.file_name, stems, images)
+            image = _image_of(known, path, found.file_name, stems, images)
             if image is None:
                 nearest = stems.nearest(path)
                 tally.orphans.append(untrusted_input.with_nearest(printable(path), (), nearest))
@@ -159,7 +159,7 @@ def _element(image: ImageRecord, name: str) -> ElementTree.Element:
     root = ElementTree.Element("annotation")
     _add(root, "folder", "JPEGImages")
     _add(root, "filename", name)
-    _add(ElementTree.SubElement(root, "source"), "image", image.path)
+    _add(ElementTree.SubElement(root, "source"), "image", printable(image.path))  # XML has no control characters
     size = ElementTree.SubElement(root, "size")
     for side, pixels in (("width", image.width), ("height", image.height), ("depth", 3)):
         _add(size, side, str(pixels or 0))
@@ -238,8 +238,8 @@ def _names(line: str) -> Iterator[str]:
             yield name
 
 
-def _image_of(tree: SourceFiles, path: str, file_name: str, stems: naming.Names, images: naming.Names) -> str | None:
-    """The image of a file: that of its own name, else the one that it names. None when there is none.
+def _image_of(known: Set[str], path: str, file_name: str, stems: naming.Names, images: naming.Names) -> str | None:
+    """The image of a file, of those that are ``known``: that of its own name, else the one that it names. None without either.
 
     Raises:
         RefusedError: FORMAT_INVALID when both are there, and are not the same.
@@ -249,7 +249,7 @@ def _image_of(tree: SourceFiles, path: str, file_name: str, stems: naming.Names,
         here = PurePosixPath(path).parent
         inner = PurePosixPath(file_name.replace("\\", "/")).name
         exact = str(here / inner)
-        named = [exact] if exact in tree.known and exact in tree.images else images.alike(f"{here}/{inner}")
+        named = [exact] if exact in known else images.alike(f"{here}/{inner}")
     same = stems.alike(path)
     if len(same) == 1 and len(named) == 1 and same[0] != named[0]:
         raise invalid(
