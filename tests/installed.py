@@ -156,8 +156,11 @@ class Site:
         self.until_gone("pelagos")
 
     def until_gone(self, *words: str) -> None:
-        """Wait until no object's path holds one of the words."""
-        deadline = time.monotonic() + 60
+        """Wait until no object's path holds one of the words.
+
+        A definition may take more than a minute: once the server fails to list its objects, it asks again after that time.
+        """
+        deadline = time.monotonic() + 150
         while left := [name for name in self.everything() if any(word in name for word in words)]:
             assert time.monotonic() < deadline, f"still there: {left}"
 
