@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -161,6 +162,33 @@ class Excluded(Strict):
     first: Annotated[list[str], Field(description="The first names; `pelagos dataset excluded` lists all.")]
 
 
+class Change(StrEnum):
+    """What became of annotations that a task, or a format, cannot hold as they were drawn."""
+
+    BOX_AROUND = "BoxAround"
+    BOX_BESIDE = "BoxBeside"
+    LEFT_OUT = "LeftOut"
+    REPEATED = "Repeated"
+    WITHOUT_EXTRAS = "WithoutExtras"
+    CUT = "Cut"
+
+
+class Alteration(Strict):
+    """Annotations that are not in the version as they were drawn."""
+
+    kind: Annotated[str, Field(description="What they were: a polygon, a point, attributes and so on.")]
+    # Shown by control planes that know fewer reasons, too.
+    reason: Annotated[
+        str,
+        Field(
+            description="BoxAround: the box around them was taken. BoxBeside: the box that stands beside them was taken. "
+            "LeftOut: the task has no use for them. Repeated: they repeat another. WithoutExtras: what stands beside them was "
+            "not kept. Cut: they exceeded the image."
+        ),
+    ]
+    annotations: Annotated[int, Field(description="How many.")]
+
+
 class PreparationResult(Strict):
     """One immutable dataset version."""
 
@@ -173,4 +201,5 @@ class PreparationResult(Strict):
     quality: Quality
     files: Files
     excluded: list[Excluded] = []
+    altered: list[Alteration] = []
     warnings: list[str] = []

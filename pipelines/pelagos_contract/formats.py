@@ -14,13 +14,15 @@ from pelagos_contract.tasks import Task
 class FormatDescription:
     """A format: its name in specs, the tasks that its annotations are for, its view of a version, its layout in words.
 
+    ``view`` is None where versions are not written in it.
+
     ``options`` are the fields of a spec, beside format, that it heeds. ``choice`` says when a person should name the format that
     Auto did not take, if that depends on what the person means.
     """
 
     name: str
     tasks: tuple[Task, ...]
-    view: str
+    view: str | None
     layout: str
     options: tuple[str, ...] = ()
     choice: str | None = None
@@ -54,13 +56,19 @@ PASCAL_VOC = FormatDescription(
     view="voc",
     layout="an XML file with <annotation> for each image, beside it or in Annotations/, with or without ImageSets/Main",
 )
+LABELME = FormatDescription(
+    name="LabelMe",
+    tasks=(Task.DETECTION, Task.CLASSIFICATION),
+    view=None,
+    layout="a JSON file of LabelMe for each image, with imagePath and shapes",
+)
 AUTO = "Auto"
 """The format is recognised."""
 FORMATS = Registry(
     "format",
-    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC),
+    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME),
     reserved=(AUTO, "preparation", "splitting"),  # stand beside formats in specs, and among the algorithms of a version
-    others=lambda format_: (format_.view,),
+    others=lambda format_: (format_.view,) if format_.view else (),
 )
 
 FormatName = Annotated[str, OneOf(lambda: (AUTO, *FORMATS.names))]

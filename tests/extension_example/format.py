@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 from extension_example.descriptions import FORMAT as DESCRIPTION
 from pelagos_pipelines.annotations import linking, reading, untrusted_input
+from pelagos_pipelines.annotations.drawings import refusals
 from pelagos_pipelines.annotations.model import Asked, Collection, Format, ImageRecord, Sizes, SourceFiles, declared
-from pelagos_pipelines.annotations.parsers import refusals
 from pelagos_pipelines.sandbox import Answer
 
 FILE = "labels.csv"

@@ -24,7 +24,7 @@ from pelagos.api.queueing import QueueStatus
 from pelagos.api.stages import StageProgress
 from pelagos_contract import sources
 from pelagos_contract.base import Strict
-from pelagos_contract.dataset import ClassCount, Excluded, Files, Quality, Recipe, SplitCount
+from pelagos_contract.dataset import Alteration, ClassCount, Excluded, Files, Quality, Recipe, SplitCount
 from pelagos_contract.sources import SourceDescription
 
 
@@ -164,6 +164,10 @@ class DatasetStatus(BaseStatus):
     quality: Annotated[Quality | None, Field(description="What cleaning found.")] = None
     files: Annotated[Files | None, Field(description="What became of the files of the source.")] = None
     excluded: Annotated[list[Excluded] | None, Field(description="What is not in the version, by reason.")] = None
+    altered: Annotated[
+        list[Alteration] | None,
+        Field(description="Annotations that it does not hold as they were drawn, by kind and reason."),
+    ] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of it.")] = None
     truncated: Annotated[list[Truncated] | None, Field(description="Lists that are cut short here.")] = None
     versions: Annotated[list[DatasetVersion] | None, Field(description="Newest first, at most 10.")] = None

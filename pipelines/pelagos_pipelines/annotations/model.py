@@ -21,6 +21,7 @@ from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import FormatDescription
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import kinds
+from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.untrusted_input import closed, format_names, invalid, look, printable
 
 SPLIT_NAMES: Mapping[str, Split] = {
@@ -163,7 +164,7 @@ class Collection:
     ``overlapping`` are images that stand in more than one split of the source, which counts as in none.
 
     ``excluded`` are the files that the reader left out, ``annotation_files`` those that it read. Files that are neither, and no
-    images, are not for it to account for.
+    images, are not for it to account for. ``altered`` counts annotations that the task cannot hold as they were drawn.
     """
 
     task: Task
@@ -173,6 +174,7 @@ class Collection:
     excluded: tuple[Exclusion, ...] = ()
     annotation_files: tuple[str, ...] = ()
     overlapping: tuple[str, ...] = ()
+    altered: Altered = field(default_factory=Altered)
 
 
 @dataclass(frozen=True)
@@ -275,14 +277,14 @@ class Format:
 
     ``recognises`` says for Auto whether files look like the layout; it reads little. ``read`` gives the annotations, or refuses
     files that contradict the layout, by their names. ``write`` makes a view in an empty folder; its last argument holds the bytes
-    of every image by its path in the source. Of files that no format recognises, ``obstacle`` says what keeps them from being of
-    one that they nearly always resemble, and ``hint`` what may be meant.
+    of every image by its path in the source; None: the format is read alone. Of files that no format recognises, ``obstacle``
+    says what keeps them from being of one that they nearly always resemble, and ``hint`` what may be meant.
     """
 
     description: FormatDescription
     recognises: Callable[[SourceFiles], bool]
     read: Callable[[SourceFiles, Sizes, Asked], Collection]
-    write: Callable[[Path, Collection, Mapping[str, Path]], None]
+    write: Callable[[Path, Collection, Mapping[str, Path]], None] | None = None
     obstacle: Callable[[SourceFiles], str | None] = _silent
     hint: Callable[[SourceFiles], str | None] = _silent
 

@@ -11,11 +11,11 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations import coco_document, voc_document, yolo_document
+from pelagos_pipelines.annotations.drawings import refusals
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.untrusted_input import encoded, printable
-from pelagos_pipelines.sandbox import Answer, TaskRefusedError
+from pelagos_pipelines.sandbox import Answer
 
 
 def coco(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
@@ -87,15 +87,3 @@ def voc(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
 def is_voc(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     """Whether a file is of Pascal VOC, as JSON in raw."""
     return Answer(raw=encoded(arguments["where"], voc_document.is_one(file.read())))
-
-
-class refusals:  # noqa: N801 - used like a function
-    """Hand refusals of the data plane to the process that asked."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RefusedError):
-            failure = error.failure
-            raise TaskRefusedError(failure.message, {"reason": failure.reason.value, "field": failure.field}) from error

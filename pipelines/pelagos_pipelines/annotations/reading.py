@@ -15,6 +15,7 @@ import orjson
 from pelagos_contract.beneath import TooLargeError
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import keypoints
+from pelagos_pipelines.annotations.drawings import Drawings
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import SourceFiles, split_of
 from pelagos_pipelines.annotations.untrusted_input import invalid, printable, too_large
@@ -206,7 +207,7 @@ def labels(tree: SourceFiles, paths: Iterable[str], declared: Declared, faults: 
     Raises as ``coco`` does.
     """
     by = {"classes": declared.classes, "unnamed": declared.unnamed, "points": declared.points}
-    for batch, answer in _together("labels", "rows", tree, paths, faults, by):
+    for batch, answer in _together(_Task("labels", "rows"), tree, paths, faults, by):
         with _refusing(_either(batch)):
             yield from _rows(answer, len(batch), declared.classes)
 
@@ -221,7 +222,7 @@ def voc(tree: SourceFiles, paths: Iterable[str], faults: Faults) -> Iterator[Voc
 
     Raises as ``coco`` does.
     """
-    for batch, answer in _together("voc", "objects", tree, paths, faults, {}):
+    for batch, answer in _together(_Task("voc", "objects"), tree, paths, faults, {}):
         with _refusing(_either(batch)):
             yield from _voc(orjson.loads(answer.raw), len(batch))
 
@@ -267,10 +268,63 @@ def _voc(found: Sequence[Mapping[str, Any] | None], files: int) -> list[Voc | No
     return files_read
 
 
+def drawings(
+    module: str, tree: SourceFiles, paths: Iterable[str], faults: Faults
+) -> Iterator[tuple[str, Drawings | None]]:
+    """What the annotation files of a tool say; None for one of another kind. Faults are noted in ``faults``.
+
+    Of a file that is a fault as a whole nothing is given.
+
+    ``module`` has a task ``parse``, made by drawings.task. Small files go to the child together, a large one by itself.
+
+    Raises as ``coco`` does.
+    """
+    ceilings = Ceilings.read()
+    limit = ceilings.annotation_mebibytes * MEBIBYTE
+    left = ceilings.annotations
+    small: list[str] = []
+    large: list[str] = []
+    for path in paths:
+        with _refusing(path), tree.open(path) as file:
+            if file.size > limit:
+                raise too_large(path, file.size, limit, raise_it("annotation_mebibytes"))
+            (large if file.size > _BATCH_BYTES else small).append(path)
+    for batch, answer in _together(_Task("parse", "entries", module), tree, small, faults, {}):
+        with _refusing(_either(batch)):
+            left -= int(answer.document["entries"])
+            yield from _drawings(orjson.loads(answer.raw), batch)
+    for path in large:
+        with _refusing(path), tree.open(path) as file:
+            told = {"where": path, "annotations": left}
+            answer = _pool(ceilings, module).run("parse", told, file=file.descriptor)
+            file.require_same()
+        with _refusing(path):
+            faults.include(answer.document["faults"])
+            left -= int(answer.document["entries"])
+            yield from _drawings(orjson.loads(answer.raw), [path])
+
+
+def _drawings(found: Any, paths: Sequence[str]) -> list[tuple[str, Drawings | None]]:
+    """What the child says of files, or a ValueError."""
+    if not isinstance(found, list) or len(found) != len(paths):
+        raise ValueError("files")
+    pairs = [(path, each) for path, each in zip(paths, found, strict=True) if each is not None]
+    return [(path, None if each is False else Drawings.restored(each, printable(path))) for path, each in pairs]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A task of ``module`` that reads several files. ``counted`` names the number of its annotations."""
+
+    name: str
+    counted: str
+    module: str = PARSERS
+
+
 def _together(
-    task: str, counted: str, tree: SourceFiles, paths: Iterable[str], faults: Faults, arguments: Mapping[str, Any]
+    task: _Task, tree: SourceFiles, paths: Iterable[str], faults: Faults, arguments: Mapping[str, Any]
 ) -> Iterator[tuple[list[str], Answer]]:
-    """Several small files at a time, and what the task makes of them. ``counted`` names the number of its annotations."""
+    """Several small files at a time, and what the task makes of them."""
     ceilings = Ceilings.read()
     left = ceilings.annotations
     for batch in _batches(tree, paths):
@@ -278,9 +332,11 @@ def _together(
         content = b"".join((header, *(content for _, content in batch)))
         named = [path for path, _ in batch]
         with _refusing(_either(named)):
-            answer = _pool(ceilings).run(task, {"header": len(header), "annotations": left, **arguments}, content)
+            answer = _pool(ceilings, task.module).run(
+                task.name, {"header": len(header), "annotations": left, **arguments}, content
+            )
             faults.include(answer.document["faults"])
-            left -= int(answer.document[counted])
+            left -= int(answer.document[task.counted])
         yield named, answer
 
 

@@ -8,11 +8,11 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import AUTO
 from pelagos_contract.registry import Registry
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import coco, imagefolder, pascal_voc, yolo
+from pelagos_pipelines.annotations import coco, imagefolder, labelme, pascal_voc, yolo
 from pelagos_pipelines.annotations.model import Asked, Collection, Format, Sizes, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import format_names
 
-FORMATS = Registry("format", (imagefolder.FORMAT, coco.FORMAT, yolo.FORMAT, pascal_voc.FORMAT))
+FORMATS = Registry("format", (imagefolder.FORMAT, coco.FORMAT, yolo.FORMAT, pascal_voc.FORMAT, labelme.FORMAT))
 _WITHOUT: Mapping[str, str] = {"classFolder": "folders are no classes"}
 """By option, what is so in formats that do not heed it."""
 
@@ -90,4 +90,5 @@ def of_view(view: str) -> Format:
     for known in FORMATS:
         if view == known.description.view:
             return known
-    raise ValueError(f"there is no view {view!r}; there are {', '.join(known.description.view for known in FORMATS)}")
+    views = ", ".join(known.description.view for known in FORMATS if known.description.view)
+    raise ValueError(f"there is no view {view!r}; there are {views}")

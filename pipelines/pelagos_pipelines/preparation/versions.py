@@ -235,7 +235,7 @@ def materialise(version_uri: str | Path, view: str, target: Path) -> None:
     elif target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} holds other files; name a folder that is empty or does not exist")
     version = read(version_uri)
-    if not kind.carries(version.collection.task):
+    if kind.write is None or not kind.carries(version.collection.task):
         raise RefusedError(
             Reason.TASK_MISMATCH,
             f"the view {view} is for {kind.tasks}, the version for {version.collection.task.value}; choose another view",

@@ -180,5 +180,6 @@ def _result(
         quality=Quality.model_validate(quality),
         files=balance.files,
         excluded=balance.by_reason,
+        altered=list(cleaned.collection.altered),
         warnings=list(warnings),
     )

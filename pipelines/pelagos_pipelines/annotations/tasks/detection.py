@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
+from pelagos_contract.dataset import Change
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.model import Box, Boxes, ImageRecord
+from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.tasks.strategy import Strategy
 
 _ORDER = attrgetter("label", "x", "y", "width", "height")
@@ -21,6 +25,27 @@ class Detection(Strategy):
     def marks(self, image: ImageRecord) -> Sequence[str]:
         """The class of each box."""
         return [box.label for box in image.boxes]
+
+    def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
+        """The box around each shape that has an area; a box that stands beside an outline is taken as it is."""
+        boxes: dict[Box, None] = {}
+        for shape in shapes:
+            sides = shape.sides
+            if sides is None:
+                altered.add(shape, Change.LEFT_OUT)
+                continue
+            if shape.kind is not Kind.RECTANGLE or shape.angle % 360:
+                altered.add(shape, Change.BOX_BESIDE if shape.box is not None else Change.BOX_AROUND)
+            altered.add_extras(shape)
+            box = Box(shape.label, *sides)
+            if box in boxes:
+                altered.add(shape, Change.REPEATED)
+            boxes[box] = None
+        if shapes and not boxes:
+            return None
+        names = sorted({box.label for box in boxes})
+        packed = Boxes.of(boxes, {name: number for number, name in enumerate(names)}, names)
+        return replace(image, boxes=packed)
 
     def stored(self, image: ImageRecord) -> dict[str, Any]:
         """Its boxes; their order in a file says nothing."""

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.shapes import Shape
 
 
 class Strategy(ABC):
@@ -33,6 +35,16 @@ class Strategy(ABC):
     @abstractmethod
     def marks(self, image: ImageRecord) -> Sequence[str]:
         """The class of each annotation."""
+
+    @abstractmethod
+    def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
+        """The image with what the task takes of its shapes; None when it takes nothing of them, so that it is no background.
+
+        What becomes of shapes that the task cannot hold as they are is counted in ``altered``.
+
+        Raises:
+            RefusedError: FORMAT_INVALID when the shapes contradict the task.
+        """
 
     @abstractmethod
     def stored(self, image: ImageRecord) -> dict[str, Any]:

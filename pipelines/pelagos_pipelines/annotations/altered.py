@@ -1,0 +1,65 @@
+"""What became of annotations that the task of a dataset, or a format, cannot hold as they were drawn, counted by kind and reason.
+
+Nothing is lost or changed silently: the numbers stand in the version's report and in the status of the Dataset.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pelagos_contract.dataset import Alteration, Change
+
+
+class _Shape(Protocol):
+    """What is counted of a shape."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def attributes(self) -> object: ...
+    @property
+    def annotator(self) -> str | None: ...
+    @property
+    def confidence(self) -> float | None: ...
+
+
+_WORDS = {
+    Change.BOX_AROUND: "{count} annotations are each a {kind}; the box around it is taken",
+    Change.BOX_BESIDE: "{count} annotations are each a {kind} with a box beside it; the box alone is taken",
+    Change.LEFT_OUT: "{count} annotations are each a {kind}, which the task has no use for, and are left out",
+    Change.REPEATED: "{count} annotations repeat another of the same image, class and place; one of each is kept",
+    Change.WITHOUT_EXTRAS: "{count} annotations have {kind}, which are not kept",
+    Change.CUT: "{count} annotations of the kind {kind} exceeded their image and were cut at its edge",
+}
+
+
+@dataclass
+class Altered:
+    """Numbers of annotations by their kind and by what became of them."""
+
+    counts: Counter[tuple[str, Change]] = field(default_factory=Counter)
+
+    def add(self, shape: _Shape, change: Change) -> None:
+        """Count one more."""
+        self.counts[str(shape.kind), change] += 1
+
+    def add_extras(self, shape: _Shape) -> None:
+        """Count what stands beside a shape that is taken, where the task keeps the shape alone."""
+        if shape.attributes:
+            self.counts["attributes", Change.WITHOUT_EXTRAS] += 1
+        if shape.confidence is not None:
+            self.counts["confidence", Change.WITHOUT_EXTRAS] += 1
+
+    def __iter__(self) -> Iterator[Alteration]:
+        """In a fixed order."""
+        for (kind, change), count in sorted(self.counts.items()):
+            if count:
+                yield Alteration(kind=kind, reason=change, annotations=count)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The same in sentences."""
+        return [_WORDS[Change(each.reason)].format(count=each.annotations, kind=each.kind) for each in self]

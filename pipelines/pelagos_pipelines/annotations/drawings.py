@@ -1,0 +1,297 @@
+"""What annotation files of a tool say, between the child of the sandbox that reads them and the process that asked.
+
+In the child, a module of a format fills a `Drawings` with images and their shapes and makes it a task by `task`. What comes out
+is checked once more on this side (`restored`), since a child that was taken over may answer anything.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import orjson
+
+from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.failures import RefusedError
+from pelagos_pipelines.annotations import shapes
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.shapes import Kind, Shape, Sides
+from pelagos_pipelines.annotations.untrusted_input import class_name, encoded, invalid, printable, too_many
+from pelagos_pipelines.sandbox import Answer, TaskRefusedError
+
+MAX_TEXT = 1000
+"""Characters of an attribute, of who drew a shape, and of a shape's id."""
+MAX_ATTRIBUTES = 100
+MAX_NAME = 4096
+"""Characters of the name of an image."""
+
+
+class OtherKindError(Exception):
+    """Raised by a parser for a file that is none of its format, but of another kind; it is passed over, and named."""
+
+
+@dataclass
+class Drawn:
+    """An image as a file names it: by any of ``names``, the best first, which are paths or the ends of paths.
+
+    ``is_labelled``: whether somebody has looked at it, so that one without shapes shows nothing. ``place``: where it stands in
+    the file.
+    """
+
+    names: tuple[str, ...]
+    place: str
+    width: int | None = None
+    height: int | None = None
+    split: Split | None = None
+    group: str | None = None
+    is_labelled: bool = True
+    shapes: list[Shape] = field(default_factory=list)
+
+
+@dataclass
+class Drawings:
+    """What one file says: ``classes`` in the order in which it declares them, images, and numbers of what is not read of it.
+
+    A parser makes one for the file ``where`` and calls ``image`` and ``shape``; ``limit`` is how many of both there may be.
+    """
+
+    where: str
+    faults: Faults
+    limit: int
+    classes: list[str] = field(default_factory=list)
+    images: list[Drawn] = field(default_factory=list)
+    counted: Counter[str] = field(default_factory=Counter)
+    entries: int = 0
+
+    def declare(self, name: object, place: str) -> None:
+        """A class that the file declares, whether or not anything shows it. RefusedError for what cannot be one."""
+        if (label := class_name(name, f"{self.where}: {place}")) not in self.classes:
+            self.classes.append(label)
+
+    def image(
+        self,
+        names: Sequence[object],
+        place: str,
+        size: tuple[object, object] = (None, None),
+        *,
+        split: Split | None = None,
+        group: str | None = None,
+        is_labelled: bool = True,
+    ) -> Drawn:
+        """Add an image; ``size`` is width and height in pixels, None or 0 where the file does not say.
+
+        Raises:
+            RefusedError: none of the names is one, or a side is no whole number of pixels.
+        """
+        self._count()
+        known = tuple(name for name in names if isinstance(name, str) and 0 < len(name) <= MAX_NAME)
+        if not known:
+            raise invalid(f"{self.where}: {place} names no image: export it again")
+        width, height = (self._side(side, place) for side in size)
+        drawn = Drawn(known, place, width, height, split, group, is_labelled)
+        self.images.append(drawn)
+        return drawn
+
+    def _side(self, side: object, place: str) -> int | None:
+        if side is None:
+            return None
+        if (
+            not isinstance(side, int | float)
+            or isinstance(side, bool)
+            or side != side
+            or not 0 <= side < 2**31
+            or side != int(side)
+        ):
+            raise invalid(f"{self.where}: {place} has a width or height that is no whole number of pixels: correct it")
+        return int(side) or None
+
+    def shape(
+        self,
+        image: Drawn,
+        place: str,
+        label: object,
+        make: Callable[[str], Shape | None],
+    ) -> None:
+        """Add what ``make`` draws with the name of the class; what is wrong with it is noted, and reading goes on.
+
+        ``make`` raises ValueError with words for numbers that are no such shape.
+        """
+        self._count()
+        with self.faults.noting():
+            name = class_name(label, f"{self.where}: {place}: class")
+            try:
+                found = make(name)
+            except (ValueError, TypeError, OverflowError) as error:
+                raise invalid(f"{self.where}: {place}: {self._words(error)}; correct it, or remove it") from error
+            if found is not None:
+                image.shapes.append(_bounded(found))
+
+    def _words(self, error: Exception) -> str:
+        # What stands in the file is not told: of our own words alone.
+        told = str(error) if type(error) is ValueError else ""
+        return told if told.startswith(("a ", "an ", "key points")) else "it has numbers that are no coordinates"
+
+    def _count(self) -> None:
+        self.entries += 1
+        if self.entries > self.limit:
+            raise too_many(self.where, self.limit)
+
+    def document(self) -> dict[str, Any]:
+        """For the answer of the task."""
+        labels = list(dict.fromkeys([*self.classes, *(shape.label for image in self.images for shape in image.shapes)]))
+        numbers = {label: number for number, label in enumerate(labels)}
+        return {
+            "labels": labels,
+            "declared": len(self.classes),
+            "counted": dict(self.counted),
+            "images": [
+                {
+                    **{name: value for name, value in vars(image).items() if name != "shapes"},
+                    "shapes": [shape.document() | {"class": numbers[shape.label]} for shape in image.shapes],
+                }
+                for image in self.images
+            ],
+        }
+
+    @classmethod
+    def restored(cls, found: Mapping[str, Any], where: str) -> Drawings:
+        """From ``document``. ValueError, TypeError, KeyError or IndexError for anything else."""
+        # A second time, since the child may have been taken over meanwhile: no name is used that is none.
+        try:
+            labels = [class_name(label, where) for label in found["labels"]]
+        except RefusedError as error:
+            raise ValueError("labels") from error
+        declared = found["declared"]
+        if type(declared) is not int or not 0 <= declared <= len(labels):
+            raise ValueError("declared")
+        drawings = cls(where, Faults(), 0, labels[:declared])
+        drawings.counted = Counter({str(name): int(count) for name, count in found["counted"].items()})
+        drawings.images = [_restored(image, labels) for image in found["images"]]
+        return drawings
+
+
+def _bounded(shape: Shape) -> Shape:
+    """The same with texts that do not fill the memory of all who read them."""
+    if len(shape.attributes) <= MAX_ATTRIBUTES and not shape.annotator and not shape.origin and not shape.attributes:
+        return shape
+    attributes = dict(list(shape.attributes.items())[:MAX_ATTRIBUTES])
+    cut = {name[:MAX_TEXT]: value[:MAX_TEXT] for name, value in attributes.items()}
+    texts = (shape.annotator and shape.annotator[:MAX_TEXT], shape.origin and shape.origin[:MAX_TEXT])
+    return Shape(
+        shape.label,
+        shape.kind,
+        shape.coordinates,
+        shape.rings,
+        shape.box,
+        shape.points,
+        cut,
+        texts[0],
+        shape.confidence,
+        texts[1],
+    )
+
+
+def _restored(found: Mapping[str, Any], labels: Sequence[str]) -> Drawn:
+    names, split, group = found["names"], found["split"], found["group"]
+    width, height = found["width"], found["height"]
+    if not names or not all(isinstance(name, str) for name in names) or split not in {None, *SPLITS}:
+        raise ValueError("image")
+    if not all(side is None or (type(side) is int and 0 < side < 2**31) for side in (width, height)):
+        raise ValueError("size")
+    if not isinstance(group, str | None) or not isinstance(found["place"], str):
+        raise ValueError("group")
+    drawn = Drawn(tuple(names), found["place"], width, height, split, group, bool(found["is_labelled"]))
+    for each in found["shapes"]:
+        if type(each["class"]) is not int or not 0 <= each["class"] < len(labels):
+            raise ValueError("class")
+        drawn.shapes.append(Shape.restored(each, labels[each["class"]]))
+    return drawn
+
+
+Parser = Callable[[Drawings, BinaryIO], None]
+"""Reads a file, open at its beginning and as long as its content, into the drawings."""
+
+
+def task(parse: Parser) -> Callable[[Mapping[str, Any], BinaryIO], Answer]:
+    """The task of a format's module, for the sandbox: reads one file, or several that stand after each other behind a header.
+
+    The document has the number of images and shapes, and what is wrong; raw has the drawings of each file as JSON, False for one
+    of another kind and None for one that was refused as a whole.
+    """
+
+    @functools.wraps(parse)
+    def run(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
+        faults, found, left = Faults(), list[object](), int(arguments["annotations"])
+        with refusals():
+            for name, content in _files(arguments, file):
+                drawings = Drawings(printable(name), faults, left)
+                document: object = None
+                with faults.noting():
+                    try:
+                        parse(drawings, content)
+                        document = drawings.document()
+                    except OtherKindError:
+                        document = False
+                left -= drawings.entries
+                found.append(document)
+            counts = {"entries": int(arguments["annotations"]) - left, "faults": faults.document()}
+            return Answer(document=counts, raw=encoded("one of the files", found))
+
+    return run
+
+
+def question(ask: Callable[[BinaryIO], bool]) -> Callable[[Mapping[str, Any], BinaryIO], Answer]:
+    """The task by which a format's module says of a file whether it is one of its own."""
+
+    @functools.wraps(ask)
+    def run(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
+        try:
+            return Answer(raw=b"true" if ask(file) else b"false")
+        except (ValueError, TypeError, KeyError, RefusedError, OtherKindError):
+            return Answer(raw=b"false")
+
+    return run
+
+
+def _files(arguments: Mapping[str, Any], file: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
+    if "where" in arguments:
+        yield arguments["where"], file
+        return
+    import io
+
+    header = orjson.loads(file.read(arguments["header"]))
+    for name, length in header:
+        yield name, io.BytesIO(file.read(length))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Hand refusals of the data plane to the process that asked."""
+    try:
+        yield
+    except RefusedError as error:
+        failure = error.failure
+        raise TaskRefusedError(failure.message, {"reason": failure.reason.value, "field": failure.field}) from error
+
+
+def json_of(drawings: Drawings, file: BinaryIO) -> Any:
+    """A whole JSON file.
+
+    Raises:
+        RefusedError: FORMAT_INVALID when it is none.
+    """
+    try:
+        return orjson.loads(file.read())
+    except ValueError as error:
+        raise invalid(f"{drawings.where} is no valid JSON: export it again") from error
+
+
+def box_in(value: Sides | None) -> Sides | None:
+    """A box that a file states beside an outline; ValueError when it is none."""
+    if value is not None and (fault := shapes.problem(Kind.RECTANGLE, (*value, 0.0))):
+        raise ValueError(fault)
+    return value

@@ -1,0 +1,268 @@
+"""How the annotation files of tools are read: shapes of images, found by their names, made into what the task wants.
+
+A format is a `Tool`: which files are its annotations, and the module whose task ``parse`` reads one (see drawings). Everything
+else is here, and the same for all: which file an image is, which split it stands in, what is left out, and what is said of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from pelagos_contract.dataset import Split
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.formats import FormatDescription
+from pelagos_pipelines.annotations import naming, placing, reading, untrusted_input
+from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.annotations.drawings import Drawings, Drawn
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.model import (
+    Asked,
+    Collection,
+    Exclusion,
+    ImageRecord,
+    Sizes,
+    SourceFiles,
+    declared,
+    only_split,
+    splits_above,
+)
+from pelagos_pipelines.annotations.shapes import Shape
+from pelagos_pipelines.annotations.tasks import TASKS
+from pelagos_pipelines.annotations.untrusted_input import format_names, invalid, printable
+from pelagos_pipelines.sandbox import MEBIBYTE
+
+_LOOKED_AT = 3
+"""Files, at least, that are looked into to see what they are."""
+_LARGEST_LOOKED_AT = 64 * MEBIBYTE
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A format of a tool. ``files`` are its annotation files in a source; ``parser`` is the module that reads one.
+
+    ``said`` has, by what a parser counts of things that it does not read, the sentence behind the number.
+    """
+
+    description: FormatDescription
+    files: Callable[[SourceFiles], Sequence[str]]
+    parser: str
+    said: Mapping[str, str] = field(default_factory=dict)
+
+    def recognised(self, tree: SourceFiles, paths: Sequence[str]) -> bool:
+        """Whether one of a few of the files is of the tool, by the task ``is_one`` of its parser. They are from all over."""
+        return any(self._is_one(tree, path) for path in paths[:: max(1, len(paths) // _LOOKED_AT)])
+
+    def _is_one(self, tree: SourceFiles, path: str) -> bool:
+        try:
+            return reading.parsed("is_one", tree, path, _LARGEST_LOOKED_AT, self.parser) is True
+        except RefusedError:
+            return False
+
+    def read(self, tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
+        """The annotations of all files of the tool; see model.Format."""
+        files = self.files(tree)
+        if not files:
+            raise invalid(f"there is no annotation file; {self.description.name} expects {self.description.layout}")
+        found = _Reading(tree)
+        for path, drawings in reading.drawings(self.parser, tree, files, found.faults):
+            if drawings is None:
+                found.others.append(path)
+            else:
+                found.take(path, drawings)
+        files = [path for path in files if path not in found.others]
+        if not files and not found.faults.count:
+            raise invalid(
+                f"{format_names(found.others)} is not of {self.description.name}, which expects {self.description.layout}"
+            )
+        return found.collection(self, files, sizes, asked)
+
+
+@dataclass
+class _Reading:
+    """What the files read so far have given, by the path of an image."""
+
+    tree: SourceFiles
+    shapes: dict[str, list[Shape]] = field(default_factory=dict)
+    entries: dict[str, Drawn] = field(default_factory=dict)
+    """The first entry of each image, in whose size its shapes are."""
+    splits: dict[str, frozenset[Split]] = field(default_factory=dict)
+    classes: dict[str, None] = field(default_factory=dict)
+    counted: Counter[str] = field(default_factory=Counter)
+    orphans: list[str] = field(default_factory=list)
+    lost: int = 0
+    renamed: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Files of another kind."""
+    waiting: dict[str, None] = field(default_factory=dict)
+    """Images that nobody has annotated yet, as the tool says."""
+    faults: Faults = field(default_factory=Faults)
+
+    def __post_init__(self) -> None:
+        self._names = naming.Names(self.tree.images)
+        self._known = frozenset(self.tree.images)
+
+    def take(self, path: str, drawings: Drawings) -> None:
+        """Add what a file says."""
+        self.classes.update(dict.fromkeys(drawings.classes))
+        self.counted.update(drawings.counted)
+        for drawn in drawings.images:
+            with self.faults.noting():
+                self._take(path, drawn)
+
+    def _take(self, path: str, drawn: Drawn) -> None:
+        image, meant = self._find(path, drawn)
+        if image is None:
+            # A task that nobody has worked on needs no image: its absence changes nothing.
+            if not drawn.is_labelled and not drawn.shapes:
+                self.counted[_UNSEEN] += 1
+                return
+            self.lost += 1
+            if len(self.orphans) < untrusted_input.MAX_NAMED:
+                place = f"{printable(path)}: {drawn.place} ({printable(drawn.names[0])})"
+                self.orphans.append(untrusted_input.with_nearest(place, meant, self._names.nearest(drawn.names[0])))
+            return
+        first = self.entries.setdefault(image, drawn)
+        if (first.width, first.height) != (drawn.width, drawn.height):
+            raise invalid(
+                f"{printable(image)} is annotated as {first.width} x {first.height} and as {drawn.width} x {drawn.height} pixels"
+                f" ({printable(path)}: {drawn.place}): annotate it in one size"
+            )
+        if drawn.split is not None:
+            self.splits[image] = self.splits.get(image, frozenset()) | {drawn.split}
+        if drawn.is_labelled or drawn.shapes:
+            self.shapes.setdefault(image, []).extend(drawn.shapes)
+        else:
+            self.waiting[image] = None
+
+    def _find(self, path: str, drawn: Drawn) -> tuple[str | None, Sequence[str]]:
+        """The only image that a name fits, and, without one, those that may be meant."""
+        here = PurePosixPath(path).parent
+        meant: Sequence[str] = ()
+        for name in drawn.names:
+            plain = name.replace("\\", "/").lstrip("/")
+            for exact in (str(here / plain), plain):
+                if exact in self._known:
+                    return exact, ()
+        for name in drawn.names:
+            alike = self._names.alike(name)
+            if len(alike) == 1:
+                self.renamed.append(alike[0])
+                return alike[0], ()
+            meant = meant or alike
+        return None, meant
+
+    def collection(self, tool: Tool, files: Sequence[str], sizes: Sizes, asked: Asked) -> Collection:
+        """What the task makes of the shapes.
+
+        Raises:
+            RefusedError: something is wrong with the files, or nothing in them is for the task.
+        """
+        if self.lost:
+            self.faults.add(untrusted_input.missing_images(self.orphans, self.lost))
+        strategy, left = TASKS.named(asked.task), _Left()
+        images: dict[str, ImageRecord] = {}
+        for path in sorted(self.shapes):
+            with self.faults.noting():
+                taken = strategy.drawn(self._record(path), self.shapes[path], left.altered)
+                if taken is None:
+                    left.useless.append(path)
+                else:
+                    images[path] = taken
+        records = tuple(images.values())
+        placing.refuse_any(self.faults, records, sizes)
+        labels = {label for record in records for label in record.labels}
+        classes, left.unused = declared([*self.classes, *sorted(labels - self.classes.keys())], records)
+        if not classes:
+            raise _nothing(tool, asked, [*left.altered.warnings, *self._counted(tool)])
+        left.waiting = [path for path in self.waiting if path not in self.shapes]
+        mentioned = {*self.shapes, *left.waiting}
+        left.unlisted = [path for path in self.tree.images if path not in mentioned]
+        left.overlapping = [path for path in images if len(self._splits(path)) > 1]
+        return Collection(
+            asked.task,
+            classes,
+            records,
+            (
+                *untrusted_input.matched(self.renamed, "names in annotation files differ from those of the images"),
+                *(self._others() if self.others else ()),
+                *self._counted(tool),
+                *left.warnings,
+            ),
+            (
+                *Exclusion.of(left.unlisted, ExclusionReason.UNLISTED),
+                *Exclusion.of(sorted({*left.waiting, *left.useless}), ExclusionReason.UNLABELLED),
+            ),
+            tuple(files),
+            tuple(left.overlapping),
+            left.altered,
+        )
+
+    def _others(self) -> Iterator[str]:
+        yield f"{len(self.others)} files are of another kind and are not read: {format_names(self.others)}"
+
+    def _record(self, path: str) -> ImageRecord:
+        entry = self.entries[path]
+        return ImageRecord(
+            path,
+            entry.width,
+            entry.height,
+            entry.group or untrusted_input.original_of(path),
+            only_split(self._splits(path)),
+        )
+
+    def _splits(self, path: str) -> frozenset[Split]:
+        return self.splits.get(path) or splits_above(path)
+
+    def _counted(self, tool: Tool) -> Iterator[str]:
+        said = {**_SAID, **tool.said}
+        return (f"{self.counted[what]} {words}" for what, words in said.items() if self.counted[what])
+
+
+@dataclass
+class _Left:
+    """What is not in the collection, or not as it was drawn. ``useless`` are images of whose shapes the task takes none."""
+
+    altered: Altered = field(default_factory=Altered)
+    unlisted: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    useless: list[str] = field(default_factory=list)
+    overlapping: list[str] = field(default_factory=list)
+    unused: Sequence[str] = ()
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        if self.unlisted:
+            yield f"{len(self.unlisted)} images are in no annotation file and are left out: {format_names(self.unlisted)}"
+        if self.waiting:
+            yield (
+                f"{len(self.waiting)} images are not annotated yet, and are left out: {format_names(self.waiting)};"
+                " submit them without a shape where they show nothing"
+            )
+        yield from self.altered.warnings
+        if self.useless:
+            yield (
+                f"{len(self.useless)} images have no other annotations than those that are left out, and are left out themselves,"
+                f" as they are no backgrounds: {format_names(self.useless)}"
+            )
+        if self.overlapping:
+            torn = format_names(self.overlapping)
+            yield f"{len(self.overlapping)} images stand in more than one split, which counts as in none: {torn}"
+        yield from untrusted_input.unused_classes(self.unused)
+
+
+_UNSEEN = "unseen"
+_SAID: Mapping[str, str] = {_UNSEEN: "images that are not annotated yet are not in the source"}
+
+
+def _nothing(tool: Tool, asked: Asked, found: Sequence[str]) -> RefusedError:
+    there = f" ({'; '.join(found)})" if found else ""
+    return RefusedError(
+        Reason.TASK_MISMATCH,
+        f"no image has an annotation that {asked.task.value} can be learned from{there}; expected is"
+        f" {tool.description.layout}: annotate for that task, or set task to what the source is annotated for",
+        "task",
+    )

@@ -1,0 +1,146 @@
+"""Masks as runs of pixels: from pictures and from other encodings, and back.
+
+Called in children of the sandbox, where files are read, and by writers. Only the part of the image that the mask covers is kept,
+so that a small animal in a large image takes little memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from pelagos_pipelines.annotations.shapes import Kind, Shape
+
+MAX_PIXELS = 2**28
+"""Of a mask: more than any camera has, and what a byte each may take of memory."""
+MAX_ENCODED = 64 * 2**20
+"""Characters of a picture in a text."""
+_FIRST_SHIFTED = 3
+"""From which count on COCO's compressed masks hold differences."""
+
+
+def of_array(label: str, inside: Any, corner: tuple[int, int] = (0, 0), **rest: Any) -> Shape:
+    """The mask of the pixels that are not 0 in a two-dimensional array, whose first pixel is ``corner`` (x, y) of the image.
+
+    ValueError when there is none.
+    """
+    import numpy as np
+
+    pixels: Any = np.asarray(inside) != 0
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    if not len(rows):
+        raise ValueError("a mask has no pixel")
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    part = np.ravel(pixels[top:bottom, left:right])
+    ends: Any = np.flatnonzero(np.diff(part)) + 1
+    runs = np.diff(np.concatenate(([0], ends, [len(part)]))).tolist()
+    if part[0]:
+        runs = [0, *runs]
+    place = (corner[0] + left, corner[1] + top, right - left, bottom - top)
+    return Shape(label, Kind.MASK, tuple(map(float, (*place, *runs))), **rest)
+
+
+def array_of(shape: Shape) -> Any:
+    """The pixels of the mask's own part of the image: bool, [height, width]."""
+    import numpy as np
+
+    _, _, width, height, *runs = map(int, shape.coordinates)
+    values: Any = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(height, width)
+
+
+def on_image(shape: Shape, width: int, height: int) -> Any:
+    """The pixels of a mask on its whole image: bool, [height, width]; what lies outside is cut."""
+    import numpy as np
+
+    left, top, wide, high = map(int, shape.coordinates[:4])
+    whole: Any = np.zeros((height, width), bool)
+    x, y, right, bottom = max(left, 0), max(top, 0), min(left + wide, width), min(top + high, height)
+    if right > x and bottom > y:
+        whole[y:bottom, x:right] = array_of(shape)[y - top : bottom - top, x - left : right - left]
+    return whole
+
+
+def of_picture(label: str, picture: bytes, corner: tuple[int, int] = (0, 0), **rest: Any) -> Shape:
+    """The mask of the pixels that are not 0 in a PNG (of one with colours, those that are not black; alpha says nothing).
+
+    ValueError when it is no PNG, is too large, or has no such pixel.
+    """
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(picture), formats=["PNG"]) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise ValueError("a mask has more pixels than any camera")
+            pixels = np.asarray(opened.convert("L") if opened.mode not in {"1", "L", "P", "I", "I;16"} else opened)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError("a mask is no PNG") from error
+    return of_array(label, pixels, corner, **rest)
+
+
+def from_base64(text: object) -> bytes:
+    """The bytes of a picture that stands in a text. ValueError when it is none."""
+    if not isinstance(text, str) or len(text) > MAX_ENCODED:
+        raise ValueError("a mask is no text of a size that is read")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("a mask is not encoded as base64") from error
+
+
+def of_columns(label: str, counts: Sequence[int], size: tuple[int, int], **rest: Any) -> Shape:
+    """The mask whose runs go down the columns of an image of ``size`` (width, height), the first one outside, as COCO has them.
+
+    ValueError when they do not add up to the image, or the image is too large.
+    """
+    import numpy as np
+
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise ValueError("a mask has more pixels than any camera")
+    if sum(counts) != width * height or min(counts, default=0) < 0:
+        raise ValueError(f"a mask has runs of {sum(counts)} pixels, but {width} x {height} are {width * height}")
+    values: Any = np.arange(len(counts)) % 2 == 1
+    return of_array(label, np.repeat(values, counts).reshape(width, height).T, **rest)
+
+
+def columns_of(inside: Any) -> list[int]:
+    """Runs down the columns of a bool array [height, width], the first one outside, as COCO has them."""
+    import numpy as np
+
+    pixels: Any = np.ravel(np.asarray(inside) != 0, order="F")
+    ends: Any = np.flatnonzero(np.diff(pixels)) + 1
+    runs: list[int] = np.diff(np.concatenate(([0], ends, [len(pixels)]))).tolist()
+    return [0, *runs] if len(pixels) and pixels[0] else runs
+
+
+def of_rows(label: str, runs: Sequence[int], sides: tuple[int, int, int, int], **rest: Any) -> Shape:
+    """The mask whose runs go along the rows of a part of the image, the first one outside: as CVAT has them.
+
+    ``sides`` are left, top, width and height of the part. ValueError when they do not add up to it.
+    """
+    left, top, width, height = sides
+    if width * height > MAX_PIXELS:
+        raise ValueError("a mask has more pixels than any camera")
+    return Shape(label, Kind.MASK, tuple(map(float, (left, top, width, height, *runs))), **rest)
+
+
+def compressed(counts: Sequence[int]) -> str:
+    """COCO's compressed form of runs down the columns: 5 bits in a character, differences from the fourth one on.
+
+    Source: cocoapi, ``common/maskApi.c``, rleToString.
+    """
+    text = []
+    for number, count in enumerate(counts):
+        value = count - counts[number - 2] if number >= _FIRST_SHIFTED else count
+        while True:
+            bits, value = value & 0x1F, value >> 5
+            is_last = value == (-1 if bits & 0x10 else 0)
+            text.append(chr((bits if is_last else bits | 0x20) + ord("0")))
+            if is_last:
+                break
+    return "".join(text)

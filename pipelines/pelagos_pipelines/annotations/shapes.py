@@ -1,0 +1,294 @@
+"""What people draw on an image, in the one form in which every tool's annotations are read and written.
+
+Coordinates are pixels of the upright original: x to the right, y down, edges of pixels from 0, so that an image of width 100
+ends at x = 100. Angles are degrees, clockwise as one sees the image. This module knows no format and no task.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+Sides: TypeAlias = tuple[float, float, float, float]
+"""Left, top, width and height."""
+
+
+class Kind(StrEnum):
+    """What a shape is, and which ``coordinates`` it has."""
+
+    RECTANGLE = "rectangle"
+    """Left, top, width and height before it is turned, and the angle by which it is turned about its centre."""
+    POLYGON = "polygon"
+    """x and y of the points of its rings, one ring after the other; ``rings`` says how many points each has, less than 0 for a
+    hole."""
+    MASK = "mask"
+    """Left, top, width and height of a part of the image, in whole pixels, and runs of pixels of its rows, one row after
+    the other: outside, inside, outside and so on."""
+    POINT = "point"
+    """x and y."""
+    LINE = "line"
+    """x and y of two points or more."""
+    CIRCLE = "circle"
+    """x and y of the centre, and the radius."""
+    ELLIPSE = "ellipse"
+    """x and y of the centre, the half axes across and down before it is turned, and the angle by which it is turned."""
+    KEY_POINTS = "key points"
+    """x, y and visibility of each point, as COCO has it: 0 for one that is not marked, 1 for one that is hidden, 2."""
+    TAG = "tag"
+    """None: it is said of the whole image."""
+
+
+_LENGTHS: Mapping[Kind, int] = {
+    Kind.RECTANGLE: 5,
+    Kind.POINT: 2,
+    Kind.CIRCLE: 3,
+    Kind.ELLIPSE: 5,
+    Kind.TAG: 0,
+}
+_LEAST_POINTS = 3
+_LARGEST = 2.0**31
+"""Pixels: no image is as large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One annotation. ``box`` is the box that a file states beside an outline, ``points`` are names of key points.
+
+    ``attributes`` are what a tool knows besides, by name; ``annotator`` who drew it, as the tool calls that person;
+    ``confidence``, from 0 to 1, how sure that person or model is; ``origin`` the annotation's id in the tool.
+    """
+
+    label: str
+    kind: Kind
+    coordinates: tuple[float, ...] = ()
+    rings: tuple[int, ...] = ()
+    box: Sides | None = None
+    points: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    annotator: str | None = None
+    confidence: float | None = None
+    origin: str | None = None
+
+    def __post_init__(self) -> None:
+        if fault := problem(self.kind, self.coordinates, self.rings):
+            raise ValueError(fault)
+
+    @property
+    def sides(self) -> Sides | None:
+        """The box around it, that which the file states if there is one; None for what has no area."""
+        if self.box is not None:
+            return self.box
+        return _AROUND[self.kind](self) if self.kind in _AROUND else None
+
+    @property
+    def angle(self) -> float:
+        """By how many degrees a rectangle or an ellipse is turned."""
+        return self.coordinates[4] if self.kind in {Kind.RECTANGLE, Kind.ELLIPSE} else 0.0
+
+    @property
+    def outlines(self) -> Iterator[tuple[tuple[float, ...], bool]]:
+        """The rings of a polygon, x and y after each other, and whether each is a hole."""
+        start = 0
+        for count in self.rings:
+            yield self.coordinates[start : start + 2 * abs(count)], count < 0
+            start += 2 * abs(count)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, without what is not set."""
+        found: dict[str, Any] = {
+            "class": self.label,
+            "kind": self.kind.value,
+            "coordinates": list(self.coordinates),
+        }
+        for name in ("rings", "box", "points", "attributes", "annotator", "confidence", "origin"):
+            value = getattr(self, name)
+            if value is not None and value != () and value != {}:
+                found[name] = list(value) if isinstance(value, tuple) else value
+        return found
+
+    @classmethod
+    def restored(cls, found: Mapping[str, Any], label: str | None = None) -> Shape:
+        """From ``document``; ``label`` instead of the class in it. ValueError or TypeError for anything else."""
+        confidence, box = found.get("confidence"), found.get("box")
+        return cls(
+            label=str(found["class"]) if label is None else label,
+            kind=Kind(found["kind"]),
+            coordinates=_numbers(found["coordinates"]),
+            rings=tuple(_whole(count) for count in found.get("rings", ())),
+            box=None if box is None else _sides(box),
+            points=tuple(map(_text, found.get("points", ()))),
+            attributes={_text(name): _text(value) for name, value in found.get("attributes", {}).items()},
+            annotator=_text(found["annotator"]) if "annotator" in found else None,
+            confidence=None if confidence is None else _numbers([confidence])[0],
+            origin=_text(found["origin"]) if "origin" in found else None,
+        )
+
+
+def problem(kind: Kind, coordinates: Sequence[float], rings: Sequence[int] = ()) -> str | None:
+    """What keeps numbers from being a shape, in words; None when nothing does."""
+    if not all(type(one) in {int, float} and -_LARGEST < one < _LARGEST for one in coordinates):
+        return f"a {kind} has a coordinate that is no number of pixels"
+    if kind in _LENGTHS and len(coordinates) != _LENGTHS[kind]:
+        return f"a {kind} has {len(coordinates)} numbers instead of {_LENGTHS[kind]}"
+    if kind is Kind.POLYGON:
+        if not rings or 2 * sum(map(abs, rings)) != len(coordinates):
+            return f"a polygon has {len(coordinates)} numbers, which are not x and y of all its points"
+        if min(map(abs, rings)) < _LEAST_POINTS or max(rings) < 0:
+            return "a polygon has a ring of less than three points, or holes alone"
+    if kind is Kind.LINE and (len(coordinates) < 4 or len(coordinates) % 2):
+        return f"a line has {len(coordinates)} numbers, not x and y of two points or more"
+    if kind is Kind.KEY_POINTS and (not coordinates or len(coordinates) % 3):
+        return f"key points have {len(coordinates)} numbers, not x, y and visibility of each"
+    if kind is Kind.MASK:
+        return _problem_of_mask(coordinates)
+    if (
+        kind in {Kind.RECTANGLE, Kind.CIRCLE, Kind.ELLIPSE}
+        and min(coordinates[2 : _LENGTHS[kind] - (kind is not Kind.CIRCLE)]) < 0
+    ):
+        return f"a {kind} has a negative size"
+    return None
+
+
+def _problem_of_mask(coordinates: Sequence[float]) -> str | None:
+    if any(one != int(one) for one in coordinates) or len(coordinates) < 6:
+        return "a mask is not in whole pixels, or has no runs"
+    _, _, width, height, *runs = coordinates
+    if min(runs) < 0 or width <= 0 or height <= 0 or sum(runs) != width * height:
+        return f"a mask has runs of {sum(runs):g} pixels, but {width:g} x {height:g} are {width * height:g}"
+    return None if any(runs[1::2]) else "a mask has no pixel"
+
+
+def rectangle(
+    label: str, left: float, top: float, width: float, height: float, angle: float = 0.0, **rest: Any
+) -> Shape:
+    """A rectangle; see Kind."""
+    return Shape(label, Kind.RECTANGLE, (left, top, width, height, angle), **rest)
+
+
+def polygon(label: str, *outlines: Sequence[float], holes: Sequence[Sequence[float]] = (), **rest: Any) -> Shape:
+    """A polygon of rings of x and y; a last point that repeats the first one is left out."""
+    opened = [_opened(ring) for ring in (*outlines, *holes)]
+    counts = [len(ring) // 2 for ring in opened]
+    rings = (*counts[: len(outlines)], *(-count for count in counts[len(outlines) :]))
+    return Shape(label, Kind.POLYGON, tuple(one for ring in opened for one in ring), rings, **rest)
+
+
+def _opened(ring: Sequence[float]) -> tuple[float, ...]:
+    closed = len(ring) >= 8 and tuple(ring[:2]) == tuple(ring[-2:])
+    return tuple(ring[:-2]) if closed else tuple(ring)
+
+
+def turned(corners: Sequence[float], label: str, **rest: Any) -> Shape | None:
+    """The rectangle with these four corners, x and y after each other along its edge; None when they are not those of one.
+
+    The first side is taken for its width, as it was before it was turned.
+    """
+    (ax, ay), (bx, by), (cx, cy), (dx, dy) = zip(corners[::2], corners[1::2], strict=True)
+    width, height = math.hypot(bx - ax, by - ay), math.hypot(dx - ax, dy - ay)
+    # Diagonals of a rectangle halve each other, and are as long as each other.
+    slack = max(0.5, 0.01 * max(width, height))
+    halved = math.hypot(ax + cx - bx - dx, ay + cy - by - dy) / 2 <= slack
+    if not halved or abs(math.hypot(cx - ax, cy - ay) - math.hypot(dx - bx, dy - by)) > 2 * slack:
+        return None
+    angle = math.degrees(math.atan2(by - ay, bx - ax)) % 360 if width else 0.0
+    if (dx - ax) * -(by - ay) + (dy - ay) * (bx - ax) < 0:  # drawn the other way round
+        return turned((*corners[:2], *corners[6:], *corners[4:6], *corners[2:4]), label, **rest)
+    middle_x, middle_y = (ax + bx + cx + dx) / 4, (ay + by + cy + dy) / 4
+    return rectangle(label, middle_x - width / 2, middle_y - height / 2, width, height, angle, **rest)
+
+
+def corners_of(shape: Shape) -> tuple[float, ...]:
+    """x and y of the four corners of a rectangle, clockwise from that which was the upper left one before it was turned."""
+    left, top, width, height, angle = shape.coordinates
+    middle_x, middle_y = left + width / 2, top + height / 2
+    cosine, sine = _direction(angle)
+    found: list[float] = []
+    for across, down in ((-width, -height), (width, -height), (width, height), (-width, height)):
+        found += (middle_x + (across * cosine - down * sine) / 2, middle_y + (across * sine + down * cosine) / 2)
+    return tuple(found)
+
+
+def _direction(angle: float) -> tuple[float, float]:
+    """Cosine and sine; exact for quarters, so that a box that is turned by one has its own edges."""
+    quarters = {0.0: (1.0, 0.0), 90.0: (0.0, 1.0), 180.0: (-1.0, 0.0), 270.0: (0.0, -1.0)}
+    return quarters.get(angle % 360) or (math.cos(math.radians(angle)), math.sin(math.radians(angle)))
+
+
+def _around_points(xs: Sequence[float], ys: Sequence[float]) -> Sides:
+    left, top = min(xs), min(ys)
+    return float(left), float(top), float(max(xs) - left), float(max(ys) - top)
+
+
+def _around_rectangle(shape: Shape) -> Sides:
+    if shape.coordinates[4] % 360 == 0:
+        return shape.coordinates[0], shape.coordinates[1], shape.coordinates[2], shape.coordinates[3]
+    corners = corners_of(shape)
+    return _around_points(corners[::2], corners[1::2])
+
+
+def _around_polygon(shape: Shape) -> Sides:
+    return _around_points(shape.coordinates[::2], shape.coordinates[1::2])
+
+
+def _around_circle(shape: Shape) -> Sides:
+    x, y, radius = shape.coordinates
+    return x - radius, y - radius, 2 * radius, 2 * radius
+
+
+def _around_ellipse(shape: Shape) -> Sides:
+    x, y, across, down, angle = shape.coordinates
+    cosine, sine = _direction(angle)
+    width, height = math.hypot(across * cosine, down * sine), math.hypot(across * sine, down * cosine)
+    return x - width, y - height, 2 * width, 2 * height
+
+
+def _around_mask(shape: Shape) -> Sides:
+    left, top, width, _, *runs = map(int, shape.coordinates)
+    first, last = width, -1
+    upper, lower = -1, 0
+    start = 0
+    for number, run in enumerate(runs):
+        end = start + run
+        if number % 2 and run:
+            upper = start // width if upper < 0 else upper
+            lower = (end - 1) // width
+            whole = start // width != (end - 1) // width  # from the end of a row to the beginning of the next
+            first = min(first, 0 if whole else start % width)
+            last = max(last, width - 1 if whole else (end - 1) % width)
+        start = end
+    return float(left + first), float(top + upper), float(last - first + 1), float(lower - upper + 1)
+
+
+_AROUND = {
+    Kind.RECTANGLE: _around_rectangle,
+    Kind.POLYGON: _around_polygon,
+    Kind.MASK: _around_mask,
+    Kind.CIRCLE: _around_circle,
+    Kind.ELLIPSE: _around_ellipse,
+}
+
+
+def _numbers(found: object) -> tuple[float, ...]:
+    if not isinstance(found, list) or not all(type(one) in {int, float} for one in found):
+        raise ValueError("numbers")
+    return tuple(map(float, found))
+
+
+def _sides(found: object) -> Sides:
+    left, top, width, height = _numbers(found)
+    return left, top, width, height
+
+
+def _whole(found: object) -> int:
+    if type(found) is not int:
+        raise ValueError("whole numbers")
+    return found
+
+
+def _text(found: object) -> str:
+    if not isinstance(found, str):
+        raise ValueError("text")
+    return found
