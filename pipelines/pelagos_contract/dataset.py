@@ -167,6 +167,7 @@ class Change(StrEnum):
 
     BOX_AROUND = "BoxAround"
     BOX_BESIDE = "BoxBeside"
+    OUTLINE = "Outline"
     LEFT_OUT = "LeftOut"
     REPEATED = "Repeated"
     WITHOUT_EXTRAS = "WithoutExtras"
@@ -182,8 +183,8 @@ class Alteration(Strict):
         str,
         Field(
             description="BoxAround: the box around them was taken. BoxBeside: the box that stands beside them was taken. "
-            "LeftOut: the task has no use for them. Repeated: they repeat another. WithoutExtras: what stands beside them was "
-            "not kept. Cut: they exceeded the image."
+            "Outline: their outline was taken, as a polygon. LeftOut: the task has no use for them. Repeated: they repeat "
+            "another. WithoutExtras: what stands beside them was not kept. Cut: they exceeded the image."
         ),
     ]
     annotations: Annotated[int, Field(description="How many.")]

@@ -9,6 +9,14 @@ from pelagos_contract.base import OneOf
 from pelagos_contract.registry import Registry
 from pelagos_contract.tasks import Task
 
+SHAPED = (
+    Task.ORIENTED_DETECTION,
+    Task.INSTANCE_SEGMENTATION,
+    Task.SEMANTIC_SEGMENTATION,
+    Task.PANOPTIC_SEGMENTATION,
+)
+"""The tasks whose annotations are shapes."""
+
 
 @dataclass(frozen=True)
 class FormatDescription:
@@ -40,13 +48,13 @@ IMAGE_FOLDER = FormatDescription(
 )
 COCO = FormatDescription(
     name="Coco",
-    tasks=(Task.DETECTION,),
+    tasks=(Task.DETECTION, *SHAPED),
     view="coco",
     layout="annotations*.json, instances_*.json, _annotations.coco.json or labels.json with images, annotations and categories",
 )
 YOLO = FormatDescription(
     name="Yolo",
-    tasks=(Task.DETECTION,),
+    tasks=(Task.DETECTION, *SHAPED),
     view="yolo",
     layout="data.yaml (names, train, val, test), classes.txt or obj.names, with images/ and labels/",
 )
@@ -58,7 +66,7 @@ PASCAL_VOC = FormatDescription(
 )
 LABELME = FormatDescription(
     name="LabelMe",
-    tasks=(Task.DETECTION, Task.CLASSIFICATION),
+    tasks=tuple(Task),
     view=None,
     layout="a JSON file of LabelMe for each image, with imagePath and shapes",
 )

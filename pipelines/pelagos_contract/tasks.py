@@ -1,4 +1,8 @@
-"""What models do with an image. The table of all tasks: a new one is a line in ``TASKS``, and a strategy in the data plane."""
+"""What models do with an image, and what datasets are annotated for.
+
+A task of which models are trained has a line in ``TASKS``, and strategies in the data plane. Versions are made for the others,
+too: they are exported in the formats of other programs.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,10 @@ class Task(StrEnum):
 
     CLASSIFICATION = "Classification"
     DETECTION = "Detection"
+    ORIENTED_DETECTION = "OrientedDetection"
+    INSTANCE_SEGMENTATION = "InstanceSegmentation"
+    SEMANTIC_SEGMENTATION = "SemanticSegmentation"
+    PANOPTIC_SEGMENTATION = "PanopticSegmentation"
 
 
 @dataclass(frozen=True)

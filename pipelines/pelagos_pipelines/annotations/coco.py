@@ -7,10 +7,11 @@ Boxes are x, y, width, height in pixels; category ids are any integers. ``images
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import orjson
@@ -19,8 +20,11 @@ from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import COCO
-from pelagos_pipelines.annotations import linking, naming, placing, untrusted_input
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations import coco_writing, linking, naming, placing, untrusted_input
 from pelagos_pipelines.annotations import reading as reading_
+from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.annotations.drawings import Drawn
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
     SPLIT_NAMES,
@@ -38,9 +42,11 @@ from pelagos_pipelines.annotations.model import (
     splits_above,
     suffix,
 )
+from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
+_SHAPES = "pelagos_pipelines.annotations.coco_shapes_document"
 _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]+")
 _FIFTYONE = "labels.json"
@@ -82,6 +88,8 @@ class _Reading:
     looked: dict[str, None] = field(default_factory=dict)
     """The folders in which an image was looked for in vain."""
     annotations: int = 0
+    task: Task = Task.DETECTION
+    altered: Altered = field(default_factory=Altered)
     counts: Counter[str] = field(default_factory=Counter)
     """As reading.Coco has them."""
     unlabelled: dict[str, None] = field(default_factory=dict)
@@ -113,7 +121,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     folders = frozenset(PurePosixPath(path).parent for path in files)
     among_images = any(path.startswith(f"{folder}/") for folder in folders for path in tree.images)
     apart = folders if len(folders) == 1 and not among_images else frozenset()
-    reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images), apart)
+    reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images), apart, task=asked.task)
     for path in files:
         with reading.faults.noting():
             _read_file(tree, path, reading)
@@ -137,7 +145,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         *Exclusion.of(reading.unlabelled, ExclusionReason.UNLABELLED),
     )
     torn = tuple(sorted(reading.overlapping))
-    return Collection(asked.task, classes, images, warnings, excluded, tuple(files), torn)
+    return Collection(asked.task, classes, images, warnings, excluded, tuple(files), torn, reading.altered)
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
@@ -158,16 +166,14 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
             group = {} if image.group is None else {"group": image.group}
             entries.append({"id": index, "file_name": name, **size, "source": image.path, **group})
         annotations = [
-            {
-                "id": number,
-                "image_id": index,
-                "category_id": ids[box.label],
-                "bbox": [box.x, box.y, box.width, box.height],
-                "area": box.width * box.height,
-                "iscrowd": 0,
-            }
-            for number, (index, box) in enumerate(
-                ((index, box) for index, image in enumerate(images) for box in image.boxes), start=1
+            {"id": number, "image_id": index, "category_id": ids[label], **shown, "iscrowd": 0}
+            for number, (index, label, shown) in enumerate(
+                (
+                    (index, label, shown)
+                    for index, image in enumerate(images)
+                    for label, shown in coco_writing.marks(image)
+                ),
+                start=1,
             )
         ]
         content = {"images": entries, "annotations": annotations, "categories": categories}
@@ -187,17 +193,11 @@ def _files(tree: SourceFiles) -> list[str]:
 def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
     """Add the images and boxes of one file; what is wrong with them is noted, image by image."""
     where = untrusted_input.printable(path)
-    content = reading_.coco(tree, path, reading.faults)
-    _judge(where, content, reading)
-    reading.names += content.names
-    boxes = _boxes(content)
     split_of_file = _split(path)
-    for number, (name, width, height, group, split) in enumerate(content.images):
-        if name is None:  # a fault, which was noted
-            continue
+    for entry in _entries(tree, path, reading):
         with reading.faults.noting():
-            place = f"{where}: images[{number}]"
-            found = _locate(path, name, reading, f"{place}.file_name")
+            place = f"{where}: {entry.place}"
+            found = _locate(path, entry.name, reading, f"{place}.file_name")
             if found is None:
                 reading.lost += 1
                 continue
@@ -206,12 +206,9 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
                     f"{place} is {untrusted_input.printable(found)}, which is listed before; list an image once, and keep"
                     " one of annotation files that say the same"
                 )
-            if number in content.passed and not boxes[number]:
-                reading.unlabelled[found] = None
-                continue
             # What says most of an image counts: its own entry, then its file. One file for all leaves it to the images' folders.
-            if split is not None:
-                stated = split_of(split)
+            if entry.split is not None:
+                stated = split_of(entry.split)
                 if stated is None:
                     raise untrusted_input.invalid(
                         f"{place}.split is none of those that are allowed, {', '.join(SPLIT_NAMES)}: correct it"
@@ -219,16 +216,72 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
                 splits = frozenset({stated})
             else:
                 splits = splits_above(found) if split_of_file is None else frozenset({split_of_file})
+            record = ImageRecord(
+                path=found,
+                width=entry.width or None,
+                height=entry.height or None,
+                group=entry.group or untrusted_input.original_of(found),
+                split=only_split(splits),
+            )
+            taken = entry.annotated(record, reading.altered)
+            if taken is None:
+                reading.unlabelled[found] = None
+                continue
             if len(splits) > 1:
                 reading.overlapping.append(found)
-            reading.images[found] = ImageRecord(
-                path=found,
-                width=width or None,
-                height=height or None,
-                group=group or untrusted_input.original_of(found),
-                split=only_split(splits),
-                boxes=boxes[number],
+            reading.images[found] = taken
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An image as a file has it. ``annotated`` makes its record one with annotations; None when all of them are left out."""
+
+    place: str
+    name: str
+    width: int | None
+    height: int | None
+    group: str | None
+    split: str | None
+    annotated: Callable[[ImageRecord, Altered], ImageRecord | None]
+
+
+def _entries(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
+    """The images of a file; those that are faults are noted, and left out."""
+    if reading.task is not Task.DETECTION:
+        yield from _shaped(tree, path, reading)
+        return
+    content = reading_.coco(tree, path, reading.faults)
+    _judge(untrusted_input.printable(path), content, reading)
+    reading.names += content.names
+    boxes = _boxes(content)
+    for number, (name, width, height, group, split) in enumerate(content.images):
+        if name is not None:
+            own = None if number in content.passed and not boxes[number] else boxes[number]
+            yield _Entry(
+                f"images[{number}]", name, width, height, group, split, functools.partial(_with_boxes, boxes=own)
             )
+
+
+def _with_boxes(record: ImageRecord, _: Altered, *, boxes: Boxes | None) -> ImageRecord | None:
+    return None if boxes is None else replace(record, boxes=boxes)
+
+
+def _shaped(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
+    """The same with shapes, for the tasks that need more than boxes."""
+    for _, drawings in reading_.drawings(_SHAPES, tree, [path], reading.faults):
+        assert drawings is not None
+        reading.counts.update(drawings.counted)
+        reading.names += drawings.classes
+        for drawn in drawings.images:
+            annotated = functools.partial(_with_shapes, drawn=drawn, task=reading.task)
+            sizes = (drawn.width, drawn.height)
+            yield _Entry(drawn.place, drawn.names[0], *sizes, drawn.group, drawn.split, annotated)
+
+
+def _with_shapes(record: ImageRecord, altered: Altered, *, drawn: Drawn, task: Task) -> ImageRecord | None:
+    if drawn.left and not drawn.shapes:
+        return None
+    return TASKS.named(task).drawn(record, drawn.shapes, altered)
 
 
 def _find_passed_over(tree: SourceFiles, others: Sequence[str], unlisted: frozenset[str], reading: _Reading) -> None:
@@ -370,6 +423,7 @@ def _warnings(
         passed_over = f"; not read were {format_names(others)}, because of their names" if others else ""
         yield f"{len(unlisted)} images are in no annotation file and are left out: {format_names(unlisted)}{passed_over}"
     yield from _counted(reading.counts)
+    yield from reading.altered.warnings
     if reading.unlabelled:
         yield (
             f"{len(reading.unlabelled)} images have no other annotations than those and are left out, as they are no"

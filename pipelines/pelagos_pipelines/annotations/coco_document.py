@@ -11,7 +11,7 @@ import string
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, NoReturn, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol, TypeVar
 
 import ijson
 from ijson.backends import yajl2_c
@@ -60,20 +60,35 @@ def read(where: str, file: BinaryIO, most: int, most_images: int) -> Answer:
     Raises:
         RefusedError: it is no JSON, has none of the lists, or has more entries than allowed.
     """
+    return patiently(where, file, lambda translated: _read(where, file, most, most_images, translated=translated))
+
+
+Found = TypeVar("Found")
+
+
+def patiently(where: str, file: BinaryIO, read_it: Callable[[bool], Found]) -> Found:
+    """Read a file with a translation of what JSON does not have only where it needs one, which costs time."""
     # JSON begins with two characters of ASCII, which are four bytes or more in other encodings, one of them zero.
     file.seek(0)
     first = file.read(4)
     if first.startswith(_OTHER_BOMS) or b"\0" in first:
         raise invalid(f"{where} is UTF-16 or UTF-32 text; save it as UTF-8, as JSON is")
-    # The translation costs time, which files of plain JSON need not pay; a number that is too long shows on the way only.
+    # A number that is too long shows on the way only.
     try:
-        return _read(where, file, most, most_images, translated=_has_words(file))
+        return read_it(_has_words(file))
     except _LongNumberError:
-        return _read(where, file, most, most_images, translated=True)
+        return read_it(True)
 
 
 def _read(where: str, file: BinaryIO, most: int, most_images: int, *, translated: bool) -> Answer:
-    reading = _Coco(where)
+    reading = Coco(where)
+    fill(reading, file, most, most_images, translated=translated)
+    return reading.answer()
+
+
+def fill(reading: Coco, file: BinaryIO, most: int, most_images: int, *, translated: bool) -> None:
+    """Have ``reading`` take the entries of all lists. Raises as ``read`` does."""
+    where = reading.where
     # The lists may stand in any order, and annotations need the others: the file is gone through once for each, an entry at a
     # time, so that one of gigabytes takes no more memory than its numbers do.
     for member, take, limit in (
@@ -91,11 +106,10 @@ def _read(where: str, file: BinaryIO, most: int, most_images: int, *, translated
             events = yajl2_c.parse(_opened(file, translated), use_float=True, buf_size=_PIECE)
             if not any(place == member and event == "start_array" for place, event, _ in events):
                 _refuse(f"{where} has no list {member}")
-    return reading.answer()
 
 
 @dataclass
-class _Coco:
+class Coco:
     """What has been read so far."""
 
     where: str
@@ -203,7 +217,7 @@ class _Coco:
             self.respelt += index is not None
         return index
 
-    def _undeclared(self) -> RefusedError:
+    def undeclared(self) -> RefusedError:
         """The refusal of annotations of no image; from what the ids are like, a person sees which list was numbered anew."""
         keys = self.indices
         numbers = sorted(int(key) for key in keys if _NUMBER.fullmatch(key))
@@ -255,7 +269,7 @@ class _Coco:
         if len(self.names) > MAX_CLASSES:
             raise invalid(f"{self.where} declares more than {MAX_CLASSES} categories; remove unused ones")
         if self.many["orphans"]:
-            self.faults.add(self._undeclared())
+            self.faults.add(self.undeclared())
         if fault := self.fitting.fault(len(self.whose)):
             self.faults.add(fault)
         images = encoded(self.where, self.images)

@@ -49,6 +49,8 @@ class Drawn:
     split: Split | None = None
     group: str | None = None
     is_labelled: bool = True
+    left: int = 0
+    """Annotations that the parser counts and does not read: an image of these alone is no background."""
     shapes: list[Shape] = field(default_factory=list)
 
 
@@ -205,6 +207,7 @@ def _restored(found: Mapping[str, Any], labels: Sequence[str]) -> Drawn:
     if not isinstance(group, str | None) or not isinstance(found["place"], str):
         raise ValueError("group")
     drawn = Drawn(tuple(names), found["place"], width, height, split, group, bool(found["is_labelled"]))
+    drawn.left = int(found["left"])
     for each in found["shapes"]:
         if type(each["class"]) is not int or not 0 <= each["class"] < len(labels):
             raise ValueError("class")

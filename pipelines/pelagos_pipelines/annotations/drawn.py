@@ -97,6 +97,8 @@ class _Reading:
     renamed: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     """Files of another kind."""
+    partly: set[str] = field(default_factory=set)
+    """Images with annotations that the parser does not read."""
     waiting: dict[str, None] = field(default_factory=dict)
     """Images that nobody has annotated yet, as the tool says."""
     faults: Faults = field(default_factory=Faults)
@@ -135,6 +137,8 @@ class _Reading:
             self.splits[image] = self.splits.get(image, frozenset()) | {drawn.split}
         if drawn.is_labelled or drawn.shapes:
             self.shapes.setdefault(image, []).extend(drawn.shapes)
+            if drawn.left:
+                self.partly.add(image)
         else:
             self.waiting[image] = None
 
@@ -167,7 +171,12 @@ class _Reading:
         images: dict[str, ImageRecord] = {}
         for path in sorted(self.shapes):
             with self.faults.noting():
-                taken = strategy.drawn(self._record(path), self.shapes[path], left.altered)
+                found = self.shapes[path]
+                taken = (
+                    strategy.drawn(self._record(path), found, left.altered)
+                    if found or path not in self.partly
+                    else None
+                )
                 if taken is None:
                     left.useless.append(path)
                 else:

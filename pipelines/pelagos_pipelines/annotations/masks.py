@@ -64,6 +64,92 @@ def on_image(shape: Shape, width: int, height: int) -> Any:
     return whole
 
 
+def drawn(shape: Shape, width: int, height: int) -> Any:
+    """The pixels whose centre lies in a polygon or a mask, on an image of that size: bool, [height, width].
+
+    Rings are joined by the rule of even and odd, so that holes are left out, whichever way round they were drawn; rings that
+    are no holes and overlap cover both.
+    """
+    import numpy as np
+
+    if shape.kind is Kind.MASK:
+        return on_image(shape, width, height)
+    covered: Any = np.zeros((height, width), bool)
+    holes: Any = np.zeros((height, width), bool)
+    for ring, is_hole in shape.outlines:
+        target = holes if is_hole else covered
+        target |= _inside(ring, width, height)
+    return covered & ~holes
+
+
+def _inside(ring: Sequence[float], width: int, height: int) -> Any:
+    """The pixels whose centre lies within a ring, row by row: between its first and second crossing, and so on."""
+    import numpy as np
+
+    xs, ys = np.asarray(ring[::2], float), np.asarray(ring[1::2], float)
+    ends_x, ends_y = np.roll(xs, -1), np.roll(ys, -1)
+    inside: Any = np.zeros((height, width), bool)
+    first, last = max(int(np.floor(ys.min() - 0.5)), 0), min(int(np.ceil(ys.max())), height)
+    for row in range(first, last):
+        middle = row + 0.5
+        crossing = (ys <= middle) != (ends_y <= middle)
+        places = xs[crossing] + (middle - ys[crossing]) / (ends_y[crossing] - ys[crossing]) * (
+            ends_x[crossing] - xs[crossing]
+        )
+        columns = np.clip(np.ceil(np.sort(places) - 0.5).astype(int), 0, width)
+        for start, end in zip(columns[::2], columns[1::2], strict=True):
+            inside[row, start:end] = True
+    return inside
+
+
+def rings_of(shape: Shape) -> list[tuple[float, ...]]:
+    """The outlines of a mask along the edges of its pixels, outer ones and holes; pixels that touch by a corner are apart."""
+    import numpy as np
+
+    left, top = shape.coordinates[:2]
+    pixels = np.pad(array_of(shape), 1).astype(np.int8)
+    # Each edge between a pixel inside and one outside, with the inside to its right.
+    down, across = np.diff(pixels, axis=0), np.diff(pixels, axis=1)
+    following: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    edges: tuple[tuple[Any, tuple[int, int], tuple[int, int]], ...] = (
+        (down == 1, (0, 0), (1, 0)),
+        (down == -1, (1, 0), (0, 0)),
+        (across == -1, (0, 0), (0, 1)),
+        (across == 1, (0, 1), (0, 0)),
+    )
+    for where, step, end in edges:
+        # In the padded array, the pixel below or to the right of the edge is one further than on the image.
+        moved = (-1, 0) if step[0] or end[0] else (0, -1)
+        for row, column in np.argwhere(where).tolist():
+            x, y = column + moved[0], row + moved[1]
+            following.setdefault((x + step[0], y + step[1]), []).append((x + end[0], y + end[1]))
+    rings = []
+    while following:
+        rings.append(_around(following, left, top))
+    return rings
+
+
+def _around(following: dict[tuple[int, int], list[tuple[int, int]]], left: float, top: float) -> tuple[float, ...]:
+    """One ring, whose edges are taken out of ``following``: its corners alone, on the image."""
+    first = place = next(iter(following))
+    direction = (0, 0)
+    corners: list[float] = []
+    while True:
+        ends = following[place]
+        # Where four edges meet, turn right: the pixels on both sides of the corner are then apart.
+        right = (place[0] - direction[1], place[1] + direction[0])
+        onward = right if right in ends else ends[0]
+        ends.remove(onward)
+        if not ends:
+            del following[place]
+        turned = (onward[0] - place[0], onward[1] - place[1])
+        if turned != direction:
+            corners += (left + place[0], top + place[1])
+        place, direction = onward, turned
+        if place == first:
+            return tuple(corners)
+
+
 def of_picture(label: str, picture: bytes, corner: tuple[int, int] = (0, 0), **rest: Any) -> Shape:
     """The mask of the pixels that are not 0 in a PNG (of one with colours, those that are not black; alpha says nothing).
 

@@ -22,6 +22,7 @@ from pelagos_contract.formats import FormatDescription
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.annotations.untrusted_input import closed, format_names, invalid, look, printable
 
 SPLIT_NAMES: Mapping[str, Split] = {
@@ -124,7 +125,8 @@ class ImageRecord:
     """One image. ``path`` is relative to the source, with forward slashes.
 
     ``width`` and ``height`` are what the annotations were drawn on; None where the format does not say. ``label`` is the class
-    of a classified image; ``boxes`` belong to detection. ``group`` names what must not be cut by a split, such as a station.
+    of a classified image; ``boxes`` belong to detection, ``shapes`` to the tasks that need more than a box. ``group`` names what
+    must not be cut by a split, such as a station.
     """
 
     path: str
@@ -134,12 +136,15 @@ class ImageRecord:
     split: Split | None = None
     label: str | None = None
     boxes: Sequence[Box] = ()
+    shapes: Sequence[Shape] = ()
 
     @property
     def labels(self) -> frozenset[str]:
         """The classes that the image shows."""
         if self.label is not None:
             return frozenset({self.label})
+        if self.shapes:
+            return frozenset(shape.label for shape in self.shapes)
         return self.boxes.labels if isinstance(self.boxes, Boxes) else frozenset(box.label for box in self.boxes)
 
 

@@ -64,7 +64,19 @@ def _refuse(words: str) -> NoReturn:
 
 
 def _of_mask(mask: dict[str, Any], place: str, size: tuple[int, int] | None) -> Sides:
-    """Runs go down the columns, the first one outside of the mask."""
+    runs, (_, height) = runs_of(mask, place, size)
+    box = _of_runs(runs, height)
+    if box is None:
+        _refuse(f"{place} is a mask without a pixel")
+    return box
+
+
+def runs_of(mask: dict[str, Any], place: str, size: tuple[int, int] | None) -> tuple[list[int], tuple[int, int]]:
+    """The runs of a mask down its columns, the first one outside of it, and its width and height.
+
+    Raises:
+        RefusedError: they are none, or not of an image of ``size``, when that is known.
+    """
     shape, counts = mask.get("size"), mask.get("counts")
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)):
         _refuse(f"{place}.size must be height and width in pixels")
@@ -76,10 +88,7 @@ def _of_mask(mask: dict[str, Any], place: str, size: tuple[int, int] | None) -> 
         _refuse(f"{place}.counts is no run-length encoding")
     if sum(runs) != height * width:
         _refuse(f"{place}.counts adds up to {sum(runs)} pixels; {width} x {height} are {height * width}")
-    box = _of_runs(runs, height)
-    if box is None:
-        _refuse(f"{place} is a mask without a pixel")
-    return box
+    return runs, (width, height)
 
 
 def _of_runs(runs: list[int], height: int) -> Sides | None:

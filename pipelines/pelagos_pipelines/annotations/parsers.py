@@ -49,7 +49,7 @@ def labels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     Before them stand ``header`` bytes of JSON: names and lengths of the files. The document has the number of rows, and what is
     wrong; raw holds, of each file (int32), how many rows, polygons, and polygons that may be key points of 2 and of 3 numbers it
     has, and how many columns polygons have, then the class of each row (int32), then left, top, width and height as fractions
-    (float64).
+    (float64), and, when they are asked for, ``outlines`` bytes of JSON: of each file its rows, of each its class and numbers.
     """
     with refusals():
         header = orjson.loads(file.read(arguments["header"]))
@@ -59,6 +59,7 @@ def labels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
             frozenset(arguments["unnamed"]),
             None if points is None else (points[0], points[1]),
             arguments["annotations"],
+            outlines=[] if arguments.get("outlines") else None,
         )
         for name, length in header:
             rows.read(printable(name), file.read(length))

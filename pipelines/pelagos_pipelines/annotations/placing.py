@@ -5,10 +5,13 @@ a source anyway, so that all that is wrong with it is said at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_pipelines.annotations import masks
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import Box, ImageRecord, Sizes
+from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.untrusted_input import format_names, invalid, printable
 
 OVERHANG = 1.0
@@ -29,9 +32,35 @@ def clip(box: Box, width: int, height: int) -> Box | None:
     return Box(box.label, left, top, right - left, bottom - top)
 
 
+def clip_shape(shape: Shape, width: int, height: int) -> Shape | None:
+    """The same of a shape. A rectangle that is turned may reach over the edge with its corners, when its centre is inside."""
+    if shape.kind is Kind.RECTANGLE and shape.angle % 360:
+        left, top, wide, high = shape.coordinates[:4]
+        return shape if 0 <= left + wide / 2 <= width and 0 <= top + high / 2 <= height and wide * high > 0 else None
+    sides = shape.sides
+    if sides is None or not (sides[2] > 0 and sides[3] > 0):
+        return None
+    whole = Box(shape.label, *sides)
+    inside = clip(whole, width, height)
+    if inside is None or inside is whole:
+        return None if inside is None else shape
+    if shape.kind is Kind.RECTANGLE:
+        return replace(shape, coordinates=(inside.x, inside.y, inside.width, inside.height, 0.0))
+    if shape.kind is Kind.MASK:
+        return masks.of_array(shape.label, masks.on_image(shape, width, height), attributes=shape.attributes)
+    edges = (float(width), float(height))
+    moved = (min(max(one, 0.0), edges[place % 2]) for place, one in enumerate(shape.coordinates))
+    return replace(shape, coordinates=tuple(moved))
+
+
 def told(image: ImageRecord, box: Box) -> str:
-    """A box that does not lie on its image, in words."""
+    """A box, or that of a shape, that does not lie on its image, in words."""
     return f"{image.path} ({box.label}: {box.x:g}, {box.y:g}, {box.width:g}, {box.height:g})"
+
+
+def told_shape(image: ImageRecord, shape: Shape) -> str:
+    """The same of a shape."""
+    return told(image, Box(shape.label, *(shape.sides or (0.0, 0.0, 0.0, 0.0))))
 
 
 def refusal(wrong: Sequence[str]) -> RefusedError:
@@ -71,6 +100,7 @@ def refuse_any(faults: Faults, images: Iterable[ImageRecord], sizes: Sizes) -> N
             faults.add(misfit)
         else:
             wrong += [told(image, box) for box in image.boxes if clip(box, *size) is None]
+            wrong += [told_shape(image, shape) for shape in image.shapes if clip_shape(shape, *size) is None]
     if wrong:
         faults.add(refusal(wrong))
     faults.refuse_any()

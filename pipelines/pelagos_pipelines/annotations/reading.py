@@ -103,6 +103,8 @@ class Labels:
     alike: keypoints.Likeness
     columns: int
     doubted: int = 0
+    outlines: Sequence[Sequence[float]] = ()
+    """When asked for, of each row its class and its numbers, but for key points. Repeated rows are among them."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ class Declared:
     classes: int
     unnamed: Sequence[int] = ()
     points: tuple[int, int] | None = None
+    outlines: bool = False
+    """Whether the numbers of rows are wanted, beside their boxes."""
 
 
 def coco(tree: SourceFiles, path: str, faults: Faults) -> Coco:
@@ -207,6 +211,7 @@ def labels(tree: SourceFiles, paths: Iterable[str], declared: Declared, faults: 
     Raises as ``coco`` does.
     """
     by = {"classes": declared.classes, "unnamed": declared.unnamed, "points": declared.points}
+    by |= {"outlines": declared.outlines}
     for batch, answer in _together(_Task("labels", "rows"), tree, paths, faults, by):
         with _refusing(_either(batch)):
             yield from _rows(answer, len(batch), declared.classes)
@@ -349,12 +354,15 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
     import numpy as np
 
     rows = answer.document["rows"]
-    parts = _cut(memoryview(answer.raw), *(4 * files,) * 6, 4 * rows, 32 * rows)
+    parts = _cut(memoryview(answer.raw), *(4 * files,) * 6, 4 * rows, 32 * rows, answer.document["outlines"])
     counts, *others, ids = (np.frombuffer(part, np.int32) for part in parts[:7])
     _require_below(ids, classes)
     sides = np.frombuffer(parts[7], np.float64).reshape(-1, 4)
     if (counts < 0).any() or int(counts.sum()) != rows:
         raise ValueError("counts")
+    outlines = orjson.loads(parts[8]) if len(parts[8]) else [()] * files
+    if len(outlines) != files:
+        raise ValueError("outlines")
     whose: Any = np.repeat(np.arange(files, dtype=np.int32), counts)
     kept = _first_of_equal(whose, ids, sides, _ROUNDED_FRACTION)
     left = np.bincount(whose[kept], minlength=files)
@@ -366,7 +374,7 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
         polygons, *alike, columns = (int(part[index]) for part in others)
         boxes, repeated = count - polygons, count - size
         rows_of = slice(end - size, end)
-        told = (polygons, boxes, repeated, keypoints.Likeness(*alike), columns, int(doubted[index]))
+        told = (polygons, boxes, repeated, keypoints.Likeness(*alike), columns, int(doubted[index]), outlines[index])
         found.append(Labels(ids[rows_of], sides[rows_of], *told))
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -49,6 +49,9 @@ _LENGTHS: Mapping[Kind, int] = {
     Kind.TAG: 0,
 }
 _LEAST_POINTS = 3
+_DEVIATION = 0.1
+"""Pixels by which an outline that is made of a circle may leave it."""
+_MOST_POINTS = 720
 _LARGEST = 2.0**31
 """Pixels: no image is as large."""
 
@@ -209,6 +212,102 @@ def corners_of(shape: Shape) -> tuple[float, ...]:
     for across, down in ((-width, -height), (width, -height), (width, height), (-width, height)):
         found += (middle_x + (across * cosine - down * sine) / 2, middle_y + (across * sine + down * cosine) / 2)
     return tuple(found)
+
+
+def outlined(shape: Shape) -> Shape | None:
+    """The polygon that a shape with an area covers; None for one without. A circle's lies within 0.1 pixel of it."""
+    if shape.kind is Kind.POLYGON:
+        return shape
+    if shape.kind is Kind.RECTANGLE:
+        points = corners_of(shape)
+    elif shape.kind is Kind.CIRCLE:
+        x, y, radius = shape.coordinates
+        points = _points_of((x, y), radius, radius, 0.0)
+    elif shape.kind is Kind.ELLIPSE:
+        x, y, wide, high, angle = shape.coordinates
+        points = _points_of((x, y), wide, high, angle)
+    else:
+        return None
+    return replace(shape, kind=Kind.POLYGON, coordinates=points, rings=(len(points) // 2,))
+
+
+def _points_of(centre: tuple[float, float], across: float, down: float, angle: float) -> tuple[float, ...]:
+    """Points of an ellipse, so many that it leaves the lines between them by 0.1 pixel at most."""
+    largest = max(across, down)
+    steps = math.pi / math.acos(max(1 - _DEVIATION / largest, 0.0)) if largest > _DEVIATION else 0
+    count = min(max(8, math.ceil(steps)), _MOST_POINTS)
+    cosine, sine = _direction(angle)
+    found: list[float] = []
+    for number in range(count):
+        turn = 2 * math.pi * number / count
+        right, below = across * math.cos(turn), down * math.sin(turn)
+        found += (centre[0] + right * cosine - below * sine, centre[1] + right * sine + below * cosine)
+    return tuple(found)
+
+
+def smallest_rectangle(shape: Shape) -> Shape | None:
+    """The rectangle of the smallest area around a shape, turned as it must be; None for a shape without an area.
+
+    One of its sides lies on a side of the convex hull. Source: Freeman and Shapira, Determining the minimum-area encasing
+    rectangle for an arbitrary closed curve, CACM 18 (1975).
+    """
+    points = _corners_around(shape)
+    if points is None:
+        return None
+    hull = _hull(points)
+    best: tuple[float, tuple[float, float, float, float, float]] | None = None
+    for (ax, ay), (bx, by) in zip(hull, [*hull[1:], hull[0]], strict=True):
+        angle = math.degrees(math.atan2(by - ay, bx - ax)) % 90
+        cosine, sine = _direction(angle)
+        along = [x * cosine + y * sine for x, y in hull]
+        across = [y * cosine - x * sine for x, y in hull]
+        width, height = max(along) - min(along), max(across) - min(across)
+        middle, centre = (max(along) + min(along)) / 2, (max(across) + min(across)) / 2
+        x, y = middle * cosine - centre * sine, middle * sine + centre * cosine
+        if best is None or width * height < best[0]:
+            best = width * height, (x - width / 2, y - height / 2, width, height, angle)
+    if best is None or not best[0]:
+        return None
+    return replace(shape, kind=Kind.RECTANGLE, coordinates=best[1], rings=())
+
+
+def _corners_around(shape: Shape) -> list[tuple[float, float]] | None:
+    """Points whose hull is that of the shape."""
+    if shape.kind is Kind.MASK:
+        left, top, width, _, *runs = map(int, shape.coordinates)
+        ends: dict[int, tuple[int, int]] = {}
+        start = 0
+        for number, run in enumerate(runs):
+            for row in range(start // width, (start + run - 1) // width + 1) if number % 2 and run else ():
+                first, last = max(start, row * width) - row * width, min(start + run, (row + 1) * width) - row * width
+                known = ends.get(row, (first, last))
+                ends[row] = min(known[0], first), max(known[1], last)
+            start += run
+        return [
+            (float(left + x), float(top + row + down)) for row, pair in ends.items() for x in pair for down in (0, 1)
+        ]
+    outline = outlined(shape)
+    if outline is None:
+        return None
+    return list(zip(outline.coordinates[::2], outline.coordinates[1::2], strict=True))
+
+
+def _hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The convex hull. Source: Andrew, Another efficient algorithm for convex hulls in two dimensions, IPL 9 (1979)."""
+    ordered = sorted(set(points))
+    halves = []
+    for side in (ordered, ordered[::-1]):
+        half: list[tuple[float, float]] = []
+        for point in side:
+            while len(half) > 1 and _turn(half[-2], half[-1], point) <= 0:
+                half.pop()
+            half.append(point)
+        halves += half[:-1]
+    return halves
+
+
+def _turn(one: tuple[float, float], other: tuple[float, float], third: tuple[float, float]) -> float:
+    return (other[0] - one[0]) * (third[1] - one[1]) - (other[1] - one[1]) * (third[0] - one[0])
 
 
 def _direction(angle: float) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 Roboflow and Label Studio (which writes classes.txt instead), and of darknet and CVAT (obj.names, with train.txt and the like).
 Where none of these names splits, folders such as images/val do.
 
-A row is ``class x y width height``: centre and size as fractions of the upright image. Polygons become their bounding box.
+A row is ``class x y width height``: centre and size as fractions of the upright image, or ``class x y x y ...``: the points of
+an outline, or of the corners of a box that is turned. For detection, polygons become their bounding box.
 data.yaml is parsed by us and never handed to a framework: ultralytics executes its key ``download``.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import yaml
@@ -18,6 +19,7 @@ import yaml
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import YOLO
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import (
     class_lists,
     keypoints,
@@ -27,8 +29,10 @@ from pelagos_pipelines.annotations import (
     reading,
     untrusted_input,
     yolo_settings,
+    yolo_shapes,
     yolo_splits,
 )
+from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
     Asked,
@@ -42,6 +46,7 @@ from pelagos_pipelines.annotations.model import (
     declared,
     only_split,
 )
+from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.annotations.yolo_settings import Settings
 from pelagos_pipelines.annotations.yolo_splits import Listed
@@ -92,11 +97,11 @@ class _Tally:
                     " the boxes around them"
                 )
 
-    def warnings(self, settings: Settings) -> Iterator[str]:
+    def warnings(self, settings: Settings, task: Task) -> Iterator[str]:
         """What to say of them."""
         if settings.points is not None:
             yield f"{settings.where} has kpt_shape: of rows with key points the box is read, and the points are left out"
-        if self.polygons:
+        if self.polygons and task is Task.DETECTION:
             yield f"{self.polygons} rows are polygons; their bounding boxes are read, and the outlines are left out"
         if len(self.columns) == 1 and self.alike.is_possible(self.polygons):
             yield f"the polygons could as well be a box with key points each; if they are, add kpt_shape to {settings.where}"
@@ -147,13 +152,22 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     images = [path for path in tree.images if path not in left]
     files = [pairs.labels[path] for path in images]
     unnamed = [number for number, name in enumerate(settings.names) if not name]
-    by = reading.Declared(len(settings.names), unnamed, settings.points)
-    records = []
+    by = reading.Declared(len(settings.names), unnamed, settings.points, outlines=asked.task is not Task.DETECTION)
+    records, altered, useless = list[ImageRecord](), Altered(), list[str]()
     for path, file, rows in zip(images, files, reading.labels(tree, files, by, faults), strict=True):
         tally.add(file, rows)
         split, group, size = only_split(listed.splits.get(path, set())), untrusted_input.original_of(path), sizes(path)
-        boxes = () if size is None else Boxes.packed(settings.names, rows.classes, rows.sides * (*size, *size))
-        records.append(ImageRecord(path=path, split=split, group=group, boxes=boxes))
+        record = ImageRecord(path=path, split=split, group=group)
+        if size is None:
+            records.append(record)
+        elif asked.task is Task.DETECTION:
+            boxes = Boxes.packed(settings.names, rows.classes, rows.sides * (*size, *size))
+            records.append(replace(record, boxes=boxes))
+        else:
+            shapes = [yolo_shapes.of_row(row, settings.names, size) for row in rows.outlines]
+            drawn = TASKS.named(asked.task).drawn(record, shapes, altered)
+            records += [] if drawn is None else [drawn]
+            useless += [path] if drawn is None else []
     with faults.noting():
         tally.require_outlines(settings.where)
     with faults.noting():
@@ -175,18 +189,20 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         tuple(records),
         (
             *settings.warnings,
-            *tally.warnings(settings),
+            *tally.warnings(settings, asked.task),
+            *altered.warnings,
             *_of_matching(settings.where, listed, pairs, files),
             *_of_left_out(settings, listed, pairs, unlisted, bare, unused),
         ),
         (
             *Exclusion.of(unlisted, ExclusionReason.UNLISTED),
-            *Exclusion.of(bare, ExclusionReason.UNLABELLED),
+            *Exclusion.of((*bare, *useless), ExclusionReason.UNLABELLED),
             *Exclusion.of(sorted(idle), ExclusionReason.UNLISTED),
             *Exclusion.of(pairs.empty, ExclusionReason.LABEL_WITHOUT_IMAGE),
         ),
         (settings.path, *dict.fromkeys(listed.listings), *settings.further, *used),
         tuple(listed.overlapping),
+        altered,
     )
 
 
@@ -250,10 +266,14 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
     for image in collection.images:
         assert image.split is not None
         linking.link(blobs[image.path], target / "images" / image.split / names[image.path])
-        rows = []
+        assert image.width is not None
+        assert image.height is not None
+        rows = [
+            f"{ids[shape.label]} {numbers}\n"
+            for shape in image.shapes
+            for numbers in [yolo_shapes.row(shape, (image.width, image.height))]
+        ]
         for box in image.boxes:
-            assert image.width is not None
-            assert image.height is not None
             x, y = (box.x + box.width / 2) / image.width, (box.y + box.height / 2) / image.height
             width, height = box.width / image.width, box.height / image.height
             rows.append(f"{ids[box.label]} {x:.8f} {y:.8f} {width:.8f} {height:.8f}\n")

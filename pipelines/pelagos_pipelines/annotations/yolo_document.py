@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import yaml
 
 from pelagos_contract.failures import Reason, RefusedError
@@ -268,14 +269,21 @@ class Rows:
     """Those of them in each file that are like a box with key points, as keypoints.Likeness counts them."""
     widths: array[int] = field(default_factory=lambda: array("i"))
     """Columns of the polygons of each file; -1 when they differ."""
+    outlines: list[list[list[float]]] | None = None
+    """Of each file, where they are asked for: the class of each row, and its numbers but for key points."""
     ids: array[int] = field(default_factory=lambda: array("i"))
     sides: array[float] = field(default_factory=lambda: array("d"))
+
+    def __post_init__(self) -> None:
+        self._last: Sequence[float] = ()
 
     def read(self, where: str, content: bytes) -> None:
         """One file. What is wrong in it is noted."""
         before = len(self.ids)
         for part in (self.outlined, *self.alike, self.widths):
             part.append(0)
+        if self.outlines is not None:
+            self.outlines.append([])
         with self.faults.noting():
             for number, line in enumerate(lines_of(text_of(where, content)), start=1):
                 columns = line.split()
@@ -289,6 +297,8 @@ class Rows:
                     continue
                 self.ids.append(row[0])
                 self.sides.extend(row[1])
+                if self.outlines is not None:
+                    self.outlines[-1].append([row[0], *self._last])
                 if len(self.ids) > self.most:
                     break
         self.counts.append(len(self.ids) - before)
@@ -298,8 +308,10 @@ class Rows:
     def answer(self) -> Answer:
         """As parsers.labels hands it on."""
         numbers = (self.counts, self.outlined, *self.alike, self.widths, self.ids)
-        document = {"rows": len(self.ids), "faults": self.faults.document()}
-        return Answer(document, b"".join((*(part.tobytes() for part in numbers), self.sides.tobytes())))
+        outlines = b"" if self.outlines is None else orjson.dumps(self.outlines)
+        document = {"rows": len(self.ids), "outlines": len(outlines), "faults": self.faults.document()}
+        parts = (*(part.tobytes() for part in numbers), self.sides.tobytes(), outlines)
+        return Answer(document, b"".join(parts))
 
     def _class_of(self, text: str, where: str) -> int:
         number = _whole(text)
@@ -335,6 +347,7 @@ class Rows:
         else:
             x, y, width, height = shape
             sides = (x - width / 2, y - height / 2, width, height)
+        self._last = shape
         if sides[2] <= 0 or sides[3] <= 0:
             raise RefusedError(
                 Reason.ANNOTATION_OUTSIDE_IMAGE,

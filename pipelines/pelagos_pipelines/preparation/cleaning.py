@@ -249,8 +249,18 @@ def _on_their_images(
                 continue
             cut += inside is not box
             boxes.append(inside)
+        if cut:
+            image = replace(image, boxes=Boxes.of(boxes, numbers, classes))
+        shapes = []
+        for shape in image.shapes:
+            lying = placing.clip_shape(shape, width, height)
+            if lying is None:
+                wrong.append(placing.told_shape(image, shape))
+                continue
+            cut += lying is not shape
+            shapes.append(lying)
         clipped += cut
-        placed.append(replace(image, boxes=Boxes.of(boxes, numbers, classes)) if cut else image)
+        placed.append(replace(image, shapes=tuple(shapes)) if cut and shapes else image)
     if wrong:
         faults.add(placing.refusal(wrong))
     return tuple(placed), clipped

@@ -40,7 +40,10 @@ def settle(
         others = [
             image
             for image in group[1:]
-            if image.label != first.label or not _holds(first, image) or not _holds(image, first)
+            if image.label != first.label
+            or not _holds(first, image)
+            or not _holds(image, first)
+            or (image.shapes != first.shapes and strategy.stored(image) != strategy.stored(first))
         ]
         if not others:
             continue

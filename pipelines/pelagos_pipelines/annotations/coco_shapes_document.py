@@ -1,0 +1,147 @@
+"""The shapes of a COCO file: polygons, both run-length encodings of masks, key points, and boxes that are turned.
+
+Called in a child of the sandbox, by reading.drawings, for the tasks that need more than boxes; coco_document.py reads the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, BinaryIO
+
+from pelagos_contract.failures import RefusedError
+from pelagos_pipelines.annotations import coco_document, drawings, masks, outlines, shapes
+from pelagos_pipelines.annotations.coco_document import Coco
+from pelagos_pipelines.annotations.drawings import Drawings
+from pelagos_pipelines.annotations.model import split_of
+from pelagos_pipelines.annotations.shapes import Kind, Shape, Sides
+from pelagos_pipelines.annotations.untrusted_input import format_names, invalid
+
+
+@dataclass
+class _Shapes(Coco):
+    """Takes shapes where the other takes boxes."""
+
+    drawn: dict[int, list[Shape]] = field(default_factory=dict)
+    points: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Names of key points, by category."""
+
+    def category(self, number: int, entry: dict[str, Any]) -> None:
+        super().category(number, entry)
+        named = entry.get("keypoints")
+        if isinstance(named, list) and all(isinstance(name, str) for name in named):
+            self.points[next(reversed(self.names))] = tuple(name[: drawings.MAX_TEXT] for name in named)
+
+    def _place(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
+        key = self._keys[column]
+        shape = self._shape(entry, place, image, self.names[key], key)
+        if shape is None:
+            self.boxless += 1
+            self.passed.append(image)
+            return
+        self.drawn.setdefault(image, []).append(shape)
+
+    @cached_property
+    def _keys(self) -> list[int]:
+        """The ids of categories by their column."""
+        return list(self.columns)
+
+    def _shape(self, entry: dict[str, Any], place: str, image: int, label: str, category: int) -> Shape | None:
+        outline, points, attributes = entry.get("segmentation"), entry.get("keypoints"), entry.get("attributes")
+        rest: dict[str, Any] = {"attributes": _texts(attributes)}
+        if outlines.is_finite(entry.get("score")) and 0 <= entry["score"] <= 1:
+            rest["confidence"] = float(entry["score"])
+        box = self._box(entry.get("bbox"), f"{place}.bbox")
+        try:
+            if outline:
+                return self._outlined(outline, place, image, label, rest | {"box": box})
+            if points:
+                numbers = _finite(points, f"{place}.keypoints")
+                return Shape(label, Kind.KEY_POINTS, numbers, box=box, points=self.points.get(category, ()), **rest)
+            if box is None:
+                return None
+            turned = attributes.get("rotation") if isinstance(attributes, dict) else None
+            angle = float(turned) if outlines.is_finite(turned) else 0.0  # type: ignore[arg-type]
+            return shapes.rectangle(label, *box, angle % 360, **rest)
+        except ValueError as error:
+            raise invalid(f"{place}: {error}; correct it, or remove it") from error
+
+    def _box(self, box: object, place: str) -> Sides | None:
+        if box is None or box == [] or box == [0, 0, 0, 0]:
+            return None
+        left, top, width, height = _finite(box, place, 4)
+        if width <= 0 or height <= 0:
+            raise invalid(f"{place} is a box without area: correct or remove it")
+        return left, top, width, height
+
+    def _outlined(self, outline: object, place: str, image: int, label: str, rest: dict[str, Any]) -> Shape:
+        _, width, height, _, _ = self.images[image]
+        size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
+        where = f"{place}.segmentation"
+        if isinstance(outline, dict):
+            runs, (wide, high) = outlines.runs_of(outline, where, size)
+            return masks.of_columns(label, runs, (wide, high), **rest)
+        if not isinstance(outline, list):
+            raise invalid(f"{where} is neither a list of polygons nor a mask: export it again")
+        parts = outline if all(isinstance(part, list) for part in outline) else [outline]
+        return shapes.polygon(label, *(_finite(part, where) for part in parts), **rest)
+
+
+def _finite(value: object, place: str, count: int | None = None) -> tuple[float, ...]:
+    if not isinstance(value, list) or not all(map(outlines.is_finite, value)) or count not in {None, len(value)}:
+        raise invalid(
+            f"{place} must be a list of {'' if count is None else f'{count} '}finite numbers: export it again"
+        )
+    return tuple(map(float, value))
+
+
+def _texts(attributes: object) -> dict[str, str]:
+    """CVAT's attributes; the angle stands in the shape itself."""
+    if not isinstance(attributes, dict):
+        return {}
+    return {
+        str(name): str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in attributes.items()
+        if name != "rotation" and isinstance(value, str | int | float)
+    }
+
+
+def _read(found: Drawings, file: BinaryIO) -> None:
+    """One file."""
+
+    def once(translated: bool) -> _Shapes:
+        reading = _Shapes(found.where)
+        coco_document.fill(reading, file, found.limit, found.limit, translated=translated)
+        return reading
+
+    reading = coco_document.patiently(found.where, file, once)
+    if reading.many["orphans"]:
+        reading.faults.add(reading.undeclared())
+    if reading.many["unknown"]:
+        reading.faults.add(_unknown(found.where, reading.unknown, reading.many["unknown"]))
+    found.faults.include(reading.faults.document())
+    for key in sorted(reading.names):
+        if reading.names[key]:
+            found.classes.append(reading.names[key])
+    left = set(reading.passed)
+    for index, (name, width, height, group, split) in enumerate(reading.images):
+        with found.faults.noting():
+            given = split_of(split) if isinstance(split, str) else None
+            if split is not None and given is None:
+                raise invalid(f"{found.where}: images[{index}].split is no word for a split: correct it")
+            image = found.image([name], f"images[{index}]", (width, height), split=given, group=group)  # type: ignore[arg-type]
+            image.left = int(index in left)
+            image.shapes = reading.drawn.get(index, [])
+    found.entries += sum(len(image.shapes) for image in found.images)
+    found.counted.update({"crowds": reading.crowds, "boxless": reading.boxless, "respelt": reading.respelt})
+
+
+def _unknown(where: str, places: Sequence[str], count: int) -> RefusedError:
+    return invalid(
+        f"{where} has {count} annotations of a category that is not declared: {format_names(places, of=count)}; declare it, or"
+        " remove them"
+    )
+
+
+parse = drawings.task(_read)

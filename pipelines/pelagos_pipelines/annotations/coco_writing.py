@@ -1,0 +1,49 @@
+"""Annotations as COCO has them: boxes, outlines as polygons, and masks as compressed runs down the columns.
+
+Source: cocodataset.org, Data format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pelagos_pipelines.annotations import masks
+from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.shapes import Kind, Shape
+
+
+def marks(image: ImageRecord) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The class of each annotation of an image, and what COCO says of it beside its ids."""
+    for box in image.boxes:
+        yield box.label, {"bbox": [box.x, box.y, box.width, box.height], "area": box.width * box.height}
+    for shape in image.shapes:
+        extras = {"attributes": dict(shape.attributes)} if shape.attributes else {}
+        yield shape.label, _shown(shape, image) | extras
+
+
+def _shown(shape: Shape, image: ImageRecord) -> dict[str, Any]:
+    sides = shape.sides
+    assert sides is not None  # the tasks have shapes with an area alone
+    if shape.kind is Kind.RECTANGLE:
+        left, top, width, height, angle = shape.coordinates
+        # As CVAT does: the box as it lay before it was turned, and by how much.
+        turned = {"attributes": {**shape.attributes, "rotation": angle}} if angle % 360 else {}
+        return {"bbox": [left, top, width, height], "area": width * height, **turned}
+    box = {"bbox": list(sides)}
+    if shape.kind is Kind.POLYGON and not any(is_hole for _, is_hole in shape.outlines):
+        rings = [list(ring) for ring, _ in shape.outlines]
+        return {"segmentation": rings, "area": sum(map(_area, rings)), **box}
+    assert image.width is not None
+    assert image.height is not None
+    # COCO's polygons have no holes, and its tools draw a polygon's pixels in their own way: a mask says which they are.
+    pixels = masks.drawn(shape, image.width, image.height)
+    runs = masks.compressed(masks.columns_of(pixels))
+    return {"segmentation": {"size": [image.height, image.width], "counts": runs}, "area": int(pixels.sum()), **box}
+
+
+def _area(ring: list[float]) -> float:
+    """Of a polygon that does not cross itself, by the shoelace formula."""
+    xs, ys = ring[::2], ring[1::2]
+    pairs = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
+    return abs(sum(x * below - right * y for x, y, right, below in pairs)) / 2

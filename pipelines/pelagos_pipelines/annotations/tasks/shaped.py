@@ -1,0 +1,124 @@
+"""The tasks whose annotations are shapes: boxes that are turned, and outlines of objects, of classes, or of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import orjson
+
+from pelagos_contract.dataset import Change
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations import shapes as drawing
+from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.shapes import Kind, Shape
+from pelagos_pipelines.annotations.tasks.strategy import Strategy
+
+
+class _Shaped(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    needs_several_classes, joins = False, False
+
+    def taken(self, shape: Shape, altered: Altered) -> Shape | None:
+        """The shape as the task holds it; None when it has no use for it."""
+        raise NotImplementedError
+
+    def marks(self, image: ImageRecord) -> Sequence[str]:
+        """The class of each shape."""
+        return [shape.label for shape in image.shapes]
+
+    def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
+        """Those of the shapes that have what the task needs."""
+        found: dict[bytes, Shape] = {}
+        for shape in shapes:
+            taken = self.taken(shape, altered)
+            if taken is None:
+                altered.add(shape, Change.LEFT_OUT)
+                continue
+            taken = replace(taken, annotator=None, origin=None, box=None)
+            key = _key(taken)
+            if key in found:
+                altered.add(shape, Change.REPEATED)
+            found[key] = taken
+        if shapes and not found:
+            return None
+        return replace(image, shapes=tuple(found[key] for key in sorted(found)))
+
+    def stored(self, image: ImageRecord) -> dict[str, Any]:
+        """Its shapes; their order in a file says nothing."""
+        return {"shapes": [shape.document() for shape in sorted(image.shapes, key=_key)]}
+
+    def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
+        """With its shapes."""
+        return ImageRecord(mark["path"], shapes=tuple(Shape.restored(each) for each in mark["shapes"]))
+
+    def told(self, image: ImageRecord) -> str:
+        """Their number."""
+        return f"{len(image.shapes)} shapes"
+
+
+class OrientedDetection(_Shaped):
+    """Rectangles, turned or not. Of other outlines the smallest rectangle around them is taken."""
+
+    task = Task.ORIENTED_DETECTION
+
+    def taken(self, shape: Shape, altered: Altered) -> Shape | None:
+        """A rectangle."""
+        if shape.kind is Kind.RECTANGLE:
+            return shape
+        if shape.kind is Kind.POLYGON and shape.rings == (4,):
+            # The corners of a box, which is how YOLO and others write one that is turned.
+            extras = {"attributes": shape.attributes, "confidence": shape.confidence}
+            if (rectangle := drawing.turned(shape.coordinates, shape.label, **extras)) is not None:
+                return rectangle
+        around = drawing.smallest_rectangle(shape)
+        if around is not None:
+            altered.add(shape, Change.BOX_AROUND)
+        return around
+
+
+class _Segmentation(_Shaped):
+    """Polygons and masks; of other shapes that have an area, their outline."""
+
+    def taken(self, shape: Shape, altered: Altered) -> Shape | None:
+        """A polygon or a mask."""
+        if shape.kind in {Kind.POLYGON, Kind.MASK}:
+            return shape
+        outline = drawing.outlined(shape)
+        if outline is not None:
+            altered.add(shape, Change.OUTLINE)
+        return outline
+
+
+class InstanceSegmentation(_Segmentation):
+    """The outline of every object."""
+
+    task: ClassVar[Task] = Task.INSTANCE_SEGMENTATION
+
+
+class SemanticSegmentation(_Segmentation):
+    """The pixels of every class."""
+
+    task: ClassVar[Task] = Task.SEMANTIC_SEGMENTATION
+
+
+class PanopticSegmentation(_Segmentation):
+    """The pixels of every object, and of every class that has none."""
+
+    task: ClassVar[Task] = Task.PANOPTIC_SEGMENTATION
+
+
+def _key(shape: Shape) -> bytes:
+    found: bytes = orjson.dumps(shape.document(), option=orjson.OPT_SORT_KEYS)
+    return found
+
+
+STRATEGIES: tuple[Strategy, ...] = (
+    OrientedDetection(),
+    InstanceSegmentation(),
+    SemanticSegmentation(),
+    PanopticSegmentation(),
+)

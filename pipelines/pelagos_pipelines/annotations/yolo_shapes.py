@@ -1,0 +1,62 @@
+"""Shapes as rows of YOLO: the points of an outline, or of the corners of a box that is turned, as fractions of the image.
+
+A row has one ring. Parts of an object and its holes are joined to it by lines without width, so that no pixel is lost or gained.
+Source: docs.ultralytics.com, datasets/segment and datasets/obb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pelagos_pipelines.annotations import masks, shapes
+from pelagos_pipelines.annotations.shapes import Kind, Shape
+
+_BOX = 4
+
+
+def of_row(row: Sequence[float], names: Sequence[str], size: tuple[int, int]) -> Shape:
+    """The shape of a row, ``class`` and four numbers of a box or x and y of three points or more."""
+    width, height = size
+    label, numbers = names[int(row[0])], row[1:]
+    if len(numbers) == _BOX:
+        x, y, wide, high = numbers
+        return shapes.rectangle(label, (x - wide / 2) * width, (y - high / 2) * height, wide * width, high * height)
+    points = [one * (height if place % 2 else width) for place, one in enumerate(numbers)]
+    return shapes.polygon(label, points)
+
+
+def row(shape: Shape, size: tuple[int, int]) -> str:
+    """The numbers of a shape, as text."""
+    width, height = size
+    if shape.kind is Kind.RECTANGLE:
+        points = shapes.corners_of(shape)
+    else:
+        rings = masks.rings_of(shape) if shape.kind is Kind.MASK else [ring for ring, _ in shape.outlines]
+        points = joined(rings)
+    return " ".join(f"{one / (height if place % 2 else width):.8f}" for place, one in enumerate(points))
+
+
+def joined(rings: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """One ring that goes around all: from the nearest of its points to each further ring, around it, and back."""
+    import numpy as np
+
+    whole: Any = np.reshape(np.asarray(rings[0], float), (-1, 2))
+    left: list[Any] = [np.reshape(np.asarray(ring, float), (-1, 2)) for ring in rings[1:]]
+    while left:
+        # The nearest first: lines are short, and none is drawn through a ring that comes later.
+        near = [_nearest(whole, ring) for ring in left]
+        number = min(range(len(left)), key=lambda one: near[one][0])
+        _, here, there = near[number]
+        ring = left.pop(number)
+        around = np.concatenate((ring[there:], ring[: there + 1]))
+        whole = np.concatenate((whole[: here + 1], around, whole[here:]))
+    return tuple(whole.ravel().tolist())
+
+
+def _nearest(some: Any, others: Any) -> tuple[float, int, int]:
+    import numpy as np
+
+    far = ((some[:, None] - others[None]) ** 2).sum(axis=2)
+    here, there = np.unravel_index(int(far.argmin()), far.shape)
+    return float(far[here, there]), int(here), int(there)
