@@ -10,6 +10,7 @@ from pydantic import Field
 from pelagos_contract.base import Strict
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import AUTO, FormatName
+from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import Source
 from pelagos_contract.tasks import Task
 
@@ -204,3 +205,5 @@ class PreparationResult(Strict):
     excluded: list[Excluded] = []
     altered: list[Alteration] = []
     warnings: list[str] = []
+    origin: Origin | None = None
+    """Of a source that is fetched."""

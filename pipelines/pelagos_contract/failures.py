@@ -31,14 +31,40 @@ class Reason(StrEnum):
 
     SOURCE_NOT_FOUND = (
         "SourceNotFound",
-        "The folder that the source names does not exist yet.",
-        "Put the images there, or correct the path.",
+        "The folder, file or record that the source names does not exist yet.",
+        "Put the images there, or correct what the source names.",
         "waiting",
     )
     SOURCE_NOT_READABLE = (
         "SourceNotReadable",
         "The account that the operator or a step runs under may not read a file or folder of the source.",
         "Give it the right to read them (chmod -R a+rX).",
+    )
+    SOURCE_NOT_ALLOWED = (
+        "SourceNotAllowed",
+        "The source is at an address that is not asked: not https, or not a public one, and the platform has not allowed it.",
+        "Have the entry that the message prints added to sourceHosts of the namespace, or name another address.",
+    )
+    SOURCE_ACCESS_DENIED = (
+        "SourceAccessDenied",
+        "The server that the source names refuses the credentials, or wants some.",
+        "Correct the Secret that secretRef names; it is tried again with the next refresh, or when pelagos.dev/retry is set.",
+    )
+    SOURCE_SECRET_INCOMPLETE = (
+        "SourceSecretIncomplete",
+        "The Secret that secretRef names is not there, or lacks a key that this source needs.",
+        "Put the keys that the message names into it; that alone is noticed within a minute.",
+        "waiting",
+    )
+    SOURCE_INVALID = (
+        "SourceInvalid",
+        "The server that the source names answers with something else than its API, or than a file of allowed size.",
+        "Correct the address or the fields that the message names.",
+    )
+    SOURCE_CHANGED = (
+        "SourceChanged",
+        "A file that was fetched does not have the digest or size that was announced, each time it is fetched.",
+        "Correct the digest in the source, or have the file put there anew.",
     )
     SOURCE_EMPTY = (
         "SourceEmpty",

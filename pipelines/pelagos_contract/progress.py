@@ -21,6 +21,7 @@ PERIOD = 10.0
 MOST_STAGES = 16
 _LATEST = 1e11
 _MOST = 10**9
+_MOST_BYTES = 2**60
 
 
 class Stage(StrEnum):
@@ -60,7 +61,7 @@ class EndedStage(Strict):
 
 
 class Progress(Strict):
-    """The stage now, none between two steps; ``since`` in Unix time; ``done`` of ``total`` epochs or images.
+    """The stage now, none between two steps; ``since`` in Unix time; ``done`` of ``total`` epochs or images, or bytes.
 
     ``ended`` are the stages of this attempt before it.
     """
@@ -69,6 +70,8 @@ class Progress(Strict):
     since: Annotated[float | None, Field(ge=0, le=_LATEST, allow_inf_nan=False)] = None
     done: Annotated[int | None, Field(ge=0, le=_MOST)] = None
     total: Annotated[int | None, Field(ge=1, le=_MOST)] = None
+    bytes_done: Annotated[int | None, Field(ge=0, le=_MOST_BYTES)] = None
+    bytes_total: Annotated[int | None, Field(ge=1, le=_MOST_BYTES)] = None
     ended: Annotated[list[EndedStage], Field(max_length=MOST_STAGES)] = []
 
 

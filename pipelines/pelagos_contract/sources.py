@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Optional, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from pelagos_contract.base import Strict
 from pelagos_contract.registry import Registry
+from pelagos_contract.remote_sources import HttpSource, SecretRef
 from pelagos_contract.values import RelativePath
 
 
@@ -19,13 +20,16 @@ class SourceDescription:
     """A place: the field of ``spec.source`` that names it, what stands in that field, and what it is.
 
     ``path`` is that of its fields which names a file or folder on the data volume, where the operator looks for new content;
-    None: the files are elsewhere, and what stands in the fields says which content it is.
+    None: the files are elsewhere, and fetched; then ``keys`` are the keys of a Secret that logs in, all of one of these sets, if
+    the place has a field ``secret_ref``. Of the fields in ``one_of`` exactly one is set.
     """
 
     name: str
     fields: type[Strict]
     description: str
     path: str | None = None
+    keys: tuple[tuple[str, ...], ...] = ()
+    one_of: tuple[str, ...] = ()
 
 
 class VolumeSource(Strict):
@@ -39,9 +43,18 @@ class VolumeSource(Strict):
 
 VOLUME = SourceDescription("volume", VolumeSource, "A folder, or an archive, on the data volume.", path="path")
 
+HTTP = SourceDescription(
+    "http",
+    HttpSource,
+    "An archive at an address, fetched over https.",
+    keys=(("token",), ("username", "password"), ("header", "value")),
+)
+
 
 class Source(Strict):
     """Where images and labels come from; exactly one field is set."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     volume: Annotated[VolumeSource, Field(description=VOLUME.description)]
 
@@ -67,11 +80,27 @@ class Source(Strict):
         path = SOURCES.named(self.place).path
         return getattr(getattr(self, self.place), path) if path else None
 
+    @property
+    def secret(self) -> str | None:
+        """The Secret, in the Dataset's own namespace, by which the place is asked; None: by none."""
+        found: SecretRef | None = getattr(getattr(self, self.place), "secret_ref", None)
+        return found.name if found is not None else None
+
     def _set(self) -> list[str]:
         return [name for name in SOURCES.names if getattr(self, name, None) is not None]
 
 
-SOURCES = Registry("source", (VOLUME,))
+SOURCES = Registry("source", (VOLUME, HTTP))
+
+
+def is_chosen(place: SourceDescription, found: Strict) -> bool:
+    """Whether exactly one of the fields is set of which one has to be."""
+    return not place.one_of or sum(getattr(found, name) is not None for name in place.one_of) == 1
+
+
+def aliases(place: SourceDescription) -> list[str]:
+    """The fields of which one has to be set, as they stand in YAML."""
+    return [str(place.fields.model_fields[name].alias) for name in place.one_of]
 
 
 def path_field(place: SourceDescription) -> str | None:

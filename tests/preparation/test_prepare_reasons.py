@@ -21,6 +21,11 @@ from pelagos_pipelines.steps.prepare import prepare
 
 ELSEWHERE = {
     Reason.SOURCE_NOT_READABLE,
+    Reason.SOURCE_NOT_ALLOWED,
+    Reason.SOURCE_ACCESS_DENIED,
+    Reason.SOURCE_SECRET_INCOMPLETE,
+    Reason.SOURCE_INVALID,
+    Reason.SOURCE_CHANGED,
     Reason.DATASET_NOT_READABLE,
     Reason.CHECKPOINT_INVALID,
     Reason.UNTRUSTED_CHECKPOINT,
@@ -32,7 +37,10 @@ ELSEWHERE = {
     Reason.REQUEST_NOT_UNDERSTOOD,
     Reason.WORKSPACE_ALTERED,
 }
-"""Reasons of reading versions and workspaces, and of training; tests/sources judges rights; a test below fills the disk."""
+"""Reasons of reading versions and workspaces, and of training; tests/sources judges rights and what is fetched.
+
+A test below fills the disk.
+"""
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,21 @@ def _below_root(place: SourceDescription) -> Rule | None:
     )
 
 
+def _one_of(place: SourceDescription) -> Rule | None:
+    if not place.one_of:
+        return None
+    where, fields = f"source.{place.name}", sources.aliases(place)
+    listed = ", ".join(f"has(self.{where}.{field})" for field in fields)
+    return Rule(
+        cel=f"!has(self.{where}) || [{listed}].exists_one(each, each)",
+        message=f"spec.{where}: exactly one of {', '.join(fields)} must be set",
+        field=f"spec.{where}",
+        holds=lambda spec: (
+            spec.source.place != place.name or sources.is_chosen(place, getattr(spec.source, place.name))
+        ),
+    )
+
+
 class DatasetSpec(Recipe, BaseSpec):
     """An image collection and how to make versions of it that can be trained on."""
 
@@ -68,8 +83,9 @@ class DatasetSpec(Recipe, BaseSpec):
 
     @classmethod
     def rules(cls) -> tuple[Rule, ...]:
-        """With one for each place that names a path on the data volume."""
-        return (*filter(None, map(_below_root, sources.SOURCES)), *cls.RULES)
+        """With those of the places."""
+        places = sources.SOURCES
+        return (*filter(None, map(_below_root, places)), *filter(None, map(_one_of, places)), *cls.RULES)
 
     refresh: Annotated[
         Duration, Field(description="How often to look at the source again; new content is a new version.")

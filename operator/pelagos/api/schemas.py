@@ -12,7 +12,8 @@ Schema = dict[str, Any]
 _KEPT = frozenset(
     {
         "type", "description", "enum", "pattern", "format", "default", "minimum", "maximum", "minLength", "maxLength",
-        "minItems", "maxItems", "nullable", "required", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string",
+        "minItems", "maxItems", "minProperties", "maxProperties",
+        "nullable", "required", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-int-or-string",
     }
 )  # fmt: skip
 

@@ -34,6 +34,14 @@ KINDS: Mapping[str, str] = {
 }
 """By the end of the name, in any case."""
 NAMES = ", ".join(KINDS)
+_BEGINNINGS: Mapping[bytes, str] = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"\x1f\x8b": "tar",
+    b"BZh": "tar",
+    b"\xfd7zXZ\0": "tar",
+}
+_USTAR = slice(257, 262)
 _TASKS = "pelagos_pipelines.sources.archive_members"
 _GIBIBYTE = 2**30
 _MEMORY = 1024 * MEBIBYTE
@@ -56,8 +64,16 @@ def kind_of(path: str) -> str | None:
     return next((kind for end, kind in KINDS.items() if lower.endswith(end)), None)
 
 
-def unpack(path: str, opened: Opened, target: Path, most_files: int, field: str) -> Unpacked:
-    """Unpack the archive that people call ``path`` into ``target``, which must not exist.
+def kind_in(descriptor: int) -> str | None:
+    """Which kind of archive an open file is by its first bytes; None when these are of none."""
+    beginning = os.pread(descriptor, 512, 0)
+    if beginning[_USTAR] == b"ustar":
+        return "tar"
+    return next((kind for first, kind in _BEGINNINGS.items() if beginning.startswith(first)), None)
+
+
+def unpack(path: str, opened: Opened, target: Path, most_files: int, field: str, kind: str | None = None) -> Unpacked:
+    """Unpack the archive that people call ``path`` into ``target``, which must not exist; ``kind`` where its name says none.
 
     Raises:
         RefusedError: FORMAT_INVALID for an archive that is damaged, too large, or holds what no reader should see.
@@ -74,7 +90,7 @@ def unpack(path: str, opened: Opened, target: Path, most_files: int, field: str)
         with Pool(_TASKS, limits) as pool, _still(opened):
             pool.run(
                 "unpack",
-                {"kind": kind_of(path), "files": most_files, "size": size},
+                {"kind": kind or kind_of(path), "files": most_files, "size": size},
                 file=opened.descriptor,
                 into=folder,
             )

@@ -1,4 +1,4 @@
-"""The places that a Dataset may name, and the choice of one. A new place is a module with a `Place`, and a line here."""
+"""The places that a Dataset may name, and the choice of one. A new place is a module with a place, and a line here."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ from pathlib import Path
 from pelagos_contract.registry import Registry
 from pelagos_contract.sources import Source
 from pelagos_pipelines.annotations.model import SourceFiles
-from pelagos_pipelines.sources import volume
+from pelagos_pipelines.sources import http, volume
+from pelagos_pipelines.sources.place import Place, RemotePlace
 
-PLACES = Registry("source", (volume.PLACE,))
+PLACES: Registry[Place | RemotePlace] = Registry("source", (volume.PLACE, http.PLACE))
+
+
+def remote(source: Source) -> RemotePlace | None:
+    """The place that the source names, where it is one to fetch from."""
+    place = PLACES.named(source.place)
+    return place if isinstance(place, RemotePlace) else None
 
 
 def obtain(source: Source, data_root: str, scratch: Path) -> SourceFiles:
     """The files of the place that the source names, on this machine; copies of them are below ``scratch``.
 
+    Not of those that are fetched, which `fetched.errand` is for.
+
     Raises:
         RefusedError: see Place.
         StorageError, StorageRefusedError: see storage.errors.
     """
-    return PLACES.named(source.place).obtain(getattr(source, source.place), data_root, scratch)
+    place = PLACES.named(source.place)
+    assert isinstance(place, Place)
+    return place.obtain(getattr(source, source.place), data_root, scratch)

@@ -57,19 +57,22 @@ def collect(source: VolumeSource, data_root: Path) -> SourceFiles:
             deep and too many files; SOURCE_EMPTY when there are no images.
     """
     folder, root = _open(source.path, data_root)
-    return _collected(source.path, folder, root)
+    return collected(source.path, folder, root)
 
 
-def _collected(path: str, folder: Folder, root: Path) -> SourceFiles:
-    """The files below the open ``folder``, which lies at ``root`` and which people call ``path``. Raises as ``collect``."""
+def collected(path: str, folder: Folder, root: Path, field: str = FIELD) -> SourceFiles:
+    """The files below the open ``folder``, which lies at ``root`` and which people call ``path``, in ``field``.
+
+    Raises as ``collect``.
+    """
     found = folder.look(_is_data, MAX_FILES)
     if found.entries > MAX_FILES:
-        raise _too_many(path, f"more than {MAX_FILES}")
+        raise _too_many(path, f"more than {MAX_FILES}", field)
     # Nothing is opened through a link: by the time a file is read it may lead to another place. A link stands for the file of
     # the source that it leads to now, which is then opened by its own path, below the handle of the folder.
     targets = {path: beneath.resolved(root, path) for path in found.links}
     links = {path: target for path, target in targets.items() if target is not None and folder.is_file(target)}
-    _refuse(found, [path for path in found.links if path not in links])
+    _refuse(found, [path for path in found.links if path not in links], field)
     warnings = []
     if found.special:
         names = format_names(sorted(found.special))
@@ -83,7 +86,7 @@ def _collected(path: str, folder: Folder, root: Path) -> SourceFiles:
         links,
         tuple(warnings),
         (*_excluded(found.unwanted, ExclusionReason.HIDDEN), *_excluded(found.special, ExclusionReason.NOT_A_FILE)),
-        named_by=FIELD,
+        named_by=field,
     )
     tree = replace(tree, disguised=frozenset(filter(lambda path: _is_disguised(tree, path), tree.files)))
     if not tree.images:
@@ -93,7 +96,7 @@ def _collected(path: str, folder: Folder, root: Path) -> SourceFiles:
             Reason.SOURCE_EMPTY,
             f"{path!r} holds {len(tree.files)} files{hidden} and none of them is an image (.jpg, .jpeg, .png);"
             " add images",
-            FIELD,
+            field,
         )
     return tree
 
@@ -152,7 +155,7 @@ def _archive(path: str, data_root: str, scratch: Path) -> Iterator[Opened | None
 
 def _unpacked(path: str, opened: Opened, scratch: Path) -> SourceFiles:
     found = archives.unpack(path, opened, scratch / "unpacked", MAX_FILES, FIELD)
-    tree = _collected(path, Folder(found.folder), found.folder)
+    tree = collected(path, Folder(found.folder), found.folder)
     return replace(tree, excluded=(*tree.excluded, *Exclusion.of(found.beside, ExclusionReason.HIDDEN)))
 
 
@@ -177,7 +180,7 @@ def download(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclu
     if not objects:
         raise _not_found(source.path)
     if len(objects) > MAX_FILES:
-        raise _too_many(source.path, str(len(objects)))
+        raise _too_many(source.path, str(len(objects)), FIELD)
     try:
         targets = places.safe_targets(objects, scratch)
     except storage.StorageRefusedError as error:
@@ -276,15 +279,15 @@ def _is_disguised(tree: SourceFiles, path: str) -> bool:
         return kinds.is_image(os.read(opened.descriptor, kinds.BEGINNING))
 
 
-def _too_many(path: str, count: str) -> RefusedError:
+def _too_many(path: str, count: str, field: str) -> RefusedError:
     return RefusedError(
         Reason.FORMAT_INVALID,
         f"{path!r} holds {count} files and folders, allowed are {MAX_FILES}; divide it into several datasets",
-        FIELD,
+        field,
     )
 
 
-def _refuse(found: Listing, links: list[str]) -> None:
+def _refuse(found: Listing, links: list[str], field: str) -> None:
     """Refuse what no reader should see; ``links`` are those that are not followed."""
     if found.closed:
         raise closed(sorted(found.closed))
@@ -293,21 +296,21 @@ def _refuse(found: Listing, links: list[str]) -> None:
             Reason.FORMAT_INVALID,
             f"{len(found.deep)} folders hold folders more than {MAX_DEPTH} deep:"
             f" {format_names(sorted(found.deep))}; move their files up",
-            FIELD,
+            field,
         )
     if links:
         raise RefusedError(
             Reason.FORMAT_INVALID,
             f"links to folders, to nothing or out of the source are not followed: {format_names(sorted(links))};"
             " put the files themselves there",
-            FIELD,
+            field,
         )
     odd = sorted(name for name in (*found.files, *found.links, *found.special) if not is_encodable(name))
     if odd:
         raise RefusedError(
             Reason.FORMAT_INVALID,
             f"file names are not UTF-8: {format_names(map(printable, odd))}; rename the files",
-            FIELD,
+            field,
         )
 
 

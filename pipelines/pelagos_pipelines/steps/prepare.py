@@ -12,11 +12,13 @@ from pelagos_contract import algorithms, disk, history, reports, sealing
 from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.progress import Stage
+from pelagos_contract.remote_sources import Origin
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Asked, Collection, SourceFiles
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.preparation import cleaning, emptied, integrity, ledger, published, splitting, versions
+from pelagos_pipelines.sources import fetched
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.steps import runs
 from pelagos_pipelines.steps.telling import Telling
@@ -53,18 +55,51 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         if finished is not None:
             runs.confirm(place, finished)
             return
+        before = _before(place.folder, parsed, scratch)
         # Of another request, or of a version that is gone: whoever looks meanwhile must not take it for the answer.
         place.remove(reports.RESULT)
         kept = Place(store, scratch / "store")
         telling = Telling(place)
         with _held(kept):
             telling.enter(Stage.FETCHING)
-            tree = sources.obtain(parsed.source, data_root, scratch / "data")
-            result = _prepare(parsed, tree, kept, telling)
+            tree, origin = _fetched(parsed, data_root, scratch / "data", telling, before)
+            if before is not None and tree is None:
+                result = before.model_copy(update={"origin": origin})
+            else:
+                assert tree is not None
+                result = _prepare(parsed, tree, kept, telling).model_copy(update={"origin": origin})
             # Before the result, which counts only beside the request that it answers.
             disk.write_atomically(place.folder / REQUEST, asked, parents=True)
             telling.close()
             runs.leave(place, result)
+
+
+def _fetched(
+    request: PreparationRequest, data_root: str, scratch: Path, telling: Telling, before: PreparationResult | None
+) -> tuple[SourceFiles | None, Origin | None]:
+    """The files of the source, and what was fetched; no files when that is still what ``before`` was made from."""
+    source = request.source
+    place = sources.remote(source)
+    if place is None:
+        return sources.obtain(source, data_root, scratch), None
+    scratch.mkdir(parents=True, exist_ok=True)
+    with fetched.errand(source, scratch, telling.count_bytes) as errand:
+        fields = getattr(source, source.place)
+        origin = place.look(fields, errand)
+        known = before.origin if before is not None else None
+        if known is not None and known.state and known.state == origin.state:
+            return None, known
+        return place.fetch(fields, errand, origin)
+
+
+def _before(report: Path, request: PreparationRequest, scratch: Path) -> PreparationResult | None:
+    """The result of an earlier look at the same source by the same recipe."""
+    try:
+        asked = PreparationRequest.model_validate_json((report / REQUEST).read_bytes())
+    except (OSError, ValueError):
+        return None
+    same = asked.model_copy(update={"retry": request.retry}) == request
+    return _finished(report, asked.model_dump_json(by_alias=True), scratch) if same else None
 
 
 def _finished(report: Path, asked: str, scratch: Path) -> PreparationResult | None:

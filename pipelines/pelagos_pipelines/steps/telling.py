@@ -41,6 +41,12 @@ class Telling:
         if time.monotonic() - self._told >= PERIOD:
             self._tell()
 
+    def count_bytes(self, done: int, total: int) -> None:
+        """The same of bytes; ``total`` 0: nobody knows."""
+        self._counted = {"bytes_done": done, "bytes_total": total or None}
+        if time.monotonic() - self._told >= PERIOD:
+            self._tell()
+
     def close(self) -> None:
         """The step has done its part. One that breaks leaves where it was."""
         self._now, self._counted = Progress(ended=self._ended()), {}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pelagos.engines.processes import groups
 from pelagos.ports.pipelines import STEP_ENVIRONMENT
-from pelagos_contract import extensions
+from pelagos_contract import extensions, source_hosts
 from pelagos_contract.flows import FLOWS
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from pelagos.engines.kfp_local.records import RunFolder
     from pelagos.ports.pipelines import RunRequest
 
-_PASSED_ON = ("HOME", "USER", "LOGNAME", "LANG", "TZ", "LD_LIBRARY_PATH", extensions.VARIABLE)
+_PASSED_ON = (
+    *("HOME", "USER", "LOGNAME", "LANG", "TZ", "LD_LIBRARY_PATH"),
+    *(extensions.VARIABLE, source_hosts.VARIABLE, source_hosts.AUTHORITY),
+)
 _PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "PELAGOS_MAX_")
 """What pipelines get of our environment: nothing that could hold a secret."""
 if TYPE_CHECKING:

@@ -1,0 +1,72 @@
+"""Places that are not on the data volume: what specs say of them, by which Secrets they are asked, and what became of that.
+
+Secrets are named, never held: their content reaches a step as files or environment, and no spec, digest or result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from pelagos_contract.base import Strict
+from pelagos_contract.values import Sha256
+
+SECRET_FOLDER = "PELAGOS_SOURCE_SECRET"  # noqa: S105 - the name of a variable
+"""Environment of a step: the folder with a file for each key of the Secret, as a cluster mounts it."""
+SECRET_CONTENT = "PELAGOS_SOURCE_SECRET_CONTENT"  # noqa: S105 - the name of a variable
+"""Environment of a step on one machine: the same as a JSON object."""
+SECRET_MOUNT = "/etc/pelagos/source-secret"  # noqa: S105 - a path
+LARGEST_SECRET = 64 * 1024
+"""Bytes of a value that are read."""
+
+SourceUrl = Annotated[str, Field(pattern=r"^https?://[!-~]+$", min_length=10, max_length=2048)]
+Text = Annotated[str, Field(max_length=500)]
+
+
+class SecretRef(Strict):
+    """A Secret in the Dataset's own namespace."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253, description="Its name, in the same namespace."
+        ),
+    ]
+
+
+class Origin(Strict):
+    """What of a place was fetched, as its server told. ``state`` changes when the content does; "" when nobody can tell."""
+
+    url: Annotated[Text, Field(description="Where it was fetched from; without what stands in a query.")] = ""
+    version: Annotated[Text, Field(description="Record, version, export or revision, by the service's own name.")] = ""
+    doi: Annotated[Text, Field(description="DOI of exactly this version.")] = ""
+    sha256: Annotated[Text, Field(description="Digest of the archive, where it is a single file.")] = ""
+    modified: Annotated[Text, Field(description="When it was changed last, as the service says.")] = ""
+    files: Annotated[int | None, Field(ge=0, le=10**9, description="Files that were fetched.")] = None
+    bytes: Annotated[int | None, Field(ge=0, le=2**60, description="Their bytes.")] = None
+    state: Annotated[Text, Field(description="What is compared to see whether it has changed.")] = ""
+
+
+def secret(keys: str) -> Any:
+    """The field that names a Secret with these keys."""
+    return Field(description=f"Secret that logs in, with the keys {keys}.")
+
+
+class HttpSource(Strict):
+    """An archive at an address."""
+
+    url: Annotated[SourceUrl, Field(description="Address of an archive (zip, tar, tar.gz ...).")]
+    sha256: Annotated[
+        Sha256 | None, Field(description="Digest of the archive. Without it, whatever stands there is taken.")
+    ] = None
+    secret_ref: Annotated[SecretRef | None, secret("token, or username and password, or header and value")] = None
+
+
+def lacking(alternatives: Sequence[Sequence[str]], keys: Iterable[str]) -> str | None:
+    """What a Secret with ``keys`` lacks, in words; None when it has all of one of the ``alternatives``, or there are none."""
+    given = set(keys)
+    if not alternatives or any(given.issuperset(each) for each in alternatives):
+        return None
+    return f"it needs {' or '.join(' and '.join(each) for each in alternatives)}, and has {', '.join(sorted(given)) or 'no keys'}"
