@@ -71,7 +71,6 @@ def test_the_settings_of_the_yolo_view_are_ours_alone(version: versions.Version,
     versions.materialise(version.folder, "yolo", tmp_path / "view")
     settings = yaml.safe_load((tmp_path / "view" / "data.yaml").read_text())
     assert settings == {
-        "path": str(tmp_path / "view"),
         "train": "images/train",
         "val": "images/validation",
         "test": "images/test",

@@ -11,7 +11,21 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from pelagos.cli import control_plane, dataset, demo, doctor, down, installed, operate, orphans, predict, status, ui, up
+from pelagos.cli import (
+    control_plane,
+    dataset,
+    demo,
+    doctor,
+    down,
+    export,
+    installed,
+    operate,
+    orphans,
+    predict,
+    status,
+    ui,
+    up,
+)
 from pelagos.cli.logs import command as logs
 from pelagos.embedded.failures import StartError
 from pelagos_contract import extensions
@@ -63,6 +77,7 @@ app.command()(status.status)
 app.command()(ui.ui)
 app.command()(demo.demo)
 app.command()(predict.predict)
+app.command()(export.export)
 app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.command()(orphans.orphans)

@@ -257,7 +257,10 @@ def _of_left_out(
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
-    """``images/<split>/``, ``labels/<split>/`` and a data.yaml with path, train, val, test and names alone."""
+    """``images/<split>/``, ``labels/<split>/`` and a data.yaml with train, val, test and names alone.
+
+    Without ``path`` its entries are relative to its own folder, wherever that is moved.
+    """
     names = linking.numbered(collection.images)
     ids = {label: index for index, label in enumerate(collection.classes)}
     for split in SPLITS:
@@ -281,7 +284,6 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
         label.write_text("".join(rows), encoding="ascii")
     has_validation = any(image.split == "validation" for image in collection.images)
     content = {
-        "path": str(target.resolve()),
         "train": "images/train",
         "val": "images/validation" if has_validation else "images/train",  # ultralytics refuses an empty val
         "test": "images/test",

@@ -24,6 +24,7 @@ from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
+from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.model import Collection, ImageRecord, SourceFiles
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.tasks.strategy import Strategy
@@ -214,10 +215,11 @@ def verify(version: Version) -> None:
                 raise _unreadable(version.folder, f"the image {file} is damaged")
 
 
-def materialise(version_uri: str | Path, view: str, target: Path) -> None:
-    """Make the view ``yolo``, ``coco`` or ``imagefolder`` in ``target``: hard links to verified blobs, annotations beside them.
+def materialise(version_uri: str | Path, view: str, target: Path) -> Altered:
+    """Make a view, such as ``yolo`` or ``coco``, in ``target``: hard links to verified blobs, annotations beside them.
 
-    Returns at once when the view is there already; begins anew when it is of another version or was interrupted.
+    Returns at once when the view is there already; begins anew when it is of another version or was interrupted. The answer says
+    of which annotations a view that was made does not hold everything.
 
     Raises:
         RefusedError: DATASET_NOT_READABLE; TASK_MISMATCH when the view cannot hold the version's annotations.
@@ -230,7 +232,7 @@ def materialise(version_uri: str | Path, view: str, target: Path) -> None:
     marker = target / MARKER
     if marker.exists():
         if marker.read_text(encoding="utf-8") == wanted and Path(version_uri, "manifest.json").exists():
-            return
+            return Altered()
         shutil.rmtree(target)
     elif target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} holds other files; name a folder that is empty or does not exist")
@@ -248,8 +250,9 @@ def materialise(version_uri: str | Path, view: str, target: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         # First, so that a view that was interrupted is known as one of ours, and begun anew.
         marker.write_text("interrupted\n", encoding="utf-8")
-        kind.write(target, replace(version.collection, images=images), version.blobs)
+        altered = kind.write(target, replace(version.collection, images=images), version.blobs)
         disk.write_atomically(marker, wanted, parents=True)
+    return altered or Altered()
 
 
 # --- content

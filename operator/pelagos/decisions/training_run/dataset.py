@@ -46,6 +46,12 @@ def of_another_task(seen: Observed) -> Ended | None:
     fitting = architectures_for(candidate.task)
     if architecture in fitting:
         return None
+    if not fitting:
+        message = (
+            f"Dataset {candidate.name} is of the task {candidate.task}, of which no models are trained here; "
+            f"train on it elsewhere (pelagos export {candidate.name}), or name a Dataset of another task"
+        )
+        return _ended(reasons.TASK_MISMATCH, message)
     message = (
         f"spec.model.architecture: {architecture} does not fit Dataset {candidate.name}, whose task is {candidate.task}; "
         f"allowed: {', '.join(sorted(fitting))}. Create a new TrainingRun with one of them"

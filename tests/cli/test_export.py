@@ -1,0 +1,95 @@
+"""``pelagos export``: the data plane writes the files; the command finds the version and says what became of it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pelagos.cli.main import app
+from resource_servers import ApiServer, api
+
+__all__ = ["api"]
+
+OLD, NEW = "a1" * 32, "b2" * 32
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+@pytest.fixture
+def status(tmp_path: Path) -> dict[str, Any]:
+    for digest in (OLD, NEW):
+        (tmp_path / "versions" / digest).mkdir(parents=True)
+    listed = [{"version": f"sha256:{digest}"} for digest in (NEW, OLD)]
+    return {"uri": str(tmp_path / "versions" / NEW), "version": f"sha256:{NEW}", "versions": listed}
+
+
+@pytest.fixture
+def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data plane that notes how it was asked, and answers."""
+    python = tmp_path / "environments" / "pipelines" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    answer = {"images": 9, "altered": [{"kind": "polygon", "reason": "BoxAround", "annotations": 3}]}
+    python.write_text(f"#!/bin/sh\necho \"$@\" >{tmp_path}/asked\necho '{json.dumps(answer)}'\n")
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PELAGOS_ENVIRONMENTS", str(tmp_path / "environments"))
+    return tmp_path / "asked"
+
+
+def test_the_newest_version_is_written(api: ApiServer, status: dict[str, Any], plane: Path, tmp_path: Path) -> None:
+    api.add("fish", status)
+
+    done = run("fish", "--format", "Yolo", "--to", tmp_path / "out")
+
+    assert done.exit_code == 0, done.output
+    assert plane.read_text().split()[-3:] == [status["uri"], "yolo", str(tmp_path / "out")]
+    assert "9 images of version sha256:b2b2" in done.stderr
+    assert "3 annotations (polygon) are not as in the version: BoxAround" in done.stderr
+
+
+def test_an_older_version_is_named_by_its_beginning(
+    api: ApiServer, status: dict[str, Any], plane: Path, tmp_path: Path
+) -> None:
+    api.add("fish", status)
+
+    done = run("fish", "--format", "Coco", "--to", tmp_path / "out", "--version", "sha256:a1a1", "-o", "json")
+
+    assert done.exit_code == 0, done.output
+    assert plane.read_text().split()[-3].endswith(OLD)
+    assert json.loads(done.stdout)["version"] == f"sha256:{OLD}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--format", "Word"), "no such format is written; allowed are ImageFolder, Coco, Yolo, Voc"),
+        (("--format", "Yolo", "--version", "c3"), "0 versions of default/fish begin so; there are b2b2b2b2b2b2"),
+        (("--format", "Yolo", "--version", ""), "ended with 3 and no answer"),
+    ],
+    ids=["format", "version", "a program that fails"],
+)
+def test_what_cannot_be_exported_is_one_line(
+    api: ApiServer, status: dict[str, Any], plane: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    api.add("fish", status)
+    python = tmp_path / "environments/pipelines/bin/python"
+    python.write_text("#!/bin/sh\nexit 3\n")
+
+    done = run("fish", "--to", tmp_path / "out", *arguments)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert words in done.stderr
+
+
+def test_without_a_version_or_a_folder_to_be_seen_it_says_so(api: ApiServer, plane: Path, tmp_path: Path) -> None:
+    api.add("new", {})
+    api.add("far", {"uri": "/nowhere/at/all"})
+
+    assert "has no version yet" in run("new", "--format", "Yolo", "--to", tmp_path / "out").stderr
+    assert "not visible from this machine" in run("far", "--format", "Yolo", "--to", tmp_path / "out").stderr
