@@ -173,6 +173,7 @@ class Change(StrEnum):
     REPEATED = "Repeated"
     WITHOUT_EXTRAS = "WithoutExtras"
     CUT = "Cut"
+    COVERED = "Covered"
 
 
 class Alteration(Strict):
@@ -185,7 +186,8 @@ class Alteration(Strict):
         Field(
             description="BoxAround: the box around them was taken. BoxBeside: the box that stands beside them was taken. "
             "Outline: their outline was taken, as a polygon. LeftOut: the task has no use for them. Repeated: they repeat "
-            "another. WithoutExtras: what stands beside them was not kept. Cut: they exceeded the image."
+            "another. WithoutExtras: what stands beside them was not kept. Cut: they exceeded the image. Covered: others lie on "
+            "top of a part of them."
         ),
     ]
     annotations: Annotated[int, Field(description="How many.")]

@@ -249,3 +249,46 @@ def test_a_version_of_shapes_is_written_as_yolo(tmp_path: Path) -> None:
 
     (label,) = (tmp_path / "view/labels/train").iterdir()
     assert label.read_text() == "0 0.10000000 0.10000000 0.50000000 0.10000000 0.50000000 0.50000000\n"
+
+
+def test_panoptic_pictures_are_the_same_after_writing_and_reading(tmp_path: Path) -> None:
+    ground = masks.of_array("eel", np.ones((HEIGHT, WIDTH)), attributes={"isthing": "false"})
+    fish = shapes.polygon("cod", [4, 4, 14, 4, 14, 14, 4, 14])
+    view = written(tmp_path, "Coco", Task.PANOPTIC_SEGMENTATION, [fish, ground])
+
+    found = read(view, Task.PANOPTIC_SEGMENTATION)
+
+    (image,) = found.images
+    by_class = {shape.label: shape for shape in image.shapes}
+    assert masks.on_image(by_class["cod"], WIDTH, HEIGHT).sum() == 100
+    assert masks.on_image(by_class["eel"], WIDTH, HEIGHT).sum() == WIDTH * HEIGHT - 100
+    assert {label: shape.attributes["isthing"] for label, shape in by_class.items()} == {"cod": "true", "eel": "false"}
+    assert "annotations/panoptic_train/000000_a.png" in found.annotation_files
+    assert found.excluded == ()
+
+
+def test_what_a_panoptic_picture_cannot_hold_is_counted(tmp_path: Path) -> None:
+    record = ImageRecord(
+        "a.png",
+        WIDTH,
+        HEIGHT,
+        split="train",
+        shapes=(shapes.polygon("cod", [4, 4, 14, 4, 14, 14]), shapes.polygon("eel", [4, 4, 24, 4, 24, 24])),
+    )
+    write = registry.FORMATS.named("Coco").write
+    assert write is not None
+    blobs = {"a.png": photo(tmp_path / "blob.png", WIDTH, HEIGHT)}
+
+    altered = write(tmp_path / "view", Collection(Task.PANOPTIC_SEGMENTATION, LABELS, (record,)), blobs)
+
+    assert altered is not None
+    assert [(each.kind, each.reason, each.annotations) for each in altered] == [("polygon", Change.COVERED, 1)]
+
+
+def test_a_panoptic_file_without_its_pictures_is_refused(tmp_path: Path) -> None:
+    view = written(tmp_path, "Coco", Task.PANOPTIC_SEGMENTATION, [shapes.polygon("cod", [4, 4, 14, 4, 14, 14])])
+    for picture in (view / "annotations/panoptic_train").iterdir():
+        picture.unlink()
+
+    with pytest.raises(RefusedError, match="is not in a folder panoptic_train"):
+        read(view, Task.PANOPTIC_SEGMENTATION)

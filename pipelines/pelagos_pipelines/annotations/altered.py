@@ -33,6 +33,7 @@ _WORDS = {
     Change.LEFT_OUT: "{count} annotations are each a {kind}, which the task has no use for, and are left out",
     Change.REPEATED: "{count} annotations repeat another of the same image, class and place; one of each is kept",
     Change.WITHOUT_EXTRAS: "{count} annotations have {kind}, which are not kept",
+    Change.COVERED: "{count} annotations of the kind {kind} are covered by others, in a part or wholly",
     Change.CUT: "{count} annotations of the kind {kind} exceeded their image and were cut at its edge",
 }
 

@@ -21,7 +21,7 @@ from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import COCO
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import coco_writing, linking, naming, placing, untrusted_input
+from pelagos_pipelines.annotations import coco_panoptic, coco_writing, linking, naming, placing, untrusted_input
 from pelagos_pipelines.annotations import reading as reading_
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.drawings import Drawn
@@ -52,6 +52,8 @@ _DIGITS = re.compile(r"[0-9]+")
 _FIFTYONE = "labels.json"
 """At the root, or beside a folder ``data`` with the images."""
 _SAID: Mapping[str, str] = {
+    "unnumbered": "pixels of pictures have a number that no segment has, and are of nothing",
+    "absent": "segments have no pixel in their picture, and are left out",
     "crowds": "annotations of crowds (iscrowd) are left out",
     "boxless": "annotations without a bounding box are left out",
     "outlined": "annotations have no bbox; theirs is the box around their polygons or mask",
@@ -103,6 +105,8 @@ class _Reading:
 def recognises(tree: SourceFiles) -> bool:
     """Whether a file is named as COCO's are."""
     files = _files(tree) if tree.images else []
+    if not files:
+        return bool(tree.images) and bool(coco_panoptic.files(tree))
     if files != [_FIFTYONE]:
         return bool(files)
     # Others call a file labels.json, too: it must speak of annotations. One that is too long to look into has no other purpose.
@@ -115,7 +119,10 @@ def recognises(tree: SourceFiles) -> bool:
 
 def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     """The boxes of all annotation files together; their categories are joined by name."""
-    files = _files(tree) or [path for path in tree.files if suffix(path) == ".json"]
+    segments = coco_panoptic.files(tree) if asked.task is Task.PANOPTIC_SEGMENTATION else []
+    pictures = coco_panoptic.pictures(tree, segments)
+    whole, tree = tree, replace(tree, files=tuple(path for path in tree.files if path not in set(pictures)))
+    files = segments or _files(tree) or [path for path in tree.files if suffix(path) == ".json"]
     if not files:
         raise untrusted_input.invalid(f"there is no annotation file; Coco expects {COCO.layout}")
     folders = frozenset(PurePosixPath(path).parent for path in files)
@@ -124,7 +131,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images), apart, task=asked.task)
     for path in files:
         with reading.faults.noting():
-            _read_file(tree, path, reading)
+            _read_file(whole if segments else tree, path, reading)
     if reading.lost:
         reading.faults.add(untrusted_input.missing_images(reading.orphans, reading.lost, reading.looked))
     images = tuple(reading.images[path] for path in sorted(reading.images))
@@ -145,11 +152,14 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         *Exclusion.of(reading.unlabelled, ExclusionReason.UNLABELLED),
     )
     torn = tuple(sorted(reading.overlapping))
-    return Collection(asked.task, classes, images, warnings, excluded, tuple(files), torn, reading.altered)
+    read_files = (*files, *pictures)
+    return Collection(asked.task, classes, images, warnings, excluded, read_files, torn, reading.altered)
 
 
-def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
+def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered | None:
     """``images/<split>/`` and ``annotations/instances_<split>.json``; category ids begin at 1, as in COCO."""
+    if collection.task is Task.PANOPTIC_SEGMENTATION:
+        return coco_panoptic.write(target, collection, blobs)
     names = linking.numbered(collection.images)
     categories = [{"id": index + 1, "name": label} for index, label in enumerate(collection.classes)]
     ids = {label: index + 1 for index, label in enumerate(collection.classes)}
@@ -178,6 +188,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
         ]
         content = {"images": entries, "annotations": annotations, "categories": categories}
         (target / "annotations" / f"instances_{split}.json").write_bytes(orjson.dumps(content))
+    return None
 
 
 def _files(tree: SourceFiles) -> list[str]:
@@ -268,18 +279,27 @@ def _with_boxes(record: ImageRecord, _: Altered, *, boxes: Boxes | None) -> Imag
 
 def _shaped(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
     """The same with shapes, for the tasks that need more than boxes."""
+    if coco_panoptic.files(replace(tree, files=(path,))):
+        for classes, drawn, counts in coco_panoptic.drawn(tree, path, reading.faults):
+            reading.counts.update(counts)
+            reading.names += [name for name in classes if name not in reading.names]
+            yield _entry(drawn, reading)
+        return
     for _, drawings in reading_.drawings(_SHAPES, tree, [path], reading.faults):
         assert drawings is not None
         reading.counts.update(drawings.counted)
         reading.names += drawings.classes
         for drawn in drawings.images:
-            annotated = functools.partial(_with_shapes, drawn=drawn, task=reading.task)
-            sizes = (drawn.width, drawn.height)
-            yield _Entry(drawn.place, drawn.names[0], *sizes, drawn.group, drawn.split, annotated)
+            yield _entry(drawn, reading)
+
+
+def _entry(drawn: Drawn, reading: _Reading) -> _Entry:
+    annotated = functools.partial(_with_shapes, drawn=drawn, task=reading.task)
+    return _Entry(drawn.place, drawn.names[0], drawn.width, drawn.height, drawn.group, drawn.split, annotated)
 
 
 def _with_shapes(record: ImageRecord, altered: Altered, *, drawn: Drawn, task: Task) -> ImageRecord | None:
-    if drawn.left and not drawn.shapes:
+    if not drawn.shapes and (drawn.left or not drawn.is_labelled):
         return None
     return TASKS.named(task).drawn(record, drawn.shapes, altered)
 

@@ -97,7 +97,7 @@ def fill(reading: Coco, file: BinaryIO, most: int, most_images: int, *, translat
         ("annotations", reading.mark, most),
     ):
         found = False
-        for number, entry in _entries(where, member, _opened(file, translated)):
+        for number, entry in entries(where, member, _opened(file, translated)):
             if number >= limit:
                 raise too_many(where, limit)
             reading.take(member, number, entry, take)
@@ -155,7 +155,7 @@ class Coco:
 
     def category(self, number: int, entry: dict[str, Any]) -> None:
         place = f"{self.where}: categories[{number}]"
-        key = _whole(entry.get("id"), f"{place}.id")
+        key = whole(entry.get("id"), f"{place}.id")
         if key in self.names:
             raise invalid(f"{place}.id is {key}, the id of another category; ids must be unique: export it again")
         self.names[key] = ""  # its annotations are no further fault when its name is one
@@ -167,7 +167,7 @@ class Coco:
         place = f"{self.where}: images[{number}]"
         index = len(self.images)
         self.images.append((None, None, None, None, None))  # what names it is no further fault when it is one itself
-        key = _identity(entry.get("id"), f"{place}.id")
+        key = identity(entry.get("id"), f"{place}.id")
         if key in self.indices:
             value = f" {key}" if _WHOLE.fullmatch(key) else ""
             raise invalid(
@@ -186,26 +186,26 @@ class Coco:
         place = f"annotations[{number}]"
         if not self.columns:
             self.columns = {key: index for index, key in enumerate(sorted(self.names))}
-        image = _identity(entry.get("image_id"), f"{self.where}: {place}.image_id")
-        category = _whole(entry.get("category_id"), f"{self.where}: {place}.category_id")
+        image = identity(entry.get("image_id"), f"{self.where}: {place}.image_id")
+        category = whole(entry.get("category_id"), f"{self.where}: {place}.category_id")
         crowd = entry.get("iscrowd") or 0
         if type(crowd) not in {int, bool, float}:
             _refuse(f"{self.where}: {place}.iscrowd must be 0 or 1")
-        index = self._index(image)
+        index = self.index(image)
         if index is None:
             if self.file_names is None:
                 self.file_names = frozenset(image[0] for image in self.images)
             named = " (a file_name of images[])" if image in self.file_names else ""
-            self._note("orphans", self.orphans, f"{place}.image_id", image, named)
+            self.note("orphans", self.orphans, f"{place}.image_id", image, named)
         elif category not in self.columns:
-            self._note("unknown", self.unknown, f"{place}.category_id", str(category))
+            self.note("unknown", self.unknown, f"{place}.category_id", str(category))
         elif crowd:
             self.crowds += 1  # the box around a crowd is no object: COCO's own evaluation ignores it
             self.passed.append(index)
         else:
             self._place(entry, f"{self.where}: {place}", index, self.columns[category])
 
-    def _index(self, key: str) -> int | None:
+    def index(self, key: str) -> int | None:
         """The image that is meant by an id: the one that has it, or the only one whose id differs in how it is written alone."""
         index = self.indices.get(key)
         if index is None:
@@ -294,7 +294,8 @@ class Coco:
         numbers = (self.whose, self.classes, self.passed, self.sides)
         return Answer(document, b"".join((names, images, *(part.tobytes() for part in numbers))))
 
-    def _note(self, what: str, places: list[str], place: str, value: str = "", words: str = "") -> None:
+    def note(self, what: str, places: list[str], place: str, value: str = "", words: str = "") -> None:
+        """Count an annotation of no image or category, and keep the first places."""
         self.many[what] += 1
         if len(places) < MAX_NAMED:
             places.append((f"{place} {value}" if _WHOLE.fullmatch(value) else place) + words)
@@ -384,7 +385,7 @@ def _opened(file: BinaryIO, translated: bool) -> _Source:
     return _Translated(file) if translated else file
 
 
-def _entries(where: str, member: str, file: _Source) -> Iterator[tuple[int, Any]]:
+def entries(where: str, member: str, file: _Source) -> Iterator[tuple[int, Any]]:
     """What stands in the list that is the member of the file's object, with its number."""
     number = -1
     try:
@@ -410,7 +411,7 @@ def _refuse(words: str) -> NoReturn:
     raise invalid(f"{words}; export it again as COCO detection")
 
 
-def _whole(value: object, place: str) -> int:
+def whole(value: object, place: str) -> int:
     """A whole number; 3.0 and "3" are one, too."""
     text = _text_of(value)
     if text is None or not _NUMBER.fullmatch(text):
@@ -418,7 +419,8 @@ def _whole(value: object, place: str) -> int:
     return int(text)
 
 
-def _identity(value: object, place: str) -> str:
+def identity(value: object, place: str) -> str:
+    """An id as text; RefusedError for what is neither a whole number nor text."""
     text = _text_of(value)
     if text is None:
         _refuse(f"{place} must be a whole number or text")

@@ -34,6 +34,16 @@ class OtherKindError(Exception):
     """Raised by a parser for a file that is none of its format, but of another kind; it is passed over, and named."""
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A part of a picture in which each pixel has the number of its segment."""
+
+    number: int
+    label: str
+    is_thing: bool
+    is_crowd: bool
+
+
 @dataclass
 class Drawn:
     """An image as a file names it: by any of ``names``, the best first, which are paths or the ends of paths.
@@ -52,6 +62,9 @@ class Drawn:
     left: int = 0
     """Annotations that the parser counts and does not read: an image of these alone is no background."""
     shapes: list[Shape] = field(default_factory=list)
+    picture: str | None = None
+    """A picture of which ``segments`` are parts; whoever asked for the drawings makes shapes of them."""
+    segments: list[Segment] = field(default_factory=list)
 
 
 @dataclass
@@ -152,7 +165,8 @@ class Drawings:
             "counted": dict(self.counted),
             "images": [
                 {
-                    **{name: value for name, value in vars(image).items() if name != "shapes"},
+                    **{name: value for name, value in vars(image).items() if name not in {"shapes", "segments"}},
+                    "segments": [vars(segment) for segment in image.segments],
                     "shapes": [shape.document() | {"class": numbers[shape.label]} for shape in image.shapes],
                 }
                 for image in self.images
@@ -208,6 +222,15 @@ def _restored(found: Mapping[str, Any], labels: Sequence[str]) -> Drawn:
         raise ValueError("group")
     drawn = Drawn(tuple(names), found["place"], width, height, split, group, bool(found["is_labelled"]))
     drawn.left = int(found["left"])
+    if not isinstance(found["picture"], str | None):
+        raise ValueError("picture")
+    drawn.picture = found["picture"]
+    drawn.segments = [
+        Segment(int(each["number"]), str(each["label"]), bool(each["is_thing"]), bool(each["is_crowd"]))
+        for each in found["segments"]
+    ]
+    if any(segment.label not in labels for segment in drawn.segments):
+        raise ValueError("segments")
     for each in found["shapes"]:
         if type(each["class"]) is not int or not 0 <= each["class"] < len(labels):
             raise ValueError("class")

@@ -309,6 +309,25 @@ def drawings(
             yield from _drawings(orjson.loads(answer.raw), [path])
 
 
+def pixels(
+    module: str, tree: SourceFiles, path: str, numbers: Sequence[int]
+) -> tuple[Mapping[str, int], list[Sequence[int] | None]]:
+    """Which pixels of a picture have which of the ``numbers``: coordinates of a mask each, None for one that no pixel has.
+
+    With them ``width``, ``height``, and how many pixels have ``others``. Raises as ``coco`` does.
+    """
+    ceilings = Ceilings.read()
+    with _refusing(path), tree.open(path) as file:
+        told = {"where": printable(path), "numbers": list(numbers)}
+        answer = _pool(ceilings, module).run("pixels", told, file=file.descriptor)
+        file.require_same()
+    with _refusing(path):
+        found = orjson.loads(answer.raw)
+        if not isinstance(found, list) or len(found) != len(numbers):
+            raise ValueError("masks")
+        return {name: int(answer.document[name]) for name in ("width", "height", "others")}, found
+
+
 def _drawings(found: Any, paths: Sequence[str]) -> list[tuple[str, Drawings | None]]:
     """What the child says of files, or a ValueError."""
     if not isinstance(found, list) or len(found) != len(paths):

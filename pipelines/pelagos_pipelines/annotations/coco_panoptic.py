@@ -1,0 +1,141 @@
+"""COCO panoptic: a JSON file, and beside it a folder with a picture of each image, in which pixels have the number of a segment.
+
+Called by the format coco. Source: cocodataset.org, Data format, 4. Panoptic Segmentation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import orjson
+
+from pelagos_contract.dataset import SPLITS, Change
+from pelagos_pipelines.annotations import linking, masks, naming, reading
+from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.annotations.drawings import Drawn
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.model import Collection, ImageRecord, SourceFiles, suffix
+from pelagos_pipelines.annotations.shapes import Kind, Shape
+from pelagos_pipelines.annotations.untrusted_input import invalid, printable
+
+PARSER = "pelagos_pipelines.annotations.coco_panoptic_document"
+THING = "isthing"
+"""The attribute of a shape of a class that has objects, and not only an extent."""
+_NAMES = re.compile(r"^panoptic_.*\.json$", re.IGNORECASE)
+
+
+def files(tree: SourceFiles) -> list[str]:
+    """The annotation files."""
+    return [path for path in tree.files if _NAMES.match(PurePosixPath(path).name)]
+
+
+def pictures(tree: SourceFiles, annotations: Sequence[str]) -> list[str]:
+    """The pictures of the files: what lies in folders of their names."""
+    stems = {PurePosixPath(path).stem for path in annotations}
+    return [
+        path
+        for path in tree.images
+        if suffix(path) == ".png" and not stems.isdisjoint(PurePosixPath(path).parent.parts)
+    ]
+
+
+def drawn(tree: SourceFiles, path: str, faults: Faults) -> Iterator[tuple[Sequence[str], Drawn, Mapping[str, int]]]:
+    """The classes of a file, and each of its images with the mask of every segment, and numbers of what is left out."""
+    names = naming.Names(pictures(tree, [path]))
+    for _, drawings in reading.drawings(PARSER, tree, [path], faults):
+        if drawings is None:
+            continue
+        for image in drawings.images:
+            with faults.noting():
+                yield drawings.classes, image, _fill(tree, path, image, names)
+
+
+def _fill(tree: SourceFiles, path: str, image: Drawn, names: naming.Names) -> Mapping[str, int]:
+    """Draw the segments of an image."""
+    if image.picture is None:
+        return {}
+    found = names.alike(image.picture)
+    if len(found) != 1:
+        raise invalid(
+            f"{printable(path)}: the picture {printable(image.picture)} of {image.place} is not in a folder"
+            f" {PurePosixPath(path).stem}, or more than once: add the folder that belongs to the file"
+        )
+    known = {segment.number: segment for segment in image.segments if not segment.is_crowd}
+    document, shapes = reading.pixels(PARSER, tree, found[0], list(known))
+    size = (document["width"], document["height"])
+    if (image.width or size[0], image.height or size[1]) != size:
+        raise invalid(
+            f"{printable(found[0])} has {size[0]} x {size[1]} pixels, but {printable(path)} says {image.width} x {image.height}"
+        )
+    image.width, image.height = size
+    for segment, coordinates in zip(known.values(), shapes, strict=True):
+        if coordinates is not None:
+            attributes = {THING: str(segment.is_thing).lower()}
+            image.shapes.append(Shape(segment.label, Kind.MASK, tuple(map(float, coordinates)), attributes=attributes))
+    crowds = len(image.segments) - len(known)
+    image.left = crowds
+    return {"crowds": crowds, "unnumbered": document["others"], "absent": sum(each is None for each in shapes)}
+
+
+def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered:
+    """``images/<split>/``, ``annotations/panoptic_<split>.json`` and the pictures in ``annotations/panoptic_<split>/``.
+
+    A pixel has one segment: of shapes that overlap the smaller one lies on top, and what it covers is counted.
+    """
+    names, altered = linking.numbered(collection.images), Altered()
+    ids = {label: number for number, label in enumerate(collection.classes, start=1)}
+    extents = {
+        shape.label for image in collection.images for shape in image.shapes if shape.attributes.get(THING) == "false"
+    }
+    categories = [
+        {"id": number, "name": label, "supercategory": label, "isthing": int(label not in extents)}
+        for label, number in ids.items()
+    ]
+    for split in SPLITS:
+        folder, drawn_in = target / "images" / split, target / "annotations" / f"panoptic_{split}"
+        folder.mkdir(parents=True)
+        drawn_in.mkdir(parents=True)
+        images, annotations = [], []
+        for index, image in enumerate(image for image in collection.images if image.split == split):
+            name = names[image.path]
+            linking.link(blobs[image.path], folder / name)
+            group = {} if image.group is None else {"group": image.group}
+            size = {"width": image.width, "height": image.height}
+            images.append({"id": index, "file_name": name, **size, "source": image.path, **group})
+            picture = f"{PurePosixPath(name).stem}.png"
+            segments = _draw(image, ids, drawn_in / picture, altered)
+            annotations.append({"image_id": index, "file_name": picture, "segments_info": segments})
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (target / "annotations" / f"panoptic_{split}.json").write_bytes(orjson.dumps(content))
+    return altered
+
+
+def _draw(image: ImageRecord, ids: Mapping[str, int], file: Path, altered: Altered) -> list[dict[str, Any]]:
+    """Write the picture of an image; its segments."""
+    import numpy as np
+    from PIL import Image
+
+    assert image.width is not None
+    assert image.height is not None
+    covered = [(shape, masks.drawn(shape, image.width, image.height)) for shape in image.shapes]
+    numbers: Any = np.zeros((image.height, image.width), np.uint32)
+    ordered = sorted(covered, key=lambda pair: -int(pair[1].sum()))
+    for number, (_, inside) in enumerate(ordered, start=1):
+        numbers[inside] = number
+    segments = []
+    for number, (shape, inside) in enumerate(ordered, start=1):
+        left: Any = numbers == number
+        area = int(left.sum())
+        if area != int(inside.sum()):
+            altered.add(shape, Change.COVERED)
+        if not area:
+            continue
+        rows, columns = np.flatnonzero(left.any(axis=1)), np.flatnonzero(left.any(axis=0))
+        box = [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+        segments.append({"id": number, "category_id": ids[shape.label], "iscrowd": 0, "bbox": box, "area": area})
+    colours = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], axis=-1).astype(np.uint8)
+    Image.fromarray(colours).save(file, "PNG")
+    return segments
