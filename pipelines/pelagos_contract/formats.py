@@ -70,11 +70,23 @@ LABELME = FormatDescription(
     view=None,
     layout="a JSON file of LabelMe for each image, with imagePath and shapes",
 )
+CVAT = FormatDescription(
+    name="Cvat",
+    tasks=tuple(Task),
+    view=None,
+    layout="annotations.xml of CVAT for images 1.1, with the images in images/",
+)
+LABEL_STUDIO = FormatDescription(
+    name="LabelStudio",
+    tasks=tuple(Task),
+    view=None,
+    layout="a JSON export of Label Studio, which is a list of tasks with data and annotations, and the images",
+)
 AUTO = "Auto"
 """The format is recognised."""
 FORMATS = Registry(
     "format",
-    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME),
+    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO),
     reserved=(AUTO, "preparation", "splitting"),  # stand beside formats in specs, and among the algorithms of a version
     others=lambda format_: (format_.view,) if format_.view else (),
 )

@@ -26,7 +26,7 @@ from pelagos_contract.dataset import PreparationRequest
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import coco, pascal_voc, yolo
+from pelagos_pipelines.annotations import coco, cvat, label_studio, pascal_voc, yolo
 from pelagos_pipelines.annotations.model import Asked, Collection, Format
 from pelagos_pipelines.preparation import integrity, versions
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
@@ -37,6 +37,8 @@ from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """For each target."""
+TOOLS = ("cvat", "labelstudio")
+"""Targets that have most of their code in common, and a third of the time each."""
 CORPUS = Path(__file__).parent / "corpus"
 CANARY = b"canary"
 _TOKENS = (
@@ -138,6 +140,12 @@ def _coco(root: Path) -> World:
     return World(root / "annotations.json", _source(root, coco.FORMAT))
 
 
+def _tool(root: Path, reader: Format, file: str) -> World:
+    for name in ("a.png", "b.png"):
+        photo(root / "images" / name)
+    return World(root / file, _source(root, reader))
+
+
 def _voc(root: Path) -> World:
     for name in ("a.png", "b.png"):
         photo(root / "JPEGImages" / name)
@@ -229,6 +237,8 @@ def _version(root: Path, file: str) -> World:
 TARGETS: dict[str, Callable[[Path], World]] = {
     "coco": _coco,
     "voc": _voc,
+    "cvat": lambda root: _tool(root, cvat.FORMAT, "annotations.xml"),
+    "labelstudio": lambda root: _tool(root, label_studio.FORMAT, "tasks.json"),
     "labels": lambda root: _yolo(root, "labels/a.txt"),
     "settings": lambda root: _yolo(root, "data.yaml"),
     "classes": lambda root: _yolo(root, "classes.txt"),
@@ -249,7 +259,7 @@ def test_whatever_a_file_holds_is_read_or_refused_without_a_word_of_it(tmp_path:
     seeds = [path.read_bytes() for path in sorted((CORPUS / target).iterdir())]
     for seed in seeds:
         world.look(seed)
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + SECONDS / (3 if target in TOOLS else 1)
     for turn in _turns(end):
         _explore(world, seeds, turn, end)
 

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+import ijson
 import orjson
+from ijson.backends import yajl2_c
 
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import RefusedError
@@ -28,6 +30,10 @@ MAX_TEXT = 1000
 MAX_ATTRIBUTES = 100
 MAX_NAME = 4096
 """Characters of the name of an image."""
+_PIECE = 1 << 18
+_LOOKED_AT = 4096
+"""Bytes in which JSON begins."""
+_BOM = b"\xef\xbb\xbf"
 
 
 class OtherKindError(Exception):
@@ -140,10 +146,16 @@ class Drawings:
             name = class_name(label, f"{self.where}: {place}: class")
             try:
                 found = make(name)
-            except (ValueError, TypeError, OverflowError) as error:
+            except (ValueError, TypeError, LookupError, OverflowError) as error:
                 raise invalid(f"{self.where}: {place}: {self._words(error)}; correct it, or remove it") from error
             if found is not None:
                 image.shapes.append(_bounded(found))
+
+    def passed_over(self, image: Drawn, what: str) -> None:
+        """Count an annotation that is no shape, for the sentence that ``said`` of the `Tool` has for ``what``."""
+        self._count()
+        self.counted[what] += 1
+        image.left += 1
 
     def _words(self, error: Exception) -> str:
         # What stands in the file is not told: of our own words alone.
@@ -314,6 +326,40 @@ def json_of(drawings: Drawings, file: BinaryIO) -> Any:
         return orjson.loads(file.read())
     except ValueError as error:
         raise invalid(f"{drawings.where} is no valid JSON: export it again") from error
+
+
+def entries(drawings: Drawings, file: BinaryIO) -> Iterator[Any]:
+    """What stands in the list that a JSON file is, one after the other; of a file with one object that object.
+
+    Raises:
+        RefusedError: FORMAT_INVALID when it is no JSON, or has numbers that are too large.
+    """
+    count = 0
+    try:
+        for entry in _entries(file):
+            yield entry
+            count += 1
+    except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
+        # The words of the parser quote the file.
+        raise invalid(
+            f"{drawings.where} is no valid JSON, at or after entry {count} (counted from 0): export it again"
+        ) from error
+
+
+def first_entry(file: BinaryIO) -> Any:
+    """The first of ``entries``; None when there is none. ValueError for what is no JSON until there."""
+    try:
+        return next(_entries(file), None)
+    except (ijson.JSONError, OverflowError, RecursionError) as error:
+        raise ValueError("JSON") from error
+
+
+def _entries(file: BinaryIO) -> Iterator[Any]:
+    first = file.read(_LOOKED_AT).removeprefix(_BOM).lstrip()[:1]
+    file.seek(0)
+    if file.read(len(_BOM)) != _BOM:
+        file.seek(0)
+    yield from yajl2_c.items(file, "item" if first == b"[" else "", use_float=True, buf_size=_PIECE)
 
 
 def box_in(value: Sides | None) -> Sides | None:

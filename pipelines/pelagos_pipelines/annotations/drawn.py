@@ -33,11 +33,9 @@ from pelagos_pipelines.annotations.model import (
 from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names, invalid, printable
-from pelagos_pipelines.sandbox import MEBIBYTE
 
 _LOOKED_AT = 3
 """Files, at least, that are looked into to see what they are."""
-_LARGEST_LOOKED_AT = 64 * MEBIBYTE
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Tool:
 
     def _is_one(self, tree: SourceFiles, path: str) -> bool:
         try:
-            return reading.parsed("is_one", tree, path, _LARGEST_LOOKED_AT, self.parser) is True
+            return reading.answered("is_one", tree, path, self.parser)
         except RefusedError:
             return False
 
@@ -99,6 +97,8 @@ class _Reading:
     """Files of another kind."""
     partly: set[str] = field(default_factory=set)
     """Images with annotations that the parser does not read."""
+    likened: set[str] = field(default_factory=set)
+    """Images that were found by another than the best of their names."""
     waiting: dict[str, None] = field(default_factory=dict)
     """Images that nobody has annotated yet, as the tool says."""
     faults: Faults = field(default_factory=Faults)
@@ -116,7 +116,7 @@ class _Reading:
                 self._take(path, drawn)
 
     def _take(self, path: str, drawn: Drawn) -> None:
-        image, meant = self._find(path, drawn)
+        image, is_likened, meant = self._find(path, drawn)
         if image is None:
             # A task that nobody has worked on needs no image: its absence changes nothing.
             if not drawn.is_labelled and not drawn.shapes:
@@ -128,7 +128,16 @@ class _Reading:
                 self.orphans.append(untrusted_input.with_nearest(place, meant, self._names.nearest(drawn.names[0])))
             return
         first = self.entries.setdefault(image, drawn)
-        if (first.width, first.height) != (drawn.width, drawn.height):
+        self.likened |= {image} if is_likened else set()
+        if first.names[0] != drawn.names[0] and image in self.likened:
+            raise invalid(
+                f"{printable(image)} is named by two images of annotations, {printable(first.names[0])} and"
+                f" {printable(drawn.names[0])} ({printable(path)}: {drawn.place}): add the one that is missing, or remove its"
+                " annotations"
+            )
+        if first.width is None:  # the file did not say: a task without a region, for one
+            self.entries[image] = drawn
+        elif drawn.width is not None and (first.width, first.height) != (drawn.width, drawn.height):
             raise invalid(
                 f"{printable(image)} is annotated as {first.width} x {first.height} and as {drawn.width} x {drawn.height} pixels"
                 f" ({printable(path)}: {drawn.place}): annotate it in one size"
@@ -142,22 +151,22 @@ class _Reading:
         else:
             self.waiting[image] = None
 
-    def _find(self, path: str, drawn: Drawn) -> tuple[str | None, Sequence[str]]:
-        """The only image that a name fits, and, without one, those that may be meant."""
+    def _find(self, path: str, drawn: Drawn) -> tuple[str | None, bool, Sequence[str]]:
+        """The only image that a name fits, whether by another than the best one, and, without it, those that may be meant."""
         here = PurePosixPath(path).parent
         meant: Sequence[str] = ()
         for name in drawn.names:
             plain = name.replace("\\", "/").lstrip("/")
             for exact in (str(here / plain), plain):
                 if exact in self._known:
-                    return exact, ()
+                    return exact, name != drawn.names[0], ()
         for name in drawn.names:
             alike = self._names.alike(name)
             if len(alike) == 1:
                 self.renamed.append(alike[0])
-                return alike[0], ()
+                return alike[0], True, ()
             meant = meant or alike
-        return None, meant
+        return None, False, meant
 
     def collection(self, tool: Tool, files: Sequence[str], sizes: Sizes, asked: Asked) -> Collection:
         """What the task makes of the shapes.

@@ -463,6 +463,16 @@ def parsed(task: str, tree: SourceFiles, path: str, limit: int, module: str = PA
         return orjson.loads(answer.raw)
 
 
+def answered(question: str, tree: SourceFiles, path: str, module: str) -> bool:
+    """Whether a file is what a task of ``module`` asks, as drawings.question makes one; of any size, of which it reads little.
+
+    Raises as ``coco`` does.
+    """
+    with _refusing(path), tree.open(path) as file:
+        answer = _pool(Ceilings.read(), module).run(question, {"where": printable(path)}, file=file.descriptor)
+        return orjson.loads(answer.raw) is True
+
+
 def _content(tree: SourceFiles, path: str, limit: int) -> bytes:
     try:
         return tree.read(path, limit)

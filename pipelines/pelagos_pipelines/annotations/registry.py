@@ -8,11 +8,22 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import AUTO
 from pelagos_contract.registry import Registry
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import coco, imagefolder, labelme, pascal_voc, yolo
+from pelagos_pipelines.annotations import coco, cvat, imagefolder, label_studio, labelme, pascal_voc, yolo
 from pelagos_pipelines.annotations.model import Asked, Collection, Format, Sizes, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import format_names
 
-FORMATS = Registry("format", (imagefolder.FORMAT, coco.FORMAT, yolo.FORMAT, pascal_voc.FORMAT, labelme.FORMAT))
+FORMATS = Registry(
+    "format",
+    (
+        imagefolder.FORMAT,
+        coco.FORMAT,
+        yolo.FORMAT,
+        pascal_voc.FORMAT,
+        labelme.FORMAT,
+        cvat.FORMAT,
+        label_studio.FORMAT,
+    ),
+)
 _WITHOUT: Mapping[str, str] = {"classFolder": "folders are no classes"}
 """By option, what is so in formats that do not heed it."""
 

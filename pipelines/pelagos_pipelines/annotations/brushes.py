@@ -1,0 +1,107 @@
+"""Masks as Label Studio's brush has them: a run-length code of the image's bytes of red, green, blue and alpha, in bits.
+
+32 bits say how many bytes there are, 5 how many bits one has, and four times 4 how many bits the lengths of runs have, each less
+1. Then come runs: a bit that says whether one value is repeated, 2 that choose among the four sizes, the length less 1, and the
+value or values. Alpha alone says what is painted.
+Source: the npm package ``rle-pack``, which Label Studio uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from pelagos_pipelines.annotations import masks
+from pelagos_pipelines.annotations.shapes import Shape
+
+_CHANNELS = 4
+_SIZES = (3, 4, 8, 16)
+_PAINTED = 255
+
+
+class _Bits:
+    """Numbers of several bits, from a text of bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.place = 0
+
+    def take(self, size: int) -> int:
+        """The next number of ``size`` bits. ValueError at the end."""
+        end = self.place + size
+        if end > 8 * len(self._content):
+            raise ValueError("a mask ends before all its pixels are there")
+        last = (end + 7) // 8
+        number = int.from_bytes(self._content[self.place // 8 : last], "big") >> (8 * last - end)
+        self.place = end
+        return number & ((1 << size) - 1)
+
+    def skip_to(self, size: int, count: int, first: int, step: int) -> list[int]:
+        """Of the next ``count`` numbers of ``size`` bits every ``step``-th, from the number ``first`` on."""
+        start, end = self.place, self.place + size * count
+        if end > 8 * len(self._content):
+            raise ValueError("a mask ends before all its pixels are there")
+        found = []
+        for number in range(first, count, step):
+            self.place = start + number * size
+            found.append(self.take(size))
+        self.place = end
+        return found
+
+
+def decoded(label: str, code: object, size: tuple[int, int], **rest: Any) -> Shape:
+    """The mask of the painted pixels of an image of ``size`` (width, height).
+
+    ValueError when the code is none, or of an image of another size.
+    """
+    import numpy as np
+
+    width, height = size
+    if not isinstance(code, list) or len(code) > masks.MAX_ENCODED or width * height > masks.MAX_PIXELS:
+        raise ValueError("a mask has more pixels than any camera, or no code")
+    bits = _Bits(bytes(code))
+    count, word = bits.take(32), bits.take(5) + 1
+    sizes = [bits.take(4) + 1 for _ in range(_CHANNELS)]
+    if count != _CHANNELS * width * height:
+        raise ValueError(f"a mask has {count // _CHANNELS} pixels, but {width} x {height} are {width * height}")
+    painted: Any = np.zeros(width * height, bool)
+    place = 0
+    while place < count:
+        is_repeated = bits.take(1)
+        end = place + 1 + bits.take(sizes[bits.take(2)])
+        if end > count:
+            raise ValueError("a mask has more pixels than its image")
+        # Of the bytes from place to end, alpha is each fourth.
+        pixels = slice(place // _CHANNELS, end // _CHANNELS)
+        if is_repeated:
+            painted[pixels] = bits.take(word) > 0
+        else:
+            alpha = bits.skip_to(word, end - place, _CHANNELS - 1 - place % _CHANNELS, _CHANNELS)
+            painted[pixels] = [value > 0 for value in alpha]
+        place = end
+    return masks.of_array(label, painted.reshape(height, width), **rest)
+
+
+def encoded(shape: Shape, size: tuple[int, int]) -> list[int]:
+    """The code of a mask on an image of ``size`` (width, height)."""
+    import numpy as np
+
+    width, height = size
+    pixels: Any = np.ravel(masks.on_image(shape, width, height))
+    ends: Any = np.flatnonzero(np.diff(pixels)) + 1
+    starts = [0, *ends.tolist(), width * height]
+    parts = [f"{_CHANNELS * width * height:032b}", f"{7:05b}", *(f"{bits - 1:04b}" for bits in _SIZES)]
+    for start, end in pairwise(starts):
+        parts += _runs(_CHANNELS * (end - start), _PAINTED if pixels[start] else 0)
+    text = "".join(parts)
+    text += "0" * (-len(text) % 8)
+    return list(int(text, 2).to_bytes(len(text) // 8, "big"))
+
+
+def _runs(length: int, value: int) -> Iterator[str]:
+    while length:
+        number = next((number for number, size in enumerate(_SIZES) if length <= 1 << size), len(_SIZES) - 1)
+        part = min(length, 1 << _SIZES[number])
+        yield f"1{number:02b}{part - 1:0{_SIZES[number]}b}{value:08b}"
+        length -= part

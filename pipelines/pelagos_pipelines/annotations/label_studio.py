@@ -1,0 +1,37 @@
+"""Label Studio: its JSON export, a list of tasks with data, annotations and predictions, or a file for each task.
+
+Source: labelstud.io, "Label Studio JSON format of annotated tasks". JSON-MIN, CSV and TSV leave out what is needed.
+"""
+
+from __future__ import annotations
+
+from pelagos_contract.formats import LABEL_STUDIO
+from pelagos_pipelines.annotations.drawn import Tool
+from pelagos_pipelines.annotations.model import Format, SourceFiles, suffix
+
+
+def _files(tree: SourceFiles) -> list[str]:
+    return [path for path in tree.files if suffix(path) == ".json"]
+
+
+def recognises(tree: SourceFiles) -> bool:
+    """Whether there are JSON files of it."""
+    return bool(tree.images) and TOOL.recognised(tree, _files(tree))
+
+
+TOOL = Tool(
+    LABEL_STUDIO,
+    _files,
+    "pelagos_pipelines.annotations.label_studio_document",
+    {
+        "superseded": "regions and choices stand in annotations of a task that has one marked as ground truth, or a newer one,"
+        " and are left out",
+        "cancelled": "annotations were skipped in Label Studio, and are not read",
+        "predictions": "predictions are no annotations, and are not read",
+        "drafts": "drafts were never submitted, and are not read",
+        "relations": "relations between regions are left out",
+        "answers": "answers about whole images that are no choice of a class (ratings, numbers, text) are left out",
+        "others": "regions are of a kind that is none of an image, and are left out",
+    },
+)
+FORMAT = Format(LABEL_STUDIO, recognises, TOOL.read)
