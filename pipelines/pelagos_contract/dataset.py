@@ -193,6 +193,25 @@ class Alteration(Strict):
     annotations: Annotated[int, Field(description="How many.")]
 
 
+SUGGESTED_BY = "pelagos/"
+"""How the names of our models begin where an annotation tool is given their predictions."""
+
+
+class Corrections(Strict):
+    """What people made of the suggestions of one model: how good it is in the field."""
+
+    model: Annotated[
+        str, Field(description="The model that made them, as it was pushed: its ModelService and version.")
+    ]
+    images: Annotated[int, Field(description="Images with suggestions that a person went through.")]
+    predicted: Annotated[int, Field(description="Suggestions.")]
+    accepted: Annotated[int, Field(description="Those that were left as they were.")]
+    moved: Annotated[int, Field(description="Those of the right class whose edges were moved.")]
+    relabelled: Annotated[int, Field(description="Those that got another class.")]
+    added: Annotated[int, Field(description="Annotations that the model had missed.")]
+    removed: Annotated[int, Field(description="Suggestions that were of nothing.")]
+
+
 class PreparationResult(Strict):
     """One immutable dataset version."""
 
@@ -206,6 +225,7 @@ class PreparationResult(Strict):
     files: Files
     excluded: list[Excluded] = []
     altered: list[Alteration] = []
+    corrections: list[Corrections] = []
     warnings: list[str] = []
     origin: Origin | None = None
     """Of a source that is fetched."""

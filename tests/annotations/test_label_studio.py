@@ -348,3 +348,48 @@ def test_what_is_no_json_is_refused(tmp_path: Path, content: str) -> None:
 
     with pytest.raises(RefusedError, match=r"project-1\.json .*(valid JSON|names no image)"):
         read(tmp_path, name="LabelStudio")
+
+
+def suggested(*results: dict[str, Any], by: str = "pelagos/fish@1a2b") -> dict[str, Any]:
+    """A prediction, as a server hands it back."""
+    return {"id": 3, "model_version": by, "created_at": "2026-11-01T09:00:00Z", "result": results}
+
+
+def test_what_became_of_our_models_suggestions_is_counted(tmp_path: Path) -> None:
+    moved = region("rectanglelabels", PLACE | {"x": 12})
+    other = region("rectanglelabels", PLACE | {"x": 60}, id="new")
+    guess = suggested(BOX, region("rectanglelabels", PLACE | {"y": 0, "height": 5}, id="gone"))
+    root = make(tmp_path, task(annotation(moved, other), predictions=[guess, suggested(BOX, by="somebody else's")]))
+
+    found = read(root)
+
+    assert [each.model_dump() for each in found.corrections] == [
+        {
+            "model": "pelagos/fish@1a2b",
+            "images": 1,
+            "predicted": 2,
+            "accepted": 0,
+            "moved": 1,
+            "relabelled": 0,
+            "added": 1,
+            "removed": 1,
+        }
+    ]
+
+
+def test_a_suggestion_that_is_none_keeps_nothing_from_being_read(tmp_path: Path) -> None:
+    guess = suggested(region("rectanglelabels", {"x": "far"}))
+
+    found = read(make(tmp_path, task(annotation(BOX), predictions=[guess])))
+
+    assert len(found.images[0].boxes) == 1
+    assert found.corrections[0].added == 1
+
+
+def test_images_that_nobody_went_through_are_no_measure_of_a_model(tmp_path: Path) -> None:
+    photo(tmp_path / "b.png", 100, 80)
+    waiting = task(image="/data/upload/1/0a1b2c3d-b.png", predictions=[suggested(BOX)])
+
+    found = read(make(tmp_path, task(annotation(BOX)), waiting))
+
+    assert found.corrections == ()

@@ -131,7 +131,7 @@ def says(site: Site, name: str, reason: str, *words: str, kind: str = "trainingr
         found = ready.get("reason") == reason and all(word in ready.get("message", "") for word in words)
         return ready if found and ready["status"] != "True" else None
 
-    found: Mapping[str, str] = site.wait(f"{kind} {name} says {reason} with {words}", told, 240)
+    found: Mapping[str, str] = site.wait(f"{kind} {name} says {reason} with {words}", told, 480)
     return found
 
 
@@ -142,7 +142,7 @@ def trains(site: Site, name: str) -> None:
         progress = site.get("trainingrun", name).get("status", {}).get("progress") or {}
         return int(progress.get("epoch", 0))
 
-    site.wait(f"{name} trains", epoch, 240)
+    site.wait(f"{name} trains", epoch, 480)
 
 
 def was_preempted(site: Site, name: str, *words: str) -> None:
@@ -157,7 +157,7 @@ def was_preempted(site: Site, name: str, *words: str) -> None:
         events = json.loads(site.kubectl("get", "events", chosen, "-o", "json"))["items"]
         return any(all(word in event["message"] for word in words) for event in events)
 
-    site.wait(f"{name} was preempted: {words}", told, 240)
+    site.wait(f"{name} was preempted: {words}", told, 480)
 
 
 def queued(site: Site, name: str) -> Mapping[str, Any]:
@@ -230,7 +230,7 @@ def test_a_more_important_training_takes_the_place_of_another_which_trains_no_ep
 
     was_preempted(lab, "routine", "in the queue runs", "for a more important workload")
     says(lab, "routine", "Queued", "insufficient unused quota for nvidia.com/gpu in flavor pelagos-gpu")
-    lab.wait_ready("trainingrun", "urgent", 240)
+    lab.wait_ready("trainingrun", "urgent", 480)
 
     status = lab.wait_ready("trainingrun", "routine", 400)["status"]
     assert platform.epochs(LAB, status["pipelineRun"]["id"]) == list(range(1, EPOCHS + 1))

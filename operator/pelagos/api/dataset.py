@@ -24,7 +24,7 @@ from pelagos.api.queueing import QueueStatus
 from pelagos.api.stages import StageProgress
 from pelagos_contract import sources
 from pelagos_contract.base import Strict
-from pelagos_contract.dataset import Alteration, ClassCount, Excluded, Files, Quality, Recipe, SplitCount
+from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality, Recipe, SplitCount
 from pelagos_contract.sources import SourceDescription
 
 
@@ -183,6 +183,12 @@ class DatasetStatus(BaseStatus):
     altered: Annotated[
         list[Alteration] | None,
         Field(description="Annotations that it does not hold as they were drawn, by kind and reason."),
+    ] = None
+    corrections: Annotated[
+        list[Corrections] | None,
+        Field(
+            description="What people made of the suggestions of models, by model, at most 10: how good these are in the field."
+        ),
     ] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of it.")] = None
     truncated: Annotated[list[Truncated] | None, Field(description="Lists that are cut short here.")] = None

@@ -10,6 +10,7 @@ from pelagos.api.dataset import Truncated
 MOST_CLASSES = 100
 MOST_WARNINGS = 50
 MOST_ALTERED = 50
+MOST_CORRECTED = 10
 LONGEST = 500
 """Characters of a name or a warning."""
 

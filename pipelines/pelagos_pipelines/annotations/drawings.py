@@ -68,6 +68,9 @@ class Drawn:
     left: int = 0
     """Annotations that the parser counts and does not read: an image of these alone is no background."""
     shapes: list[Shape] = field(default_factory=list)
+    model: str | None = None
+    """The model of ours whose suggestions, ``predicted``, somebody went through to get to the shapes."""
+    predicted: list[Shape] = field(default_factory=list)
     picture: str | None = None
     """A picture of which ``segments`` are parts; whoever asked for the drawings makes shapes of them."""
     segments: list[Segment] = field(default_factory=list)
@@ -169,7 +172,11 @@ class Drawings:
 
     def document(self) -> dict[str, Any]:
         """For the answer of the task."""
-        labels = list(dict.fromkeys([*self.classes, *(shape.label for image in self.images for shape in image.shapes)]))
+        labels = list(
+            dict.fromkeys(
+                [*self.classes, *(shape.label for image in self.images for shape in (*image.shapes, *image.predicted))]
+            )
+        )
         numbers = {label: number for number, label in enumerate(labels)}
         return {
             "labels": labels,
@@ -177,7 +184,12 @@ class Drawings:
             "counted": dict(self.counted),
             "images": [
                 {
-                    **{name: value for name, value in vars(image).items() if name not in {"shapes", "segments"}},
+                    **{
+                        name: value
+                        for name, value in vars(image).items()
+                        if name not in {"shapes", "segments", "predicted"}
+                    },
+                    "predicted": [shape.document() | {"class": numbers[shape.label]} for shape in image.predicted],
                     "segments": [vars(segment) for segment in image.segments],
                     "shapes": [shape.document() | {"class": numbers[shape.label]} for shape in image.shapes],
                 }
@@ -243,11 +255,20 @@ def _restored(found: Mapping[str, Any], labels: Sequence[str]) -> Drawn:
     ]
     if any(segment.label not in labels for segment in drawn.segments):
         raise ValueError("segments")
-    for each in found["shapes"]:
-        if type(each["class"]) is not int or not 0 <= each["class"] < len(labels):
-            raise ValueError("class")
-        drawn.shapes.append(Shape.restored(each, labels[each["class"]]))
+    drawn.shapes, drawn.predicted = (
+        [Shape.restored(each, labels[_below(each["class"], len(labels))]) for each in found[name]]
+        for name in ("shapes", "predicted")
+    )
+    if not isinstance(found["model"], str | None):
+        raise ValueError("model")
+    drawn.model = found["model"]
     return drawn
+
+
+def _below(index: object, count: int) -> int:
+    if type(index) is not int or not 0 <= index < count:
+        raise ValueError("class")
+    return index
 
 
 Parser = Callable[[Drawings, BinaryIO], None]

@@ -17,6 +17,7 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import FormatDescription
 from pelagos_pipelines.annotations import naming, placing, reading, untrusted_input
 from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.annotations.corrections import Corrected
 from pelagos_pipelines.annotations.drawings import Drawings, Drawn
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
@@ -95,6 +96,7 @@ class _Reading:
     renamed: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     """Files of another kind."""
+    corrected: Corrected = field(default_factory=Corrected)
     partly: set[str] = field(default_factory=set)
     """Images with annotations that the parser does not read."""
     likened: set[str] = field(default_factory=set)
@@ -127,6 +129,20 @@ class _Reading:
                 place = f"{printable(path)}: {drawn.place} ({printable(drawn.names[0])})"
                 self.orphans.append(untrusted_input.with_nearest(place, meant, self._names.nearest(drawn.names[0])))
             return
+        self._enter(path, image, drawn, is_likened=is_likened)
+        if drawn.split is not None:
+            self.splits[image] = self.splits.get(image, frozenset()) | {drawn.split}
+        if drawn.is_labelled or drawn.shapes:
+            self.shapes.setdefault(image, []).extend(drawn.shapes)
+            if drawn.left:
+                self.partly.add(image)
+            if drawn.model is not None:
+                self.corrected.add(drawn.model, drawn.predicted, drawn.shapes)
+        else:
+            self.waiting[image] = None
+
+    def _enter(self, path: str, image: str, drawn: Drawn, *, is_likened: bool) -> None:
+        """Note in which size an image is annotated. RefusedError when that is another than before."""
         first = self.entries.setdefault(image, drawn)
         self.likened |= {image} if is_likened else set()
         if first.names[0] != drawn.names[0] and image in self.likened:
@@ -142,14 +158,6 @@ class _Reading:
                 f"{printable(image)} is annotated as {first.width} x {first.height} and as {drawn.width} x {drawn.height} pixels"
                 f" ({printable(path)}: {drawn.place}): annotate it in one size"
             )
-        if drawn.split is not None:
-            self.splits[image] = self.splits.get(image, frozenset()) | {drawn.split}
-        if drawn.is_labelled or drawn.shapes:
-            self.shapes.setdefault(image, []).extend(drawn.shapes)
-            if drawn.left:
-                self.partly.add(image)
-        else:
-            self.waiting[image] = None
 
     def _find(self, path: str, drawn: Drawn) -> tuple[str | None, bool, Sequence[str]]:
         """The only image that a name fits, whether by another than the best one, and, without it, those that may be meant."""
@@ -217,6 +225,7 @@ class _Reading:
             tuple(files),
             tuple(left.overlapping),
             left.altered,
+            tuple(self.corrected),
         )
 
     def _others(self) -> Iterator[str]:

@@ -11,8 +11,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+from pelagos_contract.dataset import SUGGESTED_BY
 from pelagos_pipelines.annotations import brushes, drawings, image_urls, shapes
 from pelagos_pipelines.annotations.drawings import MAX_TEXT, Drawings, Drawn, OtherKindError
+from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import split_of
 from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.untrusted_input import invalid
@@ -106,7 +108,23 @@ class _Task:
                     f"{self._found.where}: {self._place}: a region is of an image that the task does not have"
                 )
             self._region(images[page], parts)
+        if chosen is not None:
+            self._suggested(images)
         return images
+
+    def _suggested(self, images: Sequence[Drawn]) -> None:
+        """Note what a model of ours had suggested before a person went through it; what is wrong with that hurts nobody."""
+        predictions = [each for each in self._task.get("predictions") or () if isinstance(each, dict)]
+        ours = [each for each in predictions if _word(each.get("model_version")).startswith(SUGGESTED_BY)]
+        if not ours:
+            return
+        newest = max(ours, key=_rank)
+        task = {**self._task, "annotations": [{"result": newest.get("result")}], "predictions": [], "drafts": []}
+        apart = Drawings(self._found.where, Faults(), self._found.limit - self._found.entries)
+        with apart.faults.noting():
+            for image, guess in zip(images, _Task(apart, task, self._place).read(), strict=False):
+                image.model, image.predicted = _word(newest.get("model_version"))[:MAX_TEXT], guess.shapes
+        self._found.entries += apart.entries
 
     def _chosen(self) -> _Object | None:
         """The ground truth, or the newest; None when nobody submitted one."""

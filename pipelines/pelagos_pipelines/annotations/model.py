@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, overload
 
 from pelagos_contract.beneath import Folder, NoFileError, Opened
-from pelagos_contract.dataset import ClassFolder, Split
+from pelagos_contract.dataset import ClassFolder, Corrections, Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import FormatDescription
 from pelagos_contract.tasks import Task
@@ -169,7 +169,8 @@ class Collection:
     ``overlapping`` are images that stand in more than one split of the source, which counts as in none.
 
     ``excluded`` are the files that the reader left out, ``annotation_files`` those that it read. Files that are neither, and no
-    images, are not for it to account for. ``altered`` counts annotations that the task cannot hold as they were drawn.
+    images, are not for it to account for. ``altered`` counts annotations that the task cannot hold as they were drawn,
+    ``corrections`` what people made of the suggestions of models.
     """
 
     task: Task
@@ -180,6 +181,7 @@ class Collection:
     annotation_files: tuple[str, ...] = ()
     overlapping: tuple[str, ...] = ()
     altered: Altered = field(default_factory=Altered)
+    corrections: tuple[Corrections, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -216,5 +216,6 @@ def _result(
         files=balance.files,
         excluded=balance.by_reason,
         altered=list(cleaned.collection.altered),
+        corrections=list(cleaned.collection.corrections),
         warnings=list(warnings),
     )

@@ -14,7 +14,7 @@ from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict
-from pelagos_contract.dataset import Alteration, ClassCount, Excluded, Files, Quality
+from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality
 
 KEPT_VERSIONS = 10
 SHORTEST_REFRESH = 1.0
@@ -44,6 +44,7 @@ def listed(seen: Observed) -> Passed:
     """Names that others chose, as many and as long as a status takes; the whole lists are on record."""
     result, full = seen.result, seen.record.uri
     classes, excluded, warnings = (result.get(name) or [] for name in ("classes", "excluded", "warnings"))
+    corrected = (result.get("corrections") or [])[: bounds.MOST_CORRECTED]
     altered = (result.get("altered") or [])[: bounds.MOST_ALTERED]
     cut = (
         bounds.truncated("classes", classes, bounds.MOST_CLASSES, full),
@@ -54,6 +55,7 @@ def listed(seen: Observed) -> Passed:
         classes=[ClassCount.model_validate(entry, extra="ignore") for entry in named],
         excluded=[Excluded.model_validate(bounds.short(entry), extra="ignore") for entry in excluded] or None,
         altered=[Alteration.model_validate(bounds.short(entry), extra="ignore") for entry in altered] or None,
+        corrections=[Corrections.model_validate(bounds.short(entry), extra="ignore") for entry in corrected] or None,
         warnings=bounds.short(warnings[: bounds.MOST_WARNINGS]) or None,
         truncated=[entry for entry in cut if entry is not None] or None,
     )
